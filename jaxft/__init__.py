@@ -1,0 +1,26 @@
+"""jaxft: fine-tune BERT-family encoders in JAX.
+
+`load`, `forward` and `save` are the Python interface; `python -m jaxft.train --help` shows the commands.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxft import runtime
+
+__version__ = "0.1.0"
+__all__ = ["forward", "load", "save"]
+
+if TYPE_CHECKING:
+    from jaxft.models.build import forward, load, save
+
+# Before anything can start JAX's backend: on jaxlib 0.10 CPUs compute wrong sums without this.
+runtime.prepare()
+
+
+def __getattr__(name: str) -> Any:
+    """Import the model code at first use, so that `--help` stays fast."""
+    if name in __all__:
+        from jaxft.models import build
+
+        return getattr(build, name)
+    raise AttributeError(f"module 'jaxft' has no attribute {name!r}")

@@ -1,0 +1,176 @@
+"""From a command line to a `Config`, and from an exception to one line and an exit code. Nothing else parses."""
+
+import dataclasses
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jaxft import config as schema
+from jaxft.errors import UserError, nearest, one_line
+
+
+def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
+    """Run an entry point: exit code 0, or 2 with one line for bad input, or 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        main(arguments)
+    except UserError as error:
+        if debug:
+            raise
+        sys.exit(_fail(error))
+    except OSError as error:
+        if debug:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(_fail(f"{error.strerror or error}{where}"))
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def load(argv: Sequence[str], *, prog: str = "python -m jaxft.train") -> schema.Config:
+    """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`.
+
+    Raises:
+      UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
+    """
+    files = []
+    rest = list(argv)
+    while rest and not rest[0].startswith("-"):
+        files.append(rest.pop(0))
+    if len(files) > 1:
+        raise UserError(f"one CONFIG.yaml at most, got {len(files)}: {' '.join(files)}")
+    values = read_yaml(files[0]) if files else {}
+    return parse(values, rest, origin=files[0] if files else "", prog=prog)
+
+
+def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str) -> schema.Config:
+    """A nested dict and `--section.field value` overrides as a checked `Config`."""
+    import jsonargparse
+
+    known = field_names()
+    _refuse_unknown_keys(values, known, origin)
+    _refuse_unknown_options(overrides, known)
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [CONFIG.yaml] [--section.field value ...] [--debug]",
+        exit_on_error=False,
+        default_env=False,
+    )
+    parser.add_class_arguments(schema.Config, as_group=True)
+    try:
+        if values:
+            parser.parse_object(values)
+            parser.set_defaults(flatten(values))
+        namespace = parser.parse_args(list(overrides))
+        config = parser.instantiate(namespace)
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise UserError(f"{origin + ': ' if origin else ''}{one_line(error)}") from error
+    config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
+    schema.check(config)
+    return config
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A YAML file as a nested dict; `5e-5` is a number, and a key given twice is an error."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {one_line(error)}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a config is a mapping of sections such as `data: {{train: train.csv}}`")
+    return values
+
+
+def dump(config: schema.Config) -> str:
+    """The resolved config as YAML that `load` accepts."""
+    return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def as_dict(config: schema.Config) -> dict[str, Any]:
+    """A config as nested dicts."""
+    return dataclasses.asdict(config)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"data": {"train": x}}` as `{"data.train": x}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def field_names() -> set[str]:
+    """Every dotted option name of a `Config`."""
+    names = set()
+    for section in dataclasses.fields(schema.Config):
+        kind = section.type
+        if dataclasses.is_dataclass(kind):
+            names |= {f"{section.name}.{f.name}" for f in dataclasses.fields(kind)}
+        else:
+            names.add(section.name)
+    return names
+
+
+def _refuse_unknown_keys(values: dict[str, Any], known: set[str], origin: str) -> None:
+    sections = {name.split(".")[0] for name in known if "." in name}
+    for key, value in values.items():
+        if key in sections:
+            if value is not None and not isinstance(value, dict):
+                raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
+        elif key not in known:
+            raise UserError(f'{origin}: unknown option "{key}"{nearest(str(key), sections | known)}')
+    for name in flatten({k: v for k, v in values.items() if k in sections and v}):
+        if name not in known:
+            raise UserError(f'{origin}: unknown option "{name}"{nearest(name, known)}')
+
+
+def _refuse_unknown_options(overrides: Sequence[str], known: set[str]) -> None:
+    for argument in overrides:
+        if argument.startswith("--"):
+            name = argument[2:].partition("=")[0].removesuffix("+")
+            if name not in known and name not in ("help", "plan.rules.help"):
+                raise UserError(f'unknown option "--{name}"{nearest(name, known)}')
+
+
+def _fail(message: object) -> int:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    return 2
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without two of its traps: `5e-5` read as text, and a repeated key that silently wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" stands twice', node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)

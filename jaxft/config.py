@@ -1,0 +1,343 @@
+"""The dataclasses of a run: every option, its unit, its default, and the limits that are checked before anything starts.
+
+This file is the schema; `cli.load` is the one place that parses it. The text under a field is its `--help`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxft.errors import UserError
+
+Duration = int | str  # steps (500), or text: "500 steps", "1 epoch", "0.5 epochs"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder to start from."""
+
+    path: str | None = None
+    """Hub id, directory, or package:NAME/SUBDIR for weights that an installed Python package carries."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dropout: float | None = None
+    """Dropout rate of hidden states, 0 to 1; null keeps the checkpoint's."""
+    attention_dropout: float | None = None
+    """Dropout rate of attention probabilities, 0 to 1; null keeps the checkpoint's."""
+    classifier_dropout: float | None = None
+    """Dropout rate before the head, 0 to 1; null keeps the checkpoint's."""
+    num_layers: int | None = None
+    """Keep only the first so many layers of the checkpoint; null keeps all."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learnt."""
+
+    name: Literal["text-classification"] = "text-classification"
+    """Task name, as on the Hugging Face hub."""
+    labels: list[str] | None = None
+    """Label names in the order of their ids; null takes the labels of the training data, sorted."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the examples are and how they become batches."""
+
+    dataset: str | None = None
+    """Hub id or saved Arrow directory; then train, validation and test name its splits instead of files."""
+    dataset_config: str | None = None
+    """Configuration name of a hub data set."""
+    train: str | None = None
+    """Training file: csv, tsv, json, jsonl, parquet, txt or arrow."""
+    validation: str | None = None
+    """Validation file; null splits off `validation_share` of the training examples."""
+    test: str | None = None
+    """Test file, evaluated once after training with the final parameters."""
+    validation_share: float = 0.0
+    """Share of the training examples, 0 to 1, set aside for validation when no validation file is given."""
+    max_train_examples: int | None = None
+    """Use only the first so many training examples (before the validation split); null uses all."""
+    text: str = "text"
+    """Column of the text."""
+    text_pair: str | None = None
+    """Column of a second text, for pairs."""
+    label: str = "label"
+    """Column of the label: names or numbers."""
+    columns: list[str] | None = None
+    """Column names of a csv or tsv file that has no header line."""
+    quotes: Literal["auto", "standard", "none"] = "auto"
+    """Quoting in csv and tsv files; auto means standard for csv and none for tsv."""
+    max_length: int = 128
+    """Longest sequence in tokens, special tokens included."""
+    truncation: bool = True
+    """Cut longer texts; false makes a longer text an error."""
+    empty_texts: Literal["error", "drop"] = "error"
+    """What to do with rows whose text is empty."""
+    layout: Literal["pack", "bucket", "pad"] = "pack"
+    """pack: several examples a row; bucket: padded to one of a few lengths; pad: always padded to max_length."""
+    shapes: int = 3
+    """Most batch shapes to compile for training."""
+    cache: bool = True
+    """Keep tokenised text in the user's cache folder."""
+    prefetch: int = 2
+    """Batches prepared ahead of the device."""
+
+
+@dataclass(frozen=True)
+class RuleConfig:
+    """One row of the parameter plan: what the parameters that match are."""
+
+    pattern: str
+    """Regular expression searched in the dotted parameter path, such as encoder.layer.3.attention.self.query.kernel."""
+    trainable: bool = True
+    """Whether the parameters are trained; frozen ones get no gradient, no moments and no decay."""
+    learning_rate: float = 1.0
+    """Multiplier of the learning rate."""
+    weight_decay: bool | None = None
+    """Whether weight decay applies; null decides by the kind: kernels and embeddings yes, biases and LayerNorm no."""
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Which parameters are trained, and how."""
+
+    preset: Literal["full", "head", "last_n", "freeze_embeddings", "none"] = "full"
+    """Rows written by a preset; none uses only your own rules."""
+    n: int = 2
+    """Layers that last_n trains, counted from the top; 0 trains pooler and head."""
+    rules: list[RuleConfig] = field(default_factory=list)
+    """Rows of your own, tried before the preset's; the first match wins."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer and learning-rate schedule."""
+
+    name: Literal["adamw"] = "adamw"
+    """Optimizer."""
+    learning_rate: float = 5e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, times the learning rate; never on biases and LayerNorm."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning rate after warm-up: to zero in a line or half a cosine, or constant."""
+    warmup: float = 0.1
+    """Linear warm-up: a share of all steps when below 1, else a number of steps."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; null does not clip."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop."""
+
+    epochs: float = 3.0
+    """Passes over the training examples."""
+    max_steps: int | None = None
+    """Stop after so many optimizer steps whatever `epochs` says; null follows epochs."""
+    batch_size: int = 32
+    """Examples per optimizer step, over all devices and micro-batches."""
+    micro_batches: int = 1
+    """Parts that each step's batch is computed in, one after the other, to save memory."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations and matrix products; parameters and moments stay float32."""
+    label_smoothing: float = 0.0
+    """Probability spread over all labels, 0 to 1."""
+    patience: int | None = None
+    """Stop after so many evaluations without a better eval.metric; null never stops early."""
+    min_delta: float = 0.0
+    """Smallest change of eval.metric that counts as better."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation during and after training."""
+
+    every: Duration = "1 epoch"
+    """Steps (500) or text (0.5 epochs) between evaluations."""
+    metric: str = "accuracy"
+    """Metric that chooses the best model: accuracy, f1, macro_f1, micro_f1, mcc or loss."""
+    batch_size: int = 128
+    """Examples per evaluation step."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Checkpoints and the model that a run leaves."""
+
+    every: Duration = "1 epoch"
+    """Steps (500) or text (0.5 epochs) between checkpoints."""
+    keep: int = 2
+    """Latest checkpoints that are kept."""
+    select: Literal["best", "last"] = "best"
+    """Which parameters become model/: best by eval.metric (when there is validation data), or last."""
+    flax: bool = False
+    """Also write flax_model.msgpack beside model.safetensors."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Knowledge distillation: learn from a teacher's soft labels (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    teacher: str | None = None
+    """Directory or hub id of a fine-tuned model of the same task; null does not distil."""
+    temperature: float = 2.0
+    """Both softmaxes are taken at this temperature; the soft loss is scaled by its square."""
+    alpha: float = 0.5
+    """Weight of the soft loss, 0 to 1; the hard loss gets the rest."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How many devices do what; -1 takes the devices that are left."""
+
+    data: int = -1
+    """Devices over which batches are split."""
+    fsdp: int = 1
+    """Devices over which batches, parameters and moments are split."""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written while a run goes on."""
+
+    every: int = 50
+    """Steps between rows of metrics.jsonl."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
+    progress: bool = True
+    """Show a progress bar when the output is a terminal."""
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Process-wide settings, decided before the backend starts."""
+
+    distributed: Literal["auto", "on", "off"] = "auto"
+    """Join a cluster through jax.distributed; auto does when the environment announces one."""
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """Precision of float32 matrix products on accelerators."""
+    compile_cache: bool = True
+    """Keep compiled programs in the user's cache folder."""
+    unroll: int | None = None
+    """Layers unrolled in the compiled program; null takes the measured best for the device."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fine-tune a BERT-family encoder."""
+
+    output_dir: str = "runs/default"
+    """Run directory: config.yaml, metrics.jsonl, checkpoints/ and model/. The same command again resumes in it."""
+    seed: int = 0
+    """Seed of the new head, the order of examples and dropout."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+METRICS = ("accuracy", "f1", "macro_f1", "micro_f1", "mcc", "loss")
+
+
+def check(config: Config) -> None:
+    """Check ranges and exclusive options.
+
+    Raises:
+      UserError: naming the field, the value received and what would be right.
+    """
+    c = config
+    shares = {
+        "model.dropout": c.model.dropout,
+        "model.attention_dropout": c.model.attention_dropout,
+        "model.classifier_dropout": c.model.classifier_dropout,
+        "data.validation_share": c.data.validation_share,
+        "train.label_smoothing": c.train.label_smoothing,
+        "optim.beta1": c.optim.beta1,
+        "optim.beta2": c.optim.beta2,
+    }
+    for name, value in shares.items():
+        _require(value is None or 0 <= value < 1, name, value, "0 or more and below 1")
+    _require(0 <= c.distill.alpha <= 1, "distill.alpha", c.distill.alpha, "from 0 to 1")
+    positive = {
+        "data.max_train_examples": c.data.max_train_examples,
+        "data.shapes": c.data.shapes,
+        "data.prefetch": c.data.prefetch,
+        "model.num_layers": c.model.num_layers,
+        "optim.learning_rate": c.optim.learning_rate,
+        "optim.epsilon": c.optim.epsilon,
+        "optim.clip": c.optim.clip,
+        "train.epochs": c.train.epochs,
+        "train.max_steps": c.train.max_steps,
+        "train.batch_size": c.train.batch_size,
+        "train.micro_batches": c.train.micro_batches,
+        "train.patience": c.train.patience,
+        "eval.batch_size": c.eval.batch_size,
+        "checkpoint.keep": c.checkpoint.keep,
+        "distill.temperature": c.distill.temperature,
+        "mesh.fsdp": c.mesh.fsdp,
+        "log.every": c.log.every,
+        "runtime.unroll": c.runtime.unroll,
+    }
+    for name, value in positive.items():
+        _require(value is None or 0 < value < float("inf"), name, value, "a finite number above 0")
+    for name, value in {
+        "optim.weight_decay": c.optim.weight_decay,
+        "optim.warmup": c.optim.warmup,
+        "train.min_delta": c.train.min_delta,
+        "plan.n": c.plan.n,
+        "seed": c.seed,
+    }.items():
+        _require(0 <= value < float("inf"), name, value, "0 or more")
+    _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
+    _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
+    _require(c.eval.metric in METRICS, "eval.metric", c.eval.metric, "one of " + ", ".join(METRICS))
+    for rule in c.plan.rules:
+        _require(rule.learning_rate >= 0, "plan.rules learning_rate", rule.learning_rate, "0 or more")
+    if c.train.micro_batches > c.train.batch_size:
+        raise UserError(
+            f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "
+            "needs at least one example"
+        )
+    if c.data.validation and c.data.validation_share:
+        raise UserError("data.validation and data.validation_share exclude each other: choose a file or a share")
+    if c.plan.preset == "none" and not c.plan.rules:
+        raise UserError("plan.preset is none and plan.rules is empty: write rules or choose a preset")
+    for name, value in {"eval.every": c.eval.every, "checkpoint.every": c.checkpoint.every}.items():
+        duration_steps(value, 1, name)
+
+
+def duration_steps(value: Duration, steps_per_epoch: int, name: str) -> int:
+    """A duration as a number of steps, at least 1.
+
+    Raises:
+      UserError: if the text is not of the form `500`, `500 steps` or `0.5 epochs`.
+    """
+    number, _, unit = str(value).strip().partition(" ")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = -1.0
+    unit = unit.strip().removesuffix("s") or "step"
+    if not 0 < amount < float("inf") or unit not in ("step", "epoch") or (unit == "step" and amount != int(amount)):
+        raise UserError(f'{name} is "{value}": give steps (500) or text such as "500 steps" or "0.5 epochs"')
+    return max(1, round(amount * steps_per_epoch)) if unit == "epoch" else int(amount)
+
+
+def _require(holds: bool, name: str, value: object, right: str) -> None:
+    if not holds:
+        raise UserError(f"{name} is {value}: must be {right}")

@@ -1,0 +1,76 @@
+"""python -m jaxft.export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxft import cli, rundir, runtime
+from jaxft.errors import UserError
+
+
+def main(argv: list[str]) -> None:
+    """Write the best, the last or a given checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m jaxft.export", description=__doc__)
+    parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train")
+    parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
+    parser.add_argument("--step", default="selected", help="a checkpoint's step, best, last, or selected: as checkpoint.select says (default)")
+    parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
+    args = parser.parse_args(argv)
+    directory = Path(args.run)
+    if not rundir.is_run(directory):
+        raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
+    config = rundir.read_config(directory)
+    runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    from jaxft.checkpoint import Checkpoints
+    from jaxft.setup import make_run
+    from jaxft.loop import fresh_state
+
+    run = make_run(config)
+    checkpoints = Checkpoints(directory, keep=config.checkpoint.keep)
+    try:
+        steps = checkpoints.steps()
+        if not steps:
+            raise UserError(f"{args.run}: no checkpoint yet")
+        state, frozen = fresh_state(run)
+        frozen = checkpoints.restore_frozen(frozen)
+        state, progress = checkpoints.restore(steps[-1], state)
+        wanted = args.step if args.step != "selected" else config.checkpoint.select
+        if wanted == "best":
+            wanted = progress.best_step or steps[-1]
+        step = steps[-1] if wanted == "last" else _step(wanted)
+        if step not in steps:
+            raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
+        if step != steps[-1]:
+            state, _ = checkpoints.restore(step, state)
+        output = Path(args.output) if args.output else directory / rundir.MODEL
+        export_state(run, state, frozen, output, flax=args.flax)
+        print(f"wrote the model of step {step} to {output}")
+    finally:
+        checkpoints.close()
+
+
+def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool) -> None:
+    """Trainable and frozen parameters together as a Hugging Face directory (main process writes)."""
+    from jaxft import sharding, tree
+    from jaxft.distill import TEACHERS
+    from jaxft.models.build import Origin, save
+
+    own = {name: value for name, value in frozen.items() if name != TEACHERS}
+    params = sharding.to_host(tree.recut(tree.combine(state.params, own), []))
+    if runtime.is_main_process():
+        # Trained parameters are float32, whatever type the checkpoint had.
+        origin = Origin({}, run.model.origin.buffers)
+        config = {k: "float32" if k in ("dtype", "torch_dtype") else v for k, v in run.model.hf_config.items()}
+        save(replace(run.model, origin=origin, hf_config=config), params, output, flax=flax)
+
+
+def _step(text: Any) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"--step is {text}: give a number, best, last or selected") from None
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

@@ -1,0 +1,44 @@
+"""Losses as (sum, weight): divided once, after micro-batches and devices, so that no mean of means is ever taken."""
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+WeightedSum = tuple[Array, Array]
+
+
+def cross_entropy(logits: Array, labels: Array, weights: Array, label_smoothing: float = 0.0) -> WeightedSum:
+    """Softmax cross-entropy with label smoothing as in torch.nn.CrossEntropyLoss.
+
+    Args:
+      logits: [..., C] float32.
+      labels: [...] int; only read where the weight is not 0.
+      weights: [...] float32; 0 for empty slots.
+      label_smoothing: probability spread evenly over all C classes.
+    """
+    logs = jax.nn.log_softmax(logits, axis=-1)
+    loss = -jnp.take_along_axis(logs, labels[..., None], axis=-1, mode="clip")[..., 0]
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss - label_smoothing * logs.mean(-1)
+    return (loss * weights).sum(), weights.sum()
+
+
+def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
+    """Cross-entropy against a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
+
+    The square keeps the gradient's size comparable to the hard loss's at any temperature.
+
+    Args:
+      logits, teacher_logits: [..., C] float32; no gradient flows into the teacher's.
+      weights: [...] float32.
+      temperature: above 0.
+    """
+    target = jax.nn.softmax(jax.lax.stop_gradient(teacher_logits) / temperature, axis=-1)
+    logs = jax.nn.log_softmax(logits / temperature, axis=-1)
+    loss = -(target * logs).sum(-1) * temperature**2
+    return (loss * weights).sum(), weights.sum()
+
+
+def mix(hard: WeightedSum, soft: WeightedSum, alpha: float) -> WeightedSum:
+    """(1 - alpha) hard + alpha soft; both have the same weight."""
+    return (1 - alpha) * hard[0] + alpha * soft[0], hard[1]

@@ -1,0 +1,51 @@
+"""Metrics: counts that merge by addition while evaluation goes on, scores by scikit-learn at its end.
+
+A confusion matrix holds all that accuracy, F1 and MCC need, in memory that does not grow with the number of examples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+HIGHER_IS_BETTER = {"accuracy": True, "f1": True, "macro_f1": True, "micro_f1": True, "mcc": True, "loss": False}
+
+
+@dataclass
+class ClassificationCounts:
+    """Confusion matrix [gold, predicted] and the loss as (sum, weight)."""
+
+    confusion: np.ndarray
+    loss_sum: float = 0.0
+    weight: float = 0.0
+
+    @classmethod
+    def empty(cls, num_labels: int) -> "ClassificationCounts":
+        """Nothing counted yet."""
+        return cls(np.zeros((num_labels, num_labels), np.int64))
+
+    def add(self, gold: np.ndarray, predicted: np.ndarray, loss_sum: float, weight: float) -> None:
+        """Count a batch of int labels, any shape."""
+        np.add.at(self.confusion, (gold.ravel(), predicted.ravel()), 1)
+        self.loss_sum += loss_sum
+        self.weight += weight
+
+    def scores(self) -> dict[str, float]:
+        """All metrics; `f1` (of label 1) only where there are two labels."""
+        from sklearn import metrics
+
+        n = len(self.confusion)
+        gold, predicted = (axis.ravel() for axis in np.indices((n, n)))
+        counted = self.confusion.ravel()
+        seen = counted > 0
+        arguments = {"y_true": gold[seen], "y_pred": predicted[seen], "sample_weight": counted[seen]}
+        f1 = {"zero_division": 0.0, "labels": range(n)}
+        scores = {
+            "loss": self.loss_sum / max(self.weight, 1.0),
+            "accuracy": metrics.accuracy_score(**arguments),
+            "macro_f1": metrics.f1_score(**arguments, **f1, average="macro"),
+            "micro_f1": metrics.f1_score(**arguments, **f1, average="micro"),
+            "mcc": metrics.matthews_corrcoef(**arguments),
+        }
+        if n == 2:
+            scores["f1"] = metrics.f1_score(**arguments, pos_label=1, zero_division=0.0)
+        return {name: float(value) for name, value in scores.items()}

@@ -1,0 +1,151 @@
+"""Weight files to and from flat `{name: numpy array}`. Nothing here unpickles."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.errors import UserError, one_line
+
+SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json as a dict.
+
+    Raises:
+      UserError: when it is missing or no JSON object.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"{directory}: no config.json; a model directory holds config.json and model.safetensors")
+    return _json(path)
+
+
+def read_weights(directory: Path) -> tuple[dict[str, np.ndarray], str]:
+    """All tensors of a model directory.
+
+    Returns:
+      ({name as in the file, Flax paths joined by dots: array}, "pt" or "flax": whose layout kernels have).
+
+    Raises:
+      UserError: when there are no weights, or a file is truncated, corrupt or only there as a pickle.
+    """
+    if (directory / SAFETENSORS).is_file():
+        return _read_safetensors(directory / SAFETENSORS), "pt"
+    if (directory / INDEX).is_file():
+        return _read_sharded(directory / INDEX), "pt"
+    if (directory / MSGPACK).is_file():
+        return _read_msgpack(directory / MSGPACK), "flax"
+    pickles = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5"))
+    if pickles:
+        raise UserError(
+            f"{directory}: holds only {pickles[0]}, which jaxft never opens (such a file can run code); convert it where "
+            f"you trust it: python -c \"from transformers import AutoModel as M; "
+            f"M.from_pretrained('{directory}').save_pretrained('{directory}')\""
+        )
+    raise UserError(f"{directory}: no weights ({SAFETENSORS}, {INDEX} or {MSGPACK})")
+
+
+def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write files so that none is ever half there: all are made in a temporary folder beside, then moved.
+
+    Args:
+      directory: made if absent; other files in it stay.
+      writers: file name -> function that writes the path it is given.
+
+    Raises:
+      UserError: when the disk is full or read-only; then nothing in `directory` has changed.
+    """
+    parent = directory.parent
+    temporary = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=parent))
+        umask = os.umask(0)
+        os.umask(umask)
+        for name, write in writers.items():
+            write(temporary / name)
+            os.chmod(temporary / name, 0o666 & ~umask)  # safetensors makes files that only their owner can read
+        directory.mkdir(exist_ok=True)
+        for name in writers:
+            os.replace(temporary / name, directory / name)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror or one_line(error)}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """model.safetensors as PyTorch's transformers expects it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps a full disk
+        raise OSError(None, one_line(error)) from error
+
+
+def write_msgpack(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """flax_model.msgpack as transformers 4's Flax classes expect it."""
+    from flax import serialization
+
+    from jaxft.tree import unflatten
+
+    path.write_bytes(serialization.msgpack_serialize(unflatten({tuple(k.split(".")): v for k, v in tensors.items()})))
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)}); fetch it again") from error
+
+
+def _read_sharded(path: Path) -> dict[str, np.ndarray]:
+    weight_map = _json(path).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise UserError(f"{path}: no weight_map")
+    tensors: dict[str, np.ndarray] = {}
+    for shard in sorted(set(weight_map.values())):
+        if not (path.parent / shard).is_file():
+            raise UserError(f"{path}: names the shard {shard}, which is not there")
+        for name, tensor in _read_safetensors(path.parent / shard).items():
+            if name in tensors:
+                raise UserError(f"{path}: the tensor {name} is in two shards")
+            tensors[name] = tensor
+    if absent := sorted(set(weight_map) - set(tensors)):
+        raise UserError(f"{path}: names the tensor {absent[0]}, which is in no shard")
+    return tensors
+
+
+def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+    from flax import serialization
+
+    from jaxft.tree import flatten
+
+    try:
+        tree = serialization.msgpack_restore(path.read_bytes())
+        return {".".join(key): np.asarray(leaf) for key, leaf in flatten(tree).items()}
+    except Exception as error:  # msgpack raises its own kinds and plain ValueErrors for torn bytes
+        raise UserError(f"{path}: not a whole Flax msgpack file ({one_line(error)[:120]}); fetch it again") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({one_line(error)})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return value

@@ -1,0 +1,126 @@
+"""The parts that every encoder is made of: dense, layer norm, embedding lookup, dropout, activations."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Initializer = Callable[..., Array]
+
+# The names of Hugging Face's ACT2FN. "gelu" is exact; the others named gelu are approximations that differ in bits.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_python": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_fast": partial(jax.nn.gelu, approximate=True),
+    "gelu_accurate": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_python_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_10": lambda x: jnp.clip(jax.nn.gelu(x, approximate=False), -10.0, 10.0),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "relu6": jax.nn.relu6,
+    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.01),
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "hardswish": jax.nn.hard_swish,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "linear": lambda x: x,
+}
+
+
+class Dense(nn.Module):
+    """`x @ kernel + bias` with float32 parameters, computed and returned in the type of `x`.
+
+    Shapes: x [..., in], kernel [in, features], bias [features].
+    """
+
+    features: int
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        y = dense(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)).reshape(*x.shape[:-1], self.features)
+        return y + _like(bias, y)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis with statistics in float32 (Ba et al. 2016, arXiv:1607.06450)."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(-1, keepdims=True)
+        # The two-pass variance: the fast form loses digits when the mean is large against the spread.
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(variance + self.epsilon) * _like(scale, wide) + _like(bias, wide)
+        return y.astype(x.dtype)
+
+
+class Embed(nn.Module):
+    """A lookup table [num, features]."""
+
+    num: int
+    features: int
+    embedding_init: Initializer
+
+    @nn.compact
+    def __call__(self, ids: Array) -> Array:
+        table = self.param("embedding", self.embedding_init, (self.num, self.features), jnp.float32)
+        return jnp.take(table, ids, axis=0, mode="clip")
+
+
+def dense(x: Array, kernel: Array) -> Array:
+    """[rows, in] times [in, out], accumulated in float32, in the type of `x`."""
+    contract = (((1,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, kernel, contract, preferred_element_type=jnp.float32).astype(x.dtype)
+
+
+def dropout(x: Array, rate: Any, key: Array | None) -> Array:
+    """Zero a share `rate` of `x` and scale the rest, so that the expectation stays (Srivastava et al. 2014).
+
+    Args:
+      x: any shape.
+      rate: 0 to 1; may be traced. It is rounded to 1/65536, and the scale is that of the rounded rate.
+      key: a JAX key; None is the deterministic mode.
+    """
+    if key is None or (isinstance(rate, float | int) and rate == 0):
+        return x
+    # 16 random bits an element: half the cost of 32, and the rate is still exact to 1.5e-5.
+    bits = jax.random.bits(key, x.shape, jnp.uint16)
+    threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536)
+    scale = 65536 / (65536 - threshold)
+    keep = bits.astype(jnp.int32) >= threshold.astype(jnp.int32)
+    return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
+
+
+def fold(key: Array | None, *numbers: Any) -> Array | None:
+    """`fold_in` that passes None (deterministic) through."""
+    if key is None:
+        return None
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def normal_init(stddev: float) -> Initializer:
+    """Hugging Face initialises kernels and embeddings with an untruncated normal of `initializer_range`."""
+    return nn.initializers.normal(stddev)
+
+
+def _like(vector: Array, x: Array) -> Array:
+    """A vector as the last axis of x, in its type: strict rank promotion wants the broadcast written out."""
+    return vector.astype(x.dtype).reshape((1,) * (x.ndim - 1) + vector.shape)

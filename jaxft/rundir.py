@@ -1,0 +1,85 @@
+"""The run directory: which config it belongs to, and how a directory given to a command is read."""
+
+import os
+from pathlib import Path
+
+from jaxft import cli
+from jaxft.config import Config
+from jaxft.errors import UserError
+from jaxft.tree import some
+
+CONFIG = "config.yaml"
+MODEL = "model"
+# What may change between the beginning of a run and its resumption without changing its result.
+FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
+
+
+def check_claim(config: Config) -> bool:
+    """Whether the output directory already holds this run.
+
+    Raises:
+      UserError: when it holds another run or other files, or cannot be written.
+    """
+    directory = Path(config.output_dir)
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"output_dir {directory}: is a file")
+    probe = directory
+    while not probe.exists():
+        probe = probe.parent
+    if not os.access(probe, os.W_OK):
+        raise UserError(f"output_dir {directory}: {probe} is not writable")
+    if not directory.exists() or not any(directory.iterdir()):
+        return False
+    if not (directory / CONFIG).is_file():
+        raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
+    changed = differences(config, read_config(directory))
+    if changed:
+        raise UserError(
+            f"output_dir {directory}: holds another run, which differs in {some(changed)}; give --output_dir another name, "
+            "or the same options to resume"
+        )
+    return True
+
+
+def claim(config: Config) -> None:
+    """Write config.yaml into the (new) run directory."""
+    directory = Path(config.output_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / f".{CONFIG}"
+        temporary.write_text(cli.dump(config), encoding="utf-8")
+        os.replace(temporary, directory / CONFIG)
+    except OSError as error:
+        raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
+
+
+def read_config(directory: Path) -> Config:
+    """The config of a run directory."""
+    path = directory / CONFIG
+    return cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
+
+
+def differences(new: Config, old: Config) -> list[str]:
+    """`field: old -> new` for every field that may not change."""
+    flat_new, flat_old = (cli.flatten(cli.as_dict(c)) for c in (new, old))
+    changed = sorted(k for k in flat_new if flat_new[k] != flat_old.get(k) and not k.startswith(FREE))
+    return [f"{k} ({flat_old.get(k)} there, {flat_new[k]} here)" for k in changed]
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory is a run directory."""
+    return (directory / CONFIG).is_file()
+
+
+def model_directory(path: str) -> str:
+    """The model behind RUN_OR_MODEL_DIR: a run's model/, or the path itself.
+
+    Raises:
+      UserError: for a run that has not finished.
+    """
+    directory = Path(path)
+    if not is_run(directory):
+        return path
+    if not (directory / MODEL / "config.json").is_file():
+        raise UserError(f"{path}: the run has no {MODEL}/ yet; finish it, or write one with python -m jaxft.export {path}")
+    return str(directory / MODEL)

@@ -1,0 +1,172 @@
+"""All that is settled before the backend starts: XLA flags, compile cache, PRNG, matmul precision, the cluster.
+
+`prepare()` is idempotent and cheap. Entry points and the public functions call it first; nothing else in jaxft touches
+process-wide JAX settings.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jaxft.errors import UserError
+
+# jaxlib 0.10.x fuses reductions into its YNN library on CPU and silently returns wrong sums (jax-ml/jax#39103, fixed in
+# 0.11.2). The flag is known to 0.10 and newer; an unknown flag would abort the process, hence the version gate.
+YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
+PRNG = "philox4x32"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What was chosen, for the start-up line and the journal."""
+
+    platform: str
+    device: str
+    devices: int
+    processes: int
+    precision: str
+    cache: str
+
+    def line(self) -> str:
+        """The one line that a run prints first."""
+        return (
+            f"jax {version('jax')} on {self.devices} x {self.device} ({self.platform}), {self.processes} process(es); "
+            f"keys {PRNG}; matmul precision {self.precision}; compile cache {self.cache}"
+        )
+
+
+def cache_root() -> Path:
+    """The folder for everything that jaxft may delete and make again: compiled programs, tokenised text."""
+    root = os.environ.get("JAXFT_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "jaxft")
+    return Path(root).expanduser()
+
+
+def prepare() -> None:
+    """Set process-wide flags that must be in place before JAX starts its backend.
+
+    Raises:
+      UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
+    """
+    if not version("jaxlib").startswith("0.10."):
+        return
+    if YNN_FLAG.split("=")[0] in os.environ.get("XLA_FLAGS", ""):
+        return
+    late = _backend_is_up()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}".strip()
+    if late and not sums_are_right():
+        raise UserError(
+            "this process started JAX before jaxft and its CPU sums are wrong (a fault of jaxlib 0.10): import jaxft "
+            f"first, or set XLA_FLAGS={YNN_FLAG}"
+        )
+
+
+def sums_are_right() -> bool:
+    """Whether a jitted sum of matrix-vector products is exact (it is not on jaxlib 0.10 CPUs without the flag)."""
+    import jax
+    import jax.numpy as jnp
+
+    ones = jnp.ones((1024, 1024), jnp.float32)
+    total = jax.jit(lambda a, b: jax.vmap(lambda row: a @ row)(b).sum())(ones, ones)
+    return float(total) == 1024.0**3
+
+
+def start(*, distributed: str = "auto", precision: str = "float32", compile_cache: bool = True) -> Runtime:
+    """Prepare, join the cluster if there is one, start the backend, and say what was chosen.
+
+    Args:
+      distributed: `auto` joins a cluster when the environment announces one, `on` always, `off` never.
+      precision: matmul precision of float32 products (`float32` is exact; `tensorfloat32` and `bfloat16` are faster).
+      compile_cache: keep compiled programs in the user's cache folder.
+    """
+    prepare()
+    import jax
+
+    if distributed == "on" or (distributed == "auto" and _cluster_announced()):
+        _join_cluster()
+    jax.config.update("jax_default_matmul_precision", precision)
+    cache = "off"
+    if compile_cache:
+        cache = _use_compile_cache()
+    devices = jax.devices()
+    return Runtime(
+        platform=devices[0].platform,
+        device=devices[0].device_kind,
+        devices=len(devices),
+        processes=jax.process_count(),
+        precision=precision,
+        cache=cache,
+    )
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the files of the run."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Wait for all processes."""
+    import jax
+
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+def root_key(seed: int) -> Any:
+    """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
+    import jax
+
+    return jax.random.key(seed, impl=PRNG)
+
+
+def _use_compile_cache() -> str:
+    import jax
+
+    folder = jax.config.jax_compilation_cache_dir or str(cache_root() / "xla")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        return f"off ({folder} is not writable)"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return folder
+
+
+def _cluster_announced() -> bool:
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if hosts and "," not in hosts:  # a single TPU VM announces itself, but there is nobody to join
+        hosts = ""
+    tasks = int(os.environ.get("SLURM_NTASKS", "1") or 1)
+    return bool(os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)
+
+
+def _join_cluster() -> None:
+    import jax
+
+    explicit: dict[str, Any] = {}
+    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        explicit["coordinator_address"] = address
+        if "JAX_NUM_PROCESSES" in os.environ:
+            explicit["num_processes"] = int(os.environ["JAX_NUM_PROCESSES"])
+            explicit["process_id"] = int(os.environ.get("JAX_PROCESS_ID", "0"))
+    try:
+        jax.distributed.initialize(**explicit)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"jax.distributed could not start: {error}; use --runtime.distributed off for one machine") from error
+
+
+def _backend_is_up() -> bool:
+    if "jax" not in sys.modules:
+        return False
+    from jax._src import xla_bridge  # no public way to ask without starting the backend
+
+    return xla_bridge.backends_are_initialized()

@@ -1,0 +1,112 @@
+"""The device mesh and where every array lies on it.
+
+Batches are split over both axes (`data` x `fsdp`); parameters and moments over `fsdp` by path rules, replicated over
+`data`. The compiler inserts the collectives.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxft import tree
+from jaxft.config import MeshConfig
+from jaxft.errors import UserError
+from jaxft.tree import Params
+
+# Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits; None replicates.
+RULES: list[tuple[str, int | None]] = [
+    (r"\.embedding$", 0),
+    (r"\.kernel$", 1),
+    (r"\.(bias|scale)$", None),
+]
+
+
+def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
+    """A (data, fsdp) mesh over all devices.
+
+    Raises:
+      UserError: when the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    data = config.data if config.data > 0 else count // config.fsdp
+    if data * config.fsdp != count:
+        raise UserError(
+            f"mesh.data {config.data} x mesh.fsdp {config.fsdp} does not use the {count} devices there are: "
+            "let mesh.data be -1 and mesh.fsdp divide that number"
+        )
+    return jax.make_mesh((data, config.fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """For [K, R, ...] batches: rows over all devices."""
+    return NamedSharding(mesh, P(None, ("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value everywhere."""
+    return NamedSharding(mesh, P())
+
+
+def shard_count(mesh: Mesh) -> int:
+    """Devices that a micro-batch's rows are divided over."""
+    return mesh.size
+
+
+def param_shardings(mesh: Mesh, params: Params) -> Params:
+    """A sharding for every leaf of stacked parameters (arrays or shapes).
+
+    Raises:
+      UserError: for a parameter that no rule covers.
+    """
+    axes = tree.first_match(RULES, tree.all_names(params))
+
+    def place(path: tree.Path, leaf: Any) -> NamedSharding:
+        path_names = tree.names(path)
+        axis = axes[path_names[0]]
+        stacked = path_names != [".".join(path)]
+        if axis is None:
+            return replicated(mesh)
+        axis += stacked
+        if leaf.shape[axis] % mesh.shape["fsdp"]:
+            return replicated(mesh)  # such as a head of 77 labels: too small to be worth padding
+        return NamedSharding(mesh, P(*[None] * axis, "fsdp"))
+
+    return tree.map_with_path(place, params)
+
+
+def optimizer_shardings(
+    mesh: Mesh, optimizer: optax.GradientTransformation, opt_state: Any, shardings: Mapping[str, Any]
+) -> Any:
+    """Moments lie where their parameters lie; counters are replicated."""
+    return optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        opt_state,
+        shardings,
+        transform_non_params=lambda _: replicated(mesh),
+    )
+
+
+def place(params: Any, shardings: Any) -> Any:
+    """Host arrays (the same on every process) as device arrays."""
+
+    def put(x: Any, sharding: NamedSharding) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(put, params, shardings)
+
+
+def to_host(params: Any) -> Any:
+    """Device arrays, wherever they lie, as numpy on every process."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(params, tiled=True)
+    return jax.tree.map(np.asarray, params)

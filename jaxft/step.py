@@ -1,0 +1,119 @@
+"""The train step and the evaluation step: pure functions, jitted once, over (trainable state, frozen parameters, batch)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft import tree
+from jaxft.losses import WeightedSum
+from jaxft.optim import MakeOptimizer, global_norm
+from jaxft.tree import Params
+
+Array = jax.Array
+Batch = dict[str, Array]
+
+
+class LossFn(Protocol):
+    """(all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs)."""
+
+    def __call__(
+        self, params: Params, batch: Batch, key: Array | None, hyper: Mapping[str, Any]
+    ) -> tuple[WeightedSum, dict[str, Array]]: ...
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "opt_state", "step", "key", "hyper"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class TrainState:
+    """What a step changes, and what it needs besides the batch.
+
+    Attributes:
+      params: trainable parameters only.
+      opt_state: moments of those.
+      step: steps done, int32.
+      key: the run's root key; the key of a step is `fold_in(key, step)`, so there is no random state to save.
+      hyper: learning rate, weight decay, clip: float32 scalars that a sweep may map over.
+    """
+
+    params: Params
+    opt_state: Any
+    step: Array
+    key: Array
+    hyper: dict[str, Array]
+
+
+def init_state(params: Params, optimizer: MakeOptimizer, key: Array, hyper: dict[str, Array]) -> TrainState:
+    """The state before the first step."""
+    return TrainState(params, optimizer(hyper).init(params), jnp.zeros((), jnp.int32), key, hyper)
+
+
+def train_step(
+    state: TrainState, frozen: Params, batch: Batch, *, loss_fn: LossFn, optimizer: MakeOptimizer
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step.
+
+    Gradients are taken of the trainable parameters alone, so backward stops at the lowest trainable layer. Micro-batches
+    (the leading axis of the batch) are summed, then divided once by the weight of the whole step.
+
+    Args:
+      state: trainable state; donated when jitted.
+      frozen: every other parameter, teachers included.
+      batch: [K, R, ...] arrays.
+      loss_fn: the task's loss.
+      optimizer: makes the optax transformation from `state.hyper`.
+
+    Returns:
+      (new state, float32 scalars `loss` (the mean of the step), `weight`, `grad_norm` before clipping).
+    """
+    step_key = jax.random.fold_in(state.key, state.step)
+
+    def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
+        key = jax.random.fold_in(step_key, number)
+        (loss_sum, weight), _ = loss_fn(tree.combine(params, frozen), micro, key, state.hyper)
+        return loss_sum, weight
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    micro_batches = jax.tree.leaves(batch)[0].shape[0]
+    if micro_batches == 1:
+        (loss_sum, weight), grads = gradient(state.params, _micro(batch, 0), jnp.zeros((), jnp.int32))
+    else:
+
+        def add(carry: Any, number: Array) -> tuple[Any, None]:
+            (loss_sum, weight), grads = gradient(state.params, _micro(batch, number), number)
+            return jax.tree.map(jnp.add, carry, ((loss_sum, weight), grads)), None
+
+        zero = jnp.zeros((), jnp.float32)
+        start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
+        ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
+    share = 1.0 / jnp.maximum(weight, 1.0)
+    grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
+    updates, opt_state = optimizer(state.hyper).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper)
+    return new, {"loss": loss_sum * share, "weight": weight, "grad_norm": global_norm(grads)}
+
+
+def eval_step(
+    params: Params,
+    frozen: Params,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    summarise: Callable[[dict[str, Array], Batch], dict[str, Array]],
+) -> dict[str, Array]:
+    """Loss (sum and weight) and what the task wants of the outputs, for one batch of a single micro-batch."""
+    micro = _micro(batch, 0)
+    (loss_sum, weight), outputs = loss_fn(tree.combine(params, frozen), micro, None, {})
+    return {"loss_sum": loss_sum, "weight": weight, **summarise(outputs, micro)}
+
+
+def _micro(batch: Batch, number: Any) -> Batch:
+    return {name: x[number] for name, x in batch.items()}

@@ -1,0 +1,1 @@
+"""One file a task: columns to features, head, loss, metrics, decode."""

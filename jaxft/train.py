@@ -1,0 +1,63 @@
+"""python -m jaxft.train CONFIG.yaml [--section.field value ...]: fine-tune, evaluate, leave a model directory."""
+
+import sys
+import time
+from pathlib import Path
+
+from jaxft import cli, rundir, runtime
+from jaxft.config import Config
+
+
+def main(argv: list[str]) -> dict[str, float]:
+    """Run the command; returns the final scores, `test/...` among them when there is a test file."""
+    return train(cli.load(argv, prog="python -m jaxft.train"))
+
+
+def train(config: Config) -> dict[str, float]:
+    """Train as the config says, in its output directory; resume what is there."""
+    begin = time.perf_counter()
+    runtime.prepare()
+    resuming = rundir.check_claim(config)
+    chosen = runtime.start(
+        distributed=config.runtime.distributed,
+        precision=config.runtime.precision,
+        compile_cache=config.runtime.compile_cache,
+    )
+    from jaxft.export import export_state
+    from jaxft.loop import Trainer
+    from jaxft.plan import summary
+    from jaxft.setup import make_run
+
+    if runtime.is_main_process():
+        print(chosen.line(), file=sys.stderr)
+    run = make_run(config)
+    directory = Path(config.output_dir)
+    if not resuming and runtime.is_main_process():
+        rundir.claim(config)
+    runtime.barrier("claimed")
+    trainer = Trainer(run, directory)
+    try:
+        for line in [*summary(run), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
+            trainer.journal.say(line)
+        trainer.train()
+        chosen_step = trainer.select()
+        results = {}
+        for split in ("validation", "test"):
+            if split in run.data:
+                scores = trainer.scores(split)
+                results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
+        if results:
+            trainer.journal.write({"step": run.total_steps, "selected_step": chosen_step, "final": True, **results})
+        export_state(run, trainer.state, trainer.frozen, directory / rundir.MODEL, flax=config.checkpoint.flax)
+    finally:
+        trainer.close()
+    figures = ", ".join(f"{k} {v:.4f}" for k, v in results.items() if k.endswith((config.eval.metric, "accuracy")))
+    trainer.journal.say(
+        f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
+        f"{'; ' + figures if figures else ''}"
+    )
+    return results
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

@@ -1,0 +1,219 @@
+"""Parameter paths: nested dicts, stacks of layers, first-match rules, and the cut into trainable and frozen.
+
+Parameters are a nested dict. The layers of an encoder are *stacked*: under a key `"a:b"` (layers a to b-1) every leaf has
+a leading axis of length b - a. Users, rules and files speak of single layers: `encoder.layer.3.output.dense.kernel`. This
+file is the one decoder between the two.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.errors import UserError, nearest
+
+Params = dict[str, Any]
+Path = tuple[str, ...]
+T = TypeVar("T")
+_SPAN = re.compile(r"^(\d+):(\d+)$")
+
+
+def span(start: int, stop: int) -> str:
+    """The key of a stack of layers `start` to `stop - 1`."""
+    return f"{start}:{stop}"
+
+
+def parse_span(key: str) -> tuple[int, int]:
+    """`"2:6"` as (2, 6)."""
+    start, stop = key.split(":")
+    return int(start), int(stop)
+
+
+def stacks(layers: Mapping[str, Any]) -> list[tuple[int, int, Any]]:
+    """(start, stop, subtree) of every stack, from the bottom up."""
+    return sorted((*parse_span(key), subtree) for key, subtree in layers.items())
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[Path, Any]:
+    """`{("encoder", "pooler", ...): leaf}` in the order of the dict."""
+    flat: dict[Path, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {(key, *path): leaf for path, leaf in flatten(value).items()}
+        else:
+            flat[(key,)] = value
+    return flat
+
+
+def unflatten(flat: Mapping[Path, Any]) -> Params:
+    """Inverse of `flatten`."""
+    tree: Params = {}
+    for path, leaf in flat.items():
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = leaf
+    return tree
+
+
+def map_with_path(function: Callable[[Path, Any], Any], tree: Mapping[str, Any]) -> Params:
+    """A tree of `function(path, leaf)`."""
+    return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})
+
+
+def names(path: Path) -> list[str]:
+    """Dotted names of a leaf: one, or one a layer when the leaf is stacked."""
+    for i, key in enumerate(path):
+        if _SPAN.match(key):
+            start, stop = parse_span(key)
+            return [".".join((*path[:i], str(layer), *path[i + 1 :])) for layer in range(start, stop)]
+    return [".".join(path)]
+
+
+def all_names(tree: Mapping[str, Any]) -> list[str]:
+    """Dotted names of every parameter of a tree, layers counted singly."""
+    return [name for path in flatten(tree) for name in names(path)]
+
+
+def unstack(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`{dotted name: array}` with one entry per parameter per layer (views where the arrays are numpy)."""
+    flat = {}
+    for path, leaf in flatten(tree).items():
+        if len(path_names := names(path)) == 1 and not any(_SPAN.match(key) for key in path):
+            flat[path_names[0]] = leaf
+        else:
+            flat |= {name: leaf[i] for i, name in enumerate(path_names)}
+    return flat
+
+
+def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[list[Any]], Any] = np.stack) -> Params:
+    """Inverse of `unstack`, in the structure of `like`."""
+
+    def leaf(path: Path, _: Any) -> Any:
+        if any(_SPAN.match(key) for key in path):
+            return stack([flat[name] for name in names(path)])
+        return flat[names(path)[0]]
+
+    return map_with_path(leaf, like)
+
+
+def recut(tree: Mapping[str, Any], cuts: Iterable[int]) -> Params:
+    """The same parameters with stacks that end exactly at `cuts` (layer numbers) and at the last layer."""
+    if "layer" in tree and all(_SPAN.match(key) for key in tree["layer"]):
+        return {**{k: v for k, v in tree.items()}, "layer": _recut_stacks(tree["layer"], sorted(set(cuts)))}
+    return {key: recut(value, cuts) if isinstance(value, Mapping) else value for key, value in tree.items()}
+
+
+def _recut_stacks(layers: Mapping[str, Any], cuts: list[int]) -> Params:
+    parts = stacks(layers)
+    first, last = parts[0][0], parts[-1][1]
+    edges = [first, *[c for c in cuts if first < c < last], last]
+    if [(a, b) for a, b, _ in parts] == list(zip(edges, edges[1:], strict=False)):
+        return dict(layers)
+    whole = parts[0][2] if len(parts) == 1 else jax.tree.map(lambda *x: _concatenate(x), *[p for _, _, p in parts])
+
+    def cut(start: int, stop: int) -> Any:
+        return jax.tree.map(lambda x: _slice(x, start - first, stop - first), whole)
+
+    return {span(a, b): cut(a, b) for a, b in zip(edges, edges[1:], strict=False)}
+
+
+def _slice(leaf: Any, start: int, stop: int) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((stop - start, *leaf.shape[1:]), leaf.dtype)
+    return leaf[start:stop]
+
+
+def _concatenate(leaves: Sequence[Any]) -> Any:
+    if isinstance(leaves[0], jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((sum(x.shape[0] for x in leaves), *leaves[0].shape[1:]), leaves[0].dtype)
+    return (np if isinstance(leaves[0], np.ndarray) else jnp).concatenate(leaves)
+
+
+def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str], *, must_match: int = 0) -> dict[str, T]:
+    """The value of the first rule whose pattern is found in each name.
+
+    Args:
+      rules: (regular expression, value), tried in order with `re.search`.
+      dotted: parameter names.
+      must_match: so many rules from the front must each decide at least one parameter.
+
+    Raises:
+      UserError: for a name that no rule covers, a rule that decides nothing, or a malformed pattern.
+    """
+    dotted = list(dotted)
+    compiled = []
+    for pattern, value in rules:
+        try:
+            compiled.append((re.compile(pattern), value))
+        except re.error as error:
+            raise UserError(f'rule "{pattern}" is not a regular expression: {error}') from error
+    chosen: dict[str, T] = {}
+    used: set[int] = set()
+    for name in dotted:
+        for i, (pattern, value) in enumerate(compiled):
+            if pattern.search(name):
+                chosen[name] = value
+                used.add(i)
+                break
+    if missing := [name for name in dotted if name not in chosen]:
+        raise UserError(f"{len(missing)} parameters are covered by no rule, first {missing[0]}")
+    for i, (pattern, _) in enumerate(rules[:must_match]):
+        if i not in used:
+            shadowed = any(compiled[i][0].search(name) for name in dotted)
+            why = "decides nothing: earlier rules match all of its parameters" if shadowed else "matches no parameter"
+            raise UserError(f'rule "{pattern}" {why}{"" if shadowed else nearest(pattern, dotted)}')
+    return chosen
+
+
+def uniform_cuts(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
+    """Layer numbers at which any setting changes: `recut` there and each stacked leaf has one setting."""
+    cuts: set[int] = set()
+    for path in flatten(tree):
+        if not any(_SPAN.match(key) for key in path):
+            continue
+        path_names = names(path)
+        start = parse_span(next(key for key in path if _SPAN.match(key)))[0]
+        for i in range(1, len(path_names)):
+            if settings[path_names[i]] != settings[path_names[i - 1]]:
+                cuts.add(start + i)
+    return sorted(cuts)
+
+
+def partition(tree: Mapping[str, Any], keep: Callable[[Path], bool]) -> tuple[Params, Params]:
+    """(leaves for which `keep` holds, the other leaves), both in the original nesting."""
+    flat = flatten(tree)
+    chosen = {path: leaf for path, leaf in flat.items() if keep(path)}
+    return unflatten(chosen), unflatten({path: leaf for path, leaf in flat.items() if path not in chosen})
+
+
+def combine(*trees: Mapping[str, Any]) -> Params:
+    """Inverse of `partition`: one tree with the leaves of all."""
+    merged: dict[Path, Any] = {}
+    for tree in trees:
+        merged |= flatten(tree)
+    return unflatten(merged)
+
+
+def count(tree: Any) -> int:
+    """Number of scalars in a tree."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def same_names(left: Iterable[str], right: Iterable[str]) -> str:
+    """Empty when both sides hold the same names, else one line that lists what only one side has."""
+    left, right = set(left), set(right)
+    missing, extra = sorted(right - left), sorted(left - right)
+    if not missing and not extra:
+        return ""
+    return f"missing: {some(missing)}; unexpected: {some(extra)}"
+
+
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first few items, and how many more."""
+    if not items:
+        return "none"
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
