@@ -1,0 +1,42 @@
+"""python -m jaxft.evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: metrics of a fine-tuned model on labelled data."""
+
+import json
+import sys
+from pathlib import Path
+
+from jaxft import cli, rundir, runtime
+from jaxft.errors import UserError
+
+PROG = "python -m jaxft.evaluate"
+
+
+def main(argv: list[str]) -> dict[str, float]:
+    """Print one JSON object with the metrics; options are those of the run, and may be given anew."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: {PROG} RUN_OR_MODEL_DIR --data.validation FILE [--section.field value ...]\n\n{__doc__}")
+        if not argv:
+            raise UserError("give a run or model directory")
+        return {}
+    path, overrides = argv[0], argv[1:]
+    stored = rundir.read_config(Path(path)) if rundir.is_run(Path(path)) else None
+    values = cli.as_dict(stored) if stored else {}
+    if any(a.startswith("--data.validation") and not a.startswith("--data.validation_share") for a in overrides):
+        values.setdefault("data", {})["validation_share"] = 0.0
+    config = cli.parse(values, overrides, origin=path, prog=PROG)
+    split = "validation" if config.data.validation else "test"
+    if not getattr(config.data, split):
+        raise UserError("nothing to evaluate on: give --data.validation FILE")
+    chosen = runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
+    from jaxft import inference
+
+    if runtime.is_main_process():
+        print(chosen.line(), file=sys.stderr)
+    opened = inference.open_model(path, config)
+    scores = inference.evaluate(opened, split, lambda line: print(line, file=sys.stderr))
+    if runtime.is_main_process():
+        print(json.dumps({"data": getattr(config.data, split), **scores}))
+    return scores
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

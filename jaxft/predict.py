@@ -1,0 +1,55 @@
+"""python -m jaxft.predict RUN_OR_MODEL_DIR --input FILE --output FILE: csv or jsonl in; jsonl out, one row a row."""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from jaxft import cli, runtime
+from jaxft.errors import UserError
+
+
+def main(argv: list[str]) -> None:
+    """Write label, score and scores for every input row, in its order."""
+    parser = argparse.ArgumentParser(prog="python -m jaxft.predict", description=__doc__)
+    parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
+    parser.add_argument("--input", required=True, metavar="FILE", help="csv, tsv, json, jsonl, parquet or txt")
+    parser.add_argument("--output", required=True, metavar="FILE", help="jsonl: label, score, scores")
+    parser.add_argument("--text", help="column of the text (default: the run's, else text)")
+    parser.add_argument("--text_pair", help="column of the second text (default: the run's)")
+    parser.add_argument("--batch_size", type=int, help="examples a step (default: the run's eval.batch_size)")
+    args = parser.parse_args(argv)
+    runtime.start(distributed="off")
+    from jaxft import inference
+    from jaxft.models.files import write_directory
+    from jaxft.tasks import text_classification as classification
+
+    config = inference.base_config(args.model)
+    given = {"text": args.text, "text_pair": args.text_pair}
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError(f"--batch_size is {args.batch_size}: must be at least 1")
+    config = replace(
+        config,
+        data=replace(
+            config.data, dataset=None, test=args.input, empty_texts="error", **{k: v for k, v in given.items() if v}
+        ),
+        eval=replace(config.eval, batch_size=args.batch_size or config.eval.batch_size),
+    )
+    rows = classification.read(config.data, "test", labelled=False)
+    opened = inference.open_model(args.model, config)
+    examples = classification.encode(rows, opened.tokenizer, opened.directory, config.data, args.input)
+    logits = inference.predict(opened, examples)
+
+    def write(path: Path) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            for row in logits:
+                file.write(json.dumps(opened.task.decode(row), ensure_ascii=False) + "\n")
+
+    output = Path(args.output)
+    write_directory(output.parent, {output.name: write})
+    print(f"wrote {len(logits)} predictions to {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
