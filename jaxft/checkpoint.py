@@ -44,9 +44,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._best: int | None = None
         self._directory = directory
-        policies = ocp.checkpoint_managers.AnyPreservationPolicy(
-            [ocp.checkpoint_managers.LatestN(keep), _OneStep(self)]
-        )
+        policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _OneStep(self)])
         self._manager = self._guarded(
             lambda: ocp.CheckpointManager(
                 (directory / FOLDER).absolute(),
@@ -88,9 +86,7 @@ class Checkpoints:
         restored = self._guarded(
             lambda: self._manager.restore(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
             )
         )
         progress = Progress(**restored["progress"])
@@ -151,4 +147,3 @@ class _OneStep:
 
 def _arrays(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "opt_state": state.opt_state, "step": state.step}
-

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jaxft import sharding
 from jaxft.data.batches import Planner, Shape
 from jaxft.data.encode import Examples
-from jaxft.optim import MakeOptimizer
+from jaxft.optim import Optimizer
 from jaxft.step import LossFn, TrainState, eval_step, train_step
 from jaxft.tree import Params
 
@@ -25,9 +25,9 @@ def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: Na
     parts = planner.micro_batches
     tokens = (parts, shape.rows // parts, shape.length)
     slots = (parts, shape.rows // parts, shape.slots)
-    kinds: dict[str, tuple[tuple[int, ...], Any]] = {
-        name: (tokens, np.int32) for name in (*examples.tokens, "segment_ids", "position_ids")
-    }
+    kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(
+        (*examples.tokens, "segment_ids", "position_ids"), (tokens, np.int32)
+    )
     kinds |= {"first_token": (slots, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
     kinds |= {name: ((*slots, *x.shape[1:]), x.dtype) for name, x in examples.columns.items()}
     return {name: jax.ShapeDtypeStruct(s, d, sharding=place) for name, (s, d) in kinds.items()}
@@ -35,7 +35,7 @@ def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: Na
 
 def compile_train(
     loss_fn: LossFn,
-    optimizer: MakeOptimizer,
+    optimizer: Optimizer,
     state: TrainState,
     frozen: Params,
     batches: Mapping[Shape, dict[str, Any]],
@@ -62,9 +62,7 @@ def compile_eval(
     say: Callable[[str], None],
 ) -> Compiled:
     """The evaluation step for every shape: (params, frozen, batch) -> outputs that every process can read."""
-    step = jax.jit(
-        partial(eval_step, loss_fn=loss_fn, summarise=summarise), out_shardings=sharding.replicated(mesh)
-    )
+    step = jax.jit(partial(eval_step, loss_fn=loss_fn, summarise=summarise), out_shardings=sharding.replicated(mesh))
     return _compile("evaluation step", {s: step.lower(params, frozen, b) for s, b in batches.items()}, say)
 
 

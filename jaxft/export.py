@@ -14,7 +14,11 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m jaxft.export", description=__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train")
     parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
-    parser.add_argument("--step", default="selected", help="a checkpoint's step, best, last, or selected: as checkpoint.select says (default)")
+    parser.add_argument(
+        "--step",
+        default="selected",
+        help="a checkpoint's step, best, last, or selected: as checkpoint.select says (default)",
+    )
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
     args = parser.parse_args(argv)
     directory = Path(args.run)
@@ -23,8 +27,8 @@ def main(argv: list[str]) -> None:
     config = rundir.read_config(directory)
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.checkpoint import Checkpoints
-    from jaxft.setup import make_run
     from jaxft.loop import fresh_state
+    from jaxft.setup import make_run
 
     run = make_run(config)
     checkpoints = Checkpoints(directory, keep=config.checkpoint.keep)

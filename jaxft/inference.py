@@ -53,7 +53,10 @@ def open_model(path: str, config: Config) -> Opened:
       UserError: when it is no fine-tuned classifier.
     """
     model, params = load(
-        rundir.model_directory(path), revision=config.model.revision, dtype=config.train.dtype, unroll=config.runtime.unroll
+        rundir.model_directory(path),
+        revision=config.model.revision,
+        dtype=config.train.dtype,
+        unroll=config.runtime.unroll,
     )
     if (kind := model.heads[MAIN].kind) != KIND:
         raise UserError(f"{path}: is a {kind} model without a classifier; fine-tune it first with python -m jaxft.train")

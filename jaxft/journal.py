@@ -26,7 +26,7 @@ class Journal:
         if not self.active:
             return
         rewind(self._path, start_step)
-        self._file = open(self._path, "a", encoding="utf-8")
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
         if config.progress and sys.stderr.isatty():
             import tqdm
 

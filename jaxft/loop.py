@@ -32,7 +32,7 @@ class Trainer:
         self.config = run.config
         self.directory = directory
         self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
-        self.optimizer = optim.make_optimizer(run.config.optim, run.plan, run.total_steps)
+        self.optimizer = run_optimizer(run)
         self.factor = optim.schedule_factor(run.config.optim, run.total_steps)
         self.state, self.frozen = fresh_state(run)
         self.progress = Progress()
@@ -46,9 +46,7 @@ class Trainer:
             teacher = run.teacher[1]
             placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
             self.frozen = self.frozen | {TEACHERS: {NAME: placed}}
-        self.journal = Journal(
-            directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0
-        )
+        self.journal = Journal(directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
 
@@ -84,8 +82,10 @@ class Trainer:
                     self.checkpoints.save(self.state, self.progress)
                 meter.reset()
                 if self.progress.stopped:
-                    self.journal.say(f"stopped early at step {done}: no better {self.config.eval.metric} for "
-                                     f"{self.config.train.patience} evaluations")
+                    self.journal.say(
+                        f"stopped early at step {done}: no better {self.config.eval.metric} for "
+                        f"{self.config.train.patience} evaluations"
+                    )
                     break
         self.checkpoints.wait()
 
@@ -149,9 +149,7 @@ class Trainer:
                 **rates,
             }
             self.journal.write(row)
-            self.journal.progress(
-                step, loss=f"{loss:.4f}", lr=f"{rate:.2e}", tokens=f"{rates['tokens_per_second']:.0f}/s"
-            )
+            self.journal.progress(step, loss=f"{loss:.4f}", lr=f"{rate:.2e}", tokens=f"{rates['tokens_per_second']:.0f}/s")
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate, journal, and say whether this is the best so far."""
@@ -176,9 +174,7 @@ class Trainer:
             stopped=patience is not None and bad >= patience,
         )
         mark = " (best)" if better else ""
-        self.journal.say(
-            f"step {step}: validation {name} {score:.4f}{mark}, loss {scores['loss']:.4f}"
-        )
+        self.journal.say(f"step {step}: validation {name} {score:.4f}{mark}, loss {scores['loss']:.4f}")
         return better
 
     def _evaluator(self, split: str) -> Evaluator:
@@ -205,7 +201,7 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
     hyper = optim.hyperparameters(run.config.optim)
     key = runtime.root_key(run.config.seed)
-    optimizer = optim.make_optimizer(run.config.optim, run.plan, run.total_steps)
+    optimizer = run_optimizer(run)
 
     def make(params: Params) -> TrainState:
         return init_state(params, optimizer, key, hyper)
@@ -215,6 +211,12 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
     placed = replace(
         jax.tree.map(lambda _: everywhere, abstract),
         params=shardings,
-        opt_state=sharding.optimizer_shardings(run.mesh, optimizer(hyper), abstract.opt_state, shardings),
+        opt_state=sharding.optimizer_shardings(run.mesh, optimizer.build(hyper), abstract.opt_state, shardings),
     )
     return jax.jit(make, out_shardings=placed)(trainable), frozen
+
+
+def run_optimizer(run: Run) -> optim.Optimizer:
+    """The optimizer of a run."""
+    blocked = run.mesh.size == 1 and run.mesh.devices.flat[0].platform == "cpu"
+    return optim.make_optimizer(run.config.optim, run.plan, run.total_steps, blocked_norm=blocked)

@@ -74,18 +74,17 @@ def costs(run: Any) -> list[str]:
 
     import jax
 
-    from jaxft import optim, sharding
+    from jaxft import sharding
     from jaxft.compiled import abstract_batch
     from jaxft.distill import NAME, TEACHERS
-    from jaxft.loop import fresh_state
+    from jaxft.loop import fresh_state, run_optimizer
     from jaxft.setup import run_loss
     from jaxft.step import train_step
 
     state, frozen = fresh_state(run)
     if run.teacher:
         frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
-    optimizer = optim.make_optimizer(run.config.optim, run.plan, run.total_steps)
-    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=optimizer), donate_argnums=0)
+    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)), donate_argnums=0)
     place = sharding.batch_sharding(run.mesh)
     rows = []
     for shape in run.planner.shapes:

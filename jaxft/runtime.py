@@ -50,9 +50,10 @@ def prepare() -> None:
     Raises:
       UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
     """
+    _keep_memory()
     if not version("jaxlib").startswith("0.10."):
         return
-    if YNN_FLAG.split("=")[0] in os.environ.get("XLA_FLAGS", ""):
+    if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
         return
     late = _backend_is_up()
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}".strip()
@@ -122,7 +123,51 @@ def root_key(seed: int) -> Any:
     """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
     import jax
 
+    _let_philox_be_sharded()
     return jax.random.key(seed, impl=PRNG)
+
+
+def _let_philox_be_sharded() -> None:
+    """Lower the high word of a product to plain arithmetic: the same bits.
+
+    jax 0.10 to 0.12 lower it to `chlo.mulhi`, which the Shardy partitioner cannot export, so that any program with a
+    philox key on several devices fails with "Unable to convert MHLO to StableHLO".
+    """
+    if getattr(_let_philox_be_sharded, "done", False):
+        return
+    from jax._src.interpreters import mlir  # no public way to choose a lowering
+    from jax._src.lax import lax
+
+    mlir.register_lowering(lax.mulhi_p, mlir.lower_fun(_high_word, multiple_results=False))
+    _let_philox_be_sharded.done = True  # type: ignore[attr-defined]
+
+
+def _high_word(x: Any, y: Any) -> Any:
+    """Upper 32 bits of the product of two uint32 arrays; 64-bit types are allowed here alone."""
+    import jax
+
+    with jax.enable_x64(True):
+        wide = x.astype("uint64") * y.astype("uint64")
+        return jax.lax.shift_right_logical(wide, jax.numpy.full_like(wide, 32)).astype("uint32")
+
+
+def _keep_memory() -> None:
+    """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
+
+    XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and the
+    page faults cost a quarter of a MiniLM step (benchmarks/step.py).
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    trim_threshold, mmap_max = -1, -4
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
 
 
 def _use_compile_cache() -> str:
@@ -161,7 +206,9 @@ def _join_cluster() -> None:
     try:
         jax.distributed.initialize(**explicit)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"jax.distributed could not start: {error}; use --runtime.distributed off for one machine") from error
+        raise UserError(
+            f"jax.distributed could not start: {error}; use --runtime.distributed off for one machine"
+        ) from error
 
 
 def _backend_is_up() -> bool:

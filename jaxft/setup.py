@@ -70,7 +70,7 @@ def make_run(config: Config) -> Run:
         unroll=config.runtime.unroll,
         seed=config.seed,
     )
-    model = replace(model, rates=_rates(model.rates, config))
+    model = replace(model, rates=_rates(model, config))
     check_lengths(model, tokenizer, config.data.max_length)
     teacher = None
     if config.distill.teacher:
@@ -190,11 +190,12 @@ def _split(examples: Examples, share: float, seed: int) -> dict[str, Examples]:
     return {"validation": examples.select(np.sort(order[:held])), "train": examples.select(np.sort(order[held:]))}
 
 
-def _rates(rates: Rates, config: Config) -> Rates:
-    m = config.model
+def _rates(model: Model, config: Config) -> Rates:
+    """The checkpoint's dropout rates with the config's overrides; the head follows the hidden states as in BERT."""
+    m, rates = config.model, model.rates
     hidden = rates.hidden if m.dropout is None else m.dropout
     attention = rates.attention if m.attention_dropout is None else m.attention_dropout
-    classifier = m.classifier_dropout
-    if classifier is None:
-        classifier = m.dropout if m.dropout is not None else rates.classifier
-    return Rates(hidden, attention, classifier)
+    if m.classifier_dropout is not None:
+        return Rates(hidden, attention, m.classifier_dropout)
+    own = model.hf_config.get("classifier_dropout") is not None
+    return Rates(hidden, attention, rates.classifier if own else hidden)

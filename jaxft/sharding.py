@@ -27,7 +27,7 @@ RULES: list[tuple[str, int | None]] = [
 
 
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
-    """A (data, fsdp) mesh over all devices.
+    """A (data, fsdp) mesh over all devices, or over the first few where mesh.data says so.
 
     Raises:
       UserError: when the sizes do not multiply to the number of devices.
@@ -35,12 +35,13 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     data = config.data if config.data > 0 else count // config.fsdp
-    if data * config.fsdp != count:
+    used = data * config.fsdp
+    if not 0 < used <= count or (config.data < 0 and used != count) or (jax.process_count() > 1 and used != count):
         raise UserError(
-            f"mesh.data {config.data} x mesh.fsdp {config.fsdp} does not use the {count} devices there are: "
+            f"mesh.data {config.data} x mesh.fsdp {config.fsdp} does not fit the {count} devices there are: "
             "let mesh.data be -1 and mesh.fsdp divide that number"
         )
-    return jax.make_mesh((data, config.fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices)
+    return jax.make_mesh((data, config.fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices[:used])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -11,7 +11,7 @@ import optax
 
 from jaxft import tree
 from jaxft.losses import WeightedSum
-from jaxft.optim import MakeOptimizer, global_norm
+from jaxft.optim import Optimizer
 from jaxft.tree import Params
 
 Array = jax.Array
@@ -50,13 +50,13 @@ class TrainState:
     hyper: dict[str, Array]
 
 
-def init_state(params: Params, optimizer: MakeOptimizer, key: Array, hyper: dict[str, Array]) -> TrainState:
+def init_state(params: Params, optimizer: Optimizer, key: Array, hyper: dict[str, Array]) -> TrainState:
     """The state before the first step."""
-    return TrainState(params, optimizer(hyper).init(params), jnp.zeros((), jnp.int32), key, hyper)
+    return TrainState(params, optimizer.build(hyper).init(params), jnp.zeros((), jnp.int32), key, hyper)
 
 
 def train_step(
-    state: TrainState, frozen: Params, batch: Batch, *, loss_fn: LossFn, optimizer: MakeOptimizer
+    state: TrainState, frozen: Params, batch: Batch, *, loss_fn: LossFn, optimizer: Optimizer
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step.
 
@@ -68,7 +68,7 @@ def train_step(
       frozen: every other parameter, teachers included.
       batch: [K, R, ...] arrays.
       loss_fn: the task's loss.
-      optimizer: makes the optax transformation from `state.hyper`.
+      optimizer: built from `state.hyper` inside the program.
 
     Returns:
       (new state, float32 scalars `loss` (the mean of the step), `weight`, `grad_norm` before clipping).
@@ -95,10 +95,10 @@ def train_step(
         ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
     share = 1.0 / jnp.maximum(weight, 1.0)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
-    updates, opt_state = optimizer(state.hyper).update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper)
-    return new, {"loss": loss_sum * share, "weight": weight, "grad_norm": global_norm(grads)}
+    return new, {"loss": loss_sum * share, "weight": weight, "grad_norm": optimizer.norm(grads)}
 
 
 def eval_step(

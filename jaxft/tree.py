@@ -5,6 +5,7 @@ a leading axis of length b - a. Users, rules and files speak of single layers: `
 file is the one decoder between the two.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -103,7 +104,7 @@ def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[l
 def recut(tree: Mapping[str, Any], cuts: Iterable[int]) -> Params:
     """The same parameters with stacks that end exactly at `cuts` (layer numbers) and at the last layer."""
     if "layer" in tree and all(_SPAN.match(key) for key in tree["layer"]):
-        return {**{k: v for k, v in tree.items()}, "layer": _recut_stacks(tree["layer"], sorted(set(cuts)))}
+        return {**dict(tree.items()), "layer": _recut_stacks(tree["layer"], sorted(set(cuts)))}
     return {key: recut(value, cuts) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
@@ -111,14 +112,14 @@ def _recut_stacks(layers: Mapping[str, Any], cuts: list[int]) -> Params:
     parts = stacks(layers)
     first, last = parts[0][0], parts[-1][1]
     edges = [first, *[c for c in cuts if first < c < last], last]
-    if [(a, b) for a, b, _ in parts] == list(zip(edges, edges[1:], strict=False)):
+    if [(a, b) for a, b, _ in parts] == list(itertools.pairwise(edges)):
         return dict(layers)
     whole = parts[0][2] if len(parts) == 1 else jax.tree.map(lambda *x: _concatenate(x), *[p for _, _, p in parts])
 
     def cut(start: int, stop: int) -> Any:
         return jax.tree.map(lambda x: _slice(x, start - first, stop - first), whole)
 
-    return {span(a, b): cut(a, b) for a, b in zip(edges, edges[1:], strict=False)}
+    return {span(a, b): cut(a, b) for a, b in itertools.pairwise(edges)}
 
 
 def _slice(leaf: Any, start: int, stop: int) -> Any:

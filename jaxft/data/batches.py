@@ -4,7 +4,6 @@ The plan of an epoch is a function of (lengths, seed, epoch): nothing is stored,
 jump. A step always holds the same examples whatever the layout; packing only says where they sit.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -237,7 +236,13 @@ def make_planner(
       shards: devices that a micro-batch's rows are divided over.
     """
     unit = micro_batches * shards
-    everything = dict(lengths=lengths, batch_size=batch_size, seed=seed, layout=layout, micro_batches=micro_batches)
+    everything = {
+        "lengths": lengths,
+        "batch_size": batch_size,
+        "seed": seed,
+        "layout": layout,
+        "micro_batches": micro_batches,
+    }
     if layout != "pack":
         rows = _round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
@@ -249,9 +254,7 @@ def make_planner(
     slots = choose_slots(lengths, length)
     most = min(batch_size, len(lengths))
     bound = int(min(most, 2 * -(-np.sort(lengths)[-most:].sum() // length) + -(-most // slots) + 1))
-    needs = [
-        pack(lengths[epoch_order(lengths, seed, e)], batch_size, length, slots, bound)[3] for e in range(epochs)
-    ]
+    needs = [pack(lengths[epoch_order(lengths, seed, e)], batch_size, length, slots, bound)[3] for e in range(epochs)]
     ladder = choose_ladder(_round_up(np.concatenate(needs), unit), shapes)
     return Planner(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
 

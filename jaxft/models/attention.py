@@ -37,9 +37,7 @@ def attend(
     head_size = q_BxTxNxH.shape[-1]
     q_BxNxTxH, k_BxNxSxH, v_BxNxSxH = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
     q_BxNxTxH = q_BxNxTxH * jnp.asarray(head_size**-0.5, q_BxNxTxH.dtype)
-    scores_BxNxTxS = jnp.einsum(
-        "bnth,bnsh->bnts", q_BxNxTxH, k_BxNxSxH, preferred_element_type=jnp.float32
-    )
+    scores_BxNxTxS = jnp.einsum("bnth,bnsh->bnts", q_BxNxTxH, k_BxNxSxH, preferred_element_type=jnp.float32)
     # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
     scores_BxNxTxS = jnp.where(visible(segment_ids)[:, None], scores_BxNxTxS, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores_BxNxTxS, axis=-1).astype(v_BxSxNxH.dtype)

@@ -105,9 +105,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, segment_ids: Array, rates: Rates, key: Array | None, probabilities: bool) -> Any:
-        context, p = SelfAttention(self.config, name="self")(
-            x, segment_ids, rates.attention, fold(key, 0), probabilities
-        )
+        context, p = SelfAttention(self.config, name="self")(x, segment_ids, rates.attention, fold(key, 0), probabilities)
         return Output(self.config, name="output")(context, x, rates.hidden, fold(key, 1)), p
 
 

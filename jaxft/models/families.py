@@ -75,7 +75,9 @@ def family_of(hf_config: Mapping[str, Any], where: str) -> Family:
     if kind is None:
         raise UserError(f'{where}: no "model_type"; jaxft reads {", ".join(FAMILIES)}')
     if kind not in FAMILIES:
-        raise UserError(f'{where}: model_type "{kind}" is not one that jaxft reads ({", ".join(FAMILIES)}){nearest(kind, FAMILIES)}')
+        raise UserError(
+            f'{where}: model_type "{kind}" is not one that jaxft reads ({", ".join(FAMILIES)}){nearest(kind, FAMILIES)}'
+        )
     return FAMILIES[kind]
 
 
@@ -96,8 +98,14 @@ def encoder_config(family: Family, hf_config: Mapping[str, Any], where: str) -> 
     if config.activation not in ACTIVATIONS:
         raise UserError(f'{where}: hidden_act "{config.activation}" is unknown{nearest(config.activation, ACTIVATIONS)}')
     if config.hidden_size % config.num_heads:
-        raise UserError(f"{where}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_heads}")
-    for field, right in {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}.items():
+        raise UserError(
+            f"{where}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_heads}"
+        )
+    for field, right in {
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    }.items():
         if hf_config.get(field, right) != right:
             raise UserError(f"{where}: {field} is {hf_config[field]!r}: jaxft computes only {right!r}")
     return config

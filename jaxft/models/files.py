@@ -46,7 +46,7 @@ def read_weights(directory: Path) -> tuple[dict[str, np.ndarray], str]:
     if pickles:
         raise UserError(
             f"{directory}: holds only {pickles[0]}, which jaxft never opens (such a file can run code); convert it where "
-            f"you trust it: python -c \"from transformers import AutoModel as M; "
+            f'you trust it: python -c "from transformers import AutoModel as M; '
             f"M.from_pretrained('{directory}').save_pretrained('{directory}')\""
         )
     raise UserError(f"{directory}: no weights ({SAFETENSORS}, {INDEX} or {MSGPACK})")

@@ -117,9 +117,7 @@ def from_file(
     return found, Report(len(found), tuple(new), tuple(_folded(n for n in unused if not n.startswith(layers))))
 
 
-def to_file(
-    flat: Mapping[str, np.ndarray], family: Family, kind: str, *, flax: bool = False
-) -> dict[str, np.ndarray]:
+def to_file(flat: Mapping[str, np.ndarray], family: Family, kind: str, *, flax: bool = False) -> dict[str, np.ndarray]:
     """Our `{dotted name: array}` under Hugging Face's names and layout. Inverse of `from_file`."""
     tensors = {}
     for name, array in flat.items():

@@ -79,6 +79,4 @@ def _from_hub(path: str, revision: str | None) -> Path:
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{path}: the hub has no revision {revision}") from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: no such directory, and the hub could not be asked ({one_line(error)[:160]})"
-        ) from error
+        raise UserError(f"{path}: no such directory, and the hub could not be asked ({one_line(error)[:160]})") from error

@@ -49,9 +49,7 @@ class TextClassification:
     def count(self, counts: ClassificationCounts, summary: Mapping[str, np.ndarray]) -> None:
         """Add the summary of a batch."""
         real = summary["example"] >= 0
-        counts.add(
-            summary["gold"][real], summary["predicted"][real], float(summary["loss_sum"]), float(summary["weight"])
-        )
+        counts.add(summary["gold"][real], summary["predicted"][real], float(summary["loss_sum"]), float(summary["weight"]))
 
     def decode(self, logits: np.ndarray) -> dict[str, Any]:
         """A prediction for one example from its logits [labels]."""

@@ -1,0 +1,92 @@
+"""A tiny BERT whose every config field differs from its default, and a tiny vocabulary."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LABELS = ["angry", "calm", "merry"]
+CLUES = {"angry": "storm", "calm": "lake", "merry": "song"}
+WORDS = ["the", "a", "river", "runs", "over", "old", "stone", "and", "under", "bridge", "bright", "##ly", "sun", "."]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *CLUES.values()]
+
+CONFIG: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "vocab_size": 41,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0.15,
+    "attention_probs_dropout_prob": 0.05,
+    "classifier_dropout": 0.2,
+    "max_position_embeddings": 48,
+    "type_vocab_size": 3,
+    "initializer_range": 0.05,
+    "layer_norm_eps": 1e-5,
+    "pad_token_id": 0,
+}
+
+
+def write_model(directory: Path, *, labels: Sequence[str] | None = None, seed: int = 0, **changes: Any) -> Path:
+    """Write a model directory with random weights; `labels` makes it a fine-tuned classifier."""
+    import jax
+    import numpy as np
+
+    from jaxft import runtime
+    from jaxft.models import build, families
+    from jaxft.models.encoder import Encoder, Policy
+    from jaxft.models.heads import Head
+
+    config = CONFIG | changes
+    if labels:
+        config = config | {
+            "architectures": ["BertForSequenceClassification"],
+            "id2label": {str(i): x for i, x in enumerate(labels)},
+            "label2id": {x: i for i, x in enumerate(labels)},
+        }
+    encoder = families.encoder_config(families.BERT, config, "tiny")
+    head = Head("text-classification", len(labels)) if labels else Head("feature-extraction")
+    model = build.Model(config, Encoder(encoder), {build.MAIN: head}, build.rates_of(config, encoder), Policy())
+    params = jax.tree.map(np.array, model.init(runtime.root_key(seed)))
+    noise = np.random.default_rng(seed)
+    params = jax.tree.map(lambda x: (x + noise.normal(0, 0.05, x.shape)).astype(np.float32), params)
+    build.save(model, params, directory)
+    write_tokenizer(directory)
+    return directory
+
+
+def write_tokenizer(directory: Path) -> None:
+    """An uncased WordPiece tokenizer over VOCABULARY."""
+    (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 48}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def run_config(model: Path, folder: Path, output: Path, /, **sections: Any) -> Any:
+    """A config of a short run on the tiny model and data; sections update the defaults here."""
+    from jaxft import cli
+
+    values: dict[str, Any] = {
+        "output_dir": str(output),
+        "model": {"path": str(model)},
+        "data": {
+            "train": str(folder / "train.csv"),
+            "validation": str(folder / "dev.csv"),
+            "max_length": 32,
+            "cache": False,
+        },
+        "optim": {"learning_rate": 3e-3},
+        "train": {"epochs": 2, "batch_size": 16},
+        "mesh": {"data": 1},
+        "log": {"every": 2, "progress": False},
+        "runtime": {"compile_cache": False, "distributed": "off"},
+    }
+    for name, section in sections.items():
+        if isinstance(section, dict):
+            values[name] = {**values.get(name, {}), **section}
+        else:
+            values[name] = section
+    return cli.parse(values, [], origin="test", prog="test")
