@@ -103,7 +103,9 @@ def dropout(x: Array, rate: Any, key: Array | None) -> Array:
     bits = jax.random.bits(key, x.shape, jnp.uint16)
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536)
     scale = 65536 / (65536 - threshold)
-    keep = bits.astype(jnp.int32) >= threshold.astype(jnp.int32)
+    # Comparing roots is comparing numbers; but a root counts as expensive, so that XLA computes the mask once instead of
+    # fusing a copy of the whole generator into every consumer (the layer norm that follows has four).
+    keep = jnp.sqrt(bits.astype(jnp.float32)) >= jnp.sqrt(jnp.maximum(threshold - 0.5, 0.0))
     return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
 
 
