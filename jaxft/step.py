@@ -23,7 +23,9 @@ class LossFn(Protocol):
 
     def __call__(
         self, params: Params, batch: Batch, key: Array | None, hyper: Mapping[str, Any]
-    ) -> tuple[WeightedSum, dict[str, Array]]: ...
+    ) -> tuple[WeightedSum, dict[str, Array]]:
+        """Pure."""
+        ...
 
 
 @partial(

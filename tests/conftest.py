@@ -1,16 +1,23 @@
 """Settings of every test, and the tiny model and data that tests share."""
 
 import os
+import tempfile
 
-# Only for the tests: a cache of their own would hide faults of a cold one, and eight devices stand for a pod.
-os.environ.setdefault("JAXFT_CACHE", "/tmp/jaxft-test-cache")
+# A cache of the session's own: it starts cold, and what tests write is gone with it.
+CACHE = tempfile.mkdtemp(prefix="jaxft-test-cache-")
+os.environ["JAXFT_CACHE"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = f"{CACHE}/datasets"
+# The programs are tiny: compiling them well would take longer than running them.
+FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import jaxft  # noqa: F401, I001  (sets the XLA flag before a backend starts)
+import jaxft  # noqa: F401  (sets the XLA flag before a backend starts)
 
 import csv
 import random
+import shutil
 from pathlib import Path
 
 import jax
@@ -24,6 +31,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 from tests import tiny
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_cache():
+    yield
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +64,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.writerow(["text", "label"])
             for _ in range(rows):
                 label = rng.choice(tiny.LABELS)
-                words = rng.choices(tiny.WORDS, k=rng.randint(1, 12)) + [tiny.CLUES[label]]
+                words = [*rng.choices(tiny.WORDS, k=rng.randint(1, 12)), tiny.CLUES[label]]
                 rng.shuffle(words)
                 writer.writerow([" ".join(words), label])
     return folder

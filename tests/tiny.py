@@ -76,13 +76,13 @@ def run_config(model: Path, folder: Path, output: Path, /, **sections: Any) -> A
             "train": str(folder / "train.csv"),
             "validation": str(folder / "dev.csv"),
             "max_length": 32,
-            "cache": False,
+            "shapes": 1,
         },
         "optim": {"learning_rate": 3e-3},
         "train": {"epochs": 2, "batch_size": 16},
         "mesh": {"data": 1},
         "log": {"every": 2, "progress": False},
-        "runtime": {"compile_cache": False, "distributed": "off"},
+        "runtime": {"distributed": "off", "unroll": 1},
     }
     for name, section in sections.items():
         if isinstance(section, dict):
