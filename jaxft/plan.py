@@ -51,7 +51,48 @@ def lengths(run: Any) -> list[str]:
     rows = [f"tokens an example: mean {values.mean():.1f}, median {np.median(values):.0f}, longest {values.max()}"]
     for low, high, n in zip(edges, edges[1:], counts, strict=False):
         if n:
-            sizes = (memory.argument_size_in_bytes, memory.temp_size_in_bytes)
+            rows.append(f"  {low:>4} to {high - 1:<4} {n:>9,}  {'#' * max(1, round(50 * n / counts.max()))}")
+    waste = []
+    for layout in ("pack", "bucket", "pad"):
+        planner = make_planner(
+            values,
+            batch_size=run.config.train.batch_size,
+            max_length=run.config.data.max_length,
+            layout=layout,
+            seed=run.config.seed,
+            shapes=run.config.data.shapes,
+            micro_batches=run.config.train.micro_batches,
+            shards=sharding.shard_count(run.mesh),
+        )
+        waste.append(f"{layout} {1 - planner.plan_epoch(0).fill():.1%}")
+    return [*rows, f"padding by layout: {', '.join(waste)}"]
+
+
+def costs(run: Any) -> list[str]:
+    """FLOPs and memory of the compiled train step, for every shape."""
+    from functools import partial
+
+    import jax
+
+    from jaxft import sharding
+    from jaxft.compiled import abstract_batch
+    from jaxft.distill import NAME, TEACHERS
+    from jaxft.loop import fresh_state, run_optimizer
+    from jaxft.setup import run_loss
+    from jaxft.step import train_step
+
+    state, frozen = fresh_state(run)
+    if run.teacher:
+        frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
+    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)), donate_argnums=0)
+    place = sharding.batch_sharding(run.mesh)
+    rows = []
+    for shape in run.planner.shapes:
+        batch = abstract_batch(run.planner, shape, run.data["train"], place)
+        compiled = step.lower(state, frozen, batch).compile()
+        memory = compiled.memory_analysis()
+        flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
+        sizes = (memory.argument_size_in_bytes, memory.temp_size_in_bytes)
         arguments, temporary = (f"{size / 2**20:.0f} MiB" for size in sizes)
         rows.append(
             f"train step {shape.rows} x {shape.length}: {flops / 1e9:.1f} GFLOP, arguments {arguments}, "
