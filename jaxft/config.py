@@ -300,14 +300,16 @@ def check(config: Config) -> None:
         "optim.warmup": c.optim.warmup,
         "train.min_delta": c.train.min_delta,
         "plan.n": c.plan.n,
-        "seed": c.seed,
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
+    _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
+    labels = c.task.labels
+    _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     _require(c.eval.metric in METRICS, "eval.metric", c.eval.metric, "one of " + ", ".join(METRICS))
     for rule in c.plan.rules:
-        _require(rule.learning_rate >= 0, "plan.rules learning_rate", rule.learning_rate, "0 or more")
+        _require(0 <= rule.learning_rate < float("inf"), "plan.rules learning_rate", rule.learning_rate, "0 or more")
     if c.train.micro_batches > c.train.batch_size:
         raise UserError(
             f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "

@@ -8,10 +8,10 @@ import jax
 from jaxft import losses
 from jaxft.config import DistillConfig
 from jaxft.data.encode import load_tokenizer
-from jaxft.errors import UserError
+from jaxft.errors import UserError, some
 from jaxft.models.build import Model, are_generic, load
 from jaxft.step import LossFn
-from jaxft.tree import Params, some
+from jaxft.tree import Params
 
 TEACHERS = "teachers"  # frozen parameters: {"teachers": {name: params}}
 NAME = "teacher"

@@ -1,7 +1,7 @@
 """The one exception that is an answer to the user: what is wrong, where, and what would be right."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -12,6 +12,13 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean "x"?` for the closest valid name, or the empty string when nothing is close."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first few items, and how many more."""
+    if not items:
+        return "none"
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def one_line(text: object) -> str:

@@ -77,7 +77,7 @@ class Journal:
 
 
 def rewind(path: Path, step: int) -> None:
-    """Drop the rows after `step`: a resumed run writes them again. A torn last line goes too."""
+    """Drop the rows after `step` and the final one: a resumed run writes them again. A torn last line goes too."""
     if not path.exists():
         return
     kept = []
@@ -86,7 +86,7 @@ def rewind(path: Path, step: int) -> None:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if row.get("step", 0) <= step:
+        if row.get("step", 0) <= step and not row.get("final"):
             kept.append(line)
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -33,7 +33,7 @@ class Trainer:
         self.directory = directory
         self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
         self.optimizer = run_optimizer(run)
-        self.factor = optim.schedule_factor(run.config.optim, run.total_steps)
+        self.factor = optim.schedule_factor(run.config.optim, run.total_steps, np)
         self.state, self.frozen = fresh_state(run)
         self.progress = Progress()
         self.resumed = self.checkpoints.latest()
@@ -96,14 +96,21 @@ class Trainer:
             self.state, _ = self.checkpoints.restore(best, self.state)
         return int(self.state.step)
 
+    @property
+    def last_step(self) -> int:
+        """The step at which training ended: that of the newest checkpoint."""
+        return self.checkpoints.latest() or 0
+
     def scores(self, split: str) -> dict[str, float]:
         """Metrics of the present parameters on a split."""
         return self._evaluator(split).scores(self.state.params, self.frozen)
 
     def close(self) -> None:
         """Finish what is written in the background."""
-        self.checkpoints.close()
-        self.journal.close()
+        try:
+            self.checkpoints.close()
+        finally:
+            self.journal.close()
 
     def _batches(self, start: int) -> Iterator[tuple[int, EpochPlan, dict[str, jax.Array]]]:
         run, place = self.run, sharding.batch_sharding(self.run.mesh)
@@ -155,10 +162,6 @@ class Trainer:
         """Evaluate, journal, and say whether this is the best so far."""
         name = self.config.eval.metric
         scores = self.scores("validation")
-        if name not in scores:
-            raise UserError(
-                f"eval.metric is {name}, which needs two labels; this task has {len(self.run.task.labels)}: use macro_f1"
-            )
         self.journal.write(
             {"step": step, "epoch": step / self.run.steps_per_epoch, **{f"eval/{k}": v for k, v in scores.items()}}
         )

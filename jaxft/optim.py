@@ -25,20 +25,25 @@ def hyperparameters(config: OptimConfig) -> dict[str, jax.Array]:
     return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
 
 
-def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[Any], jax.Array]:
-    """Learning rate over its peak as a function of the number of steps done (Hugging Face's schedules)."""
+def schedule_factor(config: OptimConfig, total_steps: int, numpy: Any = jnp) -> Callable[[Any], Any]:
+    """Learning rate over its peak as a function of the number of steps done (Hugging Face's schedules).
+
+    Args:
+      config: schedule and warm-up.
+      total_steps: of the run.
+      numpy: `jax.numpy` inside a program, `numpy` on the host (which must not wait for a device to log a number).
+    """
     warmup = round(config.warmup * total_steps) if config.warmup < 1 else int(config.warmup)
 
-    def factor(step: Any) -> jax.Array:
-        step = jnp.asarray(step, jnp.float32)
-        rising = step / max(1, warmup)
-        progress = jnp.clip((step - warmup) / max(1, total_steps - warmup), 0.0, 1.0)
+    def factor(step: Any) -> Any:
+        step = numpy.asarray(step, numpy.float32)
+        progress = numpy.clip((step - warmup) / max(1, total_steps - warmup), 0.0, 1.0)
         falling = {
             "linear": 1.0 - progress,
-            "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
-            "constant": jnp.ones_like(progress),
+            "cosine": 0.5 * (1.0 + numpy.cos(numpy.pi * progress)),
+            "constant": numpy.ones_like(progress),
         }[config.schedule]
-        return jnp.where(step < warmup, rising, falling)
+        return numpy.where(step < warmup, step / max(1, warmup), falling)
 
     return factor
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from jaxft import cli
 from jaxft.config import Config
-from jaxft.errors import UserError
-from jaxft.tree import some
+from jaxft.errors import UserError, some
 
 CONFIG = "config.yaml"
 MODEL = "model"
@@ -26,6 +25,8 @@ def check_claim(config: Config) -> bool:
     probe = directory
     while not probe.exists():
         probe = probe.parent
+    if not probe.is_dir():
+        raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
     if not directory.exists() or not any(directory.iterdir()):

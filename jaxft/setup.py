@@ -75,9 +75,10 @@ def make_run(config: Config) -> Run:
     teacher = None
     if config.distill.teacher:
         teacher = distill.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
+        check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
     mesh = sharding.make_mesh(config.mesh)
     steps_per_epoch = -(-len(data["train"]) // config.train.batch_size)
-    total = config.train.max_steps or int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9))
+    total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     planner = make_planner(
         data["train"].lengths,
         batch_size=config.train.batch_size,
@@ -147,13 +148,13 @@ def labelled(rows: Any, tokenizer: Any, directory: Any, config: Config, labels: 
     return classification.encode(rows, tokenizer, directory, config.data, origin).with_columns(labels=ids)
 
 
-def check_lengths(model: Model, tokenizer: Any, max_length: int) -> None:
+def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
     """Refuse sequences or ids that the model has no embedding for."""
     positions, vocabulary = model.encoder.config.max_positions, model.encoder.config.vocab_size
     if max_length > positions:
-        raise UserError(f"data.max_length is {max_length} but the model has {positions} positions")
+        raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
     if len(tokenizer) > vocabulary:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the model's vocabulary has {vocabulary}")
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
 
 
 def _read_data(config: Config, directory: Any) -> tuple[dict[str, Examples], list[str], Any]:
@@ -165,6 +166,8 @@ def _read_data(config: Config, directory: Any) -> tuple[dict[str, Examples], lis
     labels = config.task.labels or _known_labels(directory, config, classification.label_names(values))
     if len(labels) < 2:
         raise UserError(f'{data.train}: column "{data.label}" has only the label "{labels[0]}"; a classifier needs two')
+    if config.eval.metric == "f1" and len(labels) != 2 and (data.validation or data.validation_share):
+        raise UserError(f"eval.metric is f1, which needs two labels; this task has {len(labels)}: use macro_f1")
     tokenizer = load_tokenizer(directory)
     splits = {
         split: labelled(rows[split], tokenizer, directory, config, labels, str(getattr(data, split))) for split in rows

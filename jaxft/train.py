@@ -16,8 +16,6 @@ def main(argv: list[str]) -> dict[str, float]:
 def train(config: Config) -> dict[str, float]:
     """Train as the config says, in its output directory; resume what is there."""
     begin = time.perf_counter()
-    runtime.prepare()
-    resuming = rundir.check_claim(config)
     chosen = runtime.start(
         distributed=config.runtime.distributed,
         precision=config.runtime.precision,
@@ -30,9 +28,10 @@ def train(config: Config) -> dict[str, float]:
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
+    resuming = rundir.check_claim(config) if runtime.is_main_process() else True
     run = make_run(config)
     directory = Path(config.output_dir)
-    if not resuming and runtime.is_main_process():
+    if not resuming:
         rundir.claim(config)
     runtime.barrier("claimed")
     trainer = Trainer(run, directory)
@@ -47,7 +46,7 @@ def train(config: Config) -> dict[str, float]:
                 scores = trainer.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
         if results:
-            trainer.journal.write({"step": run.total_steps, "selected_step": chosen_step, "final": True, **results})
+            trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
         export_state(run, trainer.state, trainer.frozen, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()

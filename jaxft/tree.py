@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.errors import UserError, nearest
+from jaxft.errors import UserError, nearest, some
 
 Params = dict[str, Any]
 Path = tuple[str, ...]
@@ -166,8 +166,17 @@ def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str], *, must_m
         if i not in used:
             shadowed = any(compiled[i][0].search(name) for name in dotted)
             why = "decides nothing: earlier rules match all of its parameters" if shadowed else "matches no parameter"
-            raise UserError(f'rule "{pattern}" {why}{"" if shadowed else nearest(pattern, dotted)}')
+            raise UserError(f'rule "{pattern}" {why}{"" if shadowed else _nearest_path(pattern, dotted)}')
     return chosen
+
+
+def _nearest_path(pattern: str, dotted: Sequence[str]) -> str:
+    """The path, or the part of one with as many names as the pattern, that is most like the pattern."""
+    plain = re.sub(r"[^\w.]", "", pattern.replace("\\", "")).strip(".")
+    size = plain.count(".") + 1
+    parts = [name.split(".") for name in dotted]
+    windows = {".".join(p[i : i + size]): None for p in parts for i in range(len(p) - size + 1)}
+    return nearest(plain, windows) or f"; a path is such as {dotted[-1]}"
 
 
 def uniform_cuts(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
@@ -211,10 +220,3 @@ def same_names(left: Iterable[str], right: Iterable[str]) -> str:
     if not missing and not extra:
         return ""
     return f"missing: {some(missing)}; unexpected: {some(extra)}"
-
-
-def some(items: Sequence[str], most: int = 5) -> str:
-    """The first few items, and how many more."""
-    if not items:
-        return "none"
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -12,9 +12,8 @@ from jaxft import losses
 from jaxft.config import DataConfig
 from jaxft.data.encode import Examples, encode_texts, per_row
 from jaxft.data.sources import read_rows
-from jaxft.errors import UserError
+from jaxft.errors import UserError, some
 from jaxft.metrics import ClassificationCounts
-from jaxft.tree import some
 
 KIND = "text-classification"
 Array = jax.Array
@@ -102,7 +101,8 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
             return names[value]
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        return "" if value is None else str(value).strip()
+        missing = value is None or value != value  # NaN is the one value that differs from itself
+        return "" if missing else str(value).strip()
 
     values = per_row(rows, column, text)
     for number, value in enumerate(values, 1):
@@ -139,7 +139,7 @@ def label_ids(values: Sequence[str], names: Sequence[str], origin: str) -> np.nd
 
 
 def _is_number(value: str) -> bool:
-    return value.removeprefix("-").isdigit()
+    return value.removeprefix("-").isdecimal()
 
 
 def _without_empty(rows: Any, config: DataConfig, origin: str) -> Any:

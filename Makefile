@@ -1,0 +1,51 @@
+# Two commands for a fresh machine; each makes its own virtual environment and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" \
+	"$$(pyenv prefix 3.12.1 2>/dev/null)/bin/python"; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
+
+.PHONY: quickstart test test-3.12 lint clean
+
+# Fine-tunes real BERT weights on real questions of bank customers, offline.
+quickstart: $(VENV)/quickstart
+	$(BIN)/python -m jaxft.train configs/banking77.yaml
+
+# The whole test suite; torch, which only parity tests need, has the right wheel for Python 3.11 alone.
+test: $(VENV)/test
+	$(BIN)/python -m pytest
+
+# The tests that need no torch, on the other end of the supported versions.
+test-3.12: .venv-3.12/test
+	.venv-3.12/bin/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/quickstart: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[quickstart]'
+	touch $@
+
+$(VENV)/test: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[$$($(BIN)/python -c 'import sys; print("parity" if sys.version_info[:2] == (3, 11) else "test")')]"
+	touch $@
+
+$(VENV)/dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+.venv-3.12/test: pyproject.toml
+	test -n "$(PY312)"
+	$(PY312) -m venv .venv-3.12
+	.venv-3.12/bin/python -m pip install --quiet --upgrade pip
+	.venv-3.12/bin/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-3.12 .pytest_cache .ruff_cache .hypothesis
