@@ -1,5 +1,6 @@
 """From a command line to a `Config`, and from an exception to one line and an exit code. Nothing else parses."""
 
+import argparse
 import dataclasses
 import os
 import re
@@ -29,8 +30,12 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     except OSError as error:
         if debug:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        sys.exit(_fail(f"{error.strerror or error}{where}"))
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_fail(f"{where}{error.strerror or error}"))
+    except MemoryError as error:
+        if debug:
+            raise
+        sys.exit(_fail(f"not enough memory: {error}"))
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
@@ -53,17 +58,20 @@ def load(argv: Sequence[str], *, prog: str = "python -m jaxft.train") -> schema.
     return parse(values, rest, origin=files[0] if files else "", prog=prog)
 
 
-def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str) -> schema.Config:
-    """A nested dict and `--section.field value` overrides as a checked `Config`."""
+def parse(
+    values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str, before: str = "[CONFIG.yaml]"
+) -> schema.Config:
+    """A nested dict and `--section.field value` overrides as a checked `Config`; `before` stands first in the usage."""
     import jsonargparse
 
     known = field_names()
     _refuse_unknown_keys(values, known, origin)
+    values = {key: value for key, value in values.items() if value is not None or key in known}
     _refuse_unknown_options(overrides, known)
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(
         prog=prog,
-        usage=f"{prog} [CONFIG.yaml] [--section.field value ...] [--debug]",
+        usage=f"{prog} {before} [--section.field value ...] [--debug]",
         exit_on_error=False,
         default_env=False,
     )
@@ -75,7 +83,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
         namespace = parser.parse_args(list(overrides))
         config = parser.instantiate(namespace)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(f"{origin + ': ' if origin else ''}{one_line(error)}") from error
+        raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
     config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
     schema.check(config)
     return config
@@ -85,8 +93,10 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A YAML file as a nested dict; `5e-5` is a number, and a key given twice is an error."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); convert it") from error
     try:
         values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -115,41 +125,86 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
-def field_names() -> set[str]:
-    """Every dotted option name of a `Config`."""
-    names = set()
+def field_names() -> dict[str, Any]:
+    """Every dotted option name of a `Config`, and its type."""
+    names: dict[str, Any] = {}
     for section in dataclasses.fields(schema.Config):
         kind = section.type
         if dataclasses.is_dataclass(kind):
-            names |= {f"{section.name}.{f.name}" for f in dataclasses.fields(kind)}
+            names |= {f"{section.name}.{f.name}": f.type for f in dataclasses.fields(kind)}
         else:
-            names.add(section.name)
+            names[section.name] = kind
     return names
 
 
-def _refuse_unknown_keys(values: dict[str, Any], known: set[str], origin: str) -> None:
+class Parser(argparse.ArgumentParser):
+    """An `argparse` parser whose complaints are `UserError`s with the nearest option."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        known = self._option_string_actions
+        for argument in args:
+            if argument.startswith("--") and (name := argument.partition("=")[0]) not in known:
+                raise UserError(f'unknown option "{name}"{nearest(name, known)}')
+        return super().parse_args(args)
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows the options")
+
+
+def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], origin: str) -> None:
     sections = {name.split(".")[0] for name in known if "." in name}
     for key, value in values.items():
         if key in sections:
             if value is not None and not isinstance(value, dict):
                 raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
         elif key not in known:
-            raise UserError(f'{origin}: unknown option "{key}"{nearest(str(key), sections | known)}')
+            raise UserError(f'{origin}: unknown option "{key}"{nearest(str(key), [*sections, *known])}')
     for name in flatten({k: v for k, v in values.items() if k in sections and v}):
         if name not in known:
             raise UserError(f'{origin}: unknown option "{name}"{nearest(name, known)}')
 
 
-def _refuse_unknown_options(overrides: Sequence[str], known: set[str]) -> None:
+def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> None:
     for argument in overrides:
         if argument.startswith("--"):
             name = argument[2:].partition("=")[0].removesuffix("+")
             if name not in known and name not in ("help", "plan.rules.help"):
                 raise UserError(f'unknown option "--{name}"{nearest(name, known)}')
+
+
+def _explain(message: str) -> str:
+    """What jsonargparse says about a value, in terms of the field."""
+    name = re.search(r'key "([\w.]+)"', message)
+    kind = field_names().get(name[1]) if name else None
+    if name is None or kind is None:
+        return message
+    if unknown := re.search(r"Option '(\w+)' is not accepted", message):
+        options = [f.name for f in dataclasses.fields(schema.RuleConfig)]
+        return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
+    value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
+    return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
+
+
+def _wanted(kind: Any) -> str:
+    """A field's type in words."""
+    simple = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false", type(None): "null"}
+    if kind in simple:
+        return simple[kind]
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(arguments)}"
+    if typing.get_origin(kind) is not list:
+        return " or ".join(_wanted(a) for a in arguments)
+    if arguments[0] is schema.RuleConfig:
+        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(schema.RuleConfig))}"
+    return f"a list of {_wanted(arguments[0])}, such as [a, b]"
 
 
 def _fail(message: object) -> int:

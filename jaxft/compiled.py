@@ -43,7 +43,7 @@ def compile_train(
 ) -> Compiled:
     """The train step for every shape: (state, frozen, batch) -> (state, metrics), donating the state."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    everywhere = sharding.replicated(state.step.sharding.mesh)
+    everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
     step = jax.jit(
         partial(train_step, loss_fn=loss_fn, optimizer=optimizer),
         donate_argnums=0,

@@ -12,11 +12,10 @@ PROG = "python -m jaxft.evaluate"
 
 def main(argv: list[str]) -> dict[str, float]:
     """Print one JSON object with the metrics; options are those of the run, and may be given anew."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: {PROG} RUN_OR_MODEL_DIR --data.validation FILE [--section.field value ...]\n\n{__doc__}")
-        if not argv:
-            raise UserError("give a run or model directory")
-        return {}
+    if "-h" in argv or "--help" in argv:
+        cli.parse({}, ["--help"], origin="", prog=PROG, before="RUN_OR_MODEL_DIR --data.validation FILE")
+    if not argv or argv[0].startswith("-"):
+        raise UserError(f"give a run or model directory first: {PROG} RUN_OR_MODEL_DIR --data.validation FILE")
     path, overrides = argv[0], argv[1:]
     stored = rundir.read_config(Path(path)) if rundir.is_run(Path(path)) else None
     values = cli.as_dict(stored) if stored else {}

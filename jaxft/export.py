@@ -1,6 +1,5 @@
 """python -m jaxft.export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from jaxft.errors import UserError
 
 def main(argv: list[str]) -> None:
     """Write the best, the last or a given checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m jaxft.export", description=__doc__)
+    parser = cli.Parser(prog="python -m jaxft.export", description=__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train")
     parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
     parser.add_argument(

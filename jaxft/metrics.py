@@ -4,6 +4,7 @@ A confusion matrix holds all that accuracy, F1 and MCC need, in memory that does
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class ClassificationCounts:
         counted = self.confusion.ravel()
         seen = counted > 0
         arguments = {"y_true": gold[seen], "y_pred": predicted[seen], "sample_weight": counted[seen]}
-        f1 = {"zero_division": 0.0, "labels": range(n)}
+        f1: dict[str, Any] = {"zero_division": 0.0, "labels": range(n)}
         scores = {
             "loss": self.loss_sum / max(self.weight, 1.0),
             "accuracy": metrics.accuracy_score(**arguments),
@@ -47,5 +48,5 @@ class ClassificationCounts:
             "mcc": metrics.matthews_corrcoef(**arguments),
         }
         if n == 2:
-            scores["f1"] = metrics.f1_score(**arguments, pos_label=1, zero_division=0.0)
+            scores["f1"] = metrics.f1_score(**arguments, zero_division=f1["zero_division"], pos_label=1)
         return {name: float(value) for name, value in scores.items()}

@@ -71,12 +71,15 @@ def make_optimizer(config: OptimConfig, plan: ParameterPlan, total_steps: int, *
     def decayed(params: Params) -> Params:
         return tree.map_with_path(lambda path, _: bool(plan.of(path).weight_decay), params)
 
+    def multiplied(updates: Any, _: Any) -> Params:
+        return tree.map_with_path(lambda path, u: _scaled(u, plan.of(path)), updates)
+
     def build(hyper: Hyper) -> optax.GradientTransformation:
         parts = [clip_by_global_norm(hyper["clip"], blocked=blocked_norm)] if "clip" in hyper else []
         parts += [
             optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
             optax.add_decayed_weights(hyper["weight_decay"], mask=decayed),
-            optax.stateless(lambda updates, _: tree.map_with_path(lambda p, u: _scaled(u, plan.of(p)), updates)),
+            optax.stateless(multiplied),
             optax.scale_by_schedule(lambda step: -hyper["learning_rate"] * factor(step)),
         ]
         return optax.chain(*parts)

@@ -90,7 +90,7 @@ def costs(run: Any) -> list[str]:
     for shape in run.planner.shapes:
         batch = abstract_batch(run.planner, shape, run.data["train"], place)
         compiled = step.lower(state, frozen, batch).compile()
-        memory = compiled.memory_analysis()
+        memory: Any = compiled.memory_analysis()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
         sizes = (memory.argument_size_in_bytes, memory.temp_size_in_bytes)
         arguments, temporary = (f"{size / 2**20:.0f} MiB" for size in sizes)

@@ -13,9 +13,10 @@ from typing import Any
 
 from jaxft.errors import UserError
 
-# jaxlib 0.10.x fuses reductions into its YNN library on CPU and silently returns wrong sums (jax-ml/jax#39103, fixed in
-# 0.11.2). The flag is known to 0.10 and newer; an unknown flag would abort the process, hence the version gate.
+# jaxlib 0.10.2 to 0.11.1 fuse reductions into the YNN library on CPU and silently return wrong sums (jax-ml/jax#39103,
+# fixed in 0.11.2). The flag is known to 0.10 and newer; an unknown flag would abort the process, hence the version gate.
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
+FAULTY_JAXLIB = ("0.10.", "0.11.0", "0.11.1")
 PRNG = "philox4x32"
 
 
@@ -51,7 +52,7 @@ def prepare() -> None:
       UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
     """
     _keep_memory()
-    if not version("jaxlib").startswith("0.10."):
+    if not version("jaxlib").startswith(FAULTY_JAXLIB):
         return
     if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
         return
@@ -65,13 +66,15 @@ def prepare() -> None:
 
 
 def sums_are_right() -> bool:
-    """Whether a jitted sum of matrix-vector products is exact (it is not on jaxlib 0.10 CPUs without the flag)."""
+    """Whether a jitted sum over matrix-vector products is exact (it is not on CPUs with a faulty jaxlib and no flag)."""
     import jax
     import jax.numpy as jnp
 
-    ones = jnp.ones((1024, 1024), jnp.float32)
-    total = jax.jit(lambda a, b: jax.vmap(lambda row: a @ row)(b).sum())(ones, ones)
-    return float(total) == 1024.0**3
+    size = 32_769  # the smallest at which jax-ml/jax#39103 shows in float32
+    rows = jnp.zeros((size, 3), jnp.float32).at[:, 0].set(jnp.arange(size, dtype=jnp.float32))
+    eye = jnp.eye(3, dtype=jnp.float32)
+    squares = jax.jit(jax.vmap(lambda row: jnp.square(eye @ row).sum()))(rows)
+    return float(squares[-1]) == float(size - 1) ** 2
 
 
 def start(*, distributed: str = "auto", precision: str = "float32", compile_cache: bool = True) -> Runtime:
@@ -173,7 +176,7 @@ def _keep_memory() -> None:
 def _use_compile_cache() -> str:
     import jax
 
-    folder = jax.config.jax_compilation_cache_dir or str(cache_root() / "xla")
+    folder = jax.config.jax_compilation_cache_dir or str(cache_root() / "xla")  # pyright: ignore[reportAttributeAccessIssue]
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)

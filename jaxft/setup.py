@@ -15,6 +15,7 @@ from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.build import MAIN, Model, are_generic, labels_of, load
 from jaxft.models.encoder import Rates
+from jaxft.models.families import encoder_config, family_of
 from jaxft.models.files import read_config
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
@@ -59,6 +60,8 @@ def make_run(config: Config) -> Run:
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
     directory = resolve(config.model.path, config.model.revision)
+    hf_config, where = read_config(directory), str(directory / "config.json")
+    encoder_config(family_of(hf_config, where), hf_config, where)  # a bad config.json is refused before the long reading
     data, labels, tokenizer = _read_data(config, directory)
     model, params = load(
         config.model.path,

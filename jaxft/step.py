@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def train_step(
     share = 1.0 / jnp.maximum(weight, 1.0)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
     updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = cast(Params, optax.apply_updates(state.params, updates))
     new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper)
     return new, {"loss": loss_sum * share, "weight": weight, "grad_norm": optimizer.norm(grads)}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxft import runtime
 from jaxft.errors import UserError, one_line
-from jaxft.models.source import tokenizer_files
+from jaxft.models.source import VOCABULARY_FILES, tokenizer_files
 
 CHUNK = 2048  # rows a call of the tokenizer
 
@@ -62,6 +62,8 @@ def load_tokenizer(directory: Path) -> Any:
     Raises:
       UserError: when there is none or it cannot be read.
     """
+    if not any(path.name in VOCABULARY_FILES for path in tokenizer_files(directory)):
+        raise UserError(f"{directory}: no usable tokenizer: none of {', '.join(VOCABULARY_FILES)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import transformers
 

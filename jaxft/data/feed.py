@@ -15,7 +15,7 @@ T = TypeVar("T")
 def local_rows(sharding: NamedSharding, rows: int) -> slice:
     """The rows of a micro-batch that this process's devices hold (axis 1 of a [K, R, ...] batch)."""
     indices = sharding.addressable_devices_indices_map((1, rows))
-    spans = [index[1].indices(rows)[:2] for index in indices.values()]
+    spans = [index[1].indices(rows)[:2] for index in indices.values() if index is not None]
     return slice(min(a for a, _ in spans), max(b for _, b in spans))
 
 

@@ -1,7 +1,7 @@
 """Rows of text files, Arrow and hub data sets, read by `datasets`, with errors that name file and row."""
 
-import codecs
 import csv
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +61,8 @@ def _file(config: DataConfig, path: str, field: str) -> Any:
     if builder is None:
         raise UserError(f'{path}: unknown kind of file "{file.suffix}" ({field}); jaxft reads {", ".join(BUILDERS)}')
     options: dict[str, Any] = {}
+    if builder == "json" and (bad := _first_bad_utf8(str(file))):  # pyarrow would only notice when a row is used
+        raise UserError(_not_utf8(path, *bad))
     if builder == "csv":
         options = _csv_options(config, file)
     return _load(path, builder, data_files=str(file), split="train", **options)
@@ -76,22 +78,29 @@ def _csv_options(config: DataConfig, file: Path) -> dict[str, Any]:
         names = config.columns
         options |= {"names": names, "header": None}
     else:
-        names = _header(file, options["sep"], options["quoting"])
+        names = next(iter(_records(file, options, 1)), [])
+    if len(set(names)) < len(names):
+        raise UserError(f"{file}: a column name stands twice ({', '.join(names)})")
+    skip = 0 if config.columns else 1
+    fields = max(map(len, _records(file, options, skip + 1)[skip:]), default=0)
+    if fields > len(names):  # pandas would take the first fields for an index and shift the columns
+        raise UserError(f"{file}: row 1 has {fields} fields, but there are {len(names)} columns ({', '.join(names)})")
     # As text, and with nothing read as missing: "NA" and "null" are words, and a label is 07 where the file says 07.
     text = datasets.Features({name: datasets.Value("string") for name in names})
     return options | {"features": text, "keep_default_na": False, "na_filter": False}
 
 
-def _header(file: Path, separator: str, quoting: int) -> list[str]:
+def _records(file: Path, options: dict[str, Any], count: int) -> list[list[str]]:
+    """The first few records of a csv or tsv file, blank lines left out as pandas does."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            names = next(csv.reader(lines, delimiter=separator, quoting=quoting), [])
-    except (UnicodeDecodeError, csv.Error):
+            records = csv.reader(lines, delimiter=options["sep"], quoting=options["quoting"])
+            return list(itertools.islice((record for record in records if record), count))
+    except UnicodeDecodeError:
         line, byte = _first_bad_utf8(str(file)) or (1, 0)
         raise UserError(_not_utf8(str(file), line, byte)) from None
-    if len(set(names)) < len(names):
-        raise UserError(f"{file}: a column name stands twice in the header ({', '.join(names)})")
-    return names
+    except csv.Error as error:
+        raise UserError(f"{file}: the first lines cannot be read: {error}") from error
 
 
 def _hub_split(config: DataConfig, split: str) -> Any:
@@ -99,9 +108,12 @@ def _hub_split(config: DataConfig, split: str) -> Any:
 
     if Path(config.dataset or "").is_dir() and (Path(config.dataset or "") / "dataset_dict.json").is_file():
         try:
-            return datasets.load_from_disk(str(config.dataset))[split]
-        except KeyError as error:
-            raise UserError(f"{config.dataset}: no split {split}") from error
+            splits = datasets.load_from_disk(str(config.dataset))
+        except Exception as error:  # as in _load
+            raise UserError(f"{config.dataset}: cannot be read: {one_line(error)[:200]}") from error
+        if split not in splits:
+            raise UserError(f"{config.dataset}: no split {split} (splits: {', '.join(map(str, splits))})")
+        return splits[split]
     return _load(f"{config.dataset}:{split}", config.dataset or "", name=config.dataset_config, split=split)
 
 
@@ -117,6 +129,8 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
         if path and (bad := _first_bad_utf8(path)):
             raise UserError(_not_utf8(origin, *bad)) from error
         cause = error.__cause__ or error
+        if "corresponds to no data" in str(cause):
+            raise UserError(f"{origin}: no rows") from error
         raise UserError(f"{origin}: cannot be read: {type(cause).__name__}: {one_line(cause)[:200]}") from error
 
 
@@ -128,11 +142,10 @@ def _first_bad_utf8(path: str) -> tuple[int, int] | None:
     """(line, byte) of the first byte that is not UTF-8."""
     if Path(path).suffix.lower() in (".parquet", ".arrow"):
         return None
-    decoder = codecs.getincrementaldecoder("utf-8")()
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                decoder.decode(line)
+                line.decode()
             except UnicodeDecodeError as error:
                 return number, line[min(error.start, len(line) - 1)]
     return None

@@ -138,7 +138,7 @@ def load(
         raise UserError(f'task "{kind}" has no head for {hf_config["model_type"]}; it has {", ".join(family.architectures)}')
     config = families.encoder_config(family, hf_config, where)
     if num_layers is not None:
-        if num_layers > config.num_layers:
+        if not 0 < num_layers <= config.num_layers:
             raise UserError(f"model.num_layers is {num_layers} but {path} has {config.num_layers} layers")
         config = replace(config, num_layers=num_layers)
     hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels)
@@ -169,8 +169,12 @@ def load(
     origin = Origin({name: x.dtype for name, x in found.items()}, buffers)
     flat = {name: np.asarray(x, np.float32) for name, x in found.items()}
     if report.new:
-        random = tree.unstack(jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(seed))))
-        flat |= {name: random[name] for name in report.new}
+
+        def random(key: jax.Array) -> dict[str, jax.Array]:  # only what is new: the whole would take seconds to compile
+            every = tree.unstack(model.init(key))
+            return {name: every[name] for name in report.new}
+
+        flat |= jax.tree.map(np.asarray, jax.jit(random)(runtime.root_key(seed)))
     params = tree.restack(flat, abstract)
     return replace(model, origin=origin, report=report), params
 
@@ -194,10 +198,11 @@ def forward(model: Model, params: Params, inputs: Mapping[str, Any]) -> dict[str
         raise UserError(f"forward needs input_ids or inputs_embeds, got {', '.join(arrays) or 'nothing'}")
     shape = arrays["input_ids" if "input_ids" in arrays else "inputs_embeds"].shape[:2]
     _check_ranges(model, arrays, shape)
+    positions = np.arange(shape[1])[None]
     batch = {
         "segment_ids": arrays.get("attention_mask", np.ones(shape)),
         "token_type_ids": arrays.get("token_type_ids", np.zeros(shape)),
-        "position_ids": np.broadcast_to(arrays.get("position_ids", np.arange(shape[1])[None]), shape),
+        "position_ids": np.broadcast_to(arrays["position_ids"] if "position_ids" in arrays else positions, shape),
         "first_token": np.zeros((shape[0], 1)),
     }
     batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
@@ -242,7 +247,10 @@ def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
     """Label names in the order of their ids (Hugging Face's default is LABEL_0 and LABEL_1)."""
     id2label = hf_config.get("id2label")
     if id2label:
-        return [str(id2label[key]) for key in sorted(id2label, key=int)]
+        try:
+            return [str(id2label[key]) for key in sorted(id2label, key=int)]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.json: id2label is {id2label!r}: must map numbers to names") from error
     return [f"LABEL_{i}" for i in range(hf_config.get("num_labels", hf_config.get("_num_labels", 2)))]
 
 

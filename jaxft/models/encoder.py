@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.attention import attend
-from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold, normal_init
+from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold, initial, normal_init, run
 from jaxft.tree import Params, span, stacks
 
 Array = jax.Array
@@ -158,12 +158,14 @@ class Encoder:
         rates = Rates(0.0, 0.0, 0.0)
 
         def layer(k: Array) -> Params:
-            return Layer(c).init(k, x, ids, rates, None, False)["params"]
+            return initial(Layer(c), k, x, ids, rates, None, False)
 
         return {
-            "embeddings": Embeddings(c, jnp.float32).init(fold(key, EMBEDDINGS), inputs, 0.0, None)["params"],
-            "layer": {span(0, c.num_layers): jax.vmap(layer)(jax.random.split(fold(key, LAYERS), c.num_layers))},
-            "pooler": Pooler(c).init(fold(key, HEAD), x)["params"],
+            "embeddings": initial(Embeddings(c, jnp.float32), jax.random.fold_in(key, EMBEDDINGS), inputs, 0.0, None),
+            "layer": {
+                span(0, c.num_layers): jax.vmap(layer)(jax.random.split(jax.random.fold_in(key, LAYERS), c.num_layers))
+            },
+            "pooler": initial(Pooler(c), jax.random.fold_in(key, HEAD), x),
         }
 
     def apply(
@@ -190,15 +192,13 @@ class Encoder:
         """
         c = self.config
         dtype = jnp.dtype(policy.dtype)
-        x = Embeddings(c, dtype).apply({"params": params["embeddings"]}, inputs, rates.hidden, fold(key, EMBEDDINGS))
+        x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates.hidden, fold(key, EMBEDDINGS))
         layers_key = fold(key, LAYERS)
         with_states, with_attentions = "hidden_states" in outputs, "attentions" in outputs
 
         def body(x: Array, layer: tuple[Params, Array]) -> tuple[Array, dict[str, Array]]:
             weights, number = layer
-            y, p = Layer(c).apply(
-                {"params": weights}, x, inputs["segment_ids"], rates, fold(layers_key, number), with_attentions
-            )
+            y, p = run(Layer(c), weights, x, inputs["segment_ids"], rates, fold(layers_key, number), with_attentions)
             return y, ({"hidden_states": y} if with_states else {}) | ({"attentions": p} if with_attentions else {})
 
         collected: list[dict[str, Array]] = []
@@ -216,7 +216,7 @@ class Encoder:
 
     def pool(self, params: Params, first_tokens: Array) -> Array:
         """The pooler on [..., D] hidden states of first tokens."""
-        return Pooler(self.config).apply({"params": params["pooler"]}, first_tokens)
+        return run(Pooler(self.config), params["pooler"], first_tokens)
 
 
 def gather_first(hidden: Array, first_token: Array) -> Array:

@@ -74,9 +74,9 @@ def family_of(hf_config: Mapping[str, Any], where: str) -> Family:
     kind = hf_config.get("model_type")
     if kind is None:
         raise UserError(f'{where}: no "model_type"; jaxft reads {", ".join(FAMILIES)}')
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
-            f'{where}: model_type "{kind}" is not one that jaxft reads ({", ".join(FAMILIES)}){nearest(kind, FAMILIES)}'
+            f'{where}: model_type "{kind}" is not one that jaxft reads ({", ".join(FAMILIES)}){nearest(str(kind), FAMILIES)}'
         )
     return FAMILIES[kind]
 
@@ -91,12 +91,17 @@ def encoder_config(family: Family, hf_config: Mapping[str, Any], where: str) -> 
     for ours, (theirs, default) in family.fields.items():
         value = hf_config.get(theirs, default)
         values[ours] = default if value is None else value
-    config = EncoderConfig(**values)
     for ours, (theirs, default) in family.fields.items():
-        if isinstance(default, int) and (not isinstance(values[ours], int) or values[ours] < 0):
-            raise UserError(f"{where}: {theirs} is {values[ours]!r}: must be a whole number")
-    if config.activation not in ACTIVATIONS:
-        raise UserError(f'{where}: hidden_act "{config.activation}" is unknown{nearest(config.activation, ACTIVATIONS)}')
+        value, least = values[ours], 0 if ours == "pad_token_id" else 1
+        if isinstance(default, int) and (not isinstance(value, int) or value < least):
+            raise UserError(f"{where}: {theirs} is {value!r}: must be a whole number, {least} or more")
+        if isinstance(default, float) and not (isinstance(value, int | float) and 0 <= value < float("inf")):
+            raise UserError(f"{where}: {theirs} is {value!r}: must be a number, 0 or more")
+    config = EncoderConfig(**values)
+    if str(config.activation) not in ACTIVATIONS:
+        raise UserError(
+            f'{where}: hidden_act "{config.activation}" is unknown{nearest(str(config.activation), ACTIVATIONS)}'
+        )
     if config.hidden_size % config.num_heads:
         raise UserError(
             f"{where}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_heads}"

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def read_weights(directory: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
-    """Write files so that none is ever half there: all are made in a temporary folder beside, then moved.
+    """Write files so that none is ever half there: all are made in a temporary folder on the same disk, then moved.
 
     Args:
       directory: made if absent; other files in it stay.
@@ -62,11 +62,11 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
     Raises:
       UserError: when the disk is full or read-only; then nothing in `directory` has changed.
     """
-    parent = directory.parent
     temporary = None
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=parent))
+        beside = directory if directory.is_dir() else directory.parent
+        beside.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=beside))
         umask = os.umask(0)
         os.umask(umask)
         for name, write in writers.items():
@@ -135,7 +135,7 @@ def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
     from jaxft.tree import flatten
 
     try:
-        tree = serialization.msgpack_restore(path.read_bytes())
+        tree = cast(dict[str, Any], serialization.msgpack_restore(path.read_bytes()))
         return {".".join(key): np.asarray(leaf) for key, leaf in flatten(tree).items()}
     except Exception as error:  # msgpack raises its own kinds and plain ValueErrors for torn bytes
         raise UserError(f"{path}: not a whole Flax msgpack file ({one_line(error)[:120]}); fetch it again") from error
@@ -144,7 +144,7 @@ def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.encoder import HEAD, Encoder, EncoderConfig, Policy, Rates, gather_first
-from jaxft.models.layers import Dense, dropout, fold, normal_init
+from jaxft.models.layers import Dense, dropout, fold, initial, normal_init, run
 from jaxft.tree import Params
 
 Array = jax.Array
@@ -38,7 +38,7 @@ class Head:
         if self.kind == "feature-extraction":
             return {}
         pooled = jnp.zeros((1, 1, config.hidden_size), jnp.float32)
-        return SequenceClassifier(config, self.num_labels).init(key, pooled, 0.0, None)["params"]
+        return initial(SequenceClassifier(config, self.num_labels), key, pooled, 0.0, None)
 
     def apply(
         self,
@@ -70,5 +70,5 @@ class Head:
                 "pooler_output": pooled.astype(jnp.float32),
             }
         module = SequenceClassifier(encoder.config, self.num_labels)
-        logits = module.apply({"params": params["heads"][name]}, pooled, rates.classifier, fold(key, HEAD))
+        logits = run(module, params["heads"][name], pooled, rates.classifier, fold(key, HEAD))
         return {"logits": logits.astype(jnp.float32)}

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from jaxft.tree import Params
 
 Array = jax.Array
 Initializer = Callable[..., Array]
@@ -81,6 +83,16 @@ class Embed(nn.Module):
     def __call__(self, ids: Array) -> Array:
         table = self.param("embedding", self.embedding_init, (self.num, self.features), jnp.float32)
         return jnp.take(table, ids, axis=0, mode="clip")
+
+
+def initial(module: nn.Module, key: Array, *args: Any) -> Params:
+    """A module's parameters, initialised for these arguments."""
+    return cast(Params, module.init(key, *args)["params"])
+
+
+def run(module: nn.Module, params: Params, *args: Any) -> Any:
+    """A module on its parameters."""
+    return module.apply({"params": params}, *args)
 
 
 def dense(x: Array, kernel: Array) -> Array:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxft import tree
-from jaxft.errors import UserError
+from jaxft.errors import UserError, some
 from jaxft.models.families import Family
 
 _AS_WEIGHT = {"kernel": "weight", "embedding": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
@@ -110,9 +109,9 @@ def from_file(
     layers = base[list(family.encoder_names).index("encoder.layer")]
     extra = [n for n in unused if n.startswith(base) and not (dropped_layers and n.startswith(layers))]
     if wrong or missing or extra:
-        sides = [f"wrong: {tree.some(wrong)}"] if wrong else []
-        sides += [f"the checkpoint lacks: {tree.some(missing)}"] if missing else []
-        sides += [f"the model has no: {tree.some(extra)}"] if extra else []
+        sides = [f"wrong: {some(wrong)}"] if wrong else []
+        sides += [f"the checkpoint lacks: {some(missing)}"] if missing else []
+        sides += [f"the model has no: {some(extra)}"] if extra else []
         raise UserError(f"{where}: weights and config.json do not fit; {'; '.join(sides)}")
     return found, Report(len(found), tuple(new), tuple(_folded(n for n in unused if not n.startswith(layers))))
 

@@ -23,6 +23,15 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "chat_template.jinja",
 )
+# Any of these makes a tokenizer; without one, transformers would make a tokenizer that knows no words.
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 
 
 def resolve(path: str, revision: str | None = None) -> Path:
