@@ -76,6 +76,9 @@ def parse(
         default_env=False,
     )
     parser.add_class_arguments(schema.Config, as_group=True)
+    for action in parser._actions:
+        if "." not in action.dest and action.dest not in (*known, "help"):
+            action.help = argparse.SUPPRESS  # jsonargparse's `--model FILE`, which is no option here
     try:
         if values:
             parser.parse_object(values)
@@ -110,7 +113,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def dump(config: schema.Config) -> str:
     """The resolved config as YAML that `load` accepts."""
-    return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True)
+    return yaml.dump(as_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def as_dict(config: schema.Config) -> dict[str, Any]:
@@ -148,6 +151,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Parse; an unknown option is refused first, with the nearest one."""
         known = self._option_string_actions
         for argument in args:
             if argument.startswith("--") and (name := argument.partition("=")[0]) not in known:
@@ -155,6 +159,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(args)
 
     def error(self, message: str) -> typing.NoReturn:
+        """Raise what argparse would print."""
         raise UserError(f"{message}; {self.prog} --help shows the options")
 
 
@@ -229,3 +234,10 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around the text that `_Loader` would read as a number."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

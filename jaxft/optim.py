@@ -1,5 +1,6 @@
 """The optimizer: optax, with parameter groups as masks and multipliers made from the plan."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ def schedule_factor(config: OptimConfig, total_steps: int, numpy: Any = jnp) -> 
       total_steps: of the run.
       numpy: `jax.numpy` inside a program, `numpy` on the host (which must not wait for a device to log a number).
     """
-    warmup = round(config.warmup * total_steps) if config.warmup < 1 else int(config.warmup)
+    warmup = math.ceil(config.warmup * total_steps) if config.warmup < 1 else int(config.warmup)
 
     def factor(step: Any) -> Any:
         step = numpy.asarray(step, numpy.float32)

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft import runtime, tree
-from jaxft.errors import UserError
+from jaxft.errors import UserError, some
 from jaxft.models import families, files, names, source
 from jaxft.models.encoder import Encoder, Policy, Rates
 from jaxft.models.heads import Head
 from jaxft.tree import Params
 
+DTYPES = ("float32", "bfloat16")
 MAIN = "main"  # the name of the head when there is one
 
 
@@ -129,6 +130,8 @@ def load(
       UserError: when the files are missing, torn, unknown or do not fit together.
     """
     runtime.prepare()
+    if dtype not in DTYPES:
+        raise UserError(f'dtype is "{dtype}": must be one of {", ".join(DTYPES)}')
     directory = source.resolve(path, revision)
     hf_config = files.read_config(directory)
     where = str(directory / "config.json")
@@ -202,7 +205,7 @@ def forward(model: Model, params: Params, inputs: Mapping[str, Any]) -> dict[str
     batch = {
         "segment_ids": arrays.get("attention_mask", np.ones(shape)),
         "token_type_ids": arrays.get("token_type_ids", np.zeros(shape)),
-        "position_ids": np.broadcast_to(arrays["position_ids"] if "position_ids" in arrays else positions, shape),
+        "position_ids": np.broadcast_to(np.asarray(arrays.get("position_ids", positions)), shape),
         "first_token": np.zeros((shape[0], 1)),
     }
     batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
@@ -281,6 +284,8 @@ def _with_labels(
         labels = have if num_labels in (None, len(have)) else [f"LABEL_{i}" for i in range(num_labels or 0)]
     if num_labels is not None and num_labels != len(labels):
         raise UserError(f"num_labels is {num_labels} but {len(labels)} labels are named")
+    if not labels or len(set(labels)) < len(labels):
+        raise UserError(f"labels must be one or more different names, got {some(list(labels))}")
     same_kind = families.kind_of(family, hf_config) == kind
     if same_kind and (list(labels) == have or (len(labels) == len(have) and are_generic(labels))):
         return hf_config, False

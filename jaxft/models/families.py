@@ -118,7 +118,8 @@ def encoder_config(family: Family, hf_config: Mapping[str, Any], where: str) -> 
 
 def kind_of(family: Family, hf_config: Mapping[str, Any]) -> str | None:
     """The task that a checkpoint's `architectures` names, if jaxft has its head."""
-    for architecture in hf_config.get("architectures") or []:
+    named = hf_config.get("architectures")
+    for architecture in named if isinstance(named, list) else []:
         for kind, name in family.architectures.items():
             if architecture in (name, f"Flax{name}"):
                 return kind

@@ -114,8 +114,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _read_sharded(path: Path) -> dict[str, np.ndarray]:
     weight_map = _json(path).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise UserError(f"{path}: no weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise UserError(f"{path}: no weight_map from tensors to files")
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(weight_map.values())):
         if not (path.parent / shard).is_file():

@@ -1,5 +1,6 @@
 """Text classification: one label for a text or a pair of texts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,7 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
             return names[value]
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        missing = value is None or value != value  # NaN is the one value that differs from itself
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
         return "" if missing else str(value).strip()
 
     values = per_row(rows, column, text)
