@@ -8,10 +8,12 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxft.errors import UserError, one_line
@@ -43,6 +45,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._best: int | None = None
+        self._copy: Any = None
         self._directory = directory
         policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _OneStep(self)])
         self._manager = self._guarded(
@@ -54,6 +57,12 @@ class Checkpoints:
                 ),
             )
         )
+
+    def prepare(self, state: TrainState) -> None:
+        """Compile what saving needs, so that nothing is compiled once training goes on."""
+        shardings = jax.tree.map(lambda x: x.sharding, _arrays(state))
+        copy = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings)
+        self._copy = copy.lower(_arrays(state)).compile()
 
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""
@@ -68,9 +77,11 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        if self._copy is None:
+            self.prepare(state)
         self._best = progress.best_step
         # On CPU orbax would read the very buffers that the next step is given to overwrite.
-        arrays = jax.tree.map(lambda x: x.copy(), _arrays(state))
+        arrays = self._copy(_arrays(state))
         self._guarded(
             lambda: self._manager.save(
                 step,

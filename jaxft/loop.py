@@ -58,6 +58,7 @@ class Trainer:
         place = sharding.batch_sharding(self.run.mesh)
         batches = {s: abstract_batch(self.run.planner, s, self.run.data["train"], place) for s in self.run.planner.shapes}
         steps = compile_train(self.loss, self.optimizer, self.state, self.frozen, batches, self.journal.say)
+        self.checkpoints.prepare(self.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
         per_epoch = self.run.steps_per_epoch

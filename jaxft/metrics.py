@@ -36,9 +36,8 @@ class ClassificationCounts:
 
         n = len(self.confusion)
         gold, predicted = (axis.ravel() for axis in np.indices((n, n)))
-        counted = self.confusion.ravel()
-        seen = counted > 0
-        arguments = {"y_true": gold[seen], "y_pred": predicted[seen], "sample_weight": counted[seen]}
+        # Empty cells stay in, with weight 0: scikit-learn then knows every label and has nothing to warn of.
+        arguments = {"y_true": gold, "y_pred": predicted, "sample_weight": self.confusion.ravel()}
         f1: dict[str, Any] = {"zero_division": 0.0, "labels": range(n)}
         scores = {
             "loss": self.loss_sum / max(self.weight, 1.0),

@@ -1,0 +1,51 @@
+"""The house: imports only go down, libraries stay behind their doors, files stay short."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "jaxft"
+FLOORS = [
+    "errors runtime config cli tree",
+    "models data losses metrics strategies optim sharding",
+    "tasks rundir",
+    "step distill compiled setup evaluation checkpoint journal loop inference",
+    "train evaluate predict export plan __init__",
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def unit(parts: tuple[str, ...]) -> str:
+    """The row of FLOORS that a module belongs to: the name below jaxft."""
+    return parts[1].removesuffix(".py") if len(parts) > 1 else "__init__"
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_house(path):
+    me = unit(path.relative_to(ROOT.parent).parts)
+    assert me in FLOOR, f"{path.name}: give it a floor"
+    found = imports(path)
+    above = {n for n in found if n.startswith("jaxft.") and FLOOR.get(unit(tuple(n.split("."))), 0) > FLOOR[me]}
+    assert not above, f"{path.name} on floor {FLOOR[me]} imports from above"
+    libraries = {name.split(".")[0] for name in found}
+    assert "flax" not in libraries or me == "models"
+    assert "orbax" not in libraries or me == "checkpoint"
+    assert "torch" not in libraries
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 350
+    allowed = {"runtime.py", "data/feed.py", "checkpoint.py", "journal.py"}
+    assert "process_index" not in text or str(path.relative_to(ROOT)) in allowed

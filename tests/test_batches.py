@@ -1,0 +1,247 @@
+"""The planner: every example once, the same examples a step in every layout, nothing overlaps, only declared shapes."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxft.data.batches import EpochPlan, Planner, choose_ladder, make_planner
+from jaxft.data.encode import Examples
+from jaxft.data.feed import prefetch
+
+LAYOUTS = ("pack", "bucket", "pad")
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    lengths: np.ndarray
+    batch_size: int
+    max_length: int
+    epochs: int
+    seed: int | None
+    shapes: int
+    micro_batches: int
+    shards: int
+
+    def planner(self, layout: str) -> Planner:
+        return make_planner(**vars(self), layout=layout)
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Job:
+    max_length = draw(st.integers(3, 48))
+    one_length = draw(st.integers(1, max_length))
+    lengths = st.one_of(st.integers(1, max_length), st.just(max_length), st.just(one_length))
+    batch_size = draw(st.integers(1, 24))
+    return Job(
+        lengths=np.array(draw(st.lists(lengths, min_size=1, max_size=70)), np.int64),
+        batch_size=batch_size,
+        max_length=max_length,
+        epochs=draw(st.integers(1, 3)),
+        seed=draw(st.one_of(st.none(), st.integers(0, 2**31))),
+        shapes=draw(st.integers(1, 4)),
+        micro_batches=draw(st.integers(1, min(batch_size, 4))),
+        shards=draw(st.sampled_from([1, 2, 8])),
+    )
+
+
+def make_examples(lengths: np.ndarray) -> Examples:
+    rng = np.random.default_rng(0)
+    total = int(lengths.sum())
+    tokens = {
+        "input_ids": rng.integers(1, 1000, total).astype(np.int32),
+        "token_type_ids": rng.integers(0, 2, total).astype(np.int8),
+    }
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Examples(tokens, offsets, {"labels": np.arange(len(lengths), dtype=np.int32) * 7})
+
+
+def plans(job: Job) -> Iterator[tuple[Planner, EpochPlan]]:
+    for layout in LAYOUTS:
+        planner = job.planner(layout)
+        for epoch in range(job.epochs):
+            yield planner, planner.plan_epoch(epoch)
+
+
+def members(plan: EpochPlan, examples: Examples, step: int) -> list[int]:
+    found = plan.batch(examples, step)["example"]
+    return sorted(found[found >= 0].tolist())
+
+
+CORNERS = {
+    "one example": Job(np.array([5]), 8, 16, 2, 0, 3, 2, 8),
+    "batch larger than data": Job(np.array([3, 9, 4]), 64, 16, 2, 1, 3, 4, 8),
+    "all the same length": Job(np.full(50, 7), 8, 16, 2, 2, 3, 1, 1),
+    "all at max_length": Job(np.full(33, 48), 8, 48, 2, 3, 3, 2, 1),
+    "single tokens beside long rows": Job(np.array([1] * 40 + [48] * 3), 43, 48, 1, 4, 2, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners(name):
+    check_layout(CORNERS[name])
+    check_arrays(CORNERS[name])
+
+
+@quick
+@given(jobs())
+def test_rows_hold_what_fits_and_shapes_are_declared(job):
+    check_layout(job)
+
+
+@quick
+@given(jobs())
+def test_batches_rebuild_every_example(job):
+    check_arrays(job)
+
+
+def check_layout(job: Job) -> None:
+    n = len(job.lengths)
+    for planner, plan in plans(job):
+        assert sorted(plan.order.tolist()) == list(range(n))
+        assert len(planner.shapes) <= (1 if planner.layout == "pad" else job.shapes)
+        assert planner.shapes == tuple(sorted(set(planner.shapes)))
+        for step in range(planner.steps_per_epoch):
+            shape = plan.shape(step)
+            assert shape in planner.shapes
+            assert shape.rows % (job.micro_batches * job.shards) == 0
+            chosen = slice(step * job.batch_size, (step + 1) * job.batch_size)
+            row, start, slot = plan.row[chosen], plan.offset[chosen], plan.slot[chosen]
+            stop = start + job.lengths[plan.order[chosen]]
+            assert 0 <= row.min() <= row.max() < shape.rows
+            assert 0 <= start.min() <= stop.max() <= shape.length
+            assert 0 <= slot.min() <= slot.max() < shape.slots
+            assert len({*zip(row.tolist(), slot.tolist(), strict=True)}) == len(row)
+            order = np.lexsort((start, row))
+            same_row = row[order][1:] == row[order][:-1]
+            assert (stop[order][:-1] <= start[order][1:])[same_row].all()
+
+
+def check_arrays(job: Job) -> None:
+    examples = make_examples(job.lengths)
+    for planner, plan in plans(job):
+        seen = []
+        for step in range(planner.steps_per_epoch):
+            batch = plan.batch(examples, step)
+            shape = plan.shape(step)
+            assert batch["input_ids"].shape == (job.micro_batches, shape.rows // job.micro_batches, shape.length)
+            assert batch["example"].shape[2] == shape.slots
+            filled = np.argwhere(batch["example"] >= 0)
+            np.testing.assert_array_equal(batch["weights"], batch["example"] >= 0)
+            segments = batch["segment_ids"]
+            cells = 0
+            numbers = set()
+            for k, r, m in filled:
+                i = batch["example"][k, r, m]
+                start, size = batch["first_token"][k, r, m], job.lengths[i]
+                here = (k, r, slice(start, start + size))
+                source = slice(examples.offsets[i], examples.offsets[i + 1])
+                for column in ("input_ids", "token_type_ids"):
+                    np.testing.assert_array_equal(batch[column][here], examples.tokens[column][source])
+                np.testing.assert_array_equal(batch["position_ids"][here], np.arange(size))
+                assert segments[here].min() == segments[here].max() > 0
+                numbers.add((k, r, segments[k, r, start]))
+                assert batch["labels"][k, r, m] == 7 * i
+                cells += size
+                seen.append(int(i))
+            assert len(numbers) == len(filled)
+            assert (segments > 0).sum() == cells
+            assert (batch["input_ids"] > 0).sum() == cells
+        assert sorted(seen) == list(range(len(job.lengths)))
+
+
+@quick
+@given(jobs(), st.integers(1, 3), st.sampled_from([1, 4]))
+def test_a_step_holds_the_same_examples_whatever_the_layout(job, micro_batches, shards):
+    examples = make_examples(job.lengths)
+    other = Job(**{**vars(job), "micro_batches": micro_batches, "shards": shards, "shapes": 2})
+    reference = job.planner("pad").plan_epoch(job.epochs - 1)
+    for planner in (job.planner("pack"), job.planner("bucket"), other.planner("pack"), other.planner("pad")):
+        plan = planner.plan_epoch(job.epochs - 1)
+        for step in range(planner.steps_per_epoch):
+            assert members(plan, examples, step) == members(reference, examples, step)
+
+
+@quick
+@given(jobs(), st.data())
+def test_built_rows_are_slices_of_the_full_batch(job, data):
+    examples = make_examples(job.lengths)
+    for planner, plan in plans(job):
+        step = data.draw(st.integers(0, planner.steps_per_epoch - 1))
+        whole = plan.batch(examples, step)
+        each = whole["input_ids"].shape[1]
+        a = data.draw(st.integers(0, each))
+        b = data.draw(st.integers(a, each))
+        part = plan.batch(examples, step, slice(a, b))
+        assert part.keys() == whole.keys()
+        for name, x in whole.items():
+            np.testing.assert_array_equal(part[name], x[:, a:b], err_msg=name)
+            assert part[name].dtype == x.dtype
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_plan_is_a_function_of_seed_and_epoch(layout):
+    lengths = np.random.default_rng(0).integers(2, 30, 200)
+
+    def plan(seed: int, epoch: int) -> list[np.ndarray]:
+        made = make_planner(lengths, batch_size=16, max_length=32, layout=layout, epochs=3, seed=seed).plan_epoch(epoch)
+        return [made.order, made.row, made.offset, made.slot, made.shape_index]
+
+    for again, once in zip(plan(5, 2), plan(5, 2), strict=True):
+        np.testing.assert_array_equal(again, once)
+    orders = [plan(seed, epoch)[0].tolist() for seed in (5, 6) for epoch in (0, 1, 2)]
+    assert all(a != b for a, b in itertools.combinations(orders, 2))
+
+
+def test_packing_wastes_little():
+    lengths = np.random.default_rng(0).integers(3, 60, 3000)
+    planner = make_planner(lengths, batch_size=128, max_length=128, layout="pack", epochs=1, seed=0)
+    assert planner.plan_epoch(0).fill() > 0.9
+
+
+@quick
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.integers(1, 4))
+def test_the_ladder_is_the_best_one(needs, most):
+    def cost(ladder: tuple[int, ...]) -> int:
+        return sum(min(size for size in ladder if size >= need) for need in needs)
+
+    values = sorted(set(needs))
+    below = values[:-1]
+    possible = [(*c, values[-1]) for k in range(most) for c in itertools.combinations(below, k)]
+    ladder = choose_ladder(np.array(needs), most)
+    assert len(ladder) <= most
+    assert cost(tuple(ladder)) == min(map(cost, possible))
+
+
+def workers() -> int:
+    return sum(thread.name == "jaxft-prefetch" for thread in threading.enumerate())
+
+
+def test_prefetch_keeps_order_and_passes_exceptions_when_they_are_due():
+    def make(i: int) -> int:
+        if i == 3:
+            raise ValueError("item 3")
+        return i * i
+
+    batches = prefetch(iter(range(10)), make, 2)
+    assert [next(batches) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(ValueError, match="item 3"):
+        next(batches)
+    assert list(prefetch(iter(range(5)), lambda i: -i, 1)) == [0, -1, -2, -3, -4]
+    assert workers() == 0
+
+
+def test_prefetch_stops_its_thread_and_never_runs_far_ahead():
+    made = []
+    batches = prefetch(itertools.count(), lambda i: made.append(i) or i, 3)
+    assert [next(batches) for _ in range(4)] == [0, 1, 2, 3]
+    assert workers() == 1
+    batches.close()
+    assert workers() == 0
+    assert len(made) <= 4 + 3 + 1

@@ -1,0 +1,230 @@
+"""What is frozen stays bit for bit, costs nothing, and has no optimizer state; what is trainable moves as its row says."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft import optim, runtime, sharding, tree
+from jaxft.compiled import abstract_batch
+from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
+from jaxft.data.batches import Shape, make_planner
+from jaxft.data.encode import Examples
+from jaxft.data.feed import put
+from jaxft.loop import fresh_state, run_optimizer
+from jaxft.models.build import MAIN, Model
+from jaxft.models.encoder import Encoder, EncoderConfig, Policy, Rates
+from jaxft.models.heads import Head
+from jaxft.setup import Run, make_loss, make_run, run_loss
+from jaxft.step import eval_step, init_state, train_step
+from jaxft.strategies import make_plan
+from jaxft.tasks.text_classification import TextClassification
+from tests import tiny
+
+LAYERS = 4
+FROZEN = {"trainable": False}
+PLANS = {
+    "full": {"preset": "full"},
+    "head": {"preset": "head"},
+    "last layer": {"preset": "last_n", "n": 1},
+    "embeddings frozen": {"preset": "freeze_embeddings"},
+    "biases": {"preset": "none", "rules": [{"pattern": r"\.bias$|^heads\."}, {"pattern": "", **FROZEN}]},
+    "a layer in the middle": {"preset": "head", "rules": [{"pattern": r"layer\.1\."}]},
+    "all but a layer": {"preset": "full", "rules": [{"pattern": r"layer\.2\.", **FROZEN}]},
+}
+# The gradient of a key's bias is zero: it adds the same number to all scores of a query.
+UNMOVED = "attention.self.key.bias"
+
+
+@pytest.fixture(scope="module")
+def base(tiny_data, tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("freezing")
+    model = tiny.write_model(folder / "model", labels=tiny.LABELS, num_hidden_layers=LAYERS)
+    dropout = {"path": str(model), "dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
+    sections = {"model": dropout, "data": {"validation": None}, "optim": {"warmup": 0, "learning_rate": 1e-3}}
+    return make_run(tiny.run_config(model, tiny_data, folder / "run", **sections))
+
+
+def with_plan(run: Run, preset: dict) -> Run:
+    config = PlanConfig(**{**preset, "rules": [RuleConfig(**rule) for rule in preset.get("rules", [])]})
+    return replace(run, plan=make_plan(config, run.params, LAYERS))
+
+
+def expected_trainable(name: str, plan: str) -> bool:
+    head, layer = name.startswith("heads."), name.partition("layer.")[2].partition(".")[0]
+    return {
+        "full": True,
+        "head": head,
+        "last layer": head or "pooler" in name or layer == "3",
+        "embeddings frozen": "embeddings" not in name,
+        "biases": head or name.endswith(".bias"),
+        "a layer in the middle": head or layer == "1",
+        "all but a layer": layer != "2",
+    }[plan]
+
+
+def flat(params) -> dict[str, np.ndarray]:
+    return tree.unstack(jax.tree.map(np.array, params))
+
+
+def moments(opt_state) -> list[set[str]]:
+    """Names in every moment of the optimizer's state."""
+    found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, dict))
+    return [set(tree.all_names(x)) for x in found if isinstance(x, dict)]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_only_what_is_trainable_moves(base, plan):
+    run = with_plan(base, PLANS[plan])
+    before = flat(run.params)
+    state, frozen = fresh_state(run)
+    trainable = {name for name in before if expected_trainable(name, plan)}
+    assert set(tree.all_names(state.params)) == trainable
+    assert moments(state.opt_state) == [trainable, trainable]
+    epoch = run.planner.plan_epoch(0)
+    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)))
+    for number in range(3):
+        batch = epoch.batch(run.data["train"], number)
+        state, metrics = step(state, frozen, put(batch, sharding.batch_sharding(run.mesh), epoch.shape(number).rows))
+        assert np.isfinite(metrics["loss"])
+    after = flat(tree.combine(state.params, frozen))
+    assert after.keys() == before.keys()
+    for name, x in after.items():
+        if name not in trainable:
+            np.testing.assert_array_equal(x, before[name], err_msg=name)
+        elif UNMOVED not in name:
+            assert not np.array_equal(x, before[name]), name
+
+
+def updates(run: Run, settings: OptimConfig, gradient: float) -> dict[str, np.ndarray]:
+    """The first update by parameter name for a constant gradient."""
+    optimizer = optim.make_optimizer(settings, run.plan, 10)
+    params, _ = run.plan.split(jax.tree.map(jnp.asarray, run.params))
+    hyper = optim.hyperparameters(settings)
+    state = init_state(params, optimizer, runtime.root_key(0), hyper)
+    gradients = jax.tree.map(lambda x: jnp.full_like(x, gradient), params)
+    found, _ = jax.jit(optimizer.build(hyper).update)(gradients, state.opt_state, params)
+    return flat(found)
+
+
+RULES = {
+    "preset": "full",
+    "rules": [
+        {"pattern": r"^encoder\.embeddings\.", **FROZEN},
+        {"pattern": r"layer\.0\.", "learning_rate": 0.25},
+        {"pattern": r"layer\.1\..*kernel$", "weight_decay": False},
+        {"pattern": r"layer\.1\..*bias$", "weight_decay": True},
+        {"pattern": r"^encoder\.pooler\.", "learning_rate": 0.0},
+    ],
+}
+
+
+def test_decay_touches_only_its_rows(base):
+    """Where the gradient is zero, whatever moves was moved by decay."""
+    run = with_plan(base, RULES)
+    params = flat(run.params)
+    found = updates(run, OptimConfig(learning_rate=0.1, weight_decay=0.5, warmup=0, schedule="constant"), 0.0)
+    assert not any("embeddings" in name for name in found)
+    for name, update in found.items():
+        kind, layer = name.rsplit(".", 1)[1], name.partition("layer.")[2].partition(".")[0]
+        decayed = {"1": kind == "bias"}.get(layer, kind == "kernel")
+        rate = 0.25 if layer == "0" else 0.0 if "pooler" in name else 1.0
+        np.testing.assert_allclose(update, -0.1 * rate * 0.5 * decayed * params[name], rtol=1e-6, err_msg=name)
+
+
+def test_multipliers_scale_the_first_update(base):
+    """Adam's first update is the learning rate whatever the gradient's size."""
+    run = with_plan(base, RULES)
+    found = updates(run, OptimConfig(learning_rate=0.1, weight_decay=0.0, warmup=0, schedule="constant", clip=None), 3.0)
+    for name, update in found.items():
+        rate = 0.25 if ".layer.0." in name else 0.0 if "pooler" in name else 1.0
+        np.testing.assert_allclose(update, -0.1 * rate, rtol=1e-5, err_msg=name)
+
+
+# What a step costs, counted by the compiler on a model whose matrix products dominate.
+DEPTH, ROWS, LENGTH = 6, 8, 32
+CONFIG = EncoderConfig(
+    vocab_size=50,
+    hidden_size=64,
+    num_layers=DEPTH,
+    num_heads=4,
+    intermediate_size=256,
+    max_positions=LENGTH,
+    type_vocab_size=2,
+    activation="gelu_new",
+    layer_norm_eps=1e-12,
+    initializer_range=0.02,
+    dropout=0.0,
+    attention_dropout=0.0,
+    pad_token_id=0,
+)
+
+
+class Costs:
+    """FLOPs of compiled forward passes and train steps on one batch shape."""
+
+    def __init__(self) -> None:
+        heads = {MAIN: Head("text-classification", 2)}
+        self.model = Model({}, Encoder(CONFIG), heads, Rates(0.0, 0.0, 0.0), Policy(unroll=DEPTH))
+        self.params = jax.eval_shape(self.model.init, runtime.root_key(0))
+        self.task = TextClassification(("a", "b"))
+        self.loss = make_loss(self.model, self.task)
+        tokens = np.ones(LENGTH * ROWS, np.int32)
+        offsets = np.arange(ROWS + 1) * LENGTH
+        self.examples = Examples(
+            {"input_ids": tokens, "token_type_ids": tokens}, offsets, {"labels": np.zeros(ROWS, np.int32)}
+        )
+        self.place = sharding.batch_sharding(sharding.make_mesh(MeshConfig(1)))
+
+    def batch(self, rows: int, parts: int = 1):
+        planner = make_planner(
+            self.examples.lengths, batch_size=ROWS, max_length=LENGTH, layout="pad", seed=0, micro_batches=parts
+        )
+        return abstract_batch(planner, Shape(rows, LENGTH, 1), self.examples, self.place)
+
+    def forward(self, rows: int) -> float:
+        step = jax.jit(partial(eval_step, loss_fn=self.loss, summarise=self.task.summarise))
+        return flops(step.lower(self.params, {}, self.batch(rows)))
+
+    def train(self, preset: dict, *, clip: float | None = 1.0, parts: int = 1) -> float:
+        plan = make_plan(PlanConfig(**preset), self.params, DEPTH)
+        optimizer = optim.make_optimizer(OptimConfig(clip=clip), plan, 10)
+        trainable, frozen = plan.split(self.params)
+        hyper = optim.hyperparameters(OptimConfig(clip=clip))
+        state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trainable)
+        step = jax.jit(partial(train_step, loss_fn=self.loss, optimizer=optimizer))
+        return flops(step.lower(state, frozen, self.batch(ROWS, parts)))
+
+
+def flops(lowered) -> float:
+    return lowered.compile().cost_analysis()["flops"]
+
+
+@pytest.fixture(scope="module")
+def costs() -> Costs:
+    return Costs()
+
+
+@pytest.fixture(scope="module")
+def forward(costs) -> float:
+    found = costs.forward(ROWS)
+    tokens, width = ROWS * LENGTH, CONFIG.hidden_size
+    products = DEPTH * 2 * tokens * (4 * width**2 + 2 * width * CONFIG.intermediate_size + 2 * LENGTH * width)
+    assert products < found < 1.3 * products
+    return found
+
+
+def test_a_head_costs_a_forward_pass(costs, forward):
+    assert costs.train({"preset": "head"}) <= 1.05 * forward
+
+
+@pytest.mark.parametrize(("trained", "clip", "parts"), [(1, 1.0, 1), (2, None, 1), (3, 1.0, 2), (DEPTH, 1.0, 1)])
+def test_a_share_of_the_layers_costs_its_share(costs, forward, trained, clip, parts):
+    """Backward is twice forward, and only for the layers from the lowest trainable one up."""
+    found = costs.train({"preset": "last_n", "n": trained}, clip=clip, parts=parts)
+    # The compiler counts the body of the loop over micro-batches once.
+    bound = (1 + 2 * trained / DEPTH) * (forward if parts == 1 else costs.forward(ROWS // parts))
+    assert 0.8 * bound < found <= 1.05 * bound

@@ -1,0 +1,158 @@
+"""What is settled before the backend starts: the CPU flag of jaxlib 0.10, keys, the compile cache."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxft import runtime, sharding
+from jaxft.config import MeshConfig
+from jaxft.errors import UserError
+
+FAULTY = version("jaxlib").startswith(runtime.FAULTY_JAXLIB)
+
+
+def fresh_process(code: str, **environment: str) -> dict:
+    """The JSON that `code` prints in a new process on CPU."""
+    inherited = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+IMPORT_JAXFT = """
+import json, os
+import jaxft
+from jaxft import runtime
+flags = os.environ.get("XLA_FLAGS", "")
+runtime.prepare()
+print(json.dumps({"flags": flags, "again": os.environ.get("XLA_FLAGS", ""), "right": runtime.sums_are_right()}))
+"""
+
+
+def test_the_cpu_flag_is_set_before_the_backend_and_the_users_flags_are_kept():
+    own = "--xla_backend_optimization_level=1"
+    seen = fresh_process(IMPORT_JAXFT, XLA_FLAGS=own)
+    assert seen["right"]
+    assert own in seen["flags"].split()
+    assert (runtime.YNN_FLAG in seen["flags"].split()) == FAULTY
+    assert seen["again"] == seen["flags"]
+
+
+def test_nothing_is_set_on_newer_jaxlib_and_a_users_choice_wins(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    monkeypatch.setattr(runtime, "version", lambda _: "0.11.2")
+    runtime.prepare()
+    assert os.environ["XLA_FLAGS"] == "--xla_a=1"
+    monkeypatch.setattr(runtime, "version", lambda _: "0.10.2")
+    name = runtime.YNN_FLAG.split("=")[0]
+    monkeypatch.setenv("XLA_FLAGS", f"{name}=none")
+    runtime.prepare()
+    assert os.environ["XLA_FLAGS"] == f"{name}=none"
+
+
+def test_a_backend_that_already_computes_wrong_sums_is_an_error(monkeypatch):
+    jax.devices()  # the backend is up
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(runtime, "version", lambda _: "0.10.2")
+    monkeypatch.setattr(runtime, "sums_are_right", lambda: False)
+    with pytest.raises(UserError, match="import jaxft first"):
+        runtime.prepare()
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(runtime, "sums_are_right", lambda: True)
+    runtime.prepare()
+
+
+@pytest.mark.skipif(not FAULTY, reason="this jaxlib computes right sums")
+def test_the_check_of_sums_finds_the_fault():
+    code = """
+import json, jax
+from jaxft import runtime
+print(json.dumps({"right": runtime.sums_are_right()}))
+"""
+    flag = runtime.YNN_FLAG.split("=")[0]
+    assert not fresh_process(code, XLA_FLAGS=f"{flag}=+reduce")["right"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_philox_gives_the_same_bits_on_every_sharding(dtype):
+    key = jax.random.fold_in(runtime.root_key(3), 5)
+    mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.bits(key, (16, 24), dtype)
+
+    reference = np.asarray(jax.jit(draw)(key))
+    assert len(np.unique(reference)) > 300
+    for spec in (P(), P("data"), P(("data", "fsdp")), P("fsdp", "data"), P(None, "data")):
+        drawn = jax.jit(draw, out_shardings=jax.NamedSharding(mesh, spec))(key)
+        np.testing.assert_array_equal(drawn, reference)
+
+
+def test_philox_is_exact_under_vmap():
+    keys = jax.random.split(runtime.root_key(0), 4)
+    together = jax.vmap(lambda key: jax.random.bits(key, (7,)))(keys)
+    np.testing.assert_array_equal(together, [jax.random.bits(key, (7,)) for key in keys])
+
+
+def test_root_keys_differ_by_seed_and_are_philox():
+    assert str(jax.random.key_impl(runtime.root_key(0))) == runtime.PRNG == "philox4x32"
+    words = {tuple(jax.random.key_data(runtime.root_key(seed)).tolist()) for seed in range(50)}
+    assert len(words) == 50
+
+
+@pytest.fixture
+def no_cache_yet():
+    """The compile cache's settings of the session come back after a test that changes them."""
+    names = ("jax_compilation_cache_dir", "jax_default_matmul_precision", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_compile_cache_lies_where_it_is_told(no_cache_yet, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "mine"))
+    assert runtime.start(distributed="off").cache == str(tmp_path / "mine" / "xla")
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine" / "xla")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "the user's"))
+    assert runtime.start(distributed="off").cache == str(tmp_path / "the user's")
+    assert runtime.start(distributed="off", compile_cache=False).cache == "off"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_error(no_cache_yet, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
+    assert "is not writable" in runtime.start(distributed="off").cache
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.slow
+def test_a_second_process_takes_its_programs_from_the_cache(tmp_path):
+    code = """
+import json, jax
+from jaxft import runtime
+runtime.start(distributed="off")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+jax.jit(lambda x: x * 2 + 1)(jax.numpy.ones(7)).block_until_ready()
+print(json.dumps({"hits": hits.count("/jax/compilation_cache/cache_hits")}))
+"""
+    assert fresh_process(code, JAXFT_CACHE=str(tmp_path))["hits"] == 0
+    assert any((tmp_path / "xla").iterdir())
+    assert fresh_process(code, JAXFT_CACHE=str(tmp_path))["hits"] > 0
