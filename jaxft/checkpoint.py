@@ -113,14 +113,14 @@ class Checkpoints:
         self._guarded(self._manager.close)
 
     def save_frozen(self, frozen: Any) -> None:
-        """Write the frozen parameters, once a run."""
+        """Write the frozen parameters of a run that begins (over those of a start that left no checkpoint)."""
         path = (self._directory / FROZEN).absolute()
-        if path.exists() or not jax.tree.leaves(frozen):
+        if not jax.tree.leaves(frozen):
             return
 
         def write() -> None:
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(path, frozen)
+                checkpointer.save(path, frozen, force=True)
 
         self._guarded(write)
 

@@ -31,14 +31,18 @@ class ClassificationCounts:
         self.weight += weight
 
     def scores(self) -> dict[str, float]:
-        """All metrics; `f1` (of label 1) only where there are two labels."""
+        """All metrics; `f1` (of label 1) only where there are two labels.
+
+        As scikit-learn does by default, `macro_f1` averages over the labels that gold or predictions have.
+        """
         from sklearn import metrics
 
         n = len(self.confusion)
         gold, predicted = (axis.ravel() for axis in np.indices((n, n)))
         # Empty cells stay in, with weight 0: scikit-learn then knows every label and has nothing to warn of.
         arguments = {"y_true": gold, "y_pred": predicted, "sample_weight": self.confusion.ravel()}
-        f1: dict[str, Any] = {"zero_division": 0.0, "labels": range(n)}
+        present = np.flatnonzero(self.confusion.sum(0) + self.confusion.sum(1))
+        f1: dict[str, Any] = {"zero_division": 0.0, "labels": present}
         scores = {
             "loss": self.loss_sum / max(self.weight, 1.0),
             "accuracy": metrics.accuracy_score(**arguments),

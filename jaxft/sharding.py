@@ -18,7 +18,7 @@ from jaxft.config import MeshConfig
 from jaxft.errors import UserError
 from jaxft.tree import Params
 
-# Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits; None replicates.
+# Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits first; None replicates.
 RULES: list[tuple[str, int | None]] = [
     (r"\.embedding$", 0),
     (r"\.kernel$", 1),
@@ -73,10 +73,11 @@ def param_shardings(mesh: Mesh, params: Params) -> Params:
         stacked = path_names != [".".join(path)]
         if axis is None:
             return replicated(mesh)
-        axis += stacked
-        if leaf.shape[axis] % mesh.shape["fsdp"]:
-            return replicated(mesh)  # such as a head of 77 labels: too small to be worth padding
-        return NamedSharding(mesh, P(*[None] * axis, "fsdp"))
+        # The other axis where the first does not divide: 30,522 words over 8 devices lie split by hidden size.
+        for candidate in (axis + stacked, (1 - axis) + stacked):
+            if leaf.shape[candidate] % mesh.shape["fsdp"] == 0:
+                return NamedSharding(mesh, P(*[None] * candidate, "fsdp"))
+        return replicated(mesh)
 
     return tree.map_with_path(place, params)
 
