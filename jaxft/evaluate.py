@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from jaxft import cli, rundir, runtime
@@ -22,6 +23,8 @@ def main(argv: list[str]) -> dict[str, float]:
     if any(a.startswith("--data.validation") and not a.startswith("--data.validation_share") for a in overrides):
         values.setdefault("data", {})["validation_share"] = 0.0
     config = cli.parse(values, overrides, origin=path, prog=PROG)
+    if config.data.dataset and Path(config.data.validation or "").is_file():
+        config = replace(config, data=replace(config.data, dataset=None))  # a file, though the run had a hub data set
     split = "validation" if config.data.validation else "test"
     if not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
