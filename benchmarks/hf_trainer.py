@@ -8,6 +8,7 @@ compared with; dynamic padding, which is Trainer's recommended setting. Prints o
 
 import argparse
 import json
+import tempfile
 import time
 
 
@@ -45,11 +46,12 @@ def main() -> None:
 
     data = data.map(encode, batched=True, remove_columns=data["train"].column_names)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(names))
+    folder = tempfile.TemporaryDirectory()
     steps = -(-len(data["train"]) // args.batch_size) * args.epochs
     trainer = transformers.Trainer(
         model=model,
         args=transformers.TrainingArguments(
-            output_dir=f"/tmp/hf_trainer_{args.seed}",
+            output_dir=folder.name,  # nothing is saved
             per_device_train_batch_size=args.batch_size,
             per_device_eval_batch_size=128,
             num_train_epochs=args.epochs,

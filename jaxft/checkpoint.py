@@ -6,7 +6,7 @@ This is the one file that knows orbax. A checkpoint holds the trainable paramete
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._best: int | None = None
-        self._copy: Any = None
+        self._copy: Callable[[Any], Any] | None = None
         self._directory = directory
         policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _OneStep(self)])
         self._manager = self._guarded(
@@ -58,11 +58,12 @@ class Checkpoints:
             )
         )
 
-    def prepare(self, state: TrainState) -> None:
+    def prepare(self, state: TrainState) -> Callable[[Any], Any]:
         """Compile what saving needs, so that nothing is compiled once training goes on."""
         shardings = jax.tree.map(lambda x: x.sharding, _arrays(state))
         copy = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings)
-        self._copy = copy.lower(_arrays(state)).compile()
+        self._copy = compiled = copy.lower(_arrays(state)).compile()
+        return compiled
 
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""
@@ -77,11 +78,9 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        if self._copy is None:
-            self.prepare(state)
         self._best = progress.best_step
         # On CPU orbax would read the very buffers that the next step is given to overwrite.
-        arrays = self._copy(_arrays(state))
+        arrays = (self._copy or self.prepare(state))(_arrays(state))
         self._guarded(
             lambda: self._manager.save(
                 step,

@@ -33,6 +33,11 @@ def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: Na
     return {name: jax.ShapeDtypeStruct(s, d, sharding=place) for name, (s, d) in kinds.items()}
 
 
+def abstract_batches(planner: Planner, examples: Examples, place: NamedSharding) -> dict[Shape, dict[str, Any]]:
+    """`abstract_batch` of every declared shape."""
+    return {shape: abstract_batch(planner, shape, examples, place) for shape in planner.shapes}
+
+
 def compile_train(
     loss_fn: LossFn,
     optimizer: Optimizer,

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from jaxft import sharding
-from jaxft.compiled import Compiled, abstract_batch, compile_eval
+from jaxft.compiled import Compiled, abstract_batches, compile_eval
 from jaxft.data.batches import EpochPlan, Planner
 from jaxft.data.encode import Examples
-from jaxft.data.feed import local_rows, prefetch, put
+from jaxft.data.feed import device_batch, prefetch
 from jaxft.step import LossFn
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tree import Params
@@ -57,8 +57,7 @@ def make_evaluator(
     say: Callable[[str], None],
 ) -> Evaluator:
     """Compile the evaluation of a split for parameters of these shapes and shardings."""
-    place = sharding.batch_sharding(mesh)
-    batches = {shape: abstract_batch(planner, shape, examples, place) for shape in planner.shapes}
+    batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
     steps = compile_eval(loss_fn, task.summarise, params, frozen, batches, mesh, say)
     return Evaluator(task, examples, planner, mesh, steps)
 
@@ -66,9 +65,4 @@ def make_evaluator(
 def feed(plan: EpochPlan, examples: Examples, steps: Any, mesh: jax.sharding.Mesh, depth: int = 2) -> Any:
     """Device batches of some steps of an epoch, made ahead by a thread."""
     place = sharding.batch_sharding(mesh)
-
-    def make(step: int) -> dict[str, jax.Array]:
-        rows = plan.shape(step).rows // plan.planner.micro_batches
-        return put(plan.batch(examples, step, local_rows(place, rows)), place, rows)
-
-    return prefetch(iter(steps), make, depth)
+    return prefetch(iter(steps), lambda step: device_batch(plan, examples, step, place), depth)

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from jaxft import rundir, sharding
-from jaxft.compiled import abstract_batch
+from jaxft.compiled import abstract_batches
 from jaxft.config import Config
-from jaxft.data.batches import make_planner
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.evaluation import feed, make_evaluator
@@ -73,7 +72,8 @@ def evaluate(opened: Opened, split: str, say: Callable[[str], None]) -> dict[str
     config, labels = opened.config, list(opened.task.labels)
     rows = classification.read(config.data, split)
     origin = str(getattr(config.data, split))
-    examples = labelled(rows, opened.tokenizer, opened.directory, config, labels, origin)
+    values = classification.label_values(rows, config.data.label, origin)
+    examples = labelled(rows, values, opened.tokenizer, opened.directory, config, labels, origin)
     planner = eval_planner(examples.lengths, config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
     return make_evaluator(opened.task, loss, examples, planner, opened.params, {}, opened.mesh, say).scores(
@@ -83,21 +83,12 @@ def evaluate(opened: Opened, split: str, say: Callable[[str], None]) -> dict[str
 
 def predict(opened: Opened, examples: Examples) -> np.ndarray:
     """Logits [N, labels] float32, in the order of the examples."""
-    config = opened.config
-    planner = make_planner(
-        examples.lengths,
-        batch_size=config.eval.batch_size,
-        max_length=config.data.max_length,
-        layout=config.data.layout,
-        seed=None,
-        shapes=1 if config.data.layout == "pack" else config.data.shapes,
-        shards=sharding.shard_count(opened.mesh),
-    )
+    planner = eval_planner(examples.lengths, opened.config, opened.mesh)
     step = jax.jit(partial(_logits, model=opened.model), out_shardings=sharding.replicated(opened.mesh))
     place = sharding.batch_sharding(opened.mesh)
     compiled = {
-        shape: step.lower(opened.params, abstract_batch(planner, shape, examples, place)).compile()
-        for shape in planner.shapes
+        shape: step.lower(opened.params, batch).compile()
+        for shape, batch in abstract_batches(planner, examples, place).items()
     }
     logits = np.zeros((len(examples), len(opened.task.labels)), np.float32)
     plan = planner.plan_epoch(0)

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxft import optim, runtime, sharding
 from jaxft.checkpoint import Checkpoints, Progress
-from jaxft.compiled import abstract_batch, compile_train
+from jaxft.compiled import abstract_batches, compile_train
 from jaxft.config import duration_steps
 from jaxft.data.batches import EpochPlan
-from jaxft.data.feed import local_rows, prefetch, put
+from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator
@@ -56,7 +56,7 @@ class Trainer:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         place = sharding.batch_sharding(self.run.mesh)
-        batches = {s: abstract_batch(self.run.planner, s, self.run.data["train"], place) for s in self.run.planner.shapes}
+        batches = abstract_batches(self.run.planner, self.run.data["train"], place)
         steps = compile_train(self.loss, self.optimizer, self.state, self.frozen, batches, self.journal.say)
         self.checkpoints.prepare(self.state)
         if "validation" in self.run.data:
@@ -72,7 +72,8 @@ class Trainer:
             if late:
                 self._log(*late, meter)
             late = (step + 1, metrics)
-            meter.add(*self._size(plan, in_epoch))
+            examples = plan.examples(in_epoch)
+            meter.add(len(examples), int(plan.planner.lengths[examples].sum()))
             done, last = step + 1, step + 1 == self.run.total_steps
             evaluate = "validation" in self.run.data and (done % evaluate_every == 0 or last)
             if evaluate or done % save_every == 0 or last:
@@ -122,27 +123,20 @@ class Trainer:
             if epoch not in plans:
                 plans.clear()
                 plans[epoch] = run.planner.plan_epoch(epoch)
-            rows = plans[epoch].shape(in_epoch).rows // run.planner.micro_batches
-            batch = plans[epoch].batch(run.data["train"], in_epoch, local_rows(place, rows))
-            return step, plans[epoch], put(batch, place, rows)
+            return step, plans[epoch], device_batch(plans[epoch], run.data["train"], in_epoch, place)
 
         return prefetch(iter(range(start, run.total_steps)), make, run.config.data.prefetch)
 
-    def _size(self, plan: EpochPlan, in_epoch: int) -> tuple[int, int]:
-        size = plan.planner.batch_size
-        index = plan.order[in_epoch * size : (in_epoch + 1) * size]
-        return len(index), int(plan.planner.lengths[index].sum())
-
     def _log(self, step: int, metrics: dict[str, jax.Array], meter: Meter) -> None:
         """Read a step's metrics (this waits for that step only), stop on a loss that is no number, write a row."""
-        loss = float(np.asarray(metrics["loss"]))
+        loss, norm = float(np.asarray(metrics["loss"])), float(np.asarray(metrics["grad_norm"]))
         rate = self.config.optim.learning_rate * float(self.factor(step - 1))
-        if not np.isfinite(loss) or not np.isfinite(float(np.asarray(metrics["grad_norm"]))):
+        if not np.isfinite(loss) or not np.isfinite(norm):
             self.checkpoints.wait()
             good = self.checkpoints.latest()
             where = f"the checkpoint of step {good} is good" if good else "there is no checkpoint yet"
             raise UserError(
-                f"the loss became {loss} at step {step} (gradient norm {float(metrics['grad_norm']):g}, learning rate "
+                f"the loss became {loss} at step {step} (gradient norm {norm:g}, learning rate "
                 f"{rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
         self.journal.progress(step, loss=f"{loss:.4f}", lr=f"{rate:.2e}")
@@ -153,7 +147,7 @@ class Trainer:
                 "epoch": step / self.run.steps_per_epoch,
                 "loss": loss,
                 "learning_rate": rate,
-                "grad_norm": float(np.asarray(metrics["grad_norm"])),
+                "grad_norm": norm,
                 **rates,
             }
             self.journal.write(row)

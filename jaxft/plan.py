@@ -1,6 +1,7 @@
 """python -m jaxft.plan CONFIG.yaml: what a run would do, without training: parameters, lengths, waste, FLOPs, memory."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from jaxft import cli, runtime
@@ -42,8 +43,7 @@ def lengths(run: Any) -> list[str]:
     """A histogram of the training examples' lengths, and the padding of every layout."""
     import numpy as np
 
-    from jaxft import sharding
-    from jaxft.data.batches import make_planner
+    from jaxft.setup import train_planner
 
     values = run.data["train"].lengths
     edges = [0, 8, 16, 32, 64, 128, 256, 512, max(513, int(values.max()) + 1)]
@@ -54,16 +54,8 @@ def lengths(run: Any) -> list[str]:
             rows.append(f"  {low:>4} to {high - 1:<4} {n:>9,}  {'#' * max(1, round(50 * n / counts.max()))}")
     waste = []
     for layout in ("pack", "bucket", "pad"):
-        planner = make_planner(
-            values,
-            batch_size=run.config.train.batch_size,
-            max_length=run.config.data.max_length,
-            layout=layout,
-            seed=run.config.seed,
-            shapes=run.config.data.shapes,
-            micro_batches=run.config.train.micro_batches,
-            shards=sharding.shard_count(run.mesh),
-        )
+        config = replace(run.config, data=replace(run.config.data, layout=layout))
+        planner = train_planner(values, config, run.mesh)
         waste.append(f"{layout} {1 - planner.plan_epoch(0).fill():.1%}")
     return [*rows, f"padding by layout: {', '.join(waste)}"]
 
@@ -75,7 +67,7 @@ def costs(run: Any) -> list[str]:
     import jax
 
     from jaxft import sharding
-    from jaxft.compiled import abstract_batch
+    from jaxft.compiled import abstract_batches
     from jaxft.distill import NAME, TEACHERS
     from jaxft.loop import fresh_state, run_optimizer
     from jaxft.setup import run_loss
@@ -87,8 +79,7 @@ def costs(run: Any) -> list[str]:
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)), donate_argnums=0)
     place = sharding.batch_sharding(run.mesh)
     rows = []
-    for shape in run.planner.shapes:
-        batch = abstract_batch(run.planner, shape, run.data["train"], place)
+    for shape, batch in abstract_batches(run.planner, run.data["train"], place).items():
         compiled = step.lower(state, frozen, batch).compile()
         memory: Any = compiled.memory_analysis()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))

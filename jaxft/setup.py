@@ -62,7 +62,7 @@ def make_run(config: Config) -> Run:
     directory = resolve(config.model.path, config.model.revision)
     hf_config, where = read_config(directory), str(directory / "config.json")
     encoder_config(family_of(hf_config, where), hf_config, where)  # a bad config.json is refused before the long reading
-    data, labels, tokenizer = _read_data(config, directory)
+    data, labels, tokenizer = _read_data(config, directory, hf_config)
     model, params = load(
         config.model.path,
         task=config.task.name,
@@ -82,17 +82,7 @@ def make_run(config: Config) -> Run:
     mesh = sharding.make_mesh(config.mesh)
     steps_per_epoch = -(-len(data["train"]) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
-    planner = make_planner(
-        data["train"].lengths,
-        batch_size=config.train.batch_size,
-        max_length=config.data.max_length,
-        layout=config.data.layout,
-        epochs=-(-total // steps_per_epoch),
-        seed=config.seed,
-        shapes=config.data.shapes,
-        micro_batches=config.train.micro_batches,
-        shards=sharding.shard_count(mesh),
-    )
+    planner = train_planner(data["train"].lengths, config, mesh, epochs=-(-total // steps_per_epoch))
     return Run(
         config=config,
         model=model,
@@ -131,6 +121,21 @@ def run_loss(run: Run) -> LossFn:
     return distill.with_teacher(loss, run.teacher[0], run.config.distill) if run.teacher else loss
 
 
+def train_planner(lengths: np.ndarray, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> Planner:
+    """Training batches of so many epochs."""
+    return make_planner(
+        lengths,
+        batch_size=config.train.batch_size,
+        max_length=config.data.max_length,
+        layout=config.data.layout,
+        epochs=epochs,
+        seed=config.seed,
+        shapes=config.data.shapes,
+        micro_batches=config.train.micro_batches,
+        shards=sharding.shard_count(mesh),
+    )
+
+
 def eval_planner(lengths: np.ndarray, config: Config, mesh: jax.sharding.Mesh) -> Planner:
     """Evaluation batches: one shape, longest first, so that rows are full."""
     return make_planner(
@@ -144,9 +149,10 @@ def eval_planner(lengths: np.ndarray, config: Config, mesh: jax.sharding.Mesh) -
     )
 
 
-def labelled(rows: Any, tokenizer: Any, directory: Any, config: Config, labels: list[str], origin: str) -> Examples:
-    """A split as examples with label ids."""
-    values = classification.label_values(rows, config.data.label, origin)
+def labelled(
+    rows: Any, values: list[str], tokenizer: Any, directory: Any, config: Config, labels: list[str], origin: str
+) -> Examples:
+    """A split and the values of its label column as examples with label ids."""
     ids = classification.label_ids(values, labels, origin)
     return classification.encode(rows, tokenizer, directory, config.data, origin).with_columns(labels=ids)
 
@@ -160,29 +166,31 @@ def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "th
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
 
 
-def _read_data(config: Config, directory: Any) -> tuple[dict[str, Examples], list[str], Any]:
+def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> tuple[dict[str, Examples], list[str], Any]:
     data = config.data
     rows = {s: classification.read(data, s) for s in ("train", "validation", "test") if getattr(data, s)}
     if data.max_train_examples:
         rows["train"] = rows["train"].select(range(min(data.max_train_examples, len(rows["train"]))))
-    values = classification.label_values(rows["train"], data.label, str(data.train))
-    labels = config.task.labels or _known_labels(directory, config, classification.label_names(values))
+    origins = {split: str(getattr(data, split)) for split in rows}
+    train_values = classification.label_values(rows["train"], data.label, origins["train"])
+    labels = config.task.labels or _known_labels(hf_config, classification.label_names(train_values))
     if len(labels) < 2:
         raise UserError(f'{data.train}: column "{data.label}" has only the label "{labels[0]}"; a classifier needs two')
     if config.eval.metric == "f1" and len(labels) != 2 and (data.validation or data.validation_share):
         raise UserError(f"eval.metric is f1, which needs two labels; this task has {len(labels)}: use macro_f1")
     tokenizer = load_tokenizer(directory)
-    splits = {
-        split: labelled(rows[split], tokenizer, directory, config, labels, str(getattr(data, split))) for split in rows
-    }
+    splits = {}
+    for split, origin in origins.items():
+        own = train_values if split == "train" else classification.label_values(rows[split], data.label, origin)
+        splits[split] = labelled(rows[split], own, tokenizer, directory, config, labels, origin)
     if data.validation_share:
         splits |= _split(splits["train"], data.validation_share, config.seed)
     return splits, labels, tokenizer
 
 
-def _known_labels(directory: Any, config: Config, found: list[str]) -> list[str]:
+def _known_labels(hf_config: Mapping[str, Any], found: list[str]) -> list[str]:
     """The checkpoint's own labels where the data's are the same set or their numbers, so that its head is kept."""
-    known = labels_of(read_config(directory))
+    known = labels_of(hf_config)
     if are_generic(known):
         return found
     return known if set(found) == set(known) or found == [str(i) for i in range(len(known))] else found

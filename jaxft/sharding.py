@@ -68,9 +68,7 @@ def param_shardings(mesh: Mesh, params: Params) -> Params:
     axes = tree.first_match(RULES, tree.all_names(params))
 
     def place(path: tree.Path, leaf: Any) -> NamedSharding:
-        path_names = tree.names(path)
-        axis = axes[path_names[0]]
-        stacked = path_names != [".".join(path)]
+        axis, stacked = axes[tree.names(path)[0]], tree.is_stacked(path)
         if axis is None:
             return replicated(mesh)
         # The other axis where the first does not divide: 30,522 words over 8 devices lie split by hidden size.

@@ -93,7 +93,7 @@ def make_plan(config: PlanConfig, params: Params, num_layers: int) -> ParameterP
     dotted = tree.all_names(params)
     numbered = [(pattern, i) for i, (pattern, _) in enumerate(rules)]
     chosen = tree.first_match(numbered, dotted, must_match=len(own))
-    decay = dict(tree.first_match([(NO_DECAY, False), ("", True)], dotted).items())
+    decay = tree.first_match([(NO_DECAY, False), ("", True)], dotted)
     settings = {}
     for name, i in chosen.items():
         setting = rules[i][1]

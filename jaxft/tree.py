@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.errors import UserError, nearest, some
+from jaxft.errors import UserError, nearest
 
 Params = dict[str, Any]
 Path = tuple[str, ...]
@@ -65,6 +65,11 @@ def map_with_path(function: Callable[[Path, Any], Any], tree: Mapping[str, Any])
     return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})
 
 
+def is_stacked(path: Path) -> bool:
+    """Whether a leaf holds one array a layer."""
+    return any(_SPAN.match(key) for key in path)
+
+
 def names(path: Path) -> list[str]:
     """Dotted names of a leaf: one, or one a layer when the leaf is stacked."""
     for i, key in enumerate(path):
@@ -83,10 +88,7 @@ def unstack(tree: Mapping[str, Any]) -> dict[str, Any]:
     """`{dotted name: array}` with one entry per parameter per layer (views where the arrays are numpy)."""
     flat = {}
     for path, leaf in flatten(tree).items():
-        if len(path_names := names(path)) == 1 and not any(_SPAN.match(key) for key in path):
-            flat[path_names[0]] = leaf
-        else:
-            flat |= {name: leaf[i] for i, name in enumerate(path_names)}
+        flat |= {name: leaf[i] if is_stacked(path) else leaf for i, name in enumerate(names(path))}
     return flat
 
 
@@ -94,7 +96,7 @@ def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[l
     """Inverse of `unstack`, in the structure of `like`."""
 
     def leaf(path: Path, _: Any) -> Any:
-        if any(_SPAN.match(key) for key in path):
+        if is_stacked(path):
             return stack([flat[name] for name in names(path)])
         return flat[names(path)[0]]
 
@@ -104,7 +106,7 @@ def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[l
 def recut(tree: Mapping[str, Any], cuts: Iterable[int]) -> Params:
     """The same parameters with stacks that end exactly at `cuts` (layer numbers) and at the last layer."""
     if "layer" in tree and all(_SPAN.match(key) for key in tree["layer"]):
-        return {**dict(tree.items()), "layer": _recut_stacks(tree["layer"], sorted(set(cuts)))}
+        return {**tree, "layer": _recut_stacks(tree["layer"], sorted(set(cuts)))}
     return {key: recut(value, cuts) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
@@ -183,7 +185,7 @@ def uniform_cuts(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> list[i
     """Layer numbers at which any setting changes: `recut` there and each stacked leaf has one setting."""
     cuts: set[int] = set()
     for path in flatten(tree):
-        if not any(_SPAN.match(key) for key in path):
+        if not is_stacked(path):
             continue
         path_names = names(path)
         start = parse_span(next(key for key in path if _SPAN.match(key)))[0]
@@ -211,12 +213,3 @@ def combine(*trees: Mapping[str, Any]) -> Params:
 def count(tree: Any) -> int:
     """Number of scalars in a tree."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
-
-
-def same_names(left: Iterable[str], right: Iterable[str]) -> str:
-    """Empty when both sides hold the same names, else one line that lists what only one side has."""
-    left, right = set(left), set(right)
-    missing, extra = sorted(right - left), sorted(left - right)
-    if not missing and not extra:
-        return ""
-    return f"missing: {some(missing)}; unexpected: {some(extra)}"

@@ -80,6 +80,13 @@ class EpochPlan:
         """The shape of a step of this epoch."""
         return self.planner.shapes[self.shape_index[step]]
 
+    def examples(self, step: int) -> np.ndarray:
+        """The examples of a step."""
+        return self.order[self._slice(step)]
+
+    def _slice(self, step: int) -> slice:
+        return slice(step * self.planner.batch_size, (step + 1) * self.planner.batch_size)
+
     def fill(self) -> float:
         """Share of the positions that hold real tokens."""
         cells = sum(s.rows * s.length * int((self.shape_index == i).sum()) for i, s in enumerate(self.planner.shapes))
@@ -100,7 +107,7 @@ class EpochPlan:
         """
         shape, parts = self.shape(step), self.planner.micro_batches
         rows_each = shape.rows // parts
-        chosen = slice(step * self.planner.batch_size, (step + 1) * self.planner.batch_size)
+        chosen = self._slice(step)
         index, row, offset, slot = self.order[chosen], self.row[chosen], self.offset[chosen], self.slot[chosen]
         # Rows are dealt out to micro-batches in turn, so that each gets its share of a half-empty last step.
         part, row = row % parts, row // parts

@@ -9,6 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from jaxft.data.batches import EpochPlan
+from jaxft.data.encode import Examples
+
 T = TypeVar("T")
 
 
@@ -26,6 +29,12 @@ def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dic
         return jax.make_array_from_process_local_data(sharding, x, (x.shape[0], rows, *x.shape[2:]))
 
     return {name: place(x) for name, x in batch.items()}
+
+
+def device_batch(plan: EpochPlan, examples: Examples, step: int, sharding: NamedSharding) -> dict[str, jax.Array]:
+    """A step of an epoch on the devices."""
+    rows = plan.shape(step).rows // plan.planner.micro_batches
+    return put(plan.batch(examples, step, local_rows(sharding, rows)), sharding, rows)
 
 
 def prefetch(items: Iterator[Any], make: Callable[[Any], T], depth: int) -> Iterator[T]:

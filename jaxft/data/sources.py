@@ -21,14 +21,13 @@ BUILDERS = {
 }
 
 
-def read_rows(config: DataConfig, split: str, *, needed: Sequence[str], optional: Sequence[str] = ()) -> Any:
+def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
     """One split as a `datasets.Dataset` that has the needed columns.
 
     Args:
       config: which files or hub data set; csv and tsv columns are read as text, and nothing in them means "missing".
       split: train, validation or test: a field of `config`.
       needed: columns that must be there.
-      optional: columns to keep when they are there.
 
     Raises:
       UserError: when the file is absent, empty, not readable as what its name says, or lacks a column.
@@ -44,7 +43,7 @@ def read_rows(config: DataConfig, split: str, *, needed: Sequence[str], optional
             )
     if len(rows) == 0:
         raise UserError(f"{origin}: no rows")
-    return rows.select_columns([c for c in rows.column_names if c in (*needed, *optional)])
+    return rows.select_columns([c for c in rows.column_names if c in needed])
 
 
 def _file(config: DataConfig, path: str, field: str) -> Any:

@@ -97,7 +97,6 @@ class Model:
             inputs,
             rates=rates,
             key=key,
-            policy=self.policy,
         )
 
 
@@ -157,7 +156,7 @@ def load(
     )
     tensors, layout = files.read_weights(directory)
     abstract = model.abstract()
-    expected = {name: tuple(leaf.shape) for name, leaf in _unstacked_shapes(abstract).items()}
+    expected = _unstacked_shapes(abstract)
     found, report = names.from_file(
         tensors,
         layout,
@@ -293,13 +292,11 @@ def _with_labels(
     return hf_config | named, True
 
 
-def _unstacked_shapes(abstract: Params) -> dict[str, jax.ShapeDtypeStruct]:
-    shapes = {}
+def _unstacked_shapes(abstract: Params) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
     for path, leaf in tree.flatten(abstract).items():
-        path_names = tree.names(path)
-        stacked = path_names != [".".join(path)]
-        for name in path_names:
-            shapes[name] = jax.ShapeDtypeStruct(leaf.shape[1:] if stacked else leaf.shape, leaf.dtype)
+        shape = leaf.shape[1:] if tree.is_stacked(path) else leaf.shape
+        shapes |= dict.fromkeys(tree.names(path), tuple(shape))
     return shapes
 
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.encoder import HEAD, Encoder, EncoderConfig, Policy, Rates, gather_first
+from jaxft.models.encoder import HEAD, Encoder, EncoderConfig, Rates, gather_first
 from jaxft.models.layers import Dense, dropout, fold, initial, normal_init, run
 from jaxft.tree import Params
 
@@ -50,7 +50,6 @@ class Head:
         *,
         rates: Rates,
         key: Array | None,
-        policy: Policy,
     ) -> dict[str, Array]:
         """Outputs by their Hugging Face names, float32.
 
@@ -60,7 +59,7 @@ class Head:
           name: which head.
           hidden: [B, T, D].
           inputs: the batch; `first_token` int32 [B, M] says where examples start.
-          rates, key, policy: as in `Encoder.apply`.
+          rates, key: as in `Encoder.apply`.
         """
         first = gather_first(hidden, inputs["first_token"])
         pooled = encoder.pool(params["encoder"], first)
