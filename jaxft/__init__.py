@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 __all__ = ["forward", "load", "save"]
 
 if TYPE_CHECKING:
-    from jaxft.models.build import forward, load, save
+    from jaxft.models.build import load, save
+    from jaxft.models.forward import forward
 
 # Before anything can start JAX's backend: on jaxlib 0.10 CPUs compute wrong sums without this.
 runtime.prepare()
@@ -20,7 +21,7 @@ runtime.prepare()
 def __getattr__(name: str) -> Any:
     """Import the model code at first use, so that `--help` stays fast."""
     if name in __all__:
-        from jaxft.models import build
+        from jaxft.models import build, forward
 
-        return getattr(build, name)
+        return forward.forward if name == "forward" else getattr(build, name)
     raise AttributeError(f"module 'jaxft' has no attribute {name!r}")

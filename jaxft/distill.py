@@ -9,7 +9,8 @@ from jaxft import losses
 from jaxft.config import DistillConfig
 from jaxft.data.encode import load_tokenizer
 from jaxft.errors import UserError, some
-from jaxft.models.build import Model, are_generic, load
+from jaxft.models.build import load
+from jaxft.models.model import Model, are_generic
 from jaxft.step import LossFn
 from jaxft.tree import Params
 

@@ -57,7 +57,8 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool)
     """Trainable and frozen parameters together as a Hugging Face directory (main process writes)."""
     from jaxft import sharding, tree
     from jaxft.distill import TEACHERS
-    from jaxft.models.build import Origin, save
+    from jaxft.models.build import save
+    from jaxft.models.model import Origin
 
     own = {name: value for name, value in frozen.items() if name != TEACHERS}
     params = sharding.to_host(tree.recut(tree.combine(state.params, own), []))

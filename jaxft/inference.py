@@ -15,7 +15,8 @@ from jaxft.config import Config
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.evaluation import feed, make_evaluator
-from jaxft.models.build import MAIN, Model, load
+from jaxft.models.build import load
+from jaxft.models.model import MAIN, Model
 from jaxft.setup import check_lengths, eval_planner, labelled, make_loss
 from jaxft.tasks import text_classification as classification
 from jaxft.tasks.text_classification import KIND, TextClassification

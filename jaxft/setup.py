@@ -13,10 +13,9 @@ from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
-from jaxft.models.build import MAIN, Model, are_generic, labels_of, load
-from jaxft.models.encoder import Rates
-from jaxft.models.families import encoder_config, family_of
+from jaxft.models.build import load
 from jaxft.models.files import read_config
+from jaxft.models.model import MAIN, Model, are_generic, labels_of, make_model
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
@@ -24,6 +23,7 @@ from jaxft.tasks import text_classification as classification
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tree import Params
 
+RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
 SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers is never an epoch's
 
 
@@ -61,7 +61,7 @@ def make_run(config: Config) -> Run:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
     directory = resolve(config.model.path, config.model.revision)
     hf_config, where = read_config(directory), str(directory / "config.json")
-    encoder_config(family_of(hf_config, where), hf_config, where)  # a bad config.json is refused before the long reading
+    make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
     data, labels, tokenizer = _read_data(config, directory, hf_config)
     model, params = load(
         config.model.path,
@@ -73,8 +73,13 @@ def make_run(config: Config) -> Run:
         unroll=config.runtime.unroll,
         seed=config.seed,
     )
-    model = replace(model, rates=_rates(model, config))
+    own = config.model
+    rates = model.override(
+        dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
+    )
+    model = replace(model, rates=rates)
     check_lengths(model, tokenizer, config.data.max_length)
+    check_types(model, data)
     teacher = None
     if config.distill.teacher:
         teacher = distill.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
@@ -92,7 +97,7 @@ def make_run(config: Config) -> Run:
         task=TextClassification(tuple(labels), config.train.label_smoothing),
         data=data,
         mesh=mesh,
-        plan=make_plan(config.plan, params, model.encoder.config.num_layers),
+        plan=make_plan(config.plan, params, model.encoder.config.parameter_layers),
         planner=planner,
         total_steps=total,
     )
@@ -104,11 +109,7 @@ def make_loss(model: Model, task: TextClassification) -> LossFn:
     def loss(
         params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
-        rates = Rates(
-            hyper.get("dropout", model.rates.hidden),
-            hyper.get("attention_dropout", model.rates.attention),
-            hyper.get("classifier_dropout", model.rates.classifier),
-        )
+        rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         outputs = model.apply(params, batch, head=MAIN, key=key, rates=rates)
         return task.loss(outputs, batch, train=key is not None), outputs
 
@@ -159,11 +160,19 @@ def labelled(
 
 def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
     """Refuse sequences or ids that the model has no embedding for."""
-    positions, vocabulary = model.encoder.config.max_positions, model.encoder.config.vocab_size
-    if max_length > positions:
+    positions, vocabulary = model.encoder.config.usable_positions, model.encoder.config.vocab_size
+    if positions is not None and max_length > positions:
         raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
     if len(tokenizer) > vocabulary:
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
+
+
+def check_types(model: Model, data: Mapping[str, Examples]) -> None:
+    """Refuse token types that the model has no embedding for; a model without any ignores them."""
+    types = model.encoder.config.type_vocab_size
+    most = max((int(x.tokens["token_type_ids"].max()) for x in data.values()), default=0)
+    if types and most >= types:
+        raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
 
 
 def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> tuple[dict[str, Examples], list[str], Any]:
@@ -202,14 +211,3 @@ def _split(examples: Examples, share: float, seed: int) -> dict[str, Examples]:
         raise UserError(f"data.validation_share {share} of {len(examples)} examples leaves one side empty")
     order = np.random.Generator(np.random.Philox(key=[seed, SPLIT_STREAM])).permutation(len(examples))
     return {"validation": examples.select(np.sort(order[:held])), "train": examples.select(np.sort(order[held:]))}
-
-
-def _rates(model: Model, config: Config) -> Rates:
-    """The checkpoint's dropout rates with the config's overrides; the head follows the hidden states as in BERT."""
-    m, rates = config.model, model.rates
-    hidden = rates.hidden if m.dropout is None else m.dropout
-    attention = rates.attention if m.attention_dropout is None else m.attention_dropout
-    if m.classifier_dropout is not None:
-        return Rates(hidden, attention, m.classifier_dropout)
-    own = model.hf_config.get("classifier_dropout") is not None
-    return Rates(hidden, attention, rates.classifier if own else hidden)

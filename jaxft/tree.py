@@ -8,6 +8,7 @@ file is the one decoder between the two.
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -111,17 +112,19 @@ def recut(tree: Mapping[str, Any], cuts: Iterable[int]) -> Params:
 
 
 def _recut_stacks(layers: Mapping[str, Any], cuts: list[int]) -> Params:
-    parts = stacks(layers)
-    first, last = parts[0][0], parts[-1][1]
-    edges = [first, *[c for c in cuts if first < c < last], last]
-    if [(a, b) for a, b, _ in parts] == list(itertools.pairwise(edges)):
-        return dict(layers)
-    whole = parts[0][2] if len(parts) == 1 else jax.tree.map(lambda *x: _concatenate(x), *[p for _, _, p in parts])
-
-    def cut(start: int, stop: int) -> Any:
-        return jax.tree.map(lambda x: _slice(x, start - first, stop - first), whole)
-
-    return {span(a, b): cut(a, b) for a, b in itertools.pairwise(edges)}
+    result: Params = {}
+    # Layers with other parameters than their neighbours keep a stack of their own.
+    for _, group in itertools.groupby(stacks(layers), lambda stack: jax.tree.structure(stack[2])):
+        parts = list(group)
+        first, last = parts[0][0], parts[-1][1]
+        edges = [first, *[c for c in cuts if first < c < last], last]
+        if [(a, b) for a, b, _ in parts] == list(itertools.pairwise(edges)):
+            result |= {span(a, b): stack for a, b, stack in parts}
+            continue
+        whole = parts[0][2] if len(parts) == 1 else jax.tree.map(lambda *x: _concatenate(x), *[p for _, _, p in parts])
+        for a, b in itertools.pairwise(edges):
+            result[span(a, b)] = jax.tree.map(partial(_slice, start=a - first, stop=b - first), whole)
+    return result
 
 
 def _slice(leaf: Any, start: int, stop: int) -> Any:

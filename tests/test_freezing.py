@@ -15,9 +15,8 @@ from jaxft.data.batches import Shape, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.feed import put
 from jaxft.loop import fresh_state, run_optimizer
-from jaxft.models.build import MAIN, Model
-from jaxft.models.encoder import Encoder, EncoderConfig, Policy, Rates
-from jaxft.models.heads import Head
+from jaxft.models.config import Policy
+from jaxft.models.model import make_model
 from jaxft.setup import Run, make_loss, make_run, run_loss
 from jaxft.step import eval_step, init_state, train_step
 from jaxft.strategies import make_plan
@@ -146,29 +145,25 @@ def test_multipliers_scale_the_first_update(base):
 
 # What a step costs, counted by the compiler on a model whose matrix products dominate.
 DEPTH, ROWS, LENGTH = 6, 8, 32
-CONFIG = EncoderConfig(
-    vocab_size=50,
-    hidden_size=64,
-    num_layers=DEPTH,
-    num_heads=4,
-    intermediate_size=256,
-    max_positions=LENGTH,
-    type_vocab_size=2,
-    activation="gelu_new",
-    layer_norm_eps=1e-12,
-    initializer_range=0.02,
-    dropout=0.0,
-    attention_dropout=0.0,
-    pad_token_id=0,
-)
+CONFIG = {
+    "model_type": "bert",
+    "vocab_size": 50,
+    "hidden_size": 64,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "max_position_embeddings": LENGTH,
+    "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 
 
 class Costs:
     """FLOPs of compiled forward passes and train steps on one batch shape."""
 
     def __init__(self) -> None:
-        heads = {MAIN: Head("text-classification", 2)}
-        self.model = Model({}, Encoder(CONFIG), heads, Rates(0.0, 0.0, 0.0), Policy(unroll=DEPTH))
+        self.model = make_model(CONFIG, "text-classification", "test", policy=Policy(unroll=DEPTH))
         self.params = jax.eval_shape(self.model.init, runtime.root_key(0))
         self.task = TextClassification(("a", "b"))
         self.loss = make_loss(self.model, self.task)
@@ -211,8 +206,9 @@ def costs() -> Costs:
 @pytest.fixture(scope="module")
 def forward(costs) -> float:
     found = costs.forward(ROWS)
-    tokens, width = ROWS * LENGTH, CONFIG.hidden_size
-    products = DEPTH * 2 * tokens * (4 * width**2 + 2 * width * CONFIG.intermediate_size + 2 * LENGTH * width)
+    tokens, sizes = ROWS * LENGTH, costs.model.encoder.config
+    width = sizes.hidden_size
+    products = DEPTH * 2 * tokens * (4 * width**2 + 2 * width * sizes.intermediate_size + 2 * LENGTH * width)
     assert products < found < 1.3 * products
     return found
 

@@ -100,10 +100,10 @@ def run_torch(model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tolerance: float = 1e-5) -> None:
     """Same names and shapes, and errors small against the largest number of each output."""
-    assert ours.keys() == theirs.keys()
-    for name, x in ours.items():
-        assert x.shape == theirs[name].shape
-        assert np.abs(x - theirs[name]).max() <= tolerance * np.abs(theirs[name]).max(), name
+    assert ours.keys() - {"mean_output"} == theirs.keys() - {"mean_output"}  # which Hugging Face leaves to others
+    for name, x in theirs.items():
+        assert ours[name].shape == x.shape
+        assert np.abs(ours[name] - x).max() <= tolerance * np.abs(x).max(), name
 
 
 @pytest.mark.parametrize("model_class", [BertModel, BertForSequenceClassification])

@@ -18,7 +18,7 @@ from jaxft.checkpoint import Checkpoints
 from jaxft.errors import UserError
 from jaxft.journal import rewind
 from jaxft.loop import Trainer
-from jaxft.models.files import read_weights
+from jaxft.models.files import open_weights
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests import tiny
@@ -185,8 +185,8 @@ def test_frozen_parameters_come_from_the_run(tiny_data, tmp_path, classifier):
     tiny.write_model(model, labels=tiny.LABELS, seed=5)
     train(every_third(model, tiny_data, tmp_path / "copy", plan={"preset": "head"}))
     assert (tmp_path / "copy" / MODEL).read_bytes() == (tmp_path / "run" / MODEL).read_bytes()
-    other, _ = read_weights(model)
-    kept, _ = read_weights(tmp_path / "run" / "model")
+    other, _ = open_weights(model)
+    kept, _ = open_weights(tmp_path / "run" / "model")
     name = "bert.encoder.layer.0.output.dense.weight"
     assert not np.array_equal(other[name], kept[name])
 

@@ -279,7 +279,7 @@ def truncated_shard(directory: Path) -> None:
 
 
 BAD = {
-    "missing tensor": (drop(f"{QUERY}.weight"), r"lacks: encoder\.layer\.0\.attention\.self\.query\.kernel"),
+    "missing tensor": (drop(f"{QUERY}.weight"), r"lacks: encoder\.layer\.0\.attention\.self\.query\.weight"),
     "unexpected layer": (
         add("encoder.layer.2.output.dense.bias", np.zeros(24, "f4")),
         r"no: encoder\.layer\.2\.output\.dense\.bias",

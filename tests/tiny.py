@@ -36,9 +36,8 @@ def write_model(directory: Path, *, labels: Sequence[str] | None = None, seed: i
     import numpy as np
 
     from jaxft import runtime
-    from jaxft.models import build, families
-    from jaxft.models.encoder import Encoder, Policy
-    from jaxft.models.heads import Head
+    from jaxft.models import build
+    from jaxft.models.model import make_model
 
     config = CONFIG | changes
     if labels:
@@ -47,9 +46,7 @@ def write_model(directory: Path, *, labels: Sequence[str] | None = None, seed: i
             "id2label": {str(i): x for i, x in enumerate(labels)},
             "label2id": {x: i for i, x in enumerate(labels)},
         }
-    encoder = families.encoder_config(families.BERT, config, "tiny")
-    head = Head("text-classification", len(labels)) if labels else Head("feature-extraction")
-    model = build.Model(config, Encoder(encoder), {build.MAIN: head}, build.rates_of(config, encoder), Policy())
+    model = make_model(config, "text-classification" if labels else "feature-extraction", "tiny")
     params = jax.tree.map(np.array, model.init(runtime.root_key(seed)))
     noise = np.random.default_rng(seed)
     params = jax.tree.map(lambda x: (x + noise.normal(0, 0.05, x.shape)).astype(np.float32), params)

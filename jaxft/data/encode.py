@@ -104,6 +104,8 @@ def encode_texts(
     folder = _cache_folder(directory, tokenizer, settings) if use_cache else None
     if folder and (found := _read_cache(folder)):
         return found
+    # RoBERTa's tokenizers number the texts of a pair, but its models are not told.
+    typed = "token_type_ids" in tokenizer.model_input_names
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths = np.empty(len(rows), np.int64)
@@ -125,7 +127,7 @@ def encode_texts(
                     "raise it or set data.truncation to true"
                 )
         ids += [np.asarray(row, np.int32) for row in encoded["input_ids"]]
-        types += [np.asarray(row, np.int8) for row in encoded["token_type_ids"]]
+        types += [np.asarray(row, np.int8) * typed for row in encoded["token_type_ids"]]
     examples = Examples(
         {"input_ids": np.concatenate(ids), "token_type_ids": np.concatenate(types)},
         np.concatenate([[0], np.cumsum(lengths)]),

@@ -1,172 +1,65 @@
-"""The encoder: embeddings, a stack of post-norm transformer layers run by a scan, pooler (Devlin et al. 2019,
-arXiv:1810.04805). Linen modules hold one layer; `Encoder` maps them over stacked parameters as a pure function."""
+"""The encoder: embeddings, layers stacked and run by scans, pooler, as pure functions over a tree of parameters."""
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxft.models.attention import attend
-from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold, initial, normal_init, run
+from jaxft.models.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
+from jaxft.models.config import EncoderConfig, Policy, Rates
+from jaxft.models.layers import Embed, LayerNorm, fold, initial, run
+from jaxft.models.positions import distance_buckets, relative_index, rotary_tables
 from jaxft.tree import Params, span, stacks
 
 Array = jax.Array
+PLAIN = Policy()
 EMBEDDINGS, LAYERS, HEAD = 0, 1, 2  # streams of random numbers, folded into the key of a step
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """An encoder in the field's terms; `families` translates every config.json into this."""
-
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    max_positions: int
-    type_vocab_size: int
-    activation: str
-    layer_norm_eps: float
-    initializer_range: float
-    dropout: float
-    attention_dropout: float
-    pad_token_id: int
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Dropout rates; floats, or traced scalars in a sweep."""
-
-    hidden: Any
-    attention: Any
-    classifier: Any
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How, not what, is computed: nothing here changes results beyond rounding."""
-
-    dtype: str = "float32"
-    unroll: int = 1
-
-
-class Embeddings(nn.Module):
-    """Sum of word, position and type embeddings, normalised. [B, T] ids to [B, T, D]."""
-
-    config: EncoderConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, inputs: dict[str, Array], rate: Any, key: Array | None) -> Array:
-        c = self.config
-        init = normal_init(c.initializer_range)
-        words = Embed(c.vocab_size, c.hidden_size, init, name="word_embeddings")
-        x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
-        types = Embed(c.type_vocab_size, c.hidden_size, init, name="token_type_embeddings")
-        positions = Embed(c.max_positions, c.hidden_size, init, name="position_embeddings")
-        x = x + types(inputs["token_type_ids"]) + positions(inputs["position_ids"])
-        x = LayerNorm(c.layer_norm_eps, name="LayerNorm")(x).astype(self.dtype)
-        return dropout(x, rate, key)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention. [B, T, D] to [B, T, D]."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array, segment_ids: Array, rate: Any, key: Array | None, probabilities: bool) -> Any:
-        c = self.config
-        init = normal_init(c.initializer_range)
-        split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
-        q, k, v = (Dense(c.hidden_size, init, name=name)(x).reshape(split) for name in ("query", "key", "value"))
-        context, p = attend(q, k, v, segment_ids, rate=rate, key=key, return_probabilities=probabilities)
-        return context.reshape(x.shape), p
-
-
-class Output(nn.Module):
-    """Dense, dropout, residual, layer norm: the end of both sublayers."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array, residual: Array, rate: Any, key: Array | None) -> Array:
-        x = Dense(self.config.hidden_size, normal_init(self.config.initializer_range), name="dense")(x)
-        return LayerNorm(self.config.layer_norm_eps, name="LayerNorm")(dropout(x, rate, key) + residual)
-
-
-class Attention(nn.Module):
-    """The first sublayer."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array, segment_ids: Array, rates: Rates, key: Array | None, probabilities: bool) -> Any:
-        context, p = SelfAttention(self.config, name="self")(x, segment_ids, rates.attention, fold(key, 0), probabilities)
-        return Output(self.config, name="output")(context, x, rates.hidden, fold(key, 1)), p
-
-
-class Intermediate(nn.Module):
-    """The widening half of the feed-forward sublayer."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = Dense(self.config.intermediate_size, normal_init(self.config.initializer_range), name="dense")(x)
-        return ACTIVATIONS[self.config.activation](x)
-
-
-class Layer(nn.Module):
-    """One transformer layer. [B, T, D] to [B, T, D]."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array, segment_ids: Array, rates: Rates, key: Array | None, probabilities: bool) -> Any:
-        x, p = Attention(self.config, name="attention")(x, segment_ids, rates, key, probabilities)
-        wide = Intermediate(self.config, name="intermediate")(x)
-        return Output(self.config, name="output")(wide, x, rates.hidden, fold(key, 2)), p
-
-
-class Pooler(nn.Module):
-    """Dense and tanh on the first token of each example. [..., D] to [..., D]."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = Dense(self.config.hidden_size, normal_init(self.config.initializer_range), name="dense")(x)
-        return jnp.tanh(x)
-
-
-@dataclass(frozen=True)
 class Encoder:
-    """An encoder as two pure functions, `init` and `apply`, over {"embeddings", "layer": {"0:L": stack}, "pooler"}."""
+    """An encoder as two pure functions, `init` and `apply`, over {"embeddings", "layer": {"0:L": stack}, "pooler"?, ...}.
+
+    Attributes:
+      config: what it computes.
+      pooler: whether it has one (a head must want it).
+    """
 
     config: EncoderConfig
+    pooler: bool = True
 
     def init(self, key: Array) -> Params:
         """Random parameters, distributed as Hugging Face initialises them."""
         c = self.config
         ids = jnp.zeros((1, 1), jnp.int32)
-        inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids}
+        inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
         x = jnp.zeros((1, 1, c.hidden_size), jnp.float32)
-        rates = Rates(0.0, 0.0, 0.0)
-
-        def layer(k: Array) -> Params:
-            return initial(Layer(c), k, x, ids, rates, None, False)
-
-        return {
-            "embeddings": initial(Embeddings(c, jnp.float32), jax.random.fold_in(key, EMBEDDINGS), inputs, 0.0, None),
-            "layer": {
-                span(0, c.num_layers): jax.vmap(layer)(jax.random.split(jax.random.fold_in(key, LAYERS), c.num_layers))
-            },
-            "pooler": initial(Pooler(c), jax.random.fold_in(key, HEAD), x),
+        rates = Rates({})
+        keys = jax.random.split(jax.random.fold_in(key, LAYERS), c.parameter_layers)
+        params: Params = {
+            "embeddings": initial(Embeddings(c, jnp.float32), jax.random.fold_in(key, EMBEDDINGS), inputs, rates, None)
         }
+        for name, module in self._shared_modules().items():
+            sample = ids if isinstance(module, Embed) else x
+            params[name] = initial(module, jax.random.fold_in(key, 10 + len(params)), sample)
+        shared = self._shared(params, inputs)
+
+        def layer(k: Array, first: bool) -> Params:
+            return initial(self._layer(first), k, x, shared, rates, None, False, False)
+
+        edges = sorted({0, 1 if c.first_layer_differs else 0, c.parameter_layers})
+        params["layer"] = {
+            span(a, b): jax.vmap(partial(layer, first=self._is_special(a, b)))(keys[a:b])
+            for a, b in itertools.pairwise(edges)
+        }
+        if self.pooler:
+            params["pooler"] = initial(Pooler(c), jax.random.fold_in(key, HEAD), x)
+        return params
 
     def apply(
         self,
@@ -175,38 +68,47 @@ class Encoder:
         *,
         rates: Rates,
         key: Array | None = None,
-        policy: Policy = Policy(),
+        policy: Policy = PLAIN,
         outputs: Collection[str] = (),
     ) -> dict[str, Array]:
         """Run the encoder.
 
         Args:
           params: parameters; the layers may be cut into any number of stacks, each of which is one scan.
-          inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, D]), `token_type_ids`, `position_ids` and
-            `segment_ids` (0 for padding).
+          inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width]), `token_type_ids`, `position_ids`
+            (counted from 0 in each example) and `segment_ids` (0 for padding).
           rates: dropout rates.
           key: JAX key; None is deterministic.
           policy: type of activations, unrolling.
           outputs: what to return beside `last_hidden_state` [B, T, D]: `hidden_states` [L + 1, B, T, D] with the
-            embeddings first, `attentions` [L, B, N, T, T] probabilities before dropout.
+            embeddings first, `attentions` [L, B, N, T, T] probabilities before dropout. L counts applications of layers.
         """
         c = self.config
         dtype = jnp.dtype(policy.dtype)
-        x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates.hidden, fold(key, EMBEDDINGS))
+        x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, fold(key, EMBEDDINGS))
+        shared = self._shared(params, inputs)
         layers_key = fold(key, LAYERS)
         with_states, with_attentions = "hidden_states" in outputs, "attentions" in outputs
-
-        def body(x: Array, layer: tuple[Params, Array]) -> tuple[Array, dict[str, Array]]:
-            weights, number = layer
-            y, p = run(Layer(c), weights, x, inputs["segment_ids"], rates, fold(layers_key, number), with_attentions)
-            return y, ({"hidden_states": y} if with_states else {}) | ({"attentions": p} if with_attentions else {})
-
         collected: list[dict[str, Array]] = []
         embedded = x
-        for start, stop, weights in stacks(params["layer"]):
-            numbers = jnp.arange(start, stop, dtype=jnp.int32)
-            x, extra = jax.lax.scan(body, x, (weights, numbers), unroll=min(policy.unroll, stop - start))
+        for sets, stacked, first, numbers in self._scans(params["layer"]):
+
+            def body(
+                x: Array, scanned: tuple[Params, Array, Array], sets: list[Params] = sets, first: bool = first
+            ) -> tuple[Array, dict[str, Any]]:
+                weights, number, local = scanned
+                y, p = x, None
+                for i, layer in enumerate(sets or [weights]):
+                    k = fold(layers_key, number * len(sets) + i if sets else number)
+                    y, p = run(self._layer(first), layer, y, shared, rates, k, local, with_attentions)
+                return y, ({"hidden_states": y} if with_states else {}) | ({"attentions": p} if with_attentions else {})
+
+            local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
+            scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local))
+            x, extra = jax.lax.scan(body, x, scanned, unroll=min(policy.unroll, len(numbers)))
             collected.append(extra)
+        if "final_norm" in params:
+            x = run(LayerNorm(c.layer_norm_eps, c.norm_bias), params["final_norm"], x)
         result = {"last_hidden_state": x}
         if with_states:
             result["hidden_states"] = jnp.concatenate([embedded[None], *[e["hidden_states"] for e in collected]])
@@ -218,7 +120,77 @@ class Encoder:
         """The pooler on [..., D] hidden states of first tokens."""
         return run(Pooler(self.config), params["pooler"], first_tokens)
 
+    def _layer(self, first: bool) -> Any:
+        return (PreNormLayer if self.config.pre_norm else PostNormLayer)(self.config, first)
+
+    def _is_special(self, start: int, stop: int) -> bool:
+        return self.config.first_layer_differs and (start, stop) == (0, 1)
+
+    def _scans(self, layers: Params) -> Iterator[tuple[list[Params], Params, bool, range]]:
+        """What to scan over: (layer sets held fixed, stacked layers, whether it is the special first layer, numbers).
+
+        A stack is scanned as it is; shared layers (ALBERT) are held fixed while their applications are counted.
+        """
+        c = self.config
+        if not c.groups:
+            for start, stop, weights in stacks(layers):
+                yield [], weights, self._is_special(start, stop), range(start, stop)
+            return
+        single = [
+            jax.tree.map(lambda leaf, i=i: leaf[i], weights)
+            for start, stop, weights in stacks(layers)
+            for i in range(stop - start)
+        ]
+        group_of = [int(i / (c.num_layers / c.groups)) for i in range(c.num_layers)]
+        for group in dict.fromkeys(group_of):
+            first = group_of.index(group)
+            sets = single[group * c.inner : (group + 1) * c.inner]
+            yield sets, {}, False, range(first, first + group_of.count(group))
+
+    def _shared_modules(self) -> dict[str, Any]:
+        """Modules that all layers have in common."""
+        c = self.config
+        modules: dict[str, Any] = {}
+        if c.distance_bias:
+            modules["relative_attention_bias"] = Embed(c.distance_bias, c.num_heads, c.table_init())
+        if c.relative:
+            modules["relative_embeddings"] = Embed(2 * c.relative.span, c.hidden_size, c.table_init())
+        if c.relative_norm:
+            modules["relative_norm"] = LayerNorm(c.layer_norm_eps)
+        if c.pre_norm:
+            modules["final_norm"] = LayerNorm(c.layer_norm_eps, c.norm_bias)
+        return modules
+
+    def _shared(self, params: Params, inputs: dict[str, Array]) -> dict[str, Any]:
+        """What every layer is given: segments, and whatever of positions acts inside attention."""
+        c, segment_ids = self.config, inputs["segment_ids"]
+        length = segment_ids.shape[1]
+        shared: dict[str, Any] = {"segment_ids": segment_ids}
+        modules = self._shared_modules()
+        if c.distance_bias:
+            buckets = jnp.asarray(distance_buckets(length))
+            bias = run(modules["relative_attention_bias"], params["relative_attention_bias"], buckets)
+            shared["distance_bias"] = bias.transpose(2, 0, 1)[None]
+        if c.relative:
+            table = params["relative_embeddings"]["embedding"]
+            shared["relative"] = run(modules["relative_norm"], params["relative_norm"], table) if c.relative_norm else table
+            shared["relative_index"] = jnp.asarray(relative_index(length, c.relative.buckets, c.relative.longest))
+        if c.rotary:
+            r, head_size = c.rotary, c.hidden_size // c.num_heads
+            near = rotary_tables(inputs["position_ids"], head_size, r.local_theta, r.local_stretch)
+            far = rotary_tables(inputs["position_ids"], head_size, r.theta, r.stretch)
+            shared["rotary"] = (near, far)
+        return shared
+
 
 def gather_first(hidden: Array, first_token: Array) -> Array:
     """Hidden states at the first token of each example: [B, T, D] and int32 [B, M] to [B, M, D]."""
     return jnp.take_along_axis(hidden, first_token[:, :, None], axis=1)
+
+
+def mean_pool(hidden: Array, segment_ids: Array, slots: int) -> Array:
+    """Mean of each example's hidden states: [B, T, D] and int32 [B, T] to float32 [B, slots, D]; zeros where none is."""
+    numbers = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
+    member = (segment_ids[:, None, :] == numbers[None, :, None]).astype(jnp.float32)
+    total = jnp.einsum("bmt,btd->bmd", member, hidden.astype(jnp.float32))
+    return total / jnp.maximum(member.sum(-1, keepdims=True), 1.0)

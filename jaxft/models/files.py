@@ -4,15 +4,44 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import UserError, one_line
 
+# safetensors' names of types (safetensors.numpy has them, but not in its interface)
+_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: what it is, and how to read it when it is wanted."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -27,21 +56,21 @@ def read_config(directory: Path) -> dict[str, Any]:
     return _json(path)
 
 
-def read_weights(directory: Path) -> tuple[dict[str, np.ndarray], str]:
-    """All tensors of a model directory.
+def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
+    """All tensors of a model directory; nothing but headers is read from safetensors.
 
     Returns:
-      ({name as in the file, Flax paths joined by dots: array}, "pt" or "flax": whose layout kernels have).
+      ({name as in the file, Flax paths joined by dots: tensor}, "pt" or "flax": whose layout kernels have).
 
     Raises:
       UserError: when there are no weights, or a file is truncated, corrupt or only there as a pickle.
     """
     if (directory / SAFETENSORS).is_file():
-        return _read_safetensors(directory / SAFETENSORS), "pt"
+        return _open_safetensors(directory / SAFETENSORS), "pt"
     if (directory / INDEX).is_file():
-        return _read_sharded(directory / INDEX), "pt"
+        return _open_sharded(directory / INDEX), "pt"
     if (directory / MSGPACK).is_file():
-        return _read_msgpack(directory / MSGPACK), "flax"
+        return _open_msgpack(directory / MSGPACK), "flax"
     pickles = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5"))
     if pickles:
         raise UserError(
@@ -102,50 +131,80 @@ def write_msgpack(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     path.write_bytes(serialization.msgpack_serialize(unflatten({tuple(k.split(".")): v for k, v in tensors.items()})))
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    from safetensors import safe_open
+
+    def read(name: str) -> np.ndarray:
+        # Opened anew for each tensor: an open file keeps every page that was read mapped into memory.
+        with _safetensors_errors(path), safe_open(path, framework="np") as file:
+            return file.get_tensor(name)
+
+    stored = {}
+    with _safetensors_errors(path), safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 (no mapping)
+            part = file.get_slice(name)
+            kind = part.get_dtype()
+            if kind not in _TYPES:
+                raise UserError(f"{path}: {name} is of type {kind}, which jaxft does not read")
+            stored[name] = Stored(tuple(part.get_shape()), np.dtype(jnp.dtype(_TYPES[kind])), partial(read, name))
+    return stored
+
+
+@contextmanager
+def _safetensors_errors(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        yield
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({one_line(error)}); fetch it again") from error
 
 
-def _read_sharded(path: Path) -> dict[str, np.ndarray]:
+def _open_sharded(path: Path) -> dict[str, Stored]:
     weight_map = _json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise UserError(f"{path}: no weight_map from tensors to files")
-    tensors: dict[str, np.ndarray] = {}
+    stored: dict[str, Stored] = {}
     for shard in sorted(set(weight_map.values())):
         if not (path.parent / shard).is_file():
             raise UserError(f"{path}: names the shard {shard}, which is not there")
-        for name, tensor in _read_safetensors(path.parent / shard).items():
-            if name in tensors:
+        for name, tensor in _open_safetensors(path.parent / shard).items():
+            if name in stored:
                 raise UserError(f"{path}: the tensor {name} is in two shards")
-            tensors[name] = tensor
-    if absent := sorted(set(weight_map) - set(tensors)):
+            stored[name] = tensor
+    if absent := sorted(set(weight_map) - set(stored)):
         raise UserError(f"{path}: names the tensor {absent[0]}, which is in no shard")
-    return tensors
+    return stored
 
 
-def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+def _open_msgpack(path: Path) -> dict[str, Stored]:
     from flax import serialization
 
     from jaxft.tree import flatten
 
     try:
         tree = cast(dict[str, Any], serialization.msgpack_restore(path.read_bytes()))
-        return {".".join(key): np.asarray(leaf) for key, leaf in flatten(tree).items()}
+        arrays = {".".join(key): np.asarray(leaf) for key, leaf in flatten(tree).items()}
     except Exception as error:  # msgpack raises its own kinds and plain ValueErrors for torn bytes
         raise UserError(f"{path}: not a whole Flax msgpack file ({one_line(error)[:120]}); fetch it again") from error
+    return {name: Stored(x.shape, x.dtype, partial(arrays.__getitem__, name)) for name, x in arrays.items()}
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_once, path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file, in which Python would keep the last of two equal keys without a word."""
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise UserError(f"{path}: names {key} twice")
+        seen[key] = value
+    return seen

@@ -1,44 +1,161 @@
-"""Heads: what is put on the encoder for a task. Pure functions over `params["heads"][name]`."""
+"""Heads: what is put on the encoder for a task. A head is one or more parts, and a part is data (see `families`)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.encoder import HEAD, Encoder, EncoderConfig, Rates, gather_first
-from jaxft.models.layers import Dense, dropout, fold, initial, normal_init, run
+from jaxft.models.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder import HEAD, Encoder, gather_first, mean_pool
+from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm, dense, dropout, fold, initial, run
 from jaxft.tree import Params
 
 Array = jax.Array
+POOLER, FIRST, MEAN, TOKENS = "pooler", "first", "mean", "tokens"
+LABELS, VOCABULARY = "labels", "vocabulary"
 
 
-class SequenceClassifier(nn.Module):
-    """Dropout and a dense layer on the pooled first token. [B, M, D] to [B, M, labels]."""
+@dataclass(frozen=True)
+class Field:
+    """A field of config.json, where a row of `families` leaves a value to the checkpoint."""
+
+    name: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A dense layer with an activation before the last layer of a part.
+
+    Attributes:
+      activation: a name of ACTIVATIONS.
+      narrow: whether it goes to the size of the embeddings instead of the hidden size.
+      norm: whether a layer norm follows.
+      use_bias: of the dense layer.
+    """
+
+    activation: str | Field
+    narrow: bool = False
+    norm: bool = False
+    use_bias: bool | Field = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """One output of a head.
+
+    Attributes:
+      source: what it looks at: `pooler`, `first` token, `mean` of the tokens, or all `tokens`.
+      outputs: a number, `labels` or `vocabulary`.
+      names: our module (or parameter) -> Hugging Face's module, outside the encoder's prefix.
+      transform: before the last layer.
+      input_dropout, dropout: before the transform, before the last layer.
+      squeeze: drop the axis of a single output.
+      use_bias: of the last layer.
+      tied: the last layer is the table of word embeddings (vocabulary only).
+      module: prefix of its parameters, where a head has several parts.
+      copies: Hugging Face's name -> the name of the tensor that it only repeats; `words` is the embedding table.
+      flax_names: our parameter -> its name in a msgpack file, where that is not PyTorch's.
+    """
+
+    source: str | Field
+    outputs: int | str
+    names: Mapping[str, str]
+    transform: Transform | None = None
+    input_dropout: Fields = ()
+    dropout: Fields = ()
+    squeeze: bool = False
+    use_bias: bool | Field = True
+    tied: bool | Field = True
+    module: str = ""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    flax_names: Mapping[str, str] = field(default_factory=dict)
+
+
+class TransformModule(nn.Module):
+    """Dense, activation and perhaps a norm."""
 
     config: EncoderConfig
+    transform: Transform
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c, t = self.config, self.transform
+        size = c.width if t.narrow else c.hidden_size
+        x = ACTIVATIONS[str(t.activation)](Dense(size, c.output_init(), bool(t.use_bias), name="dense")(x))
+        return LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x) if t.norm else x
+
+
+class Decoder(nn.Module):
+    """Scores of every word, float32: a product with the word embeddings, or with a kernel of its own."""
+
+    config: EncoderConfig
+    tied: bool
+    use_bias: bool
+
+    @nn.compact
+    def __call__(self, x: Array, words: Array) -> Array:
+        c = self.config
+        own = (x.shape[-1], c.vocab_size)
+        kernel = words.T if self.tied else self.param("kernel", c.output_init(), own, jnp.float32)
+        y = dense(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)).reshape(*x.shape[:-1], c.vocab_size)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,), jnp.float32)
+        return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + bias.shape)
+
+
+class PartModule(nn.Module):
+    """[..., D] to [..., outputs]."""
+
+    config: EncoderConfig
+    part: Part
     num_labels: int
 
     @nn.compact
-    def __call__(self, pooled: Array, rate: Any, key: Array | None) -> Array:
-        pooled = dropout(pooled, rate, key)
-        return Dense(self.num_labels, normal_init(self.config.initializer_range), name="classifier")(pooled)
+    def __call__(self, x: Array, words: Array, rates: Rates, key: Array | None) -> Array:
+        c, p = self.config, self.part
+
+        def rate(fields: Fields) -> Any:
+            return rates.head if fields and rates.head is not None else rates.of(fields)
+
+        x = dropout(x, rate(p.input_dropout), fold(key, 1) if p.input_dropout else None)
+        if p.transform:
+            x = TransformModule(c, p.transform, name="transform")(x)
+        x = dropout(x, rate(p.dropout), key if p.dropout else None)
+        if p.outputs == VOCABULARY:
+            return Decoder(c, bool(p.tied), bool(p.use_bias), name="decoder")(x, words)
+        features = self.num_labels if p.outputs == LABELS else int(p.outputs)
+        return Dense(features, c.kernel_init(c.init_head), bool(p.use_bias), name="classifier")(x)
 
 
 @dataclass(frozen=True)
 class Head:
-    """A named head: its kind is a Hugging Face task name."""
+    """A named head.
+
+    Attributes:
+      kind: a Hugging Face task name.
+      parts: output name -> part.
+      num_labels: where a part has `labels` outputs.
+    """
 
     kind: str
+    parts: Mapping[str, Part] = field(default_factory=dict)
     num_labels: int = 0
 
     def init(self, config: EncoderConfig, key: Array) -> Params:
         """Random parameters."""
-        if self.kind == "feature-extraction":
-            return {}
-        pooled = jnp.zeros((1, 1, config.hidden_size), jnp.float32)
-        return initial(SequenceClassifier(config, self.num_labels), key, pooled, 0.0, None)
+        params: Params = {}
+        hidden, words = jnp.zeros((1, 1, config.hidden_size)), jnp.zeros((config.vocab_size, config.width))
+        for i, part in enumerate(self.parts.values()):
+            module = PartModule(config, part, self.num_labels)
+            k = jax.random.fold_in(key, i) if i else key
+            own = initial(module, k, hidden, words, Rates({}), None)
+            params |= {part.module: own} if part.module else own
+        return params
 
     def apply(
         self,
@@ -54,7 +171,7 @@ class Head:
         """Outputs by their Hugging Face names, float32.
 
         Args:
-          encoder: for its pooler.
+          encoder: for its pooler and sizes.
           params: {"encoder": ..., "heads": {name: ...}}.
           name: which head.
           hidden: [B, T, D].
@@ -62,12 +179,28 @@ class Head:
           rates, key: as in `Encoder.apply`.
         """
         first = gather_first(hidden, inputs["first_token"])
-        pooled = encoder.pool(params["encoder"], first)
+        slots = inputs["first_token"].shape[1]
         if self.kind == "feature-extraction":
-            return {
-                "last_hidden_state": hidden.astype(jnp.float32),
-                "pooler_output": pooled.astype(jnp.float32),
-            }
-        module = SequenceClassifier(encoder.config, self.num_labels)
-        logits = run(module, params["heads"][name], pooled, rates.classifier, fold(key, HEAD))
-        return {"logits": logits.astype(jnp.float32)}
+            outputs = {"last_hidden_state": hidden, "mean_output": mean_pool(hidden, inputs["segment_ids"], slots)}
+            if encoder.pooler:
+                outputs["pooler_output"] = encoder.pool(params["encoder"], first)
+            return {key: x.astype(jnp.float32) for key, x in outputs.items()}
+        sources = {
+            POOLER: lambda: encoder.pool(params["encoder"], first),
+            FIRST: lambda: first,
+            MEAN: lambda: mean_pool(hidden, inputs["segment_ids"], slots).astype(hidden.dtype),
+            TOKENS: lambda: hidden,
+        }
+        words = params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
+        outputs = {}
+        for i, (output, part) in enumerate(self.parts.items()):
+            own = params["heads"].get(name, {})
+            own = own[part.module] if part.module else own
+            module = PartModule(encoder.config, part, self.num_labels)
+            k = fold(key, HEAD, i) if i else fold(key, HEAD)
+            logits = run(module, own, sources[str(part.source)](), words, rates, k)
+            outputs[output] = (logits[..., 0] if part.squeeze else logits).astype(jnp.float32)
+        if self.kind == "question-answering":
+            spans = outputs.pop("logits")
+            outputs |= {"start_logits": spans[..., 0], "end_logits": spans[..., 1]}
+        return outputs

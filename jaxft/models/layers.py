@@ -48,29 +48,33 @@ class Dense(nn.Module):
 
     features: int
     kernel_init: Initializer
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         y = dense(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)).reshape(*x.shape[:-1], self.features)
-        return y + _like(bias, y)
+        if not self.use_bias:
+            return y
+        return y + _like(self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32), y)
 
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis with statistics in float32 (Ba et al. 2016, arXiv:1607.06450)."""
 
     epsilon: float
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         wide = x.astype(jnp.float32)
         centred = wide - wide.mean(-1, keepdims=True)
         # The two-pass variance: the fast form loses digits when the mean is large against the spread.
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        y = centred * jax.lax.rsqrt(variance + self.epsilon) * _like(scale, wide) + _like(bias, wide)
+        y = centred * jax.lax.rsqrt(variance + self.epsilon) * _like(scale, wide)
+        if self.use_bias:
+            y = y + _like(self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32), wide)
         return y.astype(x.dtype)
 
 
@@ -132,9 +136,24 @@ def fold(key: Array | None, *numbers: Any) -> Array | None:
     return key
 
 
-def normal_init(stddev: float) -> Initializer:
-    """Hugging Face initialises kernels and embeddings with an untruncated normal of `initializer_range`."""
-    return nn.initializers.normal(stddev)
+def normal_init(stddev: float, *, zero_row: int | None = None, cutoff: float | None = None) -> Initializer:
+    """The normal distributions that Hugging Face initialises kernels and embeddings with.
+
+    Args:
+      stddev: before any truncation.
+      zero_row: the row of a table that starts as zeros (PyTorch's `padding_idx`).
+      cutoff: truncate at so many standard deviations, without correcting the spread (`torch.nn.init.trunc_normal_`).
+    """
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        if cutoff is None:
+            x = jax.random.normal(key, shape, dtype)
+        else:
+            x = jax.random.truncated_normal(key, -cutoff, cutoff, shape, dtype)
+        x = x * jnp.asarray(stddev, dtype)
+        return x if zero_row is None or zero_row >= shape[0] else x.at[zero_row].set(0)
+
+    return init
 
 
 def _like(vector: Array, x: Array) -> Array:

@@ -1,18 +1,80 @@
 """Hugging Face tensor names to ours and back, and the merge report.
 
 One leaf rule serves every family and both formats: `weight` (and the old `gamma`) is our `kernel`, `embedding` or `scale`,
-whichever the module has; a PyTorch kernel is transposed. So only the module prefixes differ, which `families` tabulates.
+whichever the module has; a PyTorch kernel is our kernel with its axes in reverse. So only module names differ, which
+`families` tabulates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxft.errors import UserError, some
-from jaxft.models.families import Family
+from jaxft.models.families.family import Family
+from jaxft.models.files import Stored
+from jaxft.models.heads import Part
 
 _AS_WEIGHT = {"kernel": "weight", "embedding": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
+WORDS = "encoder.embeddings.word_embeddings.embedding"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How Hugging Face's class for a head calls our parameters.
+
+    Attributes:
+      family: the row.
+      kind: of the head; the model without a head has no prefix.
+      parts: of the head.
+      inner: layers a group (ALBERT).
+    """
+
+    family: Family
+    kind: str
+    parts: Mapping[str, Part]
+    inner: int = 1
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the encoder's names."""
+        return "" if self.kind == "feature-extraction" else f"{self.family.prefix}."
+
+    def theirs(self, name: str, *, flax: bool = False) -> str:
+        """Our dotted name as Hugging Face's."""
+        area, *path = name.split(".")
+        if area == "heads":
+            area, path = "", path[1:]  # heads.NAME.module
+            table: Mapping[str, str] = {ours: hf for part in self.parts.values() for ours, hf in part.names.items()}
+            if flax:
+                table = {**table, **{ours: hf for part in self.parts.values() for ours, hf in part.flax_names.items()}}
+        else:
+            table = self.family.names
+        ours = max((key for key in table if _matches(key, path)), key=_rank)
+        module = _fill(table[ours], path, ours.split("."), self.inner)
+        rest = path[len(ours.split(".")) :]
+        leaf = rest.pop() if rest else ""
+        parts = [p for p in (*module, *rest, leaf if flax else _AS_WEIGHT.get(leaf, leaf)) if p]
+        return (self.prefix if area == "encoder" else "") + ".".join(parts)
+
+    def copies(self) -> dict[str, str]:
+        """Hugging Face's names of tensors that only repeat another -> our name of that."""
+        ours = {self.theirs(name): name for name in self._decoder_biases()}
+        return {
+            copy: WORDS if of == "words" else ours[of] for part in self.parts.values() for copy, of in part.copies.items()
+        }
+
+    def spare(self) -> dict[str, str]:
+        """Tensors that PyTorch's class of an untied decoder has and never uses -> our name of what to write there."""
+        biases = {name: self.theirs(name, flax=True) for name in self._decoder_biases()}
+        return {flax: name for name, flax in biases.items() if flax != self.theirs(name)}
+
+    def _decoder_biases(self) -> list[str]:
+        return [
+            ".".join(x for x in ("heads", "main", part.module, "decoder", "bias") if x)
+            for part in self.parts.values()
+            if part.outputs == "vocabulary" and part.use_bias
+        ]
 
 
 @dataclass(frozen=True)
@@ -33,109 +95,161 @@ class Report:
         return text
 
 
-def hf_name(family: Family, kind: str, name: str, *, flax: bool = False) -> str:
-    """Our dotted name as the one that Hugging Face's class for `kind` gives the tensor."""
-    module, _, leaf = name.rpartition(".")
-    part, _, inside = module.partition(".")
-    if part == "encoder":
-        table: Mapping[str, str] = {ours: theirs for theirs, ours in family.encoder_names.items()}
-        prefix = "" if kind == "feature-extraction" else f"{family.prefix}."
-    else:
-        inside = inside.partition(".")[2]  # heads.NAME.module
-        table = {ours: theirs for theirs, ours in family.head_names[kind].items()}
-        prefix = ""
-    ours = max((o for o in table if inside == o or inside.startswith(f"{o}.")), key=len)
-    return f"{prefix}{table[ours]}{inside[len(ours) :]}.{leaf if flax else _AS_WEIGHT.get(leaf, leaf)}"
+@dataclass(frozen=True)
+class Found:
+    """The tensors of a checkpoint that a model needs.
+
+    Attributes:
+      tensors: our name -> tensor as stored.
+      transposed: our names whose axes the file has in reverse.
+      copies: names in the file that repeat one of ours (a tied decoder) -> our name.
+      buffers: names in the file that are no parameters, kept to be written back.
+      report: for people.
+    """
+
+    tensors: Mapping[str, Stored]
+    transposed: Collection[str]
+    copies: Mapping[str, str]
+    buffers: Mapping[str, Stored]
+    report: Report
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor in our layout and the file's type."""
+        array = self.tensors[name].read()
+        return array.T if name in self.transposed else array
 
 
-def from_file(
-    tensors: Mapping[str, np.ndarray],
+def find(
+    stored: Mapping[str, Stored],
     layout: str,
-    family: Family,
-    kind: str,
+    naming: Naming,
     expected: Mapping[str, tuple[int, ...]],
     *,
-    fresh: Sequence[str] = (),
+    fresh: Collection[str] = (),
     where: str = "",
     dropped_layers: bool = False,
-) -> tuple[dict[str, np.ndarray], Report]:
+) -> Found:
     """Pick the expected parameters out of a checkpoint.
 
     Args:
-      tensors: as in the file.
-      layout: "pt" (kernels are [out, in]) or "flax".
-      family, kind: whose names to look for.
+      stored: as in the file.
+      layout: "pt" (axes of kernels in reverse) or "flax".
+      naming: whose names to look for.
       expected: our dotted name -> shape.
       fresh: names that must not be loaded (a new head).
       where: the checkpoint, for messages.
       dropped_layers: layers that are not expected are left out on purpose.
 
-    Returns:
-      ({our name: array in our layout, the file's dtype}, report). Names that are absent are the report's `new`.
-
     Raises:
-      UserError: for an encoder tensor that is missing, of the wrong shape, or unexpected.
+      UserError: for an encoder tensor that is missing, of the wrong shape or type, or unexpected.
     """
-    by_module = _normalised(tensors, where)
-    prefixed = any(name.startswith(f"{family.prefix}.") for name in by_module)
-    found: dict[str, np.ndarray] = {}
-    used: set[str] = set()
-    new: list[str] = []
-    wrong: list[str] = []
-    for name, shape in expected.items():
-        wanted = hf_name(family, kind, name)
-        if name.startswith("encoder."):
-            bare = wanted.removeprefix(f"{family.prefix}.")
-            wanted = f"{family.prefix}.{bare}" if prefixed else bare
-        original = by_module.get(wanted)
+    family = naming.family
+    normal = _normalised(stored, where)
+    prefixed = any(name.startswith(f"{family.prefix}.") for name in normal)
+
+    def in_file(wanted: str) -> str | None:
+        """The file's own name for a Hugging Face name of the encoder, with or without prefix, or of the head."""
+        bare = wanted.removeprefix(naming.prefix)
+        return normal.get(f"{family.prefix}.{bare}" if prefixed else bare)
+
+    copies = {} if layout == "flax" else {k: v for k, v in naming.copies().items() if k in normal and v not in fresh}
+    tensors: dict[str, Stored] = {}
+    transposed, used, new, wrong = set(), set(), [], []
+    for name in expected:
+        wanted = naming.theirs(name, flax=layout == "flax")
+        module, _, leaf = wanted.rpartition(".")
+        wanted = f"{module}.{_AS_WEIGHT.get(leaf, leaf)}"
+        original = in_file(wanted) if name.startswith("encoder.") else normal.get(wanted)
+        original = original or next((normal[copy] for copy, of in copies.items() if of == name != WORDS), None)
         if original is None or name in fresh:
             new.append(name)
             continue
-        array = tensors[original]
-        if layout == "pt" and name.endswith(".kernel"):
-            array = array.T
         used.add(original)
-        if array.shape != shape:
-            theirs = array.T.shape if layout == "pt" and name.endswith(".kernel") else array.shape
-            ours = shape[::-1] if layout == "pt" and name.endswith(".kernel") else shape
-            wrong.append(f"{original} is {list(theirs)}, config.json asks for {list(ours)}")
-        elif array.dtype.kind not in "fV" and array.dtype.name != "bfloat16":
-            wrong.append(f"{original} is of type {array.dtype}, not a float")
+        reverse = layout == "pt" and name.endswith(".kernel")
+        tensor, shape = stored[original], expected[name][::-1] if reverse else expected[name]
+        if tensor.shape != shape:
+            wrong.append(f"{original} is {list(tensor.shape)}, config.json asks for {list(shape)}")
+        elif tensor.dtype.kind not in "fV" and tensor.dtype.name != "bfloat16":
+            wrong.append(f"{original} is of type {tensor.dtype}, not a float")
         else:
-            found[name] = array
-    unused = [n for n in tensors if n not in used and not n.endswith(family.ignored)]
+            tensors[name] = tensor
+            if reverse:
+                transposed.add(name)
+    buffers = {n: s for n, s in stored.items() if n not in used and n.endswith(family.ignored)} if family.ignored else {}
+    if layout == "pt":
+        buffers |= {n: stored[n] for n in naming.spare() if n in stored}
+    repeated = {
+        normal[copy]: of
+        for copy, of in copies.items()
+        if normal[copy] not in used and of in tensors and _same(stored[normal[copy]], tensors[of])
+    }
+    unused = [n for n in stored if n not in used and n not in buffers and n not in repeated]
     missing = [n for n in new if n.startswith("encoder.") and ".pooler." not in n and n not in fresh]
-    base = tuple(f"{family.prefix}.{p}." if prefixed else f"{p}." for p in family.encoder_names)
-    layers = base[list(family.encoder_names).index("encoder.layer")]
-    extra = [n for n in unused if n.startswith(base) and not (dropped_layers and n.startswith(layers))]
+    layers = tuple(_layer_prefixes(family, prefixed))
+    extra = [n for n in unused if _is_encoders(n, family, prefixed) and not (dropped_layers and n.startswith(layers))]
+    extra = [n for n in extra if not _is_pooler(n, family)]
     if wrong or missing or extra:
         sides = [f"wrong: {some(wrong)}"] if wrong else []
-        sides += [f"the checkpoint lacks: {some(missing)}"] if missing else []
-        sides += [f"the model has no: {some(extra)}"] if extra else []
+        sides += [f"the checkpoint lacks: {some([naming.theirs(n) for n in missing])}"] if missing else []
+        sides += [f"the model has no: {some(extra or unused)}"] if extra or (missing and unused) else []
         raise UserError(f"{where}: weights and config.json do not fit; {'; '.join(sides)}")
-    return found, Report(len(found), tuple(new), tuple(_folded(n for n in unused if not n.startswith(layers))))
+    left_over = _folded(n for n in unused if not (dropped_layers and n.startswith(layers)))
+    report = Report(len(tensors), tuple(new), tuple(left_over))
+    return Found(tensors, transposed, repeated, buffers, report)
 
 
-def to_file(flat: Mapping[str, np.ndarray], family: Family, kind: str, *, flax: bool = False) -> dict[str, np.ndarray]:
-    """Our `{dotted name: array}` under Hugging Face's names and layout. Inverse of `from_file`."""
-    tensors = {}
-    for name, array in flat.items():
-        transposed = name.endswith(".kernel") and not flax
-        tensors[hf_name(family, kind, name, flax=flax)] = array.T if transposed else array
-    return tensors
+def _matches(pattern: str, path: list[str]) -> bool:
+    keys = pattern.split(".")
+    return len(keys) <= len(path) and all(k == p or (k == "*" and p.isdigit()) for k, p in zip(keys, path, strict=False))
 
 
-def _normalised(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, str]:
+def _rank(pattern: str) -> tuple[int, int]:
+    keys = pattern.split(".")
+    return len(keys), -keys.count("*")
+
+
+def _fill(theirs: str, path: list[str], ours: list[str], inner: int) -> list[str]:
+    """Hugging Face's module with its stars replaced by the number of the layer, or by group and layer in it."""
+    module = theirs.split(".") if theirs else []
+    numbers = [p for k, p in zip(ours, path, strict=False) if k == "*"]
+    if module.count("*") == 2:
+        group, layer = divmod(int(numbers[0]), inner)
+        numbers = [str(group), str(layer)]
+    supply = iter(numbers)
+    return [next(supply) if m == "*" else m for m in module]
+
+
+def _layer_prefixes(family: Family, prefixed: bool) -> set[str]:
+    """How the names of layers start in a file."""
+    prefix = f"{family.prefix}." if prefixed else ""
+    return {prefix + hf.partition("*")[0] for ours, hf in family.names.items() if ours.startswith("layer.*")}
+
+
+def _is_encoders(name: str, family: Family, prefixed: bool) -> bool:
+    if prefixed:
+        return name.startswith(f"{family.prefix}.")
+    return name.partition(".")[0] in {hf.partition(".")[0] for hf in family.names.values()}
+
+
+def _is_pooler(name: str, family: Family) -> bool:
+    return name.removeprefix(f"{family.prefix}.").startswith("pooler.")
+
+
+def _same(a: Stored, b: Stored) -> bool:
+    return (a.shape, a.dtype) == (b.shape, b.dtype) and a.read().tobytes() == b.read().tobytes()
+
+
+def _normalised(stored: Iterable[str], where: str) -> dict[str, str]:
     by_module: dict[str, str] = {}
-    for name in tensors:
+    for name in stored:
         module, _, leaf = name.rpartition(".")
-        key = f"{module}.{_AS_WEIGHT.get(leaf, leaf)}"
+        key = f"{module}.{_AS_WEIGHT.get(leaf, leaf)}" if module else name
         if key in by_module:
             raise UserError(f"{where}: {by_module[key]} and {name} are the same tensor under two names")
         by_module[key] = name
     return by_module
 
 
-def _folded(names: object) -> list[str]:
+def _folded(names: Iterable[str]) -> list[str]:
     """Unused names, shortened to their modules."""
-    return sorted({name.rpartition(".")[0] or name for name in names})  # type: ignore[attr-defined]
+    return sorted({name.rpartition(".")[0] or name for name in names})

@@ -1,0 +1,204 @@
+"""The parts of an encoder as Linen modules, each for one layer. Which of them a model has is said by its EncoderConfig."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxft.models.attention import attend
+from jaxft.models.config import EncoderConfig, Fields, Rates
+from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
+from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold
+from jaxft.models.positions import rotate
+
+Array = jax.Array
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and type embeddings, normalised, projected. [B, T] ids to [B, T, D]."""
+
+    config: EncoderConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: dict[str, Array], rates: Rates, key: Array | None) -> Array:
+        c = self.config
+        words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), name="word_embeddings")
+        x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
+        if c.type_vocab_size:
+            x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])
+        if c.absolute_positions:
+            positions = Embed(c.max_positions, c.width, c.table_init(c.zero_position), name="position_embeddings")
+            x = x + positions(inputs["position_ids"] + c.position_offset)
+        if c.projection == "before_norm":
+            x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, name="projection")(x)
+        x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
+        if c.masked_embeddings:
+            x = jnp.where((inputs["segment_ids"] > 0)[:, :, None], x, jnp.zeros((), x.dtype))
+        x = dropout(x, rates.of(c.dropouts.embeddings), key)
+        if c.projection == "after_norm":
+            x = Dense(c.hidden_size, c.kernel_init(), name="projection")(x)
+        return x
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D].
+
+    `shared` holds what all layers have in common: `segment_ids` [B, T], and `distance_bias` [1, N, T, T] or `rotary`.
+    """
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c = self.config
+        split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
+        if c.fused:
+            qkv = Dense(3 * c.hidden_size, c.kernel_init(), c.attention_bias, name="qkv")(x)
+            q, k, v = (part.reshape(split) for part in jnp.split(qkv, 3, axis=-1))
+        else:
+            q, k, v = (
+                Dense(c.hidden_size, c.kernel_init(), c.attention_bias, name=name)(x).reshape(split)
+                for name in ("query", "key", "value")
+            )
+        window = None
+        if c.rotary:
+            tables = jax.tree.map(lambda near, far: jnp.where(local, near, far), *shared["rotary"])
+            q, k = rotate(q, tables), rotate(k, tables)
+            window = jnp.where(local, c.rotary.window, x.shape[1])
+        context, p = attend(
+            q,
+            k,
+            v,
+            shared["segment_ids"],
+            bias=shared.get("distance_bias"),
+            window=window,
+            rate=rates.of(c.dropouts.attention),
+            key=key,
+            return_probabilities=probabilities,
+        )
+        return context.reshape(x.shape), p
+
+
+class Output(nn.Module):
+    """Dense, dropout, residual, layer norm: the end of both sublayers of a post-norm layer."""
+
+    config: EncoderConfig
+    drop: Fields
+
+    @nn.compact
+    def __call__(self, x: Array, residual: Array, rates: Rates, key: Array | None) -> Array:
+        c = self.config
+        x = dropout(Dense(c.hidden_size, c.output_init(), name="dense")(x), rates.of(self.drop), key)
+        return LayerNorm(c.layer_norm_eps, name="LayerNorm")(x + residual)
+
+
+class Attention(nn.Module):
+    """The first sublayer of a post-norm layer."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c = self.config
+        kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
+        context, p = kind(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
+        return Output(c, c.dropouts.attention_output, name="output")(context, x, rates, fold(key, 1)), p
+
+
+class Intermediate(nn.Module):
+    """The widening half of the feed-forward sublayer."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = self.config
+        x = Dense(c.intermediate_size * (2 if c.gated else 1), c.kernel_init(), c.mlp_bias, name="dense")(x)
+        if not c.gated:
+            return ACTIVATIONS[c.activation](x)
+        x, gate = jnp.split(x, 2, axis=-1)
+        return ACTIVATIONS[c.activation](x) * gate
+
+
+class PostNormLayer(nn.Module):
+    """One layer as in BERT: norms after the residuals (Devlin et al. 2019, arXiv:1810.04805). [B, T, D] to [B, T, D]."""
+
+    config: EncoderConfig
+    first: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c, embedded = self.config, x
+        x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
+        wide = Intermediate(c, name="intermediate")(x)
+        x = Output(c, c.dropouts.output, name="output")(wide, x, rates, fold(key, 2))
+        if self.first and c.convolution:
+            x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, 3))
+        return x, p
+
+
+class PreNormAttention(nn.Module):
+    """The first sublayer of a pre-norm layer, without the residual; the embeddings' norm serves the first one."""
+
+    config: EncoderConfig
+    first: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c = self.config
+        if not self.first:
+            x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x)
+        context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
+        context = Projection(c, c.attention_bias, name="output")(context)
+        return dropout(context, rates.of(c.dropouts.attention_output), fold(key, 1)), p
+
+
+class Projection(nn.Module):
+    """Back to the hidden size."""
+
+    config: EncoderConfig
+    use_bias: bool
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return Dense(self.config.hidden_size, self.config.output_init(), self.use_bias, name="dense")(x)
+
+
+class PreNormLayer(nn.Module):
+    """One layer as in ModernBERT: norms before the sublayers (Warner et al. 2024, arXiv:2412.13663). [B, T, D] to
+    [B, T, D]."""
+
+    config: EncoderConfig
+    first: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c, d = self.config, self.config.dropouts
+        context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)
+        x = x + context
+        normed = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x)
+        wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, 3))
+        narrow = Projection(c, c.mlp_bias, name="output")(wide)
+        return x + dropout(narrow, rates.of(d.output), fold(key, 2)), p
+
+
+class Pooler(nn.Module):
+    """Dense and tanh on the first token of each example. [..., D] to [..., D]."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return jnp.tanh(Dense(self.config.hidden_size, self.config.kernel_init(), name="dense")(x))

@@ -1,0 +1,187 @@
+"""An encoder's configuration in the field's terms: what `families` translates every config.json into."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxft.models.layers import Initializer, normal_init
+
+Fields = tuple[str, ...]  # config.json fields in the order in which a rate is looked for; none is no dropout
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Where an encoder drops, and which fields of config.json hold the rate.
+
+    Attributes:
+      embeddings: after the embeddings' norm.
+      attention: of the probabilities.
+      attention_output, output: of the two sublayers, before the residual.
+      intermediate: between the two halves of the feed-forward sublayer.
+    """
+
+    embeddings: Fields = ("hidden_dropout_prob",)
+    attention: Fields = ("attention_probs_dropout_prob",)
+    attention_output: Fields = ("hidden_dropout_prob",)
+    output: Fields = ("hidden_dropout_prob",)
+    intermediate: Fields = ()
+
+
+@dataclass(frozen=True)
+class Relative:
+    """DeBERTa's disentangled attention: which terms, how many rows of relative embeddings."""
+
+    terms: tuple[str, ...]
+    buckets: int
+    longest: int
+    share_keys: bool
+
+    @property
+    def span(self) -> int:
+        """Half the rows of the table."""
+        return self.buckets if self.buckets > 0 else self.longest
+
+
+@dataclass(frozen=True)
+class Convolution1D:
+    """DeBERTa's convolution beside the first layer."""
+
+    size: int
+    groups: int
+    activation: str
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """ModernBERT's rotations and the layers that see a window only."""
+
+    theta: float
+    stretch: float
+    local_theta: float
+    local_stretch: float
+    window: int
+    local: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """An encoder in the field's terms; `families` translates every config.json into this.
+
+    Attributes:
+      embedding_size: of the lookup tables; 0 is the hidden size.
+      projection: from embedding to hidden size: none, `before_norm` (DeBERTa, no bias) or `after_norm` (ALBERT, ELECTRA).
+      absolute_positions: whether positions are added to the embeddings.
+      position_offset: row of the first token's position (RoBERTa counts from pad_token_id + 1).
+      zero_position: row of the position table that starts as zeros.
+      masked_embeddings: embeddings of padding are zeros (DeBERTa).
+      pre_norm: norms stand before the sublayers (ModernBERT).
+      gated: the feed-forward sublayer is a product of two halves.
+      fused: query, key and value are one kernel.
+      norm_bias, attention_bias, mlp_bias: whether those have biases.
+      groups, inner: ALBERT's sharing: `groups` sets of `inner` layers run for num_layers applications; 0 is no sharing.
+      distance_bias: rows of MPNet's relative bias; 0 is none.
+      relative, relative_norm, attention_terms: DeBERTa's; the number of terms scales the scores.
+      convolution, rotary: DeBERTa's and ModernBERT's.
+      init_cutoff, init_output, init_head: ModernBERT's truncated normal, the spread of kernels that write to the residual
+        stream, and of a head's last layer.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    max_positions: int
+    type_vocab_size: int
+    activation: str
+    layer_norm_eps: float
+    initializer_range: float
+    pad_token_id: int
+    dropouts: Dropouts = Dropouts()
+    embedding_size: int = 0
+    projection: str = "none"
+    absolute_positions: bool = True
+    position_offset: int = 0
+    zero_position: int | None = None
+    masked_embeddings: bool = False
+    pre_norm: bool = False
+    gated: bool = False
+    fused: bool = False
+    norm_bias: bool = True
+    attention_bias: bool = True
+    mlp_bias: bool = True
+    groups: int = 0
+    inner: int = 1
+    distance_bias: int = 0
+    relative: Relative | None = None
+    relative_norm: bool = False
+    attention_terms: int = 1
+    convolution: Convolution1D | None = None
+    rotary: Rotary | None = None
+    init_cutoff: float | None = None
+    init_output: float | None = None
+    init_head: float | None = None
+
+    @property
+    def width(self) -> int:
+        """Size of the lookup tables."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def parameter_layers(self) -> int:
+        """Layers that have parameters of their own."""
+        return self.groups * self.inner if self.groups else self.num_layers
+
+    @property
+    def usable_positions(self) -> int | None:
+        """Tokens an example may have; None where positions are only relative."""
+        if self.absolute_positions or self.rotary:
+            return self.max_positions - self.position_offset
+        return None
+
+    @property
+    def first_layer_differs(self) -> bool:
+        """Whether layer 0 has other parameters than the rest."""
+        return self.pre_norm or self.convolution is not None
+
+    def kernel_init(self, stddev: float | None = None) -> Initializer:
+        """Of dense kernels."""
+        return normal_init(self.initializer_range if stddev is None else stddev, cutoff=self.init_cutoff)
+
+    def output_init(self) -> Initializer:
+        """Of kernels that write to the residual stream."""
+        return self.kernel_init(self.init_output)
+
+    def table_init(self, zero_row: int | None = None) -> Initializer:
+        """Of lookup tables."""
+        row = zero_row if self.init_cutoff is None else None
+        return normal_init(self.initializer_range, zero_row=row, cutoff=self.init_cutoff)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Dropout rates: floats, or traced scalars in a sweep.
+
+    Attributes:
+      values: by field of config.json.
+      head: replaces what config.json says for heads.
+    """
+
+    values: Mapping[str, Any]
+    head: Any = None
+
+    def of(self, fields: Fields) -> Any:
+        """The rate of the first field that has one."""
+        return next((self.values[f] for f in fields if self.values.get(f) is not None), 0.0)
+
+    def override(self, fields: Fields, rate: Any) -> "Rates":
+        """The same with another rate for some fields; None changes nothing."""
+        return self if rate is None else Rates({**self.values, **dict.fromkeys(fields, rate)}, self.head)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How, not what, is computed: nothing here changes results beyond rounding."""
+
+    dtype: str = "float32"
+    unroll: int = 1

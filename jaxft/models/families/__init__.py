@@ -1,0 +1,54 @@
+"""Model families as data. One that needs no new mathematics is one more row here and one golden (docs/models.md)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxft.errors import UserError, nearest
+from jaxft.models.families.albert import ALBERT
+from jaxft.models.families.bert import BERT
+from jaxft.models.families.deberta import DEBERTA_V2
+from jaxft.models.families.distilbert import DISTILBERT
+from jaxft.models.families.electra import ELECTRA
+from jaxft.models.families.family import Family
+from jaxft.models.families.modernbert import MODERNBERT
+from jaxft.models.families.mpnet import MPNET
+from jaxft.models.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+
+FAMILIES: dict[str, Family] = {
+    "albert": ALBERT,
+    "bert": BERT,
+    "camembert": CAMEMBERT,
+    "deberta-v2": DEBERTA_V2,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "modernbert": MODERNBERT,
+    "mpnet": MPNET,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
+}
+
+
+def family_of(hf_config: Mapping[str, Any], where: str) -> Family:
+    """The row for a config.json.
+
+    Raises:
+      UserError: for a missing or unknown `model_type`.
+    """
+    kind = hf_config.get("model_type")
+    if kind is None:
+        raise UserError(f'{where}: no "model_type"; jaxft reads {", ".join(FAMILIES)}')
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise UserError(
+            f'{where}: model_type "{kind}" is not one that jaxft reads ({", ".join(FAMILIES)}){nearest(str(kind), FAMILIES)}'
+        )
+    return FAMILIES[kind]
+
+
+def kind_of(family: Family, hf_config: Mapping[str, Any]) -> str | None:
+    """The task that a checkpoint's `architectures` names, if jaxft has its head."""
+    named = hf_config.get("architectures")
+    for architecture in named if isinstance(named, list) else []:
+        for kind, name in family.classes.items():
+            if architecture in (name, f"Flax{name}"):
+                return kind
+    return None

@@ -1,0 +1,66 @@
+"""ALBERT (Lan et al. 2020, arXiv:1909.11942): shared layers, factorised embeddings."""
+
+from jaxft.models.config import Dropouts
+from jaxft.models.families.bert import BERT
+from jaxft.models.families.common import (
+    ANSWER,
+    CHOOSE,
+    CLASSIFIER,
+    CLASSIFY,
+    FEATURES,
+    FILL,
+    PRETRAIN,
+    TAG,
+    classes,
+    inside,
+    words,
+)
+from jaxft.models.families.family import Family
+from jaxft.models.heads import LABELS, POOLER, TOKENS, Field, Part, Transform
+
+_ALBERT_WORDS = words(
+    Transform(Field("hidden_act", "gelu_new"), True, True), "predictions", "predictions.decoder", "predictions"
+)
+_ALBERT_HEAD = ("classifier_dropout_prob", "hidden_dropout_prob")
+_ALBERT_LAYER = "encoder.albert_layer_groups.*.albert_layers.*"
+ALBERT = Family(
+    prefix="albert",
+    classes=classes("Albert", PRETRAIN),
+    heads={
+        FEATURES: {},
+        CLASSIFY: {"logits": Part(POOLER, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)},
+        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)},
+        ANSWER: BERT.heads[ANSWER],
+        CHOOSE: {"logits": Part(POOLER, 1, CLASSIFIER, dropout=_ALBERT_HEAD, squeeze=True)},
+        FILL: {"logits": _ALBERT_WORDS},
+        PRETRAIN: {
+            "prediction_logits": inside(_ALBERT_WORDS, "predictions"),
+            "sop_logits": inside(
+                Part(POOLER, LABELS, {"classifier": "sop_classifier.classifier"}, dropout=_ALBERT_HEAD), "sop"
+            ),
+        },
+    },
+    fields=BERT.fields
+    | {
+        "vocab_size": ("vocab_size", 30000),
+        "embedding_size": ("embedding_size", 128),
+        "hidden_size": ("hidden_size", 4096),
+        "num_heads": ("num_attention_heads", 64),
+        "intermediate_size": ("intermediate_size", 16384),
+        "activation": ("hidden_act", "gelu_new"),
+        "groups": ("num_hidden_groups", 1),
+        "inner": ("inner_group_num", 1),
+    },
+    names={
+        "embeddings": "embeddings",
+        "embeddings.projection": "encoder.embedding_hidden_mapping_in",
+        "layer.*.attention.self": f"{_ALBERT_LAYER}.attention",
+        "layer.*.attention.output": f"{_ALBERT_LAYER}.attention",
+        "layer.*.intermediate.dense": f"{_ALBERT_LAYER}.ffn",
+        "layer.*.output.dense": f"{_ALBERT_LAYER}.ffn_output",
+        "layer.*.output.LayerNorm": f"{_ALBERT_LAYER}.full_layer_layer_norm",
+        "pooler.dense": "pooler",
+    },
+    dropouts={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.1},
+    more=lambda read: {"projection": "after_norm", "dropouts": Dropouts(output=())},
+)

@@ -1,0 +1,59 @@
+"""BERT (Devlin et al. 2019, arXiv:1810.04805)."""
+
+from jaxft.models.families.common import (
+    ANSWER,
+    BERT_ACT,
+    CHOOSE,
+    CLASSIFIER,
+    CLASSIFY,
+    FEATURES,
+    FILL,
+    NEXT,
+    OWN_HEAD,
+    PRETRAIN,
+    QUESTION,
+    TAG,
+    classes,
+    inside,
+    words,
+)
+from jaxft.models.families.family import Family
+from jaxft.models.heads import LABELS, POOLER, TOKENS, Part, Transform
+
+_BERT_WORDS = words(
+    Transform(BERT_ACT, norm=True), "cls.predictions.transform", "cls.predictions.decoder", "cls.predictions"
+)
+_NEXT = Part(POOLER, 2, {"classifier": "cls.seq_relationship"})
+
+BERT = Family(
+    prefix="bert",
+    classes=classes("Bert", NEXT, PRETRAIN),
+    heads={
+        FEATURES: {},
+        CLASSIFY: {"logits": Part(POOLER, LABELS, CLASSIFIER, dropout=OWN_HEAD)},
+        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=OWN_HEAD)},
+        ANSWER: {"logits": QUESTION},
+        CHOOSE: {"logits": Part(POOLER, 1, CLASSIFIER, dropout=OWN_HEAD, squeeze=True)},
+        FILL: {"logits": _BERT_WORDS},
+        NEXT: {"logits": _NEXT},
+        PRETRAIN: {
+            "prediction_logits": inside(_BERT_WORDS, "predictions"),
+            "seq_relationship_logits": inside(_NEXT, "seq_relationship"),
+        },
+    },
+    fields={
+        "vocab_size": ("vocab_size", 30522),
+        "hidden_size": ("hidden_size", 768),
+        "num_layers": ("num_hidden_layers", 12),
+        "num_heads": ("num_attention_heads", 12),
+        "intermediate_size": ("intermediate_size", 3072),
+        "max_positions": ("max_position_embeddings", 512),
+        "type_vocab_size": ("type_vocab_size", 2),
+        "activation": ("hidden_act", "gelu"),
+        "layer_norm_eps": ("layer_norm_eps", 1e-12),
+        "initializer_range": ("initializer_range", 0.02),
+        "pad_token_id": ("pad_token_id", 0),
+    },
+    names={"embeddings": "embeddings", "layer.*": "encoder.layer.*", "pooler": "pooler"},
+    dropouts={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "classifier_dropout": None},
+)

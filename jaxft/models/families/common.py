@@ -1,0 +1,43 @@
+"""What rows share: task names, class names, and parts that most families have."""
+
+from dataclasses import replace
+
+from jaxft.models.heads import TOKENS, VOCABULARY, Field, Part, Transform
+
+CLASSIFY, TAG, ANSWER, CHOOSE = "text-classification", "token-classification", "question-answering", "multiple-choice"
+FILL, NEXT, PRETRAIN, FEATURES = "fill-mask", "next-sentence-prediction", "pretraining", "feature-extraction"
+OWN_HEAD = ("classifier_dropout", "hidden_dropout_prob")
+BERT_ACT = Field("hidden_act", "gelu")
+TIED = Field("tie_word_embeddings", True)
+
+
+def classes(name: str, *kinds: str) -> dict[str, str]:
+    """Hugging Face's class names."""
+    endings = {
+        FEATURES: "Model",
+        CLASSIFY: "ForSequenceClassification",
+        TAG: "ForTokenClassification",
+        ANSWER: "ForQuestionAnswering",
+        CHOOSE: "ForMultipleChoice",
+        FILL: "ForMaskedLM",
+        NEXT: "ForNextSentencePrediction",
+        PRETRAIN: "ForPreTraining",
+    }
+    return {kind: name + endings[kind] for kind in (FEATURES, CLASSIFY, TAG, ANSWER, CHOOSE, FILL, *kinds)}
+
+
+def words(transform: Transform, at: str, decoder: str, bias: str, norm: str = "LayerNorm") -> Part:
+    """A masked-LM part: `at` holds dense and norm, `decoder` the product with the words, `bias` the bias when tied."""
+    copies = {f"{decoder}.weight": "words"} | ({} if bias == decoder else {f"{decoder}.bias": f"{bias}.bias"})
+    names = {"transform.dense": f"{at}.dense", "transform.LayerNorm": f"{at}.{norm}", "decoder": bias}
+    return Part(TOKENS, VOCABULARY, names, transform, copies=copies, tied=TIED)
+
+
+def inside(part: Part, module: str) -> Part:
+    """A part of a head with several."""
+    return replace(part, module=module, names={f"{module}.{ours}": theirs for ours, theirs in part.names.items()})
+
+
+CLASSIFIER = {"classifier": "classifier"}
+TWO_LAYERS = {"transform.dense": "classifier.dense", "classifier": "classifier.out_proj"}
+QUESTION = Part(TOKENS, 2, {"classifier": "qa_outputs"})

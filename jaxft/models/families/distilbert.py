@@ -1,0 +1,81 @@
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108)."""
+
+from dataclasses import replace
+
+from jaxft.models.config import Dropouts
+from jaxft.models.families.common import ANSWER, CHOOSE, CLASSIFIER, CLASSIFY, FEATURES, FILL, QUESTION, TAG, TIED, classes
+from jaxft.models.families.family import Family
+from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
+
+DISTILBERT = Family(
+    prefix="distilbert",
+    classes=classes("DistilBert"),
+    heads={
+        FEATURES: {},
+        CLASSIFY: {
+            "logits": Part(
+                FIRST,
+                LABELS,
+                {"transform.dense": "pre_classifier", "classifier": "classifier"},
+                Transform("relu"),
+                dropout=("seq_classif_dropout",),
+            )
+        },
+        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=("dropout",))},
+        ANSWER: {"logits": replace(QUESTION, dropout=("qa_dropout",))},
+        CHOOSE: {
+            "logits": Part(
+                FIRST,
+                1,
+                {"transform.dense": "pre_classifier", "classifier": "classifier"},
+                Transform("relu"),
+                dropout=("seq_classif_dropout",),
+                squeeze=True,
+            )
+        },
+        FILL: {
+            "logits": Part(
+                TOKENS,
+                VOCABULARY,
+                {
+                    "transform.dense": "vocab_transform",
+                    "transform.LayerNorm": "vocab_layer_norm",
+                    "decoder": "vocab_projector",
+                },
+                Transform(Field("activation", "gelu"), norm=True),
+                copies={"vocab_projector.weight": "words"},
+                tied=TIED,
+            )
+        },
+    },
+    fields={
+        "vocab_size": ("vocab_size", 30522),
+        "hidden_size": ("dim", 768),
+        "num_layers": ("n_layers", 6),
+        "num_heads": ("n_heads", 12),
+        "intermediate_size": ("hidden_dim", 3072),
+        "max_positions": ("max_position_embeddings", 512),
+        "activation": ("activation", "gelu"),
+        "initializer_range": ("initializer_range", 0.02),
+        "pad_token_id": ("pad_token_id", 0),
+    },
+    names={
+        "embeddings": "embeddings",
+        "layer.*.attention.self.query": "transformer.layer.*.attention.q_lin",
+        "layer.*.attention.self.key": "transformer.layer.*.attention.k_lin",
+        "layer.*.attention.self.value": "transformer.layer.*.attention.v_lin",
+        "layer.*.attention.output.dense": "transformer.layer.*.attention.out_lin",
+        "layer.*.attention.output.LayerNorm": "transformer.layer.*.sa_layer_norm",
+        "layer.*.intermediate.dense": "transformer.layer.*.ffn.lin1",
+        "layer.*.output.dense": "transformer.layer.*.ffn.lin2",
+        "layer.*.output.LayerNorm": "transformer.layer.*.output_layer_norm",
+    },
+    dropouts={"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2, "qa_dropout": 0.1},
+    more=lambda read: {
+        "layer_norm_eps": 1e-12,
+        "dropouts": Dropouts(("dropout",), ("attention_dropout",), (), ("dropout",)),
+    },
+    pooler=False,
+    hidden_dropouts=("dropout",),
+    attention_dropouts=("attention_dropout",),
+)

@@ -1,0 +1,165 @@
+"""What a model family is: how a config.json is read, what its fields default to, how parameters are called, which heads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jaxft.errors import UserError, nearest
+from jaxft.models.config import EncoderConfig, Fields, Rates
+from jaxft.models.heads import VOCABULARY, Field, Part, Transform
+from jaxft.models.layers import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class Read:
+    """A config.json being read, with errors that name file and field."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def get(self, name: str, default: Any) -> Any:
+        """A field; null counts as absent."""
+        value = self.values.get(name)
+        return default if value is None else value
+
+    def whole(self, name: str, default: int, least: int = 1) -> int:
+        """A whole number, `least` or more."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"{self.where}: {name} is {value!r}: must be a whole number, {least} or more")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number, 0 or more."""
+        value = self.get(name, default)
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise UserError(f"{self.where}: {name} is {value!r}: must be a number, 0 or more")
+        return value
+
+    def choice(self, name: str, default: Any, allowed: Any) -> Any:
+        """One of a few values."""
+        value = self.get(name, default)
+        if value not in allowed:
+            raise UserError(f"{self.where}: {name} is {value!r}: jaxft computes only {', '.join(map(repr, allowed))}")
+        return value
+
+    def activation(self, name: str, default: str) -> str:
+        """A name of ACTIVATIONS."""
+        value = str(self.get(name, default))
+        if value not in ACTIVATIONS:
+            raise UserError(f'{self.where}: {name} "{value}" is unknown{nearest(value, ACTIVATIONS)}')
+        return value
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row.
+
+    Attributes:
+      prefix: what Hugging Face's models with a head put before the encoder's names (`bert.`).
+      classes: head kind -> Hugging Face class name in `architectures`; the first is the model without a head.
+      heads: head kind -> output name -> part. Values that the checkpoint decides are Fields.
+      fields: EncoderConfig field -> (config.json field, default of the Hugging Face config class).
+      names: our module -> Hugging Face's module inside the encoder; `*` is the number of a layer; the longest match wins.
+        Two stars in Hugging Face's name are the group and the layer in it.
+      more: what `fields` cannot say, as EncoderConfig fields.
+      variants: (field of config.json, value) -> heads that replace others then.
+      pooler: whether the model without a head has one.
+      dropouts: fields of config.json that hold a dropout rate, with their defaults.
+      hidden_dropouts, attention_dropouts: those that model.dropout and model.attention_dropout replace.
+      ignored: ends of names of tensors that are no parameters (they are written back as they came).
+      flax: whether transformers 4 had the family in Flax.
+    """
+
+    prefix: str
+    classes: dict[str, str]
+    heads: dict[str, dict[str, Part]]
+    fields: dict[str, tuple[str, Any]]
+    names: dict[str, str]
+    dropouts: dict[str, float | None]
+    more: Callable[[Read], dict[str, Any]] = lambda read: {}
+    variants: dict[tuple[str, Any], dict[str, dict[str, Part]]] = field(default_factory=dict)
+    pooler: bool = True
+    hidden_dropouts: Fields = ("hidden_dropout_prob",)
+    attention_dropouts: Fields = ("attention_probs_dropout_prob",)
+    ignored: tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")
+    flax: bool = True
+
+    def encoder_config(self, hf_config: Mapping[str, Any], where: str) -> EncoderConfig:
+        """Translate a config.json.
+
+        Raises:
+          UserError: naming the field that jaxft cannot honour.
+        """
+        read = Read(hf_config, where)
+        values: dict[str, Any] = {"type_vocab_size": 0}
+        for ours, (theirs, default) in self.fields.items():
+            if isinstance(default, str):
+                values[ours] = read.activation(theirs, default)
+            elif isinstance(default, float):
+                values[ours] = read.number(theirs, default)
+            else:
+                values[ours] = read.whole(theirs, default, 0 if ours in ("pad_token_id", "type_vocab_size") else 1)
+        read.choice("is_decoder", False, (False,))
+        read.choice("add_cross_attention", False, (False,))
+        read.choice("position_embedding_type", "absolute", ("absolute", "sans_pos"))
+        config = EncoderConfig(**(values | self.more(read)))
+        # Hugging Face reads 0 as unset.
+        config = replace(config, initializer_range=config.initializer_range or 0.02)
+        if config.hidden_size % config.num_heads:
+            size, heads = self.fields["hidden_size"][0], self.fields["num_heads"][0]
+            raise UserError(f"{where}: {size} {config.hidden_size} is not a multiple of {heads} {config.num_heads}")
+        return config
+
+    def parts(self, kind: str, hf_config: Mapping[str, Any], where: str) -> dict[str, Part]:
+        """The parts of a head for this checkpoint, with every Field looked up."""
+        read = Read(hf_config, where)
+        heads = self.heads
+        for (name, value), others in self.variants.items():
+            if hf_config.get(name) == value:
+                heads = {**heads, **others}
+        return {output: _resolve(part, read) for output, part in heads[kind].items()}
+
+    def rates(self, hf_config: Mapping[str, Any], where: str) -> Rates:
+        """The dropout rates that a config.json asks for.
+
+        Raises:
+          UserError: for a rate outside 0 to 1.
+        """
+        values = {}
+        for name, default in self.dropouts.items():
+            value = hf_config.get(name, default)
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < 1):
+                raise UserError(f"{where}: {name} is {value!r}: must be 0 or more and less than 1")
+            values[name] = value
+        return Rates(values)
+
+
+def _resolve(part: Part, read: Read) -> Part:
+    transform = part.transform
+    if transform:
+        activation = transform.activation
+        if isinstance(activation, Field):
+            activation = read.activation(activation.name, activation.default)
+        transform = Transform(activation, transform.narrow, transform.norm, _value(transform.use_bias, read))
+    source = _value(part.source, read)
+    tied = bool(_value(part.tied, read))
+    names, flax_names, copies = part.names, {}, part.copies
+    if not tied and part.outputs == VOCABULARY:
+        decoder = f"{part.module}.decoder" if part.module else "decoder"
+        kernel = next(name.removesuffix(".weight") for name, of in copies.items() if of == "words")
+        names, flax_names, copies = {**names, decoder: kernel}, {f"{decoder}.bias": f"{names[decoder]}.bias"}, {}
+    return replace(
+        part,
+        transform=transform,
+        source={"cls": "first"}.get(source, source),
+        use_bias=_value(part.use_bias, read),
+        tied=tied,
+        names=names,
+        flax_names=flax_names,
+        copies=copies,
+    )
+
+
+def _value(value: Any, read: Read) -> Any:
+    return read.get(value.name, value.default) if isinstance(value, Field) else value

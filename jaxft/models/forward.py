@@ -1,0 +1,104 @@
+"""`forward`: a model on numpy arrays, with Hugging Face's names for what goes in and what comes out."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.errors import UserError
+from jaxft.models.model import MAIN, Model
+from jaxft.tree import Params
+
+_ONE_A_ROW = {"pooler_output", "mean_output", "seq_relationship_logits", "sop_logits"}  # [B, 1, ...]: one example a row
+_ROW_KINDS = {"text-classification", "multiple-choice", "next-sentence-prediction"}  # whose logits are so, too
+
+
+def forward(model: Model, params: Params, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Run a model without dropout.
+
+    Args:
+      model, params: from `load`.
+      inputs: [B, T] `input_ids` (or float `inputs_embeds` [B, T, D]); `attention_mask`, `token_type_ids` and
+        `position_ids` as in Hugging Face, where absent ones are ones, zeros and what the family counts. For multiple
+        choice all are [B, choices, T].
+
+    Returns:
+      numpy float32 by Hugging Face's output names, such as `logits` [B, labels]; a model without a head also gives
+      `mean_output` [B, D], the mean of the hidden states of real tokens.
+
+    Raises:
+      UserError: for an id outside the vocabulary or a row longer than the model's positions.
+    """
+    outputs = _forward(model, params, batch_of(model, inputs))
+    return {name: np.asarray(x, np.float32) for name, x in outputs_of(model, outputs, inputs).items()}
+
+
+def batch_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """What `Model.apply` takes, one example a row, from Hugging Face's inputs (see `forward`)."""
+    arrays = {name: np.asarray(x) for name, x in inputs.items()}
+    if "input_ids" not in arrays and "inputs_embeds" not in arrays:
+        raise UserError(f"forward needs input_ids or inputs_embeds, got {', '.join(arrays) or 'nothing'}")
+    leading = _leading(arrays)
+    arrays = {name: x.reshape(-1, *x.shape[len(leading) - 1 :]) for name, x in arrays.items()}
+    shape = _leading(arrays)
+    _check_ranges(model, arrays, shape)
+    batch = {
+        "segment_ids": arrays.get("attention_mask", np.ones(shape)),
+        "token_type_ids": arrays.get("token_type_ids", np.zeros(shape)),
+        "position_ids": _positions(model, arrays, shape),
+        "first_token": np.zeros((shape[0], 1)),
+    }
+    batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
+    if "inputs_embeds" in arrays:
+        return batch | {"inputs_embeds": jnp.asarray(arrays["inputs_embeds"], jnp.float32)}
+    return batch | {"input_ids": jnp.asarray(arrays["input_ids"], jnp.int32)}
+
+
+def outputs_of(model: Model, outputs: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """`Model.apply`'s outputs for one example a row in Hugging Face's shapes."""
+    kind = model.heads[MAIN].kind
+    rows = _ONE_A_ROW | ({"logits"} if kind in _ROW_KINDS else set())
+    result = {name: x[:, 0] if name in rows else x for name, x in outputs.items()}
+    leading = _leading({name: np.asarray(x) for name, x in inputs.items()})
+    return {name: x.reshape(leading[:-1]) for name, x in result.items()} if kind == "multiple-choice" else result
+
+
+def _leading(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """Rows and tokens: [B, T], or [B, choices, T]."""
+    return arrays["input_ids"].shape if "input_ids" in arrays else arrays["inputs_embeds"].shape[:-1]
+
+
+def _positions(model: Model, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Positions counted from 0, from Hugging Face's, which some families count from their padding id."""
+    config = model.encoder.config
+    if "position_ids" in arrays:
+        return np.broadcast_to(arrays["position_ids"] - config.position_offset, shape)
+    if config.position_offset and "input_ids" in arrays:
+        real = arrays["input_ids"] != config.position_offset - 1
+        return np.where(real, np.cumsum(real, axis=1), 0) - 1
+    return np.broadcast_to(np.arange(shape[1]), shape)
+
+
+def _check_ranges(model: Model, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
+    config = model.encoder.config
+    limits = {
+        "input_ids": (config.vocab_size, "vocabulary"),
+        "token_type_ids": (config.type_vocab_size, "type vocabulary"),
+        "position_ids": (config.max_positions, "positions"),
+    }
+    for name, (size, what) in limits.items():
+        if name == "token_type_ids" and not size:
+            continue  # the family has no types: Hugging Face ignores them too
+        if name in arrays and arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < size:
+            raise UserError(f"{name} holds {arrays[name].max()} but the {what} of this model ends at {size - 1}")
+    most = config.usable_positions
+    if "position_ids" not in arrays and most is not None and shape[1] > most:
+        raise UserError(f"rows of {shape[1]} tokens, but this model has {most} positions")
+
+
+@partial(jax.jit, static_argnames="model")
+def _forward(model: Model, params: Params, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return model.apply(params, batch)

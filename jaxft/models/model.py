@@ -1,0 +1,160 @@
+"""A model: everything about it but its parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft import runtime
+from jaxft.errors import UserError
+from jaxft.models import families
+from jaxft.models.config import Policy, Rates
+from jaxft.models.encoder import PLAIN, Encoder
+from jaxft.models.families.family import Family
+from jaxft.models.heads import LABELS, POOLER, Head
+from jaxft.models.names import Naming, Report
+from jaxft.tree import Params
+
+MAIN = "main"  # the name of the head when there is one
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is needed to write a checkpoint back as it came.
+
+    Attributes:
+      dtypes: by our names.
+      buffers: tensors that are no parameters, by the file's names.
+      copies: the file's names of tensors that repeat one of ours -> ours.
+    """
+
+    dtypes: Mapping[str, np.dtype] = field(default_factory=dict)
+    buffers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything about a model but its parameters.
+
+    Attributes:
+      hf_config: config.json as it came (with labels of the present head).
+      encoder: the encoder.
+      heads: named heads.
+      rates: dropout rates of training.
+      policy: how to compute.
+      directory: where it came from, for its tokenizer.
+      origin: for writing it back unchanged.
+      report: what became of the checkpoint's tensors.
+    """
+
+    hf_config: Mapping[str, Any]
+    encoder: Encoder
+    heads: Mapping[str, Head]
+    rates: Rates
+    policy: Policy
+    directory: Path | None = None
+    origin: Origin = field(default_factory=Origin)
+    report: Report | None = None
+
+    @property
+    def family(self) -> Family:
+        """The row of FAMILIES."""
+        return families.FAMILIES[self.hf_config["model_type"]]
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names in the order of their ids."""
+        return labels_of(self.hf_config)
+
+    @property
+    def naming(self) -> Naming:
+        """How Hugging Face's class for the main head calls the parameters."""
+        head = self.heads[MAIN]
+        return Naming(self.family, head.kind, head.parts, self.encoder.config.inner)
+
+    def abstract(self) -> Params:
+        """Shapes and types of the parameters."""
+        return jax.eval_shape(self.init, runtime.root_key(0))
+
+    def init(self, key: jax.Array) -> Params:
+        """Random parameters of encoder and heads."""
+        heads = {
+            name: head.init(self.encoder.config, jax.random.fold_in(key, i + 1))
+            for i, (name, head) in enumerate(sorted(self.heads.items()))
+        }
+        return {"encoder": self.encoder.init(jax.random.fold_in(key, 0)), "heads": heads}
+
+    def apply(
+        self,
+        params: Params,
+        inputs: dict[str, jax.Array],
+        *,
+        head: str = MAIN,
+        key: jax.Array | None = None,
+        rates: Rates | None = None,
+    ) -> dict[str, jax.Array]:
+        """Encoder and one head on a batch (see `Encoder.apply` and `Head.apply`); deterministic without a key."""
+        rates = rates or self.rates
+        hidden = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
+        return self.heads[head].apply(self.encoder, params, head, hidden["last_hidden_state"], inputs, rates=rates, key=key)
+
+    def override(self, *, dropout: Any = None, attention_dropout: Any = None, classifier_dropout: Any = None) -> Rates:
+        """The rates with those of hidden states, of attention probabilities, or of the head replaced; None keeps.
+
+        A head whose checkpoint names no rate of its own follows the hidden states.
+        """
+        rates = self.rates.override(self.family.hidden_dropouts, dropout)
+        rates = rates.override(self.family.attention_dropouts, attention_dropout)
+        return rates if classifier_dropout is None else replace(rates, head=classifier_dropout)
+
+
+def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: Policy = PLAIN) -> Model:
+    """A model from a config.json.
+
+    Args:
+      hf_config: its content.
+      kind: task name of the head.
+      where: for messages.
+      policy: how to compute.
+
+    Raises:
+      UserError: naming the field that jaxft cannot honour, or a head that the family lacks.
+    """
+    family = families.family_of(hf_config, where)
+    if kind not in family.classes:
+        raise UserError(f'task "{kind}" has no head for {hf_config["model_type"]}; it has {", ".join(family.classes)}')
+    parts = family.parts(kind, hf_config, where)
+    labelled = any(part.outputs == LABELS for part in parts.values())
+    pooler = family.pooler if kind == "feature-extraction" else any(p.source == POOLER for p in parts.values())
+    return Model(
+        hf_config=hf_config,
+        encoder=Encoder(family.encoder_config(hf_config, where), pooler),
+        heads={MAIN: Head(kind, parts, len(labels_of(hf_config)) if labelled else 0)},
+        rates=family.rates(hf_config, where),
+        policy=policy,
+    )
+
+
+def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
+    """Label names in the order of their ids (Hugging Face's default is LABEL_0 and LABEL_1)."""
+    id2label = hf_config.get("id2label")
+    if id2label:
+        try:
+            return [str(id2label[key]) for key in sorted(id2label, key=int)]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.json: id2label is {id2label!r}: must map numbers to names") from error
+    return [f"LABEL_{i}" for i in range(hf_config.get("num_labels", hf_config.get("_num_labels", 2)))]
+
+
+def are_generic(labels: Sequence[str]) -> bool:
+    """Whether nobody has named these labels."""
+    return list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
+
+
+def default_unroll(num_layers: int) -> int:
+    """Layers to unroll. Measured on CPU (benchmarks/step.py): a full unroll saves the scan's copies of activations."""
+    return min(num_layers, 12)

@@ -1,0 +1,71 @@
+"""Positions that act inside attention: MPNet's buckets, DeBERTa's disentangled matrices, ModernBERT's rotations.
+
+All depend on differences of positions only, so an example gives the same scores wherever it lies in a packed row.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+BUCKETS = 32  # Hugging Face's MPNet uses these constants whatever its config says
+MAX_DISTANCE = 128
+
+
+def distance_buckets(length: int) -> np.ndarray:
+    """The bucket of every (query, key), int32 [T, T] (MPNet, Song et al. 2020, after T5: near distances singly, far ones
+    in logarithmic steps; keys to the right take the upper half)."""
+    place = np.arange(length)
+    ahead = place[None, :] - place[:, None]
+    half, exact = BUCKETS // 2, BUCKETS // 4
+    distance = np.abs(ahead)
+    with np.errstate(divide="ignore"):
+        steps = np.log(distance.astype(np.float32) / exact) / np.float32(math.log(MAX_DISTANCE / exact))
+        far = exact + np.nan_to_num(steps * np.float32(half - exact), neginf=0).astype(np.int64)
+    bucket = np.where(distance < exact, distance, np.minimum(far, half - 1))
+    return (bucket + half * (ahead > 0)).astype(np.int32)
+
+
+def relative_index(length: int, buckets: int, longest: int) -> np.ndarray:
+    """Row of DeBERTa's relative embeddings for every (query, key), int32 [T, T] (He et al. 2021, arXiv:2006.03654).
+
+    Args:
+      length: T.
+      buckets: `position_buckets`; 0 or less keeps every distance up to `longest` apart.
+      longest: `max_relative_positions`.
+    """
+    place = np.arange(length)
+    distance = place[:, None] - place[None, :]
+    span = buckets if buckets > 0 else longest
+    if buckets > 0:
+        middle = buckets // 2
+        far = np.where(np.abs(distance) < middle, middle - 1, np.abs(distance)).astype(np.float32)
+        ratio = np.log(far / np.float32(middle)) / np.log(np.float32((longest - 1) / middle))
+        steps = np.ceil(ratio * np.float32(middle - 1)) + middle
+        distance = np.where(far <= middle, distance, steps * np.sign(distance)).astype(np.int64)
+    return np.clip(distance + span, 0, 2 * span - 1).astype(np.int32)
+
+
+def rotary_tables(position_ids: Array, head_size: int, theta: float, stretch: float = 1.0) -> tuple[Array, Array]:
+    """(cos, sin), float32 [B, T, H / 2] (Su et al. 2021, arXiv:2104.09864).
+
+    Args:
+      position_ids: int32 [B, T], counted from the start of each example.
+      head_size: H.
+      theta: base of the wavelengths.
+      stretch: divides the frequencies (`linear` rope scaling).
+    """
+    exponent = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+    frequencies = (1.0 / (np.float32(theta) ** exponent) / np.float32(stretch)).astype(np.float32)
+    angles = position_ids.astype(jnp.float32)[:, :, None] * jnp.asarray(frequencies)[None, None]
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: Array, tables: tuple[Any, Any]) -> Array:
+    """Rotate pairs (i, i + H / 2) of a query or key [B, T, N, H] by the angles of their positions."""
+    cos, sin = (table.astype(x.dtype).astype(jnp.float32)[:, :, None] for table in tables)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
