@@ -64,8 +64,9 @@ def cotangents(outputs: dict[str, np.ndarray], mask: np.ndarray, seed: int) -> d
 @pytest.mark.parametrize(("family", "kind"), zoo.PAIRS)
 def test_gradients_and_a_step(family, kind, tmp_path):
     """Of every parameter: gradients within 1e-4, and parameters after one AdamW step within 1e-6."""
-    config = zoo.fixed(family, kind)
-    theirs = zoo_torch.torch_model(family, kind, config, seed=1)
+    # Wide weights saturate attention, whose gradients are then differences of equal numbers: rounding, in PyTorch too.
+    config = zoo.fixed(family, kind) | {"initializer_range": 0.03}
+    theirs = zoo_torch.torch_model(family, kind, config, seed=1, noise=0.05)
     zoo_torch.write(theirs, tmp_path)
     model, params = jaxft.load(str(tmp_path))
     inputs = zoo.inputs_for(family, kind, config, seed=2)

@@ -27,7 +27,7 @@ NAMES = {
 }
 
 
-def torch_model(family: str, kind: str, config: dict[str, Any], seed: int = 0) -> Any:
+def torch_model(family: str, kind: str, config: dict[str, Any], seed: int = 0, noise: float = 0.1) -> Any:
     """A random Hugging Face model in evaluation mode, with every parameter away from zero and one."""
     config = dict(config)
     if kind == "question-answering":
@@ -38,7 +38,7 @@ def torch_model(family: str, kind: str, config: dict[str, Any], seed: int = 0) -
     model = getattr(transformers, name)(config_class(**config, attn_implementation="eager")).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(noise * torch.randn_like(parameter))
     return model
 
 
