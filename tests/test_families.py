@@ -27,7 +27,7 @@ def real(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("family", "kind"), zoo.PAIRS)
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_outputs_and_tensors(family, kind, data, seed):
     config = data.draw(zoo.configs(family))

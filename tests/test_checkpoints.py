@@ -1,0 +1,171 @@
+"""Checkpoints of every family: what cannot be loaded says so in one line, and what can is in memory once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import jaxft
+from jaxft import runtime, tree
+from jaxft.errors import UserError
+from jaxft.models.families import FAMILIES
+from jaxft.models.model import make_model
+from tests import zoo
+
+KINDS = {family: list(row.classes) for family, row in FAMILIES.items()}
+
+
+def write(directory: Path, family: str, kind: str, *, flax: bool = False, seed: int = 0) -> Path:
+    config = zoo.fixed(family, kind, seed)
+    model = make_model(config, kind, "zoo")
+    jaxft.save(model, jax.tree.map(np.asarray, model.init(runtime.root_key(seed))), directory, flax=flax)
+    return directory
+
+
+def edit(directory: Path, change) -> None:
+    path = directory / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def refused(directory: Path, *parts: str, **options) -> None:
+    with pytest.raises(UserError) as caught:
+        jaxft.load(str(directory), **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def shard(directory: Path) -> dict[str, str]:
+    """The checkpoint in two files and an index."""
+    tensors = load_file(directory / "model.safetensors")
+    names = sorted(tensors)
+    files = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, own in files.items():
+        save_file({name: tensors[name] for name in own}, directory / file)
+    (directory / "model.safetensors").unlink()
+    index = {name: file for file, own in files.items() for name in own}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return index
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_another_family(family, tmp_path):
+    write(tmp_path, "bert" if family != "bert" else "roberta", "text-classification")
+    (tmp_path / "config.json").write_text(json.dumps(zoo.fixed(family, "text-classification")))
+    refused(tmp_path, "the checkpoint lacks: ", "the model has no: ")
+
+
+def test_shards(tmp_path):
+    write(tmp_path, "deberta-v2", "fill-mask")
+    right = tree.flatten(jaxft.load(str(tmp_path))[1])
+    index = shard(tmp_path)
+    found = tree.flatten(jaxft.load(str(tmp_path))[1])
+    assert all(np.array_equal(found[path], x) for path, x in right.items())
+
+    path = tmp_path / "model.safetensors.index.json"
+    name = next(iter(index))
+    path.write_text(f'{{"weight_map": {{"{name}": "a.safetensors", "{name}": "b.safetensors"}}}}')
+    refused(tmp_path, f"names {name} twice")
+    path.write_text(json.dumps({"weight_map": index | {"made.up": "b.safetensors"}}))
+    refused(tmp_path, "made.up")
+    path.write_text(json.dumps({"weight_map": index}))
+    (tmp_path / "b.safetensors").unlink()
+    refused(tmp_path, "b.safetensors")
+
+
+@pytest.mark.parametrize(("family", "name"), [("modernbert", "attn.Wqkv.weight"), ("albert", "ffn.weight")])
+def test_wrong_shape_and_type(family, name, tmp_path):
+    write(tmp_path, family, "fill-mask")
+    full = next(n for n in load_file(tmp_path / "model.safetensors") if n.endswith(name))
+    whole = load_file(tmp_path / "model.safetensors")[full]
+    edit(tmp_path, lambda t: t | {full: whole[:-1].copy()})
+    refused(tmp_path, full, "config.json asks for")
+    edit(tmp_path, lambda t: t | {full: np.zeros(whole.shape, np.int32)})
+    refused(tmp_path, full, "int32")
+
+
+def test_heads_that_a_family_lacks(tmp_path):
+    write(tmp_path, "roberta", "feature-extraction")
+    refused(tmp_path, "next-sentence-prediction", "roberta", task="next-sentence-prediction")
+    refused(tmp_path, "no labels", task="question-answering", num_labels=3)
+
+
+@pytest.mark.parametrize("family", ["mpnet", "deberta-v2", "modernbert", "camembert"])
+def test_flax_never_had_it(family, tmp_path):
+    with pytest.raises(UserError, match="Flax has no"):
+        write(tmp_path / "model", family, "fill-mask", flax=True)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "part"),
+    [
+        ("albert", {"num_hidden_groups": 0}, "num_hidden_groups"),
+        ("mpnet", {"relative_attention_num_buckets": 8}, "relative_attention_num_buckets"),
+        ("deberta-v2", {"conv_kernel_size": 2}, "conv_kernel_size"),
+        ("deberta-v2", {"attention_head_size": 3}, "attention_head_size"),
+        ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "yarn"),
+        ("modernbert", {"layer_types": ["full_attention"] * 9}, "layer_types"),
+        ("electra", {"summary_activation": "geluu"}, 'summary_activation "geluu" is unknown'),
+        ("distilbert", {"dropout": 1.5}, "dropout is 1.5"),
+        ("roberta", {"num_attention_heads": 7}, "num_attention_heads 7"),
+    ],
+)
+def test_configs_that_cannot_be(family, change, part, tmp_path):
+    kind = "multiple-choice"
+    write(tmp_path, family, kind)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    refused(tmp_path, "config.json", part)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_half_precision_goes_both_ways(family, dtype, tmp_path):
+    """Float32 holds every float16 and bfloat16, so what is loaded and saved has the same bits."""
+    write(tmp_path / "a", family, "fill-mask")
+    edit(tmp_path / "a", lambda t: {name: np.asarray(jax.numpy.asarray(x, dtype)) for name, x in t.items()})
+    model, params = jaxft.load(str(tmp_path / "a"))
+    jaxft.save(model, params, tmp_path / "b")
+    before, after = (load_file(tmp_path / x / "model.safetensors") for x in "ab")
+    assert all(after[name].dtype == x.dtype and after[name].tobytes() == x.tobytes() for name, x in before.items())
+
+
+PEAK = """
+import re, sys
+import jaxft
+from jaxft.models import build
+
+def memory(what):
+    return int(re.search(what + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+
+before = memory("VmRSS")
+model, params = jaxft.load(sys.argv[1])
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's count of a process's memory")
+def test_a_checkpoint_is_in_memory_once(tmp_path):
+    """Peak memory of loading grows by at most 1.3 times the size of the file."""
+    config = {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    }
+    model = make_model(config, "feature-extraction", "here")
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), model.abstract())
+    jaxft.save(model, params, tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    peak = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(peak.stdout) <= 1.3 * size + 60e6  # what importing and tracing take, whatever the size
+    assert int(peak.stdout) >= size
