@@ -104,8 +104,6 @@ def encode_texts(
     folder = _cache_folder(directory, tokenizer, settings) if use_cache else None
     if folder and (found := _read_cache(folder)):
         return found
-    # RoBERTa's tokenizers number the texts of a pair, but its models are not told.
-    typed = "token_type_ids" in tokenizer.model_input_names
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths = np.empty(len(rows), np.int64)
@@ -127,6 +125,8 @@ def encode_texts(
                     "raise it or set data.truncation to true"
                 )
         ids += [np.asarray(row, np.int32) for row in encoded["input_ids"]]
+        # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
+        typed = np.int8("token_type_ids" in tokenizer.model_input_names)
         types += [np.asarray(row, np.int8) * typed for row in encoded["token_type_ids"]]
     examples = Examples(
         {"input_ids": np.concatenate(ids), "token_type_ids": np.concatenate(types)},
