@@ -184,18 +184,20 @@ def find(
         if normal[copy] not in used and of in tensors and _same(stored[normal[copy]], tensors[of])
     }
     unused = [n for n in stored if n not in used and n not in buffers and n not in repeated]
-    missing = [n for n in new if n.startswith("encoder.") and ".pooler." not in n and n not in fresh]
-    layers = tuple(_layer_prefixes(family, prefixed))
-    extra = [n for n in unused if _is_encoders(n, family, prefixed) and not (dropped_layers and n.startswith(layers))]
-    extra = [n for n in extra if not _is_pooler(n, family)]
-    if wrong or missing or extra:
-        sides = [f"wrong: {some(wrong)}"] if wrong else []
-        sides += [f"the checkpoint lacks: {some([naming.theirs(n) for n in missing])}"] if missing else []
-        sides += [f"the model has no: {some(extra or unused)}"] if extra or (missing and unused) else []
-        raise UserError(f"{where}: weights and config.json do not fit; {'; '.join(sides)}")
-    left_over = _folded(n for n in unused if not (dropped_layers and n.startswith(layers)))
-    report = Report(len(tensors), tuple(new), tuple(left_over))
+    if dropped_layers:
+        unused = [n for n in unused if not n.startswith(tuple(_layer_prefixes(family, prefixed)))]
+    missing = [naming.theirs(n) for n in new if n.startswith("encoder.") and ".pooler." not in n and n not in fresh]
+    extra = [n for n in unused if _is_encoders(n, family, prefixed) and not _is_pooler(n, family)]
+    _refuse_misfits(where, wrong, missing, extra or (unused if missing else []))
+    report = Report(len(tensors), tuple(new), tuple(_folded(unused)))
     return Found(tensors, transposed, repeated, buffers, report)
+
+
+def _refuse_misfits(where: str, wrong: list[str], missing: list[str], extra: list[str]) -> None:
+    sides = {"wrong": wrong, "the checkpoint lacks": missing, "the model has no": extra}
+    if any(sides.values()):
+        text = "; ".join(f"{side}: {some(names)}" for side, names in sides.items() if names)
+        raise UserError(f"{where}: weights and config.json do not fit; {text}")
 
 
 def _matches(pattern: str, path: list[str]) -> bool:
