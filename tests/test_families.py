@@ -21,11 +21,6 @@ from jaxft.models import forward
 from tests import zoo, zoo_torch
 
 
-def real(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The part of an output that belongs to real tokens: what a model says of padding means nothing."""
-    return x[mask == 1] if x.shape[: mask.ndim] == mask.shape else x
-
-
 @pytest.mark.parametrize(("family", "kind"), zoo.PAIRS)
 @settings(max_examples=2, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 99))
@@ -34,7 +29,7 @@ def test_outputs_and_tensors(family, kind, data, seed):
     theirs = zoo_torch.torch_model(family, kind, config, seed)
     inputs = zoo.inputs_for(family, kind, config, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        zoo_torch.write(theirs, Path(folder, "a"))
+        theirs.save_pretrained(Path(folder, "a"))
         model, params = jaxft.load(str(Path(folder, "a")))
         assert model.heads["main"].kind == kind
         assert model.report.new == model.report.unused == ()
@@ -45,7 +40,7 @@ def test_outputs_and_tensors(family, kind, data, seed):
     ours, expected = jaxft.forward(model, params, inputs), zoo_torch.run_torch(theirs, inputs)
     assert ours.keys() - {"mean_output"} == expected.keys()
     for name in expected:
-        mine, other = (real(x[name], inputs["attention_mask"]) for x in (ours, expected))
+        mine, other = (zoo.real(x[name], inputs["attention_mask"]) for x in (ours, expected))
         assert mine.shape == other.shape, name
         assert np.abs(mine - other).max() <= 1e-5 * np.abs(other).max(), name
 
@@ -67,7 +62,7 @@ def test_gradients_and_a_step(family, kind, tmp_path):
     # Wide weights saturate attention, whose gradients are then differences of equal numbers: rounding, in PyTorch too.
     config = zoo.fixed(family, kind) | {"initializer_range": 0.03}
     theirs = zoo_torch.torch_model(family, kind, config, seed=1, noise=0.05)
-    zoo_torch.write(theirs, tmp_path)
+    theirs.save_pretrained(tmp_path)
     model, params = jaxft.load(str(tmp_path))
     inputs = zoo.inputs_for(family, kind, config, seed=2)
     weights = cotangents(zoo_torch.run_torch(theirs, inputs), inputs["attention_mask"], seed=3)

@@ -13,11 +13,11 @@ PLAIN = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_
 ROBERTA = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
 
 
-def wordpiece(directory: Path, vocabulary: Path, *, lower: bool, chinese: bool = False) -> Path:
+def wordpiece(directory: Path, vocabulary: Path, *, lower: bool) -> Path:
     """BERT's: vocab.txt."""
     shutil.copy(next(vocabulary.glob("*vocab.txt")), directory / "vocab.txt")
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": lower, "tokenize_chinese_chars": True, **PLAIN}
-    return _config(directory, settings | ({"strip_accents": False} if chinese else {}))
+    return _config(directory, settings)
 
 
 def byte_level(directory: Path, vocabulary: Path, *, one_file: bool = False) -> Path:

@@ -145,6 +145,11 @@ def inputs_for(family: str, kind: str, config: dict[str, Any], *, rows: int = 4,
     return inputs
 
 
+def real(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The part of an output that belongs to real tokens: what a model says of padding means nothing."""
+    return x[mask == 1] if x.shape[: mask.ndim] == mask.shape else x
+
+
 def fixed(family: str, kind: str, seed: int = 0) -> dict[str, Any]:
     """One of `configs` for a head, always the same."""
     found: list[dict[str, Any]] = []

@@ -1,7 +1,6 @@
 """The torch models of the zoo."""
 # ruff: noqa: E402 (without torch this is skipped before it imports more)
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +39,6 @@ def torch_model(family: str, kind: str, config: dict[str, Any], seed: int = 0, n
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
     return model
-
-
-def write(model: Any, directory: Path) -> None:
-    """As Hugging Face saves it."""
-    model.save_pretrained(directory)
 
 
 def run_torch(model: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

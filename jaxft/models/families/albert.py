@@ -11,6 +11,7 @@ from jaxft.models.families.common import (
     FILL,
     PRETRAIN,
     TAG,
+    choice,
     classes,
     inside,
     words,
@@ -23,15 +24,16 @@ _ALBERT_WORDS = words(
 )
 _ALBERT_HEAD = ("classifier_dropout_prob", "hidden_dropout_prob")
 _ALBERT_LAYER = "encoder.albert_layer_groups.*.albert_layers.*"
+_CLASSIFY = Part(POOLER, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)
 ALBERT = Family(
     prefix="albert",
     classes=classes("Albert", PRETRAIN),
     heads={
         FEATURES: {},
-        CLASSIFY: {"logits": Part(POOLER, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)},
+        CLASSIFY: {"logits": _CLASSIFY},
         TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)},
         ANSWER: BERT.heads[ANSWER],
-        CHOOSE: {"logits": Part(POOLER, 1, CLASSIFIER, dropout=_ALBERT_HEAD, squeeze=True)},
+        CHOOSE: {"logits": choice(_CLASSIFY)},
         FILL: {"logits": _ALBERT_WORDS},
         PRETRAIN: {
             "prediction_logits": inside(_ALBERT_WORDS, "predictions"),

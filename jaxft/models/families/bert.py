@@ -13,6 +13,7 @@ from jaxft.models.families.common import (
     PRETRAIN,
     QUESTION,
     TAG,
+    choice,
     classes,
     inside,
     words,
@@ -25,15 +26,16 @@ _BERT_WORDS = words(
 )
 _NEXT = Part(POOLER, 2, {"classifier": "cls.seq_relationship"})
 
+_CLASSIFY = Part(POOLER, LABELS, CLASSIFIER, dropout=OWN_HEAD)
 BERT = Family(
     prefix="bert",
     classes=classes("Bert", NEXT, PRETRAIN),
     heads={
         FEATURES: {},
-        CLASSIFY: {"logits": Part(POOLER, LABELS, CLASSIFIER, dropout=OWN_HEAD)},
+        CLASSIFY: {"logits": _CLASSIFY},
         TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=OWN_HEAD)},
         ANSWER: {"logits": QUESTION},
-        CHOOSE: {"logits": Part(POOLER, 1, CLASSIFIER, dropout=OWN_HEAD, squeeze=True)},
+        CHOOSE: {"logits": choice(_CLASSIFY)},
         FILL: {"logits": _BERT_WORDS},
         NEXT: {"logits": _NEXT},
         PRETRAIN: {

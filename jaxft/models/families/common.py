@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from jaxft.models.heads import TOKENS, VOCABULARY, Field, Part, Transform
+from jaxft.models.config import Fields
+from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
 CLASSIFY, TAG, ANSWER, CHOOSE = "text-classification", "token-classification", "question-answering", "multiple-choice"
 FILL, NEXT, PRETRAIN, FEATURES = "fill-mask", "next-sentence-prediction", "pretraining", "feature-extraction"
@@ -38,6 +39,16 @@ def inside(part: Part, module: str) -> Part:
     return replace(part, module=module, names={f"{module}.{ours}": theirs for ours, theirs in part.names.items()})
 
 
+def two_layers(activation: str, drop: Fields) -> Part:
+    """A classifier of two dense layers on the first token, with dropout before both."""
+    names = {"transform.dense": "classifier.dense", "classifier": "classifier.out_proj"}
+    return Part(FIRST, LABELS, names, Transform(activation), input_dropout=drop, dropout=drop)
+
+
+def choice(part: Part) -> Part:
+    """A classifying part as the score of one choice."""
+    return replace(part, outputs=1, squeeze=True)
+
+
 CLASSIFIER = {"classifier": "classifier"}
-TWO_LAYERS = {"transform.dense": "classifier.dense", "classifier": "classifier.out_proj"}
 QUESTION = Part(TOKENS, 2, {"classifier": "qa_outputs"})

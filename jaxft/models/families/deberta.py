@@ -14,15 +14,21 @@ from jaxft.models.families.common import (
     FEATURES,
     FILL,
     TAG,
+    choice,
     classes,
     words,
 )
 from jaxft.models.families.family import Family, Read
 from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
-_POOLED = {"transform.dense": "pooler.dense", "classifier": "classifier"}
-_POOL = Transform(Field("pooler_hidden_act", "gelu"))
-_HEAD = ("cls_dropout", "hidden_dropout_prob")
+_CLASSIFY = Part(
+    FIRST,
+    LABELS,
+    {"transform.dense": "pooler.dense", "classifier": "classifier"},
+    Transform(Field("pooler_hidden_act", "gelu")),
+    input_dropout=("pooler_dropout",),
+    dropout=("cls_dropout", "hidden_dropout_prob"),
+)
 _LM_HEAD = "lm_predictions.lm_head"
 
 
@@ -66,10 +72,10 @@ DEBERTA_V2 = Family(
     classes=classes("DebertaV2"),
     heads={
         FEATURES: {},
-        CLASSIFY: {"logits": Part(FIRST, LABELS, _POOLED, _POOL, input_dropout=("pooler_dropout",), dropout=_HEAD)},
+        CLASSIFY: {"logits": _CLASSIFY},
         TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=("hidden_dropout_prob",))},
         ANSWER: BERT.heads[ANSWER],
-        CHOOSE: {"logits": Part(FIRST, 1, _POOLED, _POOL, input_dropout=("pooler_dropout",), dropout=_HEAD, squeeze=True)},
+        CHOOSE: {"logits": choice(_CLASSIFY)},
         FILL: {
             "logits": words(
                 Transform(BERT_ACT, True, True), "cls.predictions.transform", "cls.predictions.decoder", "cls.predictions"

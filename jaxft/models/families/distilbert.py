@@ -3,36 +3,38 @@
 from dataclasses import replace
 
 from jaxft.models.config import Dropouts
-from jaxft.models.families.common import ANSWER, CHOOSE, CLASSIFIER, CLASSIFY, FEATURES, FILL, QUESTION, TAG, TIED, classes
+from jaxft.models.families.common import (
+    ANSWER,
+    CHOOSE,
+    CLASSIFIER,
+    CLASSIFY,
+    FEATURES,
+    FILL,
+    QUESTION,
+    TAG,
+    TIED,
+    choice,
+    classes,
+)
 from jaxft.models.families.family import Family
 from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
+_POOLED = Part(
+    FIRST,
+    LABELS,
+    {"transform.dense": "pre_classifier", "classifier": "classifier"},
+    Transform("relu"),
+    dropout=("seq_classif_dropout",),
+)
 DISTILBERT = Family(
     prefix="distilbert",
     classes=classes("DistilBert"),
     heads={
         FEATURES: {},
-        CLASSIFY: {
-            "logits": Part(
-                FIRST,
-                LABELS,
-                {"transform.dense": "pre_classifier", "classifier": "classifier"},
-                Transform("relu"),
-                dropout=("seq_classif_dropout",),
-            )
-        },
+        CLASSIFY: {"logits": _POOLED},
         TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=("dropout",))},
         ANSWER: {"logits": replace(QUESTION, dropout=("qa_dropout",))},
-        CHOOSE: {
-            "logits": Part(
-                FIRST,
-                1,
-                {"transform.dense": "pre_classifier", "classifier": "classifier"},
-                Transform("relu"),
-                dropout=("seq_classif_dropout",),
-                squeeze=True,
-            )
-        },
+        CHOOSE: {"logits": choice(_POOLED)},
         FILL: {
             "logits": Part(
                 TOKENS,

@@ -14,12 +14,12 @@ from jaxft.models.families.common import (
     OWN_HEAD,
     PRETRAIN,
     TAG,
-    TWO_LAYERS,
     classes,
+    two_layers,
     words,
 )
 from jaxft.models.families.family import Read
-from jaxft.models.heads import FIRST, LABELS, TOKENS, Field, Part, Transform
+from jaxft.models.heads import FIRST, TOKENS, Field, Part, Transform
 
 
 def _factorised(read: Read) -> dict[str, Any]:
@@ -42,7 +42,7 @@ ELECTRA = replace(
     classes=classes("Electra", PRETRAIN),
     heads={
         FEATURES: {},
-        CLASSIFY: {"logits": Part(FIRST, LABELS, TWO_LAYERS, Transform("gelu"), input_dropout=OWN_HEAD, dropout=OWN_HEAD)},
+        CLASSIFY: {"logits": two_layers("gelu", OWN_HEAD)},
         TAG: BERT.heads[TAG],
         ANSWER: BERT.heads[ANSWER],
         CHOOSE: {"logits": _ELECTRA_CHOOSE},

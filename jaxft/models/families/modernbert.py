@@ -14,6 +14,7 @@ from jaxft.models.families.common import (
     FILL,
     TAG,
     TIED,
+    choice,
     classes,
 )
 from jaxft.models.families.family import Family, Read
@@ -77,7 +78,7 @@ MODERNBERT = Family(
         CLASSIFY: {"logits": _POOLED},
         TAG: {"logits": replace(_POOLED, source=TOKENS)},
         ANSWER: {"logits": replace(_POOLED, source=TOKENS, outputs=2)},
-        CHOOSE: {"logits": replace(_POOLED, outputs=1, squeeze=True)},
+        CHOOSE: {"logits": choice(_POOLED)},
         FILL: {
             "logits": Part(
                 TOKENS,

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from jaxft.models.families.common import CLASSIFIER, CLASSIFY, TAG, TWO_LAYERS, classes
+from jaxft.models.families.common import CLASSIFIER, CLASSIFY, TAG, classes, two_layers
 from jaxft.models.families.family import Read
 from jaxft.models.families.roberta import ROBERTA
-from jaxft.models.heads import FIRST, LABELS, TOKENS, Part, Transform
+from jaxft.models.heads import LABELS, TOKENS, Part
 
 
 def _mpnet(read: Read) -> dict[str, Any]:
@@ -25,16 +25,7 @@ MPNET = replace(
     classes=classes("MPNet"),
     heads=ROBERTA.heads
     | {
-        CLASSIFY: {
-            "logits": Part(
-                FIRST,
-                LABELS,
-                TWO_LAYERS,
-                Transform("tanh"),
-                input_dropout=("hidden_dropout_prob",),
-                dropout=("hidden_dropout_prob",),
-            )
-        },
+        CLASSIFY: {"logits": two_layers("tanh", ("hidden_dropout_prob",))},
         TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=("hidden_dropout_prob",))},
     },
     fields={k: v for k, v in ROBERTA.fields.items() if k != "type_vocab_size"} | {"vocab_size": ("vocab_size", 30527)},

@@ -13,12 +13,12 @@ from jaxft.models.families.common import (
     FILL,
     OWN_HEAD,
     TAG,
-    TWO_LAYERS,
     classes,
+    two_layers,
     words,
 )
 from jaxft.models.families.family import Read
-from jaxft.models.heads import FIRST, LABELS, POOLER, Part, Transform
+from jaxft.models.heads import POOLER, Part, Transform
 
 _ROBERTA_WORDS = words(Transform("gelu", norm=True), "lm_head", "lm_head.decoder", "lm_head", "layer_norm")
 
@@ -34,7 +34,7 @@ ROBERTA = replace(
     classes=classes("Roberta"),
     heads={
         FEATURES: {},
-        CLASSIFY: {"logits": Part(FIRST, LABELS, TWO_LAYERS, Transform("tanh"), input_dropout=OWN_HEAD, dropout=OWN_HEAD)},
+        CLASSIFY: {"logits": two_layers("tanh", OWN_HEAD)},
         TAG: BERT.heads[TAG],
         ANSWER: BERT.heads[ANSWER],
         CHOOSE: {"logits": Part(POOLER, 1, CLASSIFIER, dropout=("hidden_dropout_prob",), squeeze=True)},
