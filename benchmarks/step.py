@@ -38,7 +38,7 @@ class Alternative:
     def __init__(self, config: Any, *, keep: bool = True, blocked: bool = True) -> None:
         from jaxft import optim, sharding
         from jaxft.compiled import abstract_batch, compile_train
-        from jaxft.evaluation import feed
+        from jaxft.data.feed import device_batch
         from jaxft.loop import fresh_state
         from jaxft.setup import make_run, run_loss
 
@@ -48,9 +48,10 @@ class Alternative:
         shape = run.planner.shapes[len(run.planner.shapes) // 2]
         plan = run.planner.plan_epoch(0)
         number = int(np.flatnonzero([plan.shape(i) == shape for i in range(run.steps_per_epoch)])[0])
-        self.batch = next(iter(feed(plan, run.data["train"], [number], run.mesh)))
+        examples, place = run.data["train"].examples, sharding.batch_sharding(run.mesh)
+        self.batch = device_batch(plan, examples, number, place)
         optimizer = optim.make_optimizer(config.optim, run.plan, run.total_steps, blocked_norm=blocked)
-        abstract = {shape: abstract_batch(run.planner, shape, run.data["train"], sharding.batch_sharding(run.mesh))}
+        abstract = {shape: abstract_batch(run.planner, shape, examples, place)}
         start = time.perf_counter()
         compiled = compile_train(run_loss(run), optimizer, self.state, self.frozen, abstract, lambda _: None)
         self.compile_seconds = time.perf_counter() - start

@@ -14,7 +14,7 @@ from jaxft import sharding
 from jaxft.data.batches import Planner, Shape
 from jaxft.data.encode import Examples
 from jaxft.optim import Optimizer
-from jaxft.step import LossFn, TrainState, eval_step, train_step
+from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step
 from jaxft.tree import Params
 
 Compiled = Mapping[Shape, Any]
@@ -28,7 +28,8 @@ def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: Na
     kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(
         (*examples.tokens, "segment_ids", "position_ids"), (tokens, np.int32)
     )
-    kinds |= {"first_token": (slots, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
+    first = (*slots[:-1], shape.slots * examples.group)
+    kinds |= {"first_token": (first, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
     kinds |= {name: ((*slots, *x.shape[1:]), x.dtype) for name, x in examples.columns.items()}
     return {name: jax.ShapeDtypeStruct(s, d, sharding=place) for name, (s, d) in kinds.items()}
 
@@ -45,12 +46,13 @@ def compile_train(
     frozen: Params,
     batches: Mapping[Shape, dict[str, Any]],
     say: Callable[[str], None],
+    prepare: Prepare | None = None,
 ) -> Compiled:
     """The train step for every shape: (state, frozen, batch) -> (state, metrics), donating the state."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
     everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
     step = jax.jit(
-        partial(train_step, loss_fn=loss_fn, optimizer=optimizer),
+        partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare),
         donate_argnums=0,
         out_shardings=(shardings, everywhere),
     )
@@ -65,9 +67,12 @@ def compile_eval(
     batches: Mapping[Shape, dict[str, Any]],
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
+    prepare: Prepare | None = None,
 ) -> Compiled:
     """The evaluation step for every shape: (params, frozen, batch) -> outputs that every process can read."""
-    step = jax.jit(partial(eval_step, loss_fn=loss_fn, summarise=summarise), out_shardings=sharding.replicated(mesh))
+    step = jax.jit(
+        partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare), out_shardings=sharding.replicated(mesh)
+    )
     return _compile("evaluation step", {s: step.lower(params, frozen, b) for s, b in batches.items()}, say)
 
 

@@ -12,6 +12,7 @@ from jaxft.errors import UserError, some
 from jaxft.models.build import load
 from jaxft.models.model import Model, are_generic
 from jaxft.step import LossFn
+from jaxft.tasks.task import Task
 from jaxft.tree import Params
 
 TEACHERS = "teachers"  # frozen parameters: {"teachers": {name: params}}
@@ -41,7 +42,7 @@ def load_teacher(config: DistillConfig, student: Model, tokenizer: Any, *, dtype
     return model, params
 
 
-def with_teacher(loss_fn: LossFn, teacher: Model, config: DistillConfig) -> LossFn:
+def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillConfig) -> LossFn:
     """The student's loss mixed with the soft loss of the teacher; evaluation keeps the student's own."""
 
     def loss(
@@ -51,8 +52,8 @@ def with_teacher(loss_fn: LossFn, teacher: Model, config: DistillConfig) -> Loss
         hard, outputs = loss_fn(own, batch, key, hyper)
         if key is None:
             return hard, outputs
-        target = teacher.apply(params[TEACHERS][NAME], batch)["logits"]
-        soft = losses.soft_cross_entropy(outputs["logits"], target, batch["weights"], config.temperature)
+        target = teacher.apply(params[TEACHERS][NAME], batch)
+        soft = task.soft_loss(outputs, target, batch, config.temperature)
         return losses.mix(hard, soft, config.alpha), outputs
 
     return loss

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jaxft import cli, rundir, runtime
 from jaxft.errors import UserError
@@ -11,7 +12,7 @@ from jaxft.errors import UserError
 PROG = "python -m jaxft.evaluate"
 
 
-def main(argv: list[str]) -> dict[str, float]:
+def main(argv: list[str]) -> dict[str, Any]:
     """Print one JSON object with the metrics; options are those of the run, and may be given anew."""
     if "-h" in argv or "--help" in argv:
         cli.parse({}, ["--help"], origin="", prog=PROG, before="RUN_OR_MODEL_DIR --data.validation FILE")
@@ -33,8 +34,10 @@ def main(argv: list[str]) -> dict[str, float]:
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
+    config = inference.with_task(path, config)
+    rows = inference.read(config, split)
     opened = inference.open_model(path, config)
-    scores = inference.evaluate(opened, split, lambda line: print(line, file=sys.stderr))
+    scores = inference.evaluate(opened, rows, split, lambda line: print(line, file=sys.stderr))
     if runtime.is_main_process():
         print(json.dumps({"data": getattr(config.data, split), **scores}))
     return scores

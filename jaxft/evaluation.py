@@ -1,6 +1,6 @@
-"""Evaluation: every example once, on any number of devices, in memory that does not grow with their number."""
+"""Evaluation: every example once, on any number of devices, in device memory that does not grow with their number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,10 +11,11 @@ import numpy as np
 from jaxft import sharding
 from jaxft.compiled import Compiled, abstract_batches, compile_eval
 from jaxft.data.batches import EpochPlan, Planner
+from jaxft.data.collect import Collected, collect
 from jaxft.data.encode import Examples
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.step import LossFn
-from jaxft.tasks.text_classification import TextClassification
+from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
 
 
@@ -22,8 +23,8 @@ from jaxft.tree import Params
 class Evaluator:
     """Evaluation of one split; compile once, run as often as wanted."""
 
-    task: TextClassification
-    examples: Examples
+    task: Task
+    data: Split
     planner: Planner
     mesh: jax.sharding.Mesh
     steps: Compiled
@@ -33,23 +34,25 @@ class Evaluator:
         """The one plan of this split."""
         return self.planner.plan_epoch(0)
 
-    def scores(self, params: Params, frozen: Params) -> dict[str, float]:
-        """Metrics by name, `loss` among them."""
-        counts = self.task.counts()
-        late: Any = None
-        for step, batch in enumerate(feed(self.plan, self.examples, range(self.planner.steps_per_epoch), self.mesh)):
-            outputs = self.steps[self.plan.shape(step)](params, frozen, batch)
-            if late is not None:  # read one step late: the device already works on the next
-                self.task.count(counts, jax.tree.map(np.asarray, late))
-            late = outputs
-        self.task.count(counts, jax.tree.map(np.asarray, late))
-        return counts.scores()
+    def scores(self, params: Params, frozen: Params) -> dict[str, Any]:
+        """Metrics by name, `loss` first."""
+        return score(self.task, self.collect(params, frozen), self.data)
+
+    def collect(self, params: Params, frozen: Params) -> Collected:
+        """What the task's `summarise` gives of every example, `loss` and `weight` among the sums."""
+        return run_plan(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, frozen, b))
+
+
+def score(task: Task, collected: Collected, data: Split) -> dict[str, Any]:
+    """Metrics by name, `loss` first, of what `Evaluator.collect` gave."""
+    loss, weight = (float(collected.sums[name]) for name in ("loss", "weight"))
+    return {"loss": loss / max(weight, 1.0), **task.scores(collected, data)}
 
 
 def make_evaluator(
-    task: TextClassification,
+    task: Task,
     loss_fn: LossFn,
-    examples: Examples,
+    data: Split,
     planner: Planner,
     params: Params,
     frozen: Params,
@@ -57,12 +60,23 @@ def make_evaluator(
     say: Callable[[str], None],
 ) -> Evaluator:
     """Compile the evaluation of a split for parameters of these shapes and shardings."""
-    batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
-    steps = compile_eval(loss_fn, task.summarise, params, frozen, batches, mesh, say)
-    return Evaluator(task, examples, planner, mesh, steps)
+    batches = abstract_batches(planner, data.examples, sharding.batch_sharding(mesh))
+    steps = compile_eval(loss_fn, task.summarise, params, frozen, batches, mesh, say, task.prepare)
+    return Evaluator(task, data, planner, mesh, steps)
 
 
-def feed(plan: EpochPlan, examples: Examples, steps: Any, mesh: jax.sharding.Mesh, depth: int = 2) -> Any:
-    """Device batches of some steps of an epoch, made ahead by a thread."""
+def run_plan(plan: EpochPlan, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any]) -> Collected:
+    """Collect `run(shape, device batch)` over all steps of a plan."""
     place = sharding.batch_sharding(mesh)
-    return prefetch(iter(steps), lambda step: device_batch(plan, examples, step, place), depth)
+    steps = range(plan.planner.steps_per_epoch)
+
+    def results() -> Iterator[Mapping[str, Mapping[str, Any]]]:
+        late: Any = None
+        for step, batch in enumerate(prefetch(iter(steps), lambda s: device_batch(plan, examples, s, place), 2)):
+            outputs = run(plan.shape(step), batch)
+            if late is not None:  # read one step late: the device already works on the next
+                yield jax.tree.map(np.asarray, late)
+            late = outputs
+        yield jax.tree.map(np.asarray, late)
+
+    return collect(plan, examples, results())

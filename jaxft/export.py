@@ -46,6 +46,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
         if step != steps[-1]:
             state, _ = checkpoints.restore(step, state)
+        if not run.task.fitted and "validation" in run.data:
+            run = replace(run, task=_fit(run, state, frozen))
         output = Path(args.output) if args.output else directory / rundir.MODEL
         export_state(run, state, frozen, output, flax=args.flax)
         print(f"wrote the model of step {step} to {output}")
@@ -66,7 +68,19 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool)
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)
         config = {k: "float32" if k in ("dtype", "torch_dtype") else v for k, v in run.model.hf_config.items()}
+        config |= run.task.config_fields
         save(replace(run.model, origin=origin, hf_config=config), params, output, flax=flax)
+
+
+def _fit(run: Any, state: Any, frozen: Any) -> Any:
+    """The task with its thresholds tuned on the validation data, as training does at its end."""
+    from jaxft.evaluation import make_evaluator
+    from jaxft.setup import eval_planner, make_loss
+
+    data = run.data["validation"]
+    planner, loss = eval_planner(data.examples, run.config, run.mesh), make_loss(run.model, run.task)
+    made = make_evaluator(run.task, loss, data, planner, state.params, frozen, run.mesh, print)
+    return run.task.fit(made.collect(state.params, frozen), data)
 
 
 def _step(text: Any) -> int:

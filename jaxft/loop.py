@@ -16,9 +16,8 @@ from jaxft.data.batches import EpochPlan
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
-from jaxft.evaluation import Evaluator, make_evaluator
+from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
-from jaxft.metrics import HIGHER_IS_BETTER
 from jaxft.setup import Run, eval_planner, run_loss
 from jaxft.step import TrainState, init_state
 from jaxft.tree import Params
@@ -30,6 +29,7 @@ class Trainer:
     def __init__(self, run: Run, directory: Path) -> None:
         self.run = run
         self.config = run.config
+        self.task = run.task
         self.directory = directory
         self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
         self.optimizer = run_optimizer(run)
@@ -56,8 +56,9 @@ class Trainer:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         place = sharding.batch_sharding(self.run.mesh)
-        batches = abstract_batches(self.run.planner, self.run.data["train"], place)
-        steps = compile_train(self.loss, self.optimizer, self.state, self.frozen, batches, self.journal.say)
+        batches = abstract_batches(self.run.planner, self.run.data["train"].examples, place)
+        prepare = self.run.task.prepare
+        steps = compile_train(self.loss, self.optimizer, self.state, self.frozen, batches, self.journal.say, prepare)
         self.checkpoints.prepare(self.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
@@ -85,7 +86,7 @@ class Trainer:
                 meter.reset()
                 if self.progress.stopped:
                     self.journal.say(
-                        f"stopped early at step {done}: no better {self.config.eval.metric} for "
+                        f"stopped early at step {done}: no better {self.run.metric} for "
                         f"{self.config.train.patience} evaluations"
                     )
                     break
@@ -103,9 +104,12 @@ class Trainer:
         """The step at which training ended: that of the newest checkpoint."""
         return self.checkpoints.latest() or 0
 
-    def scores(self, split: str) -> dict[str, float]:
-        """Metrics of the present parameters on a split."""
-        return self._evaluator(split).scores(self.state.params, self.frozen)
+    def scores(self, split: str) -> dict[str, Any]:
+        """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
+        collected = self._evaluator(split).collect(self.state.params, self.frozen)
+        if split == "validation":
+            self.task = self.run.task.fit(collected, self.run.data[split])
+        return score(self.task, collected, self.run.data[split])
 
     def close(self) -> None:
         """Finish what is written in the background."""
@@ -123,7 +127,7 @@ class Trainer:
             if epoch not in plans:
                 plans.clear()
                 plans[epoch] = run.planner.plan_epoch(epoch)
-            return step, plans[epoch], device_batch(plans[epoch], run.data["train"], in_epoch, place)
+            return step, plans[epoch], device_batch(plans[epoch], run.data["train"].examples, in_epoch, place)
 
         return prefetch(iter(range(start, run.total_steps)), make, run.config.data.prefetch)
 
@@ -155,13 +159,12 @@ class Trainer:
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate, journal, and say whether this is the best so far."""
-        name = self.config.eval.metric
+        name = self.run.metric
         scores = self.scores("validation")
-        self.journal.write(
-            {"step": step, "epoch": step / self.run.steps_per_epoch, **{f"eval/{k}": v for k, v in scores.items()}}
-        )
+        numbers = {f"eval/{k}": v for k, v in scores.items() if isinstance(v, float)}  # tables come at the end
+        self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **numbers})
         score, best = scores[name], self.progress.best_score
-        gain = None if best is None else (score - best) * (1 if HIGHER_IS_BETTER[name] else -1)
+        gain = None if best is None else (score - best) * (1 if self.run.task.metrics[name] else -1)
         better = gain is None or gain > self.config.train.min_delta
         bad = 0 if better else self.progress.bad_evaluations + 1
         patience = self.config.train.patience
@@ -177,12 +180,12 @@ class Trainer:
 
     def _evaluator(self, split: str) -> Evaluator:
         if split not in self.evaluators:
-            examples = self.run.data[split]
+            data = self.run.data[split]
             self.evaluators[split] = make_evaluator(
                 self.run.task,
                 self.loss,
-                examples,
-                eval_planner(examples.lengths, self.config, self.run.mesh),
+                data,
+                eval_planner(data.examples, self.config, self.run.mesh),
                 self.state.params,
                 self.frozen,
                 self.run.mesh,

@@ -26,14 +26,15 @@ def summary(run: Any) -> list[str]:
     trainable, frozen = (tree.count(part) for part in run.plan.split(run.model.abstract()))
     first = run.planner.plan_epoch(0)
     shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.planner.shapes)
-    sizes = ", ".join(f"{split} {len(x):,}" for split, x in run.data.items())
+    sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in run.data.items())
+    labels = f"; {len(run.task.labels)} labels" if run.task.labels else ""
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
         *teacher,
         *run.plan.lines(),
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
-        f"examples: {sizes}; {len(run.task.labels)} labels",
+        f"examples: {sizes}{labels}",
         f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} an epoch); "
         f"layout {run.config.data.layout}, rows x length {shapes}, padding {1 - first.fill():.1%}",
     ]
@@ -45,7 +46,8 @@ def lengths(run: Any) -> list[str]:
 
     from jaxft.setup import train_planner
 
-    values = run.data["train"].lengths
+    examples = run.data["train"].examples
+    values = examples.lengths
     edges = [0, 8, 16, 32, 64, 128, 256, 512, max(513, int(values.max()) + 1)]
     counts, _ = np.histogram(values, edges)
     rows = [f"tokens an example: mean {values.mean():.1f}, median {np.median(values):.0f}, longest {values.max()}"]
@@ -55,7 +57,7 @@ def lengths(run: Any) -> list[str]:
     waste = []
     for layout in ("pack", "bucket", "pad"):
         config = replace(run.config, data=replace(run.config.data, layout=layout))
-        planner = train_planner(values, config, run.mesh)
+        planner = train_planner(examples, config, run.mesh)
         waste.append(f"{layout} {1 - planner.plan_epoch(0).fill():.1%}")
     return [*rows, f"padding by layout: {', '.join(waste)}"]
 
@@ -76,10 +78,12 @@ def costs(run: Any) -> list[str]:
     state, frozen = fresh_state(run)
     if run.teacher:
         frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
-    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)), donate_argnums=0)
+    step = jax.jit(
+        partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run), prepare=run.task.prepare), donate_argnums=0
+    )
     place = sharding.batch_sharding(run.mesh)
     rows = []
-    for shape, batch in abstract_batches(run.planner, run.data["train"], place).items():
+    for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
         compiled = step.lower(state, frozen, batch).compile()
         memory: Any = compiled.memory_analysis()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))

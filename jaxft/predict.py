@@ -26,7 +26,6 @@ def main(argv: list[str]) -> None:
     runtime.start(distributed="off")
     from jaxft import inference
     from jaxft.models.files import write_directory
-    from jaxft.tasks import text_classification as classification
 
     config = inference.base_config(args.model)
     given = {"text": args.text, "text_pair": args.text_pair, "max_length": args.max_length}
@@ -40,15 +39,14 @@ def main(argv: list[str]) -> None:
         ),
         eval=replace(config.eval, batch_size=args.batch_size or config.eval.batch_size),
     )
-    rows = classification.read(config.data, "test", labelled=False)
-    opened = inference.open_model(args.model, config)
-    examples = classification.encode(rows, opened.tokenizer, opened.directory, config.data, args.input)
-    logits = inference.predict(opened, examples)
+    config = inference.with_task(args.model, config)
+    rows = inference.read(config, "test", labelled=False)
+    predictions = list(inference.predict(inference.open_model(args.model, config), rows, "test"))
 
     def write(path: Path) -> None:
         with open(path, "w", encoding="utf-8") as file:
-            for row in logits:
-                file.write(json.dumps(opened.task.decode(row), ensure_ascii=False) + "\n")
+            for row in predictions:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     if output.exists() and not output.is_file():  # /dev/stdout or a pipe: written to, not replaced
         try:
@@ -57,7 +55,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{output}: cannot be written: {error.strerror}") from error
     else:
         write_directory(output.parent, {output.name: write})
-    print(f"wrote {len(logits)} predictions to {output}", file=sys.stderr)
+    print(f"wrote {len(predictions)} predictions to {output}", file=sys.stderr)
 
 
 def _check_output(path: Path) -> None:

@@ -15,12 +15,12 @@ from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.build import load
 from jaxft.models.files import read_config
-from jaxft.models.model import MAIN, Model, are_generic, labels_of, make_model
+from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
-from jaxft.tasks import text_classification as classification
-from jaxft.tasks.text_classification import TextClassification
+from jaxft.tasks import task_class
+from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
 
 RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
@@ -36,8 +36,8 @@ class Run:
     params: Params
     teacher: tuple[Model, Params] | None
     tokenizer: Any
-    task: TextClassification
-    data: Mapping[str, Examples]
+    task: Task
+    data: Mapping[str, Split]
     mesh: jax.sharding.Mesh
     plan: ParameterPlan
     planner: Planner
@@ -47,6 +47,11 @@ class Run:
     def steps_per_epoch(self) -> int:
         """Optimizer steps an epoch."""
         return self.planner.steps_per_epoch
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the best model."""
+        return self.config.eval.metric or next(iter(self.task.metrics))
 
 
 def make_run(config: Config) -> Run:
@@ -62,11 +67,11 @@ def make_run(config: Config) -> Run:
     directory = resolve(config.model.path, config.model.revision)
     hf_config, where = read_config(directory), str(directory / "config.json")
     make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
-    data, labels, tokenizer = _read_data(config, directory, hf_config)
+    task, data, tokenizer = _read_data(config, directory, hf_config)
     model, params = load(
         config.model.path,
         task=config.task.name,
-        labels=labels,
+        labels=task.labels,
         revision=config.model.revision,
         num_layers=config.model.num_layers,
         dtype=config.train.dtype,
@@ -85,16 +90,17 @@ def make_run(config: Config) -> Run:
         teacher = distill.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
     mesh = sharding.make_mesh(config.mesh)
-    steps_per_epoch = -(-len(data["train"]) // config.train.batch_size)
+    training = data["train"].examples
+    steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
-    planner = train_planner(data["train"].lengths, config, mesh, epochs=-(-total // steps_per_epoch))
+    planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
     return Run(
         config=config,
         model=model,
         params=params,
         teacher=teacher,
         tokenizer=tokenizer,
-        task=TextClassification(tuple(labels), config.train.label_smoothing),
+        task=task,
         data=data,
         mesh=mesh,
         plan=make_plan(config.plan, params, model.encoder.config.parameter_layers),
@@ -103,7 +109,7 @@ def make_run(config: Config) -> Run:
     )
 
 
-def make_loss(model: Model, task: TextClassification) -> LossFn:
+def make_loss(model: Model, task: Task) -> LossFn:
     """The task's loss as a function of all parameters and a batch; dropout rates in `hyper` replace the model's."""
 
     def loss(
@@ -119,15 +125,15 @@ def make_loss(model: Model, task: TextClassification) -> LossFn:
 def run_loss(run: Run) -> LossFn:
     """The training loss of a run, with its teacher if it has one."""
     loss = make_loss(run.model, run.task)
-    return distill.with_teacher(loss, run.teacher[0], run.config.distill) if run.teacher else loss
+    return distill.with_teacher(loss, run.task, run.teacher[0], run.config.distill) if run.teacher else loss
 
 
-def train_planner(lengths: np.ndarray, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> Planner:
+def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> Planner:
     """Training batches of so many epochs."""
     return make_planner(
-        lengths,
+        examples.lengths,
         batch_size=config.train.batch_size,
-        max_length=config.data.max_length,
+        max_length=config.data.max_length * examples.group,
         layout=config.data.layout,
         epochs=epochs,
         seed=config.seed,
@@ -137,25 +143,17 @@ def train_planner(lengths: np.ndarray, config: Config, mesh: jax.sharding.Mesh, 
     )
 
 
-def eval_planner(lengths: np.ndarray, config: Config, mesh: jax.sharding.Mesh) -> Planner:
+def eval_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh) -> Planner:
     """Evaluation batches: one shape, longest first, so that rows are full."""
     return make_planner(
-        lengths,
+        examples.lengths,
         batch_size=config.eval.batch_size,
-        max_length=config.data.max_length,
+        max_length=config.data.max_length * examples.group,
         layout=config.data.layout,
         seed=None,
         shapes=1 if config.data.layout == "pack" else config.data.shapes,
         shards=sharding.shard_count(mesh),
     )
-
-
-def labelled(
-    rows: Any, values: list[str], tokenizer: Any, directory: Any, config: Config, labels: list[str], origin: str
-) -> Examples:
-    """A split and the values of its label column as examples with label ids."""
-    ids = classification.label_ids(values, labels, origin)
-    return classification.encode(rows, tokenizer, directory, config.data, origin).with_columns(labels=ids)
 
 
 def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
@@ -167,47 +165,32 @@ def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "th
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
 
 
-def check_types(model: Model, data: Mapping[str, Examples]) -> None:
+def check_types(model: Model, data: Mapping[str, Split]) -> None:
     """Refuse token types that the model has no embedding for; a model without any ignores them."""
     types = model.encoder.config.type_vocab_size
-    most = max((int(x.tokens["token_type_ids"].max()) for x in data.values()), default=0)
+    most = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
     if types and most >= types:
         raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
 
 
-def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> tuple[dict[str, Examples], list[str], Any]:
-    data = config.data
-    rows = {s: classification.read(data, s) for s in ("train", "validation", "test") if getattr(data, s)}
-    if data.max_train_examples:
-        rows["train"] = rows["train"].select(range(min(data.max_train_examples, len(rows["train"]))))
-    origins = {split: str(getattr(data, split)) for split in rows}
-    train_values = classification.label_values(rows["train"], data.label, origins["train"])
-    labels = config.task.labels or _known_labels(hf_config, classification.label_names(train_values))
-    if len(labels) < 2:
-        raise UserError(f'{data.train}: column "{data.label}" has only the label "{labels[0]}"; a classifier needs two')
-    if config.eval.metric == "f1" and len(labels) != 2 and (data.validation or data.validation_share):
-        raise UserError(f"eval.metric is f1, which needs two labels; this task has {len(labels)}: use macro_f1")
+def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> tuple[Task, dict[str, Split], Any]:
+    kind = task_class(config)
+    origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(config.data, s))}
+    rows = {split: kind.read(config, split) for split in origins}
+    if most := config.data.max_train_examples:
+        rows["train"] = rows["train"].select(range(min(most, len(rows["train"]))))
+    task = kind.learn(config, hf_config, rows["train"], origins["train"])
+    if share := config.data.validation_share:
+        rows |= _split(rows["train"], share, config.seed)
+        origins["validation"] = origins["train"]
     tokenizer = load_tokenizer(directory)
-    splits = {}
-    for split, origin in origins.items():
-        own = train_values if split == "train" else classification.label_values(rows[split], data.label, origin)
-        splits[split] = labelled(rows[split], own, tokenizer, directory, config, labels, origin)
-    if data.validation_share:
-        splits |= _split(splits["train"], data.validation_share, config.seed)
-    return splits, labels, tokenizer
+    splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
+    return task, splits, tokenizer
 
 
-def _known_labels(hf_config: Mapping[str, Any], found: list[str]) -> list[str]:
-    """The checkpoint's own labels where the data's are the same set or their numbers, so that its head is kept."""
-    known = labels_of(hf_config)
-    if are_generic(known):
-        return found
-    return known if set(found) == set(known) or found == [str(i) for i in range(len(known))] else found
-
-
-def _split(examples: Examples, share: float, seed: int) -> dict[str, Examples]:
-    held = round(len(examples) * share)
-    if not 0 < held < len(examples):
-        raise UserError(f"data.validation_share {share} of {len(examples)} examples leaves one side empty")
-    order = np.random.Generator(np.random.Philox(key=[seed, SPLIT_STREAM])).permutation(len(examples))
-    return {"validation": examples.select(np.sort(order[:held])), "train": examples.select(np.sort(order[held:]))}
+def _split(rows: Any, share: float, seed: int) -> dict[str, Any]:
+    held = round(len(rows) * share)
+    if not 0 < held < len(rows):
+        raise UserError(f"data.validation_share {share} of {len(rows)} examples leaves one side empty")
+    order = np.random.Generator(np.random.Philox(key=[seed, SPLIT_STREAM])).permutation(len(rows))
+    return {"validation": rows.select(np.sort(order[:held])), "train": rows.select(np.sort(order[held:]))}

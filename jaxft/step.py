@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft import tree
+from jaxft import runtime, tree
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
 from jaxft.tree import Params
 
 Array = jax.Array
 Batch = dict[str, Array]
+
+
+Prepare = Callable[[Batch, Array], Batch]
+_PREPARE = 2**32 - 1  # stream of random numbers that is no micro-batch's
 
 
 class LossFn(Protocol):
@@ -58,7 +62,13 @@ def init_state(params: Params, optimizer: Optimizer, key: Array, hyper: dict[str
 
 
 def train_step(
-    state: TrainState, frozen: Params, batch: Batch, *, loss_fn: LossFn, optimizer: Optimizer
+    state: TrainState,
+    frozen: Params,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    optimizer: Optimizer,
+    prepare: Prepare | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step.
 
@@ -71,11 +81,13 @@ def train_step(
       batch: [K, R, ...] arrays.
       loss_fn: the task's loss.
       optimizer: built from `state.hyper` inside the program.
+      prepare: changes the whole batch first (masking), with a key of the step's own.
 
     Returns:
       (new state, float32 scalars `loss` (the mean of the step), `weight`, `grad_norm` before clipping).
     """
     step_key = jax.random.fold_in(state.key, state.step)
+    batch = prepare(batch, jax.random.fold_in(step_key, _PREPARE)) if prepare else batch
 
     def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(step_key, number)
@@ -109,12 +121,18 @@ def eval_step(
     batch: Batch,
     *,
     loss_fn: LossFn,
-    summarise: Callable[[dict[str, Array], Batch], dict[str, Array]],
-) -> dict[str, Array]:
-    """Loss (sum and weight) and what the task wants of the outputs, for one batch of a single micro-batch."""
+    summarise: Callable[[dict[str, Array], Batch], dict[str, dict[str, Array]]],
+    prepare: Prepare | None = None,
+) -> dict[str, dict[str, Array]]:
+    """What the task wants of the outputs, and the loss among its sums, for one batch of a single micro-batch.
+
+    What `prepare` draws is the same in every evaluation, so that scores can be compared.
+    """
+    batch = prepare(batch, runtime.root_key(0)) if prepare else batch
     micro = _micro(batch, 0)
     (loss_sum, weight), outputs = loss_fn(tree.combine(params, frozen), micro, None, {})
-    return {"loss_sum": loss_sum, "weight": weight, **summarise(outputs, micro)}
+    summary = summarise(outputs, micro)
+    return summary | {"sums": {**summary.get("sums", {}), "loss": loss_sum, "weight": weight}}
 
 
 def _micro(batch: Batch, number: Any) -> Batch:

@@ -2,18 +2,20 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jaxft import cli, rundir, runtime
 from jaxft.config import Config
 
 
-def main(argv: list[str]) -> dict[str, float]:
+def main(argv: list[str]) -> dict[str, Any]:
     """Run the command; returns the final scores, `test/...` among them when there is a test file."""
     return train(cli.load(argv, prog="python -m jaxft.train"))
 
 
-def train(config: Config) -> dict[str, float]:
+def train(config: Config) -> dict[str, Any]:
     """Train as the config says, in its output directory; resume what is there."""
     begin = time.perf_counter()
     chosen = runtime.start(
@@ -47,10 +49,12 @@ def train(config: Config) -> dict[str, float]:
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
-        export_state(run, trainer.state, trainer.frozen, directory / rundir.MODEL, flax=config.checkpoint.flax)
+        fitted = replace(run, task=trainer.task)
+        export_state(fitted, trainer.state, trainer.frozen, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()
-    figures = ", ".join(f"{k} {v:.4f}" for k, v in results.items() if k.endswith((config.eval.metric, "accuracy")))
+    shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in results.items() if name in shown)
     trainer.journal.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}"

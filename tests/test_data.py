@@ -12,7 +12,7 @@ from jaxft.data import encode
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError
 from jaxft.setup import make_run
-from jaxft.tasks import text_classification as classification
+from jaxft.tasks import labels, texts
 from tests import tiny
 
 ROWS = [("the river runs", "calm"), ('a "bright" storm, old', "angry"), ("song\tand stone", "merry")]
@@ -20,8 +20,8 @@ ROWS = [("the river runs", "calm"), ('a "bright" storm, old', "angry"), ("song\t
 
 def read(path, **options) -> list[tuple[str, str]]:
     config = DataConfig(train=str(path), **options)
-    rows = classification.read(config, "train")
-    return list(zip(rows[config.text], classification.label_values(rows, config.label, "x"), strict=True))
+    rows = texts.read(config, "train", [config.label])
+    return list(zip(rows[config.text], labels.label_values(rows, config.label, "x"), strict=True))
 
 
 # Sources
@@ -81,9 +81,9 @@ def test_byte_order_mark_and_windows_lines(tmp_path, name):
 def test_lines_of_a_text_file_have_no_labels(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     config = DataConfig(test=str(tmp_path / "a.txt"))
-    assert classification.read(config, "test", labelled=False)["text"][:] == ["one", "two"]
+    assert texts.read(config, "test")["text"][:] == ["one", "two"]
     with pytest.raises(UserError, match='no column "label"'):
-        classification.read(config, "test")
+        texts.read(config, "test", ["label"])
 
 
 def test_saved_arrow_directory(tmp_path):
@@ -91,9 +91,9 @@ def test_saved_arrow_directory(tmp_path):
     rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
     datasets.DatasetDict(train=rows, dev=rows.select([1])).save_to_disk(tmp_path / "saved")
     config = DataConfig(dataset=str(tmp_path / "saved"), train="train", validation="dev")
-    for split, labels in (("train", ["calm", "merry", "calm"]), ("validation", ["merry"])):
+    for split, names in (("train", ["calm", "merry", "calm"]), ("validation", ["merry"])):
         rows = read_rows(config, split, needed=["text", "label"])
-        assert classification.label_values(rows, "label", "x") == labels
+        assert labels.label_values(rows, "label", "x") == names
 
 
 @pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "N/A", "NULL", "-", "1e5", "007", "true"])
@@ -122,25 +122,25 @@ def test_empty_texts_can_be_dropped(tmp_path):
     ],
 )
 def test_label_names_in_order(values, names):
-    assert classification.label_names(values) == names
+    assert labels.label_names(values) == names
 
 
 @pytest.mark.parametrize("column", [[0, 2, 1], [0.0, 2.0, 1.0], ["0", "2", "1"]])
 def test_numeric_labels_of_any_type(column):
     rows = datasets.Dataset.from_dict({"label": column})
-    assert classification.label_values(rows, "label", "x") == ["0", "2", "1"]
+    assert labels.label_values(rows, "label", "x") == ["0", "2", "1"]
 
 
 def test_label_that_is_nan_is_missing():
     rows = datasets.Dataset.from_dict({"label": [0.0, float("nan")]})
     with pytest.raises(UserError, match="row 2 has no label"):
-        classification.label_values(rows, "label", "x")
+        labels.label_values(rows, "label", "x")
 
 
 def test_labels_by_number_and_by_name():
     names = ["no", "maybe", "yes"]
-    assert classification.label_ids(["yes", "0", "1", "no"], names, "x").tolist() == [2, 0, 1, 0]
-    assert classification.label_ids(["7", "5"], ["5", "7"], "x").tolist() == [1, 0]  # numbers are names here
+    assert labels.label_ids(["yes", "0", "1", "no"], names, "x").tolist() == [2, 0, 1, 0]
+    assert labels.label_ids(["7", "5"], ["5", "7"], "x").tolist() == [1, 0]  # numbers are names here
 
 
 def test_numbers_keep_the_head_of_a_model_with_named_labels(tmp_path):
@@ -151,8 +151,8 @@ def test_numbers_keep_the_head_of_a_model_with_named_labels(tmp_path):
     run = make_run(tiny.run_config(model, tmp_path, tmp_path / "run"))
     assert run.task.labels == tuple(names)
     assert not run.model.report.new
-    assert run.data["train"].columns["labels"].tolist() == [1, 0]
-    assert run.data["validation"].columns["labels"].tolist() == [1, 0]
+    assert run.data["train"].examples.columns["labels"].tolist() == [1, 0]
+    assert run.data["validation"].examples.columns["labels"].tolist() == [1, 0]
 
 
 # Encoding
@@ -195,7 +195,7 @@ def test_validation_share_is_seeded_disjoint_and_complete(tiny_model, tiny_data,
         run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", data=data, seed=seed))
         return tuple(
             [tuple(np.split(x.tokens["input_ids"], x.offsets[1:-1])[i]) for i in range(len(x))]
-            for x in (run.data["train"], run.data["validation"])
+            for x in (run.data["train"].examples, run.data["validation"].examples)
         )
 
     train, held = split(0)
@@ -264,7 +264,7 @@ def test_a_changed_file_is_read_anew(tokenizer, tiny_model, tmp_path, cache):
     for number, text in enumerate(["river", "river runs over"]):
         path.write_text(f"text,label\n{text},calm\n")
         os.utime(path, (number, number))
-        rows = classification.read(DataConfig(train=str(path)), "train")
+        rows = texts.read(DataConfig(train=str(path)), "train")
         lengths.append(encoded(rows, tokenizer, tiny_model, use_cache=True).lengths.tolist())
     assert lengths == [[3], [5]]
 

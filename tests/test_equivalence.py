@@ -53,7 +53,7 @@ def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int
     """The run with another layout, other micro-batches or other devices."""
     mesh = sharding.make_mesh(MeshConfig(data, fsdp))
     planner = make_planner(
-        run.data["train"].lengths,
+        run.data["train"].examples.lengths,
         batch_size=run.config.train.batch_size,
         max_length=run.config.data.max_length,
         layout=layout,
@@ -78,7 +78,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     results = []
     for number in STEPS:
         rows = plan.shape(number).rows // run.planner.micro_batches
-        batch = put(plan.batch(run.data["train"], number), sharding.batch_sharding(run.mesh), rows)
+        batch = put(plan.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
         after, metrics = step(state, frozen, batch)
         grads = tree.unstack(tree.recut(jax.tree.map(np.asarray, after.opt_state), []))
         results.append((float(metrics["loss"]), grads))

@@ -13,7 +13,7 @@ import jaxft
 from jaxft import sharding
 from jaxft.config import MeshConfig
 from jaxft.evaluation import Evaluator, make_evaluator
-from jaxft.metrics import ClassificationCounts
+from jaxft.metrics.classification import classification_scores
 from jaxft.setup import Run, eval_planner, make_loss, make_run
 from tests import tiny
 
@@ -49,7 +49,7 @@ def two(tmp_path_factory) -> Run:
 
 def direct(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
     """(gold, predicted, loss) from plain forward passes over single padded rows."""
-    examples = run.data["validation"]
+    examples = run.data["validation"].examples
     logits = []
     for start, stop in zip(examples.offsets, examples.offsets[1:], strict=False):
         ids, mask = np.zeros((2, 1, 32), np.int32)
@@ -79,11 +79,11 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
         data=replace(run.config.data, layout=layout, shapes=2),
         eval=replace(run.config.eval, batch_size=batch_size),
     )
-    examples = run.data["validation"]
+    data = run.data["validation"]
     params = sharding.place(run.params, sharding.param_shardings(mesh, run.params))
-    planner = eval_planner(examples.lengths, config, mesh)
+    planner = eval_planner(data.examples, config, mesh)
     loss = make_loss(run.model, run.task)
-    return make_evaluator(run.task, loss, examples, planner, params, {}, mesh, lambda _: None), params
+    return make_evaluator(run.task, loss, data, planner, params, {}, mesh, lambda _: None), params
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,8 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
     gold, predicted, loss = direct(three)
     assert len(set(predicted)) == 3
     made, params = evaluator(three, layout, batch_size, devices)
-    seen = []
-
-    class Watching(type(made.task)):
-        def count(self, counts, summary):
-            seen.extend(summary["example"][summary["example"] >= 0].tolist())
-            super().count(counts, summary)
-
-    made = replace(made, task=Watching(made.task.labels))
     scores = made.scores(params, {})
-    assert sorted(seen) == list(range(61))
+    assert scores.pop("confusion") == metrics.confusion_matrix(gold, predicted).tolist()  # every example once
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
     assert made.scores(params, {})["accuracy"] == scores["accuracy"]
@@ -114,15 +106,12 @@ def test_binary_scores(two, devices):
     gold, predicted, _ = direct(two)
     assert len(set(predicted)) == 2
     made, params = evaluator(two, "pack", 16, devices)
-    scores = made.scores(params, {})
-    assert {k: v for k, v in scores.items() if k != "loss"} == pytest.approx(right_scores(gold, predicted), rel=1e-12)
+    scores = {name: x for name, x in made.scores(params, {}).items() if name not in ("loss", "confusion")}
+    assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
 
 
-def counted(gold: np.ndarray, predicted: np.ndarray, labels: int, batches: int = 3) -> dict[str, float]:
-    counts = ClassificationCounts.empty(labels)
-    for g, p in zip(np.array_split(gold, batches), np.array_split(predicted, batches), strict=True):
-        counts.add(g, p, float(len(g)), float(len(g)))
-    return counts.scores()
+def counted(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, float]:
+    return classification_scores(metrics.confusion_matrix(gold, predicted, labels=range(labels)))
 
 
 @pytest.mark.parametrize("labels", [2, 3, 7])
@@ -131,7 +120,6 @@ def test_counts_of_random_predictions(labels):
     gold, predicted = rng.integers(0, labels, (2, 200))
     predicted[:90] = gold[:90]
     scores = counted(gold, predicted, labels)
-    assert scores.pop("loss") == 1.0
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
 
 
@@ -150,7 +138,7 @@ ADVERSARIAL = {
 @pytest.mark.filterwarnings("error")
 def test_counts_of_adversarial_predictions(name):
     gold, predicted = map(np.array, ADVERSARIAL[name])
-    scores = counted(gold, predicted, 3, batches=1)
+    scores = counted(gold, predicted, 3)
     assert scores["accuracy"] == np.mean(gold == predicted)
     assert scores["micro_f1"] == pytest.approx(np.mean(gold == predicted))
     assert scores["macro_f1"] == pytest.approx(metrics.f1_score(gold, predicted, **MACRO))
@@ -160,15 +148,14 @@ def test_counts_of_adversarial_predictions(name):
 
 @pytest.mark.parametrize(("gold", "predicted"), [([0, 0], [0, 0]), ([1, 1], [1, 1]), ([1, 0], [0, 0]), ([0, 0], [1, 1])])
 def test_binary_f1_where_a_side_is_missing(gold, predicted):
-    scores = counted(np.array(gold), np.array(predicted), 2, batches=1)
+    scores = counted(np.array(gold), np.array(predicted), 2)
     assert scores["f1"] == metrics.f1_score(gold, predicted, zero_division=0.0)
 
 
-def test_counts_do_not_grow():
-    counts = ClassificationCounts.empty(4)
-    before = counts.confusion.nbytes
-    for _ in range(50):
-        counts.add(*np.zeros((2, 10_000), np.int32), 1.0, 1.0)
-    assert counts.confusion.nbytes == before
-    assert vars(counts).keys() == {"confusion", "loss_sum", "weight"}
-    assert counts.confusion.sum() == 500_000
+def test_what_is_read_back_does_not_grow(three):
+    """A step gives a confusion matrix, the loss and its weight, however many examples there are."""
+    made, params = evaluator(three, "pack", 16, 1)
+    collected = made.collect(params, {})
+    assert {name: x.shape for name, x in collected.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}
+    assert not collected.examples
+    assert not collected.tokens

@@ -86,7 +86,7 @@ def test_only_what_is_trainable_moves(base, plan):
     epoch = run.planner.plan_epoch(0)
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)))
     for number in range(3):
-        batch = epoch.batch(run.data["train"], number)
+        batch = epoch.batch(run.data["train"].examples, number)
         state, metrics = step(state, frozen, put(batch, sharding.batch_sharding(run.mesh), epoch.shape(number).rows))
         assert np.isfinite(metrics["loss"])
     after = flat(tree.combine(state.params, frozen))

@@ -92,6 +92,13 @@ class EpochPlan:
         cells = sum(s.rows * s.length * int((self.shape_index == i).sum()) for i, s in enumerate(self.planner.shapes))
         return float(self.planner.lengths[self.order].sum() / cells)
 
+    def cells(self, step: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """The examples of a step and where they are: (micro-batch, row, first token, slot)."""
+        chosen, parts = self._slice(step), self.planner.micro_batches
+        # Rows are dealt out to micro-batches in turn, so that each gets its share of a half-empty last step.
+        row = self.row[chosen]
+        return self.order[chosen], (row % parts, row // parts, self.offset[chosen], self.slot[chosen])
+
     def batch(self, examples: Examples, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The arrays of a step.
 
@@ -101,16 +108,14 @@ class EpochPlan:
           rows: which rows of each micro-batch to build (this process's share); None builds all.
 
         Returns:
-          int32 `input_ids`, `token_type_ids`, `segment_ids`, `position_ids` [K, R, T]; `first_token` [K, R, M] int32,
-          `weights` [K, R, M] float32 (0 in empty slots), `example` [K, R, M] int32 (-1 in empty slots), and every
-          per-example column [K, R, M, ...], where K is the number of micro-batches.
+          int32 `input_ids`, `token_type_ids`, `segment_ids`, `position_ids` and every other token column [K, R, T];
+          `first_token` [K, R, M * group] int32, `weights` [K, R, M] float32 (0 in empty slots), `example` [K, R, M] int32
+          (-1 in empty slots), and every per-example column [K, R, M, ...], where K is the number of micro-batches.
+          `segment_ids` count the sequences of a row from 1.
         """
         shape, parts = self.shape(step), self.planner.micro_batches
         rows_each = shape.rows // parts
-        chosen = self._slice(step)
-        index, row, offset, slot = self.order[chosen], self.row[chosen], self.offset[chosen], self.slot[chosen]
-        # Rows are dealt out to micro-batches in turn, so that each gets its share of a half-empty last step.
-        part, row = row % parts, row // parts
+        index, (part, row, offset, slot) = self.cells(step)
         if rows is not None:
             here = (row >= rows.start) & (row < rows.stop)
             index, row, offset, slot, part = index[here], row[here] - rows.start, offset[here], slot[here], part[here]
@@ -123,10 +128,16 @@ def _assemble(
 ) -> dict[str, np.ndarray]:
     part, row, offset, slot = place
     parts, rows, length, slots = size
-    lengths = examples.lengths[index]
-    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    source = np.repeat(examples.offsets[index], lengths) + inside
-    target = np.repeat((part * rows + row) * length + offset, lengths) + inside
+    group = examples.group
+    # Sequences of the examples, one after another: [examples, group].
+    sequence = index[:, None] * group + np.arange(group)
+    lengths = examples.offsets[sequence + 1] - examples.offsets[sequence]
+    begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
+    number = slot[:, None] * group + np.arange(group)
+    flat = lengths.ravel()
+    inside = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+    source = np.repeat(examples.offsets[sequence].ravel(), flat) + inside
+    target = np.repeat(((part * rows + row)[:, None] * length + begin).ravel(), flat) + inside
 
     def spread(values: np.ndarray) -> np.ndarray:
         array = np.zeros(parts * rows * length, np.int32)
@@ -134,11 +145,11 @@ def _assemble(
         return array.reshape(parts, rows, length)
 
     batch = {name: spread(column[source]) for name, column in examples.tokens.items()}
-    batch["segment_ids"] = spread(np.repeat(slot + 1, lengths))
+    batch["segment_ids"] = spread(np.repeat(number.ravel() + 1, flat))
     batch["position_ids"] = spread(inside)
+    batch["first_token"] = np.zeros((parts, rows, slots * group), np.int32)
+    batch["first_token"][part[:, None], row[:, None], number] = begin
     cell = (part, row, slot)
-    batch["first_token"] = np.zeros((parts, rows, slots), np.int32)
-    batch["first_token"][cell] = offset
     batch["weights"] = np.zeros((parts, rows, slots), np.float32)
     batch["weights"][cell] = 1
     batch["example"] = np.full((parts, rows, slots), -1, np.int32)

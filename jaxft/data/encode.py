@@ -1,17 +1,14 @@
 """Text to token ids, kept as flat arrays (one concatenation and its offsets) and cached on disk, memory-mapped."""
 
-import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxft import runtime
+from jaxft.data.cache import Arrays, cached
 from jaxft.errors import UserError, one_line
 from jaxft.models.source import VOCABULARY_FILES, tokenizer_files
 
@@ -20,40 +17,36 @@ CHUNK = 2048  # rows a call of the tokenizer
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded examples.
+    """Encoded examples. An example is `group` sequences, which lie one after another in the same row of a batch.
 
     Attributes:
       tokens: per-token columns, flat, such as `input_ids` and `token_type_ids` [total].
-      offsets: int64 [N + 1]; example i is `[offsets[i]:offsets[i + 1]]` of every token column.
+      offsets: int64 [N * group + 1]; sequence i is `[offsets[i]:offsets[i + 1]]` of every token column.
       columns: per-example columns, such as `labels` [N].
+      group: sequences an example (the choices of multiple choice).
     """
 
     tokens: Mapping[str, np.ndarray]
     offsets: np.ndarray
     columns: Mapping[str, np.ndarray]
+    group: int = 1
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return (len(self.offsets) - 1) // self.group
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first token of each example, int64 [N]."""
+        return self.offsets[: -1 : self.group]
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each example, int64 [N]."""
-        return np.diff(self.offsets)
+        return np.diff(self.offsets[:: self.group])
 
     def with_columns(self, **columns: np.ndarray) -> "Examples":
         """The same tokens with more per-example columns."""
-        return Examples(self.tokens, self.offsets, {**self.columns, **columns})
-
-    def select(self, index: np.ndarray) -> "Examples":
-        """Some of the examples, in the order of `index`."""
-        lengths = self.lengths[index]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        source = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Examples(
-            {name: x[source] for name, x in self.tokens.items()},
-            offsets,
-            {name: x[index] for name, x in self.columns.items()},
-        )
+        return replace(self, columns={**self.columns, **columns})
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -100,10 +93,18 @@ def encode_texts(
     Raises:
       UserError: for a text that is too long while truncation is off, naming its row.
     """
-    settings = [text, text_pair, max_length, truncation, rows._fingerprint, len(rows)]
-    folder = _cache_folder(directory, tokenizer, settings) if use_cache else None
-    if folder and (found := _read_cache(folder)):
-        return found
+    settings = ["texts", text, text_pair, max_length, truncation, rows._fingerprint, len(rows)]
+
+    def make() -> Arrays:
+        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin)
+
+    found = cached(make, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    return Examples({name: found[name] for name in ("input_ids", "token_type_ids")}, np.asarray(found["offsets"]), {})
+
+
+def _tokenise(
+    rows: Any, tokenizer: Any, text: str, text_pair: str | None, max_length: int, truncation: bool, origin: str
+) -> Arrays:
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths = np.empty(len(rows), np.int64)
@@ -128,42 +129,11 @@ def encode_texts(
         # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
         typed = np.int8("token_type_ids" in tokenizer.model_input_names)
         types += [np.asarray(row, np.int8) * typed for row in encoded["token_type_ids"]]
-    examples = Examples(
-        {"input_ids": np.concatenate(ids), "token_type_ids": np.concatenate(types)},
-        np.concatenate([[0], np.cumsum(lengths)]),
-        {},
-    )
-    if folder:
-        _write_cache(folder, examples)
-    return examples
-
-
-def _cache_folder(directory: Path, tokenizer: Any, settings: list[Any]) -> Path:
-    digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
-    digest.update(type(tokenizer).__name__.encode())
-    for path in tokenizer_files(directory):
-        digest.update(path.read_bytes())
-    return runtime.cache_root() / "tokens" / digest.hexdigest()
-
-
-def _read_cache(folder: Path) -> Examples | None:
-    try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("input_ids", "token_type_ids")}
-        return Examples(arrays, np.load(folder / "offsets.npy"), {})
-    except (OSError, ValueError):
-        return None
-
-
-def _write_cache(folder: Path, examples: Examples) -> None:
-    """Best effort: a cache that cannot be written costs time, nothing else."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-        for name, array in {**examples.tokens, "offsets": examples.offsets}.items():
-            np.save(temporary / f"{name}.npy", array)
-        os.replace(temporary, folder)
-    except OSError:
-        return
+    return {
+        "input_ids": np.concatenate(ids),
+        "token_type_ids": np.concatenate(types),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
+    }
 
 
 def per_row(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:

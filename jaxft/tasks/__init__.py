@@ -1,1 +1,29 @@
-"""One file a task: columns to features, head, loss, metrics, decode."""
+"""One file a task; TASKS finds it by its Hugging Face name."""
+
+import dataclasses
+
+from jaxft.config import Config
+from jaxft.errors import UserError
+from jaxft.tasks.task import Task
+from jaxft.tasks.text_classification import TextClassification
+
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+
+
+def task_class(config: Config) -> type[Task]:
+    """The task of a config.
+
+    Raises:
+      UserError: for a metric that the task does not have, or an option that it does not honour.
+    """
+    task = TASKS[config.task.name]
+    for option in dataclasses.fields(config.task):
+        value = getattr(config.task, option.name)
+        if option.name not in ("name", *task.options) and value != option.default:
+            raise UserError(
+                f"task.{option.name} is {value}, but {task.kind} has no such option; its own are "
+                f"{', '.join(sorted(task.options))}"
+            )
+    if config.eval.metric is not None and config.eval.metric not in task.metrics:
+        raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)} for {task.kind}")
+    return task

@@ -1,0 +1,136 @@
+"""What a task is: columns to features, head, loss, what evaluation and prediction read back, scores, decode."""
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.data.collect import Collected
+from jaxft.data.encode import Examples
+from jaxft.losses import WeightedSum
+
+Array = jax.Array
+Outputs = Mapping[str, Array]
+Batch = dict[str, Array]
+Summary = dict[str, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the data.
+
+    Attributes:
+      rows: a `datasets.Dataset`, as read.
+      examples: what was made of them, perhaps several of a row.
+      origin: file or split, for messages.
+      notes: numpy arrays that only scoring and decoding need, such as the row of each example.
+    """
+
+    rows: Any
+    examples: Examples
+    origin: str
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Task(abc.ABC):
+    """A task with what it has learnt of the data (its labels); a frozen dataclass.
+
+    Class attributes:
+      kind: the Hugging Face name, which is also that of its head.
+      metrics: name -> whether higher is better; the first chooses the best model unless `eval.metric` does.
+      options: fields of `TaskConfig` that it honours.
+    """
+
+    kind: ClassVar[str]
+    metrics: ClassVar[Mapping[str, bool]]
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    @abc.abstractmethod
+    def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
+        """The task of a new run.
+
+        Args:
+          config: of the run.
+          hf_config: config.json of the checkpoint, whose labels are kept where they fit.
+          rows: training rows.
+          origin: their file, for messages.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """The task of a fine-tuned model."""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """The rows of a split (train, validation or test), checked; without labels for prediction."""
+
+    @abc.abstractmethod
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """Rows to examples.
+
+        Args:
+          rows: from `read`.
+          tokenizer, directory: the tokenizer and where it came from.
+          config: of the run.
+          origin: the rows' file, for messages.
+          labelled: whether the rows have labels, which then are checked.
+        """
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Label names in the order of their ids; None for a head without labels."""
+        return None
+
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """Fields of config.json that `restore` reads."""
+        return {}
+
+    def prepare(self, batch: Batch, key: Array) -> Batch:
+        """Change a whole step's batch [K, R, ...] inside the program (masking); the same whatever the layout."""
+        del key
+        return batch
+
+    @abc.abstractmethod
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+        """The loss of a micro-batch as (sum, weight)."""
+
+    @abc.abstractmethod
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """The distance from a teacher's outputs, with the weight of `loss`."""
+
+    @abc.abstractmethod
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """What evaluation reads back of a batch: {"sums": ..., "examples": ..., "tokens": ...} (see `Collected`)."""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether nothing is left to `fit`."""
+        return True
+
+    def fit(self, collected: Collected, split: Split) -> Self:
+        """The task with its thresholds set to the best on a (validation) split, where the user wants that."""
+        del collected, split
+        return self
+
+    @abc.abstractmethod
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """Metrics by name (without the loss), perhaps with tables that only the journal shows."""
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Summary:
+        """What prediction reads back of a batch."""
+        return self.summarise(outputs, batch)
+
+    @abc.abstractmethod
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """A prediction for every row, in their order."""

@@ -1,0 +1,56 @@
+"""A column of texts, or two of them, as tasks on whole texts read and encode them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.config import DataConfig
+from jaxft.data.encode import Examples, encode_texts, per_row
+from jaxft.data.sources import read_rows
+from jaxft.errors import UserError
+
+
+def columns(config: DataConfig) -> list[str]:
+    """Text columns that must be there."""
+    return [config.text] + ([config.text_pair] if config.text_pair else [])
+
+
+def read(config: DataConfig, split: str, others: Sequence[str] = ()) -> Any:
+    """A split's rows with their texts and other columns; empty texts are refused or dropped."""
+    rows = read_rows(config, split, needed=[*columns(config), *others])
+    return _without_empty(rows, config, str(getattr(config, split)))
+
+
+def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str) -> Examples:
+    """Rows to token ids."""
+    return encode_texts(
+        rows,
+        tokenizer,
+        directory,
+        text=config.text,
+        text_pair=config.text_pair,
+        max_length=config.max_length,
+        truncation=config.truncation,
+        use_cache=config.cache,
+        origin=origin,
+    )
+
+
+def _without_empty(rows: Any, config: DataConfig, origin: str) -> Any:
+    keep = np.ones(len(rows), bool)
+    for column in columns(config):
+        for i, value in enumerate(per_row(rows, column, lambda x: x)):
+            if value is not None and not isinstance(value, str):
+                raise UserError(f'{origin}: row {i + 1} has {value!r} in column "{column}": must be text')
+            if value is None or not value.strip():
+                if config.empty_texts == "error":
+                    raise UserError(
+                        f'{origin}: row {i + 1} has an empty text in column "{column}" (data.empty_texts drop leaves such '
+                        "rows out)"
+                    )
+                keep[i] = False
+    if not keep.any():
+        raise UserError(f"{origin}: every text is empty")
+    return rows if keep.all() else rows.select(np.flatnonzero(keep))
