@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from jaxft import checks
 from jaxft import config as schema
 from jaxft.errors import UserError, nearest, one_line
 
@@ -88,7 +89,7 @@ def parse(
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
     config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
-    schema.check(config)
+    checks.check(config)
     return config
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxft import optim, runtime, sharding
 from jaxft.checkpoint import Checkpoints, Progress
+from jaxft.checks import duration_steps
 from jaxft.compiled import abstract_batches, compile_train
-from jaxft.config import duration_steps
 from jaxft.data.batches import EpochPlan
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS

@@ -12,7 +12,8 @@ import pytest
 
 from jaxft import cli
 from jaxft import config as schema
-from jaxft.config import Config, duration_steps
+from jaxft.checks import duration_steps
+from jaxft.config import Config
 from jaxft.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
