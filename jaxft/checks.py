@@ -1,5 +1,7 @@
 """The limits of a config, checked before anything starts."""
 
+import sys
+
 from jaxft.config import Config, Duration
 from jaxft.errors import UserError
 
@@ -25,6 +27,7 @@ def check(config: Config) -> None:
     _require(0 <= c.distill.alpha <= 1, "distill.alpha", c.distill.alpha, "from 0 to 1")
     positive = {
         "data.max_train_examples": c.data.max_train_examples,
+        "data.max_eval_examples": c.data.max_eval_examples,
         "data.shapes": c.data.shapes,
         "data.prefetch": c.data.prefetch,
         "model.num_layers": c.model.num_layers,
@@ -73,11 +76,13 @@ def check(config: Config) -> None:
 
 
 def duration_steps(value: Duration, steps_per_epoch: int, name: str) -> int:
-    """A duration as a number of steps, at least 1.
+    """A duration as a number of steps, at least 1; `end` is more steps than any run has.
 
     Raises:
       UserError: if the text is not of the form `500`, `500 steps` or `0.5 epochs`.
     """
+    if value == "end":
+        return sys.maxsize
     number, _, unit = str(value).strip().partition(" ")
     try:
         amount = float(number)
@@ -85,7 +90,7 @@ def duration_steps(value: Duration, steps_per_epoch: int, name: str) -> int:
         amount = -1.0
     unit = unit.strip().removesuffix("s") or "step"
     if not 0 < amount < float("inf") or unit not in ("step", "epoch") or (unit == "step" and amount != int(amount)):
-        raise UserError(f'{name} is "{value}": give steps (500) or text such as "500 steps" or "0.5 epochs"')
+        raise UserError(f'{name} is "{value}": give steps (500) or text such as "500 steps", "0.5 epochs" or "end"')
     return max(1, round(amount * steps_per_epoch)) if unit == "epoch" else int(amount)
 
 

@@ -7,7 +7,7 @@ is its `--help`.
 from dataclasses import dataclass, field
 from typing import Literal
 
-Duration = int | str  # steps (500), or text: "500 steps", "1 epoch", "0.5 epochs"
+Duration = int | str  # steps (500), or text: "500 steps", "1 epoch", "0.5 epochs", "end"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class DataConfig:
     """Share of the training examples, 0 to 1, set aside for validation when no validation file is given."""
     max_train_examples: int | None = None
     """Use only the first so many training examples (before the validation split); null uses all."""
+    max_eval_examples: int | None = None
+    """Use only the first so many validation and test examples; null uses all."""
     text: str = "text"
     """Column of the text."""
     text_pair: str | None = None
@@ -198,7 +200,7 @@ class EvalConfig:
     """Evaluation during and after training."""
 
     every: Duration = "1 epoch"
-    """Steps (500) or text (0.5 epochs) between evaluations."""
+    """Steps (500) or text (0.5 epochs) between evaluations; end evaluates only after the last step."""
     metric: str | None = None
     """Metric that chooses the best model; null takes the task's own (docs/guide.md lists them)."""
     batch_size: int = 128
@@ -210,7 +212,7 @@ class CheckpointConfig:
     """Checkpoints and the model that a run leaves."""
 
     every: Duration = "1 epoch"
-    """Steps (500) or text (0.5 epochs) between checkpoints."""
+    """Steps (500) or text (0.5 epochs) between checkpoints; end writes only the last."""
     keep: int = 2
     """Latest checkpoints that are kept."""
     select: Literal["best", "last"] = "best"

@@ -177,8 +177,9 @@ def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> 
     kind = task_class(config)
     origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(config.data, s))}
     rows = {split: kind.read(config, split) for split in origins}
-    if most := config.data.max_train_examples:
-        rows["train"] = rows["train"].select(range(min(most, len(rows["train"]))))
+    for split, x in rows.items():
+        most = config.data.max_train_examples if split == "train" else config.data.max_eval_examples
+        rows[split] = x.select(range(min(most, len(x)))) if most else x
     task = kind.learn(config, hf_config, rows["train"], origins["train"])
     if share := config.data.validation_share:
         rows |= _split(rows["train"], share, config.seed)

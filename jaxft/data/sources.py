@@ -33,7 +33,7 @@ def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
       UserError: when the file is absent, empty, not readable as what its name says, or lacks a column.
     """
     where = getattr(config, split)
-    rows = _hub_split(config, where) if config.dataset else _file(config, where, f"data.{split}")
+    rows = _open(config, split)
     origin = f"{config.dataset}:{where}" if config.dataset else where
     for column in needed:
         if column not in rows.column_names:
@@ -44,6 +44,11 @@ def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
     if len(rows) == 0:
         raise UserError(f"{origin}: no rows")
     return rows.select_columns([c for c in rows.column_names if c in needed])
+
+
+def _open(config: DataConfig, split: str) -> Any:
+    where = getattr(config, split)
+    return _hub_split(config, where) if config.dataset else _file(config, where, f"data.{split}")
 
 
 def _file(config: DataConfig, path: str, field: str) -> Any:
@@ -148,3 +153,8 @@ def _first_bad_utf8(path: str) -> tuple[int, int] | None:
             except UnicodeDecodeError as error:
                 return number, line[min(error.start, len(line) - 1)]
     return None
+
+
+def column_names(config: DataConfig, split: str) -> list[str]:
+    """The columns of a split, in their order."""
+    return list(_open(config, split).column_names)

@@ -1,0 +1,64 @@
+"""python -m jaxft.hf run_glue|run_ner|run_qa|run_mlm|run_swag FLAGS: the flags of Hugging Face's example scripts.
+
+Says which option of jaxft each flag became, trains, evaluates and predicts as --do_train, --do_eval and --do_predict ask.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxft import cli, runtime
+from jaxft.errors import UserError, nearest
+
+PROG = "python -m jaxft.hf"
+
+
+def main(argv: list[str]) -> dict[str, float]:
+    """Run a script; returns its results by Hugging Face's names (`eval_accuracy`)."""
+    from jaxft.hf.convert import convert
+    from jaxft.hf.scripts import ALIASES, SCRIPTS
+
+    names = ", ".join(SCRIPTS)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(
+            f"usage: {PROG} SCRIPT --flag value ...\n\n{__doc__}\nscripts: {names}, and their older names "
+            f"({', '.join(ALIASES)})"
+        )
+        return {}
+    name = argv[0].removesuffix(".py")
+    script = ALIASES.get(name, name)
+    if script not in SCRIPTS:
+        raise UserError(f'"{argv[0]}" is no script that jaxft knows; it has {names}{nearest(name, SCRIPTS)}')
+    runtime.start()
+    job = convert(script, SCRIPTS[script], argv[1:])
+    if runtime.is_main_process():
+        for line in job.lines:
+            print(line, file=sys.stderr)
+    return run(job)
+
+
+def run(job: Any) -> dict[str, float]:
+    """Train, evaluate and predict as the flags say, and write all_results.json."""
+    from jaxft import evaluate, predict, train
+
+    config, directory = job.config, Path(job.config.output_dir)
+    results: dict[str, Any] = train.train(config) if job.train else {}
+    where = str(directory) if job.train else str(config.model.path)
+    columns = [f"--data.{name}={getattr(config.data, name)}" for name in ("text", "text_pair", "label", "max_length")]
+    if job.evaluate and not job.train:
+        scores = evaluate.main([where, f"--data.validation={config.data.validation}", *columns])
+        results = {f"eval/{name}": value for name, value in scores.items()}
+    if job.predict:
+        if job.test is None:
+            raise UserError("--do_predict needs --test_file")
+        predict.main([where, "--input", job.test, "--output", str(directory / "predictions.jsonl")])
+    named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, int | float)}
+    if runtime.is_main_process():
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "all_results.json").write_text(json.dumps(named, indent=4, sort_keys=True) + "\n", encoding="utf-8")
+    return named
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

@@ -1,0 +1,186 @@
+"""What each flag of Hugging Face's Trainer scripts becomes (transformers 4.57 and 5: TrainingArguments and run_*.py)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxft.errors import UserError
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag.
+
+    Attributes:
+      kind: type of its value; bool flags may stand alone.
+      option: dotted option of jaxft that takes the value; "" where `scripts` reads the flag itself.
+      choices: Hugging Face's value -> ours; a value that is not here is refused.
+      moot: why nothing needs to be done.
+      refused: what to do instead; the flag is an error (a bool flag only when true).
+    """
+
+    kind: type = str
+    option: str = ""
+    choices: Mapping[str, Any] | None = None
+    moot: str = ""
+    refused: str = ""
+
+
+_HUB = "jaxft pushes nothing; upload OUTPUT_DIR/model with `hf upload`"
+_TORCH = "it belongs to PyTorch; jaxft splits over devices with mesh.data and mesh.fsdp"
+_COMPILED = "every step is compiled"
+_BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
+
+COMMON: dict[str, Flag] = {
+    # model
+    "model_name_or_path": Flag(option="model.path"),
+    "model_revision": Flag(option="model.revision"),
+    "tokenizer_name": Flag(refused="the tokenizer is the model directory's; put both into one directory"),
+    "config_name": Flag(refused="config.json is the model directory's; model.from_scratch true starts from random weights"),
+    "cache_dir": Flag(refused="set the environment variable HF_HOME"),
+    "token": Flag(refused="set the environment variable HF_TOKEN"),
+    "trust_remote_code": Flag(bool, refused="code from the hub is never run"),
+    "use_fast_tokenizer": Flag(bool, moot="fast tokenizers are always used"),
+    "ignore_mismatched_sizes": Flag(bool, moot="another number of labels always makes a new head"),
+    "low_cpu_mem_usage": Flag(bool, moot="weights are read tensor by tensor"),
+    "torch_dtype": Flag(refused="use --bf16 for train.dtype bfloat16"),
+    # data
+    "dataset_name": Flag(option="data.dataset"),
+    "dataset_config_name": Flag(option="data.dataset_config"),
+    "train_file": Flag(option="data.train"),
+    "validation_file": Flag(option="data.validation"),
+    "test_file": Flag(option="data.test"),
+    "max_seq_length": Flag(int, "data.max_length"),
+    "max_train_samples": Flag(int, "data.max_train_examples"),
+    "max_eval_samples": Flag(int, "data.max_eval_examples"),
+    "max_predict_samples": Flag(int, "data.max_eval_examples"),
+    "pad_to_max_length": Flag(bool, "data.layout", {"True": "pad", "False": "pack"}),
+    "overwrite_cache": Flag(bool, "data.cache", {"True": False, "False": True}),
+    "preprocessing_num_workers": Flag(int, moot="the tokenizer uses all cores"),
+    "dataloader_num_workers": Flag(int, moot="a thread prepares batches ahead (data.prefetch)"),
+    "dataloader_pin_memory": Flag(bool, moot="batches are put on the device ahead"),
+    "dataloader_drop_last": Flag(bool, refused="every example is trained on in every epoch"),
+    "group_by_length": Flag(bool, moot="rows are packed, so no padding is computed"),
+    "remove_unused_columns": Flag(bool, moot="only the columns that the task needs are read"),
+    # what to do
+    "do_train": Flag(bool),
+    "do_eval": Flag(bool),
+    "do_predict": Flag(bool),
+    "output_dir": Flag(option="output_dir"),
+    "overwrite_output_dir": Flag(bool, moot="the same command resumes; another run's directory is refused"),
+    "resume_from_checkpoint": Flag(moot="the same command always resumes from the latest checkpoint"),
+    "seed": Flag(int, "seed"),
+    "data_seed": Flag(int, refused="seed decides the order of examples, too"),
+    # optimizer
+    "learning_rate": Flag(float, "optim.learning_rate"),
+    "weight_decay": Flag(float, "optim.weight_decay"),
+    "adam_beta1": Flag(float, "optim.beta1"),
+    "adam_beta2": Flag(float, "optim.beta2"),
+    "adam_epsilon": Flag(float, "optim.epsilon"),
+    "max_grad_norm": Flag(float, "optim.clip"),
+    "lr_scheduler_type": Flag(str, "optim.schedule", {name: name.split("_")[0] for name in _SCHEDULES}),
+    "warmup_steps": Flag(float, "optim.warmup"),
+    "warmup_ratio": Flag(float, "optim.warmup"),
+    "optim": Flag(
+        str, "optim.name", {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw"}
+    ),
+    "adafactor": Flag(bool, refused="the optimizer is optim.name"),
+    # the loop
+    "num_train_epochs": Flag(float, "train.epochs"),
+    "max_steps": Flag(int, "train.max_steps"),
+    "per_device_train_batch_size": Flag(int),
+    "per_device_eval_batch_size": Flag(int),
+    "gradient_accumulation_steps": Flag(int, "train.micro_batches"),
+    "label_smoothing_factor": Flag(float, "train.label_smoothing"),
+    "bf16": Flag(bool, "train.dtype", {"True": "bfloat16", "False": "float32"}),
+    "fp16": Flag(bool, refused="use --bf16: bfloat16 needs no loss scaling"),
+    "tf32": Flag(bool, "runtime.precision", {"True": "tensorfloat32", "False": "float32"}),
+    "eval_strategy": Flag(),
+    "evaluation_strategy": Flag(),
+    "eval_steps": Flag(int),
+    "save_strategy": Flag(),
+    "save_steps": Flag(int),
+    "save_total_limit": Flag(int, "checkpoint.keep"),
+    "load_best_model_at_end": Flag(bool, "checkpoint.select", {"True": "best", "False": "last"}),
+    "metric_for_best_model": Flag(),
+    "greater_is_better": Flag(bool, moot="every metric knows its direction"),
+    "logging_steps": Flag(int, "log.every"),
+    "logging_strategy": Flag(str, "", {"steps": "steps"}),
+    "logging_dir": Flag(refused="TensorBoard files are in OUTPUT_DIR/tensorboard with --report_to tensorboard"),
+    "logging_first_step": Flag(bool, refused="log.every counts from step 1"),
+    "report_to": Flag(str, "log.tensorboard", {"tensorboard": True, "none": False, "[]": False}),
+    "run_name": Flag(moot="a run is its directory"),
+    "disable_tqdm": Flag(bool, "log.progress", {"True": False, "False": True}),
+    "log_level": Flag(moot="metrics.jsonl has everything"),
+    "prediction_loss_only": Flag(bool, moot="metrics are computed on the device"),
+    "eval_accumulation_steps": Flag(int, moot="evaluation needs no memory that grows"),
+    "gradient_checkpointing": Flag(bool, refused="use --gradient_accumulation_steps: micro-batches save memory, too"),
+    "torch_compile": Flag(bool, moot=_COMPILED),
+    "jit_mode_eval": Flag(bool, moot=_COMPILED),
+    "ddp_find_unused_parameters": Flag(bool, moot=_TORCH),
+    "local_rank": Flag(int, moot=_TORCH),
+    "no_cuda": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
+    "use_cpu": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
+    "deepspeed": Flag(refused=_TORCH),
+    "fsdp": Flag(refused=_TORCH),
+    "neftune_noise_alpha": Flag(float, refused="jaxft has no such noise"),
+    "push_to_hub": Flag(bool, refused=_HUB),
+    "hub_model_id": Flag(refused=_HUB),
+    "hub_token": Flag(refused=_HUB),
+}
+
+
+def value_of(name: str, flag: Flag, text: str) -> Any:
+    """A flag's value from the command line.
+
+    Raises:
+      UserError: when it is of another type, or one that jaxft cannot honour.
+    """
+    if flag.kind is bool:
+        if text.lower() not in _BOOLS:
+            raise UserError(f"--{name} is {text}: must be true or false")
+        value: Any = _BOOLS[text.lower()]
+    else:
+        try:
+            value = flag.kind(text)
+        except ValueError:
+            raise UserError(f"--{name} is {text}: must be {'a whole number' if flag.kind is int else 'a number'}") from None
+    if flag.refused and value is not False:
+        raise UserError(f"--{name}: not honoured; {flag.refused}")
+    if flag.choices is not None:
+        if str(value) not in flag.choices:
+            raise UserError(f"--{name} is {value}: jaxft knows {', '.join(flag.choices)}")
+        if flag.option:
+            value = flag.choices[str(value)]
+    return value
+
+
+def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], str]) -> Values:
+    """`--flag value`, `--flag=value` and lone bool flags by name; dashes inside names are underscores.
+
+    Raises:
+      UserError: for an unknown flag, a missing value or a value of the wrong type.
+    """
+    values: Values = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"{word}: expected a flag such as --learning_rate 2e-5")
+        name, given, text = word[2:].partition("=")
+        name = name.replace("-", "_")
+        flag = known.get(name)
+        if flag is None:
+            raise UserError(unknown(name))
+        if not given:
+            if flag.kind is bool and (not rest or rest[0].lower() not in _BOOLS):
+                text = "true"
+            elif not rest:
+                raise UserError(f"--{name} needs a value")
+            else:
+                text = rest.pop(0)
+        values[name] = value_of(name, flag, text)
+    return values

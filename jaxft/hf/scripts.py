@@ -1,0 +1,176 @@
+"""Hugging Face's example scripts as configs: their own flags, their defaults, and how they find columns."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxft.config import DataConfig
+from jaxft.data.sources import column_names, read_rows
+from jaxft.errors import UserError
+from jaxft.hf.flags import Flag, Values
+
+Options = dict[str, Any]
+
+# GLUE (Wang et al. 2019, arXiv:1804.07461): text columns, metric, name of the validation split.
+GLUE: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "cola": (("sentence",), "mcc", "validation"),
+    "mnli": (("premise", "hypothesis"), "accuracy", "validation_matched"),
+    "mrpc": (("sentence1", "sentence2"), "f1", "validation"),
+    "qnli": (("question", "sentence"), "accuracy", "validation"),
+    "qqp": (("question1", "question2"), "f1", "validation"),
+    "rte": (("sentence1", "sentence2"), "accuracy", "validation"),
+    "sst2": (("sentence",), "accuracy", "validation"),
+    "stsb": (("sentence1", "sentence2"), "pearson", "validation"),
+    "wnli": (("sentence1", "sentence2"), "accuracy", "validation"),
+}
+
+
+# Columns of the files that gluebenchmark.com gives, where they are not those of the hub: (texts, label).
+GLUE_FILES = {
+    "mnli": (("sentence1", "sentence2"), "gold_label"),
+    "mrpc": (("#1 String", "#2 String"), "Quality"),
+    "qqp": (("question1", "question2"), "is_duplicate"),
+    "stsb": (("sentence1", "sentence2"), "score"),
+}
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script.
+
+    Attributes:
+      task: Hugging Face task name.
+      max_length: its default of --max_seq_length.
+      flags: beside the common ones.
+      columns: (flags, data options so far) -> options that name the columns and what follows from them.
+    """
+
+    task: str
+    max_length: int
+    columns: Callable[[Values, DataConfig], Options]
+    flags: Mapping[str, Flag] = field(default_factory=dict)
+
+
+def _glue(flags: Values, data: DataConfig) -> Options:
+    if name := flags.get("task_name"):
+        if name not in GLUE:
+            raise UserError(f"--task_name is {name}: must be one of {', '.join(GLUE)}")
+        texts, metric, validation = GLUE[name]
+        options: Options = {"eval.metric": metric, "data.text": texts[0]}
+        if not data.train:
+            options |= {
+                "data.dataset": "nyu-mll/glue",
+                "data.dataset_config": name,
+                "data.train": "train",
+                "data.validation": validation,
+            }
+        elif name in GLUE_FILES and GLUE_FILES[name][1] in column_names(data, "train"):
+            texts, options["data.label"] = GLUE_FILES[name]
+            options["data.text"] = texts[0]
+        regression = name == "stsb"
+    else:
+        label = data.label if isinstance(data.label, str) else data.label[0]
+        others = [c for c in column_names(data, "train") if c not in (label, "idx", "id")]
+        if not others:
+            raise UserError(f'{data.train}: no text column beside "{label}"')
+        texts = ("sentence1", "sentence2") if {"sentence1", "sentence2"} <= set(others) else tuple(others[:2])
+        options = {"data.text": texts[0]}
+        regression = _are_fractions(read_rows(data, "train", needed=[label])[label])
+    if len(texts) > 1:
+        options["data.text_pair"] = texts[1]
+    if regression:
+        options["task.problem"] = "regression"
+    return options
+
+
+def _are_fractions(labels: Any) -> bool:
+    """Whether labels are numbers that are not all whole: what makes run_glue a regression."""
+    try:
+        numbers = [float(x) for x in labels]
+    except (TypeError, ValueError):
+        return False
+    return any(isinstance(x, float) for x in labels) or (any("." in str(x) for x in labels) and bool(numbers))
+
+
+def _ner(flags: Values, data: DataConfig) -> Options:
+    names = column_names(data, "train")
+    text = "tokens" if "tokens" in names else names[0]
+    wanted = f"{flags.get('task_name', 'ner')}_tags"
+    tags = wanted if wanted in names else names[min(1, len(names) - 1)]
+    return {"data.text": flags.get("text_column_name", text), "data.label": flags.get("label_column_name", tags)}
+
+
+def _qa(flags: Values, data: DataConfig) -> Options:
+    del flags, data
+    return {}
+
+
+def _mlm(flags: Values, data: DataConfig) -> Options:
+    names = column_names(data, "train")
+    percentage = flags.get("validation_split_percentage", 5)
+    share = {} if data.validation or not flags.get("do_eval") else {"data.validation_share": percentage / 100}
+    return {"data.text": "text" if "text" in names else names[0], **share}
+
+
+def _swag(flags: Values, data: DataConfig) -> Options:
+    del flags, data
+    return {"data.text": "sent1", "data.text_pair": "sent2", "data.choices": [f"ending{i}" for i in range(4)]}
+
+
+SCRIPTS: dict[str, Script] = {
+    "run_glue": Script(
+        "text-classification",
+        128,
+        _glue,
+        {
+            "task_name": Flag(),
+            "label_column_name": Flag(option="data.label"),
+        },
+    ),
+    "run_ner": Script(
+        "token-classification",
+        128,
+        _ner,
+        {
+            "task_name": Flag(),
+            "text_column_name": Flag(),
+            "label_column_name": Flag(),
+            "label_all_tokens": Flag(bool, "task.label_pieces", {"True": "all", "False": "first"}),
+            "return_entity_level_metrics": Flag(bool, moot="the record of a run always has a table by entity type"),
+        },
+    ),
+    "run_qa": Script(
+        "question-answering",
+        384,
+        _qa,
+        {
+            "doc_stride": Flag(int, "data.stride"),
+            "n_best_size": Flag(int, "task.n_best"),
+            "max_answer_length": Flag(int, "task.max_answer_length"),
+            "version_2_with_negative": Flag(bool, "task.unanswerable", {"True": True, "False": False}),
+            "null_score_diff_threshold": Flag(float, "task.null_threshold"),
+        },
+    ),
+    "run_mlm": Script(
+        "fill-mask",
+        512,
+        _mlm,
+        {
+            "mlm_probability": Flag(float, "task.mask_rate"),
+            "line_by_line": Flag(bool, "data.documents", {"True": "lines", "False": "join"}),
+            "validation_split_percentage": Flag(int),
+            "config_overrides": Flag(refused="write the sizes into config.json"),
+            "model_type": Flag(refused="make a new model with python -m jaxft.vocabulary and set model.from_scratch"),
+        },
+    ),
+    "run_swag": Script("multiple-choice", 128, _swag, {}),
+}
+# Names under which the same scripts went.
+ALIASES = {
+    "run_flax_glue": "run_glue",
+    "run_flax_ner": "run_ner",
+    "run_flax_qa": "run_qa",
+    "run_flax_mlm": "run_mlm",
+    "run_squad": "run_qa",
+    "run_multiple_choice": "run_swag",
+}
