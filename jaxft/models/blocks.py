@@ -29,7 +29,7 @@ class Embeddings(nn.Module):
         if c.type_vocab_size:
             x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])
         if c.absolute_positions:
-            positions = Embed(c.max_positions, c.width, c.table_init(c.zero_position), name="position_embeddings")
+            positions = Embed(c.max_positions, c.width, c.position_init(), name="position_embeddings")
             x = x + positions(inputs["position_ids"] + c.position_offset)
         if c.projection == "before_norm":
             x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, name="projection")(x)

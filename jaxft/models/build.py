@@ -16,6 +16,7 @@ from jaxft.errors import UserError, some
 from jaxft.models import families, files, names, source
 from jaxft.models.config import Policy
 from jaxft.models.families.family import Family
+from jaxft.models.flax_msgpack import write_msgpack
 from jaxft.models.heads import LABELS
 from jaxft.models.model import MAIN, Model, Origin, are_generic, default_unroll, labels_of, make_model
 from jaxft.tree import Params
@@ -119,7 +120,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
     }
     if flax:
         written = {naming.theirs(name, flax=True): x for name, x in flat.items()}
-        writers[files.MSGPACK] = partial(files.write_msgpack, written)
+        writers[files.MSGPACK] = partial(write_msgpack, written)
     for path in source.tokenizer_files(model.directory) if model.directory else []:
         if path.resolve().parent != directory.resolve():
             writers[path.name] = partial(shutil.copyfile, path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxft.models.layers import Initializer, normal_init
+from jaxft.models.layers import Initializer, normal_init, sinusoids
 
 Fields = tuple[str, ...]  # config.json fields in the order in which a rate is looked for; none is no dropout
 
@@ -73,6 +73,7 @@ class EncoderConfig:
       absolute_positions: whether positions are added to the embeddings.
       position_offset: row of the first token's position (RoBERTa counts from pad_token_id + 1).
       zero_position: row of the position table that starts as zeros.
+      sinusoidal: whether the position table starts as sinusoids; it is trained like any other.
       masked_embeddings: embeddings of padding are zeros (DeBERTa).
       pre_norm: norms stand before the sublayers (ModernBERT).
       gated: the feed-forward sublayer is a product of two halves.
@@ -103,6 +104,7 @@ class EncoderConfig:
     absolute_positions: bool = True
     position_offset: int = 0
     zero_position: int | None = None
+    sinusoidal: bool = False
     masked_embeddings: bool = False
     pre_norm: bool = False
     gated: bool = False
@@ -156,6 +158,10 @@ class EncoderConfig:
         """Of lookup tables."""
         row = zero_row if self.init_cutoff is None else None
         return normal_init(self.initializer_range, zero_row=row, cutoff=self.init_cutoff)
+
+    def position_init(self) -> Initializer:
+        """Of the table of absolute positions."""
+        return sinusoids if self.sinusoidal else self.table_init(self.zero_position)
 
 
 @dataclass(frozen=True)

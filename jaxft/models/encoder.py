@@ -80,15 +80,15 @@ class Encoder:
           rates: dropout rates.
           key: JAX key; None is deterministic.
           policy: type of activations, unrolling.
-          outputs: what to return beside `last_hidden_state` [B, T, D]: `hidden_states` [L + 1, B, T, D] with the
-            embeddings first, `attentions` [L, B, N, T, T] probabilities before dropout. L counts applications of layers.
+          outputs: what to return beside `last_hidden_state` [B, T, D], as transformers 5 does: `hidden_states`
+            [L + 1, B, T, D], the embeddings first and `last_hidden_state` last (ModernBERT's has been normalised),
+            `attentions` [L, B, N, T, T] probabilities before dropout. L counts applications of layers.
         """
         c = self.config
         dtype = jnp.dtype(policy.dtype)
         x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, fold(key, EMBEDDINGS))
         shared = self._shared(params, inputs)
         layers_key = fold(key, LAYERS)
-        with_states, with_attentions = "hidden_states" in outputs, "attentions" in outputs
         collected: list[dict[str, Array]] = []
         embedded = x
         for sets, stacked, first, numbers in self._scans(params["layer"]):
@@ -97,11 +97,13 @@ class Encoder:
                 x: Array, scanned: tuple[Params, Array, Array], sets: list[Params] = sets, first: bool = first
             ) -> tuple[Array, dict[str, Any]]:
                 weights, number, local = scanned
-                y, p = x, None
+                each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}
                 for i, layer in enumerate(sets or [weights]):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
-                    y, p = run(self._layer(first), layer, y, shared, rates, k, local, with_attentions)
-                return y, ({"hidden_states": y} if with_states else {}) | ({"attentions": p} if with_attentions else {})
+                    x, p = run(self._layer(first), layer, x, shared, rates, k, local, "attentions" in outputs)
+                    each["hidden_states"].append(x)
+                    each["attentions"].append(p)
+                return x, {name: jnp.stack(each[name]) for name in outputs}
 
             local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
             scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local))
@@ -109,12 +111,10 @@ class Encoder:
             collected.append(extra)
         if "final_norm" in params:
             x = run(LayerNorm(c.layer_norm_eps, c.norm_bias), params["final_norm"], x)
-        result = {"last_hidden_state": x}
-        if with_states:
-            result["hidden_states"] = jnp.concatenate([embedded[None], *[e["hidden_states"] for e in collected]])
-        if with_attentions:
-            result["attentions"] = jnp.concatenate([e["attentions"] for e in collected])
-        return result
+        result = {name: jnp.concatenate([jnp.concatenate(extra[name]) for extra in collected]) for name in outputs}
+        if "hidden_states" in result:
+            result["hidden_states"] = jnp.concatenate([embedded[None], result["hidden_states"][:-1], x[None]])
+        return result | {"last_hidden_state": x}
 
     def pool(self, params: Params, first_tokens: Array) -> Array:
         """The pooler on [..., D] hidden states of first tokens."""

@@ -6,15 +6,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import UserError, one_line
+from jaxft.models.flax_msgpack import open_msgpack
+from jaxft.models.stored import Stored
 
 # safetensors' names of types (safetensors.numpy has them, but not in its interface)
 _TYPES = {
@@ -35,15 +36,6 @@ _TYPES = {
 SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A tensor in a file: what it is, and how to read it when it is wanted."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
-
-
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json as a dict.
 
@@ -57,7 +49,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
-    """All tensors of a model directory; nothing but headers is read from safetensors.
+    """All tensors of a model directory; nothing but headers is read.
 
     Returns:
       ({name as in the file, Flax paths joined by dots: tensor}, "pt" or "flax": whose layout kernels have).
@@ -70,7 +62,7 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
     if (directory / INDEX).is_file():
         return _open_sharded(directory / INDEX), "pt"
     if (directory / MSGPACK).is_file():
-        return _open_msgpack(directory / MSGPACK), "flax"
+        return open_msgpack(directory / MSGPACK), "flax"
     pickles = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5"))
     if pickles:
         raise UserError(
@@ -122,15 +114,6 @@ def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
         raise OSError(None, one_line(error)) from error
 
 
-def write_msgpack(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """flax_model.msgpack as transformers 4's Flax classes expect it."""
-    from flax import serialization
-
-    from jaxft.tree import unflatten
-
-    path.write_bytes(serialization.msgpack_serialize(unflatten({tuple(k.split(".")): v for k, v in tensors.items()})))
-
-
 def _open_safetensors(path: Path) -> dict[str, Stored]:
     from safetensors import safe_open
 
@@ -175,19 +158,6 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
     if absent := sorted(set(weight_map) - set(stored)):
         raise UserError(f"{path}: names the tensor {absent[0]}, which is in no shard")
     return stored
-
-
-def _open_msgpack(path: Path) -> dict[str, Stored]:
-    from flax import serialization
-
-    from jaxft.tree import flatten
-
-    try:
-        tree = cast(dict[str, Any], serialization.msgpack_restore(path.read_bytes()))
-        arrays = {".".join(key): np.asarray(leaf) for key, leaf in flatten(tree).items()}
-    except Exception as error:  # msgpack raises its own kinds and plain ValueErrors for torn bytes
-        raise UserError(f"{path}: not a whole Flax msgpack file ({one_line(error)[:120]}); fetch it again") from error
-    return {name: Stored(x.shape, x.dtype, partial(arrays.__getitem__, name)) for name, x in arrays.items()}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxft.tree import Params
 
@@ -154,6 +155,13 @@ def normal_init(stddev: float, *, zero_row: int | None = None, cutoff: float | N
         return x if zero_row is None or zero_row >= shape[0] else x.at[zero_row].set(0)
 
     return init
+
+
+def sinusoids(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """The table of positions [num, features] of Vaswani et al. 2017 (arXiv:1706.03762), sine and cosine by turns; no key."""
+    position, feature = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+    angle = position / np.power(10000.0, 2 * (feature // 2) / shape[1])
+    return jnp.asarray(np.where(feature % 2, np.cos(angle), np.sin(angle)), dtype)
 
 
 def _like(vector: Array, x: Array) -> Array:

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxft.errors import UserError, some
 from jaxft.models.families.family import Family
-from jaxft.models.files import Stored
 from jaxft.models.heads import Part
+from jaxft.models.stored import Stored
 
 _AS_WEIGHT = {"kernel": "weight", "embedding": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
 WORDS = "encoder.embeddings.word_embeddings.embedding"
@@ -238,7 +238,11 @@ def _is_pooler(name: str, family: Family) -> bool:
 
 
 def _same(a: Stored, b: Stored) -> bool:
-    return (a.shape, a.dtype) == (b.shape, b.dtype) and a.read().tobytes() == b.read().tobytes()
+    return (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: Stored) -> np.ndarray:
+    return tensor.read().reshape(-1).view(np.uint8)
 
 
 def _normalised(stored: Iterable[str], where: str) -> dict[str, str]:

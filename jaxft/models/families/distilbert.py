@@ -75,6 +75,7 @@ DISTILBERT = Family(
     dropouts={"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2, "qa_dropout": 0.1},
     more=lambda read: {
         "layer_norm_eps": 1e-12,
+        "sinusoidal": bool(read.get("sinusoidal_pos_embds", False)),
         "dropouts": Dropouts(("dropout",), ("attention_dropout",), (), ("dropout",)),
     },
     pooler=False,

@@ -1,0 +1,75 @@
+"""A checkpoint is in memory once: loading and writing hold the parameters and little else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxft
+from jaxft.models.model import make_model
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's count of a process's memory")
+BERT_BASE = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
+IMPORTS = 60e6  # what importing and tracing take, whatever the size
+MEMORY = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import jaxft
+from jaxft.models.build import write_msgpack
+
+def memory(what):
+    return int(re.search(what + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+"""
+LOAD = """
+before = memory("VmRSS")
+model, params = jaxft.load(sys.argv[1])
+print(memory("VmHWM") - before)
+"""
+WRITE = """
+tensors = {str(i): np.ones(1 << 22, np.float32) for i in range(16)}
+write_msgpack({"warm": np.ones(3)}, Path(sys.argv[1]))
+before = memory("VmRSS")
+write_msgpack(tensors, Path(sys.argv[1]))
+print(memory("VmHWM") - before)
+"""
+
+
+def growth(program: str, argument: Path) -> int:
+    """Bytes that a process of its own needed at most."""
+    command = [sys.executable, "-c", MEMORY + program, str(argument)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """BERT base in both formats."""
+    directory = tmp_path_factory.mktemp("base")
+    model = make_model(BERT_BASE, "feature-extraction", "here")
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), model.abstract())
+    jaxft.save(model, params, directory, flax=True)
+    return directory
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "flax_model.msgpack"])
+def test_loading(written, tmp_path, name):
+    """Peak memory grows by at most 1.3 times the size of the file."""
+    for file in ("config.json", name):
+        (tmp_path / file).symlink_to(written / file)
+    size = (written / name).stat().st_size
+    assert size <= growth(LOAD, tmp_path) <= 1.3 * size + IMPORTS
+
+
+def test_writing_msgpack(tmp_path):
+    """Needs a few copies of a single tensor, of 16 MiB, not of all 16."""
+    assert growth(WRITE, tmp_path / "flax_model.msgpack") < 4 * 2**24 + 10e6
