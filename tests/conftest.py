@@ -2,21 +2,24 @@
 
 import os
 import tempfile
+from importlib.metadata import version
 
 # A cache of the session's own: it starts cold, and what tests write is gone with it.
 CACHE = tempfile.mkdtemp(prefix="jaxft-test-cache-")
 os.environ["JAXFT_CACHE"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_CACHE"] = f"{CACHE}/datasets"
-# The programs are tiny: compiling them well would take longer than running them.
+# The programs are tiny: compiling them well would take longer than running them. tests/test_compile_options.py compares
+# what comes out with what the user's options give.
 FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if version("jaxlib").startswith("0.10."):  # later ones have no other emitters; an unknown flag would abort the process
+    FAST_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import jaxft  # noqa: F401  (sets the XLA flag before a backend starts)
 
-import csv
-import random
+import importlib
 import shutil
 from pathlib import Path
 
@@ -28,6 +31,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
+from jaxft import cli
+from jaxft.train import train
 from tests import tiny
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -54,17 +59,62 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a classifier of tiny.LABELS, as it is after fine-tuning."""
+    return tiny.write_model(tmp_path_factory.mktemp("tiny") / "classifier", labels=tiny.LABELS)
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.csv (100 rows), dev.csv (30) and test.csv (30): columns text, label; a learnable rule."""
     folder = tmp_path_factory.mktemp("data")
-    rng = random.Random(0)
-    for name, rows in (("train", 100), ("dev", 30), ("test", 30)):
-        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["text", "label"])
-            for _ in range(rows):
-                label = rng.choice(tiny.LABELS)
-                words = [*rng.choices(tiny.WORDS, k=rng.randint(1, 12)), tiny.CLUES[label]]
-                rng.shuffle(words)
-                writer.writerow([" ".join(words), label])
+    for seed, (name, rows) in enumerate({"train": 100, "dev": 30, "test": 30}.items()):
+        tiny.write_rows(folder / f"{name}.csv", rows, seed)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run directory, to read only."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny.run_config(tiny_model, tiny_data, directory, train={"epochs": 1}))
+    return directory
+
+
+@pytest.fixture
+def fails(capfd):
+    """Run an entry point that must fail with one line that holds all the words; returns the line."""
+
+    def run(command: str, argv: list, *words: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            cli.run_main(importlib.import_module(f"jaxft.{command}").main, [str(a) for a in argv])
+        out, err = capfd.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert stop.value.code == 2
+        assert len(lines) == 1, err
+        assert err.splitlines()[-1] == lines[0]
+        assert "Traceback" not in err + out
+        for word in words:
+            assert word in lines[0], f"{word!r} is not in: {lines[0]}"
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def train_fails(fails, tiny_model, tiny_data, tmp_path):
+    """Run jaxft.train on the tiny model and data with some options changed; it must fail and write nothing."""
+
+    def run(changes: dict, *words: str, model: Path = tiny_model) -> str:
+        options = {
+            "model.path": model,
+            "data.train": tiny_data / "train.csv",
+            "data.validation": tiny_data / "dev.csv",
+            "data.max_length": 32,
+            "output_dir": tmp_path / "run",
+        } | changes
+        line = fails("train", [f"--{k}={v}" for k, v in options.items() if v is not None], *words)
+        assert not (tmp_path / "run").exists()
+        return line
+
+    return run

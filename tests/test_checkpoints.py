@@ -6,28 +6,21 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import runtime, tree
+from jaxft import tree
 from jaxft.errors import UserError
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
-from tests import zoo
-
-KINDS = {family: list(row.classes) for family, row in FAMILIES.items()}
+from tests import tiny, zoo
+from tests.damage import edit_config, rewrite, shard
 
 
 def write(directory: Path, family: str, kind: str, *, flax: bool = False, seed: int = 0) -> Path:
-    config = zoo.fixed(family, kind, seed)
-    model = make_model(config, kind, "zoo")
-    jaxft.save(model, jax.tree.map(np.asarray, model.init(runtime.root_key(seed))), directory, flax=flax)
+    model = make_model(zoo.fixed(family, kind, seed), kind, "zoo")
+    jaxft.save(model, tiny.random_params(model, seed), directory, flax=flax)
     return directory
-
-
-def edit(directory: Path, change) -> None:
-    path = directory / "model.safetensors"
-    save_file(change(load_file(path)), path, metadata={"format": "pt"})
 
 
 def refused(directory: Path, *parts: str, **options) -> None:
@@ -37,19 +30,6 @@ def refused(directory: Path, *parts: str, **options) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message
-
-
-def shard(directory: Path) -> dict[str, str]:
-    """The checkpoint in two files and an index."""
-    tensors = load_file(directory / "model.safetensors")
-    names = sorted(tensors)
-    files = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
-    for file, own in files.items():
-        save_file({name: tensors[name] for name in own}, directory / file)
-    (directory / "model.safetensors").unlink()
-    index = {name: file for file, own in files.items() for name in own}
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    return index
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -67,14 +47,14 @@ def test_shards(tmp_path):
     assert all(np.array_equal(found[path], x) for path, x in right.items())
 
     path = tmp_path / "model.safetensors.index.json"
-    name = next(iter(index))
-    path.write_text(f'{{"weight_map": {{"{name}": "a.safetensors", "{name}": "b.safetensors"}}}}')
+    name, (first, second) = next(iter(index)), sorted(set(index.values()))
+    path.write_text(f'{{"weight_map": {{"{name}": "{first}", "{name}": "{second}"}}}}')
     refused(tmp_path, f"names {name} twice")
-    path.write_text(json.dumps({"weight_map": index | {"made.up": "b.safetensors"}}))
+    path.write_text(json.dumps({"weight_map": index | {"made.up": second}}))
     refused(tmp_path, "made.up")
     path.write_text(json.dumps({"weight_map": index}))
-    (tmp_path / "b.safetensors").unlink()
-    refused(tmp_path, "b.safetensors")
+    (tmp_path / second).unlink()
+    refused(tmp_path, second)
 
 
 @pytest.mark.parametrize(("family", "name"), [("modernbert", "attn.Wqkv.weight"), ("albert", "ffn.weight")])
@@ -82,9 +62,9 @@ def test_wrong_shape_and_type(family, name, tmp_path):
     write(tmp_path, family, "fill-mask")
     full = next(n for n in load_file(tmp_path / "model.safetensors") if n.endswith(name))
     whole = load_file(tmp_path / "model.safetensors")[full]
-    edit(tmp_path, lambda t: t | {full: whole[:-1].copy()})
+    rewrite(tmp_path, lambda t: t | {full: whole[:-1].copy()})
     refused(tmp_path, full, "config.json asks for")
-    edit(tmp_path, lambda t: t | {full: np.zeros(whole.shape, np.int32)})
+    rewrite(tmp_path, lambda t: t | {full: np.zeros(whole.shape, np.int32)})
     refused(tmp_path, full, "int32")
 
 
@@ -118,8 +98,7 @@ def test_flax_never_had_it(family, tmp_path):
 def test_configs_that_cannot_be(family, change, part, tmp_path):
     kind = "multiple-choice"
     write(tmp_path, family, kind)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    edit_config(tmp_path, **change)
     refused(tmp_path, "config.json", part)
 
 
@@ -128,7 +107,7 @@ def test_configs_that_cannot_be(family, change, part, tmp_path):
 def test_half_precision_goes_both_ways(family, dtype, tmp_path):
     """Float32 holds every float16 and bfloat16, so what is loaded and saved has the same bits."""
     write(tmp_path / "a", family, "fill-mask")
-    edit(tmp_path / "a", lambda t: {name: np.asarray(jax.numpy.asarray(x, dtype)) for name, x in t.items()})
+    rewrite(tmp_path / "a", lambda t: {name: np.asarray(jax.numpy.asarray(x, dtype)) for name, x in t.items()})
     model, params = jaxft.load(str(tmp_path / "a"))
     jaxft.save(model, params, tmp_path / "b")
     before, after = (load_file(tmp_path / x / "model.safetensors") for x in "ab")

@@ -1,7 +1,5 @@
 """Every declared shape compiles once, before the first step; nothing compiles while training goes on."""
 
-from pathlib import Path
-
 import jax
 import pytest
 
@@ -22,11 +20,6 @@ class Compilations:
     def listen(self, event: str, duration: float, fun_name: str = "", **_: object) -> None:
         if event == EVENT:
             self.names.append(fun_name)
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory) -> Path:
-    return tiny.write_model(tmp_path_factory.mktemp("classifier") / "model", labels=tiny.LABELS)
 
 
 @pytest.fixture

@@ -32,12 +32,6 @@ RECORDER = optim.Optimizer(
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory) -> Path:
-    """The tiny model with a classifier of its own."""
-    return tiny.write_model(tmp_path_factory.mktemp("classifier") / "model", labels=tiny.LABELS)
-
-
-@pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> Path:
     """Another one, to learn from."""
     return tiny.write_model(tmp_path_factory.mktemp("teacher") / "model", labels=tiny.LABELS, seed=9)

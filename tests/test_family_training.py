@@ -59,7 +59,7 @@ def write(family: str, directory: Path, shared: Path, texts: list[str]) -> Path:
     config = {"model_type": family, **SMALL, **OWN.get(family, {})}
     config |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     model = make_model(config, "feature-extraction", "here")
-    jaxft.save(model, jax.tree.map(np.asarray, model.init(runtime.root_key(0))), directory)
+    jaxft.save(model, jax.device_get(jax.jit(model.init)(runtime.root_key(0))), directory)
     return directory
 
 

@@ -145,11 +145,6 @@ def back_to(step: int, finished: Path, copy: Path) -> None:
             shutil.rmtree(path)
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory) -> Path:
-    return tiny.write_model(tmp_path_factory.mktemp("classifier") / "model", labels=tiny.LABELS)
-
-
 @pytest.mark.parametrize(("first", "second"), [({"data": 1}, {"data": 1, "fsdp": 8}), ({"data": 1, "fsdp": 8}, {"data": 1})])
 def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, tiny_data, tmp_path, first, second):
     train(every_third(classifier, tiny_data, tmp_path / "whole", mesh=first))

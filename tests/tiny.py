@@ -1,9 +1,18 @@
 """A tiny BERT whose every config field differs from its default, and a tiny vocabulary."""
 
+import csv
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+import jaxft
+from jaxft import cli, tree
+from jaxft.models.model import Model, make_model
+from jaxft.tree import Params
 
 LABELS = ["angry", "calm", "merry"]
 CLUES = {"angry": "storm", "calm": "lake", "merry": "song"}
@@ -30,15 +39,18 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def random_params(model: Model, seed: int = 0, spread: float = 0.1) -> Params:
+    """Numpy parameters, none of them zero or one. Drawn here, because to compile an initialiser takes seconds."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: tree.Path, leaf: Any) -> np.ndarray:
+        return (rng.normal(0, spread, leaf.shape) + (path[-1] == "scale")).astype(np.float32)
+
+    return tree.map_with_path(draw, model.abstract())
+
+
 def write_model(directory: Path, *, labels: Sequence[str] | None = None, seed: int = 0, **changes: Any) -> Path:
     """Write a model directory with random weights; `labels` makes it a fine-tuned classifier."""
-    import jax
-    import numpy as np
-
-    from jaxft import runtime
-    from jaxft.models import build
-    from jaxft.models.model import make_model
-
     config = CONFIG | changes
     if labels:
         config = config | {
@@ -47,10 +59,7 @@ def write_model(directory: Path, *, labels: Sequence[str] | None = None, seed: i
             "label2id": {x: i for i, x in enumerate(labels)},
         }
     model = make_model(config, "text-classification" if labels else "feature-extraction", "tiny")
-    params = jax.tree.map(np.array, model.init(runtime.root_key(seed)))
-    noise = np.random.default_rng(seed)
-    params = jax.tree.map(lambda x: (x + noise.normal(0, 0.05, x.shape)).astype(np.float32), params)
-    build.save(model, params, directory)
+    jaxft.save(model, random_params(model, seed, config["initializer_range"]), directory)
     write_tokenizer(directory)
     return directory
 
@@ -62,10 +71,22 @@ def write_tokenizer(directory: Path) -> None:
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+def write_rows(path: Path, rows: int, seed: int = 0, columns: Sequence[str] = ("text", "label")) -> Path:
+    """A csv file of random words and one clue a row, which tells the label."""
+    rng = random.Random(seed)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for _ in range(rows):
+            label = rng.choice(LABELS)
+            words = [*rng.choices(WORDS, k=rng.randint(1, 12)), CLUES[label]]
+            rng.shuffle(words)
+            writer.writerow([" ".join(words), label])
+    return path
+
+
 def run_config(model: Path, folder: Path, output: Path, /, **sections: Any) -> Any:
     """A config of a short run on the tiny model and data; sections update the defaults here."""
-    from jaxft import cli
-
     values: dict[str, Any] = {
         "output_dir": str(output),
         "model": {"path": str(model)},

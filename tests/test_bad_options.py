@@ -1,0 +1,149 @@
+"""Command lines, config files and options that cannot be: one line that names the option; nothing written."""
+
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--data.max_lenght", "8"], ['"--data.max_lenght"', 'did you mean "data.max_length"']),
+        (["--learning_rate", "8"], ["unknown option", "optim.learning_rate"]),
+        (["--train.batch_size", "1e3"], ["train.batch_size is 1000.0", "whole number"]),
+        (["--train.batch_size", "many"], ["train.batch_size is many", "whole number"]),
+        (["--optim.learning_rate", "high"], ["optim.learning_rate is high", "number"]),
+        (["--data.truncation", "maybe"], ["data.truncation is maybe", "true or false"]),
+        (["--data.layout", "stack"], ["data.layout is stack", "pack, bucket, pad"]),
+        (["--task.labels", "a"], ["task.labels is a", "list"]),
+        (["--task.labels", "[a, a]"], ["task.labels", "different"]),
+        (["--seed"], ["--seed", "expected one argument"]),
+        (["--plan.rules", '[{"patern": "x"}]'], ["plan.rules", '"patern"', 'did you mean "pattern"']),
+        (["absent.yaml"], ["absent.yaml", "No such file"]),
+        (["a.yaml", "b.yaml"], ["one CONFIG.yaml", "a.yaml b.yaml"]),
+        (["--seed", "1", "a.yaml"], ["a.yaml"]),
+        ([], ["model.path is not set"]),
+    ],
+)
+def test_bad_command_line(fails, tmp_path, monkeypatch, argv, words):
+    monkeypatch.chdir(tmp_path)
+    fails("train", argv, *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"- a\n- b\n", ["mapping"]),
+        (b"just text", ["mapping"]),
+        (b"seed: [1\n", ["not valid YAML", "line 2"]),
+        (b"seed: 1\nseed: 2\n", ['"seed" stands twice', "line 1"]),
+        (b"data: {train: a, train: b}\n", ['"train" stands twice']),
+        (b"output_dir: caf\xe9\n", ["UTF-8"]),
+        (b"traim: {epochs: 1}\n", ['"traim"', 'did you mean "train"']),
+        (b"train: {epoch: 1}\n", ['"train.epoch"', 'did you mean "train.epochs"']),
+        (b"train: 3\n", ["train is a section", "3"]),
+        (b"data: {1: 2}\n", ['"data.1"']),
+        (b"data: {label: 1}\n", ["data.label is 1", "text"]),
+        (b"task: {labels: [yes, no]}\n", ["task.labels is [True, False]", "in quotes"]),
+        (b"train: {batch_size: true}\n", ["train.batch_size is True", "whole number"]),
+        (b"plan: {rules: [1]}\n", ["plan.rules is 1", "pattern, trainable"]),
+        (b"eval: {every: 0.5}\n", ["eval.every is 0.5"]),
+        (b"seed: !!python/object:os.system 1\n", ["not valid YAML"]),
+    ],
+)
+def test_bad_yaml(fails, tmp_path, text, words):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text)
+    fails("train", [path], "bad.yaml", *words)
+
+
+NUMBERS = {
+    "train.batch_size": [0, -1],
+    "train.micro_batches": [0, 33],
+    "train.epochs": [0, -1, ".nan", ".inf"],
+    "train.max_steps": [0, -5],
+    "train.patience": [0],
+    "train.min_delta": [-1, ".nan"],
+    "train.label_smoothing": [1, -0.1, ".nan"],
+    "optim.learning_rate": [0, -1, ".nan", ".inf"],
+    "optim.weight_decay": [-1, ".nan", ".inf"],
+    "optim.beta1": [1, -1, ".nan"],
+    "optim.beta2": [1, ".inf"],
+    "optim.epsilon": [0, ".nan"],
+    "optim.warmup": [-1, ".nan", ".inf"],
+    "optim.clip": [0, -1, ".nan", ".inf"],
+    "model.dropout": [1, -0.1, ".nan"],
+    "model.attention_dropout": [1.5],
+    "model.classifier_dropout": [".inf"],
+    "model.num_layers": [0, -1],
+    "data.max_length": [2, 0, -1],
+    "data.shapes": [0],
+    "data.prefetch": [0],
+    "data.max_train_examples": [0, -1],
+    "data.validation_share": [1, -0.5, ".nan"],
+    "plan.n": [-1],
+    "plan.rules": ["[{pattern: x, learning_rate: .inf}]", "[{pattern: x, learning_rate: -1}]"],
+    "eval.batch_size": [0],
+    "eval.every": [0, -1, '"1 week"', '"0 epochs"', '"0.5 steps"', '"nan epochs"', '""'],
+    "checkpoint.every": [0, '"often"'],
+    "checkpoint.keep": [0],
+    "distill.temperature": [0, ".nan", ".inf"],
+    "distill.alpha": [-0.1, 1.1, ".nan"],
+    "mesh.data": [0, -2],
+    "mesh.fsdp": [0, -1],
+    "log.every": [0],
+    "runtime.unroll": [0],
+    "seed": [-1, 2**32],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in NUMBERS.items() for v in values])
+def test_number_out_of_range(fails, tmp_path, name, value):
+    section, _, field = name.rpartition(".")
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{section}: {{{field}: {value}}}\n" if section else f"{field}: {value}\n")
+    fails("train", [path], name, str(value).strip('"').removeprefix(".") if name != "plan.rules" else "learning_rate")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.validation_share": 0.1}, ["data.validation", "data.validation_share", "exclude"]),
+        ({"plan.preset": "none"}, ["plan.preset is none", "plan.rules"]),
+        ({"eval.metric": "acuracy"}, ["eval.metric is acuracy", "accuracy"]),
+        ({"eval.metric": "f1"}, ["eval.metric is f1", "two labels", "has 3", "macro_f1"]),
+        ({"data.train": None}, ["data.train is not set"]),
+        ({"model.num_layers": 3}, ["model.num_layers is 3", "2 layers"]),
+        ({"mesh.fsdp": 3}, ["mesh.fsdp 3", "8 devices"]),
+        ({"mesh.fsdp": 16}, ["mesh.fsdp 16", "8 devices"]),
+        ({"mesh.data": 9}, ["mesh.data 9", "8 devices"]),
+        ({"plan.preset": "last_n", "plan.n": 3}, ["plan.n is 3", "2 layers"]),
+    ],
+)
+def test_options_that_do_not_fit(train_fails, changes, words):
+    train_fails(changes, *words)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"pattern": "classifer"}, ['"classifer" matches no parameter', 'did you mean "classifier"']),
+        ({"pattern": r"layer\.1\.attention\.self\.qury\.kernel"}, ["layer.1.attention.self.query.kernel"]),
+        ({"pattern": "zzz"}, ['"zzz" matches no parameter', "heads.main"]),
+        ({"pattern": "layer.("}, ['"layer.("', "not a regular expression"]),
+        ({"pattern": "", "trainable": False}, ["trains nothing"]),
+    ],
+)
+def test_bad_plan_rule(train_fails, rule, words):
+    train_fails({"plan.rules": json.dumps([rule])}, *words)
+
+
+def test_rule_that_earlier_rules_hide(train_fails):
+    rules = [{"pattern": "encoder"}, {"pattern": "pooler"}]
+    train_fails({"plan.rules": json.dumps(rules)}, '"pooler"', "earlier rules")
+
+
+def test_rules_that_leave_parameters_out(train_fails):
+    changes = {"plan.preset": "none", "plan.rules": json.dumps([{"pattern": "heads"}])}
+    train_fails(changes, "covered by no rule", "encoder.embeddings")
