@@ -58,6 +58,11 @@ def check(config: Config) -> None:
     _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
     labels = c.task.labels
     _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
+    weights = c.task.class_weights
+    fine = not isinstance(weights, list) or (max(weights, default=0) > 0 and all(0 <= w < float("inf") for w in weights))
+    _require(fine, "task.class_weights", weights, "finite numbers, 0 or more, one of them above 0")
+    stride = c.data.stride
+    _require(stride is None or 0 <= stride < c.data.max_length, "data.stride", stride, "0 or more and below data.max_length")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     for rule in c.plan.rules:

@@ -32,7 +32,7 @@ class ModelConfig:
 class TaskConfig:
     """What is learnt."""
 
-    name: Literal["text-classification"] = "text-classification"
+    name: Literal["text-classification", "token-classification"] = "text-classification"
     """Task name, as on the Hugging Face hub."""
     labels: list[str] | None = None
     """Label names in the order of their ids; null takes the labels of the training data, sorted."""
@@ -45,7 +45,8 @@ class TaskConfig:
     threshold: Literal["tune"] | float = 0.5
     """Multi-label: probability from which a label is given; tune takes the best on the validation data."""
     tag_scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "none"] = "auto"
-    """Token classification: how tags mark entities; none scores single tags (part of speech)."""
+    """Token classification: how tags mark entities; auto reads any of the schemes; none scores single tags (part of
+    speech)."""
     label_pieces: Literal["first", "all"] = "first"
     """Token classification: which pieces of a word are trained on."""
     unanswerable: bool = False

@@ -7,20 +7,28 @@ Array = jax.Array
 WeightedSum = tuple[Array, Array]
 
 
-def cross_entropy(logits: Array, labels: Array, weights: Array, label_smoothing: float = 0.0) -> WeightedSum:
-    """Softmax cross-entropy with label smoothing as in torch.nn.CrossEntropyLoss.
+def cross_entropy(
+    logits: Array, labels: Array, weights: Array, label_smoothing: float = 0.0, class_weights: Array | None = None
+) -> WeightedSum:
+    """Softmax cross-entropy with label smoothing and class weights as in torch.nn.CrossEntropyLoss.
 
     Args:
       logits: [..., C] float32.
       labels: [...] int; only read where the weight is not 0.
       weights: [...] float32; 0 for empty slots.
       label_smoothing: probability spread evenly over all C classes.
+      class_weights: [C] float32; the weight of an example is then also that of its label.
     """
     logs = jax.nn.log_softmax(logits, axis=-1)
+    weight = weights
+    if class_weights is not None:
+        weight = weights * jnp.take(class_weights, labels, mode="clip")
+        # Not `loss * weight`, since the part of the loss that smoothing adds has the weights of its own classes.
+        logs = logs * class_weights.reshape((1,) * (logs.ndim - 1) + class_weights.shape)
     loss = -jnp.take_along_axis(logs, labels[..., None], axis=-1, mode="clip")[..., 0]
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * logs.mean(-1)
-    return (loss * weights).sum(), weights.sum()
+    return (loss * weights).sum(), weight.sum()
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:

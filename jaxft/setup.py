@@ -51,7 +51,7 @@ class Run:
     @property
     def metric(self) -> str:
         """The metric that chooses the best model."""
-        return self.config.eval.metric or next(iter(self.task.metrics))
+        return self.config.eval.metric or self.task.metric
 
 
 def make_run(config: Config) -> Run:

@@ -48,6 +48,10 @@ class Examples:
         """The same tokens with more per-example columns."""
         return replace(self, columns={**self.columns, **columns})
 
+    def with_tokens(self, **tokens: np.ndarray) -> "Examples":
+        """The same tokens with more per-token columns."""
+        return replace(self, tokens={**self.tokens, **tokens})
+
 
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a model directory; its code never comes from that directory.

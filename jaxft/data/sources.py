@@ -51,7 +51,12 @@ def _open(config: DataConfig, split: str) -> Any:
     return _hub_split(config, where) if config.dataset else _file(config, where, f"data.{split}")
 
 
-def _file(config: DataConfig, path: str, field: str) -> Any:
+def existing_file(path: str, field: str) -> Path:
+    """The file that a field of the config names.
+
+    Raises:
+      UserError: when it is absent, a directory, empty or not readable.
+    """
     file = Path(path).expanduser()
     if not file.exists():
         raise UserError(f"{path}: no such file ({field})")
@@ -61,12 +66,23 @@ def _file(config: DataConfig, path: str, field: str) -> Any:
         raise UserError(f"{path}: the file is empty ({field})")
     if not os.access(file, os.R_OK):
         raise UserError(f"{path}: permission denied ({field})")
+    return file
+
+
+def check_utf8(path: str, file: Path) -> None:
+    """Raises a `UserError` with the line of the first byte that is not UTF-8."""
+    if bad := _first_bad_utf8(str(file)):
+        raise UserError(_not_utf8(path, *bad))
+
+
+def _file(config: DataConfig, path: str, field: str) -> Any:
+    file = existing_file(path, field)
     builder = BUILDERS.get(file.suffix.lower())
     if builder is None:
         raise UserError(f'{path}: unknown kind of file "{file.suffix}" ({field}); jaxft reads {", ".join(BUILDERS)}')
     options: dict[str, Any] = {}
-    if builder == "json" and (bad := _first_bad_utf8(str(file))):  # pyarrow would only notice when a row is used
-        raise UserError(_not_utf8(path, *bad))
+    if builder == "json":  # pyarrow would only notice when a row is used
+        check_utf8(path, file)
     if builder == "csv":
         options = _csv_options(config, file)
     return _load(path, builder, data_files=str(file), split="train", **options)

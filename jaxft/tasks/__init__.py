@@ -6,8 +6,9 @@ from jaxft.config import Config
 from jaxft.errors import UserError
 from jaxft.tasks.task import Task
 from jaxft.tasks.text_classification import TextClassification
+from jaxft.tasks.token_classification import TokenClassification
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, TokenClassification)}
 
 
 def task_class(config: Config) -> type[Task]:

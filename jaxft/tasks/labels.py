@@ -83,5 +83,29 @@ def known_labels(hf_config: Mapping[str, Any], found: list[str]) -> list[str]:
     return known if set(found) == set(known) or found == [str(i) for i in range(len(known))] else found
 
 
+def class_weights(option: str | Sequence[float], names: Sequence[str], counts: np.ndarray) -> tuple[float, ...]:
+    """Weights of the labels in the loss, the smallest that is above 0 being 1.
+
+    A common factor does not change a weighted mean, and so no step's weight is below 1 while it has any.
+
+    Args:
+      option: `balanced` (inverse to the counts; labels that never occur count as if they were average), or the weights.
+      names: of the labels.
+      counts: int [labels], in the training data.
+
+    Raises:
+      UserError: when there are not as many weights as labels.
+    """
+    if option == "balanced":
+        weights = np.where(counts > 0, counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)), 1.0)
+    else:
+        weights = np.asarray(option, np.float64)
+    if len(weights) != len(names):
+        raise UserError(
+            f"task.class_weights has {len(weights)} numbers, but there are {len(names)} labels ({some(list(names))})"
+        )
+    return tuple((weights / weights[weights > 0].min()).tolist())
+
+
 def _is_number(value: str) -> bool:
     return value.removeprefix("-").isdecimal()

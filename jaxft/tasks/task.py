@@ -42,7 +42,7 @@ class Task(abc.ABC):
 
     Class attributes:
       kind: the Hugging Face name, which is also that of its head.
-      metrics: name -> whether higher is better; the first chooses the best model unless `eval.metric` does.
+      metrics: name -> whether higher is better.
       options: fields of `TaskConfig` that it honours.
     """
 
@@ -90,6 +90,11 @@ class Task(abc.ABC):
     def labels(self) -> tuple[str, ...] | None:
         """Label names in the order of their ids; None for a head without labels."""
         return None
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the best model unless `eval.metric` does."""
+        return next(iter(self.metrics))
 
     @property
     def config_fields(self) -> Mapping[str, Any]:

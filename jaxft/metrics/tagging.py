@@ -1,0 +1,49 @@
+"""Scores of taggers: entities by seqeval, single tags by scikit-learn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxft.metrics.classification import classification_scores
+
+Tags = Sequence[Sequence[str]]
+
+
+def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
+    """Precision, recall and F1 of whole entities, over all types, and `accuracy` of single tags.
+
+    As in Hugging Face's run_ner (`evaluate`'s seqeval, default mode, the rules of conlleval): an entity is right if its
+    type and both its ends are; a tag that continues no entity begins one.
+
+    Args:
+      gold, predicted: IOB2 tags of each sentence.
+
+    Returns:
+      The four numbers, and `types`: precision, recall, f1 and support (entities in gold) of each type.
+    """
+    from seqeval.metrics.sequence_labeling import accuracy_score, get_entities, precision_recall_fscore_support
+
+    gold, predicted = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    names = ("precision", "recall", "f1", "support")
+    overall = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)  # type: ignore[arg-type]
+    by_type = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)  # type: ignore[arg-type]
+    types = sorted({kind for tags in (gold, predicted) for kind, *_ in get_entities(tags)})
+    return {
+        **{name: float(x) for name, x in zip(names[:-1], overall, strict=False)},
+        "accuracy": float(accuracy_score(gold, predicted)),
+        "types": {kind: dict(zip(names, map(float, row), strict=True)) for kind, *row in zip(types, *by_type, strict=True)},
+    }
+
+
+def tag_scores(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, float]:
+    """Accuracy and macro F1 of single tags.
+
+    Args:
+      gold, predicted: int [words].
+      labels: how many there are.
+    """
+    confusion = np.zeros((labels, labels), np.int64)
+    np.add.at(confusion, (gold, predicted), 1)
+    scores = classification_scores(confusion)
+    return {name: scores[name] for name in ("accuracy", "macro_f1")}

@@ -1,0 +1,78 @@
+"""Tags of sentences as they stand in files, to IOB2 names and label ids."""
+
+from collections.abc import Collection, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from jaxft.data.conll import TAGS, WORDS, place
+from jaxft.data.encode import per_row
+from jaxft.data.tags import fault, mark_entities, to_iob2
+from jaxft.errors import UserError, some
+
+
+def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
+    """`task.tag_scheme` with auto decided: none if the tags mark no entities.
+
+    Raises:
+      UserError: when auto would have to judge numbers.
+    """
+    if option != "auto":
+        return option
+    if all(tag.isdecimal() for tag in tags):
+        raise UserError(
+            f"{origin}: the tags are numbers ({some(sorted(tags, key=int))}); name them in task.labels, or set "
+            "task.tag_scheme to none"
+        )
+    return "auto" if mark_entities(tags) else "none"
+
+
+def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
+    """The tags of every sentence: numbers by their names, and as IOB2 unless the scheme is none.
+
+    Args:
+      rows: from `read_sentences`.
+      numbered: names of tags that are numbers; if they are numbers themselves, so be it.
+      scheme: a name of `tags.LETTERS`, or none.
+      origin: the rows' file, for messages.
+
+    Raises:
+      UserError: naming line or row of a tag that the scheme does not allow, or of a number without a name.
+    """
+    found: list[list[str]] = per_row(rows, TAGS, list)
+    if numbered and not any(name.isdecimal() for name in numbered):
+        names = {str(i): name for i, name in enumerate(numbered)}
+        if all(tag.isdecimal() for tag in chain.from_iterable(found)):
+            for i, tags in enumerate(found):
+                for j, tag in enumerate(tags):
+                    if tag not in names:
+                        _refuse(rows, origin, i, j, tag, f"but there are only {len(names)} labels ({some(list(numbered))})")
+            found = [[names[tag] for tag in tags] for tags in found]
+    if scheme == "none":
+        return found
+    for i, tags in enumerate(found):
+        if wrong := fault(tags, scheme):
+            hint = "; task.tag_scheme none takes tags as they are"
+            _refuse(rows, origin, i, wrong[0], tags[wrong[0]], wrong[1] + hint)
+    return [to_iob2(tags) for tags in found]
+
+
+def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
+    """Label ids of all words, int32 [words]; the other arguments are those of `read_tags`.
+
+    Raises:
+      UserError: for a tag that is not one of `names`, naming its line or row.
+    """
+    ids = {name: i for i, name in enumerate(names)}
+    found = read_tags(rows, numbered, scheme, origin)
+    for i, tags in enumerate(found):
+        for j, tag in enumerate(tags):
+            if tag not in ids:
+                _refuse(rows, origin, i, j, tag, f"which is not one of the {len(ids)} known labels ({some(list(names))})")
+    return np.array([ids[tag] for tag in chain.from_iterable(found)], np.int32)
+
+
+def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:
+    text = rows[sentence][WORDS][word]
+    raise UserError(f'{origin}: {place(rows, sentence, word)} has the tag "{tag}" ("{text}"), {why}')

@@ -1,0 +1,230 @@
+"""Token classification: a tag for every word of a sentence (entities, chunks, parts of speech)."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import losses
+from jaxft.config import Config
+from jaxft.data.collect import Collected
+from jaxft.data.conll import WORDS, read_sentences
+from jaxft.data.encode import per_row
+from jaxft.data.tags import OUTSIDE, are_iob2, fault, iob2_labels, spans
+from jaxft.data.words import encode_words
+from jaxft.errors import UserError
+from jaxft.metrics.tagging import entity_scores, tag_scores
+from jaxft.models.model import are_generic, labels_of
+from jaxft.tasks.labels import class_weights, known_labels, label_column, label_names
+from jaxft.tasks.tagging import read_tags, scheme_of, tag_ids
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class TokenClassification(Task):
+    """The task with its labels.
+
+    Attributes:
+      names: of the labels, in the order of their ids; IOB2 unless the scheme is none.
+      scheme: how tags in files mark entities; none if they mark none.
+      label_pieces: whether the first or all pieces of a word are trained on; the first one's prediction is the word's.
+      class_weights: of the training loss; evaluation has none.
+      label_smoothing: of the training loss; evaluation has none.
+    """
+
+    names: tuple[str, ...]
+    scheme: str = "auto"
+    label_pieces: str = "first"
+    class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+
+    kind: ClassVar[str] = "token-classification"
+    metrics: ClassVar[Mapping[str, bool]] = {
+        "f1": True,
+        "precision": True,
+        "recall": True,
+        "accuracy": True,
+        "macro_f1": True,
+        "loss": False,
+    }
+    options: ClassVar[frozenset[str]] = frozenset({"labels", "class_weights", "tag_scheme", "label_pieces"})
+
+    @classmethod
+    def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
+        """Labels are `task.labels`, or those of the training rows, with what IOB2 adds to them."""
+        own = labels_of(hf_config)
+        given = config.task.labels or []
+        numbered = given or ([] if are_generic(own) else own)
+        raw = read_tags(rows, numbered, "none", origin)
+        scheme = scheme_of({*chain.from_iterable(raw), *given}, config.task.tag_scheme, origin)
+        for name in given if scheme != "none" else ():
+            if wrong := fault([name], "auto"):
+                raise UserError(f'task.labels has "{name}", {wrong[1]}')
+        counts = Counter(chain.from_iterable(read_tags(rows, numbered, scheme, origin)))
+        if scheme == "none":
+            names = given or known_labels(hf_config, label_names(list(counts)))
+        else:
+            names = iob2_labels(given) if given else known_labels(hf_config, sorted(iob2_labels(counts)))
+        if len(names) < 2:
+            raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
+        weights = config.task.class_weights
+        if weights is not None:
+            weights = class_weights(weights, names, np.array([counts[name] for name in names]))
+        task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing)
+        if config.eval.metric not in (None, "loss", *task._metrics):
+            what = "are single (task.tag_scheme none)" if scheme == "none" else "mark entities"
+            raise UserError(
+                f"eval.metric is {config.eval.metric}, but the tags {what}: use {', '.join(task._metrics)} or loss"
+            )
+        return task
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """Labels are those of config.json; labels of another scheme than IOB2 are scored as single tags."""
+        names = tuple(labels_of(hf_config))
+        own = (hf_config.get("task_specific_params") or {}).get("jaxft", {})
+        single = own["tag_scheme"] == "none" if "tag_scheme" in own else not are_iob2(names)
+        scheme = "none" if single else config.task.tag_scheme
+        return cls(names, scheme, own.get("label_pieces", config.task.label_pieces))
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """Sentences."""
+        return read_sentences(config.data, split, label_column(config.data) if labelled else None)
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """An example for every window, with `labels` of its own words (id + 1; 0 where nothing is learnt)."""
+        data = config.data
+        gold = tag_ids(rows, config.task.labels or self.names, self.names, self.scheme, origin) if labelled else None
+        pieces = encode_words(
+            rows,
+            tokenizer,
+            directory,
+            max_length=data.max_length,
+            stride=data.stride,
+            truncation=data.truncation,
+            use_cache=data.cache,
+            origin=origin,
+        )
+        notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes)}
+        if gold is None:
+            return Split(rows, pieces.examples, origin, notes)
+        labels = self._piece_labels(gold, pieces.owners, pieces.first)
+        return Split(rows, pieces.examples.with_tokens(labels=labels), origin, notes | {"gold": gold})
+
+    def _piece_labels(self, gold: np.ndarray, owners: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Label id + 1 of each token, from the label id of each word."""
+        labels = np.zeros(len(owners), np.int32)
+        if self.label_pieces == "all":
+            ids = {name: i for i, name in enumerate(self.names)}
+            entities = self.scheme != "none"
+            inside = [ids.get(f"I{x[1:]}", i) if entities and x[0] == "B" else i for i, x in enumerate(self.names)]
+            mine = owners >= 0
+            labels[mine] = np.array(inside, np.int32)[gold[owners[mine]]] + 1
+        known = first >= 0
+        labels[first[known]] = gold[known] + 1
+        return labels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.names
+
+    @property
+    def _metrics(self) -> tuple[str, ...]:
+        return ("accuracy", "macro_f1") if self.scheme == "none" else ("f1", "precision", "recall", "accuracy")
+
+    @property
+    def metric(self) -> str:
+        """F1 of entities, or accuracy where tags mark none."""
+        return self._metrics[0]
+
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """What labels alone do not say."""
+        own = {"tag_scheme": "none" if self.scheme == "none" else "iob2", "label_pieces": self.label_pieces}
+        return {"task_specific_params": {"jaxft": own}}
+
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
+        """Cross-entropy summed over the labelled tokens, and their number (or the weights of their labels)."""
+        real = (batch["labels"] > 0).astype(jnp.float32)
+        weights = self._class_weights if train else None
+        smoothing = self.label_smoothing if train else 0.0
+        return losses.cross_entropy(outputs["logits"], batch["labels"] - 1, real, smoothing, weights)
+
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
+        """Cross-entropy against the teacher's softmax at the labelled tokens."""
+        weights = (batch["labels"] > 0).astype(jnp.float32)
+        if (by_class := self._class_weights) is not None:
+            weights = weights * jnp.take(by_class, batch["labels"] - 1, mode="clip")
+        return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
+
+    @property
+    def _class_weights(self) -> Array | None:
+        return None if self.class_weights is None else jnp.asarray(self.class_weights, jnp.float32)
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """The likeliest label of each token."""
+        return {"tokens": {"predicted": jnp.argmax(outputs["logits"], -1).astype(jnp.int16)}}
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Summary:
+        """And its probability."""
+        best = jax.nn.softmax(outputs["logits"], axis=-1).max(-1)
+        return {"tokens": {**self.summarise(outputs, batch)["tokens"], "score": best}}
+
+    def _of_words(self, values: np.ndarray, split: Split, missing: Any) -> np.ndarray:
+        """Values [words] at the first piece of each word; a word without a piece (control characters) has none."""
+        first = split.notes["first"]
+        return np.where(first >= 0, values[first], missing)
+
+    def _predicted(self, collected: Collected, split: Split) -> np.ndarray:
+        missing = self.names.index(OUTSIDE) if OUTSIDE in self.names else 0
+        return self._of_words(collected.tokens["predicted"], split, missing)
+
+    def _sentences(self, ids: np.ndarray, split: Split) -> list[list[str]]:
+        """Names of label ids [words], by sentence."""
+        names = [self.names[i] for i in ids]
+        ends = np.cumsum(split.notes["sizes"])
+        return [names[end - size : end] for end, size in zip(ends, split.notes["sizes"], strict=True)]
+
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """Every word counts once: entity scores and accuracy, or accuracy and macro F1 of single tags."""
+        gold, predicted = split.notes["gold"], self._predicted(collected, split)
+        if self.scheme == "none":
+            return tag_scores(gold, predicted, len(self.names))
+        return entity_scores(self._sentences(gold, split), self._sentences(predicted, split))
+
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """`words`, their `tags`, and `entities`: type, first word, one past the last, text, mean probability of its tags."""
+        tags = self._sentences(self._predicted(collected, split), split)
+        scores = self._of_words(collected.tokens["score"], split, 0.0)
+        begin = 0
+        for words, own in zip(per_row(split.rows, WORDS, list), tags, strict=True):
+            row: dict[str, Any] = {"words": words, "tags": own}
+            if self.scheme != "none":
+                row["entities"] = _entities(words, own, scores[begin : begin + len(words)])
+            begin += len(words)
+            yield row
+
+
+def _entities(words: Sequence[str], tags: Sequence[str], scores: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": kind,
+            "start": start,
+            "end": end,
+            "text": " ".join(words[start:end]),
+            "score": round(float(scores[start:end].mean()), 6),
+        }
+        for kind, start, end in spans(tags)
+    ]

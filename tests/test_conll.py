@@ -1,0 +1,207 @@
+"""Tagged sentences from every kind of file, and what is wrong with a file, by line."""
+
+import json
+
+import datasets
+import pytest
+
+from jaxft.config import DataConfig
+from jaxft.data.conll import place, read_sentences
+from jaxft.errors import UserError
+from jaxft.tasks.tagging import read_tags, scheme_of, tag_ids
+
+SENTENCES = [(["The", "old", "bridge"], ["O", "O", "B-place"]), (["#", "sun"], ["O", "O"])]
+
+
+def read(path, *, label: str | None = "label", **options):
+    return read_sentences(DataConfig(train=str(path), **options), "train", label)
+
+
+def content(rows) -> list[tuple[list[str], list[str]]]:
+    return list(zip(rows["words"], rows["tags"], strict=True))
+
+
+TEXTS = {
+    "a.conll": "The\tO\nold\tO\nbridge\tB-place\n\n#\tO\nsun\tO\n",
+    "a.bio": "The O\nold  O\nbridge B-place\n\n\n# O\nsun O",
+    "a.txt": "\ufeff-DOCSTART- -X- O\r\n\r\nThe DT O\r\nold JJ O\r\nbridge NN B-place\r\n\r\n# SYM O\r\nsun NN O\r\n",
+    "a.tsv": "-DOCSTART-\tO\n\nThe\tO\nold\tO\nbridge\tB-place\n\t\n-DOCSTART-\tO\n\n#\tO\nsun\tO\n\t\n",
+    "comments.conll": "# id = 1\n# text\nThe\tDT\tO\nold\tJJ\tO\nbridge\tNN\tB-place\n\n# 2\n#\t.\tO\n# odd\nsun\tNN\tO\n",
+    "train": "The:O old:O bridge:B-place <=> Where\n#:O sun:O <=> What\n",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_files(tmp_path, name):
+    (tmp_path / name).write_bytes(TEXTS[name].encode())
+    rows = read(tmp_path / name)
+    assert content(rows) == SENTENCES
+    lines = TEXTS[name].split("\n")
+    for i, words in enumerate(rows["words"]):
+        for j, word in enumerate(words):
+            unit, number = place(rows, i, j).split()
+            assert unit == "line"
+            assert word in lines[int(number) - 1]
+
+
+def test_named_columns(tmp_path):
+    """GermEval 2014: number, word, outer and inner tag, a comment with the source before each sentence."""
+    (tmp_path / "a.tsv").write_text("#\thttp://x\t[2009]\n1\tThe\tO\tO\n2\told\tB-x\tO\n3\tbridge\tI-x\tB-place\n")
+    names = {"columns": ["number", "word", "outer", "inner"], "text": "word"}
+    assert content(read(tmp_path / "a.tsv", label="inner", **names)) == [(["The", "old", "bridge"], ["O", "O", "B-place"])]
+    with pytest.raises(UserError, match=r'data\.label is "iner", but data\.columns names .*did you mean "inner"'):
+        read(tmp_path / "a.tsv", label="iner", **names)
+    with pytest.raises(UserError, match=r"line 2 has 4 columns, but data\.columns names 2"):
+        read(tmp_path / "a.tsv", label="word", columns=["number", "word"], text="word")
+
+
+def test_words_without_tags(tmp_path):
+    (tmp_path / "a.txt").write_text("The\nold\n\nsun\n")
+    rows = read(tmp_path / "a.txt", label=None)
+    assert rows["words"][:] == [["The", "old"], ["sun"]]
+    assert "tags" not in rows.column_names
+
+
+def test_odd_characters_separate_nothing(tmp_path):
+    """Only line feeds end lines, and in a file with tabs only tabs separate columns."""
+    words = ["a\u2028b", "\u00a0", "c\x85d", "e f", "\u200b", '"'] * 2
+    (tmp_path / "a.conll").write_text("".join(f"{word}\tO\n" for word in words), encoding="utf-8")
+    assert read(tmp_path / "a.conll")["words"][:] == [words]
+
+
+def write_table(path, tags: datasets.List) -> None:
+    names = getattr(tags.feature, "names", None)
+    rows = [{"tokens": w, "ner_tags": [names.index(x) for x in t] if names else t} for w, t in SENTENCES]
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
+    data = datasets.Dataset.from_list(rows, features=features)
+    if path.suffix == ".parquet":
+        data.to_parquet(path)
+    else:
+        data.to_json(path, lines=path.suffix == ".jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.jsonl", datasets.Value("string")),
+        ("a.json", datasets.Value("string")),
+        ("a.parquet", datasets.Value("string")),
+        ("a.parquet", datasets.ClassLabel(names=["B-place", "O"])),
+    ],
+)
+def test_tables_with_lists(tmp_path, name, kind):
+    write_table(tmp_path / name, datasets.List(kind))
+    rows = read(tmp_path / name, text="tokens", label="ner_tags")
+    assert content(rows) == SENTENCES
+    assert place(rows, 1) == "row 2"
+
+
+def test_a_saved_data_set(tmp_path):
+    labels = datasets.List(datasets.ClassLabel(names=["O", "B-place"]))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": labels})
+    rows = [{"tokens": w, "ner_tags": [int(x != "O") for x in t]} for w, t in SENTENCES]
+    datasets.DatasetDict({"dev": datasets.Dataset.from_list(rows, features=features)}).save_to_disk(tmp_path / "d")
+    config = DataConfig(dataset=str(tmp_path / "d"), train="dev", text="tokens", label="ner_tags")
+    assert content(read_sentences(config, "train", "ner_tags")) == SENTENCES
+
+
+def test_text_is_split_at_whitespace(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nThe old  bridge,O O B-place\n# sun,O O\n")
+    assert content(read(tmp_path / "a.csv")) == SENTENCES
+    # data.columns is of the run's text files, not of a table that has a header.
+    assert read(tmp_path / "a.csv", label=None, columns=["text", "pos", "tag"])["words"][:] == [w for w, _ in SENTENCES]
+
+
+def test_numbers_are_names_by_task_labels(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": ["a", "b"], "label": [1, 0]}) + "\n")
+    rows = read(tmp_path / "a.jsonl")
+    assert read_tags(rows, ["O", "S-x"], "bioes", "a.jsonl") == [["B-x", "O"]]
+    assert tag_ids(rows, [], ["0", "1"], "none", "a.jsonl").tolist() == [1, 0]
+    with pytest.raises(UserError, match=r'a\.jsonl: row 1 has the tag "1" \("a"\), but there are only 1 labels'):
+        read_tags(rows, ["O"], "iob2", "a.jsonl")
+    with pytest.raises(UserError, match=r"the tags are numbers \(0, 1\); name them in task\.labels"):
+        scheme_of({"1", "0"}, "auto", "a.jsonl")
+
+
+BAD = {
+    "no tag at the end": ("a.conll", "The\tO\nold\n", ["line 2 has 1 columns", "the first word's line has 2"]),
+    "more columns": ("a.conll", "The O\n\nold JJ O\n", ["line 3 has 3 columns"]),
+    "plain text": ("a.txt", "The old bridge\nThe sun\n", ["line 2 has 2 columns", "has 3"]),
+    "one column": ("a.txt", "The\nold\n", ["one column", "a word and its tag"]),
+    "empty word": ("a.tsv", "The\tO\n\tO\n", ["line 2 has no word"]),
+    "empty tag": ("a.tsv", "The\tO\nold\t\n", ["line 2 has no tag"]),
+    "empty document": ("a.txt", "-DOCSTART- O\n\nThe O\n\n-DOCSTART- O\n\n-DOCSTART- O\nold O\n", ["line 5", "document"]),
+    "empty last document": ("a.txt", "The O\n-DOCSTART- O\n\n", ["line 2", "document without words", "data.empty_texts"]),
+    "no sentences": ("a.txt", "\n\n", ["no sentences"]),
+    "empty file": ("a.conll", "", ["the file is empty (data.train)"]),
+    "not a pair": ("train", "a:O b:O <=> x\na:O b <=> x\n", ["line 2", '"b"', "word:tag"]),
+    "counts differ": ("a.jsonl", '{"text": ["a", "b"], "label": ["O"]}\n', ["row 1 has 2 words but 1 tags"]),
+    "counts of text differ": ("a.csv", "text,label\na,O\na b,O O O\n", ["row 2 has 2 words but 3 tags"]),
+    "no words": ("a.jsonl", '{"text": ["a"], "label": ["O"]}\n{"text": [], "label": []}\n', ["row 2 has no words"]),
+    "null": ("a.jsonl", '{"text": ["a"], "label": ["O"]}\n{"text": null, "label": ["O"]}\n', ["row 2", "None", "words"]),
+    "null tags": ("a.jsonl", '{"text": ["a"], "label": ["O"]}\n{"text": ["b"], "label": null}\n', ["row 2", "tags"]),
+    "null word": ("a.jsonl", '{"text": ["a", null], "label": ["O", "O"]}\n', ["row 1", "list of words"]),
+    "number": ("a.jsonl", '{"text": 5, "label": ["O"]}\n', ["row 1", "5", "list of words"]),
+    "blank tag": ("a.jsonl", '{"text": ["a"], "label": [" "]}\n', ["row 1 has an empty tag"]),
+    "no column": ("a.jsonl", '{"words": ["a"], "label": ["O"]}\n', ['no column "text"', "words"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(tmp_path, case):
+    name, text, words = BAD[case]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as error:
+        read(tmp_path / name)
+    for word in [name, *words]:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_not_utf8(tmp_path):
+    (tmp_path / "a.conll").write_bytes(b"The O\ncaf\xe9 O\n")
+    with pytest.raises(UserError, match=r"a\.conll: line 2 is not UTF-8 \(byte 0xe9\)"):
+        read(tmp_path / "a.conll")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.txt", "-DOCSTART- O\n\n-DOCSTART- O\nold O\n", [["old"]]),
+        ("a.jsonl", '{"text": ["a"], "label": ["O"]}\n{"text": [], "label": []}\n', [["a"]]),
+    ],
+)
+def test_what_is_empty_is_left_out_on_request(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    assert read(tmp_path / name, empty_texts="drop")["words"][:] == words
+
+
+def test_tags_outside_the_scheme_are_named_by_line(tmp_path):
+    (tmp_path / "a.conll").write_text("The\tO\n\nold\tO\nbridge\tplace\n")
+    rows = read(tmp_path / "a.conll")
+    with pytest.raises(UserError, match=r'x: line 4 has the tag "place" \("bridge"\), which is neither O nor begins'):
+        read_tags(rows, [], "auto", "x")
+    with pytest.raises(UserError, match=r'x: line 4 has the tag "place" \("bridge"\), which is not one of the 1 known'):
+        tag_ids(rows, [], ["O"], "none", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentences", "labels"),
+    [
+        ("wnut17/emerging.dev.conll", 1009, 13),
+        ("wnut17/emerging.test.annotated", 1287, 13),
+        ("ncbi_disease/dev.txt", 923, 3),
+        ("snips/valid", 700, 67),
+        ("hf_fixtures/GermEval/train.txt", None, 8),
+        ("hf_fixtures/conll/sample.json", 10, 6),
+    ],
+)
+def test_real_files(shared_data, name, sentences, labels):
+    names = {"text": "words", "label": "ner"} if name.endswith(".json") else {"label": "label"}
+    rows = read(shared_data / name, **names)
+    assert sentences in (None, len(rows))
+    found = read_tags(rows, [], "auto", name)
+    distinct = {tag for tags in found for tag in tags}
+    assert len(distinct) == labels
+    assert scheme_of(distinct, "auto", name) == "auto"
+    assert found == rows["tags"][:]  # all of them are IOB2

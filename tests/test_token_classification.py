@@ -1,0 +1,398 @@
+"""Token classification: its loss, its labels, and a run from CoNLL files to predictions."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from seqeval.metrics import accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
+
+import jaxft
+from jaxft import evaluate, losses, predict, tree
+from jaxft.config import Config, DataConfig, EvalConfig, TaskConfig
+from jaxft.data.collect import Collected
+from jaxft.data.conll import read_sentences
+from jaxft.data.encode import load_tokenizer
+from jaxft.errors import UserError
+from jaxft.setup import make_loss, make_run
+from jaxft.tasks.token_classification import TokenClassification
+from jaxft.train import train
+from tests import tiny
+from tests.test_equivalence import NO_DROPOUT, assert_same, gradients, rearranged
+
+LABELS = ["O", "B-place", "I-place", "B-mood", "I-mood"]
+UNITS = [
+    (["stone", "bridge"], ["B-place", "I-place"]),
+    (["river"], ["B-place"]),
+    (["sunly"], ["B-mood"]),
+    (["storm"], ["B-mood"]),
+    (["the"], ["O"]),
+    (["runs", "brightly"], ["O", "O"]),
+    (["\u200b"], ["O"]),  # no piece at all
+    (["unheard", "."], ["O", "O"]),
+]
+
+
+def sentences(seed: int, count: int, longest: int = 12) -> list[tuple[list[str], list[str]]]:
+    rng = random.Random(seed)
+    found = []
+    for _ in range(count):
+        units = rng.choices(UNITS, k=rng.randint(1, longest))
+        found.append(([w for words, _ in units for w in words], [t for _, tags in units for t in tags]))
+    return found
+
+
+def write_conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
+    text = "\n".join("".join(f"{w}\tX\t{t}\n" for w, t in zip(words, tags, strict=True)) for words, tags in rows)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """train.conll and dev.conll; some sentences need several windows of 16 tokens."""
+    folder = tmp_path_factory.mktemp("conll")
+    write_conll(folder / "train.conll", sentences(0, 39))
+    write_conll(folder / "dev.conll", sentences(1, 12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tagger(tiny_model, tmp_path_factory) -> Path:
+    """A random tagger with labels."""
+    directory = tmp_path_factory.mktemp("tagger") / "model"
+    model, params = jaxft.load(str(tiny_model), task="token-classification", labels=LABELS, seed=1)
+    jaxft.save(model, jax.tree.map(lambda x: x * 3, params), directory)
+    return directory
+
+
+def configure(model: Path, folder: Path, output: Path, /, **sections) -> Config:
+    files = {"train": str(folder / "train.conll"), "validation": str(folder / "dev.conll"), "max_length": 16}
+    sections["data"] = files | sections.get("data", {})
+    sections["task"] = {"name": "token-classification", **sections.get("task", {})}
+    return tiny.run_config(model, folder, output, **sections)
+
+
+# Loss
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_are_torchs(smoothing):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 3, (40, 5)).astype(np.float32), rng.integers(0, 5, 40)
+    by_class = np.array([0.2, 1, 3, 0, 0.5], np.float32)
+    real = (np.arange(40) < 33).astype(np.float32)
+    total, weight = losses.cross_entropy(logits, np.where(real > 0, labels, -1), real, smoothing, by_class)
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(logits[:33]), torch.tensor(labels[:33]), torch.tensor(by_class), label_smoothing=smoothing
+    )
+    np.testing.assert_allclose(total / weight, theirs.item(), rtol=1e-6)
+
+
+def run_ners_labels(tokenizer, rows, names: list[str], every_piece: bool) -> tuple[dict, np.ndarray]:
+    """Hugging Face's `run_ner`: tokenize_and_align_labels, with label_all_tokens or without; padded."""
+    encoded = tokenizer([words for words, _ in rows], is_split_into_words=True, padding=True, return_tensors="np")
+    labels = np.full(encoded["input_ids"].shape, -100)
+    for i, (_, tags) in enumerate(rows):
+        before = None
+        for j, word in enumerate(encoded.word_ids(i)):
+            if word is not None and word != before:
+                labels[i, j] = names.index(tags[word])
+            elif word is not None and every_piece:
+                labels[i, j] = names.index(tags[word].replace("B-", "I-"))
+            before = word
+    return dict(encoded), labels
+
+
+def test_loss_and_gradients_are_transformers(tagger, tmp_path):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForTokenClassification
+
+    rows = sentences(5, 10, longest=4)
+    write_conll(tmp_path / "train.conll", rows)
+    write_conll(tmp_path / "dev.conll", rows)
+    value_and_grad = None
+    seen = []
+    for pieces in ("first", "all"):
+        options = {"task": {"label_pieces": pieces}, "model": NO_DROPOUT, "train": {"batch_size": 10}}
+        run = make_run(configure(tagger, tmp_path, tmp_path / "run", **options))
+        assert run.task.names == tuple(LABELS)  # the checkpoint's own, in its order, so that its head is kept
+        batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
+        if value_and_grad is None:  # one program: which pieces count is in the batch
+            loss = make_loss(run.model, run.task)
+
+            def mean(params, batch, loss=loss):
+                (total, weight), _ = loss(params, batch, None, {})
+                return total / weight, weight
+
+            value_and_grad = jax.jit(jax.value_and_grad(mean, has_aux=True))
+        (value, weight), grads = value_and_grad(run.params, batch)
+
+        theirs = AutoModelForTokenClassification.from_pretrained(tagger).eval()
+        inputs, labels = run_ners_labels(load_tokenizer(tagger), rows, LABELS, pieces == "all")
+        right = theirs(**{k: torch.tensor(x) for k, x in inputs.items()}, labels=torch.tensor(labels)).loss
+        right.backward()
+        assert weight == (labels >= 0).sum()
+        assert value == pytest.approx(right.item(), rel=1e-5)
+        expected = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
+        largest = max(np.abs(g).max() for g in expected.values())
+        for name, g in tree.unstack(jax.tree.map(np.asarray, grads)).items():
+            right = expected[run.model.naming.theirs(name)]
+            assert np.abs((g.T if name.endswith(".kernel") else g) - right).max() <= 1e-5 * largest, name
+        seen.append(int(weight))
+    assert seen[0] < seen[1]
+
+
+WAYS = {
+    "pack": {},
+    "bucket": {"layout": "bucket"},
+    "3 micro-batches": {"micro_batches": 3},
+    "data 4, fsdp 2": {"data": 4, "fsdp": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def weighed(tagger, folder, tmp_path_factory):
+    """A run with everything that the loss can have; its 7 steps hold windows, the last of them fewer."""
+    output = tmp_path_factory.mktemp("runs") / "run"
+    sections = {
+        "task": {"class_weights": "balanced", "label_pieces": "all"},
+        "model": NO_DROPOUT,
+        "train": {"batch_size": 8, "label_smoothing": 0.1},
+    }
+    run = make_run(configure(tagger, folder, output, **sections))
+    assert 48 < len(run.data["train"].examples) < 56
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference(weighed):
+    return gradients(rearranged(weighed, "pad"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_layouts_micro_batches_and_devices_are_one(weighed, reference, way):
+    assert_same(rearranged(weighed, **WAYS[way]), reference)
+
+
+def test_every_word_is_learnt_once(weighed):
+    data = weighed.data["train"]
+    flat = [word for words in data.rows["words"] for word in words]
+    known = data.notes["first"] >= 0
+    assert known.tolist() == [word != "\u200b" for word in flat]
+    labels = data.examples.tokens["labels"]
+    assert labels[data.notes["first"][known]].tolist() == (data.notes["gold"][known] + 1).tolist()
+    pieces = {"sunly": 2, "brightly": 2, "\u200b": 0}
+    assert np.count_nonzero(labels) == sum(pieces.get(word, 1) for word in flat)
+    assert len(data.examples) > len(data.rows)
+
+
+# Labels
+
+
+def learn(rows: list[tuple[list[str], list[str]]], tmp_path, hf_config=None, metric=None, **task) -> TokenClassification:
+    data = DataConfig(train=str(write_conll(tmp_path / "a.conll", rows)))
+    config = Config(task=TaskConfig(name="token-classification", **task), data=data, eval=EvalConfig(metric=metric))
+    read = read_sentences(data, "train", "label")
+    return TokenClassification.learn(config, hf_config or {}, read, "a.conll")
+
+
+def test_labels_of_the_training_data(tmp_path):
+    rows = [(["a", "b", "c"], ["I-x", "I-x", "B-x"]), (["d"], ["B-y"])]
+    task = learn(rows, tmp_path)
+    assert task.names == ("B-x", "B-y", "I-x", "I-y", "O")
+    assert (task.scheme, task.metric) == ("auto", "f1")
+    assert learn(rows, tmp_path, task_labels := {"id2label": {0: "O", 1: "I-x", 2: "B-x", 3: "I-y", 4: "B-y"}}).names == (
+        tuple(task_labels["id2label"].values())
+    )
+    assert learn(rows, tmp_path, {"id2label": {0: "O", 1: "B-x"}}).names == task.names
+    assert learn(rows, tmp_path, labels=["O", "S-y", "B-x"]).names == ("O", "B-x", "B-y", "I-x", "I-y")
+    assert learn(rows, tmp_path, tag_scheme="none").names == ("B-x", "B-y", "I-x")
+    classes = learn([(["a", "b"], ["NN", "VB"])], tmp_path)
+    assert (classes.names, classes.scheme, classes.metric) == (("NN", "VB"), "none", "accuracy")
+
+
+def test_balanced_weights_are_scikit_learns(tmp_path):
+    rows = [(["a"] * 6, ["B-x", "I-x", "O", "O", "O", "B-y"])]
+    task = learn(rows, tmp_path, class_weights="balanced")
+    gold = np.array([0, 2, 4, 4, 4, 1])
+    right = compute_class_weight("balanced", classes=np.unique(gold), y=gold)
+    found = np.array(task.class_weights)
+    np.testing.assert_allclose(found[np.unique(gold)] / found[0], right / right[0])
+    assert found.min() == 1
+    assert found[3] / found[0] == pytest.approx(1 / right[0])  # I-y, which no word has
+    assert learn(rows, tmp_path, class_weights=[2.0, 1, 0, 4, 0.5]).class_weights == (4, 2, 0, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"class_weights": [1.0, 2.0]}, r"task\.class_weights has 2 numbers, but there are 5 labels"),
+        ({"metric": "macro_f1"}, r"eval\.metric is macro_f1, but the tags mark entities: use f1, precision"),
+        ({"metric": "f1", "tag_scheme": "none"}, r"eval\.metric is f1, but the tags are single .*: use accuracy, macro_f1"),
+        ({"labels": ["O", "PER"]}, r'task\.labels has "PER", which is neither O nor begins'),
+        ({"tag_scheme": "iob2"}, r'a\.conll: line 1 has the tag "I-x" \("a"\), which cannot begin a sentence \(iob2\)'),
+        ({"tag_scheme": "bioes"}, r"line 1 .*cannot begin a sentence \(bioes\)"),
+        ({"tag_scheme": "none", "labels": ["I-x", "B-x"]}, None),
+    ],
+)
+def test_what_does_not_fit(tmp_path, options, words):
+    rows = [(["a", "b", "c"], ["I-x", "I-x", "B-x"]), (["d"], ["B-y"])]
+    if words is None:
+        assert learn(rows, tmp_path, **options).names == ("I-x", "B-x")
+    else:
+        with pytest.raises(UserError, match=words):
+            learn(rows, tmp_path, **options)
+
+
+def test_a_single_tag_is_refused(tmp_path):
+    with pytest.raises(UserError, match='the only tag is "O"'):
+        learn([(["a"], ["O"])], tmp_path)
+
+
+def test_restored_as_the_model_says():
+    config, names = Config(), {"id2label": {0: "O", 1: "B-x", 2: "I-x"}}
+    task = TokenClassification(("O", "B-x", "I-x"), "bioes", "all")
+    again = TokenClassification.restore(config, names | task.config_fields)
+    assert again == replace(task, scheme="auto")
+    assert TokenClassification.restore(config, names).scheme == "auto"
+    single = replace(task, scheme="none")
+    assert TokenClassification.restore(config, names | single.config_fields).scheme == "none"
+    assert TokenClassification.restore(config, {"id2label": {0: "O", 1: "S-x"}}).scheme == "none"
+    assert TokenClassification.restore(config, {"id2label": {0: "NN", 1: "VB"}}).scheme == "none"
+
+
+@pytest.mark.parametrize("scheme", ["auto", "none"])
+def test_a_word_without_pieces_is_outside(tagger, tmp_path, scheme):
+    rows = [(["\u200b", "stone", "bridge", "\u200b"], ["B-mood", "B-place", "I-place", "O"]), (["\u200b"], ["O"])]
+    config = configure(tagger, tmp_path, tmp_path / "run", data={"cache": False})
+    task = TokenClassification(tuple(LABELS), scheme)
+    write_conll(tmp_path / "train.conll", rows)
+    split = task.encode(task.read(config, "train"), load_tokenizer(tagger), tagger, config, "x")
+    predicted = np.maximum(split.examples.tokens["labels"] - 1, 0)
+    collected = Collected(tokens={"predicted": predicted, "score": np.full(len(predicted), 0.25, np.float32)})
+    scores = task.scores(collected, split)
+    assert scores["accuracy"] == 4 / 5
+    entity = {"type": "place", "start": 1, "end": 3, "text": "stone bridge", "score": 0.25}
+    first, last = task.decode(collected, split)
+    assert first["tags"] == ["O", "B-place", "I-place", "O"]
+    assert last["tags"] == ["O"]
+    if scheme == "auto":
+        assert (scores["precision"], scores["recall"]) == (1, 0.5)
+        assert (first["entities"], last["entities"]) == ([entity], [])
+    else:
+        assert scores.keys() == {"accuracy", "macro_f1"}
+        assert first.keys() == {"words", "tags"}
+
+
+# A run
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model, folder, tmp_path_factory) -> tuple[Config, dict]:
+    config = configure(
+        tiny_model,
+        folder,
+        tmp_path_factory.mktemp("runs") / "run",
+        task={"label_pieces": "all"},
+        data={"test": str(folder / "dev.conll")},
+        optim={"learning_rate": 1e-2},
+        train={"epochs": 8, "batch_size": 16},
+        checkpoint={"every": 10, "keep": 3},
+    )
+    return config, train(config)
+
+
+def answers(run_or_model: Path, data: Path, folder: Path) -> list[dict]:
+    predict.main([str(run_or_model), "--input", str(data), "--output", str(folder / "out.jsonl")])
+    return [json.loads(line) for line in (folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_learns_and_journals_every_type(run):
+    config, scores = run
+    assert scores["eval/f1"] > 0.8
+    assert scores["test/f1"] == scores["eval/f1"]
+    last = json.loads((Path(config.output_dir) / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["eval/types"].keys() == {"place", "mood"}
+    assert last["eval/types"]["place"].keys() == {"precision", "recall", "f1", "support"}
+    model = json.loads((Path(config.output_dir) / "model" / "config.json").read_text())
+    assert model["architectures"] == ["BertForTokenClassification"]
+    assert sorted(model["label2id"]) == sorted(LABELS)
+
+
+def test_evaluate_and_predict_agree(run, folder, tmp_path):
+    config, trained = run
+    directory = Path(config.output_dir)
+    scores = evaluate.main([str(directory), "--data.validation", str(folder / "dev.conll")])
+    assert scores["loss"] == pytest.approx(trained["eval/loss"], rel=1e-5)
+    for name in ("f1", "precision", "recall", "accuracy", "types"):
+        assert scores[name] == trained[f"eval/{name}"]
+    found = answers(directory, folder / "dev.conll", tmp_path)
+    rows = sentences(1, 12)
+    assert [row["words"] for row in found] == [words for words, _ in rows]
+    gold, predicted = [tags for _, tags in rows], [row["tags"] for row in found]
+    assert f1_score(gold, predicted) == scores["f1"]
+    assert accuracy_score(gold, predicted) == scores["accuracy"]
+    for row in found:
+        for entity in row["entities"]:
+            assert entity["text"] == " ".join(row["words"][entity["start"] : entity["end"]])
+            assert row["tags"][entity["start"]].endswith(entity["type"])
+            assert 0 < entity["score"] <= 1
+    # The output is data again: what is predicted there is predicted here.
+    columns = ["--data.text", "words", "--data.label", "tags", "--data.max_length", "16"]
+    again = evaluate.main([str(directory / "model"), "--data.validation", str(tmp_path / "out.jsonl"), *columns])
+    assert again["f1"] == 1
+
+
+def test_plain_text_is_split(run, folder, tmp_path):
+    directory = Path(run[0].output_dir)
+    (tmp_path / "a.csv").write_text("text\nthe stone  bridge\n.\n")
+    found = answers(directory, tmp_path / "a.csv", tmp_path)
+    assert [row["words"] for row in found] == [["the", "stone", "bridge"], ["."]]
+    assert found[0]["entities"][0]["text"] == "stone bridge"
+
+
+def test_resumed_from_an_earlier_checkpoint(run, tmp_path):
+    config, scores = run
+    directory = shutil.copytree(config.output_dir, tmp_path / "run")
+    weights = (directory / "model" / "model.safetensors").read_bytes()
+    steps = sorted((p for p in (directory / "checkpoints").iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+    shutil.rmtree(steps[-1])
+    shutil.rmtree(directory / "model")
+    assert train(replace(config, output_dir=str(directory))) == scores
+    assert (directory / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_pytorch_predicts_the_same(run, folder, tmp_path):
+    """On Hugging Face's windows, each word by the window in which its poorer side is longest."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForTokenClassification
+
+    directory = Path(run[0].output_dir) / "model"
+    model = AutoModelForTokenClassification.from_pretrained(directory).eval()
+    tokenizer = load_tokenizer(directory)
+    several = 0
+    for row in answers(run[0].output_dir, folder / "dev.conll", tmp_path):
+        windows = tokenizer(
+            row["words"], is_split_into_words=True, truncation=True, max_length=16, stride=4, return_overflowing_tokens=True
+        )
+        several += len(windows["input_ids"]) > 1
+        best: dict[int, tuple[int, str]] = {}
+        for i, ids in enumerate(windows["input_ids"]):
+            with torch.no_grad():
+                predicted = model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+            of_token = windows.word_ids(i)[1:-1]
+            for word in set(of_token):
+                left = of_token.index(word)
+                right = len(of_token) - 1 - of_token[::-1].index(word)
+                context = min(left, len(of_token) - 1 - right)
+                if context > best.get(word, (-1, ""))[0]:
+                    best[word] = context, model.config.id2label[predicted[left + 1]]
+        assert row["tags"] == [best.get(i, (0, "O"))[1] for i in range(len(row["words"]))]
+    assert several > 2
