@@ -36,6 +36,8 @@ def check(config: Config) -> None:
         "train.batch_size": c.train.batch_size,
         "train.micro_batches": c.train.micro_batches,
         "train.patience": c.train.patience,
+        "task.n_best": c.task.n_best,
+        "task.max_answer_length": c.task.max_answer_length,
         "eval.batch_size": c.eval.batch_size,
         "checkpoint.keep": c.checkpoint.keep,
         "distill.temperature": c.distill.temperature,
@@ -56,6 +58,8 @@ def check(config: Config) -> None:
     labels = c.task.labels
     _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
+    stride, most = c.data.stride, c.data.max_length
+    _require(stride is None or 0 <= stride < most, "data.stride", stride, f"0 or more and below data.max_length {most}")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     for rule in c.plan.rules:
         _require(0 <= rule.learning_rate < float("inf"), "plan.rules learning_rate", rule.learning_rate, "0 or more")

@@ -21,13 +21,14 @@ BUILDERS = {
 }
 
 
-def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
-    """One split as a `datasets.Dataset` that has the needed columns.
+def read_rows(config: DataConfig, split: str, *, needed: Sequence[str], wanted: Sequence[str] = ()) -> Any:
+    """One split as a `datasets.Dataset` of the needed columns.
 
     Args:
       config: which files or hub data set; csv and tsv columns are read as text, and nothing in them means "missing".
       split: train, validation or test: a field of `config`.
       needed: columns that must be there.
+      wanted: columns that are read where they are there.
 
     Raises:
       UserError: when the file is absent, empty, not readable as what its name says, or lacks a column.
@@ -43,10 +44,19 @@ def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
             )
     if len(rows) == 0:
         raise UserError(f"{origin}: no rows")
-    return rows.select_columns([c for c in rows.column_names if c in needed])
+    return rows.select_columns([c for c in rows.column_names if c in needed or c in wanted])
 
 
-def _file(config: DataConfig, path: str, field: str) -> Any:
+def existing_file(path: str, field: str) -> Path:
+    """The file behind a path.
+
+    Args:
+      path: as the user gave it.
+      field: the option that gave it, for messages.
+
+    Raises:
+      UserError: when it is absent, a directory, empty or not readable.
+    """
     file = Path(path).expanduser()
     if not file.exists():
         raise UserError(f"{path}: no such file ({field})")
@@ -56,6 +66,11 @@ def _file(config: DataConfig, path: str, field: str) -> Any:
         raise UserError(f"{path}: the file is empty ({field})")
     if not os.access(file, os.R_OK):
         raise UserError(f"{path}: permission denied ({field})")
+    return file
+
+
+def _file(config: DataConfig, path: str, field: str) -> Any:
+    file = existing_file(path, field)
     builder = BUILDERS.get(file.suffix.lower())
     if builder is None:
         raise UserError(f'{path}: unknown kind of file "{file.suffix}" ({field}); jaxft reads {", ".join(BUILDERS)}')

@@ -4,10 +4,11 @@ import dataclasses
 
 from jaxft.config import Config
 from jaxft.errors import UserError
+from jaxft.tasks.question_answering import QuestionAnswering
 from jaxft.tasks.task import Task
 from jaxft.tasks.text_classification import TextClassification
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (QuestionAnswering, TextClassification)}
 
 
 def task_class(config: Config) -> type[Task]:
