@@ -39,6 +39,8 @@ def check(config: Config) -> None:
         "train.batch_size": c.train.batch_size,
         "train.micro_batches": c.train.micro_batches,
         "train.patience": c.train.patience,
+        "task.n_best": c.task.n_best,
+        "task.max_answer_length": c.task.max_answer_length,
         "eval.batch_size": c.eval.batch_size,
         "checkpoint.keep": c.checkpoint.keep,
         "distill.temperature": c.distill.temperature,

@@ -32,7 +32,7 @@ class ModelConfig:
 class TaskConfig:
     """What is learnt."""
 
-    name: Literal["text-classification", "token-classification"] = "text-classification"
+    name: Literal["question-answering", "text-classification", "token-classification"] = "text-classification"
     """Task name, as on the Hugging Face hub."""
     labels: list[str] | None = None
     """Label names in the order of their ids; null takes the labels of the training data, sorted."""
@@ -52,13 +52,15 @@ class TaskConfig:
     unanswerable: bool = False
     """Question answering: whether questions may have no answer (SQuAD 2)."""
     null_threshold: Literal["tune"] | float = "tune"
-    """Question answering: how much likelier no answer must be; tune takes the best on the validation data."""
+    """Question answering: how far the score of no answer must be above the best answer's; tune takes the best F1 on the
+    validation data."""
     n_best: int = 20
-    """Question answering: answers kept a question."""
+    """Question answering: starts and ends looked at in a window, and answers kept of a question."""
     max_answer_length: int = 30
     """Question answering: longest answer in tokens."""
     misplaced_answers: Literal["error", "drop"] = "error"
-    """Question answering: what to do with answers that are not at their offset."""
+    """Question answering: what to do with answers that are not at their offset; drop does not train on them, and
+    evaluation, which needs no offsets, still counts them as right."""
     mask_rate: float = 0.15
     """Masked LM: share of the tokens to predict; of these 80 % are masked, 10 % replaced, 10 % left."""
     whole_words: bool = False
@@ -93,12 +95,21 @@ class DataConfig:
     """Column of a second text, for pairs."""
     label: str | list[str] = "label"
     """Column of the label: names or numbers; several columns for several numbers."""
+    id: str = "id"
+    """Question answering: column of the question's id; without it questions are numbered. Rows of one id, question and
+    context with an answer each are one question."""
     question: str = "question"
     """Question answering: column of the question."""
     context: str = "context"
     """Question answering: column of the text that holds the answer."""
     answers: str = "answers"
-    """Question answering: column of the answers: {text: [...], answer_start: [...]}."""
+    """Question answering: column of the answers, {text: [...], answer_start: [...]}, or of the text of one answer."""
+    answer_start: str = "answer_start"
+    """Question answering: column that says at which character of the context a single answer starts: a number, or
+    (start, end)."""
+    no_answer: str | None = None
+    """Question answering: text that stands for no answer, and is cut off where a context ends in it (in SubjQA
+    ANSWERNOTFOUND); an empty answer always is none."""
     choices: list[str] | None = None
     """Multiple choice: columns of the choices, or one column that is a list."""
     stride: int | None = None

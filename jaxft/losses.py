@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 WeightedSum = tuple[Array, Array]
+LOWEST = -1e30  # the logit of what is not to be chosen; finite, so that a slot with nothing to choose gives no NaN
 
 
 def cross_entropy(
@@ -45,6 +46,24 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, tem
     logs = jax.nn.log_softmax(logits / temperature, axis=-1)
     loss = -(target * logs).sum(-1) * temperature**2
     return (loss * weights).sum(), weights.sum()
+
+
+def own_tokens(logits: Array, segment_ids: Array, slots: int) -> Array:
+    """The logits of each sequence's tokens for itself, LOWEST for all other tokens of its row.
+
+    A softmax over the last axis is then over the sequence's own tokens, as if it lay alone in its row; an empty slot has
+    LOWEST everywhere. This is 1 / D of what the hidden states [R, T, D] take, times the slots.
+
+    Args:
+      logits: a number a token [R, T], float32.
+      segment_ids: int32 [R, T], from 1 (0 for padding).
+      slots: M, sequences a row at most.
+
+    Returns:
+      float32 [R, M, T].
+    """
+    mine = segment_ids[:, None] == jnp.arange(1, slots + 1)[None, :, None]
+    return jnp.where(mine, logits[:, None], LOWEST)
 
 
 def mix(hard: WeightedSum, soft: WeightedSum, alpha: float) -> WeightedSum:

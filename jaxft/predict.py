@@ -11,13 +11,15 @@ from jaxft.errors import UserError
 
 
 def main(argv: list[str]) -> None:
-    """Write label, score and scores for every input row, in its order."""
+    """Write the task's answer to every input row, such as label, score and scores, in its order."""
     parser = cli.Parser(prog="python -m jaxft.predict", description=__doc__)
     parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
     parser.add_argument("--input", required=True, metavar="FILE", help="csv, tsv, json, jsonl, parquet or txt")
-    parser.add_argument("--output", required=True, metavar="FILE", help="jsonl: label, score, scores")
+    parser.add_argument("--output", required=True, metavar="FILE", help="jsonl: label, score, scores; json: all at once")
     parser.add_argument("--text", help="column of the text (default: the run's, else text)")
     parser.add_argument("--text_pair", help="column of the second text (default: the run's)")
+    parser.add_argument("--question", help="column of the question (default: the run's, else question)")
+    parser.add_argument("--context", help="column of the question's context (default: the run's, else context)")
     parser.add_argument("--max_length", type=int, help="tokens a text is cut to (default: the run's data.max_length)")
     parser.add_argument("--batch_size", type=int, help="examples a step (default: the run's eval.batch_size)")
     args = parser.parse_args(argv)
@@ -29,6 +31,7 @@ def main(argv: list[str]) -> None:
 
     config = inference.base_config(args.model)
     given = {"text": args.text, "text_pair": args.text_pair, "max_length": args.max_length}
+    given |= {"question": args.question, "context": args.context}
     for name, least in {"batch_size": 1, "max_length": 3}.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"--{name} is {value}: must be at least {least}")
@@ -41,10 +44,14 @@ def main(argv: list[str]) -> None:
     )
     config = inference.with_task(args.model, config)
     rows = inference.read(config, "test", labelled=False)
-    predictions = list(inference.predict(inference.open_model(args.model, config), rows, "test"))
+    opened = inference.open_model(args.model, config)
+    predictions = list(inference.predict(opened, rows, "test"))
 
     def write(path: Path) -> None:
         with open(path, "w", encoding="utf-8") as file:
+            if output.suffix == ".json":
+                json.dump(opened.task.document(predictions), file, ensure_ascii=False, indent=1)
+                return
             for row in predictions:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 

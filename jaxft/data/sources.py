@@ -21,13 +21,14 @@ BUILDERS = {
 }
 
 
-def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
-    """One split as a `datasets.Dataset` that has the needed columns.
+def read_rows(config: DataConfig, split: str, *, needed: Sequence[str], wanted: Sequence[str] = ()) -> Any:
+    """One split as a `datasets.Dataset` of the needed columns.
 
     Args:
       config: which files or hub data set; csv and tsv columns are read as text, and nothing in them means "missing".
       split: train, validation or test: a field of `config`.
       needed: columns that must be there.
+      wanted: columns that are read where they are there.
 
     Raises:
       UserError: when the file is absent, empty, not readable as what its name says, or lacks a column.
@@ -43,7 +44,7 @@ def read_rows(config: DataConfig, split: str, *, needed: Sequence[str]) -> Any:
             )
     if len(rows) == 0:
         raise UserError(f"{origin}: no rows")
-    return rows.select_columns([c for c in rows.column_names if c in needed])
+    return rows.select_columns([c for c in rows.column_names if c in needed or c in wanted])
 
 
 def _open(config: DataConfig, split: str) -> Any:
@@ -52,7 +53,7 @@ def _open(config: DataConfig, split: str) -> Any:
 
 
 def existing_file(path: str, field: str) -> Path:
-    """The file that a field of the config names.
+    """The file that `field` of the config names.
 
     Raises:
       UserError: when it is absent, a directory, empty or not readable.

@@ -4,11 +4,12 @@ import dataclasses
 
 from jaxft.config import Config
 from jaxft.errors import UserError
+from jaxft.tasks.question_answering import QuestionAnswering
 from jaxft.tasks.task import Task
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, TokenClassification)}
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (QuestionAnswering, TextClassification, TokenClassification)}
 
 
 def task_class(config: Config) -> type[Task]:

@@ -139,3 +139,7 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """A prediction for every row, in their order."""
+
+    def document(self, predictions: list[dict[str, Any]]) -> Any:
+        """What a json file (not json lines) holds of what `decode` gave."""
+        return predictions

@@ -1,0 +1,218 @@
+"""Questions about contexts, in every form in which they come, as one table: id, question, context, answers.
+
+The forms: SQuAD's own json (data, paragraphs, qas; versions 1 and 2), rows whose `answers` are {text, answer_start} as on
+the hub, and rows with the text of one answer and the place where it starts, as in csv files.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxft import runtime
+from jaxft.config import DataConfig
+from jaxft.data.encode import CHUNK
+from jaxft.data.sources import existing_file, read_rows
+from jaxft.errors import UserError, nearest
+
+NOWHERE = -1  # answer_start of an answer that is not where the data says
+
+
+@dataclass
+class Question:
+    """A question, its context, and its answers as (text, first character)."""
+
+    id: str
+    question: str
+    context: str
+    where: str
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    single: bool = True  # whether a row held one answer, so that others may follow
+
+
+def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced: Literal["error", "drop"]) -> Any:
+    """A split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
+
+    Args:
+      config: which files or hub data set, and the names of their columns.
+      split: train, validation or test: a field of `config`.
+      labelled: whether answers are read; without, every question has none.
+      misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves
+        training questions out that have no other, and says how many there were.
+
+    Raises:
+      UserError: for what cannot be read, an id that stands for two questions, an empty text, or a misplaced answer.
+    """
+    import datasets
+
+    origin = f"{config.dataset}:{getattr(config, split)}" if config.dataset else str(getattr(config, split))
+    found: dict[str, Question] = {}
+    for number, (where, values) in enumerate(_records(config, split, labelled), 1):
+        one = _question(values, f"{origin}: {where}", number, config)
+        if one is None:
+            continue
+        first = found.setdefault(one.id, one)
+        if first is one:
+            continue
+        if not (one.single and first.single) or (one.question, one.context) != (first.question, first.context):
+            raise UserError(f'{one.where}: the id "{one.id}" stands twice (first in {first.where.rpartition(": ")[2]})')
+        first.answers += one.answers
+    questions = list(found.values())
+    if not questions:
+        raise UserError(f"{origin}: no questions")
+    lost = _place(questions, origin, misplaced)
+    if lost and split == "train":
+        questions = [q for q in questions if not q.answers or any(start != NOWHERE for _, start in q.answers)]
+        if not questions:
+            raise UserError(f"{origin}: no answer is at its offset")
+    text, whole = datasets.Value("string"), datasets.Value("int32")
+    answers = {"text": datasets.List(text), "answer_start": datasets.List(whole)}
+    return datasets.Dataset.from_dict(
+        {
+            "id": [q.id for q in questions],
+            "question": [q.question for q in questions],
+            "context": [q.context for q in questions],
+            "answers": [{"text": [t for t, _ in q.answers], "answer_start": [s for _, s in q.answers]} for q in questions],
+        },
+        features=datasets.Features({"id": text, "question": text, "context": text, "answers": answers}),
+    )
+
+
+def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, {id, question, context, answers, answer_start}) of every row; what a row lacks is missing there."""
+    origin = str(getattr(config, split))
+    names = {"id": config.id, "question": config.question, "context": config.context}
+    answers = {"answers": config.answers, "answer_start": config.answer_start} if labelled else {}
+    needed = [config.question, config.context, *([config.answers] if labelled else [])]
+    content = _json(config, split)
+    if content is None:
+        wanted = [config.id, *([config.answer_start] if labelled else [])]
+        rows = _rows(read_rows(config, split, needed=needed, wanted=wanted))
+    else:
+        rows = content.get("data") if isinstance(content, dict) else content
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f'{origin}: not in the SQuAD format: must be {{"data": [...]}} or a list of rows')
+    for i, row in enumerate(rows):
+        if "paragraphs" in row:
+            yield from _article(row, f"data[{i}]", labelled, origin)
+            continue
+        for column in needed:
+            if column not in row:
+                raise UserError(f'{origin}: row {i + 1} has no "{column}" ({", ".join(row)}){nearest(column, row)}')
+        yield f"row {i + 1}", {ours: row[theirs] for ours, theirs in (names | answers).items() if theirs in row}
+
+
+def _rows(rows: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a `datasets.Dataset`, read in chunks."""
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        yield from (dict(zip(chunk, values, strict=True)) for values in zip(*chunk.values(), strict=True))
+
+
+def _article(article: Mapping[str, Any], where: str, labelled: bool, origin: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for j, paragraph in enumerate(_list(article, "paragraphs", where, origin)):
+        at = f"{where}.paragraphs[{j}]"
+        for k, row in enumerate(_list(paragraph, "qas", at, origin)):
+            values = {name: row[name] for name in ("id", "question") if name in row}
+            if labelled:
+                values["answers"] = _list(row, "answers", f"{at}.qas[{k}]", origin)
+            yield f"{at}.qas[{k}]", values | ({"context": paragraph["context"]} if "context" in paragraph else {})
+
+
+def _list(values: Mapping[str, Any], name: str, where: str, origin: str) -> list[Any]:
+    """A list of mappings that must be there."""
+    found = values.get(name)
+    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+        raise UserError(f'{origin}: {where} has no list of "{name}" as SQuAD has it')
+    return found
+
+
+def _json(config: DataConfig, split: str) -> Any:
+    """The content of a json file; None for other files, and for json that is a row a line (or no json at all)."""
+    path = Path(str(getattr(config, split)))
+    if config.dataset or path.suffix.lower() != ".json":
+        return None
+    try:
+        return json.loads(existing_file(str(path), f"data.{split}").read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _question(values: Mapping[str, Any], where: str, number: int, config: DataConfig) -> Question | None:
+    """One row, checked; None for an empty text that is to be dropped."""
+    texts = {}
+    for name in ("question", "context"):
+        column = getattr(config, name)
+        if not isinstance(text := values.get(name), str | None):
+            raise UserError(f'{where} has {text!r} in "{column}": must be text')
+        text = text or ""
+        if name == "context" and config.no_answer:
+            text = text.removesuffix(config.no_answer)
+        if not text.strip():
+            if config.empty_texts == "drop":
+                return None
+            raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
+        texts[name] = text
+    key = values.get("id", number)
+    if key is None or not str(key).strip():
+        raise UserError(f'{where} has no id in "{config.id}"')
+    answers, single = _answers(values, f'{where} (question "{key}")', config)
+    return Question(str(key), **texts, where=where, answers=answers, single=single)
+
+
+def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple[list[tuple[str, int]], bool]:
+    """(answers, whether the row has the form of a single one); empty answers are left out."""
+    given = values.get("answers")
+    single = given is None or isinstance(given, str)
+    if isinstance(given, str):
+        if given and given != config.no_answer and "answer_start" not in values:
+            raise UserError(f'{where}: no column "{config.answer_start}" says where the answer starts (data.answer_start)')
+        pairs = [(given, values.get("answer_start"))]
+    elif isinstance(given, Mapping):
+        texts, starts = given.get("text"), given.get("answer_start")
+        if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+            raise UserError(f'{where}: answers must be {{"text": [...], "answer_start": [...]}} of one length')
+        pairs = list(zip(texts, starts, strict=True))
+    elif isinstance(given, list) and all(isinstance(answer, Mapping) for answer in given):
+        pairs = [(answer.get("text"), answer.get("answer_start")) for answer in given]
+    elif given is None:
+        pairs = []
+    else:
+        raise UserError(f'{where}: answers are {given!r}: must be {{"text": [...], "answer_start": [...]}}')
+    for text, _ in pairs:
+        if not isinstance(text, str):
+            raise UserError(f"{where}: an answer is {text!r}: must be text")
+    return [(text, _start(start, where)) for text, start in pairs if text.strip() and text != config.no_answer], single
+
+
+def _start(value: Any, where: str) -> int:
+    """A character's number, also from `12` and `(12, 20)`."""
+    found = re.match(r"\s*[(\[]?\s*(-?\d+)\b", value) if isinstance(value, str) else None
+    if found:
+        return int(found[1])
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise UserError(f"{where}: an answer's start is {value!r}: must be the number of a character of the context")
+
+
+def _place(questions: list[Question], origin: str, misplaced: Literal["error", "drop"]) -> int:
+    """Give misplaced answers the offset NOWHERE; how many there are."""
+    lost, first = 0, ""
+    for q in questions:
+        for i, (text, start) in enumerate(q.answers):
+            if start < 0 or not q.context.startswith(text, start):
+                there = q.context[start : start + len(text)] if start >= 0 else ""
+                first = first or f'"{text}" of question "{q.id}" at {start}, where the context has "{there}"'
+                q.answers[i] = (text, NOWHERE)
+                lost += 1
+    if not lost:
+        return 0
+    report = f"{origin}: {lost} of {sum(len(q.answers) for q in questions)} answers are not at their offset, first {first}"
+    if misplaced == "error":
+        raise UserError(f"{report}; correct them, or leave them out with task.misplaced_answers drop")
+    if runtime.is_main_process():
+        print(f"{report}; they are not trained on", file=sys.stderr)
+    return lost
