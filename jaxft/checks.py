@@ -42,6 +42,7 @@ def check(config: Config) -> None:
         "mesh.fsdp": c.mesh.fsdp,
         "log.every": c.log.every,
         "runtime.unroll": c.runtime.unroll,
+        "task.n_best": c.task.n_best,
     }
     for name, value in positive.items():
         _require(value is None or 0 < value < float("inf"), name, value, "a finite number above 0")
@@ -53,6 +54,7 @@ def check(config: Config) -> None:
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
     _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
+    _require(0 < c.task.mask_rate < 1, "task.mask_rate", c.task.mask_rate, "above 0 and below 1")
     labels = c.task.labels
     _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")

@@ -26,13 +26,15 @@ class ModelConfig:
     """Dropout rate before the head, 0 to 1; null keeps the checkpoint's."""
     num_layers: int | None = None
     """Keep only the first so many layers of the checkpoint; null keeps all."""
+    from_scratch: bool = False
+    """Start from random weights: of the checkpoint only config.json and the tokenizer are read."""
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """What is learnt."""
 
-    name: Literal["text-classification"] = "text-classification"
+    name: Literal["text-classification", "fill-mask", "pretraining"] = "text-classification"
     """Task name, as on the Hugging Face hub."""
     labels: list[str] | None = None
     """Label names in the order of their ids; null takes the labels of the training data, sorted."""
@@ -53,13 +55,13 @@ class TaskConfig:
     null_threshold: Literal["tune"] | float = "tune"
     """Question answering: how much likelier no answer must be; tune takes the best on the validation data."""
     n_best: int = 20
-    """Question answering: answers kept a question."""
+    """Answers that prediction gives a question (question answering), or words a mask (masked LM)."""
     max_answer_length: int = 30
     """Question answering: longest answer in tokens."""
     misplaced_answers: Literal["error", "drop"] = "error"
     """Question answering: what to do with answers that are not at their offset."""
     mask_rate: float = 0.15
-    """Masked LM: share of the tokens to predict; of these 80 % are masked, 10 % replaced, 10 % left."""
+    """Masked LM: share of the tokens to predict, between 0 and 1; of these 80 % are masked, 10 % replaced, 10 % left."""
     whole_words: bool = False
     """Masked LM: mask all pieces of a word together."""
     sentence_order: bool | None = None
@@ -109,6 +111,9 @@ class DataConfig:
     """Longest sequence in tokens, special tokens included."""
     truncation: bool = True
     """Cut longer texts; false makes a longer text an error."""
+    documents: Literal["join", "lines"] = "join"
+    """Masked LM: join makes one stream of all texts and cuts it into examples of max_length; lines cuts every text (every
+    line of a txt file) on its own."""
     empty_texts: Literal["error", "drop"] = "error"
     """What to do with rows whose text is empty."""
     layout: Literal["pack", "bucket", "pad"] = "pack"

@@ -4,10 +4,12 @@ import dataclasses
 
 from jaxft.config import Config
 from jaxft.errors import UserError
+from jaxft.tasks.fill_mask import FillMask
+from jaxft.tasks.pretraining import Pretraining
 from jaxft.tasks.task import Task
 from jaxft.tasks.text_classification import TextClassification
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, FillMask, Pretraining)}
 
 
 def task_class(config: Config) -> type[Task]:
