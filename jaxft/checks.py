@@ -58,6 +58,7 @@ def check(config: Config) -> None:
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
     _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
+    _require(0 < c.task.mask_rate < 1, "task.mask_rate", c.task.mask_rate, "above 0 and below 1")
     labels = c.task.labels
     _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
     weights = c.task.class_weights

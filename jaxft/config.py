@@ -26,13 +26,17 @@ class ModelConfig:
     """Dropout rate before the head, 0 to 1; null keeps the checkpoint's."""
     num_layers: int | None = None
     """Keep only the first so many layers of the checkpoint; null keeps all."""
+    from_scratch: bool = False
+    """Start from random weights: of the checkpoint only config.json and the tokenizer are read."""
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """What is learnt."""
 
-    name: Literal["question-answering", "text-classification", "token-classification"] = "text-classification"
+    name: Literal["fill-mask", "pretraining", "question-answering", "text-classification", "token-classification"] = (
+        "text-classification"
+    )
     """Task name, as on the Hugging Face hub."""
     labels: list[str] | None = None
     """Label names in the order of their ids; null takes the labels of the training data, sorted."""
@@ -55,14 +59,15 @@ class TaskConfig:
     """Question answering: how far the score of no answer must be above the best answer's; tune takes the best F1 on the
     validation data."""
     n_best: int = 20
-    """Question answering: starts and ends looked at in a window, and answers kept of a question."""
+    """Question answering: starts and ends looked at in a window, and answers kept of a question. Masked LM: words that
+    prediction gives a mask."""
     max_answer_length: int = 30
     """Question answering: longest answer in tokens."""
     misplaced_answers: Literal["error", "drop"] = "error"
     """Question answering: what to do with answers that are not at their offset; drop does not train on them, and
     evaluation, which needs no offsets, still counts them as right."""
     mask_rate: float = 0.15
-    """Masked LM: share of the tokens to predict; of these 80 % are masked, 10 % replaced, 10 % left."""
+    """Masked LM: share of the tokens to predict, between 0 and 1; of these 80 % are masked, 10 % replaced, 10 % left."""
     whole_words: bool = False
     """Masked LM: mask all pieces of a word together."""
     sentence_order: bool | None = None
@@ -123,6 +128,9 @@ class DataConfig:
     """Longest sequence in tokens, special tokens included."""
     truncation: bool = True
     """Cut longer texts; false makes a longer text an error."""
+    documents: Literal["join", "lines"] = "join"
+    """Masked LM: join makes one stream of all texts and cuts it into examples of max_length; lines cuts every text (every
+    line of a txt file) on its own."""
     empty_texts: Literal["error", "drop"] = "error"
     """What to do with rows whose text is empty."""
     layout: Literal["pack", "bucket", "pad"] = "pack"

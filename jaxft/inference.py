@@ -83,7 +83,8 @@ def open_model(path: str, config: Config) -> Opened:
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
     params = sharding.place(params, sharding.param_shardings(mesh, params))
-    return Opened(config, model, params, tokenizer, task_class(config).restore(config, model.hf_config), mesh)
+    task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
+    return Opened(config, model, params, tokenizer, task, mesh)
 
 
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -115,5 +116,5 @@ def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _predict(params: Params, batch: dict[str, jax.Array], *, model: Model, task: Task) -> Summary:
-    micro = {name: x[0] for name, x in batch.items()}
+    micro = {name: x[0] for name, x in task.prepare(batch, None).items()}
     return task.predict(model.apply(params, micro), micro)

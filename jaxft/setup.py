@@ -77,6 +77,7 @@ def make_run(config: Config) -> Run:
         dtype=config.train.dtype,
         unroll=config.runtime.unroll,
         seed=config.seed,
+        from_scratch=config.model.from_scratch,
     )
     own = config.model
     rates = model.override(
@@ -185,6 +186,7 @@ def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> 
         rows |= _split(rows["train"], share, config.seed)
         origins["validation"] = origins["train"]
     tokenizer = load_tokenizer(directory)
+    task = task.with_tokenizer(tokenizer, directory)
     splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
     return task, splits, tokenizer
 

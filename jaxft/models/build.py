@@ -36,6 +36,7 @@ def load(
     dtype: str = "float32",
     unroll: int | None = None,
     seed: int = 0,
+    from_scratch: bool = False,
 ) -> tuple[Model, Params]:
     """A model and its parameters (numpy float32, layers stacked).
 
@@ -49,6 +50,7 @@ def load(
       dtype: `float32` or `bfloat16`, of activations and matrix products.
       unroll: layers unrolled in the compiled program; None takes the measured best for the device.
       seed: of what is newly initialised.
+      from_scratch: everything is; of the directory only config.json is read.
 
     Raises:
       UserError: when the files are missing, torn, unknown or do not fit together.
@@ -67,8 +69,11 @@ def load(
     model = make_model(hf_config, kind, where)
     depth = model.encoder.config.num_layers
     model = replace(model, policy=Policy(dtype, unroll or default_unroll(depth)), directory=directory)
-    stored, layout = files.open_weights(directory)
     abstract = model.abstract()
+    if from_scratch:
+        params = jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(seed)))
+        return replace(model, report=names.Report(0, ("all parameters",), ())), params
+    stored, layout = files.open_weights(directory)
     expected = _unstacked_shapes(abstract)
     found = names.find(
         stored,

@@ -183,9 +183,9 @@ class Encoder:
         return shared
 
 
-def gather_first(hidden: Array, first_token: Array) -> Array:
-    """Hidden states at the first token of each example: [B, T, D] and int32 [B, M] to [B, M, D]."""
-    return jnp.take_along_axis(hidden, first_token[:, :, None], axis=1)
+def gather(hidden: Array, positions: Array) -> Array:
+    """Hidden states at some tokens of each row: [B, T, D] and int32 [B, M] to [B, M, D]."""
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
 
 
 def mean_pool(hidden: Array, segment_ids: Array, slots: int) -> Array:

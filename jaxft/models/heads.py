@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.config import EncoderConfig, Fields, Rates
-from jaxft.models.encoder import HEAD, Encoder, gather_first, mean_pool
+from jaxft.models.encoder import HEAD, Encoder, gather, mean_pool
 from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm, dense, dropout, fold, initial, run
 from jaxft.tree import Params
 
@@ -175,10 +175,11 @@ class Head:
           params: {"encoder": ..., "heads": {name: ...}}.
           name: which head.
           hidden: [B, T, D].
-          inputs: the batch; `first_token` int32 [B, M] says where examples start.
+          inputs: the batch; `first_token` int32 [B, M] says where examples start. Where it has `token_positions` int32
+            [B, P], parts that look at all tokens look at those only, so that no [B, T, vocabulary] is made.
           rates, key: as in `Encoder.apply`.
         """
-        first = gather_first(hidden, inputs["first_token"])
+        first = gather(hidden, inputs["first_token"])
         slots = inputs["first_token"].shape[1]
         if self.kind == "feature-extraction":
             outputs = {"last_hidden_state": hidden, "mean_output": mean_pool(hidden, inputs["segment_ids"], slots)}
@@ -189,7 +190,7 @@ class Head:
             POOLER: lambda: encoder.pool(params["encoder"], first),
             FIRST: lambda: first,
             MEAN: lambda: mean_pool(hidden, inputs["segment_ids"], slots).astype(hidden.dtype),
-            TOKENS: lambda: hidden,
+            TOKENS: lambda: gather(hidden, inputs["token_positions"]) if "token_positions" in inputs else hidden,
         }
         words = params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
         outputs = {}

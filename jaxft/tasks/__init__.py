@@ -4,12 +4,15 @@ import dataclasses
 
 from jaxft.config import Config
 from jaxft.errors import UserError
+from jaxft.tasks.fill_mask import FillMask
+from jaxft.tasks.pretraining import Pretraining
 from jaxft.tasks.question_answering import QuestionAnswering
 from jaxft.tasks.task import Task
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (QuestionAnswering, TextClassification, TokenClassification)}
+_ALL: tuple[type[Task], ...] = (FillMask, Pretraining, QuestionAnswering, TextClassification, TokenClassification)
+TASKS = {task.kind: task for task in _ALL}
 
 
 def task_class(config: Config) -> type[Task]:

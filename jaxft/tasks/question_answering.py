@@ -13,7 +13,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import per_row
-from jaxft.data.spans import encode_questions
+from jaxft.data.questions import encode_questions
 from jaxft.data.squad import read_questions
 from jaxft.errors import UserError
 from jaxft.metrics.squad import best_null_threshold, squad_scores

@@ -86,6 +86,11 @@ class Task(abc.ABC):
           labelled: whether the rows have labels, which then are checked.
         """
 
+    def with_tokenizer(self, tokenizer: Any, directory: Path) -> Self:
+        """The task with what it must know of the tokenizer, which came from this directory."""
+        del tokenizer, directory
+        return self
+
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Label names in the order of their ids; None for a head without labels."""
@@ -101,8 +106,11 @@ class Task(abc.ABC):
         """Fields of config.json that `restore` reads."""
         return {}
 
-    def prepare(self, batch: Batch, key: Array) -> Batch:
-        """Change a whole step's batch [K, R, ...] inside the program (masking); the same whatever the layout."""
+    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+        """Change a whole step's batch [K, R, ...] inside the program (masking); the same whatever the layout.
+
+        Without a key the batch is one of prediction, in which nothing is drawn.
+        """
         del key
         return batch
 
@@ -130,7 +138,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Metrics by name (without the loss), perhaps with tables that only the journal shows."""
+        """Metrics by name, perhaps with tables that only the journal shows; the loss only where it is not sum / weight."""
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """What prediction reads back of a batch."""

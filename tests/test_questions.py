@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from jaxft.data.encode import load_tokenizer
-from jaxft.data.spans import encode_questions
+from jaxft.data.questions import encode_questions
 from jaxft.data.squad import NOWHERE
 from jaxft.errors import UserError
 from tests import questions, tiny, vocabularies

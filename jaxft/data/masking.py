@@ -1,0 +1,123 @@
+"""Dynamic masking on the device: which words of a batch are to be predicted, and what stands in their place.
+
+What is masked depends on the step's key, the number of the example and the place in it, never on where the layout put
+the example: the random numbers are threefry's, counted by (example, place).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
+
+Array = jax.Array
+Batch = dict[str, Array]
+MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stay as they are (Devlin et al. 2019)
+_ONE = 1 << 16  # shares are counted in these, so that every device and every program rounds alike
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How to mask.
+
+    Attributes:
+      rate: share of an example's words to predict, 0 to 1.
+      mask_id: the token that stands in their place.
+      vocabulary: number of tokens.
+      special: ids that never replace a word.
+    """
+
+    rate: float
+    mask_id: int
+    vocabulary: int
+    special: tuple[int, ...] = ()
+
+    def places(self, length: int, slots: int) -> int:
+        """Most words to predict in a row of so many tokens and examples: no draw asks for more."""
+        return min(length, self._share * length // _ONE + slots)
+
+    @property
+    def _share(self) -> int:
+        return max(1, round(self.rate * _ONE))
+
+    def __call__(self, batch: Batch, key: Array) -> Batch:
+        """Mask a batch.
+
+        Args:
+          batch: [K, R, T] `input_ids`, `segment_ids`, `position_ids` and `words` (the place of the first piece of the word
+            that a token belongs to, counted from 1; 0 is never masked); [K, R, M] `example`.
+          key: of the step.
+
+        Returns:
+          The batch with masked `input_ids` and, for P = `places(T, M)`, [K, R, P] `token_positions` int32 (which tokens of
+          the row), `targets` int32 (what stood there) and `token_weights` float32 (0 in places that are not used).
+        """
+        (order, what), (rounding, word) = _random(batch, key)
+        positions, used = self._choose(batch, order, rounding)
+        ids, what, word = (jnp.take_along_axis(x, positions, axis=-1) for x in (batch["input_ids"], what, word))
+        share = what >> 16
+        new = jnp.where(share < round((MASKED + REPLACED) * _ONE), self._any_word(word), ids)
+        new = jnp.where(share < round(MASKED * _ONE), self.mask_id, new)
+        new = jnp.where(used, new, ids)
+        return batch | {
+            "input_ids": jnp.put_along_axis(batch["input_ids"], positions, new, axis=-1, inplace=False),
+            "token_positions": positions,
+            "targets": ids,
+            "token_weights": used.astype(jnp.float32),
+        }
+
+    def _choose(self, batch: Batch, order: Array, rounding: Array) -> tuple[Array, Array]:
+        """Positions in rows [K, R, P] and whether each is used, from random bits [K, R, T] that pieces of a word share.
+
+        An example's words are put into a random order, and the first are chosen until the example's share of tokens is
+        reached; a word that would go past it is left out. The share is rounded up or down at random, so that the rate is
+        right on average, and the number of places is bounded without a tail.
+        """
+        words, (length, slots) = batch["words"], (batch["words"].shape[-1], batch["example"].shape[-1])
+        slot = jnp.where(words > 0, batch["segment_ids"], slots + 1)
+        place = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
+        # Pieces of a word share their number, so they stay together; slots + 1 holds what is never masked.
+        slot, _, word, place, rounding = jax.lax.sort((slot, order, words, place, rounding), num_keys=3)
+        rank = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
+        new_slot = _differs(slot)
+        begin = jax.lax.cummax(jnp.where(new_slot, rank, 0), axis=rank.ndim - 1)
+        tokens = _last(new_slot, rank) - begin + 1
+        word_end = _last(new_slot | _differs(word), rank) - begin + 1
+        rounding = jnp.take_along_axis(rounding >> 16, begin, axis=-1)  # one for each example
+        quota = (tokens.astype(jnp.uint32) * self._share + rounding) >> 16
+        chosen = (slot > 0) & (slot <= slots) & (word_end.astype(jnp.uint32) <= quota)
+        # Chosen positions first, in the order of the row.
+        place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.places(length, slots)]
+        return place % length, place < length
+
+    def _any_word(self, bits: Array) -> Array:
+        """A token that is not special, from 32 random bits."""
+        special = sorted(i for i in set(self.special) if i < self.vocabulary)
+        word = (bits % (self.vocabulary - len(special))).astype(jnp.int32)
+        for i in special:
+            word = word + (word >= i)
+        return word
+
+
+def _random(batch: Batch, key: Array) -> tuple[Array, Array]:
+    """Random bits for each token, twice two words: [2, K, R, T] each; the first two are the same for all of a word."""
+    slot = jnp.maximum(batch["segment_ids"] - 1, 0)
+    example = jnp.take_along_axis(batch["example"], slot, axis=-1).astype(jnp.uint32)
+    places = jnp.stack([batch["words"], batch["position_ids"]]).astype(jnp.uint32)
+    places = places + jnp.array([0, 1 << 31], jnp.uint32).reshape(2, *[1] * slot.ndim)
+    keys = (jnp.broadcast_to(k, places.shape) for k in jax.random.bits(key, (2,), "uint32"))
+    first, second = threefry2x32_p.bind(*keys, jnp.broadcast_to(example[None], places.shape), places)
+    return first, second
+
+
+def _differs(x: Array) -> Array:
+    """Whether each differs from the one before it, along the last axis."""
+    changes = x[..., 1:] != x[..., :-1]
+    return jnp.concatenate([jnp.ones_like(changes[..., :1]), changes], axis=-1)
+
+
+def _last(first: Array, rank: Array) -> Array:
+    """The rank of the last of each group, given where groups begin."""
+    size = rank.shape[-1]
+    next_begins = jnp.concatenate([first[..., 1:], jnp.ones_like(first[..., :1])], axis=-1)
+    return jax.lax.cummin(jnp.where(next_begins, rank, size), axis=rank.ndim - 1, reverse=True)

@@ -1,0 +1,60 @@
+"""Fill-mask: masked LM on running text, for domain adaptation and from scratch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxft.config import Config
+from jaxft.data import corpus
+from jaxft.data.cache import Arrays
+from jaxft.data.spans import frame_of
+from jaxft.errors import UserError
+from jaxft.losses import WeightedSum
+from jaxft.tasks import texts
+from jaxft.tasks.masked_words import MaskedWords
+from jaxft.tasks.task import Batch, Outputs, Split
+
+
+@dataclass(frozen=True)
+class FillMask(MaskedWords):
+    """Masked LM alone."""
+
+    kind: ClassVar[str] = "fill-mask"
+    metrics: ClassVar[Mapping[str, bool]] = {"perplexity": False, "loss": False, "accuracy": True}
+    options: ClassVar[frozenset[str]] = frozenset({"mask_rate", "whole_words", "n_best"})
+    output: ClassVar[str] = "logits"
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """Documents; for prediction texts."""
+        return (
+            corpus.read(config.data, split, alone=config.data.documents == "lines")
+            if labelled
+            else texts.read(config.data, split)
+        )
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """Documents cut into examples that hold every token; texts with masks as they are."""
+        if not labelled:
+            return self.with_masks(rows, directory, config, origin)
+        data = config.data
+        frame = frame_of(tokenizer, 1, data.max_length)
+
+        def make() -> Arrays:
+            stream = self.stream(rows, config, by_line=False)
+            if not len(stream.ids):
+                raise UserError(f"{origin}: the tokenizer makes no token of this text")
+            return corpus.examples(stream, frame, data.max_length, join=data.documents == "join")
+
+        return Split(rows, self.cached_examples(make, rows, directory, config, data.documents), origin)
+
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+        """Cross-entropy summed over masked tokens, and their number."""
+        return self.word_loss(outputs, batch, train)
+
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """Cross-entropy against the teacher's softmax."""
+        return self.soft_word_loss(outputs, teacher, batch, temperature)

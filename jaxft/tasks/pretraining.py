@@ -1,0 +1,142 @@
+"""Pretraining: masked LM with a second task on pairs of segments: next sentence (BERT) or sentence order (ALBERT)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import losses
+from jaxft.config import Config
+from jaxft.data import corpus
+from jaxft.data.cache import Arrays
+from jaxft.data.collect import Collected
+from jaxft.data.pairs import pairs
+from jaxft.data.spans import frame_of
+from jaxft.errors import UserError
+from jaxft.losses import WeightedSum
+from jaxft.models import families
+from jaxft.tasks import texts
+from jaxft.tasks.masked_words import MaskedWords
+from jaxft.tasks.task import Batch, Outputs, Split, Summary
+
+Array = jax.Array
+NAMES = {False: ("next", "random"), True: ("ordered", "swapped")}
+
+
+@dataclass(frozen=True)
+class Pretraining(MaskedWords):
+    """Both tasks; the loss is the mean over masked tokens plus the mean over pairs.
+
+    Attributes:
+      sentence_order: the second task (Lan et al. 2020, arXiv:1909.11942) instead of next sentence.
+      relation: the output [R, M, 2] that answers it.
+      params: `task_specific_params` of config.json, kept.
+    """
+
+    sentence_order: bool = False
+    relation: str = "seq_relationship_logits"
+    params: Mapping[str, Any] | None = None
+
+    kind: ClassVar[str] = "pretraining"
+    metrics: ClassVar[Mapping[str, bool]] = {"loss": False, "perplexity": False, "accuracy": True, "pair_accuracy": True}
+    options: ClassVar[frozenset[str]] = frozenset({"mask_rate", "whole_words", "n_best", "sentence_order"})
+    output: ClassVar[str] = "prediction_logits"
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """The second task is `task.sentence_order`, or what the model was trained on, or its family's."""
+        family = families.family_of(hf_config, "config.json")
+        outputs = list(family.heads.get(cls.kind, {}))
+        if cls.output not in outputs:
+            able = [name for name, x in families.FAMILIES.items() if cls.output in x.heads.get(cls.kind, {})]
+            raise UserError(
+                f"task pretraining is masked LM with a second task, for {' and '.join(able)}; a {hf_config['model_type']} "
+                "model can be trained with task.name fill-mask"
+            )
+        relation = next(name for name in outputs if name != cls.output)
+        params = hf_config.get("task_specific_params") or {}
+        order = config.task.sentence_order
+        if order is None:
+            order = params.get("jaxft", {}).get("sentence_order", relation == "sop_logits")
+        task = config.task
+        return cls(task.mask_rate, task.n_best, config.train.label_smoothing, None, order, relation, params)
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """Documents; for prediction texts, or pairs of them."""
+        return corpus.read(config.data, split) if labelled else texts.read(config.data, split)
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """Pairs of segments with a label each."""
+        if not labelled:
+            return self.with_masks(rows, directory, config, origin, needed=not config.data.text_pair)
+        length = config.data.max_length
+        frame = frame_of(tokenizer, 2, length)
+
+        def make() -> Arrays:
+            stream = self.stream(rows, config, by_line=True)
+            return pairs(stream, frame, length, order=self.sentence_order, seed=config.seed, origin=origin)
+
+        return Split(rows, self.cached_examples(make, rows, directory, config, self.sentence_order, config.seed), origin)
+
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """Which second task it was."""
+        return {"task_specific_params": {**(self.params or {}), "jaxft": {"sentence_order": self.sentence_order}}}
+
+    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+        """Mask; and weigh masked tokens so that those of the step weigh as much as its pairs.
+
+        Both losses then have one denominator, and their sum is divided once: micro-batches and devices stay exact.
+        """
+        batch = super().prepare(batch, key)
+        if key is None:
+            return batch
+        share = batch["weights"].sum() / jnp.maximum(batch["token_weights"].sum(), 1.0)
+        return batch | {"token_weights": batch["token_weights"] * share}
+
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+        """Both losses with the weight of the pairs (see `prepare`)."""
+        smoothing = self.label_smoothing if train else 0.0
+        words, _ = self.word_loss(outputs, batch, train)
+        relation, weight = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"], smoothing)
+        return words + relation, weight
+
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """Cross-entropy against the teacher's softmax of words and of pairs."""
+        words, _ = self.soft_word_loss(outputs, teacher, batch, temperature)
+        logits = (x[self.relation] for x in (outputs, teacher))
+        relation, weight = losses.soft_cross_entropy(*logits, batch["weights"], temperature)
+        return words + relation, weight
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Loss, number and hits of masked tokens and of pairs."""
+        sums = super().summarise(outputs, batch)["sums"]
+        loss, number = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"])
+        hits = (jnp.argmax(outputs[self.relation], axis=-1) == batch["labels"]) * batch["weights"]
+        return {"sums": {**sums, "pair_loss": loss, "pairs": number, "pair_hits": hits.sum()}}
+
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """The loss of the whole split: a mean over its tokens and one over its pairs, not over evaluation's steps."""
+        scores, sums = super().scores(collected, split), collected.sums
+        loss = sums["word_loss"] / max(float(sums["words"]), 1.0) + sums["pair_loss"] / sums["pairs"]
+        return {"loss": float(loss), **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Words of masks, and probabilities [2] of the second task."""
+        examples = super().predict(outputs, batch)["examples"]
+        return {"examples": {**examples, "relation": jax.nn.softmax(outputs[self.relation])}}
+
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """The best words of each mask; for pairs also how the second text stands to the first."""
+        pair = split.examples.tokens["token_type_ids"].any()
+        for row, scores in zip(super().decode(collected, split), collected.examples["relation"], strict=True):
+            best = int(np.argmax(scores))
+            names = NAMES[self.sentence_order]
+            yield {**row, "label": names[best], "score": round(float(scores[best]), 6)} if pair else row

@@ -1,0 +1,111 @@
+"""python -m jaxft.vocabulary --input FILE... --output DIR --size N: a WordPiece tokenizer and a new BERT's config.json.
+
+A model of random weights starts from there: python -m jaxft.train --model.path DIR --model.from_scratch true ...
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxft import cli, runtime
+from jaxft.config import DataConfig
+from jaxft.errors import UserError
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# BERT-mini (Turc et al. 2019, arXiv:1908.08962).
+SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+MOST_CHARACTERS = 1000  # as BERT's; rarer ones become [UNK]
+
+
+def main(argv: list[str]) -> None:
+    """Train the tokenizer and write vocab.txt, tokenizer_config.json and config.json."""
+    parser = cli.Parser(prog="python -m jaxft.vocabulary", description=__doc__)
+    kinds = "txt, csv, tsv, json, jsonl, parquet or arrow"
+    parser.add_argument("--input", required=True, nargs="+", metavar="FILE", help=f"texts: {kinds}")
+    parser.add_argument("--output", required=True, metavar="DIR", help="directory to write")
+    parser.add_argument("--size", required=True, type=int, metavar="N", help="words and pieces, special tokens included")
+    parser.add_argument("--cased", action="store_true", help="keep case and accents (default: drop them)")
+    parser.add_argument("--min_frequency", type=int, default=2, help="times that a piece must occur (default: 2)")
+    parser.add_argument("--text", default="text", help="column of the text (default: text)")
+    for name, default in {**SIZES, "max_position_embeddings": 512}.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"of the model (default: {default})")
+    args = parser.parse_args(argv)
+    sizes = {name: getattr(args, name) for name in (*SIZES, "max_position_embeddings")}
+    for name, value in {"size": args.size, "min_frequency": args.min_frequency, **sizes}.items():
+        if value < 1:
+            raise UserError(f"--{name} is {value}: must be at least 1")
+    runtime.start(distributed="off")
+    from jaxft.models.files import write_directory
+    from jaxft.models.model import make_model
+
+    read = texts(args.input, args.text)
+    words = train(read, args.size, cased=args.cased, min_frequency=args.min_frequency)
+    if len(words) > args.size:
+        raise UserError(f"--size is {args.size}, but special tokens and single characters alone are {len(words)}: raise it")
+    config = {"model_type": "bert", "vocab_size": len(words), **sizes, "type_vocab_size": 2, "pad_token_id": 0}
+    make_model(config, "fill-mask", args.output)  # sizes that do not fit together are refused before anything is written
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": not args.cased}
+    settings["model_max_length"] = args.max_position_embeddings
+    written: dict[str, Any] = {
+        "vocab.txt": "\n".join(words),
+        "tokenizer_config.json": json.dumps(settings, indent=2),
+        "config.json": json.dumps(config, indent=2),
+    }
+    write_directory(
+        Path(args.output),
+        {
+            name: lambda path, text=text: path.write_text(text + "\n", encoding="utf-8", newline="\n")
+            for name, text in written.items()
+        },
+    )
+    print(f"wrote {len(words):,} words and pieces, and a config.json for a BERT of {sizes['num_hidden_layers']} layers")
+
+
+def texts(files: list[str], column: str) -> Callable[[], Iterator[str]]:
+    """A function that gives the texts of files, one after another."""
+    from jaxft.data import corpus
+
+    corpora = [corpus.read(DataConfig(train=file, text=column, empty_texts="drop"), "train") for file in files]
+
+    def read() -> Iterator[str]:
+        for rows in corpora:
+            yield from corpus.lines(rows, column, by_line=False)
+
+    return read
+
+
+def train(read: Callable[[], Iterator[str]], size: int, *, cased: bool, min_frequency: int = 2) -> list[str]:
+    """A WordPiece vocabulary (Schuster and Nakajima 2012; Devlin et al. 2019) in the order of its ids.
+
+    Args:
+      read: gives the corpus, which is read twice.
+      size: words and pieces; single characters are kept even if they are more.
+      cased: keep case and accents.
+      min_frequency: times that a piece must occur.
+    """
+    characters = [piece for piece in _trained(read(), 0, SPECIAL, cased, 1) if piece.startswith("##")]
+    # tokenizers numbers the characters inside words in the order of a hash map and breaks ties by number, so that no two
+    # vocabularies are alike (huggingface/tokenizers#1794). Named beforehand, they have their numbers.
+    return _trained(read(), size, [*SPECIAL, *sorted(characters)], cased, min_frequency)
+
+
+def _trained(corpus: Iterator[str], size: int, first: list[str], cased: bool, min_frequency: int) -> list[str]:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=first,
+        limit_alphabet=MOST_CHARACTERS,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    return sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
