@@ -52,7 +52,7 @@ def own_tokens(logits: Array, segment_ids: Array, slots: int) -> Array:
     """The logits of each sequence's tokens for itself, LOWEST for all other tokens of its row.
 
     A softmax over the last axis is then over the sequence's own tokens, as if it lay alone in its row; an empty slot has
-    LOWEST everywhere. This is 1 / D of what the hidden states [R, T, D] take, times the slots.
+    LOWEST everywhere. It takes M / D of the memory of the hidden states [R, T, D].
 
     Args:
       logits: a number a token [R, T], float32.
