@@ -50,11 +50,21 @@ def check(config: Config) -> None:
         "optim.warmup": c.optim.warmup,
         "train.min_delta": c.train.min_delta,
         "plan.n": c.plan.n,
+        "task.focal_gamma": c.task.focal_gamma,
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
     _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
     labels = c.task.labels
     _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
+    weights, threshold, choices = c.task.class_weights, c.task.threshold, c.data.choices
+    if isinstance(weights, list):
+        fine = any(weights) and all(0 <= x < float("inf") for x in weights)
+        _require(fine, "task.class_weights", weights, "numbers of 0 or more, not all 0")
+    _require(threshold == "tune" or 0 <= float(threshold) <= 1, "task.threshold", threshold, "from 0 to 1, or tune")
+    _require(choices is None or 0 < len(set(choices)) == len(choices), "data.choices", choices, "different columns")
+    columns = [c.data.label] if isinstance(c.data.label, str) else c.data.label
+    _require(0 < len(set(columns)) == len(columns), "data.label", columns, "different columns")
+    _require(c.data.label_separator != "", "data.label_separator", "empty", "text, or null for lists")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     for rule in c.plan.rules:
