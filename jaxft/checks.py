@@ -55,6 +55,7 @@ def check(config: Config) -> None:
         "optim.warmup": c.optim.warmup,
         "train.min_delta": c.train.min_delta,
         "plan.n": c.plan.n,
+        "task.focal_gamma": c.task.focal_gamma,
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
     _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
@@ -64,7 +65,12 @@ def check(config: Config) -> None:
     weights = c.task.class_weights
     fine = not isinstance(weights, list) or (max(weights, default=0) > 0 and all(0 <= w < float("inf") for w in weights))
     _require(fine, "task.class_weights", weights, "finite numbers, 0 or more, one of them above 0")
-    stride = c.data.stride
+    threshold, choices, stride = c.task.threshold, c.data.choices, c.data.stride
+    _require(threshold == "tune" or 0 <= float(threshold) <= 1, "task.threshold", threshold, "from 0 to 1, or tune")
+    _require(choices is None or 0 < len(set(choices)) == len(choices), "data.choices", choices, "different columns")
+    columns = [c.data.label] if isinstance(c.data.label, str) else c.data.label
+    _require(0 < len(set(columns)) == len(columns), "data.label", columns, "different columns")
+    _require(c.data.label_separator != "", "data.label_separator", "empty", "text, or null for lists")
     _require(stride is None or 0 <= stride < c.data.max_length, "data.stride", stride, "0 or more and below data.max_length")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")

@@ -34,18 +34,24 @@ class ModelConfig:
 class TaskConfig:
     """What is learnt."""
 
-    name: Literal["fill-mask", "pretraining", "question-answering", "text-classification", "token-classification"] = (
-        "text-classification"
-    )
+    name: Literal[
+        "fill-mask",
+        "multiple-choice",
+        "pretraining",
+        "question-answering",
+        "text-classification",
+        "token-classification",
+    ] = "text-classification"
     """Task name, as on the Hugging Face hub."""
     labels: list[str] | None = None
     """Label names in the order of their ids; null takes the labels of the training data, sorted."""
     problem: Literal["single_label", "multi_label", "regression"] = "single_label"
     """Text classification: one label a text, any number of labels, or numbers (then data.label may name several columns)."""
     class_weights: Literal["balanced"] | list[float] | None = None
-    """Text and token classification: weight of each label in the loss; balanced weighs rare labels up."""
+    """Text and token classification: weight of each label in the training loss, in their order (multi-label: of its
+    positive examples); balanced weighs rare labels up."""
     focal_gamma: float = 0.0
-    """Text classification: exponent of the focal loss; 0 is plain cross-entropy."""
+    """Text classification: exponent of the focal loss (training); 0 is plain cross-entropy."""
     threshold: Literal["tune"] | float = 0.5
     """Multi-label: probability from which a label is given; tune takes the best on the validation data."""
     tag_scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "none"] = "auto"
@@ -83,7 +89,8 @@ class DataConfig:
     dataset_config: str | None = None
     """Configuration name of a hub data set."""
     train: str | None = None
-    """Training file: csv, tsv, json, jsonl, parquet, txt or arrow."""
+    """Training file: csv, tsv, json, jsonl, parquet, txt or arrow; or a directory with a folder of .txt files for each
+    label."""
     validation: str | None = None
     """Validation file; null splits off `validation_share` of the training examples."""
     test: str | None = None
@@ -99,7 +106,10 @@ class DataConfig:
     text_pair: str | None = None
     """Column of a second text, for pairs."""
     label: str | list[str] = "label"
-    """Column of the label: names or numbers; several columns for several numbers."""
+    """Column of the label: a name or number, a list of labels, or text that `label_separator` cuts; several columns for
+    several numbers, or with 0 and 1 for several labels."""
+    label_separator: str | None = None
+    """Multi-label: what stands between the labels of a text column, such as a comma; null reads lists."""
     id: str = "id"
     """Question answering: column of the question's id; without it questions are numbered. Rows of one id, question and
     context with an answer each are one question."""

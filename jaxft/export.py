@@ -68,7 +68,10 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool)
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)
         config = {k: "float32" if k in ("dtype", "torch_dtype") else v for k, v in run.model.hf_config.items()}
-        config |= run.task.config_fields
+        ours = dict(run.task.config_fields)
+        if nested := ours.get("task_specific_params"):  # what is there of others stays
+            ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}
+        config |= ours
         save(replace(run.model, origin=origin, hf_config=config), params, output, flax=flax)
 
 

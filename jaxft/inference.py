@@ -1,6 +1,6 @@
-"""A fine-tuned model opened for evaluation and prediction."""
+"""A model opened for evaluation, prediction and features."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ import jax
 from jaxft import rundir, sharding
 from jaxft.compiled import abstract_batches
 from jaxft.config import Config
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.collect import Collected
+from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.evaluation import make_evaluator, run_plan
 from jaxft.models.build import load
@@ -21,7 +22,8 @@ from jaxft.models.model import Model
 from jaxft.models.source import resolve
 from jaxft.setup import check_lengths, eval_planner, make_loss
 from jaxft.tasks import TASKS, task_class
-from jaxft.tasks.task import Split, Summary, Task
+from jaxft.tasks.labels import problem_of
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 from jaxft.tree import Params
 
 
@@ -53,27 +55,43 @@ def base_config(path: str) -> Config:
     return rundir.read_config(Path(path)) if rundir.is_run(Path(path)) else Config()
 
 
+def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
+    """(the kind of the head of RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
+    directory = resolve(rundir.model_directory(path), config.model.revision)
+    hf_config = read_config(directory)
+    return kind_of(family_of(hf_config, str(directory / "config.json")), hf_config), hf_config
+
+
 def with_task(path: str, config: Config) -> Config:
     """The config with the task that RUN_OR_MODEL_DIR was fine-tuned for.
 
     Raises:
       UserError: when it is no fine-tuned model of a task.
     """
-    directory = resolve(rundir.model_directory(path), config.model.revision)
-    hf_config = read_config(directory)
-    kind = kind_of(family_of(hf_config, str(directory / "config.json")), hf_config)
+    kind, hf_config = head_of(path, config)
     if kind not in TASKS:
         raise UserError(
             f"{path}: is a {kind or 'feature-extraction'} model without the head of a task; fine-tune it first with "
-            "python -m jaxft.train"
+            "python -m jaxft.train, or take embeddings with python -m jaxft.predict --features mean"
         )
-    return replace(config, task=replace(config.task, name=kind))
+    own = config.task
+    problem = problem_of(hf_config, own.problem) if kind == "text-classification" else own.problem
+    return replace(config, task=replace(own, name=kind, problem=problem))
 
 
 def open_model(path: str, config: Config) -> Opened:
     """Open RUN_OR_MODEL_DIR with a config from `with_task`."""
+    model, params, tokenizer, mesh = open_parts(path, config)
+    assert model.directory is not None
+    task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
+    return Opened(config, model, params, tokenizer, task, mesh)
+
+
+def open_parts(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
+    """(model, parameters on the mesh, tokenizer, mesh) of RUN_OR_MODEL_DIR, with its own head or one of a kind."""
     model, params = load(
         rundir.model_directory(path),
+        task=kind,
         revision=config.model.revision,
         dtype=config.train.dtype,
         unroll=config.runtime.unroll,
@@ -82,9 +100,7 @@ def open_model(path: str, config: Config) -> Opened:
     tokenizer = load_tokenizer(model.directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
-    params = sharding.place(params, sharding.param_shardings(mesh, params))
-    task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
-    return Opened(config, model, params, tokenizer, task, mesh)
+    return model, sharding.place(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
 
 
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -103,18 +119,32 @@ def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) 
 def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:
     """A prediction for every row of a split, in their order."""
     data = opened.encode(rows, split, labelled=False)
-    planner = eval_planner(data.examples, opened.config, opened.mesh)
-    step = jax.jit(partial(_predict, model=opened.model, task=opened.task), out_shardings=sharding.replicated(opened.mesh))
-    place = sharding.batch_sharding(opened.mesh)
-    compiled = {
-        shape: step.lower(opened.params, batch).compile()
-        for shape, batch in abstract_batches(planner, data.examples, place).items()
-    }
-    plan = planner.plan_epoch(0)
-    found = run_plan(plan, data.examples, opened.mesh, lambda shape, batch: compiled[shape](opened.params, batch))
+    task = opened.task
+    found = read_back(opened.model, opened.params, opened.mesh, opened.config, data.examples, task.predict, task.prepare)
     return opened.task.decode(found, data)
 
 
-def _predict(params: Params, batch: dict[str, jax.Array], *, model: Model, task: Task) -> Summary:
-    micro = {name: x[0] for name, x in task.prepare(batch, None).items()}
-    return task.predict(model.apply(params, micro), micro)
+def read_back(
+    model: Model,
+    params: Params,
+    mesh: jax.sharding.Mesh,
+    config: Config,
+    examples: Examples,
+    summarise: Callable[[Outputs, Batch], Summary],
+    prepare: Callable[[Batch, None], Batch] = lambda batch, _: batch,
+) -> Collected:
+    """What `summarise` gives of the model's outputs for every example; `prepare` is the task's."""
+    planner = eval_planner(examples, config, mesh)
+    forward = partial(_forward, model=model, summarise=summarise, prepare=prepare)
+    step = jax.jit(forward, out_shardings=sharding.replicated(mesh))
+    compiled = {
+        shape: step.lower(params, batch).compile()
+        for shape, batch in abstract_batches(planner, examples, sharding.batch_sharding(mesh)).items()
+    }
+    plan = planner.plan_epoch(0)
+    return run_plan(plan, examples, mesh, lambda shape, batch: compiled[shape](params, batch))
+
+
+def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:
+    micro = {name: x[0] for name, x in prepare(batch, None).items()}
+    return summarise(model.apply(params, micro), micro)

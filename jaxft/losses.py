@@ -1,5 +1,7 @@
 """Losses as (sum, weight): divided once, after micro-batches and devices, so that no mean of means is ever taken."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -9,27 +11,38 @@ LOWEST = -1e30  # the logit of what is not to be chosen; finite, so that a slot 
 
 
 def cross_entropy(
-    logits: Array, labels: Array, weights: Array, label_smoothing: float = 0.0, class_weights: Array | None = None
+    logits: Array,
+    labels: Array,
+    weights: Array,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    focal_gamma: float = 0.0,
 ) -> WeightedSum:
-    """Softmax cross-entropy with label smoothing and class weights as in torch.nn.CrossEntropyLoss.
+    """Softmax cross-entropy with smoothing and class weights as in torch.nn.CrossEntropyLoss, or the focal loss.
+
+    With class weights the mean is weighted: the weight of an example is that of its label. The focal loss (Lin et al.
+    2017, arXiv:1708.02002) multiplies what every class costs by (1 - its probability) ** gamma.
 
     Args:
       logits: [..., C] float32.
       labels: [...] int; only read where the weight is not 0.
       weights: [...] float32; 0 for empty slots.
       label_smoothing: probability spread evenly over all C classes.
-      class_weights: [C] float32; the weight of an example is then also that of its label.
+      class_weights: C numbers; None is all ones.
+      focal_gamma: 0 or more.
     """
-    logs = jax.nn.log_softmax(logits, axis=-1)
-    weight = weights
+    costs = -jax.nn.log_softmax(logits, axis=-1)
+    if focal_gamma:  # the bound keeps the gradient of a root at certainty finite
+        costs *= jnp.maximum(-jnp.expm1(-costs), jnp.finfo(costs.dtype).tiny) ** focal_gamma
+    total = weights
     if class_weights is not None:
-        weight = weights * jnp.take(class_weights, labels, mode="clip")
-        # Not `loss * weight`, since the part of the loss that smoothing adds has the weights of its own classes.
-        logs = logs * class_weights.reshape((1,) * (logs.ndim - 1) + class_weights.shape)
-    loss = -jnp.take_along_axis(logs, labels[..., None], axis=-1, mode="clip")[..., 0]
+        rescale = jnp.asarray(class_weights, costs.dtype)
+        costs *= rescale.reshape((1,) * (costs.ndim - 1) + rescale.shape)
+        total = weights * jnp.take(rescale, labels, mode="clip")
+    loss = jnp.take_along_axis(costs, labels[..., None], axis=-1, mode="clip")[..., 0]
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss - label_smoothing * logs.mean(-1)
-    return (loss * weights).sum(), weight.sum()
+        loss = (1 - label_smoothing) * loss + label_smoothing * costs.mean(-1)
+    return (loss * weights).sum(), total.sum()
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
@@ -46,6 +59,51 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, tem
     logs = jax.nn.log_softmax(logits / temperature, axis=-1)
     loss = -(target * logs).sum(-1) * temperature**2
     return (loss * weights).sum(), weights.sum()
+
+
+def sigmoid_cross_entropy(
+    logits: Array,
+    targets: Array,
+    weights: Array,
+    positive_weights: Sequence[float] | None = None,
+    focal_gamma: float = 0.0,
+) -> WeightedSum:
+    """Sigmoid cross-entropy, the mean over C labels, as in torch.nn.BCEWithLogitsLoss, or the focal loss.
+
+    Args:
+      logits: [..., C] float32.
+      targets: [..., C] 0 or 1, or probabilities.
+      weights: [...] float32; 0 for empty slots.
+      positive_weights: C numbers, torch's `pos_weight`; None is all ones.
+      focal_gamma: as in `cross_entropy`; each label is a question of its own (Lin et al. 2017).
+    """
+    yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    cost_yes, cost_no = -yes, -no
+    if focal_gamma:
+        cost_yes, cost_no = cost_yes * jnp.exp(focal_gamma * no), cost_no * jnp.exp(focal_gamma * yes)
+    if positive_weights is not None:
+        rescale = jnp.asarray(positive_weights, logits.dtype)
+        cost_yes *= rescale.reshape((1,) * (logits.ndim - 1) + rescale.shape)
+    targets = targets.astype(logits.dtype)
+    loss = (targets * cost_yes + (1 - targets) * cost_no).mean(-1)
+    return (loss * weights).sum(), weights.sum()
+
+
+def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
+    """`soft_cross_entropy` for labels that are questions of their own: sigmoids, and the mean over the labels."""
+    target = jax.nn.sigmoid(jax.lax.stop_gradient(teacher_logits) / temperature)
+    loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
+    return loss * temperature**2, weight
+
+
+def squared_error(predictions: Array, targets: Array, weights: Array) -> WeightedSum:
+    """Squared error, the mean over C targets, as in torch.nn.MSELoss.
+
+    Args:
+      predictions, targets: [..., C] float32.
+      weights: [...] float32; 0 for empty slots.
+    """
+    return (jnp.square(predictions - targets).mean(-1) * weights).sum(), weights.sum()
 
 
 def own_tokens(logits: Array, segment_ids: Array, slots: int) -> Array:

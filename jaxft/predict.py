@@ -1,25 +1,38 @@
-"""python -m jaxft.predict RUN_OR_MODEL_DIR --input FILE --output FILE: csv or jsonl in; jsonl out, one row a row."""
+"""python -m jaxft.predict RUN_OR_MODEL_DIR --input FILE --output FILE: csv or jsonl in; jsonl out, one row a row.
+
+Without a task's head, or with --features, the rows are embeddings; --output FILE.npy writes them as one array."""
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jaxft import cli, runtime
+from jaxft.config import Config
 from jaxft.errors import UserError
+
+FEATURES = ("cls", "mean", "pooled")
 
 
 def main(argv: list[str]) -> None:
-    """Write the task's answer to every input row, such as label, score and scores, in its order."""
+    """Write a prediction, or an embedding, for every input row, in its order."""
     parser = cli.Parser(prog="python -m jaxft.predict", description=__doc__)
     parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
     parser.add_argument("--input", required=True, metavar="FILE", help="csv, tsv, json, jsonl, parquet or txt")
-    parser.add_argument("--output", required=True, metavar="FILE", help="jsonl: label, score, scores; json: all at once")
+    parser.add_argument("--output", required=True, metavar="FILE", help="jsonl; json: all at once; npy: embeddings")
     parser.add_argument("--text", help="column of the text (default: the run's, else text)")
     parser.add_argument("--text_pair", help="column of the second text (default: the run's)")
     parser.add_argument("--question", help="column of the question (default: the run's, else question)")
     parser.add_argument("--context", help="column of the question's context (default: the run's, else context)")
+    parser.add_argument("--choices", nargs="+", help="columns of the choices, or one that lists them (default: the run's)")
+    parser.add_argument(
+        "--features",
+        choices=FEATURES,
+        help="embeddings: of the first token, the mean over tokens, or the pooler's (default without a head: mean)",
+    )
     parser.add_argument("--max_length", type=int, help="tokens a text is cut to (default: the run's data.max_length)")
     parser.add_argument("--batch_size", type=int, help="examples a step (default: the run's eval.batch_size)")
     args = parser.parse_args(argv)
@@ -30,8 +43,7 @@ def main(argv: list[str]) -> None:
     from jaxft.models.files import write_directory
 
     config = inference.base_config(args.model)
-    given = {"text": args.text, "text_pair": args.text_pair, "max_length": args.max_length}
-    given |= {"question": args.question, "context": args.context}
+    given = {x: getattr(args, x) for x in ("text", "text_pair", "question", "context", "choices", "max_length")}
     for name, least in {"batch_size": 1, "max_length": 3}.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"--{name} is {value}: must be at least {least}")
@@ -42,18 +54,30 @@ def main(argv: list[str]) -> None:
         ),
         eval=replace(config.eval, batch_size=args.batch_size or config.eval.batch_size),
     )
-    config = inference.with_task(args.model, config)
-    rows = inference.read(config, "test", labelled=False)
-    opened = inference.open_model(args.model, config)
-    predictions = list(inference.predict(opened, rows, "test"))
+    features = args.features or (
+        "mean" if inference.head_of(args.model, config)[0] in (None, "feature-extraction") else None
+    )
+    if output.suffix == ".npy" and features is None:
+        raise UserError(f"--output {output}: an array holds embeddings only; give --features {', '.join(FEATURES)}")
+    if features:
+        found, document = _embeddings(args.model, config, features), None
+    else:
+        found, document = _predictions(args.model, config)
 
     def write(path: Path) -> None:
+        if output.suffix == ".npy":
+            import numpy as np
+
+            with open(path, "wb") as file:
+                np.save(file, found)
+            return
         with open(path, "w", encoding="utf-8") as file:
-            if output.suffix == ".json":
-                json.dump(opened.task.document(predictions), file, ensure_ascii=False, indent=1)
+            if output.suffix == ".json" and document:
+                json.dump(document(found), file, ensure_ascii=False, indent=1)
                 return
-            for row in predictions:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for row in found:
+                content = {"embedding": [float(f"{x:.9g}") for x in row]} if features else row
+                file.write(json.dumps(content, ensure_ascii=False) + "\n")
 
     if output.exists() and not output.is_file():  # /dev/stdout or a pipe: written to, not replaced
         try:
@@ -62,7 +86,24 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{output}: cannot be written: {error.strerror}") from error
     else:
         write_directory(output.parent, {output.name: write})
-    print(f"wrote {len(predictions)} predictions to {output}", file=sys.stderr)
+    print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {output}", file=sys.stderr)
+
+
+def _predictions(path: str, config: Config) -> tuple[list[dict[str, Any]], Callable[[list[dict[str, Any]]], Any]]:
+    """Predictions, and how the task puts them into a json file."""
+    from jaxft import inference
+
+    config = inference.with_task(path, config)
+    rows = inference.read(config, "test", labelled=False)
+    opened = inference.open_model(path, config)
+    return list(inference.predict(opened, rows, "test")), opened.task.document
+
+
+def _embeddings(path: str, config: Config, source: str) -> Any:
+    from jaxft.features import embeddings
+    from jaxft.tasks import texts
+
+    return embeddings(path, config, texts.read(config.data, "test"), str(config.data.test), source)
 
 
 def _check_output(path: Path) -> None:

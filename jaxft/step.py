@@ -107,7 +107,7 @@ def train_step(
         zero = jnp.zeros((), jnp.float32)
         start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
         ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
-    share = 1.0 / jnp.maximum(weight, 1.0)
+    share = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
     updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
     params = cast(Params, optax.apply_updates(state.params, updates))

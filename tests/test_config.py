@@ -83,12 +83,17 @@ def test_a_dumped_config_given_back_is_equal(tmp_path, text):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_recipe_parses_and_its_files_are_there(path, monkeypatch):
+    """Files of the project, that is; others' headers say where they come from."""
     monkeypatch.chdir(ROOT)
     config = cli.load([str(path)])
     assert config.model.path
+    assert f"python -m jaxft.train {path.relative_to(ROOT)}" in path.read_text()
     for file in (config.data.train, config.data.validation, config.data.test):
-        elsewhere = str(file).startswith("../shared/") and not Path("../shared").exists()
-        assert file is None or config.data.dataset or Path(file).exists() or elsewhere
+        if file is None or config.data.dataset:
+            continue
+        outside = file.startswith(("../shared/", "data/"))
+        assert "# Data: " in path.read_text() if outside else Path(file).exists()
+        assert not (ROOT / "../shared").is_dir() or file.startswith("data/") or Path(file).exists()
 
 
 @pytest.mark.parametrize(

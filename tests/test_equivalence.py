@@ -45,11 +45,11 @@ def configure(model: Path, data: Path, output: Path, /, **sections: dict):
 
 def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int = 1, fsdp: int = 1) -> Run:
     """The run with another layout, other micro-batches or other devices."""
-    mesh = sharding.make_mesh(MeshConfig(data, fsdp))
+    mesh, examples = sharding.make_mesh(MeshConfig(data, fsdp)), run.data["train"].examples
     planner = make_planner(
-        run.data["train"].examples.lengths,
+        examples.lengths,
         batch_size=run.config.train.batch_size,
-        max_length=run.config.data.max_length,
+        max_length=run.config.data.max_length * examples.group,
         layout=layout,
         seed=run.config.seed,
         shapes=1,

@@ -48,7 +48,7 @@ def two(tmp_path_factory) -> Run:
 
 
 def direct(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
-    """(gold, predicted, loss) from plain forward passes over single padded rows."""
+    """(gold, logits, loss) from plain forward passes over single padded rows."""
     examples = run.data["validation"].examples
     logits = []
     for start, stop in zip(examples.offsets, examples.offsets[1:], strict=False):
@@ -59,7 +59,7 @@ def direct(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
     logits = np.array(logits, np.float64)
     gold = examples.columns["labels"]
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    return gold, logits.argmax(-1), float(-logs[np.arange(len(gold)), gold].mean())
+    return gold, logits, float(-logs[np.arange(len(gold)), gold].mean())
 
 
 def right_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -91,7 +91,8 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
     [("pack", 128, 1), ("pack", 7, 8), ("bucket", 16, 1), ("bucket", 128, 8), ("pad", 61, 1), ("pad", 8, 8), ("pack", 1, 1)],
 )
 def test_scores_are_scikit_learns(three, layout, batch_size, devices):
-    gold, predicted, loss = direct(three)
+    gold, logits, loss = direct(three)
+    predicted = logits.argmax(-1)
     assert len(set(predicted)) == 3
     made, params = evaluator(three, layout, batch_size, devices)
     scores = made.scores(params, {})
@@ -103,11 +104,13 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_binary_scores(two, devices):
-    gold, predicted, _ = direct(two)
+    gold, logits, _ = direct(two)
+    predicted = logits.argmax(-1)
     assert len(set(predicted)) == 2
     made, params = evaluator(two, "pack", 16, devices)
     scores = {name: x for name, x in made.scores(params, {}).items() if name not in ("loss", "confusion")}
-    assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
+    area = {"roc_auc": metrics.roc_auc_score(gold, logits[:, 1] - logits[:, 0])}
+    assert scores == pytest.approx(right_scores(gold, predicted) | area, rel=1e-12)
 
 
 def counted(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, float]:
@@ -153,7 +156,7 @@ def test_binary_f1_where_a_side_is_missing(gold, predicted):
 
 
 def test_what_is_read_back_does_not_grow(three):
-    """A step gives a confusion matrix, the loss and its weight, however many examples there are."""
+    """Of three labels a step gives a confusion matrix, the loss and its weight, however many examples there are."""
     made, params = evaluator(three, "pack", 16, 1)
     collected = made.collect(params, {})
     assert {name: x.shape for name, x in collected.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}

@@ -82,6 +82,7 @@ def encode_texts(
     truncation: bool,
     use_cache: bool,
     origin: str,
+    group: int = 1,
 ) -> Examples:
     """Tokenise a column, or a pair of columns, of a `datasets.Dataset`.
 
@@ -93,6 +94,7 @@ def encode_texts(
       truncation: cut longer sequences (the longer text of a pair first); otherwise they are errors.
       use_cache: look in, and add to, the user's cache folder.
       origin: the file, for messages.
+      group: rows that make an example together; the file has one row for them.
 
     Raises:
       UserError: for a text that is too long while truncation is off, naming its row.
@@ -100,14 +102,22 @@ def encode_texts(
     settings = ["texts", text, text_pair, max_length, truncation, rows._fingerprint, len(rows)]
 
     def make() -> Arrays:
-        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin)
+        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, group)
 
     found = cached(make, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    return Examples({name: found[name] for name in ("input_ids", "token_type_ids")}, np.asarray(found["offsets"]), {})
+    tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
+    return Examples(tokens, np.asarray(found["offsets"]), {}, group)
 
 
 def _tokenise(
-    rows: Any, tokenizer: Any, text: str, text_pair: str | None, max_length: int, truncation: bool, origin: str
+    rows: Any,
+    tokenizer: Any,
+    text: str,
+    text_pair: str | None,
+    max_length: int,
+    truncation: bool,
+    origin: str,
+    group: int,
 ) -> Arrays:
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
@@ -126,8 +136,8 @@ def _tokenise(
             lengths[start + i] = len(row)
             if len(row) > max_length:
                 raise UserError(
-                    f"{origin}: row {start + i + 1} is {len(row)} tokens long, more than data.max_length {max_length}; "
-                    "raise it or set data.truncation to true"
+                    f"{origin}: row {(start + i) // group + 1} is {len(row)} tokens long, more than data.max_length "
+                    f"{max_length}; raise it or set data.truncation to true"
                 )
         ids += [np.asarray(row, np.int32) for row in encoded["input_ids"]]
         # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import DataConfig
+from jaxft.data.folders import read_folders
 from jaxft.errors import UserError, nearest, one_line
 
 BUILDERS = {
@@ -62,7 +63,12 @@ def existing_file(path: str, field: str) -> Path:
     if not file.exists():
         raise UserError(f"{path}: no such file ({field})")
     if file.is_dir():
-        raise UserError(f"{path}: is a directory; {field} takes a file (use data.dataset for a saved Arrow directory)")
+        if (rows := read_folders(file)) is not None:
+            return rows
+        raise UserError(
+            f"{path}: is a directory without a folder of .txt files for each label; {field} takes a file or such a "
+            "directory (use data.dataset for a saved Arrow directory)"
+        )
     if file.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty ({field})")
     if not os.access(file, os.R_OK):

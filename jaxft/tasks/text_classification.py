@@ -13,10 +13,19 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.errors import UserError
-from jaxft.metrics.classification import classification_scores
+from jaxft.metrics.classification import classification_scores, roc_auc
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
-from jaxft.tasks.labels import known_labels, label_column, label_ids, label_names, label_values
+from jaxft.tasks.labels import (
+    PROBLEM_TYPES,
+    class_weights,
+    known_labels,
+    label_column,
+    label_ids,
+    label_names,
+    label_values,
+    shares,
+)
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 Array = jax.Array
@@ -28,11 +37,13 @@ class TextClassification(Task):
 
     Attributes:
       names: of the labels, in the order of their ids.
-      label_smoothing: of the training loss; evaluation has none.
+      label_smoothing, class_weights, focal_gamma: of the training loss; evaluation has plain cross-entropy.
     """
 
     names: tuple[str, ...]
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    focal_gamma: float = 0.0
 
     kind: ClassVar[str] = "text-classification"
     metrics: ClassVar[Mapping[str, bool]] = {
@@ -41,21 +52,25 @@ class TextClassification(Task):
         "macro_f1": True,
         "micro_f1": True,
         "mcc": True,
+        "roc_auc": True,
         "loss": False,
     }
-    options: ClassVar[frozenset[str]] = frozenset({"labels"})
+    options: ClassVar[frozenset[str]] = frozenset({"labels", "problem", "class_weights", "focal_gamma"})
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """Labels are `task.labels`, or those of the training rows."""
         data, column = config.data, label_column(config.data)
-        found = label_names(label_values(rows, column, origin))
-        labels = config.task.labels or known_labels(hf_config, found)
+        values = label_values(rows, column, origin)
+        labels = config.task.labels or known_labels(hf_config, label_names(values))
         if len(labels) < 2:
             raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
-        if config.eval.metric == "f1" and len(labels) != 2 and (data.validation or data.validation_share):
-            raise UserError(f"eval.metric is f1, which needs two labels; this task has {len(labels)}: use macro_f1")
-        return cls(tuple(labels), config.train.label_smoothing)
+        metric = config.eval.metric
+        if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
+            raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")
+        counts = np.bincount(label_ids(values, labels, origin), minlength=len(labels))
+        weights = class_weights(config.task.class_weights, labels, counts)
+        return cls(tuple(labels), config.train.label_smoothing, weights, config.task.focal_gamma)
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
@@ -82,26 +97,40 @@ class TextClassification(Task):
         """Names of the labels."""
         return self.names
 
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """As Hugging Face's."""
+        return {"problem_type": PROBLEM_TYPES["single_label"]}
+
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
-        """Cross-entropy summed over the batch's examples, and their number."""
-        smoothing = self.label_smoothing if train else 0.0
-        return losses.cross_entropy(outputs["logits"], batch["labels"], batch["weights"], smoothing)
+        """Cross-entropy (focal, if asked for) summed over the batch's examples, and their number or their weights."""
+        options = (self.label_smoothing, self.class_weights, self.focal_gamma) if train else ()
+        return losses.cross_entropy(outputs["logits"], batch["labels"], batch["weights"], *options)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Cross-entropy against the teacher's softmax."""
-        return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], batch["weights"], temperature)
+        """Cross-entropy against the teacher's softmax; an example weighs as in `loss`."""
+        weights = batch["weights"]
+        if self.class_weights is not None:
+            weights *= jnp.asarray(self.class_weights)[batch["labels"]]
+        return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """The confusion matrix [gold, predicted] of a batch: all that the metrics need, however many examples there are."""
+        """The confusion matrix [gold, predicted] of a batch, and for two labels how much likelier the second is."""
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
         predicted = jnp.argmax(outputs["logits"], -1)[..., None] == classes
-        return {"sums": {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}}
+        summary: Summary = {"sums": {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}}
+        if len(self.names) == 2:
+            summary["examples"] = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]}
+        return summary
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Accuracy, F1, MCC, and the confusion matrix as a table."""
+        """Accuracy, F1, MCC, for two labels the ROC AUC of the second, and the confusion matrix as a table."""
         confusion = np.rint(collected.sums["confusion"]).astype(np.int64)
-        return {**classification_scores(confusion), "confusion": confusion.tolist()}
+        scores = classification_scores(confusion)
+        if len(self.names) == 2:
+            scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
+        return {**scores, "confusion": confusion.tolist()}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Logits [labels] of each example."""
@@ -113,8 +142,5 @@ class TextClassification(Task):
             shifted = np.exp(logits.astype(np.float64) - logits.max())
             scores = shifted / shifted.sum()
             best = int(scores.argmax())
-            yield {
-                "label": self.names[best],
-                "score": round(float(scores[best]), 6),
-                "scores": {name: round(float(p), 6) for name, p in zip(self.names, scores, strict=True)},
-            }
+            shown = shares(self.names, scores)
+            yield {"label": self.names[best], "score": shown[self.names[best]], "scores": shown}

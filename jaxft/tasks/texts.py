@@ -17,14 +17,15 @@ def columns(config: DataConfig) -> list[str]:
     return [config.text] + ([config.text_pair] if config.text_pair else [])
 
 
-def read(config: DataConfig, split: str, others: Sequence[str] = ()) -> Any:
-    """A split's rows with their texts and other columns; empty texts are refused or dropped."""
-    rows = read_rows(config, split, needed=[*columns(config), *others])
-    return _without_empty(rows, config, str(getattr(config, split)))
+def read(config: DataConfig, split: str, others: Sequence[str] = (), texts: Sequence[str] | None = None) -> Any:
+    """A split's rows with their texts (null: `columns`) and other columns; empty texts are refused or dropped."""
+    texts = columns(config) if texts is None else texts
+    rows = read_rows(config, split, needed=[*texts, *others])
+    return _without_empty(rows, texts, config, str(getattr(config, split)))
 
 
-def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str) -> Examples:
-    """Rows to token ids."""
+def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str, group: int = 1) -> Examples:
+    """Rows to token ids; `group` rows make an example."""
     return encode_texts(
         rows,
         tokenizer,
@@ -35,12 +36,13 @@ def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origi
         truncation=config.truncation,
         use_cache=config.cache,
         origin=origin,
+        group=group,
     )
 
 
-def _without_empty(rows: Any, config: DataConfig, origin: str) -> Any:
+def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: str) -> Any:
     keep = np.ones(len(rows), bool)
-    for column in columns(config):
+    for column in texts:
         for i, value in enumerate(per_row(rows, column, lambda x: x)):
             if value is not None and not isinstance(value, str):
                 raise UserError(f'{origin}: row {i + 1} has {value!r} in column "{column}": must be text')

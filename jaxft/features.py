@@ -1,0 +1,46 @@
+"""Embeddings: what an encoder makes of whole texts, without the head of a task."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import inference
+from jaxft.config import Config
+from jaxft.errors import UserError
+from jaxft.tasks import texts
+from jaxft.tasks.task import Batch, Outputs, Summary
+
+KIND = "feature-extraction"
+
+
+def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> np.ndarray:
+    """A vector for every row, float32 [N, D], in their order.
+
+    Args:
+      path: RUN_OR_MODEL_DIR, with or without a head.
+      config: says which columns, lengths and batches.
+      rows: from `texts.read`.
+      origin: their file, for messages.
+      source: `cls`, the last hidden state of the first token; `mean` of the last hidden states of all tokens, special
+        ones included (as sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
+
+    Raises:
+      UserError: for `pooled` of a model without a trained pooler.
+    """
+    model, params, tokenizer, mesh = inference.open_parts(path, config, KIND)
+    fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
+    if source == "pooled" and (not model.encoder.pooler or fresh):
+        raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")
+    assert model.directory is not None
+    examples = texts.encode(rows, tokenizer, model.directory, config.data, origin)
+
+    def summarise(outputs: Outputs, batch: Batch) -> Summary:
+        found = {
+            "cls": lambda: jnp.take_along_axis(outputs["last_hidden_state"], batch["first_token"][..., None], axis=1),
+            "mean": lambda: outputs["mean_output"],
+            "pooled": lambda: outputs["pooler_output"],
+        }
+        return {"examples": {"embedding": found[source]()}}
+
+    return inference.read_back(model, params, mesh, config, examples, summarise).examples["embedding"]

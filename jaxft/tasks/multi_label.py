@@ -1,0 +1,158 @@
+"""Text classification with any number of labels a text: every label is a question of its own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import expit
+
+from jaxft import losses
+from jaxft.config import Config
+from jaxft.data.collect import Collected
+from jaxft.errors import UserError
+from jaxft.metrics.classification import best_threshold, multi_label_scores
+from jaxft.models.model import labels_of
+from jaxft.tasks import texts
+from jaxft.tasks.labels import (
+    PROBLEM_TYPES,
+    class_weights,
+    known_labels,
+    label_columns,
+    label_lists,
+    label_names,
+    multi_hot,
+    no_smoothing,
+    shares,
+)
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+
+
+@dataclass(frozen=True)
+class MultiLabel(Task):
+    """The task with its labels.
+
+    Attributes:
+      names: of the labels, in the order of their ids.
+      threshold: probability from which a label is given; None is tuned by `fit`.
+      positive_weights, focal_gamma: of the training loss; evaluation has plain cross-entropy.
+    """
+
+    names: tuple[str, ...]
+    threshold: float | None
+    positive_weights: tuple[float, ...] | None = None
+    focal_gamma: float = 0.0
+
+    kind: ClassVar[str] = "text-classification"
+    metrics: ClassVar[Mapping[str, bool]] = {
+        "micro_f1": True,
+        "macro_f1": True,
+        "subset_accuracy": True,
+        "roc_auc": True,
+        "loss": False,
+    }
+    options: ClassVar[frozenset[str]] = frozenset({"labels", "problem", "class_weights", "focal_gamma", "threshold"})
+
+    @classmethod
+    def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
+        """Labels are `task.labels`, the columns of 0 and 1, or those of the training rows."""
+        no_smoothing(config)
+        data, columns = config.data, label_columns(config.data)
+        lists = label_lists(rows, data, origin)
+        found = columns if len(columns) > 1 else label_names([label for labels in lists for label in labels])
+        labels = config.task.labels or known_labels(hf_config, found)
+        if len(labels) < 2:
+            raise UserError(f'{origin}: column "{columns[0]}" has {len(labels)} labels; multi-label needs two or more')
+        threshold = None if config.task.threshold == "tune" else config.task.threshold
+        if threshold is None and not (data.validation or data.validation_share):
+            raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")
+        counts = multi_hot(lists, labels, origin).sum(0, dtype=np.int64)
+        weights = class_weights(config.task.class_weights, labels, counts, len(lists))
+        return cls(tuple(labels), threshold, weights, config.task.focal_gamma)
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """Labels and threshold are those of config.json, which Hugging Face's own models leave to `task.threshold`."""
+        labels, chosen = labels_of(hf_config), config.task.threshold
+        if len(labels) < 2:
+            raise UserError(f"config.json: one label ({labels[0]}); multi-label needs two or more")
+        stored = ((hf_config.get("task_specific_params") or {}).get("jaxft") or {}).get("threshold")
+        otherwise = 0.5 if chosen == "tune" else chosen
+        return cls(tuple(labels), float(otherwise if stored is None else stored))
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """Rows whose texts are not empty."""
+        return texts.read(config.data, split, label_columns(config.data) if labelled else [])
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """One example a row, with 0 or 1 for each label."""
+        examples = texts.encode(rows, tokenizer, directory, config.data, origin)
+        if labelled:
+            hot = multi_hot(label_lists(rows, config.data, origin), self.names, origin)
+            examples = examples.with_columns(labels=hot)
+        return Split(rows, examples, origin)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.names
+
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """Hugging Face's `problem_type`, and the threshold, for which it has no field."""
+        return {
+            "problem_type": PROBLEM_TYPES["multi_label"],
+            "task_specific_params": {"jaxft": {"threshold": self.threshold}},
+        }
+
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
+        """Sigmoid cross-entropy (focal, if asked for), the mean over the labels, summed over examples; their number."""
+        options = (self.positive_weights, self.focal_gamma) if train else ()
+        return losses.sigmoid_cross_entropy(outputs["logits"], batch["labels"], batch["weights"], *options)
+
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
+        """Cross-entropy against the teacher's sigmoids."""
+        return losses.soft_sigmoid_cross_entropy(outputs["logits"], teacher["logits"], batch["weights"], temperature)
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Logits [labels] of each example: the threshold and the ROC AUC need them all."""
+        return {"examples": {"logits": outputs["logits"]}}
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a threshold."""
+        return self.threshold is not None
+
+    def fit(self, collected: Collected, split: Split) -> Self:
+        """The threshold with the best micro F1, where it is to be tuned."""
+        if self.fitted:
+            return self
+        return replace(self, threshold=best_threshold(_gold(split), _probabilities(collected)))
+
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """F1, subset accuracy and ROC AUC, and counts by label as a table."""
+        return multi_label_scores(_gold(split), _probabilities(collected), self._threshold())
+
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """The labels from the threshold on, and the probability of each."""
+        threshold = self._threshold()
+        for row in _probabilities(collected):
+            given = [name for name, p in zip(self.names, row, strict=True) if p >= threshold]
+            yield {"labels": given, "scores": shares(self.names, row)}
+
+    def _threshold(self) -> float:
+        if self.threshold is None:
+            raise ValueError("fit first: the threshold is not tuned yet")
+        return self.threshold
+
+
+def _gold(split: Split) -> np.ndarray:
+    return split.examples.columns["labels"] == 1
+
+
+def _probabilities(collected: Collected) -> np.ndarray:
+    return expit(collected.examples["logits"].astype(np.float64))

@@ -1,0 +1,136 @@
+"""Multiple choice: which of several texts goes on from a context (SWAG, Zellers et al. 2018, arXiv:1808.05326)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import losses
+from jaxft.config import Config, DataConfig
+from jaxft.data.collect import Collected
+from jaxft.data.encode import per_row
+from jaxft.errors import UserError
+from jaxft.tasks import texts
+from jaxft.tasks.labels import label_column, label_ids, label_values
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+
+Array = jax.Array
+CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one a choice
+
+
+@dataclass(frozen=True)
+class MultipleChoice(Task):
+    """The task; what the choices are stands in the data.
+
+    Attributes:
+      label_smoothing: of the training loss; evaluation has none.
+    """
+
+    label_smoothing: float = 0.0
+
+    kind: ClassVar[str] = "multiple-choice"
+    metrics: ClassVar[Mapping[str, bool]] = {"accuracy": True, "loss": False}
+
+    @classmethod
+    def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
+        """Nothing to learn."""
+        return cls(config.train.label_smoothing)
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """Nothing to restore."""
+        return cls()
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """Rows whose context is not empty; the beginning of the endings (`data.text_pair`) may be."""
+        data = config.data
+        if not data.choices:
+            raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
+        others = [*([data.text_pair] if data.text_pair else []), *data.choices]
+        return texts.read(data, split, [*others, *([label_column(data)] if labelled else [])], [data.text])
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """One example a row, of a sequence for each choice: context, then the beginning of the ending and the choice."""
+        import datasets
+
+        data = config.data
+        names, choices = _choices(rows, data.choices or [], origin)
+        contexts = per_row(rows, data.text, lambda x: x)
+        begun = per_row(rows, data.text_pair, lambda x: x or "") if data.text_pair else [""] * len(rows)
+        flat = {
+            CONTEXT: [context for context in contexts for _ in names],
+            ENDING: [f"{start} {end}".strip() for start, ends in zip(begun, choices, strict=True) for end in ends],
+        }
+        pairs = replace(data, text=CONTEXT, text_pair=ENDING)
+        examples = texts.encode(datasets.Dataset.from_dict(flat), tokenizer, directory, pairs, origin, len(names))
+        if labelled:
+            examples = examples.with_columns(labels=_labels(rows, data, names, origin))
+        return Split(rows, examples, origin)
+
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
+        """Cross-entropy over each example's choices, summed over examples; their number."""
+        smoothing = self.label_smoothing if train else 0.0
+        return losses.cross_entropy(_by_example(outputs, batch), batch["labels"], batch["weights"], smoothing)
+
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
+        """Cross-entropy against the teacher's softmax over the choices."""
+        own, target = _by_example(outputs, batch), _by_example(teacher, batch)
+        return losses.soft_cross_entropy(own, target, batch["weights"], temperature)
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """How many choices of a batch are right."""
+        right = jnp.argmax(_by_example(outputs, batch), -1) == batch["labels"]
+        return {"sums": {"right": (right * batch["weights"]).sum()}}
+
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """Accuracy."""
+        return {"accuracy": float(collected.sums["right"]) / len(split.examples)}
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Logits [choices] of each example."""
+        return {"examples": {"logits": _by_example(outputs, batch)}}
+
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """The number of the likeliest choice, its probability, and those of all choices in their order."""
+        for logits in collected.examples["logits"]:
+            shifted = np.exp(logits.astype(np.float64) - logits.max())
+            scores = [float(f"{x:.9g}") for x in shifted / shifted.sum()]
+            best = int(logits.argmax())
+            yield {"choice": best, "score": scores[best], "scores": scores}
+
+
+def _by_example(outputs: Outputs, batch: Batch) -> Array:
+    """[R, M * choices] logits to [R, M, choices]."""
+    return outputs["logits"].reshape(*batch["weights"].shape, -1)
+
+
+def _choices(rows: Any, columns: Sequence[str], origin: str) -> tuple[list[str], list[list[str]]]:
+    """The names of the choices (their columns, or numbers for a list) and the choices of every row.
+
+    Raises:
+      UserError: for a row with another number of choices than the first, naming it.
+    """
+    one = len(columns) == 1
+    table = per_row(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
+    where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
+    for number, choices in enumerate(table, 1):
+        if not isinstance(choices, list | tuple) or not all(isinstance(x, str | None) for x in choices):
+            raise UserError(f"{origin}: row {number} has {choices!r} in {where}: must be texts to choose from")
+        if (count := sum(bool(x and x.strip()) for x in choices)) != len(table[0]):
+            raise UserError(
+                f"{origin}: row {number} has {count} choices in {where}, not {len(table[0])}: the number must not vary"
+            )
+    if len(table[0]) < 2:
+        raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
+    return [str(i) for i in range(len(table[0]))] if one else list(columns), [list(x) for x in table]
+
+
+def _labels(rows: Any, data: DataConfig, names: Sequence[str], origin: str) -> np.ndarray:
+    return label_ids(label_values(rows, label_column(data), origin), names, origin)

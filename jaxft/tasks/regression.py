@@ -1,0 +1,91 @@
+"""Text regression: one or several numbers for a text or a pair of texts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+
+from jaxft import losses
+from jaxft.config import Config
+from jaxft.data.collect import Collected
+from jaxft.errors import UserError
+from jaxft.metrics.regression import regression_scores
+from jaxft.models.model import labels_of
+from jaxft.tasks import texts
+from jaxft.tasks.labels import PROBLEM_TYPES, label_columns, no_smoothing, numbers, shares
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """The task with the names of its targets, which are their columns' in a new run."""
+
+    names: tuple[str, ...]
+
+    kind: ClassVar[str] = "text-classification"
+    metrics: ClassVar[Mapping[str, bool]] = {"pearson": True, "spearman": True, "mse": False, "loss": False}
+    options: ClassVar[frozenset[str]] = frozenset({"problem"})
+
+    @classmethod
+    def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
+        """A target for each column of `data.label`."""
+        no_smoothing(config)
+        return cls(tuple(label_columns(config.data)))
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """Targets are the labels of config.json."""
+        return cls(tuple(labels_of(hf_config)))
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """Rows whose texts are not empty."""
+        return texts.read(config.data, split, label_columns(config.data) if labelled else [])
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """One example a row, with its numbers."""
+        examples = texts.encode(rows, tokenizer, directory, config.data, origin)
+        if labelled:
+            columns = label_columns(config.data)
+            if len(columns) != len(self.names):
+                raise UserError(
+                    f"data.label names {len(columns)} columns ({', '.join(columns)}), but the model predicts "
+                    f"{len(self.names)} numbers ({', '.join(self.names)})"
+                )
+            examples = examples.with_columns(labels=numbers(rows, columns, origin))
+        return Split(rows, examples, origin)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the targets."""
+        return self.names
+
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """As Hugging Face's."""
+        return {"problem_type": PROBLEM_TYPES["regression"]}
+
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
+        """Squared error, the mean over the targets, summed over examples; their number."""
+        return losses.squared_error(outputs["logits"], batch["labels"], batch["weights"])
+
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
+        """Squared distance from the teacher's numbers, which have no temperature."""
+        return losses.squared_error(outputs["logits"], jax.lax.stop_gradient(teacher["logits"]), batch["weights"])
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Numbers [targets] of each example."""
+        return {"examples": {"logits": outputs["logits"]}}
+
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """Correlations and squared error."""
+        return regression_scores(split.examples.columns["labels"], collected.examples["logits"], self.names)
+
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """The numbers by target."""
+        for row in collected.examples["logits"]:
+            yield {"scores": shares(self.names, row)}
