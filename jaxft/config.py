@@ -102,12 +102,12 @@ class DataConfig:
     max_eval_examples: int | None = None
     """Use only the first so many validation and test examples; null uses all."""
     text: str = "text"
-    """Column of the text."""
+    """Column of the text, or of the words."""
     text_pair: str | None = None
     """Column of a second text, for pairs."""
     label: str | list[str] = "label"
-    """Column of the label: a name or number, a list of labels, or text that `label_separator` cuts; several columns for
-    several numbers, or with 0 and 1 for several labels."""
+    """Column of the label, or of the tags: a name or number, a list of labels, or text that `label_separator` cuts; several
+    columns for several numbers, or with 0 and 1 for several labels."""
     label_separator: str | None = None
     """Multi-label: what stands between the labels of a text column, such as a comma; null reads lists."""
     id: str = "id"
@@ -131,7 +131,7 @@ class DataConfig:
     """Tokens that neighbouring windows of a long text share, where texts are cut into windows; null takes a quarter of
     max_length."""
     columns: list[str] | None = None
-    """Column names of a csv or tsv file that has no header line."""
+    """Column names of a csv or tsv file that has no header line, or of a CoNLL file."""
     quotes: Literal["auto", "standard", "none"] = "auto"
     """Quoting in csv and tsv files; auto means standard for csv and none for tsv."""
     max_length: int = 128

@@ -67,7 +67,8 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool)
     if runtime.is_main_process():
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)
-        config = {k: "float32" if k in ("dtype", "torch_dtype") else v for k, v in run.model.hf_config.items()}
+        config: dict[str, Any] = dict(run.model.hf_config)
+        config |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
         ours = dict(run.task.config_fields)
         if nested := ours.get("task_specific_params"):  # what is there of others stays
             ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}

@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
     )
     if output.suffix == ".npy" and features is None:
         raise UserError(f"--output {output}: an array holds embeddings only; give --features {', '.join(FEATURES)}")
+    found: Any
     if features:
         found, document = _embeddings(args.model, config, features), None
     else:

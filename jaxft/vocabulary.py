@@ -104,7 +104,8 @@ def _trained(corpus: Iterator[str], size: int, first: list[str], cased: bool, mi
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    return sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
+    ids = tokenizer.get_vocab()
+    return sorted(ids, key=ids.__getitem__)
 
 
 if __name__ == "__main__":

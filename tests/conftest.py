@@ -30,6 +30,8 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_compilation_cache_dir", f"{CACHE}/xla")  # some families are the same program
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 from jaxft import cli
 from jaxft.train import train
@@ -77,7 +79,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run directory, to read only."""
     directory = tmp_path_factory.mktemp("finished") / "run"
-    train(tiny.run_config(tiny_model, tiny_data, directory, train={"epochs": 1}))
+    train(tiny.run_config(tiny_model, tiny_data, directory, model=tiny.NO_DROPOUT, train={"epochs": 1}))
     return directory
 
 

@@ -102,3 +102,38 @@ def test_torn_saved_data_set(train_fails, tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train"]}')
     train_fails({"data.dataset": tmp_path / "saved", "data.train": "train"}, "saved", "cannot be read")
+
+
+FINE = "sun\tO\nstone\tB-x\n"
+TAGGED = {
+    "outside the scheme": ({"a.conll": f"{FINE}river\tplace\n"}, {}, ["a.conll: line 3", '"place" ("river")', "B-, I-"]),
+    "new in validation": (
+        {"b.conll": f"{FINE}\nsun\tI-x\nriver\tB-y\n"},
+        {},
+        ["b.conll: line 5", '"B-y"', "3 known labels"],
+    ),
+    "counts differ": (
+        {"b.jsonl": '{"text": ["sun", "."], "label": ["O"]}\n'},
+        {},
+        ["b.jsonl: row 1 has 2 words but 1 tags"],
+    ),
+    "empty document": ({"a.conll": f"-DOCSTART- O\n\n-DOCSTART- O\n{FINE}"}, {}, ["a.conll: line 1", "without words"]),
+    "stride": ({}, {"data.stride": 30}, ["data.stride is 30: must be below 30"]),
+    "negative stride": ({}, {"data.stride": -1}, ["data.stride is -1"]),
+    "negative weight": ({}, {"task.class_weights": "[1, -1, 1]"}, ["task.class_weights is [1.0, -1.0, 1.0]"]),
+    "too few weights": ({}, {"task.class_weights": "[1, 2]"}, ["task.class_weights has 2 numbers", "3 labels"]),
+    "metric": ({}, {"eval.metric": "macro_f1"}, ["eval.metric is macro_f1", "the tags mark entities", "f1"]),
+    "another task's option": ({}, {"task.focal_gamma": 2}, ["token-classification has no such option", "tag_scheme"]),
+    "unknown scheme": ({}, {"task.tag_scheme": "iob3"}, ["task.tag_scheme is iob3", "bioes"]),
+}
+
+
+@pytest.mark.parametrize("case", TAGGED)
+def test_bad_tags(train_fails, tmp_path, case):
+    files, options, words = TAGGED[case]
+    names = dict(zip("ab", ("train", "validation"), strict=True))
+    given = {"task.name": "token-classification"}
+    for name, content in {"a.conll": FINE, "b.conll": FINE, **files}.items():
+        (tmp_path / name).write_text(content)
+        given[f"data.{names[name[0]]}"] = tmp_path / name
+    train_fails(given | options, *words)

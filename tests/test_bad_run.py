@@ -60,7 +60,8 @@ def short_run(tiny_model, tiny_data, tmp_path):
     """argv of a short run; sections change it."""
 
     def argv(**sections) -> list:
-        config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", train={"epochs": 1}, **sections)
+        sections = {"model": tiny.NO_DROPOUT, "train": {"epochs": 1}, **sections}
+        config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
         (tmp_path / "short.yaml").write_text(cli.dump(config))
         return [tmp_path / "short.yaml"]
 

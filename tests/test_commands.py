@@ -93,6 +93,7 @@ def test_early_stopping_keeps_the_best(tiny_model, tiny_data, tmp_path):
         tiny_model,
         tiny_data,
         tmp_path / "run",
+        model=tiny.NO_DROPOUT,
         train={"epochs": 20, "patience": 2},
         optim={"learning_rate": 1e-9, "schedule": "constant"},
         eval={"every": 2},

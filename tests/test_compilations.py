@@ -59,7 +59,7 @@ def test_compilations_are_the_declared_shapes(classifier, tiny_data, tmp_path, m
         classifier,
         tiny_data,
         tmp_path / "run",
-        model={"path": str(classifier), "dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0},
+        model=tiny.NO_DROPOUT,
         data={"layout": layout, "shapes": 2},
         train={"epochs": 2, "batch_size": 8},
         eval={"every": 10, "batch_size": 8},

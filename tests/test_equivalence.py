@@ -24,7 +24,6 @@ from tests import tiny
 
 TOLERANCE = 1e-5
 STEPS = (1, 6)  # 100 examples in steps of 16: the last step holds 4, fewer than there are devices
-NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
 # An "optimizer" whose state after a step is the step's gradients.
 RECORDER = optim.Optimizer(
     lambda _: optax.GradientTransformation(lambda p: jax.tree.map(np.zeros_like, p), lambda g, *_: (g, g)), False
@@ -38,7 +37,7 @@ def teacher(tmp_path_factory) -> Path:
 
 
 def configure(model: Path, data: Path, output: Path, /, **sections: dict):
-    sections["model"] = {"path": str(model), **NO_DROPOUT, **sections.get("model", {})}
+    sections["model"] = {"path": str(model), **tiny.NO_DROPOUT, **sections.get("model", {})}
     sections["data"] = {"validation": None, **sections.get("data", {})}
     return tiny.run_config(model, data, output, **sections)
 
@@ -67,7 +66,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
         frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
     state = init_state(trainable, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
-    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER))
+    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
     plan = run.planner.plan_epoch(0)
     results = []
     for number in STEPS:

@@ -63,8 +63,9 @@ def test_gradients_and_a_step(family, kind, tmp_path):
     config = zoo.fixed(family, kind) | {"initializer_range": 0.03}
     theirs = zoo_torch.torch_model(family, kind, config, seed=1, noise=0.05)
     theirs.save_pretrained(tmp_path)
-    model, params = jaxft.load(str(tmp_path))
-    inputs = zoo.inputs_for(family, kind, config, seed=2)
+    model, params = jaxft.load(str(tmp_path), unroll=1)  # a loop over layers; other tests unroll it
+    # Where a window of ModernBERT's holds padding only, PyTorch's outputs there are NaN, and all gradients with them.
+    inputs = zoo.inputs_for(family, kind, config, shortest=7, seed=2)
     weights = cotangents(zoo_torch.run_torch(theirs, inputs), inputs["attention_mask"], seed=3)
 
     theirs = theirs.double()  # so that only our rounding counts
@@ -82,10 +83,13 @@ def test_gradients_and_a_step(family, kind, tmp_path):
         ours = forward.outputs_of(model, model.apply(params, batch), inputs)
         return sum((ours[name] * w).sum() for name, w in weights.items())
 
-    grads = jax.jit(jax.grad(loss))(params)
-    optimizer = optax.adamw(2e-5, **settings)
-    updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    moved, grads = (tree.unstack(jax.tree.map(np.asarray, x)) for x in (optax.apply_updates(params, updates), grads))
+    @jax.jit
+    def step(params):
+        optimizer, grads = optax.adamw(2e-5, **settings), jax.grad(loss)(params)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        return grads, optax.apply_updates(params, updates)
+
+    grads, moved = (tree.unstack(x) for x in jax.device_get(step(params)))
     after = dict(theirs.named_parameters(remove_duplicate=False))
     largest = max(np.linalg.norm(g) for g in grads.values())
     assert largest > 1e-2

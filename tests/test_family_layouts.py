@@ -1,28 +1,22 @@
-"""Every family: packed = padded, and eight devices = one, in outputs, loss and gradients. Needs no torch."""
+"""Every family: packed = padded and eight devices = one, in loss and gradients; neighbours in a row. Needs no torch."""
+
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import runtime, sharding, tree
+from jaxft import sharding, tree
 from jaxft.config import MeshConfig
 from jaxft.data.batches import make_planner
 from jaxft.data.encode import Examples
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import Model, make_model
-from tests import zoo
+from tests import tiny, zoo
 
 KINDS = ("text-classification", "token-classification")
 LENGTHS = np.array([7, 3, 12, 1, 9, 5, 10, 2])
-
-
-def random_model(family: str, kind: str, seed: int = 0) -> tuple[Model, dict]:
-    """A model of the zoo with every parameter away from zero and one."""
-    model = make_model(zoo.fixed(family, kind, seed), kind, "zoo")
-    params = jax.tree.map(np.asarray, model.init(runtime.root_key(seed)))
-    noise = np.random.default_rng(seed)
-    return model, jax.tree.map(lambda x: (x + noise.normal(0, 0.1, x.shape)).astype(np.float32), params)
 
 
 def examples(model: Model) -> Examples:
@@ -40,68 +34,78 @@ def batch_of(data: Examples, layout: str) -> dict[str, np.ndarray]:
     return {name: x[0] for name, x in planner.plan_epoch(0).batch(data, 0).items()}
 
 
-def loss(params, batch, model: Model, kind: str):
-    """A sum over examples, or over tokens, in which each weighs what it says itself."""
-    logits = model.apply(params, batch)["logits"]
-    if kind == "text-classification":
-        weight = jnp.where(batch["example"] >= 0, 1.0 + batch["example"], 0.0)
-    else:
-        weight = jnp.where(batch["segment_ids"] > 0, 1.0 + batch["position_ids"], 0.0)
-    features = jnp.cos(jnp.arange(logits.shape[-1], dtype=jnp.float32))
-    return jnp.sum(jnp.sin(logits) * weight[..., None] * features[None, None]) / logits.shape[-1]
+class Case:
+    """A random model with a head, and one compiled program a layout: (loss, logits, gradients by parameter)."""
+
+    def __init__(self, family: str, kind: str) -> None:
+        seed = KINDS.index(kind)
+        self.kind = kind
+        self.model = make_model(zoo.fixed(family, kind, seed), kind, "zoo")
+        self.params = tiny.random_params(self.model, seed)
+        self.data = examples(self.model)
+        self.program = jax.jit(jax.value_and_grad(self.loss, has_aux=True))
+
+    def loss(self, params, batch):
+        """A sum over examples, or over tokens, in which each weighs what it says itself; and the logits."""
+        logits = self.model.apply(params, batch)["logits"]
+        if self.kind == "text-classification":
+            weight = jnp.where(batch["example"] >= 0, 1.0 + batch["example"], 0.0)
+        else:
+            weight = jnp.where(batch["segment_ids"] > 0, 1.0 + batch["position_ids"], 0.0)
+        features = jnp.cos(jnp.arange(logits.shape[-1], dtype=jnp.float32))
+        return jnp.sum(jnp.sin(logits) * weight[..., None] * features[None, None]) / logits.shape[-1], logits
+
+    def run(self, batch, params=None):
+        (value, logits), grads = jax.device_get(self.program(self.params if params is None else params, batch))
+        return float(value), logits, tree.unstack(grads)
+
+    @cached_property
+    def packed(self):
+        return self.run(batch_of(self.data, "pack"))
 
 
-def value_and_gradients(model: Model, params, batch, kind: str, mesh=None):
-    if mesh is not None:
-        params = sharding.place(params, sharding.param_shardings(mesh, params))
-        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
-        batch = {name: jax.device_put(x, rows) for name, x in batch.items()}
-    value, grads = jax.jit(jax.value_and_grad(loss), static_argnums=(2, 3))(params, batch, model, kind)
-    return float(value), tree.unstack(jax.tree.map(np.asarray, grads))
+@pytest.fixture(scope="module")
+def case(request) -> Case:
+    return Case(*request.param)
+
+
+cases = pytest.mark.parametrize("case", [(f, k) for f in FAMILIES for k in KINDS], indirect=True, ids="-".join)
+token_cases = pytest.mark.parametrize("case", [(f, KINDS[1]) for f in FAMILIES], indirect=True, ids="-".join)
 
 
 def assert_same(found, right) -> None:
     assert found[0] == pytest.approx(right[0], rel=1e-5)
-    largest = max(np.abs(g).max() for g in right[1].values())
+    largest = max(np.abs(g).max() for g in right[2].values())
     assert largest > 1e-2
-    for name, g in right[1].items():
-        assert np.abs(found[1][name] - g).max() <= 1e-5 * largest, name
+    for name, g in right[2].items():
+        assert np.abs(found[2][name] - g).max() <= 1e-5 * largest, name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_packed_is_padded(family, kind):
-    model, params = random_model(family, kind)
-    data = examples(model)
-    packed, padded = (batch_of(data, layout) for layout in ("pack", "pad"))
-    assert packed["segment_ids"].max() > 1
+@cases
+def test_packed_is_padded(case):
+    padded = batch_of(case.data, "pad")
+    assert batch_of(case.data, "pack")["segment_ids"].max() > 1
     assert padded["segment_ids"].max() == 1
-    right = value_and_gradients(model, params, padded, kind)
-    assert_same(value_and_gradients(model, params, packed, kind), right)
+    assert_same(case.packed, case.run(padded))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_eight_devices_are_one(family):
-    kind = "token-classification"
-    model, params = random_model(family, kind, seed=1)
-    batch = batch_of(examples(model), "pack")
-    right = value_and_gradients(model, params, batch, kind)
+@token_cases
+def test_eight_devices_are_one(case):
     mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
-    assert_same(value_and_gradients(model, params, batch, kind, mesh), right)
+    params = sharding.place(case.params, sharding.param_shardings(mesh, case.params))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+    batch = {name: jax.device_put(x, rows) for name, x in batch_of(case.data, "pack").items()}
+    assert_same(case.run(batch, params), case.packed)
 
 
-def test_neighbours_in_a_row_do_not_matter():
+@token_cases
+def test_neighbours_in_a_row_do_not_matter(case):
     """What an example's tokens become does not depend on who shares its row, for attention, positions and convolution."""
-    for family in FAMILIES:
-        model, params = random_model(family, "token-classification", seed=2)
-        batch = batch_of(examples(model), "pack")
-        row = int(np.argmax(batch["segment_ids"].max(1)))
-        mine = batch["segment_ids"][row] == 2
-        other = dict(batch)
-        changed = batch["input_ids"].copy()
-        changed[row, ~mine] = (changed[row, ~mine] + 1) % model.encoder.config.vocab_size
-        other["input_ids"] = changed
-        apply = jax.jit(model.apply)
-        before, after = (np.asarray(apply(params, b)["logits"])[row] for b in (batch, other))
-        np.testing.assert_array_equal(before[mine], after[mine], err_msg=family)
-        assert not np.array_equal(before[~mine], after[~mine])
+    batch = batch_of(case.data, "pack")
+    row = int(np.argmax(batch["segment_ids"].max(1)))
+    mine = batch["segment_ids"][row] == 2
+    changed = batch["input_ids"].copy()
+    changed[row, ~mine] = (changed[row, ~mine] + 1) % case.model.encoder.config.vocab_size
+    before, after = (logits[row] for _, logits, _ in (case.packed, case.run(batch | {"input_ids": changed})))
+    np.testing.assert_array_equal(before[mine], after[mine])
+    assert not np.array_equal(before[~mine], after[~mine])

@@ -42,8 +42,7 @@ UNMOVED = "attention.self.key.bias"
 def base(tiny_data, tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("freezing")
     model = tiny.write_model(folder / "model", labels=tiny.LABELS, num_hidden_layers=LAYERS)
-    dropout = {"path": str(model), "dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
-    sections = {"model": dropout, "data": {"validation": None}, "optim": {"warmup": 0, "learning_rate": 1e-3}}
+    sections = {"model": tiny.NO_DROPOUT, "data": {"validation": None}, "optim": {"warmup": 0, "learning_rate": 1e-3}}
     return make_run(tiny.run_config(model, tiny_data, folder / "run", **sections))
 
 

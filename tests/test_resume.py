@@ -120,13 +120,10 @@ def text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
-
-
 def every_third(model: Path, data: Path, output: Path, **sections):
     """One epoch of 7 steps with a checkpoint at 3 and 6, all of them kept."""
     sections = {
-        "model": {"path": str(model), **NO_DROPOUT},
+        "model": {"path": str(model), **tiny.NO_DROPOUT},
         "data": {"validation": None},
         "train": {"epochs": 1, "batch_size": 16},
         "checkpoint": {"every": 3, "keep": 9},

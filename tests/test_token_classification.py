@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from seqeval.metrics import accuracy_score, f1_score
@@ -47,6 +48,9 @@ def sentences(seed: int, count: int, longest: int = 12) -> list[tuple[list[str],
     return found
 
 
+DEV = sentences(1, 12, longest=24)
+
+
 def write_conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
     text = "\n".join("".join(f"{w}\tX\t{t}\n" for w, t in zip(words, tags, strict=True)) for words, tags in rows)
     path.write_text(text, encoding="utf-8")
@@ -55,18 +59,18 @@ def write_conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """train.conll and dev.conll; some sentences need several windows of 16 tokens."""
+    """train.conll and dev.conll (DEV); some sentences need several windows of 16 tokens."""
     folder = tmp_path_factory.mktemp("conll")
     write_conll(folder / "train.conll", sentences(0, 39))
-    write_conll(folder / "dev.conll", sentences(1, 12))
+    write_conll(folder / "dev.conll", DEV)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tagger(tiny_model, tmp_path_factory) -> Path:
-    """A random tagger with labels."""
+    """A random tagger with one layer."""
     directory = tmp_path_factory.mktemp("tagger") / "model"
-    model, params = jaxft.load(str(tiny_model), task="token-classification", labels=LABELS, seed=1)
+    model, params = jaxft.load(str(tiny_model), "token-classification", labels=LABELS, num_layers=1, seed=1)
     jaxft.save(model, jax.tree.map(lambda x: x * 3, params), directory)
     return directory
 
@@ -93,6 +97,24 @@ def test_class_weights_are_torchs(smoothing):
         torch.tensor(logits[:33]), torch.tensor(labels[:33]), torch.tensor(by_class), label_smoothing=smoothing
     )
     np.testing.assert_allclose(total / weight, theirs.item(), rtol=1e-6)
+
+
+def test_only_labelled_tokens_have_a_loss():
+    """From the labels and from a teacher, with the same weight."""
+    rng = np.random.default_rng(1)
+    logits, teacher, noise = rng.normal(size=(3, 2, 6, 5)).astype(np.float32)
+    labels = np.array([[0, 1, 0, 3, 5, 0], [0, 2, 2, 0, 0, 0]], np.int32)
+    batch, unlabelled = {"labels": jnp.asarray(labels)}, (labels == 0)[..., None]
+    task = TokenClassification(tuple(LABELS), class_weights=(1.0, 3.0, 2.0, 8.0, 1.5), label_smoothing=0.1)
+
+    def both(logits, teacher):
+        outputs = {"logits": jnp.asarray(logits)}
+        return task.loss(outputs, batch, True), task.soft_loss(outputs, {"logits": jnp.asarray(teacher)}, batch, 2.0)
+
+    hard, soft = both(logits, teacher)
+    assert hard[1] == soft[1] == 1 + 2 + 1.5 + 3 + 3
+    assert both(np.where(unlabelled, noise, logits), np.where(unlabelled, noise, teacher)) == (hard, soft)
+    assert task.loss({"logits": jnp.asarray(logits)}, batch, False)[1] == 5  # evaluation weighs all alike
 
 
 def run_ners_labels(tokenizer, rows, names: list[str], every_piece: bool) -> tuple[dict, np.ndarray]:
@@ -302,6 +324,7 @@ def run(tiny_model, folder, tmp_path_factory) -> tuple[Config, dict]:
         tmp_path_factory.mktemp("runs") / "run",
         task={"label_pieces": "all"},
         data={"test": str(folder / "dev.conll")},
+        model={"num_layers": 1},
         optim={"learning_rate": 1e-2},
         train={"epochs": 8, "batch_size": 16},
         checkpoint={"every": 10, "keep": 3},
@@ -334,9 +357,8 @@ def test_evaluate_and_predict_agree(run, folder, tmp_path):
     for name in ("f1", "precision", "recall", "accuracy", "types"):
         assert scores[name] == trained[f"eval/{name}"]
     found = answers(directory, folder / "dev.conll", tmp_path)
-    rows = sentences(1, 12)
-    assert [row["words"] for row in found] == [words for words, _ in rows]
-    gold, predicted = [tags for _, tags in rows], [row["tags"] for row in found]
+    assert [row["words"] for row in found] == [words for words, _ in DEV]
+    gold, predicted = [tags for _, tags in DEV], [row["tags"] for row in found]
     assert f1_score(gold, predicted) == scores["f1"]
     assert accuracy_score(gold, predicted) == scores["accuracy"]
     for row in found:

@@ -35,5 +35,5 @@ def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data,
 
 @pytest.mark.parametrize("layout", ["pack", "bucket", "pad"])
 def test_every_layout_trains(tiny_model, tiny_data, tmp_path, layout):
-    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", data={"layout": layout}, train={"epochs": 1})
-    assert np.isfinite(train(config)["eval/loss"])
+    sections = {"data": {"layout": layout}, "model": tiny.NO_DROPOUT, "train": {"epochs": 1}}
+    assert np.isfinite(train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections))["eval/loss"])

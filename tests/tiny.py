@@ -18,6 +18,8 @@ LABELS = ["angry", "calm", "merry"]
 CLUES = {"angry": "storm", "calm": "lake", "merry": "song"}
 WORDS = ["the", "a", "river", "runs", "over", "old", "stone", "and", "under", "bridge", "bright", "##ly", "sun", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *CLUES.values()]
+# Options of a run without dropout, whose random bits take most of a train step's compilation.
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert",

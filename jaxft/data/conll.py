@@ -1,8 +1,9 @@
 """Tagged sentences: column files (CoNLL), `word:tag` lines, and rows with list columns, all as one kind of data set."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +89,18 @@ def _from_text(config: DataConfig, path: str, name: str, label: str | None) -> S
     file = existing_file(path, name)
     check_utf8(path, file)
     lines = [line.removesuffix("\r") for line in file.read_bytes().decode("utf-8-sig").split("\n")]
-    words = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
-    if words and INTENT in words[0]:
+    filled = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
+    if filled and INTENT in filled[0]:
         return _from_pairs(lines, path)
-    return _from_columns(lines, words, config, path, label)
-
-
-def _from_columns(lines: list[str], words: list[str], config: DataConfig, path: str, label: str | None) -> Sentences:
     # A line that begins with # is a word, "#", if it has as many columns as other lines, and otherwise a comment.
-    first = next((line for line in words if not line.startswith("#")), words[0] if words else "")
-    split: Callable[[str], list[str]] = (lambda x: x.split("\t")) if "\t" in first else (lambda x: re.findall("[^ ]+", x))
+    first = next((line for line in filled if not line.startswith("#")), filled[0] if filled else "")
+    return _from_columns(lines, first, config, path, label)
+
+
+def _from_columns(lines: list[str], first: str, config: DataConfig, path: str, label: str | None) -> Sentences:
+    split = partial(str.split, sep="\t") if "\t" in first else _at_spaces
     names = config.columns or [str(i) for i in range(len(split(first)))]
-    if label and words and len(names) < 2:
+    if label and first and len(names) < 2:
         raise UserError(f"{path}: the lines have one column; a word and its tag are two")
     at_word, at_tag = (_column(config, "text", config.text), _column(config, "label", label)) if config.columns else (0, -1)
     found = Sentences("line")
@@ -126,6 +127,11 @@ def _from_columns(lines: list[str], words: list[str], config: DataConfig, path: 
     return found
 
 
+def _at_spaces(line: str) -> list[str]:
+    """Parts between spaces; other white space is part of words."""
+    return re.findall("[^ ]+", line)
+
+
 def _column(config: DataConfig, option: str, name: str | None) -> int:
     columns = config.columns or []
     if name is None:
@@ -139,7 +145,7 @@ def _from_pairs(lines: list[str], path: str) -> Sentences:
     found = Sentences("line")
     for number, line in enumerate(lines, 1):
         sentence = line.rpartition(INTENT)[0] or line
-        for i, pair in enumerate(sentence.split()):
+        for i, pair in enumerate(_at_spaces(sentence)):
             word, colon, tag = pair.rpartition(":")
             if not colon or not tag:
                 raise UserError(f'{path}: line {number} has "{pair}", which is not of the form word:tag')

@@ -133,7 +133,7 @@ def _grouped(rows: Any, column: str, origin: str, alone: bool) -> Any:
     import pyarrow.compute as pc
 
     text = rows.with_format("arrow")[:].column(column).cast(pa.large_string()).combine_chunks()
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0).to_numpy(zero_copy_only=False)
+    blank = pc.call_function("utf8_length", [pc.call_function("utf8_trim_whitespace", [text])]).to_numpy() == 0
     if blank.all():
         raise UserError(f"{origin}: every line is empty")
     document = np.arange(len(blank)) if alone else np.cumsum(blank)

@@ -53,7 +53,7 @@ def run(job: Any) -> dict[str, float]:
         if job.test is None:
             raise UserError("--do_predict needs --test_file")
         predict.main([where, "--input", job.test, "--output", str(directory / "predictions.jsonl")])
-    named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, int | float)}
+    named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
     if runtime.is_main_process():
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "all_results.json").write_text(json.dumps(named, indent=4, sort_keys=True) + "\n", encoding="utf-8")

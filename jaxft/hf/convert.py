@@ -77,7 +77,8 @@ def convert(name: str, script: Script, argv: list[str]) -> Job:
         else:
             values[section] = value
     config = cli.parse(values, [], origin=name, prog=f"python -m jaxft.hf {name}")
-    return Job(config, *doing, test, tuple(_lines(name, flags, known, options)))
+    train, evaluate, predict = doing
+    return Job(config, train, evaluate, predict, test, tuple(_lines(name, flags, known, options)))
 
 
 def _batches(flags: Values) -> Values:

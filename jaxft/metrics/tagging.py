@@ -25,14 +25,17 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
     from seqeval.metrics.sequence_labeling import accuracy_score, get_entities, precision_recall_fscore_support
 
     gold, predicted = [list(tags) for tags in gold], [list(tags) for tags in predicted]
-    names = ("precision", "recall", "f1", "support")
-    overall = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)  # type: ignore[arg-type]
-    by_type = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)  # type: ignore[arg-type]
+    count: Any = precision_recall_fscore_support
+    overall, by_type = (count(gold, predicted, average=average, zero_division=0) for average in ("micro", None))
     types = sorted({kind for tags in (gold, predicted) for kind, *_ in get_entities(tags)})
+
+    def row(precision: Any, recall: Any, f1: Any) -> dict[str, float]:
+        return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+
     return {
-        **{name: float(x) for name, x in zip(names[:-1], overall, strict=False)},
+        **row(*overall[:3]),
         "accuracy": float(accuracy_score(gold, predicted)),
-        "types": {kind: dict(zip(names, map(float, row), strict=True)) for kind, *row in zip(types, *by_type, strict=True)},
+        "types": {kind: {**row(*x), "support": int(n)} for kind, *x, n in zip(types, *by_type, strict=True)},
     }
 
 

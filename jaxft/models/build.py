@@ -13,11 +13,12 @@ import numpy as np
 
 from jaxft import runtime, tree
 from jaxft.errors import UserError, some
-from jaxft.models import families, files, names, source
+from jaxft.models import families, files, source
 from jaxft.models.config import Policy
 from jaxft.models.families.family import Family
 from jaxft.models.flax_msgpack import write_msgpack
 from jaxft.models.heads import LABELS
+from jaxft.models.merge import Checkpoint, Found, Report
 from jaxft.models.model import MAIN, Model, Origin, are_generic, default_unroll, labels_of, make_model
 from jaxft.tree import Params
 
@@ -72,18 +73,12 @@ def load(
     abstract = model.abstract()
     if from_scratch:
         params = jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(seed)))
-        return replace(model, report=names.Report(0, ("all parameters",), ())), params
+        return replace(model, report=Report(0, ("all parameters",), ())), params
     stored, layout = files.open_weights(directory)
     expected = _unstacked_shapes(abstract)
-    found = names.find(
-        stored,
-        layout,
-        model.naming,
-        expected,
-        fresh=[name for name in expected if name.startswith("heads.") and ".classifier." in name] if new_head else (),
-        where=str(directory),
-        dropped_layers=num_layers is not None,
-    )
+    last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
+    checkpoint = Checkpoint(stored, layout, model.naming, str(directory))
+    found = checkpoint.find(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
     fresh = _initialised(model, found.report.new, seed)
     params = tree.map_with_path(lambda path, leaf: _leaf(path, leaf, found, fresh), abstract)
     origin = Origin(
@@ -132,7 +127,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
     files.write_directory(directory, writers)
 
 
-def _leaf(path: tree.Path, leaf: Any, found: names.Found, fresh: Mapping[str, np.ndarray]) -> np.ndarray:
+def _leaf(path: tree.Path, leaf: Any, found: Found, fresh: Mapping[str, np.ndarray]) -> np.ndarray:
     """One parameter, read tensor by tensor into its place, so that a checkpoint is in memory only once."""
 
     def value(name: str) -> np.ndarray:

@@ -15,7 +15,8 @@ from jaxft.models.config import Policy, Rates
 from jaxft.models.encoder import PLAIN, Encoder
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, Head
-from jaxft.models.names import Naming, Report
+from jaxft.models.merge import Report
+from jaxft.models.names import Naming
 from jaxft.tree import Params
 
 MAIN = "main"  # the name of the head when there is one
@@ -74,7 +75,7 @@ class Model:
     def naming(self) -> Naming:
         """How Hugging Face's class for the main head calls the parameters."""
         head = self.heads[MAIN]
-        return Naming(self.family, head.kind, head.parts, self.encoder.config.inner)
+        return Naming(self.family, MAIN, head.kind, head.parts, self.encoder.config.inner)
 
     def abstract(self) -> Params:
         """Shapes and types of the parameters."""

@@ -125,8 +125,8 @@ class MaskedWords(Task):
 
     def soft_word_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
         """Cross-entropy against the teacher's softmax of masked tokens."""
-        logits = (x[self.output] for x in (outputs, teacher))
-        return losses.soft_cross_entropy(*logits, batch["token_weights"], temperature)
+        ours, theirs = outputs[self.output], teacher[self.output]
+        return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """Loss, number and hits of masked tokens."""

@@ -111,8 +111,8 @@ class MultiLabel(Task):
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """Sigmoid cross-entropy (focal, if asked for), the mean over the labels, summed over examples; their number."""
-        options = (self.positive_weights, self.focal_gamma) if train else ()
-        return losses.sigmoid_cross_entropy(outputs["logits"], batch["labels"], batch["weights"], *options)
+        positive, gamma = (self.positive_weights, self.focal_gamma) if train else (None, 0.0)
+        return losses.sigmoid_cross_entropy(outputs["logits"], batch["labels"], batch["weights"], positive, gamma)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
         """Cross-entropy against the teacher's sigmoids."""

@@ -54,8 +54,8 @@ class Pretraining(MaskedWords):
         if cls.output not in outputs:
             able = [name for name, x in families.FAMILIES.items() if cls.output in x.heads.get(cls.kind, {})]
             raise UserError(
-                f"task pretraining is masked LM with a second task, for {' and '.join(able)}; a {hf_config['model_type']} "
-                "model can be trained with task.name fill-mask"
+                f"task pretraining is masked LM with a second task, for {' and '.join(able)}; an encoder of type "
+                f"{hf_config['model_type']} takes task.name fill-mask"
             )
         relation = next(name for name in outputs if name != cls.output)
         params = hf_config.get("task_specific_params") or {}
@@ -111,8 +111,8 @@ class Pretraining(MaskedWords):
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
         """Cross-entropy against the teacher's softmax of words and of pairs."""
         words, _ = self.soft_word_loss(outputs, teacher, batch, temperature)
-        logits = (x[self.relation] for x in (outputs, teacher))
-        relation, weight = losses.soft_cross_entropy(*logits, batch["weights"], temperature)
+        ours, theirs = outputs[self.relation], teacher[self.relation]
+        relation, weight = losses.soft_cross_entropy(ours, theirs, batch["weights"], temperature)
         return words + relation, weight
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:

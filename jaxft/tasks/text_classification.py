@@ -104,8 +104,10 @@ class TextClassification(Task):
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """Cross-entropy (focal, if asked for) summed over the batch's examples, and their number or their weights."""
-        options = (self.label_smoothing, self.class_weights, self.focal_gamma) if train else ()
-        return losses.cross_entropy(outputs["logits"], batch["labels"], batch["weights"], *options)
+        logits, labels, weights = outputs["logits"], batch["labels"], batch["weights"]
+        if not train:
+            return losses.cross_entropy(logits, labels, weights)
+        return losses.cross_entropy(logits, labels, weights, self.label_smoothing, self.class_weights, self.focal_gamma)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
         """Cross-entropy against the teacher's softmax; an example weighs as in `loss`."""

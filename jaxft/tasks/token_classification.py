@@ -158,20 +158,16 @@ class TokenClassification(Task):
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """Cross-entropy summed over the labelled tokens, and their number (or the weights of their labels)."""
         real = (batch["labels"] > 0).astype(jnp.float32)
-        weights = self._class_weights if train else None
+        weights = self.class_weights if train else None
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs["logits"], batch["labels"] - 1, real, smoothing, weights)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
         """Cross-entropy against the teacher's softmax at the labelled tokens."""
         weights = (batch["labels"] > 0).astype(jnp.float32)
-        if (by_class := self._class_weights) is not None:
-            weights = weights * jnp.take(by_class, batch["labels"] - 1, mode="clip")
+        if self.class_weights is not None:
+            weights = weights * jnp.take(jnp.asarray(self.class_weights, jnp.float32), batch["labels"] - 1, mode="clip")
         return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
-
-    @property
-    def _class_weights(self) -> Array | None:
-        return None if self.class_weights is None else jnp.asarray(self.class_weights, jnp.float32)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The likeliest label of each token."""
