@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" \
 	"$$(pyenv prefix 3.12.1 2>/dev/null)/bin/python"; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 
+# Most of a test's time is one thread that compiles; files stay whole, because their tests share what was compiled.
+WORKERS ?= -n 2 --dist loadfile
+
 .PHONY: quickstart test test-3.12 lint clean
 
 # Fine-tunes real BERT weights on real questions of bank customers, offline.
@@ -13,11 +16,11 @@ quickstart: $(VENV)/quickstart
 
 # The whole test suite; torch, which only parity tests need, has the right wheel for Python 3.11 alone.
 test: $(VENV)/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 # The tests that need no torch, on the other end of the supported versions.
 test-3.12: .venv-3.12/test
-	.venv-3.12/bin/python -m pytest
+	.venv-3.12/bin/python -m pytest $(WORKERS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -20,16 +20,16 @@ from jaxft.train import train
 from tests import tiny, vocabularies
 
 SMALL = {
-    "hidden_size": 32,
+    "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 64,
+    "intermediate_size": 96,
     "max_position_embeddings": 80,
     "initializer_range": 0.05,
     "pad_token_id": 0,
 }
 OWN = {
-    "albert": {"embedding_size": 24, "hidden_act": "gelu", "num_hidden_groups": 1},
+    "albert": {"embedding_size": 32, "hidden_act": "gelu", "num_hidden_groups": 1},
     "deberta-v2": {
         "relative_attention": True,
         "position_buckets": 16,
@@ -39,8 +39,8 @@ OWN = {
         "position_biased_input": False,
         "conv_kernel_size": 3,
     },
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
-    "electra": {"embedding_size": 24},
+    "distilbert": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96},
+    "electra": {"embedding_size": 32},
     "modernbert": {"local_attention": 8, "num_hidden_layers": 3},
 }
 WORDPIECE = {"bert": "bert-base-uncased", "distilbert": "bert-base-uncased", "electra": "bert-base-cased"}
@@ -67,7 +67,7 @@ def write(family: str, directory: Path, shared: Path, texts: list[str]) -> Path:
 def sst2(shared_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sst2")
     lines = (shared_data / "glue/SST-2/train.tsv").read_text(encoding="utf-8").splitlines()
-    (folder / "train.tsv").write_text("\n".join([lines[0], *lines[1:8000:20]]), encoding="utf-8")
+    (folder / "train.tsv").write_text("\n".join([lines[0], *lines[1:16000:20]]), encoding="utf-8")
     return folder
 
 
@@ -80,10 +80,10 @@ def test_a_family_trains_and_goes_back_to_pytorch(family, sst2, shared_data, tmp
         start,
         sst2,
         run,
-        data={"train": str(sst2 / "train.tsv"), "validation": None, "text": "sentence", "max_length": 32},
-        optim={"learning_rate": 3e-3},
+        data={"train": str(sst2 / "train.tsv"), "validation": None, "text": "sentence", "max_length": 64},
+        optim={"learning_rate": 2e-3},
         train={"epochs": 5, "batch_size": 32},
-        log={"every": 13},
+        log={"every": 25},
     )
     train(config)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

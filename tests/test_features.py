@@ -9,7 +9,6 @@ import pytest
 from jaxft import predict
 from jaxft.data.encode import load_tokenizer
 from tests import tiny
-from tests.test_bad_input import fails  # noqa: F401 (fixture)
 
 TEXTS = ["the river runs", "a bright lake .", "storm", "old stone and song under the bridge runs over the old sun"]
 
@@ -67,7 +66,7 @@ def test_a_model_with_a_head_gives_features_when_asked(classifier, source, tmp_p
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_pooled_needs_a_pooler(fails, tmp_path, source):  # noqa: F811
+def test_pooled_needs_a_pooler(fails, tmp_path, source):
     """A checkpoint without one would give what a random one makes of it."""
     from safetensors.numpy import load_file, save_file
 
@@ -79,6 +78,6 @@ def test_pooled_needs_a_pooler(fails, tmp_path, source):  # noqa: F811
     assert not (tmp_path / "o.jsonl").exists()
 
 
-def test_an_array_is_for_embeddings(fails, classifier, source, tmp_path):  # noqa: F811
+def test_an_array_is_for_embeddings(fails, classifier, source, tmp_path):
     argv = [classifier, "--input", source, "--output", tmp_path / "o.npy", "--max_length", 32]
     fails("predict", argv, "o.npy", "--features cls, mean, pooled")

@@ -16,7 +16,7 @@ from jaxft.evaluation import make_evaluator
 from jaxft.setup import Run, make_loss, make_run, run_loss
 from jaxft.step import init_state, train_step
 from tests import running_text, tiny
-from tests.test_equivalence import NO_DROPOUT, RECORDER, assert_same, gradients, rearranged
+from tests.test_equivalence import RECORDER, assert_same, gradients, rearranged
 
 KINDS = ("fill-mask", "pretraining")
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def open_run(folder, kind: str, **sections) -> Run:
-    model = {"path": str(folder / "model"), **NO_DROPOUT}
+    model = {"path": str(folder / "model"), **tiny.NO_DROPOUT}
     task = {"whole_words": True, "mask_rate": 0.3}
     sections = {"model": model, "task": task, "data": {"documents": "lines"}, **sections}
     return make_run(running_text.config(folder / "model", folder, folder / "run", kind, **sections))

@@ -14,7 +14,6 @@ from jaxft.errors import UserError
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests import running_text, tiny
-from tests.test_equivalence import NO_DROPOUT
 
 WEIGHTS = "model/model.safetensors"
 SHORT = {
@@ -187,7 +186,7 @@ def test_from_scratch_ignores_weights(tmp_path, folder):
 def test_a_student_learns_a_teachers_words(run, folder, tmp_path):
     """On soft labels alone, of random masks, the student comes closer to its teacher."""
     task, directory, *_ = run
-    sections = {**SHORT, "train": {"epochs": 3, "batch_size": 16}, "model": {"from_scratch": True, **NO_DROPOUT}}
+    sections = {**SHORT, "train": {"epochs": 3, "batch_size": 16}, "model": {"from_scratch": True, **tiny.NO_DROPOUT}}
     sections["distill"] = {"teacher": str(directory / "model"), "alpha": 1.0, "temperature": 1.0}
     scores = train(running_text.config(directory / "model", folder, tmp_path / "run", task, seed=5, **sections))
     size = json.loads((directory / "model/config.json").read_text())["vocab_size"]

@@ -15,8 +15,7 @@ from jaxft.setup import make_run
 from jaxft.tasks.multiple_choice import MultipleChoice
 from jaxft.train import train
 from tests import tiny
-from tests.test_bad_input import fails, train_fails  # noqa: F401 (fixtures)
-from tests.test_equivalence import NO_DROPOUT, assert_same, gradients, rearranged
+from tests.test_equivalence import assert_same, gradients, rearranged
 from tests.test_text_classification import resumed
 
 ENDINGS = ["ending0", "ending1", "ending2"]
@@ -119,7 +118,7 @@ def test_a_choice_that_is_too_long_names_its_row(tiny_model):
         ({"data.choices": "[text, texts]"}, ['no column "texts"', 'did you mean "text"']),
     ],
 )
-def test_bad_options(train_fails, changes, words):  # noqa: F811
+def test_bad_options(train_fails, changes, words):
     train_fails({"task.name": "multiple-choice"} | changes, *words)
 
 
@@ -127,7 +126,7 @@ def test_gradients_do_not_depend_on_the_layout(folder, tmp_path):
     """Of a model whose choices differ: what they have in common leaves no gradient, only rounding."""
     model = tiny.write_model(tmp_path / "model", initializer_range=0.2, num_hidden_layers=1)
     sections = {
-        "model": {"path": str(model), **NO_DROPOUT},
+        "model": {"path": str(model), **tiny.NO_DROPOUT},
         "data": {"validation": None},
         "train": {"batch_size": 9, "label_smoothing": 0.1},
     }

@@ -12,8 +12,7 @@ from jaxft.models.files import open_weights
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests import official_squad, questions, tiny
-from tests.test_bad_input import fails  # noqa: F401  (a fixture)
-from tests.test_equivalence import NO_DROPOUT, assert_same, gradients, rearranged
+from tests.test_equivalence import assert_same, gradients, rearranged
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def distilled(data, tmp_path_factory):
     """A run whose loss is half the labels', half a teacher's: what holds for it holds for both."""
     student, teacher = (questions.write_model(tmp_path_factory.mktemp("m") / "m", seed=seed) for seed in (0, 5))
     sections = {
-        "model": NO_DROPOUT | {"path": str(student)},
+        "model": tiny.NO_DROPOUT | {"path": str(student)},
         "data": {"validation": None},
         "distill": {"teacher": str(teacher), "alpha": 0.5, "temperature": 2.0},
     }
@@ -172,7 +171,7 @@ def test_a_model_directory_asked_about_a_csv_file(tmp_path, data):
         ([], {}, ["train.json", "no questions"]),
     ],
 )
-def test_one_line(fails, tiny_model, tmp_path, rows, options, words):  # noqa: F811
+def test_one_line(fails, tiny_model, tmp_path, rows, options, words):
     settings = {
         "model.path": tiny_model,
         "task.name": "question-answering",

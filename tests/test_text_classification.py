@@ -26,8 +26,7 @@ from jaxft.step import init_state, train_step
 from jaxft.tasks import labels
 from jaxft.train import train
 from tests import tiny
-from tests.test_bad_input import fails, train_fails  # noqa: F401 (fixtures)
-from tests.test_equivalence import NO_DROPOUT, RECORDER, assert_same, gradients, rearranged
+from tests.test_equivalence import RECORDER, assert_same, gradients, rearranged
 
 COLUMNS = {"joy": "song", "calm": "lake", "storm": "storm"}
 
@@ -136,7 +135,9 @@ def test_a_step_with_tiny_class_weights_is_a_step_with_large_ones(tiny_model, fo
         task = {"class_weights": [2 * scale, 0.5 * scale], "focal_gamma": 1.5}
         sections = {"task": task, "data": {"label": "joy"}, "train": {"label_smoothing": 0.1}}
         run = make_run(
-            configure(tiny_model, folder, tmp_path / "run", {}, model=NO_DROPOUT | {"path": str(tiny_model)}, **sections)
+            configure(
+                tiny_model, folder, tmp_path / "run", {}, model=tiny.NO_DROPOUT | {"path": str(tiny_model)}, **sections
+            )
         )
         batch = {name: np.asarray(x) for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
         state = init_state(run.params, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
@@ -167,7 +168,7 @@ def labels_of(batch: dict) -> list[int]:
     ids=["multi_label", "regression", "weighted focal"],
 )
 def test_gradients_do_not_depend_on_the_layout(tiny_model, folder, tmp_path, base):
-    model = {"path": str(tiny_model), "num_layers": 1, **NO_DROPOUT}
+    model = {"path": str(tiny_model), "num_layers": 1, **tiny.NO_DROPOUT}
     data = {"validation": None}
     run = make_run(configure(tiny_model, folder, tmp_path / "run", base, model=model, data=data, train={"batch_size": 9}))
     assert_same(rearranged(run, micro_batches=2, data=4, fsdp=2), gradients(rearranged(run, "pad")))
@@ -297,7 +298,7 @@ def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
     )
     found = []
     for distill in ({}, {"teacher": str(teacher), "alpha": 0.7, "temperature": 3.0}):
-        model = {"path": str(student), **NO_DROPOUT}
+        model = {"path": str(student), **tiny.NO_DROPOUT}
         run = make_run(configure(student, folder, tmp_path / "run", base, model=model, distill=distill))
         examples = run.data["train"].examples
         batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(examples, 0).items()}
@@ -366,12 +367,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input(train_fails, case):  # noqa: F811
+def test_bad_input(train_fails, case):
     changes, words = BAD[case]
     train_fails(changes, *words)
 
 
-def test_evaluating_with_another_number_of_targets(fails, tmp_path):  # noqa: F811
+def test_evaluating_with_another_number_of_targets(fails, tmp_path):
     model = tiny.write_model(tmp_path / "m", labels=["a", "b"], problem_type="regression")
     (tmp_path / "d.csv").write_text("text,x\nriver,1\n")
     argv = [model, "--data.validation", tmp_path / "d.csv", "--data.label", "x", "--data.max_length", "32"]

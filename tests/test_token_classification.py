@@ -24,7 +24,7 @@ from jaxft.setup import make_loss, make_run
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
 from tests import tiny
-from tests.test_equivalence import NO_DROPOUT, assert_same, gradients, rearranged
+from tests.test_equivalence import assert_same, gradients, rearranged
 
 LABELS = ["O", "B-place", "I-place", "B-mood", "I-mood"]
 UNITS = [
@@ -142,7 +142,7 @@ def test_loss_and_gradients_are_transformers(tagger, tmp_path):
     value_and_grad = None
     seen = []
     for pieces in ("first", "all"):
-        options = {"task": {"label_pieces": pieces}, "model": NO_DROPOUT, "train": {"batch_size": 10}}
+        options = {"task": {"label_pieces": pieces}, "model": tiny.NO_DROPOUT, "train": {"batch_size": 10}}
         run = make_run(configure(tagger, tmp_path, tmp_path / "run", **options))
         assert run.task.names == tuple(LABELS)  # the checkpoint's own, in its order, so that its head is kept
         batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
@@ -185,7 +185,7 @@ def weighed(tagger, folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "run"
     sections = {
         "task": {"class_weights": "balanced", "label_pieces": "all"},
-        "model": NO_DROPOUT,
+        "model": tiny.NO_DROPOUT,
         "train": {"batch_size": 8, "label_smoothing": 0.1},
     }
     run = make_run(configure(tagger, folder, output, **sections))
