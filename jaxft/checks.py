@@ -71,7 +71,8 @@ def check(config: Config) -> None:
     columns = [c.data.label] if isinstance(c.data.label, str) else c.data.label
     _require(0 < len(set(columns)) == len(columns), "data.label", columns, "different columns")
     _require(c.data.label_separator != "", "data.label_separator", "empty", "text, or null for lists")
-    _require(stride is None or 0 <= stride < c.data.max_length, "data.stride", stride, "0 or more and below data.max_length")
+    most = c.data.max_length
+    _require(stride is None or 0 <= stride < most, "data.stride", stride, f"0 or more and below data.max_length {most}")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     for rule in c.plan.rules:
