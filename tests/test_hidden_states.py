@@ -36,4 +36,5 @@ def test_every_layer(family, tmp_path):
         error = np.abs(ours[name] - right)
         error = error[:, real] if name == "hidden_states" else error.swapaxes(2, 3)[:, real]
         assert error.max() <= 1e-5 * np.abs(right).max(), name
-    assert np.array_equal(ours["hidden_states"][-1], ours["last_hidden_state"])
+    last = ours["last_hidden_state"]  # the compiler may compute it twice
+    assert np.abs(ours["hidden_states"][-1] - last).max() <= 1e-6 * np.abs(last).max()
