@@ -86,6 +86,28 @@ def test_lines_of_a_text_file_have_no_labels(tmp_path):
         texts.read(config, "test", ["label"])
 
 
+def test_a_folder_of_texts_for_each_label(tmp_path):
+    """Labels take turns by their shares, whatever the folders' order; other files are not read."""
+    for label, texts_of in {"pos": ["p0", "p1"], "neg": ["n0", "n1", "n2", "n3"]}.items():
+        (tmp_path / label).mkdir()
+        for i, text in enumerate(texts_of):
+            (tmp_path / label / f"{i}.txt").write_text(f"{text}\nmore\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "urls.txt").write_text("http://")
+    found = read(tmp_path)
+    assert [(text.split("\n")[0], label) for text, label in found] == [
+        ("n0", "neg"),
+        ("p0", "pos"),
+        ("n1", "neg"),
+        ("n2", "neg"),
+        ("p1", "pos"),
+        ("n3", "neg"),
+    ]
+    (tmp_path / "neg" / "0.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"neg/0\.txt: not UTF-8 \(byte 0xe9\)"):
+        read(tmp_path)
+
+
 def test_saved_arrow_directory(tmp_path):
     features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["merry", "calm"]))
     rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)

@@ -136,6 +136,18 @@ def test_gradients_do_not_depend_on_the_layout(folder, tmp_path):
     assert_same(rearranged(run, "bucket"), right)
 
 
+def test_a_teacher_is_followed_in_each_examples_choices():
+    """[rows, slots * choices] logits; the second slot of the second row is empty."""
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(0, 2, (2, 2, 6)).astype(np.float32)
+    weights = np.array([[1, 1], [1, 0]], np.float32)
+    total, weight = MultipleChoice().soft_loss({"logits": student}, {"logits": teacher}, {"weights": weights}, 2.0)
+    p, q = (np.exp(x.reshape(4, 3)[:3] / 2) for x in (student, teacher))
+    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+    assert float(weight) == 3
+    assert float(total) == pytest.approx(-4 * (q * np.log(p)).sum(), rel=1e-5)
+
+
 def test_a_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     sections = {"optim": {"learning_rate": 1e-2}, "train": {"epochs": 15}, "checkpoint": {"every": 30}}
     sections["eval"] = {"every": 30, "batch_size": 8}

@@ -85,7 +85,7 @@ class Masking:
         word_end = _last(new_slot | _differs(word), rank) - begin + 1
         rounding = jnp.take_along_axis(rounding >> 16, begin, axis=-1)  # one for each example
         quota = (tokens.astype(jnp.uint32) * self._share + rounding) >> 16
-        chosen = (slot > 0) & (slot <= slots) & (word_end.astype(jnp.uint32) <= quota)
+        chosen = (slot <= slots) & (word_end.astype(jnp.uint32) <= quota)
         # Chosen positions first, in the order of the row.
         place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.places(length, slots)]
         return place % length, place < length

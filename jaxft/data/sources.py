@@ -63,8 +63,6 @@ def existing_file(path: str, field: str) -> Path:
     if not file.exists():
         raise UserError(f"{path}: no such file ({field})")
     if file.is_dir():
-        if (rows := read_folders(file)) is not None:
-            return rows
         raise UserError(
             f"{path}: is a directory without a folder of .txt files for each label; {field} takes a file or such a "
             "directory (use data.dataset for a saved Arrow directory)"
@@ -83,6 +81,8 @@ def check_utf8(path: str, file: Path) -> None:
 
 
 def _file(config: DataConfig, path: str, field: str) -> Any:
+    if Path(path).expanduser().is_dir() and (rows := read_folders(Path(path).expanduser())) is not None:
+        return rows
     file = existing_file(path, field)
     builder = BUILDERS.get(file.suffix.lower())
     if builder is None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft import losses
-from jaxft.config import Config, DataConfig
+from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import per_row
 from jaxft.errors import UserError
@@ -71,7 +71,8 @@ class MultipleChoice(Task):
         pairs = replace(data, text=CONTEXT, text_pair=ENDING)
         examples = texts.encode(datasets.Dataset.from_dict(flat), tokenizer, directory, pairs, origin, len(names))
         if labelled:
-            examples = examples.with_columns(labels=_labels(rows, data, names, origin))
+            ids = label_ids(label_values(rows, label_column(data), origin), names, origin)
+            examples = examples.with_columns(labels=ids)
         return Split(rows, examples, origin)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
@@ -130,7 +131,3 @@ def _choices(rows: Any, columns: Sequence[str], origin: str) -> tuple[list[str],
     if len(table[0]) < 2:
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
     return [str(i) for i in range(len(table[0]))] if one else list(columns), [list(x) for x in table]
-
-
-def _labels(rows: Any, data: DataConfig, names: Sequence[str], origin: str) -> np.ndarray:
-    return label_ids(label_values(rows, label_column(data), origin), names, origin)

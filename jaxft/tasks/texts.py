@@ -18,7 +18,7 @@ def columns(config: DataConfig) -> list[str]:
 
 
 def read(config: DataConfig, split: str, others: Sequence[str] = (), texts: Sequence[str] | None = None) -> Any:
-    """A split's rows with their texts (null: `columns`) and other columns; empty texts are refused or dropped."""
+    """A split's rows with their texts (by default `columns`) and others; empty texts are refused or dropped."""
     texts = columns(config) if texts is None else texts
     rows = read_rows(config, split, needed=[*texts, *others])
     return _without_empty(rows, texts, config, str(getattr(config, split)))
