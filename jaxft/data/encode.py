@@ -1,7 +1,7 @@
 """Text to token ids, kept as flat arrays (one concatenation and its offsets) and cached on disk, memory-mapped."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,31 @@ def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a model directory; its code never comes from that directory.
 
     Raises:
-      UserError: when there is none or it cannot be read.
+      UserError: when there is none, it cannot be read, or a package for it is missing.
     """
-    if not any(path.name in VOCABULARY_FILES for path in tokenizer_files(directory)):
+    found = [path.name for path in tokenizer_files(directory) if path.name in VOCABULARY_FILES]
+    if not found:
         raise UserError(f"{directory}: no usable tokenizer: none of {', '.join(VOCABULARY_FILES)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import transformers
 
     transformers.logging.set_verbosity_error()
+    _check_packages(directory, found)
     try:
         return transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exceptions for a torn tokenizer.json
         raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error
+
+
+def _check_packages(directory: Path, found: Sequence[str]) -> None:
+    """What a SentencePiece model without tokenizer.json takes; where it lacks, transformers names another package."""
+    from transformers import utils
+
+    there = {"sentencepiece": utils.is_sentencepiece_available(), "protobuf": utils.is_protobuf_available()}
+    absent = " ".join(name for name, is_there in there.items() if not is_there)
+    if absent and all(name.endswith(".model") for name in found):
+        need = f"{found[0]} without a tokenizer.json takes the package {absent.replace(' ', ' and ')}"
+        raise UserError(f"{directory}: no usable tokenizer: {need} (pip install {absent})")
 
 
 def encode_texts(
