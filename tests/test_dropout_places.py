@@ -6,6 +6,7 @@ both compute the same, and every tensor that Hugging Face would drop must be one
 # ruff: noqa: E402
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -42,8 +43,13 @@ def of_jaxft(model, params, inputs, monkeypatch) -> Places:
             seen.append((rate, np.asarray(x)))
         return x
 
+    def plain(q, k, v, bias, seen, rate, key):
+        p = note(jax.nn.softmax(attention._scores(q, k, bias, seen), axis=-1), rate, key)
+        return jnp.einsum(attention._CONTEXT, p, v)
+
     batch = forward.batch_of(model, inputs)
     with monkeypatch.context() as patch, jax.disable_jit():  # so that a scan calls every layer
+        patch.setattr(attention, "_attention", plain)
         for module in (attention, blocks, disentangled, heads):
             patch.setattr(module, "dropout", note)
         model.apply(params, batch, key=runtime.root_key(0))

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.layers import dropout
+from jaxft.models.layers import dropout, keep_mask
 
 Array = jax.Array
 
@@ -41,19 +41,75 @@ def attend(
       ([B, T, N, H] in the type of v, probabilities or None).
     """
     scale = q_BxTxNxH.shape[-1] ** -0.5 if scale is None else scale
-    q_BxNxTxH, k_BxNxSxH, v_BxNxSxH = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
-    q_BxNxTxH = q_BxNxTxH * jnp.asarray(scale, q_BxNxTxH.dtype)
-    scores_BxNxTxS = jnp.einsum("bnth,bnsh->bnts", q_BxNxTxH, k_BxNxSxH, preferred_element_type=jnp.float32)
-    if bias is not None:
-        scores_BxNxTxS = scores_BxNxTxS + bias.astype(jnp.float32)
-    # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
+    q, k, v = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
+    q = q * jnp.asarray(scale, q.dtype)
     seen = visible(segment_ids, window)[:, None]
-    scores_BxNxTxS = jnp.where(seen, scores_BxNxTxS, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(scores_BxNxTxS, axis=-1).astype(v_BxSxNxH.dtype)
-    dropped = dropout(probabilities, rate, key)
-    context_BxNxTxH = jnp.einsum("bnts,bnsh->bnth", dropped, v_BxNxSxH, preferred_element_type=jnp.float32)
-    context = context_BxNxTxH.astype(v_BxSxNxH.dtype).swapaxes(1, 2)
-    return context, probabilities if return_probabilities else None
+    bias = None if bias is None else bias.astype(jnp.float32)
+    if isinstance(rate, float | int) and rate == 0:
+        key = None
+    if not return_probabilities:
+        return _attention(q, k, v, bias, seen, rate, key).swapaxes(1, 2), None
+    probabilities = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1).astype(v.dtype)
+    context_BxNxTxH = jnp.einsum(_CONTEXT, dropout(probabilities, rate, key), v, preferred_element_type=jnp.float32)
+    return context_BxNxTxH.astype(v.dtype).swapaxes(1, 2), probabilities
+
+
+_SCORES, _CONTEXT = "bnth,bnsh->bnts", "bnts,bnsh->bnth"
+
+
+def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
+    """Float32 [B, N, T, S]."""
+    scores = jnp.einsum(_SCORES, q, k, preferred_element_type=jnp.float32)
+    scores = scores if bias is None else scores + bias
+    # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
+    return jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+
+
+@jax.custom_vjp
+def _attention(
+    q_BxNxTxH: Array, k_BxNxSxH: Array, v_BxNxSxH: Array, bias: Array | None, seen: Array, rate: Any, key: Array | None
+) -> Array:
+    """Context [B, N, T, H] of scaled queries, by a backward pass of its own.
+
+    One array of [B, N, T, S] is kept for the backward pass, in the type of v: the probabilities, negative where dropout
+    dropped them. Differentiation would keep float32 exponentials, probabilities and what is left of them, and multiply
+    float32 gradients with values of another type.
+    """
+    return _attention_forward(q_BxNxTxH, k_BxNxSxH, v_BxNxSxH, bias, seen, rate, key)[0]
+
+
+def _attention_forward(
+    q: Array, k: Array, v: Array, bias: Array | None, seen: Array, rate: Any, key: Array | None
+) -> tuple[Array, Any]:
+    signed = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1)
+    scale = jnp.ones((), jnp.float32)
+    if key is not None:
+        keep, scale = keep_mask(signed.shape, rate, key)
+        signed = jnp.where(keep, signed, -signed)
+    signed = signed.astype(v.dtype)
+    context = jnp.einsum(_CONTEXT, jnp.maximum(signed, 0), v, preferred_element_type=jnp.float32) * scale
+    return context.astype(v.dtype), (q, k, v, bias, seen, signed, scale)
+
+
+def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
+    q, k, v, bias, seen, signed, scale = saved
+    g = (g.astype(jnp.float32) * scale).astype(v.dtype)
+    dv = jnp.einsum("bnts,bnth->bnsh", jnp.maximum(signed, 0), g, preferred_element_type=jnp.float32)
+    of_kept = jnp.einsum("bnth,bnsh->bnts", g, v, preferred_element_type=jnp.float32)
+    of_kept = jnp.where(signed > 0, of_kept, 0.0)
+    p = jnp.abs(signed).astype(jnp.float32)
+    ds = jnp.where(seen, p * (of_kept - (p * of_kept).sum(-1, keepdims=True)), 0.0)
+    narrow = ds.astype(q.dtype)
+    dq = jnp.einsum("bnts,bnsh->bnth", narrow, k, preferred_element_type=jnp.float32)
+    dk = jnp.einsum("bnts,bnth->bnsh", narrow, q, preferred_element_type=jnp.float32)
+    dbias = None
+    if bias is not None:
+        axes = tuple(i for i, size in enumerate(bias.shape) if size != ds.shape[i])
+        dbias = ds.sum(axes, keepdims=True) if axes else ds
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias, None, None, None
+
+
+_attention.defvjp(_attention_forward, _attention_backward)
 
 
 def visible(segment_ids: Array, window: Any = None) -> Array:

@@ -101,7 +101,7 @@ class Decoder(nn.Module):
         c = self.config
         own = (x.shape[-1], c.vocab_size)
         kernel = words.T if self.tied else self.param("kernel", c.output_init(), own, jnp.float32)
-        y = dense(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)).reshape(*x.shape[:-1], c.vocab_size)
+        y = dense(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], c.vocab_size)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,), jnp.float32)

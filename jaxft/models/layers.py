@@ -54,7 +54,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        y = dense(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)).reshape(*x.shape[:-1], self.features)
+        y = dense(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
         if not self.use_bias:
             return y
         return y + _like(self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32), y)
@@ -102,10 +102,33 @@ def run(module: nn.Module, params: Params, *args: Any) -> Any:
     return module.apply({"params": params}, *args)
 
 
+@jax.custom_vjp
 def dense(x: Array, kernel: Array) -> Array:
-    """[rows, in] times [in, out], accumulated in float32, in the type of `x`."""
-    contract = (((1,), (0,)), ((), ()))
-    return jax.lax.dot_general(x, kernel, contract, preferred_element_type=jnp.float32).astype(x.dtype)
+    """[rows, in] times a float32 [in, out], accumulated in float32, in the type of `x`.
+
+    All three products take operands in the type of `x`: left to differentiation, the two of the backward pass would be of
+    mixed types, which accelerators compute in float32. The kernel's gradient is float32, so that nothing is rounded before
+    micro-batches and devices are summed.
+    """
+    return _product(x, kernel.astype(x.dtype), (1, 0)).astype(x.dtype)
+
+
+def _dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return dense(x, kernel), (x, kernel)
+
+
+def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return _product(g, kernel.astype(x.dtype), (1, 1)).astype(x.dtype), _product(x, g, (0, 0)).astype(kernel.dtype)
+
+
+dense.defvjp(_dense_forward, _dense_backward)
+
+
+def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
+    """Matrix product over one axis of each, in float32."""
+    contract = (((axes[0],), (axes[1],)), ((), ()))
+    return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
 
 
 def dropout(x: Array, rate: Any, key: Array | None) -> Array:
@@ -118,14 +141,19 @@ def dropout(x: Array, rate: Any, key: Array | None) -> Array:
     """
     if key is None or (isinstance(rate, float | int) and rate == 0):
         return x
+    keep, scale = keep_mask(x.shape, rate, key)
+    return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
+
+
+def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Array]:
+    """What dropout keeps, boolean of this shape, and the float32 scale of it (see `dropout`)."""
     # 16 random bits an element: half the cost of 32, and the rate is still exact to 1.5e-5.
-    bits = jax.random.bits(key, x.shape, jnp.uint16)
+    bits = jax.random.bits(key, shape, jnp.uint16)
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536)
-    scale = 65536 / (65536 - threshold)
     # Comparing roots is comparing numbers; but a root counts as expensive, so that XLA computes the mask once instead of
     # fusing a copy of the whole generator into every consumer (the layer norm that follows has four).
     keep = jnp.sqrt(bits.astype(jnp.float32)) >= jnp.sqrt(jnp.maximum(threshold - 0.5, 0.0))
-    return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
+    return keep, 65536 / jnp.maximum(65536 - threshold, 1)
 
 
 def fold(key: Array | None, *numbers: Any) -> Array | None:
