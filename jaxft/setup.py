@@ -13,9 +13,10 @@ from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
-from jaxft.models.build import load
+from jaxft.models.build import load, reinitialise
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
+from jaxft.models.places import dropout_places, place_dropout
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
@@ -95,6 +96,16 @@ def make_run(config: Config) -> Run:
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
+    plan = make_plan(
+        config.plan,
+        params,
+        model.encoder.config.parameter_layers,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        places=dropout_places(model),
+    )
+    again = [name for name, setting in plan.settings.items() if setting.init == "random"]
+    model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
     return Run(
         config=config,
         model=model,
@@ -104,7 +115,7 @@ def make_run(config: Config) -> Run:
         task=task,
         data=data,
         mesh=mesh,
-        plan=make_plan(config.plan, params, model.encoder.config.parameter_layers),
+        plan=plan,
         planner=planner,
         total_steps=total,
     )
