@@ -117,6 +117,8 @@ def _preset(config: PlanConfig, num_layers: int) -> list[tuple[str, Setting]]:
         return []
     if config.preset == "head":
         return [(r"^heads\.", train), ("", freeze)]
+    if config.preset == "new_tokens":
+        return [(r"\.new_", train), (r"\.decoder\.(kernel|bias)$", freeze), (r"^heads\.", train), ("", freeze)]
     if config.preset == "freeze_embeddings":
         return [(r"^encoder\.embeddings\.", freeze), ("", train)]
     if config.preset == "last_n":
