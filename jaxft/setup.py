@@ -21,7 +21,7 @@ from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.rows import split_rows, with_vocabulary
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
-from jaxft.strategies import ParameterPlan, make_plan
+from jaxft.strategies import ParameterPlan, make_plan, presets_of
 from jaxft.tasks import task_class
 from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
@@ -111,7 +111,13 @@ def make_run(config: Config) -> Run:
         task=task,
         data=data,
         mesh=mesh,
-        plan=make_plan(config.plan, params, model.encoder.config.parameter_layers),
+        plan=make_plan(
+            config.plan,
+            params,
+            model.encoder.config.parameter_layers,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=total,
+        ),
         planner=planner,
         total_steps=total,
         notes=notes,
@@ -187,7 +193,7 @@ def _with_words(
     model: Model, params: Params, vocabulary: Vocabulary, config: Config
 ) -> tuple[Model, Params, tuple[str, ...]]:
     """The model with the words of the run's tokenizer, and a line about them."""
-    apart = config.plan.preset == "new_tokens"
+    apart = "new_tokens" in presets_of(config.plan)
     if vocabulary.previous is None:
         if apart:
             raise UserError("plan.preset new_tokens: there are none; give vocabulary.words, file or most_frequent")
