@@ -33,6 +33,7 @@ def check(config: Config) -> None:
         "data.shapes": c.data.shapes,
         "data.prefetch": c.data.prefetch,
         "model.num_layers": c.model.num_layers,
+        "vocabulary.most_frequent": c.vocabulary.most_frequent,
         "optim.learning_rate": c.optim.learning_rate,
         "optim.epsilon": c.optim.epsilon,
         "optim.clip": c.optim.clip,
@@ -65,6 +66,7 @@ def check(config: Config) -> None:
         _require(0 <= value < float("inf"), name, value, "0 or more")
     _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
     _require(0 < c.task.mask_rate < 1, "task.mask_rate", c.task.mask_rate, "above 0 and below 1")
+    _require(c.vocabulary.min_pieces >= 2, "vocabulary.min_pieces", c.vocabulary.min_pieces, "at least 2")
     labels = c.task.labels
     _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
     weights = c.task.class_weights

@@ -31,6 +31,25 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class VocabularyConfig:
+    """New words for the model, or a whole vocabulary in place of its own. The tokenizer is saved with the model."""
+
+    words: list[str] | None = None
+    """Words to add."""
+    file: str | None = None
+    """File of words to add, one a line."""
+    most_frequent: int | None = None
+    """Add so many words: the most frequent of the training texts that split into `min_pieces` pieces or more."""
+    min_pieces: int = 3
+    """Fewest pieces of a word that most_frequent adds."""
+    tokenizer: str | None = None
+    """Directory or hub id of a tokenizer that replaces the model's; words that both have keep their rows."""
+    initialise: Literal["mean", "gaussian", "random"] = "mean"
+    """Rows of new words: mean of the rows of their pieces; drawn from a Gaussian with mean and covariance of the table
+    (Hewitt 2021); or drawn as the model's family initialises its own."""
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """What is learnt."""
 
@@ -282,6 +301,7 @@ class Config:
     seed: int = 0
     """Seed of what is newly initialised, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)

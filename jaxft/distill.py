@@ -37,7 +37,14 @@ def load_teacher(config: DistillConfig, student: Model, tokenizer: Any, *, dtype
             f"{some(student.labels)} ({len(student.labels)}): set task.labels to the teacher's, in its order"
         )
     assert model.directory is not None
-    if load_tokenizer(model.directory).get_vocab() != tokenizer.get_vocab():
+    theirs, ours = load_tokenizer(model.directory).get_vocab(), tokenizer.get_vocab()
+    if theirs != ours and theirs.items() <= ours.items():
+        unknown = sorted(ours.keys() - theirs.keys(), key=ours.__getitem__)
+        raise UserError(
+            f"distill.teacher {config.teacher} does not know the words that were added ({some(unknown)}): add them to it "
+            "first, by a run of its own"
+        )
+    if theirs != ours:
         raise UserError(f"distill.teacher {config.teacher} has another vocabulary than the student: they share token ids")
     return model, params
 

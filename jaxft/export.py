@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     directory = Path(args.run)
     if not rundir.is_run(directory):
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
-    config = rundir.read_config(directory)
+    config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.checkpoint import Checkpoints
     from jaxft.loop import stored_state
@@ -71,7 +71,8 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool)
         if nested := ours.get("task_specific_params"):  # what is there of others stays
             ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}
         config |= ours
-        save(replace(run.model, origin=origin, hf_config=config), params, output, flax=flax)
+        tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
+        save(replace(run.model, origin=origin, hf_config=config, directory=tokenizer), params, output, flax=flax)
 
 
 def _fit(run: Any, state: Any, frozen: Any) -> Any:

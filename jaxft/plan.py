@@ -32,6 +32,7 @@ def summary(run: Any) -> list[str]:
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
         *teacher,
+        *run.notes,
         *run.plan.lines(),
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
         f"examples: {sizes}{labels}",

@@ -15,6 +15,7 @@ Preset = Literal[
     "gradual",
     "layerwise_decay",
     "reinit",
+    "new_tokens",
     "none",
 ]
 

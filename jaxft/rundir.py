@@ -1,6 +1,7 @@
 """The run directory: which config it belongs to, and how a directory given to a command is read."""
 
 import os
+import shutil
 from pathlib import Path
 
 from jaxft import cli
@@ -9,6 +10,8 @@ from jaxft.errors import UserError, some
 
 CONFIG = "config.yaml"
 MODEL = "model"
+_TEMPORARY = f".{CONFIG}"
+TOKENIZER = "tokenizer"  # where the run has another than the model it started from
 # What may change between the beginning of a run and its resumption without changing its result.
 FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
 
@@ -29,8 +32,8 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
-    if not directory.exists() or not any(directory.iterdir()):
-        return False
+    if not directory.exists() or {path.name for path in directory.iterdir()} <= {TOKENIZER, _TEMPORARY}:
+        return False  # a claim that was cut short begins again
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
     changed = differences(config, read_config(directory))
@@ -42,16 +45,26 @@ def check_claim(config: Config) -> bool:
     return True
 
 
-def claim(config: Config) -> None:
-    """Write config.yaml into the (new) run directory."""
+def claim(config: Config, tokenizer: Path | None = None) -> None:
+    """Write config.yaml into the (new) run directory, and before it the files of a tokenizer of the run's own."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / f".{CONFIG}"
+        if tokenizer:
+            shutil.rmtree(directory / TOKENIZER, ignore_errors=True)
+            shutil.copytree(tokenizer, directory / TOKENIZER)
+        temporary = directory / _TEMPORARY
         temporary.write_text(cli.dump(config), encoding="utf-8")
         os.replace(temporary, directory / CONFIG)
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
+
+
+def recorded_tokenizer(config: Config) -> Path | None:
+    """The tokenizer that this run has written into its directory: words are counted once, and then stay the same."""
+    directory = Path(config.output_dir)
+    written = directory / TOKENIZER
+    return written if is_run(directory) and written.is_dir() and not differences(config, read_config(directory)) else None
 
 
 def read_config(directory: Path) -> Config:

@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxft import distill, sharding
+from jaxft import distill, rundir, sharding
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
-from jaxft.data.encode import Examples, load_tokenizer
+from jaxft.data.encode import Examples
+from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.build import load, reinitialise
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.places import dropout_places, place_dropout
+from jaxft.models.rows import split_rows, with_vocabulary
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
-from jaxft.strategies import ParameterPlan, make_plan
+from jaxft.strategies import ParameterPlan, make_plan, presets_of
 from jaxft.tasks import task_class
 from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
@@ -30,7 +33,7 @@ SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that is fixed before the first step."""
+    """Everything that is fixed before the first step; `own_tokenizer` is there when it is not that of `model.path`."""
 
     config: Config
     model: Model
@@ -43,6 +46,8 @@ class Run:
     plan: ParameterPlan
     planner: Planner
     total_steps: int
+    notes: tuple[str, ...] = ()  # lines for people
+    own_tokenizer: Path | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -68,7 +73,8 @@ def make_run(config: Config) -> Run:
     directory = resolve(config.model.path, config.model.revision)
     hf_config, where = read_config(directory), str(directory / "config.json")
     make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
-    task, data, tokenizer = _read_data(config, directory, hf_config)
+    task, data, vocabulary = _read_data(config, directory, hf_config)
+    tokenizer = vocabulary.tokenizer
     model, params = load(
         config.model.path,
         task=config.task.name,
@@ -80,6 +86,7 @@ def make_run(config: Config) -> Run:
         seed=config.seed,
         from_scratch=config.model.from_scratch,
     )
+    model, params, notes = _with_words(model, params, vocabulary, config)
     own = config.model
     rates = model.override(
         dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
@@ -118,6 +125,8 @@ def make_run(config: Config) -> Run:
         plan=plan,
         planner=planner,
         total_steps=total,
+        notes=notes,
+        own_tokenizer=vocabulary.directory if vocabulary.previous is not None else None,
     )
 
 
@@ -185,7 +194,31 @@ def check_types(model: Model, data: Mapping[str, Split]) -> None:
         raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
 
 
-def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> tuple[Task, dict[str, Split], Any]:
+def _with_words(
+    model: Model, params: Params, vocabulary: Vocabulary, config: Config
+) -> tuple[Model, Params, tuple[str, ...]]:
+    """The model with the words of the run's tokenizer, and a line about them."""
+    apart = "new_tokens" in presets_of(config.plan)
+    if vocabulary.previous is None:
+        if apart:
+            raise UserError("plan.preset new_tokens: there are none; give vocabulary.words, file or most_frequent")
+        return model, params, ()
+    check_lengths(model, vocabulary.previous, config.data.max_length)
+    sources = vocabulary.sources()
+    how = "random" if config.model.from_scratch else config.vocabulary.initialise
+    model, params = with_vocabulary(model, params, sources, how, config.seed)
+    if apart:
+        if not sources.appended:
+            raise UserError(
+                "plan.preset new_tokens: the new words do not stand behind the old ones, because vocabulary.tokenizer "
+                "replaces them: train all words"
+            )
+        model, params = split_rows(model, params, sources.appended)
+    line = f"vocabulary: {len(sources.kept) - sources.new:,} words keep their rows, {sources.new:,} are new ({how})"
+    return replace(model, directory=vocabulary.directory), params, (line,)
+
+
+def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> tuple[Task, dict[str, Split], Vocabulary]:
     kind = task_class(config)
     origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(config.data, s))}
     rows = {split: kind.read(config, split) for split in origins}
@@ -196,10 +229,12 @@ def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> 
     if share := config.data.validation_share:
         rows |= _split(rows["train"], share, config.seed)
         origins["validation"] = origins["train"]
-    tokenizer = load_tokenizer(directory)
+    recorded = rundir.recorded_tokenizer(config)
+    vocabulary = open_vocabulary(config.vocabulary, directory, recorded, lambda: kind.texts(rows["train"], config))
+    tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
     task = task.with_tokenizer(tokenizer, directory)
     splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
-    return task, splits, tokenizer
+    return task, splits, vocabulary
 
 
 def _split(rows: Any, share: float, seed: int) -> dict[str, Any]:

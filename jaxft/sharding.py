@@ -18,9 +18,9 @@ from jaxft.tree import Params
 
 # Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits first; None replicates.
 RULES: list[tuple[str, int | None]] = [
-    (r"\.embedding$", 0),
-    (r"\.kernel$", 1),
-    (r"\.(bias|scale)$", None),
+    (r"\.(new_)?embedding$", 0),
+    (r"\.(new_)?kernel$", 1),
+    (r"\.(new_)?(bias|scale)$", None),
 ]
 
 

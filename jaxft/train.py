@@ -34,7 +34,7 @@ def train(config: Config) -> dict[str, Any]:
     run = make_run(config)
     directory = Path(config.output_dir)
     if not resuming:
-        rundir.claim(config)
+        rundir.claim(config, run.own_tokenizer)
     runtime.barrier("claimed")
     trainer = Trainer(run, directory)
     try:

@@ -1,4 +1,4 @@
-"""Tokenizers of the kinds that families use, in the files that real checkpoints carry."""
+"""Tokenizers of the kinds that families use, in the files that real checkpoints carry, or trained on a few words."""
 
 import json
 import shutil
@@ -11,6 +11,9 @@ from transformers import AutoTokenizer
 
 PLAIN = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
 ROBERTA = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
+
+_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def wordpiece(directory: Path, vocabulary: Path, *, lower: bool) -> Path:
@@ -34,15 +37,53 @@ def byte_level(directory: Path, vocabulary: Path, *, one_file: bool = False) -> 
     return directory
 
 
+def letters(directory: Path, words: Iterable[str], *, lower: bool = True) -> Path:
+    """BERT's kind of a few words and all letters: what it does not know splits into letters."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *words, ".", ",", "-", *_ALPHABET, *(f"##{letter}" for letter in _ALPHABET)]
+    (directory / "vocab.txt").write_text("\n".join(dict.fromkeys(pieces)) + "\n", encoding="utf-8")
+    return _config(directory, {"tokenizer_class": "BertTokenizer", "do_lower_case": lower, **PLAIN})
+
+
+def trained_byte_level(directory: Path, texts: Iterable[str], size: int = 400) -> Path:
+    """RoBERTa's kind, trained here: tokenizer.json."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _save_roberta(directory, tokenizer)
+
+
 def sentencepiece(directory: Path, texts: Iterable[str], size: int = 1200) -> Path:
     """The kind of XLM-R, ALBERT and DeBERTa, trained here: a unigram model over text with visible spaces, tokenizer.json."""
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = _visible_spaces(models.Unigram())
+    trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=_SPECIAL, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return _save_roberta(directory, tokenizer)
+
+
+def unigram(directory: Path, words: Iterable[str]) -> Path:
+    """The same of a few words and all letters, without training."""
+    pieces = [*_SPECIAL, "▁", *(f"▁{word}" for word in words), *_ALPHABET, ".", ","]
+    scores = [(piece, 0.0 if piece in _SPECIAL else -5.0) for piece in dict.fromkeys(pieces)]
+    return _save_roberta(directory, _visible_spaces(models.Unigram(scores, unk_id=_SPECIAL.index("<unk>"))))
+
+
+def _visible_spaces(model: models.Unigram) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("``", '"')])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _save_roberta(directory: Path, tokenizer: Tokenizer) -> Path:
     ends = [("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))]
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", ends)
     tokenizer.save(str(directory / "tokenizer.json"))

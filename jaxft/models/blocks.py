@@ -24,7 +24,7 @@ class Embeddings(nn.Module):
     @nn.compact
     def __call__(self, inputs: dict[str, Array], rates: Rates, key: Array | None) -> Array:
         c = self.config
-        words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), name="word_embeddings")
+        words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), c.new_words, name="word_embeddings")
         x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
         if c.type_vocab_size:
             x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])

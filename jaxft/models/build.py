@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxft import runtime, tree
 from jaxft.errors import UserError, some
-from jaxft.models import families, files, source
+from jaxft.models import families, files, rows, source
 from jaxft.models.config import Policy
 from jaxft.models.families.family import Family
 from jaxft.models.flax_msgpack import write_msgpack
@@ -79,7 +79,7 @@ def load(
     last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
     checkpoint = Checkpoint(stored, layout, model.naming, str(directory))
     found = checkpoint.find(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
-    fresh = _initialised(model, found.report.new, seed)
+    fresh = model.initialised(found.report.new, seed)
     params = tree.map_with_path(lambda path, leaf: _leaf(path, leaf, found, fresh), abstract)
     origin = Origin(
         dtypes={name: tensor.dtype for name, tensor in found.tensors.items()},
@@ -102,6 +102,8 @@ def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) 
 def save(model: Model, params: Params, directory: str | Path, *, flax: bool = False) -> None:
     """Write config.json, model.safetensors and the tokenizer's files; `flax` adds flax_model.msgpack.
 
+    Rows of new words that are leaves of their own go back into their tables.
+
     Raises:
       UserError: when the disk is full or read-only, or Hugging Face's Flax never had the family; nothing is
         half-written then.
@@ -114,7 +116,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
         )
     flat = {
         name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
-        for name, x in tree.unstack(jax.tree.map(np.asarray, params)).items()
+        for name, x in tree.unstack(rows.join_rows(jax.tree.map(np.asarray, params))).items()
     }
     tensors = {naming.theirs(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
     tensors |= {copy: flat[of] for copy, of in model.origin.copies.items() if of in flat}
@@ -150,18 +152,6 @@ def _leaf(path: tree.Path, leaf: Any, found: Found, fresh: Mapping[str, np.ndarr
     for i, name in enumerate(dotted):
         array[i] = value(name)
     return array
-
-
-def _initialised(model: Model, new: Sequence[str], seed: int) -> dict[str, np.ndarray]:
-    """Random values for what the checkpoint lacks, and only that: the whole would take seconds to compile."""
-    if not new:
-        return {}
-
-    def random(key: jax.Array) -> dict[str, jax.Array]:
-        every = tree.unstack(model.init(key))
-        return {name: every[name] for name in new}
-
-    return jax.tree.map(np.asarray, jax.jit(random)(runtime.root_key(seed)))
 
 
 def _with_depth(family: Family, hf_config: dict[str, Any], num_layers: int, path: str, where: str) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class EncoderConfig:
       distance_bias: rows of MPNet's relative bias; 0 is none.
       relative, relative_norm, attention_terms: DeBERTa's; the number of terms scales the scores.
       convolution, rotary: DeBERTa's and ModernBERT's.
+      new_words: the last rows of the word table, and of a decoder, that are leaves of their own (`models/rows`).
       init_cutoff, init_output, init_head: ModernBERT's truncated normal, the spread of kernels that write to the residual
         stream, and of a head's last layer.
     """
@@ -120,6 +121,7 @@ class EncoderConfig:
     attention_terms: int = 1
     convolution: Convolution1D | None = None
     rotary: Rotary | None = None
+    new_words: int = 0
     init_cutoff: float | None = None
     init_output: float | None = None
     init_head: float | None = None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.encoder import HEAD, Encoder, gather, mean_pool
-from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm, dense, dropout, fold, initial, run
+from jaxft.models.layers import ACTIVATIONS, NEW, Dense, LayerNorm, dense, dropout, fold, initial, run
 from jaxft.tree import Params
 
 Array = jax.Array
@@ -90,21 +90,29 @@ class TransformModule(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Scores of every word, float32: a product with the word embeddings, or with a kernel of its own."""
+    """Scores of every word, float32: a product with the word embeddings, or with a kernel of its own.
+
+    New words that are leaves of their own in the table (see `Embed`) are so here.
+    """
 
     config: EncoderConfig
     tied: bool
     use_bias: bool
 
     @nn.compact
-    def __call__(self, x: Array, words: Array) -> Array:
-        c = self.config
-        own = (x.shape[-1], c.vocab_size)
-        kernel = words.T if self.tied else self.param("kernel", c.output_init(), own, jnp.float32)
-        y = dense(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], c.vocab_size)
+    def __call__(self, x: Array, words: Params) -> Array:
+        new = self.config.new_words
+        scores = [self._scores(x, words, "", self.config.vocab_size - new)]
+        scores += [self._scores(x, words, NEW, new)] if new else []
+        return jnp.concatenate(scores, axis=-1) if new else scores[0]
+
+    def _scores(self, x: Array, words: Params, prefix: str, size: int) -> Array:
+        own, init = (x.shape[-1], size), self.config.output_init()
+        kernel = words[f"{prefix}embedding"].T if self.tied else self.param(f"{prefix}kernel", init, own, jnp.float32)
+        y = dense(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], size)
         if not self.use_bias:
             return y
-        bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,), jnp.float32)
+        bias = self.param(f"{prefix}bias", nn.initializers.zeros, (size,), jnp.float32)
         return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + bias.shape)
 
 
@@ -116,7 +124,7 @@ class PartModule(nn.Module):
     num_labels: int
 
     @nn.compact
-    def __call__(self, x: Array, words: Array, rates: Rates, key: Array | None) -> Array:
+    def __call__(self, x: Array, words: Params, rates: Rates, key: Array | None) -> Array:
         c, p = self.config, self.part
 
         def rate(fields: Fields) -> Any:
@@ -149,7 +157,9 @@ class Head:
     def init(self, config: EncoderConfig, key: Array) -> Params:
         """Random parameters."""
         params: Params = {}
-        hidden, words = jnp.zeros((1, 1, config.hidden_size)), jnp.zeros((config.vocab_size, config.width))
+        hidden, new = jnp.zeros((1, 1, config.hidden_size)), config.new_words
+        words = {"embedding": jnp.zeros((config.vocab_size - new, config.width))}
+        words |= {f"{NEW}embedding": jnp.zeros((new, config.width))} if new else {}
         for i, part in enumerate(self.parts.values()):
             module = PartModule(config, part, self.num_labels)
             k = jax.random.fold_in(key, i) if i else key
@@ -192,7 +202,7 @@ class Head:
             MEAN: lambda: mean_pool(hidden, inputs["segment_ids"], slots).astype(hidden.dtype),
             TOKENS: lambda: gather(hidden, inputs["token_positions"]) if "token_positions" in inputs else hidden,
         }
-        words = params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
+        words = params["encoder"]["embeddings"]["word_embeddings"]
         outputs = {}
         for i, (output, part) in enumerate(self.parts.items()):
             own = params["heads"].get(name, {})

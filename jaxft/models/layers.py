@@ -12,6 +12,7 @@ import numpy as np
 from jaxft.tree import Params
 
 Array = jax.Array
+NEW = "new_"  # begins the names of leaves that hold the rows of new words apart from the others
 Initializer = Callable[..., Array]
 
 # The names of Hugging Face's ACT2FN. "gelu" is exact; the others named gelu are approximations that differ in bits.
@@ -80,16 +81,23 @@ class LayerNorm(nn.Module):
 
 
 class Embed(nn.Module):
-    """A lookup table [num, features]."""
+    """A lookup table [num, features], of which the last `new` rows may be a leaf of their own, `new_embedding`."""
 
     num: int
     features: int
     embedding_init: Initializer
+    new: int = 0
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:
-        table = self.param("embedding", self.embedding_init, (self.num, self.features), jnp.float32)
-        return jnp.take(table, ids, axis=0, mode="clip")
+        old = self.num - self.new
+        table = self.param("embedding", self.embedding_init, (old, self.features), jnp.float32)
+        rows = jnp.take(table, ids, axis=0, mode="clip")
+        if not self.new:
+            return rows
+        # Two lookups: one table made of both in every step would cost a copy, and a gradient, of all words.
+        table = self.param(f"{NEW}embedding", self.embedding_init, (self.new, self.features), jnp.float32)
+        return jnp.where((ids >= old)[..., None], jnp.take(table, ids - old, axis=0, mode="clip"), rows)
 
 
 def initial(module: nn.Module, key: Array, *args: Any) -> Params:

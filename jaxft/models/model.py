@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import runtime
+from jaxft import runtime, tree
 from jaxft.errors import UserError
 from jaxft.models import families
 from jaxft.models.config import Policy, Rates
@@ -88,6 +88,17 @@ class Model:
             for i, (name, head) in enumerate(sorted(self.heads.items()))
         }
         return {"encoder": self.encoder.init(jax.random.fold_in(key, 0)), "heads": heads}
+
+    def initialised(self, names: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+        """Random values of some parameters by dotted name, and only these: the whole would take seconds to compile."""
+        if not names:
+            return {}
+
+        def random(key: jax.Array) -> dict[str, jax.Array]:
+            every = tree.unstack(self.init(key))
+            return {name: every[name] for name in names}
+
+        return jax.tree.map(np.asarray, jax.jit(random)(runtime.root_key(seed)))
 
     def apply(
         self,

@@ -84,6 +84,16 @@ def reinit(config: PlanConfig, num_layers: int) -> Rows:
     return [(layers(range(num_layers - config.reinit_layers, num_layers)), {"init": "random"})]
 
 
+def new_tokens(config: PlanConfig, num_layers: int) -> Rows:
+    """The rows of new words, and not those of the others (setup makes them leaves of their own). Alone it also trains the
+    head, of whose decoder again only the new rows; together with other presets it leaves the rest to them.
+    """
+    rows: Rows = [(r"\.new_", TRAIN), (r"\.word_embeddings\.embedding$", FREEZE)]
+    if config.preset not in ("new_tokens", ["new_tokens"]):
+        return rows
+    return [*rows, (r"\.decoder\.(kernel|bias)$", FREEZE), (HEADS, TRAIN), ("", FREEZE)]
+
+
 PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
     "full": full,
     "head": head,
@@ -94,6 +104,7 @@ PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
     "gradual": gradual,
     "layerwise_decay": layerwise_decay,
     "reinit": reinit,
+    "new_tokens": new_tokens,
 }
 
 

@@ -59,6 +59,11 @@ class MaskedWords(Task):
             raise UserError(f"{directory}: the tokenizer has no mask token, which {self.kind} needs")
         return replace(self, tokenizer=tokenizer)
 
+    @classmethod
+    def text_columns(cls, config: Config) -> list[str]:
+        """One: a pair is for prediction."""
+        return [config.data.text]
+
     @property
     def masking(self) -> Masking:
         """How this tokenizer's words are masked."""

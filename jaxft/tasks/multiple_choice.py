@@ -54,6 +54,11 @@ class MultipleChoice(Task):
         others = [*([data.text_pair] if data.text_pair else []), *data.choices]
         return texts.read(data, split, [*others, *([label_column(data)] if labelled else [])], [data.text])
 
+    @classmethod
+    def text_columns(cls, config: Config) -> list[str]:
+        """Context, beginning and choices."""
+        return [*super().text_columns(config), *(config.data.choices or [])]
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:

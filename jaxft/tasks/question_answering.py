@@ -73,6 +73,11 @@ class QuestionAnswering(Task):
         """A row a question."""
         return read_questions(config.data, split, labelled=labelled, misplaced=config.task.misplaced_answers)
 
+    @classmethod
+    def text_columns(cls, config: Config) -> list[str]:
+        """As `read` calls them."""
+        return ["question", "context"]
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.data.collect import Collected
-from jaxft.data.encode import Examples
+from jaxft.data.encode import CHUNK, Examples
 from jaxft.losses import WeightedSum
 
 Array = jax.Array
@@ -71,6 +71,19 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """The rows of a split (train, validation or test), checked; without labels for prediction."""
+
+    @classmethod
+    def texts(cls, rows: Any, config: Config) -> Iterator[str]:
+        """The texts, or their lines or words, of all rows from `read`."""
+        for column in cls.text_columns(config):
+            for start in range(0, len(rows), CHUNK):
+                for text in rows[start : start + CHUNK][column]:
+                    yield from text if isinstance(text, list) else [text or ""]
+
+    @classmethod
+    def text_columns(cls, config: Config) -> list[str]:
+        """Columns of the rows from `read` that hold text, or lists of it."""
+        return [column for column in (config.data.text, config.data.text_pair) if column]
 
     @abc.abstractmethod
     def encode(

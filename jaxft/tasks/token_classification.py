@@ -100,6 +100,11 @@ class TokenClassification(Task):
         """Sentences."""
         return read_sentences(config.data, split, label_column(config.data) if labelled else None)
 
+    @classmethod
+    def text_columns(cls, config: Config) -> list[str]:
+        """The words of sentences."""
+        return [WORDS]
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
