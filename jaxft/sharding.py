@@ -21,8 +21,9 @@ from jaxft.tree import Params
 # Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits first; None replicates.
 RULES: list[tuple[str, int | None]] = [
     (r"\.embedding$", 0),
-    (r"\.kernel$", 1),
-    (r"\.(bias|scale)$", None),
+    (r"\.(kernel|lora_b)$", 1),
+    (r"\.lora_a$", 0),
+    (r"\.(bias|scale|magnitude)$", None),
 ]
 
 

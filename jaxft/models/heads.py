@@ -184,10 +184,10 @@ class Head:
         if self.kind == "feature-extraction":
             outputs = {"last_hidden_state": hidden, "mean_output": mean_pool(hidden, inputs["segment_ids"], slots)}
             if encoder.pooler:
-                outputs["pooler_output"] = encoder.pool(params["encoder"], first)
+                outputs["pooler_output"] = encoder.pool(params["encoder"], first, key)
             return {key: x.astype(jnp.float32) for key, x in outputs.items()}
         sources = {
-            POOLER: lambda: encoder.pool(params["encoder"], first),
+            POOLER: lambda: encoder.pool(params["encoder"], first, key),
             FIRST: lambda: first,
             MEAN: lambda: mean_pool(hidden, inputs["segment_ids"], slots).astype(hidden.dtype),
             TOKENS: lambda: gather(hidden, inputs["token_positions"]) if "token_positions" in inputs else hidden,
