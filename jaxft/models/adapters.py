@@ -80,11 +80,11 @@ def is_adapter(name: str) -> bool:
 
 
 def dense_modules(params: Mapping[str, Any]) -> list[str]:
-    """Dotted names of the encoder's dense layers, adapters' own left out."""
+    """Dotted names of the dense layers, adapters' own left out."""
     return [
         name.removesuffix(".kernel")
         for path, leaf in tree.flatten(params).items()
-        if path[0] == "encoder" and path[-1] == "kernel" and leaf.ndim - tree.is_stacked(path) == 2
+        if path[-1] == "kernel" and path[-2] != "decoder" and leaf.ndim - tree.is_stacked(path) == 2
         for name in tree.names(path)
         if not is_adapter(name)
     ]
