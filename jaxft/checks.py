@@ -1,9 +1,11 @@
 """The limits of a config, checked before anything starts."""
 
 import sys
+import typing
 
-from jaxft.config import Config, Duration
+from jaxft.config import Config
 from jaxft.errors import UserError
+from jaxft.plan_config import Duration, PlanConfig, Schedule
 
 
 def check(config: Config) -> None:
@@ -46,6 +48,9 @@ def check(config: Config) -> None:
         "distill.temperature": c.distill.temperature,
         "mesh.fsdp": c.mesh.fsdp,
         "log.every": c.log.every,
+        "plan.unfreeze_layers": c.plan.unfreeze_layers,
+        "plan.layer_decay": c.plan.layer_decay,
+        "plan.reinit_layers": c.plan.reinit_layers,
         "runtime.unroll": c.runtime.unroll,
     }
     for name, value in positive.items():
@@ -75,8 +80,7 @@ def check(config: Config) -> None:
     _require(stride is None or 0 <= stride < most, "data.stride", stride, f"0 or more and below data.max_length {most}")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
-    for rule in c.plan.rules:
-        _require(0 <= rule.learning_rate < float("inf"), "plan.rules learning_rate", rule.learning_rate, "0 or more")
+    _check_plan(c.plan)
     if c.train.micro_batches > c.train.batch_size:
         raise UserError(
             f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "
@@ -84,10 +88,36 @@ def check(config: Config) -> None:
         )
     if c.data.validation and c.data.validation_share:
         raise UserError("data.validation and data.validation_share exclude each other: choose a file or a share")
-    if c.plan.preset == "none" and not c.plan.rules:
-        raise UserError("plan.preset is none and plan.rules is empty: write rules or choose a preset")
     for name, value in {"eval.every": c.eval.every, "checkpoint.every": c.checkpoint.every}.items():
         duration_steps(value, 1, name)
+
+
+def _check_plan(plan: PlanConfig) -> None:
+    presets = [plan.preset] if isinstance(plan.preset, str) else plan.preset
+    _require(0 < len(set(presets)) == len(presets), "plan.preset", plan.preset, "one or more different names")
+    _require("none" not in presets or len(presets) == 1, "plan.preset", plan.preset, "none alone, or presets without none")
+    if presets == ["none"] and not plan.rules:
+        raise UserError("plan.preset is none and plan.rules is empty: write rules or choose a preset")
+    _require(plan.unfreeze_every != "end", "plan.unfreeze_every", "end", "steps (500) or text such as 0.5 epochs")
+    duration_steps(plan.unfreeze_every, 1, "plan.unfreeze_every")
+    for rule in plan.rules:
+        name = f'plan.rules "{rule.pattern}"'
+        cells = {key: value for key, value in vars(rule).items() if key != "pattern"}
+        _require(set(cells.values()) != {None}, name, "null in every column", f"decide one of {', '.join(cells)}")
+        for column, choices in {"schedule": typing.get_args(Schedule), "init": ("keep", "random")}.items():
+            value = cells[column]
+            _require(value in (None, *choices), f"{name} {column}", value, f"one of {', '.join(choices)}")
+        for column in ("learning_rate", "weight_decay"):
+            value = cells[column]
+            _require(value is None or 0 <= value < float("inf"), f"{name} {column}", value, "0 or more")
+        if rule.unfreeze is not None:
+            _require(rule.unfreeze != "end", f"{name} unfreeze", "end", "steps (500) or text such as 0.5 epochs")
+            unfreeze_step(rule.unfreeze, 1, f"{name} unfreeze")
+
+
+def unfreeze_step(value: Duration, steps_per_epoch: int, name: str) -> int:
+    """`duration_steps` where 0 means from the start."""
+    return 0 if value in (0, "0") else duration_steps(value, steps_per_epoch, name)
 
 
 def duration_steps(value: Duration, steps_per_epoch: int, name: str) -> int:

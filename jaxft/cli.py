@@ -207,6 +207,8 @@ def _wanted(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(arguments)}"
     if typing.get_origin(kind) is not list:
+        if list[arguments[0]] in arguments:
+            return f"{_wanted(arguments[0])}, or a list of them"
         return " or ".join(_wanted(a) for a in arguments)
     if arguments[0] is schema.RuleConfig:
         return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(schema.RuleConfig))}"

@@ -7,7 +7,7 @@ is its `--help`.
 from dataclasses import dataclass, field
 from typing import Literal
 
-Duration = int | str  # steps (500), or text: "500 steps", "1 epoch", "0.5 epochs", "end"
+from jaxft.plan_config import Duration, PlanConfig, RuleConfig, Schedule  # noqa: F401 (RuleConfig belongs to the schema)
 
 
 @dataclass(frozen=True)
@@ -154,32 +154,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class RuleConfig:
-    """One row of the parameter plan: what the parameters that match are."""
-
-    pattern: str
-    """Regular expression searched in the dotted parameter path, such as encoder.layer.3.attention.self.query.kernel."""
-    trainable: bool = True
-    """Whether the parameters are trained; frozen ones get no gradient, no moments and no decay."""
-    learning_rate: float = 1.0
-    """Multiplier of the learning rate."""
-    weight_decay: bool | None = None
-    """Whether weight decay applies; null decides by the kind: kernels and embeddings yes, biases and LayerNorm no."""
-
-
-@dataclass(frozen=True)
-class PlanConfig:
-    """Which parameters are trained, and how."""
-
-    preset: Literal["full", "head", "last_n", "freeze_embeddings", "none"] = "full"
-    """Rows written by a preset; none uses only your own rules."""
-    n: int = 2
-    """Layers that last_n trains, counted from the top; 0 trains pooler and head."""
-    rules: list[RuleConfig] = field(default_factory=list)
-    """Rows of your own, tried before the preset's; the first match wins."""
-
-
-@dataclass(frozen=True)
 class OptimConfig:
     """Optimizer and learning-rate schedule."""
 
@@ -195,7 +169,7 @@ class OptimConfig:
     """Decay of the second moment."""
     epsilon: float = 1e-8
     """Added to the root of the second moment."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Schedule = "linear"
     """Learning rate after warm-up: to zero in a line or half a cosine, or constant."""
     warmup: float = 0.1
     """Linear warm-up: a share of all steps when below 1, else a number of steps."""
@@ -306,7 +280,7 @@ class Config:
     output_dir: str = "runs/default"
     """Run directory: config.yaml, metrics.jsonl, checkpoints/ and model/. The same command again resumes in it."""
     seed: int = 0
-    """Seed of the new head, the order of examples and dropout."""
+    """Seed of what is newly initialised, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxft import tree
@@ -64,22 +66,34 @@ class Optimizer:
 def make_optimizer(config: OptimConfig, plan: ParameterPlan, total_steps: int, *, blocked_norm: bool = False) -> Optimizer:
     """The optimizer of a run.
 
-    AdamW as in torch.optim.AdamW: clip by the global norm, Adam with bias correction, decay added on the masked leaves,
+    AdamW as in torch.optim.AdamW: clip by the global norm, Adam with bias correction, decay added where the plan says so,
     all times learning rate, schedule and the plan's multiplier.
     """
     factor = schedule_factor(config, total_steps)
 
-    def decayed(params: Params) -> Params:
-        return tree.map_with_path(lambda path, _: bool(plan.of(path).weight_decay), params)
+    def decayed(weight_decay: Any, updates: Any, params: Any) -> Params:
+        flat = tree.flatten(params)
+
+        def add(path: tree.Path, update: jax.Array) -> jax.Array:
+            own = plan.column(path, "weight_decay")
+            if own is False:
+                return update
+            return update + _along(weight_decay if own is True else own, update) * flat[path]
+
+        return tree.map_with_path(add, updates)
 
     def multiplied(updates: Any, _: Any) -> Params:
-        return tree.map_with_path(lambda path, u: _scaled(u, plan.of(path)), updates)
+        def multiply(path: tree.Path, update: jax.Array) -> jax.Array:
+            rate = plan.column(path, "learning_rate")
+            return update if np.all(rate == 1.0) else update * _along(rate, update)
+
+        return tree.map_with_path(multiply, updates)
 
     def build(hyper: Hyper) -> optax.GradientTransformation:
         parts = [clip_by_global_norm(hyper["clip"], blocked=blocked_norm)] if "clip" in hyper else []
         parts += [
             optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
-            optax.add_decayed_weights(hyper["weight_decay"], mask=decayed),
+            optax.stateless(partial(decayed, hyper["weight_decay"])),
             optax.stateless(multiplied),
             optax.scale_by_schedule(lambda step: -hyper["learning_rate"] * factor(step)),
         ]
@@ -125,5 +139,7 @@ def _blocked_sum_of_squares(leaf: jax.Array) -> jax.Array:
     return rest + jax.lax.fori_loop(0, blocks, add, jnp.zeros(_BLOCK, jnp.float32)).sum() if blocks else rest
 
 
-def _scaled(update: jax.Array, setting: Any) -> jax.Array:
-    return update if setting.learning_rate == 1.0 else update * jnp.asarray(setting.learning_rate, update.dtype)
+def _along(values: Any, leaf: jax.Array) -> jax.Array:
+    """A number, or one for each layer of a stacked leaf, in the shape that broadcasts over the leaf."""
+    values = jnp.asarray(values, leaf.dtype)
+    return values.reshape(values.shape + (1,) * (leaf.ndim - 1)) if values.ndim else values

@@ -104,7 +104,13 @@ def make_run(config: Config) -> Run:
         task=task,
         data=data,
         mesh=mesh,
-        plan=make_plan(config.plan, params, model.encoder.config.parameter_layers),
+        plan=make_plan(
+            config.plan,
+            params,
+            model.encoder.config.parameter_layers,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=total,
+        ),
         planner=planner,
         total_steps=total,
     )

@@ -139,43 +139,39 @@ def _concatenate(leaves: Sequence[Any]) -> Any:
     return (np if isinstance(leaves[0], np.ndarray) else jnp).concatenate(leaves)
 
 
-def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str], *, must_match: int = 0) -> dict[str, T]:
+def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[str, T]:
     """The value of the first rule whose pattern is found in each name.
 
     Args:
       rules: (regular expression, value), tried in order with `re.search`.
       dotted: parameter names.
-      must_match: so many rules from the front must each decide at least one parameter.
 
     Raises:
-      UserError: for a name that no rule covers, a rule that decides nothing, or a malformed pattern.
+      UserError: for a name that no rule covers, or a malformed pattern.
     """
-    dotted = list(dotted)
-    compiled = []
-    for pattern, value in rules:
-        try:
-            compiled.append((re.compile(pattern), value))
-        except re.error as error:
-            raise UserError(f'rule "{pattern}" is not a regular expression: {error}') from error
+    compiled = [(compiled_pattern(pattern), value) for pattern, value in rules]
     chosen: dict[str, T] = {}
-    used: set[int] = set()
+    missing = []
     for name in dotted:
-        for i, (pattern, value) in enumerate(compiled):
-            if pattern.search(name):
-                chosen[name] = value
-                used.add(i)
-                break
-    if missing := [name for name in dotted if name not in chosen]:
+        value = next(((True, value) for pattern, value in compiled if pattern.search(name)), None)
+        if value is None:
+            missing.append(name)
+        else:
+            chosen[name] = value[1]
+    if missing:
         raise UserError(f"{len(missing)} parameters are covered by no rule, first {missing[0]}")
-    for i, (pattern, _) in enumerate(rules[:must_match]):
-        if i not in used:
-            shadowed = any(compiled[i][0].search(name) for name in dotted)
-            why = "decides nothing: earlier rules match all of its parameters" if shadowed else "matches no parameter"
-            raise UserError(f'rule "{pattern}" {why}{"" if shadowed else _nearest_path(pattern, dotted)}')
     return chosen
 
 
-def _nearest_path(pattern: str, dotted: Sequence[str]) -> str:
+def compiled_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a rule."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(f'rule "{pattern}" is not a regular expression: {error}') from error
+
+
+def nearest_path(pattern: str, dotted: Sequence[str]) -> str:
     """The path, or the part of one with as many names as the pattern, that is most like the pattern."""
     plain = re.sub(r"[^\w.]", "", pattern.replace("\\", "")).strip(".")
     size = plain.count(".") + 1

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "jaxft"
 FLOORS = [
-    "errors runtime config checks cli tree",
+    "errors runtime plan_config config checks cli tree",
     "models data losses metrics strategies optim sharding",
     "tasks rundir",
     "step distill compiled setup evaluation checkpoint journal loop inference features",

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+FROZEN = {"trainable": False}
+
 
 @pytest.mark.parametrize(
     ("argv", "words"),
@@ -83,6 +85,9 @@ NUMBERS = {
     "data.max_train_examples": [0, -1],
     "data.validation_share": [1, -0.5, ".nan"],
     "plan.n": [-1],
+    "plan.unfreeze_layers": [0],
+    "plan.layer_decay": [0, ".inf"],
+    "plan.reinit_layers": [0],
     "plan.rules": ["[{pattern: x, learning_rate: .inf}]", "[{pattern: x, learning_rate: -1}]"],
     "eval.batch_size": [0],
     "eval.every": [0, -1, '"1 week"', '"0 epochs"', '"0.5 steps"', '"nan epochs"', '""'],
@@ -119,6 +124,13 @@ def test_number_out_of_range(fails, tmp_path, name, value):
         ({"mesh.fsdp": 16}, ["mesh.fsdp 16", "8 devices"]),
         ({"mesh.data": 9}, ["mesh.data 9", "8 devices"]),
         ({"plan.preset": "last_n", "plan.n": 3}, ["plan.n is 3", "2 layers"]),
+        ({"plan.preset": "reinit", "plan.reinit_layers": 3}, ["plan.reinit_layers is 3", "2 layers"]),
+        ({"plan.preset": "[head, none]"}, ["plan.preset is", "none alone"]),
+        ({"plan.preset": "[bias, bias]"}, ["plan.preset is", "different"]),
+        ({"plan.preset": "[head, full]"}, ["head and full contradict", "trainable of encoder.embeddings", "write a rule"]),
+        ({"plan.preset": "[bias, freeze_embeddings]"}, ["bias and freeze_embeddings", "embeddings.LayerNorm.bias"]),
+        ({"plan.preset": "gradual", "plan.unfreeze_every": 900}, ["plan.preset gradual", "step 1800", "the run ends after"]),
+        ({"plan.preset": "gradual", "plan.unfreeze_every": "end"}, ["plan.unfreeze_every is end", "0.5 epochs"]),
     ],
 )
 def test_options_that_do_not_fit(train_fails, changes, words):
@@ -128,11 +140,15 @@ def test_options_that_do_not_fit(train_fails, changes, words):
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"pattern": "classifer"}, ['"classifer" matches no parameter', 'did you mean "classifier"']),
-        ({"pattern": r"layer\.1\.attention\.self\.qury\.kernel"}, ["layer.1.attention.self.query.kernel"]),
-        ({"pattern": "zzz"}, ['"zzz" matches no parameter', "heads.main"]),
-        ({"pattern": "layer.("}, ['"layer.("', "not a regular expression"]),
-        ({"pattern": "", "trainable": False}, ["trains nothing"]),
+        ({"pattern": "classifer", "learning_rate": 2}, ['"classifer" matches no parameter', 'did you mean "classifier"']),
+        ({"pattern": r"layer\.1\.attention\.self\.qury\.kernel", **FROZEN}, ["layer.1.attention.self.query.kernel"]),
+        ({"pattern": "zzz", **FROZEN}, ['"zzz" matches no parameter', "heads.main"]),
+        ({"pattern": "layer.(", **FROZEN}, ['"layer.("', "not a regular expression"]),
+        ({"pattern": "", **FROZEN}, ["trains nothing"]),
+        ({"pattern": "heads"}, ['plan.rules "heads" is null in every column', "trainable, learning_rate"]),
+        ({"pattern": "heads", "unfreeze": "end"}, ['"heads" unfreeze is end', "0.5 epochs"]),
+        ({"pattern": "pooler", "unfreeze": 999}, ['rule "pooler"', "encoder.pooler.", "step 999", "the run ends after"]),
+        ({"pattern": "", "unfreeze": 2}, ["nothing before step 2", "unfreeze"]),
     ],
 )
 def test_bad_plan_rule(train_fails, rule, words):
@@ -140,10 +156,10 @@ def test_bad_plan_rule(train_fails, rule, words):
 
 
 def test_rule_that_earlier_rules_hide(train_fails):
-    rules = [{"pattern": "encoder"}, {"pattern": "pooler"}]
-    train_fails({"plan.rules": json.dumps(rules)}, '"pooler"', "earlier rules")
+    rules = [{"pattern": "encoder", **FROZEN}, {"pattern": "pooler", **FROZEN, "learning_rate": 2}]
+    train_fails({"plan.rules": json.dumps(rules)}, '"pooler"', "earlier rules decide trainable")
 
 
 def test_rules_that_leave_parameters_out(train_fails):
-    changes = {"plan.preset": "none", "plan.rules": json.dumps([{"pattern": "heads"}])}
+    changes = {"plan.preset": "none", "plan.rules": json.dumps([{"pattern": "heads", "trainable": True}])}
     train_fails(changes, "covered by no rule", "encoder.embeddings")

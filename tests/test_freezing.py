@@ -24,14 +24,14 @@ from jaxft.tasks.text_classification import TextClassification
 from tests import tiny
 
 LAYERS = 4
-FROZEN = {"trainable": False}
+TRAINED, FROZEN = {"trainable": True}, {"trainable": False}
 PLANS = {
     "full": {"preset": "full"},
     "head": {"preset": "head"},
     "last layer": {"preset": "last_n", "n": 1},
     "embeddings frozen": {"preset": "freeze_embeddings"},
-    "biases": {"preset": "none", "rules": [{"pattern": r"\.bias$|^heads\."}, {"pattern": "", **FROZEN}]},
-    "a layer in the middle": {"preset": "head", "rules": [{"pattern": r"layer\.1\."}]},
+    "biases": {"preset": "none", "rules": [{"pattern": r"\.bias$|^heads\.", **TRAINED}, {"pattern": "", **FROZEN}]},
+    "a layer in the middle": {"preset": "head", "rules": [{"pattern": r"layer\.1\.", **TRAINED}]},
     "all but a layer": {"preset": "full", "rules": [{"pattern": r"layer\.2\.", **FROZEN}]},
 }
 # The gradient of a key's bias is zero: it adds the same number to all scores of a query.

@@ -1,0 +1,102 @@
+"""Which row decides which column of which parameter: own rows first, then the presets', each column by itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxft import tree
+from jaxft.errors import UserError
+from jaxft.plan_config import PlanConfig
+from jaxft.strategies.presets import PRESETS
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A row of the plan.
+
+    Attributes:
+      pattern: searched in dotted names.
+      cells: the columns that it decides.
+      preset: which wrote it; empty for a user's.
+    """
+
+    pattern: str
+    cells: Mapping[str, Any]
+    preset: str = ""
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"plan.preset {self.preset}" if self.preset else f'rule "{self.pattern}"'
+
+
+Decisions = Mapping[str, Mapping[str, Rule]]  # column -> dotted name -> the row that decides
+
+
+def presets_of(config: PlanConfig) -> list[str]:
+    """Names of the plan's presets."""
+    names = [config.preset] if isinstance(config.preset, str) else list(config.preset)
+    return [name for name in names if name != "none"]
+
+
+def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: Sequence[str]) -> Decisions:
+    """The row that decides each of these columns for each name; names that no row decides are absent.
+
+    What a preset says of everything else (an empty pattern) gives way to what another preset says of some parameters, so
+    that two of them together train what either trains.
+
+    Raises:
+      UserError: for a cell of a user's rule that decides nothing, a malformed pattern, or presets that contradict each
+        other.
+    """
+    own = [Rule(r.pattern, {k: v for k, v in vars(r).items() if k != "pattern" and v is not None}) for r in config.rules]
+    mine = _first(own, names, columns)
+    _refuse_unused(own, mine, names)
+    each = [
+        _first([Rule(pattern, cells, preset) for pattern, cells in PRESETS[preset](config, num_layers)], names, columns)
+        for preset in presets_of(config)
+    ]
+    decided: dict[str, dict[str, Rule]] = {}
+    for column in columns:
+        decided[column] = dict(mine[column])
+        for name in names:
+            candidates = [preset[column][name] for preset in each if name in preset[column]]
+            if name not in decided[column] and candidates:
+                decided[column][name] = _agreed(column, name, candidates)
+    return decided
+
+
+def _first(rules: Sequence[Rule], names: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Rule]]:
+    decided: dict[str, dict[str, Rule]] = {column: {} for column in columns}
+    for rule in rules:
+        search = tree.compiled_pattern(rule.pattern).search
+        matching = [name for name in names if search(name)]
+        for column in rule.cells.keys() & decided.keys():
+            decided[column] = {**dict.fromkeys(matching, rule), **decided[column]}
+    return decided
+
+
+def _refuse_unused(rules: Sequence[Rule], decided: Decisions, names: Sequence[str]) -> None:
+    for rule in rules:
+        for column in [c for c in decided if c in rule.cells]:
+            if rule in decided[column].values():
+                continue
+            if not any(map(tree.compiled_pattern(rule.pattern).search, names)):
+                raise UserError(f"{rule.where} matches no parameter{tree.nearest_path(rule.pattern, names)}")
+            raise UserError(f"{rule.where} decides nothing: earlier rules decide {column} of all of its parameters")
+
+
+def _agreed(column: str, name: str, candidates: Sequence[Rule]) -> Rule:
+    strong = [rule for rule in candidates if rule.pattern] or candidates
+    for other in strong[1:]:
+        a, b = strong[0].cells[column], other.cells[column]
+        if a != b:
+            raise UserError(
+                f"plan.preset {strong[0].preset} and {other.preset} contradict each other: {column} of {name} is {_word(a)} "
+                f"for the one and {_word(b)} for the other; choose one, or write a rule for it"
+            )
+    return strong[0]
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
