@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from jaxft import runtime
 
 __version__ = "0.1.0"
-__all__ = ["forward", "load", "save"]
+__all__ = ["forward", "load", "merge", "save"]
 
 if TYPE_CHECKING:
-    from jaxft.models.build import load, save
+    from jaxft.models.build import load, merge, save
     from jaxft.models.forward import forward
 
 # Before anything can start JAX's backend: on jaxlib 0.10 CPUs compute wrong sums without this.

@@ -19,8 +19,9 @@ from jaxft.tree import Params
 # Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits first; None replicates.
 RULES: list[tuple[str, int | None]] = [
     (r"\.(new_)?embedding$", 0),
-    (r"\.(new_)?kernel$", 1),
-    (r"\.(new_)?(bias|scale)$", None),
+    (r"\.((new_)?kernel|lora_b)$", 1),
+    (r"\.lora_a$", 0),
+    (r"\.((new_)?bias|scale|magnitude)$", None),
 ]
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxft.models.adapters import ADAPTER
 from jaxft.models.attention import attend
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
@@ -32,13 +33,13 @@ class Embeddings(nn.Module):
             positions = Embed(c.max_positions, c.width, c.position_init(), name="position_embeddings")
             x = x + positions(inputs["position_ids"] + c.position_offset)
         if c.projection == "before_norm":
-            x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, name="projection")(x)
+            x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, lora=c.lora, name="projection")(x)
         x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
         if c.masked_embeddings:
             x = jnp.where((inputs["segment_ids"] > 0)[:, :, None], x, jnp.zeros((), x.dtype))
         x = dropout(x, rates.of(c.dropouts.embeddings), key)
         if c.projection == "after_norm":
-            x = Dense(c.hidden_size, c.kernel_init(), name="projection")(x)
+            x = Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="projection")(x)
         return x
 
 
@@ -57,11 +58,11 @@ class SelfAttention(nn.Module):
         c = self.config
         split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
         if c.fused:
-            qkv = Dense(3 * c.hidden_size, c.kernel_init(), c.attention_bias, name="qkv")(x)
+            qkv = Dense(3 * c.hidden_size, c.kernel_init(), c.attention_bias, c.lora, name="qkv")(x)
             q, k, v = (part.reshape(split) for part in jnp.split(qkv, 3, axis=-1))
         else:
             q, k, v = (
-                Dense(c.hidden_size, c.kernel_init(), c.attention_bias, name=name)(x).reshape(split)
+                Dense(c.hidden_size, c.kernel_init(), c.attention_bias, c.lora, name=name)(x).reshape(split)
                 for name in ("query", "key", "value")
             )
         window = None
@@ -83,17 +84,41 @@ class SelfAttention(nn.Module):
         return context.reshape(x.shape), p
 
 
-class Output(nn.Module):
-    """Dense, dropout, residual, layer norm: the end of both sublayers of a post-norm layer."""
+class Adapter(nn.Module):
+    """A narrow layer with a residual of its own (see `Bottleneck`). [..., D] to [..., D]."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c, b = self.config, self.config.bottleneck
+        assert b is not None
+        narrow = ACTIVATIONS[b.activation](Dense(b.size, c.kernel_init(), name="down")(x))
+        return x + Dense(c.hidden_size, c.kernel_init(), name="up")(narrow)
+
+
+class Projection(nn.Module):
+    """Back to the hidden size, dropout, perhaps an adapter: what a sublayer adds to the residual."""
 
     config: EncoderConfig
     drop: Fields
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array, rates: Rates, key: Array | None) -> Array:
+        c = self.config
+        x = Dense(c.hidden_size, c.output_init(), self.use_bias, c.lora, name="dense")(x)
+        x = dropout(x, rates.of(self.drop), key)
+        return Adapter(c, name=ADAPTER)(x) if self.has_variable("params", ADAPTER) else x
+
+
+class Output(Projection):
+    """Projection, residual, layer norm: the end of both sublayers of a post-norm layer."""
 
     @nn.compact
     def __call__(self, x: Array, residual: Array, rates: Rates, key: Array | None) -> Array:
-        c = self.config
-        x = dropout(Dense(c.hidden_size, c.output_init(), name="dense")(x), rates.of(self.drop), key)
-        return LayerNorm(c.layer_norm_eps, name="LayerNorm")(x + residual)
+        x = super().__call__(x, rates, key)
+        return LayerNorm(self.config.layer_norm_eps, name="LayerNorm")(x + residual)
 
 
 class Attention(nn.Module):
@@ -119,7 +144,7 @@ class Intermediate(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = self.config
-        x = Dense(c.intermediate_size * (2 if c.gated else 1), c.kernel_init(), c.mlp_bias, name="dense")(x)
+        x = Dense(c.intermediate_size * (2 if c.gated else 1), c.kernel_init(), c.mlp_bias, c.lora, name="dense")(x)
         if not c.gated:
             return ACTIVATIONS[c.activation](x)
         x, gate = jnp.split(x, 2, axis=-1)
@@ -159,19 +184,7 @@ class PreNormAttention(nn.Module):
         if not self.first:
             x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x)
         context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
-        context = Projection(c, c.attention_bias, name="output")(context)
-        return dropout(context, rates.of(c.dropouts.attention_output), fold(key, 1)), p
-
-
-class Projection(nn.Module):
-    """Back to the hidden size."""
-
-    config: EncoderConfig
-    use_bias: bool
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        return Dense(self.config.hidden_size, self.config.output_init(), self.use_bias, name="dense")(x)
+        return Projection(c, c.dropouts.attention_output, c.attention_bias, name="output")(context, rates, fold(key, 1)), p
 
 
 class PreNormLayer(nn.Module):
@@ -190,8 +203,7 @@ class PreNormLayer(nn.Module):
         x = x + context
         normed = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x)
         wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, 3))
-        narrow = Projection(c, c.mlp_bias, name="output")(wide)
-        return x + dropout(narrow, rates.of(d.output), fold(key, 2)), p
+        return x + Projection(c, d.output, c.mlp_bias, name="output")(wide, rates, fold(key, 2)), p
 
 
 class Pooler(nn.Module):
@@ -201,4 +213,5 @@ class Pooler(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return jnp.tanh(Dense(self.config.hidden_size, self.config.kernel_init(), name="dense")(x))
+        c = self.config
+        return jnp.tanh(Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="dense")(x))

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxft import runtime, tree
 from jaxft.errors import UserError, some
-from jaxft.models import families, files, rows, source
+from jaxft.models import adapters, families, files, peft, rows, source
 from jaxft.models.config import Policy
 from jaxft.models.families.family import Family
 from jaxft.models.flax_msgpack import write_msgpack
@@ -42,7 +42,7 @@ def load(
     """A model and its parameters (numpy float32, layers stacked).
 
     Args:
-      path: directory, hub id, or `package:NAME/SUBDIR`.
+      path: directory, hub id, or `package:NAME/SUBDIR`; an adapter directory (PEFT's) loads the base that it names, too.
       task: Hugging Face task name; None takes the checkpoint's own head.
       num_labels: size of a head; another size than the checkpoint's means a new head.
       labels: label names; other names than the checkpoint's mean a new head.
@@ -60,6 +60,16 @@ def load(
     if dtype not in DTYPES:
         raise UserError(f'dtype is "{dtype}": must be one of {", ".join(DTYPES)}')
     directory = source.resolve(path, revision)
+    if peft.is_adapter(directory):
+        if num_layers is not None or from_scratch:
+            raise UserError(f"{path}: is an adapter, which neither num_layers nor from_scratch fits; merge it first")
+        stored = peft.open_adapter(directory)
+        kind = task or stored.kind
+        if kind == stored.kind and num_labels is None and labels is None:
+            labels = stored.labels
+        more = {"num_layers": _fewer_layers(stored), "dtype": dtype, "unroll": unroll, "seed": seed}
+        base = stored.settings
+        return peft.fit(stored, *load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more))
     hf_config = files.read_config(directory)
     where = str(directory / "config.json")
     family = families.family_of(hf_config, where)
@@ -99,10 +109,26 @@ def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) 
     return replace(model, report=report), tree.restack(flat | fresh, params)
 
 
+def merge(model: Model, params: Params) -> tuple[Model, Params]:
+    """The ordinary model that does what one with LoRA does: its kernels are `W + scale A B`, or DoRA's.
+
+    Raises:
+      UserError: when there is no LoRA to merge.
+    """
+    lora = model.encoder.config.lora
+    if lora is None:
+        has = "bottleneck adapters, which are layers of their own" if model.adapted else "no adapters"
+        raise UserError(f"nothing to merge: the model has {has}")
+    merged = peft.with_adapters(model, None, None)
+    # Sums are float32, whatever type the base had.
+    return replace(merged, origin=replace(model.origin, dtypes={})), adapters.merge(jax.tree.map(np.asarray, params), lora)
+
+
 def save(model: Model, params: Params, directory: str | Path, *, flax: bool = False) -> None:
     """Write config.json, model.safetensors and the tokenizer's files; `flax` adds flax_model.msgpack.
 
-    Rows of new words that are leaves of their own go back into their tables.
+    Rows of new words that are leaves of their own go back into their tables. Of a model with adapters, write an adapter
+    directory in place of model.safetensors (see `peft`); `merge` it first for an ordinary one.
 
     Raises:
       UserError: when the disk is full or read-only, or Hugging Face's Flax never had the family; nothing is
@@ -114,9 +140,24 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
         raise UserError(
             f"{directory}: Hugging Face's Flax has no {model.hf_config['model_type']}, so none reads its msgpack"
         )
+    params = jax.tree.map(np.asarray, params)
+    config = dict(model.hf_config) | {"architectures": [family.classes[kind]]}
+    writers: dict[str, Any] = {
+        "config.json": lambda p: p.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"),
+    }
+    for path in source.tokenizer_files(model.directory) if model.directory else []:
+        if path.resolve().parent != directory.resolve():
+            writers[path.name] = partial(shutil.copyfile, path)
+    if model.adapted:
+        if flax:
+            raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
+        if (directory / "config.json").is_file() and not peft.is_adapter(directory):
+            raise UserError(f"{directory}: holds a whole model; give an adapter a directory of its own")
+        files.write_directory(directory, writers | peft.adapter_writers(model, params))
+        return
     flat = {
         name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
-        for name, x in tree.unstack(rows.join_rows(jax.tree.map(np.asarray, params))).items()
+        for name, x in tree.unstack(rows.join_rows(params)).items()
     }
     tensors = {naming.theirs(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
     tensors |= {copy: flat[of] for copy, of in model.origin.copies.items() if of in flat}
@@ -125,18 +166,18 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
     for name, x in model.origin.buffers.items():
         bare = name.removeprefix(f"{family.prefix}.")
         tensors[name if name in spare else naming.prefix + bare] = x
-    config = dict(model.hf_config) | {"architectures": [family.classes[kind]]}
-    writers: dict[str, Any] = {
-        "config.json": lambda p: p.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"),
-        files.SAFETENSORS: partial(files.write_safetensors, tensors),
-    }
+    writers[files.SAFETENSORS] = partial(files.write_safetensors, tensors)
     if flax:
         written = {naming.theirs(name, flax=True): x for name, x in flat.items()}
         writers[files.MSGPACK] = partial(write_msgpack, written)
-    for path in source.tokenizer_files(model.directory) if model.directory else []:
-        if path.resolve().parent != directory.resolve():
-            writers[path.name] = partial(shutil.copyfile, path)
-    files.write_directory(directory, writers)
+    files.write_directory(directory, writers, remove=(peft.CONFIG, peft.WEIGHTS))
+
+
+def _fewer_layers(stored: peft.AdapterDirectory) -> int | None:
+    """How many layers of the base the adapted model has, if not all."""
+    base = files.read_config(source.resolve(stored.settings.base, stored.settings.revision))
+    theirs, own = (families.family_of(x, str(stored.path)).encoder_config(x, "") for x in (base, stored.hf_config))
+    return own.num_layers if own.num_layers < theirs.num_layers else None
 
 
 def _leaf(path: tree.Path, leaf: Any, found: Found, fresh: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jaxft.models.adapters import Bottleneck, Lora
 from jaxft.models.layers import Initializer, normal_init, sinusoids
 
 Fields = tuple[str, ...]  # config.json fields in the order in which a rate is looked for; none is no dropout
@@ -86,6 +87,7 @@ class EncoderConfig:
       new_words: the last rows of the word table, and of a decoder, that are leaves of their own (`models/rows`).
       init_cutoff, init_output, init_head: ModernBERT's truncated normal, the spread of kernels that write to the residual
         stream, and of a head's last layer.
+      adapter: what the adapters compute where the parameters have them.
     """
 
     vocab_size: int
@@ -125,6 +127,17 @@ class EncoderConfig:
     init_cutoff: float | None = None
     init_output: float | None = None
     init_head: float | None = None
+    adapter: Lora | Bottleneck | None = None
+
+    @property
+    def lora(self) -> Lora | None:
+        """The numbers of LoRA."""
+        return self.adapter if isinstance(self.adapter, Lora) else None
+
+    @property
+    def bottleneck(self) -> Bottleneck | None:
+        """The numbers of bottleneck adapters."""
+        return self.adapter if isinstance(self.adapter, Bottleneck) else None
 
     @property
     def width(self) -> int:

@@ -32,8 +32,11 @@ class DisentangledSelfAttention(nn.Module):
         def heads(y: Array) -> Array:
             return y.reshape(*y.shape[:-1], c.num_heads, head_size)
 
-        project = {name: Dense(c.hidden_size, c.kernel_init(), name=name) for name in ("query", "key", "value")}
-        q, k, v = (heads(project[name](x)) for name in ("query", "key", "value"))
+        def project(name: str) -> Dense:
+            return Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name=name)
+
+        content = {name: project(name) for name in ("query", "key", "value")}
+        q, k, v = (heads(content[name](x)) for name in ("query", "key", "value"))
         scale = (head_size * c.attention_terms) ** -0.5
         bias = None
         if r and r.terms:
@@ -41,11 +44,11 @@ class DisentangledSelfAttention(nn.Module):
             index = shared["relative_index"][None, None]
             bias = jnp.zeros((), jnp.float32)
             if "c2p" in r.terms:
-                keys = project["key"] if r.share_keys else Dense(c.hidden_size, c.kernel_init(), name="position_key")
+                keys = content["key"] if r.share_keys else project("position_key")
                 scores = jnp.einsum("btnh,rnh->bntr", q, heads(keys(table)), preferred_element_type=jnp.float32)
                 bias = bias + _look_up(scores, index)
             if "p2c" in r.terms:
-                queries = project["query"] if r.share_keys else Dense(c.hidden_size, c.kernel_init(), name="position_query")
+                queries = content["query"] if r.share_keys else project("position_query")
                 scores = jnp.einsum("bsnh,rnh->bnsr", k, heads(queries(table)), preferred_element_type=jnp.float32)
                 bias = bias + _look_up(scores, index.swapaxes(2, 3)).swapaxes(2, 3)
             bias = bias * scale

@@ -19,6 +19,7 @@ from jaxft.tree import Params, span, stacks
 Array = jax.Array
 PLAIN = Policy()
 EMBEDDINGS, LAYERS, HEAD = 0, 1, 2  # streams of random numbers, folded into the key of a step
+ADAPTERS = 2**32 - 1  # a stream of each of these, which none of their own numbers is
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Encoder:
         """
         c = self.config
         dtype = jnp.dtype(policy.dtype)
-        x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, fold(key, EMBEDDINGS))
+        k = fold(key, EMBEDDINGS)
+        x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, ADAPTERS))
         shared = self._shared(params, inputs)
         layers_key = fold(key, LAYERS)
         collected: list[dict[str, Array]] = []
@@ -106,7 +108,8 @@ class Encoder:
                 alone = [(common.updated(differing), weights)]
                 for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
-                    x, p = run(self._layer(first), layer, x, shared, r, k, local, "attentions" in outputs)
+                    options = (r, k, local, "attentions" in outputs)
+                    x, p = run(self._layer(first), layer, x, shared, *options, adapter_key=fold(k, ADAPTERS))
                     each["hidden_states"].append(x)
                     each["attentions"].append(p)
                 return x, {name: jnp.stack(each[name]) for name in outputs}
@@ -123,9 +126,9 @@ class Encoder:
             result["hidden_states"] = jnp.concatenate([embedded[None], result["hidden_states"][:-1], x[None]])
         return result | {"last_hidden_state": x}
 
-    def pool(self, params: Params, first_tokens: Array) -> Array:
+    def pool(self, params: Params, first_tokens: Array, key: Array | None) -> Array:
         """The pooler on [..., D] hidden states of first tokens."""
-        return run(Pooler(self.config), params["pooler"], first_tokens)
+        return run(Pooler(self.config), params["pooler"], first_tokens, adapter_key=fold(key, HEAD, ADAPTERS))
 
     def _layer(self, first: bool) -> Any:
         return (PreNormLayer if self.config.pre_norm else PostNormLayer)(self.config, first)

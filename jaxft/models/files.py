@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"{directory}: no config.json; a model directory holds config.json and model.safetensors")
-    return _json(path)
+    return read_json(path)
 
 
 def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
@@ -58,7 +58,7 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
       UserError: when there are no weights, or a file is truncated, corrupt or only there as a pickle.
     """
     if (directory / SAFETENSORS).is_file():
-        return _open_safetensors(directory / SAFETENSORS), "pt"
+        return open_safetensors(directory / SAFETENSORS), "pt"
     if (directory / INDEX).is_file():
         return _open_sharded(directory / INDEX), "pt"
     if (directory / MSGPACK).is_file():
@@ -73,12 +73,15 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
     raise UserError(f"{directory}: no weights ({SAFETENSORS}, {INDEX} or {MSGPACK})")
 
 
-def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+def write_directory(
+    directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()
+) -> None:
     """Write files so that none is ever half there: all are made in a temporary folder on the same disk, then moved.
 
     Args:
       directory: made if absent; other files in it stay.
       writers: file name -> function that writes the path it is given.
+      remove: files that would contradict the new ones.
 
     Raises:
       UserError: when the disk is full or read-only; then nothing in `directory` has changed.
@@ -96,6 +99,8 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
         directory.mkdir(exist_ok=True)
         for name in writers:
             os.replace(temporary / name, directory / name)
+        for name in remove:
+            (directory / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror or one_line(error)}") from error
     finally:
@@ -114,7 +119,8 @@ def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
         raise OSError(None, one_line(error)) from error
 
 
-def _open_safetensors(path: Path) -> dict[str, Stored]:
+def open_safetensors(path: Path) -> dict[str, Stored]:
+    """All tensors of one file; nothing but headers is read."""
     from safetensors import safe_open
 
     def read(name: str) -> np.ndarray:
@@ -144,14 +150,14 @@ def _safetensors_errors(path: Path) -> Iterator[None]:
 
 
 def _open_sharded(path: Path) -> dict[str, Stored]:
-    weight_map = _json(path).get("weight_map")
+    weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise UserError(f"{path}: no weight_map from tensors to files")
     stored: dict[str, Stored] = {}
     for shard in sorted(set(weight_map.values())):
         if not (path.parent / shard).is_file():
             raise UserError(f"{path}: names the shard {shard}, which is not there")
-        for name, tensor in _open_safetensors(path.parent / shard).items():
+        for name, tensor in open_safetensors(path.parent / shard).items():
             if name in stored:
                 raise UserError(f"{path}: the tensor {name} is in two shards")
             stored[name] = tensor
@@ -160,7 +166,8 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
     return stored
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_once, path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.config import EncoderConfig, Fields, Rates
-from jaxft.models.encoder import HEAD, Encoder, gather, mean_pool
+from jaxft.models.encoder import ADAPTERS, HEAD, Encoder, gather, mean_pool
 from jaxft.models.layers import ACTIVATIONS, NEW, Dense, LayerNorm, dense, dropout, fold, initial, run
 from jaxft.tree import Params
 
@@ -85,7 +85,7 @@ class TransformModule(nn.Module):
     def __call__(self, x: Array) -> Array:
         c, t = self.config, self.transform
         size = c.width if t.narrow else c.hidden_size
-        x = ACTIVATIONS[str(t.activation)](Dense(size, c.output_init(), bool(t.use_bias), name="dense")(x))
+        x = ACTIVATIONS[str(t.activation)](Dense(size, c.output_init(), bool(t.use_bias), c.lora, name="dense")(x))
         return LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x) if t.norm else x
 
 
@@ -137,7 +137,7 @@ class PartModule(nn.Module):
         if p.outputs == VOCABULARY:
             return Decoder(c, bool(p.tied), bool(p.use_bias), name="decoder")(x, words)
         features = self.num_labels if p.outputs == LABELS else int(p.outputs)
-        return Dense(features, c.kernel_init(c.init_head), bool(p.use_bias), name="classifier")(x)
+        return Dense(features, c.kernel_init(c.init_head), bool(p.use_bias), c.lora, name="classifier")(x)
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ class Head:
         if self.kind == "feature-extraction":
             outputs = {"last_hidden_state": hidden, "mean_output": mean_pool(hidden, inputs["segment_ids"], slots)}
             if encoder.pooler:
-                outputs["pooler_output"] = encoder.pool(params["encoder"], first)
+                outputs["pooler_output"] = encoder.pool(params["encoder"], first, key)
             return {key: x.astype(jnp.float32) for key, x in outputs.items()}
         sources = {
-            POOLER: lambda: encoder.pool(params["encoder"], first),
+            POOLER: lambda: encoder.pool(params["encoder"], first, key),
             FIRST: lambda: first,
             MEAN: lambda: mean_pool(hidden, inputs["segment_ids"], slots).astype(hidden.dtype),
             TOKENS: lambda: gather(hidden, inputs["token_positions"]) if "token_positions" in inputs else hidden,
@@ -209,7 +209,8 @@ class Head:
             own = own[part.module] if part.module else own
             module = PartModule(encoder.config, part, self.num_labels)
             k = fold(key, HEAD, i) if i else fold(key, HEAD)
-            logits = run(module, own, sources[str(part.source)](), words, rates, k)
+            x = sources[str(part.source)]()
+            logits = run(module, own, x, words, rates, k, adapter_key=fold(k, ADAPTERS))
             outputs[output] = (logits[..., 0] if part.squeeze else logits).astype(jnp.float32)
         if self.kind == "question-answering":
             spans = outputs.pop("logits")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.models.adapters import Lora
 from jaxft.tree import Params
 
 Array = jax.Array
@@ -45,20 +46,42 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class Dense(nn.Module):
     """`x @ kernel + bias` with float32 parameters, computed and returned in the type of `x`.
 
-    Shapes: x [..., in], kernel [in, features], bias [features].
+    Where its parameters hold `lora_a` and `lora_b`, it is a LoRA layer with the numbers of `lora`; its dropout draws from
+    the rng "adapter", and is off without one.
+
+    Shapes: x [..., in], kernel [in, features], bias [features], lora_a [in, r], lora_b [r, features], magnitude [features].
     """
 
     features: int
     kernel_init: Initializer
     use_bias: bool = True
+    lora: Lora | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        y = dense(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
+        rows = x.reshape(-1, x.shape[-1])
+        y = dense(rows, kernel)
+        if self.lora and self.has_variable("params", "lora_a"):
+            y = self._adapted(rows, kernel, y, self.lora)
+        y = y.reshape(*x.shape[:-1], self.features)
         if not self.use_bias:
             return y
         return y + _like(self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32), y)
+
+    def _adapted(self, x: Array, kernel: Array, y: Array, lora: Lora) -> Array:
+        """y = x @ kernel with the low-rank part; no product of the size of the kernel is made for LoRA."""
+        a, b = self.get_variable("params", "lora_a"), self.get_variable("params", "lora_b")
+        key = self.make_rng("adapter") if lora.dropout and self.has_rng("adapter") else None
+        dropped = dropout(x, lora.dropout, key)
+        change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
+        if not lora.dora:
+            return y + change
+        # A constant to the gradient, as section 4.3 of the paper and PEFT have it.
+        norm = jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)
+        ratio = _like(self.get_variable("params", "magnitude") / norm, y)
+        base = y if key is None else dense(dropped, kernel)
+        return y + (ratio - 1) * base + ratio * change
 
 
 class LayerNorm(nn.Module):
@@ -105,9 +128,9 @@ def initial(module: nn.Module, key: Array, *args: Any) -> Params:
     return cast(Params, module.init(key, *args)["params"])
 
 
-def run(module: nn.Module, params: Params, *args: Any) -> Any:
-    """A module on its parameters."""
-    return module.apply({"params": params}, *args)
+def run(module: nn.Module, params: Params, *args: Any, adapter_key: Array | None = None) -> Any:
+    """A module on its parameters; the dropout of its adapters is off without a key."""
+    return module.apply({"params": params}, *args, rngs=None if adapter_key is None else {"adapter": adapter_key})
 
 
 @jax.custom_vjp

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxft import runtime, tree
 from jaxft.errors import UserError
-from jaxft.models import families
+from jaxft.models import adapters, families
+from jaxft.models.adapters import Adapted
 from jaxft.models.config import Policy, Rates
 from jaxft.models.encoder import PLAIN, Encoder
 from jaxft.models.families.family import Family
@@ -50,6 +51,7 @@ class Model:
       directory: where it came from, for its tokenizer.
       origin: for writing it back unchanged.
       report: what became of the checkpoint's tensors.
+      adapted: where it has adapters.
     """
 
     hf_config: Mapping[str, Any]
@@ -60,6 +62,7 @@ class Model:
     directory: Path | None = None
     origin: Origin = field(default_factory=Origin)
     report: Report | None = None
+    adapted: Adapted | None = None
 
     @property
     def family(self) -> Family:
@@ -78,11 +81,13 @@ class Model:
         return Naming(self.family, MAIN, head.kind, head.parts, self.encoder.config.inner)
 
     def abstract(self) -> Params:
-        """Shapes and types of the parameters."""
-        return jax.eval_shape(self.init, runtime.root_key(0))
+        """Shapes and types of the parameters, adapters among them."""
+        params = jax.eval_shape(self.init, runtime.root_key(0))
+        kind = self.encoder.config.adapter
+        return adapters.add(params, self.adapted.modules, kind) if self.adapted and kind else params
 
     def init(self, key: jax.Array) -> Params:
-        """Random parameters of encoder and heads."""
+        """Random parameters of encoder and heads; adapters come later (`adapters.add`)."""
         heads = {
             name: head.init(self.encoder.config, jax.random.fold_in(key, i + 1))
             for i, (name, head) in enumerate(sorted(self.heads.items()))

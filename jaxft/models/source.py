@@ -80,7 +80,7 @@ def _from_hub(path: str, revision: str | None) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
-    patterns = ["config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
+    patterns = ["config.json", "adapter_config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
     try:
         return Path(huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=patterns))
     except errors.RepositoryNotFoundError as error:

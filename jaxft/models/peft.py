@@ -1,0 +1,326 @@
+"""PEFT's directory format: adapter_config.json and adapter_model.safetensors, read and written without PEFT.
+
+Tensors are called `base_model.model.` + Hugging Face's name of the module + what is stored of it: `.lora_A.weight` [r, in],
+`.lora_B.weight` [out, r], `.lora_magnitude_vector` [out]; other parameters that are not as in the base keep their names
+(`.base_layer` stands before the leaf of a module with LoRA). Bottleneck adapters, which PEFT lacks, are `.adapter_down`
+and `.adapter_up`, each with weight and bias, of the dense layer that they stand behind. A config.json beside them says what
+PEFT's format does not: the labels and options of the head.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft import tree
+from jaxft.errors import UserError
+from jaxft.models import adapters, families, files, source
+from jaxft.models.adapters import Adapted, Bottleneck, Lora
+from jaxft.models.heads import LABELS, VOCABULARY
+from jaxft.models.merge import Report
+from jaxft.models.model import MAIN, Model, labels_of, make_model
+from jaxft.models.names import Naming
+from jaxft.models.peft_config import CONFIG, Settings, read_settings, settings_fields
+from jaxft.models.stored import Stored
+from jaxft.tree import Params
+
+WEIGHTS = "adapter_model.safetensors"
+_ROOT = "base_model.model."
+_TRANSPOSED = (".kernel", ".lora_a", ".lora_b")  # PyTorch's linear layers have their axes in reverse
+_LORA = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
+
+
+@dataclass(frozen=True)
+class AdapterDirectory:
+    """An adapter directory, opened.
+
+    Attributes:
+      path: where it is.
+      settings: adapter_config.json.
+      hf_config: config.json of the adapted model; where there is none, the base's with the head that the adapter has.
+      tensors: as stored, without what PEFT puts before every name.
+    """
+
+    path: Path
+    settings: Settings
+    hf_config: Mapping[str, Any]
+    tensors: Mapping[str, Stored]
+
+    @property
+    def kind(self) -> str:
+        """Task of the head."""
+        family = families.family_of(self.hf_config, str(self.path))
+        return families.kind_of(family, self.hf_config) or "feature-extraction"
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Of the head, if it has any."""
+        parts = families.family_of(self.hf_config, str(self.path)).heads[self.kind].values()
+        return labels_of(self.hf_config) if any(part.outputs == LABELS for part in parts) else None
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether a directory holds an adapter."""
+    return (directory / CONFIG).is_file()
+
+
+def read_config(directory: Path) -> Mapping[str, Any]:
+    """config.json of a model directory, or of the adapted model of an adapter directory."""
+    return open_adapter(directory).hf_config if is_adapter(directory) else files.read_config(directory)
+
+
+def open_adapter(directory: Path) -> AdapterDirectory:
+    """Open an adapter directory; of the weights only headers are read.
+
+    Raises:
+      UserError: when files are missing or torn, or the base is not where it was.
+    """
+    settings = read_settings(directory)
+    if not (directory / WEIGHTS).is_file():
+        raise UserError(f"{directory}: has {CONFIG} but no {WEIGHTS}")
+    tensors = {name.removeprefix(_ROOT): x for name, x in files.open_safetensors(directory / WEIGHTS).items()}
+    try:
+        base = source.resolve(settings.base, settings.revision)
+    except UserError as error:
+        raise UserError(
+            f"{directory}: its base model cannot be found ({error}); put base_model_name_or_path in {CONFIG} right"
+        ) from error
+    if is_adapter(base):
+        raise UserError(f"{directory}: its base model {base} is an adapter, too; merge that one first")
+    if (directory / "config.json").is_file():
+        return AdapterDirectory(directory, settings, files.read_config(directory), tensors)
+    hf_config = files.read_config(base)
+    family = families.family_of(hf_config, str(base / "config.json"))
+    kind = settings.task or "feature-extraction"
+    if kind not in family.classes:
+        raise UserError(f"{directory}: is for {kind}, for which {hf_config['model_type']} has no head")
+    config = {**hf_config, "architectures": [family.classes[kind]]}
+    for part in family.parts(kind, hf_config, str(base)).values():
+        tensor = tensors.get(f"{part.names.get('classifier')}.weight")
+        if part.outputs == LABELS and tensor and tensor.shape[0] != len(labels_of(config)):
+            config |= {"id2label": {str(i): f"LABEL_{i}" for i in range(tensor.shape[0])}}
+    return AdapterDirectory(directory, settings, config, tensors)
+
+
+def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, Params]:
+    """The base with the adapter's parameters; the head is the adapter's if the model's is of its kind and labels.
+
+    Ranks that differ are filled up with zeros to the largest, and alphas that differ go into B: the sums stay what they
+    are, and all layers have one scale.
+
+    Args:
+      stored: from `open_adapter`.
+      model, params: the base, numpy.
+
+    Raises:
+      UserError: naming the first tensor that has no place in the base, or another shape.
+    """
+    settings, naming = stored.settings, model.naming
+    own_head = model.heads[MAIN].kind == stored.kind and (stored.labels is None or stored.labels == model.labels)
+    reader, flat = _Reader(stored, naming), tree.unstack(params)
+    kind, found = settings.kind, {}
+    dense = adapters.dense_modules(params)
+    if isinstance(kind, Bottleneck):
+        modules = [m for m in dense if reader.has(f"{_parent(m)}.{adapters.ADAPTER}.down.kernel")]
+    else:
+        modules = [m for m in dense if reader.has(f"{m}.lora_a")]
+    if isinstance(kind, Lora) and modules:
+        ranks = {module: reader.rank(module) for module in modules}
+        kind = replace(kind, rank=max(ranks.values()))
+        for module, rank in ranks.items():
+            size, out = flat[f"{module}.kernel"].shape
+            a, b = (reader.take(f"{module}.{x}", s) for x, s in (("lora_a", (size, rank)), ("lora_b", (rank, out))))
+            spare = kind.rank - rank
+            found[f"{module}.lora_a"] = np.pad(a, ((0, 0), (0, spare)))
+            scale = settings.scale(_module(naming, module), rank) / kind.scale if kind.scale else 1.0
+            found[f"{module}.lora_b"] = np.pad(b, ((0, spare), (0, 0))) * np.float32(scale)
+            if kind.dora:
+                found[f"{module}.magnitude"] = reader.take(f"{module}.magnitude", (out,))
+    adapted = adapters.add(params, modules, kind)
+    if isinstance(kind, Bottleneck):
+        found = {n: reader.take(n, x.shape) for n, x in tree.unstack(adapted).items() if adapters.is_adapter(n)}
+    others = [name for name in flat if reader.has(name) and (own_head or not name.startswith("heads."))]
+    found |= {name: reader.take(name, flat[name].shape) for name in others}
+    reader.finish(() if own_head else _head_tensors(stored))
+    if not modules:
+        raise UserError(f"{stored.path / WEIGHTS}: holds no adapter")
+    report = model.report
+    if report:
+        new = tuple(name for name in report.new if name not in found)
+        report = Report(report.loaded + len(found), new, report.unused)
+    has_tokenizer = bool(source.tokenizer_files(stored.path))
+    origin = replace(model.origin, dtypes={**model.origin.dtypes, **reader.dtypes})
+    model = replace(
+        with_adapters(model, kind, Adapted(tuple(modules), settings.base, settings.revision, frozenset(others))),
+        hf_config=stored.hf_config if own_head else model.hf_config,
+        directory=stored.path if has_tokenizer else model.directory,
+        origin=origin,
+        report=report,
+    )
+
+    def leaf(path: tree.Path, x: np.ndarray) -> np.ndarray:
+        names = tree.names(path)
+        if not any(name in found for name in names):
+            return x
+        if not tree.is_stacked(path):
+            return np.ascontiguousarray(found[names[0]], np.float32)
+        return np.stack([found.get(name, x[i]) for i, name in enumerate(names)]).astype(np.float32)
+
+    return model, tree.map_with_path(leaf, adapted)
+
+
+def with_adapters(model: Model, kind: Lora | Bottleneck | None, adapted: Adapted | None) -> Model:
+    """The model with (or without) adapters."""
+    encoder = replace(model.encoder, config=replace(model.encoder.config, adapter=kind))
+    return replace(model, encoder=encoder, adapted=adapted)
+
+
+def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], object]]:
+    """File name -> function that writes it, for `files.write_directory`.
+
+    Raises:
+      UserError: when the base is not known.
+    """
+    adapted, kind, naming = model.adapted, model.encoder.config.adapter, model.naming
+    assert adapted is not None
+    assert kind is not None
+    if adapted.base is None:
+        raise UserError("the adapter's base model was not loaded from anywhere: save the merged model")
+    flat = tree.unstack(params)
+    own = {name for name in flat if adapters.is_adapter(name)}
+    saved = {name for name in flat if name in adapted.saved or name.startswith("heads.")} - own
+    has_lora = set(adapted.modules) if isinstance(kind, Lora) else set()
+    biases = {name for name in flat.keys() - own if name.endswith(".bias")}
+    every_bias = bool(biases) and biases <= saved
+    # PEFT saves a module as a whole, or its bias alone.
+    whole = {_parent(name) for name in (saved - biases if every_bias else saved)} - has_lora
+    saved |= {name for name in flat.keys() - own if _parent(name) in whole}
+    tensors = {}
+    for name in own | saved:
+        x = flat[name].astype(model.origin.dtypes.get(name, np.float32), copy=False)
+        tensors[_ROOT + _file_name(naming, name, has_lora)] = x.T if name.endswith(_TRANSPOSED) else x
+    fields = settings_fields(
+        kind, model.heads[MAIN].kind, adapted.base, adapted.revision, _modules_to_save(model, sorted(whole))
+    )
+    if isinstance(kind, Lora):
+        some_bias = any(f"{module}.bias" in saved for module in has_lora)
+        modules = {_module(naming, _parent(name)) for name in flat.keys() - own}
+        targets = {_module(naming, module) for module in has_lora}
+        fields |= {
+            "bias": "all" if every_bias else "lora_only" if some_bias else "none",
+            "target_modules": _endings(targets, modules - targets),
+        }
+    text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+    return {
+        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+        WEIGHTS: partial(files.write_safetensors, tensors),
+    }
+
+
+class _Reader:
+    """The tensors of an adapter directory by our names, each of which is taken once."""
+
+    def __init__(self, stored: AdapterDirectory, naming: Naming) -> None:
+        self.where, self.base, self.naming = stored.path / WEIGHTS, stored.settings.base, naming
+        self.prefix = f"{naming.family.prefix}."  # that a model without a head does not have
+        self.left = {name.removeprefix(self.prefix): (name, tensor) for name, tensor in stored.tensors.items()}
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def place(self, name: str) -> str:
+        """How the file calls a parameter."""
+        plain, inside = (_file_name(self.naming, name, x).removeprefix(self.prefix) for x in ((), {_parent(name)}))
+        return inside if inside in self.left else plain
+
+    def has(self, name: str) -> bool:
+        """Whether it is there."""
+        return self.place(name) in self.left
+
+    def rank(self, module: str) -> int:
+        """Of a LoRA layer."""
+        shape = self.left[self.place(f"{module}.lora_a")][1].shape
+        return shape[0] if len(shape) == 2 else 0
+
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A parameter in our layout."""
+        place = self.place(name)
+        if place not in self.left:
+            raise UserError(f"{self.where}: lacks {place}")
+        theirs, tensor = self.left.pop(place)
+        turned = name.endswith(_TRANSPOSED)
+        if tensor.shape != (shape[::-1] if turned else shape) or 0 in tensor.shape:
+            right = list(shape[::-1] if turned else shape)
+            raise UserError(f"{self.where}: {theirs} is {list(tensor.shape)}, the base model {self.base} asks for {right}")
+        self.dtypes[name] = tensor.dtype
+        x = tensor.read().astype(np.float32)
+        return x.T if turned else x
+
+    def finish(self, ignored: Collection[str]) -> None:
+        """Refuse what has not been taken."""
+        skip = {name.removeprefix(self.prefix) for name in ignored}
+        if unknown := [place for place in self.left if place not in skip]:
+            name, tensor = self.left[unknown[0]]
+            raise UserError(
+                f"{self.where}: {name} {list(tensor.shape)} has no place in the base model {self.base}: the adapter was made "
+                "for another model, or with something that jaxft has not"
+            )
+
+
+def _module(naming: Naming, module: str) -> str:
+    """Hugging Face's name of one of our modules."""
+    return naming.theirs(f"{module}.kernel").removesuffix(".weight")
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _file_name(naming: Naming, name: str, has_lora: Collection[str]) -> str:
+    """PEFT's name of one of our parameters, without its root."""
+    module, _, leaf = name.rpartition(".")
+    if leaf in _LORA:
+        return f"{_module(naming, module)}.{_LORA[leaf]}"
+    if f".{adapters.ADAPTER}." in name:
+        parent, _, side = module.partition(f".{adapters.ADAPTER}.")
+        return f"{_module(naming, f'{parent}.dense')}.adapter_{side}.{'weight' if leaf == 'kernel' else leaf}"
+    theirs = naming.theirs(name)
+    if module in has_lora:
+        return ".base_layer.".join(theirs.rsplit(".", 1))
+    return theirs
+
+
+def _head_tensors(stored: AdapterDirectory) -> list[str]:
+    """The file's names of the parameters of the adapter's own head."""
+    model = make_model(stored.hf_config, stored.kind, str(stored.path))
+    return [_file_name(model.naming, name, ()) for name in tree.all_names(model.abstract()) if name.startswith("heads.")]
+
+
+def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
+    """Hugging Face's names of modules that PEFT saves as a whole: heads, and what else was trained.
+
+    A decoder that is tied to the words must not be copied: its bias stands in the file without being named here.
+    """
+    vocabulary = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
+    names = []
+    for module in modules:
+        theirs = _module(model.naming, module)
+        if module.startswith("heads."):
+            if module.endswith(".decoder"):
+                continue
+            theirs = theirs if vocabulary else theirs.partition(".")[0]
+        names.append(theirs)
+    return list(dict.fromkeys(names))
+
+
+def _endings(targets: Collection[str], others: Collection[str]) -> list[str]:
+    """For every target the shortest ending of its name that is no other's, as PEFT matches names in a list."""
+
+    def ending(name: str) -> str:
+        keys = name.split(".")
+        ends = (".".join(keys[-n:]) for n in range(1, len(keys)))
+        return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name)
+
+    return sorted(set(map(ending, targets)))

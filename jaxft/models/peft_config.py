@@ -1,0 +1,130 @@
+"""adapter_config.json: what PEFT calls the numbers of an adapter, and which of its options jaxft computes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxft.errors import UserError, nearest
+from jaxft.models import files
+from jaxft.models.adapters import Bottleneck, Lora
+from jaxft.models.layers import ACTIVATIONS
+
+CONFIG = "adapter_config.json"
+LORA, BOTTLENECK = "LORA", "JAXFT_BOTTLENECK"  # the second is ours: PEFT has no such adapters
+TASK_TYPES = {
+    "text-classification": "SEQ_CLS",
+    "token-classification": "TOKEN_CLS",
+    "question-answering": "QUESTION_ANS",
+    "feature-extraction": "FEATURE_EXTRACTION",
+}
+# How A and B began does not matter, unless it changed the base.
+_INITIAL = (None, True, False, "gaussian", "eva", "orthogonal")
+# What else changes the sum x W + scale * x A B.
+_REFUSED = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """An adapter_config.json.
+
+    Attributes:
+      kind: numbers of the adapters.
+      base, revision: the model that they were made for.
+      task: kind of the head, where the file says it.
+      alphas: pattern at the end of a module's name -> alpha there.
+    """
+
+    kind: Lora | Bottleneck
+    base: str
+    revision: str | None = None
+    task: str | None = None
+    alphas: Mapping[str, float] = field(default_factory=dict)
+
+    def scale(self, module: str, rank: int) -> float:
+        """The scale of a LoRA layer, by the name of Hugging Face's module."""
+        assert isinstance(self.kind, Lora)
+        alpha = next((a for p, a in self.alphas.items() if re.match(rf"(.*\.)?({p})$", module)), self.kind.alpha)
+        return Lora(rank, alpha, rank_stabilized=self.kind.rank_stabilized).scale
+
+
+def read_settings(directory: Path) -> Settings:
+    """The settings of an adapter directory.
+
+    Raises:
+      UserError: for another kind of adapter, an option that jaxft does not compute, or a number out of range.
+    """
+    where = directory / CONFIG
+    values = files.read_json(where)
+
+    def number(name: str, default: float, least: float, most: float = float("inf")) -> Any:
+        value = values.get(name, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < most:
+            limits = f"{least:g} or more{'' if most == float('inf') else f' and less than {most:g}'}"
+            raise UserError(f"{where}: {name} is {value!r}: must be a number, {limits}")
+        return value
+
+    base, kind = values.get("base_model_name_or_path"), values.get("peft_type")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{where}: base_model_name_or_path is {base!r}: must name the model that the adapter was made for")
+    if kind == LORA:
+        if used := [name for name in _REFUSED if values.get(name)]:
+            raise UserError(f"{where}: {used[0]} is {values[used[0]]!r}: jaxft computes only plain LoRA, rsLoRA and DoRA")
+        if (initial := values.get("init_lora_weights")) not in _INITIAL:
+            raise UserError(f"{where}: init_lora_weights is {initial!r}: it changed the base model; save it from PEFT merged")
+        numbers: Lora | Bottleneck = Lora(
+            rank=int(number("r", 8, 1)),
+            alpha=float(number("lora_alpha", 8, 0)),
+            dropout=float(number("lora_dropout", 0.0, 0, 1)),
+            rank_stabilized=bool(values.get("use_rslora")),
+            dora=bool(values.get("use_dora")),
+        )
+    elif kind == BOTTLENECK:
+        activation = str(values.get("activation"))
+        if activation not in ACTIVATIONS:
+            raise UserError(f'{where}: activation "{activation}" is unknown{nearest(activation, ACTIVATIONS)}')
+        numbers = Bottleneck(int(number("size", 0, 1)), activation)
+    else:
+        raise UserError(f"{where}: peft_type is {kind!r}: jaxft reads {LORA} and {BOTTLENECK}")
+    tasks = {theirs: ours for ours, theirs in TASK_TYPES.items()}
+    alphas = values.get("alpha_pattern") or {}
+    return Settings(numbers, base, values.get("revision"), tasks.get(str(values.get("task_type"))), alphas)
+
+
+def settings_fields(
+    kind: Lora | Bottleneck, task: str, base: str, revision: str | None, modules_to_save: list[str]
+) -> dict[str, Any]:
+    """What adapter_config.json holds, but for the modules that have adapters."""
+    shared = {
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "modules_to_save": modules_to_save or None,
+        "revision": revision,
+        "task_type": TASK_TYPES.get(task),
+    }
+    if isinstance(kind, Bottleneck):
+        return {"peft_type": BOTTLENECK, **shared, "size": kind.size, "activation": kind.activation}
+    return {
+        "peft_type": LORA,
+        **shared,
+        "r": kind.rank,
+        "lora_alpha": kind.alpha,
+        "lora_dropout": kind.dropout,
+        "use_rslora": kind.rank_stabilized,
+        "use_dora": kind.dora,
+        "init_lora_weights": True,
+        "fan_in_fan_out": False,
+    }
