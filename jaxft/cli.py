@@ -70,11 +70,18 @@ def parse(
     values = {key: value for key, value in values.items() if value is not None or key in known}
     _refuse_unknown_options(overrides, known)
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    plain = jsonargparse.get_loader("yaml")
+
+    def load_value(text: str) -> Any:
+        return text if text.lstrip().startswith("#") else plain(text)  # a column such as "#2 String" is no comment
+
+    jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
     parser = jsonargparse.ArgumentParser(
         prog=prog,
         usage=f"{prog} {before} [--section.field value ...] [--debug]",
         exit_on_error=False,
         default_env=False,
+        parser_mode="value",
     )
     parser.add_class_arguments(schema.Config, as_group=True)
     for action in parser._actions:

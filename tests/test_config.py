@@ -47,6 +47,14 @@ def test_what_looks_like_an_exponent_inside_text_stays_text(tmp_path):
     assert load("output_dir: runs/5e-5\ndata: {text: e5, label: '5e-5'}", tmp_path).data.label == "5e-5"
 
 
+def test_a_column_may_begin_with_what_comments_begin_with(tmp_path):
+    """MRPC's second text is in "#2 String"."""
+    (tmp_path / "c.yaml").write_text("data: {text: '#1 String', text_pair: '#2 String', label: '#3'}")
+    for argv in ([str(tmp_path / "c.yaml")], ["--data.text=#1 String", "--data.text_pair", "#2 String", "--data.label=#3"]):
+        data = cli.load(argv).data
+        assert (data.text, data.text_pair, data.label) == ("#1 String", "#2 String", "#3")
+
+
 def test_null_on_the_command_line_and_in_the_file(tmp_path):
     assert cli.load(["--optim.clip", "null"]).optim.clip is None
     assert load("optim: {clip: null}\ndata:\n", tmp_path) == cli.load(["--optim.clip", "null"])

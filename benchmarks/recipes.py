@@ -1,0 +1,180 @@
+"""Recipes with jaxft and with Hugging Face Trainer, in turn, on a few seeds: the figures in the recipes' headers.
+
+    python -m benchmarks.recipes run configs/rte.yaml configs/cola.yaml [--seeds 0 1 2] [--section.field value ...]
+    python -m benchmarks.recipes table      # of all results, as Markdown
+    python -m benchmarks.recipes headers    # a line for the header of each recipe
+
+Results are added to a JSON file (--results) after each training; what is there already, from the same settings, is not
+run again. Options such as --model.path are given to both sides, and make a row of their own.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hf.settings import changed
+from jaxft import cli
+from jaxft.errors import UserError
+
+RESULTS = "benchmarks/results/recipes.json"
+SIDES = ("jaxft", "trainer")
+Row = dict[str, Any]
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", default=RESULTS)
+    kinds = parser.add_subparsers(dest="what", required=True)
+    run = kinds.add_parser("run")
+    run.add_argument("recipes", nargs="+")
+    run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    run.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    kinds.add_parser("table")
+    kinds.add_parser("headers")
+    args, options = parser.parse_known_args(argv)
+    if args.what == "run":
+        for recipe in args.recipes:
+            run_recipe(recipe, options, args.seeds, args.sides, Path(args.results))
+    elif options:
+        raise UserError(f"{args.what} takes no {options[0]}")
+    else:
+        print("\n".join((table if args.what == "table" else headers)(read(Path(args.results)))))
+
+
+def run_recipe(recipe: str, options: list[str], seeds: list[int], sides: list[str], results: Path) -> None:
+    """Train with both sides in turn, seed by seed."""
+    settings = digest([recipe, *options])
+    for seed in seeds:
+        for side in sides:
+            name = {"recipe": recipe, "options": options, "side": side, "seed": seed}
+            if any(row["settings"] == settings and all(row[k] == v for k, v in name.items()) for row in read(results)):
+                continue
+            start = time.perf_counter()
+            found = SCORERS[side](recipe, [*options, f"--seed={seed}"])
+            row = name | {"settings": settings} | found | {"seconds": round(time.perf_counter() - start, 1)}
+            print(json.dumps(row), flush=True)
+            rest = [old for old in read(results) if not all(old[k] == v for k, v in name.items())]
+            write(results, [*rest, row | {"commit": commit()}])
+
+
+def train_jaxft(recipe: str, options: list[str]) -> Row:
+    """The figures of a run, which is not kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        output("jaxft.train", [recipe, *options, f"--output_dir={folder}/run", "--log.progress=false"])
+        final = json.loads(Path(folder, "run", "metrics.jsonl").read_text().splitlines()[-1])
+    metric = metric_of([recipe, *options])
+    return {"metric": metric, "score": final[metric], "steps": final["step"]}
+
+
+def train_peer(recipe: str, options: list[str]) -> Row:
+    """The same of Hugging Face Trainer."""
+    found = json.loads(output("benchmarks.hf_trainer", [recipe, *options]).splitlines()[-1])
+    return {name: found[name] for name in ("metric", "score", "steps")}
+
+
+SCORERS: dict[str, Any] = {"jaxft": train_jaxft, "trainer": train_peer}
+
+
+def output(module: str, arguments: list[str]) -> str:
+    """What a command prints; its complaints are shown."""
+    return subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def metric_of(argv: list[str]) -> str:
+    """The figure of a recipe: its metric on the test split if there is one, otherwise on the validation split."""
+    from jaxft.tasks import task_class
+
+    config = cli.load(argv)
+    metric = config.eval.metric or next(iter(task_class(config).metrics))
+    return f"{'test' if config.data.test else 'eval'}/{metric}"
+
+
+def digest(argv: list[str]) -> str:
+    """Changes with every option of a recipe but its name, seed and output directory."""
+    options = {k: v for k, v in changed(cli.load(argv)).items() if k not in ("seed", "output_dir")}
+    return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def read(results: Path) -> list[Row]:
+    """All rows."""
+    return json.loads(results.read_text())["rows"] if results.exists() else []
+
+
+def write(results: Path, rows: list[Row]) -> None:
+    """All rows, and the machine."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    rows = sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))
+    machine = {"device": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    temporary = results.with_suffix(".tmp")
+    temporary.write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
+    temporary.replace(results)
+
+
+def commit() -> str:
+    """Of the code."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def groups(rows: list[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
+    """(recipe and its options, rows by side)."""
+    for key in dict.fromkeys((row["recipe"], *row["options"]) for row in rows):
+        own = [row for row in rows if (row["recipe"], *row["options"]) == key]
+        yield " ".join(key), {side: [row for row in own if row["side"] == side] for side in SIDES}
+
+
+def figures(rows: list[Row]) -> str:
+    """Score of each seed."""
+    return ", ".join(f"{row['score']:.{digits(row)}f}" for row in rows) or "not run"
+
+
+def mean(rows: list[Row]) -> str:
+    """Mean and standard deviation over the seeds."""
+    scores = [row["score"] for row in rows]
+    if len(scores) < 2:
+        return figures(rows)
+    return f"{statistics.mean(scores):.{digits(rows[0])}f} ± {statistics.stdev(scores):.{digits(rows[0])}f}"
+
+
+def digits(row: Row) -> int:
+    """Decimals of a score: four of a share, two of percent or a perplexity."""
+    return 4 if abs(row["score"]) <= 1 else 2
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Markdown: mean and standard deviation of both sides."""
+    lines = ["| recipe | metric | seeds | jaxft | Hugging Face Trainer |", "|---|---|---|---|---|"]
+    for name, sides in groups(rows):
+        every = [row for own in sides.values() for row in own]
+        seeds = len({row["seed"] for row in every})
+        cells = [f"`{name}`", every[0]["metric"], str(seeds), *(mean(sides[side]) for side in SIDES)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def headers(rows: list[Row]) -> list[str]:
+    """A line for each recipe."""
+    lines = []
+    for name, sides in groups(rows):
+        every = [row for own in sides.values() for row in own]
+        seeds = sorted({row["seed"] for row in every})
+        split, _, metric = every[0]["metric"].partition("/")
+        where = {"eval": "Validation", "test": "Test"}[split]
+        line = f"# {where} {metric} of seeds {', '.join(map(str, seeds))}: {figures(sides['jaxft'])}"
+        lines += [f"{name}:", f"{line} (Hugging Face Trainer: {figures(sides['trainer'])})."]
+    return lines
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
