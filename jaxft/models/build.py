@@ -103,7 +103,7 @@ def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) 
     """The model with new values for some parameters (numpy; dotted names), as `init` draws them; its report says so."""
     if not names:
         return model, params
-    fresh = _initialised(model, names, seed)
+    fresh = model.initialised(names, seed)
     flat = tree.unstack(params)
     report = replace(model.report or Report(0, (), ()), again=tuple(names))
     return replace(model, report=report), tree.restack(flat | fresh, params)
