@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxft import distill, sharding
+from jaxft.adapters import add_adapters, with_saved
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples, load_tokenizer
@@ -16,6 +17,7 @@ from jaxft.losses import WeightedSum
 from jaxft.models.build import load
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
+from jaxft.models.peft import is_adapter
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
@@ -65,6 +67,11 @@ def make_run(config: Config) -> Run:
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
     directory = resolve(config.model.path, config.model.revision)
+    if is_adapter(directory):
+        raise UserError(
+            f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "
+            f"python -m jaxft.export {config.model.path} --merge --output DIR writes"
+        )
     hf_config, where = read_config(directory), str(directory / "config.json")
     make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
     task, data, tokenizer = _read_data(config, directory, hf_config)
@@ -83,7 +90,7 @@ def make_run(config: Config) -> Run:
     rates = model.override(
         dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
     )
-    model = replace(model, rates=rates)
+    model, params = add_adapters(replace(model, rates=rates), params, config)
     check_lengths(model, tokenizer, config.data.max_length)
     check_types(model, data)
     teacher = None
@@ -95,22 +102,23 @@ def make_run(config: Config) -> Run:
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
+    plan = make_plan(
+        config.plan,
+        params,
+        model.encoder.config.parameter_layers,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+    )
     return Run(
         config=config,
-        model=model,
+        model=with_saved(model, plan),
         params=params,
         teacher=teacher,
         tokenizer=tokenizer,
         task=task,
         data=data,
         mesh=mesh,
-        plan=make_plan(
-            config.plan,
-            params,
-            model.encoder.config.parameter_layers,
-            steps_per_epoch=steps_per_epoch,
-            total_steps=total,
-        ),
+        plan=plan,
         planner=planner,
         total_steps=total,
     )

@@ -1,7 +1,6 @@
 """PEFT's adapter directories: PyTorch and we read each other's, with the same logits."""
 # ruff: noqa: E402
 
-import json
 import warnings
 from pathlib import Path
 
@@ -12,10 +11,7 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
 import jaxft
-from jaxft import tree
-from jaxft.errors import UserError
-from jaxft.models import adapters, peft as ours
-from jaxft.models.adapters import Adapted, Lora
+from jaxft.models import peft as ours
 from jaxft.models.families import FAMILIES
 from tests import zoo, zoo_torch
 
@@ -86,9 +82,7 @@ def test_both_ways(family, tmp_path):
     jaxft.save(model, params, tmp_path / "ours")
     again = peft.PeftModel.from_pretrained(fresh(theirs, tmp_path / "base"), tmp_path / "ours").eval()
     assert_same(zoo_torch.run_torch(again, inputs), outputs, inputs["attention_mask"])
-    before, after = (
-        {n: x.read() for n, x in ours.open_adapter(tmp_path / x).tensors.items()} for x in ("theirs", "ours")
-    )
+    before, after = ({n: x.read() for n, x in ours.open_adapter(tmp_path / x).tensors.items()} for x in ("theirs", "ours"))
     assert before.keys() <= after.keys()  # we save the head, of which PEFT leaves out what it does not call classifier
     assert all(np.array_equal(before[name], after[name]) for name in before)
 

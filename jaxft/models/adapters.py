@@ -1,4 +1,4 @@
-"""Adapters: few new parameters beside the frozen ones of an encoder. What they are, how they are added, how LoRA is merged."""
+"""Adapters, a few new parameters beside frozen ones: what they are, how they are added, how LoRA is merged."""
 
 import math
 import zlib

@@ -73,9 +73,7 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
     raise UserError(f"{directory}: no weights ({SAFETENSORS}, {INDEX} or {MSGPACK})")
 
 
-def write_directory(
-    directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()
-) -> None:
+def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()) -> None:
     """Write files so that none is ever half there: all are made in a temporary folder on the same disk, then moved.
 
     Args:

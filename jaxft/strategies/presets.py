@@ -84,6 +84,17 @@ def reinit(config: PlanConfig, num_layers: int) -> Rows:
     return [(layers(range(num_layers - config.reinit_layers, num_layers)), {"init": "random"})]
 
 
+def lora(config: PlanConfig, num_layers: int) -> Rows:
+    """Low-rank adapters and heads; which layers have some is said by `plan.lora`."""
+    return [(r"\.(lora_a|lora_b|magnitude)$", TRAIN), (HEADS, TRAIN), ("", FREEZE)]
+
+
+def adapters(config: PlanConfig, num_layers: int) -> Rows:
+    """Bottleneck adapters and heads; Houlsby's trains the norms of the layers, too."""
+    norm: Rows = [(r"^encoder\.(layer\..*LayerNorm|final_norm)\.", TRAIN)] if config.adapters.kind == "houlsby" else []
+    return [(r"\.adapter\.(down|up)\.", TRAIN), *norm, (HEADS, TRAIN), ("", FREEZE)]
+
+
 PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
     "full": full,
     "head": head,
@@ -94,6 +105,8 @@ PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
     "gradual": gradual,
     "layerwise_decay": layerwise_decay,
     "reinit": reinit,
+    "lora": lora,
+    "adapters": adapters,
 }
 
 
