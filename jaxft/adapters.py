@@ -66,14 +66,20 @@ def add_adapters(model: Model, params: Params, config: Config) -> tuple[Model, P
     return with_adapters(model, numbers, adapted), adapters.add(params, modules, numbers, config.seed)
 
 
-def with_saved(model: Model, plan: ParameterPlan) -> Model:
-    """The model that knows which of its parameters are not the base's: trained, or newly initialised."""
-    if model.adapted is None:
-        return model
+def settled(model: Model, params: Params, plan: ParameterPlan, seed: int) -> tuple[Model, Params]:
+    """The model that knows which of its parameters are not the base's: trained, drawn by the plan, or newly initialised.
+
+    DoRA's magnitudes, which began as the lengths of the columns, follow kernels that the plan has drawn.
+    """
+    kind = model.encoder.config.adapter
+    if model.adapted is None or kind is None:
+        return model, params
+    drawn = {name for name, setting in plan.settings.items() if setting.init == "random"}
     new = set(model.report.new) if model.report else set()
-    names = {name for name, s in plan.settings.items() if s.trainable or s.init == "random" or name in new}
+    names = {name for name, setting in plan.settings.items() if setting.trainable} | drawn | new
     saved = frozenset(name for name in names if not adapters.is_adapter(name))
-    return replace(model, adapted=replace(model.adapted, saved=saved))
+    model = replace(model, adapted=replace(model.adapted, saved=saved))
+    return model, adapters.add(params, model.adapted.modules, kind, seed) if drawn else params
 
 
 def _targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> set[str]:

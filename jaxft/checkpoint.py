@@ -45,7 +45,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._best: int | None = None
-        self._copy: Callable[[Any], Any] | None = None
+        self._copies: dict[Any, Callable[[Any], Any]] = {}
         self._directory = directory
         policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _OneStep(self)])
         self._manager = self._guarded(
@@ -59,10 +59,10 @@ class Checkpoints:
         )
 
     def prepare(self, state: TrainState) -> Callable[[Any], Any]:
-        """Compile what saving needs, so that nothing is compiled once training goes on."""
-        shardings = jax.tree.map(lambda x: x.sharding, _arrays(state))
-        copy = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings)
-        self._copy = compiled = copy.lower(_arrays(state)).compile()
+        """Compile what saving needs for a state like this (arrays or shapes), before training begins."""
+        arrays = _arrays(state)
+        copy = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=jax.tree.map(lambda x: x.sharding, arrays))
+        self._copies[jax.tree.structure(arrays)] = compiled = copy.lower(arrays).compile()
         return compiled
 
     def latest(self) -> int | None:
@@ -80,7 +80,8 @@ class Checkpoints:
             return
         self._best = progress.best_step
         # On CPU orbax would read the very buffers that the next step is given to overwrite.
-        arrays = (self._copy or self.prepare(state))(_arrays(state))
+        copy = self._copies.get(jax.tree.structure(_arrays(state))) or self.prepare(state)
+        arrays = copy(_arrays(state))
         self._guarded(
             lambda: self._manager.save(
                 step,

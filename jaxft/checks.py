@@ -116,6 +116,8 @@ def _check_plan(plan: PlanConfig) -> None:
         for column, choices in {"schedule": typing.get_args(Schedule), "init": ("keep", "random")}.items():
             value = cells[column]
             _require(value in (None, *choices), f"{name} {column}", value, f"one of {', '.join(choices)}")
+        rate = rule.dropout
+        _require(rate is None or 0 <= rate < 1, f"{name} dropout", rate, "0 or more and below 1")
         for column in ("learning_rate", "weight_decay"):
             value = cells[column]
             _require(value is None or 0 <= value < float("inf"), f"{name} {column}", value, "0 or more")

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     config = rundir.read_config(directory)
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.checkpoint import Checkpoints
-    from jaxft.loop import fresh_state
+    from jaxft.loop import stored_state
     from jaxft.setup import make_run
 
     run = make_run(config)
@@ -45,9 +45,7 @@ def main(argv: list[str]) -> None:
         steps = checkpoints.steps()
         if not steps:
             raise UserError(f"{args.run}: no checkpoint yet")
-        state, frozen = fresh_state(run)
-        frozen = checkpoints.restore_frozen(frozen)
-        state, progress = checkpoints.restore(steps[-1], state)
+        state, frozen, progress = stored_state(run, checkpoints, steps[-1])
         wanted = args.step if args.step != "selected" else config.checkpoint.select
         if wanted == "best":
             wanted = progress.best_step or steps[-1]
@@ -55,7 +53,7 @@ def main(argv: list[str]) -> None:
         if step not in steps:
             raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
         if step != steps[-1]:
-            state, _ = checkpoints.restore(step, state)
+            state, frozen, _ = stored_state(run, checkpoints, step)
         if not run.task.fitted and "validation" in run.data:
             run = replace(run, task=_fit(run, state, frozen))
         output = Path(args.output) if args.output else directory / rundir.MODEL

@@ -1,14 +1,13 @@
 """The training loop: dispatch, log one step late, evaluate, checkpoint, stop early. It owns the order of events."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxft import optim, runtime, sharding
+from jaxft import optim, runtime, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.checks import duration_steps
 from jaxft.compiled import abstract_batches, compile_train
@@ -19,6 +18,7 @@ from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
 from jaxft.setup import Run, eval_planner, run_loss
+from jaxft.stages import later_stages, open_stage, state_shardings
 from jaxft.step import TrainState, init_state
 from jaxft.tree import Params
 
@@ -34,14 +34,13 @@ class Trainer:
         self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
         self.optimizer = run_optimizer(run)
         self.factor = optim.schedule_factor(run.config.optim, run.total_steps, np)
-        self.state, self.frozen = fresh_state(run)
-        self.progress = Progress()
         self.resumed = self.checkpoints.latest()
         if self.resumed is None:
+            self.progress = Progress()
+            self.state, self.frozen = fresh_state(run)
             self.checkpoints.save_frozen(self.frozen)
         else:
-            self.frozen = self.checkpoints.restore_frozen(self.frozen)
-            self.state, self.progress = self.checkpoints.restore(self.resumed, self.state)
+            self.state, self.frozen, self.progress = stored_state(run, self.checkpoints, self.resumed)
         if run.teacher:
             teacher = run.teacher[1]
             placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
@@ -58,8 +57,12 @@ class Trainer:
         place = sharding.batch_sharding(self.run.mesh)
         batches = abstract_batches(self.run.planner, self.run.data["train"].examples, place)
         prepare = self.run.task.prepare
-        steps = compile_train(self.loss, self.optimizer, self.state, self.frozen, batches, self.journal.say, prepare)
-        self.checkpoints.prepare(self.state)
+        to_come = [s for s in self.run.plan.stages[1:] if s >= start]
+        later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
+        compiled = []
+        for x in (self, *later):
+            compiled.append(compile_train(self.loss, self.optimizer, x.state, x.frozen, batches, self.journal.say, prepare))
+            self.checkpoints.prepare(x.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
         per_epoch = self.run.steps_per_epoch
@@ -69,7 +72,11 @@ class Trainer:
         late: tuple[int, Any] | None = None
         for step, plan, batch in self._batches(start):
             in_epoch = step % per_epoch
-            self.state, metrics = steps[plan.shape(in_epoch)](self.state, self.frozen, batch)
+            if later and later[0].start == step:
+                self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
+                del compiled[0]
+                self.journal.say(f"step {step}: {tree.count(self.state.params):,} parameters are trained from here on")
+            self.state, metrics = compiled[0][plan.shape(in_epoch)](self.state, self.frozen, batch)
             if late:
                 self._log(*late, meter)
             late = (step + 1, metrics)
@@ -96,8 +103,15 @@ class Trainer:
         """Put the parameters that the run leaves into `state`: best or last. Returns their step."""
         best = self.progress.best_step
         if self.config.checkpoint.select == "best" and best is not None and best != int(self.state.step):
-            self.state, _ = self.checkpoints.restore(best, self.state)
+            others = {name: x for name, x in self.frozen.items() if name not in self.run.params}
+            self.state, frozen, _ = stored_state(self.run, self.checkpoints, best)
+            self.frozen = frozen | others
         return int(self.state.step)
+
+    @property
+    def params(self) -> Params:
+        """All parameters, trainable or not, whatever the stage; teachers, too."""
+        return tree.combine(self.state.params, self.frozen)
 
     @property
     def last_step(self) -> int:
@@ -106,7 +120,7 @@ class Trainer:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
-        collected = self._evaluator(split).collect(self.state.params, self.frozen)
+        collected = self._evaluator(split).collect(self.params, {})
         if split == "validation":
             self.task = self.run.task.fit(collected, self.run.data[split])
         return score(self.task, collected, self.run.data[split])
@@ -186,8 +200,8 @@ class Trainer:
                 self.loss,
                 data,
                 eval_planner(data.examples, self.config, self.run.mesh),
-                self.state.params,
-                self.frozen,
+                self.params,
+                {},
                 self.run.mesh,
                 self.journal.say,
             )
@@ -197,8 +211,7 @@ class Trainer:
 def fresh_state(run: Run) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     trainable, frozen = run.plan.split(run.params)
-    shardings = sharding.param_shardings(run.mesh, trainable)
-    trainable = sharding.place(trainable, shardings)
+    trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
     hyper = optim.hyperparameters(run.config.optim)
     key = runtime.root_key(run.config.seed)
@@ -207,14 +220,19 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
     def make(params: Params) -> TrainState:
         return init_state(params, optimizer, key, hyper)
 
-    abstract = jax.eval_shape(make, trainable)
-    everywhere = sharding.replicated(run.mesh)
-    placed = replace(
-        jax.tree.map(lambda _: everywhere, abstract),
-        params=shardings,
-        opt_state=sharding.optimizer_shardings(run.mesh, optimizer.build(hyper), abstract.opt_state, shardings),
-    )
+    placed = state_shardings(run.mesh, jax.eval_shape(make, trainable))
     return jax.jit(make, out_shardings=placed)(trainable), frozen
+
+
+def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
+    """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it."""
+    state, frozen = fresh_state(run)
+    frozen = checkpoints.restore_frozen(frozen)
+    begun = [s for s in run.plan.stages[1:] if s < step]
+    for stage in later_stages(run.plan, run_optimizer(run), run.mesh, state, frozen, begun):
+        state, frozen = open_stage(run.plan, stage, state, frozen)
+    state, progress = checkpoints.restore(step, state)
+    return state, frozen, progress
 
 
 def run_optimizer(run: Run) -> optim.Optimizer:

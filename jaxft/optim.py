@@ -13,7 +13,7 @@ import optax
 
 from jaxft import tree
 from jaxft.config import OptimConfig
-from jaxft.strategies import ParameterPlan
+from jaxft.strategies import ParameterPlan, by_stage
 from jaxft.tree import Params
 
 Hyper = Mapping[str, Any]
@@ -92,7 +92,7 @@ def make_optimizer(config: OptimConfig, plan: ParameterPlan, total_steps: int, *
     def build(hyper: Hyper) -> optax.GradientTransformation:
         parts = [clip_by_global_norm(hyper["clip"], blocked=blocked_norm)] if "clip" in hyper else []
         parts += [
-            optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+            by_stage(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon), plan),
             optax.stateless(partial(decayed, hyper["weight_decay"])),
             optax.stateless(multiplied),
             optax.scale_by_schedule(lambda step: -hyper["learning_rate"] * factor(step)),

@@ -42,6 +42,9 @@ class RuleConfig:
     """Whether the layer gets an adapter, where the plan has any."""
     init: str | None = None
     """keep starts from the checkpoint, random from new values, drawn as Hugging Face initialises them."""
+    dropout: float | None = None
+    """Dropout rate, 0 to 1, at the places that match, which have names of their own: encoder.embeddings.dropout,
+    encoder.layer.3.attention.self.dropout (probabilities), .attention.output, .output, heads.main.dropout."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,18 @@ import jax
 import numpy as np
 
 from jaxft import distill, sharding
-from jaxft.adapters import add_adapters, with_saved
+from jaxft.adapters import add_adapters, settled
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
-from jaxft.models.build import load
+from jaxft.models.adapters import is_adapter as is_adapter_name
+from jaxft.models.build import load, reinitialise
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.peft import is_adapter
+from jaxft.models.places import dropout_places, place_dropout
 from jaxft.models.source import resolve
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
@@ -108,10 +110,14 @@ def make_run(config: Config) -> Run:
         model.encoder.config.parameter_layers,
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
+        places=dropout_places(model),
     )
+    again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
+    model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
+    model, params = settled(model, params, plan, config.seed)
     return Run(
         config=config,
-        model=with_saved(model, plan),
+        model=model,
         params=params,
         teacher=teacher,
         tokenizer=tokenizer,

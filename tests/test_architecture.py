@@ -10,7 +10,7 @@ FLOORS = [
     "errors runtime plan_config config checks cli tree",
     "models data losses metrics strategies optim sharding adapters",
     "tasks rundir",
-    "step distill compiled setup evaluation checkpoint journal loop inference features",
+    "step stages distill compiled setup evaluation checkpoint journal loop inference features",
     "train evaluate predict export plan vocabulary hf __init__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

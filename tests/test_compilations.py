@@ -44,15 +44,24 @@ def compilations(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("layout", "mesh"), [("pack", {"data": 1}), ("bucket", {"data": 2, "fsdp": 2}), ("pad", {"data": 1})]
+    ("layout", "mesh", "preset"),
+    [
+        ("pack", {"data": 1}, "full"),
+        ("bucket", {"data": 2, "fsdp": 2}, "full"),
+        ("pad", {"data": 1}, "full"),
+        ("pad", {"data": 1}, "gradual"),
+    ],
 )
-def test_compilations_are_the_declared_shapes(classifier, tiny_data, tmp_path, monkeypatch, compilations, layout, mesh):
-    declared = []
+def test_compilations_are_the_declared_shapes(
+    classifier, tiny_data, tmp_path, monkeypatch, compilations, layout, mesh, preset
+):
+    declared, stages = [], []
     make = loop.Trainer.__init__
 
     def init(self, run, directory):
         make(self, run, directory)
         declared.extend(run.planner.shapes)
+        stages.extend(run.plan.stages)
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
     config = tiny.run_config(
@@ -65,11 +74,13 @@ def test_compilations_are_the_declared_shapes(classifier, tiny_data, tmp_path, m
         eval={"every": 10, "batch_size": 8},
         checkpoint={"every": 5},
         mesh=mesh,
+        plan={"preset": preset, "unfreeze_every": 9},
     )
     train(config)
     assert 1 <= len(declared) <= 2
     assert layout == "pad" or len(declared) > 1
-    assert compilations.names.count("jit(train_step)") == len(declared)
+    assert compilations.names.count("jit(train_step)") == len(declared) * len(stages)
+    assert len(stages) == (3 if preset == "gradual" else 1)
     assert 1 <= compilations.names.count("jit(eval_step)") <= 2
     assert len(compilations.at_step) == 26
     during = compilations.names[compilations.at_step[0] : compilations.at_step[-1]]

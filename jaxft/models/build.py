@@ -114,6 +114,16 @@ def merge(model: Model, params: Params) -> tuple[Model, Params]:
     return replace(merged, origin=replace(model.origin, dtypes={})), adapters.merge(jax.tree.map(np.asarray, params), lora)
 
 
+def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:
+    """The model with new values for some parameters (numpy; dotted names), as `init` draws them; its report says so."""
+    if not names:
+        return model, params
+    fresh = _initialised(model, names, seed)
+    flat = tree.unstack(params)
+    report = replace(model.report or Report(0, (), ()), again=tuple(names))
+    return replace(model, report=report), tree.restack(flat | fresh, params)
+
+
 def save(model: Model, params: Params, directory: str | Path, *, flax: bool = False) -> None:
     """Write config.json, model.safetensors and the tokenizer's files; `flax` adds flax_model.msgpack.
 

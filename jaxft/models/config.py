@@ -1,7 +1,7 @@
 """An encoder's configuration in the field's terms: what `families` translates every config.json into."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxft.models.adapters import Bottleneck, Lora
@@ -184,10 +184,12 @@ class Rates:
     Attributes:
       values: by field of config.json.
       head: replaces what config.json says for heads.
+      layers: layer number -> field -> rate, for single layers (see `places`).
     """
 
     values: Mapping[str, Any]
     head: Any = None
+    layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, fields: Fields) -> Any:
         """The rate of the first field that has one."""
@@ -195,7 +197,24 @@ class Rates:
 
     def override(self, fields: Fields, rate: Any) -> "Rates":
         """The same with another rate for some fields; None changes nothing."""
-        return self if rate is None else Rates({**self.values, **dict.fromkeys(fields, rate)}, self.head)
+        return self if rate is None else self.updated(dict.fromkeys(fields, rate))
+
+    def updated(self, values: Mapping[str, Any]) -> "Rates":
+        """The same with other rates by field."""
+        return replace(self, values={**self.values, **values})
+
+    def of_layer(self, number: int) -> "Rates":
+        """The rates of one layer."""
+        return self.updated(self.layers[number]) if number in self.layers else self
+
+    def of_layers(self, numbers: Sequence[int], dropouts: Dropouts) -> tuple["Rates", dict[str, list[Any]]]:
+        """(the rates that some layers have in common, those in which they differ: field -> a rate for each layer)."""
+        common = self.of_layer(numbers[0])
+        if not any(number in self.layers for number in numbers):
+            return common, {}
+        each = [self.of_layer(number) for number in numbers]
+        rates = {name: [x.of(fields) for x in each] for name, fields in vars(dropouts).items()}
+        return common, {name: x for name, x in rates.items() if any(rate is not x[0] for rate in x)}
 
 
 @dataclass(frozen=True)

@@ -94,22 +94,29 @@ class Encoder:
         collected: list[dict[str, Array]] = []
         embedded = x
         for sets, stacked, first, numbers in self._scans(params["layer"]):
+            common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
 
             def body(
-                x: Array, scanned: tuple[Params, Array, Array], sets: list[Params] = sets, first: bool = first
+                x: Array,
+                scanned: tuple[Params, Array, Array, dict[str, Array]],
+                sets: list[tuple[int, Params]] = sets,
+                first: bool = first,
+                common: Rates = common,
             ) -> tuple[Array, dict[str, Any]]:
-                weights, number, local = scanned
+                weights, number, local, differing = scanned
                 each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}
-                for i, layer in enumerate(sets or [weights]):
+                alone = [(common.updated(differing), weights)]
+                for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
-                    options = (rates, k, local, "attentions" in outputs)
+                    options = (r, k, local, "attentions" in outputs)
                     x, p = run(self._layer(first), layer, x, shared, *options, adapter_key=fold(k, ADAPTERS))
                     each["hidden_states"].append(x)
                     each["attentions"].append(p)
                 return x, {name: jnp.stack(each[name]) for name in outputs}
 
             local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
-            scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local))
+            each_layers = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
+            scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), each_layers)
             x, extra = jax.lax.scan(body, x, scanned, unroll=min(policy.unroll, len(numbers)))
             collected.append(extra)
         if "final_norm" in params:
@@ -129,8 +136,9 @@ class Encoder:
     def _is_special(self, start: int, stop: int) -> bool:
         return self.config.first_layer_differs and (start, stop) == (0, 1)
 
-    def _scans(self, layers: Params) -> Iterator[tuple[list[Params], Params, bool, range]]:
-        """What to scan over: (layer sets held fixed, stacked layers, whether it is the special first layer, numbers).
+    def _scans(self, layers: Params) -> Iterator[tuple[list[tuple[int, Params]], Params, bool, range]]:
+        """What to scan over: (layers held fixed and their numbers, stacked layers, whether it is the special first layer,
+        numbers of applications).
 
         A stack is scanned as it is; shared layers (ALBERT) are held fixed while their applications are counted.
         """
@@ -147,7 +155,7 @@ class Encoder:
         group_of = [int(i / (c.num_layers / c.groups)) for i in range(c.num_layers)]
         for group in dict.fromkeys(group_of):
             first = group_of.index(group)
-            sets = single[group * c.inner : (group + 1) * c.inner]
+            sets = list(enumerate(single))[group * c.inner : (group + 1) * c.inner]
             yield sets, {}, False, range(first, first + group_of.count(group))
 
     def _shared_modules(self) -> dict[str, Any]:

@@ -12,17 +12,23 @@ from jaxft.models.stored import Stored
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the tensors of a checkpoint. All names dotted; `new` is ours, the rest as in the file."""
+    """What became of the tensors of a checkpoint. All names dotted; `new` and `again` are ours, the rest as in the file.
+
+    `again` was loaded or new, and then drawn once more because the plan says so.
+    """
 
     loaded: int
     new: tuple[str, ...]
     unused: tuple[str, ...]
+    again: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
         text = [f"loaded {self.loaded} tensors"]
         if self.new:
             text.append(f"newly initialised: {', '.join(self.new)}")
+        if self.again:
+            text.append(f"newly initialised by the plan: {', '.join(_folded(self.again))}")
         if self.unused:
             text.append(f"in the checkpoint but not needed: {', '.join(self.unused)}")
         return text
@@ -162,5 +168,5 @@ def _bits(tensor: Stored) -> np.ndarray:
 
 
 def _folded(names: Iterable[str]) -> list[str]:
-    """Unused names, shortened to their modules."""
+    """Names, shortened to their modules."""
     return sorted({name.rpartition(".")[0] or name for name in names})

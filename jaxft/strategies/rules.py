@@ -82,7 +82,8 @@ def _refuse_unused(rules: Sequence[Rule], decided: Decisions, names: Sequence[st
             if rule in decided[column].values():
                 continue
             if not any(map(tree.compiled_pattern(rule.pattern).search, names)):
-                raise UserError(f"{rule.where} matches no parameter{tree.nearest_path(rule.pattern, names)}")
+                what = "place of dropout" if column == "dropout" else "parameter"
+                raise UserError(f"{rule.where} matches no {what}{tree.nearest_path(rule.pattern, names)}")
             raise UserError(f"{rule.where} decides nothing: earlier rules decide {column} of all of its parameters")
 
 

@@ -1,14 +1,14 @@
 """The table of a run: what every parameter is, in which groups, and from which step on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from jaxft import tree
 from jaxft.checks import unfreeze_step
-from jaxft.errors import UserError
+from jaxft.errors import UserError, some
 from jaxft.plan_config import PlanConfig
 from jaxft.strategies.rules import Rule, decide
 from jaxft.tree import Params, Path
@@ -68,11 +68,13 @@ class ParameterPlan:
       settings: dotted parameter name -> setting with weight decay decided.
       cuts: layer numbers at which the stacks are cut, so that the layers of a leaf may only differ in learning rate and in
         the size of their decay.
+      dropout: place -> rate, where a rule gives one.
     """
 
     rows: tuple[Row, ...]
     settings: Mapping[str, Setting]
     cuts: tuple[int, ...]
+    dropout: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -115,12 +117,21 @@ class ParameterPlan:
         columns["parameters"] = [f"{row.parameters:,}" for row in self.rows]
         columns |= {name.replace("_", " "): list(texts) for name, texts in more.items()}
         widths = [max(map(len, (name, *texts))) for name, texts in columns.items()]
-        lines = [tuple(columns), *zip(*columns.values(), strict=True)]
-        return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        cells = [tuple(columns), *zip(*columns.values(), strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        for rate in dict.fromkeys(self.dropout.values()):
+            lines.append(f"dropout {rate:g}: {some([place for place, x in self.dropout.items() if x == rate])}")
+        return lines
 
 
 def make_plan(
-    config: PlanConfig, params: Params, num_layers: int, *, steps_per_epoch: int = 1, total_steps: int | None = None
+    config: PlanConfig,
+    params: Params,
+    num_layers: int,
+    *,
+    steps_per_epoch: int = 1,
+    total_steps: int | None = None,
+    places: Sequence[str] = (),
 ) -> ParameterPlan:
     """Decide every parameter.
 
@@ -129,6 +140,7 @@ def make_plan(
       params: arrays or shapes, stacked.
       num_layers: of the encoder.
       steps_per_epoch, total_steps: of the run; for stages.
+      places: where the model drops.
 
     Raises:
       UserError: for a parameter that no rule makes trainable or not, a rule of the user that decides nothing, presets that
@@ -149,10 +161,12 @@ def make_plan(
     }
     if not any(s.trainable for s in settings.values()):
         raise UserError("the plan trains nothing: make a rule trainable or choose another plan.preset")
+    dropped = decide(config, places, num_layers, ["dropout"])["dropout"]
     plan = ParameterPlan(
         _rows(rules, settings, _sizes(params)),
         settings,
         tuple(tree.uniform_cuts(params, {name: _kept_together(s) for name, s in settings.items()})),
+        {place: rule.cells["dropout"] for place, rule in dropped.items()},
     )
     if plan.stages[0] > 0:
         raise UserError(f"the plan trains nothing before step {plan.stages[0]}: let unfreeze of some rule be 0")
