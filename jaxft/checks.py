@@ -2,6 +2,7 @@
 
 import sys
 import typing
+from collections.abc import Sequence
 
 from jaxft.config import Config
 from jaxft.errors import UserError
@@ -20,6 +21,7 @@ def check(config: Config) -> None:
         "model.attention_dropout": c.model.attention_dropout,
         "model.classifier_dropout": c.model.classifier_dropout,
         "data.validation_share": c.data.validation_share,
+        "plan.lora.dropout": c.plan.lora.dropout,
         "train.label_smoothing": c.train.label_smoothing,
         "optim.beta1": c.optim.beta1,
         "optim.beta2": c.optim.beta2,
@@ -52,6 +54,9 @@ def check(config: Config) -> None:
         "plan.unfreeze_layers": c.plan.unfreeze_layers,
         "plan.layer_decay": c.plan.layer_decay,
         "plan.reinit_layers": c.plan.reinit_layers,
+        "plan.lora.rank": c.plan.lora.rank,
+        "plan.lora.alpha": c.plan.lora.alpha,
+        "plan.adapters.size": c.plan.adapters.size,
         "runtime.unroll": c.runtime.unroll,
     }
     for name, value in positive.items():
@@ -83,6 +88,10 @@ def check(config: Config) -> None:
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     _check_plan(c.plan)
+    if found := {"lora", "adapters"} & set(_presets(c.plan)):
+        _require(len(found) == 1, "plan.preset", c.plan.preset, "lora or adapters, not both")
+        _require(not c.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
+        _require(not c.checkpoint.flax, "checkpoint.flax", "true", "false: an adapter has no msgpack (jaxft.export --merge)")
     if c.train.micro_batches > c.train.batch_size:
         raise UserError(
             f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "
@@ -95,7 +104,7 @@ def check(config: Config) -> None:
 
 
 def _check_plan(plan: PlanConfig) -> None:
-    presets = [plan.preset] if isinstance(plan.preset, str) else plan.preset
+    presets = _presets(plan)
     _require(0 < len(set(presets)) == len(presets), "plan.preset", plan.preset, "one or more different names")
     _require("none" not in presets or len(presets) == 1, "plan.preset", plan.preset, "none alone, or presets without none")
     if presets == ["none"] and not plan.rules:
@@ -117,6 +126,10 @@ def _check_plan(plan: PlanConfig) -> None:
         if rule.unfreeze is not None:
             _require(rule.unfreeze != "end", f"{name} unfreeze", "end", "steps (500) or text such as 0.5 epochs")
             unfreeze_step(rule.unfreeze, 1, f"{name} unfreeze")
+
+
+def _presets(plan: PlanConfig) -> Sequence[str]:
+    return [plan.preset] if isinstance(plan.preset, str) else plan.preset
 
 
 def unfreeze_step(value: Duration, steps_per_epoch: int, name: str) -> int:

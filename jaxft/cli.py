@@ -142,14 +142,15 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def field_names() -> dict[str, Any]:
     """Every dotted option name of a `Config`, and its type."""
-    names: dict[str, Any] = {}
-    for section in dataclasses.fields(schema.Config):
-        kind = section.type
-        if dataclasses.is_dataclass(kind):
-            names |= {f"{section.name}.{f.name}": f.type for f in dataclasses.fields(kind)}
-        else:
-            names[section.name] = kind
-    return names
+
+    def fields(section: Any, prefix: str) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        for f in dataclasses.fields(section):
+            inside = dataclasses.is_dataclass(f.type)
+            names |= fields(f.type, f"{prefix}{f.name}.") if inside else {prefix + f.name: f.type}
+        return names
+
+    return fields(schema.Config, "")
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,4 +1,8 @@
-"""python -m jaxft.export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory."""
+"""python -m jaxft.export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory.
+
+A run with LoRA or adapters gives an adapter directory; --merge folds LoRA into an ordinary one, of a run or of an adapter
+directory.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +15,7 @@ from jaxft.errors import UserError
 def main(argv: list[str]) -> None:
     """Write the best, the last or a given checkpoint."""
     parser = cli.Parser(prog="python -m jaxft.export", description=__doc__)
-    parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train")
+    parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train (or an adapter directory to merge)")
     parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
     parser.add_argument(
         "--step",
@@ -19,8 +23,14 @@ def main(argv: list[str]) -> None:
         help="a checkpoint's step, best, last, or selected: as checkpoint.select says (default)",
     )
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
+    parser.add_argument("--merge", action="store_true", help="fold LoRA into the kernels: a model without adapters")
     args = parser.parse_args(argv)
     directory = Path(args.run)
+    if args.merge and not args.output:
+        raise UserError("--merge needs --output DIR: RUN_DIR/model stays an adapter directory")
+    if args.merge and not rundir.is_run(directory):
+        _merge_directory(args.run, Path(args.output), flax=args.flax)
+        return
     if not rundir.is_run(directory):
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
     config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
@@ -47,17 +57,21 @@ def main(argv: list[str]) -> None:
         if not run.task.fitted and "validation" in run.data:
             run = replace(run, task=_fit(run, state, frozen))
         output = Path(args.output) if args.output else directory / rundir.MODEL
-        export_state(run, state, frozen, output, flax=args.flax)
+        export_state(run, state, frozen, output, flax=args.flax, merged=args.merge)
         print(f"wrote the model of step {step} to {output}")
     finally:
         checkpoints.close()
 
 
-def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool) -> None:
-    """Trainable and frozen parameters together as a Hugging Face directory (main process writes)."""
+def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool, merged: bool = False) -> None:
+    """Trainable and frozen parameters together as a Hugging Face directory (main process writes).
+
+    Of a run with adapters it is an adapter directory unless `merged`: a hundredth of the size, and evaluate and predict
+    read it as they read a model's.
+    """
     from jaxft import sharding, tree
     from jaxft.distill import TEACHERS
-    from jaxft.models.build import save
+    from jaxft.models.build import merge, save
     from jaxft.models.model import Origin
 
     own = {name: value for name, value in frozen.items() if name != TEACHERS}
@@ -72,7 +86,19 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool)
             ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}
         config |= ours
         tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
-        save(replace(run.model, origin=origin, hf_config=config, directory=tokenizer), params, output, flax=flax)
+        model = replace(run.model, origin=origin, hf_config=config, directory=tokenizer)
+        if merged:
+            model, params = merge(model, params)
+        save(model, params, output, flax=flax)
+
+
+def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
+    """An adapter directory and its base as an ordinary model directory."""
+    runtime.start(distributed="off")
+    from jaxft.models.build import load, merge, save
+
+    save(*merge(*load(path)), output, flax=flax)
+    print(f"wrote the merged model to {output}")
 
 
 def _fit(run: Any, state: Any, frozen: Any) -> Any:

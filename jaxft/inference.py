@@ -17,8 +17,8 @@ from jaxft.errors import UserError
 from jaxft.evaluation import make_evaluator, run_plan
 from jaxft.models.build import load
 from jaxft.models.families import family_of, kind_of
-from jaxft.models.files import read_config
 from jaxft.models.model import Model
+from jaxft.models.peft import read_config
 from jaxft.models.source import resolve
 from jaxft.setup import check_lengths, eval_planner, make_loss
 from jaxft.tasks import TASKS, task_class

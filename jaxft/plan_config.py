@@ -16,6 +16,8 @@ Preset = Literal[
     "layerwise_decay",
     "reinit",
     "new_tokens",
+    "lora",
+    "adapters",
     "none",
 ]
 
@@ -47,6 +49,38 @@ class RuleConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Preset lora: low-rank adaptation (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = 8
+    """Columns of A, rows of B."""
+    alpha: float = 8.0
+    """A B is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout rate before A, 0 to 1."""
+    rank_stabilized: bool = False
+    """Multiply by alpha / sqrt(rank) instead (arXiv:2312.03732)."""
+    dora: bool = False
+    """Train the lengths of the kernels' columns apart from their directions (arXiv:2402.09353)."""
+    targets: str | list[str] | None = None
+    """Regular expressions searched in the paths of the encoder's dense layers, such as attention.self.query; all takes
+    every dense layer of the layers, null those of query and value."""
+
+
+@dataclass(frozen=True)
+class AdaptersConfig:
+    """Preset adapters: bottleneck adapters."""
+
+    kind: Literal["houlsby", "pfeiffer"] = "houlsby"
+    """houlsby: after both sublayers, and norms are trained, too (arXiv:1902.00751); pfeiffer: after the feed-forward
+    sublayer (arXiv:2005.00247)."""
+    size: int = 64
+    """Features of the narrow side."""
+    activation: str = "gelu"
+    """Between the two dense layers: a name of Hugging Face's ACT2FN."""
+
+
+@dataclass(frozen=True)
 class PlanConfig:
     """Which parameters are trained, and how."""
 
@@ -63,6 +97,8 @@ class PlanConfig:
     """layerwise_decay: multiplier of the learning rate from each layer to the one below it."""
     reinit_layers: int = 1
     """reinit: layers that start from random values, counted from the top."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     rules: list[RuleConfig] = field(default_factory=list)
     """Rows of your own, before the presets'. Each column by itself is decided by the first row that matches and is not
     null there."""

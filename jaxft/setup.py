@@ -9,15 +9,18 @@ import jax
 import numpy as np
 
 from jaxft import distill, rundir, sharding
+from jaxft.adapters import add_adapters, settled
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
+from jaxft.models.adapters import is_adapter as is_adapter_name
 from jaxft.models.build import load, reinitialise
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
+from jaxft.models.peft import is_adapter
 from jaxft.models.places import dropout_places, place_dropout
 from jaxft.models.rows import split_rows, with_vocabulary
 from jaxft.models.source import resolve
@@ -71,6 +74,11 @@ def make_run(config: Config) -> Run:
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
     directory = resolve(config.model.path, config.model.revision)
+    if is_adapter(directory):
+        raise UserError(
+            f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "
+            f"python -m jaxft.export {config.model.path} --merge --output DIR writes"
+        )
     hf_config, where = read_config(directory), str(directory / "config.json")
     make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
     task, data, vocabulary = _read_data(config, directory, hf_config)
@@ -91,7 +99,7 @@ def make_run(config: Config) -> Run:
     rates = model.override(
         dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
     )
-    model = replace(model, rates=rates)
+    model, params = add_adapters(replace(model, rates=rates), params, config)
     check_lengths(model, tokenizer, config.data.max_length)
     check_types(model, data)
     teacher = None
@@ -111,8 +119,9 @@ def make_run(config: Config) -> Run:
         total_steps=total,
         places=dropout_places(model),
     )
-    again = [name for name, setting in plan.settings.items() if setting.init == "random"]
+    again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
+    model, params = settled(model, params, plan, config.seed)
     return Run(
         config=config,
         model=model,

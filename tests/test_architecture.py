@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "jaxft"
 FLOORS = [
     "errors runtime plan_config config checks cli tree",
-    "models data losses metrics strategies optim sharding",
+    "models data losses metrics strategies optim sharding adapters",
     "tasks rundir",
     "step stages distill compiled setup evaluation checkpoint journal loop inference features",
     "train evaluate predict export plan costs rates vocabulary hf __init__",

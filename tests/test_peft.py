@@ -1,7 +1,6 @@
 """PEFT's adapter directories: PyTorch and we read each other's, with the same logits."""
 # ruff: noqa: E402
 
-import json
 import warnings
 from pathlib import Path
 
@@ -12,10 +11,7 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
 import jaxft
-from jaxft import tree
-from jaxft.errors import UserError
-from jaxft.models import adapters, peft as ours
-from jaxft.models.adapters import Adapted, Lora
+from jaxft.models import peft as ours
 from jaxft.models.families import FAMILIES
 from tests import zoo, zoo_torch
 

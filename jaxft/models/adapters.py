@@ -1,4 +1,4 @@
-"""Adapters: few new parameters beside the frozen ones of an encoder. What they are, how they are added, how LoRA is merged."""
+"""Adapters, a few new parameters beside frozen ones: what they are, how they are added, how LoRA is merged."""
 
 import math
 import zlib
@@ -91,7 +91,7 @@ def dense_modules(params: Mapping[str, Any]) -> list[str]:
 
 
 def add(params: Params, modules: Collection[str], kind: Lora | Bottleneck, seed: int = 0) -> Params:
-    """The parameters with adapters that change nothing yet, as PEFT initialises them.
+    """The parameters with new adapters that change nothing yet, as PEFT initialises them.
 
     Args:
       params: numpy arrays, or shapes (then shapes are added).
@@ -103,8 +103,10 @@ def add(params: Params, modules: Collection[str], kind: Lora | Bottleneck, seed:
     params = tree.recut(params, _cuts(params, have))
     flat = {}
     for path, leaf in tree.flatten(params).items():
-        flat[path] = leaf
         name = tree.names(path)[0]
+        if is_adapter(name):
+            continue
+        flat[path] = leaf
         if path[-1] == "kernel" and name.removesuffix(".kernel") in have:
             if isinstance(kind, Lora):
                 flat |= {(*path[:-1], new): x for new, x in _lora_leaves(tree.names(path), leaf, kind, seed).items()}

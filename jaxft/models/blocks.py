@@ -98,27 +98,21 @@ class Adapter(nn.Module):
 
 
 class Projection(nn.Module):
-    """Back to the hidden size, dropout, perhaps an adapter: what a sublayer adds to the residual."""
+    """The end of both sublayers: back to the hidden size, dropout, perhaps an adapter; then, in a post-norm layer, residual
+    and layer norm."""
 
     config: EncoderConfig
     drop: Fields
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: Array, rates: Rates, key: Array | None) -> Array:
+    def __call__(self, x: Array, rates: Rates, key: Array | None, residual: Array | None = None) -> Array:
         c = self.config
         x = Dense(c.hidden_size, c.output_init(), self.use_bias, c.lora, name="dense")(x)
         x = dropout(x, rates.of(self.drop), key)
-        return Adapter(c, name=ADAPTER)(x) if self.has_variable("params", ADAPTER) else x
-
-
-class Output(Projection):
-    """Projection, residual, layer norm: the end of both sublayers of a post-norm layer."""
-
-    @nn.compact
-    def __call__(self, x: Array, residual: Array, rates: Rates, key: Array | None) -> Array:
-        x = super().__call__(x, rates, key)
-        return LayerNorm(self.config.layer_norm_eps, name="LayerNorm")(x + residual)
+        if self.has_variable("params", ADAPTER):
+            x = Adapter(c, name=ADAPTER)(x)
+        return x if residual is None else LayerNorm(c.layer_norm_eps, name="LayerNorm")(x + residual)
 
 
 class Attention(nn.Module):
@@ -133,7 +127,7 @@ class Attention(nn.Module):
         c = self.config
         kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
         context, p = kind(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
-        return Output(c, c.dropouts.attention_output, name="output")(context, x, rates, fold(key, 1)), p
+        return Projection(c, c.dropouts.attention_output, name="output")(context, rates, fold(key, 1), x), p
 
 
 class Intermediate(nn.Module):
@@ -164,7 +158,7 @@ class PostNormLayer(nn.Module):
         c, embedded = self.config, x
         x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
         wide = Intermediate(c, name="intermediate")(x)
-        x = Output(c, c.dropouts.output, name="output")(wide, x, rates, fold(key, 2))
+        x = Projection(c, c.dropouts.output, name="output")(wide, rates, fold(key, 2), x)
         if self.first and c.convolution:
             x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, 3))
         return x, p

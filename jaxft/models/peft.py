@@ -168,7 +168,7 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
             return x
         if not tree.is_stacked(path):
             return np.ascontiguousarray(found[names[0]], np.float32)
-        return np.stack([found.get(name, x[i]) for i, name in enumerate(names)]).astype(np.float32)
+        return np.stack([found[name] if name in found else x[i] for i, name in enumerate(names)]).astype(np.float32)
 
     return model, tree.map_with_path(leaf, adapted)
 
@@ -264,8 +264,8 @@ class _Reader:
         if unknown := [place for place in self.left if place not in skip]:
             name, tensor = self.left[unknown[0]]
             raise UserError(
-                f"{self.where}: {name} {list(tensor.shape)} has no place in the base model {self.base}: the adapter was made "
-                "for another model, or with something that jaxft has not"
+                f"{self.where}: {name} {list(tensor.shape)} has no place in the base model {self.base}: the adapter was "
+                "made for another model, or with something that jaxft has not"
             )
 
 

@@ -85,7 +85,7 @@ def read_settings(directory: Path) -> Settings:
             raise UserError(f"{where}: {used[0]} is {values[used[0]]!r}: jaxft computes only plain LoRA, rsLoRA and DoRA")
         if (initial := values.get("init_lora_weights")) not in _INITIAL:
             raise UserError(
-                f"{where}: init_lora_weights is {initial!r}: it changed the base model; save it from PEFT merged"
+                f"{where}: init_lora_weights is {initial!r}: it changed the base; save the model merged, with PEFT"
             )
         numbers: Lora | Bottleneck = Lora(
             rank=int(number("r", 8, 1)),

@@ -94,6 +94,17 @@ def new_tokens(config: PlanConfig, num_layers: int) -> Rows:
     return [*rows, (r"\.decoder\.(kernel|bias)$", FREEZE), (HEADS, TRAIN), ("", FREEZE)]
 
 
+def lora(config: PlanConfig, num_layers: int) -> Rows:
+    """Low-rank adapters and heads; which layers have some is said by `plan.lora`."""
+    return [(r"\.(lora_a|lora_b|magnitude)$", TRAIN), (HEADS, TRAIN), ("", FREEZE)]
+
+
+def adapters(config: PlanConfig, num_layers: int) -> Rows:
+    """Bottleneck adapters and heads; Houlsby's trains the norms of the layers, too."""
+    norm: Rows = [(r"^encoder\.(layer\..*LayerNorm|final_norm)\.", TRAIN)] if config.adapters.kind == "houlsby" else []
+    return [(r"\.adapter\.(down|up)\.", TRAIN), *norm, (HEADS, TRAIN), ("", FREEZE)]
+
+
 PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
     "full": full,
     "head": head,
@@ -105,6 +116,8 @@ PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
     "layerwise_decay": layerwise_decay,
     "reinit": reinit,
     "new_tokens": new_tokens,
+    "lora": lora,
+    "adapters": adapters,
 }
 
 
