@@ -1,4 +1,4 @@
-"""Runs with new words: what moves and what stays, in every layout and on many devices, resumed, evaluated, given to PyTorch."""
+"""Runs with new words: what moves and what stays; layouts and devices; resumed, evaluated, given to PyTorch."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import evaluate, export, predict, rundir, tree
+from jaxft import evaluate, export, plan, predict, rundir, tree
 from jaxft.data.encode import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.models.model import make_model
@@ -203,8 +203,8 @@ def test_scores_of_words_are_those_of_one_table(folder, tied):
 def test_presets_together(folder, tmp_path):
     """What each trains; new_tokens itself keeps the old rows, whatever the others do."""
 
-    def trained(**plan) -> set[str]:
-        run = make_run(masked(folder, tmp_path / "run", plan=plan))
+    def trained(**options) -> set[str]:
+        run = make_run(masked(folder, tmp_path / "run", plan=options))
         return {name for name, setting in run.plan.settings.items() if setting.trainable}
 
     everything = set(tree.all_names(make_run(masked(folder, tmp_path / "run", plan={"preset": "new_tokens"})).params))
@@ -229,9 +229,27 @@ def test_the_vocabulary_is_replaced_in_a_run(folder, tmp_path):
     assert len(kept) == 3
     assert run.model.hf_config["vocab_size"] == len(run.tokenizer) == size
     assert run.notes[0].endswith("are new (mean)")
+    assert run.notes[0] in plan.summary(run)
     assert max(run.data["train"].examples.tokens["input_ids"]) < size
-    with pytest.raises(UserError, match="plan.preset new_tokens: the new words do not stand behind the old ones"):
+    with pytest.raises(UserError, match=r"plan\.preset new_tokens: the new words do not stand behind the old ones"):
         make_run(masked(folder, tmp_path / "run", vocabulary={"tokenizer": str(tmp_path)}))
+
+
+def test_a_new_word_may_stand_in_place_of_a_masked_one(finished):
+    """One word in ten is replaced by any other, and the mask itself may hide a new word."""
+    masking = make_run(finished[1]).task.masking
+    size = len(load_tokenizer(finished[0] / "model"))
+    drawn = np.asarray(masking._any_word(np.arange(4 * size, dtype=np.uint32)))
+    assert set(range(size - 4, size)) < set(drawn) < set(range(size))
+
+
+def test_from_scratch_all_rows_are_random(folder, tmp_path):
+    config = masked(folder, tmp_path / "run", model={"from_scratch": True}, plan={"preset": "full"})
+    run = make_run(config)
+    table = run.params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
+    assert len(table) == len(run.tokenizer)
+    assert table[-4:].std() == pytest.approx(tiny.CONFIG["initializer_range"], rel=0.3)
+    assert run.notes[0].endswith("4 are new (random)")
 
 
 def test_a_plan_without_new_words_is_refused(folder, tmp_path):
