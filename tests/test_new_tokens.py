@@ -135,14 +135,22 @@ def test_a_run_that_lost_its_end_is_finished_the_same(finished, tmp_path, monkey
 def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
     directory, config, _ = finished
     config = replace(config, output_dir=str(tmp_path / "run"))
-    (tmp_path / "run/tokenizer").mkdir(parents=True)
-    (tmp_path / "run/tokenizer/added_tokens.json").write_text("half")
-    assert not rundir.check_claim(config)
-    assert rundir.recorded_tokenizer(config) is None
-    rundir.claim(config, directory / "tokenizer")
+    for written in ([".tokenizer"], [".tokenizer", ".config.yaml"], ["tokenizer", ".config.yaml"]):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run" / written[0]).mkdir(parents=True)
+        (tmp_path / "run" / written[0] / "added_tokens.json").write_text("half")
+        if written[1:]:
+            (tmp_path / "run/.config.yaml").write_text("half")
+        assert not rundir.check_claim(config)
+        assert rundir.recorded_tokenizer(config) is None
+        rundir.claim(config, directory / "tokenizer")
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer"}
     assert rundir.check_claim(config)
     assert rundir.recorded_tokenizer(config) == tmp_path / "run/tokenizer"
-    assert {path.name for path in (tmp_path / "run/tokenizer").iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+    assert not (tmp_path / "run/tokenizer/added_tokens.json").exists()
+    (tmp_path / "other/tokenizer").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds files but no config\.yaml"):  # somebody else's
+        rundir.check_claim(replace(config, output_dir=str(tmp_path / "other")))
 
 
 @pytest.fixture(scope="module")
