@@ -10,8 +10,10 @@ from jaxft.errors import UserError, some
 
 CONFIG = "config.yaml"
 MODEL = "model"
-_TEMPORARY = f".{CONFIG}"
 TOKENIZER = "tokenizer"  # where the run has another than the model it started from
+# What a claim that was cut short leaves: files under their temporary names, or the first of the two renamed.
+_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"
+_CUT_SHORT = (set(), {_TOKENIZER}, {_CONFIG}, {_TOKENIZER, _CONFIG}, {TOKENIZER, _CONFIG})
 # What may change between the beginning of a run and its resumption without changing its result.
 FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
 
@@ -32,8 +34,8 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
-    if not directory.exists() or {path.name for path in directory.iterdir()} <= {TOKENIZER, _TEMPORARY}:
-        return False  # a claim that was cut short begins again
+    if not directory.exists() or {path.name for path in directory.iterdir()} in _CUT_SHORT:
+        return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
     changed = differences(config, read_config(directory))
@@ -46,16 +48,18 @@ def check_claim(config: Config) -> bool:
 
 
 def claim(config: Config, tokenizer: Path | None = None) -> None:
-    """Write config.yaml into the (new) run directory, and before it the files of a tokenizer of the run's own."""
+    """Write config.yaml into the (new) run directory, and the files of a tokenizer of the run's own."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for leftover in (TOKENIZER, _TOKENIZER):
+            shutil.rmtree(directory / leftover, ignore_errors=True)
         if tokenizer:
-            shutil.rmtree(directory / TOKENIZER, ignore_errors=True)
-            shutil.copytree(tokenizer, directory / TOKENIZER)
-        temporary = directory / _TEMPORARY
-        temporary.write_text(cli.dump(config), encoding="utf-8")
-        os.replace(temporary, directory / CONFIG)
+            shutil.copytree(tokenizer, directory / _TOKENIZER)
+        (directory / _CONFIG).write_text(cli.dump(config), encoding="utf-8")
+        if tokenizer:
+            os.replace(directory / _TOKENIZER, directory / TOKENIZER)
+        os.replace(directory / _CONFIG, directory / CONFIG)
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
 

@@ -1,4 +1,4 @@
-"""Runs with new words: what moves and what stays, in every layout and on many devices, resumed, evaluated, given to PyTorch."""
+"""Runs with new words: what moves and what stays; layouts and devices; resumed, evaluated, given to PyTorch."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import evaluate, export, predict, rundir, tree
+from jaxft import evaluate, export, plan, predict, rundir, tree
 from jaxft.data.encode import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.models.model import make_model
@@ -135,14 +135,22 @@ def test_a_run_that_lost_its_end_is_finished_the_same(finished, tmp_path, monkey
 def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
     directory, config, _ = finished
     config = replace(config, output_dir=str(tmp_path / "run"))
-    (tmp_path / "run/tokenizer").mkdir(parents=True)
-    (tmp_path / "run/tokenizer/added_tokens.json").write_text("half")
-    assert not rundir.check_claim(config)
-    assert rundir.recorded_tokenizer(config) is None
-    rundir.claim(config, directory / "tokenizer")
+    for written in ([".tokenizer"], [".tokenizer", ".config.yaml"], ["tokenizer", ".config.yaml"]):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run" / written[0]).mkdir(parents=True)
+        (tmp_path / "run" / written[0] / "added_tokens.json").write_text("half")
+        if written[1:]:
+            (tmp_path / "run/.config.yaml").write_text("half")
+        assert not rundir.check_claim(config)
+        assert rundir.recorded_tokenizer(config) is None
+        rundir.claim(config, directory / "tokenizer")
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer"}
     assert rundir.check_claim(config)
     assert rundir.recorded_tokenizer(config) == tmp_path / "run/tokenizer"
-    assert {path.name for path in (tmp_path / "run/tokenizer").iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+    assert not (tmp_path / "run/tokenizer/added_tokens.json").exists()
+    (tmp_path / "other/tokenizer").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds files but no config\.yaml"):  # somebody else's
+        rundir.check_claim(replace(config, output_dir=str(tmp_path / "other")))
 
 
 @pytest.fixture(scope="module")
@@ -203,8 +211,8 @@ def test_scores_of_words_are_those_of_one_table(folder, tied):
 def test_presets_together(folder, tmp_path):
     """What each trains; new_tokens itself keeps the old rows, whatever the others do."""
 
-    def trained(**plan) -> set[str]:
-        run = make_run(masked(folder, tmp_path / "run", plan=plan))
+    def trained(**options) -> set[str]:
+        run = make_run(masked(folder, tmp_path / "run", plan=options))
         return {name for name, setting in run.plan.settings.items() if setting.trainable}
 
     everything = set(tree.all_names(make_run(masked(folder, tmp_path / "run", plan={"preset": "new_tokens"})).params))
@@ -229,9 +237,27 @@ def test_the_vocabulary_is_replaced_in_a_run(folder, tmp_path):
     assert len(kept) == 3
     assert run.model.hf_config["vocab_size"] == len(run.tokenizer) == size
     assert run.notes[0].endswith("are new (mean)")
+    assert run.notes[0] in plan.summary(run)
     assert max(run.data["train"].examples.tokens["input_ids"]) < size
-    with pytest.raises(UserError, match="plan.preset new_tokens: the new words do not stand behind the old ones"):
+    with pytest.raises(UserError, match=r"plan\.preset new_tokens: the new words do not stand behind the old ones"):
         make_run(masked(folder, tmp_path / "run", vocabulary={"tokenizer": str(tmp_path)}))
+
+
+def test_a_new_word_may_stand_in_place_of_a_masked_one(finished):
+    """One word in ten is replaced by any other, and the mask itself may hide a new word."""
+    masking = make_run(finished[1]).task.masking
+    size = len(load_tokenizer(finished[0] / "model"))
+    drawn = np.asarray(masking._any_word(np.arange(4 * size, dtype=np.uint32)))
+    assert set(range(size - 4, size)) < set(drawn) < set(range(size))
+
+
+def test_from_scratch_all_rows_are_random(folder, tmp_path):
+    config = masked(folder, tmp_path / "run", model={"from_scratch": True}, plan={"preset": "full"})
+    run = make_run(config)
+    table = run.params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
+    assert len(table) == len(run.tokenizer)
+    assert table[-4:].std() == pytest.approx(tiny.CONFIG["initializer_range"], rel=0.3)
+    assert run.notes[0].endswith("4 are new (random)")
 
 
 def test_a_plan_without_new_words_is_refused(folder, tmp_path):

@@ -64,7 +64,10 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
     field = model.family.fields["vocab_size"][0]
     config = {**model.hf_config, field: len(sources.kept), **sources.token_ids}
     made = make_model(config, model.heads[MAIN].kind, str(model.directory), policy=model.policy)
-    made = replace(made, directory=model.directory, origin=model.origin, report=model.report)
+    # A bias of the old size that PyTorch keeps and never uses is written anew.
+    buffers = {name: x for name, x in model.origin.buffers.items() if name not in model.naming.spare()}
+    origin = replace(model.origin, buffers=buffers)
+    made = replace(made, directory=model.directory, origin=origin, report=model.report)
     old, new = model.encoder.config, made.encoder.config
     if old.position_offset != new.position_offset:
         raise UserError(
