@@ -1,11 +1,12 @@
 """Recipes with jaxft and with Hugging Face Trainer, in turn, on a few seeds: the figures in the recipes' headers.
 
     python -m benchmarks.recipes run configs/rte.yaml configs/cola.yaml [--seeds 0 1 2] [--section.field value ...]
-    python -m benchmarks.recipes table      # of all results, as Markdown
-    python -m benchmarks.recipes headers    # a line for the header of each recipe
+    python -m benchmarks.recipes table    # of all results, as Markdown
+    python -m benchmarks.recipes write    # the same into docs/results.md, and each recipe's figures into its header
 
 Results are added to a JSON file (--results) after each training; what is there already, from the same settings, is not
-run again. Options such as --model.path are given to both sides, and make a row of their own.
+run again. Options such as --model.path are given to both sides, and make a row of their own; in a header they need a
+command with these options.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,8 @@ from benchmarks.hf.settings import changed
 from jaxft import cli
 from jaxft.errors import UserError
 
-RESULTS = "benchmarks/results/recipes.json"
+RESULTS, PAGE = "benchmarks/results/recipes.json", "docs/results.md"
+FIGURES = re.compile(r"# (Test|Validation) \w+ of seeds? [\d, ]+: ")
 SIDES = ("jaxft", "trainer")
 Row = dict[str, Any]
 
@@ -41,15 +44,18 @@ def main(argv: list[str]) -> None:
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     run.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     kinds.add_parser("table")
-    kinds.add_parser("headers")
+    kinds.add_parser("write")
     args, options = parser.parse_known_args(argv)
     if args.what == "run":
         for recipe in args.recipes:
             run_recipe(recipe, options, args.seeds, args.sides, Path(args.results))
     elif options:
         raise UserError(f"{args.what} takes no {options[0]}")
+    elif args.what == "table":
+        print("\n".join(table(read(Path(args.results)))))
     else:
-        print("\n".join((table if args.what == "table" else headers)(read(Path(args.results)))))
+        write_headers(read(Path(args.results)))
+        write_table(read(Path(args.results)), Path(PAGE))
 
 
 def run_recipe(recipe: str, options: list[str], seeds: list[int], sides: list[str], results: Path) -> None:
@@ -163,17 +169,35 @@ def table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def headers(rows: list[Row]) -> list[str]:
-    """A line for each recipe."""
-    lines = []
+def write_table(rows: list[Row], page: Path) -> None:
+    """Put the table in the place of the page's own."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    inside = [i for i, line in enumerate(lines) if line.startswith("|")] or [len(lines)]
+    page.write_text("\n".join([*lines[: inside[0]], *table(rows), *lines[inside[-1] + 1 :], ""]), encoding="utf-8")
+
+
+def write_headers(rows: list[Row]) -> None:
+    """Put the figures below the command that gives them, in the recipe's header."""
     for name, sides in groups(rows):
-        every = [row for own in sides.values() for row in own]
-        seeds = sorted({row["seed"] for row in every})
-        split, _, metric = every[0]["metric"].partition("/")
-        where = {"eval": "Validation", "test": "Test"}[split]
-        line = f"# {where} {metric} of seeds {', '.join(map(str, seeds))}: {figures(sides['jaxft'])}"
-        lines += [f"{name}:", f"{line} (Hugging Face Trainer: {figures(sides['trainer'])})."]
-    return lines
+        recipe, command = Path(name.split(" ")[0]), f"# python -m jaxft.train {name}"
+        lines = recipe.read_text(encoding="utf-8").splitlines()
+        if command not in lines:
+            print(f"{recipe}: no line {command}")
+            continue
+        place = lines.index(command) + 1
+        old = place < len(lines) and FIGURES.match(lines[place])
+        lines[place : place + bool(old)] = [header(sides)]
+        recipe.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def header(sides: dict[str, list[Row]]) -> str:
+    """Both sides' figures on a line."""
+    every = [row for own in sides.values() for row in own]
+    seeds = sorted({row["seed"] for row in every})
+    split, _, metric = every[0]["metric"].partition("/")
+    what = f"{'Test' if split == 'test' else 'Validation'} {metric} of seed{'s' * (len(seeds) > 1)}"
+    ours, theirs = (figures(sides[side]) for side in SIDES)
+    return f"# {what} {', '.join(map(str, seeds))}: {ours} (Hugging Face Trainer: {theirs})."
 
 
 if __name__ == "__main__":

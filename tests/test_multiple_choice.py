@@ -16,7 +16,7 @@ from jaxft.tasks.multiple_choice import MultipleChoice
 from jaxft.train import train
 from tests import tiny
 from tests.test_equivalence import assert_same, gradients, rearranged
-from tests.test_text_classification import resumed
+from tests.test_text_classification_runs import resumed
 
 ENDINGS = ["ending0", "ending1", "ending2"]
 SWAG = {"text": "sent1", "text_pair": "sent2", "choices": ENDINGS, "max_length": 32}

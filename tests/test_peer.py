@@ -176,6 +176,18 @@ def test_results_are_gathered(tmp_path, monkeypatch, capsys):
     own, other = capsys.readouterr().out.splitlines()[2:]
     assert own == f"| `{recipe}` | test/accuracy | 2 | 0.9600 ± 0.0424 | 0.8700 ± 0.0424 |"
     assert f"`{recipe} --model.path other`" in other
-    recipes.main([*command[:2], "headers"])
-    line = "# Test accuracy of seeds 0, 1: 0.9900, 0.9300 (Hugging Face Trainer: 0.9000, 0.8400)."
-    assert line in capsys.readouterr().out
+    monkeypatch.setattr(recipes, "PAGE", str(tmp_path / "page.md"))
+    (tmp_path / "page.md").write_text("before\n\n| old |\n|---|\n\nafter\n")
+    recipe.write_text(f"# python -m jaxft.train {recipe}\n{recipe.read_text()}")
+    for _ in range(2):  # the second time in the place of the first
+        recipes.main([*command[:2], "write"])
+        line = "# Test accuracy of seeds 0, 1: 0.9900, 0.9300 (Hugging Face Trainer: 0.9000, 0.8400)."
+        assert recipe.read_text().splitlines()[:3] == [f"# python -m jaxft.train {recipe}", line, "model: {path: m}"]
+        page = (tmp_path / "page.md").read_text().splitlines()
+        assert [page[0], *page[2:3], page[-1]] == [
+            "before",
+            "| recipe | metric | seeds | jaxft | Hugging Face Trainer |",
+            "after",
+        ]
+        assert len(page) == 8
+    assert f"no line # python -m jaxft.train {recipe} --model.path other" in capsys.readouterr().out
