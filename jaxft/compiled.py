@@ -39,6 +39,21 @@ def abstract_batches(planner: Planner, examples: Examples, place: NamedSharding)
     return {shape: abstract_batch(planner, shape, examples, place) for shape in planner.shapes}
 
 
+def lower_train(
+    loss_fn: LossFn,
+    optimizer: Optimizer,
+    state: TrainState,
+    frozen: Params,
+    batch: dict[str, Any],
+    prepare: Prepare | None = None,
+) -> Any:
+    """The train step, (state, frozen, batch) -> (state, metrics), donating the state, of arrays or shapes; not compiled."""
+    shardings = jax.tree.map(lambda x: x.sharding, state)
+    everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
+    step = partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, frozen, batch)
+
+
 def compile_train(
     loss_fn: LossFn,
     optimizer: Optimizer,
@@ -48,15 +63,9 @@ def compile_train(
     say: Callable[[str], None],
     prepare: Prepare | None = None,
 ) -> Compiled:
-    """The train step for every shape: (state, frozen, batch) -> (state, metrics), donating the state."""
-    shardings = jax.tree.map(lambda x: x.sharding, state)
-    everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
-    step = jax.jit(
-        partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare),
-        donate_argnums=0,
-        out_shardings=(shardings, everywhere),
-    )
-    return _compile("train step", {s: step.lower(state, frozen, b) for s, b in batches.items()}, say)
+    """`lower_train` of every shape, compiled."""
+    lowered = {s: lower_train(loss_fn, optimizer, state, frozen, b, prepare) for s, b in batches.items()}
+    return _compile("train step", lowered, say)
 
 
 def compile_eval(

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import optim, sharding, tree
-from jaxft.compiled import abstract_batches
+from jaxft import hlo, optim, sharding, tree
+from jaxft.compiled import abstract_batches, lower_train
 from jaxft.distill import NAME, TEACHERS
-from jaxft.loop import fresh_state, run_optimizer
+from jaxft.loop import run_optimizer, start_shapes
 from jaxft.setup import Run, make_loss, run_loss
 from jaxft.stages import later_stages
-from jaxft.step import TrainState, eval_step, train_step
+from jaxft.step import TrainState, eval_step
 from jaxft.tree import Params
 
 MIB = 2**20
@@ -29,7 +29,10 @@ class Cost:
       flops: of a step (of one micro-batch, where there are several).
       forward: of a forward pass over the same.
       expected: of parameters, optimizer and gradients, as the plan has it.
-      arguments, temporary: what the compiler says.
+      arguments, temporary, donated: what the compiler says; the donated are arguments that results are written over.
+      accessed: bytes read and written, as the compiler counts them.
+      collectives: exchanges between devices.
+      text: the compiled program.
     """
 
     start: int
@@ -38,12 +41,16 @@ class Cost:
     expected: dict[str, int]
     arguments: int
     temporary: int
+    donated: int
+    accessed: float
+    collectives: list[hlo.Collective]
+    text: str
 
 
-def lines(run: Run) -> list[str]:
-    """For people."""
+def lines(found: dict[Any, list[Cost]]) -> list[str]:
+    """`step_costs` for people."""
     text = []
-    for shape, costs in step_costs(run).items():
+    for shape, costs in found.items():
         for cost in costs:
             since = f" from step {cost.start}" if len(costs) > 1 else ""
             expected = ", ".join(f"{name} {_mib(size)}" for name, size in cost.expected.items())
@@ -58,10 +65,10 @@ def lines(run: Run) -> list[str]:
 def step_costs(run: Run) -> dict[Any, list[Cost]]:
     """By batch shape, for every stage of the plan."""
     optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
-    state, frozen = fresh_state(run)
+    state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
-    taught = {TEACHERS: {NAME: run.teacher[1]}} if run.teacher else {}
+    taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
     # The compiler counts the body of a loop once, so FLOPs are counted where there is no loop over layers.
     depth = run.model.encoder.config.num_layers
     plain = replace(run, model=replace(run.model, policy=replace(run.model.policy, unroll=depth)))
@@ -74,8 +81,21 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
             compiled = _train(run, optimizer, now, {**rest, **taught}, batch)
             flops = _flops(_train(plain, optimizer, now, {**rest, **taught}, batch) if looped else compiled)
             memory: Any = compiled.memory_analysis()
-            sizes = (memory.argument_size_in_bytes, memory.temp_size_in_bytes)
-            found[shape].append(Cost(start, flops, forward, expected_memory(now, {**rest, **taught}), *sizes))
+            text = compiled.as_text()
+            found[shape].append(
+                Cost(
+                    start=start,
+                    flops=flops,
+                    forward=forward,
+                    expected=expected_memory(now, {**rest, **taught}),
+                    arguments=memory.argument_size_in_bytes,
+                    temporary=memory.temp_size_in_bytes,
+                    donated=memory.alias_size_in_bytes,
+                    accessed=_count(compiled, "bytes accessed"),
+                    collectives=hlo.collectives(text),
+                    text=text,
+                )
+            )
     return found
 
 
@@ -110,12 +130,15 @@ def _forward(run: Run, params: Params, batch: Any) -> Any:
 
 
 def _train(run: Run, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
-    step = partial(train_step, loss_fn=run_loss(run), optimizer=optimizer, prepare=run.task.prepare)
-    return jax.jit(step, donate_argnums=0).lower(state, frozen, batch).compile()
+    return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare).compile()
 
 
 def _flops(compiled: Any) -> float:
-    return (compiled.cost_analysis() or {}).get("flops", float("nan"))
+    return _count(compiled, "flops")
+
+
+def _count(compiled: Any, what: str) -> float:
+    return (compiled.cost_analysis() or {}).get(what, float("nan"))
 
 
 def _on_a_device(arrays: Any) -> int:

@@ -1,6 +1,6 @@
 """The training loop: dispatch, log one step late, evaluate, checkpoint, stop early. It owns the order of events."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -210,18 +210,27 @@ class Trainer:
 
 def fresh_state(run: Run) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
+    shapes, _ = start_shapes(run)
     trainable, frozen = run.plan.split(run.params)
     trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
+    placed = jax.tree.map(lambda x: x.sharding, shapes)
+    return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
+
+
+def start_shapes(run: Run) -> tuple[TrainState, Params]:
+    """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
+    trainable, frozen = (sharding.shapes(run.mesh, part) for part in run.plan.split(run.params))
+    state = jax.eval_shape(_starter(run), trainable)
+    return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
+
+
+def _starter(run: Run) -> Callable[[Params], TrainState]:
+    """Trainable parameters -> the state before the first step."""
     hyper = optim.hyperparameters(run.config.optim)
     key = runtime.root_key(run.config.seed)
     optimizer = run_optimizer(run)
-
-    def make(params: Params) -> TrainState:
-        return init_state(params, optimizer, key, hyper)
-
-    placed = state_shardings(run.mesh, jax.eval_shape(make, trainable))
-    return jax.jit(make, out_shardings=placed)(trainable), frozen
+    return lambda params: init_state(params, optimizer, key, hyper)
 
 
 def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:

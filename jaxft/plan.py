@@ -1,5 +1,6 @@
-"""python -m jaxft.plan CONFIG.yaml [--plot FILE]: what a run would do, without training: parameters, learning rates,
-lengths, waste, FLOPs, memory. `--plot` draws the learning rates into a png, svg or pdf file."""
+"""python -m jaxft.plan CONFIG.yaml [--plot FILE] [--topology NAME]: what a run would do, without training: parameters,
+learning rates, lengths, waste, FLOPs, memory. `--plot` draws the learning rates into a png, svg or pdf file; `--topology`
+compiles for accelerators that need not be here, such as v5e:2x4."""
 
 import sys
 from collections.abc import Sequence
@@ -12,37 +13,47 @@ from jaxft.errors import UserError
 
 def main(argv: list[str]) -> None:
     """Print the plan of a run."""
-    rest, plot = _plot_file(argv)
+    rest, options = _own_options(argv)
+    plot, target = options["--plot"], options["--topology"]
+    if plot is not None and not plot.endswith((".png", ".svg", ".pdf")):
+        raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
     config = cli.load(rest, prog="python -m jaxft.plan")
-    chosen = runtime.start(distributed="off", compile_cache=config.runtime.compile_cache)
-    from jaxft import costs, rates
+    cache = config.runtime.compile_cache
+    # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
+    chosen = runtime.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
+    from jaxft import costs, rates, topology
     from jaxft.setup import make_run
 
     if plot:
         rates.require_matplotlib()  # before the long reading
-    run = make_run(config)
+    run = make_run(config, None if target is None else topology.devices(target))
     print(chosen.line(), file=sys.stderr)
     about = summary(run, optimizer=costs.optimizer_memory(run))
-    for line in [*about, "", *rates.lines(run), "", *lengths(run), "", *costs.lines(run)]:
+    for line in [*about, "", *rates.lines(run), "", *lengths(run), ""]:
         print(line)
+    steps = costs.step_costs(run)
+    for line in costs.lines(steps):
+        print(line)
+    if target is not None:
+        for line in ["", *topology.lines(target, [(shape, cost) for shape, found in steps.items() for cost in found])]:
+            print(line)
     if plot:
         rates.plot(run, plot)
         print(f"wrote the learning rates to {plot}", file=sys.stderr)
 
 
-def _plot_file(argv: Sequence[str]) -> tuple[list[str], str]:
-    """(the other arguments, the file of --plot or nothing)."""
-    rest, plot = [], ""
+def _own_options(argv: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
+    """(the other arguments, this command's options that no config has)."""
+    rest: list[str] = []
+    found: dict[str, str | None] = {"--plot": None, "--topology": None}
     arguments = iter(argv)
     for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name != "--plot":
+        name, equals, value = argument.partition("=")
+        if name in found:
+            found[name] = value if equals else next(arguments, "")
+        else:
             rest.append(argument)
-            continue
-        plot = value or next(arguments, "")
-        if not plot.endswith((".png", ".svg", ".pdf")):
-            raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
-    return rest, plot
+    return rest, found
 
 
 def summary(run: Any, **more: Sequence[str]) -> list[str]:

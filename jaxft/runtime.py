@@ -77,17 +77,22 @@ def sums_are_right() -> bool:
     return float(squares[-1]) == float(size - 1) ** 2
 
 
-def start(*, distributed: str = "auto", precision: str = "float32", compile_cache: bool = True) -> Runtime:
+def start(
+    *, distributed: str = "auto", precision: str = "float32", compile_cache: bool = True, platforms: str | None = None
+) -> Runtime:
     """Prepare, join the cluster if there is one, start the backend, and say what was chosen.
 
     Args:
       distributed: `auto` joins a cluster when the environment announces one, `on` always, `off` never.
       precision: matmul precision of float32 products (`float32` is exact; `tensorfloat32` and `bfloat16` are faster).
       compile_cache: keep compiled programs in the user's cache folder.
+      platforms: the only ones to start, such as cpu; None starts what JAX finds.
     """
     prepare()
     import jax
 
+    if platforms is not None:
+        jax.config.update("jax_platforms", platforms)
     if distributed == "on" or (distributed == "auto" and _cluster_announced()):
         _join_cluster()
     jax.config.update("jax_default_matmul_precision", precision)

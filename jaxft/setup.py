@@ -63,8 +63,12 @@ class Run:
         return self.config.eval.metric or self.task.metric
 
 
-def make_run(config: Config) -> Run:
+def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     """Read the data, open the model, and decide plan, shapes and number of steps.
+
+    Args:
+      config: of the run.
+      devices: to run on, or descriptions of devices to compile for; None takes those of this machine.
 
     Raises:
       UserError: for anything that is missing, malformed or does not fit together.
@@ -106,7 +110,7 @@ def make_run(config: Config) -> Run:
     if config.distill.teacher:
         teacher = distill.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(config.mesh, devices)
     training = data["train"].examples
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))

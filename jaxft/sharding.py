@@ -108,6 +108,16 @@ def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
     return jax.tree_util.tree_map_with_path(place, opt_state)
 
 
+def shapes(mesh: Mesh, params: Params) -> Params:
+    """Parameters as shapes with their shardings, for a mesh whose devices need not be there."""
+    return jax.tree.map(with_sharding, params, param_shardings(mesh, params))
+
+
+def with_sharding(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """The shape of an array that lies so."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
 def place(params: Any, shardings: Any) -> Any:
     """Host arrays (the same on every process) as device arrays."""
 

@@ -1,7 +1,9 @@
 """evaluate, predict, export and plan on a finished run, and the recipes."""
 
 import csv
+import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest

@@ -1,8 +1,6 @@
 """LoRA and DoRA in a run: nothing changes at the start, only what the plan says is trained, layouts and devices agree."""
 
-import json
 import re
-import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -20,8 +18,7 @@ from jaxft.models.build import load
 from jaxft.setup import Run, make_loss, make_run
 from jaxft.step import init_state, train_step
 from jaxft.strategies import make_plan
-from jaxft.train import train
-from tests import test_equivalence, test_freezing, tiny, zoo
+from tests import test_equivalence, test_freezing, tiny
 from tests.test_equivalence import assert_same, gradients, rearranged
 
 LAYERS = 4

@@ -1,0 +1,126 @@
+"""Accelerators that need not be here: a run's real train step is compiled for them, and what it would cost is predicted.
+
+TPU programs are compiled by the package libtpu on any machine. Peaks are the makers' data sheets
+(https://cloud.google.com/tpu/docs/system-architecture-tpu-vm).
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from jaxft.costs import Cost
+from jaxft.errors import UserError, nearest
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip.
+
+    Attributes:
+      flops: bfloat16 operations a second.
+      memory: bytes.
+      bandwidth: of that memory, bytes a second.
+      links: bytes a second to other chips, all links in one direction.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    links: float
+
+
+CHIPS = {
+    "v4": Chip(275e12, 32 * GIB, 1228e9, 150e9),
+    "v5e": Chip(197e12, 16 * GIB, 819e9, 100e9),
+    "v5p": Chip(459e12, 95 * GIB, 2765e9, 300e9),
+    "v6e": Chip(918e12, 32 * GIB, 1640e9, 224e9),
+}
+_NAME = re.compile(r"^(\w+):(\d+(?:x\d+){1,2})$")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the data sheet allows a step; a program is never faster, and is often slower.
+
+    Attributes:
+      seconds: the longest of computing, reading memory and talking to other chips.
+      bound: which of these it is.
+      share: of the peak's operations that the step would do in that time.
+      rows: of a batch that would fit, or 0 if not even its parameters do.
+    """
+
+    seconds: float
+    bound: str
+    share: float
+    rows: int
+
+
+def parse(name: str) -> tuple[Chip, int]:
+    """(the chip, how many) of a name such as v5e:2x4.
+
+    Raises:
+      UserError: for another name.
+    """
+    match = _NAME.match(name)
+    if match is None or match[1] not in CHIPS:
+        hint = nearest(name.partition(":")[0], CHIPS) if match else ""
+        raise UserError(f'--topology is "{name}": give {", ".join(CHIPS)} and a shape, such as v5e:2x4{hint}')
+    count = 1
+    for size in match[2].split("x"):
+        count *= int(size)
+    return CHIPS[match[1]], count
+
+
+def devices(name: str) -> list[Any]:
+    """Descriptions of the chips of a topology, to make a mesh of.
+
+    Raises:
+      UserError: when libtpu is not installed or knows no such topology.
+    """
+    _, count = parse(name)
+    if find_spec("libtpu") is None:
+        raise UserError(f"--topology {name} needs the package libtpu (pip install libtpu)")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    from jax.experimental import topologies
+
+    more: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
+    except Exception as error:  # libtpu raises its own kinds
+        raise UserError(f"--topology {name}: libtpu knows no such topology") from error
+
+
+def predict(cost: Cost, chip: Chip, rows: int) -> Prediction:
+    """The data sheet's limit for a compiled step of so many rows over all chips (`Cost` is of one chip)."""
+    times = {
+        "operations": cost.flops / chip.flops,
+        "memory": cost.accessed / chip.bandwidth,
+        "links": sum(x.size for x in cost.collectives) / chip.links,
+    }
+    bound = max(times, key=lambda name: times[name])
+    fixed = cost.arguments + cost.expected["gradients"]
+    activations = max(1, cost.temporary - cost.expected["gradients"])
+    fit = int(rows * max(0.0, chip.memory - fixed) / activations)
+    return Prediction(times[bound], bound, times["operations"] / times[bound], fit)
+
+
+def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
+    """For people: (batch shape, cost) of every compiled step."""
+    chip, count = parse(name)
+    text = [f"predicted for {count} x {name.partition(':')[0]}, from the compiled programs and the data sheet:"]
+    for shape, cost in costs:
+        guess = predict(cost, chip, shape.rows)
+        held = cost.arguments + cost.temporary
+        fits = "fits" if held <= chip.memory else "DOES NOT FIT"
+        talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"
+        text.append(
+            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.0f} GiB a chip ({fits}; about "
+            f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms a step, limited by "
+            f"{guess.bound}: {guess.share:.0%} of the peak"
+        )
+    return text

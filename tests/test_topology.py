@@ -1,0 +1,121 @@
+"""Programs for devices that are not here: what the HLO says, what is predicted of it, and a real TPU program."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxft import cli, costs, hlo, sharding, topology
+from jaxft.config import MeshConfig
+from jaxft.errors import UserError
+from jaxft.setup import make_run
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def compiled(function, *arguments) -> str:
+    return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+def test_collectives_in_a_loop_are_counted_as_often_as_it_turns():
+    mesh = sharding.make_mesh(MeshConfig(data=8))
+    x = jax.device_put(jnp.ones((8, 16)), NamedSharding(mesh, P("data")))
+
+    def once(y, _):
+        return jax.lax.with_sharding_constraint(y * jnp.sin(y).sum(0, keepdims=True), NamedSharding(mesh, P("data"))), None
+
+    found = hlo.collectives(compiled(lambda x: jax.lax.scan(once, x, None, length=5)[0], x))
+    assert found == [hlo.Collective("all-reduce", 5, 5 * 16 * 4)]
+    assert hlo.collectives(compiled(lambda x: once(x, None)[0], x)) == [hlo.Collective("all-reduce", 1, 16 * 4)]
+    gathered = jax.jit(lambda x: x + 1, out_shardings=NamedSharding(mesh, P())).lower(x).compile().as_text()
+    assert hlo.collectives(gathered) == [hlo.Collective("all-gather", 1, 8 * 16 * 4)]
+    assert hlo.collectives(compiled(lambda x: x + 1, x)) == []
+
+
+def test_arrays_inside_a_fusion_are_not_in_memory():
+    x = jnp.ones((4, 64))
+    scores = partial(hlo.arrays, wanted=lambda kind, shape: kind == "f32" and shape == (64, 64))
+    assert scores(compiled(lambda x: (jnp.sin(x.T @ x).sum(), x.T @ x), x)) == ["f32[64,64]"]
+    assert scores(compiled(lambda x: (jnp.sin(x)[:, :, None] * jnp.cos(x)[:, None, :]).sum((1, 2)), x)) == []
+
+
+@pytest.fixture(scope="module")
+def steps(tiny_model, tiny_data, tmp_path_factory):
+    """Costs of a run's step on one device and on eight, data-parallel."""
+    directory = tmp_path_factory.mktemp("run") / "run"
+    found = {}
+    for count in (1, 8):
+        data = {"layout": "pad"}
+        config = tiny.run_config(tiny_model, tiny_data, directory, mesh={"data": count}, data=data, train={"batch_size": 16})
+        run = make_run(config)
+        [[cost]] = costs.step_costs(run).values()
+        found[count] = run, cost
+    return found
+
+
+def test_gradients_are_reduced_once(steps):
+    """Over 8 devices every gradient goes over the wires once, in float32, with a few numbers beside it."""
+    run, cost = steps[8]
+    gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
+    [reduced] = cost.collectives
+    assert reduced.kind == "all-reduce"
+    assert gradients <= reduced.size <= gradients + 1024
+    assert steps[1][1].collectives == []
+
+
+def test_state_is_donated(steps):
+    """Parameters and moments are written over: a step takes no second copy of them."""
+    for run, cost in steps.values():
+        held = cost.expected["parameters"] + cost.expected["optimizer"]
+        donated = cost.donated
+        assert held <= donated <= held + 1024, run.mesh
+
+
+def test_prediction():
+    chip = topology.Chip(flops=100e12, memory=10e9, bandwidth=1e12, links=1e11)
+    step = {"start": 0, "forward": 0.0, "expected": {"gradients": 10**9}, "donated": 0, "text": ""}
+    reduced = [hlo.Collective("all-reduce", 3, 10**9)]
+    cost = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=5e9, collectives=reduced)
+    guess = topology.predict(cost, chip, rows=32)
+    assert (guess.bound, guess.seconds, guess.share, guess.rows) == ("operations", 0.02, 1.0, 32 * 6)
+    slow = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=80e9, collectives=reduced)
+    guess = topology.predict(slow, chip, rows=32)
+    assert (guess.bound, guess.seconds, guess.share) == ("memory", 0.08, 0.25)
+    full = costs.Cost(**step, flops=1.0, arguments=10**10, temporary=2 * 10**9, accessed=1.0, collectives=[])
+    assert topology.predict(full, chip, rows=32).rows == 0
+    [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
+    assert "11.18 of 16 GiB a chip (fits" in line
+    assert "collectives: none" in line
+
+
+def costs_shape():
+    from jaxft.data.batches import Shape
+
+    return Shape(rows=32, length=128, slots=4)
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:8", "v5litepod:2x4", "h200:1x1", ""])
+def test_another_name_is_refused(name):
+    with pytest.raises(UserError, match="give v4, v5e, v5p, v6e and a shape, such as v5e:2x4"):
+        topology.parse(name)
+    assert topology.parse("v5p:2x2x1") == (topology.CHIPS["v5p"], 4)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_plan_compiles_for_tpus(tiny_model, tiny_data, tmp_path):
+    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", train={"dtype": "bfloat16"})
+    (tmp_path / "config.yaml").write_text(cli.dump(config))
+    command = [sys.executable, "-m", "jaxft.plan", str(tmp_path / "config.yaml"), "--topology", "v5e:2x2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=dict(os.environ))
+    assert "predicted for 4 x v5e" in done.stdout
+    assert "all-reduce of" in done.stdout
+    assert not (tmp_path / "run").exists()
