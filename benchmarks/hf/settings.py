@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from typing import Any
 
 from jaxft.checks import duration_steps
@@ -61,7 +60,7 @@ def evaluate_every(run: Run) -> int | None:
     """Steps between evaluations; None evaluates after the last step only, when there is nothing to choose from."""
     every = duration_steps(run.config.eval.every, run.steps_per_epoch, "eval.every")
     best = run.config.checkpoint.select == "best" and "validation" in run.data
-    return every if best and every < min(run.total_steps, sys.maxsize) else None
+    return every if best and every < run.total_steps else None
 
 
 def arguments(run: Run, folder: str) -> Any:
