@@ -212,7 +212,7 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
     placed = replace(
         jax.tree.map(lambda _: everywhere, abstract),
         params=shardings,
-        opt_state=sharding.optimizer_shardings(run.mesh, optimizer.build(hyper), abstract.opt_state, shardings),
+        opt_state=sharding.optimizer_shardings(run.mesh, abstract.opt_state, trainable),
     )
     return jax.jit(make, out_shardings=placed)(trainable), frozen
 

@@ -17,6 +17,7 @@ from jaxft.models.build import load
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.source import resolve
+from jaxft.optim import check_optimizer
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
 from jaxft.tasks import task_class
@@ -64,6 +65,7 @@ def make_run(config: Config) -> Run:
         raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    check_optimizer(config.optim)
     directory = resolve(config.model.path, config.model.revision)
     hf_config, where = read_config(directory), str(directory / "config.json")
     make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading

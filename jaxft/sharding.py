@@ -4,12 +4,10 @@ Batches are split over both axes (`data` x `fsdp`); parameters and moments over 
 `data`. The compiler inserts the collectives.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -80,17 +78,33 @@ def param_shardings(mesh: Mesh, params: Params) -> Params:
     return tree.map_with_path(place, params)
 
 
-def optimizer_shardings(
-    mesh: Mesh, optimizer: optax.GradientTransformation, opt_state: Any, shardings: Mapping[str, Any]
-) -> Any:
-    """Moments lie where their parameters lie; counters are replicated."""
-    return optax.tree_utils.tree_map_params(
-        optimizer,
-        lambda _, sharding: sharding,
-        opt_state,
-        shardings,
-        transform_non_params=lambda _: replicated(mesh),
-    )
+def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
+    """A sharding for every array of an optimizer's state.
+
+    What has the shape of a parameter and stands under its path lies where the parameter lies. Everything else is small
+    (counters, factored moments) and replicated.
+
+    Args:
+      mesh: of the run.
+      opt_state: arrays or shapes.
+      params: those that it was made for; an optimizer may see layers singly, under their dotted names.
+    """
+    single = {
+        name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], x.dtype)
+        for path, x in tree.flatten(params).items()
+        for name in tree.names(path)
+    }
+    leaves = {**tree.flatten(params), **tree.flatten(single)}
+    places = {**tree.flatten(param_shardings(mesh, params)), **tree.flatten(param_shardings(mesh, single))}
+
+    def place(keys: Any, leaf: Any) -> NamedSharding:
+        path = tuple(key.key for key in keys if isinstance(key, jax.tree_util.DictKey))
+        for start in range(len(path)):
+            if path[start:] in leaves and leaves[path[start:]].shape == leaf.shape:
+                return places[path[start:]]
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(place, opt_state)
 
 
 def place(params: Any, shardings: Any) -> Any:

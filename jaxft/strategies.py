@@ -1,7 +1,7 @@
 """The parameter plan: one table, made from path rules, of what is trained and how. Presets write its rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxft import tree
 from jaxft.config import PlanConfig
@@ -20,11 +20,13 @@ class Setting:
       trainable: frozen parameters get no gradient, no moments, no decay.
       learning_rate: multiplier.
       weight_decay: whether decay applies; None decides by the kind of the parameter.
+      schedule: of the learning rate; None is optim.schedule.
     """
 
     trainable: bool = True
     learning_rate: float = 1.0
     weight_decay: bool | None = None
+    schedule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def make_plan(config: PlanConfig, params: Params, num_layers: int) -> ParameterP
     for name, i in chosen.items():
         setting = rules[i][1]
         decayed = decay[name] if setting.weight_decay is None else setting.weight_decay
-        settings[name] = Setting(setting.trainable, setting.learning_rate, decayed and setting.trainable)
+        settings[name] = replace(setting, weight_decay=decayed and setting.trainable)
     if not any(s.trainable for s in settings.values()):
         raise UserError("the plan trains nothing: make a rule trainable or choose another plan.preset")
     sizes = _sizes(params)
