@@ -28,6 +28,9 @@ def check(config: Config) -> None:
     }
     for name, value in shares.items():
         _require(value is None or 0 <= value < 1, name, value, "0 or more and below 1")
+    _require(0 <= c.optim.end_factor <= 1, "optim.end_factor", c.optim.end_factor, "from 0 to 1")
+    _require(0 < c.optim.plateau_factor < 1, "optim.plateau_factor", c.optim.plateau_factor, "above 0 and below 1")
+    _require(1 <= c.optim.ratio < float("inf"), "optim.ratio", c.optim.ratio, "1 or more")
     _require(0 <= c.distill.alpha <= 1, "distill.alpha", c.distill.alpha, "from 0 to 1")
     positive = {
         "data.max_train_examples": c.data.max_train_examples,
@@ -39,6 +42,8 @@ def check(config: Config) -> None:
         "optim.learning_rate": c.optim.learning_rate,
         "optim.epsilon": c.optim.epsilon,
         "optim.clip": c.optim.clip,
+        "optim.cycles": c.optim.cycles,
+        "optim.power": c.optim.power,
         "train.epochs": c.train.epochs,
         "train.max_steps": c.train.max_steps,
         "train.batch_size": c.train.batch_size,
@@ -64,6 +69,7 @@ def check(config: Config) -> None:
     for name, value in {
         "optim.weight_decay": c.optim.weight_decay,
         "optim.warmup": c.optim.warmup,
+        "optim.plateau_patience": c.optim.plateau_patience,
         "train.min_delta": c.train.min_delta,
         "plan.n": c.plan.n,
         "task.focal_gamma": c.task.focal_gamma,

@@ -130,10 +130,11 @@ def as_dict(config: schema.Config) -> dict[str, Any]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"data": {"train": x}}` as `{"data.train": x}`."""
+    """`{"data": {"train": x}}` as `{"data.train": x}`; an option that is a mapping stays one."""
+    mappings = [name for name, kind in field_names().items() if typing.get_origin(kind) is dict]
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix + key not in mappings:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -212,6 +213,8 @@ def _wanted(kind: Any) -> str:
     if kind in simple:
         return simple[kind]
     arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
+        return "a mapping, such as {a: 1}"
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(arguments)}"
     if typing.get_origin(kind) is not list:

@@ -24,6 +24,7 @@ from jaxft.models.peft import is_adapter
 from jaxft.models.places import dropout_places, place_dropout
 from jaxft.models.rows import split_rows, with_vocabulary
 from jaxft.models.source import resolve
+from jaxft.optim import check_optimizer
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan, presets_of
 from jaxft.tasks import task_class
@@ -77,6 +78,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    check_optimizer(config.optim)
     directory = resolve(config.model.path, config.model.revision)
     if is_adapter(directory):
         raise UserError(

@@ -161,7 +161,7 @@ def field_docs() -> dict[str, tuple[str, object]]:
                 continue
             at = next(i for i, n in enumerate(body) if isinstance(n, ast.AnnAssign) and n.target.id == field.name)
             missing = field.default is dataclasses.MISSING
-            docs[prefix + field.name] = (body[at + 1].value.value, [] if missing else field.default)
+            docs[prefix + field.name] = (body[at + 1].value.value, field.default_factory() if missing else field.default)
 
     walk(Config, "")
     return docs

@@ -1,0 +1,91 @@
+"""Adafactor (Shazeer & Stern 2018, arXiv:1804.04235) by the conventions of transformers' `Adafactor`, layer by layer."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft import tree
+from jaxft.optim.layers import layer_axes, map_trees, transformation
+from jaxft.tree import Params, Path
+
+
+class AdafactorState(NamedTuple):
+    """Second moments: `row` [..., in] and `column` [..., out] of matrices, `full` of everything else."""
+
+    steps: jax.Array
+    row: Params
+    column: Params
+    full: Params
+
+
+def scale_by_adafactor(
+    *,
+    decay_rate: float = -0.8,
+    clip_threshold: float = 1.0,
+    epsilon: float = 1e-30,
+    smallest_scale: float = 1e-3,
+    scale_parameter: bool = True,
+    relative_step: bool = False,
+    decay: Any,
+) -> optax.GradientTransformation:
+    """Adafactor without its first moment.
+
+    Args:
+      decay_rate: exponent c of the second moment's decay 1 - t**c.
+      clip_threshold: largest root mean square of a tensor's update.
+      epsilon, smallest_scale: added to the squared gradient; the least that a parameter's scale counts (`eps`).
+      scale_parameter: multiply the learning rate by the root mean square of the parameter.
+      relative_step: multiply it by min(0.01, 1 / sqrt(t)), too.
+      decay: (updates, parameters) -> updates with decay, which is times the same learning rate.
+    """
+
+    def is_matrix(path: Path, leaf: Any) -> bool:
+        return len(layer_axes(path, leaf)) >= 2
+
+    def init(params: Params) -> AdafactorState:
+        matrices = {path: x for path, x in tree.flatten(params).items() if is_matrix(path, x)}
+        others = {path: x for path, x in tree.flatten(params).items() if path not in matrices}
+        return AdafactorState(
+            jnp.zeros((), jnp.int32),
+            tree.unflatten({path: jnp.zeros(x.shape[:-1], x.dtype) for path, x in matrices.items()}),
+            tree.unflatten({path: jnp.zeros(x.shape[:-2] + x.shape[-1:], x.dtype) for path, x in matrices.items()}),
+            tree.unflatten({path: jnp.zeros_like(x) for path, x in others.items()}),
+        )
+
+    def update(updates: Params, state: AdafactorState, params: Params) -> tuple[Params, AdafactorState]:
+        steps = state.steps + 1
+        step = steps.astype(jnp.float32)
+        keep = 1.0 - step**decay_rate
+        moments: dict[str, dict[Path, jax.Array]] = {"row": {}, "column": {}, "full": {}}
+        before = {name: tree.flatten(getattr(state, name)) for name in moments}
+
+        def follow(name: str, path: Path, x: jax.Array) -> jax.Array:
+            moments[name][path] = keep * before[name][path] + (1.0 - keep) * x
+            return moments[name][path]
+
+        def direction(path: Path, g: jax.Array) -> jax.Array:
+            square = jnp.square(g) + epsilon
+            if is_matrix(path, g):
+                row, column = follow("row", path, square.mean(-1)), follow("column", path, square.mean(-2))
+                row = jax.lax.rsqrt(row / row.mean(-1, keepdims=True))
+                u = row[..., None] * jax.lax.rsqrt(column)[..., None, :] * g
+            else:
+                u = jax.lax.rsqrt(follow("full", path, square)) * g
+            return u / jnp.maximum(1.0, _rms(path, u) / clip_threshold)
+
+        def scaled(path: Path, u: jax.Array, p: jax.Array) -> jax.Array:
+            u = u * jnp.maximum(smallest_scale, _rms(path, p)) if scale_parameter else u
+            return u * jnp.minimum(1e-2, jax.lax.rsqrt(step)) if relative_step else u
+
+        directions = decay(tree.map_with_path(direction, updates), params)
+        return map_trees(scaled, directions, params), AdafactorState(
+            steps, **{name: tree.unflatten(x) for name, x in moments.items()}
+        )
+
+    return transformation(init, update)
+
+
+def _rms(path: Path, x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.square(x).mean(layer_axes(path, x), keepdims=True))

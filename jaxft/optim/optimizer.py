@@ -1,0 +1,101 @@
+"""The optimizer of a run: clip, then what the optimizer makes of the gradient, then rates, all as the plan says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft import tree
+from jaxft.config import OptimConfig
+from jaxft.optim.clip import clip_by_global_norm, global_norm
+from jaxft.optim.layers import map_trees, of_layers, transformation
+from jaxft.optim.library import make_core
+from jaxft.optim.schedules import PLATEAU, schedule_factor
+from jaxft.strategies import ParameterPlan, by_stage
+from jaxft.tree import Params, Path
+
+Hyper = Mapping[str, Any]
+
+
+def hyperparameters(config: OptimConfig) -> dict[str, jax.Array]:
+    """The numbers of a run that may be traced, and so swept in one program. float32 scalars.
+
+    `plateau`, where there is that schedule, is what its evaluations have left of the learning rate.
+    """
+    values = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.clip is not None:
+        values["clip"] = config.clip
+    if config.schedule == PLATEAU:
+        values[PLATEAU] = 1.0
+    return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What the train step needs: the transformation for (possibly traced) hyperparameters, and the norm it clips by."""
+
+    build: Callable[[Hyper], optax.GradientTransformation]
+    blocked_norm: bool
+
+    def norm(self, updates: Any) -> jax.Array:
+        """The global norm, computed as clipping computes it, so that the compiler merges the two."""
+        return global_norm(updates, blocked=self.blocked_norm)
+
+
+def make_optimizer(config: OptimConfig, plan: ParameterPlan, total_steps: int, *, blocked_norm: bool = False) -> Optimizer:
+    """The optimizer of a run: clip by the global norm, `core`, rates."""
+
+    def build(hyper: Hyper) -> optax.GradientTransformation:
+        parts = [clip_by_global_norm(hyper["clip"], blocked=blocked_norm)] if "clip" in hyper else []
+        parts += [by_stage(core(config, plan, hyper), plan), scale_by_rates(config, plan, total_steps, hyper)]
+        return optax.chain(*parts)
+
+    return Optimizer(build, blocked_norm)
+
+
+def core(config: OptimConfig, plan: ParameterPlan, hyper: Hyper) -> optax.GradientTransformation:
+    """What is kept of each parameter, and decay: a direction for each, whatever other parameters there are.
+
+    Works on any part of the trainable tree.
+    """
+
+    def amount(decay: Any) -> Any:
+        """The plan says where decay applies (true), or how much."""
+        return hyper["weight_decay"] if decay is True else float(decay or 0.0)
+
+    def decayed(path: Path, update: jax.Array, param: jax.Array) -> jax.Array:
+        decay = of_layers(path, param, lambda name: plan.settings[name].weight_decay, amount)
+        return update if isinstance(decay, float) and decay == 0.0 else update + decay * param
+
+    return make_core(config, lambda updates, params: map_trees(decayed, updates, params))
+
+
+def scale_by_rates(config: OptimConfig, plan: ParameterPlan, total_steps: int, hyper: Hyper) -> optax.GradientTransformation:
+    """Minus learning rate x schedule x multiplier, the latter two as the plan says for each parameter."""
+    names = {config.schedule, *(x.schedule for x in plan.settings.values() if x.schedule)}
+    factors = {name: schedule_factor(config, total_steps, name=name) for name in names}
+
+    def update(updates: Params, state: Any, _: Any = None) -> tuple[Params, Any]:
+        peak = -hyper["learning_rate"]
+        rates = {name: peak * factor(state.count) for name, factor in factors.items()}
+        if PLATEAU in rates:
+            rates[PLATEAU] = rates[PLATEAU] * hyper[PLATEAU]
+
+        def scaled(path: Path, u: jax.Array) -> jax.Array:
+            multiplier = of_layers(path, u, lambda name: plan.settings[name].learning_rate, float)
+            rate = of_layers(path, u, lambda name: plan.settings[name].schedule or config.schedule, rates.__getitem__)
+            if not isinstance(multiplier, float):
+                u = u * multiplier
+            elif multiplier != 1.0:
+                u = u * jnp.asarray(multiplier, u.dtype)
+            return jnp.asarray(rate, u.dtype) * u
+
+        return tree.map_with_path(scaled, updates), optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    def init(_: Any) -> Any:
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    return transformation(init, update)

@@ -1,0 +1,62 @@
+"""Learning rate over its peak, as a function of the number of steps done."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxft.config import OptimConfig
+
+PLATEAU = "plateau"
+
+
+def schedule_factor(
+    config: OptimConfig, total_steps: int, numpy: Any = jnp, *, name: str | None = None
+) -> Callable[[Any], Any]:
+    """A schedule with linear warm-up: the numbers of Hugging Face's `get_scheduler` where it has them.
+
+    Args:
+      config: schedule, its numbers, and warm-up.
+      total_steps: of the run.
+      numpy: `jax.numpy` inside a program, `numpy` on the host (which must not wait for a device to log a number).
+      name: the schedule; None takes the config's. The factor of `plateau` is what the loop's evaluations leave of the
+        rate, which is not a function of the step: here it is 1.
+    """
+    name = name or config.schedule
+    warmup = warmup_steps(config, total_steps)
+
+    def falling(step: Any, progress: Any) -> Any:
+        """`progress` goes from 0 at the end of warm-up to 1 at the last step."""
+        match name:
+            case "linear":
+                return 1.0 - progress
+            case "cosine":
+                return 0.5 * (1.0 + numpy.cos(numpy.pi * progress))
+            case "cosine_restarts":
+                turn = (config.cycles * progress) % 1.0
+                return numpy.where(progress < 1.0, 0.5 * (1.0 + numpy.cos(numpy.pi * turn)), 0.0)
+            case "polynomial":
+                return (1.0 - config.end_factor) * (1.0 - progress) ** config.power + config.end_factor
+            case "inverse_sqrt":
+                timescale = warmup or 10_000  # Hugging Face's default where there is no warm-up
+                return 1.0 / numpy.sqrt(numpy.maximum(step - warmup + timescale, 1.0) / timescale)
+            case "slanted_triangular":
+                return (1.0 + (1.0 - progress) * (config.ratio - 1.0)) / config.ratio
+            case _:
+                return numpy.ones_like(progress)
+
+    def factor(step: Any) -> Any:
+        step = numpy.asarray(step, numpy.float32)
+        progress = numpy.clip((step - warmup) / max(1, total_steps - warmup), 0.0, 1.0)
+        rising = step / max(1, warmup)
+        if name == "slanted_triangular":  # ULMFiT's rises from the same low rate that it falls to
+            rising = (1.0 + rising * (config.ratio - 1.0)) / config.ratio
+        return numpy.where(step < warmup, rising, falling(step, progress))
+
+    return factor
+
+
+def warmup_steps(config: OptimConfig, total_steps: int) -> int:
+    """Steps of the warm-up."""
+    return math.ceil(config.warmup * total_steps) if config.warmup < 1 else int(config.warmup)
