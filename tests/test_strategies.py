@@ -86,10 +86,9 @@ def test_layerwise_decay_cuts_no_stack():
     made = plan("layerwise_decay", layer_decay=0.5)
     assert made.cuts == ()
     path = ("encoder", "layer", f"0:{DEPTH}", "output", "dense", "kernel")
-    np.testing.assert_array_equal(made.column(path, "learning_rate"), [1 / 16, 1 / 8, 1 / 4, 1 / 2])
-    assert made.column(path, "weight_decay") is True
-    assert made.column(("heads", "main", "classifier", "kernel"), "learning_rate") == 1
-    assert made.column(("encoder", "embeddings", "word_embeddings", "embedding"), "learning_rate") == 1 / 32
+    assert [made.settings[name].learning_rate for name in tree.names(path)] == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    assert made.settings["heads.main.classifier.kernel"].learning_rate == 1
+    assert made.settings["encoder.embeddings.word_embeddings.embedding"].learning_rate == 1 / 32
 
 
 @pytest.mark.parametrize("family", ["albert", "distilbert", "modernbert", "deberta-v2", "mpnet"])

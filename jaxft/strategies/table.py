@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from jaxft import tree
 from jaxft.checks import unfreeze_step
 from jaxft.errors import UserError, some
@@ -84,11 +82,6 @@ class ParameterPlan:
     def of(self, path: Path) -> Setting:
         """The setting of a leaf of a tree that is cut at `cuts`; where its layers differ, that of the first."""
         return self.settings[tree.names(path)[0]]
-
-    def column(self, path: Path, name: str) -> Any:
-        """A column's value for a leaf; float32 [L] where the layers of a stacked leaf differ."""
-        values = [getattr(self.settings[n], name) for n in tree.names(path)]
-        return values[0] if len(set(values)) == 1 else np.array(values, np.float32)
 
     def split(self, params: Params, step: int = 0) -> tuple[Params, Params]:
         """(parameters trained at a step, the others), cut at `cuts`."""
