@@ -17,7 +17,7 @@ CARRIED = {
     *(f"task.{x}" for x in ("name", "labels", "problem", "tag_scheme", "unanswerable", "null_threshold", "n_best")),
     *(f"task.{x}" for x in ("max_answer_length", "misplaced_answers", "mask_rate", "threshold")),
     *(f"optim.{x}" for x in ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "schedule", "warmup", "clip")),
-    *(f"train.{x}" for x in ("epochs", "max_steps", "batch_size")),
+    *(f"train.{x}" for x in ("epochs", "max_steps", "batch_size", "label_smoothing")),
     *("plan.rules", "checkpoint.select", "seed", "output_dir"),
 }
 SECTIONS = ("data", "eval", "log", "mesh", "runtime")
@@ -91,9 +91,10 @@ def arguments(run: Run, folder: str) -> Any:
         lr_scheduler_type=SCHEDULES[optim.schedule],
         warmup_steps=warmup,
         weight_decay=optim.weight_decay,
-        adam_beta1=optim.beta1,
-        adam_beta2=optim.beta2,
-        adam_epsilon=optim.epsilon,
+        adam_beta1=0.9 if optim.beta1 is None else optim.beta1,
+        adam_beta2=0.999 if optim.beta2 is None else optim.beta2,
+        adam_epsilon=1e-8 if optim.epsilon is None else optim.epsilon,
+        label_smoothing_factor=config.train.label_smoothing,
         max_grad_norm=optim.clip or 0.0,
         seed=config.seed,
         report_to=[],
