@@ -17,6 +17,7 @@ from jaxft.models.model import make_model
 from jaxft.models.rows import join_rows, split_rows
 from jaxft.setup import make_run
 from jaxft.strategies import make_plan
+from jaxft.tasks.fill_mask import FillMask
 from jaxft.train import train
 from tests import running_text, tiny, vocabularies
 from tests.test_equivalence import TOLERANCE, assert_same, gradients, rearranged
@@ -245,9 +246,10 @@ def test_the_vocabulary_is_replaced_in_a_run(folder, tmp_path):
 
 def test_a_new_word_may_stand_in_place_of_a_masked_one(finished):
     """One word in ten is replaced by any other, and the mask itself may hide a new word."""
-    masking = make_run(finished[1]).task.masking
+    task = make_run(finished[1]).task
+    assert isinstance(task, FillMask)
     size = len(load_tokenizer(finished[0] / "model"))
-    drawn = np.asarray(masking._any_word(np.arange(4 * size, dtype=np.uint32)))
+    drawn = np.asarray(task.masking._any_word(np.arange(4 * size, dtype=np.uint32)))
     assert set(range(size - 4, size)) < set(drawn) < set(range(size))
 
 

@@ -74,11 +74,11 @@ class Task(abc.ABC):
 
     @classmethod
     def texts(cls, rows: Any, config: Config) -> Iterator[str]:
-        """The texts, or their lines or words, of all rows from `read`."""
+        """The texts of all rows from `read`; lines and words are joined."""
         for column in cls.text_columns(config):
             for start in range(0, len(rows), CHUNK):
                 for text in rows[start : start + CHUNK][column]:
-                    yield from text if isinstance(text, list) else [text or ""]
+                    yield " ".join(text) if isinstance(text, list) else text or ""
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
