@@ -189,8 +189,8 @@ def torch_losses(model, batches) -> list[float]:
     return seen
 
 
-def jaxft_metrics(model, params, batches) -> list[dict[str, float]]:
-    plan = make_plan(PlanConfig(), params, model.encoder.config.num_layers)
+def jaxft_metrics(model, params, batches, config: PlanConfig = PlanConfig()) -> list[dict[str, float]]:
+    plan = make_plan(config, params, model.encoder.config.num_layers)
     optimizer = make_optimizer(OPTIM, plan, STEPS)
     trainable, frozen = plan.split(params)
     state = init_state(trainable, optimizer, runtime.root_key(0), hyperparameters(OPTIM))
@@ -210,7 +210,7 @@ def jaxft_metrics(model, params, batches) -> list[dict[str, float]]:
         batch = {name: x[None].astype(np.int32) for name, x in batch.items()}  # one micro-batch
         state, metrics = step(state, frozen, batch | {"weights": np.ones((1, rows, 1), np.float32)})
         seen.append({name: float(x) for name, x in metrics.items()})
-    assert tree.count(state.params) == tree.count(params)
+    assert tree.count(state.params) == sum(row.parameters for row in plan.rows if row.setting.trainable)
     return seen
 
 
