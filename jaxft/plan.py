@@ -1,29 +1,54 @@
-"""python -m jaxft.plan CONFIG.yaml: what a run would do, without training: parameters, lengths, waste, FLOPs, memory."""
+"""python -m jaxft.plan CONFIG.yaml [--plot FILE]: what a run would do, without training: parameters, learning rates,
+lengths, waste, FLOPs, memory. `--plot` draws the learning rates into a png, svg or pdf file."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from jaxft import cli, runtime
+from jaxft.errors import UserError
 
 
 def main(argv: list[str]) -> None:
     """Print the plan of a run."""
-    config = cli.load(argv, prog="python -m jaxft.plan")
+    rest, plot = _plot_file(argv)
+    config = cli.load(rest, prog="python -m jaxft.plan")
     chosen = runtime.start(distributed="off", compile_cache=config.runtime.compile_cache)
+    from jaxft import costs, rates
     from jaxft.setup import make_run
 
+    if plot:
+        rates.require_matplotlib()  # before the long reading
     run = make_run(config)
     print(chosen.line(), file=sys.stderr)
-    for line in [*summary(run), "", *lengths(run), "", *costs(run)]:
+    about = summary(run, optimizer=costs.optimizer_memory(run))
+    for line in [*about, "", *rates.lines(run), "", *lengths(run), "", *costs.lines(run)]:
         print(line)
+    if plot:
+        rates.plot(run, plot)
+        print(f"wrote the learning rates to {plot}", file=sys.stderr)
 
 
-def summary(run: Any) -> list[str]:
-    """The start-up summary: weights, parameter plan, shapes, steps."""
-    from jaxft import tree
+def _plot_file(argv: Sequence[str]) -> tuple[list[str], str]:
+    """(the other arguments, the file of --plot or nothing)."""
+    rest, plot = [], ""
+    arguments = iter(argv)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name != "--plot":
+            rest.append(argument)
+            continue
+        plot = value or next(arguments, "")
+        if not plot.endswith((".png", ".svg", ".pdf")):
+            raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
+    return rest, plot
 
-    trainable, frozen = (tree.count(part) for part in run.plan.split(run.model.abstract()))
+
+def summary(run: Any, **more: Sequence[str]) -> list[str]:
+    """The start-up summary: weights, parameter plan (with `more` columns), shapes, steps."""
+    rows = run.plan.rows
+    trainable, frozen = (sum(row.parameters for row in rows if row.setting.trainable is x) for x in (True, False))
     first = run.planner.plan_epoch(0)
     shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.planner.shapes)
     sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in run.data.items())
@@ -32,7 +57,7 @@ def summary(run: Any) -> list[str]:
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
         *teacher,
-        *run.plan.lines(),
+        *run.plan.lines(**more),
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
         f"examples: {sizes}{labels}",
         f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} an epoch); "
@@ -60,40 +85,6 @@ def lengths(run: Any) -> list[str]:
         planner = train_planner(examples, config, run.mesh)
         waste.append(f"{layout} {1 - planner.plan_epoch(0).fill():.1%}")
     return [*rows, f"padding by layout: {', '.join(waste)}"]
-
-
-def costs(run: Any) -> list[str]:
-    """FLOPs and memory of the compiled train step, for every shape."""
-    from functools import partial
-
-    import jax
-
-    from jaxft import sharding
-    from jaxft.compiled import abstract_batches
-    from jaxft.distill import NAME, TEACHERS
-    from jaxft.loop import fresh_state, run_optimizer
-    from jaxft.setup import run_loss
-    from jaxft.step import train_step
-
-    state, frozen = fresh_state(run)
-    if run.teacher:
-        frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
-    step = jax.jit(
-        partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run), prepare=run.task.prepare), donate_argnums=0
-    )
-    place = sharding.batch_sharding(run.mesh)
-    rows = []
-    for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
-        compiled = step.lower(state, frozen, batch).compile()
-        memory: Any = compiled.memory_analysis()
-        flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
-        sizes = (memory.argument_size_in_bytes, memory.temp_size_in_bytes)
-        arguments, temporary = (f"{size / 2**20:.0f} MiB" for size in sizes)
-        rows.append(
-            f"train step {shape.rows} x {shape.length}: {flops / 1e9:.1f} GFLOP, arguments {arguments}, "
-            f"temporary {temporary} a device"
-        )
-    return rows
 
 
 if __name__ == "__main__":

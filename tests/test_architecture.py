@@ -11,7 +11,7 @@ FLOORS = [
     "models data losses metrics strategies optim sharding adapters",
     "tasks rundir",
     "step stages distill compiled setup evaluation checkpoint journal loop inference features",
-    "train evaluate predict export plan vocabulary hf __init__",
+    "train evaluate predict export plan costs rates vocabulary hf __init__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -78,14 +78,42 @@ def test_tensorboard_and_flax_files_are_written_on_request(run):
     assert (directory / "model" / "flax_model.msgpack").is_file()
 
 
-def test_plan_prints_parameters_lengths_waste_flops_and_memory(tiny_model, tiny_data, tmp_path, capsys):
-    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"})
+def test_plan_prints_parameters_rates_waste_flops_and_memory_of_every_stage(tiny_model, tiny_data, tmp_path, capsys):
+    settings = {
+        "preset": "gradual",
+        "unfreeze_every": 4,
+        "unfreeze_layers": 2,
+        "rules": [{"pattern": "pooler", "dropout": None, "learning_rate": 2}],
+    }
+    config = tiny.run_config(
+        tiny_model,
+        tiny_data,
+        tmp_path / "run",
+        plan=settings,
+        model=tiny.NO_DROPOUT,
+        optim={"warmup": 0, "schedule": "constant"},
+    )
     (tmp_path / "config.yaml").write_text(cli.dump(config))
     plan.main([str(tmp_path / "config.yaml")])
     text = capsys.readouterr().out
-    for part in ("^heads", "75 trained", "tokens an example", "padding by layout: pack", "GFLOP", "MiB"):
+    for part in ("^heads", "from step", "11,891 trained", "tokens an example", "padding by layout: pack", "GFLOP", "MiB"):
         assert part in text
+    rates = {line.split()[0]: line.split()[1:] for line in text.splitlines() if "e-05" in line or " 0.00" in line}
+    assert rates["encoder\\.pooler"] == ["0.006"] * 6
+    forward = [float(x) for x in re.findall(r"from step \d+: .* GFLOP, ([\d.]+) forward passes", text)]
+    assert len(forward) == 2
+    assert 1 < forward[0] < 1.2 < 2.5 < forward[1]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("argument", "words"), [("--plot=x.jpg", '"x.jpg"'), ("--plot", "ends in .png")])
+def test_a_plot_of_another_kind(fails, argument, words):
+    fails("plan", [argument], words)
+
+
+def test_a_plot_needs_matplotlib(fails, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    fails("plan", ["--plot", "x.png"], "matplotlib", "jaxft[plot]")
 
 
 def test_early_stopping_keeps_the_best(tiny_model, tiny_data, tmp_path):

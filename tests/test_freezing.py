@@ -30,7 +30,10 @@ PLANS = {
     "head": {"preset": "head"},
     "last layer": {"preset": "last_n", "n": 1},
     "embeddings frozen": {"preset": "freeze_embeddings"},
-    "biases": {"preset": "none", "rules": [{"pattern": r"\.bias$|^heads\.", **TRAINED}, {"pattern": "", **FROZEN}]},
+    "biases": {"preset": "bias"},
+    "norms": {"preset": "norms"},
+    "rules alone": {"preset": "none", "rules": [{"pattern": r"query|^heads", **TRAINED}, {"pattern": "", **FROZEN}]},
+    "last layer, and all norms": {"preset": ["last_n", "norms", "layerwise_decay"], "n": 1, "layer_decay": 0.5},
     "a layer in the middle": {"preset": "head", "rules": [{"pattern": r"layer\.1\.", **TRAINED}]},
     "all but a layer": {"preset": "full", "rules": [{"pattern": r"layer\.2\.", **FROZEN}]},
 }
@@ -59,6 +62,9 @@ def expected_trainable(name: str, plan: str) -> bool:
         "last layer": head or "pooler" in name or layer == "3",
         "embeddings frozen": "embeddings" not in name,
         "biases": head or name.endswith(".bias"),
+        "norms": head or "LayerNorm" in name,
+        "rules alone": head or "query" in name,
+        "last layer, and all norms": head or "pooler" in name or layer == "3" or "LayerNorm" in name,
         "a layer in the middle": head or layer == "1",
         "all but a layer": layer != "2",
     }[plan]
@@ -80,6 +86,8 @@ def test_only_what_is_trainable_moves(base, plan):
     before = flat(run.params)
     state, frozen = fresh_state(run)
     trainable = {name for name in before if expected_trainable(name, plan)}
+    printed = sum(row.parameters for row in run.plan.rows if row.setting.trainable)
+    assert printed == sum(before[name].size for name in trainable) == tree.count(state.params)
     assert set(tree.all_names(state.params)) == trainable
     assert moments(state.opt_state) == [trainable, trainable]
     epoch = run.planner.plan_epoch(0)
@@ -183,14 +191,14 @@ class Costs:
         step = jax.jit(partial(eval_step, loss_fn=self.loss, summarise=self.task.summarise))
         return flops(step.lower(self.params, {}, self.batch(rows)))
 
-    def train(self, preset: dict, *, clip: float | None = 1.0, parts: int = 1) -> float:
+    def train(self, preset: dict, *, clip: float | None = 1.0, parts: int = 1, step: int = 0) -> float:
         plan = make_plan(PlanConfig(**preset), self.params, DEPTH)
         optimizer = optim.make_optimizer(OptimConfig(clip=clip), plan, 10)
-        trainable, frozen = plan.split(self.params)
+        trainable, frozen = plan.split(self.params, step)
         hyper = optim.hyperparameters(OptimConfig(clip=clip))
         state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trainable)
-        step = jax.jit(partial(train_step, loss_fn=self.loss, optimizer=optimizer))
-        return flops(step.lower(state, frozen, self.batch(ROWS, parts)))
+        program = jax.jit(partial(train_step, loss_fn=self.loss, optimizer=optimizer))
+        return flops(program.lower(state, frozen, self.batch(ROWS, parts)))
 
 
 def flops(lowered) -> float:
@@ -221,5 +229,14 @@ def test_a_share_of_the_layers_costs_its_share(costs, forward, trained, clip, pa
     """Backward is twice forward, and only for the layers from the lowest trainable one up."""
     found = costs.train({"preset": "last_n", "n": trained}, clip=clip, parts=parts)
     # The compiler counts the body of the loop over micro-batches once.
+    bound = (1 + 2 * trained / DEPTH) * (forward if parts == 1 else costs.forward(ROWS // parts))
+    assert 0.8 * bound < found <= 1.05 * bound
+
+
+@pytest.mark.parametrize(("step", "trained", "parts"), [(0, 0, 1), (5, 2, 2), (14, 4, 1), (15, DEPTH, 1)])
+def test_a_stage_costs_what_is_unfrozen(costs, forward, step, trained, parts):
+    """Two layers every five steps, and the embeddings with the last of them."""
+    plan = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 5, "unfreeze_layers": 2}
+    found = costs.train(plan, step=step, parts=parts)
     bound = (1 + 2 * trained / DEPTH) * (forward if parts == 1 else costs.forward(ROWS // parts))
     assert 0.8 * bound < found <= 1.05 * bound

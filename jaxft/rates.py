@@ -1,0 +1,62 @@
+"""The learning rate of each group of the plan over the steps of a run, as text and as a plot."""
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+
+from jaxft.errors import UserError
+from jaxft.optim import schedule_factor
+from jaxft.setup import Run
+
+SHOWN = 6  # steps in the text
+
+
+def learning_rates(run: Run) -> dict[str, np.ndarray]:
+    """By pattern of a trained row of the table: float32 [steps], zero until it is unfrozen."""
+    config, steps = run.config.optim, np.arange(run.total_steps)
+    rates = {}
+    for row in run.plan.rows:
+        own = row.setting
+        if own.trainable:
+            scheduled = replace(config, schedule=own.schedule) if own.schedule else config
+            factor = schedule_factor(scheduled, run.total_steps, np)(steps)
+            rate = config.learning_rate * own.learning_rate * np.where(steps < own.unfreeze, 0.0, factor)
+            rates[row.pattern] = rate.astype(np.float32)
+    return rates
+
+
+def lines(run: Run) -> list[str]:
+    """For people: rates at a few steps from the first to the last."""
+    shown = np.unique(np.linspace(0, run.total_steps - 1, SHOWN).round().astype(int))
+    head = ["learning rate at step", *(f"{step:,}" for step in shown)]
+    body = [[pattern, *(f"{x:.3g}" for x in rates[shown])] for pattern, rates in learning_rates(run).items()]
+    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in (head, *body)]
+
+
+def require_matplotlib() -> None:
+    """Refuse a plot where the package for it is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--plot needs the package matplotlib: pip install 'jaxft[plot]'")
+
+
+def plot(run: Run, path: str) -> None:
+    """Draw the rates of all groups into a file.
+
+    Raises:
+      UserError: when the file cannot be written.
+    """
+    from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports] (an extra)
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for pattern, rates in learning_rates(run).items():
+        axes.plot(rates, label=pattern.replace("$", r"\$"))
+    axes.set_xlabel("step")
+    axes.set_ylabel("learning rate")
+    axes.legend(fontsize="x-small")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise UserError(f"--plot {path}: cannot be written: {error.strerror}") from error
