@@ -173,8 +173,10 @@ def torch_losses(model, batches, optimizer) -> list[float]:
     return seen
 
 
-def jaxft_metrics(model, params, batches, optim: OptimConfig) -> list[dict[str, float]]:
-    plan = make_plan(PlanConfig(), params, model.encoder.config.num_layers)
+def jaxft_metrics(
+    model, params, batches, optim: OptimConfig = OPTIM, config: PlanConfig = PlanConfig()
+) -> list[dict[str, float]]:
+    plan = make_plan(config, params, model.encoder.config.num_layers)
     optimizer = make_optimizer(optim, plan, len(batches))
     trainable, frozen = plan.split(params)
     state = init_state(trainable, optimizer, runtime.root_key(0), hyperparameters(optim))
@@ -194,7 +196,7 @@ def jaxft_metrics(model, params, batches, optim: OptimConfig) -> list[dict[str, 
         batch = {name: x[None].astype(np.int32) for name, x in batch.items()}  # one micro-batch
         state, metrics = step(state, frozen, batch | {"weights": np.ones((1, rows, 1), np.float32)})
         seen.append({name: float(x) for name, x in metrics.items()})
-    assert tree.count(state.params) == tree.count(params)
+    assert tree.count(state.params) == sum(row.parameters for row in plan.rows if row.setting.trainable)
     return seen
 
 

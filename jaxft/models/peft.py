@@ -82,7 +82,10 @@ def open_adapter(directory: Path) -> AdapterDirectory:
     settings = read_settings(directory)
     if not (directory / WEIGHTS).is_file():
         raise UserError(f"{directory}: has {CONFIG} but no {WEIGHTS}")
-    tensors = {name.removeprefix(_ROOT): x for name, x in files.open_safetensors(directory / WEIGHTS).items()}
+    stored = files.open_safetensors(directory / WEIGHTS)
+    # With bias: all PEFT writes the biases of saved modules once more, under the names of its wrappers.
+    wrapped = (".original_module.", ".modules_to_save.")
+    tensors = {name.removeprefix(_ROOT): x for name, x in stored.items() if not any(w in name for w in wrapped)}
     try:
         base = source.resolve(settings.base, settings.revision)
     except UserError as error:
@@ -123,8 +126,9 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     own_head = model.heads[MAIN].kind == stored.kind and (stored.labels is None or stored.labels == model.labels)
     reader, flat = _Reader(stored, naming), tree.unstack(params)
     kind, found = settings.kind, {}
-    dense = adapters.dense_modules(params)
+    dense = [name for name in adapters.dense_modules(params) if own_head or not name.startswith("heads.")]
     if isinstance(kind, Bottleneck):
+        dense = [m for m in dense if m.endswith(".dense")]
         modules = [m for m in dense if reader.has(f"{_parent(m)}.{adapters.ADAPTER}.down.kernel")]
     else:
         modules = [m for m in dense if reader.has(f"{m}.lora_a")]
@@ -145,7 +149,7 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
         found = {n: reader.take(n, x.shape) for n, x in tree.unstack(adapted).items() if adapters.is_adapter(n)}
     others = [name for name in flat if reader.has(name) and (own_head or not name.startswith("heads."))]
     found |= {name: reader.take(name, flat[name].shape) for name in others}
-    reader.finish(() if own_head else _head_tensors(stored))
+    reader.finish(() if own_head else _head_modules(stored))
     if not modules:
         raise UserError(f"{stored.path / WEIGHTS}: holds no adapter")
     report = model.report
@@ -259,9 +263,8 @@ class _Reader:
         return x.T if turned else x
 
     def finish(self, ignored: Collection[str]) -> None:
-        """Refuse what has not been taken."""
-        skip = {name.removeprefix(self.prefix) for name in ignored}
-        if unknown := [place for place in self.left if place not in skip]:
+        """Refuse what has not been taken, but for some modules (Hugging Face's names)."""
+        if unknown := [place for place in self.left if not place.startswith(tuple(f"{name}." for name in ignored))]:
             name, tensor = self.left[unknown[0]]
             raise UserError(
                 f"{self.where}: {name} {list(tensor.shape)} has no place in the base model {self.base}: the adapter was "
@@ -292,10 +295,11 @@ def _file_name(naming: Naming, name: str, has_lora: Collection[str]) -> str:
     return theirs
 
 
-def _head_tensors(stored: AdapterDirectory) -> list[str]:
-    """The file's names of the parameters of the adapter's own head."""
+def _head_modules(stored: AdapterDirectory) -> set[str]:
+    """Hugging Face's names of the modules of the adapter's own head."""
     model = make_model(stored.hf_config, stored.kind, str(stored.path))
-    return [_file_name(model.naming, name, ()) for name in tree.all_names(model.abstract()) if name.startswith("heads.")]
+    names = tree.all_names(model.abstract())
+    return {_module(model.naming, _parent(name)) for name in names if name.startswith("heads.")}
 
 
 def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
