@@ -19,6 +19,8 @@ def check(config: Config) -> None:
         "model.classifier_dropout": c.model.classifier_dropout,
         "data.validation_share": c.data.validation_share,
         "train.label_smoothing": c.train.label_smoothing,
+        "regularization.mixout": c.regularization.mixout,
+        "regularization.ema": c.regularization.ema,
         "optim.beta1": c.optim.beta1,
         "optim.beta2": c.optim.beta2,
     }
@@ -61,6 +63,9 @@ def check(config: Config) -> None:
         "optim.plateau_patience": c.optim.plateau_patience,
         "train.min_delta": c.train.min_delta,
         "plan.n": c.plan.n,
+        **{f"regularization.{x}": getattr(c.regularization, x) for x in ("l1", "l2", "l2_sp", "l2_sp_head")},
+        "regularization.r_drop": c.regularization.r_drop,
+        "regularization.neftune": c.regularization.neftune,
         "task.focal_gamma": c.task.focal_gamma,
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
@@ -83,6 +88,8 @@ def check(config: Config) -> None:
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     for rule in c.plan.rules:
         _require(0 <= rule.learning_rate < float("inf"), "plan.rules learning_rate", rule.learning_rate, "0 or more")
+    if c.optim.schedule == "plateau" and not (c.data.validation or c.data.validation_share):
+        raise UserError("optim.schedule plateau follows evaluations: give data.validation or data.validation_share")
     if c.train.micro_batches > c.train.batch_size:
         raise UserError(
             f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "

@@ -14,6 +14,7 @@ from jaxft import sharding
 from jaxft.data.batches import Planner, Shape
 from jaxft.data.encode import Examples
 from jaxft.optim import Optimizer
+from jaxft.regularization import Regularization
 from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step
 from jaxft.tree import Params
 
@@ -47,12 +48,13 @@ def compile_train(
     batches: Mapping[Shape, dict[str, Any]],
     say: Callable[[str], None],
     prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
 ) -> Compiled:
     """The train step for every shape: (state, frozen, batch) -> (state, metrics), donating the state."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
     everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
     step = jax.jit(
-        partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare),
+        partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization),
         donate_argnums=0,
         out_shardings=(shardings, everywhere),
     )

@@ -12,12 +12,14 @@ from jaxft import optim, runtime, sharding
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.checks import duration_steps
 from jaxft.compiled import abstract_batches, compile_train
+from jaxft.config import OptimConfig
 from jaxft.data.batches import EpochPlan
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
+from jaxft.regularization import REFERENCE
 from jaxft.setup import Run, eval_planner, run_loss
 from jaxft.step import TrainState, init_state
 from jaxft.tree import Params
@@ -42,6 +44,7 @@ class Trainer:
         else:
             self.frozen = self.checkpoints.restore_frozen(self.frozen)
             self.state, self.progress = self.checkpoints.restore(self.resumed, self.state)
+            self._set_plateau()
         if run.teacher:
             teacher = run.teacher[1]
             placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
@@ -52,13 +55,22 @@ class Trainer:
 
     def train(self) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed."""
-        start = self.resumed or 0
+        run, start = self.run, self.resumed or 0
         if start >= self.run.total_steps or self.progress.stopped:
             return
         place = sharding.batch_sharding(self.run.mesh)
         batches = abstract_batches(self.run.planner, self.run.data["train"].examples, place)
         prepare = self.run.task.prepare
-        steps = compile_train(self.loss, self.optimizer, self.state, self.frozen, batches, self.journal.say, prepare)
+        steps = compile_train(
+            self.loss,
+            self.optimizer,
+            self.state,
+            self.frozen,
+            batches,
+            self.journal.say,
+            prepare,
+            run.regularization,
+        )
         self.checkpoints.prepare(self.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
@@ -106,7 +118,7 @@ class Trainer:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
-        collected = self._evaluator(split).collect(self.state.params, self.frozen)
+        collected = self._evaluator(split).collect(self.state.evaluated, self.frozen)
         if split == "validation":
             self.task = self.run.task.fit(collected, self.run.data[split])
         return score(self.task, collected, self.run.data[split])
@@ -134,7 +146,7 @@ class Trainer:
     def _log(self, step: int, metrics: dict[str, jax.Array], meter: Meter) -> None:
         """Read a step's metrics (this waits for that step only), stop on a loss that is no number, write a row."""
         loss, norm = float(np.asarray(metrics["loss"])), float(np.asarray(metrics["grad_norm"]))
-        rate = self.config.optim.learning_rate * float(self.factor(step - 1))
+        rate = self.config.optim.learning_rate * float(self.factor(step - 1)) * self.progress.plateau
         if not np.isfinite(loss) or not np.isfinite(norm):
             self.checkpoints.wait()
             good = self.checkpoints.latest()
@@ -168,15 +180,25 @@ class Trainer:
         better = gain is None or gain > self.config.train.min_delta
         bad = 0 if better else self.progress.bad_evaluations + 1
         patience = self.config.train.patience
+        plateau, plateau_bad = next_plateau(self.config.optim, self.progress, better)
         self.progress = Progress(
             best_step=step if better else self.progress.best_step,
             best_score=score if better else best,
             bad_evaluations=bad,
             stopped=patience is not None and bad >= patience,
+            plateau=plateau,
+            plateau_bad=plateau_bad,
         )
+        self._set_plateau()
         mark = " (best)" if better else ""
         self.journal.say(f"step {step}: validation {name} {score:.4f}{mark}, loss {scores['loss']:.4f}")
         return better
+
+    def _set_plateau(self) -> None:
+        """Give the steps what evaluations have left of the learning rate."""
+        if optim.PLATEAU in self.state.hyper:
+            left = sharding.place(np.float32(self.progress.plateau), sharding.replicated(self.run.mesh))
+            self.state = replace(self.state, hyper=self.state.hyper | {optim.PLATEAU: left})
 
     def _evaluator(self, split: str) -> Evaluator:
         if split not in self.evaluators:
@@ -186,7 +208,7 @@ class Trainer:
                 self.loss,
                 data,
                 eval_planner(data.examples, self.config, self.run.mesh),
-                self.state.params,
+                self.state.evaluated,
                 self.frozen,
                 self.run.mesh,
                 self.journal.say,
@@ -194,9 +216,21 @@ class Trainer:
         return self.evaluators[split]
 
 
+def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:
+    """(share of the learning rate, bad evaluations) after an evaluation, as torch's ReduceLROnPlateau counts them."""
+    bad = 0 if better else progress.plateau_bad + 1
+    if config.schedule != optim.PLATEAU:
+        return 1.0, 0
+    if bad > config.plateau_patience:
+        return progress.plateau * config.plateau_factor, 0
+    return progress.plateau, bad
+
+
 def fresh_state(run: Run) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     trainable, frozen = run.plan.split(run.params)
+    if run.regularization.needs_reference:
+        frozen = frozen | {REFERENCE: trainable}
     shardings = sharding.param_shardings(run.mesh, trainable)
     trainable = sharding.place(trainable, shardings)
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
@@ -205,13 +239,14 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
     optimizer = run_optimizer(run)
 
     def make(params: Params) -> TrainState:
-        return init_state(params, optimizer, key, hyper)
+        return init_state(params, optimizer, key, hyper, average=bool(run.config.regularization.ema))
 
     abstract = jax.eval_shape(make, trainable)
     everywhere = sharding.replicated(run.mesh)
     placed = replace(
         jax.tree.map(lambda _: everywhere, abstract),
         params=shardings,
+        average=shardings if abstract.average else {},
         opt_state=sharding.optimizer_shardings(run.mesh, abstract.opt_state, trainable),
     )
     return jax.jit(make, out_shardings=placed)(trainable), frozen

@@ -79,7 +79,14 @@ def costs(run: Any) -> list[str]:
     if run.teacher:
         frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
     step = jax.jit(
-        partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run), prepare=run.task.prepare), donate_argnums=0
+        partial(
+            train_step,
+            loss_fn=run_loss(run),
+            optimizer=run_optimizer(run),
+            prepare=run.task.prepare,
+            regularization=run.regularization,
+        ),
+        donate_argnums=0,
     )
     place = sharding.batch_sharding(run.mesh)
     rows = []

@@ -7,10 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "jaxft"
 FLOORS = [
-    "errors runtime config checks cli tree",
-    "models data losses metrics strategies optim sharding",
+    "errors runtime config optim_config checks cli tree",
+    "models data losses metrics strategies optim regularization sharding",
     "tasks rundir",
-    "step distill compiled setup evaluation checkpoint journal loop inference features",
+    "step distill r_drop compiled setup evaluation checkpoint journal loop inference features",
     "train evaluate predict export plan vocabulary hf __init__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 
 from jaxft.config import OptimConfig
+from jaxft.errors import UserError, nearest
+from jaxft.optim_config import Schedule
+from jaxft.strategies import ParameterPlan
 
 PLATEAU = "plateau"
 
@@ -55,6 +58,21 @@ def schedule_factor(
         return numpy.where(step < warmup, rising, falling(step, progress))
 
     return factor
+
+
+def check_schedules(config: OptimConfig, plan: ParameterPlan) -> None:
+    """Refuse a schedule of a rule that cannot be.
+
+    Raises:
+      UserError: naming the schedule and the first parameter.
+    """
+    known = get_args(Schedule)
+    for name, setting in plan.settings.items():
+        chosen = setting.schedule
+        if chosen is not None and chosen not in known:
+            raise UserError(f'schedule "{chosen}" of {name}: must be one of {", ".join(known)}{nearest(chosen, known)}')
+        if chosen == PLATEAU != config.schedule:
+            raise UserError(f"schedule plateau of {name}: only where optim.schedule is plateau, too")
 
 
 def warmup_steps(config: OptimConfig, total_steps: int) -> int:
