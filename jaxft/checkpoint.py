@@ -31,12 +31,15 @@ class Progress:
       best_step, best_score: of the best evaluation so far.
       bad_evaluations: evaluations since then.
       stopped: early stopping has ended the run.
+      plateau, plateau_bad: what reduction on plateau has left of the learning rate, and bad evaluations since it looked.
     """
 
     best_step: int | None = None
     best_score: float | None = None
     bad_evaluations: int = 0
     stopped: bool = False
+    plateau: float = 1.0
+    plateau_bad: int = 0
 
 
 class Checkpoints:
@@ -157,4 +160,5 @@ class _OneStep:
 
 
 def _arrays(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "opt_state": state.opt_state, "step": state.step}
+    arrays = {"params": state.params, "opt_state": state.opt_state, "step": state.step}
+    return arrays | ({"average": state.average} if state.average else {})

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from jaxft.config import Config
 from jaxft.errors import UserError
-from jaxft.plan_config import Duration, PlanConfig, Schedule
+from jaxft.optim_config import Schedule
+from jaxft.plan_config import Duration, PlanConfig
 
 
 def check(config: Config) -> None:
@@ -23,6 +24,8 @@ def check(config: Config) -> None:
         "data.validation_share": c.data.validation_share,
         "plan.lora.dropout": c.plan.lora.dropout,
         "train.label_smoothing": c.train.label_smoothing,
+        "regularization.mixout": c.regularization.mixout,
+        "regularization.ema": c.regularization.ema,
         "optim.beta1": c.optim.beta1,
         "optim.beta2": c.optim.beta2,
     }
@@ -72,6 +75,9 @@ def check(config: Config) -> None:
         "optim.plateau_patience": c.optim.plateau_patience,
         "train.min_delta": c.train.min_delta,
         "plan.n": c.plan.n,
+        **{f"regularization.{x}": getattr(c.regularization, x) for x in ("l1", "l2", "l2_sp", "l2_sp_head")},
+        "regularization.r_drop": c.regularization.r_drop,
+        "regularization.neftune": c.regularization.neftune,
         "task.focal_gamma": c.task.focal_gamma,
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
@@ -98,6 +104,8 @@ def check(config: Config) -> None:
         _require(len(found) == 1, "plan.preset", c.plan.preset, "lora or adapters, not both")
         _require(not c.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
         _require(not c.checkpoint.flax, "checkpoint.flax", "true", "false: an adapter has no msgpack (jaxft.export --merge)")
+    if c.optim.schedule == "plateau" and not (c.data.validation or c.data.validation_share):
+        raise UserError("optim.schedule plateau follows evaluations: give data.validation or data.validation_share")
     if c.train.micro_batches > c.train.batch_size:
         raise UserError(
             f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "

@@ -14,6 +14,7 @@ from jaxft import sharding
 from jaxft.data.batches import Planner, Shape
 from jaxft.data.encode import Examples
 from jaxft.optim import Optimizer
+from jaxft.regularization import Regularization
 from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step
 from jaxft.tree import Params
 
@@ -46,11 +47,12 @@ def lower_train(
     frozen: Params,
     batch: dict[str, Any],
     prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
 ) -> Any:
     """The train step, (state, frozen, batch) -> (state, metrics), donating the state, of arrays or shapes; not compiled."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
     everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
-    step = partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare)
+    step = partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, frozen, batch)
 
 
@@ -62,9 +64,10 @@ def compile_train(
     batches: Mapping[Shape, dict[str, Any]],
     say: Callable[[str], None],
     prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
 ) -> Compiled:
     """`lower_train` of every shape, compiled."""
-    lowered = {s: lower_train(loss_fn, optimizer, state, frozen, b, prepare) for s, b in batches.items()}
+    lowered = {s: lower_train(loss_fn, optimizer, state, frozen, b, prepare, regularization) for s, b in batches.items()}
     return _compile("train step", lowered, say)
 
 

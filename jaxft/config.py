@@ -5,9 +5,10 @@ is its `--help`.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from jaxft.plan_config import Duration, PlanConfig, RuleConfig, Schedule  # noqa: F401 (RuleConfig belongs to the schema)
+from jaxft.optim_config import OptimConfig, RegularizationConfig, Schedule  # noqa: F401 (part of the schema)
+from jaxft.plan_config import Duration, PlanConfig, RuleConfig  # noqa: F401 (part of the schema)
 
 
 @dataclass(frozen=True)
@@ -173,47 +174,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """Optimizer and learning-rate schedule."""
-
-    name: str = "adamw"
-    """adamw, adam, bert_adam (no bias correction), sgd, rmsprop, adagrad, adafactor, lion, lamb, muon; or optax.NAME, any
-    optimizer of optax."""
-    learning_rate: float = 5e-5
-    """Peak learning rate."""
-    weight_decay: float = 0.01
-    """Weight decay where the plan lets it apply (never biases and LayerNorm by default): times the learning rate, or, in
-    adam, sgd, rmsprop and adagrad, added to the gradient."""
-    beta1: float | None = None
-    """Decay of the first moment; null takes the optimizer's own, 0.9."""
-    beta2: float | None = None
-    """Decay of the second moment; null takes the optimizer's own, 0.999 (lion 0.99)."""
-    epsilon: float | None = None
-    """Added to the root of the second moment; null takes the optimizer's own (adamw 1e-8)."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Other numbers of the optimizer by name, such as {momentum: 0.9, nesterov: true} for sgd; docs/strategies.md lists
-    them."""
-    schedule: Schedule = "linear"
-    """Learning rate after warm-up; plateau lowers it when evaluations stop getting better."""
-    warmup: float = 0.1
-    """Linear warm-up: a share of all steps when below 1, else a number of steps."""
-    cycles: int = 1
-    """cosine_restarts: number of half cosines."""
-    power: float = 1.0
-    """polynomial: its exponent."""
-    end_factor: float = 0.0
-    """polynomial: learning rate of the last step over the peak."""
-    ratio: float = 32.0
-    """slanted_triangular: peak over the learning rate at both ends."""
-    plateau_factor: float = 0.5
-    """plateau: what the learning rate is multiplied by."""
-    plateau_patience: int = 1
-    """plateau: evaluations without a better eval.metric that are waited for; the next one lowers the learning rate."""
-    clip: float | None = 1.0
-    """Largest global norm of the gradient; null does not clip."""
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """The loop."""
 
@@ -323,6 +283,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

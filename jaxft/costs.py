@@ -102,7 +102,7 @@ def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
     """Bytes of what a step holds beside activations; gradients are all there at once, because they are clipped together."""
     return {
         "parameters": _on_a_device(state.params) + _on_a_device(frozen),
-        "optimizer": _on_a_device(state.opt_state),
+        "optimizer": _on_a_device((state.opt_state, state.average)),
         "gradients": _on_a_device(state.params),
     }
 
@@ -129,7 +129,7 @@ def _forward(run: Run, params: Params, batch: Any) -> Any:
 
 
 def _train(run: Run, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
-    return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare).compile()
+    return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization).compile()
 
 
 def _flops(compiled: Any) -> float:

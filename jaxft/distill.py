@@ -59,7 +59,7 @@ def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillCon
         hard, outputs = loss_fn(own, batch, key, hyper)
         if key is None:
             return hard, outputs
-        target = teacher.apply(params[TEACHERS][NAME], batch)
+        target = jax.lax.stop_gradient(teacher.apply(params[TEACHERS][NAME], batch))
         soft = task.soft_loss(outputs, target, batch, config.temperature)
         return losses.mix(hard, soft, config.alpha), outputs
 

@@ -73,9 +73,10 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool,
     from jaxft.distill import TEACHERS
     from jaxft.models.build import merge, save
     from jaxft.models.model import Origin
+    from jaxft.regularization import REFERENCE
 
-    own = {name: value for name, value in frozen.items() if name != TEACHERS}
-    params = sharding.to_host(tree.recut(tree.combine(state.params, own), []))
+    own = {name: value for name, value in frozen.items() if name not in (TEACHERS, REFERENCE)}
+    params = sharding.to_host(tree.recut(tree.combine(state.evaluated, own), []))
     if runtime.is_main_process():
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)
@@ -108,8 +109,8 @@ def _fit(run: Any, state: Any, frozen: Any) -> Any:
 
     data = run.data["validation"]
     planner, loss = eval_planner(data.examples, run.config, run.mesh), make_loss(run.model, run.task)
-    made = make_evaluator(run.task, loss, data, planner, state.params, frozen, run.mesh, print)
-    return run.task.fit(made.collect(state.params, frozen), data)
+    made = make_evaluator(run.task, loss, data, planner, state.evaluated, frozen, run.mesh, print)
+    return run.task.fit(made.collect(state.evaluated, frozen), data)
 
 
 def _step(text: Any) -> int:

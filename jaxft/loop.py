@@ -1,6 +1,7 @@
 """The training loop: dispatch, log one step late, evaluate, checkpoint, stop early. It owns the order of events."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from jaxft import optim, runtime, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.checks import duration_steps
 from jaxft.compiled import abstract_batches, compile_train
+from jaxft.config import OptimConfig
 from jaxft.data.batches import EpochPlan
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
+from jaxft.regularization import REFERENCE
 from jaxft.setup import Run, eval_planner, run_loss
 from jaxft.stages import later_stages, open_stage, state_shardings
 from jaxft.step import TrainState, init_state
@@ -41,6 +44,7 @@ class Trainer:
             self.checkpoints.save_frozen(self.frozen)
         else:
             self.state, self.frozen, self.progress = stored_state(run, self.checkpoints, self.resumed)
+            self._set_plateau()
         if run.teacher:
             teacher = run.teacher[1]
             placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
@@ -61,7 +65,8 @@ class Trainer:
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
         compiled = []
         for x in (self, *later):
-            compiled.append(compile_train(self.loss, self.optimizer, x.state, x.frozen, batches, self.journal.say, prepare))
+            parts = (x.state, x.frozen, batches, self.journal.say, prepare, self.run.regularization)
+            compiled.append(compile_train(self.loss, self.optimizer, *parts))
             self.checkpoints.prepare(x.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
@@ -110,8 +115,9 @@ class Trainer:
 
     @property
     def params(self) -> Params:
-        """All parameters, trainable or not, whatever the stage; teachers, too."""
-        return tree.combine(self.state.params, self.frozen)
+        """The model's parameters, trainable or not, whatever the stage; the moving average where one is kept."""
+        own = {name: x for name, x in self.frozen.items() if name not in (TEACHERS, REFERENCE)}
+        return tree.combine(self.state.evaluated, own)
 
     @property
     def last_step(self) -> int:
@@ -148,7 +154,7 @@ class Trainer:
     def _log(self, step: int, metrics: dict[str, jax.Array], meter: Meter) -> None:
         """Read a step's metrics (this waits for that step only), stop on a loss that is no number, write a row."""
         loss, norm = float(np.asarray(metrics["loss"])), float(np.asarray(metrics["grad_norm"]))
-        rate = self.config.optim.learning_rate * float(self.factor(step - 1))
+        rate = self.config.optim.learning_rate * float(self.factor(step - 1)) * self.progress.plateau
         if not np.isfinite(loss) or not np.isfinite(norm):
             self.checkpoints.wait()
             good = self.checkpoints.latest()
@@ -182,15 +188,25 @@ class Trainer:
         better = gain is None or gain > self.config.train.min_delta
         bad = 0 if better else self.progress.bad_evaluations + 1
         patience = self.config.train.patience
+        plateau, plateau_bad = next_plateau(self.config.optim, self.progress, better)
         self.progress = Progress(
             best_step=step if better else self.progress.best_step,
             best_score=score if better else best,
             bad_evaluations=bad,
             stopped=patience is not None and bad >= patience,
+            plateau=plateau,
+            plateau_bad=plateau_bad,
         )
+        self._set_plateau()
         mark = " (best)" if better else ""
         self.journal.say(f"step {step}: validation {name} {score:.4f}{mark}, loss {scores['loss']:.4f}")
         return better
+
+    def _set_plateau(self) -> None:
+        """Give the steps what evaluations have left of the learning rate."""
+        if optim.PLATEAU in self.state.hyper:
+            left = sharding.place(np.float32(self.progress.plateau), sharding.replicated(self.run.mesh))
+            self.state = replace(self.state, hyper=self.state.hyper | {optim.PLATEAU: left})
 
     def _evaluator(self, split: str) -> Evaluator:
         if split not in self.evaluators:
@@ -208,11 +224,23 @@ class Trainer:
         return self.evaluators[split]
 
 
+def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:
+    """(share of the learning rate, bad evaluations) after an evaluation, as torch's ReduceLROnPlateau counts them."""
+    bad = 0 if better else progress.plateau_bad + 1
+    if config.schedule != optim.PLATEAU:
+        return 1.0, 0
+    if bad > config.plateau_patience:
+        return progress.plateau * config.plateau_factor, 0
+    return progress.plateau, bad
+
+
 def fresh_state(run: Run) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     shapes, _ = start_shapes(run)
     trainable, frozen = run.plan.split(run.params)
     trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
+    if reference := _reference(run):
+        frozen = frozen | {REFERENCE: reference}
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
     placed = jax.tree.map(lambda x: x.sharding, shapes)
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
@@ -221,6 +249,8 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
 def start_shapes(run: Run) -> tuple[TrainState, Params]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
     trainable, frozen = (sharding.shapes(run.mesh, part) for part in run.plan.split(run.params))
+    if reference := _reference(run):
+        frozen = frozen | {REFERENCE: sharding.shapes(run.mesh, reference)}
     state = jax.eval_shape(_starter(run), trainable)
     return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
 
@@ -230,7 +260,8 @@ def _starter(run: Run) -> Callable[[Params], TrainState]:
     hyper = optim.hyperparameters(run.config.optim)
     key = runtime.root_key(run.config.seed)
     optimizer = run_optimizer(run)
-    return lambda params: init_state(params, optimizer, key, hyper)
+    average = bool(run.config.regularization.ema)
+    return lambda params: init_state(params, optimizer, key, hyper, average=average)
 
 
 def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
@@ -242,6 +273,11 @@ def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainSt
         state, frozen = open_stage(run.plan, stage, state, frozen)
     state, progress = checkpoints.restore(step, state)
     return state, frozen, progress
+
+
+def _reference(run: Run) -> Params:
+    """What the run starts from, of all that it trains sooner or later; empty where nothing pulls towards it."""
+    return run.plan.split(run.params, run.total_steps)[0] if run.regularization.needs_reference else {}
 
 
 def run_optimizer(run: Run) -> optim.Optimizer:

@@ -51,11 +51,11 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, tem
     The square keeps the gradient's size comparable to the hard loss's at any temperature.
 
     Args:
-      logits, teacher_logits: [..., C] float32; no gradient flows into the teacher's.
+      logits, teacher_logits: [..., C] float32.
       weights: [...] float32.
       temperature: above 0.
     """
-    target = jax.nn.softmax(jax.lax.stop_gradient(teacher_logits) / temperature, axis=-1)
+    target = jax.nn.softmax(teacher_logits / temperature, axis=-1)
     logs = jax.nn.log_softmax(logits / temperature, axis=-1)
     loss = -(target * logs).sum(-1) * temperature**2
     return (loss * weights).sum(), weights.sum()
@@ -91,7 +91,7 @@ def sigmoid_cross_entropy(
 
 def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
     """`soft_cross_entropy` for labels that are questions of their own: sigmoids, and the mean over the labels."""
-    target = jax.nn.sigmoid(jax.lax.stop_gradient(teacher_logits) / temperature)
+    target = jax.nn.sigmoid(teacher_logits / temperature)
     loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
     return loss * temperature**2, weight
 

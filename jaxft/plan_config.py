@@ -4,16 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Duration = int | str  # steps (500), or text: "500 steps", "1 epoch", "0.5 epochs", "end"
-Schedule = Literal[
-    "linear",
-    "cosine",
-    "cosine_restarts",
-    "polynomial",
-    "inverse_sqrt",
-    "constant",
-    "slanted_triangular",
-    "plateau",
-]
 Preset = Literal[
     "full",
     "head",

@@ -18,13 +18,16 @@ from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.adapters import is_adapter as is_adapter_name
 from jaxft.models.build import load, reinitialise
+from jaxft.models.encoder import NOISE
 from jaxft.models.files import read_config
 from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.peft import is_adapter
 from jaxft.models.places import dropout_places, place_dropout
 from jaxft.models.rows import split_rows, with_vocabulary
 from jaxft.models.source import resolve
-from jaxft.optim import check_optimizer
+from jaxft.optim import check_optimizer, check_schedules
+from jaxft.r_drop import with_r_drop
+from jaxft.regularization import Regularization, noisy_words
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan, presets_of
 from jaxft.tasks import task_class
@@ -57,6 +60,11 @@ class Run:
     def steps_per_epoch(self) -> int:
         """Optimizer steps an epoch."""
         return self.planner.steps_per_epoch
+
+    @property
+    def regularization(self) -> Regularization:
+        """What a step does beside the loss."""
+        return Regularization(self.config.regularization, self.plan)
 
     @property
     def metric(self) -> str:
@@ -125,6 +133,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         total_steps=total,
         places=dropout_places(model),
     )
+    check_schedules(config.optim, plan)
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
     model, params = settled(model, params, plan, config.seed)
@@ -145,23 +154,34 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     )
 
 
-def make_loss(model: Model, task: Task) -> LossFn:
-    """The task's loss as a function of all parameters and a batch; dropout rates in `hyper` replace the model's."""
+def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
+    """The task's loss as a function of all parameters and a batch; dropout rates in `hyper` replace the model's.
+
+    Args:
+      model, task: of the run.
+      neftune: size of the noise on word embeddings in training.
+    """
 
     def loss(
         params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
-        outputs = model.apply(params, batch, head=MAIN, key=key, rates=rates)
+        inputs = batch
+        if neftune and key is not None:
+            words = params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
+            inputs = batch | {"inputs_embeds": noisy_words(words, batch, neftune, jax.random.fold_in(key, NOISE))}
+        outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
         return task.loss(outputs, batch, train=key is not None), outputs
 
     return loss
 
 
 def run_loss(run: Run) -> LossFn:
-    """The training loss of a run, with its teacher if it has one."""
-    loss = make_loss(run.model, run.task)
-    return distill.with_teacher(loss, run.task, run.teacher[0], run.config.distill) if run.teacher else loss
+    """The training loss of a run: the task's, with what the config adds to it."""
+    own = run.config.regularization
+    loss = make_loss(run.model, run.task, own.neftune)
+    loss = distill.with_teacher(loss, run.task, run.teacher[0], run.config.distill) if run.teacher else loss
+    return with_r_drop(loss, run.task, own.r_drop) if own.r_drop else loss
 
 
 def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> Planner:

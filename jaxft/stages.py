@@ -70,6 +70,7 @@ def state_shardings(mesh: jax.sharding.Mesh, state: TrainState) -> Any:
         jax.tree.map(lambda _: everywhere, state),
         params=sharding.param_shardings(mesh, state.params),
         opt_state=sharding.optimizer_shardings(mesh, state.opt_state, state.params),
+        average=sharding.param_shardings(mesh, state.average),
     )
 
 
@@ -86,7 +87,7 @@ def _begin(plan: ParameterPlan, frozen: Params, start: int) -> tuple[Params, Par
 def _opened(state: TrainState, more: Params, optimizer: Optimizer) -> TrainState:
     """The state with more parameters: what it had stays, the rest is as before a first step."""
     params = tree.combine(state.params, jax.tree.map(jnp.copy, more))
-    fresh = init_state(params, optimizer, state.key, state.hyper)
+    fresh = init_state(params, optimizer, state.key, state.hyper, average=bool(state.average))
     kept = dict(jax.tree_util.tree_leaves_with_path(state))
     return jax.tree_util.tree_map_with_path(kept.get, fresh)
 

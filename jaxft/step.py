@@ -1,7 +1,7 @@
 """The train step and the evaluation step: pure functions, jitted once, over (trainable state, frozen parameters, batch)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -12,6 +12,7 @@ import optax
 from jaxft import runtime, tree
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
+from jaxft.regularization import Regularization, split_reference
 from jaxft.tree import Params
 
 Array = jax.Array
@@ -19,7 +20,7 @@ Batch = dict[str, Array]
 
 
 Prepare = Callable[[Batch, Array], Batch]
-_PREPARE = 2**32 - 1  # stream of random numbers that is no micro-batch's
+_PREPARE, _MIXOUT = 2**32 - 1, 2**32 - 2  # streams of random numbers that are no micro-batch's
 
 
 class LossFn(Protocol):
@@ -34,7 +35,7 @@ class LossFn(Protocol):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["params", "opt_state", "step", "key", "hyper"],
+    data_fields=["params", "opt_state", "step", "key", "hyper", "average"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class TrainState:
       step: steps done, int32.
       key: the run's root key; the key of a step is `fold_in(key, step)`, so there is no random state to save.
       hyper: learning rate, weight decay, clip: float32 scalars that a sweep may map over.
+      average: moving average of the parameters; empty where none is kept.
     """
 
     params: Params
@@ -54,11 +56,20 @@ class TrainState:
     step: Array
     key: Array
     hyper: dict[str, Array]
+    average: Params = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters that evaluation and export take."""
+        return self.average or self.params
 
 
-def init_state(params: Params, optimizer: Optimizer, key: Array, hyper: dict[str, Array]) -> TrainState:
+def init_state(
+    params: Params, optimizer: Optimizer, key: Array, hyper: dict[str, Array], *, average: bool = False
+) -> TrainState:
     """The state before the first step."""
-    return TrainState(params, optimizer.build(hyper).init(params), jnp.zeros((), jnp.int32), key, hyper)
+    state = TrainState(params, optimizer.build(hyper).init(params), jnp.zeros((), jnp.int32), key, hyper)
+    return replace(state, average=jax.tree.map(jnp.copy, params)) if average else state
 
 
 def train_step(
@@ -69,6 +80,7 @@ def train_step(
     loss_fn: LossFn,
     optimizer: Optimizer,
     prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step.
 
@@ -82,15 +94,19 @@ def train_step(
       loss_fn: the task's loss.
       optimizer: built from `state.hyper` inside the program.
       prepare: changes the whole batch first (masking), with a key of the step's own.
+      regularization: mixout, penalties (once a step) and average.
 
     Returns:
-      (new state, float32 scalars `loss` (the mean of the step), `weight`, `grad_norm` before clipping).
+      (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
     """
+    frozen, reference = split_reference(frozen)
     step_key = jax.random.fold_in(state.key, state.step)
     batch = prepare(batch, jax.random.fold_in(step_key, _PREPARE)) if prepare else batch
 
     def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(step_key, number)
+        if regularization and regularization.config.mixout:  # the same in all micro-batches
+            params = regularization.mixed(params, reference, jax.random.fold_in(step_key, _MIXOUT))
         (loss_sum, weight), _ = loss_fn(tree.combine(params, frozen), micro, key, state.hyper)
         return loss_sum, weight
 
@@ -109,10 +125,15 @@ def train_step(
         ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
     share = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
+    loss = loss_sum * share
+    if regularization and regularization.penalises:
+        penalty, pull = jax.value_and_grad(regularization.penalty)(state.params, reference)
+        loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, pull)
     updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
     params = cast(Params, optax.apply_updates(state.params, updates))
-    new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper)
-    return new, {"loss": loss_sum * share, "weight": weight, "grad_norm": optimizer.norm(grads)}
+    average = regularization.averaged(state.average, params, state.step) if regularization and state.average else {}
+    new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper, average)
+    return new, {"loss": loss, "weight": weight, "grad_norm": optimizer.norm(grads)}
 
 
 def eval_step(
@@ -130,7 +151,7 @@ def eval_step(
     """
     batch = prepare(batch, runtime.root_key(0)) if prepare else batch
     micro = _micro(batch, 0)
-    (loss_sum, weight), outputs = loss_fn(tree.combine(params, frozen), micro, None, {})
+    (loss_sum, weight), outputs = loss_fn(tree.combine(params, split_reference(frozen)[0]), micro, None, {})
     summary = summarise(outputs, micro)
     return summary | {"sums": {**summary.get("sums", {}), "loss": loss_sum, "weight": weight}}
 

@@ -7,10 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "jaxft"
 FLOORS = [
-    "errors runtime plan_config config checks cli tree hlo",
-    "models data losses metrics strategies optim sharding adapters",
+    "errors runtime plan_config optim_config config checks cli tree hlo",
+    "models data losses metrics strategies optim regularization sharding adapters",
     "tasks rundir",
-    "step stages distill compiled setup evaluation checkpoint journal loop inference features",
+    "step stages distill r_drop compiled setup evaluation checkpoint journal loop inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

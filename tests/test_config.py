@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import cli
+from jaxft import cli, optim_config
 from jaxft import config as schema
 from jaxft.checks import duration_steps
 from jaxft.config import Config
@@ -150,7 +150,8 @@ def test_every_section_is_frozen():
 
 def field_docs() -> dict[str, tuple[str, object]]:
     """Dotted option name -> (docstring, default)."""
-    classes = {n.name: n for n in ast.parse(inspect.getsource(schema)).body if isinstance(n, ast.ClassDef)}
+    sources = [ast.parse(inspect.getsource(module)).body for module in (schema, optim_config)]
+    classes = {n.name: n for body in sources for n in body if isinstance(n, ast.ClassDef)}
     docs = {}
 
     def walk(cls: type, prefix: str) -> None:

@@ -17,6 +17,7 @@ from jaxft.data.feed import put
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.loop import fresh_state
+from jaxft.regularization import REFERENCE
 from jaxft.setup import Run, make_run, run_loss
 from jaxft.step import init_state, train_step
 from jaxft.train import train
@@ -64,9 +65,19 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
     if run.teacher:
         frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
+    if run.regularization.needs_reference:  # as far away as training would go
+        frozen = frozen | {REFERENCE: jax.tree.map(lambda x: x * 0.9, run.plan.split(run.params)[0])}
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
     state = init_state(trainable, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
-    step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
+    step = jax.jit(
+        partial(
+            train_step,
+            loss_fn=run_loss(run),
+            optimizer=RECORDER,
+            prepare=run.task.prepare,
+            regularization=run.regularization,
+        )
+    )
     plan = run.planner.plan_epoch(0)
     results = []
     for number in STEPS:
@@ -119,6 +130,15 @@ def test_gradients_with_smoothing_and_a_teacher(classifier, teacher, tiny_data, 
     }
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", **sections))
     assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), gradients(rearranged(run, "pad")))
+
+
+def test_gradients_with_penalties_and_mixout(classifier, tiny_data, tmp_path, reference):
+    """Once a step, whatever its parts."""
+    changes = {"l1": 1e-3, "l2": 0.02, "l2_sp": 0.5, "l2_sp_head": 0.05, "mixout": 0.3}
+    run = make_run(configure(classifier, tiny_data, tmp_path / "run", regularization=changes))
+    found = gradients(rearranged(run, "pad"))
+    assert all(abs(loss - plain) > 0.01 for (loss, _), (plain, _) in zip(found, reference, strict=True))
+    assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), found)
 
 
 def losses(config) -> list[float]:

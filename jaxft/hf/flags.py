@@ -32,7 +32,15 @@ _HUB = "jaxft pushes nothing; upload OUTPUT_DIR/model with `hf upload`"
 _TORCH = "it belongs to PyTorch; jaxft splits over devices with mesh.data and mesh.fsdp"
 _COMPILED = "every step is compiled"
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
+_SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "cosine_with_restarts": "cosine_restarts",
+    "polynomial": "polynomial",
+    "inverse_sqrt": "inverse_sqrt",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+}
 
 COMMON: dict[str, Flag] = {
     # model
@@ -81,7 +89,7 @@ COMMON: dict[str, Flag] = {
     "adam_beta2": Flag(float, "optim.beta2"),
     "adam_epsilon": Flag(float, "optim.epsilon"),
     "max_grad_norm": Flag(float, "optim.clip"),
-    "lr_scheduler_type": Flag(str, "optim.schedule", {name: name.split("_")[0] for name in _SCHEDULES}),
+    "lr_scheduler_type": Flag(str, "optim.schedule", _SCHEDULES),
     "warmup_steps": Flag(float, "optim.warmup"),
     "warmup_ratio": Flag(float, "optim.warmup"),
     "optim": Flag(
@@ -126,7 +134,7 @@ COMMON: dict[str, Flag] = {
     "use_cpu": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
     "deepspeed": Flag(refused=_TORCH),
     "fsdp": Flag(refused=_TORCH),
-    "neftune_noise_alpha": Flag(float, refused="jaxft has no such noise"),
+    "neftune_noise_alpha": Flag(float, "regularization.neftune"),
     "push_to_hub": Flag(bool, refused=_HUB),
     "hub_model_id": Flag(refused=_HUB),
     "hub_token": Flag(refused=_HUB),

@@ -18,7 +18,7 @@ from jaxft.tree import Params, span, stacks
 
 Array = jax.Array
 PLAIN = Policy()
-EMBEDDINGS, LAYERS, HEAD = 0, 1, 2  # streams of random numbers, folded into the key of a step
+EMBEDDINGS, LAYERS, HEAD, NOISE = 0, 1, 2, 3  # streams of random numbers, folded into the key of a step
 ADAPTERS = 2**32 - 1  # a stream of each of these, which none of their own numbers is
 
 

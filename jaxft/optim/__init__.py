@@ -3,13 +3,14 @@
 from jaxft.optim.clip import clip_by_global_norm, global_norm
 from jaxft.optim.library import check_optimizer
 from jaxft.optim.optimizer import Hyper, Optimizer, core, hyperparameters, make_optimizer
-from jaxft.optim.schedules import PLATEAU, schedule_factor
+from jaxft.optim.schedules import PLATEAU, check_schedules, schedule_factor
 
 __all__ = [
     "PLATEAU",
     "Hyper",
     "Optimizer",
     "check_optimizer",
+    "check_schedules",
     "clip_by_global_norm",
     "core",
     "global_norm",

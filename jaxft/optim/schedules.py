@@ -7,6 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxft.config import OptimConfig
+from jaxft.errors import UserError
+from jaxft.strategies import ParameterPlan
 
 PLATEAU = "plateau"
 
@@ -55,6 +57,17 @@ def schedule_factor(
         return numpy.where(step < warmup, rising, falling(step, progress))
 
     return factor
+
+
+def check_schedules(config: OptimConfig, plan: ParameterPlan) -> None:
+    """Refuse a rule's plateau where the run has none.
+
+    Raises:
+      UserError: naming the first parameter.
+    """
+    for name, setting in plan.settings.items():
+        if setting.schedule == PLATEAU != config.schedule:
+            raise UserError(f"schedule plateau of {name}: only where optim.schedule is plateau, too")
 
 
 def warmup_steps(config: OptimConfig, total_steps: int) -> int:

@@ -133,7 +133,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """The distance from a teacher's outputs, with the weight of `loss`."""
+        """The distance from a teacher's outputs, with the weight of `loss`; a cross-entropy of probabilities."""
 
     @abc.abstractmethod
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
