@@ -1,6 +1,5 @@
 """What a run's train step costs in each stage of its plan: FLOPs against a forward pass, and memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -120,8 +119,9 @@ def _flops(compiled: Any) -> float:
 
 def _on_a_device(arrays: Any) -> int:
     def size(x: Any) -> int:
-        place: Sequence[int] = x.sharding.shard_shape(x.shape) if hasattr(x, "sharding") else x.shape
-        return int(np.prod(place)) * (0 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
+        place = getattr(x, "sharding", None)  # None: a shape that nobody has placed yet
+        count = int(np.prod(place.shard_shape(x.shape) if place else x.shape))
+        return 0 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else count * x.dtype.itemsize
 
     return sum(map(size, jax.tree.leaves(arrays)))
 
