@@ -35,7 +35,7 @@ def base(tmp_path_factory) -> str:
     return str(tiny.write_model(folder, labels=tiny.LABELS, num_hidden_layers=LAYERS))
 
 
-def config_of(base: str, plan: dict, data, output, **sections):
+def config_of(base: str, plan: dict, data, output, /, **sections):
     sections = {"model": tiny.NO_DROPOUT, "data": {"validation": None}, **sections}
     return tiny.run_config(base, data, output, plan=plan, **sections)
 
@@ -268,7 +268,7 @@ def test_commands(base, tiny_data, tmp_path, capsys):
     assert scores[0] == scores[1]
     assert scores[2]["loss"] == pytest.approx(scores[0]["loss"], rel=1e-5)
     for x in ("run", "merged"):
-        options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl")]
+        options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl"), "--max_length", "32"]
         predict.main([str(tmp_path / x), *options])
     rows = [[json.loads(line)["label"] for line in (tmp_path / f"{x}.jsonl").open()] for x in ("run", "merged")]
     assert rows[0] == rows[1]
