@@ -23,6 +23,7 @@ from jaxft.setup import make_loss, make_run, run_loss
 from jaxft.step import init_state, train_step
 from jaxft.strategies import make_plan
 from jaxft.tasks.multi_label import MultiLabel
+from jaxft.tasks.question_answering import QuestionAnswering
 from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
@@ -146,6 +147,35 @@ def test_r_drop(name):
     gradients = jax.grad(apart, (0, 1))(jnp.asarray(p), jnp.asarray(q))
     for ours, theirs in zip(gradients, (x, y), strict=True):
         np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_r_drop_of_answers_is_over_each_windows_own_tokens():
+    """Two windows in a row and a free slot: equal passes do not disagree, others do, and gradients stay finite."""
+    segments = jnp.asarray([[1, 1, 1, 2, 2, 0]], jnp.int32)
+    batch = {"segment_ids": segments, "first_token": jnp.asarray([[0, 3, 0]], jnp.int32)}
+    batch |= {"weights": jnp.asarray([[1.0, 1.0, 0.0]]), "start_positions": jnp.ones((1, 3), jnp.int32)}
+    p, q = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 6)), jnp.float32)
+
+    def apart(p, q):
+        passes = iter([p, q])
+
+        def loss_fn(params, batch, key, hyper):
+            logits = next(passes)
+            return (jnp.zeros(()), jnp.ones(())), {"start_logits": logits, "end_logits": logits}
+
+        return with_r_drop(loss_fn, QuestionAnswering(), 1.0)({}, batch, jax.random.key(0), {})[0][0]
+
+    def divergence(a, b):
+        a, b = jax.nn.log_softmax(a), jax.nn.log_softmax(b)
+        return float(((jnp.exp(a) - jnp.exp(b)) * (a - b)).sum() / 2)
+
+    expected = sum(divergence(p[0, part], q[0, part]) for part in (slice(0, 3), slice(3, 5)))
+    assert float(apart(p, q)) == pytest.approx(expected, rel=1e-4)
+    assert float(apart(p, p)) == 0.0
+    for gradient in jax.grad(apart, (0, 1))(p, q):
+        assert np.isfinite(gradient).all()
+        assert float(gradient[0, 5]) == 0.0
+        assert np.abs(gradient).max() > 0.01
 
 
 def configure(model, data, output, /, **sections):
