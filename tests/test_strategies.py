@@ -1,6 +1,7 @@
 """The table itself: every parameter has one setting, column by column; presets combine; what decides nothing is an error."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ PARAMS = MODEL.abstract()
 NAMES = tree.all_names(PARAMS)
 
 
-def plan(*presets: str, rules: tuple[dict, ...] = (), params=PARAMS, layers: int = DEPTH, **options):
+def plan(*presets: Any, rules: tuple[dict, ...] = (), params=PARAMS, layers: int = DEPTH, **options):
     config = PlanConfig(preset=list(presets), rules=[RuleConfig(**rule) for rule in rules], **options)
     return make_plan(config, params, layers, steps_per_epoch=10, total_steps=100, places=dropout_places(MODEL))
 
@@ -164,7 +165,7 @@ def test_memory_falls_by_what_the_plan_says():
         for name, s in shapes.items()
     }
 
-    def sizes_of(*presets: str, **options):
+    def sizes_of(*presets: Any, **options):
         made = plan(*presets, params=params, layers=3, **options)
         optimizer = optim.make_optimizer(OptimConfig(), made, 100)
         trainable, frozen = made.split(params)
@@ -175,7 +176,7 @@ def test_memory_falls_by_what_the_plan_says():
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, state_shardings(mesh, state)
         )
         step = jax.jit(partial(train_step, loss_fn=make_loss(model, task), optimizer=optimizer), donate_argnums=0)
-        memory = step.lower(placed, frozen, batch).compile().memory_analysis()
+        memory: Any = step.lower(placed, frozen, batch).compile().memory_analysis()
         return expected_memory(placed, frozen), memory.argument_size_in_bytes, memory.temp_size_in_bytes
 
     (said, arguments, temporary), (less, fewer_arguments, less_temporary) = sizes_of("full"), sizes_of("last_n", n=1)

@@ -2,6 +2,7 @@
 # ruff: noqa: E402
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,10 +101,11 @@ def as_batch(inputs, labels) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=str)
 def test_twenty_steps_give_the_same_losses(preset, tmp_path):
-    settings = {key: x for key, x in tiny.CONFIG.items() if key not in ("model_type", "architectures")}
-    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+    settings: dict[str, Any] = {key: x for key, x in tiny.CONFIG.items() if key not in ("model_type", "architectures")}
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+    settings |= {"num_hidden_layers": LAYERS, "num_labels": 3}
     torch.manual_seed(0)
-    theirs = BertForSequenceClassification(BertConfig(**settings | rates | {"num_hidden_layers": LAYERS, "num_labels": 3}))
+    theirs = BertForSequenceClassification(BertConfig(**settings))
     theirs.save_pretrained(tmp_path)
     rng = np.random.default_rng(0)
     batches = []

@@ -28,6 +28,7 @@ def test_reinitialised_layers_are_those_of_a_model_from_scratch(tiny_model, tiny
         np.testing.assert_array_equal(x, (scratch if name in new else kept)[name], err_msg=name)
         if name in new:
             assert not np.array_equal(x, kept[name]), name
+    assert run.model.report
     line = next(x for x in run.model.report.lines() if x.startswith("newly initialised by the plan: "))
     assert "encoder.embeddings.word_embeddings" in line
     assert "encoder.layer.1.output.dense" in line

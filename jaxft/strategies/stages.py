@@ -31,7 +31,9 @@ def by_stage(core: optax.GradientTransformation, plan: ParameterPlan) -> optax.G
         return tuple(core.init(part) for part in parts(params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        done = [core.update(u, s, p) for u, s, p in zip(parts(updates), state, parts(params), strict=True)]
+        done: list[tuple[Any, Any]] = [
+            core.update(u, s, p) for u, s, p in zip(parts(updates), state, parts(params), strict=True)
+        ]
         return tree.combine(*(u for u, _ in done)), tuple(s for _, s in done)
 
     return optax.GradientTransformation(init, update)
