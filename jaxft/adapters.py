@@ -78,9 +78,8 @@ def settled(model: Model, params: Params, plan: ParameterPlan, seed: int) -> tup
     new = set(model.report.new) if model.report else set()
     names = {name for name, setting in plan.settings.items() if setting.trainable} | drawn | new
     saved = frozenset(name for name in names if not adapters.is_adapter(name))
-    adapted = replace(model.adapted, saved=saved)
-    model = replace(model, adapted=adapted)
-    return model, adapters.add(params, adapted.modules, kind, seed) if drawn else params
+    params = adapters.add(params, model.adapted.modules, kind, seed) if drawn else params
+    return replace(model, adapted=replace(model.adapted, saved=saved)), params
 
 
 def _targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> set[str]:

@@ -85,7 +85,7 @@ def parse(
     )
     parser.add_class_arguments(schema.Config, as_group=True)
     for action in parser._actions:
-        if "." not in action.dest and action.dest not in (*known, "help"):
+        if any(name.startswith(f"{action.dest}.") for name in known):
             action.help = argparse.SUPPRESS  # jsonargparse's `--model FILE`, which is no option here
     try:
         if values:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import cli, optim_config
+from jaxft import cli, optim_config, plan_config
 from jaxft import config as schema
 from jaxft.checks import duration_steps
 from jaxft.config import Config
@@ -128,12 +128,19 @@ def test_bad_durations(value):
         duration_steps(value, 40, "eval.every")
 
 
+SCHEMA = (schema, plan_config)
+
+
 def sections() -> list[type]:
-    return [c for _, c in inspect.getmembers(schema, dataclasses.is_dataclass) if c.__module__ == schema.__name__]
+    return [c for m in SCHEMA for _, c in inspect.getmembers(m, dataclasses.is_dataclass) if c.__module__ == m.__name__]
+
+
+def schema_nodes() -> list[ast.stmt]:
+    return [node for module in SCHEMA for node in ast.parse(inspect.getsource(module)).body]
 
 
 def test_every_field_has_a_docstring():
-    for node in ast.parse(inspect.getsource(schema)).body:
+    for node in schema_nodes():
         if not isinstance(node, ast.ClassDef):
             continue
         assert ast.get_docstring(node), node.name
@@ -150,15 +157,14 @@ def test_every_section_is_frozen():
 
 def field_docs() -> dict[str, tuple[str, object]]:
     """Dotted option name -> (docstring, default)."""
-    sources = [ast.parse(inspect.getsource(module)).body for module in (schema, optim_config)]
-    classes = {n.name: n for body in sources for n in body if isinstance(n, ast.ClassDef)}
+    classes = {n.name: n for n in schema_nodes() if isinstance(n, ast.ClassDef)}
     docs = {}
 
     def walk(cls: type, prefix: str) -> None:
         body = classes[cls.__name__].body
         for field in dataclasses.fields(cls):
             if dataclasses.is_dataclass(field.type):
-                walk(field.type, f"{field.name}.")
+                walk(field.type, f"{prefix}{field.name}.")
                 continue
             at = next(i for i, n in enumerate(body) if isinstance(n, ast.AnnAssign) and n.target.id == field.name)
             missing = field.default is dataclasses.MISSING

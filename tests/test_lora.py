@@ -270,7 +270,9 @@ def test_commands(base, tiny_data, tmp_path, capsys):
     for x in ("run", "merged"):
         options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl"), "--max_length", "32"]
         predict.main([str(tmp_path / x), *options])
-    rows = [[json.loads(line)["label"] for line in (tmp_path / f"{x}.jsonl").open()] for x in ("run", "merged")]
+    rows = [
+        [json.loads(line)["label"] for line in (tmp_path / f"{x}.jsonl").read_text().splitlines()] for x in ("run", "merged")
+    ]
     assert rows[0] == rows[1]
     with pytest.raises(UserError, match=r"is an adapter; .*--merge"):
         make_run(config_of(str(tmp_path / "again"), {}, tiny_data, tmp_path / "next"))
@@ -284,3 +286,16 @@ def test_an_adapter_teaches(base, tiny_data, tmp_path):
     jaxft.save(model, randomised(params), tmp_path / "teacher")
     run = make_run(config_of(base, {}, tiny_data, tmp_path / "run", distill={"teacher": str(tmp_path / "teacher")}))
     assert modules(run.teacher[1]) == modules(params)
+
+
+def test_dora_follows_a_kernel_that_the_plan_draws(base, tiny_data, tmp_path):
+    """And what is drawn is saved with the adapter, because the base does not have it."""
+    plan = {"preset": ["lora", "reinit"], "lora": {"dora": True}}
+    run = make_run(config_of(base, plan, tiny_data, tmp_path / "run"))
+    flat, before = tree.unstack(run.params), tree.unstack(load(base)[1])
+    for layer, drawn in ((LAYERS - 2, False), (LAYERS - 1, True)):
+        query = f"encoder.layer.{layer}.attention.self.query"
+        assert np.array_equal(flat[f"{query}.kernel"], before[f"{query}.kernel"]) != drawn
+        assert (f"{query}.kernel" in run.model.adapted.saved) == drawn
+        lengths = np.linalg.norm(flat[f"{query}.kernel"], axis=0)
+        np.testing.assert_allclose(flat[f"{query}.magnitude"], lengths, rtol=1e-6)

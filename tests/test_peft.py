@@ -120,7 +120,8 @@ def test_twenty_steps_give_the_same_losses(dora, tmp_path):
         batches.append((inputs, inputs["input_ids"][:, 0] % 3))
     model, params = jaxft.load(str(tmp_path / "adapter"), unroll=1)
     found = parity.jaxft_metrics(model, params, batches, config=PlanConfig(preset="lora"))
-    expected = parity.torch_losses(theirs.eval(), batches)
+    groups = parity.decay_groups(theirs, parity.OPTIM.weight_decay)
+    expected = parity.torch_losses(theirs.eval(), batches, torch.optim.AdamW(groups, lr=parity.OPTIM.learning_rate))
     assert max(expected) - min(expected) > 0.05
     np.testing.assert_allclose([row["loss"] for row in found], expected, atol=1e-4, rtol=0)
 

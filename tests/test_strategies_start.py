@@ -47,6 +47,7 @@ def rates_seen(model, monkeypatch) -> list[float]:
     batch = forward.batch_of(model, {"input_ids": rng.integers(1, 30, (1, 4))})
     params = tiny.random_params(model)
     with monkeypatch.context() as patch, jax.disable_jit():  # so that a scan calls every layer
+        patch.setattr(attention, "_attention", lambda q, k, v, bias, seen, rate, key: note(v, rate, key))
         for module in (attention, blocks, heads):
             patch.setattr(module, "dropout", note)
         model.apply(params, batch, key=runtime.root_key(0))
