@@ -128,7 +128,7 @@ def test_bad_durations(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, plan_config)
+SCHEMA = (schema, optim_config, plan_config)
 
 
 def sections() -> list[type]:

@@ -140,5 +140,5 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
         assert importlib.util.find_spec(name), name
     options = cli.field_names()
     sections = "|".join({name.split(".")[0] for name in options if "." in name})
-    for name in re.findall(rf"(?:--|`)(?!model\.safetensors)((?:{sections})\.\w+)", text):
+    for name in re.findall(rf"(?:--|`)(?!model\.safetensors)((?:{sections})\.[\w.]*\w)", text):
         assert name in options or is_in_code(name), name
