@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" \
 	"$$(pyenv prefix 3.12.1 2>/dev/null)/bin/python"; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 
-# Most of a test's time is one thread that compiles; files stay whole, because their tests share what was compiled.
-WORKERS ?= -n 2 --dist loadfile
+# Most of a test's time is one thread that compiles; files stay whole, because their tests share what was compiled, and in
+# their order, because sorted by number of tests the few long ones would come last and one worker would wait.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-3.12 lint clean
 
