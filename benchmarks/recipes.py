@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,21 @@ def main(argv: list[str]) -> None:
 
 def run_recipe(recipe: str, options: list[str], seeds: list[int], sides: list[str], results: Path) -> None:
     """Train with both sides in turn, seed by seed."""
-    settings = digest([recipe, *options])
     for seed in seeds:
         for side in sides:
-            name = {"recipe": recipe, "options": options, "side": side, "seed": seed}
-            if any(row["settings"] == settings and all(row[k] == v for k, v in name.items()) for row in read(results)):
-                continue
-            start = time.perf_counter()
-            found = SCORERS[side](recipe, [*options, f"--seed={seed}"])
-            row = name | {"settings": settings} | found | {"seconds": round(time.perf_counter() - start, 1)}
-            print(json.dumps(row), flush=True)
-            rest = [old for old in read(results) if not all(old[k] == v for k, v in name.items())]
-            write(results, [*rest, row | {"commit": commit()}])
+            train = partial(SCORERS[side], recipe, [*options, f"--seed={seed}"])
+            add(results, {"recipe": recipe, "options": options, "side": side, "seed": seed}, train)
+
+
+def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
+    """Measure a row of this name and put it in the place of its like, unless it is there from the same settings."""
+    settings = digest([name["recipe"], *name["options"]])
+    if any(row["settings"] == settings and name.items() <= row.items() for row in read(results)):
+        return
+    start = time.perf_counter()
+    row = name | {"settings": settings} | measure() | {"seconds": round(time.perf_counter() - start, 1)}
+    print(json.dumps(row), flush=True)
+    write(results, [*(old for old in read(results) if not name.items() <= old.items()), row | {"commit": commit()}])
 
 
 def train_jaxft(recipe: str, options: list[str]) -> Row:

@@ -13,6 +13,7 @@ import json
 import re
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,19 @@ def measure(data: str, strategy: str, seed: int, results: Path) -> None:
     recipe, *options = data.split(" ")
     options = [*options, *STRATEGIES[strategy]]
     key = {"recipe": recipe, "options": options, "side": strategy, "seed": seed}
-    settings = recipes.digest([recipe, *options])
-    rows = recipes.read(results)
-    if any(row["settings"] == settings and all(row[k] == v for k, v in key.items()) for row in rows):
-        return
+    recipes.add(results, key, partial(train, recipe, [*options, f"--seed={seed}"]))
+
+
+def train(recipe: str, options: list[str]) -> Row:
+    """The figures of a run, which is not kept."""
     with tempfile.TemporaryDirectory() as folder:
-        argv = [recipe, *options, f"--seed={seed}", f"--output_dir={folder}/run", "--log.progress=false", "--log.every=5"]
+        argv = [recipe, *options, f"--output_dir={folder}/run", "--log.progress=false", "--log.every=5"]
         said = recipes.output("jaxft.train", argv)
         journal = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
     metric = recipes.metric_of([recipe, *options])
     speeds = [row["examples_per_second"] for row in journal if "examples_per_second" in row]
     trained, frozen = (int(re.search(rf"([\d,]+) {what}", said)[1].replace(",", "")) for what in ("trained", "frozen"))
-    found = {
+    return {
         "metric": metric,
         "score": journal[-1][metric],
         "steps": journal[-1]["step"],
@@ -87,10 +89,6 @@ def measure(data: str, strategy: str, seed: int, results: Path) -> None:
         "trained": trained / (trained + frozen),
         "memory": memory(argv),
     }
-    row = key | {"settings": settings} | found
-    print(json.dumps(row), flush=True)
-    rest = [old for old in recipes.read(results) if not all(old[k] == v for k, v in key.items())]
-    recipes.write(results, [*rest, row | {"commit": recipes.commit()}])
 
 
 def memory(argv: list[str]) -> int:

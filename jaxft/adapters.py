@@ -16,7 +16,7 @@ from jaxft.models.model import Model
 from jaxft.models.peft import with_adapters
 from jaxft.plan_config import LoraConfig
 from jaxft.strategies import ParameterPlan
-from jaxft.strategies.rules import decide, presets_of
+from jaxft.strategies.rules import decide
 from jaxft.tree import Params
 
 _IN_LAYERS = r"^encoder\.layer\.\d+\."
@@ -34,7 +34,7 @@ def add_adapters(model: Model, params: Params, config: Config) -> tuple[Model, P
       UserError: for a pattern that names no dense layer, or a rule about adapters in a plan without any.
     """
     plan = config.plan
-    chosen = [name for name in presets_of(plan) if name in ("lora", "adapters")]
+    chosen = [name for name in plan.presets() if name in ("lora", "adapters")]
     about = next((rule for rule in plan.rules if rule.adapter is not None), None)
     if not chosen:
         if about:

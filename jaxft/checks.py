@@ -2,7 +2,6 @@
 
 import sys
 import typing
-from collections.abc import Sequence
 
 from jaxft.config import Config
 from jaxft.errors import UserError
@@ -100,7 +99,7 @@ def check(config: Config) -> None:
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     _check_plan(c.plan)
-    if found := {"lora", "adapters"} & set(_presets(c.plan)):
+    if found := {"lora", "adapters"} & set(c.plan.presets()):
         _require(len(found) == 1, "plan.preset", c.plan.preset, "lora or adapters, not both")
         _require(not c.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
         _require(not c.checkpoint.flax, "checkpoint.flax", "true", "false: an adapter has no msgpack (jaxft.export --merge)")
@@ -118,7 +117,7 @@ def check(config: Config) -> None:
 
 
 def _check_plan(plan: PlanConfig) -> None:
-    presets = _presets(plan)
+    presets = plan.presets()
     _require(0 < len(set(presets)) == len(presets), "plan.preset", plan.preset, "one or more different names")
     _require("none" not in presets or len(presets) == 1, "plan.preset", plan.preset, "none alone, or presets without none")
     if presets == ["none"] and not plan.rules:
@@ -140,10 +139,6 @@ def _check_plan(plan: PlanConfig) -> None:
         if rule.unfreeze is not None:
             _require(rule.unfreeze != "end", f"{name} unfreeze", "end", "steps (500) or text such as 0.5 epochs")
             unfreeze_step(rule.unfreeze, 1, f"{name} unfreeze")
-
-
-def _presets(plan: PlanConfig) -> Sequence[str]:
-    return [plan.preset] if isinstance(plan.preset, str) else plan.preset
 
 
 def unfreeze_step(value: Duration, steps_per_epoch: int, name: str) -> int:

@@ -7,7 +7,6 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +14,7 @@ import yaml
 from jaxft import checks
 from jaxft import config as schema
 from jaxft.errors import UserError, nearest, one_line
+from jaxft.utf8 import read_text
 
 
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
@@ -102,12 +102,7 @@ def parse(
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A YAML file as a nested dict; `5e-5` is a number, and a key given twice is an error."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); convert it") from error
+    text = read_text(path)
     try:
         values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

@@ -101,3 +101,7 @@ class PlanConfig:
     rules: list[RuleConfig] = field(default_factory=list)
     """Rows of your own, before the presets'. Each column by itself is decided by the first row that matches and is not
     null there."""
+
+    def presets(self) -> list[str]:
+        """Names of the presets, as a list."""
+        return [self.preset] if isinstance(self.preset, str) else list(self.preset)

@@ -29,7 +29,7 @@ from jaxft.optim import check_optimizer, check_schedules
 from jaxft.r_drop import with_r_drop
 from jaxft.regularization import Regularization, noisy_words
 from jaxft.step import LossFn
-from jaxft.strategies import ParameterPlan, make_plan, presets_of
+from jaxft.strategies import ParameterPlan, make_plan
 from jaxft.tasks import task_class
 from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
@@ -233,7 +233,7 @@ def _with_words(
     model: Model, params: Params, vocabulary: Vocabulary, config: Config
 ) -> tuple[Model, Params, tuple[str, ...]]:
     """The model with the words of the run's tokenizer, and a line about them."""
-    apart = "new_tokens" in presets_of(config.plan)
+    apart = "new_tokens" in config.plan.presets()
     if vocabulary.previous is None:
         if apart:
             raise UserError("plan.preset new_tokens: there are none; give vocabulary.words, file or most_frequent")

@@ -104,7 +104,7 @@ def test_a_folder_of_texts_for_each_label(tmp_path):
         ("n3", "neg"),
     ]
     (tmp_path / "neg" / "0.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(UserError, match=r"neg/0\.txt: not UTF-8 \(byte 0xe9\)"):
+    with pytest.raises(UserError, match=r"neg/0\.txt: line 1 is not UTF-8 \(byte 0xe9\)"):
         read(tmp_path)
 
 

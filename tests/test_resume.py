@@ -142,6 +142,16 @@ def back_to(step: int, finished: Path, copy: Path) -> None:
             shutil.rmtree(path)
 
 
+def ends_the_same(model: Path, data: Path, folder: Path, weights: str, **sections) -> None:
+    """A run in folder/whole, and in folder/half one that goes on from its first checkpoint: weights and journals agree."""
+    whole, half = (every_third(model, data, folder / name, **sections) for name in ("whole", "half"))
+    train(whole)
+    back_to(3, folder / "whole", folder / "half")
+    train(half)
+    assert (folder / "half" / weights).read_bytes() == (folder / "whole" / weights).read_bytes()
+    assert journal(folder / "half") == journal(folder / "whole")
+
+
 @pytest.mark.parametrize(("first", "second"), [({"data": 1}, {"data": 1, "fsdp": 8}), ({"data": 1, "fsdp": 8}, {"data": 1})])
 def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, tiny_data, tmp_path, first, second):
     train(every_third(classifier, tiny_data, tmp_path / "whole", mesh=first))

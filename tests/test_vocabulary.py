@@ -105,7 +105,7 @@ def test_bad_words_are_refused(tmp_path):
         (b"quark\nquark\n", "more than once: quark"),
         (b"\n \n", "no words"),
         (b"quark\nriver\n", "already has river"),
-        (b"qu\xff\n", r"not UTF-8 \(byte 3\)"),
+        (b"qu\xff\n", r"line 1 is not UTF-8 \(byte 0xff\)"),
     ]:
         file.write_bytes(content)
         with pytest.raises(UserError, match=rf"vocabulary\.file {file}: .*{message}"):

@@ -9,8 +9,9 @@ from typing import Any
 
 from jaxft.config import DataConfig
 from jaxft.data.encode import per_row
-from jaxft.data.sources import check_utf8, existing_file, read_rows
+from jaxft.data.sources import existing_file, read_rows
 from jaxft.errors import UserError, nearest
+from jaxft.utf8 import check_utf8
 
 TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # every other file is text in columns
 WORDS, TAGS = "words", "tags"
@@ -87,7 +88,7 @@ def place(rows: Any, sentence: int, word: int = 0) -> str:
 
 def _from_text(config: DataConfig, path: str, name: str, label: str | None) -> Sentences:
     file = existing_file(path, name)
-    check_utf8(path, file)
+    check_utf8(file, path)
     lines = [line.removesuffix("\r") for line in file.read_bytes().decode("utf-8-sig").split("\n")]
     filled = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
     if filled and INTENT in filled[0]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jaxft.errors import UserError
+from jaxft.utf8 import read_text
 
 
 def read_folders(root: Path) -> Any | None:
@@ -24,12 +24,5 @@ def read_folders(root: Path) -> Any | None:
     turns = sorted((i / len(paths), label, path) for label, paths in files.items() for i, path in enumerate(paths))
     if not turns:
         return None
-    texts = [_text(path) for _, _, path in turns]
+    texts = [read_text(path) for _, _, path in turns]
     return datasets.Dataset.from_dict({"text": texts, "label": [label for _, label, _ in turns]})
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.object[error.start]:#04x}); convert the file") from error

@@ -10,6 +10,7 @@ from typing import Any
 from jaxft.config import DataConfig
 from jaxft.data.folders import read_folders
 from jaxft.errors import UserError, nearest, one_line
+from jaxft.utf8 import check_utf8
 
 BUILDERS = {
     ".csv": "csv",
@@ -74,12 +75,6 @@ def existing_file(path: str, field: str) -> Path:
     return file
 
 
-def check_utf8(path: str, file: Path) -> None:
-    """Raises a `UserError` with the line of the first byte that is not UTF-8."""
-    if bad := _first_bad_utf8(str(file)):
-        raise UserError(_not_utf8(path, *bad))
-
-
 def _file(config: DataConfig, path: str, field: str) -> Any:
     if Path(path).expanduser().is_dir() and (rows := read_folders(Path(path).expanduser())) is not None:
         return rows
@@ -89,7 +84,7 @@ def _file(config: DataConfig, path: str, field: str) -> Any:
         raise UserError(f'{path}: unknown kind of file "{file.suffix}" ({field}); jaxft reads {", ".join(BUILDERS)}')
     options: dict[str, Any] = {}
     if builder == "json":  # pyarrow would only notice when a row is used
-        check_utf8(path, file)
+        check_utf8(file, path)
     if builder == "csv":
         options = _csv_options(config, file)
     return _load(path, builder, data_files=str(file), split="train", **options)
@@ -124,8 +119,8 @@ def _records(file: Path, options: dict[str, Any], count: int) -> list[list[str]]
             records = csv.reader(lines, delimiter=options["sep"], quoting=options["quoting"])
             return list(itertools.islice((record for record in records if record), count))
     except UnicodeDecodeError:
-        line, byte = _first_bad_utf8(str(file)) or (1, 0)
-        raise UserError(_not_utf8(str(file), line, byte)) from None
+        check_utf8(file, str(file))
+        raise
     except csv.Error as error:
         raise UserError(f"{file}: the first lines cannot be read: {error}") from error
 
@@ -153,29 +148,12 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
         return datasets.load_dataset(*args, **options)
     except Exception as error:  # builders wrap pandas, pyarrow and hub errors in kinds of their own
         path = options.get("data_files")
-        if path and (bad := _first_bad_utf8(path)):
-            raise UserError(_not_utf8(origin, *bad)) from error
+        if path and Path(path).suffix.lower() not in (".parquet", ".arrow"):
+            check_utf8(path, origin)
         cause = error.__cause__ or error
         if "corresponds to no data" in str(cause):
             raise UserError(f"{origin}: no rows") from error
         raise UserError(f"{origin}: cannot be read: {type(cause).__name__}: {one_line(cause)[:200]}") from error
-
-
-def _not_utf8(origin: str, line: int, byte: int) -> str:
-    return f"{origin}: line {line} is not UTF-8 (byte {byte:#04x}); convert the file"
-
-
-def _first_bad_utf8(path: str) -> tuple[int, int] | None:
-    """(line, byte) of the first byte that is not UTF-8."""
-    if Path(path).suffix.lower() in (".parquet", ".arrow"):
-        return None
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                return number, line[min(error.start, len(line) - 1)]
-    return None
 
 
 def column_names(config: DataConfig, split: str) -> list[str]:

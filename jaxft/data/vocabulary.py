@@ -18,6 +18,7 @@ from jaxft.data.frequent import most_frequent
 from jaxft.errors import UserError, some
 from jaxft.models.rows import Sources
 from jaxft.models.source import resolve
+from jaxft.utf8 import read_text
 
 ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")  # of special tokens: cls_token, cls_token_id
 TWINS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}  # what does the same in another family
@@ -130,13 +131,7 @@ def _lines(file: str | None) -> list[str] | None:
     """The words of a file, one a line; blank lines do not count."""
     if file is None:
         return None
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"vocabulary.file {file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"vocabulary.file {file}: not UTF-8 (byte {error.start + 1}); convert it") from error
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [line.strip() for line in read_text(file, f"vocabulary.file {file}").split("\n") if line.strip()]
 
 
 def normal(tokenizer: Any, word: str) -> str:

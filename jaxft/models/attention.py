@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.layers import dropout, keep_mask
+from jaxft.models.layers import dropout, keep_mask, key_for
 
 Array = jax.Array
 
@@ -45,8 +45,7 @@ def attend(
     q = q * jnp.asarray(scale, q.dtype)
     seen = visible(segment_ids, window)[:, None]
     bias = None if bias is None else bias.astype(jnp.float32)
-    if isinstance(rate, float | int) and rate == 0:
-        key = None
+    key = key_for(rate, key)
     if not return_probabilities:
         return _attention(q, k, v, bias, seen, rate, key).swapaxes(1, 2), None
     probabilities = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1).astype(v.dtype)

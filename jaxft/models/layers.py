@@ -170,10 +170,16 @@ def dropout(x: Array, rate: Any, key: Array | None) -> Array:
       rate: 0 to 1; may be traced. It is rounded to 1/65536, and the scale is that of the rounded rate.
       key: a JAX key; None is the deterministic mode.
     """
-    if key is None or (isinstance(rate, float | int) and rate == 0):
+    key = key_for(rate, key)
+    if key is None:
         return x
     keep, scale = keep_mask(x.shape, rate, key)
     return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
+
+
+def key_for(rate: Any, key: Array | None) -> Array | None:
+    """The key, or None where the rate is known to be zero and no mask is to be drawn."""
+    return None if isinstance(rate, float | int) and rate == 0 else key
 
 
 def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Array]:

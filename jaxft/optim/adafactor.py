@@ -20,7 +20,8 @@ class AdafactorState(NamedTuple):
     full: Params
 
 
-def scale_by_adafactor(
+def adafactor(
+    decay: Any,
     *,
     decay_rate: float = -0.8,
     clip_threshold: float = 1.0,
@@ -28,17 +29,16 @@ def scale_by_adafactor(
     smallest_scale: float = 1e-3,
     scale_parameter: bool = True,
     relative_step: bool = False,
-    decay: Any,
 ) -> optax.GradientTransformation:
-    """Adafactor without its first moment.
+    """Adafactor without its first moment; decay is decoupled and scaled like the update.
 
     Args:
+      decay: (updates, parameters) -> updates with decay, which is times the same learning rate.
       decay_rate: exponent c of the second moment's decay 1 - t**c.
       clip_threshold: largest root mean square of a tensor's update.
       epsilon, smallest_scale: added to the squared gradient; the least that a parameter's scale counts (`eps`).
       scale_parameter: multiply the learning rate by the root mean square of the parameter.
       relative_step: multiply it by min(0.01, 1 / sqrt(t)), too.
-      decay: (updates, parameters) -> updates with decay, which is times the same learning rate.
     """
 
     def is_matrix(path: Path, leaf: Any) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxft import tree
-from jaxft.optim.adafactor import scale_by_adafactor
+from jaxft.optim.adafactor import adafactor
 from jaxft.optim.layers import layer_axes, map_trees, stateless, transformation
 from jaxft.tree import Params, Path
 
@@ -67,28 +67,6 @@ def adagrad(decay: Decay, *, initial_accumulator: float = 0.0, epsilon: float = 
         return Squares(jax.tree.map(lambda x: jnp.full_like(x, initial_accumulator), params))
 
     return transformation(init, update)
-
-
-def adafactor(
-    decay: Decay,
-    *,
-    decay_rate: float = -0.8,
-    clip_threshold: float = 1.0,
-    epsilon: float = 1e-30,
-    smallest_scale: float = 1e-3,
-    scale_parameter: bool = True,
-    relative_step: bool = False,
-) -> Transformation:
-    """Adafactor as transformers' (see `scale_by_adafactor`); decay is decoupled and scaled like the update."""
-    return scale_by_adafactor(
-        decay_rate=decay_rate,
-        clip_threshold=clip_threshold,
-        epsilon=epsilon,
-        smallest_scale=smallest_scale,
-        scale_parameter=scale_parameter,
-        relative_step=relative_step,
-        decay=decay,
-    )
 
 
 def lion(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.99) -> Transformation:

@@ -1,7 +1,6 @@
 """The parameter plan: one table, made from path rules, of what is trained and how. Presets write its rows."""
 
-from jaxft.strategies.rules import presets_of
 from jaxft.strategies.stages import by_stage
 from jaxft.strategies.table import ParameterPlan, Setting, make_plan
 
-__all__ = ["ParameterPlan", "Setting", "by_stage", "make_plan", "presets_of"]
+__all__ = ["ParameterPlan", "Setting", "by_stage", "make_plan"]

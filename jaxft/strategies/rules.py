@@ -33,12 +33,6 @@ class Rule:
 Decisions = Mapping[str, Mapping[str, Rule]]  # column -> dotted name -> the row that decides
 
 
-def presets_of(config: PlanConfig) -> list[str]:
-    """Names of the plan's presets."""
-    names = [config.preset] if isinstance(config.preset, str) else list(config.preset)
-    return [name for name in names if name != "none"]
-
-
 def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: Sequence[str]) -> Decisions:
     """The row that decides each of these columns for each name; names that no row decides are absent.
 
@@ -54,7 +48,8 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
     _refuse_unused(own, mine, names)
     each = [
         _first([Rule(pattern, cells, preset) for pattern, cells in PRESETS[preset](config, num_layers)], names, columns)
-        for preset in presets_of(config)
+        for preset in config.presets()
+        if preset != "none"
     ]
     decided: dict[str, dict[str, Rule]] = {}
     for column in columns:
