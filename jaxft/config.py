@@ -23,6 +23,10 @@ class ModelConfig:
     """Dropout rate of hidden states, 0 to 1; null keeps the checkpoint's."""
     attention_dropout: float | None = None
     """Dropout rate of attention probabilities, 0 to 1; null keeps the checkpoint's."""
+    attention_dropout_kind: Literal["probabilities", "keys"] = "probabilities"
+    """What attention's dropout drops: every probability by itself, as BERT does, or a key for all queries of an example's
+    head at once. The latter changes the noise, not its mean; it needs few random numbers, and accelerators' fused attention
+    can do it."""
     classifier_dropout: float | None = None
     """Dropout rate before the head, 0 to 1; null keeps the checkpoint's."""
     num_layers: int | None = None
@@ -267,6 +271,9 @@ class RuntimeConfig:
     """Keep compiled programs in the user's cache folder."""
     unroll: int | None = None
     """Layers unrolled in the compiled program; null takes the measured best for the device."""
+    attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
+    """Implementation of attention: plain writes the scores to memory and does everything; cudnn (GPU) and splash (TPU) do
+    not, and are refused where they cannot do what is asked; auto takes them where they can and are faster."""
 
 
 @dataclass(frozen=True)

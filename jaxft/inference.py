@@ -100,7 +100,7 @@ def open_parts(path: str, config: Config, kind: str | None = None) -> tuple[Mode
     tokenizer = load_tokenizer(model.directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
-    return model, sharding.place(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
+    return model.on(mesh), sharding.place(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
 
 
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:

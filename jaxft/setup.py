@@ -16,6 +16,7 @@ from jaxft.data.encode import Examples
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
+from jaxft.models import kernels
 from jaxft.models.adapters import is_adapter as is_adapter_name
 from jaxft.models.build import load, reinitialise
 from jaxft.models.encoder import NOISE
@@ -113,18 +114,22 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     rates = model.override(
         dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
     )
-    model, params = add_adapters(replace(model, rates=rates), params, config)
+    rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
+    mesh = sharding.make_mesh(config.mesh, devices)
+    model = replace(model, rates=rates).on(mesh, config.runtime.attention)
+    model, params = add_adapters(model, params, config)
     check_lengths(model, tokenizer, config.data.max_length)
     check_types(model, data)
     teacher = None
     if config.distill.teacher:
         teacher = distill.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
+        teacher = (teacher[0].on(mesh), teacher[1])
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
-    mesh = sharding.make_mesh(config.mesh, devices)
     training = data["train"].examples
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
+    check_attention(model, planner)
     plan = make_plan(
         config.plan,
         params,
@@ -227,6 +232,22 @@ def check_types(model: Model, data: Mapping[str, Split]) -> None:
     most = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
     if types and most >= types:
         raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
+
+
+def check_attention(model: Model, planner: Planner) -> None:
+    """Refuse a forced attention that cannot do what a training step asks of it."""
+    c, policy = model.encoder.config, model.policy
+    drops = model.rates.of(c.dropouts.attention) and not model.rates.by_keys
+    for shape in planner.shapes:
+        call = kernels.Call(
+            dtype=policy.dtype,
+            length=shape.length,
+            head_size=c.hidden_size // c.num_heads,
+            plain=bool(c.distance_bias or c.relative or drops),
+            window=bool(c.rotary),
+            single=shape.slots == 1,
+        )
+        kernels.choose(policy, call)
 
 
 def _with_words(

@@ -128,6 +128,8 @@ def test_number_out_of_range(fails, tmp_path, name, value):
         ({"eval.metric": "acuracy"}, ["eval.metric is acuracy", "accuracy"]),
         ({"eval.metric": "f1"}, ["eval.metric is f1", "two labels", "has 3", "macro_f1"]),
         ({"data.train": None}, ["data.train is not set"]),
+        ({"runtime.attention": "cudnn"}, ["runtime.attention is cudnn", "model.attention_dropout 0"]),
+        ({"runtime.attention": "splash", "model.attention_dropout": 0}, ["splash: the device is a cpu", "auto"]),
         ({"model.num_layers": 3}, ["model.num_layers is 3", "2 layers"]),
         ({"mesh.fsdp": 3}, ["mesh.fsdp 3", "8 devices"]),
         ({"mesh.fsdp": 16}, ["mesh.fsdp 16", "8 devices"]),

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxft.models import kernels
+from jaxft.models.config import PLAIN, Policy
 from jaxft.models.layers import dropout, keep_mask, key_for
 
 Array = jax.Array
@@ -21,31 +23,54 @@ def attend(
     window: Any = None,
     rate: Any = 0.0,
     key: Array | None = None,
+    by_keys: bool = False,
     return_probabilities: bool = False,
+    policy: Policy = PLAIN,
+    single: bool = False,
 ) -> tuple[Array, Array | None]:
     """Attention within segments.
 
     Args:
       q_BxTxNxH, k_BxSxNxH, v_BxSxNxH: queries, keys and values, T = S.
       segment_ids: int32 [B, T]: 0 for padding, and 1, 2, ... for the examples of a packed row. A token sees the tokens of
-        its own segment. Padding is never seen; it sees every real token of its row, which is what a Hugging Face
-        attention mask does, so that outputs agree at padded positions too.
+        its own segment. Padding is never seen; what it sees itself, and so its output, is up to the implementation (the
+        plain one lets it see every real token of its row, as a Hugging Face attention mask does).
       scale: of the scores; None is 1 / sqrt(H).
       bias: added to the scaled scores, [B or 1, N, T, S].
       window: a token sees no token that is further away than this; may be traced. None is no limit.
       rate: dropout rate of the probabilities.
       key: JAX key, None for deterministic.
+      by_keys: dropout drops a key for all queries of its row and head at once (the columns of Zehui et al. 2019,
+        arXiv:1907.11065), where BERT's drops every probability by itself: the expectation is the same, the noise is not.
       return_probabilities: also return the probabilities before dropout, [B, N, T, S].
+      policy: which implementation is wanted, and for which device.
+      single: whether every row is known to hold one segment at most, from its first token on.
 
     Returns:
       ([B, T, N, H] in the type of v, probabilities or None).
+
+    Raises:
+      UserError: when an implementation is forced that cannot do this.
     """
-    scale = q_BxTxNxH.shape[-1] ** -0.5 if scale is None else scale
-    q, k, v = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
-    q = q * jnp.asarray(scale, q.dtype)
-    seen = visible(segment_ids, window)[:, None]
-    bias = None if bias is None else bias.astype(jnp.float32)
+    factor = q_BxTxNxH.shape[-1] ** -0.5 if scale is None else scale
     key = key_for(rate, key)
+    if by_keys and key is not None:
+        keep, up = keep_mask((*v_BxSxNxH.shape[:3], 1), rate, key)
+        v_BxSxNxH, key = jnp.where(keep, v_BxSxNxH * up.astype(v_BxSxNxH.dtype), 0), None
+    call = kernels.Call(
+        dtype=v_BxSxNxH.dtype.name,
+        length=q_BxTxNxH.shape[1],
+        head_size=q_BxTxNxH.shape[-1],
+        plain=key is not None or bias is not None or return_probabilities,
+        window=window is not None,
+        single=single,
+    )
+    if fused := kernels.choose(policy, call):
+        return fused(q_BxTxNxH, k_BxSxNxH, v_BxSxNxH, segment_ids, factor, window, single, policy.mesh), None
+    q, k, v = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
+    q = q * jnp.asarray(factor, q.dtype)
+    seen = kernels.visible(segment_ids, window)[:, None]
+    bias = None if bias is None else bias.astype(jnp.float32)
     if not return_probabilities:
         return _attention(q, k, v, bias, seen, rate, key).swapaxes(1, 2), None
     probabilities = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1).astype(v.dtype)
@@ -109,13 +134,3 @@ def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
-
-
-def visible(segment_ids: Array, window: Any = None) -> Array:
-    """Boolean [B, T, S]: whether the query at t may see the key at s."""
-    query, key = segment_ids[:, :, None], segment_ids[:, None, :]
-    seen = (key > 0) & ((query == key) | (query == 0))
-    if window is None:
-        return seen
-    place = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
-    return seen & (jnp.abs(place[:, None] - place[None, :]) <= window)[None]

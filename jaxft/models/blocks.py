@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.adapters import ADAPTER
-from jaxft.models.attention import attend
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
 from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold
@@ -70,15 +69,15 @@ class SelfAttention(nn.Module):
             tables = jax.tree.map(lambda near, far: jnp.where(local, near, far), *shared["rotary"])
             q, k = rotate(q, tables), rotate(k, tables)
             window = jnp.where(local, c.rotary.window, x.shape[1])
-        context, p = attend(
+        context, p = shared["attend"](
             q,
             k,
             v,
-            shared["segment_ids"],
             bias=shared.get("distance_bias"),
             window=window,
             rate=rates.of(c.dropouts.attention),
             key=key,
+            by_keys=rates.by_keys,
             return_probabilities=probabilities,
         )
         return context.reshape(x.shape), p

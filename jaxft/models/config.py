@@ -187,11 +187,13 @@ class Rates:
       values: by field of config.json.
       head: replaces what config.json says for heads.
       layers: layer number -> field -> rate, for single layers (see `places`).
+      by_keys: dropout of attention drops keys, not single probabilities (see `attend`).
     """
 
     values: Mapping[str, Any]
     head: Any = None
     layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    by_keys: bool = False
 
     def of(self, fields: Fields) -> Any:
         """The rate of the first field that has one."""
@@ -221,7 +223,21 @@ class Rates:
 
 @dataclass(frozen=True)
 class Policy:
-    """How, not what, is computed: nothing here changes results beyond rounding."""
+    """How, not what, is computed: nothing here changes results beyond rounding.
+
+    Attributes:
+      dtype: of activations and matrix products.
+      unroll: layers unrolled in the compiled program.
+      attention: auto, plain, cudnn or splash (see `kernels`).
+      platform: of the devices that the program is for: cpu, gpu or tpu.
+      mesh: of these devices; None for one.
+    """
 
     dtype: str = "float32"
     unroll: int = 1
+    attention: str = "auto"
+    platform: str = "cpu"
+    mesh: Any = None
+
+
+PLAIN = Policy()

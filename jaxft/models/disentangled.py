@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.attention import attend
 from jaxft.models.config import EncoderConfig, Rates
 from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm, dropout, fold
 
@@ -52,15 +51,15 @@ class DisentangledSelfAttention(nn.Module):
                 scores = jnp.einsum("bsnh,rnh->bnsr", k, heads(queries(table)), preferred_element_type=jnp.float32)
                 bias = bias + _look_up(scores, index.swapaxes(2, 3)).swapaxes(2, 3)
             bias = bias * scale
-        context, p = attend(
+        context, p = shared["attend"](
             q,
             k,
             v,
-            shared["segment_ids"],
             scale=scale,
             bias=bias,
             rate=rates.of(c.dropouts.attention),
             key=fold(key, 0),
+            by_keys=rates.by_keys,
             return_probabilities=probabilities,
         )
         return context.reshape(x.shape), p

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.models.attention import attend
 from jaxft.models.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
-from jaxft.models.config import EncoderConfig, Policy, Rates
+from jaxft.models.config import PLAIN, EncoderConfig, Policy, Rates
 from jaxft.models.layers import Embed, LayerNorm, fold, initial, run
 from jaxft.models.positions import distance_buckets, relative_index, rotary_tables
 from jaxft.tree import Params, span, stacks
 
 Array = jax.Array
-PLAIN = Policy()
 EMBEDDINGS, LAYERS, HEAD, NOISE = 0, 1, 2, 3  # streams of random numbers, folded into the key of a step
 ADAPTERS = 2**32 - 1  # a stream of each of these, which none of their own numbers is
 
@@ -77,7 +77,8 @@ class Encoder:
         Args:
           params: parameters; the layers may be cut into any number of stacks, each of which is one scan.
           inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width]), `token_type_ids`, `position_ids`
-            (counted from 0 in each example) and `segment_ids` (0 for padding).
+            (counted from 0 in each example) and `segment_ids` (0 for padding). `first_token` [B, M] with M = 1 says that
+            every row is one segment from its first token on.
           rates: dropout rates.
           key: JAX key; None is deterministic.
           policy: type of activations, unrolling.
@@ -89,7 +90,7 @@ class Encoder:
         dtype = jnp.dtype(policy.dtype)
         k = fold(key, EMBEDDINGS)
         x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, ADAPTERS))
-        shared = self._shared(params, inputs)
+        shared = self._shared(params, inputs, policy)
         layers_key = fold(key, LAYERS)
         collected: list[dict[str, Array]] = []
         embedded = x
@@ -172,11 +173,15 @@ class Encoder:
             modules["final_norm"] = LayerNorm(c.layer_norm_eps, c.norm_bias)
         return modules
 
-    def _shared(self, params: Params, inputs: dict[str, Array]) -> dict[str, Any]:
-        """What every layer is given: segments, and whatever of positions acts inside attention."""
+    def _shared(self, params: Params, inputs: dict[str, Array], policy: Policy = PLAIN) -> dict[str, Any]:
+        """What every layer is given: segments, attention among them, and whatever of positions acts inside attention."""
         c, segment_ids = self.config, inputs["segment_ids"]
         length = segment_ids.shape[1]
-        shared: dict[str, Any] = {"segment_ids": segment_ids}
+        single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
+        shared: dict[str, Any] = {
+            "segment_ids": segment_ids,
+            "attend": partial(attend, segment_ids=segment_ids, policy=policy, single=single),
+        }
         modules = self._shared_modules()
         if c.distance_bias:
             buckets = jnp.asarray(distance_buckets(length))

@@ -12,8 +12,8 @@ from jaxft import runtime, tree
 from jaxft.errors import UserError
 from jaxft.models import adapters, families
 from jaxft.models.adapters import Adapted
-from jaxft.models.config import Policy, Rates
-from jaxft.models.encoder import PLAIN, Encoder
+from jaxft.models.config import PLAIN, Policy, Rates
+from jaxft.models.encoder import Encoder
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, Head
 from jaxft.models.merge import Report
@@ -118,6 +118,11 @@ class Model:
         rates = rates or self.rates
         hidden = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
         return self.heads[head].apply(self.encoder, params, head, hidden["last_hidden_state"], inputs, rates=rates, key=key)
+
+    def on(self, mesh: jax.sharding.Mesh, attention: str = "auto") -> "Model":
+        """The model computed on the devices of a mesh, with this attention (see `Policy`)."""
+        platform = mesh.devices.flat[0].platform
+        return replace(self, policy=replace(self.policy, attention=attention, platform=platform, mesh=mesh))
 
     def override(self, *, dropout: Any = None, attention_dropout: Any = None, classifier_dropout: Any = None) -> Rates:
         """The rates with those of hidden states, of attention probabilities, or of the head replaced; None keeps.
