@@ -18,9 +18,9 @@ CARRIED = {
     *(f"task.{x}" for x in ("max_answer_length", "misplaced_answers", "mask_rate", "threshold")),
     *(f"optim.{x}" for x in ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "schedule", "warmup", "clip")),
     *(f"train.{x}" for x in ("epochs", "max_steps", "batch_size", "label_smoothing")),
-    *("plan.rules", "checkpoint.select", "seed", "output_dir"),
+    *("plan.rules", "seed", "output_dir"),
 }
-SECTIONS = ("data", "eval", "log", "mesh", "runtime")
+SECTIONS = ("checkpoint", "data", "eval", "log", "mesh", "runtime")
 HEAD = r"^heads\."
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -63,8 +63,8 @@ def evaluate_every(run: Run) -> int | None:
     return every if best and every < run.total_steps else None
 
 
-def arguments(run: Run, folder: str) -> Any:
-    """The `TrainingArguments` of a run; where the best evaluation is chosen, models are kept in a folder."""
+def arguments(run: Run, folder: str, **more: Any) -> Any:
+    """The `TrainingArguments` of a run, and more; where the best evaluation is chosen, models are kept in a folder."""
     import transformers
 
     config, optim, every = run.config, run.config.optim, evaluate_every(run)
@@ -103,6 +103,7 @@ def arguments(run: Run, folder: str) -> Any:
         dataloader_pin_memory=False,
         use_cpu=True,
         **choose,
+        **more,
     )
 
 

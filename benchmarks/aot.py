@@ -1,0 +1,120 @@
+"""The real train step compiled for TPUs that are not here: memory, exchanges, operations, and what the data sheet allows.
+
+    python -m benchmarks.aot [--cases v5e-8-base ...]
+
+Needs the package libtpu (pip install libtpu) and no TPU. Sizes are of one chip. All times are predicted, by the longest of
+computing, reading memory and talking to other chips (jaxft.topology); programs are often slower, never faster.
+"""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import record
+from benchmarks.synthetic import SIZES, run_of
+from jaxft import costs, hlo, runtime, topology
+from jaxft.config import Config, DataConfig, MeshConfig, ModelConfig, RuntimeConfig, TrainConfig
+from jaxft.errors import UserError
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step to compile.
+
+    Attributes:
+      topology: as `jaxft.plan --topology` takes it.
+      size: one of SIZES.
+      batch: rows over all chips.
+      length: of rows, which are full.
+      fsdp: chips that share parameters and optimizer state.
+      keys: dropout of attention by keys, not by probabilities.
+    """
+
+    topology: str
+    size: str
+    batch: int
+    length: int = 128
+    fsdp: int = 1
+    keys: bool = False
+
+    def config(self) -> Config:
+        """Adam, bfloat16, dropout 0.1."""
+        kind: Any = "keys" if self.keys else "probabilities"
+        return Config(
+            model=ModelConfig(attention_dropout_kind=kind),
+            data=DataConfig(max_length=self.length, layout="pad"),
+            train=TrainConfig(batch_size=self.batch, dtype="bfloat16"),
+            mesh=MeshConfig(fsdp=self.fsdp),
+            runtime=RuntimeConfig(unroll=1),
+        )
+
+
+CASES = {
+    "v5e-1-base": Case("v5e:1x1", "base", 64),
+    "v5e-8-base": Case("v5e:2x4", "base", 8 * 64),
+    "v5e-8-base-512": Case("v5e:2x4", "base", 8 * 16, 512),
+    "v5e-8-base-512-keys": Case("v5e:2x4", "base", 8 * 16, 512, keys=True),
+    "v5e-8-large": Case("v5e:2x4", "large", 8 * 32),
+    "v5e-8-large-fsdp": Case("v5e:2x4", "large", 8 * 32, fsdp=8),
+    "v5e-8-large-512-keys": Case("v5e:2x4", "large", 8 * 8, 512, keys=True),
+    "v5e-256-large": Case("v5e:16x16", "large", 256 * 32),
+    "v5p-8-large": Case("v5p:2x2x2", "large", 8 * 64),
+    "v6e-8-base": Case("v6e:2x4", "base", 8 * 64),
+    "v6e-8-large": Case("v6e:2x4", "large", 8 * 64),
+}
+
+
+def compile_case(case: Case) -> record.Row:
+    """A row."""
+    lengths = np.full(2 * case.batch, case.length)
+    run = run_of(case.size, lengths, case.config(), topology.devices(case.topology), abstract=True)
+    [(shape, [cost])] = costs.step_costs(run).items()
+    chip, chips = topology.parse(case.topology)
+    guess = topology.predict(cost, chip, shape.rows)
+    gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
+    heads = SIZES[case.size].heads
+    scores = hlo.arrays(
+        cost.text, lambda kind, s: kind == "f32" and s[-2:] == (case.length,) * 2 and len(s) >= 3 and heads in s
+    )
+    return {
+        "case": vars(case),
+        "chips": chips,
+        "memory_bytes": cost.arguments + cost.temporary,
+        "of_memory_bytes": chip.memory,
+        "arguments_bytes": cost.arguments,
+        "temporary_bytes": cost.temporary,
+        "donated_bytes": cost.donated,
+        "collectives": {x.kind: {"count": x.count, "bytes": x.size} for x in cost.collectives},
+        "gradient_bytes": gradients,
+        "flops": cost.flops,
+        "accessed_bytes": cost.accessed,
+        "float32_scores": scores,
+        "predicted_seconds": guess.seconds,
+        "predicted_bound": guess.bound,
+        "predicted_share_of_peak": guess.share,
+        "rows_that_fit": guess.rows,
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+")
+    parser.add_argument("--output", default=str(record.RESULTS / "aot.json"))
+    args = parser.parse_args(argv)
+    if unknown := [name for name in args.cases or [] if name not in CASES]:
+        raise UserError(f"--cases {unknown[0]}: there are {', '.join(CASES)}")
+    runtime.start(distributed="off", platforms="cpu")
+    for name in args.cases or CASES:
+        row = {"name": name} | compile_case(CASES[name])
+        print({k: v for k, v in row.items() if k not in ("case", "versions")}, flush=True)
+        record.add(args.output, row, "name")
+
+
+if __name__ == "__main__":
+    from jaxft import cli
+
+    cli.run_main(main)

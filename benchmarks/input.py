@@ -1,0 +1,112 @@
+"""The input pipeline alone: planning an epoch, building batches, and how much of them is padding.
+
+    python -m benchmarks.input [--most 7] [--recipes configs/mrpc.yaml ...]
+
+Lengths are GLUE's (benchmarks/synthetic.py); those of real data are measured through recipes.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import record
+from benchmarks.synthetic import examples_of, glue_lengths
+from jaxft import cli
+from jaxft.data.batches import Planner, make_planner
+from jaxft.errors import UserError
+from jaxft.setup import make_run, train_planner
+
+LAYOUTS = ("pack", "bucket", "pad")
+BATCHES = (32, 128, 512)
+
+
+def planner_of(lengths: np.ndarray, batch_size: int, layout: str, max_length: int = 128) -> Planner:
+    return make_planner(lengths, batch_size=batch_size, max_length=max_length, layout=layout, epochs=1, seed=0)  # type: ignore[arg-type]
+
+
+def planning(most: int) -> list[record.Row]:
+    """Seconds to declare the shapes of a run and to plan an epoch, by number of examples."""
+    rows = []
+    for power in range(3, most + 1):
+        lengths = glue_lengths(10**power)
+        for layout in LAYOUTS:
+            start = time.perf_counter()
+            planner = planner_of(lengths, 32, layout)
+            declared = time.perf_counter()
+            plan = planner.plan_epoch(0)
+            planned = time.perf_counter()
+            rows.append(
+                {
+                    "what": "planning",
+                    "examples": 10**power,
+                    "layout": layout,
+                    "declare_seconds": round(declared - start, 4),
+                    "plan_seconds": round(planned - declared, 4),
+                    "nanoseconds_an_example": round((planned - declared) / 10**power * 1e9),
+                    "padding": round(1 - plan.fill(), 4),
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def building(rounds: int) -> list[record.Row]:
+    """Real tokens a second that one thread puts into batches."""
+    rows, lengths = [], glue_lengths(100_000)
+    examples = examples_of(lengths, 30522)
+    for batch_size in BATCHES:
+        for layout in LAYOUTS:
+            plan = planner_of(lengths, batch_size, layout).plan_epoch(0)
+            steps = min(50, plan.planner.steps_per_epoch)
+            tokens = sum(int(lengths[plan.examples(i)].sum()) for i in range(steps))
+            rates = []
+            for _ in range(rounds):
+                start = time.perf_counter()
+                for i in range(steps):
+                    plan.batch(examples, i)
+                rates.append(tokens / (time.perf_counter() - start))
+            row = {"what": "building", "layout": layout, "batch_size": batch_size, "tokens_per_second": record.spread(rates)}
+            rows.append(row)
+            print(rows[-1], flush=True)
+    return rows
+
+
+def waste(recipes: list[str]) -> list[record.Row]:
+    """Padding of the first epoch of real data, by batch size."""
+    rows = []
+    for path in recipes:
+        config = cli.load([path, "--data.validation=null", "--data.test=null", "--data.max_train_examples=null"])
+        try:
+            run = make_run(config)
+        except (UserError, OSError) as error:
+            print(f"{path}: {error}")
+            continue
+        examples = run.data["train"].examples
+        for batch_size in BATCHES[:2]:
+            found = {}
+            for layout in LAYOUTS:
+                data, train = replace(config.data, layout=layout), replace(config.train, batch_size=batch_size)
+                planner = train_planner(examples, replace(config, data=data, train=train), run.mesh)
+                found[layout] = round(1 - planner.plan_epoch(0).fill(), 4)
+            rows.append({"what": "waste", "data": Path(path).stem, "batch_size": batch_size, "padding": found})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--most", type=int, default=7, help="power of ten of the largest number of examples")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--recipes", nargs="*", default=[], help="whose training data to measure the padding of")
+    parser.add_argument("--output", default=str(record.RESULTS / "input.json"))
+    args = parser.parse_args(argv)
+    rows = [*planning(args.most), *building(args.rounds), *waste(args.recipes)]
+    record.write(args.output, record.machine() | {"rows": rows})
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

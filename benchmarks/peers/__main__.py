@@ -1,0 +1,180 @@
+"""Whole training loops in turn: jaxft, Hugging Face Trainer (PyTorch), Hugging Face's last Flax script.
+
+    python -m benchmarks.peers [--recipes configs/banking77.yaml ...] [--sides jaxft trainer ...] [--rounds 5] [--steps 8]
+                               [--flax-python VENV/bin/python] [--section.field value ...]
+
+Every side is a process that sets itself up, trains a few steps that do not count, and then waits; round by round each
+trains a window of steps, alone. Same weights, texts, examples a step, learning rate, clipping and dropout (the model's own).
+The first step's seconds count from the start of the process, imports, tokenisation and compilation (from a cold cache)
+included. Other figures are medians over the rounds; ratios are medians of a round's own. --flax-python is an environment of
+`transformers==4.57.6 'jax<0.8' flax optax`; without it that side is left out.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.peers.windows import MARK
+from jaxft import cli
+from jaxft.errors import UserError
+
+RECIPES = ("configs/banking77.yaml", "configs/sst2.yaml", "configs/imdb.yaml")
+BASE = "trainer"
+# The model's own dropout, endless training, nothing but training.
+OPTIONS = ["--train.max_steps=100000", "--data.validation=null", "--data.test=null", "--checkpoint.every=end"]
+OPTIONS += [f"--model.{name}=null" for name in ("dropout", "attention_dropout", "classifier_dropout")]
+OPTIONS += ["--log.progress=false", "--train.label_smoothing=0"]
+Command = Callable[[list[str], list[str]], list[str]]
+
+
+def jaxft_side(dtype: str, window: list[str], argv: list[str]) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.peers.side_jaxft", *window, *argv, f"--train.dtype={dtype}"]
+
+
+def trainer_side(dtype: str, mode: str, window: list[str], argv: list[str]) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.peers.side_trainer", dtype, mode, *window, *argv]
+
+
+def flax_side(dtype: str, python: str, folder: Path, window: list[str], argv: list[str]) -> list[str]:
+    model, texts = folder / "model", folder / "texts.json"
+    if not texts.exists():
+        write_for_flax(cli.load(argv), model, texts)
+    return [python, "-m", "benchmarks.peers.side_flax", dtype, *window, str(model), str(texts)]
+
+
+def write_for_flax(config: Any, model: Path, texts: Path) -> None:
+    """The recipe's weights as flax_model.msgpack, and its texts and labels."""
+    from jaxft.models.build import save
+    from jaxft.setup import make_run
+
+    run = make_run(config)
+    save(run.model, run.params, model, flax=True)
+    data, rows = config.data, run.data["train"].rows
+    content = {
+        "texts": [list(rows[column]) for column in (data.text, data.text_pair) if column],
+        "labels": run.data["train"].examples.columns["labels"].tolist(),
+        "num_labels": len(run.task.labels),
+        "max_length": data.max_length,
+        "batch_size": config.train.batch_size,
+        "learning_rate": config.optim.learning_rate,
+        "weight_decay": config.optim.weight_decay,
+    }
+    texts.write_text(json.dumps(content), encoding="utf-8")
+
+
+class Side:
+    """A process that trains a window when asked."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        self.process, self.name = process, name
+        self.first_step = self._answer()["first_step_seconds"]
+        self._answer()
+        self.windows: list[record.Row] = []
+
+    def measure(self) -> float:
+        """Seconds a step of the next window."""
+        assert self.process.stdin
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        self.windows.append(self._answer())
+        return self.windows[-1]["seconds"]
+
+    def _answer(self) -> record.Row:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise UserError(f"{self.name}: ended with code {self.process.wait()}; what it said stands above")
+
+
+@contextmanager
+def started(name: str, command: list[str]) -> Iterator[Side]:
+    """A side, ready; it is stopped at the end."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"JAXFT_CACHE": cache, "JAX_COMPILATION_CACHE_DIR": f"{cache}/jax"}
+        environment["TOKENIZERS_PARALLELISM"] = "false"
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        try:
+            yield Side(process, name)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def measure(recipe: str, options: list[str], sides: dict[str, Command], rounds: int, window: list[str]) -> list[record.Row]:
+    """The rows of a recipe; a window is (steps, steps before the first that do not count)."""
+    argv, steps = [recipe, *OPTIONS, *options], int(window[0])
+    with ExitStack() as stack:
+        ready: dict[str, Side] = {}
+        for name, command in sides.items():
+            print(f"{recipe}: {name} starts", flush=True)
+            ready[name] = stack.enter_context(started(name, command(window, argv)))
+        record.in_turn({name: side.measure for name, side in ready.items()}, rounds)
+    rates = {name: [w["examples"] / w["seconds"] for w in side.windows] for name, side in ready.items()}
+    rows = []
+    for name, side in ready.items():
+        tokens, positions = (sum(w[what] for w in side.windows) for what in ("tokens", "positions"))
+        rows.append(
+            {
+                "processor": record.machine()["processor"],
+                "recipe": recipe,
+                "options": options,
+                "side": name,
+                "examples_per_second": record.spread(rates[name]),
+                "tokens_per_second": record.spread(w["tokens"] / w["seconds"] for w in side.windows),
+                "seconds_per_step": record.spread(w["seconds"] / steps for w in side.windows),
+                "padding": round(1 - tokens / positions, 4),
+                "first_step_seconds": side.first_step,
+                "peak_bytes": side.windows[-1]["peak_bytes"],
+                **({f"times_{BASE}": record.ratios(rates[name], rates[BASE])} if BASE in rates else {}),
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    parser.add_argument("--sides", nargs="+")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--warm", type=int, default=3)
+    parser.add_argument("--flax-python")
+    parser.add_argument("--output", default=str(record.RESULTS / "peers.json"))
+    args, options = parser.parse_known_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix="jaxft-peers-"))
+    every: dict[str, Command] = {
+        "jaxft": partial(jaxft_side, "float32"),
+        "trainer": partial(trainer_side, "float32", "eager"),
+        "jaxft bfloat16": partial(jaxft_side, "bfloat16"),
+        "trainer bfloat16": partial(trainer_side, "bfloat16", "eager"),
+        "trainer compile": partial(trainer_side, "float32", "compile"),
+    }
+    try:
+        for recipe in args.recipes:
+            if args.flax_python:
+                every["flax"] = partial(flax_side, "float32", args.flax_python, folder / Path(recipe).stem)
+            if unknown := [name for name in args.sides or [] if name not in every]:
+                raise UserError(f"--sides {unknown[0]}: there are {', '.join(every)} (flax needs --flax-python)")
+            chosen = {name: every[name] for name in args.sides or every}
+            rows = measure(recipe, options, chosen, args.rounds, [str(args.steps), str(args.warm)])
+            for row in rows:
+                record.add(args.output, row, "recipe", "side", "options", "processor")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

@@ -1,0 +1,46 @@
+"""jaxft's training loop on a recipe, window by window: python -m benchmarks.peers.side_jaxft STEPS WARM RECIPE [options]."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.peers.windows import Done, Windows
+from jaxft import cli, runtime
+from jaxft.loop import Trainer
+from jaxft.setup import make_run
+
+
+class Watched(Trainer):
+    """Counts the steps that its loop takes."""
+
+    windows: Windows
+
+    def _batches(self, start: int) -> Iterator[Any]:
+        for step, plan, batch in super()._batches(start):
+            self.windows.tick()
+            in_epoch = step % self.run.steps_per_epoch
+            examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
+            tokens = int(plan.planner.lengths[examples].sum())
+            self.windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
+            yield step, plan, batch
+
+
+def main() -> None:
+    steps, warm, *argv = sys.argv[1:]
+    config = cli.load(argv)
+    runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Watched(make_run(config), Path(folder))
+        trainer.windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(trainer.state))
+        try:
+            trainer.train()
+        except Done:
+            trainer.close()
+
+
+if __name__ == "__main__":
+    main()

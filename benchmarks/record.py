@@ -1,0 +1,114 @@
+"""What every result file holds: machine, versions and commit, and medians with their quartiles."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path("benchmarks/results")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "torch", "libtpu", "accelerate")
+Row = dict[str, Any]
+
+
+def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Measure every alternative once a round, A B A B: what the machine does meanwhile falls on all of them."""
+    found: dict[str, list[float]] = {name: [] for name in alternatives}
+    for _ in range(rounds):
+        for name, measure in alternatives.items():
+            found[name].append(measure())
+    return found
+
+
+def timer(function: Callable[..., Any], *arguments: Any, calls: int = 1) -> Callable[[], float]:
+    """Seconds a call of a function of JAX arrays, over so many calls; it has run once, and so is compiled."""
+    import jax
+
+    jax.block_until_ready(function(*arguments))
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            found = function(*arguments)
+        jax.block_until_ready(found)
+        return (time.perf_counter() - start) / calls
+
+    return measure
+
+
+def compare(seconds: Mapping[str, list[float]], base: str) -> dict[str, Row]:
+    """Seconds of each alternative, and its ratio to the base's of the same round."""
+    return {name: {"seconds": spread(x), "ratio": ratios(x, seconds[base])} for name, x in seconds.items()}
+
+
+def spread(values: Iterable[float], digits: int = 4) -> Row:
+    """Median and quartiles."""
+    low, median, high = (float(f"{x:.{digits}g}") for x in np.percentile(list(values), [25, 50, 75]))
+    return {"median": median, "quartiles": [low, high]}
+
+
+def ratios(values: Iterable[float], base: Iterable[float]) -> Row:
+    """Spread of values over those of a base that were measured in the same rounds."""
+    return spread(np.array(list(values)) / np.array(list(base)), 3)
+
+
+def machine() -> Row:
+    """Where, with what and which code."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """Of the code, with a + where files differ from it."""
+    found = _git("rev-parse", "--short", "HEAD")
+    return found + "+" * bool(found and _git("status", "--porcelain", "--", "jaxft", "benchmarks/*.py"))
+
+
+def write(path: str | Path, content: Row) -> None:
+    """Write a result file: all of it or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def add(path: str | Path, row: Row, *names: str) -> None:
+    """Put a row into a result file, in the place of the one that has the same values of these names."""
+    old = [other for other in read(path).get("rows", []) if any(other.get(x) != row[x] for x in names)]
+    write(path, {"rows": [*old, machine() | row]})
+
+
+def read(path: str | Path) -> Row:
+    """A result file; empty where there is none yet."""
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    units = [unit for unit in ("amx_tile", "avx512f", "avx2") if any(unit in line.split() for line in lines)]
+    return f"{(names or [platform.processor()])[0]} ({', '.join(units[:1]) or platform.machine()})"

@@ -1,0 +1,193 @@
+"""One train step of every kind on the device that is here: time, share of the device's peak, host time, compile time.
+
+    python -m benchmarks.step [--cases minilm-full ...] [--rounds 5] [--steps 3]
+
+Weights are random and words too (benchmarks/synthetic.py). Model FLOPs are 72 L D^2 + 12 L D S a real token, S the mean
+length that a token's attention sees; of a plan that trains less they are the same, so that its share tells the gain. The
+peak is the data sheet's for the accelerators named in PEAKS, otherwise that of a matrix product of the same type,
+measured here and now.
+"""
+
+import argparse
+import gc
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import record
+from benchmarks.synthetic import SIZES, glue_lengths, run_of
+from jaxft import runtime, sharding
+from jaxft.compiled import abstract_batch, lower_train
+from jaxft.config import Config, DataConfig, ModelConfig, TrainConfig
+from jaxft.data.feed import device_batch
+from jaxft.errors import UserError
+from jaxft.loop import fresh_state, run_optimizer
+from jaxft.plan_config import LoraConfig, PlanConfig
+from jaxft.setup import Run, run_loss
+
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense
+RATES = ("dropout", "attention_dropout", "classifier_dropout")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of step.
+
+    Attributes:
+      size: one of SIZES.
+      batch: examples a step.
+      length: of rows; every example is as long, unless `glue`.
+      glue: examples of GLUE's lengths.
+      dropout: the model's own 0.1, or none.
+    """
+
+    size: str
+    batch: int
+    length: int = 128
+    glue: bool = False
+    layout: Any = "pack"
+    dtype: str = "float32"
+    preset: Any = "full"
+    dropout: bool = True
+
+    def run(self) -> Run:
+        """With random weights."""
+        lengths = glue_lengths(20 * self.batch) if self.glue else np.full(20 * self.batch, self.length)
+        rates = {} if self.dropout else dict.fromkeys(RATES, 0.0)
+        config = Config(
+            model=ModelConfig(**rates),
+            data=DataConfig(max_length=self.length, layout=self.layout),
+            train=TrainConfig(batch_size=self.batch, dtype=self.dtype),  # type: ignore[arg-type]
+            plan=PlanConfig(preset=self.preset, lora=LoraConfig(targets=["all"])),
+        )
+        return run_of(self.size, lengths, config)
+
+
+CPU = {
+    "tiny": Case("tiny", 4, 32),
+    "minilm-full": Case("minilm", 8),
+    "minilm-full-bf16": Case("minilm", 8, dtype="bfloat16"),
+    "minilm-full-no-dropout": Case("minilm", 8, dropout=False),
+    "minilm-glue-pack": Case("minilm", 32, glue=True),
+    "minilm-glue-bucket": Case("minilm", 32, glue=True, layout="bucket"),
+    "minilm-glue-pad": Case("minilm", 32, glue=True, layout="pad"),
+    "minilm-512": Case("minilm", 2, 512),
+    "minilm-head": Case("minilm", 8, preset="head"),
+    "minilm-last-2": Case("minilm", 8, preset="last_n"),
+    "base-full": Case("base", 4),
+    "large-full": Case("large", 2),
+}
+GPU = {
+    "base-full": Case("base", 256, dtype="bfloat16"),
+    "base-full-no-dropout": Case("base", 256, dtype="bfloat16", dropout=False),
+    "base-32": Case("base", 32, dtype="bfloat16"),
+    "base-float32": Case("base", 64),
+    "base-glue-pack": Case("base", 512, glue=True, dtype="bfloat16"),
+    "large-512": Case("large", 48, 512, dtype="bfloat16"),
+    "large-512-no-dropout": Case("large", 48, 512, dtype="bfloat16", dropout=False),
+    "minilm-32": Case("minilm", 32, dtype="bfloat16"),
+    "base-head": Case("base", 256, dtype="bfloat16", preset="head"),
+    "base-last-2": Case("base", 256, dtype="bfloat16", preset="last_n"),
+}
+
+
+class Step:
+    """A compiled step with its state and a batch of its commonest shape."""
+
+    def __init__(self, case: Case) -> None:
+        run = case.run()
+        self.state, self.frozen = fresh_state(run)
+        plan, examples = run.planner.plan_epoch(0), run.data["train"].examples
+        place = sharding.batch_sharding(run.mesh)
+        self.shape = run.planner.shapes[int(np.bincount(plan.shape_index).argmax())]
+        number = next(i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape)
+        self.batch = device_batch(plan, examples, number, place)
+        lengths = plan.planner.lengths[plan.examples(number)].astype(float)
+        self.examples, self.tokens = len(lengths), int(lengths.sum())
+        size = SIZES[case.size]
+        self.flops = 72 * size.layers * size.hidden**2 * self.tokens
+        self.flops += 12 * size.layers * size.hidden * (lengths**2).sum()
+        parts = (run_loss(run), run_optimizer(run), self.state, self.frozen)
+        self.seconds_to_compile = []
+        for _ in range(2):  # the second finds the first in the cache on disk
+            jax.clear_caches()
+            start = time.perf_counter()
+            self.step = lower_train(*parts, abstract_batch(run.planner, self.shape, examples, place)).compile()
+            self.seconds_to_compile.append(round(time.perf_counter() - start, 2))
+        memory: Any = self.step.memory_analysis()
+        self.memory = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        self.host: list[float] = []
+
+    def measure(self, steps: int) -> float:
+        """Seconds a step."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            begin = time.perf_counter()
+            self.state, metrics = self.step(self.state, self.frozen, self.batch)
+            self.host.append(time.perf_counter() - begin)
+        jax.block_until_ready((self.state, metrics))
+        return (time.perf_counter() - start) / steps
+
+
+def measure_case(case: Case, rounds: int, steps: int) -> record.Row:
+    """A row."""
+    step = Step(case)
+    step.measure(2)
+    step.host.clear()
+    alternatives = {"step": lambda: step.measure(steps)}
+    if known := next((flops for name, flops in PEAKS.items() if name in jax.devices()[0].device_kind), None):
+        peaks = np.full(rounds, known)
+        found = record.in_turn(alternatives, rounds)
+    else:
+        size = 2048
+        x = jnp.ones((size, size), case.dtype)
+        product = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
+        found = record.in_turn(alternatives | {"product": record.timer(product, x, calls=3)}, rounds)
+        peaks = 2 * size**3 / np.array(found["product"])
+    seconds = np.array(found["step"])
+    return {
+        "case": vars(case),
+        "shape": [step.shape.rows, step.shape.length],
+        "seconds": record.spread(seconds),
+        "examples_per_second": record.spread(step.examples / seconds),
+        "tokens_per_second": record.spread(step.tokens / seconds),
+        "flops_per_second": record.spread(step.flops / seconds),
+        "peak": record.spread(peaks),
+        "share_of_peak": record.spread(step.flops / seconds / peaks, 3),
+        "host_seconds": record.spread(step.host),
+        "compile_seconds": dict(zip(("cold", "warm"), step.seconds_to_compile, strict=True)),
+        "memory_bytes": step.memory,
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--output", default=str(record.RESULTS / "step.json"))
+    args = parser.parse_args(argv)
+    chosen = runtime.start(compile_cache=False, distributed="off")
+    cases = CPU if chosen.platform == "cpu" else GPU
+    if unknown := [name for name in args.cases or [] if name not in cases]:
+        raise UserError(f"--cases {unknown[0]}: on {chosen.platform} there are {', '.join(cases)}")
+    with tempfile.TemporaryDirectory() as cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        for name in args.cases or cases:
+            row = {"name": name, "device": chosen.device} | measure_case(cases[name], args.rounds, args.steps)
+            print(name, row["seconds"], row["share_of_peak"], flush=True)
+            record.add(args.output, row, "name", "device")
+            gc.collect()
+
+
+if __name__ == "__main__":
+    from jaxft import cli
+
+    cli.run_main(main)

@@ -1,0 +1,115 @@
+"""Runs without files: a BERT of a given size with random weights, token ids of given lengths, no tokenizer, no hub.
+
+Real batches of real lengths cost what these cost: a step's time does not depend on which words it sees.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft import runtime, sharding
+from jaxft.config import Config
+from jaxft.data.encode import Examples
+from jaxft.models.encoder import Policy
+from jaxft.models.model import Model, default_unroll, make_model
+from jaxft.models.places import dropout_places, place_dropout
+from jaxft.setup import Run, train_planner
+from jaxft.strategies import make_plan
+from jaxft.tasks.task import Split
+from jaxft.tasks.text_classification import TextClassification
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of an encoder; heads of 64 (32 in MiniLM)."""
+
+    layers: int
+    hidden: int
+    heads: int
+
+    def config(self, labels: int = 2) -> dict[str, Any]:
+        """As config.json has it; all else are Hugging Face's defaults, dropout 0.1 among them."""
+        return {
+            "model_type": "bert",
+            "architectures": ["BertForSequenceClassification"],
+            "vocab_size": 30522,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.hidden,
+            "max_position_embeddings": 512,
+            "id2label": {str(i): f"label {i}" for i in range(labels)},
+        }
+
+
+SIZES = {"tiny": Size(2, 64, 2), "minilm": Size(6, 384, 12), "base": Size(12, 768, 12), "large": Size(24, 1024, 16)}
+
+
+def glue_lengths(count: int, seed: int = 0) -> np.ndarray:
+    """Lengths like those of GLUE's pairs of sentences at 128: log-normal, median 38, 5 % of them cut at 128."""
+    drawn = np.random.default_rng(seed).lognormal(np.log(38), 0.7, count)
+    return np.clip(np.round(drawn), 6, 128).astype(np.int64)
+
+
+def model_of(size: str, dtype: str = "float32", unroll: int | None = None) -> Model:
+    """A text classifier of a size, without parameters."""
+    model = make_model(SIZES[size].config(), "text-classification", size)
+    return replace(model, policy=Policy(dtype, unroll or default_unroll(SIZES[size].layers)))
+
+
+def run_of(
+    size: str, lengths: np.ndarray, config: Config, devices: list[Any] | None = None, *, abstract: bool = False
+) -> Run:
+    """What `make_run` would make of a recipe.
+
+    Args:
+      size: one of SIZES.
+      lengths: tokens of each example.
+      config: plan, optimizer, batch size, layout, dtype, dropout rates; its paths are not read.
+      devices: as in `make_run`.
+      abstract: parameters are shapes only, for programs that are compiled but not run.
+    """
+    model = model_of(size, config.train.dtype, config.runtime.unroll)
+    own = config.model
+    rates = model.override(
+        dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
+    )
+    mesh = sharding.make_mesh(config.mesh, devices)
+    rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
+    model = replace(model, rates=rates).on(mesh, config.runtime.attention)
+    params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(0)))
+    examples = examples_of(lengths, SIZES[size].config()["vocab_size"], config.seed)
+    steps_per_epoch = -(-len(examples) // config.train.batch_size)
+    total = config.train.max_steps or steps_per_epoch
+    plan = make_plan(
+        config.plan,
+        params,
+        model.encoder.config.parameter_layers,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        places=dropout_places(model),
+    )
+    return Run(
+        config=config,
+        model=place_dropout(model, plan.dropout),
+        params=params,
+        teacher=None,
+        tokenizer=None,
+        task=TextClassification(("label 0", "label 1")),
+        data={"train": Split(None, examples, "synthetic")},
+        mesh=mesh,
+        plan=plan,
+        planner=train_planner(examples, config, mesh, epochs=-(-total // steps_per_epoch)),
+        total_steps=total,
+    )
+
+
+def examples_of(lengths: np.ndarray, vocabulary: int, seed: int = 0) -> Examples:
+    """Random words and labels."""
+    rng, offsets = np.random.default_rng(seed), np.concatenate([[0], np.cumsum(lengths)])
+    ids = rng.integers(1000, vocabulary, offsets[-1], dtype=np.int32)
+    ids[offsets[:-1]], ids[offsets[1:] - 1] = 101, 102
+    tokens = {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}
+    return Examples(tokens, offsets, {"labels": rng.integers(0, 2, len(lengths), dtype=np.int32)})
