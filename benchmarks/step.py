@@ -44,6 +44,7 @@ class Case:
       length: of rows; every example is as long, unless `glue`.
       glue: examples of GLUE's lengths.
       dropout: the model's own 0.1, or none.
+      keys: attention's dropout is by keys.
     """
 
     size: str
@@ -54,11 +55,13 @@ class Case:
     dtype: str = "float32"
     preset: Any = "full"
     dropout: bool = True
+    keys: bool = False
 
     def run(self) -> Run:
         """With random weights."""
         lengths = glue_lengths(20 * self.batch) if self.glue else np.full(20 * self.batch, self.length)
-        rates = {} if self.dropout else dict.fromkeys(RATES, 0.0)
+        rates: dict[str, Any] = {} if self.dropout else dict.fromkeys(RATES, 0.0)
+        rates["attention_dropout_kind"] = "keys" if self.keys else "probabilities"
         config = Config(
             model=ModelConfig(**rates),
             data=DataConfig(max_length=self.length, layout=self.layout),
@@ -72,6 +75,7 @@ CPU = {
     "tiny": Case("tiny", 4, 32),
     "minilm-full": Case("minilm", 8),
     "minilm-full-bf16": Case("minilm", 8, dtype="bfloat16"),
+    "minilm-full-keys": Case("minilm", 8, keys=True),
     "minilm-full-no-dropout": Case("minilm", 8, dropout=False),
     "minilm-glue-pack": Case("minilm", 32, glue=True),
     "minilm-glue-bucket": Case("minilm", 32, glue=True, layout="bucket"),
@@ -84,12 +88,15 @@ CPU = {
 }
 GPU = {
     "base-full": Case("base", 256, dtype="bfloat16"),
+    "base-full-keys": Case("base", 256, dtype="bfloat16", keys=True),
     "base-full-no-dropout": Case("base", 256, dtype="bfloat16", dropout=False),
     "base-32": Case("base", 32, dtype="bfloat16"),
     "base-float32": Case("base", 64),
     "base-glue-pack": Case("base", 512, glue=True, dtype="bfloat16"),
-    "large-512": Case("large", 48, 512, dtype="bfloat16"),
-    "large-512-no-dropout": Case("large", 48, 512, dtype="bfloat16", dropout=False),
+    "base-glue-bucket": Case("base", 512, glue=True, layout="bucket", dtype="bfloat16"),
+    "large-packed-512": Case("large", 512, 512, glue=True, dtype="bfloat16"),
+    "large-packed-512-keys": Case("large", 512, 512, glue=True, dtype="bfloat16", keys=True),
+    "large-512-keys": Case("large", 48, 512, dtype="bfloat16", keys=True),
     "minilm-32": Case("minilm", 32, dtype="bfloat16"),
     "base-head": Case("base", 256, dtype="bfloat16", preset="head"),
     "base-last-2": Case("base", 256, dtype="bfloat16", preset="last_n"),

@@ -1,5 +1,6 @@
 """What a run's train step costs in each stage of its plan: FLOPs against a forward pass, and memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -68,34 +69,52 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
-    # The compiler counts the body of a loop once, so FLOPs are counted where there is no loop over layers.
-    depth = run.model.encoder.config.num_layers
-    plain = replace(run, model=replace(run.model, policy=replace(run.model.policy, unroll=depth)))
-    looped = run.model.policy.unroll < depth
+    params = tree.combine(state.params, frozen)
+    single = len(params["encoder"]["layer"]) == 1 and not run.model.encoder.config.groups
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
-        forward = _flops(_forward(plain, tree.combine(state.params, frozen), batch))
+        forward, _ = _counts(run, partial(_forward, params=params, batch=batch), single=single)
         found[shape] = []
         for start, now, rest in stages:
-            compiled = _train(run, optimizer, now, {**rest, **taught}, batch)
-            flops = _flops(_train(plain, optimizer, now, {**rest, **taught}, batch) if looped else compiled)
+            train = partial(_train, optimizer=optimizer, state=now, frozen={**rest, **taught}, batch=batch)
+            counts, compiled = _counts(run, train, single=single)
             memory: Any = compiled.memory_analysis()
             text = compiled.as_text()
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=flops,
-                    forward=forward,
+                    flops=counts["flops"],
+                    forward=forward["flops"],
                     expected=expected_memory(now, {**rest, **taught}),
                     arguments=memory.argument_size_in_bytes,
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
-                    accessed=_count(compiled, "bytes accessed"),
+                    accessed=counts["bytes accessed"],
                     collectives=hlo.collectives(text),
                     text=text,
                 )
             )
     return found
+
+
+def _counts(run: Run, program: Callable[[Run], Any], *, single: bool) -> tuple[dict[str, float], Any]:
+    """(FLOPs and bytes accessed of a program of a run, the program compiled).
+
+    The compiler counts the body of a loop once, however often it turns. So the loop over layers is counted with two bodies
+    of different length, whose difference is what a layer costs; where that is not a `single` loop, without any.
+    """
+    model, depth = run.model, run.model.encoder.config.num_layers
+    compiled = program(run)
+    counts = _count(compiled)
+    unroll = min(model.policy.unroll, depth)
+    if unroll == depth:
+        return counts, compiled
+    # Where the length of the body divides the number of layers, nothing is left over for a loop of its own.
+    wider = next(n for n in range(unroll + 1, depth + 1) if depth % n == 0)
+    other = wider if single and depth % unroll == 0 else depth
+    more = _count(program(replace(run, model=replace(model, policy=replace(model.policy, unroll=other)))))
+    bodies = (depth - unroll) / (other - unroll)
+    return {name: counts[name] + bodies * (more[name] - counts[name]) for name in counts}, compiled
 
 
 def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
@@ -122,22 +141,19 @@ def optimizer_memory(run: Run) -> list[str]:
     return texts
 
 
-def _forward(run: Run, params: Params, batch: Any) -> Any:
+def _forward(run: Run, *, params: Params, batch: Any) -> Any:
     loss = make_loss(run.model, run.task)
     step = jax.jit(partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare))
     return step.lower(params, {}, batch).compile()
 
 
-def _train(run: Run, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
+def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
     return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization).compile()
 
 
-def _flops(compiled: Any) -> float:
-    return _count(compiled, "flops")
-
-
-def _count(compiled: Any, what: str) -> float:
-    return (compiled.cost_analysis() or {}).get(what, float("nan"))
+def _count(compiled: Any) -> dict[str, float]:
+    found = compiled.cost_analysis() or {}
+    return {name: found.get(name, float("nan")) for name in ("flops", "bytes accessed")}
 
 
 def _on_a_device(arrays: Any) -> int:

@@ -80,6 +80,20 @@ def test_state_is_donated(steps):
         assert held <= donated <= held + 1024, run.mesh
 
 
+@pytest.mark.parametrize("plan", [{}, {"preset": "last_n", "n": 1}], ids=["one loop", "two loops"])
+def test_loops_over_layers_are_counted_as_often_as_they_turn(tiny_data, tmp_path, plan):
+    """Wide enough that products are most of it: small operations are fused, and so counted, otherwise without a loop."""
+    model = tiny.write_model(tmp_path / "model", num_hidden_layers=4, hidden_size=192, intermediate_size=768)
+    found = []
+    for unroll in (1, 4):
+        sections = {"model": tiny.NO_DROPOUT, "plan": plan, "runtime": {"unroll": unroll}, "data": {"layout": "pad"}}
+        [[cost]] = costs.step_costs(make_run(tiny.run_config(model, tiny_data, tmp_path / "run", **sections))).values()
+        found.append(cost)
+    looped, plain = found
+    assert looped.flops == pytest.approx(plain.flops, rel=0.05)
+    assert looped.forward == pytest.approx(plain.forward, rel=0.05)
+
+
 def test_prediction():
     chip = topology.Chip(flops=100e12, memory=10e9, bandwidth=1e12, links=1e11)
     step = {"start": 0, "forward": 0.0, "expected": {"gradients": 10**9}, "donated": 0, "text": ""}

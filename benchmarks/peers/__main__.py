@@ -120,25 +120,26 @@ def measure(recipe: str, options: list[str], sides: dict[str, Command], rounds: 
             print(f"{recipe}: {name} starts", flush=True)
             ready[name] = stack.enter_context(started(name, command(window, argv)))
         record.in_turn({name: side.measure for name, side in ready.items()}, rounds)
-    rates = {name: [w["examples"] / w["seconds"] for w in side.windows] for name, side in ready.items()}
+    about = {"processor": record.machine()["processor"], "recipe": recipe, "options": options}
+    return [about | row for row in rows_of(ready, steps, BASE)]
+
+
+def rows_of(sides: dict[str, Side], steps: int, base: str) -> list[record.Row]:
+    """What the windows of so many steps say; ratios are to the base, if it is among the sides."""
+    rates = {name: [w["examples"] / w["seconds"] for w in side.windows] for name, side in sides.items()}
     rows = []
-    for name, side in ready.items():
+    for name, side in sides.items():
         tokens, positions = (sum(w[what] for w in side.windows) for what in ("tokens", "positions"))
-        rows.append(
-            {
-                "processor": record.machine()["processor"],
-                "recipe": recipe,
-                "options": options,
-                "side": name,
-                "examples_per_second": record.spread(rates[name]),
-                "tokens_per_second": record.spread(w["tokens"] / w["seconds"] for w in side.windows),
-                "seconds_per_step": record.spread(w["seconds"] / steps for w in side.windows),
-                "padding": round(1 - tokens / positions, 4),
-                "first_step_seconds": side.first_step,
-                "peak_bytes": side.windows[-1]["peak_bytes"],
-                **({f"times_{BASE}": record.ratios(rates[name], rates[BASE])} if BASE in rates else {}),
-            }
-        )
+        row = {
+            "side": name,
+            "examples_per_second": record.spread(rates[name]),
+            "tokens_per_second": record.spread(w["tokens"] / w["seconds"] for w in side.windows),
+            "seconds_per_step": record.spread(w["seconds"] / steps for w in side.windows),
+            "padding": round(1 - tokens / positions, 4),
+            "first_step_seconds": side.first_step,
+            "peak_bytes": side.windows[-1]["peak_bytes"],
+        }
+        rows.append(row | ({f"times_{base}": record.ratios(rates[name], rates[base])} if base in rates else {}))
         print(json.dumps(rows[-1]), flush=True)
     return rows
 

@@ -1,0 +1,111 @@
+"""Whole loops without files: jaxft's own, or a plain PyTorch loop that does what Hugging Face Trainer does.
+
+    python -m benchmarks.peers.side_synthetic {jaxft,keys,torch,compile} STEPS WARM SIZE DTYPE BATCH
+
+Examples have GLUE's lengths and random words. PyTorch: Hugging Face's BERT with sdpa attention, every batch padded to its
+longest text, a multiple of 8 (what transformers' collator does), autocast, fused AdamW, clipping; `compile` adds
+torch.compile. `keys` is jaxft with dropout of attention by keys.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.windows import Done, Windows
+from benchmarks.synthetic import SIZES, examples_of, glue_lengths, run_of
+
+COUNT = 20_000  # examples
+
+
+def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any) -> None:
+    import jax
+
+    from benchmarks.peers.side_jaxft import Watched
+    from jaxft import runtime
+    from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
+
+    config = Config(
+        model=ModelConfig(attention_dropout_kind=kind),
+        data=DataConfig(max_length=128),
+        train=TrainConfig(batch_size=batch, dtype=dtype, max_steps=100_000),
+        checkpoint=CheckpointConfig(every="end"),
+        log=LogConfig(progress=False),
+    )
+    runtime.start(compile_cache=False, distributed="off")
+    run = run_of(size, glue_lengths(COUNT), config)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Watched(run, Path(folder))
+        trainer.windows = Windows(*windows, lambda: jax.block_until_ready(trainer.state))
+        try:
+            trainer.train()
+        except Done:
+            trainer.close()
+
+
+def torch_batches(size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Shuffled examples, padded to the longest of each batch."""
+    lengths = glue_lengths(COUNT)
+    examples = examples_of(lengths, 30522)
+    ids, starts, labels = examples.tokens["input_ids"], examples.offsets, examples.columns["labels"]
+    shuffle = np.random.default_rng(0)
+    while True:
+        order = shuffle.permutation(COUNT)
+        for chosen in np.split(order[: COUNT // size * size], COUNT // size):
+            width = -(-int(lengths[chosen].max()) // 8) * 8
+            batch = {name: np.zeros((size, width), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+            for row, i in enumerate(chosen):
+                batch["input_ids"][row, : lengths[i]] = ids[starts[i] : starts[i + 1]]
+                batch["attention_mask"][row, : lengths[i]] = 1
+            yield batch | {"labels": labels[chosen].astype(np.int64)}
+
+
+def train_torch(windows: list[int], size: str, dtype: str, batch: int, *, compiled: bool) -> None:
+    import torch
+    import transformers
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = transformers.BertForSequenceClassification(
+        transformers.BertConfig(**SIZES[size].config(), attn_implementation="sdpa")
+    )
+    model = model.to(device).train()
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=2e-5, fused=True)
+    forward = torch.compile(model, dynamic=True) if compiled else model
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    watch = Windows(*windows, wait)
+    try:
+        for arrays in torch_batches(batch):
+            watch.tick()
+            mask = arrays["attention_mask"]
+            watch.count(examples=len(mask), tokens=int(mask.sum()), positions=mask.size)
+            tensors = {
+                k: torch.from_numpy(x).pin_memory() if device == "cuda" else torch.from_numpy(x) for k, x in arrays.items()
+            }
+            inputs = {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+            with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = forward(**inputs).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    except Done:
+        return
+
+
+def main() -> None:
+    side, steps, warm, size, dtype, batch = sys.argv[1:]
+    windows = [int(steps), int(warm)]
+    if side in ("torch", "compile"):
+        train_torch(windows, size, dtype, int(batch), compiled=side == "compile")
+    else:
+        train_jaxft(windows, size, dtype, int(batch), "keys" if side == "keys" else "probabilities")
+
+
+if __name__ == "__main__":
+    main()
