@@ -51,7 +51,7 @@ class Prediction:
       seconds: the longest of computing, reading memory and talking to other chips.
       bound: which of these it is.
       share: of the peak's operations that the step would do in that time.
-      rows: of a batch that would fit, or 0 if not even its parameters do.
+      rows: of a batch that would fit at least, or 0 if not even its parameters do.
     """
 
     seconds: float
@@ -103,9 +103,8 @@ def predict(cost: Cost, chip: Chip, rows: int) -> Prediction:
         "links": sum(x.size for x in cost.collectives) / chip.links,
     }
     bound = max(times, key=lambda name: times[name])
-    fixed = cost.arguments + cost.expected["gradients"]
-    activations = max(1, cost.temporary - cost.expected["gradients"])
-    fit = int(rows * max(0.0, chip.memory - fixed) / activations)
+    # Not all that is temporary grows with the rows, so this many will fit, and perhaps more.
+    fit = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))
     return Prediction(times[bound], bound, times["operations"] / times[bound], fit)
 
 
@@ -119,7 +118,7 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
         fits = "fits" if held <= chip.memory else "DOES NOT FIT"
         talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"
         text.append(
-            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.0f} GiB a chip ({fits}; about "
+            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.0f} GiB a chip ({fits}; at least "
             f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms a step, limited by "
             f"{guess.bound}: {guess.share:.0%} of the peak"
         )

@@ -61,6 +61,19 @@ def test_splash_is_the_plain_one(devices):
     assert_same(value_and_gradients(splash, *arrays), value_and_gradients(partial(plain, scale=0.3), PACKED))
 
 
+def test_splash_in_bfloat16_asks_for_no_precision():
+    """The compiler of TPU kernels refuses products of narrow numbers of which float32 precision is asked."""
+    narrow = [x.astype(jnp.bfloat16) for x in (Q, K, V)]
+
+    def objective(q, k, v):
+        options = {"scale": 0.3, "window": None, "single": False, "mesh": None, "interpret": True}
+        return kernels.splash(q, k, v, PACKED, **options).astype(jnp.float32).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(objective, (0, 1, 2)))(*narrow))
+    assert "dot_general" in program
+    assert "HIGHEST" not in program
+
+
 def call(**changes) -> kernels.Call:
     known = {"dtype": "bfloat16", "length": 512, "head_size": 64, "plain": False, "window": False, "single": True}
     return kernels.Call(**known | changes)

@@ -100,7 +100,7 @@ def test_prediction():
     reduced = [hlo.Collective("all-reduce", 3, 10**9)]
     cost = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=5e9, collectives=reduced)
     guess = topology.predict(cost, chip, rows=32)
-    assert (guess.bound, guess.seconds, guess.share, guess.rows) == ("operations", 0.02, 1.0, 32 * 6)
+    assert (guess.bound, guess.seconds, guess.share, guess.rows) == ("operations", 0.02, 1.0, 112)
     slow = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=80e9, collectives=reduced)
     guess = topology.predict(slow, chip, rows=32)
     assert (guess.bound, guess.seconds, guess.share) == ("memory", 0.08, 0.25)

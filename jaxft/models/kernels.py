@@ -134,7 +134,32 @@ def splash(
         by_rows = jax.sharding.PartitionSpec(mesh.axis_names)
         rows = jax.shard_map(rows, mesh=mesh, in_specs=by_rows, out_specs=by_rows, check_vma=False)
     q, k, v = (x.swapaxes(1, 2) for x in (q * jnp.asarray(scale, q.dtype), k, v))
+    rows = rows if q.dtype == jnp.float32 else _at_default_precision(rows)
     return rows(q, k, v, segment_ids).swapaxes(1, 2).astype(v.dtype)
+
+
+def _at_default_precision(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of arrays whose products, forward and backward, are traced at JAX's default precision.
+
+    The compiler of TPU kernels refuses a product of narrow numbers for which float32 precision is asked, and that is what a
+    run asks for its float32 products. A context around the call alone would not hold for the backward pass.
+    """
+
+    @jax.custom_vjp
+    def call(*arrays: Array) -> Array:
+        with jax.default_matmul_precision("default"):
+            return function(*arrays)
+
+    def forward(*arrays: Array) -> tuple[Array, Any]:
+        with jax.default_matmul_precision("default"):
+            return jax.vjp(function, *arrays)
+
+    def backward(pull: Any, g: Array) -> Any:
+        with jax.default_matmul_precision("default"):
+            return pull(g)
+
+    call.defvjp(forward, backward)
+    return call
 
 
 @lru_cache
