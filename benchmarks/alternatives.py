@@ -1,6 +1,6 @@
 """One train step of a recipe on one CPU device: the choices behind jaxft's defaults, alternatives in turn (A B A B).
 
-    python -m benchmarks.step configs/banking77.yaml --repeats 8
+    python -m benchmarks.alternatives configs/banking77.yaml --repeats 8
 
 Prints and writes (--output) a JSON with the median and quartiles of each alternative and its ratio to the default.
 """
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--output", default="benchmarks/results/step.json")
+    parser.add_argument("--output", default="benchmarks/results/alternatives.json")
     args = parser.parse_args()
     config = cli.load([args.config, "--mesh.data", "1"])
     chosen = runtime.start(compile_cache=False)

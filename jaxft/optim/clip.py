@@ -15,7 +15,7 @@ def global_norm(updates: Any, *, blocked: bool = False) -> jax.Array:
     Args:
       updates: a tree of arrays.
       blocked: sum in cache-sized blocks: on one CPU device a tenth of the time of XLA's plain reduction, which writes the
-        squares out first (benchmarks/step.py). It flattens leaves, which would gather sharded ones.
+        squares out first (benchmarks/alternatives.py). It flattens leaves, which would gather sharded ones.
     """
     square_sum = _blocked_sum_of_squares if blocked else _sum_of_squares
     return jnp.sqrt(sum(square_sum(leaf) for leaf in jax.tree.leaves(updates)))
