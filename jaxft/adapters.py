@@ -14,6 +14,7 @@ from jaxft.models.adapters import Adapted, Bottleneck, Lora
 from jaxft.models.layers import ACTIVATIONS
 from jaxft.models.model import Model
 from jaxft.models.peft import with_adapters
+from jaxft.models.rows import joined_name, word_leaves
 from jaxft.plan_config import LoraConfig
 from jaxft.strategies import ParameterPlan
 from jaxft.strategies.rules import decide
@@ -66,8 +67,9 @@ def add_adapters(model: Model, params: Params, config: Config) -> tuple[Model, P
     return with_adapters(model, numbers, adapted), adapters.add(params, modules, numbers, config.seed)
 
 
-def settled(model: Model, params: Params, plan: ParameterPlan, seed: int) -> tuple[Model, Params]:
-    """The model that knows which of its parameters are not the base's: trained, drawn by the plan, or newly initialised.
+def settled(model: Model, params: Params, plan: ParameterPlan, seed: int, *, resized: bool) -> tuple[Model, Params]:
+    """The model that knows which of its parameters are not the base's: trained, drawn by the plan, newly initialised, or, of
+    a `resized` vocabulary, a row for each word.
 
     DoRA's magnitudes, which began as the lengths of the columns, follow kernels that the plan has drawn.
     """
@@ -77,6 +79,7 @@ def settled(model: Model, params: Params, plan: ParameterPlan, seed: int) -> tup
     drawn = {name for name, setting in plan.settings.items() if setting.init == "random"}
     new = set(model.report.new) if model.report else set()
     names = {name for name, setting in plan.settings.items() if setting.trainable} | drawn | new
+    names = {joined_name(name) for name in names} | (word_leaves(params) if resized else set())
     saved = frozenset(name for name in names if not adapters.is_adapter(name))
     params = adapters.add(params, model.adapted.modules, kind, seed) if drawn else params
     return replace(model, adapted=replace(model.adapted, saved=saved)), params

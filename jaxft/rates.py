@@ -52,7 +52,7 @@ def plot(run: Run, path: str) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for pattern, rates in learning_rates(run).items():
-        axes.plot(rates, label=pattern.replace("$", r"\$"))
+        axes.plot(rates, drawstyle="steps-post", label=pattern.replace("$", r"\$"))
     axes.set_xlabel("step")
     axes.set_ylabel("learning rate")
     axes.legend(fontsize="x-small")

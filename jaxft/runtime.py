@@ -163,7 +163,7 @@ def _keep_memory() -> None:
     """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
 
     XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and the
-    page faults cost a quarter of a MiniLM step (benchmarks/step.py).
+    page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
     """
     if sys.platform != "linux":
         return

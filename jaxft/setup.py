@@ -141,7 +141,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     check_schedules(config.optim, plan)
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
-    model, params = settled(model, params, plan, config.seed)
+    model, params = settled(model, params, plan, config.seed, resized=vocabulary.previous is not None)
     return Run(
         config=config,
         model=model,

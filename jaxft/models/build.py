@@ -69,7 +69,8 @@ def load(
             labels = stored.labels
         more = {"num_layers": _fewer_layers(stored), "dtype": dtype, "unroll": unroll, "seed": seed}
         base = stored.settings
-        return peft.fit(stored, *load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more))
+        found = load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more)
+        return peft.fit(stored, *peft.with_words(stored, *found))
     hf_config = files.read_config(directory)
     where = str(directory / "config.json")
     family = families.family_of(hf_config, where)
@@ -153,7 +154,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
             raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
         if (directory / "config.json").is_file() and not peft.is_adapter(directory):
             raise UserError(f"{directory}: holds a whole model; give an adapter a directory of its own")
-        files.write_directory(directory, writers | peft.adapter_writers(model, params))
+        files.write_directory(directory, writers | peft.adapter_writers(model, rows.join_rows(params)))
         return
     flat = {
         name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)

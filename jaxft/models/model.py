@@ -178,5 +178,5 @@ def are_generic(labels: Sequence[str]) -> bool:
 
 
 def default_unroll(num_layers: int) -> int:
-    """Layers to unroll. Measured on CPU (benchmarks/alternatives.py): a full unroll saves the scan's copies of activations."""
+    """Layers to unroll. Measured on CPU (benchmarks/alternatives.py): a full unroll saves a scan's copies of activations."""
     return min(num_layers, 12)

@@ -25,6 +25,7 @@ from jaxft.models.merge import Report
 from jaxft.models.model import MAIN, Model, labels_of, make_model
 from jaxft.models.names import Naming
 from jaxft.models.peft_config import CONFIG, Settings, read_settings, settings_fields
+from jaxft.models.rows import Sources, with_vocabulary
 from jaxft.models.stored import Stored
 from jaxft.tree import Params
 
@@ -107,6 +108,18 @@ def open_adapter(directory: Path) -> AdapterDirectory:
         if part.outputs == LABELS and tensor and tensor.shape[0] != len(labels_of(config)):
             config |= {"id2label": {str(i): f"LABEL_{i}" for i in range(tensor.shape[0])}}
     return AdapterDirectory(directory, settings, config, tensors)
+
+
+def with_words(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, Params]:
+    """The base with as many words as the adapter has rows for, where the adapter holds them (`fit` puts them there)."""
+    reader, name = _Reader(stored, model.naming), "encoder.embeddings.word_embeddings.embedding"
+    shape = reader.shape(name)
+    old = model.encoder.config.vocab_size
+    if shape is None or shape[0] == old:
+        return model, params
+    rows = np.arange(shape[0])
+    ids = {field: x for field, x in stored.hf_config.items() if field.endswith("_token_id")}
+    return with_vocabulary(model, params, Sources(np.where(rows < old, rows, -1), {}, ids), "mean", 0)
 
 
 def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, Params]:
@@ -242,6 +255,10 @@ class _Reader:
     def has(self, name: str) -> bool:
         """Whether it is there."""
         return self.place(name) in self.left
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """As stored; None where it is not there."""
+        return tuple(self.left[self.place(name)][1].shape) if self.has(name) else None
 
     def rank(self, module: str) -> int:
         """Of a LoRA layer."""

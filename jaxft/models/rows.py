@@ -115,6 +115,17 @@ def join_rows(params: Params) -> Params:
     return tree.unflatten({path: joined.get(path, x) for path, x in flat.items() if path not in gone})
 
 
+def word_leaves(params: Params) -> set[str]:
+    """Dotted names of the leaves that have a row for each word."""
+    return {joined_name(".".join(path)) for path in tree.flatten(params) if _has_words(path)}
+
+
+def joined_name(name: str) -> str:
+    """The dotted name of a parameter in a tree that `join_rows` gives back."""
+    module, _, leaf = name.rpartition(".")
+    return f"{module}.{leaf.removeprefix(NEW)}"
+
+
 def _rows(table: np.ndarray, sources: Sources, how: str, stream: np.random.Generator) -> np.ndarray:
     """[size, ...] with the rows of new words made from the old table [V, ...]; the others are not set."""
     wide = table.reshape(len(table), -1).astype(np.float64)
