@@ -12,6 +12,7 @@ from jaxft import hlo, optim, sharding, tree
 from jaxft.compiled import abstract_batches, lower_train
 from jaxft.distill import NAME, TEACHERS
 from jaxft.loop import run_optimizer, start_shapes
+from jaxft.regularization import split_reference
 from jaxft.setup import Run, make_loss, run_loss
 from jaxft.stages import later_stages
 from jaxft.step import TrainState, eval_step
@@ -28,7 +29,8 @@ class Cost:
       start: the first step of the stage.
       flops: of a step (of one micro-batch, where there are several).
       forward: of a forward pass over the same.
-      expected: of parameters, optimizer and gradients, as the plan has it.
+      expected: of parameters, optimizer, gradients, activations kept for the backward pass, and what a forward pass alone
+        needs for a moment, as the plan has it.
       arguments, temporary, donated: what the compiler says; the donated are arguments that results are written over.
       accessed: bytes read and written, as the compiler counts them.
       collectives: exchanges between devices.
@@ -45,6 +47,12 @@ class Cost:
     accessed: float
     collectives: list[hlo.Collective]
     text: str
+
+    @property
+    def expected_peak(self) -> int:
+        """What the plan expects of the whole: activations go as gradients come, so only the largest of the rest counts."""
+        e = self.expected
+        return e["parameters"] + e["optimizer"] + max(e["gradients"], e["activations"], e["forward pass"])
 
 
 def lines(found: dict[Any, list[Cost]]) -> list[str]:
@@ -73,7 +81,8 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     single = len(params["encoder"]["layer"]) == 1 and not run.model.encoder.config.groups
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
-        forward, _ = _counts(run, partial(_forward, params=params, batch=batch), single=single)
+        forward, evaluation = _counts(run, partial(_forward, params=params, batch=batch), single=single)
+        workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:
             train = partial(_train, optimizer=optimizer, state=now, frozen={**rest, **taught}, batch=batch)
@@ -85,7 +94,9 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
                     start=start,
                     flops=counts["flops"],
                     forward=forward["flops"],
-                    expected=expected_memory(now, {**rest, **taught}),
+                    expected=expected_memory(now, {**rest, **taught})
+                    | {"activations": _activations(run, now, {**rest, **taught}, batch)}
+                    | workspace,
                     arguments=memory.argument_size_in_bytes,
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
@@ -124,6 +135,21 @@ def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
         "optimizer": _on_a_device((state.opt_state, state.average)),
         "gradients": _on_a_device(state.params),
     }
+
+
+def _activations(run: Run, state: TrainState, frozen: Params, batch: Any) -> int:
+    """Bytes on a device that a forward pass over a micro-batch keeps for the backward pass, beside parameters."""
+    loss, prepare = run_loss(run), run.task.prepare
+
+    def kept(trained: Params, rest: Params, batch: Any, key: jax.Array, hyper: Any) -> Any:
+        micro = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
+        return jax.vjp(lambda p: loss(tree.combine(p, rest), micro, key, hyper)[0][0], trained)[1]
+
+    rest, _ = split_reference(frozen)
+    found = jax.tree.leaves(jax.eval_shape(kept, state.params, rest, batch, state.key, state.hyper))
+    known = {x.shape for x in jax.tree.leaves((state.params, rest))}
+    plain = [x for x in found if x.shape not in known and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum(x.size * x.dtype.itemsize for x in plain) // run.mesh.size
 
 
 def optimizer_memory(run: Run) -> list[str]:

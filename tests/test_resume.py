@@ -70,8 +70,10 @@ def writing(folder: Path) -> bool:
 
 @pytest.mark.slow
 def test_killed_runs_end_bit_identical(tiny_model, tiny_data, tmp_path):
+    """With dropout, micro-batches and stages."""
     sections = {
         "train": {"epochs": 8, "batch_size": 16, "micro_batches": 2, "patience": 8},
+        "plan": {"preset": "gradual", "unfreeze_every": 8},
         "eval": {"every": 4, "metric": "loss"},
         "checkpoint": {"every": 3, "keep": 2},
         "log": {"every": 1, "progress": False},

@@ -26,7 +26,7 @@ def begins(name: str) -> int:
     return next(step for prefix, step in BEGINS.items() if name.startswith(prefix + "."))
 
 
-def staged(model: Path, data: Path, output: Path, **sections):
+def staged(model: Path, data: Path, output: Path, /, **sections):
     sections = {
         "train": {"epochs": 1, "batch_size": 16},
         "plan": STAGES,
@@ -81,6 +81,18 @@ def test_resuming_in_any_stage_and_at_its_beginning_is_exact(finished, tiny_mode
     train(staged(tiny_model, tiny_data, tmp_path / "copy"))
     assert journal(tmp_path / "copy") == journal(finished)
     assert (tmp_path / "copy" / MODEL).read_bytes() == (finished / MODEL).read_bytes()
+
+
+def test_a_stage_is_restored_and_the_next_opened_on_eight_devices(tiny_model, tiny_data, tmp_path):
+    sections = {"model": {"path": str(tiny_model), **tiny.NO_DROPOUT}}
+    train(staged(tiny_model, tiny_data, tmp_path / "one", **sections))
+    back_to(3, tmp_path / "one", tmp_path / "eight")
+    train(staged(tiny_model, tiny_data, tmp_path / "eight", mesh={"data": 2, "fsdp": 4}, **sections))
+    rows, expected = journal(tmp_path / "eight"), journal(tmp_path / "one")
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    np.testing.assert_allclose(
+        [row["loss"] for row in rows if "loss" in row], [row["loss"] for row in expected if "loss" in row], rtol=1e-5
+    )
 
 
 def test_the_best_step_may_lie_in_an_earlier_stage(finished, tiny_model, tiny_data, tmp_path):

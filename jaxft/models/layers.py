@@ -16,16 +16,27 @@ Array = jax.Array
 NEW = "new_"  # begins the names of leaves that hold the rows of new words apart from the others
 Initializer = Callable[..., Array]
 
+
+def gelu(x: Array) -> Array:
+    """x Phi(x) by the error function, in float32 (Hendrycks & Gimpel 2016, arXiv:1606.08415), as PyTorch computes it.
+
+    `jax.nn.gelu` takes erfc, which is exact to more digits far below zero; its parts are many, and XLA keeps two more arrays
+    of them for the backward pass.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
 # The names of Hugging Face's ACT2FN. "gelu" is exact; the others named gelu are approximations that differ in bits.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
-    "gelu_python": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
+    "gelu_python": gelu,
     "gelu_new": partial(jax.nn.gelu, approximate=True),
     "gelu_fast": partial(jax.nn.gelu, approximate=True),
     "gelu_accurate": partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
     "gelu_python_tanh": partial(jax.nn.gelu, approximate=True),
-    "gelu_10": lambda x: jnp.clip(jax.nn.gelu(x, approximate=False), -10.0, 10.0),
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10.0, 10.0),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
     "relu2": lambda x: jnp.square(jax.nn.relu(x)),
@@ -74,9 +85,9 @@ class Dense(nn.Module):
         a, b = self.get_variable("params", "lora_a"), self.get_variable("params", "lora_b")
         key = self.make_rng("adapter") if lora.dropout and self.has_rng("adapter") else None
         dropped = dropout(x, lora.dropout, key)
-        change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
         if not lora.dora:
-            return y + change
+            return dense_pair(x, kernel, dense(dropped, a), lora.scale * b)
+        change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
         # A constant to the gradient, as section 4.3 of the paper and PEFT have it.
         norm = jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)
         ratio = _like(self.get_variable("params", "magnitude") / norm, y)
@@ -154,6 +165,28 @@ def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]
 
 
 dense.defvjp(_dense_forward, _dense_backward)
+
+
+@jax.custom_vjp
+def dense_pair(x: Array, kernel: Array, narrow: Array, b: Array) -> Array:
+    """`dense(x, kernel) + dense(narrow, b)` as one product over both, for a `narrow` of few columns.
+
+    Of a sum of two products XLA would keep both for the backward pass, if what follows (an activation) can be fused with it.
+    """
+    joined = jnp.concatenate([kernel, b], 0).astype(x.dtype)
+    return _product(jnp.concatenate([x, narrow], 1), joined, (1, 0)).astype(x.dtype)
+
+
+def _pair_forward(x: Array, kernel: Array, narrow: Array, b: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    return dense_pair(x, kernel, narrow, b), (x, kernel, narrow, b)
+
+
+def _pair_backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[Array, Array, Array, Array]:
+    x, kernel, narrow, b = saved
+    return (*_dense_backward((x, kernel), g), *_dense_backward((narrow, b), g))
+
+
+dense_pair.defvjp(_pair_forward, _pair_backward)
 
 
 def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
