@@ -19,9 +19,10 @@ quickstart: $(VENV)/quickstart
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(WORKERS)
 
-# The tests that need no torch, on the other end of the supported versions.
+# The tests that need no torch, on the other end of the supported versions; `make test-3.12 SLOW=` runs the slow ones, too.
+SLOW ?= -m "not slow"
 test-3.12: .venv-3.12/test
-	.venv-3.12/bin/python -m pytest $(WORKERS)
+	.venv-3.12/bin/python -m pytest $(WORKERS) $(SLOW)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
