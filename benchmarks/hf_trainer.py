@@ -34,14 +34,8 @@ def train(config: Config) -> dict[str, Any]:
     import transformers
 
     from benchmarks.hf import settings
-    from jaxft.setup import make_run
 
-    settings.check(config)
-    run = make_run(config)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    transformers.set_seed(config.seed)
-    peer = make_peer(run)
+    run, peer = prepare(config)
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_class(settings.head_multiplier(config))(
             model=peer.model,
@@ -73,6 +67,21 @@ def train(config: Config) -> dict[str, Any]:
         "train_seconds": round(seconds, 1),
         "scores": scores,
     }
+
+
+def prepare(config: Config) -> tuple[Any, Any]:
+    """(jaxft's run, its peer), with transformers silent and seeded."""
+    import transformers
+
+    from benchmarks.hf import settings
+    from jaxft.setup import make_run
+
+    settings.check(config)
+    run = make_run(config)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    transformers.set_seed(config.seed)
+    return run, make_peer(run)
 
 
 def make_peer(run: Any) -> Any:

@@ -181,8 +181,10 @@ def write_table(rows: list[Row], page: Path) -> None:
 
 
 def write_headers(rows: list[Row]) -> None:
-    """Put the figures below the command that gives them, in the recipe's header."""
+    """Put the figures of both sides below the command that gives them, in the recipe's header."""
     for name, sides in groups(rows):
+        if not all(sides.values()):
+            continue
         recipe, command = Path(name.split(" ")[0]), f"# python -m jaxft.train {name}"
         lines = recipe.read_text(encoding="utf-8").splitlines()
         if command not in lines:

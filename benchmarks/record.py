@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path("benchmarks/results")
+RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "torch", "libtpu", "accelerate")
 Row = dict[str, Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks import record
 
-PAGE, PLOTS = Path("docs/performance.md"), Path("docs/plots")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, PLOTS = ROOT / "docs/performance.md", ROOT / "docs/plots"
 MISSING = "not measured"
 Row = dict[str, Any]
 

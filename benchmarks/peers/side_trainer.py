@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from benchmarks.hf import settings
-from benchmarks.hf_trainer import make_peer, trainer_class
+from benchmarks.hf_trainer import prepare, trainer_class
 from benchmarks.peers.windows import Done, Windows
 from jaxft import cli
-from jaxft.setup import make_run
 
 
 def main() -> None:
@@ -21,12 +20,7 @@ def main() -> None:
 
     dtype, mode, steps, warm, *argv = sys.argv[1:]
     config = cli.load(argv)
-    settings.check(config)
-    run = make_run(config)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    transformers.set_seed(config.seed)
-    peer = make_peer(run)
+    run, peer = prepare(config)
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     windows = Windows(int(steps), int(warm), wait)
 

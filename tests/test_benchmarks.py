@@ -1,0 +1,68 @@
+"""What benchmarks are made of: medians of rounds, windows of steps, result files, and the page that is written from them."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import record, report, synthetic
+from benchmarks.peers.windows import MARK, Done, Windows
+
+
+def test_ratios_are_of_the_same_round():
+    """The machine was slow in the second round; both alternatives felt it."""
+    seconds = record.in_turn({"a": iter([1.0, 10.0, 1.0]).__next__, "b": iter([2.0, 20.0, 2.0]).__next__}, 3)
+    found = record.compare(seconds, "a")
+    assert found["b"]["ratio"] == {"median": 2.0, "quartiles": [2.0, 2.0]}
+    assert found["b"]["seconds"]["median"] == 2.0
+
+
+def test_a_row_takes_the_place_of_its_like(tmp_path):
+    path = tmp_path / "results" / "x.json"
+    for name, value in (("a", 1), ("b", 2), ("a", 3)):
+        record.add(path, {"name": name, "device": "cpu", "value": value}, "name", "device")
+    rows = record.read(path)["rows"]
+    assert [(row["name"], row["value"]) for row in rows] == [("b", 2), ("a", 3)]
+    assert all(row["versions"]["jax"] and row["commit"] for row in rows)
+    assert record.read(tmp_path / "none.json") == {}
+
+
+def test_windows_count_their_own_steps_alone(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("go\ngo\n"))
+    windows, steps = Windows(steps=3, warm=2, wait=lambda: None), 0
+
+    def step() -> None:
+        windows.tick()
+        nonlocal steps
+        steps += 1
+        windows.count(examples=1, tokens=10**steps)
+
+    for _ in range(2 + 2 * 3):
+        step()
+    with pytest.raises(Done):
+        step()
+    said = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
+    assert steps == 2 + 2 * 3
+    assert "first_step_seconds" in said[0]
+    assert said[1] == {"ready": True}
+    assert [(x["examples"], x["tokens"]) for x in said[2:]] == [(3, 111 * 10**3), (3, 111 * 10**6)]
+
+
+def test_lengths_are_those_of_pairs_of_sentences():
+    lengths = synthetic.glue_lengths(100_000)
+    assert np.median(lengths) == 38
+    assert (lengths.min(), lengths.max()) == (6, 128)
+    assert 0.03 < (lengths == 128).mean() < 0.06
+
+
+@pytest.mark.parametrize("section", report.SECTIONS)
+def test_the_page_shows_the_results(section):
+    made = "\n".join([f"<!-- {section} -->", *report.SECTIONS[section](), f"<!-- /{section} -->"])
+    assert made in report.PAGE.read_text(encoding="utf-8")
+
+
+def test_figures_for_people():
+    assert report.number(1234567.8) == "1,230,000"
+    assert report.number(0.00123456) == "0.00123"
+    assert report.middle({"median": 0.5, "quartiles": [0.25, 1.0]}, 1e3) == "500 (250 to 1,000)"
