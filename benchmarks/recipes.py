@@ -176,7 +176,9 @@ def table(rows: list[Row]) -> list[str]:
 def write_table(rows: list[Row], page: Path) -> None:
     """Put the table in the place of the page's own."""
     lines = page.read_text(encoding="utf-8").splitlines()
-    inside = [i for i, line in enumerate(lines) if line.startswith("|")] or [len(lines)]
+    inside = [i for i, line in enumerate(lines) if line.startswith("|")]
+    if not inside:
+        lines, inside = [*lines, "", ""], [len(lines) + 1]
     page.write_text("\n".join([*lines[: inside[0]], *table(rows), *lines[inside[-1] + 1 :], ""]), encoding="utf-8")
 
 
