@@ -67,7 +67,7 @@ def add_adapters(model: Model, params: Params, config: Config) -> tuple[Model, P
     return with_adapters(model, numbers, adapted), adapters.add(params, modules, numbers, config.seed)
 
 
-def settled(model: Model, params: Params, plan: ParameterPlan, seed: int, *, resized: bool) -> tuple[Model, Params]:
+def settled(model: Model, params: Params, plan: ParameterPlan, seed: int, *, resized: bool = False) -> tuple[Model, Params]:
     """The model that knows which of its parameters are not the base's: trained, drawn by the plan, newly initialised, or, of
     a `resized` vocabulary, a row for each word.
 
