@@ -8,16 +8,14 @@ Prints and writes (--output) a JSON with the median and quartiles of each altern
 import argparse
 import ctypes
 import dataclasses
-import json
 import os
 import platform
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import record
 from jaxft import cli, runtime
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
@@ -103,13 +101,8 @@ def main() -> None:
             "compile_seconds": round(alternative.compile_seconds, 1),
         }
         print(name, rows[name])
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     result = {"device": platform.processor() or platform.machine(), "cores": os.cpu_count(), "runtime": chosen.line()}
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result | {"commit": commit, "config": args.config, "rows": rows}, indent=2) + "\n")
+    record.write(args.output, result | {"commit": record.commit(), "config": args.config, "rows": rows})
 
 
 if __name__ == "__main__":

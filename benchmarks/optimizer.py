@@ -12,7 +12,7 @@ import optax
 
 from benchmarks import record
 from benchmarks.parts import Part, run
-from benchmarks.synthetic import SIZES, model_of
+from benchmarks.synthetic import model_of
 from jaxft import optim, tree
 from jaxft.config import OptimConfig
 from jaxft.plan_config import PlanConfig
@@ -23,7 +23,7 @@ def parts() -> Iterator[Part]:
     """An update of all of MiniLM's parameters: named optimizers, stacked and single leaves, clipping."""
     model = model_of("minilm" if jax.devices()[0].platform == "cpu" else "base")
     params = jax.tree.map(lambda x: jnp.full(x.shape, 0.01, x.dtype), model.abstract())
-    depth = SIZES["minilm"].layers
+    depth = model.encoder.config.num_layers
 
     def updater(name: str, clip: float | None = 1.0, blocked: bool = True) -> Callable[[], float]:
         plan = make_plan(PlanConfig(), params, model.encoder.config.parameter_layers, steps_per_epoch=10, total_steps=10)

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
 from benchmarks.hf.settings import changed
 from jaxft import cli
 from jaxft.errors import UserError
@@ -75,7 +76,7 @@ def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
     start = time.perf_counter()
     row = name | {"settings": settings} | measure() | {"seconds": round(time.perf_counter() - start, 1)}
     print(json.dumps(row), flush=True)
-    write(results, [*(old for old in read(results) if not name.items() <= old.items()), row | {"commit": commit()}])
+    write(results, [*(old for old in read(results) if not name.items() <= old.items()), row | {"commit": record.commit()}])
 
 
 def train_jaxft(recipe: str, options: list[str]) -> Row:
@@ -118,23 +119,14 @@ def digest(argv: list[str]) -> str:
 
 def read(results: Path) -> list[Row]:
     """All rows."""
-    return json.loads(results.read_text())["rows"] if results.exists() else []
+    return record.read(results).get("rows", [])
 
 
 def write(results: Path, rows: list[Row]) -> None:
     """All rows, and the machine."""
-    results.parent.mkdir(parents=True, exist_ok=True)
     rows = sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))
     machine = {"device": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    temporary = results.with_suffix(".tmp")
-    temporary.write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
-    temporary.replace(results)
-
-
-def commit() -> str:
-    """Of the code."""
-    words = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    record.write(results, machine | {"rows": rows})
 
 
 def groups(rows: list[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:

@@ -14,9 +14,8 @@ from jaxft.config import Config
 from jaxft.data.encode import Examples
 from jaxft.models.encoder import Policy
 from jaxft.models.model import Model, default_unroll, make_model
-from jaxft.models.places import dropout_places, place_dropout
-from jaxft.setup import Run, train_planner
-from jaxft.strategies import make_plan
+from jaxft.models.places import place_dropout
+from jaxft.setup import Run, plan_of, settle_model, train_planner
 from jaxft.tasks.task import Split
 from jaxft.tasks.text_classification import TextClassification
 
@@ -72,25 +71,13 @@ def run_of(
       abstract: parameters are shapes only, for programs that are compiled but not run.
     """
     model = model_of(size, config.train.dtype, config.runtime.unroll)
-    own = config.model
-    rates = model.override(
-        dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
-    )
     mesh = sharding.make_mesh(config.mesh, devices)
-    rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
-    model = replace(model, rates=rates).on(mesh, config.runtime.attention)
+    model = settle_model(model, config, mesh)
     params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(0)))
     examples = examples_of(lengths, SIZES[size].config()["vocab_size"], config.seed)
     steps_per_epoch = -(-len(examples) // config.train.batch_size)
     total = config.train.max_steps or steps_per_epoch
-    plan = make_plan(
-        config.plan,
-        params,
-        model.encoder.config.parameter_layers,
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total,
-        places=dropout_places(model),
-    )
+    plan = plan_of(config, model, params, steps_per_epoch, total)
     return Run(
         config=config,
         model=place_dropout(model, plan.dropout),

@@ -110,13 +110,8 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         from_scratch=config.model.from_scratch,
     )
     model, params, notes = _with_words(model, params, vocabulary, config)
-    own = config.model
-    rates = model.override(
-        dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
-    )
-    rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
     mesh = sharding.make_mesh(config.mesh, devices)
-    model = replace(model, rates=rates).on(mesh, config.runtime.attention)
+    model = settle_model(model, config, mesh)
     model, params = add_adapters(model, params, config)
     check_lengths(model, tokenizer, config.data.max_length)
     check_types(model, data)
@@ -130,14 +125,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
     check_attention(model, planner)
-    plan = make_plan(
-        config.plan,
-        params,
-        model.encoder.config.parameter_layers,
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total,
-        places=dropout_places(model),
-    )
+    plan = plan_of(config, model, params, steps_per_epoch, total)
     check_schedules(config.optim, plan)
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
@@ -156,6 +144,28 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         total_steps=total,
         notes=notes,
         own_tokenizer=vocabulary.directory if vocabulary.previous is not None else None,
+    )
+
+
+def settle_model(model: Model, config: Config, mesh: jax.sharding.Mesh) -> Model:
+    """The model with the config's dropout, computed on the mesh."""
+    own = config.model
+    rates = model.override(
+        dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
+    )
+    rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
+    return replace(model, rates=rates).on(mesh, config.runtime.attention)
+
+
+def plan_of(config: Config, model: Model, params: Params, steps_per_epoch: int, total_steps: int) -> ParameterPlan:
+    """The parameter plan of a run of so many steps."""
+    return make_plan(
+        config.plan,
+        params,
+        model.encoder.config.parameter_layers,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        places=dropout_places(model),
     )
 
 
