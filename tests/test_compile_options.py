@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from jaxft import runtime, tree
 from jaxft.models import forward
@@ -35,6 +36,7 @@ def every_family() -> dict[str, np.ndarray]:
     return {name: x for family in DROPOUT for name, x in gradients(family).items()}
 
 
+@pytest.mark.slow
 def test_the_users_options_give_the_same_gradients(tmp_path):
     options = {name: x for name, x in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.test_compile_options", str(tmp_path / "user.npz")]

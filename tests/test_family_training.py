@@ -84,6 +84,7 @@ def test_a_family_trains_and_goes_back_to_pytorch(family, sst2, shared_data, tmp
         optim={"learning_rate": 2e-3},
         train={"epochs": 5, "batch_size": 32},
         log={"every": 25},
+        model={"path": str(start), "dropout": 0, "attention_dropout": 0, "classifier_dropout": 0},
     )
     train(config)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

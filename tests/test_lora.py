@@ -247,6 +247,7 @@ def test_dropout_in_lora_drops(base, tiny_data, tmp_path):
     assert np.abs(a - c).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_commands(base, tiny_data, tmp_path, capsys):
     """train, evaluate, predict, export and export --merge of a LoRA run agree; a run does not start from an adapter."""
     sections = {"data": {"validation": str(tiny_data / "dev.csv")}, "train": {"epochs": 1}, "optim": {"learning_rate": 0.02}}

@@ -148,6 +148,7 @@ def test_a_teacher_is_followed_in_each_examples_choices():
     assert float(total) == pytest.approx(-4 * (q * np.log(p)).sum(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     sections = {"optim": {"learning_rate": 1e-2}, "train": {"epochs": 15}, "checkpoint": {"every": 30}}
     sections["eval"] = {"every": 30, "batch_size": 8}

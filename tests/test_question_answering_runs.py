@@ -62,6 +62,7 @@ class Stop(Exception):
     """What ends a run in the middle."""
 
 
+@pytest.mark.slow
 def test_a_whole_run(tiny_model, data, tmp_path, monkeypatch, capsys):
     """Trained, stopped and resumed, read by PyTorch, evaluated, and its predictions scored by the official rules."""
     sections = {

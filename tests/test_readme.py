@@ -63,6 +63,7 @@ def readers_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_commands_and_python_of_the_readme(readers_folder, capsys):
     text = section("README.md", "Your own data and checkpoint")
     printed = {}

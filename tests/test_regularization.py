@@ -221,6 +221,7 @@ def rows(directory: Path) -> list[dict]:
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_resumes_exactly(tiny_data, tmp_path):
     """From the start that the run began with, whatever has become of the model's directory."""
     model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS)

@@ -83,6 +83,7 @@ def test_resuming_in_any_stage_and_at_its_beginning_is_exact(finished, tiny_mode
     assert (tmp_path / "copy" / MODEL).read_bytes() == (finished / MODEL).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stage_is_restored_and_the_next_opened_on_eight_devices(tiny_model, tiny_data, tmp_path):
     sections = {"model": {"path": str(tiny_model), **tiny.NO_DROPOUT}}
     train(staged(tiny_model, tiny_data, tmp_path / "one", **sections))

@@ -45,6 +45,7 @@ def resumed(config, keep: int) -> None:
     assert (directory / "model/config.json").read_text() == settings
 
 
+@pytest.mark.slow
 def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     sections = {
         "task": {"threshold": "tune"},
@@ -91,6 +92,7 @@ def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path
     resumed(config, keep=1)
 
 
+@pytest.mark.slow
 def test_a_regression_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     sections = {"optim": {"learning_rate": 1e-2}, "train": {"epochs": 10, "batch_size": 6}, "eval": {"every": 50}}
     results = train(configure(tiny_model, folder, tmp_path / "run", TARGETS, **sections))

@@ -82,8 +82,11 @@ _SCORES, _CONTEXT = "bnth,bnsh->bnts", "bnts,bnsh->bnth"
 
 
 def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
-    """Float32 [B, N, T, S]."""
-    scores = jnp.einsum(_SCORES, q, k, preferred_element_type=jnp.float32)
+    """Float32 [B, N, T, S], from products rounded to the type of q, as PyTorch's autocast has them.
+
+    Softmax reads them more than once, so they go through memory: in bfloat16 half of the way.
+    """
+    scores = jnp.einsum(_SCORES, q, k, preferred_element_type=q.dtype).astype(jnp.float32)
     scores = scores if bias is None else scores + bias
     # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
     return jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
@@ -119,8 +122,8 @@ def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
     q, k, v, bias, seen, signed, scale = saved
     g = (g.astype(jnp.float32) * scale).astype(v.dtype)
     dv = jnp.einsum("bnts,bnth->bnsh", jnp.maximum(signed, 0), g, preferred_element_type=jnp.float32)
-    of_kept = jnp.einsum("bnth,bnsh->bnts", g, v, preferred_element_type=jnp.float32)
-    of_kept = jnp.where(signed > 0, of_kept, 0.0)
+    of_kept = jnp.einsum("bnth,bnsh->bnts", g, v, preferred_element_type=v.dtype)
+    of_kept = jnp.where(signed > 0, of_kept, 0).astype(jnp.float32)
     p = jnp.abs(signed).astype(jnp.float32)
     ds = jnp.where(seen, p * (of_kept - (p * of_kept).sum(-1, keepdims=True)), 0.0)
     narrow = ds.astype(q.dtype)
