@@ -27,6 +27,7 @@ from benchmarks import record
 from benchmarks.peers.windows import MARK
 from jaxft import cli
 from jaxft.errors import UserError
+from jaxft.runtime import YNN_FLAG
 
 RECIPES = ("configs/banking77.yaml", "configs/sst2.yaml", "configs/imdb.yaml")
 BASE = "trainer"
@@ -103,6 +104,8 @@ def started(name: str, command: list[str]) -> Iterator[Side]:
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"JAXFT_CACHE": cache, "JAX_COMPILATION_CACHE_DIR": f"{cache}/jax"}
         environment["TOKENIZERS_PARALLELISM"] = "false"
+        # jaxft sets its own again; an older JAX ends on a flag that it does not know.
+        environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace(YNN_FLAG, "").strip()
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         try:
             yield Side(process, name)
