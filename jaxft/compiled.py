@@ -1,8 +1,13 @@
-"""The steps of a run, compiled for every declared shape before step 0; a compilation later would be a bug."""
+"""The steps of a run, compiled for every declared shape; all are asked for before step 0, and one asked for later is a bug.
 
+They are compiled in the background in the order in which they were asked for, so that training begins as soon as the first
+shape that it needs is ready, while the other shapes, evaluation and later stages of the plan are still being compiled.
+"""
+
+import os
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
@@ -18,7 +23,33 @@ from jaxft.regularization import Regularization
 from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step
 from jaxft.tree import Params
 
-Compiled = Mapping[Shape, Any]
+# XLA works on each program with threads of its own, and outside the interpreter's lock. Two cores would be twice as late
+# with the first of two programs if they began with both.
+_POOL = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2), thread_name_prefix="compile")
+
+
+class Compiled(Mapping[Shape, Any]):
+    """Executables by shape. Asking for one waits until it is ready, and raises what any of them failed with so far."""
+
+    def __init__(self, programs: Mapping[Shape, Future[Any]]) -> None:
+        self._programs = programs
+
+    def __getitem__(self, shape: Shape) -> Any:
+        for program in self._programs.values():
+            if program.done():
+                program.result()
+        return self._programs[shape].result()
+
+    def __iter__(self) -> Iterator[Shape]:
+        return iter(self._programs)
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def cancel(self) -> None:
+        """Compile nothing that has not been begun; a process ends when its programs are done."""
+        for program in self._programs.values():
+            program.cancel()
 
 
 def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: NamedSharding) -> dict[str, Any]:
@@ -66,9 +97,9 @@ def compile_train(
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
 ) -> Compiled:
-    """`lower_train` of every shape, compiled."""
-    lowered = {s: lower_train(loss_fn, optimizer, state, frozen, b, prepare, regularization) for s, b in batches.items()}
-    return _compile("train step", lowered, say)
+    """`lower_train` of every shape, compiled in their order."""
+    rest = (prepare, regularization)
+    return _compile("train step", lambda b: lower_train(loss_fn, optimizer, state, frozen, b, *rest), batches, say)
 
 
 def compile_eval(
@@ -85,16 +116,21 @@ def compile_eval(
     step = jax.jit(
         partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare), out_shardings=sharding.replicated(mesh)
     )
-    return _compile("evaluation step", {s: step.lower(params, frozen, b) for s, b in batches.items()}, say)
+    return _compile("evaluation step", lambda b: step.lower(params, frozen, b), batches, say)
 
 
-def _compile(what: str, lowered: Mapping[Shape, Any], say: Callable[[str], None]) -> Compiled:
-    def one(item: tuple[Shape, Any]) -> tuple[Shape, Any]:
-        shape, program = item
+def _compile(
+    what: str, lower: Callable[[dict[str, Any]], Any], batches: Mapping[Shape, dict[str, Any]], say: Callable[[str], None]
+) -> Compiled:
+    def one(shape: Shape, program: Any) -> Any:
         start = time.perf_counter()
         executable = program.compile()
         say(f"compiled {what} {shape.rows} x {shape.length} in {time.perf_counter() - start:.1f} s")
-        return shape, executable
+        return executable
 
-    with ThreadPoolExecutor() as pool:  # XLA compiles outside the interpreter's lock
-        return dict(pool.map(one, lowered.items()))
+    # Tracing depends on settings of this thread.
+    programs = {shape: _POOL.submit(one, shape, lower(batch)) for shape, batch in batches.items()}
+    # GPUs choose kernels by timing them, beside which nothing may run; processes that talk begin together.
+    if jax.default_backend() == "gpu" or jax.process_count() > 1:
+        wait(programs.values())
+    return Compiled(programs)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxft import optim, runtime, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.checks import duration_steps
-from jaxft.compiled import abstract_batches, compile_train
+from jaxft.compiled import Compiled, abstract_batches, compile_train
 from jaxft.config import OptimConfig
 from jaxft.data.batches import EpochPlan
 from jaxft.data.feed import device_batch, prefetch
@@ -52,6 +52,8 @@ class Trainer:
         self.journal = Journal(directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
+        self.plans: dict[int, EpochPlan] = {}
+        self.programs: list[Compiled] = []  # of this stage and those to come
 
     def train(self) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed."""
@@ -60,13 +62,15 @@ class Trainer:
             return
         place = sharding.batch_sharding(self.run.mesh)
         batches = abstract_batches(self.run.planner, self.run.data["train"].examples, place)
+        epoch, in_epoch = divmod(start, self.run.steps_per_epoch)
+        first = self._plan(epoch).shape(in_epoch)
+        batches = {first: batches[first], **batches}
         prepare = self.run.task.prepare
         to_come = [s for s in self.run.plan.stages[1:] if s >= start]
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
-        compiled = []
         for x in (self, *later):
             parts = (x.state, x.frozen, batches, self.journal.say, prepare, self.run.regularization)
-            compiled.append(compile_train(self.loss, self.optimizer, *parts))
+            self.programs.append(compile_train(self.loss, self.optimizer, *parts))
             self.checkpoints.prepare(x.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
@@ -79,9 +83,9 @@ class Trainer:
             in_epoch = step % per_epoch
             if later and later[0].start == step:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
-                del compiled[0]
+                del self.programs[0]
                 self.journal.say(f"step {step}: {tree.count(self.state.params):,} parameters are trained from here on")
-            self.state, metrics = compiled[0][plan.shape(in_epoch)](self.state, self.frozen, batch)
+            self.state, metrics = self.programs[0][plan.shape(in_epoch)](self.state, self.frozen, batch)
             if late:
                 self._log(*late, meter)
             late = (step + 1, metrics)
@@ -102,6 +106,7 @@ class Trainer:
                         f"{self.config.train.patience} evaluations"
                     )
                     break
+        self._release()
         self.checkpoints.wait()
 
     def select(self) -> int:
@@ -132,22 +137,32 @@ class Trainer:
         return score(self.task, collected, self.run.data[split])
 
     def close(self) -> None:
-        """Finish what is written in the background."""
+        """Finish what is written in the background, and compile no more."""
+        self._release()
+        for evaluator in self.evaluators.values():
+            evaluator.steps.cancel()
         try:
             self.checkpoints.close()
         finally:
             self.journal.close()
 
+    def _release(self) -> None:
+        for programs in self.programs:
+            programs.cancel()
+        self.programs.clear()
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        if epoch not in self.plans:
+            self.plans = {epoch: self.run.planner.plan_epoch(epoch)}
+        return self.plans[epoch]
+
     def _batches(self, start: int) -> Iterator[tuple[int, EpochPlan, dict[str, jax.Array]]]:
         run, place = self.run, sharding.batch_sharding(self.run.mesh)
-        plans: dict[int, EpochPlan] = {}
 
         def make(step: int) -> tuple[int, EpochPlan, dict[str, jax.Array]]:
             epoch, in_epoch = divmod(step, run.steps_per_epoch)
-            if epoch not in plans:
-                plans.clear()
-                plans[epoch] = run.planner.plan_epoch(epoch)
-            return step, plans[epoch], device_batch(plans[epoch], run.data["train"].examples, in_epoch, place)
+            plan = self._plan(epoch)
+            return step, plan, device_batch(plan, run.data["train"].examples, in_epoch, place)
 
         return prefetch(iter(range(start, run.total_steps)), make, run.config.data.prefetch)
 

@@ -77,8 +77,10 @@ def test_products_take_the_narrow_type():
 
     of_dense = jax.make_jaxpr(jax.grad(layer, (0, 1)))(x, kernel.astype(jnp.float32))
     of_attention = jax.make_jaxpr(jax.grad(scores))(q)
-    for program, count in ((of_dense, 3), (of_attention, 6)):
-        assert products(program.jaxpr) == [("bfloat16", "bfloat16", "float32")] * count
+    for program, count, narrow in ((of_dense, 3, 0), (of_attention, 6, 2)):  # the two are as large as the scores
+        found = products(program.jaxpr)
+        assert [x[:2] for x in found] == [("bfloat16", "bfloat16")] * count
+        assert sorted(x[2] for x in found) == ["bfloat16"] * narrow + ["float32"] * (count - narrow)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])

@@ -1,9 +1,14 @@
-"""Every declared shape compiles once, before the first step; nothing compiles while training goes on."""
+"""Every declared shape compiles once, asked for before the first step; nothing else compiles while training goes on."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import pytest
 
-from jaxft import loop
+from jaxft import compiled, loop
+from jaxft.data import batches
+from jaxft.data.batches import Shape
 from jaxft.train import train
 from tests import tiny
 
@@ -28,17 +33,12 @@ def compilations(monkeypatch):
     jax.monitoring.register_event_duration_secs_listener(found.listen)
     compile_train = loop.compile_train
 
-    def counting(*args, **options):
-        def counted(step):
-            def call(*inputs):
-                found.at_step.append(len(found.names))
-                return step(*inputs)
+    class Counted(compiled.Compiled):
+        def __getitem__(self, shape):
+            found.at_step.append(len(found.names))
+            return super().__getitem__(shape)
 
-            return call
-
-        return {shape: counted(step) for shape, step in compile_train(*args, **options).items()}
-
-    monkeypatch.setattr(loop, "compile_train", counting)
+    monkeypatch.setattr(loop, "compile_train", lambda *args: Counted(compile_train(*args)._programs))
     yield found
     jax.monitoring.unregister_event_duration_listener(found.listen)
 
@@ -64,6 +64,7 @@ def test_compilations_are_the_declared_shapes(
         stages.extend(run.plan.stages)
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
+    monkeypatch.setattr(batches, "COMPILE", 0)  # so short a run would have one shape
     config = tiny.run_config(
         classifier,
         tiny_data,
@@ -83,8 +84,49 @@ def test_compilations_are_the_declared_shapes(
     assert len(stages) == (3 if preset == "gradual" else 1)
     assert 1 <= compilations.names.count("jit(eval_step)") <= 2
     assert len(compilations.at_step) == 26
-    during = compilations.names[compilations.at_step[0] : compilations.at_step[-1]]
+
+    def others(first: int) -> set[str]:  # the steps themselves are as many as are declared
+        during = compilations.names[compilations.at_step[first] : compilations.at_step[-1]]
+        return set(during) - {"jit(train_step)", "jit(eval_step)"}
+
     if "fsdp" in mesh:  # orbax cuts what is replicated, so that the replicas share the writing of the first checkpoint
-        assert set(during) <= {"jit(slice)"}
-        during = compilations.names[compilations.at_step[6] : compilations.at_step[-1]]
-    assert during == []
+        assert others(0) <= {"jit(slice)"}
+        assert others(6) == set()
+    else:
+        assert others(0) == set()
+
+
+def shape(rows: int) -> Shape:
+    return Shape(rows=rows, length=8, slots=1)
+
+
+def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
+    ready, failing = Future(), Future()
+    programs = compiled.Compiled({shape(1): ready, shape(2): failing})
+    ready.set_result("program")
+    assert programs[shape(1)] == "program"
+    assert list(programs) == [shape(1), shape(2)]
+    failing.set_exception(RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        programs[shape(1)]
+
+
+def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """The last of all, evaluation, is held back until the first step is done."""
+    stepped, began = threading.Event(), []
+    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compiled._compile
+
+    def held_back(what, *rest):
+        if what == "evaluation step":
+            pool.submit(lambda: began.append(stepped.wait(60)))
+        return compile_eval(what, *rest)
+
+    def logged(self, *rest):
+        stepped.set()
+        log(self, *rest)
+
+    monkeypatch.setattr(compiled, "_POOL", pool)
+    monkeypatch.setattr(compiled, "_compile", held_back)
+    monkeypatch.setattr(loop.Trainer, "_log", logged)
+    train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 3}))
+    assert began == [True]

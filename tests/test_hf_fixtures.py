@@ -62,4 +62,4 @@ def test_masked_words(script, tmp_path):
     perplexities = [row["eval/perplexity"] for row in rows if "eval/perplexity" in row and not row.get("final")]
     assert len(perplexities) == 4
     assert perplexities == sorted(perplexities, reverse=True)
-    assert perplexities[-1] < 0.5 * perplexities[0]
+    assert perplexities[-1] < 30_522 / 20  # the new head began worse than a guess among all words

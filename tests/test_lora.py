@@ -260,8 +260,10 @@ def test_commands(base, tiny_data, tmp_path, capsys):
     for name, x in tensors[0].items():
         np.testing.assert_array_equal(x.read(), tensors[1][name].read())
     scores = [evaluate.main([str(tmp_path / x), *data]) for x in ("run", "again", "merged")]
+    losses = [x.pop("loss") for x in scores]
     assert scores[0] == scores[1]
-    assert scores[2]["loss"] == pytest.approx(scores[0]["loss"], rel=1e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)  # a run loops over layers, as it was told; a model does not
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
     for x in ("run", "merged"):
         options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl"), "--max_length", "32"]
         predict.main([str(tmp_path / x), *options])

@@ -10,9 +10,12 @@ from typing import Literal
 import numpy as np
 
 from jaxft.data.encode import Examples
+from jaxft.data.order import epoch_order
 
 Layout = Literal["pack", "bucket", "pad"]
 MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN want even, aligned lengths
+COMPILE = 25  # steps that take about as long as compiling one more shape
+_SAMPLE = 16_384  # examples that the row length is chosen by
 _CHUNK = 4_000_000  # cells of the packing table held at once
 
 
@@ -52,7 +55,7 @@ class Planner:
 
     def plan_epoch(self, epoch: int) -> "EpochPlan":
         """Where every example of an epoch goes."""
-        order = epoch_order(self.lengths, self.seed, epoch)
+        order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
         if self.layout == "pack":
             length, slots = self.shapes[0].length, self.shapes[0].slots
             row, offset, slot, used = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[-1].rows)
@@ -161,13 +164,6 @@ def _assemble(
     return batch
 
 
-def epoch_order(lengths: np.ndarray, seed: int | None, epoch: int) -> np.ndarray:
-    """The order of the examples: a permutation that only (N, seed, epoch) decide; longest first without a seed."""
-    if seed is None:
-        return np.argsort(-lengths, kind="stable")
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(lengths))
-
-
 def pack(
     lengths: np.ndarray, batch_size: int, length: int, slots: int, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -265,53 +261,62 @@ def make_planner(
         rows = _round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
             return Planner(**everything, shapes=(Shape(rows, max_length, 1),))
-        needs = [per_step_max(lengths[epoch_order(lengths, seed, e)], batch_size) for e in range(epochs)]
+        needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(epochs)]
         steps = np.minimum(_round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
-        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(steps, shapes)))
-    length = choose_row_length(lengths, batch_size, max_length, unit)
+        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(steps, shapes, COMPILE)))
+    total_steps = epochs * -(-len(lengths) // batch_size)
+    length = choose_row_length(lengths, batch_size, max_length, unit, shapes, total_steps)
     slots = choose_slots(lengths, length)
     most = min(batch_size, len(lengths))
     bound = int(min(most, 2 * -(-np.sort(lengths)[-most:].sum() // length) + -(-most // slots) + 1))
-    needs = [pack(lengths[epoch_order(lengths, seed, e)], batch_size, length, slots, bound)[3] for e in range(epochs)]
-    ladder = choose_ladder(_round_up(np.concatenate(needs), unit), shapes)
+    orders = (epoch_order(lengths, batch_size, seed, e) for e in range(epochs))
+    needs = [pack(lengths[order], batch_size, length, slots, bound)[3] for order in orders]
+    ladder = choose_ladder(_round_up(np.concatenate(needs), unit), shapes, COMPILE)
     return Planner(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
 
 
-def choose_row_length(lengths: np.ndarray, batch_size: int, max_length: int, unit: int) -> int:
-    """The row length for packing with the least computed positions.
+def choose_row_length(
+    lengths: np.ndarray, batch_size: int, max_length: int, unit: int, shapes: int, total_steps: int
+) -> int:
+    """The row length for packing with the least computed positions in at most `shapes` shapes.
 
     Attention makes longer rows dearer: a position costs 1 + T / (6 D) (notes on FLOPs in docs/performance.md), where
     D = 768 stands for any encoder. Rows are rounded up to whole units per step, which makes long rows wasteful for small
     batches.
     """
-    longest = int(lengths.max())
-    top = max(longest, min(512, max_length))
-    candidates = sorted({_round_up(t, MULTIPLE) for t in (longest, *range(32, top + 1, 32)) if t >= longest})
-    candidates = [t for t in candidates if t <= _round_up(top, MULTIPLE)]
-    sample = lengths[epoch_order(lengths, 0, 0)][: 64 * batch_size]
+    longest = _round_up(int(lengths.max()), MULTIPLE)
+    candidates = range(longest, max(longest, _round_up(min(512, max_length), MULTIPLE)) + 1, MULTIPLE)
+    sample = lengths[np.random.default_rng(0).permutation(len(lengths))[: max(32 * batch_size, _SAMPLE)]]
+    sample = sample[epoch_order(sample, batch_size, 0, 0)]
     costs = []
     for t in candidates:
-        bound = min(batch_size, len(sample))
-        used = pack(sample, batch_size, t, choose_slots(lengths, t), bound)[3]
-        costs.append(_round_up(used, unit).sum() * t * (1 + t / (6 * 768)))
+        used = _round_up(pack(sample, batch_size, t, choose_slots(lengths, t), min(batch_size, len(sample)))[3], unit)
+        price = COMPILE * len(used) / total_steps
+        ladder = np.array(choose_ladder(used, shapes, price))
+        rows = ladder[np.searchsorted(ladder, used)].sum() + price * ladder[-1] * len(ladder)
+        costs.append(rows * t * (1 + t / (6 * 768)))
     return candidates[int(np.argmin(costs))]
 
 
 def choose_slots(lengths: np.ndarray, length: int) -> int:
-    """Examples a row can hold: twice the average, so that the limit seldom decides, but never more than can fit."""
+    """Examples a row can hold: thrice the average, because the last rows get the short ones, but never more than can fit.
+
+    With twice the average the limit decided, and cost a row in 25; heads that work on every slot are cheap beside a row.
+    """
     average = length / lengths.mean()
-    return int(max(1, min(length // lengths.min(), np.ceil(2 * average))))
+    return int(max(1, min(length // lengths.min(), np.ceil(3 * average))))
 
 
-def choose_ladder(needs: np.ndarray, most: int) -> list[int]:
+def choose_ladder(needs: np.ndarray, most: int, price: float) -> list[int]:
     """At most `most` sizes, the largest need among them, that minimise the sum of sizes when each need takes the next
-    larger size (exact, by dynamic programming over the distinct needs)."""
+    larger size and every size costs `price` of the largest (exact, by dynamic programming over the distinct needs)."""
     values, counts = np.unique(needs, return_counts=True)
     total = np.concatenate([[0], np.cumsum(counts)])
     n = len(values)
     best = np.full(n + 1, np.inf)
     best[0] = 0
     choice = np.zeros((min(most, n) + 1, n + 1), np.int64)
+    sums = []
     for k in range(1, min(most, n) + 1):
         current = np.full(n + 1, np.inf)
         for j in range(1, n + 1):
@@ -319,9 +324,10 @@ def choose_ladder(needs: np.ndarray, most: int) -> list[int]:
             choice[k, j] = int(np.argmin(costs))
             current[j] = costs[choice[k, j]]
         best = current
+        sums.append(best[n] + price * values[-1] * k)
     ladder = []
     j = n
-    for k in range(min(most, n), 0, -1):
+    for k in range(int(np.argmin(sums)) + 1, 0, -1):
         ladder.append(int(values[j - 1]))
         j = choice[k, j]
         if j == 0:
