@@ -76,9 +76,7 @@ def compile_case(case: Case) -> record.Row:
     guess = topology.predict(cost, chip, shape.rows)
     gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
     heads = SIZES[case.size].heads
-    scores = hlo.arrays(
-        cost.text, lambda kind, s: kind == "f32" and s[-2:] == (case.length,) * 2 and len(s) >= 3 and heads in s
-    )
+    scores = hlo.arrays(cost.text, lambda kind, s: kind == "f32" and heads in s and s.count(case.length) >= 2)
     return {
         "case": vars(case),
         "chips": chips,
@@ -87,6 +85,7 @@ def compile_case(case: Case) -> record.Row:
         "arguments_bytes": cost.arguments,
         "temporary_bytes": cost.temporary,
         "donated_bytes": cost.donated,
+        "state_bytes": cost.expected["parameters"] + cost.expected["optimizer"],
         "collectives": {x.kind: {"count": x.count, "bytes": x.size} for x in cost.collectives},
         "gradient_bytes": gradients,
         "flops": cost.flops,
