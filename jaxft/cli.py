@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import yaml
@@ -157,11 +157,18 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         """Parse; an unknown option is refused first, with the nearest one."""
-        known = self._option_string_actions
-        for argument in args:
-            if argument.startswith("--") and (name := argument.partition("=")[0]) not in known:
-                raise UserError(f'unknown option "{name}"{nearest(name, known)}')
+        self._refuse_unknown(args, self._option_string_actions)
         return super().parse_args(args)
+
+    def parse_beside_config(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """(its own options, the arguments left for `parse`): the command takes `--section.field value` too."""
+        self._refuse_unknown(args, [*self._option_string_actions, *(f"--{name}" for name in field_names())])
+        return super().parse_known_args(args)
+
+    def _refuse_unknown(self, args: Sequence[str], known: Collection[str]) -> None:
+        for argument in args:
+            if argument.startswith("--") and (name := argument.partition("=")[0]).removesuffix("+") not in known:
+                raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise what argparse would print."""

@@ -9,21 +9,19 @@ from typing import Any
 from jaxft import cli, rundir, runtime
 from jaxft.errors import UserError
 
-PROG = "python -m jaxft.evaluate"
+PROG, BEFORE = "python -m jaxft.evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Print one JSON object with the metrics; options are those of the run, and may be given anew."""
     if "-h" in argv or "--help" in argv:
-        cli.parse({}, ["--help"], origin="", prog=PROG, before="RUN_OR_MODEL_DIR --data.validation FILE")
+        cli.parse({}, ["--help"], origin="", prog=PROG, before=BEFORE)
     if not argv or argv[0].startswith("-"):
-        raise UserError(f"give a run or model directory first: {PROG} RUN_OR_MODEL_DIR --data.validation FILE")
+        raise UserError(f"give a run or model directory first: {PROG} {BEFORE}")
     path, overrides = argv[0], argv[1:]
-    stored = rundir.read_config(Path(path)) if rundir.is_run(Path(path)) else None
-    values = cli.as_dict(stored) if stored else {}
-    if any(a.startswith("--data.validation") and not a.startswith("--data.validation_share") for a in overrides):
-        values.setdefault("data", {})["validation_share"] = 0.0
-    config = cli.parse(values, overrides, origin=path, prog=PROG)
+    if any(option.partition("=")[0] == "--data.validation" for option in overrides):
+        overrides = ["--data.validation_share=0", *overrides]
+    config = rundir.config_of(path, overrides, prog=PROG)
     if config.data.dataset and Path(config.data.validation or "").is_file():
         config = replace(config, data=replace(config.data, dataset=None))  # a file, though the run had a hub data set
     split = "validation" if config.data.validation else "test"

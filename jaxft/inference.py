@@ -50,11 +50,6 @@ class Opened:
         return self.task.encode(rows, self.tokenizer, self.directory, self.config, origin, labelled=labelled)
 
 
-def base_config(path: str) -> Config:
-    """The config of RUN_OR_MODEL_DIR: the run's own, or the defaults for a model directory."""
-    return rundir.read_config(Path(path)) if rundir.is_run(Path(path)) else Config()
-
-
 def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
     """(the kind of the head of RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
     directory = resolve(rundir.model_directory(path), config.model.revision)

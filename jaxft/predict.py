@@ -10,50 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli, runtime
+from jaxft import cli, rundir, runtime
 from jaxft.config import Config
 from jaxft.errors import UserError
 
+PROG = "python -m jaxft.predict"
+RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN, --data.max_length, --eval.batch_size."
 FEATURES = ("cls", "mean", "pooled")
 
 
 def main(argv: list[str]) -> None:
     """Write a prediction, or an embedding, for every input row, in its order."""
-    parser = cli.Parser(prog="python -m jaxft.predict", description=__doc__)
+    parser = cli.Parser(prog=PROG, description=__doc__, epilog=RUN_OPTIONS)
     parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
     parser.add_argument("--input", required=True, metavar="FILE", help="csv, tsv, json, jsonl, parquet or txt")
     parser.add_argument("--output", required=True, metavar="FILE", help="jsonl; json: all at once; npy: embeddings")
-    parser.add_argument("--text", help="column of the text (default: the run's, else text)")
-    parser.add_argument("--text_pair", help="column of the second text (default: the run's)")
-    parser.add_argument("--question", help="column of the question (default: the run's, else question)")
-    parser.add_argument("--context", help="column of the question's context (default: the run's, else context)")
-    parser.add_argument("--choices", nargs="+", help="columns of the choices, or one that lists them (default: the run's)")
     parser.add_argument(
         "--features",
         choices=FEATURES,
         help="embeddings: of the first token, the mean over tokens, or the pooler's (default without a head: mean)",
     )
-    parser.add_argument("--max_length", type=int, help="tokens a text is cut to (default: the run's data.max_length)")
-    parser.add_argument("--batch_size", type=int, help="examples a step (default: the run's eval.batch_size)")
-    args = parser.parse_args(argv)
+    args, overrides = parser.parse_beside_config(argv)
     output = Path(args.output)
     _check_output(output)
-    runtime.start(distributed="off")
+    config = rundir.config_of(args.model, overrides, prog=PROG)
+    config = replace(config, data=replace(config.data, dataset=None, test=args.input, empty_texts="error"))
+    runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft import inference
     from jaxft.models.files import write_directory
 
-    config = inference.base_config(args.model)
-    given = {x: getattr(args, x) for x in ("text", "text_pair", "question", "context", "choices", "max_length")}
-    for name, least in {"batch_size": 1, "max_length": 3}.items():
-        if (value := getattr(args, name)) is not None and value < least:
-            raise UserError(f"--{name} is {value}: must be at least {least}")
-    config = replace(
-        config,
-        data=replace(
-            config.data, dataset=None, test=args.input, empty_texts="error", **{k: v for k, v in given.items() if v}
-        ),
-        eval=replace(config.eval, batch_size=args.batch_size or config.eval.batch_size),
-    )
     features = args.features or (
         "mean" if inference.head_of(args.model, config)[0] in (None, "feature-extraction") else None
     )

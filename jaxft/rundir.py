@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxft import cli
@@ -75,6 +76,12 @@ def read_config(directory: Path) -> Config:
     """The config of a run directory."""
     path = directory / CONFIG
     return cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
+
+
+def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
+    """The config of RUN_OR_MODEL_DIR, its run's or else the defaults, with `--section.field value` given anew."""
+    values = cli.as_dict(read_config(Path(path))) if is_run(Path(path)) else {}
+    return cli.parse(values, overrides, origin=path, prog=prog)
 
 
 def differences(new: Config, old: Config) -> list[str]:

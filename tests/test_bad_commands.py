@@ -11,7 +11,7 @@ from tests.damage import DISK_FULL, half
 
 COMMANDS = {
     "evaluate": lambda model, data, out: [model, "--data.validation", data / "dev.csv", "--data.max_length", 32],
-    "predict": lambda model, data, out: [model, "--input", data / "dev.csv", "--output", out, "--max_length", 32],
+    "predict": lambda model, data, out: [model, "--input", data / "dev.csv", "--output", out, "--data.max_length", 32],
     "export": lambda model, data, out: [model, "--output", out],
 }
 
@@ -45,8 +45,8 @@ def test_directory_that_is_no_finished_run(fails, tiny_model, tiny_data, tmp_pat
         ("predict", [], ["required", "--input"]),
         ("predict", ["MODEL", "--inptu", "x.csv"], ['"--inptu"', 'did you mean "--input"']),
         ("predict", ["MODEL", "--input", "absent.csv", "--output", "o"], ["absent.csv", "no such file"]),
-        ("predict", ["MODEL", "--input", "x", "--output", "o", "--batch_size", "0"], ["--batch_size is 0", "at least 1"]),
-        ("predict", ["MODEL", "--input", "x", "--output", "o", "--batch_size", "x"], ["--batch_size", "int", "'x'"]),
+        ("predict", ["MODEL", "--input=x", "--output=o", "--eval.batch_size=0"], ["eval.batch_size is 0", "above 0"]),
+        ("predict", ["MODEL", "--input=x", "--output=o", "--eval.batch_size=x"], ["batch_size is x", "whole number"]),
         ("predict", ["MODEL", "--input", "x", "--output", "."], ["--output", "is a directory"]),
         ("export", [], ["required", "RUN_DIR"]),
         ("export", ["RUN", "--step", "x"], ["--step is x", "best, last"]),
@@ -66,7 +66,7 @@ def test_evaluate_on_an_unknown_label(fails, classifier, tmp_path):
 
 def test_predict_without_the_text_column(fails, classifier, tmp_path):
     (tmp_path / "a.csv").write_text("sentence\nriver\n")
-    argv = [classifier, "--input", tmp_path / "a.csv", "--output", tmp_path / "o", "--max_length", "32"]
+    argv = [classifier, "--input", tmp_path / "a.csv", "--output", tmp_path / "o", "--data.max_length", "32"]
     fails("predict", argv, "a.csv", 'no column "text"', "sentence")
     assert not (tmp_path / "o").exists()
 
@@ -77,7 +77,7 @@ def test_predict_beyond_the_positions(fails, classifier, tiny_data, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_predict_to_a_full_disk(fails, classifier, tiny_data):
-    argv = [classifier, "--input", tiny_data / "dev.csv", "--output", "/dev/full", "--max_length", 32]
+    argv = [classifier, "--input", tiny_data / "dev.csv", "--output", "/dev/full", "--data.max_length", 32]
     fails("predict", argv, "/dev/full", "No space left on device")
     assert Path("/dev/full").is_char_device()
 
@@ -88,7 +88,7 @@ def test_predict_keeps_the_old_file_when_the_disk_fills(fails, classifier, tiny_
 
     (tmp_path / "o.jsonl").write_text("old")
     monkeypatch.setattr(os, "replace", full)
-    argv = [classifier, "--input", tiny_data / "dev.csv", "--output", tmp_path / "o.jsonl", "--max_length", 32]
+    argv = [classifier, "--input", tiny_data / "dev.csv", "--output", tmp_path / "o.jsonl", "--data.max_length", 32]
     fails("predict", argv, "cannot be written", "No space left on device")
     assert os.listdir(tmp_path) == ["o.jsonl"]
     assert (tmp_path / "o.jsonl").read_text() == "old"

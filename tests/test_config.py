@@ -200,7 +200,7 @@ def test_help_tells_every_field(command):
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [("predict", ["--input", "--output", "--text", "--text_pair", "--batch_size"]), ("export", ["--output", "--step"])],
+    [("predict", ["--input", "--output", "--features", "--data.text"]), ("export", ["--output", "--step"])],
 )
 def test_help_of_the_smaller_commands(command, options):
     text = run_help(command)[0]

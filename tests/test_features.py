@@ -26,7 +26,7 @@ def classifier(tmp_path_factory) -> Path:
 
 
 def embedded(model: Path, source: Path, output: Path, *options: str) -> np.ndarray:
-    predict.main([str(model), "--input", str(source), "--output", str(output), "--max_length", "32", *options])
+    predict.main([str(model), "--input", str(source), "--output", str(output), "--data.max_length", "32", *options])
     if output.suffix == ".npy":
         return np.load(output)
     return np.array([json.loads(line)["embedding"] for line in output.read_text().splitlines()])
@@ -55,7 +55,7 @@ def test_every_kind_is_transformers(tiny_model, source, tmp_path):
         found = embedded(tiny_model, source, tmp_path / f"{name}.jsonl", "--features", name)
         assert found.shape == (len(TEXTS), tiny.CONFIG["hidden_size"])
         np.testing.assert_allclose(found, expected[name], atol=1e-5 * np.abs(expected[name]).max())
-    plain = embedded(tiny_model, source, tmp_path / "plain.npy", "--batch_size", "2")  # no head, nothing said: the mean
+    plain = embedded(tiny_model, source, tmp_path / "plain.npy", "--eval.batch_size", "2")  # no head, nothing said: the mean
     assert plain.dtype == np.float32
     np.testing.assert_allclose(plain, expected["mean"], atol=1e-5 * np.abs(expected["mean"]).max())
 
@@ -73,11 +73,11 @@ def test_pooled_needs_a_pooler(fails, tmp_path, source):
     model = tiny.write_model(tmp_path / "model")
     tensors = load_file(model / "model.safetensors")
     save_file({name: x for name, x in tensors.items() if "pooler" not in name}, model / "model.safetensors")
-    argv = [model, "--input", source, "--output", tmp_path / "o.jsonl", "--max_length", 32]
+    argv = [model, "--input", source, "--output", tmp_path / "o.jsonl", "--data.max_length", 32]
     fails("predict", [*argv, "--features", "pooled"], str(model), "no pooler", "cls or mean")
     assert not (tmp_path / "o.jsonl").exists()
 
 
 def test_an_array_is_for_embeddings(fails, classifier, source, tmp_path):
-    argv = [classifier, "--input", source, "--output", tmp_path / "o.npy", "--max_length", 32]
+    argv = [classifier, "--input", source, "--output", tmp_path / "o.npy", "--data.max_length", 32]
     fails("predict", argv, "o.npy", "--features cls, mean, pooled")

@@ -54,6 +54,12 @@ def test_squad(script):
     assert results["eval_exact_match"] >= 30
 
 
+def test_multiple_choice(script):
+    flags = "--max_steps=20 --warmup_steps=2 --learning_rate=2e-4 --per_device_train_batch_size=2"
+    results = script("run_swag", flags + " --per_device_eval_batch_size=1", "swag/sample.json", "swag/sample.json")
+    assert results["eval_accuracy"] >= 0.8
+
+
 def test_masked_words(script, tmp_path):
     flags = "--max_steps=8 --eval_strategy=steps --eval_steps=2 --learning_rate=1e-3 --max_seq_length=128"
     flags += " --per_device_train_batch_size=4 --per_device_eval_batch_size=4"

@@ -265,7 +265,7 @@ def test_commands(base, tiny_data, tmp_path, capsys):
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)  # a run loops over layers, as it was told; a model does not
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
     for x in ("run", "merged"):
-        options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl"), "--max_length", "32"]
+        options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl"), "--data.max_length=32"]
         predict.main([str(tmp_path / x), *options])
     rows = [
         [json.loads(line)["label"] for line in (tmp_path / f"{x}.jsonl").read_text().splitlines()] for x in ("run", "merged")

@@ -106,7 +106,7 @@ def test_predictions_are_those_of_the_pipeline(tmp_path):
     texts = ["the [MASK] runs over the bridge", "a [MASK] stone and [MASK] sun .", "[MASK]"]
     (tmp_path / "in.txt").write_text("\n".join(texts) + "\n")
     argv = [str(tmp_path / "model"), "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.jsonl")]
-    predict.main([*argv, "--max_length", "40"])
+    predict.main([*argv, "--data.max_length", "40"])
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     fill = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(tmp_path / "model"), top_k=20)
     for row, text in zip(rows, texts, strict=True):

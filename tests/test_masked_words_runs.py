@@ -137,7 +137,7 @@ def test_predictions(run, tmp_path):
         assert scores == sorted(scores, reverse=True)
         assert sum(scores) <= 1 + 1e-4
     if task == "pretraining":
-        predict.main([*argv, "--text_pair", "other"])
+        predict.main([*argv, "--data.text_pair", "other"])
         rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
         assert all(row["label"] in ("next", "random") and 0.5 <= row["score"] <= 1 for row in rows)
     (tmp_path / "in.jsonl").write_text('{"text": "old [MASK]"}\n{"text": "no mask"}\n')

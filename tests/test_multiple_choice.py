@@ -157,8 +157,9 @@ def test_a_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     assert results["eval/accuracy"] > 0.6
     scores = evaluate.main([str(tmp_path / "run"), "--data.validation", str(folder / "dev.jsonl")])
     assert scores == pytest.approx({k.removeprefix("eval/"): v for k, v in results.items()}, rel=1e-5)
-    argv = ["--input", str(folder / "dev.jsonl"), "--output", str(tmp_path / "p.jsonl"), "--text=sent1", "--text_pair=sent2"]
-    predict.main([str(tmp_path / "run/model"), *argv, "--max_length=32", "--choices", *ENDINGS])
+    argv = ["--input", str(folder / "dev.jsonl"), "--output", str(tmp_path / "p.jsonl"), "--data.text=sent1"]
+    argv += ["--data.text_pair=sent2", "--data.max_length=32", f"--data.choices={json.dumps(ENDINGS)}"]
+    predict.main([str(tmp_path / "run/model"), *argv])
     answers = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in (folder / "dev.jsonl").read_text().splitlines()]
     right = np.mean([answer["choice"] == r["label"] for answer, r in zip(answers, rows, strict=True)])

@@ -148,7 +148,7 @@ def test_a_model_directory_asked_about_a_csv_file(tmp_path, data):
     """No run, no ids, columns of other names: untuned, by the options alone."""
     model = questions.write_model(tmp_path / "model")
     (tmp_path / "in.csv").write_text('ask,text\nthe storm,"the old storm runs"\nthe sun,"a sun and a lake"\n')
-    columns = ["--question", "ask", "--context", "text", "--max_length", "32"]
+    columns = ["--data.question", "ask", "--data.context", "text", "--data.max_length", "32"]
     predict.main([str(model), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "o.jsonl"), *columns])
     rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["1", "2"]
