@@ -8,8 +8,6 @@ Prints and writes (--output) a JSON with the median and quartiles of each altern
 import argparse
 import ctypes
 import dataclasses
-import os
-import platform
 import time
 from typing import Any
 
@@ -101,8 +99,7 @@ def main() -> None:
             "compile_seconds": round(alternative.compile_seconds, 1),
         }
         print(name, rows[name])
-    result = {"device": platform.processor() or platform.machine(), "cores": os.cpu_count(), "runtime": chosen.line()}
-    record.write(args.output, result | {"commit": record.commit(), "config": args.config, "rows": rows})
+    record.write(args.output, record.machine() | {"runtime": chosen.line(), "config": args.config, "rows": rows})
 
 
 if __name__ == "__main__":

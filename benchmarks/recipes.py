@@ -12,8 +12,6 @@ command with these options.
 import argparse
 import hashlib
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -76,7 +74,7 @@ def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
     start = time.perf_counter()
     row = name | {"settings": settings} | measure() | {"seconds": round(time.perf_counter() - start, 1)}
     print(json.dumps(row), flush=True)
-    write(results, [*(old for old in read(results) if not name.items() <= old.items()), row | {"commit": record.commit()}])
+    write(results, [*(old for old in read(results) if not name.items() <= old.items()), record.machine() | row])
 
 
 def train_jaxft(recipe: str, options: list[str]) -> Row:
@@ -123,10 +121,8 @@ def read(results: Path) -> list[Row]:
 
 
 def write(results: Path, rows: list[Row]) -> None:
-    """All rows, and the machine."""
-    rows = sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))
-    machine = {"device": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    record.write(results, machine | {"rows": rows})
+    """All rows."""
+    record.write(results, {"rows": sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))})
 
 
 def groups(rows: list[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
