@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from jaxft import sharding
-from jaxft.data.batches import Planner, Shape
+from jaxft.data.batches import Planner, Shape, token_type
 from jaxft.data.encode import Examples
 from jaxft.optim import Optimizer
 from jaxft.regularization import Regularization
@@ -57,9 +57,8 @@ def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: Na
     parts = planner.micro_batches
     tokens = (parts, shape.rows // parts, shape.length)
     slots = (parts, shape.rows // parts, shape.slots)
-    kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(
-        (*examples.tokens, "segment_ids", "position_ids"), (tokens, np.int32)
-    )
+    kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(("segment_ids", "position_ids"), (tokens, np.int32))
+    kinds |= {name: ((*tokens, *x.shape[1:]), token_type(x)) for name, x in examples.tokens.items()}
     first = (*slots[:-1], shape.slots * examples.group)
     kinds |= {"first_token": (first, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
     kinds |= {name: ((*slots, *x.shape[1:]), x.dtype) for name, x in examples.columns.items()}

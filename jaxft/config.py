@@ -274,6 +274,8 @@ class RuntimeConfig:
     attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
     """Implementation of attention: plain writes the scores to memory and does everything; cudnn (GPU) and splash (TPU) do
     not, and are refused where they cannot do what is asked; auto takes them where they can and are faster."""
+    keep_frozen: bool = True
+    """Compute the lowest layers once, where they are frozen and drop nothing, and keep what they give on disk."""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,10 @@ def make_evaluator(
     return Evaluator(task, data, planner, mesh, steps)
 
 
-def run_plan(plan: EpochPlan, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any]) -> Collected:
-    """Collect `run(shape, device batch)` over all steps of a plan."""
+def run_plan(
+    plan: EpochPlan, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any], found: Collected | None = None
+) -> Collected:
+    """Collect `run(shape, device batch)` over all steps of a plan (see `collect`)."""
     place = sharding.batch_sharding(mesh)
     steps = range(plan.planner.steps_per_epoch)
 
@@ -79,4 +81,4 @@ def run_plan(plan: EpochPlan, examples: Examples, mesh: jax.sharding.Mesh, run: 
             late = outputs
         yield jax.tree.map(np.asarray, late)
 
-    return collect(plan, examples, results())
+    return collect(plan, examples, results(), found)

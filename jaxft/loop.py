@@ -19,10 +19,12 @@ from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
+from jaxft.prefix import Kept, keep
 from jaxft.regularization import REFERENCE
 from jaxft.setup import Run, eval_planner, run_loss
 from jaxft.stages import later_stages, open_stage, state_shardings
 from jaxft.step import TrainState, init_state
+from jaxft.tasks.task import Split
 from jaxft.tree import Params
 
 
@@ -54,14 +56,16 @@ class Trainer:
         self.evaluators: dict[str, Evaluator] = {}
         self.plans: dict[int, EpochPlan] = {}
         self.programs: list[Compiled] = []  # of this stage and those to come
+        self.kept = Kept()
 
     def train(self) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed."""
         start = self.resumed or 0
         if start >= self.run.total_steps or self.progress.stopped:
             return
+        self.kept = keep(self.run, self.params, self.journal.say)
         place = sharding.batch_sharding(self.run.mesh)
-        batches = abstract_batches(self.run.planner, self.run.data["train"].examples, place)
+        batches = abstract_batches(self.run.planner, self._data("train").examples, place)
         epoch, in_epoch = divmod(start, self.run.steps_per_epoch)
         first = self._plan(epoch).shape(in_epoch)
         batches = {first: batches[first], **batches}
@@ -69,7 +73,7 @@ class Trainer:
         to_come = [s for s in self.run.plan.stages[1:] if s >= start]
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
         for x in (self, *later):
-            parts = (x.state, x.frozen, batches, self.journal.say, prepare, self.run.regularization)
+            parts = (x.state, self.kept.rest(x.frozen), batches, self.journal.say, prepare, self.run.regularization)
             self.programs.append(compile_train(self.loss, self.optimizer, *parts))
             self.checkpoints.prepare(x.state)
         if "validation" in self.run.data:
@@ -79,13 +83,15 @@ class Trainer:
         save_every = duration_steps(self.config.checkpoint.every, per_epoch, "checkpoint.every")
         meter = Meter()
         late: tuple[int, Any] | None = None
+        frozen = self.kept.rest(self.frozen)
         for step, plan, batch in self._batches(start):
             in_epoch = step % per_epoch
             if later and later[0].start == step:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
+                frozen = self.kept.rest(self.frozen)
                 del self.programs[0]
                 self.journal.say(f"step {step}: {tree.count(self.state.params):,} parameters are trained from here on")
-            self.state, metrics = self.programs[0][plan.shape(in_epoch)](self.state, self.frozen, batch)
+            self.state, metrics = self.programs[0][plan.shape(in_epoch)](self.state, frozen, batch)
             if late:
                 self._log(*late, meter)
             late = (step + 1, metrics)
@@ -131,7 +137,7 @@ class Trainer:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
-        collected = self._evaluator(split).collect(self.params, {})
+        collected = self._evaluator(split).collect(self._params(split), {})
         if split == "validation":
             self.task = self.run.task.fit(collected, self.run.data[split])
         return score(self.task, collected, self.run.data[split])
@@ -145,6 +151,13 @@ class Trainer:
             self.checkpoints.close()
         finally:
             self.journal.close()
+
+    def _data(self, split: str) -> Split:
+        return self.kept.data.get(split, self.run.data[split])
+
+    def _params(self, split: str) -> Params:
+        """The parameters that a split needs."""
+        return self.kept.rest(self.params) if split in self.kept.data else self.params
 
     def _release(self) -> None:
         for programs in self.programs:
@@ -162,7 +175,7 @@ class Trainer:
         def make(step: int) -> tuple[int, EpochPlan, dict[str, jax.Array]]:
             epoch, in_epoch = divmod(step, run.steps_per_epoch)
             plan = self._plan(epoch)
-            return step, plan, device_batch(plan, run.data["train"].examples, in_epoch, place)
+            return step, plan, device_batch(plan, self._data("train").examples, in_epoch, place)
 
         return prefetch(iter(range(start, run.total_steps)), make, run.config.data.prefetch)
 
@@ -225,13 +238,13 @@ class Trainer:
 
     def _evaluator(self, split: str) -> Evaluator:
         if split not in self.evaluators:
-            data = self.run.data[split]
+            data = self._data(split)
             self.evaluators[split] = make_evaluator(
                 self.run.task,
                 self.loss,
                 data,
                 eval_planner(data.examples, self.config, self.run.mesh),
-                self.params,
+                self._params(split),
                 {},
                 self.run.mesh,
                 self.journal.say,

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     cache = config.runtime.compile_cache
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
     chosen = runtime.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
-    from jaxft import costs, rates, topology
+    from jaxft import costs, prefix, rates, topology
     from jaxft.setup import make_run
 
     if plot:
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
     steps = costs.step_costs(run)
     for line in costs.lines(steps):
         print(line)
+    if kept := prefix.frozen_layers(run):
+        print(f"the lowest {kept} layers never change: a run of more than one epoch computes them once, and steps cost less")
     if target is not None:
         for line in ["", *topology.lines(target, [(shape, cost) for shape, found in steps.items() for cost in found])]:
             print(line)

@@ -36,6 +36,7 @@ from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
 
 RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
+PREFIX = "frozen_prefix"  # the token column of a batch with what the lowest layers give (see `prefix`)
 SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers is never an epoch's
 
 
@@ -181,7 +182,7 @@ def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
         params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
-        inputs = batch
+        inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
         if neftune and key is not None:
             words = params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
             inputs = batch | {"inputs_embeds": noisy_words(words, batch, neftune, jax.random.fold_in(key, NOISE))}

@@ -122,7 +122,7 @@ def text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def every_third(model: Path, data: Path, output: Path, **sections):
+def every_third(model: Path, data: Path, output: Path, /, **sections):
     """One epoch of 7 steps with a checkpoint at 3 and 6, all of them kept."""
     sections = {
         "model": {"path": str(model), **tiny.NO_DROPOUT},
@@ -144,7 +144,7 @@ def back_to(step: int, finished: Path, copy: Path) -> None:
             shutil.rmtree(path)
 
 
-def ends_the_same(model: Path, data: Path, folder: Path, weights: str, **sections) -> None:
+def ends_the_same(model: Path, data: Path, folder: Path, weights: str, /, **sections) -> None:
     """A run in folder/whole, and in folder/half one that goes on from its first checkpoint: weights and journals agree."""
     whole, half = (every_third(model, data, folder / name, **sections) for name in ("whole", "half"))
     train(whole)

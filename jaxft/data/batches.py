@@ -126,6 +126,11 @@ class EpochPlan:
         return _assemble(examples, index, (part, row, offset, slot), (parts, rows_each, shape.length, shape.slots))
 
 
+def token_type(column: np.ndarray) -> np.dtype:
+    """What a token column is in a batch: whole numbers are int32."""
+    return np.dtype(np.int32) if np.issubdtype(column.dtype, np.integer) else column.dtype
+
+
 def _assemble(
     examples: Examples, index: np.ndarray, place: tuple[np.ndarray, ...], size: tuple[int, int, int, int]
 ) -> dict[str, np.ndarray]:
@@ -143,9 +148,9 @@ def _assemble(
     target = np.repeat(((part * rows + row)[:, None] * length + begin).ravel(), flat) + inside
 
     def spread(values: np.ndarray) -> np.ndarray:
-        array = np.zeros(parts * rows * length, np.int32)
+        array = np.zeros((parts * rows * length, *values.shape[1:]), token_type(values))
         array[target] = values
-        return array.reshape(parts, rows, length)
+        return array.reshape(parts, rows, length, *values.shape[1:])
 
     batch = {name: spread(column[source]) for name, column in examples.tokens.items()}
     batch["segment_ids"] = spread(np.repeat(number.ravel() + 1, flat))

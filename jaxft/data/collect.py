@@ -25,13 +25,18 @@ class Collected:
     tokens: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def collect(plan: EpochPlan, examples: Examples, steps: Iterable[Mapping[str, Mapping[str, Any]]]) -> Collected:
+def collect(
+    plan: EpochPlan,
+    examples: Examples,
+    steps: Iterable[Mapping[str, Mapping[str, Any]]],
+    found: Collected | None = None,
+) -> Collected:
     """Put every step's arrays (already on the host, one micro-batch) where their examples are.
 
     Every example is written once: which cell of a step holds which example is the plan's knowledge, so empty cells are
-    never read.
+    never read. What is in `found` already is written to.
     """
-    found = Collected()
+    found = found or Collected()
     for step, summary in enumerate(steps):
         index, (_, row, offset, slot) = plan.cells(step)
         for name, value in summary.get("sums", {}).items():

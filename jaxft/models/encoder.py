@@ -76,7 +76,8 @@ class Encoder:
 
         Args:
           params: parameters; the layers may be cut into any number of stacks, each of which is one scan.
-          inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width]), `token_type_ids`, `position_ids`
+          inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width], or `hidden_states` [B, T, D] of the
+            layer below the lowest of `params`), `token_type_ids`, `position_ids`
             (counted from 0 in each example) and `segment_ids` (0 for padding). `first_token` [B, M] with M = 1 says that
             every row is one segment from its first token on.
           rates: dropout rates.
@@ -89,12 +90,15 @@ class Encoder:
         c = self.config
         dtype = jnp.dtype(policy.dtype)
         k = fold(key, EMBEDDINGS)
-        x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, ADAPTERS))
+        if "hidden_states" in inputs:
+            x = inputs["hidden_states"]
+        else:
+            x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, ADAPTERS))
         shared = self._shared(params, inputs, policy)
         layers_key = fold(key, LAYERS)
         collected: list[dict[str, Array]] = []
         embedded = x
-        for sets, stacked, first, numbers in self._scans(params["layer"]):
+        for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
             common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
 
             def body(
@@ -144,7 +148,7 @@ class Encoder:
         A stack is scanned as it is; shared layers (ALBERT) are held fixed while their applications are counted.
         """
         c = self.config
-        if not c.groups:
+        if not c.groups or not layers:
             for start, stop, weights in stacks(layers):
                 yield [], weights, self._is_special(start, stop), range(start, stop)
             return

@@ -42,6 +42,7 @@ class MaskedWords(Task):
     tokenizer: Any = field(default=None, repr=False, compare=False)
 
     output: ClassVar[str]
+    changes_words: ClassVar[bool] = True
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -44,11 +44,13 @@ class Task(abc.ABC):
       kind: the Hugging Face name, which is also that of its head.
       metrics: name -> whether higher is better.
       options: fields of `TaskConfig` that it honours.
+      changes_words: whether `prepare` gives the encoder other words in every step.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     options: ClassVar[frozenset[str]] = frozenset()
+    changes_words: ClassVar[bool] = False
 
     @classmethod
     @abc.abstractmethod
