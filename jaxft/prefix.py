@@ -4,6 +4,7 @@ What they give of every token is kept in a file that has no name and goes with t
 devices and micro-batches do not matter: what an encoder gives of a token does not depend on where its example lies.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -81,28 +82,48 @@ def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
       params: its parameters, on the mesh.
       say: for people.
     """
-    layers = frozen_layers(run)
-    if not run.config.runtime.keep_frozen or not layers or run.total_steps <= run.steps_per_epoch:
+    if not run.config.runtime.keep_frozen or run.total_steps <= run.steps_per_epoch:
         return Kept()
-    edges = [stop for _, stop, _ in tree.stacks(params["encoder"]["layer"]) if stop <= layers]
-    layers = max(edges, default=0)
-    width, dtype = run.model.encoder.config.hidden_size, jnp.dtype(run.model.policy.dtype)
+    unchanged = frozen_layers(run)
+    layers = max((stop for _, stop, _ in tree.stacks(params["encoder"]["layer"]) if stop <= unchanged), default=0)
+    if not layers:
+        return Kept()
     data = {name: split for name, split in run.data.items() if name != "test"}
-    tokens = sum(int(split.examples.offsets[-1]) for split in data.values())
-    size, root = tokens * width * dtype.itemsize, runtime.cache_root()
-    root.mkdir(parents=True, exist_ok=True)
-    what = f"the frozen {layers} layers of {tokens:,} tokens ({size / 2**20:,.0f} MiB)"
-    if not layers or size > shutil.disk_usage(root).free / 2:
-        say(f"{what} do not fit into {root} and are computed in every step")
+    tokens = {name: int(split.examples.offsets[-1]) for name, split in data.items()}
+    width, dtype = run.model.encoder.config.hidden_size, jnp.dtype(run.model.policy.dtype)
+    size = sum(tokens.values()) * width * dtype.itemsize
+    what = f"the frozen {layers} layers of {sum(tokens.values()):,} tokens ({size / 2**20:,.0f} MiB)"
+    files = _files({name: (count, width) for name, count in tokens.items()}, dtype, size)
+    if not runtime.all_agree(bool(files)):
+        say(f"{what} do not fit into {runtime.cache_root()} and are computed in every step")
         return Kept()
     say(f"computing {what} once: they do not change")
-    kept = {name: replace(x, examples=_with_prefix(run, params, x.examples, layers)) for name, x in data.items()}
-    return Kept(layers, kept)
+    for name, split in data.items():
+        _fill(files[name], run, lowest(params, layers), split.examples)
+    return Kept(layers, {x: replace(y, examples=y.examples.with_tokens(**{PREFIX: files[x]})) for x, y in data.items()})
 
 
-def _with_prefix(run: Run, params: Params, examples: Examples, layers: int) -> Examples:
-    """The examples with the token column PREFIX, [total, D]: what the prefix gives."""
-    encoder, policy, own = run.model.encoder, run.model.policy, lowest(params, layers)
+def _files(shapes: Mapping[str, tuple[int, int]], dtype: np.dtype, size: int) -> dict[str, np.ndarray]:
+    """An array in a file without a name for each shape; none where they would take more than half of what is free."""
+    root = runtime.cache_root()
+    found = {}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if size > shutil.disk_usage(root).free / 2:
+            return {}
+        for name, shape in shapes.items():
+            with tempfile.TemporaryFile(dir=root) as file:
+                if hasattr(os, "posix_fallocate"):  # on a full disk this is an error, and a write to a page is the end
+                    os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)
+                found[name] = np.memmap(file, dtype, "w+", shape=shape)
+    except OSError:
+        return {}
+    return found
+
+
+def _fill(kept: np.ndarray, run: Run, params: Params, examples: Examples) -> None:
+    """Write what these parameters of the encoder give of every token, [total, D]."""
+    encoder, policy = run.model.encoder, run.model.policy
 
     def forward(params: Params, batch: dict[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
         micro = {name: x[0] for name, x in batch.items()}
@@ -111,10 +132,6 @@ def _with_prefix(run: Run, params: Params, examples: Examples, layers: int) -> E
     planner = eval_planner(examples, run.config, run.mesh)
     step = jax.jit(forward, out_shardings=sharding.replicated(run.mesh))
     batches = abstract_batches(planner, examples, sharding.batch_sharding(run.mesh))
-    compiled = {shape: step.lower(own, batch).compile() for shape, batch in batches.items()}
-    shape = (int(examples.offsets[-1]), run.model.encoder.config.hidden_size)
-    with tempfile.TemporaryFile(dir=runtime.cache_root()) as file:
-        kept = np.memmap(file, jnp.dtype(policy.dtype), "w+", shape=shape)
+    compiled = {shape: step.lower(params, batch).compile() for shape, batch in batches.items()}
     found = Collected(tokens={PREFIX: kept})
-    run_plan(planner.plan_epoch(0), examples, run.mesh, lambda shape, batch: compiled[shape](own, batch), found)
-    return examples.with_tokens(**{PREFIX: kept})
+    run_plan(planner.plan_epoch(0), examples, run.mesh, lambda shape, batch: compiled[shape](params, batch), found)

@@ -127,6 +127,18 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def all_agree(yes: bool) -> bool:
+    """Whether every process says yes."""
+    import jax
+
+    if jax.process_count() == 1:
+        return yes
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.bool_(yes)).all())
+
+
 def root_key(seed: int) -> Any:
     """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
     import jax

@@ -112,8 +112,16 @@ def test_resuming_is_exact(tiny_model, tiny_data, tmp_path):
     ends_the_same(tiny_model, tiny_data, tmp_path, MODEL, **LAST, **sections)
 
 
-def test_what_does_not_fit_is_computed_in_every_step(tiny_model, tiny_data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(prefix.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+def full(*_):
+    raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [(prefix.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)), (prefix.os, "posix_fallocate", full)],
+)
+def test_without_room_every_step_computes_them(tiny_model, tiny_data, tmp_path, capsys, monkeypatch, owner, name, broken):
+    monkeypatch.setattr(owner, name, broken)
     train(configure(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}))
     assert "do not fit into" in capsys.readouterr().err
 
