@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import re
 import sys
@@ -134,6 +135,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def argument(name: str, value: Any) -> str:
+    """An option as an argument: `--data.text=sentence`; what YAML would read as something else stands in quotes."""
+    plain = isinstance(value, str) and value != "" and yaml.load(value, _Loader) == value
+    return f"--{name}={value if plain else json.dumps(value)}"
 
 
 def field_names() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import jax
 import pytest
 
@@ -126,3 +127,29 @@ def test_a_whole_command(tiny_model, files, tmp_path, capsys):
     again = ["--model_name_or_path", model, "--output_dir", str(tmp_path / "second"), "--max_seq_length", "32", "--do_eval"]
     again += ["--train_file", files["train"], "--validation_file", str(tmp_path / "dev.csv")]
     assert hf.main(["run_glue", *again])["eval_accuracy"] == results["eval_accuracy"]
+
+
+def test_splits_of_a_data_set_have_their_usual_names(tmp_path):
+    rows = datasets.Dataset.from_dict({"tokens": [["a", "river"]], "ner_tags": [["O", "B-X"]]})
+    datasets.DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "data"))
+    flags = f"--model_name_or_path x --output_dir y --dataset_name {tmp_path / 'data'} --do_train --do_eval".split()
+    data = convert("run_ner", SCRIPTS["run_ner"], flags).config.data
+    assert (data.train, data.validation, data.text, data.label) == ("train", "validation", "tokens", "ner_tags")
+    with pytest.raises(UserError, match="--train_file, --validation_file or --test_file, or --dataset_name"):
+        convert("run_ner", SCRIPTS["run_ner"], [*flags[:4], "--do_eval"])
+
+
+@pytest.mark.parametrize("script", ["run_glue", "run_qa"])
+def test_a_model_is_evaluated_without_training(tiny_model, tmp_path, script):
+    rows = {
+        "run_glue": 'sentence,label\nthe old river,calm\n"stone, bridge",angry\n',
+        "run_qa": "id,question,context,answers,answer_start\n1,the river,the old river runs,old,4\n",
+    }
+    data = tmp_path / "data.csv"
+    data.write_text(rows[script])
+    common = f"--validation_file {data} --test_file {data} --max_seq_length 32 --do_eval --do_predict".split()
+    train = ["--train_file", str(data), "--do_train", "--max_steps", "1"]
+    first = hf.main([script, "--model_name_or_path", str(tiny_model), "--output_dir", str(tmp_path / "a"), *train, *common])
+    model = ["--model_name_or_path", str(tmp_path / "a" / "model"), "--output_dir", str(tmp_path / "b")]
+    assert hf.main([script, *model, *common]) == pytest.approx({k: v for k, v in first.items() if not k.startswith("test")})
+    assert (tmp_path / "b" / "predictions.jsonl").read_text() == (tmp_path / "a" / "predictions.jsonl").read_text()

@@ -45,14 +45,13 @@ def run(job: Any) -> dict[str, float]:
     config, directory = job.config, Path(job.config.output_dir)
     results: dict[str, Any] = train.train(config) if job.train else {}
     where = str(directory) if job.train else str(config.model.path)
-    columns = [f"--data.{name}={getattr(config.data, name)}" for name in ("text", "text_pair", "label", "max_length")]
     if job.evaluate and not job.train:
-        scores = evaluate.main([where, f"--data.validation={config.data.validation}", *columns])
+        scores = evaluate.main([where, *job.reading])
         results = {f"eval/{name}": value for name, value in scores.items()}
     if job.predict:
         if job.test is None:
             raise UserError("--do_predict needs --test_file")
-        predict.main([where, "--input", job.test, "--output", str(directory / "predictions.jsonl")])
+        predict.main([where, "--input", job.test, "--output", str(directory / "predictions.jsonl"), *job.reading])
     named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
     if runtime.is_main_process():
         directory.mkdir(parents=True, exist_ok=True)

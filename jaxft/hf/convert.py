@@ -32,6 +32,7 @@ class Job:
       config: of the training run.
       train, evaluate, predict: what was asked for.
       test: file to predict on.
+      reading: how to read data, as options of `evaluate` and `predict`.
       lines: which option each flag became.
     """
 
@@ -40,6 +41,7 @@ class Job:
     evaluate: bool
     predict: bool
     test: str | None
+    reading: tuple[str, ...]
     lines: tuple[str, ...]
 
 
@@ -64,8 +66,12 @@ def convert(name: str, script: Script, argv: list[str]) -> Job:
         options["eval.metric"] = _METRICS.get(metric.removeprefix("eval_"), metric.removeprefix("eval_"))
     if options.get("train.max_steps", 1) < 0:
         del options["train.max_steps"]
+    if "data.dataset" in options:
+        options = {"data.train": "train", "data.validation": "validation", **options}
+    data = _section(options, "data")
+    seen = next((data[split] for split in ("train", "validation", "test") if data.get(split)), None)
+    columns = script.columns(flags, DataConfig(**{**data, "train": seen}))
     test = options.pop("data.test", None)
-    columns = script.columns(flags, DataConfig(**_section(options, "data")))
     options = columns | options
     if not doing[1]:
         options.pop("data.validation", None)
@@ -78,7 +84,9 @@ def convert(name: str, script: Script, argv: list[str]) -> Job:
             values[section] = value
     config = cli.parse(values, [], origin=name, prog=f"python -m jaxft.hf {name}")
     train, evaluate, predict = doing
-    return Job(config, train, evaluate, predict, test, tuple(_lines(name, flags, known, options)))
+    sections = ("data", "task", "eval")
+    reading = tuple(cli.argument(name, x) for name, x in options.items() if name.partition(".")[0] in sections)
+    return Job(config, train, evaluate, predict, test, reading, tuple(_lines(name, flags, known, options)))
 
 
 def _batches(flags: Values) -> Values:

@@ -42,7 +42,8 @@ class Script:
       task: Hugging Face task name.
       max_length: its default of --max_seq_length.
       flags: beside the common ones.
-      columns: (flags, data options so far) -> options that name the columns and what follows from them.
+      columns: (flags, data options so far) -> options that name the columns and what follows from them. `train` of these is
+        whatever file there is.
     """
 
     task: str
@@ -70,7 +71,7 @@ def _glue(flags: Values, data: DataConfig) -> Options:
         regression = name == "stsb"
     else:
         label = data.label if isinstance(data.label, str) else data.label[0]
-        others = [c for c in column_names(data, "train") if c not in (label, "idx", "id")]
+        others = [c for c in _columns(data) if c not in (label, "idx", "id")]
         if not others:
             raise UserError(f'{data.train}: no text column beside "{label}"')
         texts = ("sentence1", "sentence2") if {"sentence1", "sentence2"} <= set(others) else tuple(others[:2])
@@ -83,6 +84,12 @@ def _glue(flags: Values, data: DataConfig) -> Options:
     return options
 
 
+def _columns(data: DataConfig) -> list[str]:
+    if not data.train:
+        raise UserError("give --train_file, --validation_file or --test_file, or --dataset_name")
+    return column_names(data, "train")
+
+
 def _are_fractions(labels: Any) -> bool:
     """Whether labels are numbers that are not all whole: what makes run_glue a regression."""
     try:
@@ -93,7 +100,7 @@ def _are_fractions(labels: Any) -> bool:
 
 
 def _ner(flags: Values, data: DataConfig) -> Options:
-    names = column_names(data, "train")
+    names = _columns(data)
     text = "tokens" if "tokens" in names else names[0]
     wanted = f"{flags.get('task_name', 'ner')}_tags"
     tags = wanted if wanted in names else names[min(1, len(names) - 1)]
@@ -106,7 +113,7 @@ def _qa(flags: Values, data: DataConfig) -> Options:
 
 
 def _mlm(flags: Values, data: DataConfig) -> Options:
-    names = column_names(data, "train")
+    names = _columns(data)
     percentage = flags.get("validation_split_percentage", 5)
     share = {} if data.validation or not flags.get("do_eval") else {"data.validation_share": percentage / 100}
     return {"data.text": "text" if "text" in names else names[0], **share}
