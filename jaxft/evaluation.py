@@ -15,7 +15,7 @@ from jaxft.data.collect import Collected, collect
 from jaxft.data.encode import Examples
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.step import LossFn
-from jaxft.tasks.task import Split, Task
+from jaxft.tasks.task import Batch, Split, Summary, Task
 from jaxft.tree import Params
 
 
@@ -63,6 +63,21 @@ def make_evaluator(
     batches = abstract_batches(planner, data.examples, sharding.batch_sharding(mesh))
     steps = compile_eval(loss_fn, task.summarise, params, frozen, batches, mesh, say, task.prepare)
     return Evaluator(task, data, planner, mesh, steps)
+
+
+def collect_outputs(
+    forward: Callable[[Params, Batch], Summary],
+    params: Params,
+    planner: Planner,
+    examples: Examples,
+    mesh: jax.sharding.Mesh,
+    found: Collected | None = None,
+) -> Collected:
+    """Compile `forward`, (parameters, batch of one micro-batch) -> what to read back, and collect it of every example."""
+    step = jax.jit(forward, out_shardings=sharding.replicated(mesh))
+    batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
+    compiled = {shape: step.lower(params, batch).compile() for shape, batch in batches.items()}
+    return run_plan(planner.plan_epoch(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 
 def run_plan(

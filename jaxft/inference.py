@@ -9,12 +9,11 @@ from typing import Any
 import jax
 
 from jaxft import rundir, sharding
-from jaxft.compiled import abstract_batches
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
-from jaxft.evaluation import make_evaluator, run_plan
+from jaxft.evaluation import collect_outputs, make_evaluator
 from jaxft.models.build import load
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import Model
@@ -129,15 +128,8 @@ def read_back(
     prepare: Callable[[Batch, None], Batch] = lambda batch, _: batch,
 ) -> Collected:
     """What `summarise` gives of the model's outputs for every example; `prepare` is the task's."""
-    planner = eval_planner(examples, config, mesh)
     forward = partial(_forward, model=model, summarise=summarise, prepare=prepare)
-    step = jax.jit(forward, out_shardings=sharding.replicated(mesh))
-    compiled = {
-        shape: step.lower(params, batch).compile()
-        for shape, batch in abstract_batches(planner, examples, sharding.batch_sharding(mesh)).items()
-    }
-    plan = planner.plan_epoch(0)
-    return run_plan(plan, examples, mesh, lambda shape, batch: compiled[shape](params, batch))
+    return collect_outputs(forward, params, eval_planner(examples, config, mesh), examples, mesh)
 
 
 def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:

@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft import runtime, sharding, tree
-from jaxft.compiled import abstract_batches
+from jaxft import runtime, tree
 from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples
-from jaxft.evaluation import run_plan
+from jaxft.evaluation import collect_outputs
 from jaxft.models.config import Rates
 from jaxft.setup import PREFIX, Run, eval_planner
 from jaxft.tasks.task import Split
@@ -59,15 +58,12 @@ def frozen_layers(run: Run) -> int:
     c = model.encoder.config
     if run.task.changes_words or config.regularization.neftune:
         return 0
-    learns = [path[1:] for path in tree.flatten(run.plan.split(run.params, run.total_steps)[0]) if path[0] == "encoder"]
-    if any(path[0] not in ABOVE for path in learns):
+    learns = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
+    trained = [int(path[1]) for path in learns if path[0] == "layer"]
+    if any(path[0] not in ABOVE for path in learns) or (c.groups and trained) or _drops(model.rates, c.dropouts):
         return 0
-    trained = [tree.parse_span(path[1]) for path in learns if path[0] == "layer"]
-    lowest = min((start for start, _ in trained), default=c.parameter_layers)
-    if c.groups and trained:
-        lowest = 0
-    drops = (_drops(model.rates.of_layer(i), c.dropouts) for i in range(lowest))
-    return 0 if _drops(model.rates, c.dropouts) else next((i for i, x in enumerate(drops) if x), lowest)
+    frozen = range(min(trained, default=c.parameter_layers))
+    return next((i for i in frozen if _drops(model.rates.of_layer(i), c.dropouts)), len(frozen))
 
 
 def _drops(rates: Rates, dropouts: object) -> bool:
@@ -130,8 +126,4 @@ def _fill(kept: np.ndarray, run: Run, params: Params, examples: Examples) -> Non
         return {"tokens": {PREFIX: encoder.apply(params, micro, rates=run.model.rates, policy=policy)["last_hidden_state"]}}
 
     planner = eval_planner(examples, run.config, run.mesh)
-    step = jax.jit(forward, out_shardings=sharding.replicated(run.mesh))
-    batches = abstract_batches(planner, examples, sharding.batch_sharding(run.mesh))
-    compiled = {shape: step.lower(params, batch).compile() for shape, batch in batches.items()}
-    found = Collected(tokens={PREFIX: kept})
-    run_plan(planner.plan_epoch(0), examples, run.mesh, lambda shape, batch: compiled[shape](params, batch), found)
+    collect_outputs(forward, params, planner, examples, run.mesh, Collected(tokens={PREFIX: kept}))
