@@ -74,7 +74,7 @@ def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
     start = time.perf_counter()
     row = name | {"settings": settings} | measure() | {"seconds": round(time.perf_counter() - start, 1)}
     print(json.dumps(row), flush=True)
-    write(results, [*(old for old in read(results) if not name.items() <= old.items()), record.machine() | row])
+    record.add(results, row, *name)
 
 
 def train_jaxft(recipe: str, options: list[str]) -> Row:
@@ -116,13 +116,9 @@ def digest(argv: list[str]) -> str:
 
 
 def read(results: Path) -> list[Row]:
-    """All rows."""
-    return record.read(results).get("rows", [])
-
-
-def write(results: Path, rows: list[Row]) -> None:
-    """All rows."""
-    record.write(results, {"rows": sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))})
+    """All rows, by recipe, options, seed and side."""
+    rows = record.read(results).get("rows", [])
+    return sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))
 
 
 def groups(rows: list[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
