@@ -169,12 +169,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_beside_config(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """(its own options, the arguments left for `parse`): the command takes `--section.field value` too."""
-        self._refuse_unknown(args, [*self._option_string_actions, *(f"--{name}" for name in field_names())])
+        options = [f"--{name}{more}" for more in ("", "+") for name in field_names()]
+        self._refuse_unknown(args, [*self._option_string_actions, *options])
         return super().parse_known_args(args)
 
     def _refuse_unknown(self, args: Sequence[str], known: Collection[str]) -> None:
         for argument in args:
-            if argument.startswith("--") and (name := argument.partition("=")[0]).removesuffix("+") not in known:
+            if argument.startswith("--") and (name := argument.partition("=")[0]) not in known:
                 raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
     def error(self, message: str) -> typing.NoReturn:
