@@ -17,7 +17,7 @@ from benchmarks.synthetic import examples_of, glue_lengths
 from jaxft import cli
 from jaxft.data.batches import Planner, make_planner
 from jaxft.errors import UserError
-from jaxft.setup import make_run, train_planner
+from jaxft.setup import eval_planner, make_run, train_planner
 
 LAYOUTS = ("pack", "bucket", "pad")
 BATCHES = (32, 128, 512)
@@ -75,7 +75,8 @@ def building(rounds: int) -> list[record.Row]:
 
 
 def waste(recipes: list[str]) -> list[record.Row]:
-    """Padding of the first epoch of real data, by batch size."""
+    """Padding of the first epoch of real data, by batch size; packed also without the last step, which may be small, and in
+    the order of evaluation."""
     rows = []
     for path in recipes:
         config = cli.load([path, "--data.validation=null", "--data.test=null", "--data.max_train_examples=null"])
@@ -91,6 +92,14 @@ def waste(recipes: list[str]) -> list[record.Row]:
                 data, train = replace(config.data, layout=layout), replace(config.train, batch_size=batch_size)
                 planner = train_planner(examples, replace(config, data=data, train=train), run.mesh)
                 found[layout] = round(1 - planner.plan_epoch(0).fill(), 4)
+            config = replace(config, eval=replace(config.eval, batch_size=batch_size))
+            end = len(examples) // batch_size * batch_size * examples.group
+            whole = replace(examples, offsets=examples.offsets[: end + 1])
+            for name, planner in (
+                ("whole steps", train_planner(whole, replace(config, train=train), run.mesh)),
+                ("evaluation", eval_planner(examples, config, run.mesh)),
+            ):
+                found[name] = round(1 - planner.plan_epoch(0).fill(), 4)
             rows.append({"what": "waste", "data": Path(path).stem, "batch_size": batch_size, "padding": found})
             print(rows[-1], flush=True)
     return rows

@@ -216,14 +216,19 @@ def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *
 
 
 def eval_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh) -> Planner:
-    """Evaluation batches: one shape, longest first, so that rows are full."""
+    """Evaluation batches of equally many examples, `eval.batch_size` at most.
+
+    Packed ones are mixed by length, so that one shape fits them all; the others go longest first.
+    """
+    packed = config.data.layout == "pack"
+    steps = -(-len(examples.lengths) // config.eval.batch_size)
     return make_planner(
         examples.lengths,
-        batch_size=config.eval.batch_size,
+        batch_size=-(-len(examples.lengths) // steps),
         max_length=config.data.max_length * examples.group,
         layout=config.data.layout,
-        seed=None,
-        shapes=1 if config.data.layout == "pack" else config.data.shapes,
+        seed=0 if packed else None,
+        shapes=1 if packed else config.data.shapes,
         shards=sharding.shard_count(mesh),
     )
 

@@ -207,6 +207,14 @@ def test_packing_wastes_little():
         assert len(planner.shapes) == 1  # with steps alike, a second would not pay in a run as short
 
 
+def test_rows_may_be_longer_than_any_example():
+    """Two examples that are longer than half of the longest share a row all the same."""
+    lengths = np.random.default_rng(0).integers(110, 201, 400)
+    planner = make_planner(lengths, batch_size=8, max_length=256, layout="pack", seed=0)
+    assert 200 < planner.shapes[0].length <= 512
+    assert planner.plan_epoch(0).fill() > 0.8
+
+
 @quick
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.integers(1, 4), st.sampled_from([0, 1, 5]))
 def test_the_ladder_is_the_best_one(needs, most, price):

@@ -11,7 +11,8 @@ from sklearn import metrics
 
 import jaxft
 from jaxft import sharding
-from jaxft.config import MeshConfig
+from jaxft.config import Config, MeshConfig
+from jaxft.data.encode import Examples
 from jaxft.evaluation import Evaluator, make_evaluator
 from jaxft.metrics.classification import classification_scores
 from jaxft.setup import Run, eval_planner, make_loss, make_run
@@ -100,6 +101,17 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
     assert made.scores(params, {})["accuracy"] == scores["accuracy"]
+
+
+@pytest.mark.parametrize(("count", "batches"), [(3000, 24), (260, 3), (5, 1)])
+def test_packed_evaluation_computes_little_padding(tmp_path, count, batches):
+    """Lengths that differ by a factor of ten; no batch is mostly empty because the last one got what was left."""
+    lengths = np.clip(np.random.default_rng(0).lognormal(3, 0.7, count), 6, 128).astype(np.int64)
+    examples = Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {})
+    config = replace(Config(), eval=replace(Config().eval, batch_size=128))
+    planner = eval_planner(examples, config, sharding.make_mesh(MeshConfig(1)))
+    assert (planner.steps_per_epoch, len(planner.shapes)) == (batches, 1)
+    assert planner.plan_epoch(0).fill() > 0.85
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -15,6 +15,10 @@ from jaxft.data.order import epoch_order
 Layout = Literal["pack", "bucket", "pad"]
 MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN want even, aligned lengths
 COMPILE = 25  # steps that take about as long as compiling one more shape
+LONGEST_ROW = 512  # to which rows of several examples may grow; longer ones fill no better
+# Row length at which attention would double the cost of a position in the middle of encoders: 12 D by count of operations
+# (6 D in forward), a third of it by measurement (benchmarks.scaling, all-MiniLM: 2.2 D), for it is less efficient.
+ATTENTION = 1650
 _SAMPLE = 16_384  # examples that the row length is chosen by
 _CHUNK = 4_000_000  # cells of the packing table held at once
 
@@ -270,7 +274,7 @@ def make_planner(
         steps = np.minimum(_round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
         return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(steps, shapes, COMPILE)))
     total_steps = epochs * -(-len(lengths) // batch_size)
-    length = choose_row_length(lengths, batch_size, max_length, unit, shapes, total_steps)
+    length = choose_row_length(lengths, batch_size, seed, unit, shapes, total_steps)
     slots = choose_slots(lengths, length)
     most = min(batch_size, len(lengths))
     bound = int(min(most, 2 * -(-np.sort(lengths)[-most:].sum() // length) + -(-most // slots) + 1))
@@ -281,25 +285,25 @@ def make_planner(
 
 
 def choose_row_length(
-    lengths: np.ndarray, batch_size: int, max_length: int, unit: int, shapes: int, total_steps: int
+    lengths: np.ndarray, batch_size: int, seed: int | None, unit: int, shapes: int, total_steps: int
 ) -> int:
-    """The row length for packing with the least computed positions in at most `shapes` shapes.
+    """The row length for packing that costs least in at most `shapes` shapes; rows may be longer than any example.
 
-    Attention makes longer rows dearer: a position costs 1 + T / (6 D) (notes on FLOPs in docs/performance.md), where
-    D = 768 stands for any encoder. Rows are rounded up to whole units per step, which makes long rows wasteful for small
-    batches.
+    Attention makes longer rows dearer: a position costs 1 + T / ATTENTION. Rows are rounded up to whole units per step,
+    which makes long rows wasteful for small batches.
     """
     longest = _round_up(int(lengths.max()), MULTIPLE)
-    candidates = range(longest, max(longest, _round_up(min(512, max_length), MULTIPLE)) + 1, MULTIPLE)
-    sample = lengths[np.random.default_rng(0).permutation(len(lengths))[: max(32 * batch_size, _SAMPLE)]]
-    sample = sample[epoch_order(sample, batch_size, 0, 0)]
+    candidates = range(longest, max(longest, LONGEST_ROW) + 1, MULTIPLE)
+    most = max(32 * batch_size, _SAMPLE)
+    sample = lengths if len(lengths) <= most else lengths[np.random.default_rng(0).permutation(len(lengths))[:most]]
+    sample = sample[epoch_order(sample, batch_size, seed, 0)]
     costs = []
     for t in candidates:
         used = _round_up(pack(sample, batch_size, t, choose_slots(lengths, t), min(batch_size, len(sample)))[3], unit)
         price = COMPILE * len(used) / total_steps
         ladder = np.array(choose_ladder(used, shapes, price))
         rows = ladder[np.searchsorted(ladder, used)].sum() + price * ladder[-1] * len(ladder)
-        costs.append(rows * t * (1 + t / (6 * 768)))
+        costs.append(rows * t * (1 + t / ATTENTION))
     return candidates[int(np.argmin(costs))]
 
 
