@@ -174,8 +174,9 @@ def _high_word(x: Any, y: Any) -> Any:
 def _keep_memory() -> None:
     """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
 
-    XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and the
-    page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
+    XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and in
+    every thread but the first blocks of 64 MB and more whatever it is told, unless all threads share the first one's
+    arena. The page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
     """
     if sys.platform != "linux":
         return
@@ -185,7 +186,8 @@ def _keep_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # not glibc
         return
-    trim_threshold, mmap_max = -1, -4
+    trim_threshold, mmap_max, arena_max = -1, -4, -8
+    mallopt(arena_max, 1)
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
 

@@ -263,5 +263,32 @@ def sinusoids(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> A
 
 
 def _like(vector: Array, x: Array) -> Array:
-    """A vector as the last axis of x, in its type: strict rank promotion wants the broadcast written out."""
-    return vector.astype(x.dtype).reshape((1,) * (x.ndim - 1) + vector.shape)
+    """A vector as the last axis of every row of x, in its type: strict rank promotion wants the broadcast written out."""
+    return _spread(vector, x.shape, x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _spread(vector: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jnp.broadcast_to(vector.astype(dtype).reshape((1,) * (len(shape) - 1) + vector.shape), shape)
+
+
+def _spread_forward(vector: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
+    return _spread(vector, shape, dtype), None
+
+
+def _spread_backward(shape: tuple[int, ...], dtype: Any, _: None, g: Array) -> tuple[Array]:
+    return (jax.lax.platform_dependent(g, cpu=_column_sums_by_products, default=_column_sums),)
+
+
+_spread.defvjp(_spread_forward, _spread_backward)
+
+
+def _column_sums(g: Array) -> Array:
+    """[..., C] -> float32 [C]."""
+    return g.sum(range(g.ndim - 1), dtype=jnp.float32)
+
+
+def _column_sums_by_products(g: Array) -> Array:
+    """The same: XLA:CPU sums columns on one thread, in 4.7 ms where a product with ones takes 0.6 (1,024 x 1,536)."""
+    ones = jnp.ones(g.shape[:-1], g.dtype)
+    return jnp.einsum("...t,...tc->...c", ones, g, preferred_element_type=jnp.float32).sum(range(g.ndim - 2))
