@@ -8,7 +8,7 @@ import pytest
 
 from jaxft import runtime
 from jaxft.models.attention import attend
-from jaxft.models.layers import dense
+from jaxft.models.layers import LayerNorm, dense
 
 B, T, N, H = 3, 7, 2, 4
 SEGMENTS = jnp.asarray([[1, 1, 1, 2, 2, 0, 0], [1] * 7, [0] * 7], jnp.int32)  # packed, full, empty
@@ -92,3 +92,18 @@ def test_dense_backward(dtype, close):
     assert (y.dtype, dx.dtype, dw.dtype) == (dtype, dtype, jnp.float32)
     for found, right in ((y, x @ kernel), (dx, g @ kernel.T), (dw, x.T @ g)):
         assert np.abs(np.asarray(found, np.float64) - right).max() <= close * np.abs(right).max()
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize("shape", [(64, 5), (4, 16, 5), (2, 2, 16, 5)])
+def test_gradients_of_vectors(shape, dtype, close):
+    """Scale and bias of a layer norm against sums in float64; they are float32, whatever the type of what is summed."""
+    x, g = (RNG.normal(size=shape) for _ in range(2))
+    module, params = LayerNorm(1e-12), {"scale": jnp.ones(5), "bias": jnp.zeros(5)}
+    _, pull = jax.vjp(lambda p: module.apply({"params": p}, jnp.asarray(x, dtype)), params)
+    found = pull(jnp.asarray(g, dtype))[0]
+    normal = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+    axes = tuple(range(len(shape) - 1))
+    for name, right in (("bias", g.sum(axes)), ("scale", (g * normal).sum(axes))):
+        assert found[name].dtype == jnp.float32
+        assert np.abs(np.asarray(found[name], np.float64) - right).max() <= close * np.abs(right).max()
