@@ -4,18 +4,24 @@ Same weights, rows, labels, number of steps, batch size, learning rates, warm-up
 and choice of the best evaluation; tokenisation, padding (dynamic, which Trainer recommends), model, loss and decoding are
 those of Hugging Face's example scripts; the metrics are computed by the same functions. Prints one JSON line.
 
-    python -m benchmarks.hf_trainer configs/rte.yaml --seed 0 [--section.field value ...]
+    python -m benchmarks.hf_trainer configs/rte.yaml --seed 0 [--same] [--section.field value ...]
+
+The new head and the order of examples are PyTorch's own, or with --same jaxft's: what differs then is arithmetic alone.
 """
 
 import json
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jaxft import cli
 from jaxft.config import Config
 from jaxft.errors import UserError
+
+SAME = "--same"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -23,21 +29,22 @@ def main(argv: list[str]) -> dict[str, Any]:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return {}
-    config = cli.load(argv, prog="python -m benchmarks.hf_trainer")
-    result = {"recipe": argv[0]} | train(config)
+    config = cli.load([x for x in argv if x != SAME], prog="python -m benchmarks.hf_trainer")
+    result = {"recipe": argv[0]} | train(config, same=SAME in argv)
     print(json.dumps(result))
     return result
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: Config, *, same: bool = False) -> dict[str, Any]:
     """Train with the settings of a config, and score as jaxft does at the end of a run."""
     import transformers
 
     from benchmarks.hf import settings
 
-    run, peer = prepare(config)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_class(settings.head_multiplier(config))(
+        run, peer = prepare(config, Path(folder, "start") if same else None)
+        steps = steps_of(run, len(peer.data["train"])) if same else None
+        trainer = trainer_class(settings.head_multiplier(config), steps)(
             model=peer.model,
             args=settings.arguments(run, folder),
             train_dataset=peer.data["train"],
@@ -69,15 +76,19 @@ def train(config: Config) -> dict[str, Any]:
     }
 
 
-def prepare(config: Config) -> tuple[Any, Any]:
-    """(jaxft's run, its peer), with transformers silent and seeded."""
+def prepare(config: Config, start: Path | None = None) -> tuple[Any, Any]:
+    """(jaxft's run, its peer), with transformers silent and seeded; the peer has jaxft's head if it may write it there."""
     import transformers
 
     from benchmarks.hf import settings
+    from jaxft import save
     from jaxft.setup import make_run
 
     settings.check(config)
     run = make_run(config)
+    if start:
+        save(run.model, run.params, start)
+        run = replace(run, config=replace(config, model=replace(config.model, path=str(start))))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     transformers.set_seed(config.seed)
@@ -103,8 +114,27 @@ def make_peer(run: Any) -> Any:
     return makers[run.task.kind](run)
 
 
-def trainer_class(head_multiplier: float) -> Any:
-    """Trainer with the head's parameters in groups of their own, that knows how long it has evaluated."""
+def steps_of(run: Any, examples: int) -> list[list[int]]:
+    """The examples of every step of jaxft's run.
+
+    Raises:
+      UserError: where the peer has not as many, because its script cuts long texts in another way.
+    """
+    if examples != len(run.planner.lengths):
+        raise UserError(f"{SAME}: the peer has {examples} examples, jaxft {len(run.planner.lengths)}")
+    epochs = -(-run.total_steps // run.steps_per_epoch)
+    plans = (run.planner.plan_epoch(epoch) for epoch in range(epochs))
+    return [plan.examples(step).tolist() for plan in plans for step in range(run.steps_per_epoch)]
+
+
+def trainer_class(head_multiplier: float, steps: list[list[int]] | None = None) -> Any:
+    """Trainer with the head's parameters in groups of their own, that knows how long it has evaluated.
+
+    Args:
+      head_multiplier: of the head's learning rate.
+      steps: the examples of every step; None is a random order.
+    """
+    import torch
     import transformers
 
     class Trainer(transformers.Trainer):
@@ -119,6 +149,13 @@ def trainer_class(head_multiplier: float) -> Any:
                 group["params"] = [p for p in group["params"] if id(p) in encoder]
                 optimizer.add_param_group({**group, "params": head, "lr": self.args.learning_rate * head_multiplier})
             return optimizer
+
+        def get_train_dataloader(self) -> Any:
+            if steps is None:
+                return super().get_train_dataloader()
+            data: Any = self.train_dataset
+            loader = torch.utils.data.DataLoader(data, batch_sampler=steps, collate_fn=self.data_collator)
+            return self.accelerator.prepare(loader)
 
         def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
             start = time.perf_counter()

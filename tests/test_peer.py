@@ -64,6 +64,23 @@ def test_five_steps_are_jaxfts(peer, classifier, tiny_data, tmp_path):
     assert theirs["scores"] == {name: pytest.approx(ours[name], rel=1e-4) for name in theirs["scores"]}
 
 
+def test_the_same_start_and_order(peer, tiny_model, tiny_data, tmp_path):
+    """A new head, small batches, two epochs: with jaxft's head and order the losses are the same, otherwise not."""
+    config = tiny.run_config(
+        tiny_model,
+        tiny_data,
+        tmp_path / "run",
+        model=tiny.NO_DROPOUT,
+        optim={"learning_rate": 1e-3},
+        train={"epochs": 2, "batch_size": 7},
+        eval={"metric": "loss"},
+    )
+    ours, same, other = train(config), peer.train(config, same=True), peer.train(config)
+    assert same["steps"] == other["steps"] > 8
+    assert same["score"] == pytest.approx(ours["eval/loss"], rel=1e-4)
+    assert other["score"] != pytest.approx(ours["eval/loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize("problem", ["multi_label", "regression"])
 def test_scores_of_texts(peer, problem, tmp_path):
     names = tiny.LABELS if problem == "multi_label" else ["how", "why"]
