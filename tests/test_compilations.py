@@ -64,7 +64,8 @@ def test_compilations_are_the_declared_shapes(
         stages.extend(run.plan.stages)
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
-    monkeypatch.setattr(batches, "COMPILE", 0)  # so short a run would have one shape
+    monkeypatch.setattr(batches, "COMPILE", 0)  # so short a run, and long rows, would have one shape
+    monkeypatch.setattr(batches, "LONGEST_ROW", 0)
     config = tiny.run_config(
         classifier,
         tiny_data,

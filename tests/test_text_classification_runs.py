@@ -50,7 +50,7 @@ def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path
     sections = {
         "task": {"threshold": "tune"},
         "optim": {"learning_rate": 1e-2},
-        "train": {"epochs": 14, "batch_size": 6},
+        "train": {"epochs": 24, "batch_size": 6},
         "checkpoint": {"every": 60, "select": "last"},
         "eval": {"every": 60, "batch_size": 8},
     }
@@ -94,7 +94,7 @@ def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path
 
 @pytest.mark.slow
 def test_a_regression_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
-    sections = {"optim": {"learning_rate": 1e-2}, "train": {"epochs": 10, "batch_size": 6}, "eval": {"every": 50}}
+    sections = {"optim": {"learning_rate": 1e-2}, "train": {"epochs": 24, "batch_size": 6}, "eval": {"every": 50}}
     results = train(configure(tiny_model, folder, tmp_path / "run", TARGETS, **sections))
     assert results["eval/pearson"] > 0.5
     assert results["eval/mse"] == pytest.approx(results["eval/loss"], rel=1e-5)

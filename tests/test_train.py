@@ -17,7 +17,7 @@ def rows(directory: Path) -> list[dict]:
 
 def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data, tmp_path):
     config = tiny.run_config(
-        tiny_model, tiny_data, tmp_path / "run", data={"test": str(tiny_data / "test.csv")}, train={"epochs": 12}
+        tiny_model, tiny_data, tmp_path / "run", data={"test": str(tiny_data / "test.csv")}, train={"epochs": 24}
     )
     results = train(config)
     assert results["eval/accuracy"] > 0.9

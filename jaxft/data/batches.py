@@ -304,6 +304,8 @@ def choose_row_length(
         ladder = np.array(choose_ladder(used, shapes, price))
         rows = ladder[np.searchsorted(ladder, used)].sum() + price * ladder[-1] * len(ladder)
         costs.append(rows * t * (1 + t / ATTENTION))
+        if ladder[-1] == unit:  # longer ones would only be emptier
+            break
     return candidates[int(np.argmin(costs))]
 
 

@@ -74,7 +74,7 @@ def attend(
         seen = jax.lax.optimization_barrier(seen)
     bias = None if bias is None else bias.astype(jnp.float32)
     if not return_probabilities:
-        return _attention(q, k, v, bias, seen, rate, key).swapaxes(1, 2), None
+        return _attention(q, k, v, bias, seen, rate, key), None
     probabilities = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1).astype(v.dtype)
     context_BxNxTxH = jnp.einsum(_CONTEXT, dropout(probabilities, rate, key), v, preferred_element_type=jnp.float32)
     return context_BxNxTxH.astype(v.dtype).swapaxes(1, 2), probabilities
@@ -98,9 +98,9 @@ def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
 def _attention(
     q_BxNxTxH: Array, k_BxNxSxH: Array, v_BxNxSxH: Array, bias: Array | None, seen: Array, rate: Any, key: Array | None
 ) -> Array:
-    """Context [B, N, T, H] of scaled queries, by a backward pass of its own.
+    """Context [B, T, N, H] of scaled queries, by a backward pass of its own.
 
-    One array of [B, N, T, S] is kept for the backward pass, in the type of v: the exponentials, negative where dropout
+    One array of [B, N, T, S] is kept for the backward pass, in the type of v: the probabilities, negative where dropout
     dropped them. Differentiation would keep float32 exponentials, probabilities and what is left of them, and multiply
     float32 gradients with values of another type.
     """
@@ -110,33 +110,28 @@ def _attention(
 def _attention_forward(
     q: Array, k: Array, v: Array, bias: Array | None, seen: Array, rate: Any, key: Array | None
 ) -> tuple[Array, Any]:
-    scores = _scores(q, k, bias, seen)
-    exponentials = jnp.exp(scores - scores.max(-1, keepdims=True))
-    scale = 1 / exponentials.sum(-1, keepdims=True)
-    signed = exponentials
+    signed = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1)
+    scale = jnp.ones((), jnp.float32)
     if key is not None:
-        keep, up = keep_mask(signed.shape, rate, key)
+        keep, scale = keep_mask(signed.shape, rate, key)
         signed = jnp.where(keep, signed, -signed)
-        scale = scale * up
-    else:
-        up = jnp.ones((), jnp.float32)
     signed = signed.astype(v.dtype)
     context = jnp.einsum(_CONTEXT, jnp.maximum(signed, 0), v, preferred_element_type=jnp.float32) * scale
-    context = context.astype(v.dtype)
-    return context, (q, k, v, bias, seen, signed, scale, up, context)
+    context = context.astype(v.dtype).swapaxes(1, 2)  # as the next layer keeps it for its own backward pass
+    return context, (q, k, v, bias, seen, signed, scale, context)
 
 
 def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
-    q, k, v, bias, seen, signed, scale, up, context = saved
+    q, k, v, bias, seen, signed, scale, context = saved
     wide = g.astype(jnp.float32)
     # What softmax subtracts of every row, the sum of probabilities times their gradients, is that of context times its own
     # (Dao et al. 2022, arXiv:2205.14135, appendix B.2): no pass over [B, N, T, S].
-    shared = (wide * context.astype(jnp.float32)).sum(-1, keepdims=True) / up
-    g = (wide * scale).astype(v.dtype)
+    shared = (wide * context.astype(jnp.float32)).sum(-1).swapaxes(1, 2)[..., None]
+    g = (wide * scale).astype(v.dtype).swapaxes(1, 2)
     dv = jnp.einsum("bnts,bnth->bnsh", jnp.maximum(signed, 0), g, preferred_element_type=jnp.float32)
     of_kept = jnp.einsum("bnth,bnsh->bnts", g, v, preferred_element_type=v.dtype)
     of_kept = jnp.where(signed > 0, of_kept, 0).astype(jnp.float32)
-    ds = jnp.where(seen, jnp.abs(signed).astype(jnp.float32) * (of_kept - shared * scale), 0.0)
+    ds = jnp.where(seen, jnp.abs(signed).astype(jnp.float32) * (of_kept - shared), 0.0)
     narrow = ds.astype(q.dtype)
     dq = jnp.einsum("bnts,bnsh->bnth", narrow, k, preferred_element_type=jnp.float32)
     dk = jnp.einsum("bnts,bnth->bnsh", narrow, q, preferred_element_type=jnp.float32)
