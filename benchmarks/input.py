@@ -87,19 +87,15 @@ def waste(recipes: list[str]) -> list[record.Row]:
             continue
         examples = run.data["train"].examples
         for batch_size in BATCHES[:2]:
-            found = {}
-            for layout in LAYOUTS:
-                data, train = replace(config.data, layout=layout), replace(config.train, batch_size=batch_size)
-                planner = train_planner(examples, replace(config, data=data, train=train), run.mesh)
-                found[layout] = round(1 - planner.plan_epoch(0).fill(), 4)
-            config = replace(config, eval=replace(config.eval, batch_size=batch_size))
+            sizes = {name: replace(getattr(config, name), batch_size=batch_size) for name in ("train", "eval")}
+            packed = replace(config, **sizes)
+            layouts = {x: replace(packed, data=replace(config.data, layout=x)) for x in LAYOUTS}
             end = len(examples) // batch_size * batch_size * examples.group
             whole = replace(examples, offsets=examples.offsets[: end + 1])
-            for name, planner in (
-                ("whole steps", train_planner(whole, replace(config, train=train), run.mesh)),
-                ("evaluation", eval_planner(examples, config, run.mesh)),
-            ):
-                found[name] = round(1 - planner.plan_epoch(0).fill(), 4)
+            planners = {layout: train_planner(examples, own, run.mesh) for layout, own in layouts.items()}
+            planners["whole steps"] = train_planner(whole, packed, run.mesh)
+            planners["evaluation"] = eval_planner(examples, packed, run.mesh)
+            found = {name: round(1 - planner.plan_epoch(0).fill(), 4) for name, planner in planners.items()}
             rows.append({"what": "waste", "data": Path(path).stem, "batch_size": batch_size, "padding": found})
             print(rows[-1], flush=True)
     return rows

@@ -221,10 +221,10 @@ def eval_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh) ->
     Packed ones are mixed by length, so that one shape fits them all; the others go longest first.
     """
     packed = config.data.layout == "pack"
-    steps = -(-len(examples.lengths) // config.eval.batch_size)
+    steps = -(-len(examples) // config.eval.batch_size)
     return make_planner(
         examples.lengths,
-        batch_size=-(-len(examples.lengths) // steps),
+        batch_size=-(-len(examples) // steps),
         max_length=config.data.max_length * examples.group,
         layout=config.data.layout,
         seed=0 if packed else None,

@@ -104,7 +104,7 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
 
 
 @pytest.mark.parametrize(("count", "batches"), [(3000, 24), (260, 3), (5, 1)])
-def test_packed_evaluation_computes_little_padding(tmp_path, count, batches):
+def test_packed_evaluation_computes_little_padding(count, batches):
     """Lengths that differ by a factor of ten; no batch is mostly empty because the last one got what was left."""
     lengths = np.clip(np.random.default_rng(0).lognormal(3, 0.7, count), 6, 128).astype(np.int64)
     examples = Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {})

@@ -16,8 +16,8 @@ Layout = Literal["pack", "bucket", "pad"]
 MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN want even, aligned lengths
 COMPILE = 25  # steps that take about as long as compiling one more shape
 LONGEST_ROW = 512  # to which rows of several examples may grow; longer ones fill no better
-# Row length at which attention would double the cost of a position in the middle of encoders: 12 D by count of operations
-# (6 D in forward), a third of it by measurement (benchmarks.scaling, all-MiniLM: 2.2 D), for it is less efficient.
+# Row length at which attention costs as much as all else, for encoders as wide as D = 768: 6 D by count of operations, but
+# 2.2 D by measurement (benchmarks.scaling), because it is less efficient.
 ATTENTION = 1650
 _SAMPLE = 16_384  # examples that the row length is chosen by
 _CHUNK = 4_000_000  # cells of the packing table held at once

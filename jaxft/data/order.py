@@ -18,7 +18,7 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: i
     Args:
       lengths: tokens of each example, [N].
       batch_size: examples a step.
-      seed: None orders by length instead, longest first (evaluation).
+      seed: None orders by length instead, longest first (evaluation where it is not packed).
       epoch: each has an order of its own.
 
     Returns:
