@@ -45,7 +45,7 @@ def layers(platform: str) -> list[tuple[int, Case]]:
 
 def measure(axis: str, points: list[tuple[int, Case]], rounds: int) -> list[record.Row]:
     """All points of an axis in turn."""
-    steps = {str(value): Step(case) for value, case in points}
+    steps = {str(value): Step(case.run()) for value, case in points}
     for step in steps.values():
         step.measure(1)
     found = record.in_turn({name: (lambda s=step: s.measure(2)) for name, step in steps.items()}, rounds)
@@ -65,7 +65,7 @@ def child(devices: int, rounds: int) -> None:
 
     jax.config.update("jax_num_cpu_devices", devices)
     runtime.start(compile_cache=False, distributed="off", platforms="cpu")
-    step = Step(Case("minilm", TOKENS // 128, dropout=False))
+    step = Step(Case("minilm", TOKENS // 128, dropout=False).run())
     step.measure(1)
     for _ in range(rounds):
         sys.stdin.readline()

@@ -66,7 +66,7 @@ class Case:
             model=ModelConfig(**rates),
             data=DataConfig(max_length=self.length, layout=self.layout),
             train=TrainConfig(batch_size=self.batch, dtype=self.dtype),  # type: ignore[arg-type]
-            plan=PlanConfig(preset=self.preset, lora=LoraConfig(targets=["all"])),
+            plan=PlanConfig(preset=self.preset, lora=LoraConfig(targets="all")),
         )
         return run_of(self.size, lengths, config)
 
@@ -104,24 +104,20 @@ GPU = {
 
 
 class Step:
-    """A compiled step with its state and a batch of its commonest shape."""
+    """A run's compiled step with its state and a batch of its commonest shape; compiled so many times."""
 
-    def __init__(self, case: Case) -> None:
-        run = case.run()
+    def __init__(self, run: Run, compilations: int = 1) -> None:
         self.state, self.frozen = fresh_state(run)
         plan, examples = run.planner.plan_epoch(0), run.data["train"].examples
         place = sharding.batch_sharding(run.mesh)
         self.shape = run.planner.shapes[int(np.bincount(plan.shape_index).argmax())]
         number = next(i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape)
         self.batch = device_batch(plan, examples, number, place)
-        lengths = plan.planner.lengths[plan.examples(number)].astype(float)
-        self.examples, self.tokens = len(lengths), int(lengths.sum())
-        size = SIZES[case.size]
-        self.flops = 72 * size.layers * size.hidden**2 * self.tokens
-        self.flops += 12 * size.layers * size.hidden * (lengths**2).sum()
+        self.lengths = plan.planner.lengths[plan.examples(number)].astype(float)
+        self.tokens = int(self.lengths.sum())
         parts = (run_loss(run), run_optimizer(run), self.state, self.frozen)
         self.seconds_to_compile = []
-        for _ in range(2):  # the second finds the first in the cache on disk
+        for _ in range(compilations):
             jax.clear_caches()
             start = time.perf_counter()
             self.step = lower_train(*parts, abstract_batch(run.planner, self.shape, examples, place)).compile()
@@ -143,29 +139,31 @@ class Step:
 
 def measure_case(case: Case, rounds: int, steps: int) -> record.Row:
     """A row."""
-    step = Step(case)
+    step = Step(case.run(), compilations=2)  # the second finds the first in the cache on disk
     step.measure(2)
     step.host.clear()
+    size = SIZES[case.size]
+    flops = 72 * size.layers * size.hidden**2 * step.tokens + 12 * size.layers * size.hidden * (step.lengths**2).sum()
     alternatives = {"step": lambda: step.measure(steps)}
     if known := next((flops for name, flops in PEAKS.items() if name in jax.devices()[0].device_kind), None):
         peaks = np.full(rounds, known)
         found = record.in_turn(alternatives, rounds)
     else:
-        size = 2048
-        x = jnp.ones((size, size), case.dtype)
+        side = 2048
+        x = jnp.ones((side, side), case.dtype)
         product = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
         found = record.in_turn(alternatives | {"product": record.timer(product, x, calls=3)}, rounds)
-        peaks = 2 * size**3 / np.array(found["product"])
+        peaks = 2 * side**3 / np.array(found["product"])
     seconds = np.array(found["step"])
     return {
         "case": vars(case),
         "shape": [step.shape.rows, step.shape.length],
         "seconds": record.spread(seconds),
-        "examples_per_second": record.spread(step.examples / seconds),
+        "examples_per_second": record.spread(len(step.lengths) / seconds),
         "tokens_per_second": record.spread(step.tokens / seconds),
-        "flops_per_second": record.spread(step.flops / seconds),
+        "flops_per_second": record.spread(flops / seconds),
         "peak": record.spread(peaks),
-        "share_of_peak": record.spread(step.flops / seconds / peaks, 3),
+        "share_of_peak": record.spread(flops / seconds / peaks, 3),
         "host_seconds": record.spread(step.host),
         "compile_seconds": dict(zip(("cold", "warm"), step.seconds_to_compile, strict=True)),
         "memory_bytes": step.memory,

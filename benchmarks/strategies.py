@@ -1,48 +1,58 @@
 """Ways to fine-tune on the same data: score, what is trained, time of a step, memory. docs/strategies.md has its table.
 
     python -m benchmarks.strategies run [--recipes configs/mrpc.yaml ...] [--strategies full lora ...] [--seeds 0 1 2]
+    python -m benchmarks.strategies cost     # steps of all strategies in turn, on the first recipe's batches
     python -m benchmarks.strategies write    # the table into docs/strategies.md
 
-Each strategy is a few options on top of a recipe, whose learning rate suits `full`. Seed by seed all strategies run in
-turn, so that times of a step can be compared. Results are added to a JSON file (--results) after each training; what is
-there already, from the same settings, is not run again.
+Each strategy is a few options on top of a recipe, whose learning rate suits `full`. Scores are added to a JSON file
+(--results) after each training; what is there already, from the same settings, is not run again.
 """
 
 import argparse
-import json
+import csv
 import re
-import statistics
-import tempfile
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import recipes
-from jaxft import cli
+from benchmarks import recipes, record
+from jaxft import cli, runtime, tree
 
-RESULTS, PAGE = "benchmarks/results/strategies.json", "docs/strategies.md"
+RESULTS, COSTS = "benchmarks/results/strategies.json", "benchmarks/results/strategy_costs.json"
+PAGE = "docs/strategies.md"
 BEGIN, END = "<!-- strategies -->", "<!-- /strategies -->"
-# Little data, some minutes each, with scores far from chance; sentences, words and 77 intents.
+FEW = "runs/data/banking77_20.csv"  # made here: the first 20 questions of each intent
+# Little data, a minute each, with scores far from chance; sentences, words and 77 intents.
 DATA = (
-    "configs/banking77.yaml --data.max_train_examples=1500 --train.epochs=3 --data.max_eval_examples=1000",
-    "configs/snips_slots.yaml --data.max_train_examples=3000 --train.epochs=1",
+    f"configs/banking77.yaml --data.train={FEW} --train.epochs=3",
+    "configs/snips_slots.yaml",
     "configs/sst2.yaml --data.max_train_examples=3000 --train.epochs=1",
 )
 HEAD_RULE = "--plan.rules=[]"  # what trains little learns at one rate
+POOLER = r"{pattern: '^(encoder\.pooler|heads)\.', trainable: true}"  # where there is one
 STRATEGIES: dict[str, list[str]] = {
     "full": [],
-    "head": ["--plan.preset=head", HEAD_RULE, "--optim.learning_rate=1e-2"],
+    "head": ["--plan.preset=head", HEAD_RULE, "--optim.learning_rate=1e-1"],
     "last_n": ["--plan.preset=last_n", "--plan.n=2"],
     "freeze_embeddings": ["--plan.preset=freeze_embeddings"],
-    "bias": ["--plan.preset=bias", HEAD_RULE, "--optim.learning_rate=4e-3"],
-    "gradual": ["--plan.preset=gradual", "--plan.unfreeze_every=0.05 epochs"],
+    "bias": ["--plan.preset=bias", HEAD_RULE, "--optim.learning_rate=1e-2"],
+    "gradual": ["--plan.preset=gradual", "--plan.unfreeze_every=10", "--plan.unfreeze_layers=2"],
     "layerwise_decay": ["--plan.preset=layerwise_decay", "--plan.layer_decay=0.9"],
-    "lora": ["--plan.preset=lora", "--plan.lora.rank=16", "--plan.lora.alpha=32", "--plan.lora.targets=[all]"],
-    "adapters": ["--plan.preset=adapters", "--plan.adapters.size=64"],
+    "lora": [
+        "--plan.preset=lora",
+        "--plan.lora.rank=16",
+        "--plan.lora.alpha=32",
+        "--plan.lora.targets=all",
+        f"--plan.rules=[{POOLER}, {{pattern: '^heads\\.', learning_rate: 10}}, {{pattern: '', learning_rate: 5}}]",
+    ],
+    "adapters": [
+        "--plan.preset=adapters",
+        "--plan.adapters.size=64",
+        f"--plan.rules=[{POOLER}]",
+        "--optim.learning_rate=4e-3",
+    ],
 }
-for name in ("lora", "adapters"):
-    pooler = "--plan.rules=[{pattern: '^encoder\\.pooler\\.', trainable: true}]"
-    STRATEGIES[name] += [pooler, "--optim.learning_rate=4e-3"]
 Row = dict[str, Any]
 
 
@@ -55,13 +65,20 @@ def main(argv: list[str]) -> None:
     run.add_argument("--recipes", nargs="+", default=list(DATA))
     run.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    costs = kinds.add_parser("cost")
+    costs.add_argument("--recipe", default=DATA[0])
+    costs.add_argument("--rounds", type=int, default=7)
     kinds.add_parser("write")
     args = parser.parse_args(argv)
     results = Path(args.results)
     if args.what == "write":
-        text = Path(PAGE).read_text(encoding="utf-8")
-        made = "\n".join([BEGIN, *table(recipes.read(results)), END])
-        Path(PAGE).write_text(re.sub(f"{BEGIN}.*{END}", lambda _: made, text, flags=re.DOTALL), encoding="utf-8")
+        write(Path(PAGE), table(recipes.read(results), record.read(COSTS)["rows"]))
+        return
+    write_few(Path(FEW))
+    if args.what == "cost":
+        recipe, *options = args.recipe.split(" ")
+        for row in cost(recipe, options, args.rounds):
+            record.add(COSTS, row, "strategy", "device")
         return
     for data in args.recipes:
         for seed in args.seeds:
@@ -69,65 +86,73 @@ def main(argv: list[str]) -> None:
                 measure(data, strategy, seed, results)
 
 
+def write(page: Path, lines: list[str]) -> None:
+    """Put a table into its place in a page."""
+    text, made = page.read_text(encoding="utf-8"), "\n".join([BEGIN, *lines, END])
+    page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: made, text, flags=re.DOTALL), encoding="utf-8")
+
+
+def write_few(path: Path, each: int = 20) -> None:
+    """So many questions of each intent of banking77."""
+    header, *rows = csv.reader(Path("configs/data/banking77/train.csv").read_text(encoding="utf-8").splitlines())
+    seen: Counter[str] = Counter()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for row in rows:
+            seen[row[-1]] += 1
+            if seen[row[-1]] <= each:
+                writer.writerow(row)
+
+
 def measure(data: str, strategy: str, seed: int, results: Path) -> None:
     """One training, added to the results unless it is there."""
     recipe, *options = data.split(" ")
     options = [*options, *STRATEGIES[strategy]]
     key = {"recipe": recipe, "options": options, "side": strategy, "seed": seed}
-    recipes.add(results, key, partial(train, recipe, [*options, f"--seed={seed}"]))
+    recipes.add(results, key, partial(recipes.train_jaxft, recipe, [*options, f"--seed={seed}"]))
 
 
-def train(recipe: str, options: list[str]) -> Row:
-    """The figures of a run, which is not kept."""
-    with tempfile.TemporaryDirectory() as folder:
-        argv = [recipe, *options, f"--output_dir={folder}/run", "--log.progress=false", "--log.every=5"]
-        said = recipes.output("jaxft.train", argv)
-        journal = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
-    metric = recipes.metric_of([recipe, *options])
-    speeds = [row["examples_per_second"] for row in journal if "examples_per_second" in row]
-    trained, frozen = (int(re.search(rf"([\d,]+) {what}", said)[1].replace(",", "")) for what in ("trained", "frozen"))
-    return {
-        "metric": metric,
-        "score": journal[-1][metric],
-        "steps": journal[-1]["step"],
-        "step_seconds": cli.load(argv).train.batch_size / statistics.median(speeds),
-        "trained": trained / (trained + frozen),
-        "memory": memory(argv),
-    }
-
-
-def memory(argv: list[str]) -> int:
-    """Bytes of the compiled step (arguments and temporaries) at its largest shape, in the last stage."""
-    from jaxft import costs, runtime
+def cost(recipe: str, options: list[str], rounds: int) -> list[Row]:
+    """Seconds of a step, its memory and what is trained, by strategy; all in turn. Of stages it is the first one's."""
+    from benchmarks.step import Step
     from jaxft.setup import make_run
 
-    runtime.start(distributed="off")
-    found = costs.step_costs(make_run(cli.load(argv)))
-    return max(steps[-1].arguments + steps[-1].temporary for steps in found.values())
+    chosen = runtime.start(distributed="off")
+    steps, trained = {}, {}
+    for strategy, own in STRATEGIES.items():
+        run = make_run(cli.load([recipe, *options, *own]))
+        settings = run.plan.settings
+        counts = {name: x.size for name, x in tree.unstack(run.params).items()}
+        trained[strategy] = sum(counts[name] for name in counts if settings[name].trainable) / sum(counts.values())
+        steps[strategy] = Step(run)
+        steps[strategy].measure(2)
+    found = record.in_turn({name: partial(step.measure, 2) for name, step in steps.items()}, rounds)
+    base = steps["full"].memory
+    return [
+        {"strategy": name, "device": chosen.device, "recipe": recipe, "trained": trained[name]}
+        | {"memory": steps[name].memory, "memory_ratio": steps[name].memory / base}
+        | row
+        for name, row in record.compare(found, "full").items()
+    ]
 
 
-def table(rows: list[Row]) -> list[str]:
-    """Markdown: a row a strategy; score with its standard deviation for each set, the rest over all sets."""
+def table(rows: list[Row], costs: list[Row]) -> list[str]:
+    """Markdown: a row a strategy; score with its standard deviation for each set, and its costs relative to `full`."""
     sets = list(dict.fromkeys(row["recipe"] for row in rows))
     metrics = {data: next(row["metric"] for row in rows if row["recipe"] == data) for data in sets}
     head = [f"{Path(data).stem} {metrics[data].partition('/')[2]}" for data in sets]
     lines = [f"| strategy | {' | '.join(head)} | trained | step | memory |", "|---" * (len(sets) + 4) + "|"]
+    by_name = {row["strategy"]: row for row in costs}
     for strategy in STRATEGIES:
         own = [row for row in rows if row["side"] == strategy]
-        if not own:
-            continue
         scores = [recipes.mean([row for row in own if row["recipe"] == data]) for data in sets]
-        ratios = {what: statistics.median(relative(rows, row, what) for row in own) for what in ("step_seconds", "memory")}
-        share = statistics.mean(row["trained"] for row in own)
-        cells = [f"`{strategy}`", *scores, f"{share:.1%}", f"{ratios['step_seconds']:.2f}", f"{ratios['memory']:.2f}"]
+        row = by_name[strategy]
+        ratios = (f"{x:.2f}" + " to 1.00" * (strategy == "gradual") for x in (row["ratio"]["median"], row["memory_ratio"]))
+        cells = [f"`{strategy}`", *scores, f"{row['trained']:.1%}", *ratios]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def relative(rows: list[Row], row: Row, what: str) -> float:
-    """A number over that of `full` on the same data and seed."""
-    same = [x for x in rows if x["side"] == "full" and (x["recipe"], x["seed"]) == (row["recipe"], row["seed"])]
-    return row[what] / same[0][what]
 
 
 if __name__ == "__main__":

@@ -91,12 +91,11 @@ def _targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> 
     Raises:
       UserError: for a pattern that finds none.
     """
-    if config.targets is None or config.targets == "all":
-        pattern = QUERY_VALUE if config.targets is None else _IN_LAYERS
-        return {name for name in dense if re.search(pattern, name)}
+    if config.targets is None:
+        return {name for name in dense if re.search(QUERY_VALUE, name)}
     found: set[str] = set()
     for pattern in [config.targets] if isinstance(config.targets, str) else config.targets:
-        search = tree.compiled_pattern(pattern).search
+        search = tree.compiled_pattern(_IN_LAYERS if pattern == "all" else pattern).search
         matching = {name for name in dense if search(name)}
         if not matching:
             other = next((name for name in names if search(name)), None)

@@ -103,8 +103,9 @@ def check(config: Config) -> None:
         _require(len(found) == 1, "plan.preset", c.plan.preset, "lora or adapters, not both")
         _require(not c.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
         _require(not c.checkpoint.flax, "checkpoint.flax", "true", "false: an adapter has no msgpack (jaxft.export --merge)")
-    if c.optim.schedule == "plateau" and not (c.data.validation or c.data.validation_share):
-        raise UserError("optim.schedule plateau follows evaluations: give data.validation or data.validation_share")
+    for name, used in {"optim.schedule plateau": c.optim.schedule == "plateau", "train.patience": c.train.patience}.items():
+        if used and not (c.data.validation or c.data.validation_share):
+            raise UserError(f"{name} follows evaluations: give data.validation or data.validation_share")
     if c.train.micro_batches > c.train.batch_size:
         raise UserError(
             f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "

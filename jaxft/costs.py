@@ -61,11 +61,11 @@ def lines(found: dict[Any, list[Cost]]) -> list[str]:
     for shape, costs in found.items():
         for cost in costs:
             since = f" from step {cost.start}" if len(costs) > 1 else ""
-            expected = ", ".join(f"{name} {_mib(size)}" for name, size in cost.expected.items())
+            expected = ", ".join(f"{name} {mib(size)}" for name, size in cost.expected.items())
             text.append(
                 f"train step {shape.rows} x {shape.length}{since}: {cost.flops / 1e9:.1f} GFLOP, "
-                f"{cost.flops / cost.forward:.2f} forward passes; {expected}; compiled: arguments {_mib(cost.arguments)}, "
-                f"temporary {_mib(cost.temporary)} a device"
+                f"{cost.flops / cost.forward:.2f} forward passes; {expected}; compiled: arguments {mib(cost.arguments)}, "
+                f"temporary {mib(cost.temporary)} a device"
             )
     return text
 
@@ -152,19 +152,19 @@ def _activations(run: Run, state: TrainState, frozen: Params, batch: Any) -> int
     return sum(x.size * x.dtype.itemsize for x in plain) // run.mesh.size
 
 
-def optimizer_memory(run: Run) -> list[str]:
-    """What the optimizer keeps of each row of the plan, over all devices."""
+def optimizer_memory(run: Run) -> list[int]:
+    """Bytes that the optimizer keeps of each row of the plan, over all devices."""
     sizes = {
         name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], np.float32)
         for path, x in tree.flatten(run.model.abstract()).items()
         for name in tree.names(path)
     }
     build = run_optimizer(run).build(optim.hyperparameters(run.config.optim))
-    texts = []
+    found = []
     for row in run.plan.rows:
-        held = jax.eval_shape(build.init, {name: sizes[name] for name in row.names}) if row.setting.trainable else []
-        texts.append(_mib(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(held) if x.ndim)) if held else "-")
-    return texts
+        own = tree.unflatten({tuple(name.split(".")): sizes[name] for name in row.names if row.setting.trainable})
+        found.append(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(build.init, own)) if x.ndim))
+    return found
 
 
 def _forward(run: Run, *, params: Params, batch: Any) -> Any:
@@ -191,5 +191,6 @@ def _on_a_device(arrays: Any) -> int:
     return sum(map(size, jax.tree.leaves(arrays)))
 
 
-def _mib(size: float) -> str:
+def mib(size: float) -> str:
+    """A size in bytes, for people."""
     return f"{size / MIB:.1f} MiB" if size < 10 * MIB else f"{size / MIB:,.0f} MiB"

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
         rates.require_matplotlib()  # before the long reading
     run = make_run(config, None if target is None else topology.devices(target))
     print(chosen.line(), file=sys.stderr)
-    about = summary(run, optimizer=costs.optimizer_memory(run))
+    about = summary(run, optimizer=[costs.mib(size) if size else "-" for size in costs.optimizer_memory(run)])
     for line in [*about, "", *rates.lines(run), "", *lengths(run), ""]:
         print(line)
     steps = costs.step_costs(run)

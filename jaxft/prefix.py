@@ -18,7 +18,6 @@ from jaxft import runtime, tree
 from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples
 from jaxft.evaluation import collect_outputs
-from jaxft.models.config import Rates
 from jaxft.setup import PREFIX, Run, eval_planner
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
@@ -60,14 +59,12 @@ def frozen_layers(run: Run) -> int:
         return 0
     learns = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
     trained = [int(path[1]) for path in learns if path[0] == "layer"]
-    if any(path[0] not in ABOVE for path in learns) or (c.groups and trained) or _drops(model.rates, c.dropouts):
+    embeddings = c.dropouts.embeddings
+    if any(path[0] not in ABOVE for path in learns) or (c.groups and trained) or model.rates.of(embeddings):
         return 0
+    inside = [fields for place, fields in vars(c.dropouts).items() if place != "embeddings"]
     frozen = range(min(trained, default=c.parameter_layers))
-    return next((i for i in frozen if _drops(model.rates.of_layer(i), c.dropouts)), len(frozen))
-
-
-def _drops(rates: Rates, dropouts: object) -> bool:
-    return any(rates.of(fields) for fields in vars(dropouts).values())
+    return next((i for i in frozen if any(map(model.rates.of_layer(i).of, inside))), len(frozen))
 
 
 def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:

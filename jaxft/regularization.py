@@ -84,12 +84,12 @@ class Regularization:
         return jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, params)
 
 
-def noisy_words(table: Array, batch: Mapping[str, Array], alpha: float, key: Array) -> Array:
+def noisy_words(words: Array, batch: Mapping[str, Array], alpha: float, key: Array) -> Array:
     """Word embeddings with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
 
     Args:
-      table: [words, D].
-      batch: int32 `input_ids` and `segment_ids` [R, T], `first_token` [R, M].
+      words: [R, T, D], of the batch.
+      batch: int32 `segment_ids` [R, T] and `first_token` [R, M].
       alpha: the noise is uniform in +-alpha / sqrt(T D), with T the length of the token's own sequence, whatever shares its
         row.
       key: of this pass.
@@ -100,8 +100,7 @@ def noisy_words(table: Array, batch: Mapping[str, Array], alpha: float, key: Arr
     segments, slots = batch["segment_ids"], batch["first_token"].shape[1]
     member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]
     lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # padding gets any
-    words = jnp.take(table, batch["input_ids"], axis=0, mode="clip")
-    size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * table.shape[-1])
+    size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * words.shape[-1])
     return words + jax.random.uniform(key, words.shape, words.dtype, -1.0, 1.0) * size[..., None]
 
 

@@ -21,6 +21,7 @@ from jaxft.models.adapters import is_adapter as is_adapter_name
 from jaxft.models.build import load, reinitialise
 from jaxft.models.encoder import NOISE
 from jaxft.models.files import read_config
+from jaxft.models.layers import lookup
 from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.peft import is_adapter
 from jaxft.models.places import dropout_places, place_dropout
@@ -125,11 +126,11 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
-    check_attention(model, planner)
     plan = plan_of(config, model, params, steps_per_epoch, total)
     check_schedules(config.optim, plan)
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
+    check_attention(model, planner)
     model, params = settled(model, params, plan, config.seed, resized=vocabulary.previous is not None)
     return Run(
         config=config,
@@ -184,7 +185,7 @@ def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
         if neftune and key is not None:
-            words = params["encoder"]["embeddings"]["word_embeddings"]["embedding"]
+            words = lookup(batch["input_ids"], **params["encoder"]["embeddings"]["word_embeddings"])
             inputs = batch | {"inputs_embeds": noisy_words(words, batch, neftune, jax.random.fold_in(key, NOISE))}
         outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
         return task.loss(outputs, batch, train=key is not None), outputs
@@ -253,7 +254,8 @@ def check_types(model: Model, data: Mapping[str, Split]) -> None:
 def check_attention(model: Model, planner: Planner) -> None:
     """Refuse a forced attention that cannot do what a training step asks of it."""
     c, policy = model.encoder.config, model.policy
-    drops = model.rates.of(c.dropouts.attention) and not model.rates.by_keys
+    layers = map(model.rates.of_layer, range(c.parameter_layers))
+    drops = any(layer.of(c.dropouts.attention) for layer in layers) and not model.rates.by_keys
     for shape in planner.shapes:
         call = kernels.Call(
             dtype=policy.dtype,

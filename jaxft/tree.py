@@ -163,12 +163,12 @@ def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[s
     return chosen
 
 
-def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a rule."""
+def compiled_pattern(pattern: str, what: str = "rule") -> re.Pattern[str]:
+    """The regular expression of a rule, or of what else messages are to name."""
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise UserError(f'rule "{pattern}" is not a regular expression: {error}') from error
+        raise UserError(f'{what} "{pattern}" is not a regular expression: {error}') from error
 
 
 def nearest_path(pattern: str, dotted: Sequence[str]) -> str:

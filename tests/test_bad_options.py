@@ -124,6 +124,7 @@ def test_number_out_of_range(fails, tmp_path, name, value):
     [
         ({"data.validation_share": 0.1}, ["data.validation", "data.validation_share", "exclude"]),
         ({"optim.schedule": "plateau", "data.validation": None}, ["plateau", "data.validation"]),
+        ({"train.patience": 1, "data.validation": None}, ["train.patience", "data.validation"]),
         ({"plan.preset": "none"}, ["plan.preset is none", "plan.rules"]),
         ({"eval.metric": "acuracy"}, ["eval.metric is acuracy", "accuracy"]),
         ({"eval.metric": "f1"}, ["eval.metric is f1", "two labels", "has 3", "macro_f1"]),

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import cli, evaluate, export, plan, predict
+from jaxft import cli, evaluate, export, plan, predict, rates
+from jaxft.setup import make_run
 from jaxft.train import train
 from tests import tiny
 
@@ -105,6 +106,23 @@ def test_plan_prints_parameters_rates_waste_flops_and_memory_of_every_stage(tiny
 @pytest.mark.parametrize(("argument", "words"), [("--plot=x.jpg", '"x.jpg"'), ("--plot", "ends in .png")])
 def test_a_plot_of_another_kind(fails, argument, words):
     fails("plan", [argument], words)
+
+
+def test_a_plot_shows_the_rates(tiny_model, tiny_data, tmp_path):
+    """A line a group: its multiplier of a schedule that falls to 0 with the run, and nothing before its stage begins."""
+    preset = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 2, "layer_decay": 0.5}
+    settings = {"learning_rate": 1.0, "warmup": 0}
+    run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", plan=preset, optim=settings))
+    groups = rates.learning_rates(run)
+    assert len(groups) == len(run.plan.rows)
+    for found, row in zip(groups.values(), run.plan.rows, strict=True):
+        own, steps = row.setting, np.arange(run.total_steps)
+        expected = np.where(steps < own.unfreeze, 0.0, own.learning_rate * (1 - steps / run.total_steps))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    rates.plot(run, str(tmp_path / "rates.svg"))
+    drawn = (tmp_path / "rates.svg").read_text(encoding="utf-8")
+    for name in groups:
+        assert f"<!-- {name} -->" in drawn
 
 
 def test_a_plot_needs_matplotlib(fails, monkeypatch):

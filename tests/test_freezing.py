@@ -220,8 +220,9 @@ def forward(costs) -> float:
     return found
 
 
-def test_a_head_costs_a_forward_pass(costs, forward):
-    assert costs.train({"preset": "head"}) <= 1.05 * forward
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_head_costs_a_forward_pass(costs, forward, parts):
+    assert costs.train({"preset": "head"}, parts=parts) <= 1.05 * (forward if parts == 1 else costs.forward(ROWS // parts))
 
 
 @pytest.mark.parametrize(("trained", "clip", "parts"), [(1, 1.0, 1), (2, None, 1), (3, 1.0, 2), (DEPTH, 1.0, 1)])

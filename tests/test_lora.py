@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,8 +16,10 @@ from jaxft.adapters import add_adapters
 from jaxft.config import OptimConfig
 from jaxft.errors import UserError
 from jaxft.models import adapters
+from jaxft.models.adapters import Lora
 from jaxft.models.build import load
 from jaxft.models.files import open_weights
+from jaxft.models.layers import Dense
 from jaxft.setup import Run, make_loss, make_run
 from jaxft.step import init_state, train_step
 from jaxft.strategies import make_plan
@@ -85,6 +88,7 @@ def test_dora_begins_as_the_base(base):
     [
         ({}, r"attention\.self\.(query|value)$"),
         ({"lora": {"targets": "all"}}, r"layer\..*"),
+        ({"lora": {"targets": ["all", "^encoder.pooler"]}}, r"layer\..*|^encoder\.pooler\.dense$"),
         ({"lora": {"targets": ["self.key$", "^encoder.pooler"]}}, r"self\.key$|^encoder\.pooler\.dense$"),
         ({"lora": {"targets": r"layer\.[13]\..*query"}}, r"layer\.[13]\.attention\.self\.query$"),
         ({"rules": [{"pattern": r"layer\.[02]\.", "adapter": False}]}, r"layer\.[13]\.attention\.self\.(query|value)$"),
@@ -101,6 +105,20 @@ def test_targets(base, plan, expected):
     assert set(model.adapted.modules) == modules(params)
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), x) for x in (params, model.abstract())]
     assert shapes[0] == shapes[1]
+
+
+def test_dora_in_bfloat16_sees_small_changes_of_magnitude():
+    layer = Dense(64, jax.nn.initializers.normal(), use_bias=False, lora=Lora(2, 2.0, dora=True))
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=size).astype(np.float32) for name, size in (("kernel", (64, 64)), ("lora_a", (64, 2)))}
+    params["lora_b"] = np.zeros((2, 64), np.float32)
+    x = jnp.asarray(rng.normal(size=(64, 64)), jnp.bfloat16)
+
+    def mean(factor: float) -> float:
+        magnitude = np.linalg.norm(params["kernel"], axis=0) * np.float32(factor)
+        return float(jnp.abs(layer.apply({"params": {**params, "magnitude": magnitude}}, x)).astype(jnp.float32).mean())
+
+    assert mean(1.003) / mean(1.0) - 1 == pytest.approx(0.003, rel=0.3)
 
 
 BAD = {
@@ -211,7 +229,7 @@ class Costs(test_freezing.Costs):
         return compiled, tree.count(trained), tree.count(params)
 
 
-@pytest.mark.parametrize(("clip", "parts"), [(1.0, 1), (None, 2)])
+@pytest.mark.parametrize(("clip", "parts"), [(None, 1), (1.0, 2)])
 def test_flops_and_memory(monkeypatch, clip, parts):
     """LoRA on all dense layers: forward, backward through activations alone, little more; moments of what is trained."""
     monkeypatch.setattr(test_freezing, "CONFIG", WIDE)

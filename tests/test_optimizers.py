@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxft import optim, sharding, tree
+from jaxft import costs, optim, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
 from jaxft.errors import UserError
@@ -271,3 +271,12 @@ def test_checkpoints_hold_the_state(run, tmp_path, name):
     for x, y in zip(jax.tree.leaves(restored.opt_state), jax.tree.leaves(trained["opt_state"]), strict=True):
         np.testing.assert_array_equal(x, y)
         assert x.sharding == y.sharding
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lion"])
+def test_the_plan_prints_the_memory_of_the_state(run, name):
+    """Row by row; Muon keeps one moment of kernels and two of the rest."""
+    run = replace(run, config=replace(run.config, optim=OptimConfig(name=name)))
+    state, _ = fresh_state(run)
+    sizes = [x.size * x.dtype.itemsize for x in jax.tree.leaves(state.opt_state) if x.ndim]
+    assert sum(costs.optimizer_memory(run)) == sum(sizes)

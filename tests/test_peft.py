@@ -195,6 +195,21 @@ def test_ranks_and_alphas_that_differ(bert, tmp_path):
     np.testing.assert_array_equal(jaxft.forward(*again, inputs)["logits"], outputs["logits"])
 
 
+def test_alpha_0_but_for_some_layers(bert, tmp_path):
+    config, theirs, folder = bert
+    peft_model = with_peft(
+        fresh(theirs, folder),
+        tmp_path / "adapter",
+        target_modules=["query", "value"],
+        lora_alpha=0,
+        alpha_pattern={"value": 3},
+    )
+    inputs = zoo.inputs_for("bert", KIND, config)
+    outputs = jaxft.forward(*jaxft.load(str(tmp_path / "adapter")), inputs)
+    expected = zoo_torch.run_torch(peft_model, inputs)
+    assert_same(outputs, expected, inputs["attention_mask"])
+
+
 def edit(folder: Path, **changes) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -207,6 +222,10 @@ BAD = {
     "rank 0": ({"r": 0}, "r is 0: must be a number, 1 or more"),
     "something not computed": ({"use_qalora": True}, "use_qalora is True"),
     "a changed base": ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
+    "alphas in a list": ({"alpha_pattern": ["query"]}, "alpha_pattern is .*: must map patterns to numbers"),
+    "an alpha in quotes": ({"alpha_pattern": {"query": "4"}}, "alpha_pattern: query is '4': must be a number"),
+    "a torn pattern": ({"alpha_pattern": {"*q": 4}}, 'alpha_pattern "\\*q" is not a regular expression'),
+    "no names": ({"target_modules": [1]}, "target_modules is .*: must be a list of names, or a pattern"),
 }
 
 
@@ -238,6 +257,11 @@ def test_another_models_adapter(adapter, bert, tmp_path):
             r"query\.lora_A\.weight is \[3, \d+\], .*asks for \[3, ",
         ),
         ("short", {"num_hidden_layers": 1}, r"layer\.1\.attention\.self\.query\.lora_A\.weight \[3, \d+\] has no place"),
+        (
+            "deep",
+            {"num_hidden_layers": config["num_hidden_layers"] + 1},
+            "lacks .*query.lora_A.weight, which target_modules",
+        ),
     ):
         other = type(theirs)(type(theirs.config)(**{**config, **changes}))
         other.save_pretrained(tmp_path / name)

@@ -74,6 +74,14 @@ def test_dropout_of_single_layers_counts(tiny_model, tiny_data, tmp_path):
         assert prefix.frozen_layers(replace(run, model=replace(run.model, rates=rates))) == kept
 
 
+@pytest.mark.parametrize(("silent", "kept"), [(r"embeddings|layer\.[01]", 2), (r"embeddings|layer\.0", 1), ("layer", 0)])
+def test_rules_that_switch_dropout_off(tiny_model, tiny_data, tmp_path, silent, kept):
+    plan = {"preset": "head", "rules": [{"pattern": rf"({silent}).*dropout", "dropout": 0.0}]}
+    rates = {"dropout": 0.1, "attention_dropout": 0.1}
+    run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan=plan, model=rates))
+    assert prefix.frozen_layers(run) == kept
+
+
 def test_masked_words_are_new_in_every_step(tiny_model, tiny_data, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("the old river runs over stone.\n\n" * 40)

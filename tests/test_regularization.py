@@ -16,7 +16,11 @@ from jaxft.compiled import abstract_batches
 from jaxft.config import OptimConfig, PlanConfig, RegularizationConfig, RuleConfig
 from jaxft.errors import UserError
 from jaxft.loop import Progress, Trainer, next_plateau
+from jaxft.models import forward
+from jaxft.models.families import FAMILIES
 from jaxft.models.files import open_weights
+from jaxft.models.model import make_model
+from jaxft.models.rows import split_rows
 from jaxft.r_drop import with_r_drop
 from jaxft.regularization import Regularization, noisy_words
 from jaxft.setup import make_loss, make_run, run_loss
@@ -28,7 +32,7 @@ from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
-from tests import tiny
+from tests import tiny, zoo
 from tests.test_optimizers import GRADIENTS, LAYERS, PARAMS
 
 START = GRADIENTS[0]  # a tree of the same shapes
@@ -91,15 +95,34 @@ def test_noise_is_measured_by_the_examples_own_length():
     segments = np.zeros((2, 16), np.int32)
     segments[0, :3], segments[0, 3:12], segments[1] = 1, 2, 1
     rng = np.random.default_rng(0)
-    table = rng.normal(size=(20, 64)).astype(np.float32)
-    batch = {"input_ids": rng.integers(0, 20, (2, 16)), "segment_ids": segments, "first_token": np.asarray([[0, 3], [0, 0]])}
+    words = rng.normal(size=(2, 16, 64)).astype(np.float32)
+    batch = {"segment_ids": segments, "first_token": np.asarray([[0, 3], [0, 0]])}
     batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
-    found = np.asarray(noisy_words(jnp.asarray(table), batch, 5.0, jax.random.key(0)))
-    noise = found - table[np.asarray(batch["input_ids"])]
+    noise = np.asarray(noisy_words(jnp.asarray(words), batch, 5.0, jax.random.key(0))) - words
     for rows, length in (((0, slice(0, 3)), 3), ((0, slice(3, 12)), 9), ((1, slice(0, 16)), 16)):
         uniform = noise[rows] * np.sqrt(length * 64) / 5.0
         assert 0.9 < np.abs(uniform).max() <= 1.0001
         assert np.square(uniform).mean() == pytest.approx(1 / 3, rel=0.2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_noise_of_no_size_changes_nothing(family):
+    """Wherever the rows of words lie: those of new words are a leaf of their own."""
+    kind = "text-classification"
+    config = zoo.fixed(family, kind)
+    model = make_model(config, kind, "zoo")
+    model, params = split_rows(model, tiny.random_params(model), 5)
+    ids = np.arange(config["vocab_size"] - 8, config["vocab_size"])[None]
+    batch = forward.batch_of(model, {"input_ids": ids})
+    batch |= {"labels": jnp.zeros((1, 1), jnp.int32), "weights": jnp.ones((1, 1), jnp.float32)}
+    task = TextClassification(tuple(map(str, range(len(model.labels)))))
+
+    def logits(alpha: float) -> jax.Array:
+        loss = make_loss(model, task, alpha)
+        return jax.jit(lambda p: loss(p, batch, runtime.root_key(0), {})[1]["logits"])(params)
+
+    np.testing.assert_array_equal(logits(1e-30), logits(0.0))
+    assert np.any(np.asarray(logits(5.0) != logits(0.0)))
 
 
 SHAPE = (2, 3)

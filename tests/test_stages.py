@@ -83,6 +83,36 @@ def test_resuming_in_any_stage_and_at_its_beginning_is_exact(finished, tiny_mode
     assert (tmp_path / "copy" / MODEL).read_bytes() == (finished / MODEL).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"regularization": {"ema": 0.9, "l2_sp": 0.1, "mixout": 0.2, "r_drop": 0.5, "neftune": 5.0}},
+        {"optim": {"warmup": 0, "name": "muon"}},
+        {"plan": {**STAGES, "preset": ["gradual", "lora"]}},
+    ],
+    ids=["average and penalties", "muon", "lora"],
+)
+def test_stages_go_with_the_rest(tiny_model, tiny_data, tmp_path, sections):
+    """Another run opens the same from the same checkpoint, and in the end everything has moved that should."""
+    train(staged(tiny_model, tiny_data, tmp_path / "whole", **sections))
+    back_to(3, tmp_path / "whole", tmp_path / "copy")
+    train(staged(tiny_model, tiny_data, tmp_path / "copy", **sections))
+    assert journal(tmp_path / "copy") == journal(tmp_path / "whole")
+    run, checkpoints = make_run(staged(tiny_model, tiny_data, tmp_path / "whole", **sections)), []
+    for name in ("copy", "whole"):
+        store = Checkpoints(tmp_path / name, keep=9)
+        checkpoints.append(stored_state(run, store, 7)[0])
+        store.close()
+    jax.tree.map(np.testing.assert_array_equal, *(x.params for x in checkpoints))
+    jax.tree.map(np.testing.assert_array_equal, *(x.average for x in checkpoints))
+    start = tree.unstack(run.params)
+    trained = {name for name, setting in run.plan.settings.items() if setting.trainable}
+    after = tree.unstack(jax.tree.map(np.array, checkpoints[0].params))
+    assert {begins(name) for name in trained} == {0, 2, 4}
+    assert set(after) == trained
+    assert {name for name in trained if np.array_equal(after[name], start[name]) and "key.bias" not in name} == set()
+
+
 @pytest.mark.slow
 def test_a_stage_is_restored_and_the_next_opened_on_eight_devices(tiny_model, tiny_data, tmp_path):
     sections = {"model": {"path": str(tiny_model), **tiny.NO_DROPOUT}}

@@ -129,6 +129,12 @@ def test_presets_together_train_what_either_trains():
         (["full"], [{"pattern": "query", "dropout": 0.1}], "matches no place of dropout"),
         (["full"], [{"pattern": "pooler", "unfreeze": 100}], "step 100, but the run ends after 100"),
         (["gradual"], [{"pattern": "^heads|pooler", "unfreeze": 5}], "trains nothing before step 5"),
+        (["head"], [{"pattern": r"layer\.1\.", "learning_rate": 2.0}], "learning_rate has no effect, because all"),
+        (
+            ["head"],
+            [{"pattern": r"layer\.1\.", "unfreeze": 999}],
+            "are frozen, first encoder.layer.1.",
+        ),
     ],
 )
 def test_what_contradicts_or_decides_nothing_is_an_error(presets, rules, message):
@@ -147,6 +153,7 @@ def test_a_rule_settles_what_presets_contradict():
 
 def test_times_a_duration():
     assert [times(3, 2), times("0.5 epochs", 3), times("10", 1)] == ["6 steps", "1.5 epochs", "10 steps"]
+    assert [times(1234567, 1), times("0.1 epochs", 3)] == ["1234567 steps", "0.3 epochs"]
 
 
 def test_memory_falls_by_what_the_plan_says():

@@ -113,6 +113,8 @@ def test_twenty_steps_give_the_same_losses(preset, tmp_path):
         # PyTorch never trains the row of pad_token_id, 0 here.
         ids = rng.integers(1, tiny.CONFIG["vocab_size"], (16, 10))
         batches.append(({"input_ids": ids, "attention_mask": np.ones_like(ids)}, ids[:, 0] % 3))
-    ours = jaxft_losses(*jaxft.load(str(tmp_path), unroll=1), batches, preset)
+    start = jaxft.load(str(tmp_path), unroll=1)
+    ours, plain = jaxft_losses(*start, batches, preset), jaxft_losses(*start, batches, "full")
+    assert np.abs(np.subtract(ours, plain)).max() > 1e-2  # the preset is seen
     expected = torch_losses(theirs.train(), batches, preset)
     np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=0)

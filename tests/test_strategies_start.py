@@ -1,5 +1,7 @@
 """What the plan changes before the first step: values that are drawn anew, and dropout rates of single places."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def rates_seen(model, monkeypatch) -> list[float]:
     batch = forward.batch_of(model, {"input_ids": rng.integers(1, 30, (1, 4))})
     params = tiny.random_params(model)
     with monkeypatch.context() as patch, jax.disable_jit():  # so that a scan calls every layer
-        patch.setattr(attention, "_attention", lambda q, k, v, bias, seen, rate, key: note(v, rate, key))
+        patch.setattr(attention, "_attention", lambda q, k, v, bias, seen, rate, key: note(v, rate, key).swapaxes(1, 2))
         for module in (attention, blocks, heads):
             patch.setattr(module, "dropout", note)
         model.apply(params, batch, key=runtime.root_key(0))
@@ -88,6 +90,8 @@ def test_only_matching_places_change(family, monkeypatch):
         expected.append(own)
     assert after == expected
     assert after != before
+    by_keys = replace(model, rates=replace(model.rates, by_keys=True))
+    assert place_dropout(by_keys, plan.dropout).rates.by_keys
     assert set(plan.dropout.values()) == {0.0, 0.4, 0.7} if layers > 1 else {0.0, 0.7}
 
 

@@ -20,6 +20,7 @@ from jaxft.models.rows import Sources
 from jaxft.models.source import resolve
 from jaxft.utf8 import read_text
 
+LISTED = 50  # words that a message has room for
 ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")  # of special tokens: cls_token, cls_token_id
 TWINS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}  # what does the same in another family
 
@@ -117,12 +118,12 @@ def _given(config: VocabularyConfig, tokenizer: Any) -> list[str]:
         if wrong := [word for word in words if not word or len(word.split()) != 1 or word != word.strip()]:
             raise UserError(f"{where}: not a word: {some([repr(word) for word in wrong])}")
         if twice := [word for word, n in Counter([*found, *words]).items() if n > 1]:
-            raise UserError(f"{where}: more than once: {some(twice)}")
+            raise UserError(f"{where}: more than once: {some(twice, LISTED)}")
         if changed := {word: seen for word in words if (seen := normal(tokenizer, word)) != word}:
             pairs = [f"{word} (write {seen})" for word, seen in changed.items()]
             raise UserError(f"{where}: the tokenizer never sees {some(pairs)}")
         if known := [word for word in words if is_known(tokenizer, word)]:
-            raise UserError(f"{where}: the vocabulary already has {some(known)}")
+            raise UserError(f"{where}: the vocabulary already has {some(known, LISTED)}")
         found += words
     return found
 

@@ -90,9 +90,9 @@ class Dense(nn.Module):
         change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
         # A constant to the gradient, as section 4.3 of the paper and PEFT have it.
         norm = jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)
-        ratio = _like(self.get_variable("params", "magnitude") / norm, y)
+        ratio = self.get_variable("params", "magnitude") / norm  # near 1: bfloat16 has too few digits for what it lacks
         base = y if key is None else dense(dropped, kernel)
-        return y + (ratio - 1) * base + ratio * change
+        return y + _like(ratio - 1, y) * base + _like(ratio, y) * change
 
 
 class LayerNorm(nn.Module):
@@ -126,12 +126,19 @@ class Embed(nn.Module):
     def __call__(self, ids: Array) -> Array:
         old = self.num - self.new
         table = self.param("embedding", self.embedding_init, (old, self.features), jnp.float32)
-        rows = jnp.take(table, ids, axis=0, mode="clip")
         if not self.new:
-            return rows
-        # Two lookups: one table made of both in every step would cost a copy, and a gradient, of all words.
-        table = self.param(f"{NEW}embedding", self.embedding_init, (self.new, self.features), jnp.float32)
-        return jnp.where((ids >= old)[..., None], jnp.take(table, ids - old, axis=0, mode="clip"), rows)
+            return lookup(ids, table)
+        return lookup(ids, table, self.param(f"{NEW}embedding", self.embedding_init, (self.new, self.features), jnp.float32))
+
+
+def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> Array:
+    """Rows [..., D] of an `Embed`, by the names of its leaves."""
+    rows = jnp.take(embedding, ids, axis=0, mode="clip")
+    if new_embedding is None:
+        return rows
+    # Two lookups: one table made of both in every step would cost a copy, and a gradient, of all words.
+    own = ids - embedding.shape[0]
+    return jnp.where((own >= 0)[..., None], jnp.take(new_embedding, own, axis=0, mode="clip"), rows)
 
 
 def initial(module: nn.Module, key: Array, *args: Any) -> Params:

@@ -145,6 +145,12 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
         modules = [m for m in dense if reader.has(f"{_parent(m)}.{adapters.ADAPTER}.down.kernel")]
     else:
         modules = [m for m in dense if reader.has(f"{m}.lora_a")]
+        bare = [m for m in dense if m.startswith("encoder.") and m not in modules and settings.expects(_module(naming, m))]
+        if bare and modules:
+            raise UserError(
+                f"{reader.where}: lacks {reader.place(f'{bare[0]}.lora_a')}, which target_modules of {CONFIG} asks for: the "
+                f"adapter was made for another model than {settings.base}"
+            )
     if isinstance(kind, Lora) and modules:
         ranks = {module: reader.rank(module) for module in modules}
         kind = replace(kind, rank=max(ranks.values()))

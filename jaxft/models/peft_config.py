@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from jaxft import tree
 from jaxft.errors import UserError, nearest
 from jaxft.models import files
 from jaxft.models.adapters import Bottleneck, Lora
@@ -46,6 +47,8 @@ class Settings:
       base, revision: the model that they were made for.
       task: kind of the head, where the file says it.
       alphas: pattern at the end of a module's name -> alpha there.
+      targets: modules that have LoRA: a pattern of whole names, or endings of names; None where the file does not say.
+      excluded: the same of modules that have none all the same.
     """
 
     kind: Lora | Bottleneck
@@ -53,6 +56,12 @@ class Settings:
     revision: str | None = None
     task: str | None = None
     alphas: Mapping[str, float] = field(default_factory=dict)
+    targets: str | tuple[str, ...] | None = None
+    excluded: str | tuple[str, ...] = ()
+
+    def expects(self, module: str) -> bool:
+        """Whether the file says that a module, by Hugging Face's name, has LoRA."""
+        return self.targets is not None and _named(module, self.targets) and not _named(module, self.excluded)
 
     def scale(self, module: str, rank: int) -> float:
         """The scale of a LoRA layer, by the name of Hugging Face's module."""
@@ -102,8 +111,46 @@ def read_settings(directory: Path) -> Settings:
     else:
         raise UserError(f"{where}: peft_type is {kind!r}: jaxft reads {LORA} and {BOTTLENECK}")
     tasks = {theirs: ours for ours, theirs in TASK_TYPES.items()}
-    alphas = values.get("alpha_pattern") or {}
-    return Settings(numbers, base, values.get("revision"), tasks.get(str(values.get("task_type"))), alphas)
+    alphas = _alphas(values.get("alpha_pattern") or {}, where)
+    if isinstance(numbers, Lora) and alphas and not numbers.alpha:  # the scale that layers share must not be 0
+        numbers, alphas = replace(numbers, alpha=1.0), alphas | {".*": 0.0}
+    # Single layers are chosen by options of their own, which only PEFT's model of the base can settle.
+    some_layers = values.get("layers_to_transform") is not None
+    return Settings(
+        numbers,
+        base,
+        values.get("revision"),
+        tasks.get(str(values.get("task_type"))),
+        alphas,
+        None if some_layers else _modules(values.get("target_modules"), f"{where}: target_modules"),
+        _modules(values.get("exclude_modules"), f"{where}: exclude_modules") or (),
+    )
+
+
+def _alphas(values: Any, where: Path) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: alpha_pattern is {values!r}: must map patterns to numbers")
+    for pattern, alpha in values.items():
+        tree.compiled_pattern(pattern, f"{where}: alpha_pattern")
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < float("inf"):
+            raise UserError(f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more")
+    return dict(values)
+
+
+def _modules(value: Any, where: str) -> str | tuple[str, ...] | None:
+    if isinstance(value, str):
+        tree.compiled_pattern(value, where)
+        return value
+    if not isinstance(value, list | None) or not all(isinstance(name, str) for name in value or []):
+        raise UserError(f"{where} is {value!r}: must be a list of names, or a pattern")
+    return tuple(value) if value else None
+
+
+def _named(module: str, names: str | tuple[str, ...]) -> bool:
+    """As PEFT has it: a text is a pattern of the whole name, a list has whole names or their endings."""
+    if isinstance(names, str):
+        return re.fullmatch(names, module) is not None
+    return any(f".{module}".endswith(f".{name}") for name in names)
 
 
 def settings_fields(

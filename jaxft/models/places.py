@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jaxft.models.config import Dropouts, EncoderConfig, Rates
+from jaxft.models.config import Dropouts, EncoderConfig
 from jaxft.models.model import Model
 
 EMBEDDINGS = "encoder.embeddings.dropout"
@@ -41,7 +41,8 @@ def place_dropout(model: Model, own: Mapping[str, float]) -> Model:
     # Each place has a field of its own, which comes before those of config.json.
     dropouts = Dropouts(**{field: (field, *fields) for field, fields in vars(config.dropouts).items()})
     encoder = replace(model.encoder, config=replace(config, dropouts=dropouts))
-    return replace(model, encoder=encoder, rates=Rates(values, head, {i: x for i, x in layers.items() if x}))
+    rates = replace(rates, values=values, head=head, layers={i: x for i, x in layers.items() if x})
+    return replace(model, encoder=encoder, rates=rates)
 
 
 def _of_layer(config: EncoderConfig, number: int) -> dict[str, str]:

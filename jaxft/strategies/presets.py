@@ -124,4 +124,4 @@ PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
 def times(duration: Duration, factor: int) -> Duration:
     """A duration so many times."""
     number, _, unit = str(duration).strip().partition(" ")
-    return f"{float(number) * factor:g} {unit.strip() or 'steps'}"
+    return f"{float(number) * factor:.15g} {unit.strip() or 'steps'}"

@@ -154,6 +154,7 @@ def make_plan(
     }
     if not any(s.trainable for s in settings.values()):
         raise UserError("the plan trains nothing: make a rule trainable or choose another plan.preset")
+    _refuse_idle(rules, settings)
     dropped = decide(config, places, num_layers, ["dropout"])["dropout"]
     plan = ParameterPlan(
         _rows(rules, settings, _sizes(params)),
@@ -183,6 +184,22 @@ def _setting(
     own = cells.get("weight_decay", decayed)
     decay: bool | float = own if isinstance(own, bool) else own or False
     return replace(setting, weight_decay=decay, unfreeze=start)
+
+
+def _refuse_idle(rules: Mapping[str, Mapping[str, Rule | None]], settings: Mapping[str, Setting]) -> None:
+    """Refuse a user's rule whose rate, decay, stage or schedule falls on frozen parameters alone."""
+    for column in ("learning_rate", "weight_decay", "unfreeze", "schedule"):
+        found: dict[Rule, list[str]] = {}
+        for name, by_column in rules.items():
+            rule = by_column[column]
+            if rule and not rule.preset:
+                found.setdefault(rule, []).append(name)
+        for rule, names in found.items():
+            if not any(settings[name].trainable for name in names):
+                raise UserError(
+                    f"{rule.where}: {column} has no effect, because all {len(names)} parameters that it decides are frozen, "
+                    f"first {names[0]}: make them trainable, or leave it out"
+                )
 
 
 def _kept_together(setting: Setting) -> tuple[Any, ...]:
