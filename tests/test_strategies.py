@@ -41,14 +41,19 @@ def plan(*presets: Any, rules: tuple[dict, ...] = (), params=PARAMS, layers: int
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([True, False, None]), st.floats(0.1, 9)), max_size=3),
 )
 def test_every_parameter_has_one_setting_and_stands_in_one_row(presets, own):
-    # Of two rules for one parameter the second would decide nothing.
+    alone = plan(*presets, unfreeze_every="0.5 epochs").settings
+    # Of two rules for one parameter the second would decide nothing, nor would a rate of what is frozen.
     rules = {name: {"pattern": f"^{name}$", "trainable": on, "learning_rate": rate} for name, on, rate in own}
+    for name in [name for name, rule in rules.items() if not (rule["trainable"] or alone[name].trainable)]:
+        del rules[name]
+    for rule in rules.values():
+        if rule["trainable"] is False:
+            del rule["learning_rate"]
     made = plan(*presets, rules=tuple(rules.values()), unfreeze_every="0.5 epochs")
     assert made.settings.keys() == set(NAMES)
     rows = [name for row in made.rows for name in row.names]
     assert sorted(rows) == sorted(NAMES)
     assert sum(row.parameters for row in made.rows) == tree.count(PARAMS)
-    alone = plan(*presets, unfreeze_every="0.5 epochs").settings
     for name, setting in made.settings.items():
         rule = rules.get(name)
         if rule is None:

@@ -24,7 +24,7 @@ from jaxft.models.heads import LABELS, VOCABULARY
 from jaxft.models.merge import Report
 from jaxft.models.model import MAIN, Model, labels_of, make_model
 from jaxft.models.names import Naming
-from jaxft.models.peft_config import CONFIG, Settings, read_settings, settings_fields
+from jaxft.models.peft_config import CONFIG, Settings, endings, read_settings, settings_fields
 from jaxft.models.rows import Sources, with_vocabulary
 from jaxft.models.stored import Stored
 from jaxft.tree import Params
@@ -235,7 +235,7 @@ def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], 
         targets = {_module(naming, module) for module in has_lora}
         fields |= {
             "bias": "all" if every_bias else "lora_only" if some_bias else "none",
-            "target_modules": _endings(targets, modules - targets),
+            "target_modules": endings(targets, modules - targets),
         }
     text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
     return {
@@ -340,14 +340,3 @@ def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
             theirs = theirs if vocabulary else theirs.partition(".")[0]
         names.append(theirs)
     return list(dict.fromkeys(names))
-
-
-def _endings(targets: Collection[str], others: Collection[str]) -> list[str]:
-    """For every target the shortest ending of its name that is no other's, as PEFT matches names in a list."""
-
-    def ending(name: str) -> str:
-        keys = name.split(".")
-        ends = (".".join(keys[-n:]) for n in range(1, len(keys)))
-        return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name)
-
-    return sorted(set(map(ending, targets)))

@@ -1,7 +1,7 @@
 """adapter_config.json: what PEFT calls the numbers of an adapter, and which of its options jaxft computes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,3 +177,14 @@ def settings_fields(
         "init_lora_weights": True,
         "fan_in_fan_out": False,
     }
+
+
+def endings(targets: Collection[str], others: Collection[str]) -> list[str]:
+    """For every target the shortest ending of its name that is no other's, as PEFT matches names in a list."""
+
+    def ending(name: str) -> str:
+        keys = name.split(".")
+        ends = (".".join(keys[-n:]) for n in range(1, len(keys)))
+        return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name)
+
+    return sorted(set(map(ending, targets)))
