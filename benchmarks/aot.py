@@ -1,9 +1,10 @@
-"""The real train step compiled for TPUs that are not here: memory, exchanges, operations, and what the data sheet allows.
+"""The real train step compiled for chips that are not here: memory, exchanges, operations, and what the data sheet allows.
 
     python -m benchmarks.aot [--cases v5e-8-base ...]
 
-Needs the package libtpu (pip install libtpu) and no TPU. Sizes are of one chip. All times are predicted, by the longest of
-computing, reading memory and talking to other chips (jaxft.topology); programs are often slower, never faster.
+TPUs need the package libtpu, GPUs JAX's CUDA packages; without any --cases, those are compiled whose compiler is installed.
+Sizes are of one chip. All times are predicted, by the longest of computing, reading memory and talking to other chips
+(jaxft.topology); programs are often slower, never faster. Operations inside cuDNN's and Pallas' kernels are not counted.
 """
 
 import argparse
@@ -64,6 +65,11 @@ CASES = {
     "v5p-8-large": Case("v5p:2x2x2", "large", 8 * 64),
     "v6e-8-base": Case("v6e:2x4", "base", 8 * 64),
     "v6e-8-large": Case("v6e:2x4", "large", 8 * 64),
+    "h200-1-base": Case("h200:1", "base", 256),
+    "h200-1-base-keys": Case("h200:1", "base", 256, keys=True),
+    "h200-1-large-512": Case("h200:1", "large", 48, 512),
+    "h200-1-large-512-keys": Case("h200:1", "large", 48, 512, keys=True),
+    "h200-8-large": Case("h200:8", "large", 8 * 256, keys=True),
 }
 
 

@@ -1,7 +1,7 @@
 """Accelerators that need not be here: a run's real train step is compiled for them, and what it would cost is predicted.
 
-TPU programs are compiled by the package libtpu on any machine. Peaks are the makers' data sheets
-(https://cloud.google.com/tpu/docs/system-architecture-tpu-vm).
+TPU programs are compiled by the package libtpu on any machine, those of GPUs by JAX's CUDA packages. Peaks are the makers'
+data sheets (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm, https://www.nvidia.com/en-us/data-center/h200).
 """
 
 import os
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from jaxft import gpu_target
 from jaxft.costs import Cost
 from jaxft.errors import UserError, nearest
 
@@ -26,12 +27,14 @@ class Chip:
       memory: bytes.
       bandwidth: of that memory, bytes a second.
       links: bytes a second to other chips, all links in one direction.
+      maker: of GPUs, whose topology is a number.
     """
 
     flops: float
     memory: float
     bandwidth: float
     links: float
+    maker: str | None = None
 
 
 CHIPS = {
@@ -39,8 +42,10 @@ CHIPS = {
     "v5e": Chip(197e12, 16 * GIB, 819e9, 100e9),
     "v5p": Chip(459e12, 95 * GIB, 2765e9, 300e9),
     "v6e": Chip(918e12, 32 * GIB, 1640e9, 224e9),
+    "h100": Chip(989e12, 80 * GIB, 3350e9, 450e9, "NVIDIA"),
+    "h200": Chip(989e12, 141 * GIB, 4800e9, 450e9, "NVIDIA"),
 }
-_NAME = re.compile(r"^(\w+):(\d+(?:x\d+){1,2})$")
+_NAME = re.compile(r"^(\w+):(\d+(?:x\d+){0,2})$")
 
 
 @dataclass(frozen=True)
@@ -61,38 +66,47 @@ class Prediction:
 
 
 def parse(name: str) -> tuple[Chip, int]:
-    """(the chip, how many) of a name such as v5e:2x4.
+    """(the chip, how many) of a name such as v5e:2x4 or h200:8.
 
     Raises:
       UserError: for another name.
     """
     match = _NAME.match(name)
-    if match is None or match[1] not in CHIPS:
-        hint = nearest(name.partition(":")[0], CHIPS) if match else ""
-        raise UserError(f'--topology is "{name}": give {", ".join(CHIPS)} and a shape, such as v5e:2x4{hint}')
+    chip = CHIPS.get(match[1]) if match else None
+    if match is None or chip is None or ("x" in match[2]) == bool(chip.maker) or "0" in match[2].split("x"):
+        tpus, gpus = (", ".join(x for x, c in CHIPS.items() if bool(c.maker) is gpu) for gpu in (False, True))
+        hint = nearest(name.partition(":")[0], CHIPS) if match and chip is None else ""
+        raise UserError(f'--topology is "{name}": give {tpus} and a shape (v5e:2x4), or {gpus} and a number (h200:8){hint}')
     count = 1
     for size in match[2].split("x"):
         count *= int(size)
-    return CHIPS[match[1]], count
+    return chip, count
 
 
 def devices(name: str) -> list[Any]:
     """Descriptions of the chips of a topology, to make a mesh of.
 
     Raises:
-      UserError: when libtpu is not installed or knows no such topology.
+      UserError: when their compiler is not installed or knows no such topology.
     """
-    _, count = parse(name)
-    if find_spec("libtpu") is None:
-        raise UserError(f"--topology {name} needs the package libtpu (pip install libtpu)")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    chip, count = parse(name)
+    if chip.maker is None:
+        if find_spec("libtpu") is None:
+            raise UserError(f"--topology {name} needs the package libtpu (pip install libtpu)")
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
+        wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
+    else:
+        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+            raise UserError(f"--topology {name} needs JAX's CUDA packages (pip install 'jaxft[cuda]')")
+        described = gpu_target.hopper(f"{chip.maker} {name.partition(':')[0].upper()}", chip.memory, chip.bandwidth)
+        wanted = {"platform": "cuda", "target_config": described, "topology": f"1x1x{count}"}
     from jax.experimental import topologies
 
-    more: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
-    except Exception as error:  # libtpu raises its own kinds
-        raise UserError(f"--topology {name}: libtpu knows no such topology") from error
+        return list(topologies.get_topology_desc(**wanted).devices)
+    except Exception as error:  # the compilers raise their own kinds
+        raise UserError(f"--topology {name}: its compiler knows no such topology") from error
 
 
 def predict(cost: Cost, chip: Chip, rows: int) -> Prediction:
