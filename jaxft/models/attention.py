@@ -91,7 +91,7 @@ def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
     scores = jnp.einsum(_SCORES, q, k, preferred_element_type=q.dtype).astype(jnp.float32)
     scores = scores if bias is None else scores + bias
     # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
-    return jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+    return jnp.minimum(scores, jnp.where(seen, jnp.inf, jnp.finfo(jnp.float32).min))
 
 
 @jax.custom_vjp
@@ -116,22 +116,23 @@ def _attention_forward(
         keep, scale = keep_mask(signed.shape, rate, key)
         signed = jnp.where(keep, signed, -signed)
     signed = signed.astype(v.dtype)
-    context = jnp.einsum(_CONTEXT, jnp.maximum(signed, 0), v, preferred_element_type=jnp.float32) * scale
+    context = jnp.einsum(_CONTEXT, _kept(signed, key), v, preferred_element_type=jnp.float32) * scale
     context = context.astype(v.dtype).swapaxes(1, 2)  # as the next layer keeps it for its own backward pass
-    return context, (q, k, v, bias, seen, signed, scale, context)
+    return context, (q, k, v, bias, seen, signed, scale, key, context)
 
 
 def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
-    q, k, v, bias, seen, signed, scale, context = saved
+    q, k, v, bias, seen, signed, scale, key, context = saved
     wide = g.astype(jnp.float32)
     # What softmax subtracts of every row, the sum of probabilities times their gradients, is that of context times its own
     # (Dao et al. 2022, arXiv:2205.14135, appendix B.2): no pass over [B, N, T, S].
     shared = (wide * context.astype(jnp.float32)).sum(-1).swapaxes(1, 2)[..., None]
     g = (wide * scale).astype(v.dtype).swapaxes(1, 2)
-    dv = jnp.einsum("bnts,bnth->bnsh", jnp.maximum(signed, 0), g, preferred_element_type=jnp.float32)
+    dv = jnp.einsum("bnts,bnth->bnsh", _kept(signed, key), g, preferred_element_type=jnp.float32)
     of_kept = jnp.einsum("bnth,bnsh->bnts", g, v, preferred_element_type=v.dtype)
-    of_kept = jnp.where(signed > 0, of_kept, 0).astype(jnp.float32)
-    ds = jnp.where(seen, jnp.abs(signed).astype(jnp.float32) * (of_kept - shared), 0.0)
+    of_kept = (of_kept if key is None else jnp.where(signed > 0, of_kept, 0)).astype(jnp.float32)
+    probabilities = signed if key is None else jnp.abs(signed)
+    ds = jnp.where(seen, probabilities.astype(jnp.float32) * (of_kept - shared), 0.0)
     narrow = ds.astype(q.dtype)
     dq = jnp.einsum("bnts,bnsh->bnth", narrow, k, preferred_element_type=jnp.float32)
     dk = jnp.einsum("bnts,bnth->bnsh", narrow, q, preferred_element_type=jnp.float32)
@@ -140,6 +141,11 @@ def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
         axes = tuple(i for i, size in enumerate(bias.shape) if size != ds.shape[i])
         dbias = ds.sum(axes, keepdims=True) if axes else ds
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias, None, None, None
+
+
+def _kept(signed: Array, key: Array | None) -> Array:
+    """Probabilities that dropout has kept; without dropout, one array instead of two in memory."""
+    return signed if key is None else jnp.maximum(signed, 0)
 
 
 _attention.defvjp(_attention_forward, _attention_backward)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxft.models.adapters import ADAPTER
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
-from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold
+from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold, recomputed
 from jaxft.models.positions import rotate
 
 Array = jax.Array
@@ -92,7 +92,7 @@ class Adapter(nn.Module):
     def __call__(self, x: Array) -> Array:
         c, b = self.config, self.config.bottleneck
         assert b is not None
-        narrow = ACTIVATIONS[b.activation](Dense(b.size, c.kernel_init(), name="down")(x))
+        narrow = recomputed(ACTIVATIONS[b.activation], c.in_loop)(Dense(b.size, c.kernel_init(), name="down")(x))
         return x + Dense(c.hidden_size, c.kernel_init(), name="up")(narrow)
 
 
@@ -111,7 +111,7 @@ class Projection(nn.Module):
         x = dropout(x, rates.of(self.drop), key)
         if self.has_variable("params", ADAPTER):
             x = Adapter(c, name=ADAPTER)(x)
-        return x if residual is None else LayerNorm(c.layer_norm_eps, name="LayerNorm")(x + residual)
+        return x if residual is None else LayerNorm(c.layer_norm_eps, again=c.in_loop, name="LayerNorm")(x + residual)
 
 
 class Attention(nn.Module):
@@ -138,10 +138,11 @@ class Intermediate(nn.Module):
     def __call__(self, x: Array) -> Array:
         c = self.config
         x = Dense(c.intermediate_size * (2 if c.gated else 1), c.kernel_init(), c.mlp_bias, c.lora, name="dense")(x)
+        activation = recomputed(ACTIVATIONS[c.activation], c.in_loop)
         if not c.gated:
-            return ACTIVATIONS[c.activation](x)
+            return activation(x)
         x, gate = jnp.split(x, 2, axis=-1)
-        return ACTIVATIONS[c.activation](x) * gate
+        return activation(x) * gate
 
 
 class PostNormLayer(nn.Module):
@@ -175,7 +176,7 @@ class PreNormAttention(nn.Module):
     ) -> Any:
         c = self.config
         if not self.first:
-            x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x)
+            x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
         context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
         return Projection(c, c.dropouts.attention_output, c.attention_bias, name="output")(context, rates, fold(key, 1)), p
 
@@ -194,7 +195,7 @@ class PreNormLayer(nn.Module):
         c, d = self.config, self.config.dropouts
         context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)
         x = x + context
-        normed = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x)
+        normed = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
         wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, 3))
         return x + Projection(c, d.output, c.mlp_bias, name="output")(wide, rates, fold(key, 2)), p
 

@@ -88,6 +88,7 @@ class EncoderConfig:
       init_cutoff, init_output, init_head: ModernBERT's truncated normal, the spread of kernels that write to the residual
         stream, and of a head's last layer.
       adapter: what the adapters compute where the parameters have them.
+      in_loop: whether these are layers in a loop, where what is kept for the backward pass is written out (`layers.recomputed`).
     """
 
     vocab_size: int
@@ -128,6 +129,7 @@ class EncoderConfig:
     init_output: float | None = None
     init_head: float | None = None
     adapter: Lora | Bottleneck | None = None
+    in_loop: bool = False
 
     @property
     def lora(self) -> Lora | None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -100,12 +100,14 @@ class Encoder:
         embedded = x
         for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
             common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
+            unroll = min(policy.unroll, len(numbers))
+            module = self._layer(first, in_loop=unroll < len(numbers))
 
             def body(
                 x: Array,
                 scanned: tuple[Params, Array, Array, dict[str, Array]],
                 sets: list[tuple[int, Params]] = sets,
-                first: bool = first,
+                module: Any = module,
                 common: Rates = common,
             ) -> tuple[Array, dict[str, Any]]:
                 weights, number, local, differing = scanned
@@ -114,7 +116,7 @@ class Encoder:
                 for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
                     options = (r, k, local, "attentions" in outputs)
-                    x, p = run(self._layer(first), layer, x, shared, *options, adapter_key=fold(k, ADAPTERS))
+                    x, p = run(module, layer, x, shared, *options, adapter_key=fold(k, ADAPTERS))
                     each["hidden_states"].append(x)
                     each["attentions"].append(p)
                 return x, {name: jnp.stack(each[name]) for name in outputs}
@@ -122,7 +124,7 @@ class Encoder:
             local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
             each_layers = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
             scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), each_layers)
-            x, extra = jax.lax.scan(body, x, scanned, unroll=min(policy.unroll, len(numbers)))
+            x, extra = jax.lax.scan(body, x, scanned, unroll=unroll)
             collected.append(extra)
         if "final_norm" in params:
             x = run(LayerNorm(c.layer_norm_eps, c.norm_bias), params["final_norm"], x)
@@ -135,8 +137,8 @@ class Encoder:
         """The pooler on [..., D] hidden states of first tokens."""
         return run(Pooler(self.config), params["pooler"], first_tokens, adapter_key=fold(key, HEAD, ADAPTERS))
 
-    def _layer(self, first: bool) -> Any:
-        return (PreNormLayer if self.config.pre_norm else PostNormLayer)(self.config, first)
+    def _layer(self, first: bool, *, in_loop: bool = False) -> Any:
+        return (PreNormLayer if self.config.pre_norm else PostNormLayer)(replace(self.config, in_loop=in_loop), first)
 
     def _is_special(self, start: int, stop: int) -> bool:
         return self.config.first_layer_differs and (start, stop) == (0, 1)

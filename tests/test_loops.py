@@ -1,0 +1,60 @@
+"""Layers in a loop or one after the other: the same gradients, with dropout on; and what a loop keeps for its backward pass."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft import runtime, tree
+from jaxft.models.config import Policy
+from jaxft.models.families import FAMILIES
+from jaxft.models.model import make_model
+from tests import tiny, zoo
+
+ROWS, LENGTH = 7, 16
+
+
+def batch_of(config) -> dict[str, jax.Array]:
+    rng = np.random.default_rng(0)
+    batch = {name: np.ones((ROWS, LENGTH), np.int32) for name in ("segment_ids", "token_type_ids")}
+    batch["token_type_ids"] *= 0
+    batch["input_ids"] = rng.integers(5, config.vocab_size, (ROWS, LENGTH), dtype=np.int32)
+    batch["position_ids"] = np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1))
+    batch["first_token"] = np.zeros((ROWS, 1), np.int32)
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def objective(model, batch):
+    return lambda params: model.apply(params, batch, key=runtime.root_key(3))["logits"].astype(jnp.float32).sum()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_loop_gives_the_gradients_of_its_turns(family):
+    model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
+    params, batch = tiny.random_params(model), batch_of(model.encoder.config)
+    found = []
+    for unroll in (1, model.encoder.config.num_layers):
+        own = replace(model, policy=Policy(unroll=unroll))
+        gradients = jax.device_get(jax.jit(jax.grad(objective(own, batch)))(params))
+        found.append({".".join(path): x for path, x in tree.flatten(gradients).items()})
+    looped, plain = found
+    largest = max(np.abs(x).max() for x in plain.values())
+    for name, x in plain.items():
+        np.testing.assert_allclose(looped[name], x, rtol=0, atol=1e-5 * largest, err_msg=name)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_loop_keeps_activations_in_their_own_type(family):
+    """In bfloat16 nothing of [layers, rows, tokens, features] is kept in float32, as activations and norms would have it."""
+    model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
+    model = replace(model, policy=Policy("bfloat16", unroll=1))
+    params, batch = model.abstract(), batch_of(model.encoder.config)
+    kept = jax.eval_shape(lambda p: jax.vjp(objective(model, batch), p)[1], params)
+    c = model.encoder.config
+    layers = c.num_layers - c.first_layer_differs  # the first one of ModernBERT is no loop
+    stacked = [x for x in jax.tree.leaves(kept) if x.shape[:1] == (layers,) and x.shape[1:2] in ((ROWS,), (ROWS * LENGTH,))]
+    wide = [x for x in stacked if x.size >= layers * ROWS * LENGTH * c.hidden_size]
+    assert any(x.dtype == jnp.bfloat16 for x in wide)
+    assert [x for x in wide if x.dtype == jnp.float32] == []
