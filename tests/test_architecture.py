@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "jaxft"
 FLOORS = [
-    "errors runtime plan_config optim_config config checks cli tree hlo utf8",
+    "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target",
     "models data losses metrics strategies optim regularization sharding adapters",
     "tasks rundir",
     "step stages distill r_drop compiled setup evaluation prefix checkpoint journal loop inference features",

@@ -1,4 +1,4 @@
-"""Layers in a loop or one after the other: the same gradients, with dropout on; and what a loop keeps for its backward pass."""
+"""Layers in a loop or one after the other: the same gradients, with dropout on; and what a loop keeps for its backward."""
 
 from dataclasses import replace
 

@@ -117,19 +117,38 @@ def costs_shape():
     return Shape(rows=32, length=128, slots=4)
 
 
-@pytest.mark.parametrize("name", ["v5e", "v5e:8", "v5litepod:2x4", "h200:1x1", ""])
+@pytest.mark.parametrize("name", ["v5e", "v5e:8", "v5litepod:2x4", "v5e:0x2", "h200:1x1", "h200", "h200:0", ""])
 def test_another_name_is_refused(name):
-    with pytest.raises(UserError, match="give v4, v5e, v5p, v6e and a shape, such as v5e:2x4"):
+    message = r"give v4, v5e, v5p, v6e and a shape \(v5e:2x4\), or h100, h200 and a number \(h200:8\)"
+    with pytest.raises(UserError, match=message):
         topology.parse(name)
+
+
+def test_names():
     assert topology.parse("v5p:2x2x1") == (topology.CHIPS["v5p"], 4)
+    assert topology.parse("h200:8") == (topology.CHIPS["h200"], 8)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-def test_plan_compiles_for_tpus(tiny_model, tiny_data, tmp_path):
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setattr(topology, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"v5e:2x4 needs the package libtpu"):
+        topology.devices("v5e:2x4")
+    with pytest.raises(UserError, match=r"h200:1 needs JAX's CUDA packages \(pip install 'jaxft\[cuda\]'\)"):
+        topology.devices("h200:1")
+
+
+COMPILERS = {"v5e:2x2": ("libtpu", "predicted for 4 x v5e"), "h200:2": ("jax_cuda13_plugin", "predicted for 2 x h200")}
+
+
+@pytest.mark.parametrize("name", COMPILERS)
+def test_plan_compiles_for_chips_that_are_not_here(tiny_model, tiny_data, tmp_path, name):
+    package, says = COMPILERS[name]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
     config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", train={"dtype": "bfloat16"})
     (tmp_path / "config.yaml").write_text(cli.dump(config))
-    command = [sys.executable, "-m", "jaxft.plan", str(tmp_path / "config.yaml"), "--topology", "v5e:2x2"]
+    command = [sys.executable, "-m", "jaxft.plan", str(tmp_path / "config.yaml"), "--topology", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=dict(os.environ))
-    assert "predicted for 4 x v5e" in done.stdout
+    assert says in done.stdout
     assert "all-reduce of" in done.stdout
     assert not (tmp_path / "run").exists()

@@ -88,7 +88,7 @@ class EncoderConfig:
       init_cutoff, init_output, init_head: ModernBERT's truncated normal, the spread of kernels that write to the residual
         stream, and of a head's last layer.
       adapter: what the adapters compute where the parameters have them.
-      in_loop: whether these are layers in a loop, where what is kept for the backward pass is written out (`layers.recomputed`).
+      in_loop: whether these are layers in a loop, which writes out what is kept for the backward pass (`layers.recomputed`).
     """
 
     vocab_size: int
