@@ -1,22 +1,76 @@
-"""One train step of a recipe on one CPU device: the choices behind jaxft's defaults, alternatives in turn (A B A B).
+"""Whole train steps on one device: the choices behind jaxft's defaults, alternatives in turn (A B A B).
 
-    python -m benchmarks.alternatives configs/banking77.yaml --repeats 8
-
-Prints and writes (--output) a JSON with the median and quartiles of each alternative and its ratio to the default.
+python -m benchmarks.alternatives [--rounds 7]
 """
 
-import argparse
 import ctypes
-import dataclasses
-import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
+import jax
 
-from benchmarks import record
-from jaxft import cli, runtime
+from benchmarks.parts import Part, run
+from benchmarks.step import CPU, Step
+from jaxft import optim
+from jaxft.loop import run_optimizer
+from jaxft.setup import Run, run_loss
+from jaxft.step import train_step
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
+MANY = 8  # steps in one call
+
+
+def parts() -> Iterator[Part]:
+    """A step of MiniLM with what a default decides taken the other way, and the smallest model's."""
+    case = CPU["minilm-full"]
+    whole = case.run()
+    looped = replace(whole, model=replace(whole.model, policy=replace(whole.model.policy, unroll=1)))
+    plain_norm = optim.make_optimizer(whole.config.optim, whole.plan, whole.total_steps, blocked_norm=False)
+    yield (
+        "a step of MiniLM, 8 rows of 128",
+        {
+            "jaxft": timer(Step(whole)),
+            "no dropout": timer(Step(replace(case, dropout=False).run())),
+            "dropout of attention by keys": timer(Step(replace(case, keys=True).run())),
+            "layers in a loop": timer(Step(looped)),
+            "XLA's own global norm": timer(Step(whole, optimizer=plain_norm)),
+            "memory given back after a step": timer(Step(whole), keep=False),
+            "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
+            f"{MANY} steps in one call": together(whole),
+        },
+        "jaxft",
+    )
+    small = CPU["tiny"].run()
+    yield (
+        "a step of a tiny model, 4 rows of 32",
+        {"jaxft": timer(Step(small)), f"{MANY} steps in one call": together(small)},
+        "jaxft",
+    )
+
+
+def timer(step: Step, keep: bool = True) -> Callable[[], float]:
+    """Seconds a step; the first after another alternative, which may fault memory in, is not counted."""
+
+    def measure() -> float:
+        keep_memory(keep)
+        step.measure(1)
+        return step.measure(3)
+
+    return measure
+
+
+def together(run: Run) -> Callable[[], float]:
+    """Seconds a step, of several that are one program."""
+    own = Step(run)
+    step = partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run))
+
+    def steps(state: Any, frozen: Any, batch: Any) -> Any:
+        return jax.lax.scan(lambda state, _: step(state, frozen, batch), state, None, length=MANY)
+
+    own.step = jax.jit(steps, donate_argnums=0).lower(own.state, own.frozen, own.batch).compile()
+    return lambda: timer(own)() / MANY
 
 
 def keep_memory(keep: bool) -> None:
@@ -28,79 +82,12 @@ def keep_memory(keep: bool) -> None:
         mallopt(MMAP_THRESHOLD, 2**25)
 
 
-class Alternative:
-    """A compiled step with a state of its own."""
-
-    def __init__(self, config: Any, *, keep: bool = True, blocked: bool = True) -> None:
-        from jaxft import optim, sharding
-        from jaxft.compiled import abstract_batch, compile_train
-        from jaxft.data.feed import device_batch
-        from jaxft.loop import fresh_state
-        from jaxft.setup import make_run, run_loss
-
-        run = make_run(config)
-        self.keep = keep
-        self.state, self.frozen = fresh_state(run)
-        shape = run.planner.shapes[len(run.planner.shapes) // 2]
-        plan = run.planner.plan_epoch(0)
-        number = int(np.flatnonzero([plan.shape(i) == shape for i in range(run.steps_per_epoch)])[0])
-        examples, place = run.data["train"].examples, sharding.batch_sharding(run.mesh)
-        self.batch = device_batch(plan, examples, number, place)
-        optimizer = optim.make_optimizer(config.optim, run.plan, run.total_steps, blocked_norm=blocked)
-        abstract = {shape: abstract_batch(run.planner, shape, examples, place)}
-        start = time.perf_counter()
-        compiled = compile_train(run_loss(run), optimizer, self.state, self.frozen, abstract, lambda _: None)
-        self.compile_seconds = time.perf_counter() - start
-        self.step = compiled[shape]
-        self.seconds: list[float] = []
-
-    def measure(self, steps: int = 3) -> None:
-        """Time a few steps; the first, which may fault memory in, is not counted."""
-        keep_memory(self.keep)
-        for i in range(steps + 1):
-            if i == 1:
-                start = time.perf_counter()
-            self.state, metrics = self.step(self.state, self.frozen, self.batch)
-            metrics["loss"].block_until_ready()
-        self.seconds.append((time.perf_counter() - start) / steps)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config")
-    parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--output", default="benchmarks/results/alternatives.json")
-    args = parser.parse_args()
-    config = cli.load([args.config, "--mesh.data", "1"])
-    chosen = runtime.start(compile_cache=False)
-
-    def with_unroll(layers: int) -> Any:
-        return dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, unroll=layers))
-
-    makers = {
-        "default": lambda: Alternative(config),
-        "malloc gives memory back": lambda: Alternative(config, keep=False),
-        "plain norm": lambda: Alternative(config, blocked=False),
-        "scan, not unrolled": lambda: Alternative(with_unroll(1)),
-    }
-    alternatives = {name: make() for name, make in makers.items()}
-    for _ in range(args.repeats):
-        for alternative in alternatives.values():
-            alternative.measure()
-    base = np.array(alternatives["default"].seconds)
-    rows = {}
-    for name, alternative in alternatives.items():
-        seconds = np.array(alternative.seconds)
-        low, median, high = np.percentile(seconds, [25, 50, 75])
-        rows[name] = {
-            "seconds": round(median, 4),
-            "quartiles": [round(low, 4), round(high, 4)],
-            "ratio_to_default": round(float(np.median(seconds / base)), 3),
-            "compile_seconds": round(alternative.compile_seconds, 1),
-        }
-        print(name, rows[name])
-    record.write(args.output, record.machine() | {"runtime": chosen.line(), "config": args.config, "rows": rows})
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    run(argv, __doc__, parts, "alternatives.json")
 
 
 if __name__ == "__main__":
-    main()
+    from jaxft import cli
+
+    cli.run_main(main)

@@ -167,9 +167,9 @@ def write_table(rows: list[Row], page: Path) -> None:
 
 
 def write_headers(rows: list[Row]) -> None:
-    """Put the figures of both sides below the command that gives them, in the recipe's header."""
+    """Put the figures below the command that gives them, in the recipe's header; the peer's beside ours, if it has any."""
     for name, sides in groups(rows):
-        if not all(sides.values()):
+        if not sides["jaxft"]:
             continue
         recipe, command = Path(name.split(" ")[0]), f"# python -m jaxft.train {name}"
         lines = recipe.read_text(encoding="utf-8").splitlines()
@@ -183,13 +183,13 @@ def write_headers(rows: list[Row]) -> None:
 
 
 def header(sides: dict[str, list[Row]]) -> str:
-    """Both sides' figures on a line."""
+    """Figures on a line."""
     every = [row for own in sides.values() for row in own]
     seeds = sorted({row["seed"] for row in every})
     split, _, metric = every[0]["metric"].partition("/")
     what = f"{'Test' if split == 'test' else 'Validation'} {metric} of seed{'s' * (len(seeds) > 1)}"
-    ours, theirs = (figures(sides[side]) for side in SIDES)
-    return f"# {what} {', '.join(map(str, seeds))}: {ours} (Hugging Face Trainer: {theirs})."
+    theirs = f" (Hugging Face Trainer: {figures(sides['trainer'])})" if sides["trainer"] else ""
+    return f"# {what} {', '.join(map(str, seeds))}: {figures(sides['jaxft'])}{theirs}."
 
 
 if __name__ == "__main__":

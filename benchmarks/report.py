@@ -234,6 +234,7 @@ def plots() -> None:
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "peers": peers,
     "step": steps,
+    "alternatives": lambda: parts("alternatives.json"),
     "attention": lambda: parts("attention.json", "gpu_attention.json"),
     "dropout": lambda: parts("dropout.json"),
     "optimizer": lambda: parts("optimizer.json"),

@@ -27,6 +27,7 @@ from jaxft.config import Config, DataConfig, ModelConfig, TrainConfig
 from jaxft.data.feed import device_batch
 from jaxft.errors import UserError
 from jaxft.loop import fresh_state, run_optimizer
+from jaxft.optim import Optimizer
 from jaxft.plan_config import LoraConfig, PlanConfig
 from jaxft.setup import Run, run_loss
 
@@ -106,7 +107,7 @@ GPU = {
 class Step:
     """A run's compiled step with its state and a batch of its commonest shape; compiled so many times."""
 
-    def __init__(self, run: Run, compilations: int = 1) -> None:
+    def __init__(self, run: Run, compilations: int = 1, optimizer: Optimizer | None = None) -> None:
         self.state, self.frozen = fresh_state(run)
         plan, examples = run.planner.plan_epoch(0), run.data["train"].examples
         place = sharding.batch_sharding(run.mesh)
@@ -115,7 +116,7 @@ class Step:
         self.batch = device_batch(plan, examples, number, place)
         self.lengths = plan.planner.lengths[plan.examples(number)].astype(float)
         self.tokens = int(self.lengths.sum())
-        parts = (run_loss(run), run_optimizer(run), self.state, self.frozen)
+        parts = (run_loss(run), optimizer or run_optimizer(run), self.state, self.frozen)
         self.seconds_to_compile = []
         for _ in range(compilations):
             jax.clear_caches()

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import record, report, synthetic
+from benchmarks import recipes, record, report, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
 
 
@@ -60,6 +60,12 @@ def test_lengths_are_those_of_pairs_of_sentences():
 def test_the_page_shows_the_results(section):
     made = "\n".join([f"<!-- {section} -->", *report.SECTIONS[section](), f"<!-- /{section} -->"])
     assert made in report.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_of_strategies_shows_scores_and_costs():
+    rows = strategies.table(recipes.read(report.ROOT / strategies.RESULTS), record.read(report.ROOT / strategies.COSTS)["rows"])
+    made = "\n".join([strategies.BEGIN, *rows, strategies.END])
+    assert made in (report.ROOT / strategies.PAGE).read_text(encoding="utf-8")
 
 
 def test_figures_for_people():

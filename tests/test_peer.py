@@ -210,3 +210,6 @@ def test_results_are_gathered(tmp_path, monkeypatch, capsys):
         ]
         assert len(page) == 8
     assert f"no line # python -m jaxft.train {recipe} --model.path other" in capsys.readouterr().out
+    rows = [row for row in recipes.read(tmp_path / "all.json") if row["side"] == "jaxft" and not row["options"]]
+    recipes.write_headers(rows)  # a recipe without a peer
+    assert recipe.read_text().splitlines()[1] == "# Test accuracy of seeds 0, 1: 0.9900, 0.9300."
