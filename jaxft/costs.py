@@ -32,7 +32,7 @@ class Cost:
       expected: of parameters, optimizer, gradients, activations kept for the backward pass, and what a forward pass alone
         needs for a moment, as the plan has it.
       arguments, temporary, donated: what the compiler says; the donated are arguments that results are written over.
-      accessed: bytes read and written, as the compiler counts them.
+      accessed: bytes read from memory and written to it, at least (`hlo.traffic`).
       collectives: exchanges between devices.
       text: the compiled program.
     """
@@ -44,7 +44,7 @@ class Cost:
     arguments: int
     temporary: int
     donated: int
-    accessed: float
+    accessed: int
     collectives: list[hlo.Collective]
     text: str
 
@@ -81,26 +81,26 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     single = len(params["encoder"]["layer"]) == 1 and not run.model.encoder.config.groups
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
-        forward, evaluation = _counts(run, partial(_forward, params=params, batch=batch), single=single)
+        forward, evaluation = _flops(run, partial(_forward, params=params, batch=batch), single=single)
         workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:
             train = partial(_train, optimizer=optimizer, state=now, frozen={**rest, **taught}, batch=batch)
-            counts, compiled = _counts(run, train, single=single)
+            flops, compiled = _flops(run, train, single=single)
             memory: Any = compiled.memory_analysis()
             text = compiled.as_text()
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=counts["flops"],
-                    forward=forward["flops"],
+                    flops=flops,
+                    forward=forward,
                     expected=expected_memory(now, {**rest, **taught})
                     | {"activations": _activations(run, now, {**rest, **taught}, batch)}
                     | workspace,
                     arguments=memory.argument_size_in_bytes,
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
-                    accessed=counts["bytes accessed"],
+                    accessed=hlo.traffic(text),
                     collectives=hlo.collectives(text),
                     text=text,
                 )
@@ -108,24 +108,24 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     return found
 
 
-def _counts(run: Run, program: Callable[[Run], Any], *, single: bool) -> tuple[dict[str, float], Any]:
-    """(FLOPs and bytes accessed of a program of a run, the program compiled).
+def _flops(run: Run, program: Callable[[Run], Any], *, single: bool) -> tuple[float, Any]:
+    """(FLOPs of a program of a run, the program compiled).
 
     The compiler counts the body of a loop once, however often it turns. So the loop over layers is counted with two bodies
     of different length, whose difference is what a layer costs; where that is not a `single` loop, without any.
     """
     model, depth = run.model, run.model.encoder.config.num_layers
     compiled = program(run)
-    counts = _count(compiled)
+    flops = _count(compiled)
     unroll = min(model.policy.unroll, depth)
     if unroll == depth:
-        return counts, compiled
+        return flops, compiled
     # Where the length of the body divides the number of layers, nothing is left over for a loop of its own.
     wider = next(n for n in range(unroll + 1, depth + 1) if depth % n == 0)
     other = wider if single and depth % unroll == 0 else depth
     more = _count(program(replace(run, model=replace(model, policy=replace(model.policy, unroll=other)))))
     bodies = (depth - unroll) / (other - unroll)
-    return {name: counts[name] + bodies * (more[name] - counts[name]) for name in counts}, compiled
+    return flops + bodies * (more - flops), compiled
 
 
 def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
@@ -177,14 +177,14 @@ def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: P
     return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization).compile()
 
 
-def _count(compiled: Any) -> dict[str, float]:
+def _count(compiled: Any) -> float:
     found = compiled.cost_analysis()
     if found is None:  # a compiler for GPUs without a GPU does not count, but what it made can be counted
         from jax._src.lib import xla_client  # no public way to count the operations of a given program
 
         [module] = compiled.runtime_executable().hlo_modules()
         found = xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
-    return {name: found.get(name, float("nan")) for name in ("flops", "bytes accessed")}
+    return found.get("flops", float("nan"))
 
 
 def _on_a_device(arrays: Any) -> int:

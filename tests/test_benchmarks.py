@@ -63,7 +63,9 @@ def test_the_page_shows_the_results(section):
 
 
 def test_the_page_of_strategies_shows_scores_and_costs():
-    rows = strategies.table(recipes.read(report.ROOT / strategies.RESULTS), record.read(report.ROOT / strategies.COSTS)["rows"])
+    rows = strategies.table(
+        recipes.read(report.ROOT / strategies.RESULTS), record.read(report.ROOT / strategies.COSTS)["rows"]
+    )
     made = "\n".join([strategies.BEGIN, *rows, strategies.END])
     assert made in (report.ROOT / strategies.PAGE).read_text(encoding="utf-8")
 

@@ -48,6 +48,22 @@ def test_arrays_inside_a_fusion_are_not_in_memory():
     assert scores(compiled(lambda x: (jnp.sin(x)[:, :, None] * jnp.cos(x)[:, None, :]).sum((1, 2)), x)) == []
 
 
+def test_traffic_is_what_is_read_and_written():
+    x, w, steps = (jnp.ones(shape) for shape in ((256, 256), (5, 256, 256), (5, 256)))
+    size = x.nbytes
+    assert hlo.traffic(compiled(lambda x: jnp.sin(x) + jnp.cos(x), x)) == 2 * size  # one fusion
+    assert hlo.traffic(compiled(jnp.dot, x, x)) == 3 * size
+    # Of a stack of kernels a turn of a loop reads its own alone; x goes in and out. What is small is not counted here.
+    looped = hlo.traffic(compiled(lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], x, w))
+    assert 5 * 4 * size <= looped <= 5 * 8 * size
+    # What a turn writes into a stack is its own part: a row, not the five of them.
+    written = hlo.traffic(compiled(lambda s: jax.lax.scan(lambda c, r: (c, r + 1), 0, s)[1], steps))
+    assert 2 * steps.nbytes <= written <= 5 * steps.nbytes
+    # The memory beside the processor (S(1), as TPUs have it) is no traffic.
+    near = compiled(jnp.dot, x, x).replace("f32[256,256]{1,0} parameter(0)", "f32[256,256]{1,0:S(1)} parameter(0)")
+    assert hlo.traffic(near) == size
+
+
 @pytest.fixture(scope="module")
 def steps(tiny_model, tiny_data, tmp_path_factory):
     """Costs of a run's step on one device and on eight, data-parallel."""
