@@ -68,10 +68,12 @@ def modules(params) -> set[str]:
 
 @pytest.mark.parametrize("plan", [ALL, {"preset": "lora"}], ids=["all", "default"])
 def test_it_begins_as_the_base(base, plan):
+    """To the bit, operation by operation: two programs may be fused, and so rounded, differently."""
     model, params = load(base)
-    expected = jaxft.forward(model, params, INPUTS)["logits"]
-    model, params = adapted(base, plan)
-    np.testing.assert_array_equal(jaxft.forward(model, params, INPUTS)["logits"], expected)
+    with jax.disable_jit():
+        expected = jaxft.forward(model, params, INPUTS)["logits"]
+        model, params = adapted(base, plan)
+        np.testing.assert_array_equal(jaxft.forward(model, params, INPUTS)["logits"], expected)
     changed = jaxft.forward(model, randomised(params), INPUTS)["logits"]
     assert np.abs(changed - expected).max() > 1e-3
 
