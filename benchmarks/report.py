@@ -49,6 +49,7 @@ def peers() -> list[str]:
     """Whole loops."""
     body = [
         [
+            row["processor"],
             f"`{' '.join([row['recipe'], *row['options']])}`",
             row["side"],
             middle(row["examples_per_second"]),
@@ -58,9 +59,19 @@ def peers() -> list[str]:
             row["first_step_seconds"],
             number(row["peak_bytes"] / 2**30),
         ]
-        for row in rows("peers.json")
+        for row in sorted(rows("peers.json"), key=lambda row: (row["processor"], row["recipe"]))
     ]
-    heads = ("recipe", "side", "examples/s", "real tokens/s", "padding", "times Trainer", "first step, s", "peak GiB")
+    heads = (
+        "processor",
+        "recipe",
+        "side",
+        "examples/s",
+        "real tokens/s",
+        "padding",
+        "times Trainer",
+        "first step, s",
+        "peak GiB",
+    )
     return table(heads, body) if body else [MISSING]
 
 
@@ -192,15 +203,18 @@ def plots() -> None:
         plt.close(figure)
 
     if found := rows("peers.json"):
-        recipes = list(dict.fromkeys(row["recipe"] for row in found))
+        recipes = list(dict.fromkeys((row["recipe"], row["processor"]) for row in found))
         sides = list(dict.fromkeys(row["side"] for row in found))
 
         def draw_peers(axes: Any) -> None:
             for i, side in enumerate(sides):
-                own = {row["recipe"]: row["times_trainer"]["median"] for row in found if row["side"] == side}
+                mine = [row for row in found if row["side"] == side]
+                own = {(row["recipe"], row["processor"]): row["times_trainer"]["median"] for row in mine}
                 places = [j + (i - len(sides) / 2 + 0.5) * 0.8 / len(sides) for j, name in enumerate(recipes) if name in own]
                 axes.bar(places, [own[name] for name in recipes if name in own], 0.8 / len(sides), label=side)
-            axes.set_xticks(range(len(recipes)), [Path(name).stem for name in recipes])
+            axes.set_xticks(
+                range(len(recipes)), [f"{Path(name).stem}\n{processor.split()[0]}" for name, processor in recipes]
+            )
             axes.set_ylabel("examples/s, times Trainer in float32")
             axes.axhline(1, color="grey", linewidth=0.8)
             axes.legend(fontsize="small")
