@@ -1,7 +1,7 @@
 """What XLA must be told of a GPU to compile for it where there is none (`GpuTargetConfigProto` of openxla/xla)."""
 
 # Architecture limits of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications) and the
-# SXM boards' clock; cuDNN's version is the oldest that JAX's CUDA packages may bring.
+# SXM boards' clock; cuDNN's version is older than any that JAX's CUDA packages bring (9.12), as in XLA's own descriptions.
 _HOPPER = """
 gpu_device_info {{
   cuda_compute_capability {{ major: 9 feature_extension: ACCELERATED_FEATURES }}

@@ -48,7 +48,8 @@ def collectives(text: str) -> list[Collective]:
             if found is None:
                 continue
             arrays = [_size(*array) for array in _ARRAY.findall(found[1])]
-            if found[3] and found[2] != "all-reduce":  # operands stand before the results
+            # Operands stand before the results; an all-reduce has them on GPUs alone, each as a tuple of its own.
+            if found[3] and (found[2] != "all-reduce" or found[1].startswith("((")):
                 arrays = arrays[len(arrays) // 2 :]
             count[found[2]] += turns[name]
             size[found[2]] += turns[name] * sum(arrays)

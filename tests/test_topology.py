@@ -161,7 +161,8 @@ def test_plan_compiles_for_chips_that_are_not_here(tiny_model, tiny_data, tmp_pa
     package, says = COMPILERS[name]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", train={"dtype": "bfloat16"})
+    sections = {"train": {"dtype": "bfloat16"}, "mesh": {"data": -1}}  # all chips, not the one of other tests
+    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
     (tmp_path / "config.yaml").write_text(cli.dump(config))
     command = [sys.executable, "-m", "jaxft.plan", str(tmp_path / "config.yaml"), "--topology", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=dict(os.environ))
