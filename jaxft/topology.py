@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 from jaxft import gpu_target
@@ -77,10 +78,17 @@ def parse(name: str) -> tuple[Chip, int]:
         tpus, gpus = (", ".join(x for x, c in CHIPS.items() if bool(c.maker) is gpu) for gpu in (False, True))
         hint = nearest(name.partition(":")[0], CHIPS) if match and chip is None else ""
         raise UserError(f'--topology is "{name}": give {tpus} and a shape (v5e:2x4), or {gpus} and a number (h200:8){hint}')
-    count = 1
-    for size in match[2].split("x"):
-        count *= int(size)
-    return chip, count
+    return chip, prod(map(int, match[2].split("x")))
+
+
+def missing_compiler(name: str) -> str | None:
+    """The package that compiles for a topology and how to get it, where it is not installed."""
+    chip, _ = parse(name)
+    if chip.maker is None:
+        return None if find_spec("libtpu") else "the package libtpu (pip install libtpu)"
+    if any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+        return None
+    return "JAX's CUDA packages (pip install 'jaxft[cuda]')"
 
 
 def devices(name: str) -> list[Any]:
@@ -90,15 +98,13 @@ def devices(name: str) -> list[Any]:
       UserError: when their compiler is not installed or knows no such topology.
     """
     chip, count = parse(name)
+    if missing := missing_compiler(name):
+        raise UserError(f"--topology {name} needs {missing}")
     if chip.maker is None:
-        if find_spec("libtpu") is None:
-            raise UserError(f"--topology {name} needs the package libtpu (pip install libtpu)")
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
         wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
     else:
-        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
-            raise UserError(f"--topology {name} needs JAX's CUDA packages (pip install 'jaxft[cuda]')")
         described = gpu_target.hopper(f"{chip.maker} {name.partition(':')[0].upper()}", chip.memory, chip.bandwidth)
         wanted = {"platform": "cuda", "target_config": described, "topology": f"1x1x{count}"}
     from jax.experimental import topologies
