@@ -15,7 +15,7 @@ _WHILE = re.compile(r"condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.+?) ([\w\-]+)\((.*)$")
 _PLACED = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\](\{[^}]*\})?")
-_SLICES = ("dynamic-slice", "slice", "gather")
+_SLICES = {"dynamic-slice", "slice", "gather"}
 _NO_TRAFFIC = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
 _NO_TRAFFIC += ("copy-done", "all-reduce-done", "all-gather-done", "async-done", "partition-id", "iota")
 _CONSTANT = re.compile(r"= s32\[\][^ ]* constant\((\d+)\)")
@@ -38,44 +38,36 @@ class Collective:
 
 def collectives(text: str) -> list[Collective]:
     """Exchanges in a compiled program; those in a loop are counted as often as it turns."""
-    computations = _computations(text)
-    turns = _turns(computations)
+    program = _parse(text)
+    turns = _turns(program)
     count: dict[str, int] = defaultdict(int)
     size: dict[str, int] = defaultdict(int)
-    for name, lines in computations.items():
-        for line in lines:
-            found = re.search(rf" = (.+?) ({'|'.join(KINDS)})(-start)?\(", line)
-            if found is None:
+    for name, instructions in program.items():
+        for x in instructions.values():
+            kind = x.operation.removesuffix("-start")
+            if kind not in KINDS:
                 continue
-            arrays = [_size(*array) for array in _ARRAY.findall(found[1])]
+            sizes = [_size(*array) for array in _ARRAY.findall(x.result)]
             # Operands stand before the results; an all-reduce has them on GPUs alone, each as a tuple of its own.
-            if found[3] and (found[2] != "all-reduce" or found[1].startswith("((")):
-                arrays = arrays[len(arrays) // 2 :]
-            count[found[2]] += turns[name]
-            size[found[2]] += turns[name] * sum(arrays)
+            if kind != x.operation and (kind != "all-reduce" or x.result.startswith("((")):
+                sizes = sizes[len(sizes) // 2 :]
+            count[kind] += turns[name]
+            size[kind] += turns[name] * sum(sizes)
     return [Collective(kind, count[kind], size[kind]) for kind in KINDS if count[kind]]
 
 
 def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[str]:
     """Arrays such as `f32[8,12,128,128]` that are written to memory (not those inside a fusion) and for which `wanted`
     (type, shape) holds."""
-    computations = _computations(text)
-    inside = {name for lines in computations.values() for line in lines if " fusion(" in line for name in _called(line)}
+    program = _parse(text)
+    fused = _fused(program)
     found: dict[str, None] = {}
-    for name, lines in computations.items():
-        for line in [] if name in inside else lines:
-            result = line.partition(" = ")[2].partition("(")[0] if " = (" not in line else line.partition(") ")[0]
-            for kind, shape in _ARRAY.findall(result):
+    for name, instructions in program.items():
+        for x in instructions.values() if name not in fused else ():
+            for kind, shape in _ARRAY.findall(x.result):
                 if wanted(kind, tuple(map(int, shape.split(","))) if shape else ()):
                     found[f"{kind}[{shape}]"] = None
     return list(found)
-
-
-@dataclass(frozen=True)
-class _Instruction:
-    result: str  # type
-    operation: str
-    operands: list[str]
 
 
 def traffic(text: str) -> int:
@@ -85,55 +77,49 @@ def traffic(text: str) -> int:
     its place, counts by its own size, and what the compiler keeps close to the processor (another memory space) not at all.
     XLA's own count takes the whole array for each turn of a loop over slices of it.
     """
-    lines_of = _computations(text)
-    turns, computations = _turns(lines_of), {name: _instructions(lines) for name, lines in lines_of.items()}
-    fusions = [line for lines in lines_of.values() for line in lines if " fusion(" in line]
-    bodies = {match[1]: _called(line)[0] for line in fusions if (match := _INSTRUCTION.match(line))}
-    fused = set(bodies.values())
+    program = _parse(text)
+    turns, fused = _turns(program), _fused(program)
     total = 0
-    for name, own in computations.items():
-        for key, instruction in own.items() if name not in fused else ():
-            if instruction.operation not in _NO_TRAFFIC:
-                body = computations.get(bodies.get(key, ""), {})
-                total += turns[name] * _moved(instruction, own, body)
+    for name, instructions in program.items():
+        for x in instructions.values() if name not in fused else ():
+            if x.operation not in _NO_TRAFFIC:
+                body = program[_called(x.line)[0]] if x.operation == "fusion" else {}
+                total += turns[name] * _moved(x, instructions, body)
     return total
 
 
-def _moved(instruction: _Instruction, around: Mapping[str, _Instruction], body: Mapping[str, _Instruction]) -> int:
-    """Bytes of an instruction; `body` is what a fusion computes."""
-    operands = [around[name].result if name in around else "" for name in instruction.operands]
-    if not body:
-        body = {str(i): _Instruction(result, "parameter", [str(i)]) for i, result in enumerate(operands)}
-        body["root"] = _Instruction(instruction.result, instruction.operation, [str(i) for i in range(len(operands))])
-    parameters = {x.operands[0]: name for name, x in body.items() if x.operation == "parameter" and x.operands}
-    read = 0
-    for i, result in enumerate(operands):
-        name = parameters.get(str(i), "")
-        users = [x for x in body.values() if name in x.operands and x.operation != "parameter"]
-        if users and all(x.operation in _SLICES and x.operands[0] == name for x in users):
-            read += 0 if _elsewhere(result) else sum(_in_memory(x.result) for x in users)
-        elif users and all(x.operation == "dynamic-update-slice" and x.operands[0] == name for x in users):
-            continue
-        else:
-            read += _in_memory(result)
-    updates = [x for x in body.values() if x.operation == "dynamic-update-slice" and _ARRAY.findall(x.result)]
-    written = _in_memory(instruction.result)
-    for x in updates:
-        if _ARRAY.findall(x.result)[0] in _ARRAY.findall(instruction.result) and not _elsewhere(instruction.result):
-            new = body[x.operands[1]].result if x.operands[1] in body else ""
-            written -= _plain_size(x.result) - _plain_size(new)
-    return read + max(0, written)
+@dataclass(frozen=True)
+class _Instruction:
+    """A line; `result` is its type, and the operand of a parameter its number."""
+
+    name: str
+    result: str
+    operation: str
+    operands: list[str]
+    line: str
 
 
-def _instructions(lines: list[str]) -> dict[str, _Instruction]:
-    """Name -> instruction; the operand of a parameter is its number."""
-    found = {}
-    for line in lines:
-        if match := _INSTRUCTION.match(line):
-            inside = match[4].partition(")")[0]
-            operands = [inside] if match[3] == "parameter" else re.findall(r"%([\w.\-]+)", inside)
-            found[match[1]] = _Instruction(match[2], match[3], operands)
-    return found
+_Computation = Mapping[str, _Instruction]
+
+
+def _moved(x: _Instruction, around: _Computation, body: _Computation) -> int:
+    """Bytes of an instruction of a computation; `body` is what a fusion computes."""
+    inside = body or {x.name: x}
+    parameters = {y.operands[0]: y.name for y in body.values() if y.operation == "parameter"}
+    moved = _in_memory(x.result)
+    for i, operand in enumerate(x.operands):
+        name, given = parameters[str(i)] if body else operand, around[operand].result
+        users = [y for y in inside.values() if name in y.operands]
+        operations = {y.operation for y in users if y.operands[0] == name}
+        whole = any(y.operands[0] != name for y in users)
+        if not whole and operations and operations <= _SLICES:
+            moved += sum(_in_memory(y.result) for y in users) if "S(" not in given else 0
+        elif whole or operations != {"dynamic-update-slice"}:
+            moved += _in_memory(given)
+    for y in inside.values():
+        if y.operation == "dynamic-update-slice" and "S(" not in x.result and y.result.partition("{")[0] in x.result:
+            moved -= _bytes(y.result) - _bytes((body or around)[y.operands[1]].result)  # it writes its part alone
+    return moved
 
 
 def _in_memory(result: str) -> int:
@@ -141,30 +127,35 @@ def _in_memory(result: str) -> int:
     return sum(_size(kind, shape) for kind, shape, layout in _PLACED.findall(result) if "S(" not in layout)
 
 
-def _plain_size(result: str) -> int:
+def _bytes(result: str) -> int:
     return sum(_size(*array) for array in _ARRAY.findall(result))
 
 
-def _elsewhere(result: str) -> bool:
-    return "S(" in result
-
-
-def _computations(text: str) -> dict[str, list[str]]:
-    """Name -> instructions."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
+def _parse(text: str) -> dict[str, dict[str, _Instruction]]:
+    """Computations by name, each by the names of its instructions."""
+    found: dict[str, dict[str, _Instruction]] = {}
+    instructions: dict[str, _Instruction] = {}
     for line in text.splitlines():
         if header := _HEADER.match(line):
-            lines = found[header[1]] = []
-        elif line.startswith("  "):
-            lines.append(line)
+            instructions = found[header[1]] = {}
+        elif match := _INSTRUCTION.match(line):
+            name, result, operation, rest = match.groups()
+            inside = rest.partition(")")[0]
+            operands = [inside] if operation == "parameter" else re.findall(r"%([\w.\-]+)", inside)
+            instructions[name] = _Instruction(name, result, operation, operands, line)
     return found
 
 
-def _turns(computations: Mapping[str, list[str]]) -> dict[str, int]:
+def _fused(program: Mapping[str, _Computation]) -> set[str]:
+    """Names of the computations inside fusions."""
+    every = (x for instructions in program.values() for x in instructions.values())
+    return {name for x in every if x.operation == "fusion" for name in _called(x.line)}
+
+
+def _turns(program: Mapping[str, _Computation]) -> dict[str, int]:
     """How often each computation runs in one run of the program."""
     callers: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for caller, name, times in _calls(computations):
+    for caller, name, times in _calls(program):
         callers[name].append((caller, times))
     known: dict[str, int] = {}
 
@@ -173,18 +164,18 @@ def _turns(computations: Mapping[str, list[str]]) -> dict[str, int]:
             known[name] = sum(turns(caller) * times for caller, times in callers[name]) or 1
         return known[name]
 
-    return {name: turns(name) for name in computations}
+    return {name: turns(name) for name in program}
 
 
-def _calls(computations: Mapping[str, list[str]]) -> Iterator[tuple[str, str, int]]:
-    for caller, lines in computations.items():
-        for line in lines:
-            if loop := _WHILE.search(line):
-                known = _TRIPS.search(line)
+def _calls(program: Mapping[str, _Computation]) -> Iterator[tuple[str, str, int]]:
+    for caller, instructions in program.items():
+        for x in instructions.values():
+            if loop := _WHILE.search(x.line):
+                known = _TRIPS.search(x.line)
                 # Without the compiler's word a counted loop ends at the one constant of its condition.
-                ends = _CONSTANT.findall("\n".join(computations.get(loop[1], [])))
+                ends = _CONSTANT.findall("\n".join(y.line for y in program.get(loop[1], {}).values()))
                 yield caller, loop[2], int(known[1]) if known else int(ends[0]) if len(ends) == 1 else 1
-            for name in _called(line):
+            for name in _called(x.line):
                 yield caller, name, 1
 
 
