@@ -14,8 +14,8 @@ import jax
 from benchmarks.parts import Part, run
 from benchmarks.step import CPU, Step
 from jaxft import optim
-from jaxft.loop import run_optimizer
-from jaxft.setup import Run, run_loss
+from jaxft.compiled import lower_train
+from jaxft.setup import Run
 from jaxft.step import train_step
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
@@ -35,7 +35,7 @@ def parts() -> Iterator[Part]:
             "no dropout": timer(Step(replace(case, dropout=False).run())),
             "dropout of attention by keys": timer(Step(replace(case, keys=True).run())),
             "layers in a loop": timer(Step(looped)),
-            "XLA's own global norm": timer(Step(whole, optimizer=plain_norm)),
+            "XLA's own global norm": timer(Step(whole, lower=lambda loss, _, *rest: lower_train(loss, plain_norm, *rest))),
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
             f"{MANY} steps in one call": together(whole),
@@ -63,14 +63,18 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
 
 def together(run: Run) -> Callable[[], float]:
     """Seconds a step, of several that are one program."""
-    own = Step(run)
-    step = partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run))
+    measure = timer(Step(run, lower=lower_many))
+    return lambda: measure() / MANY
+
+
+def lower_many(loss: Any, optimizer: Any, *arguments: Any) -> Any:
+    """`lower_train` of several steps on the same batch."""
+    step = partial(train_step, loss_fn=loss, optimizer=optimizer)
 
     def steps(state: Any, frozen: Any, batch: Any) -> Any:
         return jax.lax.scan(lambda state, _: step(state, frozen, batch), state, None, length=MANY)
 
-    own.step = jax.jit(steps, donate_argnums=0).lower(own.state, own.frozen, own.batch).compile()
-    return lambda: timer(own)() / MANY
+    return jax.jit(steps, donate_argnums=0).lower(*arguments)
 
 
 def keep_memory(keep: bool) -> None:

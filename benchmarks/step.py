@@ -12,6 +12,7 @@ import argparse
 import gc
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,6 @@ from jaxft.config import Config, DataConfig, ModelConfig, TrainConfig
 from jaxft.data.feed import device_batch
 from jaxft.errors import UserError
 from jaxft.loop import fresh_state, run_optimizer
-from jaxft.optim import Optimizer
 from jaxft.plan_config import LoraConfig, PlanConfig
 from jaxft.setup import Run, run_loss
 
@@ -107,7 +107,7 @@ GPU = {
 class Step:
     """A run's compiled step with its state and a batch of its commonest shape; compiled so many times."""
 
-    def __init__(self, run: Run, compilations: int = 1, optimizer: Optimizer | None = None) -> None:
+    def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train) -> None:
         self.state, self.frozen = fresh_state(run)
         plan, examples = run.planner.plan_epoch(0), run.data["train"].examples
         place = sharding.batch_sharding(run.mesh)
@@ -116,12 +116,12 @@ class Step:
         self.batch = device_batch(plan, examples, number, place)
         self.lengths = plan.planner.lengths[plan.examples(number)].astype(float)
         self.tokens = int(self.lengths.sum())
-        parts = (run_loss(run), optimizer or run_optimizer(run), self.state, self.frozen)
+        parts = (run_loss(run), run_optimizer(run), self.state, self.frozen)
         self.seconds_to_compile = []
         for _ in range(compilations):
             jax.clear_caches()
             start = time.perf_counter()
-            self.step = lower_train(*parts, abstract_batch(run.planner, self.shape, examples, place)).compile()
+            self.step = lower(*parts, abstract_batch(run.planner, self.shape, examples, place)).compile()
             self.seconds_to_compile.append(round(time.perf_counter() - start, 2))
         memory: Any = self.step.memory_analysis()
         self.memory = memory.argument_size_in_bytes + memory.temp_size_in_bytes

@@ -17,12 +17,14 @@ ROWS, LENGTH = 7, 16
 
 
 def batch_of(config) -> dict[str, jax.Array]:
-    rng = np.random.default_rng(0)
-    batch = {name: np.ones((ROWS, LENGTH), np.int32) for name in ("segment_ids", "token_type_ids")}
-    batch["token_type_ids"] *= 0
-    batch["input_ids"] = rng.integers(5, config.vocab_size, (ROWS, LENGTH), dtype=np.int32)
-    batch["position_ids"] = np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1))
-    batch["first_token"] = np.zeros((ROWS, 1), np.int32)
+    rng, zeros = np.random.default_rng(0), np.zeros((ROWS, LENGTH), np.int32)
+    batch = {
+        "input_ids": rng.integers(5, config.vocab_size, (ROWS, LENGTH), dtype=np.int32),
+        "token_type_ids": zeros,
+        "segment_ids": zeros + 1,
+        "position_ids": zeros + np.arange(LENGTH, dtype=np.int32),
+        "first_token": zeros[:, :1],
+    }
     return jax.tree.map(jnp.asarray, batch)
 
 
@@ -37,8 +39,7 @@ def test_a_loop_gives_the_gradients_of_its_turns(family):
     found = []
     for unroll in (1, model.encoder.config.num_layers):
         own = replace(model, policy=Policy(unroll=unroll))
-        gradients = jax.device_get(jax.jit(jax.grad(objective(own, batch)))(params))
-        found.append({".".join(path): x for path, x in tree.flatten(gradients).items()})
+        found.append(tree.unstack(jax.device_get(jax.jit(jax.grad(objective(own, batch)))(params))))
     looped, plain = found
     largest = max(np.abs(x).max() for x in plain.values())
     for name, x in plain.items():
