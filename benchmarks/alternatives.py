@@ -27,6 +27,7 @@ def parts() -> Iterator[Part]:
     case = CPU["minilm-full"]
     whole = case.run()
     looped = replace(whole, model=replace(whole.model, policy=replace(whole.model.policy, unroll=1)))
+    all_words = replace(whole.config, runtime=replace(whole.config.runtime, skip_unused_words=False))
     plain_norm = optim.make_optimizer(whole.config.optim, whole.plan, whole.total_steps, blocked_norm=False)
     yield (
         "a step of MiniLM, 8 rows of 128",
@@ -35,6 +36,7 @@ def parts() -> Iterator[Part]:
             "no dropout": timer(Step(replace(case, dropout=False).run())),
             "dropout of attention by keys": timer(Step(replace(case, keys=True).run())),
             "layers in a loop": timer(Step(looped)),
+            "all words trained": timer(Step(replace(whole, config=all_words))),
             "XLA's own global norm": timer(Step(whole, lower=lambda loss, _, *rest: lower_train(loss, plain_norm, *rest))),
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),

@@ -51,7 +51,7 @@ class Case:
             data=DataConfig(max_length=self.length, layout="pad"),
             train=TrainConfig(batch_size=self.batch, dtype="bfloat16"),
             mesh=MeshConfig(fsdp=self.fsdp),
-            runtime=RuntimeConfig(unroll=self.unroll),
+            runtime=RuntimeConfig(unroll=self.unroll, skip_unused_words=False),  # whatever the data
         )
 
 

@@ -94,9 +94,9 @@ def run_of(
 
 
 def examples_of(lengths: np.ndarray, vocabulary: int, seed: int = 0) -> Examples:
-    """Random words and labels."""
+    """Random words, as frequent as Zipf's law has them, and labels."""
     rng, offsets = np.random.default_rng(seed), np.concatenate([[0], np.cumsum(lengths)])
-    ids = rng.integers(1000, vocabulary, offsets[-1], dtype=np.int32)
+    ids = (999 + np.exp(rng.uniform(0, np.log(vocabulary - 999), offsets[-1]))).astype(np.int32)
     ids[offsets[:-1]], ids[offsets[1:] - 1] = 101, 102
     tokens = {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}
     return Examples(tokens, offsets, {"labels": rng.integers(0, 2, len(lengths), dtype=np.int32)})

@@ -17,6 +17,7 @@ from jaxft.setup import Run, make_loss, run_loss
 from jaxft.stages import later_stages
 from jaxft.step import TrainState, eval_step
 from jaxft.tree import Params
+from jaxft.used_words import split_unused
 
 MIB = 2**20
 
@@ -156,7 +157,7 @@ def optimizer_memory(run: Run) -> list[int]:
     """Bytes that the optimizer keeps of each row of the plan, over all devices."""
     sizes = {
         name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], np.float32)
-        for path, x in tree.flatten(run.model.abstract()).items()
+        for path, x in tree.flatten(split_unused(run.model.abstract(), run.used_words)[0]).items()
         for name in tree.names(path)
     }
     build = run_optimizer(run).build(optim.hyperparameters(run.config.optim))

@@ -74,9 +74,10 @@ def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool,
     from jaxft.models.build import merge, save
     from jaxft.models.model import Origin
     from jaxft.regularization import REFERENCE
+    from jaxft.used_words import whole
 
     own = {name: value for name, value in frozen.items() if name not in (TEACHERS, REFERENCE)}
-    params = sharding.to_host(tree.recut(tree.combine(state.evaluated, own), []))
+    params = whole(sharding.to_host(tree.recut(tree.combine(state.evaluated, own), [])))
     if runtime.is_main_process():
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)

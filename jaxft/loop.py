@@ -26,6 +26,7 @@ from jaxft.stages import later_stages, open_stage, state_shardings
 from jaxft.step import TrainState, init_state
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
+from jaxft.used_words import split_unused
 
 
 class Trainer:
@@ -265,20 +266,14 @@ def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple
 def fresh_state(run: Run) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     shapes, _ = start_shapes(run)
-    trainable, frozen = run.plan.split(run.params)
-    trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
-    if reference := _reference(run):
-        frozen = frozen | {REFERENCE: reference}
-    frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
+    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in _start(run))
     placed = jax.tree.map(lambda x: x.sharding, shapes)
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
 
 
 def start_shapes(run: Run) -> tuple[TrainState, Params]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
-    trainable, frozen = (sharding.shapes(run.mesh, part) for part in run.plan.split(run.params))
-    if reference := _reference(run):
-        frozen = frozen | {REFERENCE: sharding.shapes(run.mesh, reference)}
+    trainable, frozen = (sharding.shapes(run.mesh, part) for part in _start(run))
     state = jax.eval_shape(_starter(run), trainable)
     return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
 
@@ -303,9 +298,13 @@ def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainSt
     return state, frozen, progress
 
 
-def _reference(run: Run) -> Params:
-    """What the run starts from, of all that it trains sooner or later; empty where nothing pulls towards it."""
-    return run.plan.split(run.params, run.total_steps)[0] if run.regularization.needs_reference else {}
+def _start(run: Run) -> tuple[Params, Params]:
+    """(trainable parameters of the first stage, all that is frozen), on the host."""
+    params, unused = split_unused(run.params, run.used_words)
+    trainable, frozen = run.plan.split(params)
+    if run.regularization.needs_reference:  # of all that is trained sooner or later
+        frozen = frozen | {REFERENCE: run.plan.split(params, run.total_steps)[0]}
+    return trainable, frozen | unused
 
 
 def run_optimizer(run: Run) -> optim.Optimizer:

@@ -66,6 +66,8 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.planner.shapes)
     sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in run.data.items())
     labels = f"; {len(run.task.labels)} labels" if run.task.labels else ""
+    used, words = run.used_words, run.model.encoder.config.vocab_size
+    unused = [] if used is None else [f"words: the rows of {len(used):,} of {words:,}; the training data lacks the others"]
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
@@ -73,6 +75,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
         *run.notes,
         *run.plan.lines(**more),
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
+        *unused,
         f"examples: {sizes}{labels}",
         f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} an epoch); "
         f"layout {run.config.data.layout}, rows x length {shapes}, padding {1 - first.fill():.1%}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from jaxft.models.adapters import is_adapter as is_adapter_name
 from jaxft.models.build import load, reinitialise
 from jaxft.models.encoder import NOISE
 from jaxft.models.files import read_config
-from jaxft.models.layers import lookup
 from jaxft.models.model import MAIN, Model, make_model
 from jaxft.models.peft import is_adapter
 from jaxft.models.places import dropout_places, place_dropout
@@ -35,6 +35,7 @@ from jaxft.strategies import ParameterPlan, make_plan
 from jaxft.tasks import task_class
 from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
+from jaxft.used_words import UNUSED, embedded, used_words
 
 RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
 PREFIX = "frozen_prefix"  # the token column of a batch with what the lowest layers give (see `prefix`)
@@ -68,6 +69,12 @@ class Run:
     def regularization(self) -> Regularization:
         """What a step does beside the loss."""
         return Regularization(self.config.regularization, self.plan)
+
+    @cached_property
+    def used_words(self) -> np.ndarray | None:
+        """Ids of the words whose rows are trained, where the other rows of a trained table need not be."""
+        changed = self.task.changes_words
+        return used_words(self.config, self.model, self.plan, self.data["train"].examples, changed=changed)
 
     @property
     def metric(self) -> str:
@@ -184,9 +191,11 @@ def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
-        if neftune and key is not None:
-            words = lookup(batch["input_ids"], **params["encoder"]["embeddings"]["word_embeddings"])
-            inputs = batch | {"inputs_embeds": noisy_words(words, batch, neftune, jax.random.fold_in(key, NOISE))}
+        noise = jax.random.fold_in(key, NOISE) if neftune and key is not None else None
+        if UNUSED in params or noise is not None:
+            words = embedded(params, batch["input_ids"], training=key is not None)
+            words = words if noise is None else noisy_words(words, batch, neftune, noise)
+            inputs = inputs | {"inputs_embeds": words}
         outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
         return task.loss(outputs, batch, train=key is not None), outputs
 

@@ -21,7 +21,7 @@ RULES: list[tuple[str, int | None]] = [
     (r"\.(new_)?embedding$", 0),
     (r"\.((new_)?kernel|lora_b)$", 1),
     (r"\.lora_a$", 0),
-    (r"\.((new_)?bias|scale|magnitude)$", None),
+    (r"\.((new_)?bias|scale|magnitude|rank)$", None),
 ]
 
 
