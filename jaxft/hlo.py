@@ -17,7 +17,8 @@ _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.+?) ([\w\-]+)\((.*)$"
 _PLACED = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\](\{[^}]*\})?")
 _SLICES = {"dynamic-slice", "slice", "gather"}
 _NO_TRAFFIC = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
-_NO_TRAFFIC += ("copy-done", "all-reduce-done", "all-gather-done", "async-done", "partition-id", "iota")
+_NO_TRAFFIC += ("copy-done", "slice-done", "all-reduce-done", "all-gather-done", "async-done", "partition-id", "iota")
+_ASYNCHRONOUS = {"copy-start": 0, "slice-start": 1}  # the result that is what arrives
 _CONSTANT = re.compile(r"= s32\[\][^ ]* constant\((\d+)\)")
 
 
@@ -82,9 +83,8 @@ def traffic(text: str) -> int:
     total = 0
     for name, instructions in program.items():
         for x in instructions.values() if name not in fused else ():
-            if x.operation not in _NO_TRAFFIC:
-                body = program[_called(x.line)[0]] if x.operation == "fusion" else {}
-                total += turns[name] * _moved(x, instructions, body)
+            if x.operation not in _NO_TRAFFIC and "AllocateBuffer" not in x.line:
+                total += turns[name] * _moved(x, instructions, program)
     return total
 
 
@@ -102,24 +102,56 @@ class _Instruction:
 _Computation = Mapping[str, _Instruction]
 
 
-def _moved(x: _Instruction, around: _Computation, body: _Computation) -> int:
-    """Bytes of an instruction of a computation; `body` is what a fusion computes."""
-    inside = body or {x.name: x}
-    parameters = {y.operands[0]: y.name for y in body.values() if y.operation == "parameter"}
+def _moved(x: _Instruction, around: _Computation, program: Mapping[str, _Computation]) -> int:
+    """Bytes that an instruction of a computation moves."""
+    if x.operation in _ASYNCHRONOUS:  # what arrives stands among the results, beside what it is taken from
+        kind, shape, layout = _PLACED.findall(x.result)[_ASYNCHRONOUS[x.operation]]
+        return _size(kind, shape) * (("S(" not in layout) + ("S(" not in around[x.operands[0]].result))
+    inside = {x.name: x} if x.operation != "fusion" else program[_called(x.line)[0]]
     moved = _in_memory(x.result)
     for i, operand in enumerate(x.operands):
-        name, given = parameters[str(i)] if body else operand, around[operand].result
-        users = [y for y in inside.values() if name in y.operands]
-        operations = {y.operation for y in users if y.operands[0] == name}
-        whole = any(y.operands[0] != name for y in users)
-        if not whole and operations and operations <= _SLICES:
-            moved += sum(_in_memory(y.result) for y in users) if "S(" not in given else 0
-        elif whole or operations != {"dynamic-update-slice"}:
-            moved += _in_memory(given)
-    for y in inside.values():
-        if y.operation == "dynamic-update-slice" and "S(" not in x.result and y.result.partition("{")[0] in x.result:
-            moved -= _bytes(y.result) - _bytes((body or around)[y.operands[1]].result)  # it writes its part alone
+        if size := _in_memory(around[operand].result):
+            moved += min(size, _read(operand if x.operation != "fusion" else _parameter(inside, i), size, inside, program))
+    written = {array[:2] for array in _PLACED.findall(x.result) if "S(" not in array[2]}
+    for y, body in _nested(x, around, program):
+        if y.operation == "dynamic-update-slice" and _PLACED.findall(y.result)[0][:2] in written:
+            moved -= _bytes(y.result) - _bytes(body[y.operands[1]].result)  # it writes its part alone
     return moved
+
+
+def _read(name: str, size: int, inside: _Computation, program: Mapping[str, _Computation]) -> int:
+    """Bytes that a computation reads of one of its arrays of so many bytes; more where it reads several parts."""
+    total = 0
+    for y in inside.values():
+        if name not in y.operands:
+            continue
+        if y.operation == "fusion":
+            body = program[_called(y.line)[0]]
+            places = [i for i, operand in enumerate(y.operands) if operand == name]
+            total += sum(_read(_parameter(body, i), size, body, program) for i in places)
+        elif y.operation == "bitcast":
+            total += _read(y.name, size, inside, program)
+        elif y.operands.index(name) or y.operation not in (*_SLICES, "dynamic-update-slice"):
+            total += size
+        elif y.operation in _SLICES:
+            total += _bytes(y.result)
+    return total
+
+
+def _parameter(computation: _Computation, number: int) -> str:
+    return next(y.name for y in computation.values() if y.operation == "parameter" and y.operands[0] == str(number))
+
+
+def _nested(
+    x: _Instruction, around: _Computation, program: Mapping[str, _Computation]
+) -> Iterator[tuple[_Instruction, _Computation]]:
+    """An instruction or, of a fusion, all that it computes; with the computation in which it stands."""
+    if x.operation != "fusion":
+        yield x, around
+        return
+    body = program[_called(x.line)[0]]
+    for y in body.values():
+        yield from _nested(y, body, program)
 
 
 def _in_memory(result: str) -> int:

@@ -64,6 +64,49 @@ def test_traffic_is_what_is_read_and_written():
     assert hlo.traffic(near) == 2 * size  # one operand and the result
 
 
+def test_traffic_of_a_program_for_tpus():
+    """As libtpu prints them: copies that go on beside other work, memory that is only reserved, and fusions in fusions."""
+    program = """HloModule m
+
+%inner.1 (p: f32[4,8,128], i: s32[]) -> f32[8,128] {
+  %p = f32[4,8,128]{2,1,0:T(8,128)} parameter(0)
+  %i = s32[]{:T(128)} parameter(1)
+  %zero = s32[]{:T(128)} constant(0)
+  %slice = f32[1,8,128]{2,1,0:T(8,128)} dynamic-slice(%p, %i, %zero, %zero), dynamic_slice_sizes={1,8,128}
+  ROOT %row = f32[8,128]{1,0:T(8,128)} bitcast(%slice)
+}
+
+%out (q: f32[4,8,128], s: bf16[4,8,128], j: s32[]) -> (bf16[4,8,128], f32[8,128]) {
+  %q = f32[4,8,128]{2,1,0:T(8,128)} parameter(0)
+  %s = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} parameter(1)
+  %j = s32[]{:T(128)} parameter(2)
+  %one = f32[8,128]{1,0:T(8,128)} fusion(%q, %j), kind=kLoop, calls=%inner.1
+  %narrow = bf16[8,128]{1,0:T(8,128)(2,1)} convert(%one)
+  %own = bf16[1,8,128]{2,1,0:T(8,128)(2,1)} bitcast(%narrow)
+  %none = s32[]{:T(128)} constant(0)
+  %put = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} dynamic-update-slice(%s, %own, %j, %none, %none)
+  ROOT %both = (bf16[4,8,128]{2,1,0:T(8,128)(2,1)}, f32[8,128]{1,0:T(8,128)S(1)}) tuple(%put, %one)
+}
+
+ENTRY %main.1 (a: f32[4,8,128], j: s32[]) -> bf16[4,8,128] {
+  %a = f32[4,8,128]{2,1,0:T(8,128)} parameter(0)
+  %j.1 = s32[]{:T(128)S(6)} parameter(1)
+  %stack = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} custom-call(), custom_call_target="AllocateBuffer"
+  %two = (bf16[4,8,128]{2,1,0:T(8,128)(2,1)}, f32[8,128]{1,0:T(8,128)S(1)}) fusion(%a, %stack, %j.1), kind=kLoop, calls=%out
+  %whole = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} get-tuple-element(%two), index=0
+  %begun = ((f32[4,8,128]{2,1,0:T(8,128)}), f32[2,8,128]{2,1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2]}
+  %part = f32[2,8,128]{2,1,0:T(8,128)S(1)} slice-done(%begun)
+  %away = (f32[2,8,128]{2,1,0:T(8,128)}, f32[2,8,128]{2,1,0:T(8,128)S(1)}, u32[]{:S(2)}) copy-start(%part)
+  %back = f32[2,8,128]{2,1,0:T(8,128)} copy-done(%away)
+  ROOT %done = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} bitcast(%whole)
+}
+"""
+    row = 8 * 128
+    fusion = 4 * row + 2 * row  # reads one float32 row, writes one bfloat16 row into the stack
+    slice_in, copy_out = 2 * 4 * row, 2 * 4 * row  # two rows into near memory, and out of it
+    assert hlo.traffic(program) == fusion + slice_in + copy_out
+
+
 @pytest.fixture(scope="module")
 def steps(tiny_model, tiny_data, tmp_path_factory):
     """Costs of a run's step on one device and on eight, data-parallel."""
@@ -86,6 +129,17 @@ def test_gradients_are_reduced_once(steps):
     assert reduced.kind == "all-reduce"
     assert gradients <= reduced.size <= gradients + 1024
     assert steps[1][1].collectives == []
+
+
+def test_micro_batches_are_all_counted(tiny_model, tiny_data, tmp_path, steps):
+    """A loop over four micro-batches computes what one batch does, but for a few sums, and moves what all of them move."""
+    train, data = {"batch_size": 16, "micro_batches": 4}, {"layout": "pad"}
+    run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", data=data, train=train))
+    [[cost]] = costs.step_costs(run).values()
+    whole = steps[1][1]
+    assert cost.flops == pytest.approx(whole.flops, rel=0.05)
+    assert cost.forward == pytest.approx(whole.forward, rel=0.05)
+    assert whole.accessed < cost.accessed < 4 * whole.accessed
 
 
 def test_state_is_donated(steps):

@@ -1,5 +1,7 @@
 """The parts of an encoder as Linen modules, each for one layer. Which of them a model has is said by its EncoderConfig."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 from jaxft.models.adapters import ADAPTER
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
-from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, fold, recomputed
+from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, elementwise, fold, recomputed
 from jaxft.models.positions import rotate
 
 Array = jax.Array
@@ -40,6 +42,11 @@ class Embeddings(nn.Module):
         if c.projection == "after_norm":
             x = Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="projection")(x)
         return x
+
+
+def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:
+    """An activation by its name in config.json, as it is best computed in a loop or without one."""
+    return partial(elementwise, ACTIVATIONS[name]) if config.in_loop else ACTIVATIONS[name]
 
 
 class SelfAttention(nn.Module):
@@ -92,7 +99,7 @@ class Adapter(nn.Module):
     def __call__(self, x: Array) -> Array:
         c, b = self.config, self.config.bottleneck
         assert b is not None
-        narrow = recomputed(ACTIVATIONS[b.activation], c.in_loop)(Dense(b.size, c.kernel_init(), name="down")(x))
+        narrow = activation(b.activation, c)(Dense(b.size, c.kernel_init(), name="down")(x))
         return x + Dense(c.hidden_size, c.kernel_init(), name="up")(narrow)
 
 
@@ -138,11 +145,10 @@ class Intermediate(nn.Module):
     def __call__(self, x: Array) -> Array:
         c = self.config
         x = Dense(c.intermediate_size * (2 if c.gated else 1), c.kernel_init(), c.mlp_bias, c.lora, name="dense")(x)
-        activation = recomputed(ACTIVATIONS[c.activation], c.in_loop)
+        act = activation(c.activation, c)
         if not c.gated:
-            return activation(x)
-        x, gate = jnp.split(x, 2, axis=-1)
-        return activation(x) * gate
+            return act(x)
+        return recomputed(lambda x, gate: act(x) * gate, c.in_loop)(*jnp.split(x, 2, axis=-1))
 
 
 class PostNormLayer(nn.Module):

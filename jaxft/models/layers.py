@@ -149,11 +149,34 @@ def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> 
 def recomputed(function: Callable[..., Array], again: bool = True) -> Callable[..., Array]:
     """A cheap function of which the backward pass keeps nothing but the arguments, and takes it anew (where `again`).
 
-    For activations and norms in a loop over layers: what follows a matrix product is float32, and differentiation would
-    write several arrays of it, as wide as the layer, for every turn (a BERT base step of 256 x 128 in bfloat16: 2.5 times
-    as much is kept). Without a loop the compiler chooses by itself, and this would change nothing.
+    For norms, and what else is cheap in a loop over layers: what follows a matrix product is float32, and differentiation
+    would write several arrays of it, as wide as the layer, for every turn (a BERT base step of 256 x 128 in bfloat16: 2.5
+    times as much is kept). Without a loop the compiler chooses by itself, and this would change nothing.
     """
     return jax.checkpoint(function, prevent_cse=False) if again else function
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def elementwise(function: Callable[[Array], Array], x: Array) -> Array:
+    """function(x), of which the backward pass keeps x and computes the derivative, as one float32 array.
+
+    Differentiation would add up products of the gradient with the parts of the derivative, and for erf and its like the
+    compiler for TPUs writes every part to memory (BERT base: three float32 arrays a layer, as wide as the intermediate).
+    """
+    return function(x)
+
+
+def _elementwise_forward(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
+    return function(x), x
+
+
+def _elementwise_backward(function: Callable[[Array], Array], x: Array, g: Array) -> tuple[Array]:
+    wide = x.astype(jnp.float32)
+    _, derivative = jax.jvp(function, (wide,), (jnp.ones_like(wide),))
+    return ((g.astype(jnp.float32) * derivative).astype(x.dtype),)
+
+
+elementwise.defvjp(_elementwise_forward, _elementwise_backward)
 
 
 def initial(module: nn.Module, key: Array, *args: Any) -> Params:
