@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxft
-from jaxft import optim, tree, used_words
+from jaxft import export, optim, tree, used_words
 from jaxft.config import Config
 from jaxft.loop import fresh_state
 from jaxft.models.files import open_weights
@@ -89,6 +89,8 @@ def test_the_table_is_as_small_as_the_words_are_few(large, data, tmp_path, capsy
     assert frozen[UNUSED]["embedding"].shape == (SIZE, tiny.CONFIG["hidden_size"])
     train(config)
     assert f"words: the rows of 511 of {SIZE:,}; the training data lacks the others" in capsys.readouterr().err
+    export.main([str(tmp_path / "run"), "--output", str(tmp_path / "again")])
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "run" / MODEL).read_bytes()
 
 
 def is_adam(x):
