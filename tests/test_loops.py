@@ -1,6 +1,7 @@
 """Layers in a loop or one after the other: the same gradients, with dropout on; and what a loop keeps for its backward."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from jaxft import runtime, tree
 from jaxft.models.config import Policy
 from jaxft.models.families import FAMILIES
+from jaxft.models.layers import ACTIVATIONS, elementwise
 from jaxft.models.model import make_model
 from tests import tiny, zoo
 
@@ -59,3 +61,20 @@ def test_a_loop_keeps_activations_in_their_own_type(family):
     wide = [x for x in stacked if x.size >= layers * ROWS * LENGTH * c.hidden_size]
     assert any(x.dtype == jnp.bfloat16 for x in wide)
     assert [x for x in wide if x.dtype == jnp.float32] == []
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_in_a_loop_has_its_derivative(name):
+    """Taken as one array, it is what differentiation gives, in bfloat16 rounded once; only the argument is kept."""
+    function = ACTIVATIONS[name]
+    x, g = jnp.linspace(-8.03, 8.07, 402), jnp.linspace(0.3, 2.0, 402)
+    y, backward = jax.vjp(partial(elementwise, function), x)
+    [expected] = jax.vjp(function, x)[1](g)
+    assert np.array_equal(y, function(x))
+    np.testing.assert_allclose(backward(g)[0], expected, rtol=1e-5, atol=1e-6)
+    assert [leaf.shape for leaf in jax.tree.leaves(backward)] == [x.shape]
+    narrow, of_g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
+    [found] = jax.vjp(partial(elementwise, function), narrow)[1](of_g)
+    [exact] = jax.vjp(function, narrow.astype(jnp.float32))[1](of_g.astype(jnp.float32))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
