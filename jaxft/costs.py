@@ -17,7 +17,7 @@ from jaxft.setup import Run, make_loss, run_loss
 from jaxft.stages import later_stages
 from jaxft.step import TrainState, eval_step
 from jaxft.tree import Params
-from jaxft.used_words import split_unused
+from jaxft.used_words import UNUSED, split_unused
 
 MIB = 2**20
 
@@ -28,11 +28,12 @@ class Cost:
 
     Attributes:
       start: the first step of the stage.
-      flops: of a step (of one micro-batch, where there are several).
+      flops: of a step.
       forward: of a forward pass over the same.
       expected: of parameters, optimizer, gradients, activations kept for the backward pass, and what a forward pass alone
         needs for a moment, as the plan has it.
-      arguments, temporary, donated: what the compiler says; the donated are arguments that results are written over.
+      arguments, temporary, donated: what the compiler says, and the words that only evaluation reads; the donated are
+        arguments that results are written over.
       accessed: bytes read from memory and written to it, at least (`hlo.traffic`).
       collectives: exchanges between devices.
       text: the compiled program.
@@ -98,7 +99,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
                     expected=expected_memory(now, {**rest, **taught})
                     | {"activations": _activations(run, now, {**rest, **taught}, batch)}
                     | workspace,
-                    arguments=memory.argument_size_in_bytes,
+                    arguments=memory.argument_size_in_bytes + _on_a_device(rest.get(UNUSED, {}).get("embedding")),
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
                     accessed=hlo.traffic(text),
