@@ -18,7 +18,7 @@ def main(argv: list[str]) -> None:
     if plot is not None and not plot.endswith((".png", ".svg", ".pdf")):
         raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
     config = cli.load(rest, prog="python -m jaxft.plan")
-    cache = config.runtime.compile_cache
+    cache = config.runtime.compile_cache and target is None  # programs for chips elsewhere cannot be read again here
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
     chosen = runtime.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
     from jaxft import costs, prefix, rates, topology
