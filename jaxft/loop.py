@@ -265,15 +265,20 @@ def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple
 
 def fresh_state(run: Run) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
-    shapes, _ = start_shapes(run)
-    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in _start(run))
+    start = _start(run)
+    shapes, _ = _shapes(run, *start)
+    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in start)
     placed = jax.tree.map(lambda x: x.sharding, shapes)
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
 
 
 def start_shapes(run: Run) -> tuple[TrainState, Params]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
-    trainable, frozen = (sharding.shapes(run.mesh, part) for part in _start(run))
+    return _shapes(run, *_start(run))
+
+
+def _shapes(run: Run, *start: Params) -> tuple[TrainState, Params]:
+    trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
     state = jax.eval_shape(_starter(run), trainable)
     return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
 

@@ -6,9 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-import jaxft
 from jaxft import export, optim, tree, used_words
-from jaxft.config import Config
+from jaxft.config import OptimConfig
 from jaxft.loop import fresh_state
 from jaxft.models.files import open_weights
 from jaxft.models.names import WORDS
@@ -148,7 +147,7 @@ def test_optimizers_move_rows_without_gradient_by_one_factor(name, decay):
     table[-1] = 1
     params = tree.unflatten({path: jnp.asarray(table)})
     plan = make_plan(PlanConfig(preset="full"), params, 0)
-    config = Config(**{"optim": jaxft.config.OptimConfig(**options(name, decay)["optim"])}).optim
+    config = OptimConfig(**options(name, decay)["optim"])
     made = optim.make_optimizer(config, plan, 9).build(optim.hyperparameters(config))
     state = made.init(params)
     for _ in range(5):
