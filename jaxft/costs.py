@@ -94,7 +94,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=flops * run.planner.micro_batches,  # another loop, and `forward` is of one of them
+                    flops=flops * run.planner.micro_batches,  # another loop; the update is little
                     forward=forward * run.planner.micro_batches,
                     expected=expected_memory(now, {**rest, **taught})
                     | {"activations": _activations(run, now, {**rest, **taught}, batch)}

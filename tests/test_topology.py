@@ -108,6 +108,13 @@ ENTRY %main.1 (a: f32[4,8,128], j: s32[]) -> bf16[4,8,128] {
 
 
 @pytest.fixture(scope="module")
+def wide_model(tmp_path_factory):
+    """Wide enough that products are most of a step: small operations are fused, so counted, otherwise in other shapes."""
+    directory = tmp_path_factory.mktemp("wide") / "model"
+    return tiny.write_model(directory, num_hidden_layers=4, hidden_size=192, intermediate_size=768)
+
+
+@pytest.fixture(scope="module")
 def steps(tiny_model, tiny_data, tmp_path_factory):
     """Costs of a run's step on one device and on eight, data-parallel."""
     directory = tmp_path_factory.mktemp("run") / "run"
@@ -131,15 +138,19 @@ def test_gradients_are_reduced_once(steps):
     assert steps[1][1].collectives == []
 
 
-def test_micro_batches_are_all_counted(tiny_model, tiny_data, tmp_path, steps):
+def test_micro_batches_are_all_counted(wide_model, tiny_data, tmp_path):
     """A loop over four micro-batches computes what one batch does, but for a few sums, and moves what all of them move."""
-    train, data = {"batch_size": 16, "micro_batches": 4}, {"layout": "pad"}
-    run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", data=data, train=train))
-    [[cost]] = costs.step_costs(run).values()
-    whole = steps[1][1]
-    assert cost.flops == pytest.approx(whole.flops, rel=0.05)
-    assert cost.forward == pytest.approx(whole.forward, rel=0.05)
-    assert whole.accessed < cost.accessed < 4 * whole.accessed
+    found = []
+    for count in (1, 4):
+        train, data = {"batch_size": 16, "micro_batches": count}, {"layout": "pad"}
+        [[cost]] = costs.step_costs(
+            make_run(tiny.run_config(wide_model, tiny_data, tmp_path / "run", data=data, train=train))
+        ).values()
+        found.append(cost)
+    whole, parts = found
+    assert parts.flops == pytest.approx(whole.flops, rel=0.05)
+    assert parts.forward == pytest.approx(whole.forward, rel=0.05)
+    assert whole.accessed < parts.accessed < 4 * whole.accessed
 
 
 def test_state_is_donated(steps):
@@ -151,13 +162,11 @@ def test_state_is_donated(steps):
 
 
 @pytest.mark.parametrize("plan", [{}, {"preset": "last_n", "n": 1}], ids=["one loop", "two loops"])
-def test_loops_over_layers_are_counted_as_often_as_they_turn(tiny_data, tmp_path, plan):
-    """Wide enough that products are most of it: small operations are fused, and so counted, otherwise without a loop."""
-    model = tiny.write_model(tmp_path / "model", num_hidden_layers=4, hidden_size=192, intermediate_size=768)
+def test_loops_over_layers_are_counted_as_often_as_they_turn(wide_model, tiny_data, tmp_path, plan):
     found = []
     for unroll in (1, 4):
         sections = {"model": tiny.NO_DROPOUT, "plan": plan, "runtime": {"unroll": unroll}, "data": {"layout": "pad"}}
-        [[cost]] = costs.step_costs(make_run(tiny.run_config(model, tiny_data, tmp_path / "run", **sections))).values()
+        [[cost]] = costs.step_costs(make_run(tiny.run_config(wide_model, tiny_data, tmp_path / "run", **sections))).values()
         found.append(cost)
     looped, plain = found
     assert looped.flops == pytest.approx(plain.flops, rel=0.05)
