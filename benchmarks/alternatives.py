@@ -6,20 +6,15 @@ python -m benchmarks.alternatives [--rounds 7]
 import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
-
-import jax
 
 from benchmarks.parts import Part, run
 from benchmarks.step import CPU, Step
 from jaxft import optim
 from jaxft.compiled import lower_train
-from jaxft.setup import Run
-from jaxft.step import train_step
+from jaxft.loop import MANY
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
-MANY = 8  # steps in one call
 
 
 def parts() -> Iterator[Part]:
@@ -29,6 +24,10 @@ def parts() -> Iterator[Part]:
     looped = replace(whole, model=replace(whole.model, policy=replace(whole.model.policy, unroll=1)))
     all_words = replace(whole.config, runtime=replace(whole.config.runtime, skip_unused_words=False))
     plain_norm = optim.make_optimizer(whole.config.optim, whole.plan, whole.total_steps, blocked_norm=False)
+
+    def lower_plain_norm(loss: Any, _: optim.Optimizer, *rest: Any, **several: Any) -> Any:
+        return lower_train(loss, plain_norm, *rest, **several)
+
     yield (
         "a step of MiniLM, 8 rows of 128",
         {
@@ -37,17 +36,24 @@ def parts() -> Iterator[Part]:
             "dropout of attention by keys": timer(Step(replace(case, keys=True).run())),
             "layers in a loop": timer(Step(looped)),
             "all words trained": timer(Step(replace(whole, config=all_words))),
-            "XLA's own global norm": timer(Step(whole, lower=lambda loss, _, *rest: lower_train(loss, plain_norm, *rest))),
+            "XLA's own global norm": timer(Step(whole, lower=lower_plain_norm)),
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
-            f"{MANY} steps in one call": together(whole),
+            f"{MANY} steps in one call": timer(Step(whole, together=MANY)),
         },
         "jaxft",
     )
     small = CPU["tiny"].run()
     yield (
         "a step of a tiny model, 4 rows of 32",
-        {"jaxft": timer(Step(small)), f"{MANY} steps in one call": together(small)},
+        {"jaxft": timer(Step(small)), f"{MANY} steps in one call": timer(Step(small, together=MANY))},
+        "jaxft",
+    )
+
+    head = CPU["minilm-head-kept"].run()
+    yield (
+        "a step of a head on kept layers, 8 rows of 128",
+        {"jaxft": timer(Step(head, together=MANY)), "a call a step": timer(Step(head))},
         "jaxft",
     )
 
@@ -61,22 +67,6 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
         return step.measure(3)
 
     return measure
-
-
-def together(run: Run) -> Callable[[], float]:
-    """Seconds a step, of several that are one program."""
-    measure = timer(Step(run, lower=lower_many))
-    return lambda: measure() / MANY
-
-
-def lower_many(loss: Any, optimizer: Any, *arguments: Any) -> Any:
-    """`lower_train` of several steps on the same batch."""
-    step = partial(train_step, loss_fn=loss, optimizer=optimizer)
-
-    def steps(state: Any, frozen: Any, batch: Any) -> Any:
-        return jax.lax.scan(lambda state, _: step(state, frozen, batch), state, None, length=MANY)
-
-    return jax.jit(steps, donate_argnums=0).lower(*arguments)
 
 
 def keep_memory(keep: bool) -> None:

@@ -22,13 +22,14 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.synthetic import SIZES, glue_lengths, run_of
-from jaxft import runtime, sharding
+from jaxft import runtime, sharding, tree
 from jaxft.compiled import abstract_batch, lower_train
 from jaxft.config import Config, DataConfig, ModelConfig, TrainConfig
 from jaxft.data.feed import device_batch
 from jaxft.errors import UserError
 from jaxft.loop import fresh_state, run_optimizer
 from jaxft.plan_config import LoraConfig, PlanConfig
+from jaxft.prefix import keep
 from jaxft.setup import Run, run_loss
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense
@@ -57,6 +58,7 @@ class Case:
     preset: Any = "full"
     dropout: bool = True
     keys: bool = False
+    epochs: int = 1
 
     def run(self) -> Run:
         """With random weights."""
@@ -66,7 +68,7 @@ class Case:
         config = Config(
             model=ModelConfig(**rates),
             data=DataConfig(max_length=self.length, layout=self.layout),
-            train=TrainConfig(batch_size=self.batch, dtype=self.dtype),  # type: ignore[arg-type]
+            train=TrainConfig(batch_size=self.batch, dtype=self.dtype, max_steps=20 * self.epochs),  # type: ignore[arg-type]
             plan=PlanConfig(preset=self.preset, lora=LoraConfig(targets="all")),
         )
         return run_of(self.size, lengths, config)
@@ -83,6 +85,7 @@ CPU = {
     "minilm-glue-pad": Case("minilm", 32, glue=True, layout="pad"),
     "minilm-512": Case("minilm", 2, 512),
     "minilm-head": Case("minilm", 8, preset="head"),
+    "minilm-head-kept": Case("minilm", 8, preset="head", dropout=False, epochs=2),
     "minilm-last-2": Case("minilm", 8, preset="last_n"),
     "base-full": Case("base", 4),
     "large-full": Case("large", 2),
@@ -105,37 +108,41 @@ GPU = {
 
 
 class Step:
-    """A run's compiled step with its state and a batch of its commonest shape; compiled so many times."""
+    """A run's compiled step, or so many `together`, with its state and batches of its commonest shape; compiled so often."""
 
-    def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train) -> None:
+    def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train, together: int = 1) -> None:
+        self.together = together
         self.state, self.frozen = fresh_state(run)
-        plan, examples = run.planner.plan_epoch(0), run.data["train"].examples
+        kept = keep(run, tree.combine(self.state.params, self.frozen), print)
+        self.frozen = kept.rest(self.frozen)
+        plan, examples = run.planner.plan_epoch(0), kept.data.get("train", run.data["train"]).examples
         place = sharding.batch_sharding(run.mesh)
         self.shape = run.planner.shapes[int(np.bincount(plan.shape_index).argmax())]
-        number = next(i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape)
-        self.batch = device_batch(plan, examples, number, place)
-        self.lengths = plan.planner.lengths[plan.examples(number)].astype(float)
+        numbers = [i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape][:together]
+        self.batch = device_batch(plan, examples, numbers, place)
+        self.lengths = plan.planner.lengths[plan.examples(numbers[0])].astype(float)
         self.tokens = int(self.lengths.sum())
         parts = (run_loss(run), run_optimizer(run), self.state, self.frozen)
         self.seconds_to_compile = []
         for _ in range(compilations):
             jax.clear_caches()
             start = time.perf_counter()
-            self.step = lower(*parts, abstract_batch(run.planner, self.shape, examples, place)).compile()
+            batch = abstract_batch(run.planner, self.shape, examples, place, together)
+            self.step = lower(*parts, batch, steps=together).compile()
             self.seconds_to_compile.append(round(time.perf_counter() - start, 2))
         memory: Any = self.step.memory_analysis()
         self.memory = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         self.host: list[float] = []
 
     def measure(self, steps: int) -> float:
-        """Seconds a step."""
+        """Seconds a step, over so many calls."""
         start = time.perf_counter()
         for _ in range(steps):
             begin = time.perf_counter()
             self.state, metrics = self.step(self.state, self.frozen, self.batch)
             self.host.append(time.perf_counter() - begin)
         jax.block_until_ready((self.state, metrics))
-        return (time.perf_counter() - start) / steps
+        return (time.perf_counter() - start) / (steps * self.together)
 
 
 def measure_case(case: Case, rounds: int, steps: int) -> record.Row:

@@ -57,6 +57,7 @@ def check(config: Config) -> None:
         "checkpoint.keep": c.checkpoint.keep,
         "distill.temperature": c.distill.temperature,
         "mesh.fsdp": c.mesh.fsdp,
+        "runtime.steps_per_execution": c.runtime.steps_per_execution,
         "log.every": c.log.every,
         "plan.unfreeze_layers": c.plan.unfreeze_layers,
         "plan.layer_decay": c.plan.layer_decay,

@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
 from jaxft import sharding
+from jaxft.calls import Call
 from jaxft.data.batches import Planner, Shape, token_type
 from jaxft.data.encode import Examples
 from jaxft.optim import Optimizer
 from jaxft.regularization import Regularization
-from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step
+from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step, train_steps
 from jaxft.tree import Params
 
 # XLA works on each program with threads of its own, and outside the interpreter's lock. Two cores would be twice as late
@@ -28,19 +29,22 @@ from jaxft.tree import Params
 _POOL = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2), thread_name_prefix="compile")
 
 
-class Compiled(Mapping[Shape, Any]):
-    """Executables by shape. Asking for one waits until it is ready, and raises what any of them failed with so far."""
+K = TypeVar("K", Shape, Call)
 
-    def __init__(self, programs: Mapping[Shape, Future[Any]]) -> None:
+
+class Compiled(Mapping[K, Any]):
+    """Executables by what they take. Asking for one waits until it is ready, and raises what any has failed with so far."""
+
+    def __init__(self, programs: Mapping[K, Future[Any]]) -> None:
         self._programs = programs
 
-    def __getitem__(self, shape: Shape) -> Any:
+    def __getitem__(self, key: K) -> Any:
         for program in self._programs.values():
             if program.done():
                 program.result()
-        return self._programs[shape].result()
+        return self._programs[key].result()
 
-    def __iter__(self) -> Iterator[Shape]:
+    def __iter__(self) -> Iterator[K]:
         return iter(self._programs)
 
     def __len__(self) -> int:
@@ -52,11 +56,13 @@ class Compiled(Mapping[Shape, Any]):
             program.cancel()
 
 
-def abstract_batch(planner: Planner, shape: Shape, examples: Examples, place: NamedSharding) -> dict[str, Any]:
-    """Shapes, types and shardings of a batch."""
-    parts = planner.micro_batches
-    tokens = (parts, shape.rows // parts, shape.length)
-    slots = (parts, shape.rows // parts, shape.slots)
+def abstract_batch(
+    planner: Planner, shape: Shape, examples: Examples, place: NamedSharding, steps: int = 1
+) -> dict[str, Any]:
+    """Shapes, types and shardings of the batches of so many steps."""
+    rows = shape.rows // planner.micro_batches
+    tokens = (steps * planner.micro_batches, rows, shape.length)
+    slots = (*tokens[:2], shape.slots)
     kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(("segment_ids", "position_ids"), (tokens, np.int32))
     kinds |= {name: ((*tokens, *x.shape[1:]), token_type(x)) for name, x in examples.tokens.items()}
     first = (*slots[:-1], shape.slots * examples.group)
@@ -78,11 +84,16 @@ def lower_train(
     batch: dict[str, Any],
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
+    steps: int = 1,
 ) -> Any:
-    """The train step, (state, frozen, batch) -> (state, metrics), donating the state, of arrays or shapes; not compiled."""
+    """The train step, (state, frozen, batch) -> (state, metrics), donating the state, of arrays or shapes; not compiled.
+
+    Of several steps it is `train_steps`.
+    """
     shardings = jax.tree.map(lambda x: x.sharding, state)
     everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
-    step = partial(train_step, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
+    several = partial(train_steps, steps=steps) if steps > 1 else train_step
+    step = partial(several, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, frozen, batch)
 
 
@@ -91,14 +102,18 @@ def compile_train(
     optimizer: Optimizer,
     state: TrainState,
     frozen: Params,
-    batches: Mapping[Shape, dict[str, Any]],
+    batches: Mapping[Call, dict[str, Any]],
     say: Callable[[str], None],
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
-) -> Compiled:
-    """`lower_train` of every shape, compiled in their order."""
-    rest = (prepare, regularization)
-    return _compile("train step", lambda b: lower_train(loss_fn, optimizer, state, frozen, b, *rest), batches, say)
+) -> Compiled[Call]:
+    """`lower_train` of every call, compiled in their order."""
+
+    def lower(call: Call) -> Any:
+        return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
+
+    several = {call: f", {call.steps} at once," if call.steps > 1 else "" for call in batches}
+    return _compile(lower, {call: f"train step {_size(call.shape)}{text}" for call, text in several.items()}, say)
 
 
 def compile_eval(
@@ -110,25 +125,28 @@ def compile_eval(
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
     prepare: Prepare | None = None,
-) -> Compiled:
+) -> Compiled[Shape]:
     """The evaluation step for every shape: (params, frozen, batch) -> outputs that every process can read."""
     step = jax.jit(
         partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare), out_shardings=sharding.replicated(mesh)
     )
-    return _compile("evaluation step", lambda b: step.lower(params, frozen, b), batches, say)
+    names = {shape: f"evaluation step {_size(shape)}" for shape in batches}
+    return _compile(lambda shape: step.lower(params, frozen, batches[shape]), names, say)
 
 
-def _compile(
-    what: str, lower: Callable[[dict[str, Any]], Any], batches: Mapping[Shape, dict[str, Any]], say: Callable[[str], None]
-) -> Compiled:
-    def one(shape: Shape, program: Any) -> Any:
+def _size(shape: Shape) -> str:
+    return f"{shape.rows} x {shape.length}"
+
+
+def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[str], None]) -> Compiled[K]:
+    def one(name: str, program: Any) -> Any:
         start = time.perf_counter()
         executable = program.compile()
-        say(f"compiled {what} {shape.rows} x {shape.length} in {time.perf_counter() - start:.1f} s")
+        say(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return executable
 
     # Tracing depends on settings of this thread.
-    programs = {shape: _POOL.submit(one, shape, lower(batch)) for shape, batch in batches.items()}
+    programs = {key: _POOL.submit(one, name, lower(key)) for key, name in names.items()}
     # GPUs choose kernels by timing them, beside which nothing may run; processes that talk begin together.
     if jax.default_backend() == "gpu" or jax.process_count() > 1:
         wait(programs.values())

@@ -276,6 +276,9 @@ class RuntimeConfig:
     not, and are refused where they cannot do what is asked; auto takes them where they can and are faster."""
     keep_frozen: bool = True
     """Compute the lowest layers once, where they are frozen and drop nothing, and keep what they give on disk."""
+    steps_per_execution: int | None = None
+    """Steps that one call of a program does, where so many of one shape follow each other before the next evaluation,
+    checkpoint, stage or end of an epoch; null takes 8 where all layers are kept (keep_frozen), and else 1."""
     skip_unused_words: bool = True
     """Train only those rows of the word embeddings that the training data uses, where the optimizer would move the others by
     weight decay alone (which they still are)."""

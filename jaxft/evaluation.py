@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft import sharding
 from jaxft.compiled import Compiled, abstract_batches, compile_eval
-from jaxft.data.batches import EpochPlan, Planner
+from jaxft.data.batches import EpochPlan, Planner, Shape
 from jaxft.data.collect import Collected, collect
 from jaxft.data.encode import Examples
 from jaxft.data.feed import device_batch, prefetch
@@ -27,7 +27,7 @@ class Evaluator:
     data: Split
     planner: Planner
     mesh: jax.sharding.Mesh
-    steps: Compiled
+    steps: Compiled[Shape]
 
     @cached_property
     def plan(self) -> EpochPlan:
@@ -89,7 +89,7 @@ def run_plan(
 
     def results() -> Iterator[Mapping[str, Mapping[str, Any]]]:
         late: Any = None
-        for step, batch in enumerate(prefetch(iter(steps), lambda s: device_batch(plan, examples, s, place), 2)):
+        for step, batch in enumerate(prefetch(iter(steps), lambda step: device_batch(plan, examples, [step], place), 2)):
             outputs = run(plan.shape(step), batch)
             if late is not None:  # read one step late: the device already works on the next
                 yield jax.tree.map(np.asarray, late)

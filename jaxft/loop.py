@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from jaxft import optim, runtime, sharding, tree
+from jaxft.calls import Call, calls
 from jaxft.checkpoint import Checkpoints, Progress
-from jaxft.checks import duration_steps
-from jaxft.compiled import Compiled, abstract_batches, compile_train
+from jaxft.compiled import Compiled, abstract_batch, compile_train
 from jaxft.config import OptimConfig
-from jaxft.data.batches import EpochPlan
+from jaxft.data.batches import EpochPlan, Shape
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
@@ -27,6 +27,8 @@ from jaxft.step import TrainState, init_state
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
 from jaxft.used_words import split_unused
+
+MANY = 8
 
 
 class Trainer:
@@ -56,8 +58,14 @@ class Trainer:
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
         self.plans: dict[int, EpochPlan] = {}
-        self.programs: list[Compiled] = []  # of this stage and those to come
+        self.programs: list[Compiled[Call]] = []  # of this stage and those to come
         self.kept = Kept()
+
+    @property
+    def steps_per_call(self) -> int:
+        """Steps that a call does where it can; more than one is faster where little is left of a step."""
+        many = MANY if self.kept.whole and self.run.calendar.longest >= MANY else 1
+        return self.config.runtime.steps_per_execution or many
 
     def train(self) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed."""
@@ -65,11 +73,7 @@ class Trainer:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         self.kept = keep(self.run, self.params, self.journal.say)
-        place = sharding.batch_sharding(self.run.mesh)
-        batches = abstract_batches(self.run.planner, self._data("train").examples, place)
-        epoch, in_epoch = divmod(start, self.run.steps_per_epoch)
-        first = self._plan(epoch).shape(in_epoch)
-        batches = {first: batches[first], **batches}
+        batches = self._abstract_batches(start)
         prepare = self.run.task.prepare
         to_come = [s for s in self.run.plan.stages[1:] if s >= start]
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
@@ -79,32 +83,32 @@ class Trainer:
             self.checkpoints.prepare(x.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
-        per_epoch = self.run.steps_per_epoch
-        evaluate_every = duration_steps(self.config.eval.every, per_epoch, "eval.every")
-        save_every = duration_steps(self.config.checkpoint.every, per_epoch, "checkpoint.every")
+        per_epoch, calendar = self.run.steps_per_epoch, self.run.calendar
         meter = Meter()
-        late: tuple[int, Any] | None = None
+        late: tuple[range, Any] | None = None
         frozen = self.kept.rest(self.frozen)
-        for step, plan, batch in self._batches(start):
-            in_epoch = step % per_epoch
-            if later and later[0].start == step:
+        for steps, plan, batch in self._batches(start):
+            in_epoch = range(steps.start % per_epoch, steps.start % per_epoch + len(steps))
+            if later and later[0].start == steps.start:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
                 frozen = self.kept.rest(self.frozen)
                 del self.programs[0]
-                self.journal.say(f"step {step}: {tree.count(self.state.params):,} parameters are trained from here on")
-            self.state, metrics = self.programs[0][plan.shape(in_epoch)](self.state, frozen, batch)
+                trained = tree.count(self.state.params)
+                self.journal.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
+            program = self.programs[0][Call(plan.shape(in_epoch.start), len(steps))]
+            self.state, metrics = program(self.state, frozen, batch)
             if late:
                 self._log(*late, meter)
-            late = (step + 1, metrics)
-            examples = plan.examples(in_epoch)
-            meter.add(len(examples), int(plan.planner.lengths[examples].sum()))
-            done, last = step + 1, step + 1 == self.run.total_steps
-            evaluate = "validation" in self.run.data and (done % evaluate_every == 0 or last)
-            if evaluate or done % save_every == 0 or last:
+            late = (steps, metrics)
+            for step in in_epoch:
+                examples = plan.examples(step)
+                meter.add(len(examples), int(plan.planner.lengths[examples].sum()))
+            done = steps.stop
+            if calendar.evaluates(done) or calendar.saves(done):
                 self._log(*late, meter)
                 late = None
-                better = evaluate and self._evaluate(done)
-                if done % save_every == 0 or last or better or self.progress.stopped:
+                better = calendar.evaluates(done) and self._evaluate(done)
+                if calendar.saves(done) or better or self.progress.stopped:
                     self.checkpoints.save(self.state, self.progress)
                 meter.reset()
                 if self.progress.stopped:
@@ -170,19 +174,44 @@ class Trainer:
             self.plans = {epoch: self.run.planner.plan_epoch(epoch)}
         return self.plans[epoch]
 
-    def _batches(self, start: int) -> Iterator[tuple[int, EpochPlan, dict[str, jax.Array]]]:
+    def _calls(self, start: int) -> Iterator[range]:
+        def shape(step: int) -> Shape:
+            epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
+            return self._plan(epoch).shape(in_epoch)
+
+        return calls(self.run.calendar, start, self.steps_per_call, shape)
+
+    def _abstract_batches(self, start: int) -> dict[Call, dict[str, Any]]:
+        """Of every call that there can be, that of a step first."""
+        planner, place = self.run.planner, sharding.batch_sharding(self.run.mesh)
+        epoch, in_epoch = divmod(start, self.run.steps_per_epoch)
+        first = Call(self._plan(epoch).shape(in_epoch), len(next(self._calls(start))))
+        found = dict.fromkeys([first, *(Call(shape, n) for shape in planner.shapes for n in (1, self.steps_per_call))])
+        examples = self._data("train").examples
+        return {call: abstract_batch(planner, call.shape, examples, place, call.steps) for call in found}
+
+    def _batches(self, start: int) -> Iterator[tuple[range, EpochPlan, dict[str, jax.Array]]]:
         run, place = self.run, sharding.batch_sharding(self.run.mesh)
 
-        def make(step: int) -> tuple[int, EpochPlan, dict[str, jax.Array]]:
-            epoch, in_epoch = divmod(step, run.steps_per_epoch)
+        def make(steps: range) -> tuple[range, EpochPlan, dict[str, jax.Array]]:
+            epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
             plan = self._plan(epoch)
-            return step, plan, device_batch(plan, self._data("train").examples, in_epoch, place)
+            batch = device_batch(plan, self._data("train").examples, range(in_epoch, in_epoch + len(steps)), place)
+            return steps, plan, batch
 
-        return prefetch(iter(range(start, run.total_steps)), make, run.config.data.prefetch)
+        return prefetch(self._calls(start), make, run.config.data.prefetch)
 
-    def _log(self, step: int, metrics: dict[str, jax.Array], meter: Meter) -> None:
-        """Read a step's metrics (this waits for that step only), stop on a loss that is no number, write a row."""
-        loss, norm = float(np.asarray(metrics["loss"])), float(np.asarray(metrics["grad_norm"]))
+    def _log(self, steps: range, metrics: dict[str, jax.Array], meter: Meter) -> None:
+        """Read the metrics of a call (this waits for that call only), and log its steps."""
+        losses, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "grad_norm"))
+        every, total = self.config.log.every, self.run.total_steps
+        written = [done for done in range(steps.start + 1, steps.stop + 1) if done % every == 0 or done == total]
+        rates = meter.read() if written else {}  # of the call, whose steps have no times of their own
+        for done, loss, norm in zip(range(steps.start + 1, steps.stop + 1), losses, norms, strict=True):
+            self._log_step(done, loss, norm, rates if done in written else None)
+
+    def _log_step(self, step: int, loss: float, norm: float, rates: dict[str, float] | None) -> None:
+        """Stop on a loss that is no number; write a row where `rates` are given for it."""
         rate = self.config.optim.learning_rate * float(self.factor(step - 1)) * self.progress.plateau
         if not np.isfinite(loss) or not np.isfinite(norm):
             self.checkpoints.wait()
@@ -192,19 +221,12 @@ class Trainer:
                 f"the loss became {loss} at step {step} (gradient norm {norm:g}, learning rate "
                 f"{rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
-        self.journal.progress(step, loss=f"{loss:.4f}", lr=f"{rate:.2e}")
-        if step % self.config.log.every == 0 or step == self.run.total_steps:
-            rates = meter.read()
-            row = {
-                "step": step,
-                "epoch": step / self.run.steps_per_epoch,
-                "loss": loss,
-                "learning_rate": rate,
-                "grad_norm": norm,
-                **rates,
-            }
-            self.journal.write(row)
-            self.journal.progress(step, loss=f"{loss:.4f}", lr=f"{rate:.2e}", tokens=f"{rates['tokens_per_second']:.0f}/s")
+        shown = {"loss": f"{loss:.4f}", "lr": f"{rate:.2e}"}
+        if rates is not None:
+            own = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+            self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **own, **rates})
+            shown["tokens"] = f"{rates['tokens_per_second']:.0f}/s"
+        self.journal.progress(step, **shown)
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate, journal, and say whether this is the best so far."""

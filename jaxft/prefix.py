@@ -31,10 +31,12 @@ class Kept:
 
     Attributes:
       layers: how many.
+      whole: whether these are all layers.
       data: the splits whose examples have the column PREFIX.
     """
 
     layers: int = 0
+    whole: bool = False
     data: Mapping[str, Split] = field(default_factory=dict)
 
     def rest(self, params: Params) -> Params:
@@ -93,7 +95,9 @@ def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
     say(f"computing {what} once: they do not change")
     for name, split in data.items():
         _fill(files[name], run, lowest(params, layers), split.examples)
-    return Kept(layers, {x: replace(y, examples=y.examples.with_tokens(**{PREFIX: files[x]})) for x, y in data.items()})
+    whole = layers == run.model.encoder.config.parameter_layers
+    found = {x: replace(y, examples=y.examples.with_tokens(**{PREFIX: files[x]})) for x, y in data.items()}
+    return Kept(layers, whole, found)
 
 
 def _files(shapes: Mapping[str, tuple[int, int]], dtype: np.dtype, size: int) -> dict[str, np.ndarray]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxft import distill, rundir, sharding
 from jaxft.adapters import add_adapters, settled
+from jaxft.calls import Calendar
+from jaxft.checks import duration_steps
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples
@@ -64,6 +66,14 @@ class Run:
     def steps_per_epoch(self) -> int:
         """Optimizer steps an epoch."""
         return self.planner.steps_per_epoch
+
+    @property
+    def calendar(self) -> Calendar:
+        """When the run does something else than train."""
+        epoch, config = self.steps_per_epoch, self.config
+        evaluate = duration_steps(config.eval.every, epoch, "eval.every") if "validation" in self.data else None
+        save = duration_steps(config.checkpoint.every, epoch, "checkpoint.every")
+        return Calendar(self.total_steps, epoch, evaluate, save, tuple(self.plan.stages[1:]))
 
     @property
     def regularization(self) -> Regularization:
@@ -139,7 +149,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
     check_attention(model, planner)
     model, params = settled(model, params, plan, config.seed, resized=vocabulary.previous is not None)
-    return Run(
+    run = Run(
         config=config,
         model=model,
         params=params,
@@ -154,6 +164,8 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         notes=notes,
         own_tokenizer=vocabulary.directory if vocabulary.previous is not None else None,
     )
+    run.calendar.check(config.runtime.steps_per_execution)
+    return run
 
 
 def settle_model(model: Model, config: Config, mesh: jax.sharding.Mesh) -> Model:

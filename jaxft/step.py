@@ -136,6 +136,25 @@ def train_step(
     return new, {"loss": loss, "weight": weight, "grad_norm": optimizer.norm(grads)}
 
 
+def train_steps(
+    state: TrainState, frozen: Params, batches: Batch, *, steps: int, **parts: Any
+) -> tuple[TrainState, dict[str, Array]]:
+    """`train_step` so often, one after the other in one program.
+
+    Args:
+      state: trainable state; donated when jitted.
+      frozen: every other parameter.
+      batches: [steps * K, R, ...] arrays, of one step after the other.
+      steps: how many.
+      parts: the same for each (see `train_step`).
+
+    Returns:
+      (new state, the metrics of `train_step` as arrays [steps]).
+    """
+    each = {name: x.reshape(steps, -1, *x.shape[1:]) for name, x in batches.items()}
+    return jax.lax.scan(lambda state, batch: train_step(state, frozen, batch, **parts), state, each)
+
+
 def eval_step(
     params: Params,
     frozen: Params,

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import pytest
 
-from jaxft import compiled, loop
+from jaxft import compiled, evaluation, loop
 from jaxft.data import batches
 from jaxft.data.batches import Shape
 from jaxft.train import train
@@ -115,19 +115,18 @@ def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
 def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_data, tmp_path, monkeypatch):
     """The last of all, evaluation, is held back until the first step is done."""
     stepped, began = threading.Event(), []
-    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compiled._compile
+    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compiled.compile_eval
 
-    def held_back(what, *rest):
-        if what == "evaluation step":
-            pool.submit(lambda: began.append(stepped.wait(60)))
-        return compile_eval(what, *rest)
+    def held_back(*rest):
+        pool.submit(lambda: began.append(stepped.wait(60)))
+        return compile_eval(*rest)
 
     def logged(self, *rest):
         stepped.set()
         log(self, *rest)
 
     monkeypatch.setattr(compiled, "_POOL", pool)
-    monkeypatch.setattr(compiled, "_compile", held_back)
+    monkeypatch.setattr(evaluation, "compile_eval", held_back)
     monkeypatch.setattr(loop.Trainer, "_log", logged)
     train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 3}))
     assert began == [True]

@@ -14,7 +14,7 @@ from jaxft.models.model import make_model
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests import tiny, zoo
-from tests.test_resume import MODEL, ends_the_same, journal
+from tests.test_resume import MODEL, ends_the_same, journal, same_journals
 
 KIND = "feature-extraction"
 LAST = {"plan": {"preset": "last_n", "n": 1}}
@@ -110,9 +110,7 @@ def test_a_run_gives_what_it_gives_without(tiny_model, classifier, tiny_data, tm
         train(config)
         assert ("computing the frozen" in capsys.readouterr().err) == keep
         found.append(journal(tmp_path / name))
-    for kept, plain in zip(*found, strict=True):
-        for key, value in plain.items():
-            assert kept[key] == (value if isinstance(value, list) else pytest.approx(value, rel=1e-4)), key
+    same_journals(*found, rel=1e-4)
 
 
 def test_resuming_is_exact(tiny_model, tiny_data, tmp_path):

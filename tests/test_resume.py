@@ -34,6 +34,14 @@ def journal(directory: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in SPEED} for row in rows]
 
 
+def same_journals(found: list[dict], expected: list[dict], rel: float) -> None:
+    """The same rows, with numbers that agree to within rounding."""
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in other.items():
+            assert one[key] == (value if isinstance(value, list) else pytest.approx(value, rel=rel)), key
+
+
 class Command:
     """`python -m jaxft.train` with one config in one directory."""
 

@@ -17,7 +17,7 @@ from jaxft.strategies import make_plan
 from jaxft.train import train
 from jaxft.used_words import UNUSED, embedded, split_unused, whole
 from tests import tiny
-from tests.test_resume import MODEL, ends_the_same, journal
+from tests.test_resume import MODEL, ends_the_same, journal, same_journals
 
 SIZE = 2_000  # of a vocabulary of which the tokenizer knows 22 words
 TABLE = "embeddings.word_embeddings.weight"
@@ -74,9 +74,7 @@ def test_a_run_ends_as_with_all_words(large, data, tmp_path, sections):
     for name, x in every.items():
         if not name.endswith("key.bias"):  # its gradient is zero but for rounding, which Adam makes large
             assert used[name] == pytest.approx(x, rel=2e-5, abs=2e-6), name
-    for one, other in zip(*journals, strict=True):
-        for key, value in other.items():
-            assert one[key] == (value if isinstance(value, list) else pytest.approx(value, rel=1e-5)), key
+    same_journals(*journals, rel=1e-5)
 
 
 def test_the_table_is_as_small_as_the_words_are_few(large, data, tmp_path, capsys):

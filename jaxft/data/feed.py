@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -31,10 +31,12 @@ def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dic
     return {name: place(x) for name, x in batch.items()}
 
 
-def device_batch(plan: EpochPlan, examples: Examples, step: int, sharding: NamedSharding) -> dict[str, jax.Array]:
-    """A step of an epoch on the devices."""
-    rows = plan.shape(step).rows // plan.planner.micro_batches
-    return put(plan.batch(examples, step, local_rows(sharding, rows)), sharding, rows)
+def device_batch(plan: EpochPlan, examples: Examples, steps: Sequence[int], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """Steps of an epoch, all of one shape, on the devices: their micro-batches one after the other."""
+    rows = plan.shape(steps[0]).rows // plan.planner.micro_batches
+    parts = [plan.batch(examples, step, local_rows(sharding, rows)) for step in steps]
+    whole = parts[0] if len(parts) == 1 else {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
+    return put(whole, sharding, rows)
 
 
 def prefetch(items: Iterator[Any], make: Callable[[Any], T], depth: int) -> Iterator[T]:

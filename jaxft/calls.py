@@ -1,0 +1,89 @@
+"""Which steps of a run are one call of a program: one, or as many as `runtime.steps_per_execution` says (Keras's name).
+
+A step of a small model, or of a head alone, takes less time than to call its program and to bring it a batch.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxft.data.batches import Shape
+from jaxft.errors import UserError
+
+
+class Call(NamedTuple):
+    """What a program takes: the batches of so many steps, all of one shape."""
+
+    shape: Shape
+    steps: int
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """When a run does something else than train, in steps done.
+
+    Attributes:
+      total: steps of the run.
+      epoch: steps of an epoch, after which the next one is planned.
+      evaluate, save: how many steps lie between evaluations (None: there are none) and between checkpoints.
+      stages: after which steps another stage of the plan begins.
+    """
+
+    total: int
+    epoch: int
+    evaluate: int | None
+    save: int
+    stages: tuple[int, ...] = ()
+
+    def evaluates(self, done: int) -> bool:
+        """Whether there is an evaluation after so many steps."""
+        return self.evaluate is not None and (done % self.evaluate == 0 or done == self.total)
+
+    def saves(self, done: int) -> bool:
+        """Whether a checkpoint is due after so many steps."""
+        return done % self.save == 0 or done == self.total
+
+    def after(self, done: int) -> int:
+        """When the next of all these is."""
+        periods = [n for n in (self.epoch, self.evaluate, self.save) if n is not None]
+        return min([self.total, *((done // n + 1) * n for n in periods), *(s for s in self.stages if s > done)])
+
+    @property
+    def longest(self) -> int:
+        """Steps between two events, at most."""
+        done = longest = 0
+        while done < self.total:
+            done, before = self.after(done), done
+            longest = max(longest, done - before)
+        return longest
+
+    def check(self, most: int | None) -> None:
+        """Refuse calls of so many steps where none would ever be made.
+
+        Raises:
+          UserError: if no two events lie that far apart.
+        """
+        if most is not None and most > self.longest:
+            raise UserError(
+                f"runtime.steps_per_execution {most}: at most {self.longest} steps lie between evaluations, checkpoints, "
+                f"stages and ends of epochs of this run: give {self.longest} or less"
+            )
+
+
+def calls(calendar: Calendar, start: int, most: int, shape: Callable[[int], Shape]) -> Iterator[range]:
+    """The steps of each call, from step `start` on: `most` of one shape before the next event, or one.
+
+    Events are the same however often a run is resumed, and it is resumed at one: so are the calls.
+
+    Args:
+      calendar: the events.
+      start: steps done.
+      most: steps of a call.
+      shape: of a step's batch.
+    """
+    step = start
+    while step < calendar.total:
+        several = range(step, step + most)
+        fits = several.stop <= calendar.after(step) and all(shape(x) == shape(step) for x in several)
+        yield several if fits else range(step, step + 1)
+        step += most if fits else 1
