@@ -1,4 +1,4 @@
-"""Whole train steps on one device: the choices behind jaxft's defaults, alternatives in turn (A B A B).
+"""Whole train steps on one device: the choices behind jaxft's defaults, alternatives in turn.
 
 python -m benchmarks.alternatives [--rounds 7]
 """
@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.parts import Part, run
 from benchmarks.step import CPU, Step
 from jaxft import optim
+from jaxft.calls import SEVERAL
 from jaxft.compiled import lower_train
-from jaxft.loop import MANY
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
 
@@ -39,21 +39,21 @@ def parts() -> Iterator[Part]:
             "XLA's own global norm": timer(Step(whole, lower=lower_plain_norm)),
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
-            f"{MANY} steps in one call": timer(Step(whole, together=MANY)),
+            f"{SEVERAL} steps in one call": timer(Step(whole, together=SEVERAL)),
         },
         "jaxft",
     )
     small = CPU["tiny"].run()
     yield (
         "a step of a tiny model, 4 rows of 32",
-        {"jaxft": timer(Step(small)), f"{MANY} steps in one call": timer(Step(small, together=MANY))},
+        {"jaxft": timer(Step(small)), f"{SEVERAL} steps in one call": timer(Step(small, together=SEVERAL))},
         "jaxft",
     )
 
     head = CPU["minilm-head-kept"].run()
     yield (
         "a step of a head on kept layers, 8 rows of 128",
-        {"jaxft": timer(Step(head, together=MANY)), "a call a step": timer(Step(head))},
+        {"jaxft": timer(Step(head, together=SEVERAL)), "a call a step": timer(Step(head))},
         "jaxft",
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,11 +19,14 @@ Row = dict[str, Any]
 
 
 def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure every alternative once a round, A B A B: what the machine does meanwhile falls on all of them."""
+    """Measure every alternative once a round: what the machine does meanwhile falls on all of them.
+
+    Each round has an order of its own, always the same: what comes first in a round, or after a certain other, suffers.
+    """
     found: dict[str, list[float]] = {name: [] for name in alternatives}
-    for _ in range(rounds):
-        for name, measure in alternatives.items():
-            found[name].append(measure())
+    for number in range(rounds):
+        for name in random.Random(number).sample(list(alternatives), len(alternatives)):
+            found[name].append(alternatives[name]())
     return found
 
 

@@ -22,15 +22,15 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.synthetic import SIZES, glue_lengths, run_of
-from jaxft import runtime, sharding, tree
+from jaxft import runtime, sharding
 from jaxft.compiled import abstract_batch, lower_train
 from jaxft.config import Config, DataConfig, ModelConfig, TrainConfig
 from jaxft.data.feed import device_batch
 from jaxft.errors import UserError
-from jaxft.loop import fresh_state, run_optimizer
 from jaxft.plan_config import LoraConfig, PlanConfig
 from jaxft.prefix import keep
 from jaxft.setup import Run, run_loss
+from jaxft.state import fresh_state, model_params, run_optimizer
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense
 RATES = ("dropout", "attention_dropout", "classifier_dropout")
@@ -113,12 +113,14 @@ class Step:
     def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train, together: int = 1) -> None:
         self.together = together
         self.state, self.frozen = fresh_state(run)
-        kept = keep(run, tree.combine(self.state.params, self.frozen), print)
+        kept = keep(run, model_params(self.state, self.frozen), print)
         self.frozen = kept.rest(self.frozen)
         plan, examples = run.planner.plan_epoch(0), kept.data.get("train", run.data["train"]).examples
         place = sharding.batch_sharding(run.mesh)
         self.shape = run.planner.shapes[int(np.bincount(plan.shape_index).argmax())]
         numbers = [i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape][:together]
+        if len(numbers) < together:
+            raise UserError(f"an epoch has {len(numbers)} steps of {self.shape}, and {together} are to be one call")
         self.batch = device_batch(plan, examples, numbers, place)
         self.lengths = plan.planner.lengths[plan.examples(numbers[0])].astype(float)
         self.tokens = int(self.lengths.sum())
@@ -140,7 +142,7 @@ class Step:
         for _ in range(steps):
             begin = time.perf_counter()
             self.state, metrics = self.step(self.state, self.frozen, self.batch)
-            self.host.append(time.perf_counter() - begin)
+            self.host.append((time.perf_counter() - begin) / self.together)
         jax.block_until_ready((self.state, metrics))
         return (time.perf_counter() - start) / (steps * self.together)
 

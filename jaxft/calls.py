@@ -1,6 +1,7 @@
-"""Which steps of a run are one call of a program: one, or as many as `runtime.steps_per_execution` says (Keras's name).
+"""Which steps of a run are one call of a program: one, or as many as `runtime.steps_per_execution` says.
 
-A step of a small model, or of a head alone, takes less time than to call its program and to bring it a batch.
+A step of a small model, or of a head alone, takes less time than to call its program and to bring it a batch. The option's
+name is Keras's; there the last call of an epoch may be shorter, here its steps are single calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 from jaxft.data.batches import Shape
 from jaxft.errors import UserError
+
+SEVERAL = 8
 
 
 class Call(NamedTuple):
@@ -57,33 +60,33 @@ class Calendar:
             longest = max(longest, done - before)
         return longest
 
-    def check(self, most: int | None) -> None:
-        """Refuse calls of so many steps where none would ever be made.
+    def check(self, steps: int | None) -> None:
+        """Refuse calls of so many steps where events leave no room for one.
 
         Raises:
           UserError: if no two events lie that far apart.
         """
-        if most is not None and most > self.longest:
+        if steps is not None and steps > self.longest:
             raise UserError(
-                f"runtime.steps_per_execution {most}: at most {self.longest} steps lie between evaluations, checkpoints, "
-                f"stages and ends of epochs of this run: give {self.longest} or less"
+                f"runtime.steps_per_execution {steps}: at most {self.longest} steps lie between evaluations, checkpoints, "
+                f"stages and ends of epochs of this run: give {self.longest} or less, or null"
             )
 
 
-def calls(calendar: Calendar, start: int, most: int, shape: Callable[[int], Shape]) -> Iterator[range]:
-    """The steps of each call, from step `start` on: `most` of one shape before the next event, or one.
+def calls(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
+    """The steps of each call, from step `start` on: so many of one shape before the next event, or a single one.
 
     Events are the same however often a run is resumed, and it is resumed at one: so are the calls.
 
     Args:
       calendar: the events.
       start: steps done.
-      most: steps of a call.
+      steps: of a call that is not of a single one; there are no others, since each is a program to compile.
       shape: of a step's batch.
     """
     step = start
     while step < calendar.total:
-        several = range(step, step + most)
+        several = range(step, step + steps)
         fits = several.stop <= calendar.after(step) and all(shape(x) == shape(step) for x in several)
         yield several if fits else range(step, step + 1)
-        step += most if fits else 1
+        step += steps if fits else 1

@@ -92,8 +92,8 @@ def lower_train(
     """
     shardings = jax.tree.map(lambda x: x.sharding, state)
     everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
-    several = partial(train_steps, steps=steps) if steps > 1 else train_step
-    step = partial(several, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
+    single_or_more = partial(train_steps, steps=steps) if steps > 1 else train_step
+    step = partial(single_or_more, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, frozen, batch)
 
 
@@ -112,26 +112,25 @@ def compile_train(
     def lower(call: Call) -> Any:
         return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
 
-    several = {call: f", {call.steps} at once," if call.steps > 1 else "" for call in batches}
-    return _compile(lower, {call: f"train step {_size(call.shape)}{text}" for call, text in several.items()}, say)
+    names = {call: f"{_size(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
+    return _compile(lower, {call: f"train step {name}" for call, name in names.items()}, say)
 
 
 def compile_eval(
     loss_fn: LossFn,
     summarise: Any,
     params: Params,
-    frozen: Params,
     batches: Mapping[Shape, dict[str, Any]],
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
     prepare: Prepare | None = None,
 ) -> Compiled[Shape]:
-    """The evaluation step for every shape: (params, frozen, batch) -> outputs that every process can read."""
+    """The evaluation step for every shape: (params, batch) -> outputs that every process can read."""
     step = jax.jit(
         partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare), out_shardings=sharding.replicated(mesh)
     )
     names = {shape: f"evaluation step {_size(shape)}" for shape in batches}
-    return _compile(lambda shape: step.lower(params, frozen, batches[shape]), names, say)
+    return _compile(lambda shape: step.lower(params, batches[shape]), names, say)
 
 
 def _size(shape: Shape) -> str:

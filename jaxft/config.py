@@ -174,7 +174,7 @@ class DataConfig:
     cache: bool = True
     """Keep tokenised text in the user's cache folder."""
     prefetch: int = 2
-    """Batches prepared ahead of the device."""
+    """Calls whose batches are prepared ahead of the device (runtime.steps_per_execution)."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class RuntimeConfig:
     """Compute the lowest layers once, where they are frozen and drop nothing, and keep what they give on disk."""
     steps_per_execution: int | None = None
     """Steps that one call of a program does, where so many of one shape follow each other before the next evaluation,
-    checkpoint, stage or end of an epoch; null takes 8 where all layers are kept (keep_frozen), and else 1."""
+    checkpoint, stage or end of an epoch; null takes 8 where only a head is left of a step (keep_frozen), and else 1."""
     skip_unused_words: bool = True
     """Train only those rows of the word embeddings that the training data uses, where the optimizer would move the others by
     weight decay alone (which they still are)."""

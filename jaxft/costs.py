@@ -11,10 +11,10 @@ import numpy as np
 from jaxft import hlo, optim, sharding, tree
 from jaxft.compiled import abstract_batches, lower_train
 from jaxft.distill import NAME, TEACHERS
-from jaxft.loop import run_optimizer, start_shapes
 from jaxft.regularization import split_reference
 from jaxft.setup import Run, make_loss, run_loss
 from jaxft.stages import later_stages
+from jaxft.state import model_params, run_optimizer, start_shapes
 from jaxft.step import TrainState, eval_step
 from jaxft.tree import Params
 from jaxft.used_words import UNUSED, split_unused
@@ -79,7 +79,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
-    params = tree.combine(state.params, frozen)
+    params = model_params(state, frozen)
     single = len(params["encoder"]["layer"]) == 1 and not run.model.encoder.config.groups
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
@@ -94,7 +94,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=flops * run.planner.micro_batches,  # another loop; the update is little
+                    flops=flops * run.planner.micro_batches,  # one of them is in each count; the update is little
                     forward=forward * run.planner.micro_batches,
                     expected=expected_memory(now, {**rest, **taught})
                     | {"activations": _activations(run, now, {**rest, **taught}, batch)}
@@ -172,7 +172,7 @@ def optimizer_memory(run: Run) -> list[int]:
 def _forward(run: Run, *, params: Params, batch: Any) -> Any:
     loss = make_loss(run.model, run.task)
     step = jax.jit(partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare))
-    return step.lower(params, {}, batch).compile()
+    return step.lower(params, batch).compile()
 
 
 def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:

@@ -34,13 +34,13 @@ class Evaluator:
         """The one plan of this split."""
         return self.planner.plan_epoch(0)
 
-    def scores(self, params: Params, frozen: Params) -> dict[str, Any]:
+    def scores(self, params: Params) -> dict[str, Any]:
         """Metrics by name, `loss` first."""
-        return score(self.task, self.collect(params, frozen), self.data)
+        return score(self.task, self.collect(params), self.data)
 
-    def collect(self, params: Params, frozen: Params) -> Collected:
+    def collect(self, params: Params) -> Collected:
         """What the task's `summarise` gives of every example, `loss` and `weight` among the sums."""
-        return run_plan(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, frozen, b))
+        return run_plan(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
 
 
 def score(task: Task, collected: Collected, data: Split) -> dict[str, Any]:
@@ -55,13 +55,12 @@ def make_evaluator(
     data: Split,
     planner: Planner,
     params: Params,
-    frozen: Params,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> Evaluator:
     """Compile the evaluation of a split for parameters of these shapes and shardings."""
     batches = abstract_batches(planner, data.examples, sharding.batch_sharding(mesh))
-    steps = compile_eval(loss_fn, task.summarise, params, frozen, batches, mesh, say, task.prepare)
+    steps = compile_eval(loss_fn, task.summarise, params, batches, mesh, say, task.prepare)
     return Evaluator(task, data, planner, mesh, steps)
 
 

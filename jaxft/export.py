@@ -36,8 +36,8 @@ def main(argv: list[str]) -> None:
     config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.checkpoint import Checkpoints
-    from jaxft.loop import stored_state
     from jaxft.setup import make_run
+    from jaxft.state import model_params, stored_state
 
     run = make_run(config)
     checkpoints = Checkpoints(directory, keep=config.checkpoint.keep)
@@ -54,30 +54,28 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
         if step != steps[-1]:
             state, frozen, _ = stored_state(run, checkpoints, step)
+        params = model_params(state, frozen)
         if not run.task.fitted and "validation" in run.data:
-            run = replace(run, task=_fit(run, state, frozen))
+            run = replace(run, task=_fit(run, params))
         output = Path(args.output) if args.output else directory / rundir.MODEL
-        export_state(run, state, frozen, output, flax=args.flax, merged=args.merge)
+        export_params(run, params, output, flax=args.flax, merged=args.merge)
         print(f"wrote the model of step {step} to {output}")
     finally:
         checkpoints.close()
 
 
-def export_state(run: Any, state: Any, frozen: Any, output: Path, *, flax: bool, merged: bool = False) -> None:
-    """Trainable and frozen parameters together as a Hugging Face directory (main process writes).
+def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bool = False) -> None:
+    """All parameters of a run's model as a Hugging Face directory (main process writes).
 
     Of a run with adapters it is an adapter directory unless `merged`: a hundredth of the size, and evaluate and predict
     read it as they read a model's.
     """
     from jaxft import sharding, tree
-    from jaxft.distill import TEACHERS
     from jaxft.models.build import merge, save
     from jaxft.models.model import Origin
-    from jaxft.regularization import REFERENCE
     from jaxft.used_words import whole
 
-    own = {name: value for name, value in frozen.items() if name not in (TEACHERS, REFERENCE)}
-    params = whole(sharding.to_host(tree.recut(tree.combine(state.evaluated, own), [])))
+    params = whole(sharding.to_host(tree.recut(params, [])))
     if runtime.is_main_process():
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)
@@ -103,15 +101,15 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
     print(f"wrote the merged model to {output}")
 
 
-def _fit(run: Any, state: Any, frozen: Any) -> Any:
+def _fit(run: Any, params: Any) -> Any:
     """The task with its thresholds tuned on the validation data, as training does at its end."""
     from jaxft.evaluation import make_evaluator
     from jaxft.setup import eval_planner, make_loss
 
     data = run.data["validation"]
     planner, loss = eval_planner(data.examples, run.config, run.mesh), make_loss(run.model, run.task)
-    made = make_evaluator(run.task, loss, data, planner, state.evaluated, frozen, run.mesh, print)
-    return run.task.fit(made.collect(state.evaluated, frozen), data)
+    made = make_evaluator(run.task, loss, data, planner, params, run.mesh, print)
+    return run.task.fit(made.collect(params), data)
 
 
 def _step(text: Any) -> int:

@@ -107,7 +107,7 @@ def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) 
     data = opened.encode(rows, split)
     planner = eval_planner(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
-    return make_evaluator(opened.task, loss, data, planner, opened.params, {}, opened.mesh, say).scores(opened.params, {})
+    return make_evaluator(opened.task, loss, data, planner, opened.params, opened.mesh, say).scores(opened.params)
 
 
 def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""The training loop: dispatch, log one step late, evaluate, checkpoint, stop early. It owns the order of events."""
+"""The training loop: dispatch, log one call late, evaluate, checkpoint, stop early. It owns the order of events."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import optim, runtime, sharding, tree
-from jaxft.calls import Call, calls
+from jaxft import optim, sharding, tree
+from jaxft.calls import SEVERAL, Call, calls
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.compiled import Compiled, abstract_batch, compile_train
 from jaxft.config import OptimConfig
@@ -20,15 +20,13 @@ from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
 from jaxft.prefix import Kept, keep
-from jaxft.regularization import REFERENCE
 from jaxft.setup import Run, eval_planner, run_loss
-from jaxft.stages import later_stages, open_stage, state_shardings
-from jaxft.step import TrainState, init_state
+from jaxft.stages import later_stages, open_stage
+from jaxft.state import fresh_state, model_params, run_optimizer, stored_state
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
-from jaxft.used_words import split_unused
 
-MANY = 8
+BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are there at once
 
 
 class Trainer:
@@ -60,12 +58,7 @@ class Trainer:
         self.plans: dict[int, EpochPlan] = {}
         self.programs: list[Compiled[Call]] = []  # of this stage and those to come
         self.kept = Kept()
-
-    @property
-    def steps_per_call(self) -> int:
-        """Steps that a call does where it can; more than one is faster where little is left of a step."""
-        many = MANY if self.kept.whole and self.run.calendar.longest >= MANY else 1
-        return self.config.runtime.steps_per_execution or many
+        self.steps_per_call = 1
 
     def train(self) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed."""
@@ -73,7 +66,8 @@ class Trainer:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         self.kept = keep(self.run, self.params, self.journal.say)
-        batches = self._abstract_batches(start)
+        self.steps_per_call = self.config.runtime.steps_per_execution or self._usual_steps()
+        batches = {call: self._abstract_batch(call) for call in self._first_and_others(start)}
         prepare = self.run.task.prepare
         to_come = [s for s in self.run.plan.stages[1:] if s >= start]
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
@@ -131,9 +125,8 @@ class Trainer:
 
     @property
     def params(self) -> Params:
-        """The model's parameters, trainable or not, whatever the stage; the moving average where one is kept."""
-        own = {name: x for name, x in self.frozen.items() if name not in (TEACHERS, REFERENCE)}
-        return tree.combine(self.state.evaluated, own)
+        """`model_params` of the present state, whatever the stage."""
+        return model_params(self.state, self.frozen)
 
     @property
     def last_step(self) -> int:
@@ -142,7 +135,7 @@ class Trainer:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
-        collected = self._evaluator(split).collect(self._params(split), {})
+        collected = self._evaluator(split).collect(self._params(split))
         if split == "validation":
             self.task = self.run.task.fit(collected, self.run.data[split])
         return score(self.task, collected, self.run.data[split])
@@ -181,14 +174,23 @@ class Trainer:
 
         return calls(self.run.calendar, start, self.steps_per_call, shape)
 
-    def _abstract_batches(self, start: int) -> dict[Call, dict[str, Any]]:
-        """Of every call that there can be, that of a step first."""
-        planner, place = self.run.planner, sharding.batch_sharding(self.run.mesh)
+    def _usual_steps(self) -> int:
+        """Steps of a call where nobody says: several where a head on few tokens is all that is left of a step."""
+        short = self.kept.whole and self.run.teacher is None and self.run.calendar.longest >= SEVERAL
+        batches = [self._abstract_batch(Call(shape, SEVERAL)) for shape in self.run.planner.shapes]
+        size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
+        return SEVERAL if short and size <= BATCH_BYTES else 1
+
+    def _first_and_others(self, start: int) -> list[Call]:
+        """Every call that there can be, that from a step on first."""
         epoch, in_epoch = divmod(start, self.run.steps_per_epoch)
         first = Call(self._plan(epoch).shape(in_epoch), len(next(self._calls(start))))
-        found = dict.fromkeys([first, *(Call(shape, n) for shape in planner.shapes for n in (1, self.steps_per_call))])
-        examples = self._data("train").examples
-        return {call: abstract_batch(planner, call.shape, examples, place, call.steps) for call in found}
+        every = (Call(shape, steps) for shape in self.run.planner.shapes for steps in (1, self.steps_per_call))
+        return list(dict.fromkeys([first, *every]))
+
+    def _abstract_batch(self, call: Call) -> dict[str, Any]:
+        place, examples = sharding.batch_sharding(self.run.mesh), self._data("train").examples
+        return abstract_batch(self.run.planner, call.shape, examples, place, call.steps)
 
     def _batches(self, start: int) -> Iterator[tuple[range, EpochPlan, dict[str, jax.Array]]]:
         run, place = self.run, sharding.batch_sharding(self.run.mesh)
@@ -206,7 +208,7 @@ class Trainer:
         losses, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "grad_norm"))
         every, total = self.config.log.every, self.run.total_steps
         written = [done for done in range(steps.start + 1, steps.stop + 1) if done % every == 0 or done == total]
-        rates = meter.read() if written else {}  # of the call, whose steps have no times of their own
+        rates = meter.read() if written else {}  # since the last reading; steps of a call have no times of their own
         for done, loss, norm in zip(range(steps.start + 1, steps.stop + 1), losses, norms, strict=True):
             self._log_step(done, loss, norm, rates if done in written else None)
 
@@ -268,7 +270,6 @@ class Trainer:
                 data,
                 eval_planner(data.examples, self.config, self.run.mesh),
                 self._params(split),
-                {},
                 self.run.mesh,
                 self.journal.say,
             )
@@ -283,58 +284,3 @@ def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple
     if bad > config.plateau_patience:
         return progress.plateau * config.plateau_factor, 0
     return progress.plateau, bad
-
-
-def fresh_state(run: Run) -> tuple[TrainState, Params]:
-    """(trainable state before the first step, frozen parameters), placed on the mesh."""
-    start = _start(run)
-    shapes, _ = _shapes(run, *start)
-    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in start)
-    placed = jax.tree.map(lambda x: x.sharding, shapes)
-    return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
-
-
-def start_shapes(run: Run) -> tuple[TrainState, Params]:
-    """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
-    return _shapes(run, *_start(run))
-
-
-def _shapes(run: Run, *start: Params) -> tuple[TrainState, Params]:
-    trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
-    state = jax.eval_shape(_starter(run), trainable)
-    return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
-
-
-def _starter(run: Run) -> Callable[[Params], TrainState]:
-    """Trainable parameters -> the state before the first step."""
-    hyper = optim.hyperparameters(run.config.optim)
-    key = runtime.root_key(run.config.seed)
-    optimizer = run_optimizer(run)
-    average = bool(run.config.regularization.ema)
-    return lambda params: init_state(params, optimizer, key, hyper, average=average)
-
-
-def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
-    """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it."""
-    state, frozen = fresh_state(run)
-    frozen = checkpoints.restore_frozen(frozen)
-    begun = [s for s in run.plan.stages[1:] if s < step]
-    for stage in later_stages(run.plan, run_optimizer(run), run.mesh, state, frozen, begun):
-        state, frozen = open_stage(run.plan, stage, state, frozen)
-    state, progress = checkpoints.restore(step, state)
-    return state, frozen, progress
-
-
-def _start(run: Run) -> tuple[Params, Params]:
-    """(trainable parameters of the first stage, all that is frozen), on the host."""
-    params, unused = split_unused(run.params, run.used_words)
-    trainable, frozen = run.plan.split(params)
-    if run.regularization.needs_reference:  # of all that is trained sooner or later
-        frozen = frozen | {REFERENCE: run.plan.split(params, run.total_steps)[0]}
-    return trainable, frozen | unused
-
-
-def run_optimizer(run: Run) -> optim.Optimizer:
-    """The optimizer of a run."""
-    blocked = run.mesh.size == 1 and run.mesh.devices.flat[0].platform == "cpu"
-    return optim.make_optimizer(run.config.optim, run.plan, run.total_steps, blocked_norm=blocked)

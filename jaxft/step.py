@@ -1,4 +1,4 @@
-"""The train step and the evaluation step: pure functions, jitted once, over (trainable state, frozen parameters, batch)."""
+"""The train step, several of them, and the evaluation step: pure functions, jitted once for each shape of a batch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -157,7 +157,6 @@ def train_steps(
 
 def eval_step(
     params: Params,
-    frozen: Params,
     batch: Batch,
     *,
     loss_fn: LossFn,
@@ -170,7 +169,7 @@ def eval_step(
     """
     batch = prepare(batch, runtime.root_key(0)) if prepare else batch
     micro = _micro(batch, 0)
-    (loss_sum, weight), outputs = loss_fn(tree.combine(params, split_reference(frozen)[0]), micro, None, {})
+    (loss_sum, weight), outputs = loss_fn(params, micro, None, {})
     summary = summarise(outputs, micro)
     return summary | {"sums": {**summary.get("sums", {}), "loss": loss_sum, "weight": weight}}
 

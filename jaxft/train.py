@@ -23,7 +23,7 @@ def train(config: Config) -> dict[str, Any]:
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
     )
-    from jaxft.export import export_state
+    from jaxft.export import export_params
     from jaxft.loop import Trainer
     from jaxft.plan import summary
     from jaxft.setup import make_run
@@ -50,7 +50,7 @@ def train(config: Config) -> dict[str, Any]:
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
         fitted = replace(run, task=trainer.task)
-        export_state(fitted, trainer.state, trainer.frozen, directory / rundir.MODEL, flax=config.checkpoint.flax)
+        export_params(fitted, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}

@@ -18,6 +18,14 @@ def test_ratios_are_of_the_same_round():
     assert found["b"]["seconds"]["median"] == 2.0
 
 
+def test_every_alternative_is_first_in_some_round():
+    asked = []
+    record.in_turn({name: lambda name=name: asked.append(name) or 1.0 for name in "abc"}, 7)
+    rounds = [asked[i : i + 3] for i in range(0, 21, 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in rounds)
+    assert {order[0] for order in rounds} == {"a", "b", "c"}
+
+
 def test_a_row_takes_the_place_of_its_like(tmp_path):
     path = tmp_path / "results" / "x.json"
     for name, value in (("a", 1), ("b", 2), ("a", 3)):

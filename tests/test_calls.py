@@ -15,14 +15,28 @@ from jaxft.models.files import open_weights
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests import tiny
-from tests.test_resume import MODEL, ends_the_same, journal, same_journals
+from tests.test_resume import MODEL, back_to, ends_the_same, journal, same_journals
 
 SHAPES = [Shape(rows=4, length=n, slots=1) for n in (8, 16)]
-HEAD = {"plan": {"preset": "head"}, "model": {"classifier_dropout": 0.3, **tiny.NO_DROPOUT}}
+HEAD = {"plan": {"preset": "head"}, "model": {**tiny.NO_DROPOUT, "classifier_dropout": 0.3}}
 
 
 def several(steps: int | None) -> dict:
     return {"distributed": "off", "unroll": 1, "steps_per_execution": steps}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Steps of each call that a run makes."""
+    found, make = [], loop.Trainer._batches
+
+    def counted(self, start):
+        for steps, *rest in make(self, start):
+            found.append(len(steps))
+            yield steps, *rest
+
+    monkeypatch.setattr(loop.Trainer, "_batches", counted)
+    return found
 
 
 calendars = st.builds(
@@ -81,23 +95,15 @@ def wordless(tmp_path):
     ],
     ids=["average and mixout", "stages and shapes", "devices", "plateau and bfloat16", "kept", "masked words"],
 )
-def test_a_run_gives_what_it_gives_step_by_step(tiny_model, tiny_data, tmp_path, monkeypatch, sections, task):
+def test_a_run_gives_what_it_gives_step_by_step(tiny_model, tiny_data, tmp_path, made, sections, task):
     sections = sections | (task(tmp_path) if task else {})
-    at_once, make = [], loop.calls
-
-    def counted(*args):
-        for call in make(*args):
-            at_once.append(len(call))
-            yield call
-
-    monkeypatch.setattr(loop, "calls", counted)
     found, journals = [], []
     for steps in (1, 3):
-        at_once.clear()
+        made.clear()
         path = tmp_path / f"{steps}"
         own = {"eval": {"every": 4}, "log": {"every": 1}, "checkpoint": {"select": "last"}}
         train(tiny.run_config(tiny_model, tiny_data, path, **own, **sections, runtime=several(steps)))
-        assert max(at_once) == steps
+        assert max(made) == steps
         found.append({name: x.read() for name, x in open_weights(path / "model")[0].items()})
         journals.append(journal(path))
     same_journals(*journals, rel=1e-4)
@@ -112,7 +118,7 @@ def test_resuming_is_exact(tiny_model, tiny_data, tmp_path):
 
 
 def test_speed_is_that_of_a_call(tiny_model, tiny_data, tmp_path):
-    """The steps of a call have no times of their own: rows of one call agree, and none is the time between two readings."""
+    """The steps of a call have no times of their own: their rows have one speed, which is read once."""
     own = {"eval": {"every": 6}, "log": {"every": 1}, "train": {"epochs": 1, "batch_size": 16}}
     config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **own, runtime=several(3))
     train(config)
@@ -142,13 +148,44 @@ def test_more_steps_than_there_ever_are_are_refused(tiny_model, tiny_data, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("sections", "rows", "steps"), [(HEAD, 160, 8), (HEAD, 100, 1), ({"model": tiny.NO_DROPOUT}, 160, 1)]
+    ("sections", "rows", "steps"),
+    [
+        (HEAD, 160, {8, 1}),
+        (HEAD | {"train": {"epochs": 2, "batch_size": 16, "micro_batches": 2}, "mesh": {"data": 2}}, 160, {8, 1}),
+        (HEAD, 100, {1}),
+        (HEAD | {"distill": {"teacher": "TEACHER"}}, 160, {1}),
+        (HEAD | {"train": {"epochs": 1, "batch_size": 16}}, 160, {1}),
+        ({"model": tiny.NO_DROPOUT}, 160, {1}),
+    ],
+    ids=["head", "devices", "short epochs", "teacher", "one epoch", "full"],
 )
-def test_the_default_is_several_where_all_layers_are_kept(tiny_model, tmp_path, sections, rows, steps):
-    tiny.write_rows(tmp_path / "train.csv", rows)
-    own = {"data": {"train": str(tmp_path / "train.csv"), "validation": None}, "train": {"epochs": 2, "batch_size": 16}}
-    config = tiny.run_config(tiny_model, tmp_path, tmp_path / "run", **own, **sections, runtime=several(None))
-    trainer = loop.Trainer(make_run(config), tmp_path / "run")
-    trainer.train()
-    assert trainer.steps_per_call == steps
-    trainer.close()
+def test_the_default_is_several_where_a_head_is_left(tiny_model, classifier, tmp_path, made, sections, rows, steps):
+    if "distill" in sections:
+        sections = sections | {"distill": {"teacher": str(classifier)}}
+    train(heads(tiny_model, tmp_path, "run", rows, **sections))
+    assert set(made) == steps
+
+
+def test_the_default_is_one_where_batches_are_large(tiny_model, tmp_path, made, monkeypatch):
+    monkeypatch.setattr(loop, "BATCH_BYTES", 10_000)
+    train(heads(tiny_model, tmp_path, "run", 160, **HEAD))
+    assert set(made) == {1}
+
+
+def heads(model, folder, name, rows, /, **sections):
+    """Two epochs without validation data."""
+    tiny.write_rows(folder / "train.csv", rows)
+    own = {"data": {"train": str(folder / "train.csv"), "validation": None}, "train": {"epochs": 2, "batch_size": 16}}
+    return tiny.run_config(model, folder, folder / name, **own | sections, runtime=several(None))
+
+
+def test_a_head_resumes_exactly(tiny_model, tmp_path, made):
+    own = {"checkpoint": {"every": 9, "keep": 9}, "log": {"every": 1, "progress": False}}
+    whole, half = (heads(tiny_model, tmp_path, name, 160, **HEAD, **own) for name in ("whole", "half"))
+    train(whole)
+    back_to(9, tmp_path / "whole", tmp_path / "half")
+    made.clear()
+    train(half)
+    assert made == [1, 8, 1, 1]  # to the end of the first epoch, to the next checkpoint, and to the end
+    assert (tmp_path / "half" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+    assert journal(tmp_path / "half") == journal(tmp_path / "whole")

@@ -16,9 +16,9 @@ from jaxft.data.batches import make_planner
 from jaxft.data.feed import put
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
-from jaxft.loop import fresh_state
 from jaxft.regularization import REFERENCE
 from jaxft.setup import Run, make_run, run_loss
+from jaxft.state import fresh_state
 from jaxft.step import init_state, train_step
 from jaxft.train import train
 from tests import tiny

@@ -84,7 +84,7 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
     params = sharding.place(run.params, sharding.param_shardings(mesh, run.params))
     planner = eval_planner(data.examples, config, mesh)
     loss = make_loss(run.model, run.task)
-    return make_evaluator(run.task, loss, data, planner, params, {}, mesh, lambda _: None), params
+    return make_evaluator(run.task, loss, data, planner, params, mesh, lambda _: None), params
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
     predicted = logits.argmax(-1)
     assert len(set(predicted)) == 3
     made, params = evaluator(three, layout, batch_size, devices)
-    scores = made.scores(params, {})
+    scores = made.scores(params)
     assert scores.pop("confusion") == metrics.confusion_matrix(gold, predicted).tolist()  # every example once
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
-    assert made.scores(params, {})["accuracy"] == scores["accuracy"]
+    assert made.scores(params)["accuracy"] == scores["accuracy"]
 
 
 @pytest.mark.parametrize(("count", "batches"), [(3000, 24), (260, 3), (5, 1)])
@@ -120,7 +120,7 @@ def test_binary_scores(two, devices):
     predicted = logits.argmax(-1)
     assert len(set(predicted)) == 2
     made, params = evaluator(two, "pack", 16, devices)
-    scores = {name: x for name, x in made.scores(params, {}).items() if name not in ("loss", "confusion")}
+    scores = {name: x for name, x in made.scores(params).items() if name not in ("loss", "confusion")}
     area = {"roc_auc": metrics.roc_auc_score(gold, logits[:, 1] - logits[:, 0])}
     assert scores == pytest.approx(right_scores(gold, predicted) | area, rel=1e-12)
 
@@ -170,7 +170,7 @@ def test_binary_f1_where_a_side_is_missing(gold, predicted):
 def test_what_is_read_back_does_not_grow(three):
     """Of three labels a step gives a confusion matrix, the loss and its weight, however many examples there are."""
     made, params = evaluator(three, "pack", 16, 1)
-    collected = made.collect(params, {})
+    collected = made.collect(params)
     assert {name: x.shape for name, x in collected.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}
     assert not collected.examples
     assert not collected.tokens

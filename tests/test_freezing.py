@@ -14,10 +14,10 @@ from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
 from jaxft.data.batches import Shape, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.feed import put
-from jaxft.loop import fresh_state, run_optimizer
 from jaxft.models.config import Policy
 from jaxft.models.model import make_model
 from jaxft.setup import Run, make_loss, make_run, run_loss
+from jaxft.state import fresh_state, run_optimizer
 from jaxft.step import eval_step, init_state, train_step
 from jaxft.strategies import make_plan
 from jaxft.tasks.text_classification import TextClassification
@@ -189,7 +189,7 @@ class Costs:
 
     def forward(self, rows: int) -> float:
         step = jax.jit(partial(eval_step, loss_fn=self.loss, summarise=self.task.summarise))
-        return flops(step.lower(self.params, {}, self.batch(rows)))
+        return flops(step.lower(self.params, self.batch(rows)))
 
     def train(self, preset: dict, *, clip: float | None = 1.0, parts: int = 1, step: int = 0) -> float:
         plan = make_plan(PlanConfig(**preset), self.params, DEPTH)

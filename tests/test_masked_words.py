@@ -76,8 +76,8 @@ def test_masks_change_from_step_to_step_but_not_between_evaluations(folder, kind
         planner = make_planner(
             data.examples.lengths, batch_size=batch_size, max_length=40, layout=layout, seed=None, shapes=1
         )
-        made = make_evaluator(run.task, make_loss(run.model, run.task), data, planner, run.params, {}, run.mesh, len)
-        scores.append(made.scores(run.params, {}))
+        made = make_evaluator(run.task, make_loss(run.model, run.task), data, planner, run.params, run.mesh, len)
+        scores.append(made.scores(run.params))
     assert scores[0] == scores[1]
     assert scores[0].keys() == set(run.task.metrics)
     for name, value in scores[0].items():  # one mean over all tokens, and one over all pairs

@@ -12,9 +12,9 @@ from jaxft import costs, optim, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
 from jaxft.errors import UserError
-from jaxft.loop import fresh_state
 from jaxft.optim.named import NAMED
 from jaxft.setup import make_run
+from jaxft.state import fresh_state
 from jaxft.strategies import make_plan
 from tests import tiny
 

@@ -10,9 +10,9 @@ import pytest
 from jaxft import tree
 from jaxft.checkpoint import Checkpoints
 from jaxft.export import main as export
-from jaxft.loop import stored_state
 from jaxft.models.files import open_weights
 from jaxft.setup import make_run
+from jaxft.state import stored_state
 from jaxft.train import train
 from tests import tiny
 from tests.test_resume import MODEL, back_to, journal

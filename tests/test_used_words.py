@@ -8,11 +8,11 @@ import pytest
 
 from jaxft import export, optim, tree, used_words
 from jaxft.config import OptimConfig
-from jaxft.loop import fresh_state
 from jaxft.models.files import open_weights
 from jaxft.models.names import WORDS
 from jaxft.plan_config import PlanConfig
 from jaxft.setup import make_run
+from jaxft.state import fresh_state
 from jaxft.strategies import make_plan
 from jaxft.train import train
 from jaxft.used_words import UNUSED, embedded, split_unused, whole

@@ -20,13 +20,14 @@ class Watched(Trainer):
     windows: Windows
 
     def _batches(self, start: int) -> Iterator[Any]:
-        for step, plan, batch in super()._batches(start):
+        for steps, plan, batch in super()._batches(start):
             self.windows.tick()
-            in_epoch = step % self.run.steps_per_epoch
-            examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
-            tokens = int(plan.planner.lengths[examples].sum())
-            self.windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
-            yield step, plan, batch
+            for step in steps:
+                in_epoch = step % self.run.steps_per_epoch
+                examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
+                tokens = int(plan.planner.lengths[examples].sum())
+                self.windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
+            yield steps, plan, batch
 
 
 def main() -> None:

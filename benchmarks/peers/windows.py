@@ -20,7 +20,7 @@ class Done(Exception):
 
 
 class Windows:
-    """Call `tick` before every step, and `count` what the step trains on."""
+    """Call `tick` before every step (or call of several), and `count` what it trains on."""
 
     def __init__(self, steps: int, warm: int, wait: Callable[[], Any]) -> None:
         """So many steps a window, after a few that do not count; `wait` returns when all that was dispatched is done."""

@@ -1,0 +1,79 @@
+"""The state of a run: fresh, as shapes for a mesh that is not here, or as a checkpoint has it."""
+
+from collections.abc import Callable
+
+import jax
+
+from jaxft import optim, runtime, sharding, tree
+from jaxft.checkpoint import Checkpoints, Progress
+from jaxft.distill import TEACHERS
+from jaxft.regularization import REFERENCE
+from jaxft.setup import Run
+from jaxft.stages import later_stages, open_stage, state_shardings
+from jaxft.step import TrainState, init_state
+from jaxft.tree import Params
+from jaxft.used_words import split_unused
+
+
+def fresh_state(run: Run) -> tuple[TrainState, Params]:
+    """(trainable state before the first step, frozen parameters), placed on the mesh."""
+    start = _start(run)
+    shapes, _ = _shapes(run, *start)
+    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in start)
+    placed = jax.tree.map(lambda x: x.sharding, shapes)
+    return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
+
+
+def start_shapes(run: Run) -> tuple[TrainState, Params]:
+    """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
+    return _shapes(run, *_start(run))
+
+
+def _shapes(run: Run, *start: Params) -> tuple[TrainState, Params]:
+    trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
+    state = jax.eval_shape(_starter(run), trainable)
+    return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
+
+
+def _starter(run: Run) -> Callable[[Params], TrainState]:
+    """Trainable parameters -> the state before the first step."""
+    hyper = optim.hyperparameters(run.config.optim)
+    key = runtime.root_key(run.config.seed)
+    optimizer = run_optimizer(run)
+    average = bool(run.config.regularization.ema)
+    return lambda params: init_state(params, optimizer, key, hyper, average=average)
+
+
+def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
+    """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it."""
+    state, frozen = fresh_state(run)
+    frozen = checkpoints.restore_frozen(frozen)
+    begun = [s for s in run.plan.stages[1:] if s < step]
+    for stage in later_stages(run.plan, run_optimizer(run), run.mesh, state, frozen, begun):
+        state, frozen = open_stage(run.plan, stage, state, frozen)
+    state, progress = checkpoints.restore(step, state)
+    return state, frozen, progress
+
+
+def _start(run: Run) -> tuple[Params, Params]:
+    """(trainable parameters of the first stage, all that is frozen), on the host."""
+    params, unused = split_unused(run.params, run.used_words)
+    trainable, frozen = run.plan.split(params)
+    if run.regularization.needs_reference:  # of all that is trained sooner or later
+        frozen = frozen | {REFERENCE: run.plan.split(params, run.total_steps)[0]}
+    return trainable, frozen | unused
+
+
+def run_optimizer(run: Run) -> optim.Optimizer:
+    """The optimizer of a run."""
+    blocked = run.mesh.size == 1 and run.mesh.devices.flat[0].platform == "cpu"
+    return optim.make_optimizer(run.config.optim, run.plan, run.total_steps, blocked_norm=blocked)
+
+
+def model_params(state: TrainState, frozen: Params) -> Params:
+    """The model's parameters, trainable or not, without teacher and reference; the moving average where one is kept.
+
+    Where words are left out, they have the table of those that are used, and UNUSED beside it (`used_words.whole`).
+    """
+    own = {name: x for name, x in frozen.items() if name not in (TEACHERS, REFERENCE)}
+    return tree.combine(state.evaluated, own)
