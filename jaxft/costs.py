@@ -1,7 +1,6 @@
 """What a run's train step costs in each stage of its plan: FLOPs against a forward pass, and memory."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,8 +27,8 @@ class Cost:
 
     Attributes:
       start: the first step of the stage.
-      flops: of a step.
-      forward: of a forward pass over the same.
+      flops: of a step's matrix products.
+      forward: of those of a forward pass over the same.
       expected: of parameters, optimizer, gradients, activations kept for the backward pass, and what a forward pass alone
         needs for a moment, as the plan has it.
       arguments, temporary, donated: what the compiler says, and the words that only evaluation reads; the donated are
@@ -40,8 +39,8 @@ class Cost:
     """
 
     start: int
-    flops: float
-    forward: float
+    flops: int
+    forward: int
     expected: dict[str, int]
     arguments: int
     temporary: int
@@ -80,22 +79,21 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
     params = model_params(state, frozen)
-    single = len(params["encoder"]["layer"]) == 1 and not run.model.encoder.config.groups
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
-        forward, evaluation = _flops(run, partial(_forward, params=params, batch=batch), single=single)
+        evaluation = _forward(run, params=params, batch=batch)
+        forward = hlo.product_flops(evaluation.as_text()) * run.planner.micro_batches  # it is one of them
         workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:
-            train = partial(_train, optimizer=optimizer, state=now, frozen={**rest, **taught}, batch=batch)
-            flops, compiled = _flops(run, train, single=single)
+            compiled = _train(run, optimizer=optimizer, state=now, frozen={**rest, **taught}, batch=batch)
             memory: Any = compiled.memory_analysis()
             text = compiled.as_text()
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=flops * run.planner.micro_batches,  # one of them is in each count; the update is little
-                    forward=forward * run.planner.micro_batches,
+                    flops=hlo.product_flops(text),
+                    forward=forward,
                     expected=expected_memory(now, {**rest, **taught})
                     | {"activations": _activations(run, now, {**rest, **taught}, batch)}
                     | workspace,
@@ -108,26 +106,6 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
                 )
             )
     return found
-
-
-def _flops(run: Run, program: Callable[[Run], Any], *, single: bool) -> tuple[float, Any]:
-    """(FLOPs of a program of a run, the program compiled).
-
-    The compiler counts the body of a loop once, however often it turns. So the loop over layers is counted with two bodies
-    of different length, whose difference is what a layer costs; where that is not a `single` loop, without any.
-    """
-    model, depth = run.model, run.model.encoder.config.num_layers
-    compiled = program(run)
-    flops = _count(compiled)
-    unroll = min(model.policy.unroll, depth)
-    if unroll == depth:
-        return flops, compiled
-    # Where the length of the body divides the number of layers, nothing is left over for a loop of its own.
-    wider = next(n for n in range(unroll + 1, depth + 1) if depth % n == 0)
-    other = wider if single and depth % unroll == 0 else depth
-    more = _count(program(replace(run, model=replace(model, policy=replace(model.policy, unroll=other)))))
-    bodies = (depth - unroll) / (other - unroll)
-    return flops + bodies * (more - flops), compiled
 
 
 def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
@@ -177,16 +155,6 @@ def _forward(run: Run, *, params: Params, batch: Any) -> Any:
 
 def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
     return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization).compile()
-
-
-def _count(compiled: Any) -> float:
-    found = compiled.cost_analysis()
-    if found is None:  # a compiler for GPUs without a GPU does not count, but what it made can be counted
-        from jax._src.lib import xla_client  # no public way to count the operations of a given program
-
-        [module] = compiled.runtime_executable().hlo_modules()
-        found = xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
-    return found.get("flops", float("nan"))
 
 
 def _on_a_device(arrays: Any) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
@@ -19,6 +21,9 @@ _SLICES = {"dynamic-slice", "slice", "gather"}
 _NO_TRAFFIC = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
 _NO_TRAFFIC += ("copy-done", "slice-done", "all-reduce-done", "all-gather-done", "async-done", "partition-id", "iota")
 _ASYNCHRONOUS = {"copy-start": 0, "slice-start": 1}  # the result that is what arrives
+_CONTRACTED = re.compile(r'"?lhs_contracting_dim(?:ension)?s"?[=:]([{\[][^}\]]*)')
+_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
+_WINDOW = re.compile(r"window=\{([^}]*)\}")
 _CONSTANT = re.compile(r"= s32\[\][^ ]* constant\((\d+)\)")
 
 
@@ -55,6 +60,17 @@ def collectives(text: str) -> list[Collective]:
             count[kind] += turns[name]
             size[kind] += turns[name] * sum(sizes)
     return [Collective(kind, count[kind], size[kind]) for kind in KINDS if count[kind]]
+
+
+def product_flops(text: str) -> int:
+    """Operations of the matrix products (and convolutions) of a compiled program, a multiplication and an addition each.
+
+    XLA's own count takes the body of a loop once, however often it turns, and small operations as often as fusions repeat
+    them. Products inside kernels that are not HLO (cuDNN's and Pallas') are not counted.
+    """
+    program = _parse(text)
+    turns = _turns(program)
+    return sum(turns[name] * _products(x, around) for name, around in program.items() for x in around.values())
 
 
 def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[str]:
@@ -100,6 +116,34 @@ class _Instruction:
 
 
 _Computation = Mapping[str, _Instruction]
+
+
+def _products(x: _Instruction, around: _Computation) -> int:
+    """Operations of an instruction's matrix product, of which there is none in most."""
+    if x.operation == "convolution":
+        return _convolution(x, around)
+    if x.operation == "dot" or (x.operation == "custom-call" and "__cublas$" in x.line):
+        [contracted] = _CONTRACTED.findall(x.line)[:1]
+        left = _shape(around[x.operands[0]].result)
+        return 2 * prod(_shape(x.result)) * prod(left[int(i)] for i in re.findall(r"\d+", contracted))
+    return 0
+
+
+def _convolution(x: _Instruction, around: _Computation) -> int:
+    """Operations of a convolution, as which TPUs have every product; what would stand beside the input is none."""
+    [(inputs, kernels, outputs)] = _LABELS.findall(x.line)
+    shapes = [_shape(y) for y in (around[x.operands[0]].result, around[x.operands[1]].result, x.result)]
+    size = [dict(zip(labels, shape, strict=True)) for labels, shape in zip((inputs, kernels, outputs), shapes, strict=True)]
+    window = dict(re.findall(r"(\w+)=([\w\-]+)", _WINDOW.findall(x.line)[0])) if "window={" in x.line else {}
+    total = size[2]["b"] * size[2]["f"] * size[1]["i"]
+    for i, dimension in enumerate(sorted(set(kernels) - {"i", "o"})):
+        part = {name: value.split("x")[i] for name, value in window.items()}
+        stride, spread, dilation = (int(part.get(name, 1)) for name in ("stride", "rhs_dilate", "lhs_dilate"))
+        low = int(part.get("pad", "0_0").split("_")[0])
+        place = np.arange(size[2][dimension])[:, None] * stride - low + np.arange(size[1][dimension]) * spread
+        inside = (place >= 0) & (place <= (size[0][dimension] - 1) * dilation) & (place % dilation == 0)
+        total *= int(inside.sum())
+    return 2 * total
 
 
 def _moved(x: _Instruction, around: _Computation, program: Mapping[str, _Computation]) -> int:
@@ -157,6 +201,12 @@ def _nested(
 def _in_memory(result: str) -> int:
     """Bytes of the arrays of a type that lie in main memory."""
     return sum(_size(kind, shape) for kind, shape, layout in _PLACED.findall(result) if "S(" not in layout)
+
+
+def _shape(result: str) -> tuple[int, ...]:
+    """Of the first array of a type."""
+    [(_, shape)] = _ARRAY.findall(result)[:1]
+    return tuple(map(int, shape.split(","))) if shape else ()
 
 
 def _bytes(result: str) -> int:
