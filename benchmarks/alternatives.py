@@ -50,10 +50,27 @@ def parts() -> Iterator[Part]:
         "jaxft",
     )
 
+    yield from large_batch()
     head = CPU["minilm-head-kept"].run()
     yield (
         "a step of a head on kept layers, 8 rows of 128",
         {"jaxft": timer(Step(head, together=SEVERAL)), "a call a step": timer(Step(head))},
+        "jaxft",
+    )
+
+
+def large_batch() -> Iterator[Part]:
+    """What is computed at once, and so has to be kept, is more than caches hold."""
+    case = CPU["minilm-large-batch"]
+    yield (
+        "a step of MiniLM, 32 rows of 128",
+        {
+            "jaxft": timer(Step(case.run())),
+            "in 2 micro-batches": timer(Step(replace(case, micro_batches=2).run())),
+            "in 4 micro-batches": timer(Step(replace(case, micro_batches=4).run())),
+            "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
+            "bfloat16 in 4 micro-batches": timer(Step(replace(case, dtype="bfloat16", micro_batches=4).run())),
+        },
         "jaxft",
     )
 

@@ -59,16 +59,18 @@ class Case:
     dropout: bool = True
     keys: bool = False
     epochs: int = 1
+    micro_batches: int = 1
 
     def run(self) -> Run:
         """With random weights."""
         lengths = glue_lengths(20 * self.batch) if self.glue else np.full(20 * self.batch, self.length)
         rates: dict[str, Any] = {} if self.dropout else dict.fromkeys(RATES, 0.0)
         rates["attention_dropout_kind"] = "keys" if self.keys else "probabilities"
+        numbers: Any = {"batch_size": self.batch, "micro_batches": self.micro_batches, "max_steps": 20 * self.epochs}
         config = Config(
             model=ModelConfig(**rates),
             data=DataConfig(max_length=self.length, layout=self.layout),
-            train=TrainConfig(batch_size=self.batch, dtype=self.dtype, max_steps=20 * self.epochs),  # type: ignore[arg-type]
+            train=TrainConfig(dtype=self.dtype, **numbers),  # type: ignore[arg-type]
             plan=PlanConfig(preset=self.preset, lora=LoraConfig(targets="all")),
         )
         return run_of(self.size, lengths, config)
@@ -80,6 +82,7 @@ CPU = {
     "minilm-full-bf16": Case("minilm", 8, dtype="bfloat16"),
     "minilm-full-keys": Case("minilm", 8, keys=True),
     "minilm-full-no-dropout": Case("minilm", 8, dropout=False),
+    "minilm-large-batch": Case("minilm", 32),
     "minilm-glue-pack": Case("minilm", 32, glue=True),
     "minilm-glue-bucket": Case("minilm", 32, glue=True, layout="bucket"),
     "minilm-glue-pad": Case("minilm", 32, glue=True, layout="pad"),
