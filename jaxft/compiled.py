@@ -112,8 +112,8 @@ def compile_train(
     def lower(call: Call) -> Any:
         return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
 
-    names = {call: f"{_size(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
-    return _compile(lower, {call: f"train step {name}" for call, name in names.items()}, say)
+    names = {call: f"train step {_size(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
+    return _compile(lower, names, say)
 
 
 def compile_eval(

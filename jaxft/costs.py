@@ -76,8 +76,8 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
-    stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
+    stages = [(0, state, frozen | taught), *((x.start, x.state, x.frozen | taught) for x in later)]
     params = model_params(state, frozen)
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
@@ -86,7 +86,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
         workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:
-            compiled = _train(run, optimizer=optimizer, state=now, frozen={**rest, **taught}, batch=batch)
+            compiled = _train(run, optimizer=optimizer, state=now, frozen=rest, batch=batch)
             memory: Any = compiled.memory_analysis()
             text = compiled.as_text()
             found[shape].append(
@@ -94,9 +94,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
                     start=start,
                     flops=hlo.product_flops(text),
                     forward=forward,
-                    expected=expected_memory(now, {**rest, **taught})
-                    | {"activations": _activations(run, now, {**rest, **taught}, batch)}
-                    | workspace,
+                    expected=expected_memory(now, rest) | {"activations": _activations(run, now, rest, batch)} | workspace,
                     arguments=memory.argument_size_in_bytes + _on_a_device(rest.get(UNUSED, {}).get("embedding")),
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,

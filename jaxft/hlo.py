@@ -1,4 +1,4 @@
-"""What a compiled program says of itself in its HLO text: collectives with their bytes, traffic, arrays of a given kind."""
+"""What a compiled program says of itself in its HLO text: collectives, operations, traffic, arrays of a given kind."""
 
 import re
 from collections import defaultdict
@@ -82,7 +82,7 @@ def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[st
     for name, instructions in program.items():
         for x in instructions.values() if name not in fused else ():
             for kind, shape in _ARRAY.findall(x.result):
-                if wanted(kind, tuple(map(int, shape.split(","))) if shape else ()):
+                if wanted(kind, _dimensions(shape)):
                     found[f"{kind}[{shape}]"] = None
     return list(found)
 
@@ -206,6 +206,10 @@ def _in_memory(result: str) -> int:
 def _shape(result: str) -> tuple[int, ...]:
     """Of the first array of a type."""
     [(_, shape)] = _ARRAY.findall(result)[:1]
+    return _dimensions(shape)
+
+
+def _dimensions(shape: str) -> tuple[int, ...]:
     return tuple(map(int, shape.split(","))) if shape else ()
 
 
@@ -267,4 +271,4 @@ def _called(line: str) -> list[str]:
 
 def _size(kind: str, shape: str) -> int:
     bits = _BITS.get(kind) or int(kind[1:])
-    return prod(map(int, shape.split(","))) * bits // 8 if shape else bits // 8
+    return prod(_dimensions(shape)) * bits // 8

@@ -167,12 +167,12 @@ class Trainer:
             self.plans = {epoch: self.run.planner.plan_epoch(epoch)}
         return self.plans[epoch]
 
-    def _calls(self, start: int) -> Iterator[range]:
-        def shape(step: int) -> Shape:
-            epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
-            return self._plan(epoch).shape(in_epoch)
+    def _shape(self, step: int) -> Shape:
+        epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
+        return self._plan(epoch).shape(in_epoch)
 
-        return calls(self.run.calendar, start, self.steps_per_call, shape)
+    def _calls(self, start: int) -> Iterator[range]:
+        return calls(self.run.calendar, start, self.steps_per_call, self._shape)
 
     def _usual_steps(self) -> int:
         """Steps of a call where nobody says: several where a head on few tokens is all that is left of a step."""
@@ -183,8 +183,7 @@ class Trainer:
 
     def _first_and_others(self, start: int) -> list[Call]:
         """Every call that there can be, that from a step on first."""
-        epoch, in_epoch = divmod(start, self.run.steps_per_epoch)
-        first = Call(self._plan(epoch).shape(in_epoch), len(next(self._calls(start))))
+        first = Call(self._shape(start), len(next(self._calls(start))))
         every = (Call(shape, steps) for shape in self.run.planner.shapes for steps in (1, self.steps_per_call))
         return list(dict.fromkeys([first, *every]))
 
@@ -206,10 +205,10 @@ class Trainer:
     def _log(self, steps: range, metrics: dict[str, jax.Array], meter: Meter) -> None:
         """Read the metrics of a call (this waits for that call only), and log its steps."""
         losses, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "grad_norm"))
-        every, total = self.config.log.every, self.run.total_steps
-        written = [done for done in range(steps.start + 1, steps.stop + 1) if done % every == 0 or done == total]
+        every, total, ended = self.config.log.every, self.run.total_steps, range(steps.start + 1, steps.stop + 1)
+        written = [done for done in ended if done % every == 0 or done == total]
         rates = meter.read() if written else {}  # since the last reading; steps of a call have no times of their own
-        for done, loss, norm in zip(range(steps.start + 1, steps.stop + 1), losses, norms, strict=True):
+        for done, loss, norm in zip(ended, losses, norms, strict=True):
             self._log_step(done, loss, norm, rates if done in written else None)
 
     def _log_step(self, step: int, loss: float, norm: float, rates: dict[str, float] | None) -> None:

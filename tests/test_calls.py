@@ -77,7 +77,7 @@ def test_calls(calendar, most, shapes):
     assert calendar.longest == max(np.diff([0, *events]))
 
 
-def wordless(tmp_path):
+def masked(tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("the old river runs over stone. the sun is red\n\n" * 60)
     return {"task": {"name": "fill-mask"}, "data": {"train": str(texts), "validation": None}}
@@ -91,7 +91,7 @@ def wordless(tmp_path):
         ({"mesh": {"data": 2, "fsdp": 2}, "train": {"batch_size": 16, "micro_batches": 2, "epochs": 2}}, None),
         ({"optim": {"schedule": "plateau", "plateau_patience": 1}, "train": {"dtype": "bfloat16", "epochs": 2}}, None),
         (HEAD, None),
-        ({"train": {"epochs": 3, "batch_size": 8}}, wordless),
+        ({"train": {"epochs": 3, "batch_size": 8}}, masked),
     ],
     ids=["average and mixout", "stages and shapes", "devices", "plateau and bfloat16", "kept", "masked words"],
 )
