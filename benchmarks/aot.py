@@ -71,6 +71,7 @@ CASES = {
     "h200-1-base-keys": Case("h200:1", "base", 256, keys=True, unroll=None),
     "h200-1-large-512": Case("h200:1", "large", 48, 512, unroll=None),
     "h200-1-large-512-keys": Case("h200:1", "large", 48, 512, keys=True, unroll=None),
+    "h200-8-large-fsdp": Case("h200:8", "large", 8 * 256, fsdp=8, keys=True, unroll=None),
     "h200-8-large": Case("h200:8", "large", 8 * 256, keys=True, unroll=None),
 }
 
@@ -81,7 +82,7 @@ def compile_case(case: Case) -> record.Row:
     run = run_of(case.size, lengths, case.config(), topology.devices(case.topology), abstract=True)
     [(shape, [cost])] = costs.step_costs(run).items()
     chip, chips = topology.parse(case.topology)
-    guess = topology.predict(cost, chip, shape.rows)
+    guess = topology.predict(cost, chip, chips, shape.rows)
     gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
     heads = SIZES[case.size].heads
     scores = hlo.arrays(cost.text, lambda kind, s: kind == "f32" and heads in s and s.count(case.length) >= 2)

@@ -94,7 +94,8 @@ def lower_train(
     everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
     single_or_more = partial(train_steps, steps=steps) if steps > 1 else train_step
     step = partial(single_or_more, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)).lower(state, frozen, batch)
+    places = (shardings, everywhere)
+    return sharding.lower(step, everywhere.mesh, state, frozen, batch, donate_argnums=0, out_shardings=places)
 
 
 def compile_train(
@@ -126,11 +127,10 @@ def compile_eval(
     prepare: Prepare | None = None,
 ) -> Compiled[Shape]:
     """The evaluation step for every shape: (params, batch) -> outputs that every process can read."""
-    step = jax.jit(
-        partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare), out_shardings=sharding.replicated(mesh)
-    )
+    step = partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare)
     names = {shape: f"evaluation step {_size(shape)}" for shape in batches}
-    return _compile(lambda shape: step.lower(params, batches[shape]), names, say)
+    everywhere = sharding.replicated(mesh)
+    return _compile(lambda shape: sharding.lower(step, mesh, params, batches[shape], out_shardings=everywhere), names, say)
 
 
 def _size(shape: Shape) -> str:

@@ -147,8 +147,8 @@ def optimizer_memory(run: Run) -> list[int]:
 
 def _forward(run: Run, *, params: Params, batch: Any) -> Any:
     loss = make_loss(run.model, run.task)
-    step = jax.jit(partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare))
-    return step.lower(params, batch).compile()
+    step = partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare)
+    return sharding.lower(step, run.mesh, params, batch).compile()
 
 
 def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:

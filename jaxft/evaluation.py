@@ -73,9 +73,10 @@ def collect_outputs(
     found: Collected | None = None,
 ) -> Collected:
     """Compile `forward`, (parameters, batch of one micro-batch) -> what to read back, and collect it of every example."""
-    step = jax.jit(forward, out_shardings=sharding.replicated(mesh))
+    everywhere = sharding.replicated(mesh)
     batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
-    compiled = {shape: step.lower(params, batch).compile() for shape, batch in batches.items()}
+    lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
+    compiled = {shape: program.compile() for shape, program in lowered.items()}
     return run_plan(planner.plan_epoch(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 

@@ -24,7 +24,10 @@ _ASYNCHRONOUS = {"copy-start": 0, "slice-start": 1}  # the result that is what a
 _CONTRACTED = re.compile(r'"?lhs_contracting_dim(?:ension)?s"?[=:]([{\[][^}\]]*)')
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 _WINDOW = re.compile(r"window=\{([^}]*)\}")
-_CONSTANT = re.compile(r"= s32\[\][^ ]* constant\((\d+)\)")
+_CONSTANT = re.compile(r"= [su]32\[\][^ ]* constant\((\d+)\)")
+_INDEX = re.compile(r"get-tuple-element\(.*index=(\d+)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+_SIGNAL = ("u32", "")  # stands among the results of what goes on beside other work
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Collective:
     Attributes:
       kind: one of KINDS.
       count: how often it runs.
-      size: bytes of its results on a device, over all of these.
+      size: bytes of the whole arrays on a device, over all of these: what is gathered afterwards, what is scattered before.
     """
 
     kind: str
@@ -45,20 +48,24 @@ class Collective:
 def collectives(text: str) -> list[Collective]:
     """Exchanges in a compiled program; those in a loop are counted as often as it turns."""
     program = _parse(text)
-    turns = _turns(program)
+    turns, fused = _turns(program), _fused(program)
     count: dict[str, int] = defaultdict(int)
     size: dict[str, int] = defaultdict(int)
+    channels = set()
     for name, instructions in program.items():
+        scatters = name in fused and any(x.operation == "partition-id" for x in instructions.values())
         for x in instructions.values():
             kind = x.operation.removesuffix("-start")
             if kind not in KINDS:
                 continue
-            sizes = [_size(*array) for array in _ARRAY.findall(x.result)]
-            # Operands stand before the results; an all-reduce has them on GPUs alone, each as a tuple of its own.
-            if kind != x.operation and (kind != "all-reduce" or x.result.startswith("((")):
-                sizes = sizes[len(sizes) // 2 :]
+            if name in fused:  # of TPUs: its start, what goes on beside it and its end each hold the same exchange
+                if (channel := (kind, _CHANNEL.findall(x.line)[0])) in channels:
+                    continue
+                channels.add(channel)
+            # TPUs have no other instruction for a sum of which every device keeps its part.
+            kind = "reduce-scatter" if scatters and kind == "all-reduce" else kind
             count[kind] += turns[name]
-            size[kind] += turns[name] * sum(sizes)
+            size[kind] += turns[name] * _exchanged(x, instructions)
     return [Collective(kind, count[kind], size[kind]) for kind in KINDS if count[kind]]
 
 
@@ -116,6 +123,15 @@ class _Instruction:
 
 
 _Computation = Mapping[str, _Instruction]
+
+
+def _exchanged(x: _Instruction, around: _Computation) -> int:
+    """Bytes of what goes into an exchange, or comes out of it where that is more."""
+    given = sum(_bytes(around[name].result) for name in x.operands)
+    found = sum(_size(*array) for array in _ARRAY.findall(x.result) if array != _SIGNAL)
+    if x.operation.endswith("-start") and found > given:  # the operands stand before the results, except for all-reduce
+        found -= given
+    return max(given, found)
 
 
 def _products(x: _Instruction, around: _Computation) -> int:
@@ -258,11 +274,22 @@ def _calls(program: Mapping[str, _Computation]) -> Iterator[tuple[str, str, int]
         for x in instructions.values():
             if loop := _WHILE.search(x.line):
                 known = _TRIPS.search(x.line)
-                # Without the compiler's word a counted loop ends at the one constant of its condition.
-                ends = _CONSTANT.findall("\n".join(y.line for y in program.get(loop[1], {}).values()))
-                yield caller, loop[2], int(known[1]) if known else int(ends[0]) if len(ends) == 1 else 1
+                yield caller, loop[2], int(known[1]) if known else _counted(program[loop[1]], program[loop[2]])
             for name in _called(x.line):
                 yield caller, name, 1
+
+
+def _counted(condition: _Computation, body: _Computation) -> int:
+    """Turns of a loop of which the compiler does not say them: it counts from 0 to the one constant of its condition."""
+    ends = [int(n) for y in condition.values() for n in _CONSTANT.findall(y.line)]
+    if len(ends) != 1:
+        return 1
+    [place] = [int(n) for y in condition.values() for n in _INDEX.findall(y.line)] or [0]
+    [result] = [y for y in body.values() if "ROOT" in y.line]
+    counter = body.get(result.operands[place]) if result.operation == "tuple" else None
+    added = counter.operands if counter and counter.operation == "add" else []
+    steps = [int(n) for name in added if name in body for n in _CONSTANT.findall(body[name].line)]
+    return -(-ends[0] // (steps[0] if steps else 1))
 
 
 def _called(line: str) -> list[str]:

@@ -4,6 +4,7 @@ Batches are split over both axes (`data` x `fsdp`); parameters and moments over 
 `data`. The compiler inserts the collectives.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -51,6 +52,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same value everywhere."""
     return NamedSharding(mesh, P())
+
+
+def lower(function: Callable[..., Any], mesh: Mesh, *args: Any, **options: Any) -> Any:
+    """`jax.jit(function, **options).lower(*args)` for a mesh, where models gather the parameters that it splits."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return jax.jit(function, **options).lower(*args)
 
 
 def shard_count(mesh: Mesh) -> int:

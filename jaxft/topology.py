@@ -115,12 +115,14 @@ def devices(name: str) -> list[Any]:
         raise UserError(f"--topology {name}: its compiler knows no such topology") from error
 
 
-def predict(cost: Cost, chip: Chip, rows: int) -> Prediction:
+def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
     """The data sheet's limit for a compiled step of so many rows over all chips (`Cost` is of one chip)."""
+    # What a chip must send at least of an array: all but its own part, twice where every chip needs the sum of all.
+    sent = sum(x.size * (2 if x.kind == "all-reduce" else 1) for x in cost.collectives) * (chips - 1) / chips
     times = {
         "operations": cost.flops / chip.flops,
         "memory": cost.accessed / chip.bandwidth,
-        "links": sum(x.size for x in cost.collectives) / chip.links,
+        "links": sent / chip.links,
     }
     bound = max(times, key=lambda name: times[name])
     # Not all that is temporary grows with the rows, so this many will fit, and perhaps more.
@@ -133,7 +135,7 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
     chip, count = parse(name)
     text = [f"predicted for {count} x {name.partition(':')[0]}, from the compiled programs and the data sheet:"]
     for shape, cost in costs:
-        guess = predict(cost, chip, shape.rows)
+        guess = predict(cost, chip, count, shape.rows)
         held = cost.arguments + cost.temporary
         fits = "fits" if held <= chip.memory else "DOES NOT FIT"
         talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"

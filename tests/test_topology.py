@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,78 @@ def test_collectives_in_a_loop_are_counted_as_often_as_it_turns():
     gathered = jax.jit(lambda x: x + 1, out_shardings=NamedSharding(mesh, P())).lower(x).compile().as_text()
     assert hlo.collectives(gathered) == [hlo.Collective("all-gather", 1, 8 * 16 * 4)]
     assert hlo.collectives(compiled(lambda x: x + 1, x)) == []
+
+
+def test_collectives_of_a_program_for_tpus():
+    """As libtpu prints them: a gathering that goes on beside other work, a sum of which each chip keeps its part, and sums
+    sent on from chip to chip in a loop of two steps a turn."""
+    program = """HloModule m
+
+%begin (p: bf16[8,16]) -> (bf16[8,16], bf16[8,64], u32[]) {
+  %p = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %gather.1 = bf16[8,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=8, dimensions={1}
+  ROOT %begun = (bf16[8,16]{1,0}, bf16[8,64]{1,0}, u32[]{:S(2)}) custom-call(%gather.1), custom_call_target="Start"
+}
+
+%end (q: bf16[8,16], r: bf16[8,64], s: u32[]) -> bf16[8,64] {
+  %q = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %r = bf16[8,64]{1,0:T(8,128)(2,1)} parameter(1)
+  %s = u32[]{:S(2)} parameter(2)
+  %gather.2 = bf16[8,64]{1,0:T(8,128)(2,1)} all-gather(%q), channel_id=8, dimensions={1}
+  ROOT %ended = bf16[8,64]{1,0} custom-call(%gather.2, %r, %s), custom_call_target="Done"
+}
+
+%all-reduce-scatter.1 (g: f32[64,32]) -> f32[64,8] {
+  %g = f32[64,32]{1,0:T(8,128)} parameter(0)
+  %sum = f32[64,32]{1,0:T(8,128)} all-reduce(%g), channel_id=8, replica_groups={{0,1,2,3}}, to_apply=%add.1
+  %zero = u32[] constant(0)
+  %me = u32[] partition-id()
+  ROOT %part = f32[64,8]{1,0:T(8,128)} dynamic-slice(%sum, %zero, %me), dynamic_slice_sizes={64,8}
+}
+
+%add.1 (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %ab = f32[] add(%a, %b)
+}
+
+%more (c: (f32[64,8], u32[])) -> pred[] {
+  %c = (f32[64,8]{1,0}, u32[]{:T(128)}) parameter(0)
+  %turn = u32[]{:T(128)} get-tuple-element(%c), index=1
+  %last = u32[]{:T(128)} constant(4)
+  ROOT %less = pred[]{:T(512)} compare(%turn, %last), direction=LT
+}
+
+%next (d: (f32[64,8], u32[])) -> (f32[64,8], u32[]) {
+  %d = (f32[64,8]{1,0}, u32[]{:T(128)}) parameter(0)
+  %own = f32[64,8]{1,0} get-tuple-element(%d), index=0
+  %turn.1 = u32[]{:T(128)} get-tuple-element(%d), index=1
+  %two = u32[]{:T(128)} constant(2)
+  %turn.2 = u32[]{:T(128)} add(%turn.1, %two)
+  %send = (f32[64,8]{1,0}, f32[64,8]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%own), channel_id=9
+  %sent = f32[64,8]{1,0} collective-permute-done(%send)
+  ROOT %after = (f32[64,8]{1,0}, u32[]{:T(128)}) tuple(%sent, %turn.2)
+}
+
+ENTRY %main (k: bf16[8,16], l: f32[64,32], m: (f32[64,8], u32[])) -> (bf16[8,64], f32[64,8]) {
+  %k = bf16[8,16]{1,0} parameter(0)
+  %l = f32[64,32]{1,0} parameter(1)
+  %m = (f32[64,8]{1,0}, u32[]{:T(128)}) parameter(2)
+  %start = (bf16[8,16]{1,0}, bf16[8,64]{1,0}, u32[]{:S(2)}) fusion(%k), kind=kCustom, calls=%begin
+  %n = bf16[8,16]{1,0} get-tuple-element(%start), index=0
+  %o = bf16[8,64]{1,0} get-tuple-element(%start), index=1
+  %p.1 = u32[]{:S(2)} get-tuple-element(%start), index=2
+  %done = bf16[8,64]{1,0} fusion(%n, %o, %p.1), kind=kCustom, calls=%end
+  %kept = f32[64,8]{1,0} fusion(%l), kind=kCustom, calls=%all-reduce-scatter.1
+  %loop = (f32[64,8]{1,0}, u32[]{:T(128)}) while(%m), condition=%more, body=%next
+  ROOT %both = (bf16[8,64]{1,0}, f32[64,8]{1,0}) tuple(%done, %kept)
+}
+"""
+    assert hlo.collectives(program) == [
+        hlo.Collective("all-gather", 1, 8 * 64 * 2),
+        hlo.Collective("reduce-scatter", 1, 64 * 32 * 4),
+        hlo.Collective("collective-permute", 2, 2 * 64 * 8 * 4),
+    ]
 
 
 def test_arrays_inside_a_fusion_are_not_in_memory():
@@ -223,13 +296,17 @@ def test_prediction():
     step = {"start": 0, "forward": 0.0, "expected": {"gradients": 10**9}, "donated": 0, "text": ""}
     reduced = [hlo.Collective("all-reduce", 3, 10**9)]
     cost = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=5e9, collectives=reduced)
-    guess = topology.predict(cost, chip, rows=32)
+    guess = topology.predict(cost, chip, chips=8, rows=32)
     assert (guess.bound, guess.seconds, guess.share, guess.rows) == ("operations", 0.02, 1.0, 112)
-    slow = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=80e9, collectives=reduced)
-    guess = topology.predict(slow, chip, rows=32)
+    slow = replace(cost, accessed=80e9)
+    guess = topology.predict(slow, chip, chips=8, rows=32)
     assert (guess.bound, guess.seconds, guess.share) == ("memory", 0.08, 0.25)
-    full = costs.Cost(**step, flops=1.0, arguments=10**10, temporary=2 * 10**9, accessed=1.0, collectives=[])
-    assert topology.predict(full, chip, rows=32).rows == 0
+    for kind, sent in {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1}.items():
+        talking = replace(cost, collectives=[hlo.Collective(kind, 1, 4 * 10**9)])
+        guess = topology.predict(talking, chip, chips=8, rows=32)
+        assert (guess.bound, guess.seconds) == ("links", pytest.approx(sent * 0.04 * 7 / 8))
+    full = replace(cost, flops=1.0, arguments=10**10, accessed=1.0, collectives=[])
+    assert topology.predict(full, chip, chips=8, rows=32).rows == 0
     [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
     assert "11.18 of 16 GiB a chip (fits" in line
     assert "collectives: none" in line

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxft.models.config import EncoderConfig, Rates
 from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm, dropout, fold
+from jaxft.models.products import gathered
 
 Array = jax.Array
 
@@ -85,7 +86,9 @@ class Convolution(nn.Module):
             same = (jnp.roll(segment_ids, -shift, axis=1) == segment_ids) & _inside(segment_ids.shape[1], shift)[None]
             neighbour = jnp.where((same & real)[:, :, None], neighbour, jnp.zeros((), neighbour.dtype))
             grouped = neighbour.reshape(*neighbour.shape[:2], conv.groups, features // conv.groups)
-            taps = kernel[tap].astype(x.dtype).reshape(features // conv.groups, conv.groups, features // conv.groups)
+            taps = gathered(kernel[tap].astype(x.dtype)).reshape(
+                features // conv.groups, conv.groups, features // conv.groups
+            )
             product = jnp.einsum("btgi,igo->btgo", grouped, taps, preferred_element_type=jnp.float32)
             y = y + product.reshape(y.shape)
         y = jnp.where(real[:, :, None], y + bias[None, None], 0.0).astype(x.dtype)

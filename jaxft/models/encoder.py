@@ -15,6 +15,7 @@ from jaxft.models.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
 from jaxft.models.config import PLAIN, EncoderConfig, Policy, Rates
 from jaxft.models.layers import Embed, LayerNorm, fold, initial, run
 from jaxft.models.positions import distance_buckets, relative_index, rotary_tables
+from jaxft.models.products import gathered
 from jaxft.tree import Params, span, stacks
 
 Array = jax.Array
@@ -194,7 +195,7 @@ class Encoder:
             bias = run(modules["relative_attention_bias"], params["relative_attention_bias"], buckets)
             shared["distance_bias"] = bias.transpose(2, 0, 1)[None]
         if c.relative:
-            table = params["relative_embeddings"]["embedding"]
+            table = gathered(params["relative_embeddings"]["embedding"])
             shared["relative"] = run(modules["relative_norm"], params["relative_norm"], table) if c.relative_norm else table
             shared["relative_index"] = jnp.asarray(relative_index(length, c.relative.buckets, c.relative.longest))
         if c.rotary:

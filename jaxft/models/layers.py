@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.models.adapters import Lora
+from jaxft.models.products import dense, dense_pair, gathered
 from jaxft.tree import Params
 
 Array = jax.Array
@@ -138,12 +139,12 @@ class Embed(nn.Module):
 
 def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> Array:
     """Rows [..., D] of an `Embed`, by the names of its leaves."""
-    rows = jnp.take(embedding, ids, axis=0, mode="clip")
+    rows = jnp.take(gathered(embedding), ids, axis=0, mode="clip")
     if new_embedding is None:
         return rows
     # Two lookups: one table made of both in every step would cost a copy, and a gradient, of all words.
     own = ids - embedding.shape[0]
-    return jnp.where((own >= 0)[..., None], jnp.take(new_embedding, own, axis=0, mode="clip"), rows)
+    return jnp.where((own >= 0)[..., None], jnp.take(gathered(new_embedding), own, axis=0, mode="clip"), rows)
 
 
 def recomputed(function: Callable[..., Array], again: bool = True) -> Callable[..., Array]:
@@ -187,57 +188,6 @@ def initial(module: nn.Module, key: Array, *args: Any) -> Params:
 def run(module: nn.Module, params: Params, *args: Any, adapter_key: Array | None = None) -> Any:
     """A module on its parameters; the dropout of its adapters is off without a key."""
     return module.apply({"params": params}, *args, rngs=None if adapter_key is None else {"adapter": adapter_key})
-
-
-@jax.custom_vjp
-def dense(x: Array, kernel: Array) -> Array:
-    """[rows, in] times a float32 [in, out], accumulated in float32, in the type of `x`.
-
-    All three products take operands in the type of `x`: left to differentiation, the two of the backward pass would be of
-    mixed types, which accelerators compute in float32. The kernel's gradient is float32, so that nothing is rounded before
-    micro-batches and devices are summed.
-    """
-    return _product(x, kernel.astype(x.dtype), (1, 0)).astype(x.dtype)
-
-
-def _dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return dense(x, kernel), (x, kernel)
-
-
-def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    return _product(g, kernel.astype(x.dtype), (1, 1)).astype(x.dtype), _product(x, g, (0, 0)).astype(kernel.dtype)
-
-
-dense.defvjp(_dense_forward, _dense_backward)
-
-
-@jax.custom_vjp
-def dense_pair(x: Array, kernel: Array, narrow: Array, b: Array) -> Array:
-    """`dense(x, kernel) + dense(narrow, b)` as one product over both, for a `narrow` of few columns.
-
-    Of a sum of two products XLA would keep both for the backward pass, if what follows (an activation) can be fused with it.
-    """
-    joined = jnp.concatenate([kernel, b], 0).astype(x.dtype)
-    return _product(jnp.concatenate([x, narrow], 1), joined, (1, 0)).astype(x.dtype)
-
-
-def _pair_forward(x: Array, kernel: Array, narrow: Array, b: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
-    return dense_pair(x, kernel, narrow, b), (x, kernel, narrow, b)
-
-
-def _pair_backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[Array, Array, Array, Array]:
-    x, kernel, narrow, b = saved
-    return (*_dense_backward((x, kernel), g), *_dense_backward((narrow, b), g))
-
-
-dense_pair.defvjp(_pair_forward, _pair_backward)
-
-
-def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
-    """Matrix product over one axis of each, in float32."""
-    contract = (((axes[0],), (axes[1],)), ((), ()))
-    return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
 
 
 def dropout(x: Array, rate: Any, key: Array | None) -> Array:
