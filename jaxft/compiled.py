@@ -91,11 +91,11 @@ def lower_train(
     Of several steps it is `train_steps`.
     """
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    everywhere = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
+    mesh = jax.tree.leaves(shardings)[0].mesh
     single_or_more = partial(train_steps, steps=steps) if steps > 1 else train_step
     step = partial(single_or_more, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
-    places = (shardings, everywhere)
-    return sharding.lower(step, everywhere.mesh, state, frozen, batch, donate_argnums=0, out_shardings=places)
+    places = (shardings, sharding.replicated(mesh))
+    return sharding.lower(step, mesh, state, frozen, batch, donate_argnums=0, out_shardings=places)
 
 
 def compile_train(
