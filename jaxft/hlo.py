@@ -59,7 +59,7 @@ def collectives(text: str) -> list[Collective]:
             if kind not in KINDS:
                 continue
             if name in fused:  # of TPUs: its start, what goes on beside it and its end each hold the same exchange
-                if (channel := (kind, _CHANNEL.findall(x.line)[0])) in channels:
+                if (channel := (kind, *(_CHANNEL.findall(x.line) or [x.name]))) in channels:
                     continue
                 channels.add(channel)
             # TPUs have no other instruction for a sum of which every device keeps its part.
@@ -284,9 +284,9 @@ def _counted(condition: _Computation, body: _Computation) -> int:
     ends = [int(n) for y in condition.values() for n in _CONSTANT.findall(y.line)]
     if len(ends) != 1:
         return 1
-    [place] = [int(n) for y in condition.values() for n in _INDEX.findall(y.line)] or [0]
-    [result] = [y for y in body.values() if "ROOT" in y.line]
-    counter = body.get(result.operands[place]) if result.operation == "tuple" else None
+    places = [int(n) for y in condition.values() for n in _INDEX.findall(y.line)]
+    [result] = [y for y in body.values() if y.line.lstrip().startswith("ROOT")]
+    counter = body.get(result.operands[places[0]]) if places and result.operation == "tuple" else None
     added = counter.operands if counter and counter.operation == "add" else []
     steps = [int(n) for name in added if name in body for n in _CONSTANT.findall(body[name].line)]
     return -(-ends[0] // (steps[0] if steps else 1))

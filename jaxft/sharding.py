@@ -1,7 +1,7 @@
 """The device mesh and where every array lies on it.
 
 Batches are split over both axes (`data` x `fsdp`); parameters and moments over `fsdp` by path rules, replicated over
-`data`. The compiler inserts the collectives.
+`data`. Models say where what is split is gathered (`lower`); the compiler inserts the collectives.
 """
 
 from collections.abc import Callable

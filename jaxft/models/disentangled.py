@@ -86,9 +86,7 @@ class Convolution(nn.Module):
             same = (jnp.roll(segment_ids, -shift, axis=1) == segment_ids) & _inside(segment_ids.shape[1], shift)[None]
             neighbour = jnp.where((same & real)[:, :, None], neighbour, jnp.zeros((), neighbour.dtype))
             grouped = neighbour.reshape(*neighbour.shape[:2], conv.groups, features // conv.groups)
-            taps = gathered(kernel[tap].astype(x.dtype)).reshape(
-                features // conv.groups, conv.groups, features // conv.groups
-            )
+            taps = gathered(kernel[tap].astype(x.dtype)).reshape(-1, conv.groups, features // conv.groups)
             product = jnp.einsum("btgi,igo->btgo", grouped, taps, preferred_element_type=jnp.float32)
             y = y + product.reshape(y.shape)
         y = jnp.where(real[:, :, None], y + bias[None, None], 0.0).astype(x.dtype)
