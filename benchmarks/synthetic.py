@@ -13,7 +13,7 @@ from jaxft import runtime, sharding
 from jaxft.config import Config
 from jaxft.data.encode import Examples
 from jaxft.models.encoder import Policy
-from jaxft.models.model import Model, default_unroll, make_model
+from jaxft.models.model import Model, make_model
 from jaxft.models.places import place_dropout
 from jaxft.setup import Run, plan_of, settle_model, train_planner
 from jaxft.tasks.task import Split
@@ -55,7 +55,7 @@ def glue_lengths(count: int, seed: int = 0) -> np.ndarray:
 def model_of(size: str, dtype: str = "float32", unroll: int | None = None) -> Model:
     """A text classifier of a size, without parameters."""
     model = make_model(SIZES[size].config(), "text-classification", size)
-    return replace(model, policy=Policy(dtype, unroll or default_unroll(SIZES[size].layers)))
+    return replace(model, policy=Policy(dtype, unroll))
 
 
 def run_of(

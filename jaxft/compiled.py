@@ -19,6 +19,7 @@ from jaxft import sharding
 from jaxft.calls import Call
 from jaxft.data.batches import Planner, Shape, token_type
 from jaxft.data.encode import Examples
+from jaxft.errors import UserError
 from jaxft.optim import Optimizer
 from jaxft.regularization import Regularization
 from jaxft.step import LossFn, Prepare, TrainState, eval_step, train_step, train_steps
@@ -98,6 +99,24 @@ def lower_train(
     return sharding.lower(step, mesh, state, frozen, batch, donate_argnums=0, out_shardings=places)
 
 
+def finished(program: Any, name: str) -> Any:
+    """A lowered program compiled.
+
+    Raises:
+      UserError: when its compiler says that it does not fit the device, as those of TPUs do.
+    """
+    try:
+        return program.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().partition("\n")[0]
+        raise UserError(
+            f"the {name} does not fit the device: {reason} Fewer rows at once (train.batch_size, train.micro_batches), "
+            "shorter ones (data.max_length), parameters split over devices (mesh.fsdp) and train.dtype bfloat16 take less"
+        ) from error
+
+
 def compile_train(
     loss_fn: LossFn,
     optimizer: Optimizer,
@@ -113,7 +132,7 @@ def compile_train(
     def lower(call: Call) -> Any:
         return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
 
-    names = {call: f"train step {_size(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
+    names = {call: f"train step {size_of(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
     return _compile(lower, names, say)
 
 
@@ -128,25 +147,28 @@ def compile_eval(
 ) -> Compiled[Shape]:
     """The evaluation step for every shape: (params, batch) -> outputs that every process can read."""
     step = partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare)
-    names = {shape: f"evaluation step {_size(shape)}" for shape in batches}
+    names = {shape: f"evaluation step {size_of(shape)}" for shape in batches}
     everywhere = sharding.replicated(mesh)
     return _compile(lambda shape: sharding.lower(step, mesh, params, batches[shape], out_shardings=everywhere), names, say)
 
 
-def _size(shape: Shape) -> str:
+def size_of(shape: Shape) -> str:
+    """For people."""
     return f"{shape.rows} x {shape.length}"
 
 
 def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[str], None]) -> Compiled[K]:
     def one(name: str, program: Any) -> Any:
         start = time.perf_counter()
-        executable = program.compile()
+        executable = finished(program, name)
         say(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return executable
 
-    # Tracing depends on settings of this thread.
-    programs = {key: _POOL.submit(one, name, lower(key)) for key, name in names.items()}
     # GPUs choose kernels by timing them, beside which nothing may run; processes that talk begin together.
-    if jax.default_backend() == "gpu" or jax.process_count() > 1:
-        wait(programs.values())
+    alone = jax.default_backend() == "gpu" or jax.process_count() > 1
+    programs: dict[K, Future[Any]] = {}
+    for key, name in names.items():
+        programs[key] = _POOL.submit(one, name, lower(key))  # tracing depends on settings of this thread
+        if alone:
+            wait([programs[key]])
     return Compiled(programs)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxft import hlo, optim, sharding, tree
-from jaxft.compiled import abstract_batches, lower_train
+from jaxft.compiled import abstract_batches, finished, lower_train
 from jaxft.distill import NAME, TEACHERS
 from jaxft.regularization import split_reference
 from jaxft.setup import Run, make_loss, run_loss
@@ -148,11 +148,12 @@ def optimizer_memory(run: Run) -> list[int]:
 def _forward(run: Run, *, params: Params, batch: Any) -> Any:
     loss = make_loss(run.model, run.task)
     step = partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare)
-    return sharding.lower(step, run.mesh, params, batch).compile()
+    return finished(sharding.lower(step, run.mesh, params, batch), "evaluation step")
 
 
 def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
-    return lower_train(run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization).compile()
+    parts = (run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization)
+    return finished(lower_train(*parts), "train step")
 
 
 def _on_a_device(arrays: Any) -> int:

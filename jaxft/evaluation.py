@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxft import sharding
-from jaxft.compiled import Compiled, abstract_batches, compile_eval
+from jaxft.compiled import Compiled, abstract_batches, compile_eval, finished, size_of
 from jaxft.data.batches import EpochPlan, Planner, Shape
 from jaxft.data.collect import Collected, collect
 from jaxft.data.encode import Examples
@@ -76,7 +76,7 @@ def collect_outputs(
     everywhere = sharding.replicated(mesh)
     batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
     lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
-    compiled = {shape: program.compile() for shape, program in lowered.items()}
+    compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
     return run_plan(planner.plan_epoch(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 

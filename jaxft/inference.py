@@ -14,12 +14,13 @@ from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples, load_tokenizer
 from jaxft.errors import UserError
 from jaxft.evaluation import collect_outputs, make_evaluator
+from jaxft.fit import check_lengths
 from jaxft.models.build import load
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import Model
 from jaxft.models.peft import read_config
 from jaxft.models.source import resolve
-from jaxft.setup import check_lengths, eval_planner, make_loss
+from jaxft.setup import eval_planner, make_loss
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.labels import problem_of
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task

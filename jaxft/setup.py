@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
+from jaxft.fit import check_attention, check_lengths, check_types
 from jaxft.losses import WeightedSum
 from jaxft.models import kernels
 from jaxft.models.adapters import is_adapter as is_adapter_name
@@ -147,7 +148,9 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     check_schedules(config.optim, plan)
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
-    check_attention(model, planner)
+    notes += check_attention(model, planner, drops=True)
+    for split in [x for name, x in data.items() if name != "train"]:
+        check_attention(model, eval_planner(split.examples, config, mesh), drops=False)
     model, params = settled(model, params, plan, config.seed, resized=vocabulary.previous is not None)
     run = Run(
         config=config,
@@ -234,6 +237,7 @@ def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
         shards=sharding.shard_count(mesh),
+        lengthen=partial(kernels.lengthened, platform=mesh.devices.flat[0].platform),
     )
 
 
@@ -252,41 +256,8 @@ def eval_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh) ->
         seed=0 if packed else None,
         shapes=1 if packed else config.data.shapes,
         shards=sharding.shard_count(mesh),
+        lengthen=partial(kernels.lengthened, platform=mesh.devices.flat[0].platform),
     )
-
-
-def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
-    """Refuse sequences or ids that the model has no embedding for."""
-    positions, vocabulary = model.encoder.config.usable_positions, model.encoder.config.vocab_size
-    if positions is not None and max_length > positions:
-        raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
-    if len(tokenizer) > vocabulary:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
-
-
-def check_types(model: Model, data: Mapping[str, Split]) -> None:
-    """Refuse token types that the model has no embedding for; a model without any ignores them."""
-    types = model.encoder.config.type_vocab_size
-    most = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
-    if types and most >= types:
-        raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
-
-
-def check_attention(model: Model, planner: Planner) -> None:
-    """Refuse a forced attention that cannot do what a training step asks of it."""
-    c, policy = model.encoder.config, model.policy
-    layers = map(model.rates.of_layer, range(c.parameter_layers))
-    drops = any(layer.of(c.dropouts.attention) for layer in layers) and not model.rates.by_keys
-    for shape in planner.shapes:
-        call = kernels.Call(
-            dtype=policy.dtype,
-            length=shape.length,
-            head_size=c.hidden_size // c.num_heads,
-            plain=bool(c.distance_bias or c.relative or drops),
-            window=bool(c.rotary),
-            single=shape.slots == 1,
-        )
-        kernels.choose(policy, call)
 
 
 def _with_words(

@@ -25,7 +25,7 @@ class Chip:
 
     Attributes:
       flops: bfloat16 operations a second.
-      memory: bytes.
+      memory: bytes that programs may have.
       bandwidth: of that memory, bytes a second.
       links: bytes a second to other chips, all links in one direction.
       maker: of GPUs, whose topology is a number.
@@ -40,9 +40,9 @@ class Chip:
 
 CHIPS = {
     "v4": Chip(275e12, 32 * GIB, 1228e9, 150e9),
-    "v5e": Chip(197e12, 16 * GIB, 819e9, 100e9),
-    "v5p": Chip(459e12, 95 * GIB, 2765e9, 300e9),
-    "v6e": Chip(918e12, 32 * GIB, 1640e9, 224e9),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 100e9),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 300e9),
+    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 224e9),
     "h100": Chip(989e12, 80 * GIB, 3350e9, 450e9, "NVIDIA"),
     "h200": Chip(989e12, 141 * GIB, 4800e9, 450e9, "NVIDIA"),
 }
@@ -85,7 +85,7 @@ def missing_compiler(name: str) -> str | None:
     """The package that compiles for a topology and how to get it, where it is not installed."""
     chip, _ = parse(name)
     if chip.maker is None:
-        return None if find_spec("libtpu") else "the package libtpu (pip install libtpu)"
+        return None if find_spec("libtpu") else "the package libtpu (pip install 'jaxft[tpu]')"
     if any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         return None
     return "JAX's CUDA packages (pip install 'jaxft[cuda]')"
@@ -102,6 +102,7 @@ def devices(name: str) -> list[Any]:
         raise UserError(f"--topology {name} needs {missing}")
     if chip.maker is None:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is run, so several processes may compile
         wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
         wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
     else:
@@ -112,7 +113,8 @@ def devices(name: str) -> list[Any]:
     try:
         return list(topologies.get_topology_desc(**wanted).devices)
     except Exception as error:  # the compilers raise their own kinds
-        raise UserError(f"--topology {name}: its compiler knows no such topology") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--topology {name}: its compiler gives no such chips: {reason}") from error
 
 
 def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
@@ -140,7 +142,7 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
         fits = "fits" if held <= chip.memory else "DOES NOT FIT"
         talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"
         text.append(
-            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.0f} GiB a chip ({fits}; at least "
+            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.4g} GiB a chip ({fits}; at least "
             f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms a step, limited by "
             f"{guess.bound}: {guess.share:.0%} of the peak"
         )

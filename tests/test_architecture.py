@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1] / "jaxft"
 FLOORS = [
     "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target",
     "models data losses metrics strategies optim regularization sharding adapters",
-    "tasks rundir calls",
+    "tasks rundir calls fit",
     "step stages distill r_drop compiled used_words setup evaluation prefix "
     "checkpoint journal state loop inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__",

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft.data.batches import EpochPlan, Planner, choose_ladder, make_planner
+from jaxft.data.batches import EpochPlan, Planner, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.feed import prefetch
+from jaxft.data.ladder import choose_ladder
 
 LAYOUTS = ("pack", "bucket", "pad")
 quick = settings(max_examples=60, deadline=None, derandomize=True)

@@ -1,5 +1,6 @@
 """Fused attention of accelerators: the same numbers as the plain one at every real token, and when it is chosen."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,7 +10,10 @@ import pytest
 
 from jaxft import runtime, sharding
 from jaxft.config import MeshConfig
+from jaxft.data.batches import make_planner
+from jaxft.data.encode import Examples
 from jaxft.errors import UserError
+from jaxft.fit import check_attention
 from jaxft.models import kernels
 from jaxft.models.attention import attend
 from jaxft.models.config import Policy
@@ -119,6 +123,47 @@ def test_choice(platform, changes, expected):
 def test_what_is_forced_and_cannot_be_done_is_refused(policy, changes, words):
     with pytest.raises(UserError, match=words):
         kernels.choose(policy, call(**changes))
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "words"),
+    [
+        (Policy(platform="cpu"), {"plain": True}, None),
+        (Policy(platform="gpu"), {}, None),
+        (Policy(platform="gpu", attention="plain"), {}, None),
+        (Policy(platform="gpu"), {"plain": True}, "model.attention_dropout_kind keys"),
+        (Policy(platform="tpu"), {"length": 256}, "rows of 256 are shorter than 384"),
+        (Policy(platform="tpu"), {"length": 400}, "no multiple of 128"),
+    ],
+)
+def test_why_a_device_computes_the_plain_one(policy, changes, words):
+    found = kernels.why_plain(policy, call(**changes))
+    assert found is None if words is None else words in found
+
+
+def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
+    run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run"))  # with dropout
+    on_tpu = replace(run.model, policy=Policy(platform="tpu"))
+    [line] = check_attention(on_tpu, run.planner, drops=True)
+    assert line.startswith("attention: plain, not splash: there is a bias, or dropout of single probabilities")
+    assert check_attention(run.model, run.planner, drops=True) == ()
+    forced = replace(run.model, policy=Policy(platform="tpu", attention="splash"))
+    with pytest.raises(UserError, match="no multiple of 128"):
+        check_attention(forced, run.planner, drops=False)
+
+
+def test_rows_on_tpus_come_in_whole_lanes():
+    """From where splash attention is used; on other devices, and where rows are shorter, nothing changes."""
+    assert [kernels.lengthened(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
+    assert kernels.lengthened(392, "gpu") == 392
+    lengths = np.random.default_rng(0).integers(100, 393, 300)
+    for layout in ("pack", "bucket"):
+        options = {"batch_size": 16, "max_length": 400, "layout": layout, "seed": 0}
+        own = make_planner(lengths, **options, lengthen=partial(kernels.lengthened, platform="tpu"))
+        assert {shape.length % 128 for shape in own.shapes if shape.length >= 384} == {0}
+        assert own.plan_epoch(0).batch(Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {}), 0)["example"].max() > 0
+        same = make_planner(lengths, **options, lengthen=partial(kernels.lengthened, platform="gpu"))
+        assert same.shapes == make_planner(lengths, **options).shapes
 
 
 def test_dropout_by_keys():

@@ -34,6 +34,14 @@ def objective(model, batch):
     return lambda params: model.apply(params, batch, key=runtime.root_key(3))["logits"].astype(jnp.float32).sum()
 
 
+@pytest.mark.parametrize(("policy", "turns"), [(Policy(unroll=None), 0), (Policy(unroll=None, platform="tpu"), 1)])
+def test_on_tpus_layers_are_in_a_loop(policy, turns):
+    """Whose programs libtpu compiles in minutes, where it takes many for layers one after the other."""
+    model = replace(make_model(zoo.fixed("bert", "text-classification"), "text-classification", "zoo"), policy=policy)
+    params, batch = tiny.random_params(model), batch_of(model.encoder.config)
+    assert jax.jit(objective(model, batch)).lower(params).as_text().count("stablehlo.while") == turns
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_loop_gives_the_gradients_of_its_turns(family):
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")

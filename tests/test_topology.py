@@ -1,7 +1,6 @@
 """Programs for devices that are not here: what the HLO says, what is predicted of it, and a real TPU program."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,10 +14,11 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxft import cli, costs, hlo, sharding, topology
+from jaxft.compiled import finished
 from jaxft.config import MeshConfig
 from jaxft.errors import UserError
 from jaxft.setup import make_run
-from tests import tiny
+from tests import tiny, tpu
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -308,7 +308,7 @@ def test_prediction():
     full = replace(cost, flops=1.0, arguments=10**10, accessed=1.0, collectives=[])
     assert topology.predict(full, chip, chips=8, rows=32).rows == 0
     [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
-    assert "11.18 of 16 GiB a chip (fits" in line
+    assert "11.18 of 15.75 GiB a chip (fits" in line
     assert "collectives: none" in line
 
 
@@ -338,19 +338,38 @@ def test_a_missing_compiler_is_named(monkeypatch):
         topology.devices("h200:1")
 
 
-COMPILERS = {"v5e:2x2": ("libtpu", "predicted for 4 x v5e"), "h200:2": ("jax_cuda13_plugin", "predicted for 2 x h200")}
-
-
-@pytest.mark.parametrize("name", COMPILERS)
-def test_plan_compiles_for_chips_that_are_not_here(tiny_model, tiny_data, tmp_path, name):
-    package, says = COMPILERS[name]
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
-    sections = {"train": {"dtype": "bfloat16"}, "mesh": {"data": -1}}  # all chips, not the one of other tests
+def planned(tiny_model, tiny_data, tmp_path, name, **sections):
+    """`jaxft.plan --topology` in a process of its own."""
+    if name.startswith("v5e") and tpu.MISSING:
+        pytest.skip("libtpu is not installed")
+    if name.startswith("h200") and importlib.util.find_spec("jax_cuda13_plugin") is None:
+        pytest.skip("jax_cuda13_plugin is not installed")
+    sections = {"mesh": {"data": -1}} | sections  # all chips, not the one of other tests
     config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
     (tmp_path / "config.yaml").write_text(cli.dump(config))
     command = [sys.executable, "-m", "jaxft.plan", str(tmp_path / "config.yaml"), "--topology", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=dict(os.environ))
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=tpu.environment())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "says"), [("v5e:2x2", "predicted for 4 x v5e"), ("h200:2", "predicted for 2 x h200")])
+def test_plan_compiles_for_chips_that_are_not_here(tiny_model, tiny_data, tmp_path, name, says):
+    done = planned(tiny_model, tiny_data, tmp_path, name, train={"dtype": "bfloat16"})
+    assert done.returncode == 0, done.stderr
     assert says in done.stdout
     assert "all-reduce of" in done.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_a_program_that_does_not_fit_is_an_error():
+    class Program:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError(self.says)
+
+    program = Program()
+    program.says = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, 33.5G exceeds available HBM (15.75G).\nAllocations:\n..."
+    with pytest.raises(UserError, match=r"^the train step 8 x 128 does not fit the device: Ran .*\(15\.75G\)\. Fewer rows"):
+        finished(program, "train step 8 x 128")
+    program.says = "INTERNAL: another"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
+        finished(program, "train step 8 x 128")

@@ -3,9 +3,7 @@
 A layer as wide as BERT base on four chips of v5e, in bfloat16, with dropout. `benchmarks.aot` compiles whole models.
 """
 
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +13,9 @@ import pytest
 
 from benchmarks import aot, synthetic
 from jaxft import runtime
+from tests import tpu
 
 ROOT = Path(__file__).resolve().parents[1]
-# `make test` puts libtpu here, not among the packages: a JAX that finds it there looks for a TPU before it takes the CPU.
-BESIDE = Path(sys.prefix) / "libtpu"
 CASES = {
     "rows of 128": aot.Case("v5e:2x2", "a layer", 4 * 32, 128),
     "rows of 512": aot.Case("v5e:2x2", "a layer", 4 * 8, 512, keys=True),
@@ -29,17 +26,15 @@ TEMPORARY = {"rows of 128": 203, "rows of 512": 273, "split parameters": 230}
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not BESIDE.is_dir() and importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"),
+    pytest.mark.skipif(tpu.MISSING, reason="libtpu is not installed"),
 ]
 
 
 @pytest.fixture(scope="module", params=CASES)
 def compiled(request) -> dict[str, Any]:
     """The row of a case, from a process of its own."""
-    path = os.pathsep.join([str(BESIDE), os.environ.get("PYTHONPATH", "")])
-    options = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
     command = [sys.executable, "-m", "tests.test_tpu_programs", request.param]
-    done = subprocess.run(command, env=options, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=tpu.environment(), cwd=ROOT, check=True, capture_output=True, text=True)
     return {"name": request.param, **json.loads(done.stdout.splitlines()[-1])}
 
 

@@ -4,23 +4,18 @@ The plan of an epoch is a function of (lengths, seed, epoch): nothing is stored,
 jump. A step always holds the same examples whatever the layout; packing only says where they sit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from jaxft.data.encode import Examples
+from jaxft.data.ladder import COMPILE, MULTIPLE, choose_ladder, round_up
 from jaxft.data.order import epoch_order
+from jaxft.data.packing import choose_row_length, choose_slots, pack
 
 Layout = Literal["pack", "bucket", "pad"]
-MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN want even, aligned lengths
-COMPILE = 25  # steps that take about as long as compiling one more shape
-LONGEST_ROW = 512  # to which rows of several examples may grow; longer ones fill no better
-# Row length at which attention costs as much as all else, for encoders as wide as D = 768: 6 D by count of operations, but
-# 2.2 D by measurement (benchmarks.scaling), because it is less efficient.
-ATTENTION = 1650
-_SAMPLE = 16_384  # examples that the row length is chosen by
-_CHUNK = 4_000_000  # cells of the packing table held at once
 
 
 @dataclass(frozen=True, order=True)
@@ -173,61 +168,6 @@ def _assemble(
     return batch
 
 
-def pack(
-    lengths: np.ndarray, batch_size: int, length: int, slots: int, rows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """First-fit decreasing inside every step, all steps at once.
-
-    Args:
-      lengths: tokens of the examples in training order.
-      batch_size: examples a step.
-      length, slots: capacity of a row in tokens and in examples.
-      rows: rows to try; at least what any step needs.
-
-    Returns:
-      (row, offset, slot) of every example and the number of rows that each step uses.
-    """
-    total, steps = len(lengths), -(-len(lengths) // batch_size)
-    padded = np.zeros(steps * batch_size, np.int64)
-    padded[:total] = lengths
-    table = padded.reshape(steps, batch_size)
-    row, offset, slot = (np.zeros((steps, batch_size), np.int64) for _ in range(3))
-    used = np.zeros(steps, np.int64)
-    step_chunk = max(1, _CHUNK // rows)
-    for start in range(0, steps, step_chunk):
-        part = slice(start, start + step_chunk)
-        _pack_steps(table[part], length, slots, rows, row[part], offset[part], slot[part], used[part])
-    return row.ravel()[:total], offset.ravel()[:total], slot.ravel()[:total], used
-
-
-def _pack_steps(
-    table: np.ndarray,
-    length: int,
-    slots: int,
-    rows: int,
-    row: np.ndarray,
-    offset: np.ndarray,
-    slot: np.ndarray,
-    used: np.ndarray,
-) -> None:
-    steps = np.arange(len(table))
-    by_length = np.argsort(-table, axis=1, kind="stable")
-    filled = np.zeros((len(table), rows), np.int64)
-    taken = np.zeros((len(table), rows), np.int64)
-    for i in range(table.shape[1]):
-        example = by_length[:, i]
-        size = table[steps, example]
-        fits = (filled + size[:, None] <= length) & (taken < slots)
-        chosen = fits.argmax(axis=1)
-        row[steps, example] = chosen
-        offset[steps, example] = filled[steps, chosen]
-        slot[steps, example] = taken[steps, chosen]
-        real = size > 0
-        filled[steps, chosen] += size
-        taken[steps, chosen] += real
-        used[:] = np.maximum(used, np.where(real, chosen + 1, 0))
-
-
 def per_step_max(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     """The longest example of every step."""
     return np.maximum.reduceat(lengths, np.arange(0, len(lengths), batch_size))
@@ -244,6 +184,7 @@ def make_planner(
     shapes: int = 3,
     micro_batches: int = 1,
     shards: int = 1,
+    lengthen: Callable[[int], int] = int,
 ) -> Planner:
     """Choose the batch shapes of a run.
 
@@ -257,6 +198,7 @@ def make_planner(
       shapes: most shapes to choose.
       micro_batches: parts of a step.
       shards: devices that a micro-batch's rows are divided over.
+      lengthen: to what a device would have a row of so many tokens lengthened (a pure function; not for layout pad).
     """
     unit = micro_batches * shards
     everything = {
@@ -267,84 +209,19 @@ def make_planner(
         "micro_batches": micro_batches,
     }
     if layout != "pack":
-        rows = _round_up(min(batch_size, len(lengths)), unit)
+        rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
             return Planner(**everything, shapes=(Shape(rows, max_length, 1),))
         needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(epochs)]
-        steps = np.minimum(_round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
-        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(steps, shapes, COMPILE)))
+        steps = np.minimum(round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
+        longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
+        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(longer[steps], shapes, COMPILE)))
     total_steps = epochs * -(-len(lengths) // batch_size)
-    length = choose_row_length(lengths, batch_size, seed, unit, shapes, total_steps)
+    length = choose_row_length(lengths, batch_size, seed, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
     most = min(batch_size, len(lengths))
     bound = int(min(most, 2 * -(-np.sort(lengths)[-most:].sum() // length) + -(-most // slots) + 1))
     orders = (epoch_order(lengths, batch_size, seed, e) for e in range(epochs))
     needs = [pack(lengths[order], batch_size, length, slots, bound)[3] for order in orders]
-    ladder = choose_ladder(_round_up(np.concatenate(needs), unit), shapes, COMPILE)
+    ladder = choose_ladder(round_up(np.concatenate(needs), unit), shapes, COMPILE)
     return Planner(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
-
-
-def choose_row_length(
-    lengths: np.ndarray, batch_size: int, seed: int | None, unit: int, shapes: int, total_steps: int
-) -> int:
-    """The row length for packing that costs least in at most `shapes` shapes; rows may be longer than any example.
-
-    Attention makes longer rows dearer: a position costs 1 + T / ATTENTION. Rows are rounded up to whole units per step,
-    which makes long rows wasteful for small batches.
-    """
-    longest = _round_up(int(lengths.max()), MULTIPLE)
-    candidates = range(longest, max(longest, LONGEST_ROW) + 1, MULTIPLE)
-    most = max(32 * batch_size, _SAMPLE)
-    sample = lengths if len(lengths) <= most else lengths[np.random.default_rng(0).permutation(len(lengths))[:most]]
-    sample = sample[epoch_order(sample, batch_size, seed, 0)]
-    costs = []
-    for t in candidates:
-        used = _round_up(pack(sample, batch_size, t, choose_slots(lengths, t), min(batch_size, len(sample)))[3], unit)
-        price = COMPILE * len(used) / total_steps
-        ladder = np.array(choose_ladder(used, shapes, price))
-        rows = ladder[np.searchsorted(ladder, used)].sum() + price * ladder[-1] * len(ladder)
-        costs.append(rows * t * (1 + t / ATTENTION))
-        if ladder[-1] == unit:  # longer ones would only be emptier
-            break
-    return candidates[int(np.argmin(costs))]
-
-
-def choose_slots(lengths: np.ndarray, length: int) -> int:
-    """Examples a row can hold: thrice the average, because the last rows get the short ones, but never more than can fit.
-
-    With twice the average the limit decided, and cost a row in 25; heads that work on every slot are cheap beside a row.
-    """
-    average = length / lengths.mean()
-    return int(max(1, min(length // lengths.min(), np.ceil(3 * average))))
-
-
-def choose_ladder(needs: np.ndarray, most: int, price: float) -> list[int]:
-    """At most `most` sizes, the largest need among them, that minimise the sum of sizes when each need takes the next
-    larger size and every size costs `price` of the largest (exact, by dynamic programming over the distinct needs)."""
-    values, counts = np.unique(needs, return_counts=True)
-    total = np.concatenate([[0], np.cumsum(counts)])
-    n = len(values)
-    best = np.full(n + 1, np.inf)
-    best[0] = 0
-    choice = np.zeros((min(most, n) + 1, n + 1), np.int64)
-    sums = []
-    for k in range(1, min(most, n) + 1):
-        current = np.full(n + 1, np.inf)
-        for j in range(1, n + 1):
-            costs = best[:j] + (total[j] - total[:j]) * values[j - 1]
-            choice[k, j] = int(np.argmin(costs))
-            current[j] = costs[choice[k, j]]
-        best = current
-        sums.append(best[n] + price * values[-1] * k)
-    ladder = []
-    j = n
-    for k in range(int(np.argmin(sums)) + 1, 0, -1):
-        ladder.append(int(values[j - 1]))
-        j = choice[k, j]
-        if j == 0:
-            break
-    return sorted(ladder)
-
-
-def _round_up(value, multiple: int):  # type: ignore[no-untyped-def]  # int or array
-    return -(-value // multiple) * multiple

@@ -19,7 +19,7 @@ from jaxft.models.families.family import Family
 from jaxft.models.flax_msgpack import write_msgpack
 from jaxft.models.heads import LABELS
 from jaxft.models.merge import Checkpoint, Found, Report
-from jaxft.models.model import MAIN, Model, Origin, are_generic, default_unroll, labels_of, make_model
+from jaxft.models.model import MAIN, Model, Origin, are_generic, labels_of, make_model
 from jaxft.tree import Params
 
 DTYPES = ("float32", "bfloat16")
@@ -49,7 +49,7 @@ def load(
       revision: of a hub id.
       num_layers: keep only the first so many layers.
       dtype: `float32` or `bfloat16`, of activations and matrix products.
-      unroll: layers unrolled in the compiled program; None takes the measured best for the device.
+      unroll: layers in one turn of the loop over them; None takes the best for the device.
       seed: of what is newly initialised.
       from_scratch: everything is; of the directory only config.json is read.
 
@@ -79,8 +79,7 @@ def load(
         hf_config = _with_depth(family, hf_config, num_layers, path, where)
     hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels)
     model = make_model(hf_config, kind, where)
-    depth = model.encoder.config.num_layers
-    model = replace(model, policy=Policy(dtype, unroll or default_unroll(depth)), directory=directory)
+    model = replace(model, policy=Policy(dtype, unroll), directory=directory)
     abstract = model.abstract()
     if from_scratch:
         params = jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(seed)))

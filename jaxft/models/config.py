@@ -229,17 +229,27 @@ class Policy:
 
     Attributes:
       dtype: of activations and matrix products.
-      unroll: layers unrolled in the compiled program.
+      unroll: layers in one turn of the loop over them; None takes the best for the platform (`layers_a_turn`).
       attention: auto, plain, cudnn or splash (see `kernels`).
       platform: of the devices that the program is for: cpu, gpu or tpu.
       mesh: of these devices; None for one.
     """
 
     dtype: str = "float32"
-    unroll: int = 1
+    unroll: int | None = 1
     attention: str = "auto"
     platform: str = "cpu"
     mesh: Any = None
+
+    @property
+    def layers_a_turn(self) -> int:
+        """Layers in one turn of the loop, if there are as many.
+
+        More save its copies of activations, which are a quarter of the memory traffic of a BERT base step compiled for H200
+        (benchmarks/aot.py; on CPU benchmarks/alternatives.py), and cost time to compile: on TPUs, where a step in a loop is
+        limited by its operations, many minutes.
+        """
+        return self.unroll or (1 if self.platform == "tpu" else 12)
 
 
 PLAIN = Policy()

@@ -101,7 +101,7 @@ class Encoder:
         embedded = x
         for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
             common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
-            unroll = min(policy.unroll, len(numbers))
+            unroll = min(policy.layers_a_turn, len(numbers))
             module = self._layer(first, in_loop=unroll < len(numbers))
 
             def body(

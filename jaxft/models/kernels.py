@@ -50,7 +50,7 @@ def choose(policy: Policy, call: Call) -> Fused | None:
     """
     name = policy.attention
     if name == "auto":
-        name = {"gpu": "cudnn", "tpu": "splash"}.get(policy.platform, "plain")
+        name = OWN.get(policy.platform, "plain")
         if name == "splash" and call.length < SPLASH_FROM:
             name = "plain"
         return FUSED[name][1] if name in FUSED and FUSED[name][0](policy, call) is None else None
@@ -66,9 +66,22 @@ def choose(policy: Policy, call: Call) -> Fused | None:
     return FUSED[name][1]
 
 
+def lengthened(length: int, platform: str) -> int:
+    """To what a row of so many tokens is best lengthened: to whole lanes, where it is long enough for splash attention."""
+    return -(-length // LANES) * LANES if platform == "tpu" and length >= SPLASH_FROM else length
+
+
+def why_plain(policy: Policy, call: Call) -> str | None:
+    """Why a device with an attention of its own computes the plain one, if it does."""
+    if policy.attention != "auto" or policy.platform not in OWN or choose(policy, call):
+        return None
+    own = OWN[policy.platform]
+    return FUSED[own][0](policy, call) or f"rows of {call.length} are shorter than {SPLASH_FROM}"
+
+
 def _cudnn_refuses(policy: Policy, call: Call) -> str | None:
     if call.plain:
-        return "there is a bias or dropout"
+        return "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
     if policy.platform != "gpu":
         return f"the device is a {policy.platform}"
     if call.dtype not in ("bfloat16", "float16"):
@@ -82,7 +95,7 @@ def _cudnn_refuses(policy: Policy, call: Call) -> str | None:
 
 def _splash_refuses(policy: Policy, call: Call) -> str | None:
     if call.plain:
-        return "there is a bias or dropout"
+        return "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
     if policy.platform != "tpu":
         return f"the device is a {policy.platform}"
     if call.window:
@@ -180,6 +193,7 @@ def visible(segment_ids: Array, window: Any = None) -> Array:
     return seen & (jnp.abs(place[:, None] - place[None, :]) <= window)[None]
 
 
+OWN = {"gpu": "cudnn", "tpu": "splash"}
 FUSED: dict[str, tuple[Callable[[Policy, Call], str | None], Fused]] = {
     "cudnn": (_cudnn_refuses, cudnn),
     "splash": (_splash_refuses, splash),

@@ -175,9 +175,3 @@ def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
 def are_generic(labels: Sequence[str]) -> bool:
     """Whether nobody has named these labels."""
     return list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
-
-
-def default_unroll(num_layers: int) -> int:
-    """Layers in one turn of the loop: more save its copies of activations, which are a quarter of the memory traffic of a
-    BERT base step compiled for H200 (benchmarks/aot.py; on CPU benchmarks/alternatives.py), and cost time to compile."""
-    return min(num_layers, 12)
