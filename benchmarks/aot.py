@@ -64,7 +64,6 @@ CASES = {
     "v5e-8-large-512-keys": Case("v5e:2x4", "large", 8 * 8, 512, keys=True),
     "v5e-256-large": Case("v5e:16x16", "large", 256 * 32),
     "v5p-8-large": Case("v5p:2x2x2", "large", 8 * 64),
-    "v6e-8-base": Case("v6e:2x4", "base", 8 * 64),
     "v6e-8-large": Case("v6e:2x4", "large", 8 * 64),
     "h200-1-base": Case("h200:1", "base", 256),
     "h200-1-base-keys": Case("h200:1", "base", 256, keys=True),

@@ -2,9 +2,10 @@
 
     python -m benchmarks.gpu [--seconds 500] [--output benchmarks/results/gpu.json]
 
-Needs jax (with CUDA), flax, optax, orbax-checkpoint, transformers and torch; no data sets, no hub. Measures whole loops on
-GLUE's lengths against PyTorch in turn, single steps of base and large models as shares of the peak, and attention's
-implementations; whatever time is too short for says so. Every row is written as soon as it is measured.
+Needs jax (with CUDA), flax, optax, orbax-checkpoint, transformers and torch; no data sets, no hub. First the steps that
+targets are set for, as shares of the peak; then whole loops on GLUE's lengths against PyTorch, in turn; then other steps and
+attention's implementations. Every row is written as soon as it is measured. Whatever the time is too short for, or fails,
+is a row that says why.
 """
 
 import argparse
@@ -12,38 +13,47 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from benchmarks import record
-from benchmarks.peers.__main__ import rows_of, started
+from benchmarks.peers.__main__ import Side, rows_of, started
 from jaxft.errors import UserError
 
-SIDES = ("torch", "jaxft", "compile", "keys")
+SIDES = ("compile", "jaxft", "torch", "keys")
 LOOPS = {"base": (64, 30), "large": (32, 15)}  # examples a step, steps a window
-STEPS = (
-    "base-full",
-    "large-packed-512",
-    "base-full-keys",
-    "large-packed-512-keys",
-    "base-32",
-    "base-head",
-    "minilm-32",
-)
+FIRST = ("base-full", "large-packed-512", "base-full-keys", "large-packed-512-keys")
+REST = ("base-32", "base-head", "minilm-32")
+LEAST = 20  # seconds in which nothing can be measured
+KEYS = ("what", "device", "dtype", "size", "side")
 
 
-def loops(size: str, dtype: str, rounds: int, batch: int, steps: int) -> list[record.Row]:
-    """Rows of all sides."""
+def loops(
+    size: str, dtype: str, sides: Sequence[str], rounds: int, batch: int, steps: int, left: Callable[[], float]
+) -> list[record.Row]:
+    """Rows of all sides, measured while there is time left."""
     window = [str(steps), "10"]
+    ready: dict[str, Side] = {}
+    failed: dict[str, str] = {}
     with ExitStack() as stack:
-        ready = {}
-        for side in SIDES:
+        for side in sides:
             command = [sys.executable, "-m", "benchmarks.peers.side_synthetic", side, *window, size, dtype, str(batch)]
             try:
-                ready[side] = stack.enter_context(started(side, command))
+                ready[side] = stack.enter_context(started(side, command, left()))
             except UserError as error:  # torch.compile wants a compiler, and not every machine has one
-                print(f"{size}: {error}", flush=True)
-        record.in_turn({name: side.measure for name, side in ready.items()}, rounds)
-    return [{"size": size, "dtype": dtype, "batch": batch} | row for row in rows_of(ready, steps, "torch")]
+                failed[side] = str(error)
+        try:
+            record.in_turn({name: side.measure for name, side in ready.items()}, rounds)
+        except UserError as error:
+            print(f"{size}: {error}", flush=True)
+            whole = min((len(side.windows) for side in ready.values()), default=0)
+            for name, side in ready.items():
+                side.windows = side.windows[:whole]
+                if not whole:
+                    failed[name] = str(error)
+    measured = {name: side for name, side in ready.items() if side.windows}
+    rows = rows_of(measured, steps, ("torch", "compile")) + [{"side": side, "skipped": why} for side, why in failed.items()]
+    return [{"size": size, "batch": batch} | row for row in rows]
 
 
 def main(argv: list[str]) -> None:
@@ -52,28 +62,47 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--sizes", nargs="+", default=list(LOOPS))
-    parser.add_argument("--steps", nargs="*", default=list(STEPS), help="cases of benchmarks.step")
+    parser.add_argument("--sizes", nargs="*", default=list(LOOPS))
+    parser.add_argument("--sides", nargs="+", default=list(SIDES))
+    parser.add_argument("--first", nargs="*", default=list(FIRST), help="cases of benchmarks.step")
+    parser.add_argument("--rest", nargs="*", default=[*(f"step {name}" for name in REST), "attention"])
     parser.add_argument("--output", default=str(record.RESULTS / "gpu.json"))
     args = parser.parse_args(argv)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several processes share the device
     end = time.monotonic() + args.seconds
+    about = {"device": device(), "dtype": args.dtype}
+
+    def left() -> float:
+        return end - time.monotonic()
+
+    def part(name: str) -> None:
+        kind, _, case = name.partition(" ")
+        choice = ["--rounds", "3", "--cases", case] if kind == "step" else ["--rounds", "5"]
+        output = args.output.removesuffix(".json") + ("_steps.json" if kind == "step" else "_attention.json")
+        command = [sys.executable, "-m", f"benchmarks.{kind}", *choice, "--output", output]
+        why = "the time was over"
+        if left() > LEAST:
+            try:
+                subprocess.run(command, check=True, timeout=left())
+                return
+            except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+                why = str(error)
+        record.add(args.output, about | {"what": kind, "size": case, "side": "jaxft", "skipped": why}, *KEYS)
+
+    for case in args.first:
+        part(f"step {case}")
     for size in args.sizes:
         batch, steps = LOOPS.get(size, (4, 2))
-        for row in loops(size, args.dtype, args.rounds, batch, steps):
-            record.add(args.output, {"what": "loop"} | row, "what", "size", "side", "dtype")
-    parts = {f"step {name}": ["benchmarks.step", "--rounds", "3", "--cases", name] for name in args.steps}
-    parts["attention"] = ["benchmarks.attention", "--rounds", "5"]
-    for name, command in parts.items():
-        left = end - time.monotonic()
-        if left < 30:
-            print(f"{name}: not measured, the time is over")
-            continue
-        output = args.output.removesuffix(".json") + ("_steps.json" if name.startswith("step") else "_attention.json")
-        try:
-            subprocess.run([sys.executable, "-m", *command, "--output", output], check=True, timeout=left)
-        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-            print(f"{name}: not measured: {error}", flush=True)
+        for row in loops(size, args.dtype, args.sides, args.rounds, batch, steps, left):
+            record.add(args.output, about | {"what": "loop"} | row, *KEYS)
+    for name in args.rest:
+        part(name)
+
+
+def device() -> str:
+    """The name of the device, asked for in a process that gives its memory back."""
+    command = [sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

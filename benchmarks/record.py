@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -96,8 +97,9 @@ def write(path: str | Path, content: Row) -> None:
 
 def add(path: str | Path, row: Row, *names: str) -> None:
     """Put a row into a result file, in the place of the one that has the same values of these names."""
+    row = machine() | row
     old = [other for other in read(path).get("rows", []) if any(other.get(x) != row[x] for x in names)]
-    write(path, {"rows": [*old, machine() | row]})
+    write(path, {"rows": [*old, row]})
 
 
 def read(path: str | Path) -> Row:
@@ -107,6 +109,8 @@ def read(path: str | Path) -> Row:
 
 
 def _git(*words: str) -> str:
+    if shutil.which("git") is None:
+        return ""
     return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
 
 

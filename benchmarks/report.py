@@ -8,18 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record
+from benchmarks import targets
+from benchmarks.targets import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PLOTS = ROOT / "docs/performance.md", ROOT / "docs/plots"
 MISSING = "not measured"
 PADDING = ("pack", "whole steps", "evaluation", "bucket", "pad")
 Row = dict[str, Any]
-
-
-def rows(file: str) -> list[Row]:
-    """Of a result file."""
-    return record.read(record.RESULTS / file).get("rows", [])
 
 
 def table(heads: Iterable[str], body: Iterable[Iterable[Any]]) -> list[str]:
@@ -43,6 +39,11 @@ def middle(spread: Row, scale: float = 1.0) -> str:
 def seconds(spread: Row) -> str:
     """Median (quartiles) in milliseconds."""
     return middle(spread, 1e3)
+
+
+def where(row: Row) -> str:
+    """The device, or the kind of processor."""
+    return row["processor"] if row["device"] == "cpu" else row["device"]
 
 
 def peers() -> list[str]:
@@ -79,7 +80,7 @@ def steps() -> list[str]:
     """Single steps."""
     body = [
         [
-            f"{row['name']} ({row['device']})",
+            f"{row['name']} ({where(row)})",
             f"{row['shape'][0]} x {row['shape'][1]}",
             row["case"]["dtype"],
             seconds(row["seconds"]),
@@ -103,7 +104,7 @@ def parts(*files: str) -> list[str]:
             [f"{name}{' (default)' * (name == row['default'])}", seconds(found["seconds"]), middle(found["ratio"])]
             for name, found in row["rows"].items()
         ]
-        lines += ["", f"{row['what']} ({row['device']}):", "", *table(("alternative", "ms", "ratio"), body)]
+        lines += ["", f"{row['what']} ({where(row)}):", "", *table(("alternative", "ms", "ratio"), body)]
     return lines[1:] or [MISSING]
 
 
@@ -173,18 +174,35 @@ def aot() -> list[str]:
 
 
 def gpu() -> list[str]:
-    """Whole loops on a GPU."""
+    """Whole loops on a GPU, and what could not be measured."""
     body = [
         [
-            row["size"],
+            f"{row['what']} {row['size']} ({row['device']})",
             row["side"],
-            middle(row["examples_per_second"]),
-            middle(row["tokens_per_second"]),
-            row.get("times_torch", {}).get("median", ""),
+            *(
+                [f"not measured: {row['skipped']}", "", "", ""]
+                if "skipped" in row
+                else [
+                    middle(row["examples_per_second"]),
+                    middle(row["tokens_per_second"]),
+                    row.get("times_torch", {}).get("median", ""),
+                    row.get("times_compile", {}).get("median", ""),
+                ]
+            ),
         ]
         for row in rows("gpu.json")
     ]
-    return table(("size", "side", "examples/s", "real tokens/s", "times PyTorch"), body) if body else [MISSING]
+    heads = ("what", "side", "examples/s", "real tokens/s", "times PyTorch", "times torch.compile")
+    return table(heads, body) if body else [MISSING]
+
+
+def first_steps() -> list[str]:
+    """From the command to the first step."""
+    body = [
+        [row["processor"], f"`{row['recipe']}`", middle(row["cold_seconds"]), middle(row["warm_seconds"])]
+        for row in rows("first_step.json")
+    ]
+    return table(("processor", "recipe", "cold, s", "warm, s"), body) if body else [MISSING]
 
 
 def plots() -> None:
@@ -246,6 +264,8 @@ def plots() -> None:
 
 
 SECTIONS: dict[str, Callable[[], list[str]]] = {
+    "targets": lambda: table(("where and what", "at least", "aim", "worst", "best", ""), targets.lines()),
+    "first step": first_steps,
     "peers": peers,
     "step": steps,
     "alternatives": lambda: parts("alternatives.json"),

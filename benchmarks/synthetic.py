@@ -46,10 +46,11 @@ class Size:
 SIZES = {"tiny": Size(2, 64, 2), "minilm": Size(6, 384, 12), "base": Size(12, 768, 12), "large": Size(24, 1024, 16)}
 
 
-def glue_lengths(count: int, seed: int = 0) -> np.ndarray:
-    """Lengths like those of GLUE's pairs of sentences at 128: log-normal, median 38, 5 % of them cut at 128."""
-    drawn = np.random.default_rng(seed).lognormal(np.log(38), 0.7, count)
-    return np.clip(np.round(drawn), 6, 128).astype(np.int64)
+def glue_lengths(count: int, longest: int = 128, seed: int = 0) -> np.ndarray:
+    """Lengths like those of GLUE's pairs of sentences at 128: log-normal, median 38, 5 % of them cut at 128; or so many
+    times as long."""
+    drawn = np.random.default_rng(seed).lognormal(np.log(38), 0.7, count) * (longest / 128)
+    return np.clip(np.round(drawn), 6, longest).astype(np.int64)
 
 
 def model_of(size: str, dtype: str = "float32", unroll: int | None = None) -> Model:

@@ -14,10 +14,12 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,7 @@ from jaxft.errors import UserError
 from jaxft.runtime import YNN_FLAG
 
 RECIPES = ("configs/banking77.yaml", "configs/sst2.yaml", "configs/imdb.yaml")
-BASE = "trainer"
+BASES = ("trainer", "trainer bfloat16")
 # The model's own dropout, endless training, nothing but training.
 OPTIONS = ["--train.max_steps=100000", "--data.validation=null", "--data.test=null", "--checkpoint.every=end"]
 OPTIONS += [f"--model.{name}=null" for name in ("dropout", "attention_dropout", "classifier_dropout")]
@@ -85,8 +87,11 @@ class Side:
     def measure(self) -> float:
         """Seconds a step of the next window."""
         assert self.process.stdin
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # `_answer` says why
         self.windows.append(self._answer())
         return self.windows[-1]["seconds"]
 
@@ -95,21 +100,28 @@ class Side:
         for line in self.process.stdout:
             if line.startswith(MARK):
                 return json.loads(line.removeprefix(MARK))
-        raise UserError(f"{self.name}: ended with code {self.process.wait()}; what it said stands above")
+        code = self.process.wait()
+        why = "the time was over" if code == -signal.SIGKILL else f"ended with code {code}; what it said stands above"
+        raise UserError(f"{self.name}: {why}")
 
 
 @contextmanager
-def started(name: str, command: list[str]) -> Iterator[Side]:
-    """A side, ready; it is stopped at the end."""
+def started(name: str, command: list[str], limit: float | None = None) -> Iterator[Side]:
+    """A side, ready; it is stopped at the end, or after so many seconds."""
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"JAXFT_CACHE": cache, "JAX_COMPILATION_CACHE_DIR": f"{cache}/jax"}
         environment["TOKENIZERS_PARALLELISM"] = "false"
         # jaxft sets its own again; an older JAX ends on a flag that it does not know.
         environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace(YNN_FLAG, "").strip()
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        clock = threading.Timer(limit, process.kill) if limit is not None else None
         try:
+            if clock:
+                clock.start()
             yield Side(process, name)
         finally:
+            if clock:
+                clock.cancel()
             process.kill()
             process.wait()
 
@@ -124,11 +136,11 @@ def measure(recipe: str, options: list[str], sides: dict[str, Command], rounds: 
             ready[name] = stack.enter_context(started(name, command(window, argv)))
         record.in_turn({name: side.measure for name, side in ready.items()}, rounds)
     about = {"processor": record.machine()["processor"], "recipe": recipe, "options": options}
-    return [about | row for row in rows_of(ready, steps, BASE)]
+    return [about | row for row in rows_of(ready, steps, BASES)]
 
 
-def rows_of(sides: dict[str, Side], steps: int, base: str) -> list[record.Row]:
-    """What the windows of so many steps say; ratios are to the base, if it is among the sides."""
+def rows_of(sides: dict[str, Side], steps: int, bases: Sequence[str]) -> list[record.Row]:
+    """What the windows of so many steps say; ratios are to those bases that are among the sides."""
     rates = {name: [w["examples"] / w["seconds"] for w in side.windows] for name, side in sides.items()}
     rows = []
     for name, side in sides.items():
@@ -142,7 +154,8 @@ def rows_of(sides: dict[str, Side], steps: int, base: str) -> list[record.Row]:
             "first_step_seconds": side.first_step,
             "peak_bytes": side.windows[-1]["peak_bytes"],
         }
-        rows.append(row | ({f"times_{base}": record.ratios(rates[name], rates[base])} if base in rates else {}))
+        times = {base: record.ratios(rates[name], rates[base]) for base in bases if base in rates}
+        rows.append(row | {f"times_{base.replace(' ', '_')}": ratio for base, ratio in times.items()})
         print(json.dumps(rows[-1]), flush=True)
     return rows
 

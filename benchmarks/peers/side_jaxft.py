@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,12 @@ from benchmarks.peers.windows import Done, Windows
 from jaxft import cli, runtime
 from jaxft.loop import Trainer
 from jaxft.setup import make_run
+
+
+def device_peak() -> Callable[[], int] | None:
+    """Reads the most bytes that the first device has held, where it says so (CPUs do not)."""
+    device = jax.devices()[0]
+    return (lambda: device.memory_stats()["peak_bytes_in_use"]) if device.memory_stats() else None
 
 
 class Watched(Trainer):
@@ -36,7 +42,7 @@ def main() -> None:
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Watched(make_run(config), Path(folder))
-        trainer.windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(trainer.state))
+        trainer.windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(trainer.state), device_peak())
         try:
             trainer.train()
         except Done:

@@ -24,7 +24,7 @@ COUNT = 20_000  # examples
 def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any) -> None:
     import jax
 
-    from benchmarks.peers.side_jaxft import Watched
+    from benchmarks.peers.side_jaxft import Watched, device_peak
     from jaxft import runtime
     from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
 
@@ -39,7 +39,7 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
     run = run_of(size, glue_lengths(COUNT), config)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Watched(run, Path(folder))
-        trainer.windows = Windows(*windows, lambda: jax.block_until_ready(trainer.state))
+        trainer.windows = Windows(*windows, lambda: jax.block_until_ready(trainer.state), device_peak())
         try:
             trainer.train()
         except Done:
@@ -78,7 +78,7 @@ def train_torch(windows: list[int], size: str, dtype: str, batch: int, *, compil
     optimizer = torch.optim.AdamW(groups, lr=2e-5, fused=True)
     forward = torch.compile(model, dynamic=True) if compiled else model
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    watch = Windows(*windows, wait)
+    watch = Windows(*windows, wait, torch.cuda.max_memory_allocated if device == "cuda" else None)
     try:
         for arrays in torch_batches(batch):
             watch.tick()

@@ -22,9 +22,10 @@ class Done(Exception):
 class Windows:
     """Call `tick` before every step (or call of several), and `count` what it trains on."""
 
-    def __init__(self, steps: int, warm: int, wait: Callable[[], Any]) -> None:
-        """So many steps a window, after a few that do not count; `wait` returns when all that was dispatched is done."""
-        self.steps, self.warm, self.wait = steps, warm, wait
+    def __init__(self, steps: int, warm: int, wait: Callable[[], Any], peak: Callable[[], int] | None = None) -> None:
+        """So many steps a window, after a few that do not count; `wait` returns when all that was dispatched is done, `peak`
+        the most bytes held so far, where it is not the process's memory that counts."""
+        self.steps, self.warm, self.wait, self.peak = steps, warm, wait, peak or _resident
         self.counts: Counter[str] = Counter()
         self.done = 0
         self.start = 0.0
@@ -40,7 +41,7 @@ class Windows:
         self.wait()
         seconds = time.perf_counter() - self.start
         if step > self.warm:
-            say(seconds=seconds, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **self.counts)
+            say(seconds=seconds, peak_bytes=self.peak(), **self.counts)
         else:
             say(ready=True)
         if not sys.stdin.readline():
@@ -51,6 +52,10 @@ class Windows:
     def count(self, **numbers: int) -> None:
         """Examples, real tokens, computed positions of the step to come."""
         self.counts.update(numbers)
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def say(**answer: Any) -> None:

@@ -1,0 +1,58 @@
+"""From a command to its first step: the quickstart's, with no compiled programs in the cache and with them.
+
+    python -m benchmarks.first_step [--recipe configs/banking77.yaml] [--rounds 3]
+
+Counted from the start of the process to the first row of its journal, which a step writes when the next one is on its way:
+imports, reading weights, tokenising, planning and compiling are in it. Texts are tokenised anew when cold.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import record
+
+
+def seconds(recipe: str, cache: Path, run: Path) -> float:
+    """Of a run that is stopped then."""
+    options = ["--output_dir", str(run), "--log.every", "1", "--log.progress", "false"]
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "jaxft.train", recipe, *options]
+    environment = os.environ | {"JAXFT_CACHE": str(cache)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        journal = run / "metrics.jsonl"
+        try:
+            while not (journal.exists() and journal.stat().st_size):
+                if process.poll() is not None:
+                    raise SystemExit(f"{recipe}: ended with code {process.returncode} before its first step")
+                time.sleep(0.02)
+            return time.perf_counter() - start
+        finally:
+            process.kill()
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="configs/banking77.yaml")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", default=str(record.RESULTS / "first_step.json"))
+    args = parser.parse_args(argv)
+    found: dict[str, list[float]] = {"cold": [], "warm": []}
+    for _ in range(args.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, taken in found.items():
+                taken.append(seconds(args.recipe, Path(folder) / "cache", Path(folder) / kind))
+    row = {"recipe": args.recipe} | {f"{kind}_seconds": record.spread(taken) for kind, taken in found.items()}
+    print(row, flush=True)
+    record.add(args.output, row, "recipe", "processor")
+
+
+if __name__ == "__main__":
+    from jaxft import cli
+
+    cli.run_main(main)
