@@ -7,10 +7,11 @@ import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from benchmarks.parts import Part, run
-from benchmarks.step import CPU, Step
-from jaxft import optim
+from benchmarks.step import CPU, Case, Step
+from jaxft import optim, runtime
 from jaxft.calls import SEVERAL
 from jaxft.compiled import lower_train
 
@@ -39,6 +40,7 @@ def parts() -> Iterator[Part]:
             "XLA's own global norm": timer(Step(whole, lower=lower_plain_norm)),
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
+            "bfloat16, kernels' gradients in float32 products": timer(widened(replace(case, dtype="bfloat16"))),
             f"{SEVERAL} steps in one call": timer(Step(whole, together=SEVERAL)),
         },
         "jaxft",
@@ -73,6 +75,12 @@ def large_batch() -> Iterator[Part]:
         },
         "jaxft",
     )
+
+
+def widened(case: Case) -> Step:
+    """As on processors without units for bfloat16 (see `products._lengthened_product`); on those it is the same program."""
+    with mock.patch.object(runtime, "multiplies_bfloat16", return_value=False):
+        return Step(case.run())
 
 
 def timer(step: Step, keep: bool = True) -> Callable[[], float]:

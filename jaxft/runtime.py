@@ -7,6 +7,7 @@ process-wide JAX settings.
 import os
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ def prepare() -> None:
             "this process started JAX before jaxft and its CPU sums are wrong (a fault of jaxlib 0.10): import jaxft "
             f"first, or set XLA_FLAGS={YNN_FLAG}"
         )
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's processor has units for products of bfloat16 (AVX-512 or a matrix unit)."""
+    path = Path("/proc/cpuinfo")
+    words = set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+    return bool(words & {"avx512_bf16", "amx_bf16"})
 
 
 def sums_are_right() -> bool:

@@ -8,7 +8,8 @@ import pytest
 
 from jaxft import runtime
 from jaxft.models.attention import attend
-from jaxft.models.layers import LayerNorm, dense
+from jaxft.models.layers import LayerNorm
+from jaxft.models.products import dense
 
 B, T, N, H = 3, 7, 2, 4
 SEGMENTS = jnp.asarray([[1, 1, 1, 2, 2, 0, 0], [1] * 7, [0] * 7], jnp.int32)  # packed, full, empty
@@ -65,8 +66,9 @@ def products(jaxpr) -> list[tuple]:
     return found
 
 
-def test_products_take_the_narrow_type():
+def test_products_take_the_narrow_type(monkeypatch):
     """An accelerator would compute a product with a float32 operand in float32."""
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: False)  # or there are two ways to one of them
     x, kernel, q = (y.astype(jnp.bfloat16) for y in (Q.reshape(-1, H), jnp.eye(H), Q))
 
     def layer(x, kernel):
@@ -92,6 +94,26 @@ def test_dense_backward(dtype, close):
     assert (y.dtype, dx.dtype, dw.dtype) == (dtype, dtype, jnp.float32)
     for found, right in ((y, x @ kernel), (dx, g @ kernel.T), (dw, x.T @ g)):
         assert np.abs(np.asarray(found, np.float64) - right).max() <= close * np.abs(right).max()
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_a_kernels_gradient_on_processors_that_multiply_bfloat16(units, monkeypatch):
+    """The same to the rounding of float32 sums; and no product widens its operands, as one of the three does elsewhere."""
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: units)
+    x, kernel, g = (RNG.normal(size=shape) for shape in ((96, 64), (64, 128), (96, 128)))
+    x, g = jnp.asarray(x, jnp.bfloat16), jnp.asarray(g, jnp.bfloat16)
+
+    def gradients(x, kernel, g):
+        return jax.vjp(dense, x, kernel)[1](g)
+
+    program = jax.jit(gradients).lower(x, jnp.asarray(kernel, jnp.float32), g).compile()
+    _, found = program(x, jnp.asarray(kernel, jnp.float32), g)
+    right = np.asarray(x, np.float64).T @ np.asarray(g, np.float64)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-6 * np.abs(right).max())
+    text = program.as_text()
+    widened = [line for line in text.splitlines() if " dot(" in line and "lhs_contracting_dims={0}" in line]
+    assert len(widened) == (0 if units else 1)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])

@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from jaxft import runtime
+
 Array = jax.Array
+_MORE = 32  # rows of zeros, as many as a matrix unit takes at once
 
 
 def gathered(x: Array) -> Array:
@@ -44,7 +47,7 @@ def _dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]
 def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     whole = gathered(kernel.astype(x.dtype))
-    return _product(g, whole, (1, 1)).astype(x.dtype), _product(x, g, (0, 0)).astype(kernel.dtype)
+    return _product(g, whole, (1, 1)).astype(x.dtype), _kernel_gradient(x, g).astype(kernel.dtype)
 
 
 dense.defvjp(_dense_forward, _dense_backward)
@@ -70,6 +73,27 @@ def _pair_backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[
 
 
 dense_pair.defvjp(_pair_forward, _pair_backward)
+
+
+def _kernel_gradient(x: Array, g: Array) -> Array:
+    """x transposed times g, in float32."""
+    narrow = x.dtype == jnp.bfloat16 and runtime.multiplies_bfloat16()
+    if narrow and jax.sharding.get_abstract_mesh().size <= 1:  # lengthened rows would not divide by devices
+        return jax.lax.platform_dependent(x, g, cpu=_lengthened_product, default=_contract_rows)
+    return _contract_rows(x, g)
+
+
+def _contract_rows(x: Array, g: Array) -> Array:
+    return _product(x, g, (0, 0))
+
+
+def _lengthened_product(x: Array, g: Array) -> Array:
+    """The same from a few rows of zeros more, which add nothing.
+
+    XLA:CPU hands a product of bfloat16 to kernels that use the processor's units for it only if no operand is transposed,
+    and takes a mere transposition of x back into the product, which it then computes in float32.
+    """
+    return _product(jnp.pad(x.T, ((0, 0), (0, _MORE))), jnp.pad(g, ((0, _MORE), (0, 0))), (1, 0))
 
 
 def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
