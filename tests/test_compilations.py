@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from jaxft import compiled, evaluation, loop
-from jaxft.data import batches
+from jaxft.data import batches, packing
 from jaxft.data.batches import Shape
 from jaxft.train import train
 from tests import tiny
@@ -65,8 +65,9 @@ def test_compilations_are_the_declared_shapes(
         stages.extend(run.plan.stages)
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
-    monkeypatch.setattr(batches, "COMPILE", 0)  # so short a run, and long rows, would have one shape
-    monkeypatch.setattr(batches, "LONGEST_ROW", 0)
+    for module in (batches, packing):
+        monkeypatch.setattr(module, "COMPILE", 0)  # so short a run, and long rows, would have one shape
+    monkeypatch.setattr(packing, "LONGEST_ROW", 0)
     config = tiny.run_config(
         classifier,
         tiny_data,
