@@ -65,6 +65,7 @@ def evaluate_every(run: Run) -> int | None:
 
 def arguments(run: Run, folder: str, **more: Any) -> Any:
     """The `TrainingArguments` of a run, and more; where the best evaluation is chosen, models are kept in a folder."""
+    import torch
     import transformers
 
     config, optim, every = run.config, run.config.optim, evaluate_every(run)
@@ -101,7 +102,7 @@ def arguments(run: Run, folder: str, **more: Any) -> Any:
         logging_steps=100,
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         **choose,
         **more,
     )

@@ -80,7 +80,7 @@ class Side:
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
         self.process, self.name = process, name
-        self.first_step = self._answer()["first_step_seconds"]
+        self.first = self._answer()  # its first step
         self._answer()
         self.windows: list[record.Row] = []
 
@@ -151,7 +151,8 @@ def rows_of(sides: dict[str, Side], steps: int, bases: Sequence[str]) -> list[re
             "tokens_per_second": record.spread(w["tokens"] / w["seconds"] for w in side.windows),
             "seconds_per_step": record.spread(w["seconds"] / steps for w in side.windows),
             "padding": round(1 - tokens / positions, 4),
-            "first_step_seconds": side.first_step,
+            "first_step_seconds": side.first["first_step_seconds"],
+            "versions": side.first["versions"],
             "peak_bytes": side.windows[-1]["peak_bytes"],
         }
         times = {base: record.ratios(rates[name], rates[base]) for base in bases if base in rates}
