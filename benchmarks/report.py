@@ -58,6 +58,7 @@ def peers() -> list[str]:
             f"{row['padding']:.0%}",
             row["times_trainer"]["median"],
             row["first_step_seconds"],
+            row.get("compile_seconds") or "",
             number(row["peak_bytes"] / 2**30),
         ]
         for row in sorted(rows("peers.json"), key=lambda row: (row["processor"], row["recipe"]))
@@ -71,6 +72,7 @@ def peers() -> list[str]:
         "padding",
         "times Trainer",
         "first step, s",
+        "of which compiling",
         "peak GiB",
     )
     return table(heads, body) if body else [MISSING]

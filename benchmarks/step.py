@@ -91,6 +91,7 @@ CPU = {
     "minilm-head": Case("minilm", 8, preset="head"),
     "minilm-head-kept": Case("minilm", 8, preset="head", dropout=False, epochs=2),
     "minilm-last-2": Case("minilm", 8, preset="last_n"),
+    "minilm-lora": Case("minilm", 8, preset="lora"),
     "base-full": Case("base", 4),
     "large-full": Case("large", 2),
 }
