@@ -21,10 +21,5 @@ def run(argv: list[str], doc: str | None, parts: Callable[[], Iterator[Part]], f
         found = record.compare(record.in_turn(timers, args.rounds), default)
         for name, row in found.items():
             print(f"{what}: {name}: {row['seconds']['median'] * 1e3:.3f} ms, {row['ratio']['median']}", flush=True)
-        record.add(
-            args.output,
-            {"what": what, "device": chosen.device, "default": default, "rows": found},
-            "what",
-            "device",
-            "processor",
-        )
+        row = {"what": what, "device": chosen.device, "default": default, "rows": found}
+        record.add(args.output, row, "what", "device", "processor")

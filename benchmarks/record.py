@@ -8,14 +8,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import versions
+
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "torch", "libtpu", "accelerate")
 Row = dict[str, Any]
 
 
@@ -65,17 +65,11 @@ def ratios(values: Iterable[float], base: Iterable[float]) -> Row:
 
 def machine() -> Row:
     """Where, with what and which code."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions.installed(),
         "commit": commit(),
     }
 

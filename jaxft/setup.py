@@ -149,8 +149,9 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
     model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
     notes += check_attention(model, planner, drops=True)
-    for split in [x for name, x in data.items() if name != "train"]:
-        check_attention(model, eval_planner(split.examples, config, mesh), drops=False)
+    if config.runtime.attention not in ("auto", "plain"):  # those can do everything, and planning takes time
+        for split in [x for name, x in data.items() if name != "train"]:
+            check_attention(model, eval_planner(split.examples, config, mesh), drops=False)
     model, params = settled(model, params, plan, config.seed, resized=vocabulary.previous is not None)
     run = Run(
         config=config,

@@ -54,9 +54,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def known(mesh: Mesh) -> Any:
+    """A context: models that are traced in it gather the parameters that the mesh splits."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
 def lower(function: Callable[..., Any], mesh: Mesh, *args: Any, **options: Any) -> Any:
-    """`jax.jit(function, **options).lower(*args)` for a mesh, where models gather the parameters that it splits."""
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    """`jax.jit(function, **options).lower(*args)`, traced where the mesh is `known`."""
+    with known(mesh):
         return jax.jit(function, **options).lower(*args)
 
 

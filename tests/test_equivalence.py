@@ -83,7 +83,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     for number in STEPS:
         rows = plan.shape(number).rows // run.planner.micro_batches
         batch = put(plan.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
-        with jax.sharding.use_abstract_mesh(run.mesh.abstract_mesh):  # as `sharding.lower` has it
+        with sharding.known(run.mesh):
             after, metrics = step(state, frozen, batch)
         grads = tree.unstack(tree.recut(jax.tree.map(np.asarray, after.opt_state), []))
         results.append((float(metrics["loss"]), grads))

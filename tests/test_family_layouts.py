@@ -105,7 +105,7 @@ def test_eight_devices_are_one(case):
     params = sharding.place(case.params, sharding.param_shardings(mesh, case.params))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
     batch = {name: jax.device_put(x, rows) for name, x in batch_of(case.data, "pack").items()}
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # as `sharding.lower` has it
+    with sharding.known(mesh):
         assert_same(case.run(batch, params), case.packed)
 
 

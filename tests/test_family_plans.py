@@ -60,7 +60,7 @@ def after_steps(model: Model, params: tree.Params, plan: ParameterPlan, layout: 
     task = TextClassification(LABELS)
     step = jax.jit(partial(train_step, loss_fn=make_loss(model, task), optimizer=optimizer))
     losses = []
-    with jax.sharding.use_abstract_mesh(devices.abstract_mesh):  # as `sharding.lower` has it
+    with sharding.known(devices):
         for _ in range(3):
             state, metrics = step(state, frozen, batch)
             losses.append(float(metrics["loss"]))

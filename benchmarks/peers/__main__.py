@@ -111,7 +111,7 @@ class Side:
 
 
 @contextmanager
-def started(name: str, command: list[str], limit: float | None = None) -> Iterator[Side]:
+def started(name: str, command: list[str], limit: float = threading.TIMEOUT_MAX) -> Iterator[Side]:
     """A side, ready; it is stopped at the end, or after so many seconds."""
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"JAXFT_CACHE": cache, "JAX_COMPILATION_CACHE_DIR": f"{cache}/jax"}
@@ -119,14 +119,12 @@ def started(name: str, command: list[str], limit: float | None = None) -> Iterat
         # jaxft sets its own again; an older JAX ends on a flag that it does not know.
         environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace(YNN_FLAG, "").strip()
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        clock = threading.Timer(limit, process.kill) if limit is not None else None
+        clock = threading.Timer(limit, process.kill)
+        clock.start()
         try:
-            if clock:
-                clock.start()
             yield Side(process, name)
         finally:
-            if clock:
-                clock.cancel()
+            clock.cancel()
             process.kill()
             process.wait()
 

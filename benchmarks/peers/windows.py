@@ -9,9 +9,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from benchmarks import versions
 
 START = time.perf_counter()
 MARK = "@ "  # begins the lines that are answers
@@ -37,7 +37,7 @@ class Windows:
         step, self.done = self.done, self.done + 1
         if step == 1:
             self.wait()
-            say(first_step_seconds=round(time.perf_counter() - START, 2), versions=_versions())
+            say(first_step_seconds=round(time.perf_counter() - START, 2), versions=versions.installed())
         if step < self.warm or (step - self.warm) % self.steps:
             return
         self.wait()
@@ -54,15 +54,6 @@ class Windows:
     def count(self, **numbers: int) -> None:
         """Examples, real tokens, computed positions of the step to come."""
         self.counts.update(numbers)
-
-
-def _versions() -> dict[str, str]:
-    """Of this process's own environment."""
-    found = {}
-    for name in ("jax", "jaxlib", "flax", "optax", "transformers", "torch", "accelerate"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _resident() -> int:

@@ -17,6 +17,7 @@ from jaxft.models.config import Policy
 Array = jax.Array
 Fused = Callable[[Array, Array, Array, Array, float, Any, bool, Any], Array]
 LANES = 128  # of a TPU: rows of keys and queries come in multiples of these
+_PLAIN_ALONE = "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
 SPLASH_FROM = 384  # shorter rows are faster with their scores in memory (compiled for v5e: 70 MB moved against 60 at 128,
 # 785 against 241 at 512, but the kernel's own start and its unused lanes weigh more)
 
@@ -81,7 +82,7 @@ def why_plain(policy: Policy, call: Call) -> str | None:
 
 def _cudnn_refuses(policy: Policy, call: Call) -> str | None:
     if call.plain:
-        return "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
+        return _PLAIN_ALONE
     if policy.platform != "gpu":
         return f"the device is a {policy.platform}"
     if call.dtype not in ("bfloat16", "float16"):
@@ -95,7 +96,7 @@ def _cudnn_refuses(policy: Policy, call: Call) -> str | None:
 
 def _splash_refuses(policy: Policy, call: Call) -> str | None:
     if call.plain:
-        return "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
+        return _PLAIN_ALONE
     if policy.platform != "tpu":
         return f"the device is a {policy.platform}"
     if call.window:
