@@ -17,7 +17,7 @@ from jaxft import runtime
 from jaxft.models import kernels
 from jaxft.models.attention import attend
 from jaxft.models.config import Policy
-from jaxft.models.layers import dropout
+from jaxft.models.dropout import dropout
 
 
 def gradient_timer(function: Callable[..., Any], *arguments: Any, calls: int = 3) -> Callable[[], float]:

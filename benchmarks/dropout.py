@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from benchmarks import record
 from benchmarks.parts import Part, run
 from jaxft import runtime
-from jaxft.models.layers import dropout
+from jaxft.models.dropout import dropout
 
 
 def parts() -> Iterator[Part]:

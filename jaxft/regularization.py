@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxft import tree
 from jaxft.config import RegularizationConfig
-from jaxft.models.layers import dropout
+from jaxft.models.dropout import dropout
 from jaxft.optim.layers import of_layers
 from jaxft.strategies import ParameterPlan
 from jaxft.tree import Params, Path

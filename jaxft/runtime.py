@@ -152,23 +152,23 @@ def root_key(seed: int) -> Any:
     """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
     import jax
 
-    _let_philox_be_sharded()
+    let_philox_be_sharded()
     return jax.random.key(seed, impl=PRNG)
 
 
-def _let_philox_be_sharded() -> None:
+def let_philox_be_sharded() -> None:
     """Lower the high word of a product to plain arithmetic: the same bits.
 
     jax 0.10 to 0.12 lower it to `chlo.mulhi`, which the Shardy partitioner cannot export, so that any program with a
     philox key on several devices fails with "Unable to convert MHLO to StableHLO".
     """
-    if getattr(_let_philox_be_sharded, "done", False):
+    if getattr(let_philox_be_sharded, "done", False):
         return
     from jax._src.interpreters import mlir  # no public way to choose a lowering
     from jax._src.lax import lax
 
     mlir.register_lowering(lax.mulhi_p, mlir.lower_fun(_high_word, multiple_results=False))
-    _let_philox_be_sharded.done = True  # type: ignore[attr-defined]
+    let_philox_be_sharded.done = True  # type: ignore[attr-defined]
 
 
 def _high_word(x: Any, y: Any) -> Any:

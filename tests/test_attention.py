@@ -1,7 +1,8 @@
 """Attention's own backward pass against differentiation of the plain formula, and what it keeps; dense likewise."""
 
+import re
+
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from jaxft import runtime
 from jaxft.models.attention import attend
 from jaxft.models.layers import LayerNorm
-from jaxft.models.products import dense
+from jaxft.models.products import batched, dense
 
 B, T, N, H = 3, 7, 2, 4
 SEGMENTS = jnp.asarray([[1, 1, 1, 2, 2, 0, 0], [1] * 7, [0] * 7], jnp.int32)  # packed, full, empty
 RNG = np.random.default_rng(0)
 Q, K, V, G = (jnp.asarray(RNG.normal(size=(B, T, N, H)), jnp.float32) for _ in range(4))
+CLOSE = {jnp.float32: 1e-6, jnp.bfloat16: 3e-2}
 BIAS = {
     "none": None,
     "for all rows": jnp.asarray(RNG.normal(size=(1, N, T, T)), jnp.float32),
@@ -55,34 +57,61 @@ def test_one_array_of_scores_is_kept():
     assert [x.dtype for x in kept if x.shape == (B, N, T, T)] == [jnp.bfloat16]
 
 
-def products(jaxpr) -> list[tuple]:
-    """Types of operands and result of every matrix product in a program."""
-    found = []
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            found.append(tuple(x.aval.dtype.name for x in (*equation.invars, *equation.outvars)))
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            found += products(inner)
-    return found
+def layer_gradients(x, kernel):
+    return jax.grad(lambda x, kernel: dense(x, kernel).astype(jnp.float32).sum(), (0, 1))(x, kernel)
 
 
-def test_products_take_the_narrow_type(monkeypatch):
-    """An accelerator would compute a product with a float32 operand in float32."""
-    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: False)  # or there are two ways to one of them
-    x, kernel, q = (y.astype(jnp.bfloat16) for y in (Q.reshape(-1, H), jnp.eye(H), Q))
+def attention_gradients(q, k, v):
+    def total(q, k, v):
+        return attend(q, k, v, SEGMENTS, rate=0.1, key=runtime.root_key(3))[0].astype(jnp.float32).sum()
 
-    def layer(x, kernel):
-        return dense(x, kernel).astype(jnp.float32).sum()
+    return jax.grad(total, (0, 1, 2))(q, k, v)
 
-    def scores(q):
-        return attend(q, q, q, SEGMENTS, rate=0.1, key=runtime.root_key(3))[0].astype(jnp.float32).sum()
 
-    of_dense = jax.make_jaxpr(jax.grad(layer, (0, 1)))(x, kernel.astype(jnp.float32))
-    of_attention = jax.make_jaxpr(jax.grad(scores))(q)
-    for program, count, narrow in ((of_dense, 3, 0), (of_attention, 6, 2)):  # the two are as large as the scores
-        found = products(program.jaxpr)
-        assert [x[:2] for x in found] == [("bfloat16", "bfloat16")] * count
-        assert sorted(x[2] for x in found) == ["bfloat16"] * narrow + ["float32"] * (count - narrow)
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_products_take_the_narrow_type(platform):
+    """An accelerator would compute a product with a float32 operand in float32; two results are as large as the scores."""
+    narrow = [x.astype(jnp.bfloat16) for x in (Q, K, V)]
+    of_dense = jax.jit(layer_gradients).trace(narrow[0].reshape(-1, H), jnp.eye(H))
+    of_attention = jax.jit(attention_gradients).trace(*narrow)
+    for traced, count, rounded in ((of_dense, 2, 0), (of_attention, 6, 2)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        found = re.findall(r"dot_general .*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\) -> tensor<[\dx]*(\w+)>", text)
+        assert sorted(found) == [("bf16", "bf16", "bf16")] * rounded + [("bf16", "bf16", "f32")] * (count - rounded)
+
+
+@pytest.mark.parametrize(("dtype", "units"), [(jnp.float32, False), (jnp.bfloat16, False), (jnp.bfloat16, True)])
+def test_products_of_attention_on_cpus(dtype, units, monkeypatch):
+    """Right by all ways; for its fast kernels XLA:CPU wants a left operand that is not transposed, and with units for
+    bfloat16 none is widened for them."""
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: units)
+    wide = [jnp.asarray(RNG.normal(size=(B, 64, N, 32)), jnp.float32) for _ in range(3)]
+
+    def total(q, k, v):
+        return jnp.square(attend(q, k, v, jnp.ones((B, 64), jnp.int32))[0].astype(jnp.float32)).sum()
+
+    program = jax.jit(jax.grad(total, (0, 1, 2))).lower(*(x.astype(dtype) for x in wide)).compile()
+    text = program.as_text()
+    kinds = dict(re.findall(r"%([\w.\-]+) = (\w+)\[", text))
+    found = re.findall(r" dot\(%([\w.\-]+), %([\w.\-]+)\).*lhs_contracting_dims=\{(\d)\}", text)
+    assert len(found) == 6
+    assert all({kinds[a], kinds[b]} == {"bf16" if units else "f32"} for a, b, _ in found)
+    assert all(axis == "3" for *_, axis in found) or (dtype == jnp.bfloat16 and not units)
+    with jax.default_matmul_precision("highest"):
+        right = jax.grad(total, (0, 1, 2))(*wide)
+    for x, y in zip(program(*(x.astype(dtype) for x in wide)), right, strict=True):
+        assert x.dtype == dtype
+        np.testing.assert_allclose(np.asarray(x, np.float64), y, rtol=0, atol=CLOSE[dtype] * np.abs(y).max())
+
+
+@pytest.mark.parametrize(
+    ("axes", "formula"), [((3, 3), "bnij,bnkj->bnik"), ((3, 2), "bnij,bnjk->bnik"), ((2, 2), "bnij,bnik->bnjk")]
+)
+def test_batched_products(axes, formula):
+    sizes = dict(zip("bnijk", (2, 3, 5, 7, 4), strict=True))
+    a, b = (RNG.normal(size=[sizes[x] for x in part]) for part in formula.split("->")[0].split(","))
+    found = jax.jit(batched, static_argnums=2)(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32), axes)
+    np.testing.assert_allclose(found, np.einsum(formula, a, b), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxft.models import kernels
 from jaxft.models.config import PLAIN, Policy
-from jaxft.models.layers import dropout, keep_mask, key_for
+from jaxft.models.dropout import dropout, keep_mask, key_for
+from jaxft.models.products import batched
 
 Array = jax.Array
 
@@ -76,11 +77,8 @@ def attend(
     if not return_probabilities:
         return _attention(q, k, v, bias, seen, rate, key), None
     probabilities = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1).astype(v.dtype)
-    context_BxNxTxH = jnp.einsum(_CONTEXT, dropout(probabilities, rate, key), v, preferred_element_type=jnp.float32)
+    context_BxNxTxH = batched(dropout(probabilities, rate, key), v, (3, 2))
     return context_BxNxTxH.astype(v.dtype).swapaxes(1, 2), probabilities
-
-
-_SCORES, _CONTEXT = "bnth,bnsh->bnts", "bnts,bnsh->bnth"
 
 
 def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
@@ -88,7 +86,7 @@ def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
 
     Softmax reads them more than once, so they go through memory: in bfloat16 half of the way.
     """
-    scores = jnp.einsum(_SCORES, q, k, preferred_element_type=q.dtype).astype(jnp.float32)
+    scores = batched(q, k, (3, 3), q.dtype).astype(jnp.float32)
     scores = scores if bias is None else scores + bias
     # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
     return jnp.minimum(scores, jnp.where(seen, jnp.inf, jnp.finfo(jnp.float32).min))
@@ -116,7 +114,7 @@ def _attention_forward(
         keep, scale = keep_mask(signed.shape, rate, key)
         signed = jnp.where(keep, signed, -signed)
     signed = signed.astype(v.dtype)
-    context = jnp.einsum(_CONTEXT, _kept(signed, key), v, preferred_element_type=jnp.float32) * scale
+    context = batched(_kept(signed, key), v, (3, 2)) * scale
     context = context.astype(v.dtype).swapaxes(1, 2)  # as the next layer keeps it for its own backward pass
     return context, (q, k, v, bias, seen, signed, scale, key, context)
 
@@ -128,14 +126,14 @@ def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
     # (Dao et al. 2022, arXiv:2205.14135, appendix B.2): no pass over [B, N, T, S].
     shared = (wide * context.astype(jnp.float32)).sum(-1).swapaxes(1, 2)[..., None]
     g = (wide * scale).astype(v.dtype).swapaxes(1, 2)
-    dv = jnp.einsum("bnts,bnth->bnsh", _kept(signed, key), g, preferred_element_type=jnp.float32)
-    of_kept = jnp.einsum("bnth,bnsh->bnts", g, v, preferred_element_type=v.dtype)
+    dv = batched(_kept(signed, key), g, (2, 2))
+    of_kept = batched(g, v, (3, 3), v.dtype)
     of_kept = (of_kept if key is None else jnp.where(signed > 0, of_kept, 0)).astype(jnp.float32)
     probabilities = signed if key is None else jnp.abs(signed)
     ds = jnp.where(seen, probabilities.astype(jnp.float32) * (of_kept - shared), 0.0)
     narrow = ds.astype(q.dtype)
-    dq = jnp.einsum("bnts,bnsh->bnth", narrow, k, preferred_element_type=jnp.float32)
-    dk = jnp.einsum("bnts,bnth->bnsh", narrow, q, preferred_element_type=jnp.float32)
+    dq = batched(narrow, k, (3, 2))
+    dk = batched(narrow, q, (2, 2))
     dbias = None
     if bias is not None:
         axes = tuple(i for i, size in enumerate(bias.shape) if size != ds.shape[i])

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxft.models.adapters import ADAPTER
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
-from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, dropout, elementwise, fold, recomputed
+from jaxft.models.dropout import dropout, fold
+from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, elementwise, recomputed
 from jaxft.models.positions import rotate
 
 Array = jax.Array

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.config import EncoderConfig, Rates
-from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm, dropout, fold
+from jaxft.models.dropout import dropout, fold
+from jaxft.models.layers import ACTIVATIONS, Dense, LayerNorm
 from jaxft.models.products import gathered
 
 Array = jax.Array

@@ -13,7 +13,8 @@ import numpy as np
 from jaxft.models.attention import attend
 from jaxft.models.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
 from jaxft.models.config import PLAIN, EncoderConfig, Policy, Rates
-from jaxft.models.layers import Embed, LayerNorm, fold, initial, run
+from jaxft.models.dropout import fold
+from jaxft.models.layers import Embed, LayerNorm, initial, run
 from jaxft.models.positions import distance_buckets, relative_index, rotary_tables
 from jaxft.models.products import gathered
 from jaxft.tree import Params, span, stacks

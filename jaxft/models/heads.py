@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.config import EncoderConfig, Fields, Rates
+from jaxft.models.dropout import dropout, fold
 from jaxft.models.encoder import ADAPTERS, HEAD, Encoder, gather, mean_pool
-from jaxft.models.layers import ACTIVATIONS, NEW, Dense, LayerNorm, dropout, fold, initial, run
+from jaxft.models.layers import ACTIVATIONS, NEW, Dense, LayerNorm, initial, run
 from jaxft.models.products import dense
 from jaxft.tree import Params
 

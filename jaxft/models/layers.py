@@ -1,4 +1,4 @@
-"""The parts that every encoder is made of: dense, layer norm, embedding lookup, dropout, activations."""
+"""The parts that every encoder is made of: dense, layer norm, embedding lookup, activations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.models.adapters import Lora
+from jaxft.models.dropout import dropout
 from jaxft.models.products import dense, dense_pair, gathered
 from jaxft.tree import Params
 
@@ -188,46 +189,6 @@ def initial(module: nn.Module, key: Array, *args: Any) -> Params:
 def run(module: nn.Module, params: Params, *args: Any, adapter_key: Array | None = None) -> Any:
     """A module on its parameters; the dropout of its adapters is off without a key."""
     return module.apply({"params": params}, *args, rngs=None if adapter_key is None else {"adapter": adapter_key})
-
-
-def dropout(x: Array, rate: Any, key: Array | None) -> Array:
-    """Zero a share `rate` of `x` and scale the rest, so that the expectation stays (Srivastava et al. 2014).
-
-    Args:
-      x: any shape.
-      rate: 0 to 1; may be traced. It is rounded to 1/65536, and the scale is that of the rounded rate.
-      key: a JAX key; None is the deterministic mode.
-    """
-    key = key_for(rate, key)
-    if key is None:
-        return x
-    keep, scale = keep_mask(x.shape, rate, key)
-    return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
-
-
-def key_for(rate: Any, key: Array | None) -> Array | None:
-    """The key, or None where the rate is known to be zero and no mask is to be drawn."""
-    return None if isinstance(rate, float | int) and rate == 0 else key
-
-
-def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Array]:
-    """What dropout keeps, boolean of this shape, and the float32 scale of it (see `dropout`)."""
-    # 16 random bits an element: half the cost of 32, and the rate is still exact to 1.5e-5.
-    bits = jax.random.bits(key, shape, jnp.uint16)
-    threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536)
-    # Comparing roots is comparing numbers; but a root counts as expensive, so that XLA computes the mask once instead of
-    # fusing a copy of the whole generator into every consumer (the layer norm that follows has four).
-    keep = jnp.sqrt(bits.astype(jnp.float32)) >= jnp.sqrt(jnp.maximum(threshold - 0.5, 0.0))
-    return keep, 65536 / jnp.maximum(65536 - threshold, 1)
-
-
-def fold(key: Array | None, *numbers: Any) -> Array | None:
-    """`fold_in` that passes None (deterministic) through."""
-    if key is None:
-        return None
-    for number in numbers:
-        key = jax.random.fold_in(key, number)
-    return key
 
 
 def normal_init(stddev: float, *, zero_row: int | None = None, cutoff: float | None = None) -> Initializer:

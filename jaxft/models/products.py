@@ -1,4 +1,7 @@
-"""Products of activations with kernels, by backward passes of their own, and kernels that lie split over devices."""
+"""Matrix products: of activations with kernels, which may lie split over devices, and those of attention."""
+
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +10,6 @@ from jax.sharding import PartitionSpec as P
 from jaxft import runtime
 
 Array = jax.Array
-_MORE = 32  # rows of zeros, as many as a matrix unit takes at once
 
 
 def gathered(x: Array) -> Array:
@@ -75,11 +77,52 @@ def _pair_backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[
 dense_pair.defvjp(_pair_forward, _pair_backward)
 
 
+def batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """[B, N] products of matrices over one axis of each, 2 or 3, accumulated in float32.
+
+    `dtype` is what accelerators write; CPUs write float32 and round afterwards.
+    """
+    plain = partial(_batched, axes=axes)
+    return jax.lax.platform_dependent(
+        a,
+        b,
+        cpu=lambda a, b: (_batched_on_cpu if _has_units(a) else plain)(a, b, axes=axes).astype(dtype),
+        default=partial(plain, dtype=dtype),
+    )
+
+
+def _batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    contract = (((axes[0],), (axes[1],)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, contract, preferred_element_type=dtype)
+
+
+def _batched_on_cpu(a: Array, b: Array, axes: tuple[int, int]) -> Array:
+    """See `_in_order`; of a product that has `a` transposed, it is `b`, of few columns, and the result that are."""
+    if axes == (2, 2):
+        product = _batched(_in_order(b.swapaxes(2, 3)), _in_order(a), (3, 2))
+        return jax.lax.optimization_barrier(product).swapaxes(2, 3)
+    return _batched(_in_order(a), _in_order(b), axes)
+
+
+def _in_order(x: Array) -> Array:
+    """The same, with its last axis the innermost in memory.
+
+    XLA:CPU has fast kernels for products, the only ones that reach the processor's units for bfloat16; but it decides for
+    them before anything is moved, and only if no operand is a view of another order. A transposition by itself is such a
+    view, and is taken back into the product; a shape in between makes it an array, and the barrier keeps it one.
+    """
+    return jax.lax.optimization_barrier(x.reshape(*x.shape[:-1], 1, x.shape[-1])).reshape(x.shape)
+
+
+def _has_units(x: Array) -> bool:
+    """Whether the processor has units for products of this type: otherwise bfloat16 is best widened."""
+    return x.dtype != jnp.bfloat16 or runtime.multiplies_bfloat16()
+
+
 def _kernel_gradient(x: Array, g: Array) -> Array:
     """x transposed times g, in float32."""
-    narrow = x.dtype == jnp.bfloat16 and runtime.multiplies_bfloat16()
-    if narrow and jax.sharding.get_abstract_mesh().size <= 1:  # lengthened rows would not divide by devices
-        return jax.lax.platform_dependent(x, g, cpu=_lengthened_product, default=_contract_rows)
+    if x.dtype == jnp.bfloat16 and runtime.multiplies_bfloat16():
+        return jax.lax.platform_dependent(x, g, cpu=_ordered_rows, default=_contract_rows)
     return _contract_rows(x, g)
 
 
@@ -87,13 +130,8 @@ def _contract_rows(x: Array, g: Array) -> Array:
     return _product(x, g, (0, 0))
 
 
-def _lengthened_product(x: Array, g: Array) -> Array:
-    """The same from a few rows of zeros more, which add nothing.
-
-    XLA:CPU hands a product of bfloat16 to kernels that use the processor's units for it only if no operand is transposed,
-    and takes a mere transposition of x back into the product, which it then computes in float32.
-    """
-    return _product(jnp.pad(x.T, ((0, 0), (0, _MORE))), jnp.pad(g, ((0, _MORE), (0, 0))), (1, 0))
+def _ordered_rows(x: Array, g: Array) -> Array:
+    return _product(_in_order(x.T), g, (1, 0))
 
 
 def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
