@@ -13,7 +13,6 @@ included. Other figures are medians over the rounds; ratios are medians of a rou
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -38,7 +37,6 @@ BASES = ("trainer", "trainer bfloat16")
 OPTIONS = ["--train.max_steps=100000", "--data.validation=null", "--data.test=null", "--checkpoint.every=end"]
 OPTIONS += [f"--model.{name}=null" for name in ("dropout", "attention_dropout", "classifier_dropout")]
 OPTIONS += ["--log.progress=false", "--train.label_smoothing=0"]
-COMPILED = re.compile(r"compiled train step .* in ([\d.]+) s")
 Command = Callable[[list[str], list[str]], list[str]]
 
 
@@ -82,7 +80,6 @@ class Side:
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
         self.process, self.name = process, name
-        self.compiling = 0.0  # seconds, of those sides that say so
         self.first = self._answer()  # its first step
         self._answer()
         self.windows: list[record.Row] = []
@@ -103,8 +100,6 @@ class Side:
         for line in self.process.stdout:
             if line.startswith(MARK):
                 return json.loads(line.removeprefix(MARK))
-            if match := COMPILED.match(line):
-                self.compiling += float(match[1])
         code = self.process.wait()
         why = "the time was over" if code == -signal.SIGKILL else f"ended with code {code}; what it said stands above"
         raise UserError(f"{self.name}: {why}")
@@ -155,7 +150,7 @@ def rows_of(sides: dict[str, Side], steps: int, bases: Sequence[str]) -> list[re
             "seconds_per_step": record.spread(w["seconds"] / steps for w in side.windows),
             "padding": round(1 - tokens / positions, 4),
             "first_step_seconds": side.first["first_step_seconds"],
-            "compile_seconds": round(side.compiling, 1),
+            "compile_seconds": side.first["compile_seconds"],
             "versions": side.first["versions"],
             "peak_bytes": side.windows[-1]["peak_bytes"],
         }

@@ -24,6 +24,7 @@ from flax import traverse_util
 from flax.training.common_utils import onehot, shard
 from flax.training.train_state import TrainState
 
+from benchmarks.peers.compiling import listen
 from benchmarks.peers.windows import Done, Windows
 
 
@@ -48,6 +49,7 @@ def train_step(state: Any, batch: dict[str, Any], key: Any) -> tuple[Any, Any, A
 
 def main() -> None:
     dtype, steps, warm, directory, file = sys.argv[1:]
+    compiling = listen()
     given = json.loads(Path(file).read_text(encoding="utf-8"))
     size, total = given["batch_size"], 100_000
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
@@ -68,7 +70,7 @@ def main() -> None:
     state = flax.jax_utils.replicate(TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer))
     keys = jax.random.split(jax.random.PRNGKey(0), jax.local_device_count())
     step_fn = jax.pmap(train_step, axis_name="batch", donate_argnums=(0,))
-    windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(state.params))
+    windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(state.params), compiling=compiling)
     shuffle = np.random.default_rng(0)
     try:
         while True:

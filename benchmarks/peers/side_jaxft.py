@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from benchmarks.peers.compiling import listen
 from benchmarks.peers.windows import Done, Windows
 from jaxft import cli, runtime
 from jaxft.loop import Trainer
@@ -40,9 +41,12 @@ def main() -> None:
     steps, warm, *argv = sys.argv[1:]
     config = cli.load(argv)
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    compiling = listen()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Watched(make_run(config), Path(folder))
-        trainer.windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(trainer.state), device_peak())
+        trainer.windows = Windows(
+            int(steps), int(warm), lambda: jax.block_until_ready(trainer.state), device_peak(), compiling
+        )
         try:
             trainer.train()
         except Done:

@@ -24,6 +24,7 @@ COUNT = 20_000  # examples
 def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any) -> None:
     import jax
 
+    from benchmarks.peers.compiling import listen
     from benchmarks.peers.side_jaxft import Watched, device_peak
     from jaxft import runtime
     from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
@@ -36,10 +37,11 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
         log=LogConfig(progress=False),
     )
     runtime.start(compile_cache=False, distributed="off")
+    compiling = listen()
     run = run_of(size, glue_lengths(COUNT), config)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Watched(run, Path(folder))
-        trainer.windows = Windows(*windows, lambda: jax.block_until_ready(trainer.state), device_peak())
+        trainer.windows = Windows(*windows, lambda: jax.block_until_ready(trainer.state), device_peak(), compiling)
         try:
             trainer.train()
         except Done:

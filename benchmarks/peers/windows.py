@@ -24,10 +24,17 @@ class Done(Exception):
 class Windows:
     """Call `tick` before every step (or call of several), and `count` what it trains on."""
 
-    def __init__(self, steps: int, warm: int, wait: Callable[[], Any], peak: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        steps: int,
+        warm: int,
+        wait: Callable[[], Any],
+        peak: Callable[[], int] | None = None,
+        compiling: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         """So many steps a window, after a few that do not count; `wait` returns when all that was dispatched is done, `peak`
-        the most bytes held so far, where it is not the process's memory that counts."""
-        self.steps, self.warm, self.wait, self.peak = steps, warm, wait, peak or _resident
+        the most bytes held so far, where it is not the process's memory that counts, `compiling` the seconds spent on it."""
+        self.steps, self.warm, self.wait, self.peak, self.compiling = steps, warm, wait, peak or _resident, compiling
         self.counts: Counter[str] = Counter()
         self.done = 0
         self.start = 0.0
@@ -37,7 +44,8 @@ class Windows:
         step, self.done = self.done, self.done + 1
         if step == 1:
             self.wait()
-            say(first_step_seconds=round(time.perf_counter() - START, 2), versions=versions.installed())
+            seconds = round(time.perf_counter() - START, 2)
+            say(first_step_seconds=seconds, compile_seconds=self.compiling(), versions=versions.installed())
         if step < self.warm or (step - self.warm) % self.steps:
             return
         self.wait()
