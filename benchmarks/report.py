@@ -46,6 +46,11 @@ def where(row: Row) -> str:
     return row["processor"] if row["device"] == "cpu" else row["device"]
 
 
+def short(processor: str) -> str:
+    """Maker and widest unit of a processor."""
+    return f"{processor.split('(')[0].split()[0]} {processor.rpartition('(')[2].rstrip(')')}"
+
+
 def peers() -> list[str]:
     """Whole loops."""
     body = [
@@ -60,6 +65,7 @@ def peers() -> list[str]:
             row["first_step_seconds"],
             row.get("compile_seconds") or "",
             number(row["peak_bytes"] / 2**30),
+            row["commit"],
         ]
         for row in sorted(rows("peers.json"), key=lambda row: (row["processor"], row["recipe"]))
     ]
@@ -74,6 +80,7 @@ def peers() -> list[str]:
         "first step, s",
         "of which compiling",
         "peak GiB",
+        "code",
     )
     return table(heads, body) if body else [MISSING]
 
@@ -207,6 +214,19 @@ def first_steps() -> list[str]:
     return table(("processor", "recipe", "cold, s", "warm, s"), body) if body else [MISSING]
 
 
+def profiles() -> list[str]:
+    """Where the time of a step goes."""
+    body = [
+        [
+            f"{row['name']} ({where(row)})",
+            number(row["seconds"] * 1e3),
+            ", ".join(f"{kind} {x:.0%}" for kind, x in row["shares"].items()),
+        ]
+        for row in rows("profile.json")
+    ]
+    return table(("step", "ms", "of the seconds of its operations"), body) if body else [MISSING]
+
+
 def plots() -> None:
     """Draw what has been measured."""
     import matplotlib as mpl
@@ -232,9 +252,7 @@ def plots() -> None:
                 own = {(row["recipe"], row["processor"]): row["times_trainer"]["median"] for row in mine}
                 places = [j + (i - len(sides) / 2 + 0.5) * 0.8 / len(sides) for j, name in enumerate(recipes) if name in own]
                 axes.bar(places, [own[name] for name in recipes if name in own], 0.8 / len(sides), label=side)
-            axes.set_xticks(
-                range(len(recipes)), [f"{Path(name).stem}\n{processor.split()[0]}" for name, processor in recipes]
-            )
+            axes.set_xticks(range(len(recipes)), [f"{Path(name).stem}\n{short(processor)}" for name, processor in recipes])
             axes.set_ylabel("examples/s, times Trainer in float32")
             axes.axhline(1, color="grey", linewidth=0.8)
             axes.legend(fontsize="small")
@@ -269,6 +287,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "targets": lambda: table(("where and what", "at least", "aim", "worst", "best", ""), targets.lines()),
     "first step": first_steps,
     "peers": peers,
+    "profile": profiles,
     "step": steps,
     "alternatives": lambda: parts("alternatives.json"),
     "attention": lambda: parts("attention.json", "gpu_attention.json"),
