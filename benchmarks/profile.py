@@ -22,25 +22,24 @@ from jaxft.errors import UserError
 
 # What an instruction's line says of it; the first that is found counts.
 KINDS = {
-    "masks of dropout": r'op_name="[^"]*jvp[^"]*/sqrt"',
-    "products of attention": r'= [a-z0-9]+\[\d+,\d+,\d+,\d+\].*op_name="[^"]*dot_general"',
-    "products with kernels": r'= [a-z0-9]+\[\d+,\d+\].*op_name="[^"]*dot_general"',
-    "layer norms": r'op_name="[^"]*LayerNorm',
-    "activations": r'op_name="[^"]*/intermediate/[^/"]*"',
-    "the rest of attention": r'op_name="[^"]*attention/self',
-    "optimizer": r'op_name="jit\(train_step\)/[\w()/;]*"(?!.*jvp)',
-    "copies": r" (copy|transpose|slice)\(|(copy|transpose|slice|bitcast)_\w*fusion",
+    "masks of dropout": re.compile(r'op_name="[^"]*jvp[^"]*/sqrt"'),
+    "products of attention": re.compile(r'= [a-z0-9]+\[\d+,\d+,\d+,\d+\].*op_name="[^"]*dot_general"'),
+    "products with kernels": re.compile(r'= [a-z0-9]+\[\d+,\d+\].*op_name="[^"]*dot_general"'),
+    "layer norms": re.compile(r'op_name="[^"]*LayerNorm'),
+    "activations": re.compile(r'op_name="[^"]*/intermediate/[^/"]*"'),
+    "the rest of attention": re.compile(r'op_name="[^"]*attention/self'),
+    "optimizer": re.compile(r'op_name="jit\(train_step\)/[\w()/;]*"(?!.*jvp)'),
+    "copies": re.compile(r" (copy|transpose|slice)\(|(copy|transpose|slice|bitcast)_\w*fusion"),
 }
 REST = "the rest"
+USUAL = ("minilm-full", "minilm-full-bf16", "base-full", "large-packed-512")
 LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*")
 
 
 def kinds_of(text: str) -> dict[str, str]:
     """The kind of every instruction of a compiled program, by its name."""
     lines = {match[1]: match[0] for line in text.splitlines() if (match := LINE.match(line))}
-    return {
-        name: next((kind for kind, says in KINDS.items() if re.search(says, line)), REST) for name, line in lines.items()
-    }
+    return {name: next((kind for kind, says in KINDS.items() if says.search(line)), REST) for name, line in lines.items()}
 
 
 def operations(folder: Path) -> Iterable[tuple[str, float]]:
@@ -83,10 +82,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     chosen = runtime.start(compile_cache=False, distributed="off")
     cases = CPU if chosen.platform == "cpu" else GPU
-    names = args.cases or [
-        name for name in ("minilm-full", "minilm-full-bf16", "base-full", "large-packed-512") if name in cases
-    ]
-    for name in names:
+    for name in args.cases or [name for name in USUAL if name in cases]:
         if name not in cases:
             raise UserError(f"--cases {name}: on {chosen.platform} there are {', '.join(cases)}")
         row = {"name": name, "device": chosen.device} | profile(Step(cases[name].run()), args.steps)

@@ -48,7 +48,7 @@ def where(row: Row) -> str:
 
 def short(processor: str) -> str:
     """Maker and widest unit of a processor."""
-    return f"{processor.split('(')[0].split()[0]} {processor.rpartition('(')[2].rstrip(')')}"
+    return f"{re.split('[ (]', processor, maxsplit=1)[0]} {re.split('[()]', processor)[-2]}"
 
 
 def peers() -> list[str]:

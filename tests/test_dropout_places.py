@@ -6,7 +6,6 @@ both compute the same, and every tensor that Hugging Face would drop must be one
 # ruff: noqa: E402
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -45,7 +44,7 @@ def of_jaxft(model, params, inputs, monkeypatch) -> Places:
 
     def plain(q, k, v, bias, seen, rate, key):
         p = note(jax.nn.softmax(attention._scores(q, k, bias, seen), axis=-1), rate, key)
-        return jnp.einsum(attention._CONTEXT, p, v).swapaxes(1, 2)
+        return attention.batched(p, v, (3, 2)).swapaxes(1, 2)
 
     batch = forward.batch_of(model, inputs)
     with monkeypatch.context() as patch, jax.disable_jit():  # so that a scan calls every layer

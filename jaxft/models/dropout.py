@@ -66,10 +66,10 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Arr
     root = jnp.expand_dims(jnp.sqrt(packed.astype(jnp.float32)), axis)
     spread = jnp.broadcast_to(root, (*groups[:axis], _GROUP, *groups[axis:]))
     bit = jax.lax.broadcasted_iota(jnp.uint32, spread.shape, axis)
-    keep = ((jnp.round(spread * spread).astype(jnp.uint32) >> bit) & 1).astype(bool)
+    keep = (jnp.round(spread * spread).astype(jnp.uint32) >> bit) & 1
     keep = keep.reshape(*groups[:axis], -1, *groups[axis + 1 :])
     keep = jax.lax.slice_in_dim(keep, 0, shape[axis], axis=axis) if shape else keep[0]
-    return keep, 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
+    return keep.astype(bool), 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
 
 
 def philox(key: Array, counter: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:

@@ -1,6 +1,5 @@
 """Matrix products: of activations with kernels, which may lie split over devices, and those of attention."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -82,12 +81,12 @@ def batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32)
 
     `dtype` is what accelerators write; CPUs write float32 and round afterwards.
     """
-    plain = partial(_batched, axes=axes)
+    on_cpu = _batched_on_cpu if _has_units(a) else _batched
     return jax.lax.platform_dependent(
         a,
         b,
-        cpu=lambda a, b: (_batched_on_cpu if _has_units(a) else plain)(a, b, axes=axes).astype(dtype),
-        default=partial(plain, dtype=dtype),
+        cpu=lambda a, b: on_cpu(a, b, axes).astype(dtype),
+        default=lambda a, b: _batched(a, b, axes, dtype),
     )
 
 
