@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import recipes, record, report, strategies, synthetic
+from benchmarks import profile, recipes, record, report, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
 
 
@@ -82,3 +82,23 @@ def test_figures_for_people():
     assert report.number(1234567.8) == "1,230,000"
     assert report.number(0.00123456) == "0.00123"
     assert report.middle({"median": 0.5, "quartiles": [0.25, 1.0]}, 1e3) == "500 (250 to 1,000)"
+
+
+def test_kinds_of_operations():
+    """Of instructions as the CPU's compiler writes them."""
+    layer = "jit(train_step)/transpose(jvp())/closed_call/PostNormLayer"
+    lines = {
+        "products of attention": ("f32[8,12,128,32]{3,2,1,0} fusion(%x)", f"{layer}/attention/self/dot_general"),
+        "products with kernels": ("bf16[1024,384]{1,0} dot(%x, %y)", f"{layer}/attention/self/key/dot_general"),
+        "the rest of attention": ("f32[8,12,128,128]{3,2,1,0} fusion(%x)", f"{layer}/attention/self/max"),
+        "layer norms": ("f32[8,128,384]{2,1,0} fusion(%x)", f"{layer}/output/LayerNorm/mul"),
+        "activations": ("f32[8,128,1536]{2,1,0} fusion(%x)", f"{layer}/intermediate/mul"),
+        "masks of dropout": ("f32[8,16,384]{2,1,0} fusion(%x)", "jit(train_step)/jvp()/PostNormLayer/output/sqrt"),
+        "optimizer": ("f32[6,384,384]{2,1,0} fusion(%x)", "jit(train_step)/sqrt"),
+        "the rest": ("f32[1024,384]{1,0} fusion(%x)", f"{layer}/output/add"),
+    }
+    text = "\n".join(f'  %{i} = {what}, metadata={{op_name="{name}"}}' for i, (what, name) in enumerate(lines.values()))
+    assert list(profile.kinds_of(text).values()) == list(lines)
+    assert profile.kinds_of("  ROOT %bitcast_bitcast_fusion.1 = bf16[384,1024]{1,0} fusion(%x), kind=kLoop") == {
+        "bitcast_bitcast_fusion.1": "copies"
+    }

@@ -71,7 +71,7 @@ CASES = [
     pytest.param(family, plan, marks=() if family in FIRST else pytest.mark.slow, id=f"{family}-{plan}")
     for i, family in enumerate(FAMILIES)
     for plan in PLANS
-    if plan != ("lora", "dora")[i % 2]  # one of the two in each family
+    if plan in ("gradual", ("lora", "dora", "adapters")[i % 3])  # stages and one kind of adapters in each family
 ]
 
 

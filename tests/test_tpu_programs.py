@@ -21,8 +21,10 @@ CASES = {
     "rows of 512": aot.Case("v5e:2x2", "a layer", 4 * 8, 512, keys=True),
     "split parameters": aot.Case("v5e:2x2", "a layer", 4 * 32, 128, fsdp=4),
 }
-# MiB of a chip that a step may need beside its arguments: 2 % more than it needed when this was written.
-TEMPORARY = {"rows of 128": 203, "rows of 512": 273, "split parameters": 230}
+# MiB of a chip that a step may need beside its arguments: 2 % more than it needed when this was written. Of one layer the
+# compiler keeps more or less outside of its fast memory as it likes: rows of 128 were 199 with masks of another generator,
+# and BERT base needs as much with either.
+TEMPORARY = {"rows of 128": 237, "rows of 512": 273, "split parameters": 230}
 
 pytestmark = [
     pytest.mark.slow,
