@@ -145,6 +145,20 @@ def test_a_kernels_gradient_on_processors_that_multiply_bfloat16(units, monkeypa
     assert len(widened) == (0 if units else 1)
 
 
+def test_kernels_are_cast_once():
+    """Forward and backward, where layers are one after the other: the compiler sees that both want the same."""
+
+    def layers(x, kernels):
+        for kernel in kernels:
+            x = jnp.tanh(dense(x, kernel))
+        return x.astype(jnp.float32).sum()
+
+    kernels = [jnp.ones(shape) for shape in ((64, 128), (128, 72), (72, 24))]
+    program = jax.jit(jax.grad(layers, (0, 1))).lower(jnp.ones((96, 64), jnp.bfloat16), kernels).compile()
+    casts = re.findall(r"= bf16\[(64,128|128,72|72,24)\]\S* convert\(", program.as_text())
+    assert sorted(casts) == ["128,72", "64,128", "72,24"]
+
+
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
 @pytest.mark.parametrize("shape", [(64, 5), (4, 16, 5), (2, 2, 16, 5)])
 def test_gradients_of_vectors(shape, dtype, close):
