@@ -83,6 +83,7 @@ def masked(tmp_path):
     return {"task": {"name": "fill-mask"}, "data": {"train": str(texts), "validation": None}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "task"),
     [

@@ -111,6 +111,7 @@ def test_every_alias_is_a_script():
         hf.main(["run_gleu"])
 
 
+@pytest.mark.slow
 def test_a_whole_command(tiny_model, files, tmp_path, capsys):
     """Trains, evaluates, predicts; the numbers are those that evaluation of what was written gives."""
     (tmp_path / "dev.csv").write_text(MRPC)
@@ -139,6 +140,7 @@ def test_splits_of_a_data_set_have_their_usual_names(tmp_path):
         convert("run_ner", SCRIPTS["run_ner"], [*flags[:4], "--do_eval"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["run_glue", "run_qa"])
 def test_a_model_is_evaluated_without_training(tiny_model, tmp_path, script):
     rows = {

@@ -42,7 +42,7 @@ def test_on_tpus_layers_are_in_a_loop(policy, turns):
     assert jax.jit(objective(model, batch)).lower(params).as_text().count("stablehlo.while") == turns
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["bert", *(pytest.param(x, marks=pytest.mark.slow) for x in FAMILIES if x != "bert")])
 def test_a_loop_gives_the_gradients_of_its_turns(family):
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
     params, batch = tiny.random_params(model), batch_of(model.encoder.config)

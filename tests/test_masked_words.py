@@ -38,6 +38,7 @@ def open_run(folder, kind: str, **sections) -> Run:
     return make_run(running_text.config(folder / "model", folder, folder / "run", kind, **sections))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradients_do_not_depend_on_the_layout(folder, kind):
     run = open_run(folder, kind)

@@ -89,6 +89,7 @@ def test_masked_words_are_new_in_every_step(tiny_model, tiny_data, tmp_path):
     assert prefix.frozen_layers(make_run(configure(tiny_model, tiny_data, tmp_path / "run", **sections))) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [

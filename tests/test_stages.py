@@ -83,6 +83,7 @@ def test_resuming_in_any_stage_and_at_its_beginning_is_exact(finished, tiny_mode
     assert (tmp_path / "copy" / MODEL).read_bytes() == (finished / MODEL).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [

@@ -51,6 +51,7 @@ def tensors(directory):
     return {name: x.read() for name, x in open_weights(directory)[0].items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
