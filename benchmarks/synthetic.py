@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxft import runtime, sharding
+from jaxft.adapters import add_adapters, settled
 from jaxft.config import Config
 from jaxft.data.encode import Examples
 from jaxft.models.encoder import Policy
@@ -75,10 +76,12 @@ def run_of(
     mesh = sharding.make_mesh(config.mesh, devices)
     model = settle_model(model, config, mesh)
     params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(0)))
+    model, params = add_adapters(model, params, config)
     examples = examples_of(lengths, SIZES[size].config()["vocab_size"], config.seed)
     steps_per_epoch = -(-len(examples) // config.train.batch_size)
     total = config.train.max_steps or steps_per_epoch
     plan = plan_of(config, model, params, steps_per_epoch, total)
+    model, params = settled(model, params, plan, config.seed)
     return Run(
         config=config,
         model=place_dropout(model, plan.dropout),

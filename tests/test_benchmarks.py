@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks import profile, recipes, record, report, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
+from benchmarks.step import Case
+from jaxft import tree
 
 
 def test_ratios_are_of_the_same_round():
@@ -82,6 +84,14 @@ def test_figures_for_people():
     assert report.number(1234567.8) == "1,230,000"
     assert report.number(0.00123456) == "0.00123"
     assert report.middle({"median": 0.5, "quartiles": [0.25, 1.0]}, 1e3) == "500 (250 to 1,000)"
+
+
+def test_a_synthetic_run_trains_what_its_plan_says():
+    """As `make_run` would have it: with adapters, where the plan has some."""
+    run = Case("tiny", 4, 32, preset="lora").run()
+    trained = {name for name, x in run.plan.settings.items() if x.trainable}
+    assert {name.rpartition(".")[2] for name in trained if name.startswith("encoder")} == {"lora_a", "lora_b"}
+    assert trained <= set(tree.all_names(run.params))
 
 
 def test_kinds_of_operations():
