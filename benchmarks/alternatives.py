@@ -40,7 +40,7 @@ def parts() -> Iterator[Part]:
             "XLA's own global norm": timer(Step(whole, lower=lower_plain_norm)),
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
-            "bfloat16, kernels' gradients in float32 products": timer(widened(replace(case, dtype="bfloat16"))),
+            "bfloat16, transposed and attention's products in float32": timer(widened(replace(case, dtype="bfloat16"))),
             f"{SEVERAL} steps in one call": timer(Step(whole, together=SEVERAL)),
         },
         "jaxft",
@@ -78,7 +78,7 @@ def large_batch() -> Iterator[Part]:
 
 
 def widened(case: Case) -> Step:
-    """As on processors without units for bfloat16 (see `products._lengthened_product`); on those it is the same program."""
+    """As on processors without units for bfloat16 (see `products._has_units`); on those it is the same program."""
     with mock.patch.object(runtime, "multiplies_bfloat16", return_value=False):
         return Step(case.run())
 

@@ -55,8 +55,9 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Arr
     first may be split over devices. `jax.random.bits` gives one of the eight and drops the others.
     """
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536).astype(jnp.uint32)
-    axis = max(len(shape) - 2, 0)
-    groups = (*shape[:axis], -(-shape[axis] // _GROUP), *shape[axis + 1 :]) if shape else (1,)
+    sizes = shape or (1,)
+    axis = max(len(sizes) - 2, 0)
+    groups = (*sizes[:axis], -(-sizes[axis] // _GROUP), *sizes[axis + 1 :])
     packed = jnp.zeros(groups, jnp.uint32)
     for i, word in enumerate(philox(key, _counter(groups))):
         for j, number in enumerate((word & 0xFFFF, word >> 16)):
@@ -68,7 +69,7 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Arr
     bit = jax.lax.broadcasted_iota(jnp.uint32, spread.shape, axis)
     keep = (jnp.round(spread * spread).astype(jnp.uint32) >> bit) & 1
     keep = keep.reshape(*groups[:axis], -1, *groups[axis + 1 :])
-    keep = jax.lax.slice_in_dim(keep, 0, shape[axis], axis=axis) if shape else keep[0]
+    keep = jax.lax.slice_in_dim(keep, 0, sizes[axis], axis=axis).reshape(shape)
     return keep.astype(bool), 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
 
 

@@ -81,26 +81,21 @@ def batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32)
 
     `dtype` is what accelerators write; CPUs write float32 and round afterwards.
     """
-    on_cpu = _batched_on_cpu if _has_units(a) else _batched
+    on_cpu = _batched_on_cpu if _has_units(a) else _product
     return jax.lax.platform_dependent(
         a,
         b,
         cpu=lambda a, b: on_cpu(a, b, axes).astype(dtype),
-        default=lambda a, b: _batched(a, b, axes, dtype),
+        default=lambda a, b: _product(a, b, axes, dtype),
     )
-
-
-def _batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-    contract = (((axes[0],), (axes[1],)), ((0, 1), (0, 1)))
-    return jax.lax.dot_general(a, b, contract, preferred_element_type=dtype)
 
 
 def _batched_on_cpu(a: Array, b: Array, axes: tuple[int, int]) -> Array:
     """See `_in_order`; of a product that has `a` transposed, it is `b`, of few columns, and the result that are."""
     if axes == (2, 2):
-        product = _batched(_in_order(b.swapaxes(2, 3)), _in_order(a), (3, 2))
+        product = _product(_in_order(b.swapaxes(2, 3)), _in_order(a), (3, 2))
         return jax.lax.optimization_barrier(product).swapaxes(2, 3)
-    return _batched(_in_order(a), _in_order(b), axes)
+    return _product(_in_order(a), _in_order(b), axes)
 
 
 def _in_order(x: Array) -> Array:
@@ -120,7 +115,7 @@ def _has_units(x: Array) -> bool:
 
 def _kernel_gradient(x: Array, g: Array) -> Array:
     """x transposed times g, in float32."""
-    if x.dtype == jnp.bfloat16 and runtime.multiplies_bfloat16():
+    if x.dtype == jnp.bfloat16 and _has_units(x):
         return jax.lax.platform_dependent(x, g, cpu=_ordered_rows, default=_contract_rows)
     return _contract_rows(x, g)
 
@@ -133,7 +128,7 @@ def _ordered_rows(x: Array, g: Array) -> Array:
     return _product(_in_order(x.T), g, (1, 0))
 
 
-def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
-    """Matrix product over one axis of each, in float32."""
-    contract = (((axes[0],), (axes[1],)), ((), ()))
-    return jax.lax.dot_general(a, b, contract, preferred_element_type=jnp.float32)
+def _product(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """Products of matrices over one axis of each, accumulated in float32; the axes before the last two are in step."""
+    batch = tuple(range(a.ndim - 2))
+    return jax.lax.dot_general(a, b, (((axes[0],), (axes[1],)), (batch, batch)), preferred_element_type=dtype)
