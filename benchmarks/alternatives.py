@@ -98,7 +98,7 @@ def keep_memory(keep: bool) -> None:
     """glibc as jaxft sets it, or as it is by default once a process has freed a large block."""
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     mallopt(MMAP_MAX, 0 if keep else 65536)
-    mallopt(TRIM_THRESHOLD, 2**31 - 1 if keep else 2**26)
+    mallopt(TRIM_THRESHOLD, -1 if keep else 2**26)
     if not keep:
         mallopt(MMAP_THRESHOLD, 2**25)
 

@@ -185,7 +185,8 @@ def _keep_memory() -> None:
 
     XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and in
     every thread but the first blocks of 64 MB and more whatever it is told, unless all threads share the first one's
-    arena. The page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
+    arena; and the free end of its heap, once it is as long as the trim threshold, goes back whatever its use (-1: never).
+    The page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
     """
     if sys.platform != "linux":
         return
@@ -198,7 +199,7 @@ def _keep_memory() -> None:
     trim_threshold, mmap_max, arena_max = -1, -4, -8
     mallopt(arena_max, 1)
     mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(trim_threshold, -1)
 
 
 def _use_compile_cache() -> str:

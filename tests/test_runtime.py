@@ -184,3 +184,24 @@ print(json.dumps(faults))
 """
     )
     assert max(found[1:]) < 100 < found[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_no_block_is_too_large_to_be_kept():
+    """The heap ends where it ended after a block of 3 GiB, which nothing touches, is free again."""
+    found = fresh_process(
+        """
+import ctypes, json
+import jaxft
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.malloc.argtypes = libc.free.argtypes = libc.sbrk.argtypes = [ctypes.c_size_t]
+ends = [libc.sbrk(0)]
+block = libc.malloc(3 * 2**30)
+ends.append(libc.sbrk(0))
+libc.free(block)
+ends.append(libc.sbrk(0))
+print(json.dumps(ends))
+"""
+    )
+    assert found[1] == found[2] > found[0] + 2**31
