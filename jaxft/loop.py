@@ -14,6 +14,7 @@ from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.compiled import Compiled, abstract_batch, compile_train
 from jaxft.config import OptimConfig
 from jaxft.data.batches import EpochPlan, Shape
+from jaxft.data.epochs import Epochs
 from jaxft.data.feed import device_batch, prefetch
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
@@ -55,7 +56,7 @@ class Trainer:
         self.journal = Journal(directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
-        self.plans: dict[int, EpochPlan] = {}
+        self.epochs = Epochs(run.planner, -(-run.total_steps // run.steps_per_epoch))
         self.programs: list[Compiled[Call]] = []  # of this stage and those to come
         self.kept = Kept()
         self.steps_per_call = 1
@@ -141,8 +142,9 @@ class Trainer:
         return score(self.task, collected, self.run.data[split])
 
     def close(self) -> None:
-        """Finish what is written in the background, and compile no more."""
+        """Finish what is written in the background, and compile and plan no more."""
         self._release()
+        self.epochs.close()
         for evaluator in self.evaluators.values():
             evaluator.steps.cancel()
         try:
@@ -162,14 +164,9 @@ class Trainer:
             programs.cancel()
         self.programs.clear()
 
-    def _plan(self, epoch: int) -> EpochPlan:
-        if epoch not in self.plans:
-            self.plans = {epoch: self.run.planner.plan_epoch(epoch)}
-        return self.plans[epoch]
-
     def _shape(self, step: int) -> Shape:
         epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
-        return self._plan(epoch).shape(in_epoch)
+        return self.epochs.plan(epoch).shape(in_epoch)
 
     def _calls(self, start: int) -> Iterator[range]:
         return calls(self.run.calendar, start, self.steps_per_call, self._shape)
@@ -196,7 +193,7 @@ class Trainer:
 
         def make(steps: range) -> tuple[range, EpochPlan, dict[str, jax.Array]]:
             epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
-            plan = self._plan(epoch)
+            plan = self.epochs.plan(epoch)
             batch = device_batch(plan, self._data("train").examples, range(in_epoch, in_epoch + len(steps)), place)
             return steps, plan, batch
 

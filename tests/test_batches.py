@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from jaxft.data.batches import EpochPlan, Planner, make_planner
 from jaxft.data.encode import Examples
+from jaxft.data.epochs import Epochs
 from jaxft.data.feed import prefetch
 from jaxft.data.ladder import choose_ladder
+from jaxft.data.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
 
 LAYOUTS = ("pack", "bucket", "pad")
 quick = settings(max_examples=60, deadline=None, derandomize=True)
@@ -200,12 +202,65 @@ def test_a_plan_is_a_function_of_seed_and_epoch(layout):
     assert all(a != b for a, b in itertools.combinations(orders, 2))
 
 
-def test_packing_wastes_little():
-    lengths = np.random.default_rng(0).integers(3, 60, 24 * 128)  # no step is smaller
-    for batch_size, least in ((32, 0.9), (128, 0.95)):
-        planner = make_planner(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
-        assert planner.plan_epoch(1).fill() > least
-        assert len(planner.shapes) == 1  # with steps alike, a second would not pay in a run as short
+@quick
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(20, 40), st.integers(1, 12))
+def test_a_row_is_as_full_as_the_examples_left_can_make_it(sizes, length, slots):
+    sizes = sorted(sizes, reverse=True)
+    rows, offsets, places = fullest_rows(sizes, length, slots)
+    left = list(range(len(sizes)))
+    for row in range(max(rows) + 1):
+        members = [i for i in range(len(sizes)) if rows[i] == row]
+        held = [sizes[i] for i in members]
+        assert members[0] == left[0]
+        assert [places[i] for i in members] == list(range(len(members)))
+        assert [offsets[i] for i in members] == list(np.cumsum(held) - held)
+        assert len(members) <= slots
+        others = [sizes[i] for i in left[1:]]
+        sums = (sum(x) for n in range(len(others) + 1) for x in itertools.combinations(others, n))
+        best = max(x for x in sums if x <= length - held[0])
+        assert sum(held) <= length
+        if len(members) < slots:
+            assert sum(held) == held[0] + best
+        left = [i for i in left if i not in members]
+    assert not left
+
+
+def test_rows_are_filled_where_first_fit_leaves_more_than_enough():
+    """5, 4, 4, 3, 2, 2: the longest that fit next give rows of 9, 9 and 2; two full rows hold them all."""
+    lengths = np.array([2, 4, 3, 2, 5, 4])
+    assert pack(lengths, 6, 10, 6, enough=3)[3].tolist() == [3]
+    row, offset, slot, used = pack(lengths, 6, 10, 6)
+    assert used.tolist() == [2]
+    assert np.bincount(row, lengths).tolist() == [10, 10]
+    assert sorted(zip(row.tolist(), offset.tolist(), slot.tolist(), strict=True)) == [
+        *((0, 0, 0), (0, 5, 1), (0, 8, 2)),
+        *((1, 0, 0), (1, 4, 1), (1, 8, 2)),
+    ]
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(32, 0.02), (128, 0.025)])
+@pytest.mark.parametrize("count", [12_800, 128_000])
+def test_packing_wastes_little(batch_size, most, count):
+    """Lengths like those of GLUE's pairs of sentences; the second time more of them than row lengths are chosen by."""
+    drawn = np.random.default_rng(0).lognormal(np.log(38), 0.7, count)
+    lengths = np.clip(np.round(drawn), 6, 128).astype(np.int64)
+    planner = make_planner(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
+    assert 1 - planner.plan_epoch(1).fill() < most
+    assert len(planner.shapes) == 1  # with steps alike, a second would not pay
+
+
+def test_of_row_lengths_that_cost_the_same_the_one_with_fewest_positions_is_chosen():
+    lengths = np.random.default_rng(0).integers(40, 61, 128 * 8)
+    planner = make_planner(lengths, batch_size=128, max_length=128, layout="pack", seed=0)
+    [shape] = planner.shapes
+    price = shape.rows * shape.length * (1 + shape.length / ATTENTION)
+    ordered = lengths[planner.plan_epoch(0).order]
+    for length in range(64, 513, 8):
+        rows = int(pack(ordered, 128, length, choose_slots(lengths, length))[3].max())
+        other = rows * length * (1 + length / ATTENTION)
+        assert price <= NEAR * other
+        if other <= price:
+            assert shape.rows * shape.length <= rows * length
 
 
 def test_rows_may_be_longer_than_any_example():
@@ -228,6 +283,23 @@ def test_the_ladder_is_the_best_one(needs, most, price):
     ladder = choose_ladder(np.array(needs), most, price)
     assert len(ladder) <= most
     assert cost(tuple(ladder)) == min(map(cost, possible))
+
+
+def test_the_next_epoch_is_planned_beside_the_steps_of_this_one(monkeypatch):
+    begun, go_on = [], threading.Event()
+
+    def slow(self: Planner, epoch: int) -> str:
+        begun.append(epoch)
+        assert epoch < 2 or go_on.wait(10)
+        return f"plan {epoch}"
+
+    monkeypatch.setattr(Planner, "plan_epoch", slow)
+    epochs = Epochs(make_planner(np.full(8, 3), batch_size=4, max_length=4, layout="pack", seed=0), 4)
+    assert [epochs.plan(n) for n in (0, 0, 1, 1)] == ["plan 0", "plan 0", "plan 1", "plan 1"]  # plan 2 is not there yet
+    go_on.set()
+    assert [epochs.plan(n) for n in (2, 3)] == ["plan 2", "plan 3"]
+    assert begun == [0, 1, 2, 3]  # each once, and none after the last
+    epochs.close()
 
 
 def workers() -> int:

@@ -6,6 +6,7 @@ jump. A step always holds the same examples whatever the layout; packing only sa
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -57,7 +58,7 @@ class Planner:
         order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
         if self.layout == "pack":
             length, slots = self.shapes[0].length, self.shapes[0].slots
-            row, offset, slot, used = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[-1].rows)
+            row, offset, slot, used = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[0].rows)
             need = used
         else:
             index = np.arange(len(order)) % self.batch_size
@@ -217,11 +218,10 @@ def make_planner(
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
         return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(longer[steps], shapes, COMPILE)))
     total_steps = epochs * -(-len(lengths) // batch_size)
-    length = choose_row_length(lengths, batch_size, seed, unit, shapes, total_steps, lengthen)
+    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(epochs))
+    first = next(ordered)
+    length, enough = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
-    most = min(batch_size, len(lengths))
-    bound = int(min(most, 2 * -(-np.sort(lengths)[-most:].sum() // length) + -(-most // slots) + 1))
-    orders = (epoch_order(lengths, batch_size, seed, e) for e in range(epochs))
-    needs = [pack(lengths[order], batch_size, length, slots, bound)[3] for order in orders]
+    needs = [pack(x, batch_size, length, slots, enough)[3] for x in chain([first], ordered)]
     ladder = choose_ladder(round_up(np.concatenate(needs), unit), shapes, COMPILE)
     return Planner(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
