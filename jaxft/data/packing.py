@@ -9,7 +9,7 @@ from jaxft.data.ladder import COMPILE, MULTIPLE, choose_ladder, round_up
 
 LONGEST_ROW = 512  # to which rows of several examples may grow; longer ones fill no better
 # Row length at which attention costs as much as all else, for encoders as wide as D = 768: 6 D by count of operations, but
-# 2.2 D by measurement (benchmarks.scaling), because it is less efficient.
+# 2.2 to 3.4 D by measurement (benchmarks.scaling), because it is less efficient.
 ATTENTION = 1650
 NEAR = 1.01  # ratio of prices that are not told apart
 _SAMPLE = 16_384  # examples that the row length is chosen by
