@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import optim, sharding, tree
+from jaxft import optim, runtime, sharding, tree
 from jaxft.calls import SEVERAL, Call, calls
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.compiled import Compiled, abstract_batch, compile_train
@@ -142,7 +142,7 @@ class Trainer:
         return score(self.task, collected, self.run.data[split])
 
     def close(self) -> None:
-        """Finish what is written in the background, and compile and plan no more."""
+        """Finish what is written in the background, compile and plan no more, and give free memory back."""
         self._release()
         self.epochs.close()
         for evaluator in self.evaluators.values():
@@ -151,6 +151,7 @@ class Trainer:
             self.checkpoints.close()
         finally:
             self.journal.close()
+        runtime.release_memory()
 
     def _data(self, split: str) -> Split:
         return self.kept.data.get(split, self.run.data[split])

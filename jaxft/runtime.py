@@ -188,18 +188,31 @@ def _keep_memory() -> None:
     arena; and the free end of its heap, once it is as long as the trim threshold, goes back whatever its use (-1: never).
     The page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
     """
-    if sys.platform != "linux":
+    if not (libc := _glibc()):
         return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8
+    libc.mallopt(arena_max, 1)
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, -1)
+
+
+def release_memory() -> None:
+    """Give the kernel what nothing uses: nobody else can, since glibc keeps it (`_keep_memory`). For the end of a run."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> Any:
+    if sys.platform != "linux":
+        return None
     import ctypes
 
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # not glibc
-        return
-    trim_threshold, mmap_max, arena_max = -1, -4, -8
-    mallopt(arena_max, 1)
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, -1)
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # not glibc
+        return None
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def _use_compile_cache() -> str:

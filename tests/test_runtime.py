@@ -205,3 +205,34 @@ print(json.dumps(ends))
 """
     )
     assert found[1] == found[2] > found[0] + 2**31
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_what_is_free_goes_back_when_a_run_is_over():
+    """Also free blocks that something in use lies behind."""
+    found = fresh_process(
+        """
+import ctypes, json
+from pathlib import Path
+from jaxft import runtime
+runtime.prepare()
+libc, size = ctypes.CDLL("libc.so.6"), 2**27
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = libc.free.argtypes = [ctypes.c_size_t]
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / size
+
+sizes = [resident()]
+blocks = [libc.malloc(size), libc.malloc(2**20)]
+ctypes.memset(blocks[0], 1, size)
+libc.free(blocks[0])
+sizes.append(resident())
+runtime.release_memory()
+sizes.append(resident())
+print(json.dumps(sizes))
+"""
+    )
+    before, kept, after = found
+    assert kept > before + 0.9
+    assert after < before + 0.1
