@@ -96,11 +96,13 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
 
 def keep_memory(keep: bool) -> None:
     """glibc as jaxft sets it, or as it is by default once a process has freed a large block."""
+    if keep:
+        runtime.keep_memory()
+        return
     mallopt = ctypes.CDLL("libc.so.6").mallopt
-    mallopt(MMAP_MAX, 0 if keep else 65536)
-    mallopt(TRIM_THRESHOLD, -1 if keep else 2**26)
-    if not keep:
-        mallopt(MMAP_THRESHOLD, 2**25)
+    mallopt(MMAP_MAX, 65536)
+    mallopt(TRIM_THRESHOLD, 2**26)
+    mallopt(MMAP_THRESHOLD, 2**25)
 
 
 def main(argv: list[str]) -> None:

@@ -52,7 +52,7 @@ def prepare() -> None:
     Raises:
       UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
     """
-    _keep_memory()
+    keep_memory()
     if not version("jaxlib").startswith(FAULTY_JAXLIB):
         return
     if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
@@ -180,7 +180,7 @@ def _high_word(x: Any, y: Any) -> Any:
         return jax.lax.shift_right_logical(wide, jax.numpy.full_like(wide, 32)).astype("uint32")
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
 
     XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and in
@@ -197,7 +197,7 @@ def _keep_memory() -> None:
 
 
 def release_memory() -> None:
-    """Give the kernel what nothing uses: nobody else can, since glibc keeps it (`_keep_memory`). For the end of a run."""
+    """Give the kernel what nothing uses: nobody else can, since glibc keeps it (`keep_memory`). For the end of a run."""
     if libc := _glibc():
         libc.malloc_trim(0)
 

@@ -249,6 +249,14 @@ def test_packing_wastes_little(batch_size, most, count):
     assert len(planner.shapes) == 1  # with steps alike, a second would not pay
 
 
+def test_packing_wastes_little_of_lengths_that_are_all_as_frequent():
+    lengths = np.random.default_rng(0).integers(3, 60, 24 * 128)  # no step is smaller
+    for batch_size, least in ((32, 0.9), (128, 0.95)):
+        planner = make_planner(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
+        assert planner.plan_epoch(1).fill() > least
+        assert len(planner.shapes) == 1  # with steps alike, a second would not pay in a run as short
+
+
 def test_of_row_lengths_that_cost_the_same_the_one_with_fewest_positions_is_chosen():
     lengths = np.random.default_rng(0).integers(40, 61, 128 * 8)
     planner = make_planner(lengths, batch_size=128, max_length=128, layout="pack", seed=0)

@@ -58,8 +58,7 @@ class Planner:
         order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
         if self.layout == "pack":
             length, slots = self.shapes[0].length, self.shapes[0].slots
-            row, offset, slot, used = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[0].rows)
-            need = used
+            row, offset, slot, need = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[0].rows)
         else:
             index = np.arange(len(order)) % self.batch_size
             row, offset, slot = index, np.zeros_like(index), np.zeros_like(index)
