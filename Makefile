@@ -5,24 +5,38 @@ BIN := $(VENV)/bin
 PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" \
 	"$$(pyenv prefix 3.12.1 2>/dev/null)/bin/python"; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 
-# Most of a test's time is one thread that compiles; files stay whole, because their tests share what was compiled, and in
-# their order, because sorted by number of tests the few long ones would come last and one worker would wait.
+# Most of a test's time is one thread that traces and compiles; files stay whole, because their tests share what was made,
+# and in their order, because sorted by number of tests the few long ones would come last and one worker would wait.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-3.12 lint clean
+.PHONY: quickstart test test-all test-part test-3.12 mutants lint clean
 
 # Fine-tunes real BERT weights on real questions of bank customers, offline.
 quickstart: $(VENV)/quickstart
 	$(BIN)/python -m jaxft.train configs/banking77.yaml
 
-# The whole test suite; torch, which only parity tests need, has the right wheel for Python 3.11 alone.
+# The default tier: what is not marked slow (docs/testing.md). torch, which only parity tests need, has the right wheel for
+# Python 3.11 alone.
+DEFAULT := -m "not slow"
 test: $(VENV)/test
+	$(BIN)/python -m pytest $(WORKERS) $(DEFAULT)
+
+# Everything. Passes before a change of any size is done.
+test-all: $(VENV)/test
 	$(BIN)/python -m pytest $(WORKERS)
 
-# The tests that need no torch, on the other end of the supported versions; `make test-3.12 SLOW=` runs the slow ones, too.
-SLOW ?= -m "not slow"
+# One of eight parts of the slow tests; which one, the commit's hash says, so that CI runs all of them in the course of time.
+PART ?= $(shell echo $$((0x$$(git rev-parse --short=8 HEAD) % 8)))/8
+test-part: $(VENV)/test
+	$(BIN)/python -m pytest $(WORKERS) --part $(PART)
+
+# The tests of the default tier that need no torch, on the other end of the supported versions.
 test-3.12: .venv-3.12/test
-	.venv-3.12/bin/python -m pytest $(WORKERS) $(SLOW)
+	.venv-3.12/bin/python -m pytest $(WORKERS) $(DEFAULT)
+
+# Sixty small faults, one at a time: which test catches each (hours).
+mutants: $(VENV)/test
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -63,4 +77,4 @@ $(VENV)/dev: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-3.12 .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.12 .pytest_cache .ruff_cache .hypothesis .test_cache

@@ -19,7 +19,7 @@ import torch
 
 import jaxft
 from jaxft.models.families import FAMILIES
-from tests import zoo, zoo_torch
+from tests.support import zoo, zoo_torch
 
 DOCS = Path(__file__).resolve().parents[1] / "docs/models.md"
 BEGIN, END = "<!-- parity -->", "<!-- /parity -->"

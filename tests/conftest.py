@@ -4,21 +4,24 @@ import os
 import tempfile
 from importlib.metadata import version
 
-# A cache of the session's own: it starts cold, and what tests write is gone with it.
+# What jaxft caches is the session's own: it starts cold, and what tests write is gone with it.
 CACHE = tempfile.mkdtemp(prefix="jaxft-test-cache-")
 os.environ["JAXFT_CACHE"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_CACHE"] = f"{CACHE}/datasets"
-# The programs are tiny: compiling them well would take longer than running them. tests/test_compile_options.py compares
+# The programs are tiny: compiling them well would take longer than running them. programs/test_compile_options.py compares
 # what comes out with what the user's options give.
 FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if version("jaxlib").startswith("0.10."):  # later ones have no other emitters; an unknown flag would abort the process
     FAST_COMPILE += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
+if FAST_COMPILE not in os.environ.get("XLA_FLAGS", ""):  # workers have the main process's
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # of PyTorch, whose threads spin; there is a worker for each core
 
 import jaxft  # noqa: F401  (sets the XLA flag before a backend starts)
 
+import gc
 import importlib
 import shutil
 from pathlib import Path
@@ -26,23 +29,26 @@ from pathlib import Path
 import jax
 import pytest
 
+pytest.register_assert_rewrite("tests.support")
+
+from jaxft import cli
+from jaxft.train import train
+from tests.support import SHARED, programs, tiny
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-jax.config.update("jax_compilation_cache_dir", f"{CACHE}/xla")  # some families are the same program
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads them, and a tenth of tracing goes into them
+programs.keep()
+# Tracing makes many objects that live long; to look through them, and through what was imported, again and again takes time.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
-from jaxft import cli
-from jaxft.train import train
-from tests import tiny
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+pytest_plugins = ["tests.support.tiers"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _remove_cache():
-    yield
+def pytest_sessionfinish() -> None:
     shutil.rmtree(CACHE, ignore_errors=True)
 
 

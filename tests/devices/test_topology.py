@@ -1,0 +1,164 @@
+"""Programs for devices that are not here: what is predicted of them, and a real TPU program."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import pytest
+
+from jaxft import cli, costs, hlo, topology
+from jaxft.compiled import finished
+from jaxft.errors import UserError
+from jaxft.setup import make_run
+from tests.support import ROOT, tiny, tpu
+
+
+def run_and_cost(model, data, folder, count):
+    """A run on so many devices, data-parallel, and the cost of its step."""
+    sections = {"mesh": {"data": count}, "data": {"layout": "pad"}, "train": {"batch_size": 16}}
+    run = make_run(tiny.run_config(model, data, folder / "run", **sections))
+    [[cost]] = costs.step_costs(run).values()
+    return run, cost
+
+
+@pytest.fixture(scope="module")
+def one(tiny_model, tiny_data, tmp_path_factory):
+    return run_and_cost(tiny_model, tiny_data, tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.fixture(scope="module")
+def eight(tiny_model, tiny_data, tmp_path_factory):
+    return run_and_cost(tiny_model, tiny_data, tmp_path_factory.mktemp("eight"), 8)
+
+
+@pytest.mark.slow
+def test_gradients_are_reduced_once(one, eight):
+    """Over 8 devices every gradient goes over the wires once, in float32, with a few numbers beside it."""
+    run, cost = eight
+    gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
+    [reduced] = cost.collectives
+    assert reduced.kind == "all-reduce"
+    assert gradients <= reduced.size <= gradients + 1024
+    assert one[1].collectives == []
+
+
+@pytest.mark.slow
+def test_micro_batches_are_all_counted(tiny_model, tiny_data, tmp_path, one):
+    """A loop over four micro-batches computes what one batch does, and moves what all of them move."""
+    train, data = {"batch_size": 16, "micro_batches": 4}, {"layout": "pad"}
+    run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", data=data, train=train))
+    [[cost]] = costs.step_costs(run).values()
+    whole = one[1]
+    assert cost.flops == whole.flops
+    assert cost.forward == whole.forward
+    assert whole.accessed < cost.accessed < 4 * whole.accessed
+
+
+@pytest.mark.parametrize("devices", ["one", pytest.param("eight", marks=pytest.mark.slow)])
+def test_state_is_donated(devices, request):
+    """Parameters and moments are written over: a step takes no second copy of them."""
+    _, cost = request.getfixturevalue(devices)
+    held = cost.expected["parameters"] + cost.expected["optimizer"]
+    assert held <= cost.donated <= held + 1024
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [pytest.param({}, marks=pytest.mark.slow, id="one loop"), pytest.param({"preset": "last_n", "n": 1}, id="two loops")],
+)
+def test_loops_over_layers_are_counted_as_often_as_they_turn(tiny_data, tmp_path, plan):
+    model = tiny.write_model(tmp_path / "model", num_hidden_layers=4)
+    found = []
+    for unroll in (1, 4):
+        sections = {"model": tiny.NO_DROPOUT, "plan": plan, "runtime": {"unroll": unroll}, "data": {"layout": "pad"}}
+        [[cost]] = costs.step_costs(make_run(tiny.run_config(model, tiny_data, tmp_path / "run", **sections))).values()
+        found.append(cost)
+    looped, plain = found
+    assert looped.flops == plain.flops
+    assert looped.forward == plain.forward
+
+
+def test_prediction():
+    chip = topology.Chip(flops=100e12, memory=10e9, bandwidth=1e12, links=1e11)
+    step = {"start": 0, "forward": 0.0, "expected": {"gradients": 10**9}, "donated": 0, "text": ""}
+    reduced = [hlo.Collective("all-reduce", 3, 10**9)]
+    cost = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=5e9, collectives=reduced)
+    guess = topology.predict(cost, chip, chips=8, rows=32)
+    assert (guess.bound, guess.seconds, guess.share, guess.rows) == ("operations", 0.02, 1.0, 112)
+    slow = replace(cost, accessed=80e9)
+    guess = topology.predict(slow, chip, chips=8, rows=32)
+    assert (guess.bound, guess.seconds, guess.share) == ("memory", 0.08, 0.25)
+    for kind, sent in {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1}.items():
+        talking = replace(cost, collectives=[hlo.Collective(kind, 1, 4 * 10**9)])
+        guess = topology.predict(talking, chip, chips=8, rows=32)
+        assert (guess.bound, guess.seconds) == ("links", pytest.approx(sent * 0.04 * 7 / 8))
+    full = replace(cost, flops=1.0, arguments=10**10, accessed=1.0, collectives=[])
+    assert topology.predict(full, chip, chips=8, rows=32).rows == 0
+    [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
+    assert "11.18 of 15.75 GiB a chip (fits" in line
+    assert "collectives: none" in line
+
+
+def costs_shape():
+    from jaxft.data.batches import Shape
+
+    return Shape(rows=32, length=128, slots=4)
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:8", "v5litepod:2x4", "v5e:0x2", "h200:1x1", "h200", "h200:0", ""])
+def test_another_name_is_refused(name):
+    message = r"give v4, v5e, v5p, v6e and a shape \(v5e:2x4\), or h100, h200 and a number \(h200:8\)"
+    with pytest.raises(UserError, match=message):
+        topology.parse(name)
+
+
+def test_names():
+    assert topology.parse("v5p:2x2x1") == (topology.CHIPS["v5p"], 4)
+    assert topology.parse("h200:8") == (topology.CHIPS["h200"], 8)
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setattr(topology, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"v5e:2x4 needs the package libtpu"):
+        topology.devices("v5e:2x4")
+    with pytest.raises(UserError, match=r"h200:1 needs JAX's CUDA packages \(pip install 'jaxft\[cuda\]'\)"):
+        topology.devices("h200:1")
+
+
+def planned(tiny_model, tiny_data, tmp_path, name, **sections):
+    """`jaxft.plan --topology` in a process of its own."""
+    if name.startswith("v5e") and tpu.MISSING:
+        pytest.skip("libtpu is not installed")
+    if name.startswith("h200") and importlib.util.find_spec("jax_cuda13_plugin") is None:
+        pytest.skip("jax_cuda13_plugin is not installed")
+    sections = {"mesh": {"data": -1}} | sections  # all chips, not the one of other tests
+    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
+    (tmp_path / "config.yaml").write_text(cli.dump(config))
+    command = [sys.executable, "-m", "jaxft.plan", str(tmp_path / "config.yaml"), "--topology", name]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=tpu.environment())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "says"), [("v5e:2x2", "predicted for 4 x v5e"), ("h200:2", "predicted for 2 x h200")])
+def test_plan_compiles_for_chips_that_are_not_here(tiny_model, tiny_data, tmp_path, name, says):
+    done = planned(tiny_model, tiny_data, tmp_path, name, train={"dtype": "bfloat16"})
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+    assert "all-reduce of" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_program_that_does_not_fit_is_an_error():
+    class Program:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError(self.says)
+
+    program = Program()
+    program.says = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, 33.5G exceeds available HBM (15.75G).\nAllocations:\n..."
+    with pytest.raises(UserError, match=r"^the train step 8 x 128 does not fit the device: Ran .*\(15\.75G\)\. Fewer rows"):
+        finished(program, "train step 8 x 128")
+    program.says = "INTERNAL: another"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
+        finished(program, "train step 8 x 128")

@@ -1,0 +1,113 @@
+"""evaluate, predict, export and plan on bad input: one line, and no file that is half written."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.damage import DISK_FULL, half
+
+COMMANDS = {
+    "evaluate": lambda model, data, out: [model, "--data.validation", data / "dev.csv", "--data.max_length", 32],
+    "predict": lambda model, data, out: [model, "--input", data / "dev.csv", "--output", out, "--data.max_length", 32],
+    "export": lambda model, data, out: [model, "--output", out],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    # predict gives embeddings of a base model
+    [(c, k) for k in ("absent", "empty", "base", "begun") for c in COMMANDS if (c, k) != ("predict", "base")],
+)
+def test_directory_that_is_no_finished_run(fails, tiny_model, tiny_data, tmp_path, finished, command, kind):
+    model = tiny_model if kind == "base" else tmp_path / kind
+    if kind in ("empty", "begun"):
+        model.mkdir()
+    if kind == "begun":
+        shutil.copy(finished / "config.yaml", model)
+    why = {"absent": "no such directory", "empty": "no config.json", "base": "fine-tune", "begun": "no model/ yet"}[kind]
+    if command == "export":
+        why = "no checkpoint yet" if kind == "begun" else "not a run directory"
+    fails(command, COMMANDS[command](model, tiny_data, tmp_path / "out"), str(model), why)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "argv", "words"),
+    [
+        ("evaluate", [], ["run or model directory"]),
+        ("evaluate", ["--data.validation", "x.csv"], ["run or model directory first"]),
+        ("evaluate", ["MODEL"], ["--data.validation"]),
+        ("evaluate", ["MODEL", "--data.validaton", "x.csv"], ['did you mean "data.validation"']),
+        ("evaluate", ["MODEL", "--data.validation", "absent.csv", "--data.max_length=32"], ["absent.csv", "no such file"]),
+        ("predict", [], ["required", "--input"]),
+        ("predict", ["MODEL", "--inptu", "x.csv"], ['"--inptu"', 'did you mean "--input"']),
+        ("predict", ["MODEL", "--input", "absent.csv", "--output", "o"], ["absent.csv", "no such file"]),
+        ("predict", ["MODEL", "--input=x", "--output=o", "--eval.batch_size=0"], ["eval.batch_size is 0", "above 0"]),
+        ("predict", ["MODEL", "--input=x", "--output=o", "--eval.batch_size=x"], ["batch_size is x", "whole number"]),
+        ("predict", ["MODEL", "--input", "x", "--output", "."], ["--output", "is a directory"]),
+        ("export", [], ["required", "RUN_DIR"]),
+        ("export", ["RUN", "--step", "x"], ["--step is x", "best, last"]),
+        ("export", ["RUN", "--step", "99"], ["no checkpoint of step 99", "there are 7"]),
+    ],
+)
+def test_bad_arguments_of_the_other_commands(fails, classifier, finished, monkeypatch, tmp_path, command, argv, words):
+    monkeypatch.chdir(tmp_path)
+    fails(command, [{"MODEL": classifier, "RUN": finished}.get(a, a) for a in argv], *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_on_an_unknown_label(fails, classifier, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nriver,calm\nriver,sad\n")
+    fails("evaluate", [classifier, "--data.validation", tmp_path / "a.csv", "--data.max_length=32"], "row 2", '"sad"')
+
+
+def test_predict_without_the_text_column(fails, classifier, tmp_path):
+    (tmp_path / "a.csv").write_text("sentence\nriver\n")
+    argv = [classifier, "--input", tmp_path / "a.csv", "--output", tmp_path / "o", "--data.max_length", "32"]
+    fails("predict", argv, "a.csv", 'no column "text"', "sentence")
+    assert not (tmp_path / "o").exists()
+
+
+def test_predict_beyond_the_positions(fails, classifier, tiny_data, tmp_path):
+    fails("predict", [classifier, "--input", tiny_data / "dev.csv", "--output", tmp_path / "o"], "128", "48 positions")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_predict_to_a_full_disk(fails, classifier, tiny_data):
+    argv = [classifier, "--input", tiny_data / "dev.csv", "--output", "/dev/full", "--data.max_length", 32]
+    fails("predict", argv, "/dev/full", "No space left on device")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_predict_keeps_the_old_file_when_the_disk_fills(fails, classifier, tiny_data, tmp_path, monkeypatch):
+    def full(*args):
+        raise DISK_FULL
+
+    (tmp_path / "o.jsonl").write_text("old")
+    monkeypatch.setattr(os, "replace", full)
+    argv = [classifier, "--input", tiny_data / "dev.csv", "--output", tmp_path / "o.jsonl", "--data.max_length", 32]
+    fails("predict", argv, "cannot be written", "No space left on device")
+    assert os.listdir(tmp_path) == ["o.jsonl"]
+    assert (tmp_path / "o.jsonl").read_text() == "old"
+
+
+def test_export_to_a_place_that_cannot_be_made(fails, finished):
+    fails("export", [finished, "--output", "/proc/nowhere/model"], "/proc/nowhere", "cannot be written")
+
+
+def test_export_of_a_damaged_checkpoint(fails, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    for path in (run / "checkpoints").rglob("*"):
+        if path.is_file() and path.stat().st_size > 2000:
+            half(path)
+    fails("export", [run, "--output", tmp_path / "out"], str(run), "checkpoint")
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_reports_like_train(fails, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({"model": {"path": "no/such/dir"}, "data": {"train": "x.csv"}}))
+    fails("plan", [path], "no/such/dir: no such directory")

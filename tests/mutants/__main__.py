@@ -1,0 +1,115 @@
+"""Applies the faults of faults.py, one at a time, to a copy of the project, and notes which test catches each.
+
+    python -m tests.mutants              # all of them
+    python -m tests.mutants NAME ...     # only these
+
+Tests of the default tier come first: those whose files import the changed module, then all others. A fault that they miss
+meets the slow tests in the same order. The first failure ends the search. What is found goes into results.json, and from
+there into the table of docs/mutants.md.
+"""
+
+import argparse
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutants import table
+from tests.mutants.faults import FAULTS, Fault
+from tests.support import ROOT, SHARED
+from tests.support.programs import CACHE
+
+RESULTS = Path(__file__).with_name("results.json")
+TIERS = {"default": "not slow", "slow": "slow"}
+FOLDERS = ["unit", "errors", "programs", "parity", "runs", "devices", "project"]  # the quickest first
+FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
+
+
+def copy_project(folder: Path) -> Path:
+    """The files that git knows or would take, beside a link to the shared data."""
+    project = folder / "main"
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in done.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, project / name)
+    if SHARED.is_dir():
+        (folder / "shared").symlink_to(SHARED)
+    return project
+
+
+def imports(path: Path, module: str) -> bool:
+    """Whether a file imports a module, such as jaxft.optim.named, or names from its package."""
+    package = module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            if module in names or (package != "jaxft" and node.module == package):
+                return True
+    return False
+
+
+def near(fault: Fault) -> list[str]:
+    """Test files that import the changed module."""
+    module = fault.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    files = sorted((ROOT / "tests").rglob("test_*.py"), key=lambda path: (FOLDERS.index(path.parent.name), path.name))
+    return [str(path.relative_to(ROOT)) for path in files if imports(path, module)]
+
+
+def first_failure(project: Path, environment: dict[str, str], files: list[str], tier: str) -> str | None:
+    """The first test of a tier that fails, in these files or in all of them."""
+    command = [sys.executable, "-m", "pytest", "-x", "-m", TIERS[tier], "-n2", "--dist=loadfile", "--no-loadscope-reorder"]
+    command += ["-p", "no:cacheprovider", "-rfE", *files]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode in (0, 5):  # 5: these files have no test of this tier
+        return None
+    found = FAILED.search(done.stdout)
+    return found[1] if found else f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
+
+
+def hunt(fault: Fault) -> dict[str, str | None]:
+    """The first test that catches a fault, and its tier."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        project = copy_project(Path(folder))
+        path = project / fault.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(fault.old) != 1:
+            sys.exit(f"{fault.name}: its text stands {text.count(fault.old)} times in {fault.file}, must be once")
+        path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+        if CACHE.is_dir():  # a copy: nobody else has a use for the programs of a fault
+            shutil.copytree(CACHE, Path(folder) / "cache")
+        environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
+        for tier in TIERS:
+            for files in (near(fault), []):
+                if test := first_failure(project, environment, files, tier):
+                    return {"caught_by": test, "tier": tier}
+    return {"caught_by": None, "tier": None}
+
+
+def main() -> None:
+    """Hunt, keep what was found, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="NAME")
+    chosen = parser.parse_args().names
+    for fault in FAULTS:
+        if chosen and fault.name not in chosen:
+            continue
+        start = time.perf_counter()
+        found = hunt(fault)
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        results[fault.name] = found
+        ordered = {x.name: results[x.name] for x in FAULTS if x.name in results}
+        RESULTS.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+        print(f"{time.perf_counter() - start:5.0f} s  {fault.name}: {found['tier']}, {found['caught_by']}", flush=True)
+    table.write(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

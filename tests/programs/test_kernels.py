@@ -1,0 +1,200 @@
+"""Fused attention of accelerators: the same numbers as the plain one at every real token, and when it is chosen."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft import runtime, sharding
+from jaxft.config import MeshConfig
+from jaxft.data.batches import make_planner
+from jaxft.data.encode import Examples
+from jaxft.errors import UserError
+from jaxft.fit import check_attention
+from jaxft.models import kernels
+from jaxft.models.attention import attend
+from jaxft.models.config import Policy
+from jaxft.setup import make_run, run_loss
+from tests.support import tiny
+
+B, T, N, H = 2, 128, 2, 16
+RNG = np.random.default_rng(0)
+Q, K, V, G = (jnp.asarray(RNG.normal(size=(B, T, N, H)), jnp.float32) for _ in range(4))
+PACKED = jnp.asarray([[1] * 50 + [2] * 60 + [0] * 18, [1] * 128], jnp.int32)
+SINGLE = jnp.asarray([[1] * 50 + [0] * 78, [1] * 128], jnp.int32)
+
+
+def value_and_gradients(attention, segment_ids, q=Q, k=K, v=V, g=G):
+    """Of one number that real tokens make."""
+    real = (segment_ids > 0)[:, :, None, None]
+
+    def objective(q, k, v):
+        context = attention(q, k, v, segment_ids)
+        return (jnp.where(real, context, 0) * g).sum(), jnp.where(real, context, 0)
+
+    return jax.jit(jax.grad(objective, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+
+
+def assert_same(found, expected):
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=2e-6 * float(jnp.abs(y).max()))
+
+
+def plain(q, k, v, segment_ids, **options):
+    return attend(q, k, v, segment_ids, **options)[0]
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("single", [True, False])
+def test_cudnn_is_asked_for_what_the_plain_one_does(single, window):
+    """JAX's own function computes the same from the arguments that cuDNN gets: lengths or mask, scale."""
+    ids = SINGLE if single else PACKED
+    asked = partial(kernels.cudnn, scale=0.3, window=window, single=single, mesh=None, name="xla")
+    assert_same(value_and_gradients(asked, ids), value_and_gradients(partial(plain, scale=0.3, window=window), ids))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_splash_is_the_plain_one(devices):
+    mesh = sharding.make_mesh(MeshConfig(data=devices))
+    splash = partial(kernels.splash, scale=0.3, window=None, single=False, mesh=mesh, interpret=True)
+    place = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
+    arrays = [jax.device_put(x, place) for x in (PACKED, Q, K, V, G)]
+    assert_same(value_and_gradients(splash, *arrays), value_and_gradients(partial(plain, scale=0.3), PACKED))
+
+
+def test_splash_in_bfloat16_asks_for_no_precision():
+    """The compiler of TPU kernels refuses products of narrow numbers of which float32 precision is asked."""
+    narrow = [x.astype(jnp.bfloat16) for x in (Q, K, V)]
+
+    def objective(q, k, v):
+        options = {"scale": 0.3, "window": None, "single": False, "mesh": None, "interpret": True}
+        return kernels.splash(q, k, v, PACKED, **options).astype(jnp.float32).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(objective, (0, 1, 2)))(*narrow))
+    assert "dot_general" in program
+    assert "HIGHEST" not in program
+
+
+def call(**changes) -> kernels.Call:
+    known = {"dtype": "bfloat16", "length": 512, "head_size": 64, "plain": False, "window": False, "single": True}
+    return kernels.Call(**known | changes)
+
+
+NEW = jax.__version_info__ >= (0, 11, 2)
+
+
+@pytest.mark.parametrize(
+    ("platform", "changes", "expected"),
+    [
+        ("cpu", {}, None),
+        ("gpu", {}, kernels.cudnn),
+        ("gpu", {"plain": True}, None),
+        ("gpu", {"dtype": "float32"}, None),
+        ("gpu", {"length": 127}, None),
+        ("gpu", {"head_size": 20}, None),
+        ("gpu", {"single": False}, kernels.cudnn if NEW else None),
+        ("gpu", {"window": True}, kernels.cudnn if NEW else None),
+        ("tpu", {}, kernels.splash),
+        ("tpu", {"single": False, "dtype": "float32"}, kernels.splash),
+        ("tpu", {"length": 256}, None),
+        ("tpu", {"length": 400}, None),
+        ("tpu", {"plain": True}, None),
+        ("tpu", {"window": True}, None),
+    ],
+)
+def test_choice(platform, changes, expected):
+    assert kernels.choose(Policy(platform=platform), call(**changes)) is expected
+    assert kernels.choose(Policy(platform=platform, attention="plain"), call(**changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "words"),
+    [
+        (Policy(attention="cudnn"), {}, "runtime.attention is cudnn: the device is a cpu"),
+        (Policy(attention="splash", platform="gpu"), {}, "runtime.attention is splash: the device is a gpu"),
+        (Policy(attention="cudnn", platform="gpu"), {"plain": True}, "model.attention_dropout_kind keys"),
+        (Policy(attention="cudnn", platform="gpu"), {"dtype": "float32"}, "train.dtype is float32"),
+        (Policy(attention="splash", platform="tpu"), {"length": 200}, "rows of 200 are no multiple of 128"),
+    ],
+)
+def test_what_is_forced_and_cannot_be_done_is_refused(policy, changes, words):
+    with pytest.raises(UserError, match=words):
+        kernels.choose(policy, call(**changes))
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "words"),
+    [
+        (Policy(platform="cpu"), {"plain": True}, None),
+        (Policy(platform="gpu"), {}, None),
+        (Policy(platform="gpu", attention="plain"), {}, None),
+        (Policy(platform="gpu"), {"plain": True}, "model.attention_dropout_kind keys"),
+        (Policy(platform="tpu"), {"length": 256}, "rows of 256 are shorter than 384"),
+        (Policy(platform="tpu"), {"length": 400}, "no multiple of 128"),
+    ],
+)
+def test_why_a_device_computes_the_plain_one(policy, changes, words):
+    found = kernels.why_plain(policy, call(**changes))
+    assert found is None if words is None else words in found
+
+
+def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
+    run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run"))  # with dropout
+    on_tpu = replace(run.model, policy=Policy(platform="tpu"))
+    [line] = check_attention(on_tpu, run.planner, drops=True)
+    assert line.startswith("attention: plain, not splash: there is a bias, or dropout of single probabilities")
+    assert check_attention(run.model, run.planner, drops=True) == ()
+    forced = replace(run.model, policy=Policy(platform="tpu", attention="splash"))
+    with pytest.raises(UserError, match="no multiple of 128"):
+        check_attention(forced, run.planner, drops=False)
+
+
+def test_rows_on_tpus_come_in_whole_lanes():
+    """From where splash attention is used; on other devices, and where rows are shorter, nothing changes."""
+    assert [kernels.lengthened(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
+    assert kernels.lengthened(392, "gpu") == 392
+    lengths = np.random.default_rng(0).integers(100, 393, 300)
+    for layout in ("pack", "bucket"):
+        options = {"batch_size": 16, "max_length": 400, "layout": layout, "seed": 0}
+        own = make_planner(lengths, **options, lengthen=partial(kernels.lengthened, platform="tpu"))
+        assert {shape.length % 128 for shape in own.shapes if shape.length >= 384} == {0}
+        assert own.plan_epoch(0).batch(Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {}), 0)["example"].max() > 0
+        same = make_planner(lengths, **options, lengthen=partial(kernels.lengthened, platform="gpu"))
+        assert same.shapes == make_planner(lengths, **options).shapes
+
+
+def test_dropout_by_keys():
+    """A key is dropped for all queries of a row and head, or for none; what is kept is scaled up; the mean stays."""
+    length = 8
+    q, k = (jnp.asarray(RNG.normal(size=(B, length, N, length)), jnp.float32) for _ in range(2))
+    v = jnp.broadcast_to(jnp.eye(length)[None, :, None], q.shape)  # the context is the row of probabilities
+    ids = jnp.ones((B, length), jnp.int32)
+    rate = 0.25
+    some = jax.jit(lambda key: attend(q, k, v, ids, rate=rate, key=key, by_keys=True)[0])
+    probabilities = attend(q, k, v, ids)[0]
+    drawn = np.stack([some(runtime.root_key(seed)) for seed in range(300)])
+    kept = drawn > 0
+    assert (kept == kept[:, :, :1]).all()
+    np.testing.assert_allclose(drawn, np.where(kept, probabilities / (1 - rate), 0), rtol=1e-5)
+    columns = kept[:, :, 0]  # [draws, B, N, keys]
+    assert abs(columns.mean() - (1 - rate)) < 0.02
+    assert np.abs(columns.mean(0) - (1 - rate)).max() < 0.12
+    np.testing.assert_array_equal(attend(q, k, v, ids, rate=rate, by_keys=True)[0], probabilities)
+
+
+def test_a_run_drops_what_it_is_told_to(tiny_model, tiny_data, tmp_path):
+    """Dropout of attention alone: another loss than without, by keys another than by probabilities; each repeats itself."""
+
+    def losses(**model) -> list[float]:
+        sections = {"model": {**tiny.NO_DROPOUT, **model}, "data": {"layout": "pad"}}
+        run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections))
+        batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
+        loss = jax.jit(lambda key: run_loss(run)(run.params, batch, key, {})[0][0])
+        return [float(loss(runtime.root_key(0))) for _ in range(2)]
+
+    found = [losses(), losses(attention_dropout=0.5), losses(attention_dropout=0.5, attention_dropout_kind="keys")]
+    assert all(a == b for a, b in found)
+    assert len({a for a, _ in found}) == 3

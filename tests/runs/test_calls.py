@@ -1,0 +1,194 @@
+"""Several steps in one call of a program give what single ones give; calls end where something else happens."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxft import loop
+from jaxft.calls import Calendar, calls
+from jaxft.data.batches import Shape
+from jaxft.errors import UserError
+from jaxft.models.files import open_weights
+from jaxft.setup import make_run
+from jaxft.train import train
+from tests.support import tiny
+from tests.support.resuming import MODEL, back_to, ends_the_same, journal, same_journals
+
+SHAPES = [Shape(rows=4, length=n, slots=1) for n in (8, 16)]
+HEAD = {"plan": {"preset": "head"}, "model": {**tiny.NO_DROPOUT, "classifier_dropout": 0.3}}
+
+
+def several(steps: int | None) -> dict:
+    return {"distributed": "off", "unroll": 1, "steps_per_execution": steps}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Steps of each call that a run makes."""
+    found, make = [], loop.Trainer._batches
+
+    def counted(self, start):
+        for steps, *rest in make(self, start):
+            found.append(len(steps))
+            yield steps, *rest
+
+    monkeypatch.setattr(loop.Trainer, "_batches", counted)
+    return found
+
+
+calendars = st.builds(
+    Calendar,
+    total=st.integers(1, 60),
+    epoch=st.integers(1, 30),
+    evaluate=st.none() | st.integers(1, 70),
+    save=st.integers(1, 70),
+    stages=st.lists(st.integers(1, 70), max_size=2).map(tuple),
+)
+
+
+@given(calendar=calendars, most=st.integers(1, 9), shapes=st.lists(st.integers(0, 1), min_size=60, max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_calls(calendar, most, shapes):
+    """All steps once and in order; no event within a call; as long as there can be, and the same from any event on."""
+
+    def made(start):
+        return list(calls(calendar, start, most, lambda step: SHAPES[shapes[step]]))
+
+    def happens(done):
+        due = done % calendar.epoch == 0 or done in calendar.stages
+        return due or calendar.saves(done) or calendar.evaluates(done)
+
+    found = made(0)
+    assert [step for call in found for step in call] == list(range(calendar.total))
+    events = [done for done in range(1, calendar.total + 1) if happens(done)]
+    for call in found:
+        assert len(call) in (1, most)
+        assert len({shapes[step] for step in call}) == 1
+        assert not any(happens(done) for done in range(call.start + 1, call.stop))
+        ahead = range(call.start, call.start + most)
+        apart = any(done in events for done in range(ahead.start + 1, ahead.stop)) or ahead.stop > calendar.total
+        if len(call) < most:
+            assert apart or len({shapes[step] for step in ahead}) == 2
+    for done in events:
+        assert made(done) == [call for call in found if call.start >= done]
+    assert calendar.longest == max(np.diff([0, *events]))
+
+
+def masked(tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("the old river runs over stone. the sun is red\n\n" * 60)
+    return {"task": {"name": "fill-mask"}, "data": {"train": str(texts), "validation": None}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sections", "task"),
+    [
+        ({"regularization": {"ema": 0.9, "mixout": 0.2}, "model": {"dropout": 0.1}}, None),
+        ({"plan": {"preset": "gradual", "unfreeze_every": 5}, "data": {"layout": "bucket", "shapes": 2}}, None),
+        ({"mesh": {"data": 2, "fsdp": 2}, "train": {"batch_size": 16, "micro_batches": 2, "epochs": 2}}, None),
+        ({"optim": {"schedule": "plateau", "plateau_patience": 1}, "train": {"dtype": "bfloat16", "epochs": 2}}, None),
+        (HEAD, None),
+        ({"train": {"epochs": 3, "batch_size": 8}}, masked),
+    ],
+    ids=["average and mixout", "stages and shapes", "devices", "plateau and bfloat16", "kept", "masked words"],
+)
+def test_a_run_gives_what_it_gives_step_by_step(tiny_model, tiny_data, tmp_path, made, sections, task):
+    sections = sections | (task(tmp_path) if task else {})
+    found, journals = [], []
+    for steps in (1, 3):
+        made.clear()
+        path = tmp_path / f"{steps}"
+        own = {"eval": {"every": 4}, "log": {"every": 1}, "checkpoint": {"select": "last"}}
+        train(tiny.run_config(tiny_model, tiny_data, path, **own, **sections, runtime=several(steps)))
+        assert max(made) == steps
+        found.append({name: x.read() for name, x in open_weights(path / "model")[0].items()})
+        journals.append(journal(path))
+    same_journals(*journals, rel=1e-4)
+    for name, x in found[0].items():
+        if not name.endswith("key.bias"):  # its gradient is zero but for rounding, which Adam makes large
+            assert found[1][name] == pytest.approx(x, rel=1e-4, abs=1e-5), name
+
+
+@pytest.mark.slow
+def test_resuming_is_exact(tiny_model, tiny_data, tmp_path):
+    """Also with the rates of every logged step, and with dropout."""
+    ends_the_same(tiny_model, tiny_data, tmp_path, MODEL, model={"path": str(tiny_model)}, runtime=several(2))
+
+
+def test_speed_is_that_of_a_call(tiny_model, tiny_data, tmp_path):
+    """The steps of a call have no times of their own: their rows have one speed, which is read once."""
+    own = {"eval": {"every": 6}, "log": {"every": 1}, "train": {"epochs": 1, "batch_size": 16}, "model": tiny.NO_DROPOUT}
+    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **own, runtime=several(3))
+    train(config)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "loss" in row]
+    speeds = [row["tokens_per_second"] for row in rows]
+    assert [row["step"] for row in rows] == list(range(1, 8))
+    assert len(set(speeds[:3])) == len(set(speeds[3:6])) == 1
+    assert len(set(speeds)) == 3
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_within_a_call_is_named(tiny_model, tiny_data, tmp_path):
+    found = []
+    for steps in (1, 3):
+        own = {"optim": {"learning_rate": 1e30, "clip": None, "warmup": 0}, "eval": {"every": 6}}
+        with pytest.raises(UserError, match="the loss became") as error:
+            train(tiny.run_config(tiny_model, tiny_data, tmp_path / f"{steps}", **own, runtime=several(steps)))
+        found.append(str(error.value).partition(" (")[0])
+    assert found[0] == found[1]
+
+
+def test_more_steps_than_there_ever_are_are_refused(tiny_model, tiny_data, tmp_path):
+    own = {"eval": {"every": 5}, "train": {"epochs": 2, "batch_size": 16}}  # 7 steps an epoch
+    with pytest.raises(UserError, match=r"steps_per_execution 6: at most 5 steps lie between .*: give 5 or less"):
+        make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **own, runtime=several(6)))
+    make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **own, runtime=several(5)))
+
+
+@pytest.mark.parametrize(
+    ("sections", "rows", "steps"),
+    [
+        (HEAD, 160, {8, 1}),
+        (HEAD | {"train": {"epochs": 2, "batch_size": 16, "micro_batches": 2}, "mesh": {"data": 2}}, 160, {8, 1}),
+        (HEAD, 100, {1}),
+        (HEAD | {"distill": {"teacher": "TEACHER"}}, 160, {1}),
+        (HEAD | {"train": {"epochs": 1, "batch_size": 16}}, 160, {1}),
+        ({"model": tiny.NO_DROPOUT}, 160, {1}),
+    ],
+    ids=["head", "devices", "short epochs", "teacher", "one epoch", "full"],
+)
+def test_the_default_is_several_where_a_head_is_left(tiny_model, classifier, tmp_path, made, sections, rows, steps):
+    if "distill" in sections:
+        sections = sections | {"distill": {"teacher": str(classifier)}}
+    train(heads(tiny_model, tmp_path, "run", rows, **sections))
+    assert set(made) == steps
+
+
+def test_the_default_is_one_where_batches_are_large(tiny_model, tmp_path, made, monkeypatch):
+    monkeypatch.setattr(loop, "BATCH_BYTES", 10_000)
+    train(heads(tiny_model, tmp_path, "run", 160, **HEAD))
+    assert set(made) == {1}
+
+
+def heads(model, folder, name, rows, /, **sections):
+    """Two epochs without validation data."""
+    tiny.write_rows(folder / "train.csv", rows)
+    own = {"data": {"train": str(folder / "train.csv"), "validation": None}, "train": {"epochs": 2, "batch_size": 16}}
+    return tiny.run_config(model, folder, folder / name, **own | sections, runtime=several(None))
+
+
+def test_a_head_resumes_exactly(tiny_model, tmp_path, made):
+    own = {"checkpoint": {"every": 9, "keep": 9}, "log": {"every": 1, "progress": False}}
+    whole, half = (heads(tiny_model, tmp_path, name, 160, **HEAD, **own) for name in ("whole", "half"))
+    train(whole)
+    back_to(9, tmp_path / "whole", tmp_path / "half")
+    made.clear()
+    train(half)
+    assert made == [1, 8, 1, 1]  # to the end of the first epoch, to the next checkpoint, and to the end
+    assert (tmp_path / "half" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+    assert journal(tmp_path / "half") == journal(tmp_path / "whole")

@@ -1,0 +1,137 @@
+"""Every declared shape compiles once, asked for before the first step; nothing else compiles while training goes on."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import pytest
+
+from jaxft import compiled, evaluation, loop
+from jaxft.data import batches, packing
+from jaxft.data.batches import Shape
+from jaxft.train import train
+from tests.support import tiny
+
+EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+class Compilations:
+    """Names of the programs compiled so far, and how many there were when each step was dispatched."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.at_step: list[int] = []
+
+    def listen(self, event: str, duration: float, fun_name: str = "", **_: object) -> None:
+        if event == EVENT:
+            self.names.append(fun_name)
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    found = Compilations()
+    jax.monitoring.register_event_duration_secs_listener(found.listen)
+    compile_train = loop.compile_train
+
+    class Counted(compiled.Compiled):
+        def __getitem__(self, shape):
+            found.at_step.append(len(found.names))
+            return super().__getitem__(shape)
+
+    monkeypatch.setattr(loop, "compile_train", lambda *args: Counted(compile_train(*args)._programs))
+    yield found
+    jax.monitoring.unregister_event_duration_listener(found.listen)
+
+
+@pytest.mark.parametrize(
+    ("layout", "mesh", "preset", "together"),
+    [
+        ("bucket", {"data": 1}, "full", 1),
+        ("pack", {"data": 1}, "full", 2),
+        pytest.param("pack", {"data": 1}, "full", 1, marks=pytest.mark.slow),
+        pytest.param("bucket", {"data": 2, "fsdp": 2}, "full", 1, marks=pytest.mark.slow),
+        pytest.param("pad", {"data": 1}, "full", 1, marks=pytest.mark.slow),
+        pytest.param("pad", {"data": 1}, "gradual", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_compilations_are_the_declared_shapes(
+    classifier, tiny_data, tmp_path, monkeypatch, compilations, layout, mesh, preset, together
+):
+    declared, stages = [], []
+    make = loop.Trainer.__init__
+
+    def init(self, run, directory):
+        make(self, run, directory)
+        declared.extend(run.planner.shapes)
+        stages.extend(run.plan.stages)
+
+    monkeypatch.setattr(loop.Trainer, "__init__", init)
+    for module in (batches, packing):
+        monkeypatch.setattr(module, "COMPILE", 0)  # so short a run, and long rows, would have one shape
+    monkeypatch.setattr(packing, "LONGEST_ROW", 0)
+    config = tiny.run_config(
+        classifier,
+        tiny_data,
+        tmp_path / "run",
+        model=tiny.NO_DROPOUT,
+        data={"layout": layout, "shapes": 2},
+        train={"epochs": 2, "batch_size": 8},
+        eval={"every": 10, "batch_size": 8},
+        checkpoint={"every": 5},
+        mesh=mesh,
+        plan={"preset": preset, "unfreeze_every": 9},
+        runtime={"distributed": "off", "unroll": 1, "steps_per_execution": together},
+    )
+    train(config)
+    assert 1 <= len(declared) <= 2
+    assert layout == "pad" or len(declared) > 1
+    assert compilations.names.count("jit(train_step)") == len(declared) * len(stages)
+    assert compilations.names.count("jit(train_steps)") == (len(declared) if together > 1 else 0)
+    assert len(stages) == (3 if preset == "gradual" else 1)
+    assert 1 <= compilations.names.count("jit(eval_step)") <= 2
+    assert len(compilations.at_step) == 26 if together == 1 else 13 <= len(compilations.at_step) < 26
+
+    def others(first: int) -> set[str]:  # the steps themselves are as many as are declared
+        during = compilations.names[compilations.at_step[first] : compilations.at_step[-1]]
+        return set(during) - {"jit(train_step)", "jit(train_steps)", "jit(eval_step)"}
+
+    if "fsdp" in mesh:  # orbax cuts what is replicated, so that the replicas share the writing of the first checkpoint
+        assert others(0) <= {"jit(slice)"}
+        assert others(6) == set()
+    else:
+        assert others(0) == set()
+
+
+def shape(rows: int) -> Shape:
+    return Shape(rows=rows, length=8, slots=1)
+
+
+def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
+    ready, failing = Future(), Future()
+    programs = compiled.Compiled({shape(1): ready, shape(2): failing})
+    ready.set_result("program")
+    assert programs[shape(1)] == "program"
+    assert list(programs) == [shape(1), shape(2)]
+    failing.set_exception(RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        programs[shape(1)]
+
+
+def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """The last of all, evaluation, is held back until the first step is done."""
+    stepped, began = threading.Event(), []
+    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compiled.compile_eval
+
+    def held_back(*rest):
+        pool.submit(lambda: began.append(stepped.wait(60)))
+        return compile_eval(*rest)
+
+    def logged(self, *rest):
+        stepped.set()
+        log(self, *rest)
+
+    monkeypatch.setattr(compiled, "_POOL", pool)
+    monkeypatch.setattr(evaluation, "compile_eval", held_back)
+    monkeypatch.setattr(loop.Trainer, "_log", logged)
+    train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 3}))
+    assert began == [True]

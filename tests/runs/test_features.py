@@ -1,0 +1,83 @@
+"""Embeddings by `predict`: those of transformers' hidden states, whatever the batch; jsonl and npy."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxft import predict
+from jaxft.data.encode import load_tokenizer
+from tests.support import tiny
+
+TEXTS = ["the river runs", "a bright lake .", "storm", "old stone and song under the bridge runs over the old sun"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("features") / "texts.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> Path:
+    return tiny.write_model(tmp_path_factory.mktemp("classifier") / "model", labels=tiny.LABELS)
+
+
+def embedded(model: Path, source: Path, output: Path, *options: str) -> np.ndarray:
+    predict.main([str(model), "--input", str(source), "--output", str(output), "--data.max_length", "32", *options])
+    if output.suffix == ".npy":
+        return np.load(output)
+    return np.array([json.loads(line)["embedding"] for line in output.read_text().splitlines()])
+
+
+def right(model: Path) -> dict[str, np.ndarray]:
+    """From transformers' outputs for single texts."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModel
+
+    found: dict[str, list[np.ndarray]] = {"cls": [], "mean": [], "pooled": []}
+    theirs, tokenizer = AutoModel.from_pretrained(model).eval(), load_tokenizer(model)
+    for text in TEXTS:
+        with torch.no_grad():
+            outputs = theirs(**tokenizer([text], return_tensors="pt"))
+        hidden = outputs.last_hidden_state[0].numpy()
+        found["cls"].append(hidden[0])
+        found["mean"].append(hidden.mean(0))
+        found["pooled"].append(outputs.pooler_output[0].numpy())
+    return {name: np.array(x) for name, x in found.items()}
+
+
+def test_every_kind_is_transformers(tiny_model, source, tmp_path):
+    expected = right(tiny_model)
+    for name in ("cls", "mean", "pooled"):
+        found = embedded(tiny_model, source, tmp_path / f"{name}.jsonl", "--features", name)
+        assert found.shape == (len(TEXTS), tiny.CONFIG["hidden_size"])
+        np.testing.assert_allclose(found, expected[name], atol=1e-5 * np.abs(expected[name]).max())
+    plain = embedded(tiny_model, source, tmp_path / "plain.npy", "--eval.batch_size", "2")  # no head, nothing said: the mean
+    assert plain.dtype == np.float32
+    np.testing.assert_allclose(plain, expected["mean"], atol=1e-5 * np.abs(expected["mean"]).max())
+
+
+def test_a_model_with_a_head_gives_features_when_asked(classifier, source, tmp_path):
+    expected = right(classifier)["cls"]
+    found = embedded(classifier, source, tmp_path / "a.npy", "--features", "cls")
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_pooled_needs_a_pooler(fails, tmp_path, source):
+    """A checkpoint without one would give what a random one makes of it."""
+    from safetensors.numpy import load_file, save_file
+
+    model = tiny.write_model(tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    save_file({name: x for name, x in tensors.items() if "pooler" not in name}, model / "model.safetensors")
+    argv = [model, "--input", source, "--output", tmp_path / "o.jsonl", "--data.max_length", 32]
+    fails("predict", [*argv, "--features", "pooled"], str(model), "no pooler", "cls or mean")
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_an_array_is_for_embeddings(fails, classifier, source, tmp_path):
+    argv = [classifier, "--input", source, "--output", tmp_path / "o.npy", "--data.max_length", 32]
+    fails("predict", argv, "o.npy", "--features cls, mean, pooled")

@@ -1,0 +1,180 @@
+"""Question answering as users run it: layouts and devices, train, evaluate, predict, resume, and what goes wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxft import evaluate, predict
+from jaxft.journal import Journal
+from jaxft.models.files import open_weights
+from jaxft.setup import make_run
+from jaxft.train import train
+from tests.support import official_squad, questions, tiny
+from tests.support.steps import assert_same, gradients, rearranged
+from tests.support.questions import configure
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """train.json (short contexts; as many windows as support/steps.py needs), dev.json and test.json."""
+    folder = tmp_path_factory.mktemp("questions")
+    questions.write(folder / "train.json", questions.make(88, seed=0, unanswerable=0.3, longest=34))
+    questions.write(folder / "dev.json", questions.make(30, seed=1, unanswerable=0.4, longest=34))
+    questions.write(folder / "test.json", questions.make(20, seed=2, unanswerable=0.4, longest=34))
+    return folder
+
+
+
+
+WAYS = {
+    "bucket": {"layout": "bucket"},
+    "pack, 5 micro-batches": {"micro_batches": 5},
+    "pack, 8 devices, 2 micro-batches": {"data": 4, "fsdp": 2, "micro_batches": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def distilled(data, tmp_path_factory):
+    """A run whose loss is half the labels', half a teacher's: what holds for it holds for both."""
+    student, teacher = (questions.write_model(tmp_path_factory.mktemp("m") / "m", seed=seed) for seed in (0, 5))
+    sections = {
+        "model": tiny.NO_DROPOUT | {"path": str(student)},
+        "data": {"validation": None},
+        "distill": {"teacher": str(teacher), "alpha": 0.5, "temperature": 2.0},
+    }
+    run = make_run(configure(student, data, tmp_path_factory.mktemp("runs") / "run", **sections))
+    assert 96 < len(run.data["train"].examples) < 112  # the last of 7 steps is not full
+    return run, gradients(rearranged(run, "pad"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients(distilled, way):
+    assert_same(rearranged(distilled[0], **WAYS[way]), distilled[1])
+
+
+class Stop(Exception):
+    """What ends a run in the middle."""
+
+
+@pytest.mark.slow
+def test_a_whole_run(tiny_model, data, tmp_path, monkeypatch, capsys):
+    """Trained, stopped and resumed, read by PyTorch, evaluated, and its predictions scored by the official rules."""
+    sections = {
+        "data": {"test": str(data / "test.json")},
+        "optim": {"learning_rate": 1e-2},
+        "train": {"epochs": 6, "batch_size": 16},
+        "checkpoint": {"every": 5},
+        "log": {"every": 1, "progress": False},
+    }
+    directory = tmp_path / "run"
+    results = train(configure(tiny_model, data, directory, **sections))
+    assert results["eval/f1"] > 40  # above what never answering gets
+    assert 0 < results["eval/HasAns_f1"] <= 100
+    assert results["eval/HasAns_total"] + results["eval/NoAns_total"] == 30
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["eval/f1"] == max(row["eval/f1"] for row in rows if "eval/f1" in row)
+    model = directory / "model"
+    stored = json.loads((model / "config.json").read_text())
+    assert stored["architectures"] == ["BertForQuestionAnswering"]
+    own = {"unanswerable": True, "null_threshold": results["eval/null_threshold"]}
+    assert stored["task_specific_params"] == {"jaxft": own}
+
+    write = Journal.write
+
+    def stopping(self, row):
+        write(self, row)
+        if row["step"] == 23:
+            raise Stop
+
+    other = configure(tiny_model, data, tmp_path / "other", **sections)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "write", stopping)
+        with pytest.raises(Stop):
+            train(other)
+    capsys.readouterr()
+    assert train(other) == results
+    assert "resuming at step 20" in capsys.readouterr().err
+    ours, theirs = (open_weights(folder / "model")[0] for folder in (directory, tmp_path / "other"))
+    assert all(ours[name].read().tobytes() == theirs[name].read().tobytes() for name in theirs)
+
+    for path in (directory, model):
+        argv = [str(path), "--data.validation", str(data / "dev.json"), "--data.max_length", "32", "--data.stride", "8"]
+        scores = evaluate.main(argv)
+        for name, value in scores.items():
+            assert value == pytest.approx(results[f"eval/{name}"], rel=1e-5), name
+    gold = questions.make(20, seed=2, unanswerable=0.4, longest=34)
+    for form in ("json", "jsonl"):
+        predict.main([str(directory), "--input", str(data / "test.json"), "--output", str(tmp_path / f"out.{form}")])
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    predictions = json.loads((tmp_path / "out.json").read_text())
+    assert predictions == {row["id"]: row["answer"] for row in answers}
+    assert list(predictions) == [row["id"] for row in gold]
+    official = official_squad.evaluate({row["id"]: row["answers"]["text"] for row in gold}, predictions)
+    assert official == pytest.approx({name: results[f"test/{name}"] for name in official}, abs=1e-9)
+    for row, asked in zip(answers, gold, strict=True):
+        if row["answer"]:
+            assert asked["context"][row["start"] : row["end"]] == row["answer"]
+        assert sum(answer["score"] for answer in row["n_best"]) == pytest.approx(1, abs=1e-4)
+    check_in_pytorch(model, gold)
+
+
+def check_in_pytorch(directory: Path, gold: list[dict]) -> None:
+    """The model directory is a Hugging Face model that gives the same logits."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+    import jaxft
+
+    theirs, info = AutoModelForQuestionAnswering.from_pretrained(directory, output_loading_info=True)
+    assert {name: list(x) for name, x in info.items() if x} == {}
+    texts = [[row[name] for row in gold[:6]] for name in ("question", "context")]
+    inputs = AutoTokenizer.from_pretrained(directory)(*texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs.eval()(**inputs)
+    found = jaxft.forward(*jaxft.load(str(directory)), {name: x.numpy() for name, x in inputs.items()})
+    real = inputs["attention_mask"].numpy() == 1
+    for name in ("start_logits", "end_logits"):
+        right = expected[name].numpy()[real]
+        assert np.abs(found[name][real] - right).max() <= 1e-5 * np.abs(right).max()
+
+
+def test_a_model_directory_asked_about_a_csv_file(tmp_path, data):
+    """No run, no ids, columns of other names: untuned, by the options alone."""
+    model = questions.write_model(tmp_path / "model")
+    (tmp_path / "in.csv").write_text('ask,text\nthe storm,"the old storm runs"\nthe sun,"a sun and a lake"\n')
+    columns = ["--data.question", "ask", "--data.context", "text", "--data.max_length", "32"]
+    predict.main([str(model), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "o.jsonl"), *columns])
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["1", "2"]
+    assert all(row["answer"] and "null_odds" not in row for row in rows)
+    argv = [str(model), "--data.validation", str(data / "dev.json"), "--data.max_length", "32"]
+    scores = evaluate.main([*argv, "--task.unanswerable", "true", "--task.null_threshold", "-1000"])
+    assert (scores["NoAns_f1"], scores["HasAns_f1"]) == (100, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        (
+            questions.make(2, seed=0, unanswerable=1),
+            {},
+            ["train.json", 'question "q0-0" has no answer', "task.unanswerable"],
+        ),
+        (questions.make(1, seed=0) * 2, {}, ["train.json", 'the id "q0-0" stands twice']),
+        (questions.make(1, seed=0), {"data.stride": 31}, ["data.stride is 31", "29 tokens"]),
+        (questions.make(1, seed=0), {"task.name": "text-classification"}, ["train.json", 'no column "text"']),
+        ([], {}, ["train.json", "no questions"]),
+    ],
+)
+def test_one_line(fails, tiny_model, tmp_path, rows, options, words):
+    settings = {
+        "model.path": tiny_model,
+        "task.name": "question-answering",
+        "data.train": questions.write(tmp_path / "train.json", rows),
+        "data.max_length": 32,
+        "output_dir": tmp_path / "run",
+    }
+    fails("train", [f"--{name}={value}" for name, value in (settings | options).items()], *words)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,213 @@
+"""A run that is killed at any moment and started again ends as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxft import cli, tree
+from jaxft.checkpoint import Checkpoints
+from jaxft.errors import UserError
+from jaxft.journal import rewind
+from jaxft.loop import Trainer
+from jaxft.models.files import open_weights
+from jaxft.setup import make_run
+from jaxft.train import train
+from tests.support import tiny
+from tests.support.resuming import MODEL, journal, every_third, back_to
+
+
+
+
+
+
+
+class Command:
+    """`python -m jaxft.train` with one config in one directory."""
+
+    def __init__(self, config, folder: Path) -> None:
+        self.directory = Path(config.output_dir)
+        self.argv = [sys.executable, "-m", "jaxft.train", str(folder / f"{self.directory.name}.yaml")]
+        Path(self.argv[-1]).write_text(cli.dump(config))
+        self.log = folder / f"{self.directory.name}.log"
+
+    def start(self) -> subprocess.Popen:
+        with open(self.log, "a") as log:
+            return subprocess.Popen(self.argv, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=log, stderr=log)
+
+    def finish(self) -> None:
+        assert self.start().wait() == 0, self.log.read_text()
+
+    def kill_when(self, happens) -> bool:
+        """Kill the run as soon as `happens()`; whether it got that far."""
+        process = self.start()
+        while process.poll() is None:
+            if happens():
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return True
+            time.sleep(0.0005)
+        assert process.returncode == 0, self.log.read_text()
+        return False
+
+
+def writing(folder: Path) -> bool:
+    """Whether a checkpoint is being written at this moment."""
+    return any("tmp" in path.name for path in folder.glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_killed_runs_end_bit_identical(tiny_model, tiny_data, tmp_path):
+    """With dropout, micro-batches and stages."""
+    sections = {
+        "train": {"epochs": 8, "batch_size": 16, "micro_batches": 2, "patience": 8},
+        "plan": {"preset": "gradual", "unfreeze_every": 8},
+        "eval": {"every": 4, "metric": "loss"},
+        "checkpoint": {"every": 3, "keep": 2},
+        "log": {"every": 1, "progress": False},
+    }
+    whole, killed = (
+        Command(tiny.run_config(tiny_model, tiny_data, tmp_path / name, **sections), tmp_path)
+        for name in ("whole", "killed")
+    )
+    whole.finish()
+    expected = journal(whole.directory)
+    steps = [row["step"] for row in expected if "loss" in row]
+    assert steps == list(range(1, len(steps) + 1))
+    assert 36 <= len(steps) <= 56  # it may stop after 8 evaluations without a better one, at the earliest
+    rng = random.Random(0)
+    begin = time.monotonic()
+    delay = rng.uniform(1.0, 5.0)
+    got = [killed.kill_when(lambda: time.monotonic() > begin + delay)]
+    for number, after in enumerate(sorted(rng.sample(range(4, 33), 2))):
+        pause = rng.uniform(0, 0.05)
+
+        def happens(number=number, after=after, pause=pause) -> bool:
+            """In turn: while a checkpoint is written, and at a random moment."""
+            if text(killed.directory / "metrics.jsonl").count('"learning_rate"') < after:
+                return False
+            if number % 2 == 0:
+                return writing(killed.directory)
+            time.sleep(pause)
+            return True
+
+        got.append(killed.kill_when(happens))
+    got.append(killed.kill_when(lambda: '"final"' in text(killed.directory / "metrics.jsonl")))
+    assert all(got), killed.log.read_text()
+    assert "resuming at step" in killed.log.read_text()
+    killed.finish()
+    assert journal(killed.directory) == expected
+    assert (killed.directory / MODEL).read_bytes() == (whole.directory / MODEL).read_bytes()
+
+    # Resuming what is complete changes nothing.
+    before = text(killed.directory / "metrics.jsonl")
+    killed.finish()
+    assert text(killed.directory / "metrics.jsonl") == before
+    assert (killed.directory / MODEL).read_bytes() == (whole.directory / MODEL).read_bytes()
+
+
+def text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+
+
+
+
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"data": 1}, {"data": 1, "fsdp": 8}),
+        pytest.param({"data": 1, "fsdp": 8}, {"data": 1}, marks=pytest.mark.slow),
+    ],
+)
+def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, tiny_data, tmp_path, first, second):
+    train(every_third(classifier, tiny_data, tmp_path / "whole", mesh=first))
+    back_to(3, tmp_path / "whole", tmp_path / "moved")
+    config = every_third(classifier, tiny_data, tmp_path / "moved", mesh=second)
+
+    def restored(config) -> dict[str, np.ndarray]:
+        run = make_run(config)
+        trainer = Trainer(run, Path(config.output_dir))
+        assert trainer.resumed == int(trainer.state.step) == 3
+        trainer.close()
+        assert {x.sharding.mesh.size for x in tree.flatten(trainer.state.params).values()} == {run.mesh.size}
+        return tree.unstack(trainer.state.params)
+
+    back_to(3, tmp_path / "whole", tmp_path / "same")
+    there = restored(config)
+    here = restored(every_third(classifier, tiny_data, tmp_path / "same", mesh=first))
+    for name, x in here.items():
+        np.testing.assert_array_equal(there[name], x, err_msg=name)
+    train(config)
+    rows, expected = journal(tmp_path / "moved"), journal(tmp_path / "whole")
+    assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(1, 8))
+    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in expected], rtol=1e-5)
+
+
+def test_frozen_parameters_come_from_the_run(tiny_data, tmp_path, classifier):
+    model = tmp_path / "model"
+    shutil.copytree(classifier, model)
+    config = every_third(model, tiny_data, tmp_path / "run", plan={"preset": "head"})
+    train(config)
+    back_to(3, tmp_path / "run", tmp_path / "copy")
+    shutil.rmtree(model)
+    tiny.write_model(model, labels=tiny.LABELS, seed=5)
+    train(every_third(model, tiny_data, tmp_path / "copy", plan={"preset": "head"}))
+    assert (tmp_path / "copy" / MODEL).read_bytes() == (tmp_path / "run" / MODEL).read_bytes()
+    other, _ = open_weights(model)
+    kept, _ = open_weights(tmp_path / "run" / "model")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert not np.array_equal(other[name], kept[name])
+
+
+def test_another_config_is_refused_and_harmless_changes_are_not(tiny_model, tiny_data, tmp_path):
+    from jaxft import rundir
+
+    def config(**sections):
+        return tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
+
+    assert not rundir.check_claim(config())
+    rundir.claim(config())
+    assert rundir.check_claim(config())
+    assert rundir.check_claim(config(mesh={"data": 8}, log={"every": 1}, checkpoint={"keep": 7}, data={"prefetch": 5}))
+    for changed in (
+        {"seed": 1},
+        {"optim": {"learning_rate": 1e-3}},
+        {"train": {"batch_size": 8}},
+        {"plan": {"preset": "head"}},
+    ):
+        with pytest.raises(UserError, match="holds another run, which differs in"):
+            rundir.check_claim(config(**changed))
+
+
+def test_rewind_drops_torn_later_and_final_rows(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1}, {"step": 2, "loss": 0.5}, {"step": 2, "eval/loss": 0.25}]
+    kept = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(kept + '{"step": 3}\n{"step": 2, "final": true}\n{"step": 2, "lo')
+    rewind(path, 2)
+    assert path.read_text() == kept
+    rewind(path, 1)
+    assert path.read_text() == '{"step": 1}\n'
+    rewind(tmp_path / "none.jsonl", 1)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_only_complete_checkpoints_count(tmp_path):
+    (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp" / "state").write_text("half")
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    assert checkpoints.latest() is None
+    assert checkpoints.steps() == []
+    checkpoints.close()

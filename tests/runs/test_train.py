@@ -1,0 +1,63 @@
+"""Whole runs in this process: the loop, the run directory, and what it leaves."""
+
+import gc
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import jaxft
+from jaxft.loop import Trainer
+from jaxft.train import train
+from tests.support import tiny
+
+
+def rows(directory: Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data, tmp_path):
+    config = tiny.run_config(
+        tiny_model,
+        tiny_data,
+        tmp_path / "run",
+        model=tiny.NO_DROPOUT,
+        data={"test": str(tiny_data / "test.csv")},
+        train={"epochs": 24},
+        eval={"every": "12 epochs"},
+        checkpoint={"every": "12 epochs"},
+    )
+    results = train(config)
+    assert results["eval/accuracy"] > 0.9
+    assert results["test/accuracy"] > 0.9
+    journal = rows(tmp_path / "run")
+    steps = [row for row in journal if "loss" in row]
+    assert steps[-1]["loss"] < 0.5 < steps[0]["loss"]
+    assert {"step", "epoch", "learning_rate", "examples_per_second", "tokens_per_second"} <= steps[0].keys()
+    model, params = jaxft.load(str(tmp_path / "run" / "model"))
+    assert model.labels == tiny.LABELS
+    outputs = jaxft.forward(model, params, {"input_ids": [[2, 5, 3]]})
+    assert outputs["logits"].shape == (1, 3)
+    assert np.isfinite(outputs["logits"]).all()
+
+
+def test_memory_is_constant(tiny_data, tmp_path, monkeypatch):
+    """Evaluations and checkpoints leave nothing: a state kept by each would double what is alive in the second half.
+
+    A few batches and a checkpoint may be under way or not.
+    """
+    alive, evaluate = [], Trainer._evaluate
+
+    def counted(self, step):
+        better = evaluate(self, step)
+        alive.append(sum(x.nbytes for x in jax.live_arrays()))
+        return better
+
+    monkeypatch.setattr(Trainer, "_evaluate", counted)
+    model = tiny.write_model(tmp_path / "model", num_hidden_layers=1)
+    sections = {"model": tiny.NO_DROPOUT, "eval": {"every": 2}, "checkpoint": {"every": 2}}
+    gc.collect()  # what earlier tests left
+    train(tiny.run_config(model, tiny_data, tmp_path / "run", **sections, data={"layout": "pad"}))
+    assert len(alive) == 7
+    assert max(alive[4:]) < 1.5 * max(alive[:4])

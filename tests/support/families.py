@@ -1,0 +1,53 @@
+"""Examples, plans and models of every family, for tests of train steps."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxft import cli, tree
+from jaxft.adapters import add_adapters, settled
+from jaxft.config import OptimConfig
+from jaxft.data.encode import Examples
+from jaxft.models.config import Policy
+from jaxft.models.model import Model, make_model
+from jaxft.strategies import ParameterPlan, make_plan
+from tests.support import tiny, zoo
+
+LENGTHS = np.array([7, 3, 12, 1, 9, 5, 10, 2])
+
+
+def examples(model: Model) -> Examples:
+    rng, config = np.random.default_rng(1), model.encoder.config
+    total = LENGTHS.sum()
+    tokens = {
+        "input_ids": rng.integers(0, config.vocab_size, total).astype(np.int32),
+        "token_type_ids": rng.integers(0, max(1, config.type_vocab_size), total).astype(np.int32),
+    }
+    return Examples(tokens, np.concatenate([[0], np.cumsum(LENGTHS)]), {})
+
+
+KIND, LABELS = "text-classification", ("a", "b", "c")
+
+
+STAGE = 1  # the step that is looked at where there are stages: the top layer is trained, too
+
+
+PLANS = {
+    "lora": {"preset": "lora", "lora": {"rank": 3, "targets": "all"}},
+    "dora": {"preset": "lora", "lora": {"rank": 3, "targets": "all", "dora": True}},
+    "adapters": {"preset": "adapters", "adapters": {"size": 5}},
+    "gradual": {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": STAGE},
+}
+
+
+SETTINGS = OptimConfig(name="sgd", learning_rate=0.05, warmup=0, schedule="constant", weight_decay=0.1)
+
+
+def planned(family: str, plan: dict) -> tuple[Model, tree.Params, ParameterPlan]:
+    config = zoo.fixed(family, KIND) | {"id2label": {str(i): name for i, name in enumerate(LABELS)}}
+    model = make_model(config, KIND, "zoo", policy=Policy(unroll=1))  # traced once a stack; programs/test_loops.py
+    model = replace(model, rates=model.override(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0))
+    settings = cli.parse({"model": {"path": "zoo"}, "plan": plan}, [], origin="test", prog="test")
+    model, params = add_adapters(model, tiny.random_params(model), settings)
+    made = make_plan(settings.plan, params, model.encoder.config.parameter_layers, total_steps=100)
+    return *settled(model, params, made, 0), made

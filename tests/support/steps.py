@@ -1,0 +1,113 @@
+"""Real train steps, taken apart: the gradients of a run in any layout, on any devices, and whether two runs agree."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxft import optim, runtime, sharding, tree
+from jaxft.config import MeshConfig
+from jaxft.data.batches import make_planner
+from jaxft.data.feed import put
+from jaxft.distill import NAME, TEACHERS
+from jaxft.regularization import REFERENCE
+from jaxft.setup import Run, run_loss
+from jaxft.step import init_state, train_step
+from tests.support import tiny
+
+TOLERANCE = 1e-5
+
+
+STEPS = (1, 6)  # 100 examples in steps of 16: the last step holds 4, fewer than there are devices
+
+
+# An "optimizer" whose state after a step is the step's gradients.
+RECORDER = optim.Optimizer(
+    lambda _: optax.GradientTransformation(lambda p: jax.tree.map(np.zeros_like, p), lambda g, *_: (g, g)), False
+)
+
+
+def configure(model: Path, data: Path, output: Path, /, **sections: dict):
+    sections["model"] = {"path": str(model), **tiny.NO_DROPOUT, **sections.get("model", {})}
+    sections["data"] = {"validation": None, **sections.get("data", {})}
+    return tiny.run_config(model, data, output, **sections)
+
+
+def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int = 1, fsdp: int = 1) -> Run:
+    """The run with another layout, other micro-batches or other devices."""
+    mesh, examples = sharding.make_mesh(MeshConfig(data, fsdp)), run.data["train"].examples
+    planner = make_planner(
+        examples.lengths,
+        batch_size=run.config.train.batch_size,
+        max_length=run.config.data.max_length * examples.group,
+        layout=layout,
+        seed=run.config.seed,
+        shapes=1,
+        micro_batches=micro_batches,
+        shards=mesh.size,
+    )
+    return replace(run, planner=planner, mesh=mesh)
+
+
+def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
+    """(loss, gradient by parameter name) of each of STEPS, through the real train step."""
+    trainable, frozen = run.plan.split(run.params)
+    trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
+    if run.teacher:
+        frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
+    if run.regularization.needs_reference:  # as far away as training would go
+        frozen = frozen | {REFERENCE: jax.tree.map(lambda x: x * 0.9, run.plan.split(run.params)[0])}
+    frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
+    state = init_state(trainable, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
+    step = jax.jit(
+        partial(
+            train_step,
+            loss_fn=run_loss(run),
+            optimizer=RECORDER,
+            prepare=run.task.prepare,
+            regularization=run.regularization,
+        )
+    )
+    plan = run.planner.plan_epoch(0)
+    results = []
+    for number in STEPS:
+        rows = plan.shape(number).rows // run.planner.micro_batches
+        batch = put(plan.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
+        with sharding.known(run.mesh):
+            after, metrics = step(state, frozen, batch)
+        grads = tree.unstack(tree.recut(jax.tree.map(np.asarray, after.opt_state), []))
+        results.append((float(metrics["loss"]), grads))
+    return results
+
+
+def assert_same(run: Run, reference: list[tuple[float, dict[str, np.ndarray]]]) -> None:
+    for (loss, grads), (right_loss, right) in zip(gradients(run), reference, strict=True):
+        assert loss == pytest.approx(right_loss, rel=TOLERANCE)
+        assert grads.keys() == right.keys()
+        largest = max(np.abs(g).max() for g in right.values())
+        assert largest > 1e-3
+        for name, g in grads.items():
+            assert np.abs(g - right[name]).max() <= TOLERANCE * largest, name
+
+
+WAYS = {
+    "bucket": {"layout": "bucket"},
+    "pack": {},
+    "5 micro-batches padded": {"micro_batches": 5, "layout": "pad"},
+    "data 4, fsdp 2": {"data": 4, "fsdp": 2},
+    "fsdp 8, 2 micro-batches": {"fsdp": 8, "micro_batches": 2},
+}
+
+
+def flat(params) -> dict[str, np.ndarray]:
+    return tree.unstack(jax.tree.map(np.array, params))
+
+
+def moments(opt_state) -> list[set[str]]:
+    """Names in every moment of the optimizer's state."""
+    found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, dict))
+    return [set(tree.all_names(x)) for x in found if isinstance(x, dict)]

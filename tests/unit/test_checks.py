@@ -1,0 +1,76 @@
+"""The limits of every option: a number that cannot be is refused by its dotted name, with the value."""
+
+from dataclasses import replace
+
+import pytest
+
+from jaxft.checks import check
+from jaxft.config import Config, RuleConfig
+from jaxft.errors import UserError
+
+NAN, INF = float("nan"), float("inf")
+NUMBERS = {
+    "train.batch_size": [0, -1],
+    "train.micro_batches": [0, 33],
+    "train.epochs": [0, -1, NAN, INF],
+    "train.max_steps": [0, -5],
+    "train.patience": [0],
+    "train.min_delta": [-1, NAN],
+    "train.label_smoothing": [1, -0.1, NAN],
+    "optim.learning_rate": [0, -1, NAN, INF],
+    "optim.weight_decay": [-1, NAN, INF],
+    "optim.beta1": [1, -1, NAN],
+    "optim.beta2": [1, INF],
+    "optim.epsilon": [0, NAN],
+    "optim.warmup": [-1, NAN, INF],
+    "optim.cycles": [0],
+    "optim.power": [0, NAN],
+    "optim.end_factor": [-0.1, 1.1],
+    "optim.ratio": [0.5, INF],
+    "optim.plateau_factor": [0, 1],
+    "optim.plateau_patience": [-1],
+    **{f"regularization.{name}": [-1, INF] for name in ("l1", "l2", "l2_sp", "l2_sp_head", "r_drop", "neftune")},
+    **{f"regularization.{name}": [-0.1, 1, NAN] for name in ("mixout", "ema")},
+    "optim.clip": [0, -1, NAN, INF],
+    "model.dropout": [1, -0.1, NAN],
+    "model.attention_dropout": [1.5],
+    "model.classifier_dropout": [INF],
+    "model.num_layers": [0, -1],
+    "data.max_length": [2, 0, -1],
+    "data.shapes": [0],
+    "data.prefetch": [0],
+    "data.max_train_examples": [0, -1],
+    "data.validation_share": [1, -0.5, NAN],
+    "plan.n": [-1],
+    "plan.unfreeze_layers": [0],
+    "plan.layer_decay": [0, INF],
+    "plan.reinit_layers": [0],
+    "plan.rules": [[RuleConfig("x", learning_rate=x)] for x in (INF, -1.0)],
+    "eval.batch_size": [0],
+    "eval.every": [0, -1, "1 week", "0 epochs", "0.5 steps", "nan epochs", ""],
+    "checkpoint.every": [0, "often"],
+    "checkpoint.keep": [0],
+    "distill.temperature": [0, NAN, INF],
+    "distill.alpha": [-0.1, 1.1, NAN],
+    "mesh.data": [0, -2],
+    "mesh.fsdp": [0, -1],
+    "log.every": [0],
+    "runtime.unroll": [0],
+    "seed": [-1, 2**32],
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_number_out_of_range(name):
+    section, _, field = name.rpartition(".")
+    for value in NUMBERS[name]:
+        changed = {field: value}
+        config = replace(Config(), **({section: replace(getattr(Config(), section), **changed)} if section else changed))
+        with pytest.raises(UserError) as error:
+            check(config)
+        assert name in str(error.value)
+        assert ("learning_rate" if name == "plan.rules" else str(value)) in str(error.value)
+
+
+def test_the_defaults_are_fine():
+    check(Config())

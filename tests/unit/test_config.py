@@ -1,0 +1,219 @@
+"""The schema, the command line and YAML: what goes in comes out, and --help says all of it, fast."""
+
+import ast
+import dataclasses
+import inspect
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxft import cli, optim_config, plan_config
+from jaxft import config as schema
+from jaxft.checks import duration_steps
+from jaxft.config import Config
+from jaxft.errors import UserError
+from tests.support import ROOT
+
+COMMANDS = ["train", "evaluate", "predict", "export", "plan"]
+
+
+def load(text: str, folder: Path, *overrides: str) -> Config:
+    (folder / "c.yaml").write_text(text, encoding="utf-8")
+    return cli.load([str(folder / "c.yaml"), *overrides])
+
+
+def test_defaults_without_a_file():
+    assert cli.load([]) == Config()
+
+
+def test_options_override_the_file(tmp_path):
+    text = "seed: 3\ntrain: {epochs: 2, batch_size: 8}\ndata: {label: category}\n"
+    config = load(text, tmp_path, "--train.batch_size", "4", "--data.layout=pad", "--model.dropout", "0.3")
+    assert (config.seed, config.train.epochs, config.train.batch_size) == (3, 2.0, 4)
+    assert (config.data.label, config.data.layout, config.model.dropout) == ("category", "pad", 0.3)
+    assert config.optim == Config().optim
+
+
+@pytest.mark.parametrize("text", ["5e-5", "5E-5", "5.0e-5", "0.00005", ".5e-4"])
+def test_exponents_are_numbers(tmp_path, text):
+    assert load(f"optim: {{learning_rate: {text}}}", tmp_path).optim.learning_rate == 5e-5
+    assert cli.load(["--optim.learning_rate", text]).optim.learning_rate == 5e-5
+
+
+def test_what_looks_like_an_exponent_inside_text_stays_text(tmp_path):
+    assert load("output_dir: runs/5e-5\ndata: {text: e5, label: '5e-5'}", tmp_path).data.label == "5e-5"
+
+
+def test_a_column_may_begin_with_what_comments_begin_with(tmp_path):
+    """MRPC's second text is in "#2 String"."""
+    (tmp_path / "c.yaml").write_text("data: {text: '#1 String', text_pair: '#2 String', label: '#3'}")
+    for argv in ([str(tmp_path / "c.yaml")], ["--data.text=#1 String", "--data.text_pair", "#2 String", "--data.label=#3"]):
+        data = cli.load(argv).data
+        assert (data.text, data.text_pair, data.label) == ("#1 String", "#2 String", "#3")
+
+
+def test_null_on_the_command_line_and_in_the_file(tmp_path):
+    assert cli.load(["--optim.clip", "null"]).optim.clip is None
+    assert load("optim: {clip: null}\ndata:\n", tmp_path) == cli.load(["--optim.clip", "null"])
+
+
+def test_lists_and_rules(tmp_path):
+    config = load("plan: {rules: [{pattern: bias, learning_rate: 2}]}\ntask: {labels: [b, a]}", tmp_path)
+    assert config.plan.rules == [schema.RuleConfig("bias", learning_rate=2.0)]
+    assert config.task.labels == ["b", "a"]
+    assert cli.load(["--task.labels", "[b, a]"]).task == config.task
+
+
+EVERYTHING = """
+output_dir: "läufe/a: b"
+seed: 7
+model: {path: "package:x/y", dropout: 0.25}
+task: {labels: ["no", "1", "5e-5", "null"]}
+data: {train: t.csv, validation: v.csv, columns: [a, "2"], text_pair: b, truncation: false}
+plan: {preset: last_n, n: 1, rules: [{pattern: "^heads", weight_decay: true}, {pattern: x, trainable: false}]}
+optim: {learning_rate: 1e-7, epsilon: 1.0e-12, clip: null}
+eval: {every: 0.5 epochs}
+checkpoint: {every: 500}
+distill: {teacher: t}
+"""
+
+
+@pytest.mark.parametrize("text", ["", EVERYTHING])
+def test_a_dumped_config_given_back_is_equal(tmp_path, text):
+    config = load(text, tmp_path)
+    again = load(cli.dump(config), tmp_path)
+    assert again == config
+    assert cli.dump(again) == cli.dump(config)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_recipe_parses_and_its_files_are_there(path, monkeypatch):
+    """Files of the project, that is; others' headers say where they come from."""
+    monkeypatch.chdir(ROOT)
+    config = cli.load([str(path)])
+    assert config.model.path
+    assert f"python -m jaxft.train {path.relative_to(ROOT)}" in path.read_text()
+    for file in (config.data.train, config.data.validation, config.data.test):
+        if file is None or config.data.dataset:
+            continue
+        outside = file.startswith(("../shared/", "data/"))
+        assert "# Data: " in path.read_text() if outside else Path(file).exists()
+        assert not (ROOT / "../shared").is_dir() or file.startswith("data/") or Path(file).exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "steps"),
+    [
+        (500, 500),
+        ("500", 500),
+        ("500 steps", 500),
+        ("  3   steps ", 3),
+        ("1 step", 1),
+        ("1 epoch", 40),
+        ("0.5 epochs", 20),
+        ("2 epochs", 80),
+        ("0.001 epochs", 1),
+    ],
+)
+def test_durations(value, steps):
+    assert duration_steps(value, 40, "eval.every") == steps
+
+
+@pytest.mark.parametrize("value", ["", "often", "1 week", "0.5 steps", "0 epochs", "-1", "nan epochs", "inf epochs", 0])
+def test_bad_durations(value):
+    with pytest.raises(UserError, match=r"eval\.every.*500 steps.*0\.5 epochs"):
+        duration_steps(value, 40, "eval.every")
+
+
+SCHEMA = (schema, optim_config, plan_config)
+
+
+def sections() -> list[type]:
+    return [c for m in SCHEMA for _, c in inspect.getmembers(m, dataclasses.is_dataclass) if c.__module__ == m.__name__]
+
+
+def schema_nodes() -> list[ast.stmt]:
+    return [node for module in SCHEMA for node in ast.parse(inspect.getsource(module)).body]
+
+
+def test_every_field_has_a_docstring():
+    for node in schema_nodes():
+        if not isinstance(node, ast.ClassDef):
+            continue
+        assert ast.get_docstring(node), node.name
+        for field, below in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign) and not ast.unparse(field.annotation).endswith("Config"):
+                assert isinstance(below, ast.Expr), f"{node.name}.{ast.unparse(field.target)}"
+                assert isinstance(below.value, ast.Constant), f"{node.name}.{ast.unparse(field.target)}"
+
+
+def test_every_section_is_frozen():
+    assert len(sections()) >= 14
+    assert all(c.__dataclass_params__.frozen for c in sections())
+
+
+def field_docs() -> dict[str, tuple[str, object]]:
+    """Dotted option name -> (docstring, default)."""
+    classes = {n.name: n for n in schema_nodes() if isinstance(n, ast.ClassDef)}
+    docs = {}
+
+    def walk(cls: type, prefix: str) -> None:
+        body = classes[cls.__name__].body
+        for field in dataclasses.fields(cls):
+            if dataclasses.is_dataclass(field.type):
+                walk(field.type, f"{prefix}{field.name}.")
+                continue
+            at = next(i for i, n in enumerate(body) if isinstance(n, ast.AnnAssign) and n.target.id == field.name)
+            missing = field.default is dataclasses.MISSING
+            docs[prefix + field.name] = (body[at + 1].value.value, field.default_factory() if missing else field.default)
+
+    walk(Config, "")
+    return docs
+
+
+def run_help(command: str) -> tuple[str, float]:
+    start = time.perf_counter()
+    argv = [sys.executable, "-m", f"jaxft.{command}", "--help"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return "".join(done.stdout.split()), time.perf_counter() - start
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_fast(command):
+    assert min(run_help(command)[1] for _ in range(2)) < 3  # the faster of two: other work may share the machine
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "evaluate"])
+def test_help_tells_every_field(command):
+    text = run_help(command)[0]
+    for name, (doc, default) in field_docs().items():
+        shown = "null" if default is None else str(default)
+        entry = text[text.index(f"--{name}") :]
+        entry = entry[entry.index("".join(doc.split())) :]
+        assert entry[entry.index("default:") :].startswith(f"default:{''.join(shown.split())})"), name
+    assert "configurationfile" not in text  # a section is no option
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("predict", ["--input", "--output", "--features", "--data.text"]), ("export", ["--output", "--step"])],
+)
+def test_help_of_the_smaller_commands(command, options):
+    text = run_help(command)[0]
+    assert all(option in text for option in options)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_does_not_import_jax(command):
+    code = (
+        f"import sys, jaxft.{command} as command\n"
+        "try: command.main(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'jax', 'flax', 'numpy', 'datasets', 'transformers', 'orbax', 'sklearn'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)

@@ -1,0 +1,202 @@
+"""Windows of questions and contexts, and the tokens of answers in them, for each kind of tokenizer."""
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from jaxft.data.encode import load_tokenizer
+from jaxft.data.questions import encode_questions
+from jaxft.data.squad import NOWHERE
+from jaxft.errors import UserError
+from tests.support import questions, tiny, vocabularies
+
+MAX_LENGTH, STRIDE = 32, 6
+ODD = "café in 北京, 🙂🙂 naïve ﬁsh\u00a0and Ünïcode… the old stone bridge 🙂 runs over 東京 and under the sun"
+
+
+def texts() -> list[str]:
+    return [row["context"] for row in questions.make(60, seed=5)] + [ODD] * 3
+
+
+def byte_level(directory):
+    """RoBERTa's kind, which knows no token types: a character may be several tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts(), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **names, model_input_names=["input_ids", "attention_mask"]
+    ).save_pretrained(directory)
+
+
+@pytest.fixture(scope="module", params=["wordpiece", "byte level", "sentencepiece"])
+def tokenizer(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tokenizer")
+    if request.param == "wordpiece":
+        tiny.write_tokenizer(directory)
+    elif request.param == "byte level":
+        byte_level(directory)
+    else:
+        vocabularies.sentencepiece(directory, texts(), size=120)
+    return load_tokenizer(directory), directory
+
+
+def dataset(rows):
+    import datasets
+
+    return datasets.Dataset.from_list(rows)
+
+
+def encode(tokenizer, rows, *, max_length=MAX_LENGTH, stride=STRIDE, labelled=True, cache=False):
+    tokenizer, directory = tokenizer
+    return encode_questions(
+        dataset(rows),
+        tokenizer,
+        directory,
+        max_length=max_length,
+        stride=stride,
+        use_cache=cache,
+        labelled=labelled,
+        origin="a.json",
+    )
+
+
+def odd_rows() -> list[dict]:
+    """Every piece of a text with characters of many kinds as an answer, with and without blanks around it."""
+    rows = []
+    for text in ["café", "北京", "京", "🙂", "🙂🙂", " naïve ﬁsh", "Ünïcode… ", "東京 and under the sun", "c", ODD]:
+        answers = {"text": [text], "answer_start": [ODD.index(text)]}
+        rows.append({"id": str(len(rows)), "question": " what? 🙂", "context": ODD, "answers": answers})
+    return rows
+
+
+def windows(examples, notes):
+    """(row, tokens of the window, characters of its context tokens with their places) of every window."""
+    for number, row in enumerate(notes["question"]):
+        begin, end = examples.offsets[number : number + 2]
+        low, high = examples.columns["context"][number]
+        places = range(low, high)
+        characters = [(int(notes["begin"][begin + t]), int(notes["end"][begin + t])) for t in places]
+        yield int(row), examples.tokens["input_ids"][begin:end].tolist(), list(zip(places, characters, strict=True))
+
+
+def test_windows_are_what_the_tokenizer_makes(tokenizer):
+    """Question, context part, special tokens; neighbours share the stride, and together they are the context."""
+    rows = questions.make(20, seed=6) + odd_rows()
+    examples, notes = encode(tokenizer, rows)
+    found: dict[int, list] = {}
+    for row, ids, context in windows(examples, notes):
+        assert len(ids) <= MAX_LENGTH
+        found.setdefault(row, []).append((ids, context))
+    assert max(map(len, found.values())) > 1
+    for number, row in enumerate(rows):
+        plain = tokenizer[0](row["context"], add_special_tokens=False, return_offsets_mapping=True)
+        ids, offsets, at = plain["input_ids"], plain["offset_mapping"], 0
+        for i, (window, context) in enumerate(found[number]):
+            size, first = len(context), context[0][0]
+            assert window[first : first + size] == ids[at : at + size]
+            # Byte-level tokenizers count the blank before a word to the first token of a window, though to no other.
+            cuts = [
+                [row["context"][a:b].lstrip(" ") for a, b in x] for x in (dict(context).values(), offsets[at : at + size])
+            ]
+            assert cuts[0] == cuts[1]
+            pair = tokenizer[0](row["question"].lstrip(), add_special_tokens=False)["input_ids"]
+            assert window[1 : 1 + len(pair)] == pair
+            last = i == len(found[number]) - 1
+            assert last or len(window) == MAX_LENGTH
+            at += size - (0 if last else STRIDE)
+        assert at == len(ids)
+    types = set(examples.tokens["token_type_ids"].tolist())
+    assert types == ({0, 1} if "token_type_ids" in tokenizer[0].model_input_names else {0})
+
+
+def test_positions_are_the_tokens_that_share_characters_with_the_answer(tokenizer):
+    rows = questions.make(40, seed=7, unanswerable=0.2) + odd_rows()
+    examples, notes = encode(tokenizer, rows)
+    held = 0
+    for number, (row, _, context) in enumerate(windows(examples, notes)):
+        place = tuple(int(examples.columns[name][number]) for name in ("start_positions", "end_positions"))
+        answers = rows[row]["answers"]
+        if not answers["text"]:
+            assert place == (0, 0)
+            continue
+        text = answers["text"][0]
+        start = answers["answer_start"][0] + len(text) - len(text.lstrip())
+        end = start + len(text.strip())
+        shared = [t for t, (low, high) in context if low < end and high > start]
+        inside = context[0][1][0] <= start and context[-1][1][1] >= end
+        held += inside
+        assert place == ((shared[0], shared[-1]) if inside and shared else (0, 0))
+    assert held >= 30
+
+
+def test_positions_are_those_of_run_qa(tokenizer):
+    """The walk of Hugging Face's script, where answers are whole words: from both ends over the offsets."""
+    rows = questions.make(40, seed=8)
+    examples, notes = encode(tokenizer, rows)
+    for number, (row, _, context) in enumerate(windows(examples, notes)):
+        answers = rows[row]["answers"]
+        start, end = answers["answer_start"][0], answers["answer_start"][0] + len(answers["text"][0])
+        first, last = 0, len(context) - 1
+        offsets = [characters for _, characters in context]
+        expected = (0, 0)
+        if offsets[first][0] <= start and offsets[last][1] >= end:
+            while first < len(offsets) and offsets[first][0] <= start:
+                first += 1
+            while offsets[last][1] >= end:
+                last -= 1
+            expected = context[first - 1][0], context[last + 1][0]
+        assert expected == (examples.columns["start_positions"][number], examples.columns["end_positions"][number])
+
+
+def test_the_first_answer_that_is_placed_counts(tmp_path):
+    tiny.write_tokenizer(tmp_path)
+    answers = [([NOWHERE, 10], (7, 7)), ([10, NOWHERE], (6, 7)), ([NOWHERE, NOWHERE], (NOWHERE, NOWHERE))]
+    context = "the sun a bridge runs over the river"
+    rows = [
+        {
+            "id": str(i),
+            "question": "the sun",
+            "context": context,
+            "answers": {"text": ["a bridge", "bridge"], "answer_start": s},
+        }
+        for i, (s, _) in enumerate(answers)
+    ]
+    rows[1]["answers"]["answer_start"][0] = 8
+    examples, _ = encode((load_tokenizer(tmp_path), tmp_path), rows)
+    found = zip(examples.columns["start_positions"], examples.columns["end_positions"], strict=True)
+    assert list(found) == [place for _, place in answers]
+
+
+def test_cached_arrays_are_the_same(tokenizer):
+    rows = questions.make(5, seed=9)
+    (first, notes), (again, same) = (encode(tokenizer, rows, cache=True) for _ in range(2))
+    for one, two in ((first.tokens, again.tokens), (first.columns, again.columns), (notes, same)):
+        assert one.keys() == two.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name])
+    assert encode(tokenizer, rows, cache=True, labelled=False)[0].columns.keys() == {"context"}
+
+
+def test_a_question_without_room_beside_it(tmp_path):
+    tiny.write_tokenizer(tmp_path)
+    tokenizer = (load_tokenizer(tmp_path), tmp_path)
+    rows = questions.make(2, seed=10, longest=20)
+    rows[1] |= {"question": "river " * 20, "context": "the sun " * 10}
+    with pytest.raises(
+        UserError, match=r'a\.json: question "q10-1" has 20 tokens and leaves its context 9 of.*data\.stride 9'
+    ):
+        encode(tokenizer, rows, stride=9)
+    assert len(encode(tokenizer, rows, stride=8)[0]) > 2
+    rows[1]["question"] = "river " * 50
+    with pytest.raises(UserError, match=r"leaves its context 0 of data\.max_length 32"):
+        encode(tokenizer, rows, stride=0)
+    rows[1] |= {"question": "river " * 28, "context": "sun"}  # it fits, so there is nothing to share
+    assert encode(tokenizer, rows[1:])[0].lengths.tolist() == [32]
+    with pytest.raises(UserError, match=r"data\.stride is 29: question and context share 29 tokens"):
+        encode(tokenizer, rows, stride=29)

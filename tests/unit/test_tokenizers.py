@@ -1,0 +1,85 @@
+"""Tokenizers beside those of runs/test_family_training.py: Chinese WordPiece, and SentencePiece without its package."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+import jaxft
+from jaxft import export
+from jaxft.data.encode import encode_texts, load_tokenizer
+from jaxft.errors import UserError
+from jaxft.models.model import make_model
+from jaxft.train import train
+from tests.support import tiny, vocabularies
+
+CONFIG = tiny.CONFIG | tiny.NO_DROPOUT | {"vocab_size": 21128, "max_position_embeddings": 64}
+
+
+@pytest.fixture(scope="module")
+def chinese(shared_data, tmp_path_factory) -> Path:
+    """A BERT with the vocabulary of bert-base-chinese and random weights."""
+    directory = tmp_path_factory.mktemp("chinese") / "model"
+    model = make_model(CONFIG, "feature-extraction", "here")
+    jaxft.save(model, tiny.random_params(model), directory)
+    return vocabularies.wordpiece(directory, shared_data / "vocab/bert-base-chinese", lower=True)
+
+
+@pytest.fixture(scope="module")
+def reviews(shared_data, tmp_path_factory) -> Path:
+    """Reviews with their labels, tab-separated."""
+    lines = (shared_data / "chnsenticorp/dev.tsv").read_text(encoding="utf-8").split("\n")
+    path = tmp_path_factory.mktemp("reviews") / "reviews.tsv"
+    path.write_text("\n".join(lines[:160]), encoding="utf-8")
+    return path
+
+
+def ids(directory: Path, texts: list[str]) -> list[list[int]]:
+    """Token ids as a run gets them."""
+    rows = datasets.Dataset.from_dict({"text": texts})
+    limits = {"max_length": 64, "truncation": True, "use_cache": False, "origin": "here"}
+    found = encode_texts(rows, load_tokenizer(directory), directory, text="text", text_pair=None, **limits)
+    return [found.tokens["input_ids"][a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
+
+
+def test_a_chinese_character_is_a_token(chinese, reviews):
+    vocabulary = (chinese / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    number = {word: i for i, word in enumerate(vocabulary)}
+    texts = [line.split("\t")[0] for line in reviews.read_text(encoding="utf-8").split("\n")]
+    plain = [text for text in texts if all("\u4e00" <= c <= "\u9fff" or c in "\uff0c\u3002\uff01" for c in text)]
+    assert len(plain) > 10
+    for text, found in zip(plain, ids(chinese, plain), strict=True):
+        expected = [number.get(c, number["[UNK]"]) for c in text][:62]
+        assert found == [number["[CLS]"], *expected, number["[SEP]"]]
+
+
+def test_chinese_trains_and_comes_out_as_it_was(chinese, reviews, tmp_path):
+    data = {"train": str(reviews), "validation": None, "columns": ["text", "label"], "text": "text", "max_length": 64}
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(tiny.run_config(chinese, tmp_path, run, data=data, train={"epochs": 1, "batch_size": 32}))
+    export.main([str(run), "--output", str(out)])
+    texts = [line.split("\t")[0] for line in reviews.read_text(encoding="utf-8").split("\n")]
+    for directory in (run / "model", out):
+        for name in ("vocab.txt", "tokenizer_config.json"):
+            assert (directory / name).read_bytes() == (chinese / name).read_bytes()
+        assert ids(directory, texts) == ids(chinese, texts)
+        assert jaxft.load(str(directory))[0].labels == ["negative", "positive"]
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "spm.model", "sentencepiece.bpe.model"])
+def test_sentencepiece_without_its_package(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
+    (tmp_path / name).write_bytes(b"a model")
+    with pytest.raises(UserError) as info:
+        load_tokenizer(tmp_path)
+    message = str(info.value)
+    assert f"{tmp_path}: no usable tokenizer: {name} without a tokenizer.json takes the package sentencepiece" in message
+    assert "pip install sentencepiece" in message
+    assert "\n" not in message
+
+
+def test_sentencepiece_needs_no_package_where_a_tokenizer_json_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
+    vocabularies.sentencepiece(tmp_path, [f"the river runs over stone {i}" for i in range(50)], size=60)
+    (tmp_path / "spiece.model").write_bytes(b"a model")
+    assert load_tokenizer(tmp_path).decode(ids(tmp_path, ["the river"])[0], skip_special_tokens=True) == "the river"
