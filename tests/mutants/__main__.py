@@ -2,10 +2,11 @@
 
     python -m tests.mutants              # all of them
     python -m tests.mutants NAME ...     # only these
+    python -m tests.mutants --near ...   # only the files where a catch is likely, which is quick and no final word
 
-Tests of the default tier come first: those whose files import the changed module, then all others. A fault that they miss
-meets the slow tests in the same order. The first failure ends the search. What is found goes into results.json, and from
-there into the table of docs/mutants.md.
+Tests of the default tier come first: files that speak of what the fault breaks, then those that import the changed module,
+then all. A fault that they miss meets the slow tests in the same order. The first failure ends the search. What is found
+goes into results.json, and from there into the table of docs/mutants.md.
 """
 
 import argparse
@@ -27,7 +28,6 @@ from tests.support.programs import CACHE
 
 RESULTS = Path(__file__).with_name("results.json")
 TIERS = {"default": "not slow", "slow": "slow"}
-FOLDERS = ["unit", "errors", "programs", "parity", "runs", "devices", "project"]  # the quickest first
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -56,11 +56,20 @@ def imports(path: Path, module: str) -> bool:
     return False
 
 
-def near(fault: Fault) -> list[str]:
-    """Test files that import the changed module."""
+def likely(fault: Fault) -> list[list[str]]:
+    """Test files to begin with: the few that have most rare words of the fault, then all that import its module."""
+    texts = {p: p.read_text(encoding="utf-8").lower() for p in sorted((ROOT / "tests").rglob("test_*.py"))}
+    texts = {path: text for path, text in texts.items() if path.parent.name != "project"}
     module = fault.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    files = sorted((ROOT / "tests").rglob("test_*.py"), key=lambda path: (FOLDERS.index(path.parent.name), path.name))
-    return [str(path.relative_to(ROOT)) for path in files if imports(path, module)]
+    words = {word for word in re.findall(r"[a-z]{4,}", f"{fault.name} {fault.breaks} {module}".lower()) if word != "jaxft"}
+    files_with = {word: sum(word in text for text in texts.values()) for word in words}
+
+    def score(path: Path) -> float:
+        return sum(1 / files_with[word] for word in words if word in texts[path])
+
+    importing = [path for path in texts if imports(path, module)]
+    first = sorted(texts, key=lambda path: -score(path) - (path in importing))[:4]
+    return [[str(path.relative_to(ROOT)) for path in files] for files in (first, importing)]
 
 
 def first_failure(project: Path, environment: dict[str, str], files: list[str], tier: str) -> str | None:
@@ -74,8 +83,8 @@ def first_failure(project: Path, environment: dict[str, str], files: list[str], 
     return found[1] if found else f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
 
 
-def hunt(fault: Fault) -> dict[str, str | None]:
-    """The first test that catches a fault, and its tier."""
+def hunt(fault: Fault, near: bool) -> dict[str, str | None]:
+    """The first test that catches a fault, and its tier; `near` leaves out the files where a catch is not likely."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         project = copy_project(Path(folder))
         path = project / fault.file
@@ -87,7 +96,7 @@ def hunt(fault: Fault) -> dict[str, str | None]:
             shutil.copytree(CACHE, Path(folder) / "cache")
         environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
         for tier in TIERS:
-            for files in (near(fault), []):
+            for files in [*(x for x in likely(fault) if x), *([] if near else [[]])]:  # [] are all
                 if test := first_failure(project, environment, files, tier):
                     return {"caught_by": test, "tier": tier}
     return {"caught_by": None, "tier": None}
@@ -97,12 +106,13 @@ def main() -> None:
     """Hunt, keep what was found, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="NAME")
-    chosen = parser.parse_args().names
+    parser.add_argument("--near", action="store_true", help="only the files where a catch is likely")
+    arguments = parser.parse_args()
     for fault in FAULTS:
-        if chosen and fault.name not in chosen:
+        if arguments.names and fault.name not in arguments.names:
             continue
         start = time.perf_counter()
-        found = hunt(fault)
+        found = hunt(fault, arguments.near)
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results[fault.name] = found
         ordered = {x.name: results[x.name] for x in FAULTS if x.name in results}

@@ -22,7 +22,7 @@ def _processor() -> str:
 
 
 def _folder() -> Path:
-    named = [version("jax"), version("jaxlib"), os.environ["XLA_FLAGS"], _processor()]
+    named = [version("jax"), version("jaxlib"), os.environ.get("XLA_FLAGS", ""), _processor()]
     return CACHE / hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
 
 

@@ -265,12 +265,3 @@ def test_the_plan_prints_the_memory_of_the_state(run, name):
     state, _ = fresh_state(run)
     sizes = [x.size * x.dtype.itemsize for x in jax.tree.leaves(state.opt_state) if x.ndim]
     assert sum(costs.optimizer_memory(run)) == sum(sizes)
-
-
-@pytest.mark.parametrize("size", [1, 65_535, 65_536, 200_001])
-def test_the_norm_in_blocks_is_the_norm(size):
-    """Blocks are of 65,536 numbers."""
-    leaf = np.random.default_rng(size).normal(size=size).astype(np.float32)
-    tree_of_two = {"a": jnp.asarray(leaf), "b": jnp.asarray(leaf[: size // 2])}
-    exact = np.sqrt(sum(np.square(x.astype(np.float64)).sum() for x in (leaf, leaf[: size // 2])))
-    assert float(optim.global_norm(tree_of_two, blocked=True)) == pytest.approx(exact, rel=1e-6)

@@ -236,3 +236,26 @@ print(json.dumps(sizes))
     before, kept, after = found
     assert kept > before + 0.9
     assert after < before + 0.1
+
+
+@pytest.mark.parametrize(
+    ("environment", "announced"),
+    [
+        ({}, False),
+        ({"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),  # a single TPU VM announces itself
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"SLURM_NTASKS": "1"}, False),
+        ({"SLURM_NTASKS": ""}, False),
+        ({"SLURM_NTASKS": "2"}, True),
+    ],
+)
+def test_a_cluster_is_joined_where_the_environment_announces_one(monkeypatch, environment, announced):
+    for name in ("JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    joined = []
+    monkeypatch.setattr(runtime, "_join_cluster", lambda: joined.append(True))
+    runtime.start(compile_cache=False)
+    assert bool(joined) == announced

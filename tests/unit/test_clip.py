@@ -1,0 +1,34 @@
+"""The norm of a gradient and clipping by it, in one sum and in blocks, against numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft.optim.clip import _BLOCK, clip_by_global_norm, global_norm
+
+SIZES = [(3,), (_BLOCK,), (_BLOCK + 3,), (2, _BLOCK // 2 + 1), (3 * _BLOCK + 1,)]
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("sizes", [*([size] for size in SIZES), SIZES], ids=str)
+def test_norm(sizes, blocked):
+    """The last numbers of a tensor are as large as all others together, so that none may be left out."""
+    rng = np.random.default_rng(0)
+    leaves = [rng.normal(size=size).astype(np.float32) for size in sizes]
+    for x in leaves:
+        x.reshape(-1)[-1] = np.linalg.norm(x)
+    expected = np.sqrt(sum(np.square(x.astype(np.float64)).sum() for x in leaves))
+    found = jax.jit(lambda tree: global_norm(tree, blocked=blocked))({str(i): x for i, x in enumerate(leaves)})
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_clipping_scales_all_leaves_alike_and_only_what_is_too_long(blocked):
+    updates = {"a": jnp.asarray([3.0, 0.0]), "b": jnp.asarray([[4.0]])}
+    clip = clip_by_global_norm(2.5, blocked=blocked)
+    found, _ = clip.update(updates, clip.init(updates))
+    np.testing.assert_allclose(found["a"], [1.5, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(found["b"], [[2.0]], rtol=1e-6)
+    clip = clip_by_global_norm(6.0, blocked=blocked)
+    assert float(clip.update(updates, clip.init(updates))[0]["b"][0, 0]) == 4.0
