@@ -44,7 +44,6 @@ def test_gradients_are_reduced_once(one, eight):
     assert one[1].collectives == []
 
 
-@pytest.mark.slow
 def test_micro_batches_are_all_counted(tiny_model, tiny_data, tmp_path, one):
     """A loop over four micro-batches computes what one batch does, and moves what all of them move."""
     train, data = {"batch_size": 16, "micro_batches": 4}, {"layout": "pad"}

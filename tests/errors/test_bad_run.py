@@ -100,6 +100,16 @@ def test_disk_full_while_the_model_is_written(fails, short_run, monkeypatch, tmp
     assert not list((tmp_path / "run").glob(".model*"))
 
 
+def test_ctrl_c_is_no_success(capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run_main(interrupted, [])
+    assert stop.value.code == 130
+    assert "resumes" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(Exception, match=r"absent\.yaml") as error:
         cli.run_main(importlib.import_module("jaxft.train").main, [str(tmp_path / "absent.yaml"), "--debug"])

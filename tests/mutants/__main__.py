@@ -2,7 +2,7 @@
 
     python -m tests.mutants              # all of them
     python -m tests.mutants NAME ...     # only these
-    python -m tests.mutants --near ...   # only the files where a catch is likely, which is quick and no final word
+    python -m tests.mutants --near ...   # only likely files of the default tier: quick, and no final word
 
 Tests of the default tier come first: files that speak of what the fault breaks, then those that import the changed module,
 then all. A fault that they miss meets the slow tests in the same order. The first failure ends the search. What is found
@@ -84,7 +84,7 @@ def first_failure(project: Path, environment: dict[str, str], files: list[str], 
 
 
 def hunt(fault: Fault, near: bool) -> dict[str, str | None]:
-    """The first test that catches a fault, and its tier; `near` leaves out the files where a catch is not likely."""
+    """The first test that catches a fault, and its tier; `near` looks in the likely files of the default tier."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         project = copy_project(Path(folder))
         path = project / fault.file
@@ -95,7 +95,7 @@ def hunt(fault: Fault, near: bool) -> dict[str, str | None]:
         if CACHE.is_dir():  # a copy: nobody else has a use for the programs of a fault
             shutil.copytree(CACHE, Path(folder) / "cache")
         environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
-        for tier in TIERS:
+        for tier in ["default"] if near else TIERS:
             for files in [*(x for x in likely(fault) if x), *([] if near else [[]])]:  # [] are all
                 if test := first_failure(project, environment, files, tier):
                     return {"caught_by": test, "tier": tier}
@@ -106,7 +106,7 @@ def main() -> None:
     """Hunt, keep what was found, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="NAME")
-    parser.add_argument("--near", action="store_true", help="only the files where a catch is likely")
+    parser.add_argument("--near", action="store_true", help="only likely files of the default tier")
     arguments = parser.parse_args()
     for fault in FAULTS:
         if arguments.names and fault.name not in arguments.names:

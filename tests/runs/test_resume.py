@@ -186,6 +186,8 @@ def test_another_config_is_refused_and_harmless_changes_are_not(tiny_model, tiny
         {"optim": {"learning_rate": 1e-3}},
         {"train": {"batch_size": 8}},
         {"plan": {"preset": "head"}},
+        {"checkpoint": {"select": "last"}},
+        {"checkpoint": {"every": 2}},
     ):
         with pytest.raises(UserError, match="holds another run, which differs in"):
             rundir.check_claim(config(**changed))

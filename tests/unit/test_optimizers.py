@@ -10,11 +10,11 @@ import pytest
 
 from jaxft import costs, optim, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
-from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
+from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RegularizationConfig, RuleConfig
 from jaxft.errors import UserError
 from jaxft.optim.named import NAMED
 from jaxft.setup import make_run
-from jaxft.state import fresh_state
+from jaxft.state import fresh_state, model_params
 from jaxft.strategies import make_plan
 from tests.support import tiny
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
@@ -244,18 +244,23 @@ def run(classifier, tiny_data, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["adafactor", "muon", "optax.prodigy"])
 def test_checkpoints_hold_the_state(run, tmp_path, name):
-    """Also state that has not its parameters' shape, belongs to a part of them, or stands under dotted names."""
-    run = replace(run, config=replace(run.config, optim=OptimConfig(name=name)))
-    fresh, _ = fresh_state(run)
-    trained = jax.tree.map(lambda x: x + jnp.ones_like(x), {"opt_state": fresh.opt_state, "step": fresh.step})
+    """Also what has not its parameters' shape, belongs to a part of them, or stands under dotted names; and the average."""
+    averaged = RegularizationConfig(ema=0.9 if name == "muon" else 0.0)
+    run = replace(run, config=replace(run.config, optim=OptimConfig(name=name), regularization=averaged))
+    fresh, frozen = fresh_state(run)
+    parts = {part: getattr(fresh, part) for part in ("params", "opt_state", "average", "step")}
+    trained = jax.tree.map(lambda x: x + jnp.ones_like(x), parts)
+    trained["average"] = jax.tree.map(lambda x: 2 * x, trained["average"])
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(replace(fresh, **trained), Progress())
     checkpoints.wait()
     restored, _ = checkpoints.restore(1, fresh)
     checkpoints.close()
-    for x, y in zip(jax.tree.leaves(restored.opt_state), jax.tree.leaves(trained["opt_state"]), strict=True):
+    for x, y in zip(*(jax.tree.leaves({part: x[part] for part in parts}) for x in (vars(restored), trained)), strict=True):
         np.testing.assert_array_equal(x, y)
         assert x.sharding == y.sharding
+    evaluated = model_params(restored, frozen)  # what is evaluated and exported
+    jax.tree.map(np.testing.assert_array_equal, evaluated, trained["average"] or trained["params"])
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lion"])
