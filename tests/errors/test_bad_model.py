@@ -93,6 +93,8 @@ def test_tokenizer_larger_than_the_vocabulary(train_fails, tiny_model, tmp_path)
 def test_teacher_with_other_labels(train_fails, tmp_path):
     teacher = tiny.write_model(tmp_path / "teacher", labels=["no", "yes"])
     train_fails({"distill.teacher": teacher}, "distill.teacher", "no, yes (2)", "angry, calm, merry (3)")
+    teacher = tiny.write_model(tmp_path / "turned", labels=tiny.LABELS[::-1])
+    train_fails({"distill.teacher": teacher}, "distill.teacher", "merry, calm, angry (3)", "in its order")
 
 
 def test_teacher_without_a_classifier(train_fails, tiny_model):

@@ -74,8 +74,8 @@ def likely(fault: Fault) -> list[list[str]]:
 
 def first_failure(project: Path, environment: dict[str, str], files: list[str], tier: str) -> str | None:
     """The first test of a tier that fails, in these files or in all of them."""
-    command = [sys.executable, "-m", "pytest", "-x", "-m", TIERS[tier], "-n2", "--dist=loadfile", "--no-loadscope-reorder"]
-    command += ["-p", "no:cacheprovider", "-rfE", *files]
+    command = [sys.executable, "-m", "pytest", "-x", "-m", TIERS[tier], "-p", "no:cacheprovider", "-rfE", *files]
+    command += [] if files else ["-n2", "--dist=loadfile", "--no-loadscope-reorder"]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     if done.returncode in (0, 5):  # 5: these files have no test of this tier
         return None

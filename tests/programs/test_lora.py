@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +28,7 @@ from jaxft.step import init_state, train_step
 from jaxft.strategies import make_plan
 from jaxft.train import train
 from tests.support import costs, tiny
+from tests.support.damage import rewrite
 from tests.support.lora import modules, randomised, trainable
 from tests.support.resuming import ends_the_same
 from tests.support.steps import WAYS, assert_same, flat, gradients, moments, rearranged
@@ -286,6 +288,19 @@ def test_an_adapter_teaches(base, tiny_data, tmp_path):
     jaxft.save(model, randomised(params), tmp_path / "teacher")
     run = make_run(config_of(base, {}, tiny_data, tmp_path / "run", distill={"teacher": str(tmp_path / "teacher")}))
     assert modules(run.teacher[1]) == modules(params)
+
+
+def test_what_the_base_lacks_is_saved_with_the_adapter(base, tiny_data, tmp_path):
+    """A pooler that was drawn because the checkpoint has none, also where it is frozen."""
+    shutil.copytree(base, tmp_path / "base")
+    rewrite(tmp_path / "base", lambda tensors: {name: x for name, x in tensors.items() if "pooler" not in name})
+    plan = {"preset": "lora", "rules": [{"pattern": "pooler", "trainable": False}]}
+    run = make_run(config_of(str(tmp_path / "base"), plan, tiny_data, tmp_path / "run"))
+    assert {"encoder.pooler.dense.kernel", "encoder.pooler.dense.bias"} <= run.model.adapted.saved
+    jaxft.save(run.model, run.params, tmp_path / "adapter")
+    again = tree.unstack(jaxft.load(str(tmp_path / "adapter"), seed=5)[1])
+    name = "encoder.pooler.dense.kernel"
+    np.testing.assert_array_equal(again[name], tree.unstack(run.params)[name])
 
 
 def test_dora_follows_a_kernel_that_the_plan_draws(base, tiny_data, tmp_path):

@@ -99,6 +99,8 @@ def test_plan_prints_parameters_rates_waste_flops_and_memory_of_every_stage(tiny
     for part in ("^heads", "from step", "11,891 trained", "tokens an example", "padding by layout: pack", "GFLOP", "MiB"):
         assert part in text
     assert re.search(r"^pooler & .*(\s+0\.006){6}$", text, re.MULTILINE)
+    padding = dict(re.findall(r"(pack|bucket|pad) ([\d.]+)%", text.partition("padding by layout: ")[2]))
+    assert float(padding["pack"]) < float(padding["bucket"]) < float(padding["pad"])
     forward = [float(x) for x in re.findall(r"from step \d+: .* GFLOP, ([\d.]+) forward passes", text)]
     assert len(forward) == 2
     assert 1 < forward[0] < 1.2 < 2.5 < forward[1]

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics
 
 import jaxft
-from jaxft import sharding
+from jaxft import inference, sharding
 from jaxft.config import Config, MeshConfig
 from jaxft.data.encode import Examples
 from jaxft.evaluation import Evaluator, make_evaluator
@@ -174,3 +174,13 @@ def test_what_is_read_back_does_not_grow(three):
     assert {name: x.shape for name, x in collected.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}
     assert not collected.examples
     assert not collected.tokens
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "problem"),
+    [("multi_label_classification", "multi_label"), ("regression", "regression"), ("single_label_classification", "single_label")],
+)
+def test_a_directory_says_what_its_labels_are(tmp_path, problem_type, problem):
+    """Without a run around it, a model of several labels or of numbers is evaluated as such."""
+    model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS, problem_type=problem_type)
+    assert inference.with_task(str(model), Config()).task.problem == problem

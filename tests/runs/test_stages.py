@@ -127,8 +127,7 @@ def test_a_stage_is_restored_and_the_next_opened_on_eight_devices(tiny_model, ti
     )
 
 
-@pytest.mark.slow
-def test_the_best_step_may_lie_in_an_earlier_stage(finished, tiny_model, tiny_data, tmp_path):
+def test_a_step_of_an_earlier_stage_is_exported(finished, tiny_model, tiny_data, tmp_path):
     export([str(finished), "--output", str(tmp_path / "early"), "--step", "2"])
     run, checkpoints = make_run(staged(tiny_model, tiny_data, finished)), Checkpoints(finished, keep=9)
     state, frozen, _ = stored_state(run, checkpoints, 2)
@@ -138,7 +137,10 @@ def test_the_best_step_may_lie_in_an_earlier_stage(finished, tiny_model, tiny_da
     for name in ("heads.main.classifier.bias", "encoder.layer.0.output.LayerNorm.scale", "encoder.pooler.dense.bias"):
         np.testing.assert_array_equal(found[run.model.naming.theirs(name)].read(), np.asarray(expected[name]))
 
-    # A run whose first evaluation stays the best one leaves that one's parameters.
+
+@pytest.mark.slow
+def test_the_best_step_may_lie_in_an_earlier_stage(tiny_model, tiny_data, tmp_path):
+    """A run whose first evaluation stays the best one leaves that one's parameters."""
     config = staged(
         tiny_model,
         tiny_data,
