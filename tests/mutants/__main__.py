@@ -3,6 +3,7 @@
     python -m tests.mutants              # all of them
     python -m tests.mutants NAME ...     # only these
     python -m tests.mutants --near ...   # only likely files of the default tier: quick, and no final word
+    python -m tests.mutants --first FILE --  NAME ...   # begin with a file where you expect the catch
 
 Tests of the default tier come first: files that speak of what the fault breaks, then those that import the changed module,
 then all. A fault that they miss meets the slow tests in the same order. The first failure ends the search. What is found
@@ -83,8 +84,11 @@ def first_failure(project: Path, environment: dict[str, str], files: list[str], 
     return found[1] if found else f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
 
 
-def hunt(fault: Fault, near: bool) -> dict[str, str | None]:
-    """The first test that catches a fault, and its tier; `near` looks in the likely files of the default tier."""
+def hunt(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
+    """The first test that catches a fault, and its tier; `near` looks in the likely files of the default tier.
+
+    `first` are files to begin with.
+    """
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         project = copy_project(Path(folder))
         path = project / fault.file
@@ -96,7 +100,7 @@ def hunt(fault: Fault, near: bool) -> dict[str, str | None]:
             shutil.copytree(CACHE, Path(folder) / "cache")
         environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
         for tier in ["default"] if near else TIERS:
-            for files in [*(x for x in likely(fault) if x), *([] if near else [[]])]:  # [] are all
+            for files in [*(x for x in (first, *likely(fault)) if x), *([] if near else [[]])]:  # [] are all
                 if test := first_failure(project, environment, files, tier):
                     return {"caught_by": test, "tier": tier}
     return {"caught_by": None, "tier": None}
@@ -107,12 +111,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="NAME")
     parser.add_argument("--near", action="store_true", help="only likely files of the default tier")
+    parser.add_argument("--first", nargs="*", default=[], metavar="FILE", help="begin with these test files")
     arguments = parser.parse_args()
     for fault in FAULTS:
         if arguments.names and fault.name not in arguments.names:
             continue
         start = time.perf_counter()
-        found = hunt(fault, arguments.near)
+        found = hunt(fault, arguments.near, arguments.first)
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results[fault.name] = found
         ordered = {x.name: results[x.name] for x in FAULTS if x.name in results}

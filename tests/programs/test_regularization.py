@@ -173,6 +173,21 @@ def test_r_drop(name):
         np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_the_passes_of_r_drop_draw_apart():
+    task, shape, columns, _ = TASKS["text classification"]
+    batch = {column: jnp.ones(size, jnp.float32 if column == "weights" else jnp.int32) for column, size in columns.items()}
+    keys = []
+
+    def loss_fn(params, batch, key, hyper):
+        keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+        return (jnp.float32(1), jnp.float32(6)), {"logits": jnp.zeros(shape)}
+
+    key = runtime.root_key(0)
+    with_r_drop(loss_fn, task, 3.0)({}, batch, key, {})
+    assert keys[0] == tuple(np.asarray(jax.random.key_data(key)).tolist())  # the first is the plain loss's
+    assert len(set(keys)) == 2
+
+
 def test_r_drop_of_answers_is_over_each_windows_own_tokens():
     """Two windows in a row and a free slot: equal passes do not disagree, others do, and gradients stay finite."""
     segments = jnp.asarray([[1, 1, 1, 2, 2, 0]], jnp.int32)

@@ -25,7 +25,7 @@ def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data,
         model=tiny.NO_DROPOUT,
         data={"test": str(tiny_data / "test.csv")},
         train={"epochs": 24},
-        eval={"every": "12 epochs"},
+        eval={"every": "12 epochs", "metric": "loss"},
         checkpoint={"every": "12 epochs"},
     )
     results = train(config)
@@ -35,6 +35,9 @@ def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data,
     steps = [row for row in journal if "loss" in row]
     assert steps[-1]["loss"] < 0.5 < steps[0]["loss"]
     assert {"step", "epoch", "learning_rate", "examples_per_second", "tokens_per_second"} <= steps[0].keys()
+    evaluated = {row["step"]: row["eval/loss"] for row in journal if "eval/loss" in row and not row.get("final")}
+    assert journal[-1]["selected_step"] == min(evaluated, key=evaluated.__getitem__) == 168
+    assert len(evaluated) == 2
     model, params = jaxft.load(str(tmp_path / "run" / "model"))
     assert model.labels == tiny.LABELS
     outputs = jaxft.forward(model, params, {"input_ids": [[2, 5, 3]]})
