@@ -69,7 +69,7 @@ def likely(fault: Fault) -> list[list[str]]:
         return sum(1 / files_with[word] for word in words if word in texts[path])
 
     importing = [path for path in texts if imports(path, module)]
-    first = sorted(texts, key=lambda path: -score(path) - (path in importing))[:4]
+    first = sorted(texts, key=lambda path: -score(path) - (path in importing))[:6]
     return [[str(path.relative_to(ROOT)) for path in files] for files in (first, importing)]
 
 
@@ -100,7 +100,8 @@ def hunt(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
             shutil.copytree(CACHE, Path(folder) / "cache")
         environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
         for tier in ["default"] if near else TIERS:
-            for files in [*(x for x in (first, *likely(fault)) if x), *([] if near else [[]])]:  # [] are all
+            likeliest, importing = likely(fault)
+            for files in [first or likeliest, likeliest, *([] if near else [importing, []])]:  # [] are all
                 if test := first_failure(project, environment, files, tier):
                     return {"caught_by": test, "tier": tier}
     return {"caught_by": None, "tier": None}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
@@ -15,9 +16,10 @@ from jaxft import cli, optim, runtime
 from jaxft.config import DataConfig
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
-from jaxft.setup import make_run, run_loss
+from jaxft.setup import make_loss, make_run, run_loss
 from jaxft.step import init_state, train_step
 from jaxft.tasks import labels
+from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
 from tests.support.classes import COLUMNS, MULTI, TARGETS, configure, write_files
 from tests.support.steps import RECORDER, assert_same, gradients, rearranged
@@ -246,3 +248,22 @@ def test_evaluating_with_another_number_of_targets(fails, tmp_path):
     (tmp_path / "d.csv").write_text("text,x\nriver,1\n")
     argv = [model, "--data.validation", tmp_path / "d.csv", "--data.label", "x", "--data.max_length", "32"]
     fails("evaluate", argv, "data.label names 1 columns (x)", "2 numbers (a, b)")
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_evaluation_has_plain_cross_entropy(train):
+    """Smoothing, class weights and focal exponent are of the training loss, which is the one with a key."""
+    task = TextClassification(("a", "b"), label_smoothing=0.2, class_weights=(1.0, 3.0), focal_gamma=2.0)
+    logits = jnp.asarray([[[0.5, -1.0]], [[2.0, 0.3]]])
+
+    class Model:
+        override = staticmethod(dict)
+
+        def apply(self, params, inputs, *, head, key, rates):
+            return {"logits": logits}
+
+    batch = {"labels": jnp.asarray([[0], [1]]), "weights": jnp.ones((2, 1))}
+    (total, weight), _ = make_loss(Model(), task)({}, batch, runtime.root_key(0) if train else None, {})
+    plain = -jax.nn.log_softmax(logits)[np.arange(2), 0, np.arange(2)].sum()
+    assert (float(weight) == 2) != train
+    assert (float(total) == pytest.approx(float(plain), rel=1e-6)) != train

@@ -104,6 +104,9 @@ def test_uniform_cuts_stand_where_a_setting_changes():
     settings = {name: ".2." in name or name.endswith("0.output.LayerNorm.scale") for name in tree.all_names(PARAMS)}
     assert tree.uniform_cuts(PARAMS, settings) == [1, 2, 3]
     assert tree.uniform_cuts(PARAMS, dict.fromkeys(settings, 0)) == []
+    cut = tree.recut(PARAMS, [2])  # where a model's stacks begin at other layers than 0, numbers stay those of layers
+    settings = {name: "layer.4." in name for name in tree.all_names(cut)}
+    assert tree.uniform_cuts(cut, settings) == [4]
 
 
 def test_the_first_match_wins():
