@@ -101,7 +101,7 @@ def hunt(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
         environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
         for tier in ["default"] if near else TIERS:
             likeliest, importing = likely(fault)
-            for files in [first or likeliest, likeliest, *([] if near else [importing, []])]:  # [] are all
+            for files in [first or likeliest, *([] if near else [likeliest, importing, []])]:  # [] are all
                 if test := first_failure(project, environment, files, tier):
                     return {"caught_by": test, "tier": tier}
     return {"caught_by": None, "tier": None}
