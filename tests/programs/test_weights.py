@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxft
+from jaxft.models.model import make_model
 from jaxft.tree import flatten, unstack
 from tests.support import tiny
 from tests.support.damage import Tensors, rewrite, shard, tensors, to_msgpack
@@ -169,3 +170,25 @@ def test_num_layers_keeps_the_lowest(classifier, tmp_path):
     assert_same_bytes(tensors(tmp_path / "short"), {name: x for name, x in whole.items() if ".layer.1." not in name})
     outputs = jaxft.forward(*jaxft.load(str(tmp_path / "short")), {"input_ids": [[2, 7, 3]]})
     assert np.isfinite(outputs["logits"]).all()
+
+
+def test_tensors_that_repeat_others_are_written_again(tmp_path):
+    """Some checkpoints hold the decoder beside the words that it is tied to; so does what is saved."""
+    model = make_model(tiny.CONFIG | {"architectures": ["BertForMaskedLM"]}, "fill-mask", "tiny")
+    jaxft.save(model, tiny.random_params(model), tmp_path / "a")
+    tied = {"decoder.weight": "bert.embeddings.word_embeddings.weight", "decoder.bias": "cls.predictions.bias"}
+    rewrite(tmp_path / "a", lambda found: found | {f"cls.predictions.{copy}": found[of] for copy, of in tied.items()})
+    jaxft.save(*jaxft.load(str(tmp_path / "a")), tmp_path / "b")
+    before, after = tensors(tmp_path / "a"), tensors(tmp_path / "b")
+    assert before.keys() == after.keys()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
+def test_the_tokenizers_files_go_with_the_model(classifier, tmp_path):
+    shutil.copytree(classifier, tmp_path / "a")
+    names = ["vocab.json", "merges.txt", "spm.model", "spiece.model", "sentencepiece.bpe.model", "added_tokens.json"]
+    for name in names:
+        (tmp_path / "a" / name).write_text(f"what is in {name}")
+    jaxft.save(*jaxft.load(str(tmp_path / "a")), tmp_path / "b")
+    for name in [*names, "vocab.txt", "tokenizer_config.json"]:
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
