@@ -163,3 +163,8 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
 def column_names(config: DataConfig, split: str) -> list[str]:
     """The columns of a split, in their order."""
     return list(_open(config, split).column_names)
+
+
+def revision(config: DataConfig, split: str) -> str:
+    """Which content a split of a hub data set has: `datasets` names what it keeps by the hub's revision."""
+    return str(_open(config, split)._fingerprint)

@@ -178,7 +178,7 @@ def test_another_config_is_refused_and_harmless_changes_are_not(tiny_model, tiny
         return tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
 
     assert not rundir.check_claim(config())
-    rundir.claim(config())
+    rundir.claim(config(), {})
     assert rundir.check_claim(config())
     assert rundir.check_claim(config(mesh={"data": 8}, log={"every": 1}, checkpoint={"keep": 7}, data={"prefetch": 5}))
     for changed in (
