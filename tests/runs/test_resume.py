@@ -204,6 +204,18 @@ def test_rewind_drops_torn_later_and_final_rows(tmp_path):
     assert not (tmp_path / "none.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [b"\xff\xfe\x00", b"null", b"[1]", b"7", b'{"step": "3"}', b'{"step": null}', b"[" * 100_000, b'{"step": ' + b"9" * 5000 + b"}"],
+    ids=["bytes", "null", "list", "number", "text", "no step", "brackets", "digits"],
+)
+def test_a_line_that_is_no_row_is_dropped(tmp_path, bad):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "note": "\xe2\x80\xa8"}\n' + bad + b'\n{"step": 2}\n')
+    rewind(path, 2)
+    assert path.read_bytes() == b'{"step": 1, "note": "\xe2\x80\xa8"}\n{"step": 2}\n'
+
+
 def test_only_complete_checkpoints_count(tmp_path):
     (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp" / "state").write_text("half")
