@@ -119,8 +119,8 @@ class Checkpoints:
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:  # of orbax and tensorstore
             raise UserError(
-                f"{self._directory}: the checkpoint of step {step} cannot be read: a file in {FOLDER}/{step} is damaged, or it "
-                f"is of another version of jaxft; delete that folder to go on from an earlier step"
+                f"{self._directory}: the checkpoint of step {step} cannot be read: a file in {FOLDER}/{step} is damaged, or "
+                "of another version of jaxft; delete that folder to go on from an earlier step"
             ) from error
         progress = Progress(**{name: x for name, x in restored["progress"].items() if name != RECORDED})
         self._best = progress.best_step
@@ -141,7 +141,7 @@ class Checkpoints:
         wrong = intact.look(self._directory, step).wrong if runtime.is_main_process() else None
         if not runtime.all_agree(wrong is None):
             raise UserError(
-                f"{self._directory}: the checkpoint of step {step} is damaged ({wrong or 'see process 0'}); train again with "
+                f"{self._directory}: checkpoint of step {step} is damaged ({wrong or 'see process 0'}); train again with "
                 "the same command, which goes back to what is whole and ends with the same model"
             )
 
@@ -193,8 +193,8 @@ class Checkpoints:
         if not runtime.all_agree(not found.wrong):
             if not runtime.all_agree(not runtime.is_main_process() or (recorded is not None and content() == recorded)):
                 raise UserError(
-                    f"{self._directory}: {found.wrong or FROZEN + ' is damaged'}, and model.path does not give the same frozen "
-                    "parameters: put the model back that the run began with, or give --output_dir another name"
+                    f"{self._directory}: {found.wrong or FROZEN + ' is damaged'}, and model.path does not give the same "
+                    "frozen parameters: put the model back that the run began with, or give --output_dir another name"
                 )
             self._say(f"{found.wrong}: the frozen parameters are made again from the model, which gives the same")
             if not self._read_only:
@@ -222,7 +222,7 @@ class Checkpoints:
         return found, of_step or found.content
 
     def _record(self) -> None:
-        """Write the record of the checkpoint that is complete but for its name; orbax calls it, in its thread, on one host."""
+        """Write the record of the checkpoint that lacks but its name; orbax calls it in its thread, on one host."""
         folder = self._directory / FOLDER
         temporary = sorted(folder.glob(f"{self._saving}.*tmp*"))
         checksums.record(temporary[0] if temporary else folder / str(self._saving), leave_out=TIMES, frozen=self._frozen)

@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 MANIFEST = "checksums.json"
 BLOCK = 2**20  # bytes read at once
 
@@ -29,11 +27,13 @@ def of_file(path: Path) -> str:
 
 def of_arrays(arrays: Iterable[tuple[str, Any]]) -> str:
     """SHA-256 of named arrays: names, types, shapes and values, in the order given."""
+    import numpy as np
+
     digest = hashlib.sha256()
     for name, x in arrays:
         array = np.ascontiguousarray(x)
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8))  # pyright: ignore[reportArgumentType] (it is a buffer)
     return digest.hexdigest()
 
 

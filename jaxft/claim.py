@@ -78,7 +78,7 @@ class Claim:
         changed = inputs.changes(self._directory, self._files)
         if changed is None:
             print(
-                f"{self._directory}: there is no record of the files that this run began with; they are recorded from now on",
+                f"{self._directory}: holds no record of the files that this run began with; they are recorded from now on",
                 file=sys.stderr,
             )
             inputs.record(self._directory, self._files)

@@ -25,6 +25,7 @@ FILE = "run.lock"
 MARK = "by-"
 BEAT = 10.0  # seconds between signs of life
 STALE = 90.0  # seconds without one after which an owner on another machine is taken for dead
+DAY = 86_400.0  # seconds
 EMPTY: dict[str, Any] = {"pid": 0, "host": "an unknown host", "start": None, "place": None, "token": None}
 _held: set[str] = set()  # tokens of this process
 
@@ -50,7 +51,7 @@ class Lock:
         if owner is None or owner["token"] != self._token:
             now = "nobody's" if owner is None else _who(owner)
             raise UserError(
-                f"{self._path}: is {now} now: this run was taken for dead, and stops so that two do not write in one directory"
+                f"{self._path}: is {now} now: this run was taken for dead, and stops: two must not write in one directory"
             )
 
     def close(self) -> None:
@@ -100,8 +101,8 @@ def hold(directory: Path, say: Callable[[str], None] = lambda line: print(line, 
                     continue  # given back meanwhile
                 if _lives(owner, path, mine, say):
                     raise UserError(
-                        f"output_dir {directory}: another run works in it: {_who(owner)}; give --output_dir another name, or "
-                        "wait until it has ended"
+                        f"output_dir {directory}: another run works in it: {_who(owner)}; give --output_dir another "
+                        "name, or wait until it has ended"
                     )
                 say(f"taking over {path} of {_who(owner)}, which has ended without giving it back")
                 _remove(path, owner["token"], directory)
@@ -153,6 +154,18 @@ def has_ended(marked: str) -> bool | None:
     except ValueError:
         return True
     return is_dead(owner) if here == _here() else None
+
+
+def is_being_written(temporary: Path) -> bool:
+    """Whether the process that made a temporary folder of `models.files.write_directory` may still fill it.
+
+    One on another machine may for a day. A folder without the mark of a process is of a jaxft that set none: nobody's.
+    """
+    dead = has_ended(next((part for part in reversed(temporary.name.split(".")) if part.startswith(MARK)), ""))
+    try:
+        return time.time() - temporary.stat().st_mtime < DAY if dead is None else not dead
+    except OSError:
+        return False
 
 
 def _here() -> str:
@@ -248,6 +261,7 @@ def _start(pid: int) -> str | None:
 def _place() -> str | None:
     """The boot of the machine and the name space of process numbers (a container has its own)."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()} {os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return None

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxft import inputs, intact, optim, runtime, sharding, tree
 from jaxft.calls import SEVERAL, Call, calls
-from jaxft.claim import Claim
 from jaxft.checkpoint import Checkpoints, Progress
+from jaxft.claim import Claim
 from jaxft.compiled import Compiled, abstract_batch, compile_train
 from jaxft.config import OptimConfig
 from jaxft.data.batches import EpochPlan, Shape
@@ -170,7 +170,9 @@ class Trainer:
             newest = intact.newest(self.directory, best=best, say=say)
             found = -1 if newest is None else newest
             if self.claim:
-                inputs.check_weights(self.directory, self.claim.other_weights, newest, adapted=self.run.model.adapted is not None)
+                inputs.check_weights(
+                    self.directory, self.claim.other_weights, newest, adapted=self.run.model.adapted is not None
+                )
         found = runtime.from_main(found)
         return None if found < 0 else found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxft import cli, inputs, lock
 from jaxft.config import Config
 from jaxft.errors import UserError, some
-from jaxft.models.files import is_being_written
+from jaxft.lock import is_being_written
 
 CONFIG = "config.yaml"
 MODEL = "model"

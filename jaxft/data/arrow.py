@@ -15,13 +15,14 @@ def intact(load: Callable[..., Any]) -> Any:
     Args:
       load: gives the rows; with `download_mode` it makes the files again.
     """
-    import datasets
+    from datasets.exceptions import DatasetsError
+    from pyarrow.lib import ArrowException
 
     try:
         rows = load()
-    except datasets.exceptions.DatasetsError:  # of the data themselves
+    except DatasetsError:  # of the data themselves
         raise
-    except Exception:  # pyarrow's, of a torn file in the cache
+    except (OSError, ValueError, TypeError, KeyError, ArrowException):  # of a torn file in the cache
         return load(download_mode="force_redownload")
     files = [Path(file["filename"]) for file in rows.cache_files]
     if not files:

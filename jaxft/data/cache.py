@@ -21,7 +21,9 @@ Arrays = Mapping[str, np.ndarray]
 BATCH = 8192  # rows hashed at once
 
 
-def cached(make: Callable[[], Arrays], *, rows: Any, directory: Path, tokenizer: Any, settings: list[Any], use: bool) -> Arrays:
+def cached(
+    make: Callable[[], Arrays], *, rows: Any, directory: Path, tokenizer: Any, settings: list[Any], use: bool
+) -> Arrays:
     """`make()`, or what it gave before for the same rows, settings and tokenizer, by content, and the same code.
 
     Args:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import UserError, one_line
-from jaxft.lock import MARK, has_ended, mark
+from jaxft.lock import MARK, is_being_written, mark
 from jaxft.models.flax_msgpack import open_msgpack
 from jaxft.models.stored import Stored
 
@@ -36,7 +35,6 @@ _TYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-DAY = 86_400.0  # seconds
 SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
 
 
@@ -111,18 +109,6 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def is_being_written(temporary: Path) -> bool:
-    """Whether the process that made a temporary folder of `write_directory` may still fill it.
-
-    One on another machine may for a day. A folder without the mark of a process is of a jaxft that set none: nobody's.
-    """
-    dead = has_ended(next((part for part in reversed(temporary.name.split(".")) if part.startswith(MARK)), ""))
-    try:
-        return time.time() - temporary.stat().st_mtime < DAY if dead is None else not dead
-    except OSError:
-        return False
 
 
 def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:

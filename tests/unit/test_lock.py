@@ -143,7 +143,9 @@ def test_what_an_interrupted_writer_leaves_is_removed_by_the_next(tmp_path, othe
         folder.mkdir()
         (folder / "half").write_text("x")
     write_directory(target, {"a": lambda path: path.write_text("a")})
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["model", living.name, far.name, ".modelling.by-1-1-ab.x"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["model", living.name, far.name, ".modelling.by-1-1-ab.x"]
+    )
     os.utime(far, (1e9, 1e9))
     inside = target / f".model.{lock.mark()}.left"  # of an earlier try of this process? it lives: it stays
     inside.mkdir()
