@@ -40,11 +40,12 @@ def main(argv: list[str]) -> None:
     from jaxft.state import model_params, stored_state
 
     run = make_run(config)
-    checkpoints = Checkpoints(directory, keep=config.checkpoint.keep)
+    checkpoints = Checkpoints(directory, keep=config.checkpoint.keep, read_only=True)
     try:
         steps = checkpoints.steps()
         if not steps:
             raise UserError(f"{args.run}: no checkpoint yet")
+        checkpoints.check(steps[-1])
         state, frozen, progress = stored_state(run, checkpoints, steps[-1])
         wanted = args.step if args.step != "selected" else config.checkpoint.select
         if wanted == "best":
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> None:
         if step not in steps:
             raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
         if step != steps[-1]:
+            checkpoints.check(step)
             state, frozen, _ = stored_state(run, checkpoints, step)
         params = model_params(state, frozen)
         if not run.task.fitted and "validation" in run.data:

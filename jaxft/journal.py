@@ -77,19 +77,19 @@ class Journal:
 
 
 def rewind(path: Path, step: int) -> None:
-    """Drop the rows after `step` and the final one: a resumed run writes them again. A torn last line goes too."""
+    """Drop the rows after `step` and the final one: a resumed run writes them again. Lines that are no row go too."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            if row.get("step", 0) <= step and not row.get("final"):
+                kept.append(line + b"\n")
+        except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, no number
             continue
-        if row.get("step", 0) <= step and not row.get("final"):
-            kept.append(line)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)
 
 

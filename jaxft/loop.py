@@ -1,16 +1,19 @@
 """The training loop: dispatch, log one call late, evaluate, checkpoint, stop early. It owns the order of events."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxft import optim, runtime, sharding, tree
+from jaxft import inputs, intact, optim, runtime, sharding, tree
 from jaxft.calls import SEVERAL, Call, calls
 from jaxft.checkpoint import Checkpoints, Progress
+from jaxft.claim import Claim
 from jaxft.compiled import Compiled, abstract_batch, compile_train
 from jaxft.config import OptimConfig
 from jaxft.data.batches import EpochPlan, Shape
@@ -23,7 +26,7 @@ from jaxft.journal import Journal, Meter
 from jaxft.prefix import Kept, keep
 from jaxft.setup import Run, eval_planner, run_loss
 from jaxft.stages import later_stages, open_stage
-from jaxft.state import fresh_state, model_params, run_optimizer, stored_state
+from jaxft.state import fresh_state, frozen_content, model_params, run_optimizer, stored_state
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
 
@@ -33,21 +36,24 @@ BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are t
 class Trainer:
     """One run in its directory: made from a `Run`, resumed from the latest checkpoint if there is one."""
 
-    def __init__(self, run: Run, directory: Path) -> None:
+    def __init__(self, run: Run, directory: Path, claim: Claim | None = None) -> None:
         self.run = run
         self.config = run.config
         self.task = run.task
         self.directory = directory
+        self.claim = claim
+        self.resumed = self._newest()
         self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
         self.optimizer = run_optimizer(run)
         self.factor = optim.schedule_factor(run.config.optim, run.total_steps, np)
-        self.resumed = self.checkpoints.latest()
         if self.resumed is None:
             self.progress = Progress()
             self.state, self.frozen = fresh_state(run)
-            self.checkpoints.save_frozen(self.frozen)
+            self.checkpoints.go_back(None)
+            self.checkpoints.save_frozen(self.frozen, partial(frozen_content, run))
         else:
             self.state, self.frozen, self.progress = stored_state(run, self.checkpoints, self.resumed)
+            self.checkpoints.go_back(self.resumed)
             self._set_plateau()
         if run.teacher:
             teacher = run.teacher[1]
@@ -104,6 +110,8 @@ class Trainer:
                 late = None
                 better = calendar.evaluates(done) and self._evaluate(done)
                 if calendar.saves(done) or better or self.progress.stopped:
+                    if self.claim:
+                        self.claim.check()
                     self.checkpoints.save(self.state, self.progress)
                 meter.reset()
                 if self.progress.stopped:
@@ -119,6 +127,7 @@ class Trainer:
         """Put the parameters that the run leaves into `state`: best or last. Returns their step."""
         best = self.progress.best_step
         if self.config.checkpoint.select == "best" and best is not None and best != int(self.state.step):
+            self.checkpoints.check(best)
             others = {name: x for name, x in self.frozen.items() if name not in self.run.params}
             self.state, frozen, _ = stored_state(self.run, self.checkpoints, best)
             self.frozen = frozen | others
@@ -152,6 +161,20 @@ class Trainer:
         finally:
             self.journal.close()
         runtime.release_memory()
+
+    def _newest(self) -> int | None:
+        """The step to go on from, as the main process finds it."""
+        found = -1
+        if runtime.is_main_process():
+            say, best = partial(print, file=sys.stderr, flush=True), self.config.checkpoint.select == "best"
+            newest = intact.newest(self.directory, best=best, say=say)
+            found = -1 if newest is None else newest
+            if self.claim:
+                inputs.check_weights(
+                    self.directory, self.claim.other_weights, newest, adapted=self.run.model.adapted is not None
+                )
+        found = runtime.from_main(found)
+        return None if found < 0 else found
 
     def _data(self, split: str) -> Split:
         return self.kept.data.get(split, self.run.data[split])

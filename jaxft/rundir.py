@@ -5,16 +5,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxft import cli
+from jaxft import cli, inputs, lock
 from jaxft.config import Config
 from jaxft.errors import UserError, some
+from jaxft.lock import is_being_written
 
 CONFIG = "config.yaml"
 MODEL = "model"
 TOKENIZER = "tokenizer"  # where the run has another than the model it started from
-# What a claim that was cut short leaves: files under their temporary names, or the first of the two renamed.
-_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"
-_CUT_SHORT = (set(), {_TOKENIZER}, {_CONFIG}, {_TOKENIZER, _CONFIG}, {TOKENIZER, _CONFIG})
+_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are whole
 # What may change between the beginning of a run and its resumption without changing its result.
 FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
 
@@ -35,7 +34,7 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
-    if not directory.exists() or {path.name for path in directory.iterdir()} in _CUT_SHORT:
+    if not directory.exists() or _cut_short({path.name for path in directory.iterdir() if not lock.is_mine(path.name)}):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -48,8 +47,31 @@ def check_claim(config: Config) -> bool:
     return True
 
 
-def claim(config: Config, tokenizer: Path | None = None) -> None:
-    """Write config.yaml into the (new) run directory, and the files of a tokenizer of the run's own."""
+def _cut_short(names: set[str]) -> bool:
+    """Whether a claim that was cut short left these files: temporary ones, and with the config's the others renamed."""
+    temporary = {_CONFIG, _TOKENIZER, f".{inputs.FILE}.new"}
+    return names <= (temporary | {TOKENIZER, inputs.FILE} if _CONFIG in names else temporary)
+
+
+def make(config: Config) -> Path:
+    """The output directory, made if it is not there."""
+    directory = Path(config.output_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
+    return directory
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a model that was only half written has left; for the owner of the directory's lock."""
+    for leftover in [*directory.glob(f".{MODEL}.*"), *(directory / MODEL).glob(f".{MODEL}.*")]:
+        if leftover.is_dir() and not is_being_written(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def claim(config: Config, files: inputs.Inputs, tokenizer: Path | None = None) -> None:
+    """Write into the (new) run directory what files it is made from, a tokenizer of its own, and at last config.yaml."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -58,6 +80,7 @@ def claim(config: Config, tokenizer: Path | None = None) -> None:
         if tokenizer:
             shutil.copytree(tokenizer, directory / _TOKENIZER)
         (directory / _CONFIG).write_text(cli.dump(config), encoding="utf-8")
+        inputs.record(directory, files)
         if tokenizer:
             os.replace(directory / _TOKENIZER, directory / TOKENIZER)
         os.replace(directory / _CONFIG, directory / CONFIG)

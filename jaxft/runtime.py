@@ -136,6 +136,18 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def from_main(value: int) -> int:
+    """A number of the main process, on every process."""
+    import jax
+
+    if jax.process_count() == 1:
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
 def all_agree(yes: bool) -> bool:
     """Whether every process says yes."""
     import jax

@@ -1,10 +1,11 @@
 """The state of a run: fresh, as shapes for a mesh that is not here, or as a checkpoint has it."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
-from jaxft import optim, runtime, sharding, tree
+from jaxft import checksums, optim, runtime, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.distill import TEACHERS
 from jaxft.regularization import REFERENCE
@@ -47,12 +48,18 @@ def _starter(run: Run) -> Callable[[Params], TrainState]:
 def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
     """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it."""
     state, frozen = fresh_state(run)
-    frozen = checkpoints.restore_frozen(frozen)
+    frozen = checkpoints.restore_frozen(frozen, partial(frozen_content, run), step)
     begun = [s for s in run.plan.stages[1:] if s < step]
     for stage in later_stages(run.plan, run_optimizer(run), run.mesh, state, frozen, begun):
         state, frozen = open_stage(run.plan, stage, state, frozen)
     state, progress = checkpoints.restore(step, state)
     return state, frozen, progress
+
+
+def frozen_content(run: Run) -> str:
+    """The digest of what is frozen before the first step."""
+    flat = tree.flatten(_start(run)[1])
+    return checksums.of_arrays((".".join(path), flat[path]) for path in sorted(flat))
 
 
 def _start(run: Run) -> tuple[Params, Params]:

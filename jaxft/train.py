@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft import cli, rundir, runtime
+from jaxft.claim import Claim
 from jaxft.config import Config
 
 
@@ -23,20 +24,25 @@ def train(config: Config) -> dict[str, Any]:
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
     )
-    from jaxft.export import export_params
-    from jaxft.loop import Trainer
-    from jaxft.plan import summary
     from jaxft.setup import make_run
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
-    resuming = rundir.check_claim(config) if runtime.is_main_process() else True
-    run = make_run(config)
-    directory = Path(config.output_dir)
-    if not resuming:
-        rundir.claim(config, run.own_tokenizer)
-    runtime.barrier("claimed")
-    trainer = Trainer(run, directory)
+    with Claim(config) as claim:
+        run = make_run(config)
+        claim.settle(run.own_tokenizer)
+        runtime.barrier("claimed")
+        return _train(run, claim, begin)
+
+
+def _train(run: Any, claim: Claim, begin: float) -> dict[str, Any]:
+    """Train in a directory that is this run's alone."""
+    from jaxft.export import export_params
+    from jaxft.loop import Trainer
+    from jaxft.plan import summary
+
+    config, directory = run.config, Path(run.config.output_dir)
+    trainer = Trainer(run, directory, claim)
     try:
         for line in [*summary(run), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
             trainer.journal.say(line)

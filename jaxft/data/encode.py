@@ -112,12 +112,12 @@ def encode_texts(
     Raises:
       UserError: for a text that is too long while truncation is off, naming its row.
     """
-    settings = ["texts", text, text_pair, max_length, truncation, rows._fingerprint, len(rows)]
+    settings = ["texts", text, text_pair, max_length, truncation]
 
     def make() -> Arrays:
         return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, group)
 
-    found = cached(make, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
     tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
     return Examples(tokens, np.asarray(found["offsets"]), {}, group)
 

@@ -48,12 +48,12 @@ def encode_questions(
     Raises:
       UserError: for a question that leaves its context no room, or a tokenizer that cannot tell characters.
     """
-    settings = ["questions", max_length, stride, labelled, rows._fingerprint, len(rows)]
+    settings = ["questions", max_length, stride, labelled]
 
     def make() -> Arrays:
         return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin)
 
-    found = cached(make, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
     tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
     columns = {name: found[name] for name in COLUMNS if name in found}
     return Examples(tokens, np.asarray(found["offsets"]), columns), {name: found[name] for name in NOTES}

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxft import checksums
 from jaxft.config import DataConfig
+from jaxft.data.arrow import intact
 from jaxft.data.folders import read_folders
 from jaxft.errors import UserError, nearest, one_line
 from jaxft.utf8 import check_utf8
@@ -144,8 +146,10 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
 
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
+    if "data_files" in options:  # `datasets` knows a file by name and time alone: it calls what it keeps by the content, too
+        options["name"] = checksums.of_file(Path(options["data_files"]))
     try:
-        return datasets.load_dataset(*args, **options)
+        return intact(lambda **more: datasets.load_dataset(*args, **options, **more))
     except Exception as error:  # builders wrap pandas, pyarrow and hub errors in kinds of their own
         path = options.get("data_files")
         if path and Path(path).suffix.lower() not in (".parquet", ".arrow"):
@@ -159,3 +163,8 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
 def column_names(config: DataConfig, split: str) -> list[str]:
     """The columns of a split, in their order."""
     return list(_open(config, split).column_names)
+
+
+def revision(config: DataConfig, split: str) -> str:
+    """Which content a split of a hub data set has: `datasets` names what it keeps by the hub's revision."""
+    return str(_open(config, split)._fingerprint)

@@ -72,12 +72,12 @@ def encode_words(
             "fast tokenizer (tokenizer.json)"
         )
     stride = max_length // 4 if stride is None else stride
-    settings = ["words", max_length, stride, truncation, rows._fingerprint, len(rows)]
+    settings = ["words", max_length, stride, truncation]
 
     def make() -> Arrays:
         return _tokenise(rows, tokenizer, max_length, stride, truncation, origin)
 
-    found = cached(make, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
     tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
     return Pieces(Examples(tokens, np.asarray(found["offsets"]), {}), found["owners"], found["sizes"])
 

@@ -1,5 +1,6 @@
 """Weight files to and from flat `{name: numpy array}`. Nothing here unpickles."""
 
+import glob
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import UserError, one_line
+from jaxft.lock import MARK, is_being_written, mark
 from jaxft.models.flax_msgpack import open_msgpack
 from jaxft.models.stored import Stored
 
@@ -88,7 +90,10 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
     try:
         beside = directory if directory.is_dir() else directory.parent
         beside.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=beside))
+        for leftover in beside.glob(f".{glob.escape(directory.name)}.{MARK}*"):
+            if not is_being_written(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.{mark()}.", dir=beside))
         umask = os.umask(0)
         os.umask(umask)
         for name, write in writers.items():

@@ -88,9 +88,10 @@ class MaskedWords(Task):
         settings = (self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings)
         arrays = cached(
             make,
+            rows=rows,
             directory=directory,
             tokenizer=self.tokenizer,
-            settings=[*settings, rows._fingerprint, len(rows)],
+            settings=[*settings],
             use=config.data.cache,
         )
         tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids", "words")}

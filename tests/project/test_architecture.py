@@ -9,11 +9,11 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "jaxft"
 FLOORS = [
-    "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target",
+    "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target checksums lock",
     "models data losses metrics strategies optim regularization sharding adapters",
-    "tasks rundir calls fit",
+    "tasks rundir calls fit inputs claim",
     "step stages distill r_drop compiled used_words setup evaluation prefix "
-    "checkpoint journal state loop inference features",
+    "intact checkpoint journal state loop inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

@@ -178,7 +178,7 @@ def test_another_config_is_refused_and_harmless_changes_are_not(tiny_model, tiny
         return tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)
 
     assert not rundir.check_claim(config())
-    rundir.claim(config())
+    rundir.claim(config(), {})
     assert rundir.check_claim(config())
     assert rundir.check_claim(config(mesh={"data": 8}, log={"every": 1}, checkpoint={"keep": 7}, data={"prefetch": 5}))
     for changed in (
@@ -204,6 +204,18 @@ def test_rewind_drops_torn_later_and_final_rows(tmp_path):
     assert path.read_text() == '{"step": 1}\n'
     rewind(tmp_path / "none.jsonl", 1)
     assert not (tmp_path / "none.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"\xff\xfe\x00", b"null", b"[1]", b"7", b'{"step": "3"}', b'{"step": null}', b"[" * 100_000, b'{"step": ' + b"9" * 5000 + b"}"],
+    ids=["bytes", "null", "list", "number", "text", "no step", "brackets", "digits"],
+)
+def test_a_line_that_is_no_row_is_dropped(tmp_path, bad):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "note": "\xe2\x80\xa8"}\n' + bad + b'\n{"step": 2}\n')
+    rewind(path, 2)
+    assert path.read_bytes() == b'{"step": 1, "note": "\xe2\x80\xa8"}\n{"step": 2}\n'
 
 
 def test_only_complete_checkpoints_count(tmp_path):
