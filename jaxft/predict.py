@@ -34,7 +34,10 @@ def main(argv: list[str]) -> None:
     output = Path(args.output)
     _check_output(output)
     config = rundir.config_of(args.model, overrides, prog=PROG)
-    config = replace(config, data=replace(config.data, dataset=None, test=args.input, empty_texts="error"))
+    limited = any(option.partition("=")[0] == "--data.max_eval_examples" for option in overrides)
+    most = config.data.max_eval_examples if limited else None  # a run's own is of its evaluations
+    data = replace(config.data, dataset=None, test=args.input, empty_texts="error", max_eval_examples=most)
+    config = replace(config, data=data)
     runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft import inference
     from jaxft.models.files import write_directory
@@ -89,7 +92,10 @@ def _embeddings(path: str, config: Config, source: str) -> Any:
     from jaxft.features import embeddings
     from jaxft.tasks import texts
 
-    return embeddings(path, config, texts.read(config.data, "test"), str(config.data.test), source)
+    rows = texts.read(config.data, "test")
+    if most := config.data.max_eval_examples:
+        rows = rows.select(range(min(most, len(rows))))
+    return embeddings(path, config, rows, str(config.data.test), source)
 
 
 def _check_output(path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -63,6 +64,35 @@ def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
         scores = np.exp(logits) / np.exp(logits).sum()
         assert list(answer["scores"].values()) == pytest.approx(scores, abs=2e-6)
         assert answer["score"] == max(answer["scores"].values())
+
+
+def test_limits_of_evaluate_and_predict(classifier, tiny_data, tmp_path, capsys):
+    """The first rows are scored and answered, no others; a run's own limit is none of its predictions."""
+    reading, dev = ["--data.max_length", "32"], str(tiny_data / "dev.csv")
+    head = tmp_path / "head.csv"
+    head.write_text("".join((tiny_data / "dev.csv").read_text().splitlines(keepends=True)[:7]))
+    evaluate.main([str(classifier), "--data.validation", dev, "--data.max_eval_examples", "6", *reading])
+    evaluate.main([str(classifier), "--data.validation", str(head), *reading])
+    told = capsys.readouterr()
+    first, alone = (json.loads(line) for line in told.out.splitlines())
+    assert sum(map(sum, first["confusion"])) == 6
+    assert first["confusion"] == alone["confusion"]
+    assert "the first 6 examples are evaluated (data.max_eval_examples)" in told.err
+    for output, more in (("out.jsonl", []), ("mean.jsonl", ["--features", "mean"])):
+        argv = [str(classifier), "--input", dev, "--output", str(tmp_path / output), *reading, *more]
+        predict.main(argv)
+        everything = (tmp_path / output).read_text().splitlines()
+        predict.main([*argv, "--data.max_eval_examples=4"])
+        assert len(everything) == 30
+        assert len((tmp_path / output).read_text().splitlines()) == 4
+
+
+def test_a_runs_limit_is_none_of_its_predictions(finished, tiny_data, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("max_eval_examples: null", "max_eval_examples: 5"))
+    predict.main([str(run), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "out.jsonl")])
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 30
 
 
 def test_export_of_a_checkpoint_is_the_model_of_the_run(run, tmp_path):
