@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxft.errors import UserError
 from jaxft.optim import schedule_factor
+from jaxft.output import writing
 from jaxft.setup import Run
 
 SHOWN = 6  # steps in the text
@@ -56,7 +57,5 @@ def plot(run: Run, path: str) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("learning rate")
     axes.legend(fontsize="x-small")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UserError(f"--plot {path}: cannot be written: {error.strerror}") from error
+    with writing(path, "--plot") as file:
+        figure.savefig(file, format=path.rpartition(".")[2])

@@ -8,6 +8,8 @@ from pathlib import Path
 from jaxft import cli
 from jaxft.config import Config
 from jaxft.errors import UserError, some
+from jaxft.processes import MARK
+from jaxft.urls import refuse_url
 
 CONFIG = "config.yaml"
 MODEL = "model"
@@ -35,7 +37,7 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
-    if not directory.exists() or {path.name for path in directory.iterdir()} in _CUT_SHORT:
+    if not directory.exists() or {x.name for x in directory.iterdir() if not x.name.startswith(MARK)} in _CUT_SHORT:
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -80,6 +82,7 @@ def read_config(directory: Path) -> Config:
 
 def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
     """The config of RUN_OR_MODEL_DIR, its run's or else the defaults, with `--section.field value` given anew."""
+    refuse_url("RUN_OR_MODEL_DIR", path)
     values = cli.as_dict(read_config(Path(path))) if is_run(Path(path)) else {}
     return cli.parse(values, overrides, origin=path, prog=prog)
 

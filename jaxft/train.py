@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxft import cli, rundir, runtime
 from jaxft.config import Config
+from jaxft.processes import by_main_process, check_shared
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -30,9 +31,10 @@ def train(config: Config) -> dict[str, Any]:
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
-    resuming = rundir.check_claim(config) if runtime.is_main_process() else True
-    run = make_run(config)
     directory = Path(config.output_dir)
+    resuming = by_main_process(lambda: rundir.check_claim(config), True)
+    check_shared(directory)
+    run = make_run(config)
     if not resuming:
         rundir.claim(config, run.own_tokenizer)
     runtime.barrier("claimed")

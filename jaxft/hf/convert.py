@@ -14,6 +14,7 @@ from jaxft.errors import UserError, nearest
 from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
 from jaxft.hf.lengths import Limits, local_limits, longest
 from jaxft.hf.scripts import Script
+from jaxft.urls import refuse_url
 
 # What the scripts do when a flag is not given, where jaxft's own default is another.
 DEFAULTS = {
@@ -70,6 +71,8 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     for needed in ("model_name_or_path", "output_dir"):
         if needed not in flags:
             raise UserError(f"{name} needs --{needed}")
+    for flag in ("output_dir", "model_name_or_path", "dataset_name", "train_file", "validation_file", "test_file"):
+        refuse_url(f"--{flag}", flags.get(flag))
     train, evaluate, predict = (bool(flags.get(f"do_{what}")) for what in ("train", "eval", "predict"))
     if not (train or evaluate or predict):
         raise UserError(f"{name}: give --do_train, --do_eval or --do_predict")

@@ -2,9 +2,13 @@
 
 import csv
 import importlib.util
+import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -66,25 +70,42 @@ def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
         assert answer["score"] == max(answer["scores"].values())
 
 
-def test_limits_of_evaluate_and_predict(classifier, tiny_data, tmp_path, capsys):
-    """The first rows are scored and answered, no others; a run's own limit is none of its predictions."""
-    reading, dev = ["--data.max_length", "32"], str(tiny_data / "dev.csv")
-    head = tmp_path / "head.csv"
-    head.write_text("".join((tiny_data / "dev.csv").read_text().splitlines(keepends=True)[:7]))
-    evaluate.main([str(classifier), "--data.validation", dev, "--data.max_eval_examples", "6", *reading])
-    evaluate.main([str(classifier), "--data.validation", str(head), *reading])
+READING = ["--data.max_length", "32"]
+
+
+def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
+    evaluate.main([str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING])
     told = capsys.readouterr()
-    first, alone = (json.loads(line) for line in told.out.splitlines())
-    assert sum(map(sum, first["confusion"])) == 6
-    assert first["confusion"] == alone["confusion"]
+    assert sum(map(sum, json.loads(told.out)["confusion"])) == 6
     assert "the first 6 examples are evaluated (data.max_eval_examples)" in told.err
-    for output, more in (("out.jsonl", []), ("mean.jsonl", ["--features", "mean"])):
-        argv = [str(classifier), "--input", dev, "--output", str(tmp_path / output), *reading, *more]
-        predict.main(argv)
-        everything = (tmp_path / output).read_text().splitlines()
-        predict.main([*argv, "--data.max_eval_examples=4"])
-        assert len(everything) == 30
-        assert len((tmp_path / output).read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("more", [[], ["--features", "mean"]])
+def test_a_limit_of_predict(classifier, tiny_data, tmp_path, more):
+    argv = [str(classifier), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "out.jsonl"), *READING, *more]
+    predict.main([*argv, "--data.max_eval_examples=4"])
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+
+
+def test_predict_from_a_pipe_to_standard_output(classifier, tmp_path, capfd):
+    """Beside nothing else: what is for people goes to standard error."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    rows = [{"text": "the old river"}, {"text": "a song"}]
+    write = threading.Thread(target=lambda: (tmp_path / "pipe.csv").write_text("".join(f"{json.dumps(x)}\n" for x in rows)))
+    write.start()
+    predict.main([str(classifier), "--input", str(tmp_path / "pipe.csv"), "--output", "-", *READING])
+    write.join()
+    assert [set(json.loads(line)) for line in capfd.readouterr().out.splitlines()] == [{"label", "score", "scores"}] * 2
+
+
+def test_an_array_through_a_pipe(classifier, tiny_data, tmp_path):
+    """Which has no position, that numpy would ask of a file."""
+    os.mkfifo(tmp_path / "pipe.npy")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe.npy")], stdout=subprocess.PIPE)
+    argv = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "pipe.npy"), "--features", "mean", *READING]
+    predict.main([str(classifier), *argv])
+    found = np.load(io.BytesIO(reader.communicate(timeout=60)[0]))
+    assert (found.shape, found.dtype) == ((30, 24), np.float32)
 
 
 def test_a_runs_limit_is_none_of_its_predictions(finished, tiny_data, tmp_path):

@@ -88,7 +88,7 @@ def test_the_end_of_a_polynomial_is_that_of_the_scripts(files):
 
 
 def test_numbers_that_stand_for_nothing(files):
-    c = job("run_glue", files, *"--max_grad_norm 0 --max_steps 0 --save_total_limit 0".split()).config
+    c = job("run_glue", files, "--max_grad_norm=0", "--max_steps=0", "--save_total_limit=0").config
     assert (c.optim.clip, c.train.max_steps, c.checkpoint.keep > 1000) == (None, None, True)
     assert job("run_glue", files, "--no_pad_to_max_length").config.data.layout == "pack"
 
