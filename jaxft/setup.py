@@ -1,5 +1,6 @@
 """From a config to everything a run needs: data, model, task, plan, planners, mesh, loss. Writes nothing."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -144,6 +145,10 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     training = data["train"].examples
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
+    if total >= sys.maxsize:
+        raise UserError(
+            f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
+        )
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
     plan = plan_of(config, model, params, steps_per_epoch, total)
     check_schedules(config.optim, plan)

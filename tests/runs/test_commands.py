@@ -166,7 +166,7 @@ def test_a_plot_shows_the_rates(tiny_model, tiny_data, tmp_path):
     preset = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 2, "layer_decay": 0.5}
     settings = {"learning_rate": 1.0, "warmup": 0}
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", plan=preset, optim=settings))
-    groups = rates.learning_rates(run)
+    groups = rates.learning_rates(run, np.arange(run.total_steps))
     assert len(groups) == len(run.plan.rows)
     for found, row in zip(groups.values(), run.plan.rows, strict=True):
         own, steps = row.setting, np.arange(run.total_steps)
