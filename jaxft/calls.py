@@ -12,6 +12,7 @@ from jaxft.data.batches import Shape
 from jaxft.errors import UserError
 
 SEVERAL = 8
+LOOKED_AT = 10_000  # events by which the longest time between two is known
 
 
 class Call(NamedTuple):
@@ -53,10 +54,11 @@ class Calendar:
 
     @property
     def longest(self) -> int:
-        """Steps between two events, at most."""
-        done = longest = 0
-        while done < self.total:
-            done, before = self.after(done), done
+        """Steps between two events, at most; of a very long run, in its beginning."""
+        done = longest = looked_at = 0
+        most = min(n for n in (self.total, self.epoch, self.evaluate, self.save) if n is not None)
+        while done < self.total and longest < most and looked_at < LOOKED_AT:
+            done, before, looked_at = self.after(done), done, looked_at + 1
             longest = max(longest, done - before)
         return longest
 

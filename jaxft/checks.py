@@ -7,6 +7,7 @@ from jaxft.config import Config
 from jaxft.errors import UserError
 from jaxft.optim_config import Schedule
 from jaxft.plan_config import Duration, PlanConfig
+from jaxft.urls import refuse_url
 
 
 def check(config: Config) -> None:
@@ -16,6 +17,8 @@ def check(config: Config) -> None:
       UserError: naming the field, the value received and what would be right.
     """
     c = config
+    for name, path in paths(c).items():
+        refuse_url(name, path)
     shares = {
         "model.dropout": c.model.dropout,
         "model.attention_dropout": c.model.attention_dropout,
@@ -116,6 +119,18 @@ def check(config: Config) -> None:
         raise UserError("data.validation and data.validation_share exclude each other: choose a file or a share")
     for name, value in {"eval.every": c.eval.every, "checkpoint.every": c.checkpoint.every}.items():
         duration_steps(value, 1, name)
+
+
+def paths(c: Config) -> dict[str, object]:
+    """Every option that names files, directories or models."""
+    return {
+        "output_dir": c.output_dir,
+        "model.path": c.model.path,
+        "vocabulary.file": c.vocabulary.file,
+        "vocabulary.tokenizer": c.vocabulary.tokenizer,
+        **{f"data.{name}": getattr(c.data, name) for name in ("dataset", "train", "validation", "test")},
+        "distill.teacher": c.distill.teacher,
+    }
 
 
 def _check_plan(plan: PlanConfig) -> None:

@@ -15,6 +15,7 @@ import yaml
 from jaxft import checks
 from jaxft import config as schema
 from jaxft.errors import UserError, nearest, one_line
+from jaxft.urls import refuse_url
 from jaxft.utf8 import read_text
 
 
@@ -56,6 +57,8 @@ def load(argv: Sequence[str], *, prog: str = "python -m jaxft.train") -> schema.
         files.append(rest.pop(0))
     if len(files) > 1:
         raise UserError(f"one CONFIG.yaml at most, got {len(files)}: {' '.join(files)}")
+    for file in files:
+        refuse_url("CONFIG.yaml", file)
     values = read_yaml(files[0]) if files else {}
     return parse(values, rest, origin=files[0] if files else "", prog=prog)
 

@@ -51,6 +51,10 @@ class Compiled(Mapping[K, Any]):
     def __len__(self) -> int:
         return len(self._programs)
 
+    def also(self, others: "Compiled[K]") -> "Compiled[K]":
+        """These and others."""
+        return Compiled({**self._programs, **others._programs})
+
     def cancel(self) -> None:
         """Compile nothing that has not been begun; a process ends when its programs are done."""
         for program in self._programs.values():

@@ -124,7 +124,8 @@ class DataConfig:
     max_train_examples: int | None = None
     """Use only the first so many training examples (before the validation split); null uses all."""
     max_eval_examples: int | None = None
-    """Use only the first so many validation and test examples; null uses all."""
+    """Use only the first so many validation and test examples, which evaluate and predict honour, too (predict only where it
+    is given there); null uses all."""
     text: str = "text"
     """Column of the text, or of the words."""
     text_pair: str | None = None

@@ -34,6 +34,8 @@ def main(argv: list[str]) -> dict[str, Any]:
         print(chosen.line(), file=sys.stderr)
     config = inference.with_task(path, config)
     rows = inference.read(config, split)
+    if (most := config.data.max_eval_examples) and runtime.is_main_process():
+        print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
     opened = inference.open_model(path, config)
     scores = inference.evaluate(opened, rows, split, lambda line: print(line, file=sys.stderr))
     if runtime.is_main_process():

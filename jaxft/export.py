@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxft import cli, rundir, runtime
 from jaxft.errors import UserError
+from jaxft.urls import refuse_url
 
 
 def main(argv: list[str]) -> None:
@@ -26,6 +27,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--merge", action="store_true", help="fold LoRA into the kernels: a model without adapters")
     args = parser.parse_args(argv)
     directory = Path(args.run)
+    refuse_url("RUN_DIR", args.run)
+    refuse_url("--output", args.output)
+    if args.output and Path(args.output).exists() and not Path(args.output).is_dir():
+        raise UserError(f"--output {args.output}: is a file; give a directory")
     if args.merge and not args.output:
         raise UserError("--merge needs --output DIR: RUN_DIR/model stays an adapter directory")
     if args.merge and not rundir.is_run(directory):

@@ -23,6 +23,7 @@ from jaxft.models.source import resolve
 from jaxft.setup import eval_planner, make_loss
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.labels import problem_of
+from jaxft.tasks.limits import first_examples, first_rows
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 from jaxft.tree import Params
 
@@ -99,13 +100,14 @@ def open_parts(path: str, config: Config, kind: str | None = None) -> tuple[Mode
 
 
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:
-    """The rows of a split; without labels for prediction."""
-    return task_class(config).read(config, split, labelled=labelled)
+    """The rows of a split, `data.max_eval_examples` at most; without labels for prediction."""
+    task = task_class(config)
+    return first_rows(task, task.read(config, split, labelled=labelled), config, split, labelled=labelled)
 
 
 def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Metrics of the labelled rows of a split."""
-    data = opened.encode(rows, split)
+    data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
     planner = eval_planner(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
     return make_evaluator(opened.task, loss, data, planner, opened.params, opened.mesh, say).scores(opened.params)

@@ -30,6 +30,7 @@ from jaxft.state import fresh_state, frozen_content, model_params, run_optimizer
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
 
+MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are there at once
 
 
@@ -96,7 +97,15 @@ class Trainer:
                 del self.programs[0]
                 trained = tree.count(self.state.params)
                 self.journal.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
-            program = self.programs[0][Call(plan.shape(in_epoch.start), len(steps))]
+            if steps.stop > MOST_STEPS:
+                self.checkpoints.save(self.state, self.progress)
+                raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
+            call = Call(plan.shape(in_epoch.start), len(steps))
+            if call not in self.programs[0]:  # of an epoch beyond those that shapes were chosen by
+                new = {call: self._abstract_batch(call)}
+                parts = (self.state, frozen, new, self.journal.say, prepare, self.run.regularization)
+                self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
+            program = self.programs[0][call]
             self.state, metrics = program(self.state, frozen, batch)
             if late:
                 self._log(*late, meter)

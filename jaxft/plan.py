@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxft import cli, runtime
 from jaxft.errors import UserError
+from jaxft.output import check_output
 
 
 def main(argv: list[str]) -> None:
@@ -17,6 +18,8 @@ def main(argv: list[str]) -> None:
     plot, target = options["--plot"], options["--topology"]
     if plot is not None and not plot.endswith((".png", ".svg", ".pdf")):
         raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
+    if plot:
+        check_output(plot, "--plot")
     config = cli.load(rest, prog="python -m jaxft.plan")
     cache = config.runtime.compile_cache and target is None  # programs for chips elsewhere cannot be read again here
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.

@@ -7,14 +7,18 @@ import numpy as np
 
 from jaxft.errors import UserError
 from jaxft.optim import schedule_factor
+from jaxft.output import writing
 from jaxft.setup import Run
 
 SHOWN = 6  # steps in the text
 
 
-def learning_rates(run: Run) -> dict[str, np.ndarray]:
-    """By pattern of a trained row of the table: float32 [steps], zero until it is unfrozen."""
-    config, steps = run.config.optim, np.arange(run.total_steps)
+POINTS = 100_000  # steps in a plot
+
+
+def learning_rates(run: Run, steps: np.ndarray) -> dict[str, np.ndarray]:
+    """At some steps, by pattern of a trained row of the table: float32 [steps], zero until it is unfrozen."""
+    config = run.config.optim
     rates = {}
     for row in run.plan.rows:
         own = row.setting
@@ -30,7 +34,7 @@ def lines(run: Run) -> list[str]:
     """For people: rates at a few steps from the first to the last."""
     shown = np.unique(np.linspace(0, run.total_steps - 1, SHOWN).round().astype(int))
     head = ["learning rate at step", *(f"{step:,}" for step in shown)]
-    body = [[pattern, *(f"{x:.3g}" for x in rates[shown])] for pattern, rates in learning_rates(run).items()]
+    body = [[pattern, *(f"{x:.3g}" for x in rates)] for pattern, rates in learning_rates(run, shown).items()]
     widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in (head, *body)]
 
@@ -51,12 +55,11 @@ def plot(run: Run, path: str) -> None:
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    for pattern, rates in learning_rates(run).items():
-        axes.plot(rates, drawstyle="steps-post", label=pattern.replace("$", r"\$"))
+    steps = np.unique(np.linspace(0, run.total_steps - 1, min(run.total_steps, POINTS)).round().astype(int))
+    for pattern, rates in learning_rates(run, steps).items():
+        axes.plot(steps, rates, drawstyle="steps-post", label=pattern.replace("$", r"\$"))
     axes.set_xlabel("step")
     axes.set_ylabel("learning rate")
     axes.legend(fontsize="x-small")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UserError(f"--plot {path}: cannot be written: {error.strerror}") from error
+    with writing(path, "--plot") as file:
+        figure.savefig(file, format=path.rpartition(".")[2])

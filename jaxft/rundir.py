@@ -9,6 +9,8 @@ from jaxft import cli, inputs, lock
 from jaxft.config import Config
 from jaxft.errors import UserError, some
 from jaxft.lock import is_being_written
+from jaxft.processes import MARK
+from jaxft.urls import refuse_url
 
 CONFIG = "config.yaml"
 MODEL = "model"
@@ -34,7 +36,8 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
-    if not directory.exists() or _cut_short({path.name for path in directory.iterdir() if not lock.is_mine(path.name)}):
+    names = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    if _cut_short({name for name in names if not lock.is_mine(name) and not name.startswith(MARK)}):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -103,6 +106,7 @@ def read_config(directory: Path) -> Config:
 
 def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
     """The config of RUN_OR_MODEL_DIR, its run's or else the defaults, with `--section.field value` given anew."""
+    refuse_url("RUN_OR_MODEL_DIR", path)
     values = cli.as_dict(read_config(Path(path))) if is_run(Path(path)) else {}
     return cli.parse(values, overrides, origin=path, prog=prog)
 

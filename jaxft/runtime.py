@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.errors import UserError
+from jaxft.urls import refuse_url
 
 # jaxlib 0.10.2 to 0.11.1 fuse reductions into the YNN library on CPU and silently return wrong sums (jax-ml/jax#39103,
 # fixed in 0.11.2). The flag is known to 0.10 and newer; an unknown flag would abort the process, hence the version gate.
@@ -42,6 +43,7 @@ class Runtime:
 
 def cache_root() -> Path:
     """The folder for everything that jaxft may delete and make again: compiled programs, tokenised text."""
+    refuse_url("JAXFT_CACHE", os.environ.get("JAXFT_CACHE"))
     root = os.environ.get("JAXFT_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "jaxft")
     return Path(root).expanduser()
 
@@ -146,6 +148,18 @@ def from_main(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def gather(number: int) -> list[int]:
+    """A number of every process, of 31 bits at most, in their order."""
+    import jax
+
+    if jax.process_count() == 1:
+        return [number]
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
 
 
 def all_agree(yes: bool) -> bool:

@@ -1,5 +1,6 @@
 """From a config to everything a run needs: data, model, task, plan, planners, mesh, loss. Writes nothing."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -36,6 +37,7 @@ from jaxft.regularization import Regularization, noisy_words
 from jaxft.step import LossFn
 from jaxft.strategies import ParameterPlan, make_plan
 from jaxft.tasks import task_class
+from jaxft.tasks.limits import first_examples, first_rows
 from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
 from jaxft.used_words import UNUSED, embedded, used_words
@@ -143,6 +145,10 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     training = data["train"].examples
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
+    if total >= sys.maxsize:
+        raise UserError(
+            f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
+        )
     planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
     plan = plan_of(config, model, params, steps_per_epoch, total)
     check_schedules(config.optim, plan)
@@ -289,9 +295,7 @@ def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> 
     kind = task_class(config)
     origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(config.data, s))}
     rows = {split: kind.read(config, split) for split in origins}
-    for split, x in rows.items():
-        most = config.data.max_train_examples if split == "train" else config.data.max_eval_examples
-        rows[split] = x.select(range(min(most, len(x)))) if most else x
+    rows = {split: first_rows(kind, x, config, split) for split, x in rows.items()}
     task = kind.learn(config, hf_config, rows["train"], origins["train"])
     if share := config.data.validation_share:
         rows |= _split(rows["train"], share, config.seed)
@@ -301,7 +305,7 @@ def _read_data(config: Config, directory: Any, hf_config: Mapping[str, Any]) -> 
     tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
     task = task.with_tokenizer(tokenizer, directory)
     splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
-    return task, splits, vocabulary
+    return task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary
 
 
 def _split(rows: Any, share: float, seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from jaxft import cli, rundir, runtime
 from jaxft.claim import Claim
 from jaxft.config import Config
+from jaxft.processes import by_main_process, check_shared
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -28,10 +29,12 @@ def train(config: Config) -> dict[str, Any]:
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
-    with Claim(config) as claim:
+    directory = Path(config.output_dir)
+    # Other processes than the main one claim nothing, but stop where that one is refused.
+    with by_main_process(lambda: Claim(config), None) or Claim(config) as claim:
+        check_shared(directory)
         run = make_run(config)
-        claim.settle(run.own_tokenizer)
-        runtime.barrier("claimed")
+        by_main_process(lambda: claim.settle(run.own_tokenizer), None)
         return _train(run, claim, begin)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jaxft import cli, runtime
 from jaxft.config import DataConfig
 from jaxft.errors import UserError
+from jaxft.urls import refuse_url
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # BERT-mini (Turc et al. 2019, arXiv:1908.08962).
@@ -31,6 +32,8 @@ def main(argv: list[str]) -> None:
     for name, default in {**SIZES, "max_position_embeddings": 512}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"of the model (default: {default})")
     args = parser.parse_args(argv)
+    for option in ("input", "output"):
+        refuse_url(f"--{option}", getattr(args, option))
     sizes = {name: getattr(args, name) for name in (*SIZES, "max_position_embeddings")}
     for name, value in {"size": args.size, "min_frequency": args.min_frequency, **sizes}.items():
         if value < 1:

@@ -5,7 +5,7 @@ jump. A step always holds the same examples whatever the layout; packing only sa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
@@ -17,6 +17,10 @@ from jaxft.data.order import epoch_order
 from jaxft.data.packing import choose_row_length, choose_slots, pack
 
 Layout = Literal["pack", "bucket", "pad"]
+# Epochs that shapes are chosen by: at least and at most so many, of so many examples together. To plan all of a million
+# epochs would take hours before the first step.
+LOOKED_AT = (4, 200)
+LOOKED_AT_EXAMPLES = 4_000_000
 
 
 @dataclass(frozen=True, order=True)
@@ -37,8 +41,10 @@ class Planner:
       batch_size: examples a step.
       seed: of the order; None keeps the given order (evaluation: longest first).
       layout: pack, bucket or pad.
-      shapes: every shape that a step may have, ascending; each is compiled once.
+      shapes: every shape that a step may have, ascending; each is compiled once. Of very many epochs only some are looked at
+        beforehand (`LOOKED_AT`): a packed step of another one may need more rows, and then has a shape of its own.
       micro_batches: parts that a step's rows are divided into.
+      unit: of which the rows of every step are a multiple.
     """
 
     lengths: np.ndarray
@@ -47,6 +53,7 @@ class Planner:
     layout: Layout
     shapes: tuple[Shape, ...]
     micro_batches: int = 1
+    unit: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -63,13 +70,17 @@ class Planner:
             index = np.arange(len(order)) % self.batch_size
             row, offset, slot = index, np.zeros_like(index), np.zeros_like(index)
             need = per_step_max(self.lengths[order], self.batch_size)
-        ladder = np.array([s.rows if self.layout == "pack" else s.length for s in self.shapes])
-        return EpochPlan(self, order, row, offset, slot, np.searchsorted(ladder, need))
+        shapes = self.shapes
+        if self.layout == "pack" and need.max() > shapes[-1].rows:
+            more = np.unique(round_up(need[need > shapes[-1].rows], self.unit))
+            shapes += tuple(replace(shapes[-1], rows=int(rows)) for rows in more)
+        ladder = np.array([s.rows if self.layout == "pack" else s.length for s in shapes])
+        return EpochPlan(self, order, row, offset, slot, np.searchsorted(ladder, need), shapes)
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The plan of one epoch. Arrays over examples are in the order in which they are trained on."""
+    """The plan of one epoch, with its shapes. Arrays over examples are in the order in which they are trained on."""
 
     planner: Planner
     order: np.ndarray
@@ -77,10 +88,11 @@ class EpochPlan:
     offset: np.ndarray
     slot: np.ndarray
     shape_index: np.ndarray
+    shapes: tuple[Shape, ...]
 
     def shape(self, step: int) -> Shape:
         """The shape of a step of this epoch."""
-        return self.planner.shapes[self.shape_index[step]]
+        return self.shapes[self.shape_index[step]]
 
     def examples(self, step: int) -> np.ndarray:
         """The examples of a step."""
@@ -91,7 +103,7 @@ class EpochPlan:
 
     def fill(self) -> float:
         """Share of the positions that hold real tokens."""
-        cells = sum(s.rows * s.length * int((self.shape_index == i).sum()) for i, s in enumerate(self.planner.shapes))
+        cells = sum(s.rows * s.length * int((self.shape_index == i).sum()) for i, s in enumerate(self.shapes))
         return float(self.planner.lengths[self.order].sum() / cells)
 
     def cells(self, step: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
@@ -193,7 +205,7 @@ def make_planner(
       batch_size: examples a step.
       max_length: longest sequence allowed.
       layout: pack, bucket or pad.
-      epochs: how many epochs will be planned; the shapes fit every step of all of them.
+      epochs: how many epochs will be planned; the shapes fit every step of those that are looked at.
       seed: of the order; None for evaluation.
       shapes: most shapes to choose.
       micro_batches: parts of a step.
@@ -201,26 +213,30 @@ def make_planner(
       lengthen: to what a device would have a row of so many tokens lengthened (a pure function; not for layout pad).
     """
     unit = micro_batches * shards
+    batch_size = min(batch_size, len(lengths) + 1)  # beyond all examples, as far as one: the last step is a smaller one
+    seen = min(epochs, max(LOOKED_AT[0], min(LOOKED_AT[1], LOOKED_AT_EXAMPLES // max(1, len(lengths)))))
+    price = COMPILE * seen / epochs  # of a shape, beside the steps that are looked at
     everything = {
         "lengths": lengths,
         "batch_size": batch_size,
         "seed": seed,
         "layout": layout,
         "micro_batches": micro_batches,
+        "unit": unit,
     }
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
             return Planner(**everything, shapes=(Shape(rows, max_length, 1),))
-        needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(epochs)]
+        needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(seen)]
         steps = np.minimum(round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
-        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(longer[steps], shapes, COMPILE)))
+        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(longer[steps], shapes, price)))
     total_steps = epochs * -(-len(lengths) // batch_size)
-    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(epochs))
+    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     first = next(ordered)
     length, enough = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
     needs = [pack(x, batch_size, length, slots, enough)[3] for x in chain([first], ordered)]
-    ladder = choose_ladder(round_up(np.concatenate(needs), unit), shapes, COMPILE)
+    ladder = choose_ladder(round_up(np.concatenate(needs), unit), shapes, price)
     return Planner(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))

@@ -44,6 +44,12 @@ class Examples:
         """Tokens of each example, int64 [N]."""
         return np.diff(self.offsets[:: self.group])
 
+    def first(self, count: int) -> "Examples":
+        """The first so many examples, or all that there are."""
+        offsets = self.offsets[: min(count, len(self)) * self.group + 1]
+        tokens = {name: x[: int(offsets[-1])] for name, x in self.tokens.items()}
+        return replace(self, tokens=tokens, offsets=offsets, columns={name: x[:count] for name, x in self.columns.items()})
+
     def with_columns(self, **columns: np.ndarray) -> "Examples":
         """The same tokens with more per-example columns."""
         return replace(self, columns={**self.columns, **columns})

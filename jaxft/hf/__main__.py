@@ -17,6 +17,7 @@ PROG = "python -m jaxft.hf"
 def main(argv: list[str]) -> dict[str, float]:
     """Run a script; returns its results by Hugging Face's names (`eval_accuracy`)."""
     from jaxft.hf.convert import convert
+    from jaxft.hf.lengths import limits_of
     from jaxft.hf.scripts import ALIASES, SCRIPTS
 
     names = ", ".join(SCRIPTS)
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if script not in SCRIPTS:
         raise UserError(f'"{argv[0]}" is no script that jaxft knows; it has {names}{nearest(name, SCRIPTS)}')
     runtime.start()
-    job = convert(script, SCRIPTS[script], argv[1:])
+    job = convert(script, SCRIPTS[script], argv[1:], limits_of)
     if runtime.is_main_process():
         for line in job.lines:
             print(line, file=sys.stderr)
@@ -49,9 +50,8 @@ def run(job: Any) -> dict[str, float]:
         scores = evaluate.main([where, *job.reading])
         results = {f"eval/{name}": value for name, value in scores.items()}
     if job.predict:
-        if job.test is None:
-            raise UserError("--do_predict needs --test_file")
-        predict.main([where, "--input", job.test, "--output", str(directory / "predictions.jsonl"), *job.reading])
+        files = ["--input", str(job.test), "--output", str(directory / "predictions.jsonl")]
+        predict.main([where, *files, *job.predicting])
     named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
     if runtime.is_main_process():
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,9 @@
 """From the flags of a Hugging Face script to a `Config`, with a line for people about each flag."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,8 +11,10 @@ import jax
 from jaxft import cli
 from jaxft.config import Config, DataConfig
 from jaxft.errors import UserError, nearest
-from jaxft.hf.flags import COMMON, Flag, Values, parse
+from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
+from jaxft.hf.lengths import Limits, local_limits, longest
 from jaxft.hf.scripts import Script
+from jaxft.urls import refuse_url
 
 # What the scripts do when a flag is not given, where jaxft's own default is another.
 DEFAULTS = {
@@ -19,8 +24,11 @@ DEFAULTS = {
     "optim.warmup": 0,
     "train.epochs": 3.0,
     "checkpoint.select": "last",
+    "checkpoint.keep": 1_000_000,  # all
     "log.every": 500,
 }
+# What `get_polynomial_decay_schedule_with_warmup` ends at, whatever the peak.
+_POLYNOMIAL_END = 1e-7
 _METRICS = {"matthews_correlation": "mcc", "pearsonr": "pearson", "spearmanr": "spearman"}
 
 
@@ -32,7 +40,8 @@ class Job:
       config: of the training run.
       train, evaluate, predict: what was asked for.
       test: file to predict on.
-      reading: how to read data, as options of `evaluate` and `predict`.
+      reading: how to read data, as options of `evaluate`.
+      predicting: the same of `predict`.
       lines: which option each flag became.
     """
 
@@ -42,11 +51,17 @@ class Job:
     predict: bool
     test: str | None
     reading: tuple[str, ...]
+    predicting: tuple[str, ...]
     lines: tuple[str, ...]
 
 
-def convert(name: str, script: Script, argv: list[str]) -> Job:
+def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
     """A script's command line as a job.
+
+    Args:
+      name, script: which.
+      argv: its flags.
+      limits: what a model's tokenizer takes, by path and revision; `limits_of` asks the hub, too.
 
     Raises:
       UserError: for a flag that is unknown or cannot be honoured, or flags that do not fit together.
@@ -56,24 +71,34 @@ def convert(name: str, script: Script, argv: list[str]) -> Job:
     for needed in ("model_name_or_path", "output_dir"):
         if needed not in flags:
             raise UserError(f"{name} needs --{needed}")
-    doing = [bool(flags.get(f"do_{what}")) for what in ("train", "eval", "predict")]
-    if not any(doing):
+    for flag in ("output_dir", "model_name_or_path", "dataset_name", "train_file", "validation_file", "test_file"):
+        refuse_url(f"--{flag}", flags.get(flag))
+    train, evaluate, predict = (bool(flags.get(f"do_{what}")) for what in ("train", "eval", "predict"))
+    if not (train or evaluate or predict):
         raise UserError(f"{name}: give --do_train, --do_eval or --do_predict")
+    strategy = flags.get("eval_strategy", flags.get("evaluation_strategy", "no"))
+    validates = evaluate or (train and strategy != "no")  # as TrainingArguments has it
     direct = {flag.option: flags[key] for key, flag in known.items() if key in flags and flag.option}
-    options = {**DEFAULTS, "task.name": script.task, "data.max_length": script.max_length, **direct}
-    options |= _batches(flags) | _durations(flags)
-    if metric := flags.get("metric_for_best_model"):
-        options["eval.metric"] = _METRICS.get(metric.removeprefix("eval_"), metric.removeprefix("eval_"))
-    if options.get("train.max_steps", 1) < 0:
+    options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
+    options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
+    length, notes = longest(
+        script, flags.get("max_seq_length"), limits(options["model.path"], options.get("model.revision"))
+    )
+    options["data.max_length"] = length
+    if script.stride is not None and "doc_stride" not in flags:
+        options["data.stride"] = script.stride if script.stride < length - 4 else length // 4
+    if options.get("train.max_steps", 1) <= 0:
         del options["train.max_steps"]
     if "data.dataset" in options:
         options = {"data.train": "train", "data.validation": "validation", **options}
     data = _section(options, "data")
-    seen = next((data[split] for split in ("train", "validation", "test") if data.get(split)), None)
+    order = ("train", "validation", "test") if train else ("validation", "train", "test")
+    seen = next((data[split] for split in order if data.get(split)), None)
     columns = script.columns(flags, DataConfig(**{**data, "train": seen}))
     test = options.pop("data.test", None)
     options = columns | options
-    if not doing[1]:
+    _check_files(name, flags, options, train=train, validates=validates, predict=predict, test=test)
+    if not validates:
         options.pop("data.validation", None)
     values: dict[str, Any] = {}
     for option, value in options.items():
@@ -83,10 +108,32 @@ def convert(name: str, script: Script, argv: list[str]) -> Job:
         else:
             values[section] = value
     config = cli.parse(values, [], origin=name, prog=f"python -m jaxft.hf {name}")
-    train, evaluate, predict = doing
-    sections = ("data", "task", "eval")
-    reading = tuple(cli.argument(name, x) for name, x in options.items() if name.partition(".")[0] in sections)
-    return Job(config, train, evaluate, predict, test, reading, tuple(_lines(name, flags, known, options)))
+    reading = {x: value for x, value in options.items() if x.partition(".")[0] in ("data", "task", "eval")}
+    predicting = {x: value for x, value in reading.items() if x != "data.max_eval_examples"}
+    if most := flags.get("max_predict_samples"):
+        predicting["data.max_eval_examples"] = most
+    lines = [*_lines(name, flags, known, options), *notes]
+    return Job(config, train, evaluate, predict, test, _arguments(reading), _arguments(predicting), tuple(lines))
+
+
+def _arguments(options: Values) -> tuple[str, ...]:
+    return tuple(cli.argument(name, value) for name, value in options.items())
+
+
+def _check_files(
+    name: str, flags: Values, options: Values, *, train: bool, validates: bool, predict: bool, test: str | None
+) -> None:
+    """Refuse before the work what has no data."""
+    if train and not options.get("data.train"):
+        raise UserError(f"{name}: --do_train needs --train_file or --dataset_name")
+    resumes = flags.get("resume_from_checkpoint", "true")
+    if resumes.lower() not in BOOLS and not Path(resumes).resolve().is_relative_to(Path(options["output_dir"]).resolve()):
+        raise UserError(f"--resume_from_checkpoint {resumes}: a run resumes from the checkpoints of its own --output_dir")
+    if validates and not (options.get("data.validation") or (train and options.get("data.validation_share"))):
+        why = "--do_eval" if flags.get("do_eval") else "--eval_strategy"
+        raise UserError(f"{name}: {why} needs --validation_file")
+    if predict and test is None:
+        raise UserError(f"{name}: --do_predict needs --test_file")
 
 
 def _batches(flags: Values) -> Values:
@@ -98,11 +145,40 @@ def _batches(flags: Values) -> Values:
     }
 
 
-def _durations(flags: Values) -> Values:
-    strategy = flags.get("eval_strategy", flags.get("evaluation_strategy", "no"))
+def _durations(flags: Values, strategy: str) -> Values:
     evaluate = _duration("eval_strategy", strategy, flags.get("eval_steps", flags.get("logging_steps", 500)))
     save = _duration("save_strategy", flags.get("save_strategy", "steps"), flags.get("save_steps", 500))
-    return {"eval.every": evaluate, "checkpoint.every": save}
+    keep = {"checkpoint.keep": flags["save_total_limit"]} if flags.get("save_total_limit", 0) > 0 else {}
+    return {"eval.every": evaluate, "checkpoint.every": save, **keep}
+
+
+def _selection(flags: Values, strategy: str) -> Values:
+    """What chooses the best model: the loss unless a metric is named."""
+    if flags.get("load_best_model_at_end") and strategy == "no":
+        raise UserError("--load_best_model_at_end needs --eval_strategy steps or epoch")
+    metric = flags.get("metric_for_best_model", "loss" if flags.get("load_best_model_at_end") else None)
+    if metric is None:
+        return {}
+    plain = metric.removeprefix("eval_")
+    return {"eval.metric": _METRICS.get(plain, plain)}
+
+
+def _learning_rate(flags: Values, options: Values) -> Values:
+    """Warm-up, which `constant` has none of and whose steps go before its share; and the end of a polynomial."""
+    share, steps = flags.get("warmup_ratio", 0.0), flags.get("warmup_steps", 0)
+    if not 0 <= share <= 1:
+        raise UserError(f"--warmup_ratio is {share}: must be from 0 to 1")
+    # 1 would be one step; the number before it is all of them.
+    warmup = int(steps) if steps >= 1 else steps or min(share, math.nextafter(1, 0))
+    kind = flags.get("lr_scheduler_type")
+    found: Values = {"optim.warmup": 0 if kind == "constant" else warmup}
+    if kind == "polynomial":
+        found["optim.end_factor"] = min(1.0, _POLYNOMIAL_END / options["optim.learning_rate"])
+    if kind is not None:
+        found["optim.schedule"] = SCHEDULES[kind]
+    if "max_grad_norm" in flags:
+        found["optim.clip"] = flags["max_grad_norm"] or None
+    return found
 
 
 def _duration(flag: str, strategy: str, steps: int) -> Any:
@@ -120,6 +196,12 @@ def _lines(name: str, flags: Values, known: dict[str, Flag], options: Values) ->
     read = {
         "per_device_train_batch_size": "train.batch_size",
         "per_device_eval_batch_size": "eval.batch_size",
+        "max_seq_length": "data.max_length",
+        "lr_scheduler_type": "optim.schedule",
+        "warmup_steps": "optim.warmup",
+        "warmup_ratio": "optim.warmup",
+        "max_grad_norm": "optim.clip",
+        "save_total_limit": "checkpoint.keep",
         "eval_strategy": "eval.every",
         "evaluation_strategy": "eval.every",
         "eval_steps": "eval.every",

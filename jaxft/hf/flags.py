@@ -31,8 +31,8 @@ class Flag:
 _HUB = "jaxft pushes nothing; upload OUTPUT_DIR/model with `hf upload`"
 _TORCH = "it belongs to PyTorch; jaxft splits over devices with mesh.data and mesh.fsdp"
 _COMPILED = "every step is compiled"
-_BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_SCHEDULES = {
+BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+SCHEDULES = {
     "linear": "linear",
     "cosine": "cosine",
     "cosine_with_restarts": "cosine_restarts",
@@ -61,10 +61,10 @@ COMMON: dict[str, Flag] = {
     "train_file": Flag(option="data.train"),
     "validation_file": Flag(option="data.validation"),
     "test_file": Flag(option="data.test"),
-    "max_seq_length": Flag(int, "data.max_length"),
+    "max_seq_length": Flag(int),
     "max_train_samples": Flag(int, "data.max_train_examples"),
     "max_eval_samples": Flag(int, "data.max_eval_examples"),
-    "max_predict_samples": Flag(int, "data.max_eval_examples"),
+    "max_predict_samples": Flag(int),
     "pad_to_max_length": Flag(bool, "data.layout", {"True": "pad", "False": "pack"}),
     "overwrite_cache": Flag(bool, "data.cache", {"True": False, "False": True}),
     "preprocessing_num_workers": Flag(int, moot="the tokenizer uses all cores"),
@@ -79,7 +79,7 @@ COMMON: dict[str, Flag] = {
     "do_predict": Flag(bool),
     "output_dir": Flag(option="output_dir"),
     "overwrite_output_dir": Flag(bool, moot="the same command resumes; another run's directory is refused"),
-    "resume_from_checkpoint": Flag(moot="the same command always resumes from the latest checkpoint"),
+    "resume_from_checkpoint": Flag(),
     "seed": Flag(int, "seed"),
     "data_seed": Flag(int, refused="seed decides the order of examples, too"),
     # optimizer
@@ -88,10 +88,11 @@ COMMON: dict[str, Flag] = {
     "adam_beta1": Flag(float, "optim.beta1"),
     "adam_beta2": Flag(float, "optim.beta2"),
     "adam_epsilon": Flag(float, "optim.epsilon"),
-    "max_grad_norm": Flag(float, "optim.clip"),
-    "lr_scheduler_type": Flag(str, "optim.schedule", _SCHEDULES),
-    "warmup_steps": Flag(float, "optim.warmup"),
-    "warmup_ratio": Flag(float, "optim.warmup"),
+    "max_grad_norm": Flag(float),
+    "lr_scheduler_type": Flag(str, "", SCHEDULES),
+    "lr_scheduler_kwargs": Flag(refused="the numbers of schedules are optim.cycles, optim.power and optim.end_factor"),
+    "warmup_steps": Flag(float),
+    "warmup_ratio": Flag(float),
     "optim": Flag(
         str, "optim.name", {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw"}
     ),
@@ -111,7 +112,7 @@ COMMON: dict[str, Flag] = {
     "eval_steps": Flag(int),
     "save_strategy": Flag(),
     "save_steps": Flag(int),
-    "save_total_limit": Flag(int, "checkpoint.keep"),
+    "save_total_limit": Flag(int),
     "load_best_model_at_end": Flag(bool, "checkpoint.select", {"True": "best", "False": "last"}),
     "metric_for_best_model": Flag(),
     "greater_is_better": Flag(bool, moot="every metric knows its direction"),
@@ -148,9 +149,9 @@ def value_of(name: str, flag: Flag, text: str) -> Any:
       UserError: when it is of another type, or one that jaxft cannot honour.
     """
     if flag.kind is bool:
-        if text.lower() not in _BOOLS:
+        if text.lower() not in BOOLS:
             raise UserError(f"--{name} is {text}: must be true or false")
-        value: Any = _BOOLS[text.lower()]
+        value: Any = BOOLS[text.lower()]
     else:
         try:
             value = flag.kind(text)
@@ -181,10 +182,14 @@ def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], s
         name, given, text = word[2:].partition("=")
         name = name.replace("-", "_")
         flag = known.get(name)
+        positive = known.get(name.removeprefix("no_"))
+        if flag is None and positive is not None and positive.kind is bool and not given:  # as HfArgumentParser has them
+            values[name.removeprefix("no_")] = value_of(name.removeprefix("no_"), positive, "false")
+            continue
         if flag is None:
             raise UserError(unknown(name))
         if not given:
-            if flag.kind is bool and (not rest or rest[0].lower() not in _BOOLS):
+            if flag.kind is bool and (not rest or rest[0].lower() not in BOOLS):
                 text = "true"
             elif not rest:
                 raise UserError(f"--{name} needs a value")

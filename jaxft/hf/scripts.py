@@ -1,5 +1,6 @@
 """Hugging Face's example scripts as configs: their own flags, their defaults, and how they find columns."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,22 +41,28 @@ class Script:
 
     Attributes:
       task: Hugging Face task name.
-      max_length: its default of --max_seq_length.
+      max_length: its default of --max_seq_length; None takes the tokenizer's limit.
+      most: what it takes of the tokenizer's limit at most; None takes all.
+      stride: its default of --doc_stride, where it has that flag.
+      defaults: options where the script's default is not jaxft's.
       flags: beside the common ones.
       columns: (flags, data options so far) -> options that name the columns and what follows from them. `train` of these is
         whatever file there is.
     """
 
     task: str
-    max_length: int
+    max_length: int | None
     columns: Callable[[Values, DataConfig], Options]
     flags: Mapping[str, Flag] = field(default_factory=dict)
+    most: int | None = None
+    stride: int | None = None
+    defaults: Options = field(default_factory=dict)
 
 
 def _glue(flags: Values, data: DataConfig) -> Options:
-    if name := flags.get("task_name"):
+    if name := flags.get("task_name", "").lower():
         if name not in GLUE:
-            raise UserError(f"--task_name is {name}: must be one of {', '.join(GLUE)}")
+            raise UserError(f"--task_name is {flags['task_name']}: must be one of {', '.join(GLUE)}")
         texts, metric, validation = GLUE[name]
         options: Options = {"eval.metric": metric, "data.text": texts[0]}
         if not data.train:
@@ -71,12 +78,14 @@ def _glue(flags: Values, data: DataConfig) -> Options:
         regression = name == "stsb"
     else:
         label = data.label if isinstance(data.label, str) else data.label[0]
-        others = [c for c in _columns(data) if c not in (label, "idx", "id")]
+        names = _columns(data)
+        others = [c for c in names if c not in (label, "idx", "id")]
         if not others:
             raise UserError(f'{data.train}: no text column beside "{label}"')
         texts = ("sentence1", "sentence2") if {"sentence1", "sentence2"} <= set(others) else tuple(others[:2])
         options = {"data.text": texts[0]}
-        regression = _are_fractions(read_rows(data, "train", needed=[label])[label])
+        # Without labels there is nothing but a fine-tuned model to tell the kind of problem.
+        regression = label in names and _are_fractions(read_rows(data, "train", needed=[label])[label])
     if len(texts) > 1:
         options["data.text_pair"] = texts[1]
     if regression:
@@ -90,19 +99,22 @@ def _columns(data: DataConfig) -> list[str]:
     return column_names(data, "train")
 
 
+_WHOLE = re.compile(r"\s*[-+]?\d+\s*")
+
+
 def _are_fractions(labels: Any) -> bool:
     """Whether labels are numbers that are not all whole: what makes run_glue a regression."""
     try:
         numbers = [float(x) for x in labels]
     except (TypeError, ValueError):
         return False
-    return any(isinstance(x, float) for x in labels) or (any("." in str(x) for x in labels) and bool(numbers))
+    return any(isinstance(x, float) or (isinstance(x, str) and not _WHOLE.fullmatch(x)) for x in labels) and bool(numbers)
 
 
 def _ner(flags: Values, data: DataConfig) -> Options:
     names = _columns(data)
     text = "tokens" if "tokens" in names else names[0]
-    wanted = f"{flags.get('task_name', 'ner')}_tags"
+    wanted = f"{flags.get('task_name', 'ner').lower()}_tags"
     tags = wanted if wanted in names else names[min(1, len(names) - 1)]
     return {"data.text": flags.get("text_column_name", text), "data.label": flags.get("label_column_name", tags)}
 
@@ -115,7 +127,8 @@ def _qa(flags: Values, data: DataConfig) -> Options:
 def _mlm(flags: Values, data: DataConfig) -> Options:
     names = _columns(data)
     percentage = flags.get("validation_split_percentage", 5)
-    share = {} if data.validation or not flags.get("do_eval") else {"data.validation_share": percentage / 100}
+    validates = flags.get("do_eval") or flags.get("eval_strategy", flags.get("evaluation_strategy", "no")) != "no"
+    share = {} if data.validation or not validates else {"data.validation_share": percentage / 100}
     return {"data.text": "text" if "text" in names else names[0], **share}
 
 
@@ -136,7 +149,7 @@ SCRIPTS: dict[str, Script] = {
     ),
     "run_ner": Script(
         "token-classification",
-        128,
+        None,
         _ner,
         {
             "task_name": Flag(),
@@ -157,10 +170,12 @@ SCRIPTS: dict[str, Script] = {
             "version_2_with_negative": Flag(bool, "task.unanswerable", {"True": True, "False": False}),
             "null_score_diff_threshold": Flag(float, "task.null_threshold"),
         },
+        stride=128,
+        defaults={"task.null_threshold": 0.0},
     ),
     "run_mlm": Script(
         "fill-mask",
-        512,
+        None,
         _mlm,
         {
             "mlm_probability": Flag(float, "task.mask_rate"),
@@ -169,8 +184,9 @@ SCRIPTS: dict[str, Script] = {
             "config_overrides": Flag(refused="write the sizes into config.json"),
             "model_type": Flag(refused="make a new model with python -m jaxft.vocabulary and set model.from_scratch"),
         },
+        most=1024,
     ),
-    "run_swag": Script("multiple-choice", 128, _swag, {}),
+    "run_swag": Script("multiple-choice", None, _swag, most=1024),
 }
 # Names under which the same scripts went.
 ALIASES = {

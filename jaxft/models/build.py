@@ -21,6 +21,7 @@ from jaxft.models.heads import LABELS
 from jaxft.models.merge import Checkpoint, Found, Report
 from jaxft.models.model import MAIN, Model, Origin, are_generic, labels_of, make_model
 from jaxft.tree import Params
+from jaxft.urls import refuse_url
 
 DTYPES = ("float32", "bfloat16")
 _PRETRAINING = {"pretraining", "fill-mask", "next-sentence-prediction"}  # heads that have parts in common
@@ -134,6 +135,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
       UserError: when the disk is full or read-only, or Hugging Face's Flax never had the family; nothing is
         half-written then.
     """
+    refuse_url("the directory to save to", str(directory))
     directory = Path(directory)
     kind, family, naming = model.heads[MAIN].kind, model.family, model.naming
     if flax and not family.flax:

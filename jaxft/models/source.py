@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from jaxft.errors import UserError, one_line
+from jaxft.urls import refuse_url
 
 PACKAGE = "package:"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
@@ -44,6 +45,7 @@ def resolve(path: str, revision: str | None = None) -> Path:
     Raises:
       UserError: when it cannot be found, saying where was looked.
     """
+    refuse_url("model", path)
     if path.startswith(PACKAGE):
         return _in_package(path)
     local = Path(path).expanduser()

@@ -26,7 +26,7 @@ def schedule_factor(
         rate, which is not a function of the step: here it is 1.
     """
     name = name or config.schedule
-    warmup = warmup_steps(config, total_steps)
+    warmup, total = float(warmup_steps(config, total_steps)), float(total_steps)  # more than an int32 holds, perhaps
 
     def falling(step: Any, progress: Any) -> Any:
         """`progress` goes from 0 at the end of warm-up to 1 at the last step."""
@@ -41,7 +41,7 @@ def schedule_factor(
             case "polynomial":
                 return (1.0 - config.end_factor) * (1.0 - progress) ** config.power + config.end_factor
             case "inverse_sqrt":
-                timescale = warmup or 10_000  # Hugging Face's default where there is no warm-up
+                timescale = warmup or 10_000.0  # Hugging Face's default where there is no warm-up
                 return 1.0 / numpy.sqrt(numpy.maximum(step - warmup + timescale, 1.0) / timescale)
             case "slanted_triangular":
                 return (1.0 + (1.0 - progress) * (config.ratio - 1.0)) / config.ratio
@@ -50,8 +50,8 @@ def schedule_factor(
 
     def factor(step: Any) -> Any:
         step = numpy.asarray(step, numpy.float32)
-        progress = numpy.clip((step - warmup) / max(1, total_steps - warmup), 0.0, 1.0)
-        rising = step / max(1, warmup)
+        progress = numpy.clip((step - warmup) / max(1.0, total - warmup), 0.0, 1.0)
+        rising = step / max(1.0, warmup)
         if name == "slanted_triangular":  # ULMFiT's rises from the same low rate that it falls to
             rising = (1.0 + rising * (config.ratio - 1.0)) / config.ratio
         return numpy.where(step < warmup, rising, falling(step, progress))

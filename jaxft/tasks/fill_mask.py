@@ -34,6 +34,11 @@ class FillMask(MaskedWords):
             else texts.read(config.data, split)
         )
 
+    @classmethod
+    def joins_rows(cls, config: Config) -> bool:
+        """A stream of all texts has no rows."""
+        return config.data.documents == "join"
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:

@@ -87,6 +87,12 @@ class Task(abc.ABC):
         """Columns of the rows from `read` that hold text, or lists of it."""
         return [column for column in (config.data.text, config.data.text_pair) if column]
 
+    @classmethod
+    def joins_rows(cls, config: Config) -> bool:
+        """Whether an example may come of several rows, so that limits count what `encode` makes of them."""
+        del config
+        return False
+
     @abc.abstractmethod
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

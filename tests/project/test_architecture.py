@@ -9,7 +9,8 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "jaxft"
 FLOORS = [
-    "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target checksums lock",
+    "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target "
+    "checksums lock urls output processes",
     "models data losses metrics strategies optim regularization sharding adapters",
     "tasks rundir calls fit inputs claim",
     "step stages distill r_drop compiled used_words setup evaluation prefix "

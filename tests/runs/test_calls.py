@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jaxft import loop
 from jaxft.calls import Calendar, calls
+from jaxft.data import batches
 from jaxft.data.batches import Shape
 from jaxft.errors import UserError
 from jaxft.models.files import open_weights
@@ -192,3 +193,20 @@ def test_a_head_resumes_exactly(tiny_model, tmp_path, made):
     assert made == [1, 8, 1, 1]  # to the end of the first epoch, to the next checkpoint, and to the end
     assert (tmp_path / "half" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
     assert journal(tmp_path / "half") == journal(tmp_path / "whole")
+
+
+def test_the_longest_time_between_events_of_a_run_without_end():
+    assert Calendar(10**12, 4, 7, 10**6, (3, 50)).longest == 4
+    assert Calendar(10**12, 10**11, None, 10**11).longest == 10**11
+    assert Calendar(10**12, 3, 2, 10**6, (1,)).longest == 2
+
+
+def test_a_shape_beyond_those_of_the_epochs_looked_at(tiny_model, tmp_path, monkeypatch, capsys):
+    """Of a run of very many epochs not all are planned beforehand; a program that lacks is compiled when it is due."""
+    tiny.write_rows(tmp_path / "train.csv", 37)
+    tiny.write_rows(tmp_path / "dev.csv", 5)
+    monkeypatch.setattr(batches, "LOOKED_AT", (1, 1))
+    settings = {"model": tiny.NO_DROPOUT, "train": {"epochs": 8, "batch_size": 4}, "eval": {"every": "end"}}
+    train(tiny.run_config(tiny_model, tmp_path, tmp_path / "run", plan={"preset": "head"}, log={"every": 1}, **settings))
+    assert len(journal(tmp_path / "run")) >= 80
+    assert capsys.readouterr().err.count("compiled train step") > 1  # of which data.shapes allows one beforehand

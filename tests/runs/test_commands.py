@@ -2,8 +2,13 @@
 
 import csv
 import importlib.util
+import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -65,6 +70,52 @@ def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
         assert answer["score"] == max(answer["scores"].values())
 
 
+READING = ["--data.max_length", "32"]
+
+
+def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
+    evaluate.main([str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING])
+    told = capsys.readouterr()
+    assert sum(map(sum, json.loads(told.out)["confusion"])) == 6
+    assert "the first 6 examples are evaluated (data.max_eval_examples)" in told.err
+
+
+@pytest.mark.parametrize("more", [[], ["--features", "mean"]])
+def test_a_limit_of_predict(classifier, tiny_data, tmp_path, more):
+    argv = [str(classifier), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "out.jsonl"), *READING, *more]
+    predict.main([*argv, "--data.max_eval_examples=4"])
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+
+
+def test_predict_from_a_pipe_to_standard_output(classifier, tmp_path, capfd):
+    """Beside nothing else: what is for people goes to standard error."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    rows = [{"text": "the old river"}, {"text": "a song"}]
+    write = threading.Thread(target=lambda: (tmp_path / "pipe.csv").write_text("".join(f"{json.dumps(x)}\n" for x in rows)))
+    write.start()
+    predict.main([str(classifier), "--input", str(tmp_path / "pipe.csv"), "--output", "-", *READING])
+    write.join()
+    assert [set(json.loads(line)) for line in capfd.readouterr().out.splitlines()] == [{"label", "score", "scores"}] * 2
+
+
+def test_an_array_through_a_pipe(classifier, tiny_data, tmp_path):
+    """Which has no position, that numpy would ask of a file."""
+    os.mkfifo(tmp_path / "pipe.npy")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe.npy")], stdout=subprocess.PIPE)
+    argv = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "pipe.npy"), "--features", "mean", *READING]
+    predict.main([str(classifier), *argv])
+    found = np.load(io.BytesIO(reader.communicate(timeout=60)[0]))
+    assert (found.shape, found.dtype) == ((30, 24), np.float32)
+
+
+def test_a_runs_limit_is_none_of_its_predictions(finished, tiny_data, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("max_eval_examples: null", "max_eval_examples: 5"))
+    predict.main([str(run), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "out.jsonl")])
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 30
+
+
 def test_export_of_a_checkpoint_is_the_model_of_the_run(run, tmp_path):
     directory, _ = run
     export.main([str(directory), "--output", str(tmp_path / "exported")])
@@ -117,7 +168,7 @@ def test_a_plot_shows_the_rates(tiny_model, tiny_data, tmp_path):
     preset = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 2, "layer_decay": 0.5}
     settings = {"learning_rate": 1.0, "warmup": 0}
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", plan=preset, optim=settings))
-    groups = rates.learning_rates(run)
+    groups = rates.learning_rates(run, np.arange(run.total_steps))
     assert len(groups) == len(run.plan.rows)
     for found, row in zip(groups.values(), run.plan.rows, strict=True):
         own, steps = row.setting, np.arange(run.total_steps)

@@ -50,6 +50,17 @@ def run(request, folder, start):
     return request.param, directory, config, train(config)
 
 
+def test_limits_count_examples_where_texts_are_joined(folder, start):
+    """As run_mlm's do: a txt file without empty lines is a single row."""
+    limits = {"max_train_examples": 5, "max_eval_examples": 3}
+    made = make_run(running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}, data=limits))
+    whole = make_run(running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}))
+    for split, count in (("train", 5), ("validation", 3)):
+        found, every = made.data[split].examples, whole.data[split].examples
+        assert len(found) == count < len(every)
+        assert found.tokens["input_ids"].tolist() == every.tokens["input_ids"][: every.offsets[count]].tolist()
+
+
 def test_the_vocabulary(folder, start, tmp_path):
     tokenizer = load_tokenizer(start)
     words = {word for line in (folder / "train.txt").read_text().split("\n") for word in line.split()}

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxft.data import batches
 from jaxft.data.batches import EpochPlan, Planner, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.epochs import Epochs
@@ -90,6 +92,48 @@ CORNERS = {
 def test_corners(name):
     check_layout(CORNERS[name])
     check_arrays(CORNERS[name])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("batch_size", [4, 10**12])
+def test_a_run_without_end_is_planned_at_once(layout, batch_size):
+    """Shapes are chosen by some of its epochs, but any can be planned; a step's size beyond the data costs nothing."""
+    lengths = np.random.default_rng(0).integers(1, 40, 100)
+    start = time.perf_counter()
+    planner = make_planner(lengths, batch_size=batch_size, max_length=48, layout=layout, epochs=10**12, seed=0)
+    assert time.perf_counter() - start < 5
+    for epoch in (0, 10**12 - 1):
+        plan = planner.plan_epoch(epoch)
+        steps = range(planner.steps_per_epoch)
+        assert sorted(x for step in steps for x in plan.examples(step)) == list(range(100))
+        assert {plan.shape(step) for step in steps} <= set(plan.shapes)
+
+
+def test_batches_larger_than_the_data_are_all_alike():
+    lengths = np.random.default_rng(1).integers(1, 40, 30)
+    plans = [
+        make_planner(lengths, batch_size=n, max_length=48, layout="pack", seed=0).plan_epoch(1) for n in (31, 64, 10**9)
+    ]
+    for plan in plans[1:]:
+        np.testing.assert_array_equal(plan.order, plans[0].order)
+        np.testing.assert_array_equal(plan.row, plans[0].row)
+        assert plan.shapes == plans[0].shapes
+
+
+def test_a_step_that_needs_more_rows_than_were_expected_has_a_shape_of_its_own(monkeypatch):
+    """Beyond the epochs that were looked at; on every process and in every resumed run the same."""
+    monkeypatch.setattr(batches, "LOOKED_AT", (1, 1))
+    lengths = np.random.default_rng(2).integers(1, 40, 203)
+    planner = make_planner(lengths, batch_size=8, max_length=40, layout="pack", epochs=10**6, seed=0, shapes=1)
+    grown = [plan for plan in map(planner.plan_epoch, range(60)) if len(plan.shapes) > len(planner.shapes)]
+    assert grown
+    assert len(planner.plan_epoch(0).shapes) == len(planner.shapes)
+    examples = make_examples(lengths)
+    for plan in grown[:3]:
+        for step in range(planner.steps_per_epoch):
+            rows = plan.shape(step).rows
+            assert rows > plan.row[plan._slice(step)].max()
+            assert plan.batch(examples, step)["input_ids"].shape == (1, rows, plan.shape(step).length)
 
 
 @quick

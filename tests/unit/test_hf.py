@@ -1,6 +1,7 @@
 """The flags of Hugging Face's scripts become options of jaxft, or are refused by name."""
 
 import json
+import shutil
 from pathlib import Path
 
 import datasets
@@ -11,7 +12,9 @@ from jaxft.errors import UserError
 from jaxft.hf import __main__ as hf
 from jaxft.hf.convert import convert
 from jaxft.hf.flags import COMMON
+from jaxft.hf.lengths import Limits, limits_of, local_limits, longest
 from jaxft.hf.scripts import ALIASES, GLUE, SCRIPTS
+from jaxft.optim.schedules import warmup_steps
 
 MRPC = "label,sentence1,sentence2\ncalm,the river,old stone\nmerry,a song,the sun\ncalm,the lake,a bridge\nmerry,song,sun\n"
 
@@ -30,7 +33,7 @@ def job(script: str, files: dict[str, str], *flags: str, do: str = "--do_train")
 def test_flags_are_options(files):
     flags = "--learning_rate=3e-5 --num_train_epochs 2 --per_device_train_batch_size 4 --gradient_accumulation_steps 2"
     flags += " --max-seq-length 99 --warmup_ratio 0.2 --weight_decay .1 --max_steps -1 --bf16 --pad_to_max_length False"
-    flags += " --eval_strategy steps --eval_steps 7 --load_best_model_at_end True"
+    flags += f" --eval_strategy steps --eval_steps 7 --load_best_model_at_end True --validation_file {files['train']}"
     flags += " --metric_for_best_model eval_matthews_correlation"
     made = job("run_glue", files, *flags.split())
     c = made.config
@@ -51,6 +54,109 @@ def test_the_scripts_own_defaults(files):
     assert (c.seed, c.optim.learning_rate, c.optim.weight_decay, c.optim.warmup) == (42, 5e-5, 0.0, 0)
     assert (c.train.epochs, c.train.batch_size, c.data.max_length) == (3.0, 8 * jax.device_count(), 128)
     assert (c.checkpoint.every, c.checkpoint.select, c.eval.every) == (500, "last", "end")
+    assert c.checkpoint.keep > 1000  # all, unless --save_total_limit is given
+    assert job("run_glue", files, "--save_total_limit", "3").config.checkpoint.keep == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "warmup", "schedule"),
+    [
+        ("--warmup_steps 7 --warmup_ratio 0.5", 7, "linear"),  # whatever their order
+        ("--warmup_ratio 0.5 --warmup_steps 7", 7, "linear"),
+        ("--warmup_steps 0 --warmup_ratio 0.5", 0.5, "linear"),
+        ("--warmup_steps 0.25", 0.25, "linear"),  # a share since transformers 5
+        ("--warmup_steps 2.5", 2, "linear"),
+        ("--lr_scheduler_type constant --warmup_steps 7", 0, "constant"),
+        ("--lr_scheduler_type constant_with_warmup --warmup_steps 7", 7, "constant"),
+        ("--lr_scheduler_type cosine --warmup_ratio 0.1", 0.1, "cosine"),
+    ],
+)
+def test_warm_up(files, flags, warmup, schedule):
+    c = job("run_glue", files, *flags.split()).config
+    assert (c.optim.warmup, c.optim.schedule) == (warmup, schedule)
+
+
+def test_a_warm_up_of_the_whole_run(files):
+    """A share of 1 is all steps, not one."""
+    c = job("run_glue", files, "--warmup_ratio", "1").config
+    assert [warmup_steps(c.optim, total) for total in (7, 100, 12_345)] == [7, 100, 12_345]
+
+
+def test_the_end_of_a_polynomial_is_that_of_the_scripts(files):
+    c = job("run_glue", files, "--lr_scheduler_type", "polynomial", "--learning_rate", "1e-4").config
+    assert c.optim.end_factor * c.optim.learning_rate == pytest.approx(1e-7)
+
+
+def test_numbers_that_stand_for_nothing(files):
+    c = job("run_glue", files, "--max_grad_norm=0", "--max_steps=0", "--save_total_limit=0").config
+    assert (c.optim.clip, c.train.max_steps, c.checkpoint.keep > 1000) == (None, None, True)
+    assert job("run_glue", files, "--no_pad_to_max_length").config.data.layout == "pack"
+
+
+def test_the_best_model_is_that_of_the_least_loss_unless_a_metric_is_named(files):
+    flags = ["--eval_strategy", "epoch", "--validation_file", files["train"]]
+    made = job("run_glue", files, *flags, "--load_best_model_at_end")
+    assert (made.config.eval.metric, made.config.checkpoint.select) == ("loss", "best")
+    assert made.config.data.validation == files["train"]  # an evaluation strategy evaluates, without --do_eval too
+    task = job("run_glue", files, *flags, "--load_best_model_at_end", "--task_name", "MRPC")
+    assert task.config.eval.metric == "loss"
+    assert job("run_glue", files, *flags, "--task_name", "mrpc").config.eval.metric == "f1"
+
+
+def test_samples_are_limited_for_each_split_apart(files):
+    flags = ["--validation_file", files["train"], "--test_file", files["train"], "--do_eval", "--do_predict"]
+    limits = ["--max_train_samples", "3", "--max_eval_samples", "2"]
+    made = job("run_glue", files, *flags, *limits, "--max_predict_samples", "1")
+    assert (made.config.data.max_train_examples, made.config.data.max_eval_examples) == (3, 2)
+    assert "--data.max_eval_examples=2" in made.reading
+    assert "--data.max_eval_examples=1" in made.predicting
+    assert not [x for x in job("run_glue", files, *flags, *limits).predicting if "max_eval_examples" in x]
+
+
+def test_predicting_needs_no_labels(files, tmp_path):
+    """The columns are those of the file that there is; the model knows the kind of problem."""
+    (tmp_path / "test.csv").write_text("sentence\nthe river\n")
+    base = ["--model_name_or_path", "m", "--output_dir", "o", "--test_file", str(tmp_path / "test.csv"), "--do_predict"]
+    for script in ("run_glue", "run_ner"):
+        made = convert(script, SCRIPTS[script], base)
+        assert (made.predict, made.test, made.config.data.text) == (True, str(tmp_path / "test.csv"), "sentence")
+
+
+@pytest.mark.parametrize(
+    ("script", "own", "given", "tokenizer", "positions", "length"),
+    [
+        ("run_qa", 384, None, 128, 130, 128),
+        ("run_glue", 128, None, 64, 512, 64),
+        ("run_glue", 128, None, None, 512, 128),
+        ("run_mlm", None, None, 512, 512, 512),
+        ("run_mlm", None, None, 8192, 8192, 1024),
+        ("run_swag", None, None, 8192, 8192, 1024),
+        ("run_ner", None, None, 8192, 8192, 8192),
+        ("run_ner", None, None, None, 510, 510),
+        ("run_ner", None, 100, 64, 512, 64),
+        ("run_mlm", None, 100, None, 512, 100),
+    ],
+)
+def test_length_of_sequences(script, own, given, tokenizer, positions, length):
+    assert SCRIPTS[script].max_length == own
+    found, notes = longest(SCRIPTS[script], given, Limits(tokenizer, positions))
+    assert found == length
+    assert bool(notes) == (given is not None and given != length)
+
+
+def test_limits_of_a_model(tiny_model, tmp_path):
+    assert limits_of(str(tiny_model), None) == Limits(48, 48)
+    assert local_limits("a/model-of-the-hub", None) == Limits()
+    bare = shutil.copytree(tiny_model, tmp_path / "bare")
+    (bare / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    assert local_limits(str(bare), None) == Limits(None, 48)
+
+
+def test_windows_and_thresholds_of_run_qa(files):
+    c = job("run_qa", files).config
+    assert (c.data.max_length, c.data.stride, c.task.null_threshold) == (384, 128, 0.0)
+    c = job("run_qa", files, "--max_seq_length", "64", "--null_score_diff_threshold", "-1").config
+    assert (c.data.stride, c.task.null_threshold) == (16, -1.0)  # 128 leaves no room in 64
 
 
 def test_fractions_are_a_regression(files):
@@ -58,6 +164,8 @@ def test_fractions_are_a_regression(files):
     assert job("run_glue", files).config.task.problem == "regression"
     Path(files["train"]).write_text("label,sentence1\n1,the river\n3,a song\n")
     assert job("run_glue", files).config.task.problem == "single_label"
+    Path(files["train"]).write_text("label,sentence1\n1e-3,the river\n3,a song\n")
+    assert job("run_glue", files).config.task.problem == "regression"
 
 
 @pytest.mark.parametrize("name", GLUE)
@@ -85,6 +193,12 @@ def test_glue_tasks_come_from_the_hub(files, name):
         (["--task_name", "mprc"], ["--task_name is mprc", "mrpc"]),
         (["--eval_strategy", "often"], ["--eval_strategy is often"]),
         (["--learning_rate", "-1"], ["optim.learning_rate is -1.0"]),
+        (["--warmup_ratio", "1.5"], ["--warmup_ratio is 1.5"]),
+        (["--do_eval"], ["--do_eval needs --validation_file"]),
+        (["--do_predict"], ["--do_predict needs --test_file"]),
+        (["--eval_strategy", "epoch"], ["--eval_strategy needs --validation_file"]),
+        (["--load_best_model_at_end"], ["--load_best_model_at_end needs --eval_strategy"]),
+        (["--resume_from_checkpoint", "elsewhere/checkpoint-5"], ["--resume_from_checkpoint elsewhere/checkpoint-5"]),
     ],
 )
 def test_flags_that_are_refused(files, flags, words):

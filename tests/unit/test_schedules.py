@@ -1,11 +1,13 @@
 """Learning rates: PyTorch's schedules in transformers, the papers' formulas, reduction on plateau."""
 
 import math
+import typing
 
+import jax
 import numpy as np
 import pytest
 
-from jaxft.config import OptimConfig
+from jaxft.config import OptimConfig, Schedule
 from jaxft.optim import schedule_factor
 
 TOTAL = 30
@@ -50,3 +52,15 @@ def test_slanted_triangular(ratio):
 def test_a_share_of_the_steps_is_rounded_up():
     factor = schedule_factor(OptimConfig(warmup=0.11), TOTAL)
     assert [float(factor(step)) for step in (0, 2, 4)] == pytest.approx([0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("total", [2**33, 10**12, 10**18])
+@pytest.mark.parametrize("name", [x for x in typing.get_args(Schedule) if x != "plateau"])
+def test_totals_beyond_32_bits(name, total):
+    """In a program and on the host alike."""
+    config = OptimConfig(schedule=name, warmup=0.1)
+    at = np.array([0, 1, 1000, 2**31 - 1], np.int32)
+    inside = np.asarray(jax.jit(schedule_factor(config, total))(at))
+    np.testing.assert_allclose(inside, schedule_factor(config, total, np)(at), rtol=1e-5)
+    assert ((inside >= 0) & (inside <= 1)).all()
+    assert inside[3] > inside[1]  # it warms up, if slowly

@@ -1,0 +1,26 @@
+"""The first so many examples of a split: `data.max_train_examples` and `data.max_eval_examples`."""
+
+from dataclasses import replace
+from typing import Any
+
+from jaxft.config import Config
+from jaxft.tasks.task import Split, Task
+
+
+def first_rows(task: type[Task], rows: Any, config: Config, split: str, *, labelled: bool = True) -> Any:
+    """The rows of a split, from `task.read`, that are used; all where the limit is one of what `encode` makes of them.
+
+    Prediction, which has no labels, is of rows.
+    """
+    most = _most(config, split)
+    return rows if most is None or (labelled and task.joins_rows(config)) else rows.select(range(min(most, len(rows))))
+
+
+def first_examples(task: type[Task], data: Split, config: Config, split: str) -> Split:
+    """A split with the examples that are used, where `encode` joins rows; else as it is."""
+    most = _most(config, split)
+    return data if most is None or not task.joins_rows(config) else replace(data, examples=data.examples.first(most))
+
+
+def _most(config: Config, split: str) -> int | None:
+    return config.data.max_train_examples if split == "train" else config.data.max_eval_examples

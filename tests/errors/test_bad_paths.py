@@ -1,0 +1,87 @@
+"""URLs wherever a path may stand: refused in one line before anything is read or written."""
+
+import os
+
+import pytest
+
+import jaxft
+from jaxft import cli, runtime
+from jaxft.checks import paths
+from jaxft.errors import UserError
+from jaxft.hf.convert import convert
+from jaxft.hf.scripts import SCRIPTS
+
+URL = "gs://bucket/there"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Nothing may appear in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not os.listdir(tmp_path)
+
+
+def test_every_path_of_a_config_is_checked():
+    """A field whose text says file, directory or hub id is in `checks.paths`."""
+    known = paths(cli.parse({}, [], origin="", prog=""))
+    assert {"output_dir", "model.path", "data.train", "data.validation", "data.test", "data.dataset"} <= set(known)
+    named = {
+        name for name in cli.field_names() if name.endswith((".path", ".file", "_dir", ".dataset", ".teacher", ".tokenizer"))
+    }
+    assert named <= set(known)
+
+
+@pytest.mark.parametrize("name", paths(cli.parse({}, [], origin="", prog="")))
+def test_options_of_a_run(fails, tmp_path, name):
+    fails("train", [f"--{name}={URL}"], f"{name} is {URL}", "URLs")
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("train", [URL]),
+        ("plan", [URL]),
+        ("plan", ["--plot", f"{URL}.png"]),
+        ("evaluate", [URL, "--data.validation", "x.csv"]),
+        ("evaluate", ["MODEL", "--data.validation", URL]),
+        ("predict", [URL, "--input", "x.csv", "--output", "y.jsonl"]),
+        ("predict", ["MODEL", "--input", URL, "--output", "y.jsonl"]),
+        ("predict", ["MODEL", "--input", "x.csv", "--output", URL]),
+        ("export", [URL, "--output", "x"]),
+        ("export", ["MODEL", "--output", URL]),
+        ("vocabulary", ["--input", "x.txt", URL, "--output", "y", "--size", "9"]),
+        ("vocabulary", ["--input", "x.txt", "--output", URL, "--size", "9"]),
+    ],
+)
+def test_arguments_of_commands(fails, classifier, command, argv):
+    fails(command, [classifier if x == "MODEL" else x for x in argv], URL, "URLs (gs://) are neither read nor written")
+
+
+@pytest.mark.parametrize("flag", ["output_dir", "model_name_or_path", "train_file", "test_file"])
+def test_flags_of_scripts(flag):
+    given = {"output_dir": "o", "model_name_or_path": "m", "train_file": "t.csv"} | {flag: URL}
+    with pytest.raises(UserError, match=f"--{flag} is {URL}"):
+        convert(
+            "run_glue",
+            SCRIPTS["run_glue"],
+            [x for name, value in given.items() for x in (f"--{name}", value)] + ["--do_train"],
+        )
+
+
+def test_load_and_save(classifier):
+    with pytest.raises(UserError, match=URL):
+        jaxft.load(URL)
+    model, params = jaxft.load(str(classifier))
+    with pytest.raises(UserError, match="URLs"):
+        jaxft.save(model, params, URL)
+
+
+def test_the_cache_folder(monkeypatch):
+    monkeypatch.setenv("JAXFT_CACHE", URL)
+    with pytest.raises(UserError, match=f"JAXFT_CACHE is {URL}"):
+        runtime.cache_root()
+
+
+def test_export_to_a_file(fails, classifier):
+    fails("export", [classifier, "--output", "/dev/null"], "/dev/null: is a file; give a directory")
