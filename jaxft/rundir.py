@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxft import cli
@@ -12,9 +12,11 @@ from jaxft.errors import UserError, some
 CONFIG = "config.yaml"
 MODEL = "model"
 TOKENIZER = "tokenizer"  # where the run has another than the model it started from
-# What a claim that was cut short leaves: files under their temporary names, or the first of the two renamed.
+RECORD = "run.json"  # what the run has learnt of its data (see `record`)
+VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, a line each
+# What a claim that was cut short leaves: files under their temporary names, and perhaps some of them renamed.
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"
-_CUT_SHORT = (set(), {_TOKENIZER}, {_CONFIG}, {_TOKENIZER, _CONFIG}, {TOKENIZER, _CONFIG})
+_TEXTS = {RECORD, VALIDATION_ROWS}
 # What may change between the beginning of a run and its resumption without changing its result.
 FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
 
@@ -35,7 +37,7 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {probe} is a file")
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
-    if not directory.exists() or {path.name for path in directory.iterdir()} in _CUT_SHORT:
+    if not directory.exists() or _is_cut_short({path.name for path in directory.iterdir()}):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -48,16 +50,24 @@ def check_claim(config: Config) -> bool:
     return True
 
 
-def claim(config: Config, tokenizer: Path | None = None) -> None:
-    """Write config.yaml into the (new) run directory, and the files of a tokenizer of the run's own."""
+def _is_cut_short(names: set[str]) -> bool:
+    return names <= {_TOKENIZER, _CONFIG} or (_CONFIG in names and names <= {_TOKENIZER, _CONFIG, TOKENIZER} | _TEXTS)
+
+
+def claim(config: Config, tokenizer: Path | None = None, texts: Mapping[str, str] | None = None) -> None:
+    """Write config.yaml into the (new) run directory, the files of the run's own tokenizer, and texts by their names."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in (TOKENIZER, _TOKENIZER):
             shutil.rmtree(directory / leftover, ignore_errors=True)
+        for leftover in _TEXTS:
+            (directory / leftover).unlink(missing_ok=True)
         if tokenizer:
             shutil.copytree(tokenizer, directory / _TOKENIZER)
         (directory / _CONFIG).write_text(cli.dump(config), encoding="utf-8")
+        for name, text in (texts or {}).items():
+            (directory / name).write_text(text, encoding="utf-8")
         if tokenizer:
             os.replace(directory / _TOKENIZER, directory / TOKENIZER)
         os.replace(directory / _CONFIG, directory / CONFIG)

@@ -23,8 +23,9 @@ def train(config: Config) -> dict[str, Any]:
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
     )
+    from jaxft import record
     from jaxft.export import export_params
-    from jaxft.loop import Trainer
+    from jaxft.loop import Trainer, shown_number
     from jaxft.plan import summary
     from jaxft.setup import make_run
 
@@ -34,7 +35,7 @@ def train(config: Config) -> dict[str, Any]:
     run = make_run(config)
     directory = Path(config.output_dir)
     if not resuming:
-        rundir.claim(config, run.own_tokenizer)
+        rundir.claim(config, run.own_tokenizer, run.texts())
     runtime.barrier("claimed")
     trainer = Trainer(run, directory)
     try:
@@ -50,11 +51,13 @@ def train(config: Config) -> dict[str, Any]:
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
         fitted = replace(run, task=trainer.task)
+        if not run.task.fitted and runtime.is_main_process():
+            record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
         export_params(fitted, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in results.items() if name in shown)
+    figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
     trainer.journal.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}"

@@ -11,8 +11,8 @@ PACKAGE = ROOT / "jaxft"
 FLOORS = [
     "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target",
     "models data losses metrics strategies optim regularization sharding adapters",
-    "tasks rundir calls fit",
-    "step stages distill r_drop compiled used_words setup evaluation prefix "
+    "tasks rundir record calls fit",
+    "step stages distill r_drop compiled used_words splits frame setup evaluation prefix "
     "checkpoint journal state loop inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__",
 ]
