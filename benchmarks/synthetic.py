@@ -13,10 +13,11 @@ from jaxft import runtime, sharding
 from jaxft.adapters import add_adapters, settled
 from jaxft.config import Config
 from jaxft.data.encode import Examples
+from jaxft.frame import plan_of, settle_model
 from jaxft.models.encoder import Policy
 from jaxft.models.model import Model, make_model
 from jaxft.models.places import place_dropout
-from jaxft.setup import Run, plan_of, settle_model, train_planner
+from jaxft.setup import Run, train_planner
 from jaxft.tasks.task import Split
 from jaxft.tasks.text_classification import TextClassification
 

@@ -84,7 +84,8 @@ def check(config: Config) -> None:
         "task.focal_gamma": c.task.focal_gamma,
     }.items():
         _require(0 <= value < float("inf"), name, value, "0 or more")
-    _require(0 <= c.seed < 2**32, "seed", c.seed, "0 or more and below 2^32")
+    for name, seed in {"seed": c.seed, "data.split_seed": c.data.split_seed}.items():
+        _require(0 <= seed < 2**32, name, seed, "0 or more and below 2^32")
     _require(0 < c.task.mask_rate < 1, "task.mask_rate", c.task.mask_rate, "above 0 and below 1")
     _require(c.vocabulary.min_pieces >= 2, "vocabulary.min_pieces", c.vocabulary.min_pieces, "at least 2")
     labels = c.task.labels

@@ -1,7 +1,7 @@
 """The output directory of a run that begins or is resumed: it is this run's, nobody else's, and its files are the same."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -41,7 +41,7 @@ class Claim:
             self.close()
             raise
 
-    def settle(self, tokenizer: Path | None) -> None:
+    def settle(self, tokenizer: Path | None, texts: Mapping[str, str]) -> None:
         """Take a new directory, and write what the run is into it (see `rundir.claim`)."""
         if self._lock is not None or not runtime.is_main_process():
             return
@@ -49,7 +49,7 @@ class Claim:
         if rundir.check_claim(self._config):  # the same run has begun elsewhere meanwhile, and ended
             self._compare()
         else:
-            rundir.claim(self._config, self._files, tokenizer)
+            rundir.claim(self._config, self._files, tokenizer, texts)
 
     def check(self) -> None:
         """That the directory is still this process's.

@@ -68,7 +68,8 @@ class TaskConfig:
     ] = "text-classification"
     """Task name, as on the Hugging Face hub."""
     labels: list[str] | None = None
-    """Label names in the order of their ids; null takes the labels of the training data, sorted."""
+    """Label names in the order of their ids; null takes those that the training data declares (ClassLabel), or
+    its labels, sorted."""
     problem: Literal["single_label", "multi_label", "regression"] = "single_label"
     """Text classification: one label a text, any number of labels, or numbers (then data.label may name several columns)."""
     class_weights: Literal["balanced"] | list[float] | None = None
@@ -121,6 +122,10 @@ class DataConfig:
     """Test file, evaluated once after training with the final parameters."""
     validation_share: float = 0.0
     """Share of the training examples, 0 to 1, set aside for validation when no validation file is given."""
+    split_seed: int = 0
+    """Seed of that split alone, so that runs with another `seed` are validated on the same examples."""
+    stratify: bool = False
+    """Text classification: whether that split has each label in its share."""
     max_train_examples: int | None = None
     """Use only the first so many training examples (before the validation split); null uses all."""
     max_eval_examples: int | None = None
@@ -133,6 +138,9 @@ class DataConfig:
     label: str | list[str] = "label"
     """Column of the label, or of the tags: a name or number, a list of labels, or text that `label_separator` cuts; several
     columns for several numbers, or with 0 and 1 for several labels."""
+    unknown_labels: Literal["error", "drop"] = "error"
+    """What to do with labels that training does not have: drop leaves out their examples (multi-label: only the labels) and
+    says how many."""
     label_separator: str | None = None
     """Multi-label: what stands between the labels of a text column, such as a comma; null reads lists."""
     id: str = "id"

@@ -19,24 +19,28 @@ def main(argv: list[str]) -> dict[str, Any]:
     if not argv or argv[0].startswith("-"):
         raise UserError(f"give a run or model directory first: {PROG} {BEFORE}")
     path, overrides = argv[0], argv[1:]
-    if any(option.partition("=")[0] == "--data.validation" for option in overrides):
+    if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
     config = rundir.config_of(path, overrides, prog=PROG)
     if config.data.dataset and Path(config.data.validation or "").is_file():
         config = replace(config, data=replace(config.data, dataset=None))  # a file, though the run had a hub data set
     split = "validation" if config.data.validation else "test"
-    if not getattr(config.data, split):
+    held = split == "test" and config.data.validation_share and config.data.train  # of the training data
+    if not held and not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
     chosen = runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
     from jaxft import inference
+    from jaxft.splits import validation_rows
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
     config = inference.with_task(path, config)
-    rows = inference.read(config, split)
-    if (most := config.data.max_eval_examples) and runtime.is_main_process():
+    rows = None if held else inference.read(config, split)  # before the model: bad data is said first
+    if not held and (most := config.data.max_eval_examples) and runtime.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
     opened = inference.open_model(path, config)
+    if held:
+        split, rows = "train", validation_rows(Path(path), opened.task, config)
     scores = inference.evaluate(opened, rows, split, lambda line: print(line, file=sys.stderr))
     if runtime.is_main_process():
         print(json.dumps({"data": getattr(config.data, split), **scores}))

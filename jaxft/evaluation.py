@@ -44,9 +44,14 @@ class Evaluator:
 
 
 def score(task: Task, collected: Collected, data: Split) -> dict[str, Any]:
-    """Metrics by name, `loss` first, of what `Evaluator.collect` gave."""
+    """Metrics by name, `loss` first, of what `Evaluator.collect` gave.
+
+    What cannot be known, such as a mean of nothing, is None; then `note` says which.
+    """
     loss, weight = (float(collected.sums[name]) for name in ("loss", "weight"))
-    return {"loss": loss / max(weight, 1.0), **task.scores(collected, data)}
+    scores = {"loss": loss / weight if weight else None, **task.scores(collected, data)}
+    unknown = [name for name, value in scores.items() if value is None]
+    return scores | ({"note": f"nothing to compute {', '.join(unknown)} of in {data.origin}"} if unknown else {})
 
 
 def make_evaluator(

@@ -40,11 +40,14 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
     config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    from jaxft import record
     from jaxft.checkpoint import Checkpoints
+    from jaxft.frame import make_frame
     from jaxft.setup import make_run
     from jaxft.state import model_params, stored_state
 
-    run = make_run(config)
+    known = record.read(directory)
+    run: Any = make_frame(config, known) if known else make_run(config)
     checkpoints = Checkpoints(directory, keep=config.checkpoint.keep, read_only=True)
     try:
         steps = checkpoints.steps()
@@ -62,8 +65,7 @@ def main(argv: list[str]) -> None:
             checkpoints.check(step)
             state, frozen, _ = stored_state(run, checkpoints, step)
         params = model_params(state, frozen)
-        if not run.task.fitted and "validation" in run.data:
-            run = replace(run, task=_fit(run, params))
+        run = replace(run, task=_fitted(run, known, step, params))
         output = Path(args.output) if args.output else directory / rundir.MODEL
         export_params(run, params, output, flax=args.flax, merged=args.merge)
         print(f"wrote the model of step {step} to {output}")
@@ -108,15 +110,24 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
     print(f"wrote the merged model to {output}")
 
 
-def _fit(run: Any, params: Any) -> Any:
-    """The task with its thresholds tuned on the validation data, as training does at its end."""
+def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
+    """The task with the thresholds of these parameters: as training has left them, or tuned on the validation data now."""
     from jaxft.evaluation import make_evaluator
-    from jaxft.setup import eval_planner, make_loss
+    from jaxft.setup import eval_planner, make_loss, make_run
+    from jaxft.tasks import task_class
 
-    data = run.data["validation"]
-    planner, loss = eval_planner(data.examples, run.config, run.mesh), make_loss(run.model, run.task)
-    made = make_evaluator(run.task, loss, data, planner, params, run.mesh, print)
-    return run.task.fit(made.collect(params), data)
+    if known is None or not known.fitted:
+        if known and (fields := known.thresholds.get(str(step))):
+            labels = {} if run.task.labels is None else {"id2label": dict(enumerate(run.task.labels))}
+            return task_class(run.config).restore(run.config, {**run.model.hf_config, **fields, **labels})
+        whole = make_run(run.config) if known else run
+        if not whole.task.fitted and "validation" in whole.data:
+            data = whole.data["validation"]
+            planner, loss = eval_planner(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
+            made = make_evaluator(whole.task, loss, data, planner, params, run.mesh, print)
+            return whole.task.fit(made.collect(params), data)
+        return whole.task
+    return run.task
 
 
 def _step(text: Any) -> int:

@@ -21,6 +21,7 @@ from jaxft.models.model import Model
 from jaxft.models.peft import read_config
 from jaxft.models.source import resolve
 from jaxft.setup import eval_planner, make_loss
+from jaxft.splits import without_unknown
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.labels import problem_of
 from jaxft.tasks.limits import first_examples, first_rows
@@ -107,6 +108,9 @@ def read(config: Config, split: str, *, labelled: bool = True) -> Any:
 
 def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Metrics of the labelled rows of a split."""
+    rows, notes = without_unknown(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
+    for note in notes:
+        say(note)
     data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
     planner = eval_planner(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)

@@ -263,11 +263,12 @@ class Trainer:
         """Evaluate, journal, and say whether this is the best so far."""
         name = self.run.metric
         scores = self.scores("validation")
-        numbers = {f"eval/{k}": v for k, v in scores.items() if isinstance(v, float)}  # tables come at the end
+        numbers = {f"eval/{k}": v for k, v in scores.items() if not isinstance(v, dict)}  # tables come at the end
         self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **numbers})
         score, best = scores[name], self.progress.best_score
-        gain = None if best is None else (score - best) * (1 if self.run.task.metrics[name] else -1)
-        better = gain is None or gain > self.config.train.min_delta
+        known = score is not None  # what cannot be known is never better
+        gain = None if best is None or not known else (score - best) * (1 if self.run.task.metrics[name] else -1)
+        better = known and (gain is None or gain > self.config.train.min_delta)
         bad = 0 if better else self.progress.bad_evaluations + 1
         patience = self.config.train.patience
         plateau, plateau_bad = next_plateau(self.config.optim, self.progress, better)
@@ -281,7 +282,9 @@ class Trainer:
         )
         self._set_plateau()
         mark = " (best)" if better else ""
-        self.journal.say(f"step {step}: validation {name} {score:.4f}{mark}, loss {scores['loss']:.4f}")
+        note = f" ({scores['note']})" if "note" in scores else ""
+        shown = f"{name} {shown_number(score)}{mark}, loss {shown_number(scores['loss'])}{note}"
+        self.journal.say(f"step {step}: validation {shown}")
         return better
 
     def _set_plateau(self) -> None:
@@ -303,6 +306,11 @@ class Trainer:
                 self.journal.say,
             )
         return self.evaluators[split]
+
+
+def shown_number(value: float | None) -> str:
+    """A score for people."""
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:

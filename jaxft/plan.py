@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft import cli, runtime
-from jaxft.errors import UserError
+from jaxft.errors import UserError, some
 from jaxft.output import check_output
 
 
@@ -68,7 +68,8 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     first = run.planner.plan_epoch(0)
     shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.planner.shapes)
     sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in run.data.items())
-    labels = f"; {len(run.task.labels)} labels" if run.task.labels else ""
+    names = run.task.labels or ()
+    labels = f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
     used, words = run.used_words, run.model.encoder.config.vocab_size
     unused = [] if used is None else [f"words: the rows of {len(used):,} of {words:,}; the training data lacks the others"]
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxft import cli, inputs, lock
@@ -15,7 +15,10 @@ from jaxft.urls import refuse_url
 CONFIG = "config.yaml"
 MODEL = "model"
 TOKENIZER = "tokenizer"  # where the run has another than the model it started from
+RECORD = "run.json"  # what the run has learnt of its data (see `record`)
+VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, a line each
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are whole
+_TEXTS = {RECORD, VALIDATION_ROWS}
 # What may change between the beginning of a run and its resumption without changing its result.
 FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
 
@@ -53,7 +56,7 @@ def check_claim(config: Config) -> bool:
 def _cut_short(names: set[str]) -> bool:
     """Whether a claim that was cut short left these files: temporary ones, and with the config's the others renamed."""
     temporary = {_CONFIG, _TOKENIZER, f".{inputs.FILE}.new"}
-    return names <= (temporary | {TOKENIZER, inputs.FILE} if _CONFIG in names else temporary)
+    return names <= (temporary | {TOKENIZER, inputs.FILE} | _TEXTS if _CONFIG in names else temporary)
 
 
 def make(config: Config) -> Path:
@@ -73,17 +76,24 @@ def sweep(directory: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def claim(config: Config, files: inputs.Inputs, tokenizer: Path | None = None) -> None:
-    """Write into the (new) run directory what files it is made from, a tokenizer of its own, and at last config.yaml."""
+def claim(
+    config: Config, files: inputs.Inputs, tokenizer: Path | None = None, texts: Mapping[str, str] | None = None
+) -> None:
+    """Write into the (new) run directory what files it is made from, a tokenizer of its own, texts by their names, and at
+    last config.yaml."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in (TOKENIZER, _TOKENIZER):
             shutil.rmtree(directory / leftover, ignore_errors=True)
+        for leftover in _TEXTS:
+            (directory / leftover).unlink(missing_ok=True)
         if tokenizer:
             shutil.copytree(tokenizer, directory / _TOKENIZER)
         (directory / _CONFIG).write_text(cli.dump(config), encoding="utf-8")
         inputs.record(directory, files)
+        for name, text in (texts or {}).items():
+            (directory / name).write_text(text, encoding="utf-8")
         if tokenizer:
             os.replace(directory / _TOKENIZER, directory / TOKENIZER)
         os.replace(directory / _CONFIG, directory / CONFIG)

@@ -8,15 +8,15 @@ import jax
 from jaxft import checksums, optim, runtime, sharding, tree
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.distill import TEACHERS
+from jaxft.frame import Frame
 from jaxft.regularization import REFERENCE
-from jaxft.setup import Run
 from jaxft.stages import later_stages, open_stage, state_shardings
 from jaxft.step import TrainState, init_state
 from jaxft.tree import Params
 from jaxft.used_words import split_unused
 
 
-def fresh_state(run: Run) -> tuple[TrainState, Params]:
+def fresh_state(run: Frame) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     start = _start(run)
     shapes, _ = _shapes(run, *start)
@@ -25,18 +25,18 @@ def fresh_state(run: Run) -> tuple[TrainState, Params]:
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
 
 
-def start_shapes(run: Run) -> tuple[TrainState, Params]:
+def start_shapes(run: Frame) -> tuple[TrainState, Params]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
     return _shapes(run, *_start(run))
 
 
-def _shapes(run: Run, *start: Params) -> tuple[TrainState, Params]:
+def _shapes(run: Frame, *start: Params) -> tuple[TrainState, Params]:
     trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
     state = jax.eval_shape(_starter(run), trainable)
     return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
 
 
-def _starter(run: Run) -> Callable[[Params], TrainState]:
+def _starter(run: Frame) -> Callable[[Params], TrainState]:
     """Trainable parameters -> the state before the first step."""
     hyper = optim.hyperparameters(run.config.optim)
     key = runtime.root_key(run.config.seed)
@@ -45,7 +45,7 @@ def _starter(run: Run) -> Callable[[Params], TrainState]:
     return lambda params: init_state(params, optimizer, key, hyper, average=average)
 
 
-def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
+def stored_state(run: Frame, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
     """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it."""
     state, frozen = fresh_state(run)
     frozen = checkpoints.restore_frozen(frozen, partial(frozen_content, run), step)
@@ -56,13 +56,13 @@ def stored_state(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainSt
     return state, frozen, progress
 
 
-def frozen_content(run: Run) -> str:
+def frozen_content(run: Frame) -> str:
     """The digest of what is frozen before the first step."""
     flat = tree.flatten(_start(run)[1])
     return checksums.of_arrays((".".join(path), flat[path]) for path in sorted(flat))
 
 
-def _start(run: Run) -> tuple[Params, Params]:
+def _start(run: Frame) -> tuple[Params, Params]:
     """(trainable parameters of the first stage, all that is frozen), on the host."""
     params, unused = split_unused(run.params, run.used_words)
     trainable, frozen = run.plan.split(params)
@@ -71,7 +71,7 @@ def _start(run: Run) -> tuple[Params, Params]:
     return trainable, frozen | unused
 
 
-def run_optimizer(run: Run) -> optim.Optimizer:
+def run_optimizer(run: Frame) -> optim.Optimizer:
     """The optimizer of a run."""
     blocked = run.mesh.size == 1 and run.mesh.devices.flat[0].platform == "cpu"
     return optim.make_optimizer(run.config.optim, run.plan, run.total_steps, blocked_norm=blocked)

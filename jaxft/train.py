@@ -34,14 +34,15 @@ def train(config: Config) -> dict[str, Any]:
     with by_main_process(lambda: Claim(config), None) or Claim(config) as claim:
         check_shared(directory)
         run = make_run(config)
-        by_main_process(lambda: claim.settle(run.own_tokenizer), None)
+        by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()), None)
         return _train(run, claim, begin)
 
 
 def _train(run: Any, claim: Claim, begin: float) -> dict[str, Any]:
     """Train in a directory that is this run's alone."""
+    from jaxft import record
     from jaxft.export import export_params
-    from jaxft.loop import Trainer
+    from jaxft.loop import Trainer, shown_number
     from jaxft.plan import summary
 
     config, directory = run.config, Path(run.config.output_dir)
@@ -59,11 +60,13 @@ def _train(run: Any, claim: Claim, begin: float) -> dict[str, Any]:
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
         fitted = replace(run, task=trainer.task)
+        if not run.task.fitted and runtime.is_main_process():
+            record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
         export_params(fitted, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in results.items() if name in shown)
+    figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
     trainer.journal.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}"

@@ -6,7 +6,7 @@ import numpy as np
 import transformers
 
 from benchmarks.hf.settings import Peer, make_model, named
-from jaxft.metrics.classification import best_threshold, classification_scores, multi_label_scores, roc_auc
+from jaxft.metrics.classification import Cells, best_threshold, classification_scores, multi_label_scores, roc_auc
 from jaxft.metrics.regression import regression_scores
 from jaxft.setup import Run
 from jaxft.tasks.labels import PROBLEM_TYPES
@@ -40,11 +40,10 @@ def make_peer(run: Run) -> Peer:
             probabilities = 1 / (1 + np.exp(-logits))
             if config.task.threshold == "tune" and split == "validation":
                 thresholds["given"] = best_threshold(right > 0, probabilities)
-            return numbers_of(multi_label_scores(right > 0, probabilities, thresholds["given"]))
-        confusion = np.zeros((len(labels), len(labels)), np.int64)
-        np.add.at(confusion, (right, logits.argmax(-1)), 1)
-        scores = classification_scores(confusion)
-        return scores | ({"roc_auc": roc_auc(right == 1, logits[:, 1] - logits[:, 0])} if len(labels) == 2 else {})
+            return numbers_of(multi_label_scores(right > 0, probabilities, thresholds["given"], labels))
+        scores = classification_scores(Cells.count(right, logits.argmax(-1), len(labels)))
+        area = roc_auc(right == 1, logits[:, 1] - logits[:, 0]) if len(labels) == 2 else None
+        return scores | ({} if area is None else {"roc_auc": area})
 
     auto = transformers.AutoModelForSequenceClassification
     return Peer(

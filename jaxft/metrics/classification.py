@@ -1,41 +1,95 @@
-"""Scores of classifiers by scikit-learn: from a confusion matrix, or from what each example was given."""
+"""Scores of classifiers by scikit-learn: from counts, or from what each example was given."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
+SHOWN = 64  # labels up to which a table has every cell
+MISTAKES = 100  # that are shown of more
 
-def classification_scores(confusion: np.ndarray) -> dict[str, float]:
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a confusion matrix that are not 0; of thousands of labels nearly all are.
+
+    Attributes:
+      gold, predicted: int [cells], label ids.
+      counts: int [cells], examples.
+      labels: how many labels there are.
+    """
+
+    gold: np.ndarray
+    predicted: np.ndarray
+    counts: np.ndarray
+    labels: int
+
+    @classmethod
+    def count(cls, gold: np.ndarray, predicted: np.ndarray, labels: int) -> Self:
+        """Of the label ids [N] of each example."""
+        cells, counts = np.unique(gold.astype(np.int64) * labels + predicted, return_counts=True)
+        return cls(cells // labels, cells % labels, counts, labels)
+
+    @classmethod
+    def of_matrix(cls, confusion: np.ndarray) -> Self:
+        """Of a matrix [gold, predicted]."""
+        gold, predicted = np.nonzero(confusion)
+        return cls(gold, predicted, confusion[gold, predicted], len(confusion))
+
+    def by_name(self, names: Sequence[str]) -> dict[str, Any]:
+        """For people: {gold label: {predicted label: examples}}; of many labels the most frequent mistakes alone."""
+        if self.labels <= SHOWN:
+            table: dict[str, Any] = {gold: dict.fromkeys(names, 0) for gold in names}
+            cells = range(len(self.counts))
+        else:
+            table = {}
+            wrong = np.flatnonzero(self.gold != self.predicted)
+            cells = wrong[np.argsort(-self.counts[wrong], kind="stable")][:MISTAKES]
+        for i in cells:
+            gold, predicted = names[int(self.gold[i])], names[int(self.predicted[i])]
+            table.setdefault(gold, {})[predicted] = int(self.counts[i])
+        return table
+
+
+def classification_scores(cells: Cells) -> dict[str, float]:
     """Accuracy, F1 and MCC; `f1` (of label 1) only where there are two labels.
 
     As scikit-learn does by default, `macro_f1` averages over the labels that gold or predictions have.
-
-    Args:
-      confusion: int [gold, predicted].
     """
     from sklearn import metrics
 
-    n = len(confusion)
-    gold, predicted = (axis.ravel() for axis in np.indices((n, n)))
-    # Empty cells stay in, with weight 0: scikit-learn then knows every label and has nothing to warn of.
-    arguments = {"y_true": gold, "y_pred": predicted, "sample_weight": confusion.ravel()}
-    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    arguments: dict[str, Any] = {"y_true": cells.gold, "y_pred": cells.predicted, "sample_weight": cells.counts}
+    present = np.union1d(cells.gold, cells.predicted)
     f1: dict[str, Any] = {"zero_division": 0.0, "labels": present}
     scores = {
         "accuracy": metrics.accuracy_score(**arguments),
         "macro_f1": metrics.f1_score(**arguments, **f1, average="macro"),
         "micro_f1": metrics.f1_score(**arguments, **f1, average="micro"),
-        "mcc": metrics.matthews_corrcoef(**arguments),
+        "mcc": _mcc(cells),
     }
-    if n == 2:
-        scores["f1"] = metrics.f1_score(**arguments, zero_division=f1["zero_division"], pos_label=1)
+    if cells.labels == 2:
+        scores["f1"] = metrics.f1_score(**arguments, **{**f1, "labels": [1]}, average="macro")
     return {name: float(value) for name, value in scores.items()}
 
 
-def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float:
+def _mcc(cells: Cells) -> float:
+    """Matthews' correlation of any number of labels (Gorodkin 2004); scikit-learn's makes the whole matrix of it.
+
+    Where gold or predictions are all one label it is 0, as there.
+    """
+    size = cells.labels
+    gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
+    total, right = gold.sum(), float(cells.counts[cells.gold == cells.predicted].sum())
+    covariance = right * total - gold @ predicted
+    variance = (total**2 - gold @ gold) * (total**2 - predicted @ predicted)
+    return float(covariance / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve, the mean over the labels for which it is defined: those that some rows have and some not.
 
-    Where there is no such label it is 0.5, as for scores that tell nothing.
+    None where there is no such label.
 
     Args:
       gold: bool [N, C], or [N] for one label.
@@ -46,27 +100,30 @@ def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float:
     gold, scores = gold.reshape(len(gold), -1), scores.reshape(len(scores), -1)
     defined = gold.any(0) & ~gold.all(0)
     areas = [metrics.roc_auc_score(gold[:, c], scores[:, c]) for c in np.flatnonzero(defined)]
-    return float(np.mean(areas)) if areas else 0.5
+    return float(np.mean(areas)) if areas else None
 
 
-def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Micro and macro F1, share of rows whose labels are all right, ROC AUC; tables of 2 x 2 counts by label.
+def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, names: Sequence[str]) -> dict[str, Any]:
+    """Micro and macro F1, share of rows whose labels are all right, ROC AUC; for at most SHOWN labels a table of counts.
 
     Args:
       gold: bool [N, C].
       scores: probabilities [N, C]; a label is given from `threshold` on.
+      names: of the C labels.
     """
     from sklearn import metrics
 
     predicted = scores >= threshold
-    counts = metrics.multilabel_confusion_matrix(gold, predicted)
     f1 = {"y_true": gold, "y_pred": predicted, "zero_division": 0.0}
+    pairs = {"true_negative": (0, 0), "false_positive": (0, 1), "false_negative": (1, 0), "true_positive": (1, 1)}
+    counts = {kind: ((gold == g) & (predicted == p)).sum(0).tolist() for kind, (g, p) in pairs.items()}
+    table = {name: {kind: counts[kind][c] for kind in pairs} for c, name in enumerate(names)}
     return {
         "micro_f1": float(metrics.f1_score(**f1, average="micro")),
         "macro_f1": float(metrics.f1_score(**f1, average="macro")),
         "subset_accuracy": float(metrics.accuracy_score(gold, predicted)),
         "roc_auc": roc_auc(gold, scores),
-        "confusion": counts.tolist(),
+        **({"confusion": table} if len(names) <= SHOWN else {}),
     }
 
 

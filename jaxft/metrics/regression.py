@@ -9,7 +9,8 @@ import numpy as np
 def regression_scores(gold: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
     """Pearson and Spearman correlation and mean squared error, means over the targets; a table by target if several.
 
-    A correlation that is not defined (fewer than two rows, or a side that is constant) is 0.
+    A correlation with gold numbers that are constant, or with a single one, cannot be known and is None; that of
+    predictions that are constant is 0. Means are over the targets whose correlation is known.
 
     Args:
       gold, predicted: [N, C].
@@ -26,15 +27,20 @@ def regression_scores(gold: np.ndarray, predicted: np.ndarray, names: tuple[str,
         }
         for name, x, y in zip(names, gold.T, predicted.T, strict=True)
     }
-    means = {metric: float(np.mean([row[metric] for row in table.values()])) for metric in ("pearson", "spearman", "mse")}
+    means: dict[str, float | None] = {}
+    for metric in ("pearson", "spearman", "mse"):
+        known = [row[metric] for row in table.values() if row[metric] is not None]
+        means[metric] = float(np.mean(known)) if known else None
     return means | ({"targets": table} if len(names) > 1 else {})
 
 
-def _correlation(function: Any, x: np.ndarray, y: np.ndarray) -> float:
+def _correlation(function: Any, gold: np.ndarray, predicted: np.ndarray) -> float | None:
     from scipy import stats
 
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(gold) < 2 or np.ptp(gold) == 0:
+        return None
+    if np.ptp(predicted) == 0:
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
-        return float(function(x, y).statistic)
+        return float(function(gold, predicted).statistic)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.metrics.classification import classification_scores
+from jaxft.metrics.classification import Cells, classification_scores
 
 Tags = Sequence[Sequence[str]]
 
@@ -46,7 +46,5 @@ def tag_scores(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str
       gold, predicted: int [words].
       labels: how many there are.
     """
-    confusion = np.zeros((labels, labels), np.int64)
-    np.add.at(confusion, (gold, predicted), 1)
-    scores = classification_scores(confusion)
+    scores = classification_scores(Cells.count(gold, predicted, labels))
     return {name: scores[name] for name in ("accuracy", "macro_f1")}

@@ -33,6 +33,7 @@ def load(
     num_labels: int | None = None,
     *,
     labels: Sequence[str] | None = None,
+    renamed: bool = False,
     revision: str | None = None,
     num_layers: int | None = None,
     dtype: str = "float32",
@@ -46,7 +47,8 @@ def load(
       path: directory, hub id, or `package:NAME/SUBDIR`; an adapter directory (PEFT's) loads the base that it names, too.
       task: Hugging Face task name; None takes the checkpoint's own head.
       num_labels: size of a head; another size than the checkpoint's means a new head.
-      labels: label names; other names than the checkpoint's mean a new head.
+      labels: label names; other names than the checkpoint's mean a new head, the same in another order its outputs in it.
+      renamed: other names are new names for the outputs of the checkpoint's head, if it has as many.
       revision: of a hub id.
       num_layers: keep only the first so many layers.
       dtype: `float32` or `bfloat16`, of activations and matrix products.
@@ -78,7 +80,8 @@ def load(
     kind = task or families.kind_of(family, hf_config) or "feature-extraction"
     if num_layers is not None:
         hf_config = _with_depth(family, hf_config, num_layers, path, where)
-    hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels)
+    before = labels_of(hf_config)
+    hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels, renamed)
     model = make_model(hf_config, kind, where)
     model = replace(model, policy=Policy(dtype, unroll), directory=directory)
     abstract = model.abstract()
@@ -92,6 +95,8 @@ def load(
     found = checkpoint.find(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
     fresh = model.initialised(found.report.new, seed)
     params = tree.map_with_path(lambda path, leaf: _leaf(path, leaf, found, fresh), abstract)
+    if not new_head and (order := _order(before, labels_of(hf_config))):
+        params = tree.map_with_path(lambda p, x: x[..., order] if tree.names(p)[0] in last_layer else x, params)
     origin = Origin(
         dtypes={name: tensor.dtype for name, tensor in found.tensors.items()},
         buffers={name: tensor.read() for name, tensor in found.buffers.items()},
@@ -210,7 +215,12 @@ def _with_depth(family: Family, hf_config: dict[str, Any], num_layers: int, path
 
 
 def _with_labels(
-    family: Family, kind: str, hf_config: dict[str, Any], num_labels: int | None, labels: Sequence[str] | None
+    family: Family,
+    kind: str,
+    hf_config: dict[str, Any],
+    num_labels: int | None,
+    labels: Sequence[str] | None,
+    renamed: bool,
 ) -> tuple[dict[str, Any], bool]:
     """(config.json with the labels of the head that will be, whether the last layer of that head is new).
 
@@ -235,7 +245,12 @@ def _with_labels(
     if same_kind and (list(labels) == have or (len(labels) == len(have) and are_generic(labels))):
         return hf_config, False
     named = {"id2label": {str(i): x for i, x in enumerate(labels)}, "label2id": {x: i for i, x in enumerate(labels)}}
-    return hf_config | named, True
+    return hf_config | named, not same_kind or not (set(labels) == set(have) or (renamed and len(labels) == len(have)))
+
+
+def _order(before: Sequence[str], after: Sequence[str]) -> list[int] | None:
+    """Where labels in another order were before."""
+    return [before.index(x) for x in after] if before != after and set(before) == set(after) else None
 
 
 def _unstacked_shapes(abstract: Params) -> dict[str, tuple[int, ...]]:

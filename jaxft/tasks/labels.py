@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from jaxft.config import Config, DataConfig
 from jaxft.data.encode import per_row
 from jaxft.errors import UserError, some
+from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import are_generic, labels_of
+from jaxft.tasks.spelling import are_numbers, finder, in_order, same_labels, twin
 
 # task.problem -> `problem_type` of Hugging Face's config.json
 PROBLEM_TYPES = {
@@ -18,6 +21,9 @@ PROBLEM_TYPES = {
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
+
+# 0 and 1 one after the other, as text: what a row of marks looks like
+_MARKS = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*,?\s*[\])]?")
 
 
 def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
@@ -67,57 +73,36 @@ def label_column(data: DataConfig) -> str:
     raise UserError(f"data.label names {len(columns)} columns ({', '.join(columns)}); one label is in one column")
 
 
+def declared_labels(feature: Any) -> list[str]:
+    """The names that a column's feature declares, a ClassLabel's or those of a list of them, in their order; or none."""
+    inner = getattr(feature, "feature", feature)
+    return list(getattr(inner, "names", None) or [])
+
+
 def label_values(rows: Any, column: str, origin: str) -> list[str]:
     """The label column as text: the name behind a ClassLabel, `1` for 1 and 1.0.
 
     Raises:
-      UserError: for a missing label, naming its row.
+      UserError: for a missing label, or several in a row, naming its row.
     """
     names = getattr(rows.features[column], "names", None)
-    values = per_row(rows, column, lambda value: _as_text(value, names))
-    for number, value in enumerate(values, 1):
-        if not value:
-            raise UserError(f'{origin}: row {number} has no label in column "{column}"')
-    return values
-
-
-def label_lists(rows: Any, data: DataConfig, origin: str) -> list[list[str]]:
-    """The labels of every row, perhaps none: a list, text cut at `data.label_separator`, or the columns that hold 1.
-
-    Raises:
-      UserError: for a row whose labels are not of that kind, naming it.
-    """
-    columns = label_columns(data)
-    if len(columns) > 1:
-        return _marked(rows, columns, origin)
-    column, separator = columns[0], data.label_separator
-    names = getattr(getattr(rows.features[column], "feature", None), "names", None)
-    found = []
-    for number, value in enumerate(per_row(rows, column, lambda x: x), 1):
-        if separator and isinstance(value, str):
-            found.append([part.strip() for part in value.split(separator) if part.strip()])
-            continue
-        if not isinstance(value, list):
+    raw = per_row(rows, column, lambda x: x)
+    values = []
+    for number, value in enumerate(raw, 1):
+        if isinstance(value, list | dict):
             raise UserError(
-                f'{origin}: row {number} has {value!r} in column "{column}": must be a list of labels, or text with '
-                "data.label_separator set"
+                f'{origin}: row {number} has {repr(value)[:60]} in column "{column}": must be one label; task.problem '
+                "multi_label takes lists"
             )
-        found.append([_as_text(x, names) for x in value])
-        if not all(found[-1]):
-            raise UserError(f'{origin}: row {number} has an empty label in column "{column}"')
-    return found
-
-
-def multi_hot(lists: Sequence[Sequence[str]], names: Sequence[str], origin: str) -> np.ndarray:
-    """Lists of labels as int8 [N, labels] of 0 and 1.
-
-    Raises:
-      UserError: for a label that is not one of `names`, naming its row.
-    """
-    rows = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
-    hot = np.zeros((len(lists), len(names)), np.int8)
-    hot[rows, label_ids([x for labels in lists for x in labels], names, origin, rows + 1)] = 1
-    return hot
+        values.append(as_text(value, names, origin, number))
+        if not values[-1]:
+            raise UserError(f'{origin}: row {number} has no label in column "{column}"')
+    if values and all(_MARKS.fullmatch(value) for value in set(values)):
+        raise UserError(
+            f'{origin}: column "{column}" has rows of 0 and 1 ({some(sorted(set(values)), 2)}), which are many labels: set '
+            "task.problem multi_label"
+        )
+    return values
 
 
 def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
@@ -138,45 +123,80 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
     return table
 
 
-def label_names(values: Sequence[str]) -> list[str]:
-    """The label set of the training data: numbers in their order, otherwise sorted by name."""
-    distinct = sorted(set(values))
-    return sorted(distinct, key=int) if all(_is_number(v) for v in distinct) else distinct
+def learnt_labels(
+    config: Config, hf_config: Mapping[str, Any], declared: Sequence[str], found: Collection[str], where: str
+) -> list[str]:
+    """The labels of a new run in the order of their ids: `task.labels`, those that the data declares, or those in it.
+
+    Labels that nobody declares have the order of the checkpoint's own head where they are its labels. Numbers are those of
+    a head's labels where they have names.
+
+    Args:
+      config: of the run.
+      hf_config: config.json of the checkpoint.
+      declared: names of the data's features, in their order.
+      found: labels of the training rows.
+      where: their file and column, for messages.
+
+    Raises:
+      UserError: when two labels are the same number.
+    """
+    if config.task.labels:
+        return config.task.labels
+    names = list(declared) or in_order(found, where)
+    known = own_labels(hf_config, config.task.name)
+    if not declared and same_labels(names, known):
+        return known
+    return known if not are_generic(known) and are_numbers(names, len(known)) else names
 
 
-def label_ids(values: Sequence[str], names: Sequence[str], origin: str, rows: Iterable[int] | None = None) -> np.ndarray:
-    """Labels, by name or by number, as int32 ids.
+def own_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
+    """The labels of a checkpoint's own head; none where it has no head of this kind."""
+    return labels_of(hf_config) if kind_of(family_of(hf_config, "config.json"), hf_config) == kind else []
+
+
+def label_ids(
+    values: Sequence[str],
+    names: Sequence[str],
+    origin: str,
+    rows: Iterable[int] | None = None,
+    *,
+    unknown: int | None = None,
+    advice: str = "; data.unknown_labels drop leaves such labels out",
+) -> np.ndarray:
+    """Labels, by name or by number, as int32 ids (see `spelling.finder`).
 
     Args:
       values: labels.
       names: all of them, in the order of their ids.
       origin: file, for messages.
       rows: the row of each value, counted from 1; None is one value a row.
+      unknown: the id of a label that is not one of `names`; None makes it an error.
+      advice: for the message.
 
     Raises:
       UserError: for a label that is not one of `names`, naming its row.
     """
-    ids = {name: i for i, name in enumerate(names)}
-    if not any(_is_number(name) for name in names):
-        ids |= {str(i): i for i in range(len(names))}
-    for number, value in zip(itertools.count(1) if rows is None else rows, values, strict=False):
-        if value not in ids:
-            kinds = ""
-            if all(_is_number(name) for name in names) and not _is_number(value):
-                kinds = "; the known labels are numbers and this one is text"
-            raise UserError(
-                f'{origin}: row {number} has the label "{value}", which is not one of the {len(names)} known labels '
-                f"({some(list(names))}){kinds}"
-            )
+    find = finder(names)
+    ids: dict[str, int | None] = {value: find(value) for value in set(values)}
+    if unknown is not None:
+        ids = {value: unknown if i is None else i for value, i in ids.items()}
+    elif None in ids.values():
+        numbered = zip(itertools.count(1) if rows is None else rows, values, strict=False)
+        number, value = next((number, value) for number, value in numbered if ids[value] is None)
+        raise UserError(
+            f'{origin}: row {number} has the label "{value}", which is not one of the {len(names)} known labels '
+            f"({some(list(names))}){_hint(value, names) or advice}"
+        )
     return np.asarray([ids[value] for value in values], np.int32)
 
 
-def known_labels(hf_config: Mapping[str, Any], found: list[str]) -> list[str]:
-    """The checkpoint's own labels where the data's are the same set or their numbers, so that its head is kept."""
-    known = labels_of(hf_config)
-    if are_generic(known):
-        return found
-    return known if set(found) == set(known) or found == [str(i) for i in range(len(known))] else found
+def _hint(value: str, names: Sequence[str]) -> str:
+    if other := twin(value, names):
+        return f'; it is the number "{other}", written in another way'
+    if all(map(_is_number, names)) and not _is_number(value):
+        return "; the known labels are numbers and this one is text"
+    return ""
 
 
 def class_weights(
@@ -211,21 +231,17 @@ def shares(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return {name: float(f"{x:.9g}") for name, x in zip(names, values, strict=True)}
 
 
-def _marked(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
-    """The names of the columns that hold 1, row by row."""
-    found: list[list[str]] = [[] for _ in range(len(rows))]
-    for column in columns:
-        for number, value in enumerate(per_row(rows, column, lambda x: _as_text(x, None).lower()), 1):
-            if value not in ("0", "1", "true", "false"):
-                raise UserError(f'{origin}: row {number} has "{value}" in column "{column}": must be 0 or 1')
-            if value in ("1", "true"):
-                found[number - 1].append(column)
-    return found
+def as_text(value: Any, names: Sequence[str] | None, origin: str, row: int) -> str:
+    """A label as text: the name behind a ClassLabel's number, `1` for 1.0, nothing for what is missing.
 
-
-def _as_text(value: Any, names: Sequence[str] | None) -> str:
-    """A label as text: the name behind a ClassLabel's number, `1` for 1.0, nothing for what is missing."""
-    if names is not None and isinstance(value, int) and 0 <= value < len(names):
+    Raises:
+      UserError: for a number without a name, where they have names; -1 is Hugging Face's sign for no label.
+    """
+    if names is not None and isinstance(value, int):
+        if value == -1:
+            return ""
+        if not 0 <= value < len(names):
+            raise UserError(f"{origin}: row {row} has the label {value}, but only {len(names)} labels have names")
         return names[value]
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -145,7 +145,8 @@ class MaskedWords(Task):
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """Perplexity, and accuracy of masked tokens."""
         loss, words, hits = (float(collected.sums[name]) for name in ("word_loss", "words", "word_hits"))
-        words = max(words, 1.0)
+        if not words:
+            return {"perplexity": None, "accuracy": None}
         return {"perplexity": float(np.exp(min(loss / words, 700.0))), "accuracy": hits / words}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:

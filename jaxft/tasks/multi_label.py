@@ -13,17 +13,16 @@ from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.errors import UserError
 from jaxft.metrics.classification import best_threshold, multi_label_scores
-from jaxft.models.model import labels_of
+from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
+from jaxft.tasks.label_lists import label_lists, multi_hot
 from jaxft.tasks.labels import (
     PROBLEM_TYPES,
     class_weights,
-    known_labels,
     label_columns,
-    label_lists,
-    label_names,
-    multi_hot,
+    learnt_labels,
     no_smoothing,
+    own_labels,
     shares,
 )
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
@@ -59,15 +58,19 @@ class MultiLabel(Task):
         """Labels are `task.labels`, the columns of 0 and 1, or those of the training rows."""
         no_smoothing(config)
         data, columns = config.data, label_columns(config.data)
-        lists = label_lists(rows, data, origin)
-        found = columns if len(columns) > 1 else label_names([label for labels in lists for label in labels])
-        labels = config.task.labels or known_labels(hf_config, found)
+        lists, declared = label_lists(rows, data, origin, config.task.labels)
+        own = own_labels(hf_config, cls.kind)
+        if declared and are_generic(declared) and len(own) == len(declared):  # marks, in the order of the head's own labels
+            lists, declared = label_lists(rows, data, origin, own)
+        found = {label for labels in lists for label in labels}
+        where = f'{origin}: column "{columns[0]}"'
+        labels = learnt_labels(config, hf_config, declared, found, where)
         if len(labels) < 2:
             raise UserError(f'{origin}: column "{columns[0]}" has {len(labels)} labels; multi-label needs two or more')
         threshold = None if config.task.threshold == "tune" else config.task.threshold
         if threshold is None and not (data.validation or data.validation_share):
             raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")
-        counts = multi_hot(lists, labels, origin).sum(0, dtype=np.int64)
+        counts = multi_hot(lists, labels, origin, drop=_drops(config))[0].sum(0, dtype=np.int64)
         weights = class_weights(config.task.class_weights, labels, counts, len(lists))
         return cls(tuple(labels), threshold, weights, config.task.focal_gamma)
 
@@ -86,14 +89,21 @@ class MultiLabel(Task):
         """Rows whose texts are not empty."""
         return texts.read(config.data, split, label_columns(config.data) if labelled else [])
 
+    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """All rows: `encode` leaves out of their labels those that are not known."""
+        return rows, self._hot(rows, config, origin)[1]
+
+    def _hot(self, rows: Any, config: Config, origin: str) -> tuple[np.ndarray, int]:
+        lists, _ = label_lists(rows, config.data, origin, self.names)
+        return multi_hot(lists, self.names, origin, drop=_drops(config))
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
         """One example a row, with 0 or 1 for each label."""
         examples = texts.encode(rows, tokenizer, directory, config.data, origin)
         if labelled:
-            hot = multi_hot(label_lists(rows, config.data, origin), self.names, origin)
-            examples = examples.with_columns(labels=hot)
+            examples = examples.with_columns(labels=self._hot(rows, config, origin)[0])
         return Split(rows, examples, origin)
 
     @property
@@ -135,7 +145,7 @@ class MultiLabel(Task):
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """F1, subset accuracy and ROC AUC, and counts by label as a table."""
-        return multi_label_scores(_gold(split), _probabilities(collected), self._threshold())
+        return multi_label_scores(_gold(split), _probabilities(collected), self._threshold(), self.names)
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The labels from the threshold on, and the probability of each."""
@@ -148,6 +158,10 @@ class MultiLabel(Task):
         if self.threshold is None:
             raise ValueError("fit first: the threshold is not tuned yet")
         return self.threshold
+
+
+def _drops(config: Config) -> bool:
+    return config.data.unknown_labels == "drop"
 
 
 def _gold(split: Split) -> np.ndarray:

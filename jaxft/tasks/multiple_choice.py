@@ -15,7 +15,7 @@ from jaxft.data.collect import Collected
 from jaxft.data.encode import per_row
 from jaxft.errors import UserError
 from jaxft.tasks import texts
-from jaxft.tasks.labels import label_column, label_ids, label_values
+from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 Array = jax.Array
@@ -76,7 +76,7 @@ class MultipleChoice(Task):
         pairs = replace(data, text=CONTEXT, text_pair=ENDING)
         examples = texts.encode(datasets.Dataset.from_dict(flat), tokenizer, directory, pairs, origin, len(names))
         if labelled:
-            ids = label_ids(label_values(rows, label_column(data), origin), names, origin)
+            ids = _right_choices(rows, label_column(data), names, origin)
             examples = examples.with_columns(labels=ids)
         return Split(rows, examples, origin)
 
@@ -110,6 +110,14 @@ class MultipleChoice(Task):
             scores = [float(f"{x:.9g}") for x in shifted / shifted.sum()]
             best = int(logits.argmax())
             yield {"choice": best, "score": scores[best], "scores": scores}
+
+
+def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) -> np.ndarray:
+    """The number of each row's right choice; the names of a ClassLabel, such as A to D or 1 to 4, only say its order."""
+    values = label_values(rows, column, origin)
+    declared = declared_labels(rows.features[column])
+    of_choices = declared if len(declared) == len(names) and set(declared) != set(names) else names
+    return label_ids(values, of_choices, origin, advice="")
 
 
 def _by_example(outputs: Outputs, batch: Batch) -> Array:

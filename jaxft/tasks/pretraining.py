@@ -125,8 +125,9 @@ class Pretraining(MaskedWords):
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """The loss of the whole split: a mean over its tokens and one over its pairs, not over evaluation's steps."""
         scores, sums = super().scores(collected, split), collected.sums
-        loss = sums["word_loss"] / max(float(sums["words"]), 1.0) + sums["pair_loss"] / sums["pairs"]
-        return {"loss": float(loss), **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
+        words = float(sums["words"])
+        loss = float(sums["word_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
+        return {"loss": loss, **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Words of masks, and probabilities [2] of the second task."""

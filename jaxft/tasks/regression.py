@@ -10,9 +10,9 @@ from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.errors import UserError
 from jaxft.metrics.regression import regression_scores
-from jaxft.models.model import labels_of
+from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
-from jaxft.tasks.labels import PROBLEM_TYPES, label_columns, no_smoothing, numbers, shares
+from jaxft.tasks.labels import PROBLEM_TYPES, label_columns, no_smoothing, numbers, own_labels, problem_of, shares
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 
@@ -36,6 +36,12 @@ class Regression(Task):
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
         """Targets are the labels of config.json."""
         return cls(tuple(labels_of(hf_config)))
+
+    def keeps(self, hf_config: Mapping[str, Any]) -> bool:
+        """A regression head of one number, whatever that was called, or of as many numbers that nobody has named."""
+        own = own_labels(hf_config, self.kind)
+        fits = len(own) == len(self.names) and problem_of(hf_config, "single_label") == "regression"
+        return fits and (len(own) == 1 or are_generic(own))
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:

@@ -1,15 +1,29 @@
 """Tags of sentences as they stand in files, to IOB2 names and label ids."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxft.config import DataConfig
 from jaxft.data.conll import TAGS, WORDS, place
 from jaxft.data.encode import per_row
+from jaxft.data.sources import read_rows
 from jaxft.data.tags import fault, mark_entities, to_iob2
 from jaxft.errors import UserError, some
+from jaxft.tasks.labels import declared_labels, label_column
+
+
+def declared_tags(data: DataConfig) -> list[str]:
+    """The names of tags that the features of the training data declare, in their order; files of text declare none."""
+    if not data.dataset and Path(str(data.train)).suffix.lower() not in (".parquet", ".arrow"):
+        return []
+    column = label_column(data)
+    rows = read_rows(replace(data, columns=None), "train", needed=[column])
+    return declared_labels(rows.features[column])
 
 
 def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
@@ -66,11 +80,19 @@ def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: st
     """
     ids = {name: i for i, name in enumerate(names)}
     found = read_tags(rows, numbered, scheme, origin)
+    advice = "data.unknown_labels drop leaves such sentences out"
+    why = f"which is not one of the {len(ids)} known labels ({some(list(names))}); {advice}"
     for i, tags in enumerate(found):
         for j, tag in enumerate(tags):
             if tag not in ids:
-                _refuse(rows, origin, i, j, tag, f"which is not one of the {len(ids)} known labels ({some(list(names))})")
+                _refuse(rows, origin, i, j, tag, why)
     return np.array([ids[tag] for tag in chain.from_iterable(found)], np.int32)
+
+
+def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
+    """Which sentences have a tag that is not one of `names`, bool [sentences]; arguments as of `tag_ids`."""
+    known = set(names)
+    return np.array([not known.issuperset(tags) for tags in read_tags(rows, numbered, scheme, origin)], bool)
 
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:

@@ -1,7 +1,7 @@
 """What a task is: columns to features, head, loss, what evaluation and prediction read back, scores, decode."""
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,7 +12,11 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import CHUNK, Examples
+from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
+from jaxft.models.model import are_generic
+from jaxft.tasks.labels import own_labels
+from jaxft.tasks.spelling import are_numbers
 
 Array = jax.Array
 Outputs = Mapping[str, Array]
@@ -35,6 +39,17 @@ class Split:
     examples: Examples
     origin: str
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def keep_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
+    """The rows that have a known label, and how many have none.
+
+    Raises:
+      UserError: when there is none.
+    """
+    if not keep.any():
+        raise UserError(f"{origin}: no row has a known label")
+    return (rows if keep.all() else rows.select(np.flatnonzero(keep))), int((~keep).sum())
 
 
 class Task(abc.ABC):
@@ -92,6 +107,30 @@ class Task(abc.ABC):
         """Whether an example may come of several rows, so that limits count what `encode` makes of them."""
         del config
         return False
+
+    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """What is left of rows from `read` without labels that are not the task's, and how many labels were left out.
+
+        Raises:
+          UserError: for a task that has no set of labels, or where nothing is left.
+        """
+        raise UserError(f"data.unknown_labels is drop, but {self.kind} has no set of labels: leave it at error")
+
+    def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
+        """The label of each row, for a split that is stratified by it.
+
+        Raises:
+          UserError: for a task whose rows have no single label.
+        """
+        raise UserError(f"data.stratify: rows of {self.kind} have no single label to stratify by; leave it at false")
+
+    def keeps(self, hf_config: Mapping[str, Any]) -> bool:
+        """Whether the head of a checkpoint is this task's although its outputs are called otherwise.
+
+        So it is where nobody named them (LABEL_0, LABEL_1 ...) and the task's labels are their numbers.
+        """
+        own = own_labels(hf_config, self.kind)
+        return bool(own) and are_generic(own) and are_numbers(self.labels or (), len(own))
 
     @abc.abstractmethod
     def encode(

@@ -1,6 +1,6 @@
 """Text classification: one label for a text or a pair of texts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,22 +13,23 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.errors import UserError
-from jaxft.metrics.classification import classification_scores, roc_auc
+from jaxft.metrics.classification import Cells, classification_scores, roc_auc
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
     PROBLEM_TYPES,
     class_weights,
-    known_labels,
+    declared_labels,
     label_column,
     label_ids,
-    label_names,
     label_values,
+    learnt_labels,
     shares,
 )
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
 
 Array = jax.Array
+DENSE = 64  # labels up to which evaluation adds up a whole confusion matrix
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class TextClassification(Task):
         """Labels are `task.labels`, or those of the training rows."""
         data, column = config.data, label_column(config.data)
         values = label_values(rows, column, origin)
-        labels = config.task.labels or known_labels(hf_config, label_names(values))
+        where = f'{origin}: column "{column}"'
+        labels = learnt_labels(config, hf_config, declared_labels(rows.features[column]), set(values), where)
         if len(labels) < 2:
             raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
         metric = config.eval.metric
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")
-        counts = np.bincount(label_ids(values, labels, origin), minlength=len(labels))
+        others = len(labels) if data.unknown_labels == "drop" else None
+        counts = np.bincount(label_ids(values, labels, origin, unknown=others), minlength=len(labels))[: len(labels)]
         weights = class_weights(config.task.class_weights, labels, counts)
         return cls(tuple(labels), config.train.label_smoothing, weights, config.task.focal_gamma)
 
@@ -81,6 +84,16 @@ class TextClassification(Task):
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """Rows whose texts are not empty."""
         return texts.read(config.data, split, [label_column(config.data)] if labelled else [])
+
+    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """The rows whose label is known."""
+        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, origin, unknown=-1)
+        return keep_rows(rows, ids >= 0, origin)
+
+    def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
+        """Labels by name."""
+        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, origin)
+        return [self.names[i] for i in ids]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
@@ -117,22 +130,31 @@ class TextClassification(Task):
         return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """The confusion matrix [gold, predicted] of a batch, and for two labels how much likelier the second is."""
+        """The confusion matrix [gold, predicted] of a batch, and for two labels how much likelier the second is.
+
+        Of more than DENSE labels it is the label of each example: the matrix would be larger than what it counts.
+        """
+        best = jnp.argmax(outputs["logits"], -1)
+        if len(self.names) > DENSE:
+            return {"examples": {"predicted": best.astype(jnp.int32)}}
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
-        predicted = jnp.argmax(outputs["logits"], -1)[..., None] == classes
+        predicted = best[..., None] == classes
         summary: Summary = {"sums": {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}}
         if len(self.names) == 2:
             summary["examples"] = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]}
         return summary
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Accuracy, F1, MCC, for two labels the ROC AUC of the second, and the confusion matrix as a table."""
-        confusion = np.rint(collected.sums["confusion"]).astype(np.int64)
-        scores = classification_scores(confusion)
+        """Accuracy, F1, MCC, for two labels the ROC AUC of the second, and what was taken for what, by name."""
+        if len(self.names) > DENSE:
+            cells = Cells.count(split.examples.columns["labels"], collected.examples["predicted"], len(self.names))
+        else:
+            cells = Cells.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
+        scores: dict[str, Any] = classification_scores(cells)
         if len(self.names) == 2:
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
-        return {**scores, "confusion": confusion.tolist()}
+        return {**scores, "confusion": cells.by_name(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Logits [labels] of each example."""

@@ -1,7 +1,7 @@
 """Token classification: a tag for every word of a sentence (entities, chunks, parts of speech)."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,9 +21,9 @@ from jaxft.data.words import encode_words
 from jaxft.errors import UserError
 from jaxft.metrics.tagging import entity_scores, tag_scores
 from jaxft.models.model import are_generic, labels_of
-from jaxft.tasks.labels import class_weights, known_labels, label_column, label_names
-from jaxft.tasks.tagging import read_tags, scheme_of, tag_ids
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.labels import class_weights, label_column, learnt_labels, own_labels
+from jaxft.tasks.tagging import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
 
 Array = jax.Array
 
@@ -60,8 +60,9 @@ class TokenClassification(Task):
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """Labels are `task.labels`, or those of the training rows, with what IOB2 adds to them."""
-        own = labels_of(hf_config)
+        own = own_labels(hf_config, cls.kind)
         given = config.task.labels or []
+        declared = [] if given else declared_tags(config.data)
         numbered = given or ([] if are_generic(own) else own)
         raw = read_tags(rows, numbered, "none", origin)
         scheme = scheme_of({*chain.from_iterable(raw), *given}, config.task.tag_scheme, origin)
@@ -69,10 +70,10 @@ class TokenClassification(Task):
             if wrong := fault([name], "auto"):
                 raise UserError(f'task.labels has "{name}", {wrong[1]}')
         counts = Counter(chain.from_iterable(read_tags(rows, numbered, scheme, origin)))
-        if scheme == "none":
-            names = given or known_labels(hf_config, label_names(list(counts)))
-        else:
-            names = iob2_labels(given) if given else known_labels(hf_config, sorted(iob2_labels(counts)))
+        found: Collection[str] = counts
+        if scheme != "none":
+            found, given, declared = (iob2_labels(x) if x else [] for x in (counts, given, declared))
+        names = given or learnt_labels(config, hf_config, declared, found, f"{origin}: tags")
         if len(names) < 2:
             raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
         weights = config.task.class_weights
@@ -99,6 +100,11 @@ class TokenClassification(Task):
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """Sentences."""
         return read_sentences(config.data, split, label_column(config.data) if labelled else None)
+
+    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """The sentences whose tags are all known."""
+        unknown = unknown_tags(rows, config.task.labels or self.names, self.names, self.scheme, origin)
+        return keep_rows(rows, ~unknown, origin)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
@@ -176,7 +182,8 @@ class TokenClassification(Task):
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The likeliest label of each token."""
-        return {"tokens": {"predicted": jnp.argmax(outputs["logits"], -1).astype(jnp.int16)}}
+        small = jnp.int16 if len(self.names) <= jnp.iinfo(jnp.int16).max else jnp.int32
+        return {"tokens": {"predicted": jnp.argmax(outputs["logits"], -1).astype(small)}}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """And its probability."""

@@ -96,8 +96,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "mean-of-step-means-as-loss",
         "jaxft/evaluation.py",
-        '{"loss": loss / max(weight, 1.0), **task.scores(collected, data)}',
-        '{**task.scores(collected, data), "loss": loss / max(weight, 1.0)}',
+        '{"loss": loss / weight if weight else None, **task.scores(collected, data)}',
+        '{**task.scores(collected, data), "loss": loss / weight if weight else None}',
         "The evaluation loss of pretraining is a mean of the means of steps, and so changes with eval.batch_size.",
     ),
     Fault(
@@ -386,9 +386,9 @@ FAULTS: tuple[Fault, ...] = (
     # Tasks and metrics
     Fault(
         "numeric-labels-sorted-as-text",
-        "jaxft/tasks/labels.py",
-        "return sorted(distinct, key=int) if all(_is_number(v) for v in distinct) else distinct",
-        "return distinct",
+        "jaxft/tasks/spelling.py",
+        "return sorted(names, key=Decimal)",
+        "return names",
         "Labels that are numbers get ids in the order 0, 1, 10, 11, 2.",
     ),
     Fault(

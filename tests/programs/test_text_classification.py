@@ -18,7 +18,7 @@ from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.setup import make_loss, make_run, run_loss
 from jaxft.step import init_state, train_step
-from jaxft.tasks import labels
+from jaxft.tasks import label_lists, labels
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
 from tests.support.classes import COLUMNS, MULTI, TARGETS, configure, write_files
@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 def lists(column, **options) -> list[list[str]]:
     rows = column if isinstance(column, datasets.Dataset) else datasets.Dataset.from_dict({"label": column})
-    return labels.label_lists(rows, DataConfig(**options), "x.csv")
+    return label_lists.label_lists(rows, DataConfig(**options), "x.csv")[0]
 
 
 def test_labels_of_a_list_of_text_and_of_columns_are_the_same():
@@ -46,7 +46,7 @@ def test_labels_of_a_list_of_text_and_of_columns_are_the_same():
     assert lists(datasets.Dataset.from_dict(columns), label=list(columns)) == right
     names = datasets.Features(label=datasets.List(datasets.ClassLabel(names=["a", "b", "c"])))
     assert lists(datasets.Dataset.from_dict({"label": [[0, 1], [], [2]]}, features=names)) == right
-    assert labels.multi_hot(right, ["c", "b", "a"], "x").tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert label_lists.multi_hot(right, ["c", "b", "a"], "x")[0].tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_bad_label_lists(column, options, words):
 
 def test_an_unknown_label_of_a_list_names_its_row():
     with pytest.raises(UserError, match='row 3 has the label "z"'):
-        labels.multi_hot([["a", "b"], [], ["b", "z"]], ["a", "b"], "x")
+        label_lists.multi_hot([["a", "b"], [], ["b", "z"]], ["a", "b"], "x")
 
 
 @pytest.mark.parametrize("value", ["high", None, "nan", float("inf"), ""])

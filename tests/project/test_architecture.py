@@ -12,8 +12,8 @@ FLOORS = [
     "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target "
     "checksums lock urls output processes",
     "models data losses metrics strategies optim regularization sharding adapters",
-    "tasks rundir calls fit inputs claim",
-    "step stages distill r_drop compiled used_words setup evaluation prefix "
+    "tasks rundir record calls fit inputs claim",
+    "step stages distill r_drop compiled used_words splits frame setup evaluation prefix "
     "intact checkpoint journal state loop inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__",
 ]

@@ -14,8 +14,9 @@ from jaxft import inference, sharding
 from jaxft.config import Config, MeshConfig
 from jaxft.data.encode import Examples
 from jaxft.evaluation import Evaluator, make_evaluator
-from jaxft.metrics.classification import classification_scores
+from jaxft.metrics.classification import Cells, classification_scores
 from jaxft.setup import Run, eval_planner, make_loss, make_run
+from jaxft.tasks import text_classification
 from tests.support import tiny
 
 
@@ -97,7 +98,8 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
     assert len(set(predicted)) == 3
     made, params = evaluator(three, layout, batch_size, devices)
     scores = made.scores(params)
-    assert scores.pop("confusion") == metrics.confusion_matrix(gold, predicted).tolist()  # every example once
+    table = metrics.confusion_matrix(gold, predicted).tolist()  # every example once
+    assert scores.pop("confusion") == {a: dict(zip(tiny.LABELS, row, strict=True)) for a, row in zip(tiny.LABELS, table, strict=True)}
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
     assert made.scores(params)["accuracy"] == scores["accuracy"]
@@ -126,7 +128,10 @@ def test_binary_scores(two, devices):
 
 
 def counted(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, float]:
-    return classification_scores(metrics.confusion_matrix(gold, predicted, labels=range(labels)))
+    scores = classification_scores(Cells.count(gold, predicted, labels))
+    matrix = metrics.confusion_matrix(gold, predicted, labels=range(labels))
+    assert classification_scores(Cells.of_matrix(matrix)) == pytest.approx(scores, rel=1e-12)
+    return scores
 
 
 @pytest.mark.parametrize("labels", [2, 3, 7])
@@ -184,3 +189,16 @@ def test_a_directory_says_what_its_labels_are(tmp_path, problem_type, problem):
     """Without a run around it, a model of several labels or of numbers is evaluated as such."""
     model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS, problem_type=problem_type)
     assert inference.with_task(str(model), Config()).task.problem == problem
+
+
+def test_many_labels_are_counted_without_a_matrix(three, monkeypatch):
+    made, params = evaluator(three, "pack", 16, 1)
+    right = made.scores(params)
+    monkeypatch.setattr(text_classification, "DENSE", 2)
+    made, params = evaluator(three, "pack", 16, 1)
+    collected = made.collect(params)
+    assert set(collected.sums) == {"loss", "weight"}
+    assert collected.examples["predicted"].shape == (61,)
+    scores = made.scores(params)
+    assert scores.pop("confusion") == right.pop("confusion")
+    assert scores == pytest.approx(right, rel=1e-12)

@@ -30,16 +30,18 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_multi_label_scores(case, threshold):
     gold, scores = CASES[case]
-    found = multi_label_scores(gold, scores, threshold)
+    found = multi_label_scores(gold, scores, threshold, "abcd")
     predicted = scores >= threshold
     for average in ("micro", "macro"):
         right = metrics.f1_score(gold, predicted, average=average, zero_division=0.0)
         assert found[f"{average}_f1"] == pytest.approx(right, abs=1e-12)
     assert found["subset_accuracy"] == np.mean((gold == predicted).all(1))
-    assert found["confusion"] == metrics.multilabel_confusion_matrix(gold, predicted).tolist()
+    cells = {"true_negative": (0, 0), "false_positive": (0, 1), "false_negative": (1, 0), "true_positive": (1, 1)}
+    table = dict(zip("abcd", metrics.multilabel_confusion_matrix(gold, predicted), strict=True))
+    assert found["confusion"] == {name: {kind: x[at] for kind, at in cells.items()} for name, x in table.items()}
     mixed = [c for c in range(4) if 0 < gold[:, c].sum() < len(gold)]
-    right = metrics.roc_auc_score(gold[:, mixed], scores[:, mixed], average="macro") if mixed else 0.5
-    assert found["roc_auc"] == pytest.approx(right, abs=1e-12)
+    right = metrics.roc_auc_score(gold[:, mixed], scores[:, mixed], average="macro") if mixed else None
+    assert found["roc_auc"] == (right if right is None else pytest.approx(right, abs=1e-12))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,8 +74,8 @@ def test_area_of_two_labels(gold, scores):
 
 
 @pytest.mark.parametrize("gold", [[True, True], [False, False], [True]])
-def test_area_of_one_label_says_nothing(gold):
-    assert roc_auc(np.array(gold), np.linspace(0, 1, len(gold))) == 0.5
+def test_area_of_one_label_is_unknown(gold):
+    assert roc_auc(np.array(gold), np.linspace(0, 1, len(gold))) is None
 
 
 NUMBERS = RNG.normal(2, 3, (50, 2))
@@ -101,13 +103,20 @@ def test_regression_scores(gold, predicted):
 
 
 @pytest.mark.parametrize(
-    ("gold", "predicted"),
-    [([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]), ([4.0, 4.0], [1.0, 2.0]), ([1.0], [3.0])],
+    ("gold", "predicted", "right"),
+    [([1.0, 2.0, 3.0], [5.0, 5.0, 5.0], 0), ([4.0, 4.0], [1.0, 2.0], None), ([1.0], [3.0], None)],
     ids=["constant predictions", "constant gold", "one row"],
 )
-def test_correlations_that_are_not_defined_are_zero(gold, predicted):
+def test_correlations_of_constants(gold, predicted, right):
     found = regression_scores(np.array(gold)[:, None], np.array(predicted)[:, None], ("score",))
-    assert found == {"pearson": 0, "spearman": 0, "mse": np.mean(np.square(np.array(gold) - predicted))}
+    assert found == {"pearson": right, "spearman": right, "mse": np.mean(np.square(np.array(gold) - predicted))}
+
+
+def test_means_are_over_the_targets_that_are_known():
+    gold = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
+    found = regression_scores(gold, gold[:, ::-1] + [[0, 1], [1, 0], [1, 2]], ("known", "constant"))
+    assert found["targets"]["constant"]["pearson"] is None
+    assert found["pearson"] == found["targets"]["known"]["pearson"]
 
 
 def test_nearly_constant_predictions_give_a_number():

@@ -1,0 +1,82 @@
+"""Rows that are set aside for validation, and what a run writes down of its data."""
+
+import dataclasses
+
+import datasets
+import numpy as np
+import pytest
+
+from jaxft import record, rundir
+from jaxft.config import Config, DataConfig
+from jaxft.errors import UserError
+from jaxft.splits import held_out, row_numbers, validation_rows
+from jaxft.tasks.regression import Regression
+from jaxft.tasks.text_classification import TextClassification
+
+LABELS = ["a"] * 60 + ["b"] * 37 + ["c"] * 2 + ["d"]
+TASK = TextClassification(("a", "b", "c", "d"))
+
+
+def rows_of(labels) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
+
+
+def config_of(**data) -> Config:
+    return Config(data=DataConfig(validation_share=0.2, **data))
+
+
+def test_the_seed_of_a_split_is_its_own():
+    rows = rows_of(LABELS)
+    held = held_out(TASK, rows, config_of(), "x").tolist()
+    assert len(set(held)) == 20
+    assert held == held_out(TASK, rows, dataclasses.replace(config_of(), seed=7), "x").tolist()
+    assert held != held_out(TASK, rows, config_of(split_seed=1), "x").tolist()
+
+
+def test_a_stratified_split_has_every_label_in_its_share():
+    for seed in range(5):
+        held = held_out(TASK, rows_of(LABELS), config_of(stratify=True, split_seed=seed), "x")
+        found = {label: sum(LABELS[i] == label for i in held) for label in "abcd"}
+        assert found == {"a": 12, "b": 8 if found["c"] == 0 else 7, "c": found["c"], "d": 0}
+        assert held.tolist() == sorted(set(held.tolist()))
+    with pytest.raises(UserError, match="every label has too few rows"):
+        held_out(TASK, rows_of(list("abcd")), config_of(stratify=True), "x")
+    with pytest.raises(UserError, match=r"data\.stratify: rows of text-classification have no single label"):
+        held_out(Regression(("score",)), rows_of(LABELS), config_of(stratify=True), "x")
+
+
+def test_rows_keep_their_numbers():
+    rows = rows_of(LABELS)
+    assert row_numbers(rows).tolist() == list(range(1, 101))
+    assert row_numbers(rows.select([3, 5, 9]).select([0, 2])).tolist() == [4, 10]
+
+
+def test_the_rows_that_a_run_wrote_down_are_read_again(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" if i != 1 else ",a\n" for i in range(20)))
+    config = config_of(train=str(path), empty_texts="drop")
+    (tmp_path / rundir.VALIDATION_ROWS).write_text("1\n3\n20\n")
+    rows = validation_rows(tmp_path, TASK, config)
+    assert rows["text"][:] == ["text 0", "text 2", "text 19"]
+    path.write_text("text,label\nx,a\ny,b\nz,a\n")
+    with pytest.raises(UserError, match=r"has no row 20, which .*validation_rows\.txt names"):
+        validation_rows(tmp_path, TASK, config)
+
+
+@pytest.mark.parametrize("words", [None, np.array([0]), np.array([2, 5, 999, 30521])])
+def test_a_record_is_read_as_it_was_written(tmp_path, words):
+    written = record.Record(("b", "a"), {"problem_type": "x"}, False, 3, 9, words)
+    (tmp_path / rundir.RECORD).write_text(written.text())
+    record.add_thresholds(tmp_path, 6, {"threshold": 0.3})
+    found = record.read(tmp_path)
+    assert found is not None
+    assert dataclasses.replace(found, words=None, thresholds={}) == dataclasses.replace(written, words=None)
+    assert found.thresholds == {"6": {"threshold": 0.3}}
+    np.testing.assert_array_equal(found.words, words)
+
+
+def test_a_damaged_record(tmp_path):
+    assert record.read(tmp_path) is None
+    (tmp_path / rundir.RECORD).write_text('{"labels": ["a"')
+    with pytest.raises(UserError, match=r"run\.json: is damaged"):
+        record.read(tmp_path)

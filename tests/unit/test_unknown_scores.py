@@ -1,0 +1,61 @@
+"""Numbers that cannot be known are null with a note, and never the best."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from jaxft.checkpoint import Progress
+from jaxft.config import Config
+from jaxft.data.collect import Collected
+from jaxft.evaluation import score
+from jaxft.loop import Trainer
+from jaxft.tasks.fill_mask import FillMask
+from jaxft.tasks.pretraining import Pretraining
+
+
+def collected(**sums: float) -> Collected:
+    return Collected(sums={name: np.float64(x) for name, x in sums.items()})
+
+
+def test_the_perplexity_of_nothing():
+    data = SimpleNamespace(origin="dev.txt")
+    found = score(FillMask(), collected(loss=0, weight=0, word_loss=0, words=0, word_hits=0), data)
+    note = "nothing to compute loss, perplexity, accuracy of in dev.txt"
+    assert found == {"loss": None, "perplexity": None, "accuracy": None, "note": note}
+    sums = {"word_loss": 0, "words": 0, "word_hits": 0, "pair_loss": 1, "pairs": 2, "pair_hits": 1}
+    found = score(Pretraining(), collected(loss=1, weight=2, **sums), data)
+    assert (found["loss"], found["perplexity"], found["pair_accuracy"]) == (None, None, 0.5)
+    found = score(FillMask(), collected(loss=2, weight=4, word_loss=2, words=4, word_hits=1), data)
+    assert found == {"loss": 0.5, "perplexity": np.exp(0.5), "accuracy": 0.25}
+
+
+def evaluated(scores: list[float | None]) -> tuple[list[bool], Progress, list[str], list[dict]]:
+    """What a run makes of evaluations: which were better, its progress, what it said and wrote."""
+    said: list[str] = []
+    rows: list[dict] = []
+    later = iter(scores)
+    run = SimpleNamespace(metric="perplexity", steps_per_epoch=1, task=SimpleNamespace(metrics={"perplexity": False}))
+
+    def found(_: str) -> dict:
+        value = next(later)
+        return {"loss": value, "perplexity": value} | ({"note": "nothing"} if value is None else {})
+
+    trainer = SimpleNamespace(
+        run=run,
+        config=Config(),
+        progress=Progress(),
+        journal=SimpleNamespace(say=said.append, write=rows.append),
+        scores=found,
+        _set_plateau=lambda: None,
+    )
+    better = [Trainer._evaluate(trainer, step) for step in range(1, len(scores) + 1)]  # type: ignore[arg-type]
+    return better, trainer.progress, said, rows
+
+
+def test_what_is_unknown_is_never_the_best():
+    better, progress, said, rows = evaluated([None, 3.0, None, 2.0])
+    assert better == [False, True, False, True]
+    assert (progress.best_step, progress.best_score) == (4, 2.0)
+    assert said[0] == "step 1: validation perplexity unknown, loss unknown (nothing)"
+    assert rows[0] == {"step": 1, "epoch": 1.0, "eval/loss": None, "eval/perplexity": None, "eval/note": "nothing"}
+    assert evaluated([None, None])[1].best_step is None
