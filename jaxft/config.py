@@ -113,12 +113,12 @@ class DataConfig:
     """Hub id or saved Arrow directory; then train, validation and test name its splits instead of files."""
     dataset_config: str | None = None
     """Configuration name of a hub data set."""
-    train: str | None = None
-    """Training file: csv, tsv, json, jsonl, parquet, txt or arrow; or a directory with a folder of .txt files for each
-    label."""
-    validation: str | None = None
+    train: str | list[str] | None = None
+    """Training file: csv, tsv, json, jsonl or txt (also .gz, .bz2 or .zst), parquet or arrow; a pattern such as
+    data/*.csv, or a list of files; or a directory with a folder of .txt files for each label."""
+    validation: str | list[str] | None = None
     """Validation file; null splits off `validation_share` of the training examples."""
-    test: str | None = None
+    test: str | list[str] | None = None
     """Test file, evaluated once after training with the final parameters."""
     validation_share: float = 0.0
     """Share of the training examples, 0 to 1, set aside for validation when no validation file is given."""
@@ -174,8 +174,9 @@ class DataConfig:
     documents: Literal["join", "lines"] = "join"
     """Masked LM: join makes one stream of all texts and cuts it into examples of max_length; lines cuts every text (every
     line of a txt file) on its own."""
-    empty_texts: Literal["error", "drop"] = "error"
-    """What to do with rows whose text is empty."""
+    empty_texts: Literal["error", "drop", "null"] = "error"
+    """What to do with rows whose text is empty or no text: error names the first, drop leaves them out. jaxft.predict has
+    its own default, null: a prediction of nulls in their place."""
     layout: Literal["pack", "bucket", "pad"] = "pack"
     """pack: several examples a row; bucket: padded to one of a few lengths; pad: always padded to max_length."""
     shapes: int = 3

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from jaxft.errors import UserError
 
@@ -26,16 +27,25 @@ def read_text(path: str | os.PathLike[str], where: str = "") -> str:
         raise
 
 
-def check_utf8(path: str | os.PathLike[str], where: str) -> None:
-    """Read a file line by line.
+def check_utf8(file: str | os.PathLike[str] | BinaryIO, where: str) -> None:
+    """Read a file, or what is open already, line by line.
 
     Raises:
       UserError: with the line and the byte of the first that is not UTF-8.
     """
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                byte = line[min(error.start, len(line) - 1)]
-                raise UserError(f"{where}: line {number} is not UTF-8 (byte {byte:#04x}); convert the file") from None
+    with open(file, "rb") if isinstance(file, str | os.PathLike) else file as lines:
+        for number, line in enumerate(lines, 1):
+            decode(line, number, where)
+
+
+def decode(line: bytes, number: int, where: str) -> str:
+    """A line as text.
+
+    Raises:
+      UserError: with the line's number and the first byte that is not UTF-8.
+    """
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = line[min(error.start, len(line) - 1)]
+        raise UserError(f"{where}: line {number} is not UTF-8 (byte {byte:#04x}); convert the file") from None

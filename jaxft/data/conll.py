@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import DataConfig
+from jaxft.data import files
 from jaxft.data.encode import per_row
-from jaxft.data.sources import existing_file, read_rows
+from jaxft.data.sources import read_rows
 from jaxft.errors import UserError, nearest
-from jaxft.utf8 import check_utf8
 
 TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # every other file is text in columns
 WORDS, TAGS = "words", "tags"
@@ -44,6 +44,12 @@ class Sentences:
         self.tags[-1].append(tag)
         self.places[-1].append(line)
 
+    def extend(self, more: "Sentences") -> None:
+        """Put the sentences of another file behind these."""
+        self.words += more.words
+        self.tags += more.tags
+        self.places += more.places
+
 
 def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
     """One split as a `datasets.Dataset` of sentences.
@@ -65,11 +71,14 @@ def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
     """
     import datasets
 
-    where = str(getattr(config, split))
-    if config.dataset or Path(where).suffix.lower() in TABLES:
+    where = files.origin(config, split)
+    given = [] if config.dataset else files.files_of(config, split)
+    if all(file.is_dir() or files.kind(file) in TABLES for file in given):
         found = _from_rows(config, split, label, where)
     else:
-        found = _from_text(config, where, f"data.{split}", label)
+        found = Sentences("line")
+        for file in given:
+            found.extend(_from_text(config, file, f"data.{split}", label))
     if not found.words:
         raise UserError(f"{where}: no sentences")
     text = datasets.List(datasets.Value("string"))
@@ -86,10 +95,9 @@ def place(rows: Any, sentence: int, word: int = 0) -> str:
     return f"{unit} {rows[sentence][unit][word]}"
 
 
-def _from_text(config: DataConfig, path: str, name: str, label: str | None) -> Sentences:
-    file = existing_file(path, name)
-    check_utf8(file, path)
-    lines = [line.removesuffix("\r") for line in file.read_bytes().decode("utf-8-sig").split("\n")]
+def _from_text(config: DataConfig, file: Path, name: str, label: str | None) -> Sentences:
+    path = str(files.existing_file(str(file), name))
+    lines = [line.removesuffix("\r") for line in files.content(file).decode("utf-8-sig").split("\n")]
     filled = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
     if filled and INTENT in filled[0]:
         return _from_pairs(lines, path)
@@ -157,7 +165,7 @@ def _from_pairs(lines: list[str], path: str) -> Sentences:
 def _from_rows(config: DataConfig, split: str, label: str | None, where: str) -> Sentences:
     needed = [config.text, *([label] if label else [])]
     # data.columns names the columns of text files; a table has names of its own.
-    rows = read_rows(replace(config, columns=None), split, needed=needed)
+    rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True)
     found = Sentences("row")
     tags = per_row(rows, label, lambda x: x) if label else [None] * len(rows)
     names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
@@ -171,7 +179,7 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
                 )
             continue
         if label:
-            items = _items(tag_values, (str, int), where, number, label)
+            items = _items(tag_values, (str, int, float), where, number, label)
             if len(items) != len(words):
                 raise UserError(f"{where}: row {number} has {len(words)} words but {len(items)} tags")
             found.tags.append([_tag_name(x, names, where, number) for x in items])
@@ -191,7 +199,8 @@ def _items(value: Any, kinds: tuple[type, ...], where: str, number: int, column:
     return list(value)
 
 
-def _tag_name(value: str | int, names: list[str] | None, where: str, number: int) -> str:
+def _tag_name(value: str | float, names: list[str] | None, where: str, number: int) -> str:
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     name = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value).strip()
     if not name:
         raise UserError(f"{where}: row {number} has an empty tag")

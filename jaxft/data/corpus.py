@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
+from jaxft.data import files
 from jaxft.data.cache import Arrays
 from jaxft.data.encode import CHUNK, per_row
 from jaxft.data.sources import read_rows
@@ -45,9 +46,9 @@ def read(config: DataConfig, split: str, *, alone: bool = False) -> Any:
     Raises:
       UserError: for an empty document (unless they are to be dropped), or a corpus without text.
     """
-    where = str(getattr(config, split))
+    where = files.origin(config, split)
     rows = read_rows(config, split, needed=[config.text])
-    if not config.dataset and where.lower().endswith(".txt"):
+    if not config.dataset and all(files.kind(file) == ".txt" for file in files.files_of(config, split)):
         return _grouped(rows, config.text, where, alone)
     keep = np.ones(len(rows), bool)
     for i, value in enumerate(per_row(rows, config.text, lambda x: x)):
@@ -64,7 +65,7 @@ def read(config: DataConfig, split: str, *, alone: bool = False) -> Any:
             )
     if not keep.any():
         raise UserError(f"{where}: every document is empty")
-    return rows if keep.all() else rows.select(np.flatnonzero(keep))
+    return rows if keep.all() else rows.select(np.flatnonzero(keep), keep_in_memory=True)
 
 
 def lines(rows: Any, column: str, *, by_line: bool, counts: list[int] | None = None) -> Iterator[str]:

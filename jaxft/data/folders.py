@@ -9,7 +9,8 @@ from jaxft.utf8 import read_text
 def read_folders(root: Path) -> Any | None:
     """A `datasets.Dataset` of the .txt files in the folders of `root`: columns text, and label, the folder's name.
 
-    Labels take turns, by their shares, and files go by name within a label: any first so many rows have all labels.
+    Labels take turns, by their shares, and files go by name within a label: any first so many rows have all labels. Hidden
+    folders and files are none.
 
     Returns:
       None when no folder of `root` holds .txt files.
@@ -19,8 +20,8 @@ def read_folders(root: Path) -> Any | None:
     """
     import datasets
 
-    labels = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
-    files = {label: sorted((root / label).glob("*.txt")) for label in labels}
+    labels = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    files = {x: sorted(p for p in (root / x).glob("*.txt") if not p.name.startswith(".")) for x in labels}
     turns = sorted((i / len(paths), label, path) for label, paths in files.items() for i, path in enumerate(paths))
     if not turns:
         return None

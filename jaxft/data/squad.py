@@ -9,13 +9,14 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from jaxft import runtime
 from jaxft.config import DataConfig
+from jaxft.data import files
 from jaxft.data.encode import CHUNK
-from jaxft.data.sources import existing_file, read_rows
+from jaxft.data.json_rows import rows_of
+from jaxft.data.sources import read_rows
 from jaxft.errors import UserError, nearest
 
 NOWHERE = -1  # answer_start of an answer that is not where the data says
@@ -48,7 +49,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     """
     import datasets
 
-    origin = f"{config.dataset}:{getattr(config, split)}" if config.dataset else str(getattr(config, split))
+    origin = files.origin(config, split)
     found: dict[str, Question] = {}
     for number, (where, values) in enumerate(_records(config, split, labelled), 1):
         one = _question(values, f"{origin}: {where}", number, config)
@@ -83,18 +84,14 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
 
 def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, {id, question, context, answers, answer_start}) of every row; what a row lacks is missing there."""
-    origin = str(getattr(config, split))
+    origin = files.origin(config, split)
     names = {"id": config.id, "question": config.question, "context": config.context}
     answers = {"answers": config.answers, "answer_start": config.answer_start} if labelled else {}
     needed = [config.question, config.context, *([config.answers] if labelled else [])]
-    content = _json(config, split)
-    if content is None:
+    rows = _documents(config, split)
+    if rows is None:
         wanted = [config.id, *([config.answer_start] if labelled else [])]
         rows = _rows(read_rows(config, split, needed=needed, wanted=wanted))
-    else:
-        rows = content.get("data") if isinstance(content, dict) else content
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(f'{origin}: not in the SQuAD format: must be {{"data": [...]}} or a list of rows')
     for i, row in enumerate(rows):
         if "paragraphs" in row:
             yield from _article(row, f"data[{i}]", labelled, origin)
@@ -130,15 +127,23 @@ def _list(values: Mapping[str, Any], name: str, where: str, origin: str) -> list
     return found
 
 
-def _json(config: DataConfig, split: str) -> Any:
-    """The content of a json file; None for other files, and for json that is a row a line (or no json at all)."""
-    path = Path(str(getattr(config, split)))
-    if config.dataset or path.suffix.lower() != ".json":
+def _documents(config: DataConfig, split: str) -> list[Any] | None:
+    """The rows of json documents, articles of the SQuAD format among them; None for other files, and for a row a line."""
+    if config.dataset:
         return None
-    try:
-        return json.loads(existing_file(str(path), f"data.{split}").read_text(encoding="utf-8"))
-    except ValueError:
-        return None
+    found: list[Any] = []
+    for file in files.files_of(config, split):
+        if file.is_dir() or files.kind(file) != ".json":
+            return None
+        try:
+            document = json.loads(files.content(file).decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            return None
+        rows = rows_of(document, str(file), lists=False)
+        if not all(isinstance(row, dict) for row in rows) or (rows == [document] and config.question not in document):
+            raise UserError(f'{file}: not in the SQuAD format: must be {{"data": [...]}} or a list of rows')
+        found += rows
+    return found
 
 
 def _question(values: Mapping[str, Any], where: str, number: int, config: DataConfig) -> Question | None:
@@ -189,12 +194,12 @@ def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple
 
 
 def _start(value: Any, where: str) -> int:
-    """A character's number, also from `12` and `(12, 20)`."""
-    found = re.match(r"\s*[(\[]?\s*(-?\d+)\b", value) if isinstance(value, str) else None
+    """A character's number, also from `12`, `12.0` and `(12, 20)`."""
+    found = re.match(r"\s*[(\[]?\s*(-?\d{1,18})(?:\.0*)?(?![\w.])", value) if isinstance(value, str) else None
     if found:
         return int(found[1])
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        return int(value)
     raise UserError(f"{where}: an answer's start is {value!r}: must be the number of a character of the context")
 
 

@@ -13,7 +13,7 @@ from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.disentangled import Convolution, DisentangledSelfAttention
 from jaxft.models.dropout import dropout, fold
 from jaxft.models.layers import ACTIVATIONS, Dense, Embed, LayerNorm, elementwise, recomputed
-from jaxft.models.positions import rotate
+from jaxft.models.positions import rotate, skip_padding
 
 Array = jax.Array
 
@@ -29,11 +29,15 @@ class Embeddings(nn.Module):
         c = self.config
         words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), c.new_words, name="word_embeddings")
         x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
+        # A text may hold the padding token; the token's rows do not learn from it (PyTorch's `padding_idx`).
+        padding = inputs["input_ids"] == c.pad_token_id if "input_ids" in inputs else None
+        x = _constant(x, padding)
         if c.type_vocab_size:
             x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])
         if c.absolute_positions:
             positions = Embed(c.max_positions, c.width, c.position_init(), name="position_embeddings")
-            x = x + positions(inputs["position_ids"] + c.position_offset)
+            of_positions = positions(self._positions(inputs) + c.position_offset)
+            x = x + (_constant(of_positions, padding) if c.position_offset else of_positions)
         if c.projection == "before_norm":
             x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, lora=c.lora, name="projection")(x)
         x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
@@ -43,6 +47,18 @@ class Embeddings(nn.Module):
         if c.projection == "after_norm":
             x = Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="projection")(x)
         return x
+
+    def _positions(self, inputs: dict[str, Array]) -> Array:
+        """Rows of the table of positions, int32 [B, T], counted from the offset."""
+        if "positions" in inputs:
+            return inputs["positions"]
+        place, offset = inputs["position_ids"], self.config.position_offset
+        return skip_padding(place, inputs["input_ids"], offset - 1) if offset and "input_ids" in inputs else place
+
+
+def _constant(x: Array, where: Array | None) -> Array:
+    """x [B, T, D], without a gradient where [B, T] says so."""
+    return x if where is None else jnp.where(where[:, :, None], jax.lax.stop_gradient(x), x)
 
 
 def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:

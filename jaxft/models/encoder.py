@@ -80,8 +80,9 @@ class Encoder:
           params: parameters; the layers may be cut into any number of stacks, each of which is one scan.
           inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width], or `hidden_states` [B, T, D] of the
             layer below the lowest of `params`), `token_type_ids`, `position_ids`
-            (counted from 0 in each example) and `segment_ids` (0 for padding). `first_token` [B, M] with M = 1 says that
-            every row is one segment from its first token on.
+            (counted from 0 in each example) and `segment_ids` (0 for padding). `positions` says which rows of the table of
+            positions to take, where these are not the family's own. `first_token` [B, M] with M = 1 says that every row
+            is one segment from its first token on.
           rates: dropout rates.
           key: JAX key; None is deterministic.
           policy: type of activations, unrolling.

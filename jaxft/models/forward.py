@@ -45,10 +45,12 @@ def batch_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
     arrays = {name: x.reshape(-1, *x.shape[len(leading) - 1 :]) for name, x in arrays.items()}
     shape = _leading(arrays)
     _check_ranges(model, arrays, shape)
+    positions = _positions(model, arrays, shape)
     batch = {
         "segment_ids": arrays.get("attention_mask", np.ones(shape)),
         "token_type_ids": arrays.get("token_type_ids", np.zeros(shape)),
-        "position_ids": _positions(model, arrays, shape),
+        "position_ids": positions,
+        "positions": positions,  # as they are, whatever ids stand there
         "first_token": np.zeros((shape[0], 1)),
     }
     batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}

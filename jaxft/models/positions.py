@@ -1,6 +1,7 @@
-"""Positions that act inside attention: MPNet's buckets, DeBERTa's disentangled matrices, ModernBERT's rotations.
+"""Positions: how RoBERTa counts them, and those that act inside attention: MPNet's buckets, DeBERTa's disentangled matrices,
+ModernBERT's rotations.
 
-All depend on differences of positions only, so an example gives the same scores wherever it lies in a packed row.
+The latter depend on differences of positions only, so an example gives the same scores wherever it lies in a packed row.
 """
 
 import math
@@ -13,6 +14,27 @@ import numpy as np
 Array = jax.Array
 BUCKETS = 32  # Hugging Face's MPNet uses these constants whatever its config says
 MAX_DISTANCE = 128
+
+
+def skip_padding(place: Array, ids: Array, pad: int) -> Array:
+    """Positions of families that count from their padding id: a padding id takes none, wherever a text holds it.
+
+    Hugging Face's `create_position_ids_from_input_ids` without the offset, for rows that may hold several examples.
+
+    Args:
+      place: int32 [B, T], each token's place in its example, counted from 0.
+      ids: int32 [B, T].
+      pad: the padding id.
+
+    Returns:
+      int32 [B, T]: how many tokens of the example stand before, padding ids left out; -1 for a padding id.
+    """
+    padding = ids == pad
+    so_far = jnp.cumsum(padding, axis=1, dtype=jnp.int32)
+    before = so_far - padding.astype(jnp.int32)
+    start = jnp.arange(ids.shape[1], dtype=jnp.int32)[None] - place
+    skipped = before - jnp.take_along_axis(before, start, axis=1)
+    return jnp.where(padding, -1, place - skipped)
 
 
 def distance_buckets(length: int) -> np.ndarray:

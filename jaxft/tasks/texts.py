@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
+from jaxft.data import files
 from jaxft.data.encode import Examples, encode_texts, per_row
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError
@@ -21,7 +22,7 @@ def read(config: DataConfig, split: str, others: Sequence[str] = (), texts: Sequ
     """A split's rows with their texts (by default `columns`) and others; empty texts are refused or dropped."""
     texts = columns(config) if texts is None else texts
     rows = read_rows(config, split, needed=[*texts, *others])
-    return _without_empty(rows, texts, config, str(getattr(config, split)))
+    return _without_empty(rows, texts, config, files.origin(config, split))
 
 
 def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str, group: int = 1) -> Examples:
@@ -55,4 +56,4 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
                 keep[i] = False
     if not keep.any():
         raise UserError(f"{origin}: every text is empty")
-    return rows if keep.all() else rows.select(np.flatnonzero(keep))
+    return rows if keep.all() else rows.select(np.flatnonzero(keep), keep_in_memory=True)

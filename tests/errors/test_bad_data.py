@@ -27,7 +27,7 @@ DATA = {
     "too many fields everywhere": (
         "a.csv",
         b"text,label\na,b,calm\nc,d,merry\n",
-        ["a.csv", "row 1 has 3 fields", "2 columns"],
+        ["a.csv", "row 1 (line 2) has 3 fields", "2 columns"],
     ),
     "too few fields": ("a.csv", b"text,label\nx,calm\ny\n", ["a.csv", "row 2", "no label"]),
     "long later": ("a.tsv", b"text\tlabel\nx\tcalm\na\tb\tcalm\n", ["a.tsv", "line 3"]),

@@ -1,4 +1,4 @@
-"""Relative positions against the functions of Hugging Face's models, at lengths where logarithms round."""
+"""Positions against the functions of Hugging Face's models; relative ones at lengths where logarithms round."""
 # ruff: noqa: E402
 
 import numpy as np
@@ -8,8 +8,20 @@ torch = pytest.importorskip("torch")
 
 from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
-from jaxft.models.positions import distance_buckets, relative_index
+from jaxft.models.positions import distance_buckets, relative_index, skip_padding
+
+
+def test_padding_ids_inside_a_text_take_no_position():
+    """Alone and as one of several examples of a row."""
+    pad, texts = 1, [[0, 5, 1, 6, 2], [1, 1, 7], [0, 8, 9, 2], [1]]
+    theirs = [
+        RobertaEmbeddings.create_position_ids_from_input_ids(torch.tensor([ids]), pad)[0].numpy() - pad - 1 for ids in texts
+    ]
+    place = np.concatenate([np.arange(len(ids)) for ids in texts])[None].astype(np.int32)
+    ours = skip_padding(place, np.concatenate(texts)[None].astype(np.int32), pad)
+    np.testing.assert_array_equal(ours[0], np.concatenate(theirs))
 
 
 def test_mpnet_buckets():

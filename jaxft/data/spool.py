@@ -1,0 +1,90 @@
+"""Many Arrow tables as one: large ones lie in a file without a name, and their columns get one type."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxft import runtime
+from jaxft.data.json_rows import as_array
+from jaxft.errors import UserError
+
+_FEATURES = b"huggingface"
+IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
+
+
+def joined(tables: Iterable[Any], *, odd_is_null: bool, where: str) -> Any:
+    """One table of all rows, or None of no table.
+
+    Args:
+      tables: whose columns may differ in type (numbers among texts are text then), or be absent (null).
+      odd_is_null, where: as in `json_rows.as_array`.
+    """
+    import pyarrow as pa
+
+    found = _spooled(tables)
+    if not found:
+        return None
+    try:
+        metadata = _declared(found, where)
+        whole = pa.concat_tables([table.replace_schema_metadata() for table in found], promote_options="permissive")
+        return whole.replace_schema_metadata(metadata)
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        names = list(dict.fromkeys(name for table in found for name in table.column_names))
+        columns = {}
+        for name in names:
+            values = [x for t in found for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
+            columns[name] = as_array(values, f"{where}: row", 0, name, odd_is_null=odd_is_null)
+        return pa.table(columns)
+
+
+def _declared(tables: Sequence[Any], where: str) -> Any:
+    """What a schema says of its columns beside their types (the names of labels), which must be the same everywhere."""
+    import datasets
+
+    schemas = {
+        table.schema.metadata[_FEATURES]: table.schema for table in tables if _FEATURES in (table.schema.metadata or {})
+    }
+    features = [datasets.Features.from_arrow_schema(schema) for schema in schemas.values()]
+    for other in features[1:]:
+        for name in features[0].keys() & other.keys():
+            if features[0][name] != other[name]:
+                raise UserError(f'{where}: the files declare different labels, or another type, for the column "{name}"')
+    return tables[0].schema.metadata
+
+
+def _spooled(tables: Iterable[Any]) -> list[Any]:
+    """The same tables, of which no more than IN_MEMORY bytes are in memory."""
+    import pyarrow as pa
+
+    kept: list[Any] = []
+    size = 0
+    iterator = iter(tables)
+    for table in iterator:
+        kept.append(table)
+        size += table.nbytes
+        if size > IN_MEMORY:
+            break
+    else:
+        return kept
+    try:
+        root = runtime.cache_root()
+        root.mkdir(parents=True, exist_ok=True)
+        file = tempfile.NamedTemporaryFile(dir=root, prefix="rows.")  # noqa: SIM115 (it goes with the process)
+    except OSError:  # no place: it stays in memory
+        return [*kept, *iterator]
+    with file:
+        places = []
+        for more in (kept, iterator):
+            for table in more:
+                places.append(file.tell())
+                with pa.ipc.new_stream(file, table.schema) as writer:
+                    writer.write_table(table)
+            kept.clear()
+        file.flush()
+        mapped = pa.memory_map(str(Path(file.name)))
+    found = []
+    for place in places:
+        mapped.seek(place)
+        found.append(pa.ipc.open_stream(mapped).read_all())
+    return found
