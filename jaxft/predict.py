@@ -34,9 +34,16 @@ def main(argv: list[str]) -> None:
     output = Path(args.output)
     _check_output(output)
     config = rundir.config_of(args.model, overrides, prog=PROG)
-    config = replace(config, data=replace(config.data, dataset=None, test=args.input, empty_texts="error"))
+    # A run's own choice is of its training rows: a prediction stands beside every row of the input unless it is asked for.
+    given = any(option.partition("=")[0] == "--data.empty_texts" for option in overrides)
+    empty = config.data.empty_texts if given else "null"
+    kept = "null" if empty == "drop" else empty  # rows that are left out are counted first
+    config = replace(config, data=replace(config.data, dataset=None, test=args.input, empty_texts=kept))
     runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
+    import numpy as np
+
     from jaxft import inference
+    from jaxft.data.odd import is_null
     from jaxft.models.files import write_directory
 
     features = args.features or (
@@ -47,13 +54,15 @@ def main(argv: list[str]) -> None:
     found: Any
     if features:
         found, document = _embeddings(args.model, config, features), None
+        odd = [bool(row[0] != row[0]) for row in found]
     else:
         found, document = _predictions(args.model, config)
+        odd = [is_null(row) for row in found]
+    if empty == "drop":
+        found = found[~np.array(odd)] if features else [row for row, is_odd in zip(found, odd, strict=True) if not is_odd]
 
     def write(path: Path) -> None:
         if output.suffix == ".npy":
-            import numpy as np
-
             with open(path, "wb") as file:
                 np.save(file, found)
             return
@@ -62,7 +71,7 @@ def main(argv: list[str]) -> None:
                 json.dump(document(found), file, ensure_ascii=False, indent=1)
                 return
             for row in found:
-                content = {"embedding": [float(f"{x:.9g}") for x in row]} if features else row
+                content = {"embedding": _numbers(row)} if features else row
                 file.write(json.dumps(content, ensure_ascii=False) + "\n")
 
     if output.exists() and not output.is_file():  # /dev/stdout or a pipe: written to, not replaced
@@ -72,7 +81,9 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{output}: cannot be written: {error.strerror}") from error
     else:
         write_directory(output.parent, {output.name: write})
-    print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {output}", file=sys.stderr)
+    lost = ("left out" if empty == "drop" else "null") + ": no text (data.empty_texts)"
+    more = f"; {sum(odd)} rows are {lost}" if any(odd) else ""
+    print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {output}{more}", file=sys.stderr)
 
 
 def _predictions(path: str, config: Config) -> tuple[list[dict[str, Any]], Callable[[list[dict[str, Any]]], Any]]:
@@ -90,6 +101,11 @@ def _embeddings(path: str, config: Config, source: str) -> Any:
     from jaxft.tasks import texts
 
     return embeddings(path, config, texts.read(config.data, "test"), str(config.data.test), source)
+
+
+def _numbers(vector: Any) -> list[float] | None:
+    """An embedding with as many digits as float32 holds; None for a row without a text."""
+    return None if vector[0] != vector[0] else [float(f"{x:.9g}") for x in vector]
 
 
 def _check_output(path: Path) -> None:

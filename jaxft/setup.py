@@ -16,6 +16,7 @@ from jaxft.checks import duration_steps
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples
+from jaxft.data.odd import refuse
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
 from jaxft.fit import check_attention, check_lengths, check_types
@@ -107,6 +108,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    refuse(config.data)
     check_optimizer(config.optim)
     directory = resolve(config.model.path, config.model.revision)
     if is_adapter(directory):
