@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft import cli, rundir, runtime
+from jaxft.data.files import are_files
 from jaxft.errors import UserError
 
 PROG, BEFORE = "python -m jaxft.evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
     config = rundir.config_of(path, overrides, prog=PROG)
-    if config.data.dataset and Path(config.data.validation or "").is_file():
+    if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file, though the run had a hub data set
     split = "validation" if config.data.validation else "test"
     held = split == "test" and config.data.validation_share and config.data.train  # of the training data

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxft import inference
 from jaxft.config import Config
+from jaxft.data.odd import odd_rows
 from jaxft.errors import UserError
 from jaxft.tasks import texts
 from jaxft.tasks.task import Batch, Outputs, Summary
@@ -15,7 +16,7 @@ KIND = "feature-extraction"
 
 
 def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> np.ndarray:
-    """A vector for every row, float32 [N, D], in their order.
+    """A vector for every row, float32 [N, D], in their order; of NaN for rows without a text (see `data/odd`).
 
     Args:
       path: RUN_OR_MODEL_DIR, with or without a head.
@@ -43,4 +44,5 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
         }
         return {"examples": {"embedding": found[source]()}}
 
-    return inference.read_back(model, params, mesh, config, examples, summarise).examples["embedding"]
+    found = inference.read_back(model, params, mesh, config, examples, summarise).examples["embedding"]
+    return np.where(odd_rows(rows)[:, None], np.float32(np.nan), found)

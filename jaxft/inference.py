@@ -10,8 +10,10 @@ import jax
 
 from jaxft import rundir, sharding
 from jaxft.config import Config
+from jaxft.data import files
 from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples, load_tokenizer
+from jaxft.data.odd import ODD, nulls, odd_rows, refuse
 from jaxft.errors import UserError
 from jaxft.evaluation import collect_outputs, make_evaluator
 from jaxft.fit import check_lengths
@@ -48,7 +50,7 @@ class Opened:
 
     def encode(self, rows: Any, split: str, *, labelled: bool = True) -> Split:
         """Rows of a split as examples."""
-        origin = str(getattr(self.config.data, split))
+        origin = files.origin(self.config.data, split)
         return self.task.encode(rows, self.tokenizer, self.directory, self.config, origin, labelled=labelled)
 
 
@@ -102,6 +104,8 @@ def open_parts(path: str, config: Config, kind: str | None = None) -> tuple[Mode
 
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:
     """The rows of a split, `data.max_eval_examples` at most; without labels for prediction."""
+    if labelled:
+        refuse(config.data)
     task = task_class(config)
     return first_rows(task, task.read(config, split, labelled=labelled), config, split, labelled=labelled)
 
@@ -118,11 +122,11 @@ def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) 
 
 
 def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:
-    """A prediction for every row of a split, in their order."""
+    """A prediction for every row of a split, in their order; of nulls for rows without a text (see `data/odd`)."""
     data = opened.encode(rows, split, labelled=False)
     task = opened.task
     found = read_back(opened.model, opened.params, opened.mesh, opened.config, data.examples, task.predict, task.prepare)
-    return opened.task.decode(found, data)
+    return nulls(opened.task.decode(found, data), odd_rows(rows) | data.notes.get(ODD, False))
 
 
 def read_back(

@@ -35,23 +35,35 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_beside_config(argv)
     check_output(args.output)
     config = rundir.config_of(args.model, overrides, prog=PROG)
-    limited = any(option.partition("=")[0] == "--data.max_eval_examples" for option in overrides)
+    named = {option.partition("=")[0].removeprefix("--data.") for option in overrides}
+    limited, given = "max_eval_examples" in named, "empty_texts" in named
     most = config.data.max_eval_examples if limited else None  # a run's own is of its evaluations
+    # A run's own choice is of its training rows: a prediction stands beside every row of the input unless it is asked for.
+    empty = config.data.empty_texts if given else "null"
+    kept = "null" if empty == "drop" else empty  # rows that are left out are counted first
     with reading(args.input) as path:
-        data = replace(config.data, dataset=None, test=path, empty_texts="error", max_eval_examples=most)
+        data = replace(config.data, dataset=None, test=path, empty_texts=kept, max_eval_examples=most)
         found, document, features = _answers(args, replace(config, data=data))
+    import numpy as np
+
+    from jaxft.data.odd import is_null
+
+    odd = [bool(row[0] != row[0]) if features else is_null(row) for row in found]
+    if empty == "drop":
+        kept_rows = [row for row, is_odd in zip(found, odd, strict=True) if not is_odd]
+        found = np.array(kept_rows) if features else kept_rows
     with writing(args.output) as file:
         if args.output.endswith(ARRAY):
-            import numpy as np
-
             np.lib.format.write_array(_Stream(file), found)
         elif args.output.endswith(".json") and document:
             file.write(json.dumps(document(found), ensure_ascii=False, indent=1).encode())
         else:
             for row in found:
-                content = {"embedding": [float(f"{x:.9g}") for x in row]} if features else row
+                content = {"embedding": _numbers(row)} if features else row
                 file.write(f"{json.dumps(content, ensure_ascii=False)}\n".encode())
-    print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {args.output}", file=sys.stderr)
+    lost = ("left out" if empty == "drop" else "null") + ": no text (data.empty_texts)"
+    more = f"; {sum(odd)} rows are {lost}" if any(odd) else ""
+    print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {args.output}{more}", file=sys.stderr)
 
 
 def _answers(args: argparse.Namespace, config: Config) -> tuple[Any, Callable[[Any], Any] | None, str | None]:
@@ -93,6 +105,11 @@ class _Stream:
 
     def __init__(self, file: BinaryIO) -> None:
         self.write = file.write
+
+
+def _numbers(vector: Any) -> list[float] | None:
+    """An embedding with as many digits as float32 holds; None for a row without a text."""
+    return None if vector[0] != vector[0] else [float(f"{x:.9g}") for x in vector]
 
 
 if __name__ == "__main__":

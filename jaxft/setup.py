@@ -16,6 +16,7 @@ from jaxft.checks import duration_steps
 from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples
+from jaxft.data.odd import refuse
 from jaxft.errors import UserError
 from jaxft.fit import check_attention, check_lengths, check_types
 from jaxft.frame import Frame, open_model, plan_of, settle, start
@@ -86,6 +87,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     """
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    refuse(config.data)
     check_optimizer(config.optim)
     directory, hf_config = start(config)
     read = read_data(config, directory, hf_config)

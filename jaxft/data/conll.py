@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.encode import per_row
+from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError, nearest
 
@@ -27,12 +30,14 @@ class Sentences:
       words, tags: a list of text for every sentence; tags only where they are wanted.
       places: the line of each word, or the row.
       unit: `line` or `row`.
+      odd: sentences without words that stand in the place of a row (see `data/odd`).
     """
 
     unit: str
     words: list[list[str]] = field(default_factory=list)
     tags: list[list[str]] = field(default_factory=list)
     places: list[list[int]] = field(default_factory=list)
+    odd: set[int] = field(default_factory=set)
 
     def add(self, word: str, tag: str, line: int, new: bool) -> None:
         """Put a word at the end of the last sentence, or of a new one."""
@@ -86,7 +91,8 @@ def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
     if label:
         columns[TAGS] = (found.tags, text)
     features = datasets.Features({name: kind for name, (_, kind) in columns.items()})
-    return datasets.Dataset.from_dict({name: values for name, (values, _) in columns.items()}, features=features)
+    rows = datasets.Dataset.from_dict({name: values for name, (values, _) in columns.items()}, features=features)
+    return with_odd(rows, np.isin(np.arange(len(rows)), list(found.odd)), {})
 
 
 def place(rows: Any, sentence: int, word: int = 0) -> str:
@@ -170,14 +176,18 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
     tags = per_row(rows, label, lambda x: x) if label else [None] * len(rows)
     names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
     for number, (value, tag_values) in enumerate(zip(per_row(rows, config.text, lambda x: x), tags, strict=True), 1):
-        words = _items(value, (str,), where, number, config.text)
+        words = _words(value, where, number, config)
         if not words:
-            if config.empty_texts == "error":
+            if config.empty_texts == "null":
+                found.odd.add(len(found.words))
+                words = [PLACEHOLDER]
+            elif config.empty_texts == "error":
                 raise UserError(
                     f'{where}: row {number} has no words in column "{config.text}" (data.empty_texts drop leaves such rows '
                     "out)"
                 )
-            continue
+            else:
+                continue
         if label:
             items = _items(tag_values, (str, int, float), where, number, label)
             if len(items) != len(words):
@@ -186,6 +196,16 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
         found.words.append(words)
         found.places.append([number] * len(words))
     return found
+
+
+def _words(value: Any, where: str, number: int, config: DataConfig) -> list[str]:
+    """The words of a row; none of what is no list of words, where predictions are nulls then."""
+    try:
+        return _items(value, (str,), where, number, config.text)
+    except UserError:
+        if config.empty_texts == "null":
+            return []
+        raise
 
 
 def _items(value: Any, kinds: tuple[type, ...], where: str, number: int, column: str) -> list[Any]:

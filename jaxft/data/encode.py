@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft.data.cache import Arrays, cached
 from jaxft.errors import UserError, one_line
-from jaxft.models.source import VOCABULARY_FILES, tokenizer_files
+from jaxft.models.source import VOCABULARY_FILES, vocabulary_files
 
 CHUNK = 2048  # rows a call of the tokenizer
 
@@ -65,7 +65,7 @@ def load_tokenizer(directory: Path) -> Any:
     Raises:
       UserError: when there is none, it cannot be read, or a package for it is missing.
     """
-    found = [path.name for path in tokenizer_files(directory) if path.name in VOCABULARY_FILES]
+    found = [path.name for path in vocabulary_files(directory)]
     if not found:
         raise UserError(f"{directory}: no usable tokenizer: none of {', '.join(VOCABULARY_FILES)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

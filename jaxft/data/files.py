@@ -38,6 +38,14 @@ def files_of(config: DataConfig, split: str) -> list[Path]:
     return [file for name in names for file in _matching(name, f"data.{split}")]
 
 
+def are_files(where: str | Sequence[str] | None) -> bool:
+    """Whether an option names files that are there, by name or pattern, and no split of a hub data set."""
+    names = [where] if isinstance(where, str) else where or []
+    return any(_exists(path := Path(name).expanduser()) and path.is_file() for name in names) or any(
+        glob.has_magic(name) and glob.glob(name) for name in names
+    )
+
+
 def _matching(name: str, field: str) -> list[Path]:
     path = Path(name).expanduser()
     if _exists(path) or not glob.has_magic(name):

@@ -120,7 +120,7 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
             raise UserError(
                 f"{origin}: the cache of Hugging Face's data sets cannot be written ({one_line(cause)[:160]}); set "
-                "HF_HOME to a folder that can"
+                "HF_HOME to a folder that can be"
             ) from error
         raise files.unreadable(origin, cause) from error
 

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from jaxft import runtime
 from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.encode import CHUNK
 from jaxft.data.json_rows import rows_of
+from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError, nearest
 
@@ -32,6 +35,7 @@ class Question:
     where: str
     answers: list[tuple[str, int]] = field(default_factory=list)
     single: bool = True  # whether a row held one answer, so that others may follow
+    odd: bool = False  # whether it lacks a text, and stands in the place of its row (see `data/odd`)
 
 
 def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced: Literal["error", "drop"]) -> Any:
@@ -71,7 +75,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
             raise UserError(f"{origin}: no answer is at its offset")
     text, whole = datasets.Value("string"), datasets.Value("int32")
     answers = {"text": datasets.List(text), "answer_start": datasets.List(whole)}
-    return datasets.Dataset.from_dict(
+    rows = datasets.Dataset.from_dict(
         {
             "id": [q.id for q in questions],
             "question": [q.question for q in questions],
@@ -80,6 +84,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
         },
         features=datasets.Features({"id": text, "question": text, "context": text, "answers": answers}),
     )
+    return with_odd(rows, np.array([q.odd for q in questions]), {})
 
 
 def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -97,7 +102,7 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
             yield from _article(row, f"data[{i}]", labelled, origin)
             continue
         for column in needed:
-            if column not in row:
+            if column not in row and not (config.empty_texts == "null" and i):
                 raise UserError(f'{origin}: row {i + 1} has no "{column}" ({", ".join(row)}){nearest(column, row)}')
         yield f"row {i + 1}", {ours: row[theirs] for ours, theirs in (names | answers).items() if theirs in row}
 
@@ -148,10 +153,12 @@ def _documents(config: DataConfig, split: str) -> list[Any] | None:
 
 def _question(values: Mapping[str, Any], where: str, number: int, config: DataConfig) -> Question | None:
     """One row, checked; None for an empty text that is to be dropped."""
-    texts = {}
+    texts, odd = {}, False
     for name in ("question", "context"):
         column = getattr(config, name)
-        if not isinstance(text := values.get(name), str | None):
+        if not isinstance(text := values.get(name), str | None) and config.empty_texts == "null":
+            text = None
+        if not isinstance(text, str | None):
             raise UserError(f'{where} has {text!r} in "{column}": must be text')
         text = text or ""
         if name == "context" and config.no_answer:
@@ -159,13 +166,18 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
         if not text.strip():
             if config.empty_texts == "drop":
                 return None
+            if config.empty_texts == "null":
+                odd, text = True, PLACEHOLDER
+        if not text.strip():
             raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
         texts[name] = text
     key = values.get("id", number)
+    if config.empty_texts == "null" and (key is None or not str(key).strip()):
+        key = number
     if key is None or not str(key).strip():
         raise UserError(f'{where} has no id in "{config.id}"')
     answers, single = _answers(values, f'{where} (question "{key}")', config)
-    return Question(str(key), **texts, where=where, answers=answers, single=single)
+    return Question(str(key), **texts, where=where, answers=answers, single=single, odd=odd)
 
 
 def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple[list[tuple[str, int]], bool]:

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -46,7 +47,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     if not path.is_file():
-        raise UserError(f"{directory}: no config.json; a model directory holds config.json and model.safetensors")
+        inside = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
+        where = f"it lies in a folder: give {directory / inside[0]}" if inside else "a model directory holds config.json"
+        raise UserError(f"{directory}: no config.json; {where}{'' if inside else ' and model.safetensors'}")
     return read_json(path)
 
 
@@ -69,10 +72,20 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
     if pickles:
         raise UserError(
             f"{directory}: holds only {pickles[0]}, which jaxft never opens (such a file can run code); convert it where "
-            f'you trust it: python -c "from transformers import AutoModel as M; '
-            f"M.from_pretrained('{directory}').save_pretrained('{directory}')\""
+            f'you trust it: python -c "import transformers as t; '
+            f't.{_class_of(directory)}.from_pretrained({str(directory)!r}).save_pretrained({str(directory)!r})"'
         )
     raise UserError(f"{directory}: no weights ({SAFETENSORS}, {INDEX} or {MSGPACK})")
+
+
+def _class_of(directory: Path) -> str:
+    """transformers' class of a checkpoint, with its head: AutoModel would leave a fine-tuned head out."""
+    try:
+        named = read_config(directory).get("architectures")
+    except UserError:
+        named = None
+    name = named[0] if isinstance(named, list) and named else None
+    return name if isinstance(name, str) and re.fullmatch(r"(?!Flax|TF)[A-Z]\w{1,99}", name) else "AutoModel"
 
 
 def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()) -> None:
@@ -172,7 +185,7 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_once, path))
+        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_once, path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(value, dict):

@@ -1,8 +1,11 @@
 """From what a user writes for a model to a local directory: a directory, package:NAME/SUBDIR, or a hub id."""
 
+import glob
 import importlib.util
+import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from jaxft.errors import UserError, one_line
@@ -10,28 +13,36 @@ from jaxft.urls import refuse_url
 
 PACKAGE = "package:"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
-# What belongs to a tokenizer: these travel with the model unchanged.
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spm.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "chat_template.jinja",
-)
-# Any of these makes a tokenizer; without one, transformers would make a tokenizer that knows no words.
+# Any of these makes a tokenizer; without one, transformers would make a tokenizer that knows no words. Names and patterns.
 VOCABULARY_FILES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
-    "spm.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    "*.model",  # SentencePiece: spm, spiece, sentencepiece.bpe, tokenizer ...
+    "prophetnet.tokenizer",
+    "byte_maps.json",
+)
+# What belongs to a tokenizer: these travel with the model unchanged. All that transformers' classes ask for.
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "bpe.codes",
+    "dict.txt",
+    "emoji.json",
+    "entity_vocab.json",
+    "normalizer.json",
+    "source.spm",
+    "target.spm",
+    "target_vocab.json",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "word_shape.json",
+    "word_pronunciation.json",
+    "tokenizer-*.json",
+    "chat_template.jinja",
 )
 
 
@@ -59,8 +70,28 @@ def resolve(path: str, revision: str | None = None) -> Path:
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
-    """The tokenizer's files in a directory."""
-    return [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
+    """The tokenizer's files in a directory: by their names, and those that tokenizer_config.json names."""
+    return _named(directory, [*TOKENIZER_FILES, *_declared(directory / "tokenizer_config.json")])
+
+
+def vocabulary_files(directory: Path) -> list[Path]:
+    """Those that make a tokenizer; none where there is no tokenizer."""
+    return _named(directory, VOCABULARY_FILES)
+
+
+def _named(directory: Path, names: Iterable[str]) -> list[Path]:
+    found = {path: None for name in names for path in sorted(directory.glob(name)) if path.is_file()}
+    return list(found)
+
+
+def _declared(config: Path) -> list[str]:
+    """Files that stand under names such as `vocab_file`, by name and in the same directory."""
+    try:
+        values = json.loads(config.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    named = [x for key, x in values.items() if key.endswith("_file")] if isinstance(values, dict) else []
+    return [glob.escape(x) for x in named if isinstance(x, str) and x == Path(x).name and "\0" not in x and len(x) < 256]
 
 
 def _in_package(path: str) -> Path:
@@ -89,5 +120,9 @@ def _from_hub(path: str, revision: str | None) -> Path:
         raise UserError(f"{path}: neither a directory nor a model on the hub") from error
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{path}: the hub has no revision {revision}") from error
+    except PermissionError as error:
+        raise UserError(
+            f"{path}: the cache of the hub cannot be written ({one_line(error)[:160]}); set HF_HOME to a folder that can be"
+        ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: no such directory, and the hub could not be asked ({one_line(error)[:160]})") from error

@@ -17,6 +17,7 @@ from jaxft.data.collect import Collected
 from jaxft.data.corpus import Stream
 from jaxft.data.encode import Examples
 from jaxft.data.masking import Masking
+from jaxft.data.odd import ODD
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
@@ -108,7 +109,8 @@ class MaskedWords(Task):
         at = np.flatnonzero(examples.tokens["input_ids"] == self.tokenizer.mask_token_id)
         example = np.searchsorted(examples.offsets, at, side="right") - 1
         counts = np.bincount(example, minlength=len(examples))
-        if needed and not counts.all():
+        odd = counts == 0 if needed else np.zeros(len(examples), bool)
+        if odd.any() and config.data.empty_texts != "null":
             raise UserError(
                 f"{origin}: row {int(np.argmin(counts)) + 1} has no {self.tokenizer.mask_token} in its first "
                 f"{config.data.max_length} tokens"
@@ -116,7 +118,7 @@ class MaskedWords(Task):
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
         number = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
         masks[example, number] = at - examples.offsets[example]
-        return Split(rows, examples.with_columns(masks=masks), origin)
+        return Split(rows, examples.with_columns(masks=masks), origin, {ODD: odd})
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
         """Mask the batch, or look at the mask tokens that it has."""

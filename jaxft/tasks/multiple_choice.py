@@ -13,6 +13,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import per_row
+from jaxft.data.odd import ODD
 from jaxft.errors import UserError
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
@@ -66,7 +67,7 @@ class MultipleChoice(Task):
         import datasets
 
         data = config.data
-        names, choices = _choices(rows, data.choices or [], origin)
+        names, choices, odd = _choices(rows, data.choices or [], origin, odd_is_null=data.empty_texts == "null")
         contexts = per_row(rows, data.text, lambda x: x)
         begun = per_row(rows, data.text_pair, lambda x: x or "") if data.text_pair else [""] * len(rows)
         flat = {
@@ -78,7 +79,7 @@ class MultipleChoice(Task):
         if labelled:
             ids = _right_choices(rows, label_column(data), names, origin)
             examples = examples.with_columns(labels=ids)
-        return Split(rows, examples, origin)
+        return Split(rows, examples, origin, {ODD: odd})
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """Cross-entropy over each example's choices, summed over examples; their number."""
@@ -125,22 +126,39 @@ def _by_example(outputs: Outputs, batch: Batch) -> Array:
     return outputs["logits"].reshape(*batch["weights"].shape, -1)
 
 
-def _choices(rows: Any, columns: Sequence[str], origin: str) -> tuple[list[str], list[list[str]]]:
-    """The names of the choices (their columns, or numbers for a list) and the choices of every row.
+def _choices(
+    rows: Any, columns: Sequence[str], origin: str, *, odd_is_null: bool
+) -> tuple[list[str], list[list[str]], np.ndarray]:
+    """The names of the choices (their columns, or numbers for a list), the choices of every row, and which rows are odd.
+
+    An odd row has no choices, or another number of them than the first row that has some, and those of another row stand
+    there (see `data/odd`).
 
     Raises:
-      UserError: for a row with another number of choices than the first, naming it.
+      UserError: for such a row where none may be odd, naming it.
     """
     one = len(columns) == 1
     table = per_row(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
     where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
-    for number, choices in enumerate(table, 1):
-        if not isinstance(choices, list | tuple) or not all(isinstance(x, str | None) for x in choices):
-            raise UserError(f"{origin}: row {number} has {choices!r} in {where}: must be texts to choose from")
-        if (count := sum(bool(x and x.strip()) for x in choices)) != len(table[0]):
-            raise UserError(
-                f"{origin}: row {number} has {count} choices in {where}, not {len(table[0])}: the number must not vary"
-            )
-    if len(table[0]) < 2:
+    counts = [_count(choices) for choices in table]
+    most = next((count for count in counts if count > 1), 0) if odd_is_null else len(table[0]) if counts[0] >= 0 else 0
+    odd = np.zeros(len(table), bool)
+    for i, (choices, count) in enumerate(zip(table, counts, strict=True)):
+        odd[i] = count != most or len(choices) != most
+        if not odd[i] or odd_is_null:
+            continue
+        if count < 0:
+            raise UserError(f"{origin}: row {i + 1} has {choices!r} in {where}: must be texts to choose from")
+        raise UserError(f"{origin}: row {i + 1} has {count} choices in {where}, not {most}: the number must not vary")
+    if most < 2:
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
-    return [str(i) for i in range(len(table[0]))] if one else list(columns), [list(x) for x in table]
+    other = table[int(np.argmin(odd))]
+    found = [list(other if is_odd else choices) for choices, is_odd in zip(table, odd, strict=True)]
+    return [str(i) for i in range(most)] if one else list(columns), found, odd
+
+
+def _count(choices: Any) -> int:
+    """How many texts there are to choose from; -1 for what is no list of texts."""
+    if not isinstance(choices, list | tuple) or not all(isinstance(x, str | None) for x in choices):
+        return -1
+    return sum(bool(x and x.strip()) for x in choices)

@@ -182,7 +182,7 @@ class QuestionAnswering(Task):
 
     def document(self, predictions: list[dict[str, Any]]) -> dict[str, str]:
         """SQuAD's predictions file: {id: answer}."""
-        return {row["id"]: row["answer"] for row in predictions}
+        return {row["id"]: row["answer"] or "" for row in predictions}
 
     def _decoded(self, collected: Collected, split: Split) -> Iterator[Decoded]:
         found, notes = collected.examples, split.notes

@@ -9,6 +9,7 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.encode import Examples, encode_texts, per_row
+from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError
 
@@ -19,7 +20,8 @@ def columns(config: DataConfig) -> list[str]:
 
 
 def read(config: DataConfig, split: str, others: Sequence[str] = (), texts: Sequence[str] | None = None) -> Any:
-    """A split's rows with their texts (by default `columns`) and others; empty texts are refused or dropped."""
+    """A split's rows with their texts (by default `columns`) and others; empty texts are refused, dropped, or odd
+    rows (see `data/odd`)."""
     texts = columns(config) if texts is None else texts
     rows = read_rows(config, split, needed=[*texts, *others])
     return _without_empty(rows, texts, config, files.origin(config, split))
@@ -46,14 +48,24 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
     for column in texts:
         for i, value in enumerate(per_row(rows, column, lambda x: x)):
             if value is not None and not isinstance(value, str):
-                raise UserError(f'{origin}: row {i + 1} has {value!r} in column "{column}": must be text')
-            if value is None or not value.strip():
+                if config.empty_texts != "null":
+                    raise UserError(f'{origin}: row {i + 1} has {value!r} in column "{column}": must be text')
+                keep[i] = False
+            elif value is None or not value.strip():
                 if config.empty_texts == "error":
                     raise UserError(
                         f'{origin}: row {i + 1} has an empty text in column "{column}" (data.empty_texts drop leaves such '
                         "rows out)"
                     )
                 keep[i] = False
+    if config.empty_texts == "null":
+        if keep.all():
+            return rows
+        fine = {}
+        for column in texts:
+            values = per_row(rows, column, lambda x: x)
+            fine[column] = [x if kept else PLACEHOLDER for x, kept in zip(values, keep, strict=True)]
+        return with_odd(rows, ~keep, fine)
     if not keep.any():
         raise UserError(f"{origin}: every text is empty")
     return rows if keep.all() else rows.select(np.flatnonzero(keep), keep_in_memory=True)

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from jaxft.errors import UserError
+from jaxft.models.files import open_weights, read_config
 from tests.support import tiny
 from tests.support.damage import edit_config, flip, half, to_msgpack
 
@@ -78,6 +80,22 @@ def test_pickled_weights_are_never_opened(train_fails, tiny_model, tmp_path):
     directory = shutil.copytree(tiny_model, tmp_path / "m")
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     train_fails({}, "pytorch_model.bin", "never opens", model=directory)
+
+
+def test_the_advice_about_a_pickle_keeps_its_head(tmp_path):
+    """The class is that of config.json; a name that is no class of transformers' PyTorch models is not believed."""
+    directory = tiny.write_model(tmp_path / "m", labels=tiny.LABELS)
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    for named, told in (("BertForSequenceClassification",) * 2, ("FlaxBertModel", "AutoModel"), ('M"; rm x', "AutoModel")):
+        edit_config(directory, architectures=[named])
+        with pytest.raises(UserError, match=rf"import transformers as t; t\.{told}\.from_pretrained\('.*/m'\)\.save"):
+            open_weights(directory)
+
+
+def test_a_model_inside_a_folder_is_pointed_at(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "st" / "0_Transformer")
+    with pytest.raises(UserError, match=r"no config\.json; it lies in a folder: give .*/st/0_Transformer$"):
+        read_config(tmp_path / "st")
 
 
 def test_tokenizer_larger_than_the_vocabulary(train_fails, tiny_model, tmp_path):

@@ -230,8 +230,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "prediction-drops-empty-rows",
         "jaxft/predict.py",
-        'test=path, empty_texts="error", ',
-        "test=path, ",
+        'empty = config.data.empty_texts if given else "null"',
+        "empty = config.data.empty_texts",
         "Of a run with data.empty_texts drop, predictions leave out empty rows and no longer stand beside their input.",
     ),
     Fault(

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 import jaxft
 from jaxft import cli, evaluate, export, plan, predict, rates
+from jaxft.errors import UserError
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
@@ -114,6 +115,23 @@ def test_a_runs_limit_is_none_of_its_predictions(finished, tiny_data, tmp_path):
     (run / "config.yaml").write_text(config.replace("max_eval_examples: null", "max_eval_examples: 5"))
     predict.main([str(run), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "out.jsonl")])
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 30
+
+
+@pytest.mark.parametrize("option", ["null", "drop", "error"])
+def test_rows_without_a_text_stop_no_prediction(run, tmp_path, capsys, option):
+    """They are null and counted, or left out; only on request are they an error."""
+    (tmp_path / "in.csv").write_text('text\nthe river\n""\n  \nstorm\n')
+    command = [str(run[0]), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.jsonl")]
+    given = [] if option == "null" else [f"--data.empty_texts={option}"]
+    if option == "error":
+        with pytest.raises(UserError, match="row 2 has an empty text"):
+            predict.main([*command, *given])
+        return
+    predict.main([*command, *given])
+    labels = [json.loads(line)["label"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [label is None for label in labels] == ([False, True, True, False] if option == "null" else [False, False])
+    how = {"null": "wrote 4 predictions .*; 2 rows are null: no text", "drop": "wrote 2 .*; 2 rows are left out: no text"}
+    assert re.search(how[option], capsys.readouterr().err)
 
 
 def test_export_of_a_checkpoint_is_the_model_of_the_run(run, tmp_path):

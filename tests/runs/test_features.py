@@ -29,7 +29,8 @@ def embedded(model: Path, source: Path, output: Path, *options: str) -> np.ndarr
     predict.main([str(model), "--input", str(source), "--output", str(output), "--data.max_length", "32", *options])
     if output.suffix == ".npy":
         return np.load(output)
-    return np.array([json.loads(line)["embedding"] for line in output.read_text().splitlines()])
+    rows = [json.loads(line)["embedding"] for line in output.read_text().splitlines()]
+    return np.array(rows, object if None in rows else None)
 
 
 def right(model: Path) -> dict[str, np.ndarray]:
@@ -47,6 +48,13 @@ def right(model: Path) -> dict[str, np.ndarray]:
         found["mean"].append(hidden.mean(0))
         found["pooled"].append(outputs.pooler_output[0].numpy())
     return {name: np.array(x) for name, x in found.items()}
+
+
+def test_rows_without_a_text_have_no_embedding(tiny_model, tmp_path):
+    (tmp_path / "in.txt").write_text(f"{TEXTS[0]}\n\n{TEXTS[2]}\n")
+    assert np.isnan(embedded(tiny_model, tmp_path / "in.txt", tmp_path / "a.npy")).all(axis=1).tolist() == [False, True, False]
+    rows = embedded(tiny_model, tmp_path / "in.txt", tmp_path / "a.jsonl")
+    assert [row is None for row in rows] == [False, True, False]
 
 
 def test_every_kind_is_transformers(tiny_model, source, tmp_path):

@@ -1,5 +1,6 @@
 """Tokenizers beside those of runs/test_family_training.py: Chinese WordPiece, and SentencePiece without its package."""
 
+import re
 from pathlib import Path
 
 import datasets
@@ -9,6 +10,7 @@ import jaxft
 from jaxft import export
 from jaxft.data.encode import encode_texts, load_tokenizer
 from jaxft.errors import UserError
+from jaxft.models import source
 from jaxft.models.model import make_model
 from jaxft.train import train
 from tests.support import tiny, vocabularies
@@ -83,3 +85,20 @@ def test_sentencepiece_needs_no_package_where_a_tokenizer_json_is(tmp_path, monk
     vocabularies.sentencepiece(tmp_path, [f"the river runs over stone {i}" for i in range(50)], size=60)
     (tmp_path / "spiece.model").write_bytes(b"a model")
     assert load_tokenizer(tmp_path).decode(ids(tmp_path, ["the river"])[0], skip_special_tokens=True) == "the river"
+
+
+def test_every_file_of_a_tokenizer_travels(tmp_path):
+    """Whatever a class of transformers calls its files, and what tokenizer_config.json names; nothing from outside."""
+    import transformers
+
+    folder = Path(transformers.__file__).parent
+    sources = [*folder.glob("models/*/tokenization_*.py"), *folder.glob("tokenization_*.py")]
+    tables = re.findall(r"VOCAB_FILES_NAMES = \{([^}]*)\}", "".join(path.read_text(encoding="utf-8") for path in sources))
+    names = {name for table in tables for name in re.findall(r':\s*"([\w.-]+)"', table)}
+    assert len(names) > 15
+    assert "bpe.codes" in names
+    (tmp_path / "tokenizer_config.json").write_text('{"vocab_file": "words.bin", "merges_file": "../outside", "x_file": 5}')
+    for name in [*names, "words.bin", "custom.model", "model.safetensors", "config.json"]:
+        (tmp_path / name).touch()
+    found = {path.name for path in source.tokenizer_files(tmp_path)}
+    assert found == names | {"words.bin", "custom.model", "tokenizer_config.json"}

@@ -1,0 +1,74 @@
+"""Rows without a text in prediction: kept in their place, marked, and null in what is written."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxft.config import DataConfig
+from jaxft.data import odd
+from jaxft.data.conll import read_sentences
+from jaxft.data.squad import read_questions
+from jaxft.errors import UserError
+from jaxft.tasks import texts
+from jaxft.tasks.multiple_choice import _choices
+
+
+def config(path, *rows, **options):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return DataConfig(test=str(path), empty_texts="null", **options)
+
+
+def test_texts(tmp_path):
+    values = ["river", "", None, " \t", ["x"], "\ud800", "storm"]
+    data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
+    rows = texts.read(data, "test")
+    assert rows["text"][:] == ["river", *[odd.PLACEHOLDER] * 5, "storm"]
+    assert odd.odd_rows(rows).tolist() == [False, *[True] * 5, False]
+
+
+def test_one_of_two_texts(tmp_path):
+    data = config(tmp_path / "a.jsonl", {"text": "a", "b": "c"}, {"text": "a", "b": ""}, {"text": "a"}, text_pair="b")
+    assert odd.odd_rows(texts.read(data, "test")).tolist() == [False, True, True]
+
+
+def test_rows_of_words(tmp_path):
+    values = [["the", "sun"], [], None, "", ["x", None]]
+    data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
+    rows = read_sentences(data, "test", None)
+    assert rows["words"][:] == [["the", "sun"], *[[odd.PLACEHOLDER]] * 4]
+    assert odd.odd_rows(rows).tolist() == [False, True, True, True, True]
+
+
+def test_questions(tmp_path):
+    good = {"id": "a", "question": "what", "context": "the sun"}
+    data = config(
+        tmp_path / "a.jsonl", good, good | {"id": "b", "context": ""}, {"id": "c", "question": "why"}, good | {"id": None}
+    )
+    rows = read_questions(data, "test", labelled=False, misplaced="error")
+    assert rows["id"][:] == ["a", "b", "c", "4"]
+    assert odd.odd_rows(rows).tolist() == [False, True, True, False]
+
+
+def test_choices(tmp_path):
+    data = config(tmp_path / "a.jsonl", *({"text": "a", "c": x} for x in (None, ["x", "y"], ["x"], ["x", ""], ["y", "x"])))
+    rows = texts.read(data, "test", ["c"])
+    names, choices, found = _choices(rows, ["c"], "x", odd_is_null=True)
+    assert names == ["0", "1"]
+    assert choices[-1] == ["y", "x"]
+    assert {len(x) for x in choices} == {2}
+    assert found.tolist() == [True, False, True, True, False]
+    with pytest.raises(UserError, match="x: row 1 has None"):
+        _choices(rows, ["c"], "x", odd_is_null=False)
+
+
+def test_predictions_are_null_but_for_their_id():
+    rows = [{"id": "a", "answer": "x", "n_best": []}, {"id": "b", "answer": "y", "n_best": [1]}]
+    found = list(odd.nulls(rows, np.array([False, True])))
+    assert found == [rows[0], {"id": "b", "answer": None, "n_best": None}]
+    assert [odd.is_null(row) for row in found] == [False, True]
+
+
+def test_only_prediction_keeps_them():
+    with pytest.raises(UserError, match=r"data\.empty_texts is null, which is for jaxft\.predict alone"):
+        odd.refuse(DataConfig(empty_texts="null"))
