@@ -19,8 +19,8 @@ FAULTY = version("jaxlib").startswith(runtime.FAULTY_JAXLIB)
 
 
 def fresh_process(code: str, **environment: str) -> dict:
-    """The JSON that `code` prints in a new process on CPU."""
-    inherited = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    """The JSON that `code` prints in a new process on CPU, with a user's settings in place of those of the tests."""
+    inherited = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS" and not k.startswith(("JAX_COMP", "JAX_PERSIST"))}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**inherited, "JAX_PLATFORMS": "cpu", **environment},
