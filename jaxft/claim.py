@@ -41,7 +41,7 @@ class Claim:
             self.close()
             raise
 
-    def settle(self, tokenizer: Path | None, texts: Mapping[str, str]) -> None:
+    def settle(self, tokenizer: Path | None, texts: Mapping[str, str] | None = None) -> None:
         """Take a new directory, and write what the run is into it (see `rundir.claim`)."""
         if self._lock is not None or not runtime.is_main_process():
             return

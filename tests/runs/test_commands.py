@@ -77,7 +77,7 @@ READING = ["--data.max_length", "32"]
 def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
     evaluate.main([str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING])
     told = capsys.readouterr()
-    assert sum(map(sum, json.loads(told.out)["confusion"])) == 6
+    assert sum(sum(row.values()) for row in json.loads(told.out)["confusion"].values()) == 6
     assert "the first 6 examples are evaluated (data.max_eval_examples)" in told.err
 
 
@@ -235,3 +235,19 @@ def test_distillation_pulls_the_student_to_the_teacher(run, tiny_data, tmp_path)
     assert scores["eval/accuracy"] >= results["eval/accuracy"] - 0.1
     model, _ = jaxft.load(str(tmp_path / "student" / "model"))
     assert model.encoder.config.num_layers == 1
+
+
+@pytest.mark.parametrize(("options", "lines"), [([], 3), (["--data.empty_texts=drop"], 2)])
+def test_predictions_stand_beside_their_rows(finished, tmp_path, capsys, options, lines):
+    """A run that drops empty texts does so in training; in predictions only where that is asked for. Each is counted."""
+    directory = shutil.copytree(finished, tmp_path / "run")
+    config = (directory / "config.yaml").read_text()
+    assert "empty_texts: error" in config
+    (directory / "config.yaml").write_text(config.replace("empty_texts: error", "empty_texts: drop"))
+    (tmp_path / "in.csv").write_text('text,label\nriver,calm\n" ",calm\nsong,merry\n')
+    argv = ["--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.jsonl"), *options]
+    predict.main([str(directory), *argv])
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(rows) == lines
+    assert [i for i, row in enumerate(rows) if row["label"] is None] == ([1] if lines == 3 else [])
+    assert "1 rows are" in capsys.readouterr().err

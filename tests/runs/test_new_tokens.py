@@ -131,7 +131,7 @@ def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
             (tmp_path / "run/.config.yaml").write_text("half")
         assert not rundir.check_claim(config)
         assert rundir.recorded_tokenizer(config) is None
-        rundir.claim(config, directory / "tokenizer")
+        rundir.claim(config, {}, directory / "tokenizer")
         assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer"}
     assert rundir.check_claim(config)
     assert rundir.recorded_tokenizer(config) == tmp_path / "run/tokenizer"
