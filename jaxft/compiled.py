@@ -45,6 +45,9 @@ class Compiled(Mapping[K, Any]):
                 program.result()
         return self._programs[key].result()
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._programs  # without waiting for it
+
     def __iter__(self) -> Iterator[K]:
         return iter(self._programs)
 

@@ -132,7 +132,7 @@ def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
         assert not rundir.check_claim(config)
         assert rundir.recorded_tokenizer(config) is None
         rundir.claim(config, {}, directory / "tokenizer")
-        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer"}
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer", "inputs.json"}
     assert rundir.check_claim(config)
     assert rundir.recorded_tokenizer(config) == tmp_path / "run/tokenizer"
     assert not (tmp_path / "run/tokenizer/added_tokens.json").exists()
