@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Frame:
       task: with its labels.
       mesh, plan: where the parameters are, and what becomes of them.
       total_steps: optimizer steps.
-      used_words: ids of the words whose rows are trained, where the other rows of a trained table need not be.
+      recorded_words: `used_words` as the run wrote them down; a run with its data finds them there.
     """
 
     config: Config
@@ -50,7 +51,12 @@ class Frame:
     mesh: jax.sharding.Mesh
     plan: ParameterPlan
     total_steps: int
-    used_words: np.ndarray | None = None
+    recorded_words: np.ndarray | None = None
+
+    @cached_property
+    def used_words(self) -> np.ndarray | None:
+        """Ids of the words whose rows are trained, where the other rows of a trained table need not be."""
+        return self.recorded_words
 
     @property
     def regularization(self) -> Regularization:
@@ -82,7 +88,7 @@ def make_frame(config: Config, record: Record) -> Frame:
         mesh=mesh,
         plan=plan,
         total_steps=record.total_steps,
-        used_words=record.words,
+        recorded_words=record.words,
     )
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ class Run(Frame):
         evaluate = duration_steps(config.eval.every, epoch, "eval.every") if "validation" in self.data else None
         save = duration_steps(config.checkpoint.every, epoch, "checkpoint.every")
         return Calendar(self.total_steps, epoch, evaluate, save, tuple(self.plan.stages[1:]))
+
+    @cached_property
+    def used_words(self) -> np.ndarray | None:
+        """As `Frame` has them, found in the training data."""
+        changed = self.task.changes_words
+        return used_words(self.config, self.model, self.plan, self.data["train"].examples, changed=changed)
 
     @property
     def metric(self) -> str:
@@ -129,7 +135,6 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         plan=plan,
         planner=planner,
         total_steps=total,
-        used_words=used_words(config, model, plan, training, changed=task.changes_words),
         notes=notes,
         own_tokenizer=read.vocabulary.directory if read.vocabulary.previous is not None else None,
     )

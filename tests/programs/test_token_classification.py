@@ -177,8 +177,8 @@ def learn(rows: list[tuple[list[str], list[str]]], tmp_path, hf_config=None, met
     data = DataConfig(train=str(write_conll(tmp_path / "a.conll", rows)))
     config = Config(task=TaskConfig(name="token-classification", **task), data=data, eval=EvalConfig(metric=metric))
     read = read_sentences(data, "train", "label")
-    model = tiny.CONFIG | {"architectures": ["BertForTokenClassification"]} | (hf_config or {})
-    return TokenClassification.learn(config, model, read, "a.conll")
+    checkpoint = {"model_type": "bert", "architectures": ["BertForTokenClassification"], **(hf_config or {})}
+    return TokenClassification.learn(config, checkpoint, read, "a.conll")
 
 
 def test_labels_of_the_training_data(tmp_path):

@@ -27,7 +27,7 @@ def same_journals(found: list[dict], expected: list[dict], rel: float) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys()
         for key, value in other.items():
-            assert one[key] == (value if isinstance(value, list) else pytest.approx(value, rel=rel)), key
+            assert one[key] == (value if isinstance(value, list | dict | None) else pytest.approx(value, rel=rel)), key
 
 
 def every_third(model: Path, data: Path, output: Path, /, **sections):
