@@ -9,6 +9,7 @@ from typing import Any
 from jaxft import cli, rundir, runtime
 from jaxft.config import Config
 from jaxft.processes import by_main_process, check_shared
+from jaxft.signals import Watch
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -17,13 +18,22 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Train as the config says, in its output directory; resume what is there."""
-    begin = time.perf_counter()
+    """Train as the config says, in its output directory; resume what is there.
+
+    Raises:
+      Stopped: after SIGTERM, SIGHUP or Ctrl-C, with a checkpoint of the step that the run was in.
+    """
     chosen = runtime.start(
         distributed=config.runtime.distributed,
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
     )
+    with Watch() as watch:
+        return _train(config, chosen, watch)
+
+
+def _train(config: Config, chosen: runtime.Runtime, watch: Watch) -> dict[str, Any]:
+    begin = time.perf_counter()
     from jaxft.export import export_params
     from jaxft.loop import Trainer
     from jaxft.plan import summary
@@ -42,7 +52,7 @@ def train(config: Config) -> dict[str, Any]:
     try:
         for line in [*summary(run), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
             trainer.journal.say(line)
-        trainer.train()
+        trainer.train(watch)
         chosen_step = trainer.select()
         results = {}
         for split in ("validation", "test"):
