@@ -65,7 +65,8 @@ def test_processes_that_share_no_directory_are_told_so(two, tmp_path):
 def test_a_refusal_of_the_main_process_ends_all(two, tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "other").touch()
-    first, second = (host.communicate(timeout=300)[1] for host in (hosts := two()))
+    hosts = two()
+    first, second = (host.communicate(timeout=300)[1] for host in hosts)
     assert [host.returncode for host in hosts] == [2, 2]
     assert "holds files but no config.yaml" in first
     assert "process 0 refuses to begin" in second
