@@ -15,12 +15,13 @@ import yaml
 from jaxft import checks
 from jaxft import config as schema
 from jaxft.errors import UserError, nearest, one_line
+from jaxft.signals import Stopped, leave
 from jaxft.urls import refuse_url
 from jaxft.utf8 import read_text
 
 
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
-    """Run an entry point: exit code 0, or 2 with one line for bad input, or 130 for Ctrl-C."""
+    """Run an entry point: exit code 0, or 2 with one line for bad input, or 128 + its number for a signal (Ctrl-C: 130)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
@@ -39,6 +40,8 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         if debug:
             raise
         sys.exit(_fail(f"not enough memory: {error}"))
+    except Stopped as stopped:
+        leave(stopped)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -25,6 +25,7 @@ from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
 from jaxft.prefix import Kept, keep
 from jaxft.setup import Run, eval_planner, run_loss
+from jaxft.signals import Stopped, Watch
 from jaxft.stages import later_stages, open_stage
 from jaxft.state import fresh_state, frozen_content, model_params, run_optimizer, stored_state
 from jaxft.tasks.task import Split
@@ -68,8 +69,13 @@ class Trainer:
         self.kept = Kept()
         self.steps_per_call = 1
 
-    def train(self) -> None:
-        """Train to the end (or to early stopping); the last step is always evaluated and checkpointed."""
+    def train(self, watch: Watch | None = None) -> None:
+        """Train to the end (or to early stopping); the last step is always evaluated and checkpointed.
+
+        Raises:
+          Stopped: after a signal that `watch` has heard, with a checkpoint.
+        """
+        watch = watch or Watch()
         start = self.resumed or 0
         if start >= self.run.total_steps or self.progress.stopped:
             return
@@ -107,6 +113,7 @@ class Trainer:
                 self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
             program = self.programs[0][call]
             self.state, metrics = program(self.state, frozen, batch)
+            watch.arm()
             if late:
                 self._log(*late, meter)
             late = (steps, metrics)
@@ -114,14 +121,20 @@ class Trainer:
                 examples = plan.examples(step)
                 meter.add(len(examples), int(plan.planner.lengths[examples].sum()))
             done = steps.stop
-            if calendar.evaluates(done) or calendar.saves(done):
+            leaves = watch.after(done)
+            if calendar.evaluates(done) or calendar.saves(done) or leaves:
                 self._log(*late, meter)
                 late = None
                 better = calendar.evaluates(done) and self._evaluate(done)
-                if calendar.saves(done) or better or self.progress.stopped:
+                if calendar.saves(done) or better or self.progress.stopped or leaves:
                     if self.claim:
                         self.claim.check()
                     self.checkpoints.save(self.state, self.progress)
+                if leaves:
+                    self.checkpoints.wait()
+                    raise Stopped(
+                        leaves, f"stopped: step {done} is saved in {self.directory}; the same command resumes there"
+                    )
                 meter.reset()
                 if self.progress.stopped:
                     self.journal.say(
@@ -131,6 +144,7 @@ class Trainer:
                     break
         self._release()
         self.checkpoints.wait()
+        watch.disarm()
 
     def select(self) -> int:
         """Put the parameters that the run leaves into `state`: best or last. Returns their step."""

@@ -128,6 +128,13 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
+def process_count() -> int:
+    """Processes of the run."""
+    import jax
+
+    return jax.process_count()
+
+
 def barrier(name: str) -> None:
     """Wait for all processes."""
     import jax

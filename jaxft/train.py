@@ -10,6 +10,7 @@ from jaxft import cli, rundir, runtime
 from jaxft.claim import Claim
 from jaxft.config import Config
 from jaxft.processes import by_main_process, check_shared
+from jaxft.signals import Watch
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -18,13 +19,23 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Train as the config says, in its output directory; resume what is there."""
-    begin = time.perf_counter()
+    """Train as the config says, in its output directory; resume what is there.
+
+    Raises:
+      Stopped: after SIGTERM, SIGHUP or Ctrl-C, with a checkpoint of the step that the run was in.
+    """
     chosen = runtime.start(
         distributed=config.runtime.distributed,
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
     )
+    with Watch() as watch:
+        return _claimed(config, chosen, watch)
+
+
+def _claimed(config: Config, chosen: runtime.Runtime, watch: Watch) -> dict[str, Any]:
+    """Train once the output directory is this run's alone."""
+    begin = time.perf_counter()
     from jaxft.setup import make_run
 
     if runtime.is_main_process():
@@ -35,11 +46,11 @@ def train(config: Config) -> dict[str, Any]:
         check_shared(directory)
         run = make_run(config)
         by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()), None)
-        return _train(run, claim, begin)
+        return _train(run, claim, begin, watch)
 
 
-def _train(run: Any, claim: Claim, begin: float) -> dict[str, Any]:
-    """Train in a directory that is this run's alone."""
+def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]:
+    """Train, and leave the model."""
     from jaxft import record
     from jaxft.export import export_params
     from jaxft.loop import Trainer, shown_number
@@ -50,7 +61,7 @@ def _train(run: Any, claim: Claim, begin: float) -> dict[str, Any]:
     try:
         for line in [*summary(run), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
             trainer.journal.say(line)
-        trainer.train()
+        trainer.train(watch)
         chosen_step = trainer.select()
         results = {}
         for split in ("validation", "test"):

@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
-from tests.support import tiny
+from jaxft import cli
+from tests.support import ROOT, tiny
 
 
 def losses(directory):
@@ -16,10 +19,79 @@ def losses(directory):
     return [row["loss"] for row in rows if "loss" in row], [row for row in rows if row.get("final")]
 
 
+@pytest.fixture
+def two(tiny_model, tiny_data, tmp_path):
+    """Start two processes of a run; gives them, once the environment is there."""
+    started = []
+
+    def start(*argv: str, folders: tuple = (tmp_path, tmp_path), **sections) -> list[subprocess.Popen]:
+        sections = {"mesh": {"data": -1}, "runtime": {"distributed": "auto"}, "model": tiny.NO_DROPOUT, **sections}
+        (tmp_path / "two.yaml").write_text(cli.dump(tiny.run_config(tiny_model, tiny_data, tmp_path / "two", **sections)))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        for number, folder in enumerate(folders):
+            cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "jaxft.train", str(tmp_path / "two.yaml"), *argv],
+                    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | cluster,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    cwd=folder,
+                )
+            )
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_processes_that_share_no_directory_are_told_so(two, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    hosts = two("--output_dir", "run", folders=(tmp_path / "a", tmp_path / "b"))
+    for host in hosts:
+        told = host.communicate(timeout=300)[1]
+        assert host.returncode == 2, told
+        assert "output_dir run: processes 1 of 2 do not see what process 0 writes there" in told
+    assert not [*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()]
+
+
+@pytest.mark.slow
+def test_a_refusal_of_the_main_process_ends_all(two, tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "other").touch()
+    hosts = two()
+    first, second = (host.communicate(timeout=300)[1] for host in hosts)
+    assert [host.returncode for host in hosts] == [2, 2]
+    assert "holds files but no config.yaml" in first
+    assert "process 0 refuses to begin" in second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM), (1, signal.SIGHUP)])
+def test_all_processes_leave_together(two, tmp_path, asked, number):
+    hosts = two(train={"max_steps": 10**6, "batch_size": 16}, log={"every": 1, "progress": False}, eval={"every": "end"})
+    rows = tmp_path / "two" / "metrics.jsonl"
+    while not (rows.exists() and rows.read_text()):
+        assert {host.poll() for host in hosts} == {None}
+        time.sleep(0.05)
+    hosts[asked].send_signal(number)
+    told = [host.communicate(timeout=300)[1] for host in hosts]
+    codes = [host.returncode for host in hosts]
+    assert codes[asked] == 128 + number, told
+    assert codes[1 - asked] == 128 + signal.SIGTERM, told
+    last = json.loads(rows.read_text().splitlines()[-1])["step"]
+    assert all(f"stopped: step {last} is saved" in text for text in told)
+    assert (tmp_path / "two" / "checkpoints" / str(last)).is_dir()
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(tiny_model, tiny_data, tmp_path):
-    from jaxft import cli
-
     config = tiny.run_config(
         tiny_model, tiny_data, tmp_path / "unused", train={"epochs": 1}, mesh={"data": -1}, runtime={"distributed": "auto"}
     )
