@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     else:
         write_directory(output.parent, {output.name: write})
     lost = ("left out" if empty == "drop" else "null") + ": no text (data.empty_texts)"
-    more = f"; {sum(odd)} rows are {lost}" if any(odd) else ""
+    more = f"; {sum(odd)} {'row is' if sum(odd) == 1 else 'rows are'} {lost}" if any(odd) else ""
     print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {output}{more}", file=sys.stderr)
 
 
