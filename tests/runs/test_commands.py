@@ -250,4 +250,4 @@ def test_predictions_stand_beside_their_rows(finished, tmp_path, capsys, options
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert len(rows) == lines
     assert [i for i, row in enumerate(rows) if row["label"] is None] == ([1] if lines == 3 else [])
-    assert "1 rows are" in capsys.readouterr().err
+    assert "1 row is" in capsys.readouterr().err
