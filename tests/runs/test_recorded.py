@@ -1,0 +1,81 @@
+"""A finished run does not depend on its data any more: export, evaluation and a re-run use what the run wrote down."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from jaxft import evaluate, export
+from jaxft.train import train
+from tests.support import tiny
+from tests.support.classes import MULTI, configure, write_files
+
+
+def tensors(directory: Path) -> dict[str, np.ndarray]:
+    return load_file(directory / "model.safetensors")
+
+
+def labels_of(directory: Path) -> dict[str, str]:
+    return json.loads((directory / "config.json").read_text())["id2label"]
+
+
+@pytest.fixture(scope="module")
+def held(tiny_model, tmp_path_factory) -> tuple[Path, Path, dict]:
+    """(run directory, its training file, its results) of a run that validates on a share of its training rows."""
+    folder = tmp_path_factory.mktemp("recorded")
+    tiny.write_rows(folder / "train.csv", 60)
+    data = {"validation": None, "validation_share": 0.25}
+    config = tiny.run_config(
+        tiny_model, folder, folder / "run", model=tiny.NO_DROPOUT, data=data, train={"epochs": 1}, seed=5
+    )
+    return folder / "run", folder / "train.csv", train(config)
+
+
+def test_a_run_is_exported_without_its_data(held, tmp_path):
+    run, file, _ = held
+    file.rename(tmp_path / "gone.csv")
+    try:
+        export.main([str(run), "--output", str(tmp_path / "model")])
+    finally:
+        (tmp_path / "gone.csv").rename(file)
+    for name, x in tensors(run / "model").items():
+        np.testing.assert_array_equal(tensors(tmp_path / "model")[name], x)
+    assert (tmp_path / "model/config.json").read_text() == (run / "model/config.json").read_text()
+
+
+def test_the_rows_that_were_set_aside_are_evaluated_again(held):
+    run, file, results = held
+    numbers = (run / "validation_rows.txt").read_text().split()
+    assert len(numbers) == 15
+    scores = evaluate.main([str(run)])
+    assert scores["accuracy"] == results["eval/accuracy"]
+    assert sum(sum(row.values()) for row in scores["confusion"].values()) == 15
+    assert set(scores["confusion"]) == set(tiny.LABELS)
+
+
+def test_a_label_file_that_changes_renames_nothing(held, tmp_path, fails):
+    run, file, _ = held
+    before = file.read_text()
+    shutil.copytree(run, tmp_path / "run")
+    try:
+        file.write_text(before.replace("calm", "zen").replace("angry", "mad"))
+        export.main([str(tmp_path / "run")])
+        assert labels_of(tmp_path / "run/model") == {str(i): x for i, x in enumerate(tiny.LABELS)}
+        options = ["--output_dir", str(tmp_path / "run"), str(tmp_path / "run/config.yaml")]
+        fails("train", [options[2], *options[:2]], "is not one of the 3 known labels (angry, calm, merry)")
+    finally:
+        file.write_text(before)
+
+
+@pytest.mark.slow
+def test_thresholds_are_exported_without_data(tiny_model, tmp_path):
+    folder = write_files(tmp_path)
+    sections = {"task": {"threshold": "tune"}, "train": {"epochs": 1}, "checkpoint": {"select": "last"}}
+    train(configure(tiny_model, folder, tmp_path / "run", MULTI, **sections))
+    for name in ("train.csv", "dev.csv"):
+        (folder / name).unlink()
+    export.main([str(tmp_path / "run"), "--output", str(tmp_path / "model")])
+    assert (tmp_path / "model/config.json").read_text() == (tmp_path / "run/model/config.json").read_text()
