@@ -94,9 +94,7 @@ def make_frame(config: Config, record: Record) -> Frame:
 
 def start(config: Config) -> tuple[Path, dict[str, Any]]:
     """(directory of the model that a run starts from, its config.json)."""
-    if config.model.path is None:
-        raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
-    directory = resolve(config.model.path, config.model.revision)
+    directory = resolve(str(config.model.path), config.model.revision)
     if is_adapter(directory):
         raise UserError(
             f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "

@@ -91,7 +91,9 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     Raises:
       UserError: for anything that is missing, malformed or does not fit together.
     """
-    if config.model.path is not None and config.data.train is None:  # a missing model is said first, by `start`
+    if config.model.path is None:
+        raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
+    if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
     refuse(config.data)
     check_optimizer(config.optim)
