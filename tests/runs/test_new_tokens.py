@@ -131,8 +131,8 @@ def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
             (tmp_path / "run/.config.yaml").write_text("half")
         assert not rundir.check_claim(config)
         assert rundir.recorded_tokenizer(config) is None
-        rundir.claim(config, directory / "tokenizer")
-        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer"}
+        rundir.claim(config, {}, directory / "tokenizer")
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "inputs.json", "tokenizer"}
     assert rundir.check_claim(config)
     assert rundir.recorded_tokenizer(config) == tmp_path / "run/tokenizer"
     assert not (tmp_path / "run/tokenizer/added_tokens.json").exists()
