@@ -1,0 +1,235 @@
+"""Damaged checkpoints: one that is not what it was is passed over, with a line, and the run ends with the same model."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxft import checksums, intact
+from jaxft.checkpoint import Checkpoints, Progress
+from jaxft.errors import UserError
+from jaxft.export import main as export
+from jaxft.step import TrainState
+from jaxft.train import train
+from tests.support import tiny
+from tests.support.resuming import MODEL, every_third, journal
+
+SECTIONS = {
+    "plan": {"preset": "head"},
+    "checkpoint": {"every": 2, "keep": 9},
+    "runtime": {"distributed": "off", "keep_frozen": False},
+}
+    "plan": {"preset": "head"},
+    "checkpoint": {"every": 2, "keep": 9},
+    "runtime": {"distributed": "off", "keep_frozen": False},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(classifier, tiny_data, tmp_path_factory) -> Path:
+    """A finished run of 7 steps with checkpoints at 2, 4, 6 and 7, most of it frozen; to read only."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    train(every_third(classifier, tiny_data, directory, **SECTIONS))
+    return directory
+
+
+@pytest.fixture
+def again(whole, classifier, tiny_data, tmp_path):
+    """A copy without its model, and a function that trains in it and returns the model's bytes."""
+    directory = tmp_path / "run"
+    shutil.copytree(whole, directory, ignore=shutil.ignore_patterns("model"))
+
+    def run(model: Path = classifier) -> bytes:
+        train(every_third(model, tiny_data, directory, **SECTIONS))
+        return (directory / MODEL).read_bytes()
+
+    return directory, run
+
+
+def files(directory: Path, *folders: str) -> list[Path]:
+    return sorted(p for folder in folders for p in (directory / folder).rglob("*") if p.is_file())
+
+
+def damage(path: Path, rng: random.Random) -> str:
+    """Flip a bit of a file, or truncate, empty or delete it."""
+    data, kind = bytearray(path.read_bytes()), rng.choice(["flip", "flip", "truncate", "empty", "delete"])
+    if kind == "flip" and data:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif kind == "truncate":
+        del data[rng.randrange(len(data) or 1) :]
+    elif kind == "empty":
+        data.clear()
+    path.write_bytes(data)
+    if kind == "delete":
+        path.unlink()
+    return f"{kind} {path.parent.name}/{path.name}"
+
+
+def test_damage_of_any_file_is_noticed_and_named(whole, tmp_path):
+    rng, lines = random.Random(1), []
+    shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
+    shutil.copytree(whole / "frozen", tmp_path / "frozen")
+    content = intact.look(tmp_path, 7).content
+    assert intact.newest(tmp_path, best=True, say=lines.append) == 7
+    assert content
+    assert not intact.look_at_frozen(tmp_path, content).wrong
+    assert not lines
+    for path in files(tmp_path, "checkpoints/7", "frozen"):
+        if path.parent == tmp_path / "checkpoints" / "7" and path.name in intact.TIMES:
+            continue
+        if path.parent == tmp_path / "frozen" and path.name in intact.TIMES:
+            continue
+        for _ in range(3):
+            before = path.read_bytes()
+            what = damage(path, rng)
+            frozen = path.is_relative_to(tmp_path / "frozen")
+            if not path.exists() or path.read_bytes() != before:
+                noticed = intact.look_at_frozen(tmp_path, content).wrong if frozen else intact.look(tmp_path, 7).wrong
+                seal = path.name == checksums.MANIFEST and path.exists()  # white space of it may be other white space
+                assert noticed or (seal and checksums.read_sealed(path)), what
+                assert seal or path.name in noticed
+                if not frozen and noticed:
+                    assert intact.newest(tmp_path, best=True, say=lines.append) == 6
+                    assert "step 7 is passed over: checkpoints/7/" in lines[-1]
+            path.write_bytes(before)
+
+
+def test_a_damaged_checkpoint_is_passed_over(again, whole, capfd):
+    directory, run = again
+    damaged = max(files(directory, "checkpoints/7/state"), key=lambda path: path.stat().st_size)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(UserError, match=f"step 7 is damaged .*{damaged.name}"):
+        export([str(directory)])
+    assert run() == (whole / MODEL).read_bytes()
+    assert journal(directory) == journal(whole)
+    assert (
+        f"step 7 is passed over: checkpoints/7/{damaged.relative_to(directory / 'checkpoints/7')}" in capfd.readouterr().err
+    )
+    assert intact.look(directory, 7).wrong is None
+
+
+@pytest.mark.slow
+def test_frozen_parameters_are_made_again_where_the_model_gives_the_same(again, whole, capfd, classifier, tmp_path):
+    directory, run = again
+    damaged = max(files(directory, "frozen"), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    before = {path: path.read_bytes() for path in files(directory, "checkpoints")}
+    model = shutil.copytree(classifier, tmp_path / "other")
+    config = (directory / "config.yaml").read_text()
+    tiny.write_model(model, labels=tiny.LABELS, seed=5)
+    (directory / "config.yaml").write_text(config.replace(str(classifier), str(model)))
+    with pytest.raises(UserError, match=f"frozen/.*{damaged.name} has .* and model.path does not give the same"):
+        run(model)
+    assert before == {path: path.read_bytes() for path in files(directory, "checkpoints")}
+
+    (directory / "config.yaml").write_text(config)
+    assert run() == (whole / MODEL).read_bytes()
+    assert "are made again from the model" in capfd.readouterr().err
+    assert intact.look_at_frozen(directory, intact.look(directory, 7).content).wrong is None
+
+
+@pytest.mark.slow
+def test_down_to_the_start(again, whole, capfd):
+    directory, run = again
+    for step in intact.steps(directory):
+        files(directory, f"checkpoints/{step}/state")[-1].unlink()
+    assert run() == (whole / MODEL).read_bytes()
+    err = capfd.readouterr().err
+    assert all(f"step {step} is passed over" in err for step in (2, 4, 6, 7))
+    assert "begins again with step 0" in err
+
+
+def test_the_best_step_is_needed_too(tmp_path):
+    def write(step: int, best: int) -> None:
+        folder = tmp_path / "checkpoints" / str(step)
+        (folder / "progress").mkdir(parents=True)
+        (folder / "progress" / "metadata").write_text(json.dumps({"best_step": best, intact.RECORDED: True}))
+        checksums.record(folder)
+
+    for step, best in ((3, 3), (6, 3), (8, 8), (9, 8)):
+        write(step, best)
+    assert intact.newest(tmp_path, best=True, say=print) == 9
+    (tmp_path / "checkpoints/8/progress/metadata").write_text("{}")
+    assert intact.newest(tmp_path, best=False, say=print) == 9
+    assert intact.newest(tmp_path, best=True, say=print) == 6
+    shutil.rmtree(tmp_path / "checkpoints/3")  # as if a later step had been better
+    assert intact.newest(tmp_path, best=True, say=print) == 6
+    shutil.rmtree(tmp_path / "checkpoints/8")
+    assert intact.newest(tmp_path, best=True, say=print) == 6
+    (tmp_path / "checkpoints/6" / checksums.MANIFEST).unlink()
+    assert intact.newest(tmp_path, best=True, say=print) is None
+
+
+@pytest.mark.slow
+def test_checkpoints_from_before_there_were_checksums(again, whole, capfd):
+    directory, run = again
+    shutil.rmtree(directory / "checkpoints/7")
+    for path in directory.rglob(checksums.MANIFEST):
+        path.unlink()
+    for path in directory.glob("checkpoints/*/progress/metadata"):
+        progress = json.loads(path.read_text())
+        assert progress.pop(intact.RECORDED)
+        path.write_text(json.dumps(progress))
+    (directory / "inputs.json").unlink()
+    assert run() == (whole / MODEL).read_bytes()
+    err = capfd.readouterr().err
+    for part in ("recorded from now on", "step 6 was written without checksums", "frozen/ was written without checksums"):
+        assert part in err
+    assert (directory / "inputs.json").is_file()
+
+    for path in directory.glob("checkpoints/7/*"):
+        if path.name == checksums.MANIFEST:
+            path.unlink()
+    path = directory / "checkpoints/7/progress/metadata"
+    path.write_text(path.read_text().replace(f', "{intact.RECORDED}": true', ""))
+    for path in files(directory, "checkpoints/7/state"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="step 7 cannot be read: a file in checkpoints/7 is damaged"):
+        run()
+    assert intact.steps(directory) == [2, 4, 6, 7]
+
+
+def test_a_failing_disk_is_no_damage(again, monkeypatch):
+    directory, _ = again
+
+    def fails(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(checksums, "of_file", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        intact.newest(directory, best=True, say=print)
+
+
+def test_of_a_record_only_whole_checkpoints_get_their_name(tmp_path):
+    """orbax calls the record before it renames the folder, so that a kill leaves both or none."""
+    seen = []
+
+    class Spy(Checkpoints):
+        def _record(self) -> None:
+            super()._record()
+            seen.extend(path.name for path in (tmp_path / "checkpoints").iterdir() if (path / checksums.MANIFEST).exists())
+
+    checkpoints = Spy(tmp_path, keep=2)
+    x = {"x": jnp.ones(3)}
+    checkpoints.save(TrainState(x, x, jnp.int32(3), jax.random.key(0), {}), Progress())
+    checkpoints.close()
+    assert len(seen) == 1
+    assert "tmp" in seen[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_gives_another_model(again, whole, seed):
+    directory, run = again
+    rng = random.Random(seed)
+    places = ["frozen"] if seed % 3 == 0 else ["checkpoints/7"]
+    candidates = files(directory, *places)
+    large = [path for path in candidates if path.stat().st_size > 500]
+    what = damage(rng.choice(large if seed % 2 else candidates), rng)
+    assert run() == (whole / MODEL).read_bytes(), what
