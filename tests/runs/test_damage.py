@@ -23,10 +23,6 @@ SECTIONS = {
     "checkpoint": {"every": 2, "keep": 9},
     "runtime": {"distributed": "off", "keep_frozen": False},
 }
-    "plan": {"preset": "head"},
-    "checkpoint": {"every": 2, "keep": 9},
-    "runtime": {"distributed": "off", "keep_frozen": False},
-}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from jaxft.models.files import open_weights
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
-from tests.support.resuming import MODEL, journal, every_third, back_to
+from tests.support.resuming import MODEL, back_to, every_third, journal
 
 
 class Command:
