@@ -60,8 +60,8 @@ def test_compilations_are_the_declared_shapes(
     declared, stages = [], []
     make = loop.Trainer.__init__
 
-    def init(self, run, directory):
-        make(self, run, directory)
+    def init(self, run, directory, claim=None):
+        make(self, run, directory, claim)
         declared.extend(run.planner.shapes)
         stages.extend(run.plan.stages)
 
