@@ -75,7 +75,9 @@ READING = ["--data.max_length", "32"]
 
 
 def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
-    evaluate.main([str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING])
+    evaluate.main(
+        [str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING]
+    )
     told = capsys.readouterr()
     assert sum(sum(row.values()) for row in json.loads(told.out)["confusion"].values()) == 6
     assert "the first 6 examples are evaluated (data.max_eval_examples)" in told.err

@@ -99,7 +99,9 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
     made, params = evaluator(three, layout, batch_size, devices)
     scores = made.scores(params)
     table = metrics.confusion_matrix(gold, predicted).tolist()  # every example once
-    assert scores.pop("confusion") == {a: dict(zip(tiny.LABELS, row, strict=True)) for a, row in zip(tiny.LABELS, table, strict=True)}
+    assert scores.pop("confusion") == {
+        a: dict(zip(tiny.LABELS, row, strict=True)) for a, row in zip(tiny.LABELS, table, strict=True)
+    }
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
     assert made.scores(params)["accuracy"] == scores["accuracy"]
@@ -183,7 +185,11 @@ def test_what_is_read_back_does_not_grow(three):
 
 @pytest.mark.parametrize(
     ("problem_type", "problem"),
-    [("multi_label_classification", "multi_label"), ("regression", "regression"), ("single_label_classification", "single_label")],
+    [
+        ("multi_label_classification", "multi_label"),
+        ("regression", "regression"),
+        ("single_label_classification", "single_label"),
+    ],
 )
 def test_a_directory_says_what_its_labels_are(tmp_path, problem_type, problem):
     """Without a run around it, a model of several labels or of numbers is evaluated as such."""

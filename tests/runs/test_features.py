@@ -52,7 +52,11 @@ def right(model: Path) -> dict[str, np.ndarray]:
 
 def test_rows_without_a_text_have_no_embedding(tiny_model, tmp_path):
     (tmp_path / "in.txt").write_text(f"{TEXTS[0]}\n\n{TEXTS[2]}\n")
-    assert np.isnan(embedded(tiny_model, tmp_path / "in.txt", tmp_path / "a.npy")).all(axis=1).tolist() == [False, True, False]
+    assert np.isnan(embedded(tiny_model, tmp_path / "in.txt", tmp_path / "a.npy")).all(axis=1).tolist() == [
+        False,
+        True,
+        False,
+    ]
     rows = embedded(tiny_model, tmp_path / "in.txt", tmp_path / "a.jsonl")
     assert [row is None for row in rows] == [False, True, False]
 

@@ -53,7 +53,9 @@ def run(request, folder, start):
 def test_limits_count_examples_where_texts_are_joined(folder, start):
     """As run_mlm's do: a txt file without empty lines is a single row."""
     limits = {"max_train_examples": 5, "max_eval_examples": 3}
-    made = make_run(running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}, data=limits))
+    made = make_run(
+        running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}, data=limits)
+    )
     whole = make_run(running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}))
     for split, count in (("train", 5), ("validation", 3)):
         found, every = made.data[split].examples, whole.data[split].examples

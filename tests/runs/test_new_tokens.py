@@ -26,6 +26,7 @@ WEIGHTS = "model/model.safetensors"
 TABLE = "bert.embeddings.word_embeddings.weight"
 BIAS = "cls.predictions.bias"
 
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return new_words.write(tmp_path_factory.mktemp("text"))

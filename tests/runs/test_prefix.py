@@ -9,7 +9,6 @@ import pytest
 
 from jaxft import cli, plan, prefix, tree
 from jaxft.models import forward
-from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from jaxft.setup import make_run
 from jaxft.train import train

@@ -12,8 +12,8 @@ from jaxft.models.files import open_weights
 from jaxft.setup import make_run
 from jaxft.train import train
 from tests.support import official_squad, questions, tiny
-from tests.support.steps import assert_same, gradients, rearranged
 from tests.support.questions import configure
+from tests.support.steps import assert_same, gradients, rearranged
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,6 @@ def data(tmp_path_factory) -> Path:
     questions.write(folder / "dev.json", questions.make(30, seed=1, unanswerable=0.4, longest=34))
     questions.write(folder / "test.json", questions.make(20, seed=2, unanswerable=0.4, longest=34))
     return folder
-
-
 
 
 WAYS = {

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,6 @@ def table(path: Path) -> list[dict]:
 def predictions(directory: Path, source: Path, output: Path) -> list[dict]:
     predict.main([str(directory), "--input", str(source), "--output", str(output)])
     return [json.loads(line) for line in output.read_text().splitlines()]
-
-
 
 
 @pytest.mark.slow

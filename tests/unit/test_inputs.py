@@ -13,10 +13,12 @@ from tests.support import tiny
 
 
 @pytest.fixture
-def config(tiny_model, tiny_data, tmp_path):
-    """A config whose model and data are copies."""
+def config(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """A config whose model and data are copies; it is read back at once."""
     model, data = shutil.copytree(tiny_model, tmp_path / "model"), shutil.copytree(tiny_data, tmp_path / "data")
-    return tiny.run_config(model, data, tmp_path / "run", data={"test": str(data / "test.csv")})
+    config = tiny.run_config(model, data, tmp_path / "run", data={"test": str(data / "test.csv")})
+    monkeypatch.setattr(rundir, "read_config", lambda directory: config)
+    return config
 
 
 def begin(config) -> None:
