@@ -47,7 +47,7 @@ def test_a_run_is_exported_without_its_data(held, tmp_path):
 
 
 def test_the_rows_that_were_set_aside_are_evaluated_again(held):
-    run, file, results = held
+    run, _, results = held
     numbers = (run / "validation_rows.txt").read_text().split()
     assert len(numbers) == 15
     scores = evaluate.main([str(run)])

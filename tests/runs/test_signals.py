@@ -39,7 +39,7 @@ def asked(monkeypatch):
 def test_a_run_leaves_with_a_checkpoint(tiny_model, tiny_data, tmp_path, asked, monkeypatch, number):
     config = every_third(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}, eval={"every": "end"})
     asked(1, number)  # of which is heard when step 2 has been begun
-    with pytest.raises(Stopped, match="step 2 is saved in .*run; the same command resumes there") as stopped:
+    with pytest.raises(Stopped, match=r"step 2 is saved in .*run; the same command resumes there") as stopped:
         train(config)
     assert stopped.value.number == number
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) == ["2"]
