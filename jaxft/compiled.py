@@ -45,6 +45,9 @@ class Compiled(Mapping[K, Any]):
                 program.result()
         return self._programs[key].result()
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._programs  # waits for nothing
+
     def __iter__(self) -> Iterator[K]:
         return iter(self._programs)
 
