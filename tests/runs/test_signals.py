@@ -1,0 +1,123 @@
+"""A run that is asked to leave saves the step that it is in, says so, and goes on from there as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxft import cli, signals
+from jaxft.loop import Trainer
+from jaxft.signals import Stopped, Watch
+from jaxft.train import train
+from tests.support.resuming import MODEL, every_third, journal
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Send this process signals in a step, as soon as its row is written."""
+
+    def at(step: int, *numbers: int) -> None:
+        log = Trainer._log_step
+
+        def and_ask(self, done, *more):
+            log(self, done, *more)
+            if done == step:
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Trainer, "_log_step", and_ask)
+
+    yield at
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_leaves_with_a_checkpoint(tiny_model, tiny_data, tmp_path, asked, monkeypatch, number):
+    config = every_third(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}, eval={"every": "end"})
+    asked(1, number)  # of which is heard when step 2 has been begun
+    with pytest.raises(Stopped, match="step 2 is saved in .*run; the same command resumes there") as stopped:
+        train(config)
+    assert stopped.value.number == number
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) == ["2"]
+    assert [row["step"] for row in journal(tmp_path / "run")] == [1, 2]
+    if number != signal.SIGTERM:
+        return
+    monkeypatch.undo()
+    train(config)
+    whole = every_third(tiny_model, tiny_data, tmp_path / "whole", plan={"preset": "head"}, eval={"every": "end"})
+    train(whole)
+    assert (tmp_path / "run" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+    assert journal(tmp_path / "run") == journal(tmp_path / "whole")
+
+
+def test_exit_codes(capsys):
+    """Those of the signals; Ctrl-C as ever."""
+
+    def stop(_):
+        raise Stopped(signal.SIGTERM, "stopped: step 2 is saved")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    for main, code, words in ((stop, 143, "step 2 is saved"), (interrupt, 130, "the same command resumes")):
+        with pytest.raises(SystemExit) as end:
+            cli.run_main(main, [])
+        assert end.value.code == code
+        assert words in capsys.readouterr().err
+
+
+def test_a_watch(monkeypatch, capfd):
+    """Nothing to save: at once. Something: after the step. Ctrl-C twice: at once, whatever there is."""
+    left = []
+    monkeypatch.setattr(signals.os, "_exit", left.append)
+    with Watch() as watch:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGHUP)
+        watch.arm()
+        assert watch.after(1) is None
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)  # a closing session sends several
+        assert watch.after(2) == signal.SIGHUP
+        assert not left
+        os.kill(os.getpid(), signal.SIGINT)
+        assert left == [130]
+        with pytest.raises(Stopped):  # heard too late for a step
+            watch.disarm()
+    assert "SIGHUP: a checkpoint follows this step" in capfd.readouterr().err
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Watch() as watch:
+            watch.arm()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert watch.after(1) is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_sent_a_signal(tiny_model, tiny_data, tmp_path, number):
+    sections = {"train": {"max_steps": 10**6, "batch_size": 16}, "log": {"every": 1, "progress": False}}
+    config = every_third(tiny_model, tiny_data, tmp_path / "run", checkpoint={"every": 10**6, "keep": 2}, **sections)
+    (tmp_path / "c.yaml").write_text(cli.dump(config))
+    command = [sys.executable, "-m", "jaxft.train", str(tmp_path / "c.yaml")]
+    process = subprocess.Popen(command, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stderr=subprocess.PIPE, text=True)
+    rows = tmp_path / "run" / "metrics.jsonl"
+    while not (rows.exists() and rows.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + number, told
+    last = json.loads(rows.read_text().splitlines()[-1])["step"]
+    assert f"stopped: step {last} is saved in {tmp_path / 'run'}; the same command resumes there" in told.splitlines()[-1]
+    assert (tmp_path / "run" / "checkpoints" / str(last)).is_dir()
