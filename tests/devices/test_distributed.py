@@ -30,6 +30,8 @@ def two(tiny_model, tiny_data, tmp_path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
+        # What is ignored here (SIGHUP under nohup, SIGINT in the background of a shell) a new process would ignore, too.
+        before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGHUP, signal.SIGINT)}
         for number, folder in enumerate(folders):
             cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
             started.append(
@@ -41,12 +43,15 @@ def two(tiny_model, tiny_data, tmp_path):
                     cwd=folder,
                 )
             )
+        for each, handler in before.items():
+            signal.signal(each, handler)
         return started
 
     yield start
     for process in started:
         process.kill()
         process.wait()
+        process.stderr.close()
 
 
 @pytest.mark.slow
