@@ -29,7 +29,10 @@ class Compilations:
 
 @pytest.fixture
 def compilations(monkeypatch):
-    compiled._POOL.submit(int).result()  # what an earlier test left to be compiled is not this one's
+    workers = compiled._POOL._max_workers
+    free = threading.Barrier(workers)  # what an earlier test left to be compiled is not this one's
+    for each in [compiled._POOL.submit(free.wait) for _ in range(workers)]:
+        each.result()
     found = Compilations()
     jax.monitoring.register_event_duration_secs_listener(found.listen)
     compile_train = loop.compile_train
