@@ -16,6 +16,16 @@ from jaxft.train import train
 from tests.support.resuming import MODEL, every_third, journal
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Under nohup, or in the background of a shell, signals are ignored from the start, and then a run ignores them, too."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """Send this process signals in a step, as soon as its row is written."""
