@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
         found = np.array(kept_rows) if features else kept_rows
     with writing(args.output) as file:
         if args.output.endswith(ARRAY):
-            np.lib.format.write_array(_Stream(file), found)
+            np.lib.format.write_array(_Stream(file), np.asarray(found))
         elif args.output.endswith(".json") and document:
             file.write(json.dumps(document(found), ensure_ascii=False, indent=1).encode())
         else:

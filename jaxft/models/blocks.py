@@ -58,7 +58,24 @@ class Embeddings(nn.Module):
 
 def _constant(x: Array, where: Array | None) -> Array:
     """x [B, T, D], without a gradient where [B, T] says so."""
-    return x if where is None else jnp.where(where[:, :, None], jax.lax.stop_gradient(x), x)
+    return x if where is None else _blocked(x, where)
+
+
+@jax.custom_vjp
+def _blocked(x: Array, where: Array) -> Array:
+    """Only the backward pass chooses: to choose between x and `stop_gradient(x)` would count x twice among what is kept."""
+    return x
+
+
+def _blocked_forward(x: Array, where: Array) -> tuple[Array, Array]:
+    return x, where
+
+
+def _blocked_backward(where: Array, g: Array) -> tuple[Array, None]:
+    return jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None
+
+
+_blocked.defvjp(_blocked_forward, _blocked_backward)
 
 
 def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:
