@@ -11,11 +11,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_CACHE"] = f"{CACHE}/datasets"
 # The programs are tiny: compiling them well would take longer than running them. programs/test_compile_options.py compares
 # what comes out with what the user's options give.
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+TEST_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if version("jaxlib").startswith("0.10."):  # later ones have no other emitters; an unknown flag would abort the process
-    FAST_COMPILE += " --xla_cpu_use_fusion_emitters=false"
-if FAST_COMPILE not in os.environ.get("XLA_FLAGS", ""):  # workers have the main process's
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
+    TEST_FLAGS += " --xla_cpu_use_fusion_emitters=false"
+# Eight devices share two cores: on a busy machine one may well reach an exchange 40 s after the others, where XLA aborts.
+TEST_FLAGS += " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+if TEST_FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers have the main process's
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {TEST_FLAGS}".strip()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # of PyTorch, whose threads spin; there is a worker for each core
 
