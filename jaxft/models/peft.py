@@ -145,7 +145,9 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
         modules = [m for m in dense if reader.has(f"{_parent(m)}.{adapters.ADAPTER}.down.kernel")]
     else:
         modules = [m for m in dense if reader.has(f"{m}.lora_a")]
-        bare = [m for m in dense if m.startswith("encoder.") and m not in modules and settings.expects(_module(naming, m))]
+        bare = [m for m in dense if m.startswith("encoder.") and m not in modules]
+        expected = settings.expected([_module(naming, m) for m in bare])
+        bare = [m for m, wanted in zip(bare, expected, strict=True) if wanted]
         if bare and modules:
             raise UserError(
                 f"{reader.where}: lacks {reader.place(f'{bare[0]}.lora_a')}, which target_modules of {CONFIG} asks for: the "
@@ -154,12 +156,13 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     if isinstance(kind, Lora) and modules:
         ranks = {module: reader.rank(module) for module in modules}
         kind = replace(kind, rank=max(ranks.values()))
+        scales = settings.scales({_module(naming, module): rank for module, rank in ranks.items()})
         for module, rank in ranks.items():
             size, out = flat[f"{module}.kernel"].shape
             a, b = (reader.take(f"{module}.{x}", s) for x, s in (("lora_a", (size, rank)), ("lora_b", (rank, out))))
             spare = kind.rank - rank
             found[f"{module}.lora_a"] = np.pad(a, ((0, 0), (0, spare)))
-            scale = settings.scale(_module(naming, module), rank) / kind.scale if kind.scale else 1.0
+            scale = scales[_module(naming, module)] / kind.scale if kind.scale else 1.0
             found[f"{module}.lora_b"] = np.pad(b, ((0, spare), (0, 0))) * np.float32(scale)
             if kind.dora:
                 found[f"{module}.magnitude"] = reader.take(f"{module}.magnitude", (out,))
