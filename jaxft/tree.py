@@ -6,6 +6,7 @@ file is the one decoder between the two.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -199,4 +200,4 @@ def combine(*trees: Mapping[str, Any]) -> Params:
 
 def count(tree: Any) -> int:
     """Number of scalars in a tree."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
