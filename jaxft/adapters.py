@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jaxft import tree
+from jaxft import patterns, tree
 from jaxft.config import Config
 from jaxft.errors import UserError
 from jaxft.models import adapters
@@ -95,14 +95,18 @@ def _targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> 
         return {name for name in dense if re.search(QUERY_VALUE, name)}
     found: set[str] = set()
     for pattern in [config.targets] if isinstance(config.targets, str) else config.targets:
-        search = tree.compiled_pattern(_IN_LAYERS if pattern == "all" else pattern).search
-        matching = {name for name in dense if search(name)}
+        wanted = _IN_LAYERS if pattern == "all" else pattern
+        matching = _found(wanted, dense)
         if not matching:
-            other = next((name for name in names if search(name)), None)
+            other = min(_found(wanted, names), default=None)
             why = f"no dense layer of the encoder, but {other}" if other else "no dense layer"
             raise UserError(f'plan.lora.targets "{pattern}" matches {why}{tree.nearest_path(pattern, dense)}')
         found |= matching
     return found
+
+
+def _found(pattern: str, names: Sequence[str]) -> set[str]:
+    return {name for name, fits in zip(names, patterns.matches(pattern, names), strict=True) if fits}
 
 
 def _base(path: str) -> str:

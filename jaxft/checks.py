@@ -9,6 +9,8 @@ from jaxft.optim_config import Schedule
 from jaxft.plan_config import Duration, PlanConfig
 from jaxft.urls import refuse_url
 
+MOST = 1e15  # of steps, epochs, examples and sizes: whole numbers up to it are exact as floats
+
 
 def check(config: Config) -> None:
     """Check ranges and exclusive options.
@@ -71,7 +73,7 @@ def check(config: Config) -> None:
         "runtime.unroll": c.runtime.unroll,
     }
     for name, value in positive.items():
-        _require(value is None or 0 < value < float("inf"), name, value, "a finite number above 0")
+        _require(value is None or 0 < value <= MOST, name, value, f"above 0 and at most {MOST:g}")
     for name, value in {
         "optim.weight_decay": c.optim.weight_decay,
         "optim.warmup": c.optim.warmup,
@@ -180,7 +182,7 @@ def duration_steps(value: Duration, steps_per_epoch: int, name: str) -> int:
     unit = unit.strip().removesuffix("s") or "step"
     if not 0 < amount < float("inf") or unit not in ("step", "epoch") or (unit == "step" and amount != int(amount)):
         raise UserError(f'{name} is "{value}": give steps (500) or text such as "500 steps", "0.5 epochs" or "end"')
-    return max(1, round(amount * steps_per_epoch)) if unit == "epoch" else int(amount)
+    return max(1, round(min(amount * steps_per_epoch, MOST))) if unit == "epoch" else int(amount)
 
 
 def _require(holds: bool, name: str, value: object, right: str) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from jaxft import checks
+from jaxft import checks, yaml_text
 from jaxft import config as schema
-from jaxft.errors import UserError, nearest, one_line
+from jaxft.errors import UserError, nearest, one_line, shortened
 from jaxft.signals import Stopped, leave
 from jaxft.urls import refuse_url
 from jaxft.utf8 import read_text
@@ -40,6 +40,10 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         if debug:
             raise
         sys.exit(_fail(f"not enough memory: {error}"))
+    except RecursionError:
+        if debug:
+            raise
+        sys.exit(_fail("a file or an option is nested too deep"))
     except Stopped as stopped:
         leave(stopped)
     except KeyboardInterrupt:
@@ -80,7 +84,8 @@ def parse(
     plain = jsonargparse.get_loader("yaml")
 
     def load_value(text: str) -> Any:
-        return text if text.lstrip().startswith("#") else plain(text)  # a column such as "#2 String" is no comment
+        # A column such as "#2 String" is no comment.
+        return text if text.lstrip().startswith("#") or yaml_text.is_deep(text) else plain(text)
 
     jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
     parser = jsonargparse.ArgumentParser(
@@ -100,7 +105,9 @@ def parse(
             parser.set_defaults(flatten(values))
         namespace = parser.parse_args(list(overrides))
         config = parser.instantiate(namespace)
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+    except RecursionError as error:
+        raise UserError(f"{origin + ': ' if origin else ''}an option is nested too deep") from error
+    except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
     config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
     checks.check(config)
@@ -111,7 +118,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A YAML file as a nested dict; `5e-5` is a number, and a key given twice is an error."""
     text = read_text(path)
     try:
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml_text.load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {one_line(error)}") from error
     if values is None:
@@ -123,7 +130,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def dump(config: schema.Config) -> str:
     """The resolved config as YAML that `load` accepts."""
-    return yaml.dump(as_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(as_dict(config), Dumper=yaml_text.Dumper, sort_keys=False, allow_unicode=True)
 
 
 def as_dict(config: schema.Config) -> dict[str, Any]:
@@ -145,7 +152,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def argument(name: str, value: Any) -> str:
     """An option as an argument: `--data.text=sentence`; what YAML would read as something else stands in quotes."""
-    plain = isinstance(value, str) and value != "" and yaml.load(value, _Loader) == value
+    plain = isinstance(value, str) and value != "" and yaml_text.load(value) == value
     return f"--{name}={value if plain else json.dumps(value)}"
 
 
@@ -192,6 +199,8 @@ class Parser(argparse.ArgumentParser):
 def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], origin: str) -> None:
     sections = {name.split(".")[0] for name in known if "." in name}
     for key, value in values.items():
+        if not isinstance(key, str) or any(not isinstance(x, str) for x in (value if isinstance(value, dict) else ())):
+            raise UserError(f"{origin}: {key}: the names of options are text, such as data: {{train: train.csv}}")
         if key in sections:
             if value is not None and not isinstance(value, dict):
                 raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
@@ -208,6 +217,8 @@ def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> 
             name = argument[2:].partition("=")[0].removesuffix("+")
             if name not in known and name not in ("help", "plan.rules.help"):
                 raise UserError(f'unknown option "--{name}"{nearest(name, known)}')
+        if yaml_text.has_long_number(argument):
+            raise UserError(f"{argument}: a number of more than {yaml_text.DIGITS} digits")
 
 
 def _explain(message: str) -> str:
@@ -243,31 +254,5 @@ def _wanted(kind: Any) -> str:
 
 
 def _fail(message: object) -> int:
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    print(f"error: {shortened(one_line(message))}", file=sys.stderr)
     return 2
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without two of its traps: `5e-5` read as text, and a repeated key that silently wins."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" stands twice', node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around the text that `_Loader` would read as a number."""
-
-
-_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

@@ -1,16 +1,33 @@
 """The one exception that is an answer to the user: what is wrong, where, and what would be right."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+LONG_WORD, LONG_TEXT = 400, 2000  # characters of a message; a path of a real file is seldom longer
 
 
 class UserError(Exception):
-    """Bad input. Entry points print its text as one line and exit with code 2; `--debug` shows the traceback."""
+    """Bad input. Entry points print its text as one line and exit with code 2; `--debug` shows the traceback.
+
+    What it quotes may come from a file and have any length: `shortened` cuts it.
+    """
+
+    def __init__(self, text: object) -> None:
+        super().__init__(shortened(str(text)))
+
+
+def shortened(text: str) -> str:
+    """A message without the middle of words, or of a whole, that nobody could read."""
+    text = re.sub(rf"\S{{{LONG_WORD + 1},}}", lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
+    return text if len(text) <= LONG_TEXT else f"{text[:1400]} ... {text[-400:]}"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean "x"?` for the closest valid name, or the empty string when nothing is close."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    if len(name) > LONG_WORD:  # comparing takes time, and nothing is close
+        return ""
+    close = difflib.get_close_matches(name, [x for x in valid if len(x) <= LONG_WORD], n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 
 

@@ -6,6 +6,7 @@ file is the one decoder between the two.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft import patterns
 from jaxft.errors import UserError, nearest
 
 Params = dict[str, Any]
@@ -149,26 +151,13 @@ def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[s
     Raises:
       UserError: for a name that no rule covers, or a malformed pattern.
     """
-    compiled = [(compiled_pattern(pattern), value) for pattern, value in rules]
+    every = list(dotted)
     chosen: dict[str, T] = {}
-    missing = []
-    for name in dotted:
-        value = next(((True, value) for pattern, value in compiled if pattern.search(name)), None)
-        if value is None:
-            missing.append(name)
-        else:
-            chosen[name] = value[1]
-    if missing:
+    for (_, value), found in zip(rules, patterns.each([pattern for pattern, _ in rules], every), strict=True):
+        chosen = {name: value for name, fits in zip(every, found, strict=True) if fits} | chosen
+    if missing := [name for name in every if name not in chosen]:
         raise UserError(f"{len(missing)} parameters are covered by no rule, first {missing[0]}")
     return chosen
-
-
-def compiled_pattern(pattern: str, what: str = "rule") -> re.Pattern[str]:
-    """The regular expression of a rule, or of what else messages are to name."""
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise UserError(f'{what} "{pattern}" is not a regular expression: {error}') from error
 
 
 def nearest_path(pattern: str, dotted: Sequence[str]) -> str:
@@ -211,4 +200,4 @@ def combine(*trees: Mapping[str, Any]) -> Params:
 
 def count(tree: Any) -> int:
     """Number of scalars in a tree."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

@@ -13,6 +13,7 @@ from jaxft.errors import UserError, one_line
 from jaxft.models.source import VOCABULARY_FILES, vocabulary_files
 
 CHUNK = 2048  # rows a call of the tokenizer
+UNKNOWN = "a \u2603 \U0010fffd"  # hardly any vocabulary has the last character
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def load_tokenizer(directory: Path) -> Any:
     transformers.logging.set_verbosity_error()
     _check_packages(directory, found)
     try:
-        return transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
+        tokenizer(UNKNOWN)  # of a vocabulary without [UNK] the first unknown character would be told of, at some row
+        return tokenizer
     except Exception as error:  # tokenizers raises plain Exceptions for a torn tokenizer.json
         raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error
 

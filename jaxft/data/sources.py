@@ -9,7 +9,7 @@ from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.arrow import intact
 from jaxft.data.folders import read_folders
-from jaxft.data.tables import read_table
+from jaxft.data.tables import read_table, whole
 from jaxft.errors import UserError, nearest, one_line, some
 
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"  # what save_to_disk writes: for one data set, for several
@@ -38,7 +38,19 @@ def read_rows(
             raise UserError(f'{where}: no column "{column}" (columns: {some(names, 50)}){nearest(column, names)}')
     if rows is None or len(rows) == 0:
         raise UserError(f"{where}: no rows")
-    return rows.select_columns([c for c in rows.column_names if c in columns])
+    rows = rows.select_columns([c for c in rows.column_names if c in columns])
+    return _whole(rows, where) if rows.cache_files else rows
+
+
+def _whole(rows: Any, where: str) -> Any:
+    """Rows of mapped Arrow files, all of which have been looked at (see `tables.whole`)."""
+    import pyarrow as pa
+
+    try:
+        whole(rows.data.table)
+    except pa.ArrowInvalid as error:
+        raise files.unreadable(where, error) from error
+    return rows
 
 
 def column_names(config: DataConfig, split: str) -> list[str]:

@@ -84,7 +84,7 @@ def _arrow_tables(file: Path, columns: Sequence[str], names: dict[str, None]) ->
         wanted = [name for name in schema.names if name in columns]
         names |= dict.fromkeys(schema.names)
         for batch in parquet.iter_batches(columns=wanted):
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
+            yield whole(pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata))
         return
     source = pa.memory_map(str(file))
     try:
@@ -92,4 +92,14 @@ def _arrow_tables(file: Path, columns: Sequence[str], names: dict[str, None]) ->
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(source).read_all()
     names |= dict.fromkeys(table.column_names)
-    yield table.select([name for name in table.column_names if name in columns])
+    yield whole(table.select([name for name in table.column_names if name in columns]))
+
+
+def whole(table: Any) -> Any:
+    """The table, all of which has been looked at: Arrow believes a damaged file, and would read beyond its end.
+
+    Raises:
+      pyarrow.ArrowInvalid: naming the column that is not whole.
+    """
+    table.validate(full=True)
+    return table

@@ -37,19 +37,26 @@ class Cells:
         gold, predicted = np.nonzero(confusion)
         return cls(gold, predicted, confusion[gold, predicted], len(confusion))
 
-    def by_name(self, names: Sequence[str]) -> dict[str, Any]:
-        """For people: {gold label: {predicted label: examples}}; of many labels the most frequent mistakes alone."""
+    def tables(self, names: Sequence[str]) -> dict[str, Any]:
+        """What was taken for what.
+
+        Args:
+          names: of the labels.
+
+        Returns:
+          `confusion`, examples [gold][predicted], with the `confusion_labels` of its rows and columns; of more than SHOWN
+          labels `mistakes`, the MISTAKES most frequent as {gold label: {predicted label: examples}}.
+        """
         if self.labels <= SHOWN:
-            table: dict[str, Any] = {gold: dict.fromkeys(names, 0) for gold in names}
-            cells = range(len(self.counts))
-        else:
-            table = {}
-            wrong = np.flatnonzero(self.gold != self.predicted)
-            cells = wrong[np.argsort(-self.counts[wrong], kind="stable")][:MISTAKES]
-        for i in cells:
+            matrix = np.zeros((self.labels, self.labels), np.int64)
+            matrix[self.gold, self.predicted] = self.counts
+            return {"confusion": matrix.tolist(), "confusion_labels": list(names)}
+        wrong = np.flatnonzero(self.gold != self.predicted)
+        table: dict[str, dict[str, int]] = {}
+        for i in wrong[np.argsort(-self.counts[wrong], kind="stable")][:MISTAKES]:
             gold, predicted = names[int(self.gold[i])], names[int(self.predicted[i])]
             table.setdefault(gold, {})[predicted] = int(self.counts[i])
-        return table
+        return {"mistakes": table}
 
 
 def classification_scores(cells: Cells) -> dict[str, float]:

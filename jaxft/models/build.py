@@ -1,7 +1,9 @@
 """The door: `load` a model from files, `save` it as a Hugging Face directory."""
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -84,11 +86,18 @@ def load(
     hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels, renamed)
     model = make_model(hf_config, kind, where)
     model = replace(model, policy=Policy(dtype, unroll), directory=directory)
-    abstract = model.abstract()
     if from_scratch:
+        abstract = model.abstract()
+        _check_memory(abstract, where)
         params = jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(seed)))
         return replace(model, report=Report(0, ("all parameters",), ())), params
     stored, layout = files.open_weights(directory)
+    if model.encoder.config.parameter_layers > len(stored):
+        raise UserError(
+            f"{directory}: weights and config.json do not fit; config.json has {model.encoder.config.parameter_layers:,} "
+            f"layers, the weights are {len(stored):,} tensors"
+        )
+    abstract = model.abstract()
     expected = _unstacked_shapes(abstract)
     last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
     checkpoint = Checkpoint(stored, layout, model.naming, str(directory))
@@ -251,6 +260,14 @@ def _with_labels(
 def _order(before: Sequence[str], after: Sequence[str]) -> list[int] | None:
     """Where labels in another order were before."""
     return [before.index(x) for x in after] if before != after and set(before) == set(after) else None
+
+
+def _check_memory(abstract: Params, where: str) -> None:
+    """Refuse parameters that no start could make."""
+    needed = 4 * tree.count(abstract)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize
+    if needed > there:
+        raise UserError(f"{where}: asks for {needed / 1e9:,.0f} GB of parameters; this machine has {there / 1e9:,.0f} GB")
 
 
 def _unstacked_shapes(abstract: Params) -> dict[str, tuple[int, ...]]:

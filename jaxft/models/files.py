@@ -18,6 +18,7 @@ import numpy as np
 from jaxft.errors import UserError, one_line
 from jaxft.lock import MARK, is_being_written, mark
 from jaxft.models.flax_msgpack import open_msgpack
+from jaxft.models.inside import inside
 from jaxft.models.stored import Stored
 
 # safetensors' names of types (safetensors.numpy has them, but not in its interface)
@@ -171,9 +172,12 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
         raise UserError(f"{path}: no weight_map from tensors to files")
     stored: dict[str, Stored] = {}
     for shard in sorted(set(weight_map.values())):
-        if not (path.parent / shard).is_file():
+        file = inside(path.parent, shard)
+        if file is None:
+            raise UserError(f"{path}: names the shard {shard}, which lies outside of its directory")
+        if not os.path.isfile(file):
             raise UserError(f"{path}: names the shard {shard}, which is not there")
-        for name, tensor in open_safetensors(path.parent / shard).items():
+        for name, tensor in open_safetensors(file).items():
             if name in stored:
                 raise UserError(f"{path}: the tensor {name} is in two shards")
             stored[name] = tensor
@@ -183,14 +187,23 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
+    """A JSON object, all of whose texts can be written again as UTF-8."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_once, path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        value = json.loads(text, object_pairs_hook=partial(_once, path))
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        lone = ascii(error.object[error.start])[1:-1]
+        raise UserError(f"{path}: holds {lone}, half of a character: in UTF-16 two such make one") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, too
         raise UserError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxft.errors import UserError, some
-from jaxft.models.names import WORDS, Naming, as_in_pytorch
+from jaxft.errors import UserError, shortened, some
+from jaxft.models.names import WORDS, Naming, as_in_pytorch, unwrapped
 from jaxft.models.stored import Stored
 
 
@@ -14,23 +14,28 @@ from jaxft.models.stored import Stored
 class Report:
     """What became of the tensors of a checkpoint. All names dotted; `new` and `again` are ours, the rest as in the file.
 
-    `again` was loaded or new, and then drawn once more because the plan says so.
+    `again` was loaded or new, and then drawn once more because the plan says so. `wrapped` names in the file have what
+    wrappers of PyTorch put into them, such as the first one.
     """
 
     loaded: int
     new: tuple[str, ...]
     unused: tuple[str, ...]
     again: tuple[str, ...] = ()
+    wrapped: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
         text = [f"loaded {self.loaded} tensors"]
+        if self.wrapped:
+            first = shortened(self.wrapped[0])
+            text.append(f"{len(self.wrapped)} names are read without what PyTorch's wrappers put into them ({first})")
         if self.new:
             text.append(f"newly initialised: {', '.join(self.new)}")
         if self.again:
             text.append(f"newly initialised by the plan: {', '.join(_folded(self.again))}")
         if self.unused:
-            text.append(f"in the checkpoint but not needed: {', '.join(self.unused)}")
+            text.append(shortened(f"in the checkpoint but not needed: {', '.join(self.unused)}"))
         return text
 
 
@@ -44,6 +49,8 @@ class Found:
       copies: names in the file that repeat one of ours (a tied decoder) -> our name.
       buffers: names in the file that are no parameters, kept to be written back.
       report: for people.
+      where: the checkpoint, for messages.
+      names: our name -> the file's.
     """
 
     tensors: Mapping[str, Stored]
@@ -51,10 +58,16 @@ class Found:
     copies: Mapping[str, str]
     buffers: Mapping[str, Stored]
     report: Report
+    where: str
+    names: Mapping[str, str]
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor in our layout and the file's type."""
-        array = self.tensors[name].read()
+        """One tensor in our layout and the file's type.
+
+        Raises:
+          UserError: when a number of it is NaN or infinite.
+        """
+        array = finite(self.tensors[name].read(), self.where, self.names[name])
         return array.T if name in self.transposed else array
 
 
@@ -69,12 +82,18 @@ class Checkpoint:
     """
 
     def __init__(self, stored: Mapping[str, Stored], layout: str, naming: Naming, where: str) -> None:
-        self.stored, self.layout, self.naming, self.where = stored, layout, naming, where
+        self.layout, self.naming, self.where = layout, naming, where
+        self.stored: dict[str, Stored] = {}
         self.normal: dict[str, str] = {}
-        for name in stored:
-            other = self.normal.setdefault(as_in_pytorch(name), name)
+        self.wrapped = [name for name in stored if unwrapped(name) != name]
+        names: dict[str, str] = {}
+        for name, tensor in stored.items():
+            bare = unwrapped(name)
+            other = names.setdefault(as_in_pytorch(bare), name)
             if other != name:
                 raise UserError(f"{where}: {other} and {name} are the same tensor under two names")
+            self.normal[as_in_pytorch(bare)] = bare
+            self.stored[bare] = tensor
         prefix = f"{naming.family.prefix}."
         self.prefix = prefix if any(name.startswith(prefix) for name in self.normal) else ""
 
@@ -109,7 +128,8 @@ class Checkpoint:
         missing = [self.naming.theirs(n) for n in new if n.startswith("encoder.") and ".pooler." not in n and n not in fresh]
         extra = [name for name in unused if self._is_encoders(name)]
         _refuse(self.where, wrong, missing, extra or (unused if missing else []))
-        return Found(tensors, transposed, repeated, buffers, Report(len(tensors), tuple(new), tuple(_folded(unused))))
+        report = Report(len(tensors), tuple(new), tuple(_folded(unused)), wrapped=tuple(self.wrapped))
+        return Found(tensors, transposed, repeated, buffers, report, self.where, places)
 
     def _place(self, name: str, copies: Mapping[str, str]) -> str | None:
         """The file's name of one of our parameters."""
@@ -143,6 +163,22 @@ class Checkpoint:
         if self.prefix:
             return name.startswith(self.prefix)
         return bare.partition(".")[0] in {theirs.partition(".")[0] for theirs in self.naming.family.names.values()}
+
+
+def finite(array: np.ndarray, where: str, name: str) -> np.ndarray:
+    """The same tensor.
+
+    Raises:
+      UserError: when a number of it is NaN or, as float32, infinite: every loss would be NaN.
+    """
+    with np.errstate(over="ignore"):
+        fine = np.isfinite(array.astype(np.float32, copy=False))
+    if not fine.all():
+        raise UserError(
+            f"{where}: the tensor {name} holds NaN or infinity ({np.count_nonzero(~fine):,} of {fine.size:,} numbers): the "
+            "weights are damaged, or come from training that failed"
+        )
+    return array
 
 
 def _misfit(place: str, tensor: Stored, shape: tuple[int, ...]) -> str:

@@ -20,6 +20,7 @@ from jaxft.models.merge import Report
 from jaxft.models.names import Naming
 from jaxft.tree import Params
 
+MOST_LABELS = 10**6  # that nobody has named
 MAIN = "main"  # the name of the head when there is one
 
 
@@ -169,7 +170,10 @@ def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
             return [str(id2label[key]) for key in sorted(id2label, key=int)]
         except (TypeError, ValueError) as error:
             raise UserError(f"config.json: id2label is {id2label!r}: must map numbers to names") from error
-    return [f"LABEL_{i}" for i in range(hf_config.get("num_labels", hf_config.get("_num_labels", 2)))]
+    count = hf_config.get("num_labels", hf_config.get("_num_labels", 2))
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_LABELS:
+        raise UserError(f"config.json: num_labels is {count!r}: must be a whole number, {MOST_LABELS:,} at most")
+    return [f"LABEL_{i}" for i in range(count)]
 
 
 def are_generic(labels: Sequence[str]) -> bool:

@@ -81,6 +81,17 @@ def as_in_pytorch(name: str) -> str:
     return f"{module}{dot}{_AS_WEIGHT.get(leaf, leaf)}" if dot else name
 
 
+# What PyTorch's wrappers put into names: torch.compile, FullyShardedDataParallel, checkpoint_wrapper.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without what wrappers put into it, and without the `module.` of DataParallel before it."""
+    parts = name.split(".")
+    begin = next((i for i, part in enumerate(parts) if part not in ("module", *_WRAPPERS)), 0)
+    return ".".join(part for part in parts[begin:] if part not in _WRAPPERS)
+
+
 def _matches(pattern: str, path: list[str]) -> bool:
     keys = pattern.split(".")
     return len(keys) <= len(path) and all(k == p or (k == "*" and p.isdigit()) for k, p in zip(keys, path, strict=False))

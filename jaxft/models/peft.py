@@ -21,9 +21,9 @@ from jaxft.errors import UserError
 from jaxft.models import adapters, families, files, source
 from jaxft.models.adapters import Adapted, Bottleneck, Lora
 from jaxft.models.heads import LABELS, VOCABULARY
-from jaxft.models.merge import Report
+from jaxft.models.merge import finite
 from jaxft.models.model import MAIN, Model, labels_of, make_model
-from jaxft.models.names import Naming
+from jaxft.models.names import Naming, unwrapped
 from jaxft.models.peft_config import CONFIG, Settings, endings, read_settings, settings_fields
 from jaxft.models.rows import Sources, with_vocabulary
 from jaxft.models.stored import Stored
@@ -86,7 +86,8 @@ def open_adapter(directory: Path) -> AdapterDirectory:
     stored = files.open_safetensors(directory / WEIGHTS)
     # With bias: all PEFT writes the biases of saved modules once more, under the names of its wrappers.
     wrapped = (".original_module.", ".modules_to_save.")
-    tensors = {name.removeprefix(_ROOT): x for name, x in stored.items() if not any(w in name for w in wrapped)}
+    bare = {unwrapped(unwrapped(name).removeprefix(_ROOT)): name for name in stored if not any(w in name for w in wrapped)}
+    tensors = {name: stored[theirs] for name, theirs in bare.items()}
     try:
         base = source.resolve(settings.base, settings.revision)
     except UserError as error:
@@ -145,7 +146,9 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
         modules = [m for m in dense if reader.has(f"{_parent(m)}.{adapters.ADAPTER}.down.kernel")]
     else:
         modules = [m for m in dense if reader.has(f"{m}.lora_a")]
-        bare = [m for m in dense if m.startswith("encoder.") and m not in modules and settings.expects(_module(naming, m))]
+        bare = [m for m in dense if m.startswith("encoder.") and m not in modules]
+        expected = settings.expected([_module(naming, m) for m in bare])
+        bare = [m for m, wanted in zip(bare, expected, strict=True) if wanted]
         if bare and modules:
             raise UserError(
                 f"{reader.where}: lacks {reader.place(f'{bare[0]}.lora_a')}, which target_modules of {CONFIG} asks for: the "
@@ -154,12 +157,13 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     if isinstance(kind, Lora) and modules:
         ranks = {module: reader.rank(module) for module in modules}
         kind = replace(kind, rank=max(ranks.values()))
+        scales = settings.scales({_module(naming, module): rank for module, rank in ranks.items()})
         for module, rank in ranks.items():
             size, out = flat[f"{module}.kernel"].shape
             a, b = (reader.take(f"{module}.{x}", s) for x, s in (("lora_a", (size, rank)), ("lora_b", (rank, out))))
             spare = kind.rank - rank
             found[f"{module}.lora_a"] = np.pad(a, ((0, 0), (0, spare)))
-            scale = settings.scale(_module(naming, module), rank) / kind.scale if kind.scale else 1.0
+            scale = scales[_module(naming, module)] / kind.scale if kind.scale else 1.0
             found[f"{module}.lora_b"] = np.pad(b, ((0, spare), (0, 0))) * np.float32(scale)
             if kind.dora:
                 found[f"{module}.magnitude"] = reader.take(f"{module}.magnitude", (out,))
@@ -174,7 +178,7 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     report = model.report
     if report:
         new = tuple(name for name in report.new if name not in found)
-        report = Report(report.loaded + len(found), new, report.unused)
+        report = replace(report, loaded=report.loaded + len(found), new=new)
     has_tokenizer = bool(source.tokenizer_files(stored.path))
     origin = replace(model.origin, dtypes={**model.origin.dtypes, **reader.dtypes})
     model = replace(
@@ -282,7 +286,7 @@ class _Reader:
             right = list(shape[::-1] if turned else shape)
             raise UserError(f"{self.where}: {theirs} is {list(tensor.shape)}, the base model {self.base} asks for {right}")
         self.dtypes[name] = tensor.dtype
-        x = tensor.read().astype(np.float32)
+        x = finite(tensor.read(), str(self.where), theirs).astype(np.float32)
         return x.T if turned else x
 
     def finish(self, ignored: Collection[str]) -> None:

@@ -1,12 +1,11 @@
 """adapter_config.json: what PEFT calls the numbers of an adapter, and which of its options jaxft computes."""
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jaxft import tree
+from jaxft import patterns
 from jaxft.errors import UserError, nearest
 from jaxft.models import files
 from jaxft.models.adapters import Bottleneck, Lora
@@ -59,15 +58,29 @@ class Settings:
     targets: str | tuple[str, ...] | None = None
     excluded: str | tuple[str, ...] = ()
 
-    def expects(self, module: str) -> bool:
-        """Whether the file says that a module, by Hugging Face's name, has LoRA."""
-        return self.targets is not None and _named(module, self.targets) and not _named(module, self.excluded)
+    def expected(self, modules: Sequence[str]) -> list[bool]:
+        """Which modules, by Hugging Face's names, have LoRA as the file says."""
+        if self.targets is None:
+            return [False] * len(modules)
+        named, excluded = _named(modules, self.targets), _named(modules, self.excluded)
+        return [yes and not no for yes, no in zip(named, excluded, strict=True)]
 
-    def scale(self, module: str, rank: int) -> float:
-        """The scale of a LoRA layer, by the name of Hugging Face's module."""
-        assert isinstance(self.kind, Lora)
-        alpha = next((a for p, a in self.alphas.items() if re.match(rf"(.*\.)?({p})$", module)), self.kind.alpha)
-        return Lora(rank, alpha, rank_stabilized=self.kind.rank_stabilized).scale
+    def scales(self, ranks: Mapping[str, int]) -> dict[str, float]:
+        """The scale of each LoRA layer.
+
+        Args:
+          ranks: Hugging Face's name of the module -> rank.
+        """
+        kind = self.kind
+        assert isinstance(kind, Lora)
+        alphas: dict[str, float] = {}
+        ends = [rf"^(.*\.)?({pattern})$" for pattern in self.alphas]  # as PEFT has it
+        for alpha, found in zip(self.alphas.values(), patterns.each(ends, ranks, "alpha_pattern"), strict=True):
+            alphas = {module: alpha for module, fits in zip(ranks, found, strict=True) if fits} | alphas
+        return {
+            module: Lora(rank, alphas.get(module, kind.alpha), rank_stabilized=kind.rank_stabilized).scale
+            for module, rank in ranks.items()
+        }
 
 
 def read_settings(directory: Path) -> Settings:
@@ -131,7 +144,7 @@ def _alphas(values: Any, where: Path) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: alpha_pattern is {values!r}: must map patterns to numbers")
     for pattern, alpha in values.items():
-        tree.compiled_pattern(pattern, f"{where}: alpha_pattern")
+        patterns.check(pattern, f"{where}: alpha_pattern")
         if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < float("inf"):
             raise UserError(f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more")
     return dict(values)
@@ -139,18 +152,19 @@ def _alphas(values: Any, where: Path) -> dict[str, float]:
 
 def _modules(value: Any, where: str) -> str | tuple[str, ...] | None:
     if isinstance(value, str):
-        tree.compiled_pattern(value, where)
+        patterns.check(value, where)
         return value
     if not isinstance(value, list | None) or not all(isinstance(name, str) for name in value or []):
         raise UserError(f"{where} is {value!r}: must be a list of names, or a pattern")
     return tuple(value) if value else None
 
 
-def _named(module: str, names: str | tuple[str, ...]) -> bool:
+def _named(modules: Sequence[str], names: str | tuple[str, ...]) -> list[bool]:
     """As PEFT has it: a text is a pattern of the whole name, a list has whole names or their endings."""
     if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
-    return any(f".{module}".endswith(f".{name}") for name in names)
+        return patterns.matches(names, modules, "target_modules", whole=True)
+    ends = tuple(f".{name}" for name in names)
+    return [f".{module}".endswith(ends) for module in modules]
 
 
 def settings_fields(

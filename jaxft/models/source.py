@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jaxft.errors import UserError, one_line
+from jaxft.models.inside import inside
 from jaxft.urls import refuse_url
 
 PACKAGE = "package:"
@@ -60,9 +61,9 @@ def resolve(path: str, revision: str | None = None) -> Path:
     if path.startswith(PACKAGE):
         return _in_package(path)
     local = Path(path).expanduser()
-    if local.is_dir():
+    if os.path.isdir(local):  # the method would raise for a name that is too long
         return local
-    if local.exists():
+    if os.path.exists(local):
         raise UserError(f"{path}: is a file; give the directory that holds config.json")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or path.count("..") or os.path.isabs(path):
         raise UserError(f"{path}: no such directory")
@@ -95,18 +96,21 @@ def _declared(config: Path) -> list[str]:
 
 
 def _in_package(path: str) -> Path:
-    name, _, inside = path.removeprefix(PACKAGE).partition("/")
+    name, _, folder = path.removeprefix(PACKAGE).partition("/")
     try:
-        spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name) if re.fullmatch(r"[A-Za-z_]\w{0,199}", name) else None
     except (ImportError, ValueError):
         spec = None
     if spec is None or not (spec.submodule_search_locations or spec.origin):
         raise UserError(f"{path}: the Python package {name} is not installed (pip install {name.replace('_', '-')})")
     root = Path(next(iter(spec.submodule_search_locations or [os.path.dirname(spec.origin or "")])))
-    if not (root / inside).is_dir():
+    found = inside(root, folder)
+    if found is None:
+        raise UserError(f"{path}: {folder} lies outside of the package {name}")
+    if not os.path.isdir(found):
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("_"))
-        raise UserError(f"{path}: the package {name} has no folder {inside} (it has {', '.join(folders) or 'none'})")
-    return root / inside
+        raise UserError(f"{path}: the package {name} has no folder {folder} (it has {', '.join(folders) or 'none'})")
+    return found
 
 
 def _from_hub(path: str, revision: str | None) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxft import tree
+from jaxft import patterns, tree
 from jaxft.errors import UserError
 from jaxft.plan_config import PlanConfig
 from jaxft.strategies.presets import PRESETS
@@ -63,9 +63,8 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
 
 def _first(rules: Sequence[Rule], names: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Rule]]:
     decided: dict[str, dict[str, Rule]] = {column: {} for column in columns}
-    for rule in rules:
-        search = tree.compiled_pattern(rule.pattern).search
-        matching = [name for name in names if search(name)]
+    for rule, found in zip(rules, patterns.each([rule.pattern for rule in rules], names), strict=True):
+        matching = [name for name, fits in zip(names, found, strict=True) if fits]
         for column in rule.cells.keys() & decided.keys():
             decided[column] = {**dict.fromkeys(matching, rule), **decided[column]}
     return decided
@@ -76,7 +75,7 @@ def _refuse_unused(rules: Sequence[Rule], decided: Decisions, names: Sequence[st
         for column in [c for c in decided if c in rule.cells]:
             if rule in decided[column].values():
                 continue
-            if not any(map(tree.compiled_pattern(rule.pattern).search, names)):
+            if not any(patterns.matches(rule.pattern, names)):
                 what = "place of dropout" if column == "dropout" else "parameter"
                 raise UserError(f"{rule.where} matches no {what}{tree.nearest_path(rule.pattern, names)}")
             raise UserError(f"{rule.where} decides nothing: earlier rules decide {column} of all of its parameters")

@@ -23,7 +23,7 @@ PROBLEM_TYPES = {
 }
 
 # 0 and 1 one after the other, as text: what a row of marks looks like
-_MARKS = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*,?\s*[\])]?")
+_MARKS = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*(,\s*)?[\])]?")
 
 
 def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
@@ -42,7 +42,7 @@ def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
     if given is None:
         return "regression" if len(labels_of(hf_config)) == 1 else otherwise
     problems = {theirs: ours for ours, theirs in PROBLEM_TYPES.items()}
-    if given not in problems:
+    if not isinstance(given, str) or given not in problems:
         raise UserError(f"config.json: problem_type is {given!r}: must be one of {', '.join(problems)}")
     return problems[given]
 

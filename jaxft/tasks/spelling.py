@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 
 from jaxft.errors import UserError
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 # What stands for a whole number everywhere; 07 may be a code, and 1.10 a version.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0*)?")
 _TRUTH = {"false": Decimal(0), "true": Decimal(1)}

@@ -154,7 +154,7 @@ class TextClassification(Task):
         scores: dict[str, Any] = classification_scores(cells)
         if len(self.names) == 2:
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
-        return {**scores, "confusion": cells.by_name(self.names)}
+        return {**scores, **cells.tables(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Logits [labels] of each example."""

@@ -79,7 +79,7 @@ def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
         [str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING]
     )
     told = capsys.readouterr()
-    assert sum(sum(row.values()) for row in json.loads(told.out)["confusion"].values()) == 6
+    assert sum(map(sum, json.loads(told.out)["confusion"])) == 6
     assert "the first 6 examples are evaluated (data.max_eval_examples)" in told.err
 
 

@@ -249,9 +249,9 @@ def test_ten_thousand_labels_cost_no_table():
     assert scores["accuracy"] == np.mean(gold == predicted)
     assert len(cells.counts) <= 5000
     names = [f"class{i}" for i in range(10_000)]
-    shown = cells.by_name(names)
+    shown = cells.tables(names)["mistakes"]
     assert sum(map(len, shown.values())) <= MISTAKES
     assert all(gold not in row for gold, row in shown.items())
-    few = Cells.count(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).by_name(["no", "yes"])
-    assert few == {"no": {"no": 1, "yes": 1}, "yes": {"no": 0, "yes": 1}}
+    few = Cells.count(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tables(["no", "yes"])
+    assert few == {"confusion": [[1, 1], [0, 1]], "confusion_labels": ["no", "yes"]}
     assert SHOWN < 10_000

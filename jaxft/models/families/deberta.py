@@ -36,7 +36,10 @@ def _more(read: Read) -> dict[str, Any]:
     hidden = read.whole("hidden_size", 1536)
     width = read.whole("embedding_size", hidden)
     terms = read.get("pos_att_type", [])
-    terms = [t.strip() for t in terms.lower().split("|")] if isinstance(terms, str) else list(terms)
+    if isinstance(terms, str):
+        terms = [t.strip() for t in terms.lower().split("|")]
+    else:
+        terms = read.texts("pos_att_type", [])
     values: dict[str, Any] = {
         "embedding_size": width,
         "projection": "none" if width == hidden else "before_norm",
@@ -49,10 +52,10 @@ def _more(read: Read) -> dict[str, Any]:
     head_size = hidden // read.whole("num_attention_heads", 24)
     read.choice("attention_head_size", head_size, (head_size,))
     if read.get("relative_attention", False):
-        longest = read.get("max_relative_positions", -1)
+        longest = read.whole("max_relative_positions", -1, -1)
         values["relative"] = Relative(
             terms=tuple(t for t in ("c2p", "p2c") if t in terms),
-            buckets=read.get("position_buckets", -1),
+            buckets=read.whole("position_buckets", -1, -1),
             longest=longest if longest >= 1 else read.whole("max_position_embeddings", 512),
             share_keys=bool(read.get("share_att_key", False)),
         )

@@ -4,10 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from jaxft.errors import UserError, nearest
 from jaxft.models.config import EncoderConfig, Fields, Rates
 from jaxft.models.heads import VOCABULARY, Field, Part, Transform
 from jaxft.models.layers import ACTIVATIONS
+
+MOST = 2**31 - 1  # of any number: the largest that an index of four bytes reaches
+MOST_LAYERS = 10_000
+MOST_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -22,18 +28,32 @@ class Read:
         value = self.values.get(name)
         return default if value is None else value
 
-    def whole(self, name: str, default: int, least: int = 1) -> int:
-        """A whole number, `least` or more."""
+    def whole(self, name: str, default: int, least: int = 1, most: int = MOST) -> int:
+        """A whole number from `least` to `most`."""
         value = self.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UserError(f"{self.where}: {name} is {value!r}: must be a whole number, {least} or more")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise UserError(f"{self.where}: {name} is {value!r}: must be a whole number from {least} to {most:,}")
         return value
 
     def number(self, name: str, default: float) -> float:
         """A finite number, 0 or more."""
         value = self.get(name, default)
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MOST_NUMBER:
             raise UserError(f"{self.where}: {name} is {value!r}: must be a number, 0 or more")
+        return value
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """An object; empty where it is absent."""
+        value = self.get(name, {})
+        if not isinstance(value, Mapping):
+            raise UserError(f"{self.where}: {name} is {value!r}: must be an object such as {{...}}")
+        return value
+
+    def texts(self, name: str, default: list[str]) -> list[str]:
+        """A list of texts."""
+        value = self.get(name, default)
+        if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
+            raise UserError(f"{self.where}: {name} is {value!r}: must be a list of texts")
         return value
 
     def choice(self, name: str, default: Any, allowed: Any) -> Any:
@@ -99,7 +119,8 @@ class Family:
             elif isinstance(default, float):
                 values[ours] = read.number(theirs, default)
             else:
-                values[ours] = read.whole(theirs, default, 0 if ours in ("pad_token_id", "type_vocab_size") else 1)
+                least = 0 if ours in ("pad_token_id", "type_vocab_size") else 1
+                values[ours] = read.whole(theirs, default, least, MOST_LAYERS if ours == "num_layers" else MOST)
         read.choice("is_decoder", False, (False,))
         read.choice("add_cross_attention", False, (False,))
         read.choice("position_embedding_type", "absolute", ("absolute", "sans_pos"))
@@ -109,6 +130,9 @@ class Family:
         if config.hidden_size % config.num_heads:
             size, heads = self.fields["hidden_size"][0], self.fields["num_heads"][0]
             raise UserError(f"{where}: {size} {config.hidden_size} is not a multiple of {heads} {config.num_heads}")
+        if config.pad_token_id >= config.vocab_size:
+            pad, vocabulary = self.fields["pad_token_id"][0], self.fields["vocab_size"][0]
+            raise UserError(f"{where}: {pad} is {config.pad_token_id}, but {vocabulary} is {config.vocab_size}")
         return config
 
     def parts(self, kind: str, hf_config: Mapping[str, Any], where: str) -> dict[str, Part]:

@@ -28,18 +28,18 @@ _FULL, _LOCAL = "full_attention", "sliding_attention"
 
 def _rope(read: Read, kind: str, old_name: str, default: float) -> tuple[float, float]:
     """(theta, stretch) of one kind of layer, from new and from old fields."""
-    table = (read.get("rope_parameters", {}) or {}).get(kind) or {}
-    table = {"rope_theta": read.get(old_name, default)} | table | (read.get("rope_scaling", {}) or {})
+    own = replace(read, values=read.mapping("rope_parameters")).mapping(kind)
+    table = replace(read, values={"rope_theta": read.get(old_name, default), **own, **read.mapping("rope_scaling")})
     rope_type = table.get("rope_type", table.get("type", "default"))
     if rope_type not in ("default", "linear"):
         raise UserError(f"{read.where}: rope_type {rope_type!r}: jaxft computes only 'default', 'linear'")
-    return float(table["rope_theta"]), float(table["factor"]) if rope_type == "linear" else 1.0
+    return table.number("rope_theta", default), table.number("factor", 1.0) if rope_type == "linear" else 1.0
 
 
 def _more(read: Read) -> dict[str, Any]:
     layers, hidden = read.whole("num_hidden_layers", 22), read.whole("hidden_size", 768)
     every = read.whole("global_attn_every_n_layers", 3)
-    kinds = read.get("layer_types", [_LOCAL if i % every else _FULL for i in range(layers)])
+    kinds = read.texts("layer_types", [_LOCAL if i % every else _FULL for i in range(layers)])
     if len(kinds) != layers or not set(kinds) <= {_FULL, _LOCAL}:
         raise UserError(f"{read.where}: layer_types must be {layers} times {_FULL} or {_LOCAL}")
     if hidden // read.whole("num_attention_heads", 12) % 2:
