@@ -79,9 +79,9 @@ class TaskConfig:
     """Text classification: exponent of the focal loss (training); 0 is plain cross-entropy."""
     threshold: Literal["tune"] | float = 0.5
     """Multi-label: probability from which a label is given; tune takes the best on the validation data."""
-    tag_scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "none"] = "auto"
-    """Token classification: how tags mark entities; auto reads any of the schemes; none scores single tags (part of
-    speech)."""
+    tag_scheme: Literal["auto", "iob1", "iob2", "bioes", "bilou", "bmes", "none"] = "auto"
+    """Token classification: how tags mark entities (bioes is also called IOBES); auto reads any of the schemes; none scores
+    single tags (part of speech)."""
     label_pieces: Literal["first", "all"] = "first"
     """Token classification: which pieces of a word are trained on."""
     unanswerable: bool = False
@@ -138,6 +138,12 @@ class DataConfig:
     label: str | list[str] = "label"
     """Column of the label, or of the tags: a name or number, a list of labels, or text that `label_separator` cuts; several
     columns for several numbers, or with 0 and 1 for several labels."""
+    sentence_column: str | list[str] | None = None
+    """Token classification: column that says which sentence a word is of, in tables with a word a row; or several that do
+    so together, such as document and sentence. Known names (Sentence #, sentence_id ...) are found."""
+    split_words: Literal["punctuation", "spaces"] | None = None
+    """Token classification: where texts are cut into words: at white space, or also around punctuation marks and symbols;
+    null does as in training, and there punctuation. Texts beside a text of tags are cut at white space."""
     unknown_labels: Literal["error", "drop"] = "error"
     """What to do with labels that training does not have: drop leaves out their examples (multi-label: only the labels) and
     says how many."""

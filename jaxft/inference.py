@@ -75,7 +75,9 @@ def with_task(path: str, config: Config) -> Config:
         )
     own = config.task
     problem = problem_of(hf_config, own.problem) if kind == "text-classification" else own.problem
-    return replace(config, task=replace(own, name=kind, problem=problem))
+    stored = (hf_config.get("task_specific_params") or {}).get("jaxft") or {}
+    data = replace(config.data, split_words=config.data.split_words or stored.get("split_words"))
+    return replace(config, data=data, task=replace(own, name=kind, problem=problem))
 
 
 def open_model(path: str, config: Config) -> Opened:

@@ -10,8 +10,8 @@ import numpy as np
 import tokenizers
 
 from jaxft.data.cache import Arrays, cached
-from jaxft.data.conll import WORDS, place
 from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, glued, place
 from jaxft.errors import UserError
 
 
@@ -54,7 +54,8 @@ def encode_words(
     """Tokenise the sentences of `read_sentences`.
 
     Args:
-      rows: with a column of lists of words.
+      rows: with a column of lists of words; where these were cut from texts, byte-level tokenizers see which of them
+        follow each other without a space.
       tokenizer, directory: the tokenizer, which must be a fast one, and where it came from.
       max_length: longest window, special tokens included.
       stride: tokens that neighbouring windows share; None takes a quarter of `max_length`.
@@ -102,8 +103,13 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
     sizes = np.empty(len(rows), np.int64)
     before = 0
     for start in range(0, len(rows), CHUNK):
-        sentences = rows[start : start + CHUNK][WORDS]
+        chunk = rows[start : start + CHUNK]
+        sentences = chunk[WORDS]
         spaced = [[word and space + word for word in words] for words in sentences]
+        if space and TEXT in chunk:
+            apart = zip(chunk[BEGINS], chunk[ENDS], sentences, strict=True)
+            joins = [glued(begins, ends) or [False] * len(words) for begins, ends, words in apart]
+            spaced = [[w[g:] for w, g in zip(words, own, strict=True)] for words, own in zip(spaced, joins, strict=True)]
         for i, encoding in enumerate(backend.encode_batch(spaced, is_pretokenized=True), start):
             windows = [encoding, *encoding.overflowing]
             if len(windows) > 1 and not truncation:

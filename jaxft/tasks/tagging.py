@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
-from jaxft.data.conll import TAGS, WORDS, place
 from jaxft.data.encode import per_row
+from jaxft.data.sentences import TAGS, WORDS, place
 from jaxft.data.sources import read_rows
-from jaxft.data.tags import fault, mark_entities, to_iob2
+from jaxft.data.tags import are_iob2, canonical, fault, mark_entities, respelt, to_iob2
 from jaxft.errors import UserError, some
 from jaxft.tasks.labels import declared_labels, label_column
 
@@ -22,8 +22,8 @@ def declared_tags(data: DataConfig) -> list[str]:
     if not data.dataset and Path(str(data.train)).suffix.lower() not in (".parquet", ".arrow"):
         return []
     column = label_column(data)
-    rows = read_rows(replace(data, columns=None), "train", needed=[column])
-    return declared_labels(rows.features[column])
+    rows = read_rows(replace(data, columns=None), "train", needed=[], wanted=[column, data.text])
+    return declared_labels(rows.features[column]) if column in rows.column_names else []
 
 
 def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
@@ -39,7 +39,7 @@ def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
             f"{origin}: the tags are numbers ({some(sorted(tags, key=int))}); name them in task.labels, or set "
             "task.tag_scheme to none"
         )
-    return "auto" if mark_entities(tags) else "none"
+    return "auto" if mark_entities(canonical(tags).values()) else "none"
 
 
 def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
@@ -65,11 +65,19 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
             found = [[names[tag] for tag in tags] for tags in found]
     if scheme == "none":
         return found
+    spelt = canonical(chain.from_iterable(found))
+    given, found = found, [[spelt[tag] for tag in tags] for tags in found]
     for i, tags in enumerate(found):
         if wrong := fault(tags, scheme):
             hint = "; task.tag_scheme none takes tags as they are"
-            _refuse(rows, origin, i, wrong[0], tags[wrong[0]], wrong[1] + hint)
+            _refuse(rows, origin, i, wrong[0], given[i][wrong[0]], wrong[1] + hint)
     return [to_iob2(tags) for tags in found]
+
+
+def tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
+    """`read_tags`, of a scheme in the letters and the spelling of a model's labels."""
+    found = read_tags(rows, numbered, scheme, origin)
+    return found if scheme == "none" or are_iob2(names) else [respelt(tags, names) for tags in found]
 
 
 def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
@@ -79,7 +87,7 @@ def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: st
       UserError: for a tag that is not one of `names`, naming its line or row.
     """
     ids = {name: i for i, name in enumerate(names)}
-    found = read_tags(rows, numbered, scheme, origin)
+    found = tags_as(names, rows, numbered, scheme, origin)
     advice = "data.unknown_labels drop leaves such sentences out"
     why = f"which is not one of the {len(ids)} known labels ({some(list(names))}); {advice}"
     for i, tags in enumerate(found):
@@ -92,7 +100,7 @@ def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: st
 def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
     """Which sentences have a tag that is not one of `names`, bool [sentences]; arguments as of `tag_ids`."""
     known = set(names)
-    return np.array([not known.issuperset(tags) for tags in read_tags(rows, numbered, scheme, origin)], bool)
+    return np.array([not known.issuperset(tags) for tags in tags_as(names, rows, numbered, scheme, origin)], bool)
 
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:

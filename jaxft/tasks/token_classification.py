@@ -1,7 +1,7 @@
 """Token classification: a tag for every word of a sentence (entities, chunks, parts of speech)."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,9 +14,10 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
-from jaxft.data.conll import WORDS, read_sentences
 from jaxft.data.encode import per_row
-from jaxft.data.tags import OUTSIDE, are_iob2, fault, iob2_labels, spans
+from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, cut_at
+from jaxft.data.tags import OUTSIDE, are_entities, canonical, fault, iob2_labels, spans, to_iob2
+from jaxft.data.word_rows import read_sentences
 from jaxft.data.words import encode_words
 from jaxft.errors import UserError
 from jaxft.metrics.tagging import entity_scores, tag_scores
@@ -33,8 +34,9 @@ class TokenClassification(Task):
     """The task with its labels.
 
     Attributes:
-      names: of the labels, in the order of their ids; IOB2 unless the scheme is none.
+      names: of the labels, in the order of their ids; IOB2 unless the scheme is none or another program made the model.
       scheme: how tags in files mark entities; none if they mark none.
+      split_words: how texts are cut into words, where the training data are such.
       label_pieces: whether the first or all pieces of a word are trained on; the first one's prediction is the word's.
       class_weights: of the training loss; evaluation has none.
       label_smoothing: of the training loss; evaluation has none.
@@ -45,6 +47,7 @@ class TokenClassification(Task):
     label_pieces: str = "first"
     class_weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
+    split_words: str | None = None
 
     kind: ClassVar[str] = "token-classification"
     metrics: ClassVar[Mapping[str, bool]] = {
@@ -66,20 +69,21 @@ class TokenClassification(Task):
         numbered = given or ([] if are_generic(own) else own)
         raw = read_tags(rows, numbered, "none", origin)
         scheme = scheme_of({*chain.from_iterable(raw), *given}, config.task.tag_scheme, origin)
-        for name in given if scheme != "none" else ():
-            if wrong := fault([name], "auto"):
+        for name, spelt in canonical(given).items() if scheme != "none" else ():
+            if wrong := fault([spelt], "auto"):
                 raise UserError(f'task.labels has "{name}", {wrong[1]}')
         counts = Counter(chain.from_iterable(read_tags(rows, numbered, scheme, origin)))
         found: Collection[str] = counts
         if scheme != "none":
-            found, given, declared = (iob2_labels(x) if x else [] for x in (counts, given, declared))
+            found, given, declared = (iob2_labels(canonical(x).values()) if x else [] for x in (counts, given, declared))
         names = given or learnt_labels(config, hf_config, declared, found, f"{origin}: tags")
         if len(names) < 2:
             raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
         weights = config.task.class_weights
         if weights is not None:
             weights = class_weights(weights, names, np.array([counts[name] for name in names]))
-        task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing)
+        how = config.data.split_words or cut_at(rows)
+        task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing, how)
         if config.eval.metric not in (None, "loss", *task._metrics):
             what = "are single (task.tag_scheme none)" if scheme == "none" else "mark entities"
             raise UserError(
@@ -89,12 +93,13 @@ class TokenClassification(Task):
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Labels are those of config.json; labels of another scheme than IOB2 are scored as single tags."""
+        """Labels are those of config.json, in any scheme."""
         names = tuple(labels_of(hf_config))
         own = (hf_config.get("task_specific_params") or {}).get("jaxft", {})
-        single = own["tag_scheme"] == "none" if "tag_scheme" in own else not are_iob2(names)
+        single = own["tag_scheme"] == "none" if "tag_scheme" in own else not are_entities(names)
         scheme = "none" if single else config.task.tag_scheme
-        return cls(names, scheme, own.get("label_pieces", config.task.label_pieces))
+        how = config.data.split_words or own.get("split_words")
+        return cls(names, scheme, own.get("label_pieces", config.task.label_pieces), split_words=how)
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -164,6 +169,7 @@ class TokenClassification(Task):
     def config_fields(self) -> Mapping[str, Any]:
         """What labels alone do not say."""
         own = {"tag_scheme": "none" if self.scheme == "none" else "iob2", "label_pieces": self.label_pieces}
+        own |= {"split_words": self.split_words} if self.split_words else {}
         return {"task_specific_params": {"jaxft": own}}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
@@ -205,34 +211,50 @@ class TokenClassification(Task):
         ends = np.cumsum(split.notes["sizes"])
         return [names[end - size : end] for end, size in zip(ends, split.notes["sizes"], strict=True)]
 
+    def _marked(self, ids: np.ndarray, split: Split) -> list[list[str]]:
+        """The same as IOB2."""
+        spelt = canonical(self.names)
+        return [to_iob2([spelt[tag] for tag in tags]) for tags in self._sentences(ids, split)]
+
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """Every word counts once: entity scores and accuracy, or accuracy and macro F1 of single tags."""
         gold, predicted = split.notes["gold"], self._predicted(collected, split)
         if self.scheme == "none":
             return tag_scores(gold, predicted, len(self.names))
-        return entity_scores(self._sentences(gold, split), self._sentences(predicted, split))
+        return entity_scores(self._marked(gold, split), self._marked(predicted, split))
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """`words`, their `tags`, and `entities`: type, first word, one past the last, text, mean probability of its tags."""
-        tags = self._sentences(self._predicted(collected, split), split)
+        """`words`, their `tags`, and `entities`: type, start, end, text, mean probability of its tags.
+
+        Of rows that are texts also `text`, and then start and end are its characters; else they are words.
+        """
+        ids = self._predicted(collected, split)
         scores = self._of_words(collected.tokens["score"], split, 0.0)
+        marked = self._marked(ids, split) if self.scheme != "none" else None
+        columns = [_column(split.rows, name) for name in (WORDS, TEXT, BEGINS, ENDS)]
         begin = 0
-        for words, own in zip(per_row(split.rows, WORDS, list), tags, strict=True):
-            row: dict[str, Any] = {"words": words, "tags": own}
-            if self.scheme != "none":
-                row["entities"] = _entities(words, own, scores[begin : begin + len(words)])
+        for i, (words, text, begins, ends) in enumerate(zip(*columns, strict=True)):
+            own = slice(begin, begin + len(words))
+            row: dict[str, Any] = {} if text is None else {"text": text}
+            row |= {"words": words, "tags": [self.names[x] for x in ids[own]]}
+            if marked is not None:
+                edges = None if text is None else list(zip(begins, ends, strict=True))
+                row["entities"] = _entities(marked[i], scores[own], words, text, edges)
             begin += len(words)
             yield row
 
 
-def _entities(words: Sequence[str], tags: Sequence[str], scores: np.ndarray) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": kind,
-            "start": start,
-            "end": end,
-            "text": " ".join(words[start:end]),
-            "score": round(float(scores[start:end].mean()), 6),
-        }
-        for kind, start, end in spans(tags)
-    ]
+def _column(rows: Any, name: str) -> list[Any]:
+    return per_row(rows, name, lambda x: x) if name in rows.column_names else [None] * len(rows)
+
+
+def _entities(
+    tags: list[str], scores: np.ndarray, words: list[str], text: str | None, edges: list[tuple[int, int]] | None
+) -> list[dict[str, Any]]:
+    found = []
+    for kind, first, past in spans(tags):
+        start, end = (edges[first][0], edges[past - 1][1]) if edges else (first, past)
+        shown = " ".join(words[first:past]) if text is None else text[start:end]
+        score = round(float(scores[first:past].mean()), 6)
+        found.append({"type": kind, "start": start, "end": end, "text": shown, "score": score})
+    return found

@@ -401,8 +401,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "gold-and-predicted-tags-swapped",
         "jaxft/tasks/token_classification.py",
-        "entity_scores(self._sentences(gold, split), self._sentences(predicted, split))",
-        "entity_scores(self._sentences(predicted, split), self._sentences(gold, split))",
+        "entity_scores(self._marked(gold, split), self._marked(predicted, split))",
+        "entity_scores(self._marked(predicted, split), self._marked(gold, split))",
         "Precision and recall of entities are each other's, and support counts predictions.",
     ),
     Fault(

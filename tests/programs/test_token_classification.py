@@ -13,8 +13,8 @@ import jaxft
 from jaxft import losses, tree
 from jaxft.config import Config, DataConfig, EvalConfig, TaskConfig
 from jaxft.data.collect import Collected
-from jaxft.data.conll import read_sentences
 from jaxft.data.encode import load_tokenizer
+from jaxft.data.word_rows import read_sentences
 from jaxft.errors import UserError
 from jaxft.setup import make_loss, make_run
 from jaxft.tasks.token_classification import TokenClassification
@@ -241,7 +241,7 @@ def test_restored_as_the_model_says():
     assert TokenClassification.restore(config, names).scheme == "auto"
     single = replace(task, scheme="none")
     assert TokenClassification.restore(config, names | single.config_fields).scheme == "none"
-    assert TokenClassification.restore(config, {"id2label": {0: "O", 1: "S-x"}}).scheme == "none"
+    assert TokenClassification.restore(config, {"id2label": {0: "O", 1: "S-x"}}).scheme == "auto"
     assert TokenClassification.restore(config, {"id2label": {0: "NN", 1: "VB"}}).scheme == "none"
 
 

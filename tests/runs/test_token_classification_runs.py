@@ -81,7 +81,14 @@ def test_plain_text_is_split(run, folder, tmp_path):
     (tmp_path / "a.csv").write_text("text\nthe stone  bridge\n.\n")
     found = answers(directory, tmp_path / "a.csv", tmp_path)
     assert [row["words"] for row in found] == [["the", "stone", "bridge"], ["."]]
-    assert found[0]["entities"][0]["text"] == "stone bridge"
+    assert found[0]["text"] == "the stone  bridge"
+    assert found[0]["entities"][0] | {"score": 1} == {
+        "type": "place",
+        "start": 4,
+        "end": 17,
+        "text": "stone  bridge",
+        "score": 1,
+    }
 
 
 def test_resumed_from_an_earlier_checkpoint(run, tmp_path):

@@ -6,7 +6,8 @@ import datasets
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data.conll import place, read_sentences
+from jaxft.data.sentences import place
+from jaxft.data.word_rows import read_sentences
 from jaxft.errors import UserError
 from jaxft.tasks.tagging import read_tags, scheme_of, tag_ids
 

@@ -7,8 +7,8 @@ import pytest
 
 from jaxft.config import DataConfig
 from jaxft.data import odd
-from jaxft.data.conll import read_sentences
 from jaxft.data.squad import read_questions
+from jaxft.data.word_rows import read_sentences
 from jaxft.errors import UserError
 from jaxft.tasks import texts
 from jaxft.tasks.multiple_choice import _choices

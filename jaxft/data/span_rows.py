@@ -1,0 +1,161 @@
+"""Rows of a text and its entities as spans of characters: doccano, Prodigy, Label Studio, Hugging Face's pipelines."""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from jaxft import runtime
+from jaxft.config import DataConfig
+from jaxft.data import files
+from jaxft.data.encode import CHUNK
+from jaxft.data.entities import are_spans, read_spans, tags_of
+from jaxft.data.json_rows import JsonTables
+from jaxft.data.sentences import Sentences
+from jaxft.data.sources import read_rows
+from jaxft.data.split_text import split_text
+from jaxft.errors import UserError
+
+KNOWN = ("spans", "entities", "labels")  # columns of spans, where data.label is the default
+_DEFAULT = "label"
+Row = Mapping[str, Any]
+
+
+def read_span_rows(config: DataConfig, split: str, label: str | None, where: str) -> Sentences | None:
+    """The sentences of rows with spans, or None of other rows.
+
+    Args:
+      config, split: files or a hub data set; `config.text` is the column of the text, `config.split_words` how it is cut.
+      label: column of the spans; the default `label` also finds those of KNOWN. None reads none.
+      where: the file, for messages.
+
+    Raises:
+      UserError: naming the row of what is no span, or overlaps.
+    """
+    if not _have_spans(_rows(config, split, label), config, label):
+        return None
+    found, how = Sentences("row"), config.split_words or "punctuation"
+    left_out = cut = 0
+    for number, row in enumerate(_rows(config, split, label), 1):
+        place = f"{where}: row {number}"
+        if label and (row.get("answer") in ("reject", "ignore") or (_is_task(row) and not _annotations(row))):
+            left_out += 1
+            continue
+        text = _text(row, config, place)
+        if not split_text(text, "spaces"):
+            if config.empty_texts == "null":
+                found.add_odd([], number)
+            elif config.empty_texts == "error":
+                raise UserError(f"{place} has no words (data.empty_texts drop leaves such rows out)")
+            continue
+        spans = read_spans(_values(row, label, place), text, place) if label else []
+        bounds, tags, own = tags_of(text, spans, how)
+        cut += own
+        found.add_text(text, bounds, tags if label else [], number)
+    notes = [f"{left_out:,} rows that are rejected or not annotated are left out"] if left_out else []
+    notes += [f"{cut:,} words are cut where an entity begins or ends within"] if cut else []
+    if notes and runtime.is_main_process():
+        print(f"{where}: {'; '.join(notes)}", file=sys.stderr)
+    return found
+
+
+def _rows(config: DataConfig, split: str, label: str | None) -> Iterator[Row]:
+    given = [] if config.dataset else files.files_of(config, split)
+    if given and all(file.is_file() and files.kind(file) in (".json", ".jsonl") for file in given):
+        for file in given:
+            yield from JsonTables(file, lists=True).rows()
+    elif label:
+        rows = read_rows(replace(config, columns=None), split, needed=[config.text], wanted=_columns(label), lists=True)
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            for values in zip(*chunk.values(), strict=True):
+                yield dict(zip(chunk, values, strict=True))
+
+
+def _columns(label: str) -> tuple[str, ...]:
+    return (label, *(name for name in KNOWN if label == _DEFAULT))
+
+
+def _have_spans(rows: Iterable[Row], config: DataConfig, label: str | None) -> bool:
+    """Whether the first row that has something to show of it has spans."""
+    empty = False
+    for row in rows:
+        if _is_task(row) and not isinstance(row.get(config.text), str | list):
+            return True
+        if not label:
+            return False
+        value = _value(row, label)
+        if isinstance(row.get(config.text), str):
+            if are_spans(value):
+                return True
+            empty = empty or value == []
+        if value not in (None, []):
+            return False
+    return empty
+
+
+def _is_task(row: Row) -> bool:
+    """Whether a row is a task of Label Studio."""
+    return isinstance(row.get("data"), Mapping)
+
+
+def _annotations(row: Row) -> list[Mapping[str, Any]]:
+    """The results of a task's annotators."""
+    given = row.get("annotations", row.get("completions")) or []
+    return [x for x in given if isinstance(x, Mapping) and not x.get("was_cancelled") and isinstance(x.get("result"), list)]
+
+
+def _text(row: Row, config: DataConfig, place: str) -> str:
+    value = row.get(config.text)
+    if _is_task(row) and value is None:
+        texts = [x for x in row["data"].values() if isinstance(x, str)]
+        value = row["data"].get(config.text, texts[0] if len(texts) == 1 else None)
+        if value is None:
+            raise UserError(f"{place}: data has {', '.join(map(str, row['data'])) or 'nothing'}; name the text in data.text")
+    if value is None or (config.empty_texts == "null" and not isinstance(value, str)):
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f'{place} has {repr(value)[:60]} in column "{config.text}": must be a text, beside its spans')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{place}: the text has lone surrogates, which are no Unicode") from None
+    return value
+
+
+def _values(row: Row, label: str, place: str) -> list[Any]:
+    if _is_task(row) and row.get(label) is None:
+        results = [_of_task(x["result"]) for x in _annotations(row)]
+        if any(x != results[0] for x in results):
+            raise UserError(f"{place} has {len(results)} annotations that differ; keep one of them")
+        return results[0]
+    value = _value(row, label)
+    if value == [] or (value is None and ("answer" in row or any(name in row for name in _columns(label)))):
+        return []
+    if value is None or not are_spans(value):
+        raise UserError(f'{place} has {repr(value)[:60]} in column "{label}": must be a list of spans [start, end, label]')
+    return list(value)
+
+
+def _of_task(result: list[Any]) -> list[Any]:
+    values = [x["value"] for x in result if isinstance(x, Mapping) and isinstance(x.get("value"), Mapping)]
+    return [{name: x.get(name) for name in ("start", "end", "labels", "text")} for x in values if "labels" in x]
+
+
+def _value(row: Row, label: str) -> Any:
+    """What stands in the column of the spans, or in the first one that has some."""
+    values = [_literal(row[name]) for name in _columns(label) if row.get(name) is not None]
+    return next((x for x in values if are_spans(x)), values[0] if values else None)
+
+
+def _literal(value: Any) -> Any:
+    """A list as csv files hold it; also a list of columns as `datasets` gives lists of objects."""
+    if isinstance(value, str) and value.lstrip().startswith(("[[", "[{", "[(")):
+        try:
+            return ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return value
+    if isinstance(value, Mapping) and value and all(isinstance(x, list) for x in value.values()):
+        return [dict(zip(value, x, strict=False)) for x in zip(*value.values(), strict=False)]
+    return value
