@@ -269,7 +269,7 @@ class Trainer:
         if rates is not None:
             own = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
             self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **own, **rates})
-        self.journal.progress(step, loss=loss, rate=rate, tokens=rates and rates["tokens_per_second"])
+        self.journal.progress(step, loss=loss, rate=rate, tokens=(rates or {}).get("tokens_per_second"))
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate, journal, and say whether this is the best so far."""
