@@ -12,12 +12,14 @@ from typing import Any
 
 import yaml
 
-from jaxft import checks, yaml_text
+from jaxft import checks, manual, noise, yaml_text
 from jaxft import config as schema
 from jaxft.errors import UserError, nearest, one_line, shortened
 from jaxft.signals import Stopped, leave
 from jaxft.urls import refuse_url
 from jaxft.utf8 import read_text
+
+BEFORE = "[CONFIG.yaml]"
 
 
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
@@ -25,6 +27,8 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    if not debug:
+        noise.silence()
     try:
         main(arguments)
     except UserError as error:
@@ -52,12 +56,13 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     sys.exit(0)
 
 
-def load(argv: Sequence[str], *, prog: str = "python -m jaxft.train") -> schema.Config:
-    """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`.
+def load(argv: Sequence[str], *, prog: str = "jaxft train", before: str = BEFORE) -> schema.Config:
+    """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`; `--help` is answered, and ends the program.
 
     Raises:
       UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
     """
+    show_help(argv, prog, before)
     files = []
     rest = list(argv)
     while rest and not rest[0].startswith("-"):
@@ -70,8 +75,18 @@ def load(argv: Sequence[str], *, prog: str = "python -m jaxft.train") -> schema.
     return parse(values, rest, origin=files[0] if files else "", prog=prog)
 
 
+def show_help(argv: Sequence[str], prog: str, before: str = BEFORE) -> None:
+    """Answer `--help [TOPIC]`, if it is there, and end the program."""
+    topic = manual.topic(argv)
+    if topic == manual.ALL:
+        parse({}, ["--help"], origin="", prog=prog, before=before)
+    elif topic is not None:
+        print(manual.text(topic, _usage(prog, before)))
+        sys.exit(0)
+
+
 def parse(
-    values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str, before: str = "[CONFIG.yaml]"
+    values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str, before: str = BEFORE
 ) -> schema.Config:
     """A nested dict and `--section.field value` overrides as a checked `Config`; `before` stands first in the usage."""
     import jsonargparse
@@ -90,7 +105,7 @@ def parse(
     jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
     parser = jsonargparse.ArgumentParser(
         prog=prog,
-        usage=f"{prog} {before} [--section.field value ...] [--debug]",
+        usage=_usage(prog, before),
         exit_on_error=False,
         default_env=False,
         parser_mode="value",
@@ -219,6 +234,10 @@ def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> 
                 raise UserError(f'unknown option "--{name}"{nearest(name, known)}')
         if yaml_text.has_long_number(argument):
             raise UserError(f"{argument}: a number of more than {yaml_text.DIGITS} digits")
+
+
+def _usage(prog: str, before: str) -> str:
+    return f"{prog} {before} [--section.field value ...] [--debug]"
 
 
 def _explain(message: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from jaxft import sharding
+from jaxft.announce import announced
 from jaxft.calls import Call
 from jaxft.data.batches import Planner, Shape, token_type
 from jaxft.data.encode import Examples
@@ -167,7 +168,8 @@ def size_of(shape: Shape) -> str:
 def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[str], None]) -> Compiled[K]:
     def one(name: str, program: Any) -> Any:
         start = time.perf_counter()
-        executable = finished(program, name)
+        with announced(f"compiling {name}", say):
+            executable = finished(program, name)
         say(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return executable
 

@@ -268,11 +268,11 @@ class LogConfig:
     """What is written while a run goes on."""
 
     every: int = 50
-    """Steps between rows of metrics.jsonl."""
+    """Steps between rows of metrics.jsonl, and between lines of a log that is no terminal."""
     tensorboard: bool = False
     """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
     progress: bool = True
-    """Show a progress bar when the output is a terminal."""
+    """Show a progress bar when the output is a terminal, and a line at each `every` when it is none."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""python -m jaxft.evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: metrics of a fine-tuned model on labelled data."""
+"""jaxft evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: metrics of a fine-tuned model on labelled data."""
 
 import json
 import sys
@@ -10,13 +10,12 @@ from jaxft import cli, rundir, runtime
 from jaxft.data.files import are_files
 from jaxft.errors import UserError
 
-PROG, BEFORE = "python -m jaxft.evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
+PROG, BEFORE = "jaxft evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Print one JSON object with the metrics; options are those of the run, and may be given anew."""
-    if "-h" in argv or "--help" in argv:
-        cli.parse({}, ["--help"], origin="", prog=PROG, before=BEFORE)
+    cli.show_help(argv, PROG, BEFORE)
     if not argv or argv[0].startswith("-"):
         raise UserError(f"give a run or model directory first: {PROG} {BEFORE}")
     path, overrides = argv[0], argv[1:]

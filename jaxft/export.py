@@ -1,4 +1,4 @@
-"""python -m jaxft.export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory.
+"""jaxft export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory.
 
 A run with LoRA or adapters gives an adapter directory; --merge folds LoRA into an ordinary one, of a run or of an adapter
 directory.
@@ -15,7 +15,7 @@ from jaxft.urls import refuse_url
 
 def main(argv: list[str]) -> None:
     """Write the best, the last or a given checkpoint."""
-    parser = cli.Parser(prog="python -m jaxft.export", description=__doc__)
+    parser = cli.Parser(prog="jaxft export", description=__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train (or an adapter directory to merge)")
     parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
     parser.add_argument(

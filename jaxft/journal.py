@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl, the progress bar, TensorBoard. Only the main process writes."""
+"""What a run says: metrics.jsonl, the progress bar or lines in its place, TensorBoard. Only the main process writes."""
 
 import json
 import os
@@ -16,13 +16,18 @@ FILE = "metrics.jsonl"
 
 
 class Journal:
-    """Rows of metrics.jsonl, the progress bar and TensorBoard scalars of one run."""
+    """Rows of metrics.jsonl, the progress bar and TensorBoard scalars of one run.
+
+    Where the output is no terminal (nohup, Slurm, CI) a line in the log takes the place of the bar.
+    """
 
     def __init__(self, directory: Path, config: LogConfig, *, total_steps: int, start_step: int) -> None:
         self.active = runtime.is_main_process()
         self._path = directory / FILE
         self._bar: Any = None
         self._board: Any = None
+        self._lines = config.progress and not sys.stderr.isatty()
+        self._pace = Pace(total_steps)
         if not self.active:
             return
         rewind(self._path, start_step)
@@ -51,11 +56,17 @@ class Journal:
                 if isinstance(value, float):
                     self._board.add_scalar(name, value, row["step"])
 
-    def progress(self, step: int, **figures: str) -> None:
-        """Move the bar."""
+    def progress(self, step: int, *, loss: float, rate: float, tokens: float | None = None) -> None:
+        """Move the bar; without a terminal say where the run is, at steps whose `tokens` a second are known."""
         if self._bar is not None:
-            self._bar.set_postfix(figures, refresh=False)
+            figures = {"loss": f"{loss:.4f}", "lr": f"{rate:.2e}"}
+            self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
             self._bar.update(step - self._bar.n)
+        elif self._lines:
+            left = self._pace.left(step)
+            if tokens is not None:
+                figures = f"loss {loss:.4f}, learning rate {rate:.2e}, {tokens:,.0f} tokens/s"
+                self.say(f"step {step:,} of {self._pace.total:,}: {figures}{left}")
 
     def say(self, text: str) -> None:
         """A line for people, above the bar."""
@@ -91,6 +102,29 @@ def rewind(path: Path, step: int) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)
+
+
+class Pace:
+    """How long a run still takes, evaluations and checkpoints included, by its pace since the first step it was asked of."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._first: tuple[int, float] | None = None
+
+    def left(self, step: int) -> str:
+        """`, 1:02:03 left`; empty at the first step, whose pace is unknown, and at the last."""
+        now = time.perf_counter()
+        first, start = self._first = self._first or (step, now)
+        if not first < step < self.total:
+            return ""
+        return f", {clock((now - start) / (step - first) * (self.total - step))} left"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds for people: 1:02:03, or 2:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:,}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
 class Meter:

@@ -266,12 +266,10 @@ class Trainer:
                 f"the loss became {loss} at step {step} (gradient norm {norm:g}, learning rate "
                 f"{rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
-        shown = {"loss": f"{loss:.4f}", "lr": f"{rate:.2e}"}
         if rates is not None:
             own = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
             self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **own, **rates})
-            shown["tokens"] = f"{rates['tokens_per_second']:.0f}/s"
-        self.journal.progress(step, **shown)
+        self.journal.progress(step, loss=loss, rate=rate, tokens=(rates or {}).get("tokens_per_second"))
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate, journal, and say whether this is the best so far."""

@@ -1,4 +1,4 @@
-"""python -m jaxft.plan CONFIG.yaml [--plot FILE] [--topology NAME]: what a run would do, without training: parameters,
+"""jaxft plan CONFIG.yaml [--plot FILE] [--topology NAME]: what a run would do, without training: parameters,
 learning rates, lengths, waste, FLOPs, memory. `--plot` draws the learning rates into a png, svg or pdf file; `--topology`
 compiles for accelerators that need not be here, such as v5e:2x4."""
 
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
     if plot:
         check_output(plot, "--plot")
-    config = cli.load(rest, prog="python -m jaxft.plan")
+    config = cli.load(rest, prog="jaxft plan", before="CONFIG.yaml [--plot FILE] [--topology NAME]")
     cache = config.runtime.compile_cache and target is None  # programs for chips elsewhere cannot be read again here
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
     chosen = runtime.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")

@@ -1,4 +1,4 @@
-"""python -m jaxft.predict RUN_OR_MODEL_DIR --input FILE --output FILE: csv or jsonl in; jsonl out, one row a row.
+"""jaxft predict RUN_OR_MODEL_DIR --input FILE --output FILE: csv or jsonl in; jsonl out, one row a row.
 
 Without a task's head, or with --features, the rows are embeddings; --output FILE.npy writes them as one array."""
 
@@ -14,8 +14,8 @@ from jaxft.config import Config
 from jaxft.errors import UserError
 from jaxft.output import check_output, reading, writing
 
-PROG = "python -m jaxft.predict"
-RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN, --data.max_length, --eval.batch_size."
+PROG = "jaxft predict"
+RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
 FEATURES = ("cls", "mean", "pooled")
 ARRAY = ".npy"
 

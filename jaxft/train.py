@@ -1,4 +1,4 @@
-"""python -m jaxft.train CONFIG.yaml [--section.field value ...]: fine-tune, evaluate, leave a model directory."""
+"""jaxft train CONFIG.yaml [--section.field value ...]: fine-tune, evaluate, leave a model directory."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from jaxft.signals import Watch
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Run the command; returns the final scores, `test/...` among them when there is a test file."""
-    return train(cli.load(argv, prog="python -m jaxft.train"))
+    return train(cli.load(argv, prog="jaxft train"))
 
 
 def train(config: Config) -> dict[str, Any]:

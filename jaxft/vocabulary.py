@@ -1,6 +1,6 @@
-"""python -m jaxft.vocabulary --input FILE... --output DIR --size N: a WordPiece tokenizer and a new BERT's config.json.
+"""jaxft vocabulary --input FILE... --output DIR --size N: a WordPiece tokenizer and a new BERT's config.json.
 
-A model of random weights starts from there: python -m jaxft.train --model.path DIR --model.from_scratch true ...
+A model of random weights starts from there: jaxft train --model.path DIR --model.from_scratch true ...
 """
 
 import json
@@ -21,7 +21,7 @@ MOST_CHARACTERS = 1000  # as BERT's; rarer ones become [UNK]
 
 def main(argv: list[str]) -> None:
     """Train the tokenizer and write vocab.txt, tokenizer_config.json and config.json."""
-    parser = cli.Parser(prog="python -m jaxft.vocabulary", description=__doc__)
+    parser = cli.Parser(prog="jaxft vocabulary", description=__doc__)
     kinds = "txt, csv, tsv, json, jsonl, parquet or arrow"
     parser.add_argument("--input", required=True, nargs="+", metavar="FILE", help=f"texts: {kinds}")
     parser.add_argument("--output", required=True, metavar="DIR", help="directory to write")

@@ -1,4 +1,4 @@
-"""python -m jaxft.hf run_glue|run_ner|run_qa|run_mlm|run_swag FLAGS: the flags of Hugging Face's example scripts.
+"""jaxft hf run_glue|run_ner|run_qa|run_mlm|run_swag FLAGS: the flags of Hugging Face's example scripts.
 
 Says which option of jaxft each flag became, trains, evaluates and predicts as --do_train, --do_eval and --do_predict ask.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from jaxft import cli, runtime
 from jaxft.errors import UserError, nearest
 
-PROG = "python -m jaxft.hf"
+PROG = "jaxft hf"
 
 
 def main(argv: list[str]) -> dict[str, float]:

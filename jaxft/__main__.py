@@ -1,0 +1,49 @@
+"""`jaxft COMMAND ...`, also as `python -m jaxft COMMAND ...`: one command for all entry points."""
+
+import importlib
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+from jaxft import __version__, cli
+from jaxft.errors import UserError, nearest
+
+COMMANDS = {
+    "train": "fine-tune, evaluate, leave a model directory; the same command again resumes",
+    "evaluate": "metrics of a fine-tuned model on labelled data",
+    "predict": "a prediction, or an embedding, for every row of a file",
+    "export": "a checkpoint of a run as a Hugging Face directory",
+    "plan": "what a run would do: parameters, rates, lengths, padding, FLOPs, memory",
+    "vocabulary": "train a WordPiece tokenizer for a model from scratch",
+    "hf": "run_glue, run_ner, run_qa, run_mlm, run_swag with the flags of Hugging Face's scripts",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Run the command that the first argument names with the others."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview())
+    elif argv[0] == "--version":
+        print(f"jaxft {__version__} (jax {version('jax')})")
+    elif argv[0] not in COMMANDS:
+        known = nearest(argv[0], COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
+        raise UserError(f'unknown command "{argv[0]}"{known}')
+    else:
+        module = "hf.__main__" if argv[0] == "hf" else argv[0]
+        importlib.import_module(f"jaxft.{module}").main(argv[1:])
+
+
+def overview() -> str:
+    """A line a command."""
+    lines = [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
+    more = "jaxft COMMAND --help shows its options, jaxft --version the version; python -m jaxft.COMMAND is the same"
+    return "\n".join(["usage: jaxft COMMAND ...", "", *lines, "", more])
+
+
+def run() -> NoReturn:
+    """The command `jaxft`."""
+    cli.run_main(main, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run()

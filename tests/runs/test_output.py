@@ -1,0 +1,67 @@
+"""What commands print: jaxft's own lines, and nothing of the libraries, with torch and without."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT, tiny
+
+# A process in which torch cannot be found, as where it is not installed.
+PROGRAM = """
+from importlib import util
+find = util.find_spec
+util.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
+from jaxft import cli, __main__
+cli.run_main({})
+"""
+OWN = (
+    r"jax [\d.]+ on .*",
+    r"model: .*; loaded \d+ tensors; newly initialised: .*",
+    r"rule +trained .*",
+    r"\(everything else\) .*",
+    r"(parameters|words|examples|steps): .*",
+    r"compiling (train|evaluation) step \d+ x \d+",
+    r"compiled (train|evaluation) step \d+ x \d+ in [\d.]+ s",
+    r"still compiling .*",
+    r"step \d+ of 6: loss \d\.\d+, learning rate \S+, [\d,]+ tokens/s(, \d:\d\d left)?",
+    r"step \d+: validation accuracy \d\.\d+( \(best\))?, loss \d\.\d+",
+    r"done in \d+ s: model of step .*",
+    r"wrote \d+ predictions to .*",
+)
+
+
+def printed(main: str, *argv: object) -> tuple[str, list[str]]:
+    """Standard output, and the lines of standard error, of a process without torch."""
+    told = {"OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"}
+    names = ("TRANSFORMERS", "DATASETS_V", "HF_HUB_V", "HF_HUB_D", "PYTHONW")
+    env = {name: value for name, value in os.environ.items() if name not in told and not name.startswith(names)}
+    command = [sys.executable, "-c", PROGRAM.format(main), *map(str, argv)]
+    done = subprocess.run(command, cwd=ROOT, env=env | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr.splitlines()
+
+
+def test_libraries_are_silent():
+    """What transformers says of missing frameworks and of the hub, and warnings, unless --debug asks for everything."""
+    main = "lambda argv: (__import__('transformers'), __import__('warnings').warn('something'))"
+    assert printed(main) == ("", [])
+    assert any("PyTorch was not found" in line for line in printed(main, "--debug")[1])
+
+
+@pytest.mark.slow
+def test_commands_print_their_own_lines_alone(tiny_data, tmp_path):
+    """A run from start to end in processes of their own, with a line of training at every `log.every`."""
+    model = tiny.write_model(tmp_path / "model", num_hidden_layers=1)
+    data = [f"--data.{name}={tiny_data / file}.csv" for name, file in (("train", "train"), ("validation", "dev"))]
+    short = ["--data.max_length=32", "--data.max_train_examples=64", "--log.every=2"]
+    _, lines = printed("__main__.main", "train", f"--model.path={model}", *data, *short, f"--output_dir={tmp_path / 'run'}")
+    for at in ("evaluate", "predict"):
+        files = [data[1]] if at == "evaluate" else ["--input", tiny_data / "test.csv", "--output", tmp_path / "out.jsonl"]
+        lines += printed("__main__.main", at, tmp_path / "run", *files)[1]
+    assert not [line for line in lines if not any(re.fullmatch(known, line) for known in OWN)]
+    training = [line for line in lines if " of 6: " in line]
+    assert [line.split()[1] for line in training] == ["2", "4", "6"]
+    assert "left" not in training[-1]

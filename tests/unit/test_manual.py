@@ -1,0 +1,93 @@
+"""The command `jaxft` and its help: a screen, a section, everything."""
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from jaxft import __main__ as command
+from jaxft import cli, manual, plan, train
+from jaxft.config import Config
+from tests.support import ROOT
+
+SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
+
+
+def shown(capsys, main, *argv: str) -> str:
+    """What a command prints that ends by itself."""
+    with pytest.raises(SystemExit) as stop:
+        cli.run_main(main, argv)
+    assert stop.value.code == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    return told.out
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_one_screen(capsys, monkeypatch, option):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = shown(capsys, command.main, "train", option).splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("usage: jaxft train [CONFIG.yaml]")
+    begun = {line.split()[0] for line in lines if line.startswith("  ")}
+    assert begun >= {*SECTIONS, "--data.train", "--optim.learning_rate"}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_help_on_a_section_tells_its_options(capsys, section):
+    """Each with its default and the whole of its text, and no other."""
+    text = "".join(shown(capsys, train.main, "--help", section).split())
+    for option in manual.options():
+        entry = f"--{option.name}({option.default}){option.doc}"
+        assert ("".join(entry.split()) in text) == option.name.startswith(f"{section}."), option.name
+
+
+def test_what_help_says_of_single_options(capsys):
+    assert "(5e-05)" in shown(capsys, train.main, "--help=optim.learning_rate")
+    assert "One of linear, cosine, " in " ".join(shown(capsys, train.main, "--help", "optim.schedule").split())
+    text = shown(capsys, train.main, "x.yaml", "--help", "plan.rules")
+    assert "plan.rules: pattern" in text
+    assert "--plan.n" not in text
+    assert "usage: jaxft plan CONFIG.yaml [--plot FILE]" in shown(capsys, plan.main, "--help", "plan")
+    assert shown(capsys, command.main, "evaluate", "-h").startswith("usage: jaxft evaluate RUN_OR_MODEL_DIR")
+
+
+def test_help_on_what_is_not_there(fails):
+    fails("train", ["--help", "optm"], 'no section or option "optm"; did you mean "optim"?')
+    fails("train", ["--help", "seeds"], 'did you mean "seed"?')
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_the_commands_stand_in_a_line_each(capsys, argv):
+    lines = shown(capsys, command.main, *argv).splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(command.COMMANDS)
+    assert max(map(len, lines)) <= 110
+
+
+def test_every_entry_point_is_a_command():
+    """And the installed script is the same function."""
+    package = ROOT / "jaxft"
+    points = [path for path in package.rglob("*.py") if "__name__ ==" in path.read_text(encoding="utf-8")]
+    names = {path.parent.name if path.stem == "__main__" else path.stem for path in points}
+    assert names - {"jaxft"} == set(command.COMMANDS)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["scripts"] == {"jaxft": "jaxft.__main__:run"}
+    assert callable(command.run)
+
+
+def test_a_command_gets_the_other_arguments(fails):
+    fails("__main__", ["train", "none.yaml"], "none.yaml: cannot be read")
+    fails("__main__", ["hf", "run_glu"], 'did you mean "run_glue"?')
+    fails("__main__", ["trian", "x.yaml"], 'unknown command "trian"; did you mean "train"?')
+    fails("__main__", ["x.yaml"], 'unknown command "x.yaml"; the commands are train, evaluate, ')
+
+
+def test_the_version_comes_without_jax():
+    program = "import sys; from jaxft.__main__ import main; main(['--version']); sys.exit('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("jaxft 0.")
+    assert "(jax 0." in done.stdout
