@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("torch._dynamo")  # which torch.compile would import inside a test
 
 from safetensors.torch import load_file, save_file
 
