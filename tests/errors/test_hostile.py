@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import jaxft
 from jaxft import cli, patterns
@@ -271,7 +272,24 @@ def test_an_adapters_patterns_that_never_end(model, tmp_path, monkeypatch, optio
     directory = tmp_path / "adapter"
     directory.mkdir()
     (directory / "adapter_config.json").write_text(json.dumps(settings))
-    from safetensors.numpy import save_file
-
     save_file(adapter, directory / "adapter_model.safetensors")
     refused(lambda: jaxft.load(str(directory)), "takes more than 0.5 seconds to match")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"lora_alpha": 10**400}, "lora_alpha is 1000"),
+        ({"r": 10**400}, "r is 1000"),
+        ({"alpha_pattern": {"query": 10**400}}, "alpha_pattern: query is 1000"),
+        ({"peft_type": "JAXFT_BOTTLENECK", "size": 10**9, "activation": "gelu"}, "has the size 1000000000"),
+    ],
+)
+def test_numbers_of_an_adapter(model, tmp_path, fields, words):
+    directory = tmp_path / "adapter"
+    directory.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(model), "r": 2, "target_modules": ["query"]} | fields
+    (directory / "adapter_config.json").write_text(json.dumps(settings))
+    name = "base_model.model.encoder.layer.0.output.dense"
+    save_file({f"{name}.adapter_down.weight": np.ones((2, 24), "f4")}, directory / "adapter_model.safetensors")
+    refused(lambda: jaxft.load(str(directory)), words)
