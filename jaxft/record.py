@@ -42,7 +42,7 @@ class Record:
     def text(self) -> str:
         """As JSON with its own digest; the words as bits, most of which are runs of equal ones."""
         content = {**vars(self), "words": _bits(self.words)}
-        return json.dumps({**content, _SEAL: checksums.seal(content)}, indent=1) + "\n"
+        return json.dumps({**content, _SEAL: checksums.of_json(content)}, indent=1) + "\n"
 
 
 def read(directory: Path) -> Record | None:
@@ -56,7 +56,7 @@ def read(directory: Path) -> Record | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if (digest := found.pop(_SEAL, None)) is not None and digest != checksums.seal(found):  # at first there was none
+        if (digest := found.pop(_SEAL, None)) is not None and digest != checksums.of_json(found):  # at first there was none
             raise ValueError("it has other content than was written")
         labels = None if found["labels"] is None else tuple(map(str, found["labels"]))
         return Record(**{**found, "labels": labels, "words": _ids(found["words"])})
