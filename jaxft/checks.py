@@ -73,7 +73,10 @@ def check(config: Config) -> None:
         "runtime.unroll": c.runtime.unroll,
     }
     for name, value in positive.items():
-        _require(value is None or 0 < value <= MOST, name, value, f"above 0 and at most {MOST:g}")
+        if name.startswith("optim."):
+            _require(value is None or 0 < value < float("inf"), name, value, "a finite number above 0")
+        else:
+            _require(value is None or 0 < value <= MOST, name, value, f"above 0 and at most {MOST:g}")
     for name, value in {
         "optim.weight_decay": c.optim.weight_decay,
         "optim.warmup": c.optim.warmup,

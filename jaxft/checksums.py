@@ -41,7 +41,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object that carries its own digest; it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"sha256": _seal(content), "content": content}, file, indent=1)
+        json.dump({"sha256": of_json(content), "content": content}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -59,12 +59,13 @@ def read_sealed(path: Path) -> dict[str, Any]:
         content, seal = found["content"], found["sha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise Damaged(f"{path.name} is torn") from None
-    if not isinstance(content, dict) or _seal(content) != seal:
+    if not isinstance(content, dict) or of_json(content) != seal:
         raise Damaged(f"{path.name} has other content than was written")
     return content
 
 
-def _seal(content: Mapping[str, Any]) -> str:
+def of_json(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object, however it is written."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -158,7 +158,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     mappings = [name for name, kind in field_names().items() if typing.get_origin(kind) is dict]
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and prefix + key not in mappings:
+        if isinstance(value, dict) and f"{prefix}{key}" not in mappings:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -214,8 +214,6 @@ class Parser(argparse.ArgumentParser):
 def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], origin: str) -> None:
     sections = {name.split(".")[0] for name in known if "." in name}
     for key, value in values.items():
-        if not isinstance(key, str) or any(not isinstance(x, str) for x in (value if isinstance(value, dict) else ())):
-            raise UserError(f"{origin}: {key}: the names of options are text, such as data: {{train: train.csv}}")
         if key in sections:
             if value is not None and not isinstance(value, dict):
                 raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")

@@ -194,7 +194,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return found if isinstance(found, dict) and found.keys() >= EMPTY.keys() else EMPTY
     except FileNotFoundError:
         return None
-    except ValueError:  # torn, or another is just writing it (see _make)
+    except (ValueError, RecursionError):  # torn, or another is just writing it (see _make)
         return EMPTY
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxft import rundir
+from jaxft import checksums, rundir
 from jaxft.config import Config
 from jaxft.errors import UserError
 
 FILE = rundir.RECORD
+_SEAL = "sha256"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Record:
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def text(self) -> str:
-        """As JSON; the words as bits, most of which are runs of equal ones."""
-        return json.dumps({**vars(self), "words": _bits(self.words)}, indent=1) + "\n"
+        """As JSON with its own digest; the words as bits, most of which are runs of equal ones."""
+        content = {**vars(self), "words": _bits(self.words)}
+        return json.dumps({**content, _SEAL: checksums.of_json(content)}, indent=1) + "\n"
 
 
 def read(directory: Path) -> Record | None:
@@ -54,9 +56,11 @@ def read(directory: Path) -> Record | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if (digest := found.pop(_SEAL, None)) is not None and digest != checksums.of_json(found):  # at first there was none
+            raise ValueError("it has other content than was written")
         labels = None if found["labels"] is None else tuple(map(str, found["labels"]))
         return Record(**{**found, "labels": labels, "words": _ids(found["words"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged; without it, the run's labels cannot be known") from error
 
 

@@ -14,6 +14,7 @@ from jaxft.errors import UserError, one_line
 from jaxft.utf8 import decode
 
 ROWS = 10_000  # of a table
+DEEP = 30  # lists and objects in each other
 MOST_NAMES = 1_000  # of columns, for messages
 
 
@@ -126,26 +127,37 @@ def as_array(values: Sequence[Any], where: str, start: int, column: str, *, odd_
     import pyarrow as pa
 
     try:
-        return pa.array(values)
+        return _flat(pa.array(values), where, start, column)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass
     kinds = [_kind(x) for x in values]
     usual = next((x for x in kinds if x), str)
     found: list[Any] = []
     for i, (value, own) in enumerate(zip(values, kinds, strict=True)):
-        fine = own in (None, usual) and _is_unicode(value)
+        fine = own in (None, usual) and is_unicode(value)
         if not fine and not odd_is_null:
             right = "text like other rows" if usual is str else f"a {usual.__name__} like other rows"
             right = "text without lone surrogates" if own is usual else right
             raise UserError(f'{where} {start + i + 1} has {repr(value)[:60]} in column "{column}": must be {right}')
         found.append(_as_text(value) if fine else None)
     try:
-        return pa.array(found)
+        return _flat(pa.array(found), where, start, column)
     except (pa.ArrowException, OverflowError) as error:
         raise UserError(
             f'{where}s {start + 1} to {start + len(values)} hold values of different kinds in column "{column}": '
             f"{one_line(error)[:120]}"
         ) from error
+
+
+def _flat(array: Any, where: str, start: int, column: str) -> Any:
+    """The array, unless lists and objects stand in each other more than DEEP levels deep: Arrow cannot write such types."""
+    kinds, levels = [array.type], 0
+    while kinds := [kind.field(i).type for kind in kinds for i in range(kind.num_fields)]:
+        levels += 1
+        if levels > DEEP:
+            rows = f"{where}s {start + 1} to {start + len(array)}"
+            raise UserError(f'{rows} hold lists or objects more than {DEEP} levels deep in column "{column}"')
+    return array
 
 
 def _filled(stream: Any, where: str) -> Iterator[tuple[int, str]]:
@@ -183,9 +195,10 @@ def _as_text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
-def _is_unicode(value: Any) -> bool:
+def is_unicode(value: Any) -> bool:
+    """Whether all texts of a value can be written as UTF-8: json can name half of a character, a lone surrogate."""
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
     except (UnicodeEncodeError, RecursionError):
         return False
     return True

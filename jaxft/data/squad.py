@@ -17,7 +17,7 @@ from jaxft import runtime
 from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.encode import CHUNK
-from jaxft.data.json_rows import rows_of
+from jaxft.data.json_rows import is_unicode, rows_of
 from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError, nearest
@@ -160,6 +160,10 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
             text = None
         if not isinstance(text, str | None):
             raise UserError(f'{where} has {text!r} in "{column}": must be text')
+        if text and not is_unicode(text):
+            if config.empty_texts != "null":
+                raise UserError(f'{where} has {repr(text)[:60]} in "{column}": must be text without lone surrogates')
+            text = None
         text = text or ""
         if name == "context" and config.no_answer:
             text = text.removesuffix(config.no_answer)
@@ -176,6 +180,8 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
         key = number
     if key is None or not str(key).strip():
         raise UserError(f'{where} has no id in "{config.id}"')
+    if not is_unicode(str(key)):
+        raise UserError(f'{where} has {repr(key)[:60]} in "{config.id}": must be text without lone surrogates')
     answers, single = _answers(values, f'{where} (question "{key}")', config)
     return Question(str(key), **texts, where=where, answers=answers, single=single, odd=odd)
 
@@ -202,6 +208,8 @@ def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple
     for text, _ in pairs:
         if not isinstance(text, str):
             raise UserError(f"{where}: an answer is {text!r}: must be text")
+        if not is_unicode(text):
+            raise UserError(f"{where}: an answer is {repr(text)[:60]}: must be text without lone surrogates")
     return [(text, _start(start, where)) for text, start in pairs if text.strip() and text != config.no_answer], single
 
 

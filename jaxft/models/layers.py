@@ -1,5 +1,6 @@
 """The parts that every encoder is made of: dense, layer norm, embedding lookup, activations."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -211,11 +212,20 @@ def normal_init(stddev: float, *, zero_row: int | None = None, cutoff: float | N
     return init
 
 
+_LARGE = 2**26  # numbers
+
+
 def sinusoids(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """The table of positions [num, features] of Vaswani et al. 2017 (arXiv:1706.03762), sine and cosine by turns; no key."""
-    position, feature = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
-    angle = position / np.power(10000.0, 2 * (feature // 2) / shape[1])
-    return jnp.asarray(np.where(feature % 2, np.cos(angle), np.sin(angle)), dtype)
+
+    def table() -> np.ndarray:
+        position, feature = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+        angle = position / np.power(10000.0, 2 * (feature // 2) / shape[1])
+        return np.where(feature % 2, np.cos(angle), np.sin(angle)).astype(dtype)
+
+    if math.prod(shape) > _LARGE:  # it is not made where only its shape is asked for, as a hostile config.json may
+        return jax.pure_callback(table, jax.ShapeDtypeStruct(shape, dtype))
+    return jnp.asarray(table())
 
 
 def _like(vector: Array, x: Array) -> Array:

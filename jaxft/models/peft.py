@@ -143,7 +143,10 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     dense = [name for name in adapters.dense_modules(params) if own_head or not name.startswith("heads.")]
     if isinstance(kind, Bottleneck):
         dense = [m for m in dense if m.endswith(".dense")]
-        modules = [m for m in dense if reader.has(f"{_parent(m)}.{adapters.ADAPTER}.down.kernel")]
+        downs = {m: f"{_parent(m)}.{adapters.ADAPTER}.down.kernel" for m in dense}
+        modules = [m for m in dense if reader.has(downs[m])]
+        if wrong := [shape for m in modules if (shape := reader.shape(downs[m])) and shape[0] != kind.size]:
+            raise UserError(f"{reader.where}: a bottleneck is {list(wrong[0])}, {CONFIG} has the size {kind.size}")
     else:
         modules = [m for m in dense if reader.has(f"{m}.lora_a")]
         bare = [m for m in dense if m.startswith("encoder.") and m not in modules]

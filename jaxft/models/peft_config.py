@@ -13,6 +13,7 @@ from jaxft.models.layers import ACTIVATIONS
 
 CONFIG = "adapter_config.json"
 LORA, BOTTLENECK = "LORA", "JAXFT_BOTTLENECK"  # the second is ours: PEFT has no such adapters
+MOST = 1e15  # of ranks, sizes and alphas
 TASK_TYPES = {
     "text-classification": "SEQ_CLS",
     "token-classification": "TOKEN_CLS",
@@ -92,11 +93,10 @@ def read_settings(directory: Path) -> Settings:
     where = directory / CONFIG
     values = files.read_json(where)
 
-    def number(name: str, default: float, least: float, most: float = float("inf")) -> Any:
+    def number(name: str, default: float, least: float, most: float = MOST) -> Any:
         value = values.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < most:
-            limits = f"{least:g} or more{'' if most == float('inf') else f' and less than {most:g}'}"
-            raise UserError(f"{where}: {name} is {value!r}: must be a number, {limits}")
+            raise UserError(f"{where}: {name} is {value!r}: must be a number, {least:g} or more and less than {most:g}")
         return value
 
     base, kind = values.get("base_model_name_or_path"), values.get("peft_type")
@@ -145,8 +145,10 @@ def _alphas(values: Any, where: Path) -> dict[str, float]:
         raise UserError(f"{where}: alpha_pattern is {values!r}: must map patterns to numbers")
     for pattern, alpha in values.items():
         patterns.check(pattern, f"{where}: alpha_pattern")
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < float("inf"):
-            raise UserError(f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more")
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < MOST:
+            raise UserError(
+                f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more, less than {MOST:g}"
+            )
     return dict(values)
 
 

@@ -208,7 +208,8 @@ def _vocab(folder: Path) -> Path:
 def _settings(path: Path) -> Any:
     settings = peft_config.read_settings(path.parent)
     modules = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in range(3) for part in ("query", "key", "value")]
-    return settings.expected(modules), settings.scales(dict.fromkeys(modules, 4)) if isinstance(settings.kind, Lora) else None
+    scales = settings.scales(dict.fromkeys(modules, 4)) if isinstance(settings.kind, Lora) else {}
+    return settings.expected(modules), scales
 
 
 def _checkpoint(name: str) -> Callable[[Path], Path]:
@@ -239,6 +240,7 @@ def _rewind(path: Path) -> Any:
     return path.read_bytes()
 
 
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
 METRICS = "".join(json.dumps({"step": i, "loss": 1 / (i + 1), "eval/accuracy": None}) + "\n" for i in range(8)).encode()
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 SPANS = "".join(json.dumps({"text": r["text"].split(), "label": ["B-A", *["O"] * 6]}) + "\n" for r in ROWS).encode()
@@ -262,9 +264,7 @@ FORMATS = {
     "csv": Format(_bytes("rows.csv", _csv(",")), _task),
     "tsv": Format(_bytes("rows.tsv", _csv("\t")), _task),
     "json": Format(_bytes("rows.json", json.dumps(ROWS).encode()), _task, damaged_json),
-    "json columns": Format(
-        _bytes("rows.json", json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}).encode()), _task, damaged_json
-    ),
+    "json columns": Format(_bytes("rows.json", json.dumps(COLUMNS).encode()), _task, damaged_json),
     "jsonl": Format(_bytes("rows.jsonl", JSONL), _task),
     "txt": Format(_bytes("rows.txt", b"\n".join(row["text"].encode() for row in ROWS)), partial(_task, labelled=False)),
     "parquet": Format(_arrow("rows.parquet"), _task),
@@ -279,9 +279,7 @@ FORMATS = {
     "conll": Format(_bytes("rows.conll", CONLL), _tags),
     "tag lists": Format(_bytes("rows.jsonl", SPANS), _tags),
     "yaml": Format(_bytes("config.yaml", json.dumps(YAML).encode()), lambda path: cli.load([str(path)]), damaged_json),
-    "yaml blocks": Format(
-        _bytes("config.yaml", cli.dump(Config()).encode()), lambda path: cli.load([str(path)])
-    ),
+    "yaml blocks": Format(_bytes("config.yaml", cli.dump(Config()).encode()), lambda path: cli.load([str(path)])),
     "config.json": Format(_model("config.json"), _load, damaged_json),
     "tokenizer.json": Format(_tokenizer_json, _tokens, damaged_json),
     "vocab.txt": Format(_vocab, _tokens),

@@ -77,6 +77,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path, words):
 
 def test_a_damaged_record(tmp_path):
     assert record.read(tmp_path) is None
-    (tmp_path / rundir.RECORD).write_text('{"labels": ["a"')
-    with pytest.raises(UserError, match=r"run\.json: is damaged"):
-        record.read(tmp_path)
+    whole = record.Record(("calm", "angry"), {}, True, 3, 9).text()
+    for text in ('{"labels": ["a"', "[" * 100_000, "[]", whole.replace("calm", "cdlm"), whole.replace("9", "8")):
+        (tmp_path / rundir.RECORD).write_text(text)
+        with pytest.raises(UserError, match=r"run\.json: is damaged"):
+            record.read(tmp_path)

@@ -36,10 +36,7 @@ def _more(read: Read) -> dict[str, Any]:
     hidden = read.whole("hidden_size", 1536)
     width = read.whole("embedding_size", hidden)
     terms = read.get("pos_att_type", [])
-    if isinstance(terms, str):
-        terms = [t.strip() for t in terms.lower().split("|")]
-    else:
-        terms = read.texts("pos_att_type", [])
+    terms = [t.strip() for t in terms.lower().split("|")] if isinstance(terms, str) else read.texts("pos_att_type", [])
     values: dict[str, Any] = {
         "embedding_size": width,
         "projection": "none" if width == hidden else "before_norm",

@@ -166,7 +166,9 @@ def _resolve(part: Part, read: Read) -> Part:
         if isinstance(activation, Field):
             activation = read.activation(activation.name, activation.default)
         transform = Transform(activation, transform.narrow, transform.norm, _value(transform.use_bias, read))
-    source = _value(part.source, read)
+    source = part.source
+    if isinstance(source, Field):
+        source = read.choice(source.name, source.default, ("cls", "mean"))
     tied = bool(_value(part.tied, read))
     names, flax_names, copies = part.names, {}, part.copies
     if not tied and part.outputs == VOCABULARY:

@@ -1,0 +1,57 @@
+"""Patterns of users and files: what `re` says, within seconds."""
+
+import re
+import time
+
+import pytest
+
+from jaxft import patterns
+from jaxft.errors import UserError
+
+NAMES = [f"encoder.layer.{i}.attention.self.{part}.kernel" for i in range(12) for part in ("query", "key", "value")]
+FINE = [
+    "",
+    r"\.query\.",
+    r"^encoder\.layer\.(0|11)\.",
+    r".*layer\.\d+\.attention\.self\.(query|value)\.kernel",
+    r"(?!.*key).*layer\.[2-4]\..*",
+    r"(?i)QUERY",
+    r"(\w+\.)*kernel$",
+    r"(e).*\1",
+]
+ENDLESS = [r"(\w+\.?)+!", r"((\w|\.)+)+!", r".*.*.*.*.*.*.*.*.*!", r"(?i)" + r"[\x00-\U0010ffff]" * 1000]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_as_re_has_it(whole):
+    found = patterns.each(FINE, NAMES, whole=whole)
+    for pattern, fits in zip(FINE, found, strict=True):
+        match = re.compile(pattern).fullmatch if whole else re.compile(pattern).search
+        assert fits == [match(name) is not None for name in NAMES], pattern
+        assert patterns.matches(pattern, NAMES, whole=whole) == fits
+
+
+@pytest.mark.parametrize("pattern", ENDLESS, ids=range(len(ENDLESS)))
+def test_what_never_ends_is_an_error(pattern, monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 0.5)
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r'^rule ".*takes more than 0\.5 seconds to match'):
+        patterns.matches(pattern, NAMES)
+    assert time.perf_counter() - start < 4
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("(", "is not a regular expression: missing )"),
+        ("(?i)(", "is not a regular expression: missing )"),
+        ("(" * 9000, "is not a regular expression: its brackets are nested too deep"),
+        ("a{99999999999}", "is not a regular expression: the repetition number is too large"),
+        ("x" * 100_000, "has 100,000 characters: at most 20,000"),
+    ],
+)
+def test_what_is_none(pattern, words):
+    for run in (lambda: patterns.check(pattern, "rule"), lambda: patterns.matches(pattern, NAMES)):
+        with pytest.raises(UserError) as error:
+            run()
+        assert words in str(error.value)
