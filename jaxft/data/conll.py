@@ -35,14 +35,14 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
     path = str(files.existing_file(str(file), field))
     lines = [line.removesuffix("\r") for line in files.content(file).decode("utf-8-sig").split("\n")]
     filled = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
-    if filled and INTENT in filled[0]:
+    if filled and INTENT in filled[0] and (label or all(":" in x for x in _split(filled[0].rpartition(INTENT)[0]))):
         return _from_pairs(lines, path)
     # A line that begins with # is a word, "#", if it has as many columns as other lines, and otherwise a comment.
     first = next((line for line in filled if not line.startswith("#")), filled[0] if filled else "")
     if not config.columns and is_conllu(first, files.kind(file)):
         return read_conllu(lines, config, path, label)
     plain = files.kind(file) not in COLUMN_FILES and len(filled) == len([x for x in lines if x.strip()])
-    plain = plain and not _are_columns([line for line in filled if not line.startswith("#")] or filled)
+    plain = plain and not _are_columns([line for line in filled if not line.startswith("#")] or filled, config.columns)
     if plain and not label:
         return _from_plain(lines, config, path)
     found = _from_columns(lines, first, config, path, label)
@@ -56,9 +56,12 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
     return found
 
 
-def _are_columns(lines: Sequence[str]) -> bool:
-    """Whether most lines are a word with its tag, or all are single words."""
+def _are_columns(lines: Sequence[str], names: Sequence[str] | None) -> bool:
+    """Whether most lines are a word with its tag, or all are single words, or as many columns as there are names."""
     columns = [_split(line) for line in lines]
+    counts = {len(x) for x in columns}
+    if names and counts == {len(names)}:
+        return True
     if all(len(x) == 1 for x in columns):
         return not lines or 2 * sum(unspaced(line) >= _LINE_OF_TEXT for line in lines) <= len(lines)
     last = [x[-1].strip() for x in columns if len(x) > 1]
@@ -67,7 +70,8 @@ def _are_columns(lines: Sequence[str]) -> bool:
     classes = 2 * sum(bool(_WORD_CLASS.fullmatch(x[0])) for x in columns) <= len(columns)
     tags = sum(_marks(spelt[x], entities) or (classes and bool(_WORD_CLASS.fullmatch(x))) for x in last)
     fields = all("\t" in line and " " not in line.strip() for line in lines)
-    return 2 * tags > len(lines) or (fields and len({len(x) for x in columns}) == 1)
+    repeated = 3 * len(set(last)) <= min(len(lines), 2 * len({x[0] for x in columns}))
+    return 2 * tags > len(lines) or (len(counts) == 1 and (fields or repeated))
 
 
 def _marks(tag: str, entities: bool) -> bool:
@@ -78,7 +82,7 @@ def _marks(tag: str, entities: bool) -> bool:
 def _may_be_plain(found: Sentences, first: str) -> bool:
     """Whether what was read as columns between spaces looks like running text: hardly any tag stands twice."""
     tags = [tag for sentence in found.tags for tag in sentence]
-    return "\t" not in first and len(set(tags)) > len(tags) / 2
+    return len(_split(first)) > 2 and "\t" not in first and len(set(tags)) > len(tags) / 2
 
 
 def _from_plain(lines: Sequence[str], config: DataConfig, path: str) -> Sentences:

@@ -1,5 +1,6 @@
 """Questions and contexts as windows of tokens, with the place of the answer: Hugging Face's run_qa.py, as flat arrays."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from jaxft.data.cache import Arrays, cached
 from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.split_text import is_mark
 from jaxft.data.squad import NOWHERE
 from jaxft.errors import UserError
 
@@ -123,7 +125,9 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
     if start == NOWHERE:
         return NOWHERE, NOWHERE
     start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
-    if not len(characters) or characters[0, 0] > start or characters[-1, 1] < end:
+    # Accents at its end are part of no token where the tokenizer drops them.
+    marks = len(list(itertools.takewhile(is_mark, reversed(text.rstrip()))))
+    if not len(characters) or characters[0, 0] > start or characters[-1, 1] < end - marks:
         return 0, 0
     # The tokens that share a character with the answer: one character may be several tokens, and be in none.
     first = int(np.searchsorted(characters[:, 1], start, "right"))

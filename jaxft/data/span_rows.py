@@ -53,11 +53,14 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
         bounds, tags, own = tags_of(text, spans, how)
         cut += own
         found.add_text(text, bounds, tags if label else [], number)
-    notes = [f"{left_out:,} rows that are rejected or not annotated are left out"] if left_out else []
-    notes += [f"{cut:,} words are cut where an entity begins or ends within"] if cut else []
-    if notes and runtime.is_main_process():
-        print(f"{where}: {'; '.join(notes)}", file=sys.stderr)
+    _say(f"{where}: left out {left_out:,} rejected or not annotated", left_out)
+    _say(f"{where}: words that are cut because an entity begins or ends within: {cut:,}", cut)
     return found
+
+
+def _say(line: str, count: int) -> None:
+    if count and runtime.is_main_process():
+        print(line, file=sys.stderr)
 
 
 def _rows(config: DataConfig, split: str, label: str | None) -> Iterator[Row]:
@@ -151,7 +154,7 @@ def _value(row: Row, label: str) -> Any:
 
 def _literal(value: Any) -> Any:
     """A list as csv files hold it; also a list of columns as `datasets` gives lists of objects."""
-    if isinstance(value, str) and value.lstrip().startswith(("[[", "[{", "[(")):
+    if isinstance(value, str) and value.lstrip().startswith(("[[", "[{", "[(", "[]")):
         try:
             return ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):

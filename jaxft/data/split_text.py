@@ -53,6 +53,11 @@ def split_text(text: str, how: Literal["punctuation", "spaces"] | str) -> Bounds
     return [*found, (begin, len(text))] if begin >= 0 else found
 
 
+def is_mark(character: str) -> bool:
+    """Whether a character combines with the one before it (an accent, a vowel sign)."""
+    return unicodedata.category(character)[0] == "M"
+
+
 def unspaced(text: str) -> int:
     """How many characters of a text belong to scripts without spaces."""
     return sum(_is_unspaced(x) for x in text)
@@ -72,7 +77,7 @@ def _kind(character: str) -> int:
     category = unicodedata.category(character)
     if character.isspace() or character in _NO_WIDTH or category == "Cc":
         return BLANK
-    if category[0] == "M" or category == "Cf" or _in(character, _SKIN):
+    if is_mark(character) or category == "Cf" or _in(character, _SKIN):
         return MARK
     return ALONE if category[0] in "PS" or _is_unspaced(character) else LETTER
 

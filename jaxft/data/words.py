@@ -85,8 +85,10 @@ def encode_words(
 
 def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncation: bool, origin: str) -> Arrays:
     # A tokenizer of our own: its windows are nobody else's business.
-    state = tokenizer.backend_tokenizer.to_str()
-    backend = tokenizers.Tokenizer.from_str(state)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Byte-level tokenizers know a word in the middle of a text by its space (Hugging Face: add_prefix_space).
+    space = " " if _give_spaces(state["pre_tokenizer"]) else ""
+    backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     room = max_length - backend.num_special_tokens_to_add(False)
     if stride >= room:
         raise UserError(
@@ -94,8 +96,6 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         )
     backend.no_padding()
     backend.enable_truncation(max_length, stride=stride, direction="right")
-    # Byte-level tokenizers know a word in the middle of a text by its space (Hugging Face: add_prefix_space).
-    space = " " if '"ByteLevel"' in json.dumps(json.loads(state)["pre_tokenizer"]) else ""
     typed = np.int8("token_type_ids" in tokenizer.model_input_names)  # as in encode.py
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
@@ -130,6 +130,15 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         "offsets": np.concatenate([[0], np.cumsum([len(x) for x in ids])]),
         "sizes": sizes,
     }
+
+
+def _give_spaces(part: Any) -> bool:
+    """Whether there is a byte-level part in a pre-tokenizer; it no longer adds a space of its own to words without one."""
+    if isinstance(part, dict) and part.get("type") == "ByteLevel":
+        part["add_prefix_space"] = False
+        return True
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return sum(map(_give_spaces, inner)) > 0  # all of them are looked at
 
 
 def owned(windows: Sequence[np.ndarray], step: int) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxft.data.split_text import is_mark
 from jaxft.losses import LOWEST
 
 
@@ -100,7 +101,10 @@ def decode(spans: list[tuple[float, int, int]], context: str, null_score: float 
 
 
 def _cut(context: str, score: float, start: int, end: int) -> Answer:
-    """A span without the blanks around it, which some tokenizers count to a word."""
+    """A span without the blanks around it, which some tokenizers count to a word, and with the marks on its last letter,
+    which tokenizers that drop accents count to none."""
+    while end < len(context) and is_mark(context[end]):
+        end += 1
     text = context[start:end]
     start += len(text) - len(text.lstrip())
     text = text.strip()

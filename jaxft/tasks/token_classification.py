@@ -235,7 +235,7 @@ class TokenClassification(Task):
         begin = 0
         for i, (words, text, begins, ends) in enumerate(zip(*columns, strict=True)):
             own = slice(begin, begin + len(words))
-            row: dict[str, Any] = {} if text is None else {"text": text}
+            row: dict[str, Any] = {"text": text} if TEXT in split.rows.column_names else {}
             row |= {"words": words, "tags": [self.names[x] for x in ids[own]]}
             if marked is not None:
                 edges = None if text is None else list(zip(begins, ends, strict=True))

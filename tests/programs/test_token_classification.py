@@ -1,5 +1,6 @@
 """Token classification: its loss and its labels."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jaxft import losses, tree
 from jaxft.config import Config, DataConfig, EvalConfig, TaskConfig
 from jaxft.data.collect import Collected
 from jaxft.data.encode import load_tokenizer
+from jaxft.data.tags import respelt
 from jaxft.data.word_rows import read_sentences
 from jaxft.errors import UserError
 from jaxft.setup import make_loss, make_run
@@ -172,13 +174,14 @@ def test_every_word_is_learnt_once(weighed):
 
 # Labels
 
+BERT = {"model_type": "bert", "architectures": ["BertForTokenClassification"]}
+
 
 def learn(rows: list[tuple[list[str], list[str]]], tmp_path, hf_config=None, metric=None, **task) -> TokenClassification:
     data = DataConfig(train=str(write_conll(tmp_path / "a.conll", rows)))
     config = Config(task=TaskConfig(name="token-classification", **task), data=data, eval=EvalConfig(metric=metric))
     read = read_sentences(data, "train", "label")
-    checkpoint = {"model_type": "bert", "architectures": ["BertForTokenClassification"], **(hf_config or {})}
-    return TokenClassification.learn(config, checkpoint, read, "a.conll")
+    return TokenClassification.learn(config, BERT | (hf_config or {}), read, "a.conll")
 
 
 def test_labels_of_the_training_data(tmp_path):
@@ -243,6 +246,45 @@ def test_restored_as_the_model_says():
     assert TokenClassification.restore(config, names | single.config_fields).scheme == "none"
     assert TokenClassification.restore(config, {"id2label": {0: "O", 1: "S-x"}}).scheme == "auto"
     assert TokenClassification.restore(config, {"id2label": {0: "NN", 1: "VB"}}).scheme == "none"
+
+
+OTHERS = [["o", "b-x", "i-x", "l-x", "u-x"], ["O", "B-x", "M-x", "E-x", "S-x"], ["x-B", "x-I", "O"]]
+
+
+@pytest.mark.parametrize("labels", OTHERS)
+def test_a_model_with_other_labels_is_scored_by_its_entities(tagger, tmp_path, labels):
+    """Whatever the scheme and the spelling of the model, and of the file."""
+    iob2 = ["B-x", "O", "B-x", "I-x", "I-x", "B-x", "I-x"]
+    task = TokenClassification.restore(Config(), {"id2label": dict(enumerate(labels))})
+    config = configure(tagger, tmp_path, tmp_path / "run", data={"cache": False})
+    gold = []
+    for tags in (iob2, respelt(iob2, labels)):
+        write_conll(tmp_path / "train.conll", [(["stone"] * 7, tags)])
+        split = task.encode(task.read(config, "train"), load_tokenizer(tagger), tagger, config, "x")
+        gold.append([labels[i] for i in split.notes["gold"]])
+        right = np.maximum(split.examples.tokens["labels"] - 1, 0)
+        wrong = right.copy()
+        wrong[split.notes["first"][0]] = labels.index(respelt(["O"], labels)[0])
+        scores = [task.scores(Collected(tokens={"predicted": x}), split) for x in (right, wrong)]
+        assert [(x["precision"], x["recall"]) for x in scores] == [(1, 1), (1, 2 / 3)]
+        found = next(iter(task.decode(Collected(tokens={"predicted": right, "score": np.ones(len(right))}), split)))
+        assert found["tags"] == gold[0]
+        assert [(x["type"], x["start"], x["end"]) for x in found["entities"]] == [("x", 0, 1), ("x", 2, 5), ("x", 5, 7)]
+    assert gold[0] == gold[1] == respelt(iob2, labels)
+
+
+@pytest.mark.parametrize(("how", "stored"), [(None, "punctuation"), ("spaces", "spaces")])
+def test_a_model_of_texts_knows_where_they_are_cut(tmp_path, how, stored):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "stone bridge, sun", "label": [[0, 12, "x"]]}) + "\n")
+    data = DataConfig(train=str(tmp_path / "a.jsonl"), split_words=how)
+    config = Config(task=TaskConfig(name="token-classification"), data=data)
+    task = TokenClassification.learn(config, BERT, read_sentences(data, "train", "label"), "a.jsonl")
+    again = TokenClassification.restore(Config(), {"id2label": dict(enumerate(task.names))} | task.config_fields)
+    assert (task.split_words, again.split_words) == (stored, stored)
+    (tmp_path / "a.csv").write_text('text,label\n"stone bridge, sun",B-x I-x O\n')
+    data = replace(data, train=str(tmp_path / "a.csv"), split_words=None)
+    read = read_sentences(data, "train", "label")
+    assert TokenClassification.learn(replace(config, data=data), BERT, read, "a.csv").split_words == "spaces"
 
 
 @pytest.mark.parametrize("scheme", ["auto", "none"])

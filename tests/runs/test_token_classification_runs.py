@@ -91,6 +91,22 @@ def test_plain_text_is_split(run, folder, tmp_path):
     }
 
 
+def test_entities_of_a_text_are_found_in_it(run, folder, tmp_path):
+    """A line of a txt file is a sentence; what is predicted of it is data again."""
+    text = "  the river,\tthe stone\u00a0bridge. the storm!"
+    (tmp_path / "a.txt").write_text(f"{text}\n\n.\n", encoding="utf-8")
+    found = answers(Path(run[0].output_dir), tmp_path / "a.txt", tmp_path)
+    assert found[0]["text"] == text
+    assert found[1] == {"text": None, "words": None, "tags": None, "entities": None}
+    entities = [(x["type"], x["text"]) for x in found[0]["entities"]]
+    assert entities == [("place", "river"), ("place", "stone\u00a0bridge"), ("mood", "storm")]
+    for entity in found[0]["entities"]:
+        assert text[entity["start"] : entity["end"]] == entity["text"]
+    (tmp_path / "c.jsonl").write_text(json.dumps(found[0]) + "\n")
+    scores = evaluate.main([run[0].output_dir, "--data.validation", str(tmp_path / "c.jsonl")])
+    assert scores["f1"] == 1
+
+
 def test_resumed_from_an_earlier_checkpoint(run, tmp_path):
     config, scores = run
     directory = shutil.copytree(config.output_dir, tmp_path / "run")

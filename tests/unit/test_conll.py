@@ -1,5 +1,6 @@
 """Tagged sentences from every kind of file, and what is wrong with a file, by line."""
 
+import gzip
 import json
 
 import datasets
@@ -28,6 +29,8 @@ TEXTS = {
     "a.txt": "\ufeff-DOCSTART- -X- O\r\n\r\nThe DT O\r\nold JJ O\r\nbridge NN B-place\r\n\r\n# SYM O\r\nsun NN O\r\n",
     "a.tsv": "-DOCSTART-\tO\n\nThe\tO\nold\tO\nbridge\tB-place\n\t\n-DOCSTART-\tO\n\n#\tO\nsun\tO\n\t\n",
     "comments.conll": "# id = 1\n# text\nThe\tDT\tO\nold\tJJ\tO\nbridge\tNN\tB-place\n\n# 2\n#\t.\tO\n# odd\nsun\tNN\tO\n",
+    "trailing.conll": "The\tDT\tO\t\nold\tJJ\tO \t\n bridge \tNN\tB-place\t\t\r\n \t \n#\t.\tO\nsun NN\tO  \n",
+    "spaces.bio": "\ufeffThe  DT O \r\nold JJ\tO\r\nbridge NN B-place  \r\n  \r\n# . O\r\n sun NN O",
     "train": "The:O old:O bridge:B-place <=> Where\n#:O sun:O <=> What\n",
 }
 
@@ -43,6 +46,90 @@ def test_text_files(tmp_path, name):
             unit, number = place(rows, i, j).split()
             assert unit == "line"
             assert word in lines[int(number) - 1]
+
+
+CONLLU = """# sent_id = 1
+# text = The\tbridge
+1\tThe\tthe\tDET\tDT\t_\t2\tdet\t_\t_
+2-3\tdella\t_\t_\t_\t_\t_\t_\t_\t_
+2\tdi\tdi\tADP\tE\t_\t0\troot\t_\t_
+2.1\tghost\t_\tX\tX\t_\t_\t_\t_\t_
+3\tla\til\tDET\tRD\tNumber=Sing\t2\tdet\t_\tSpaceAfter=No
+
+# sent_id = 2
+1\t#\t#\tSYM\tSYM\t_\t0\troot\t_\t_
+2\t10 000\t10000\tNUM\tCD\t_\t1\tnummod\t_\t_
+"""
+
+
+@pytest.mark.parametrize("name", ["a.conllu", "a.txt", "a.conllu.gz"])
+def test_conllu(tmp_path, name):
+    content = CONLLU.replace("\n", "\r\n").encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    rows = read(tmp_path / name)
+    assert rows["words"][:] == [["The", "di", "la"], ["#", "10 000"]]
+    assert rows["tags"][:] == [["DET", "ADP", "DET"], ["SYM", "NUM"]]
+    assert place(rows, 0, 2) == "line 7"
+    assert read(tmp_path / name, label="xpos")["tags"][0] == ["DT", "E", "RD"]
+    assert read(tmp_path / name, label="feats")["tags"][0] == ["_", "_", "Number=Sing"]
+    assert read(tmp_path / name, label=None, text="lemma")["words"][:] == [["the", "di", "il"], ["#", "10000"]]
+    with pytest.raises(UserError, match=r'data\.label is "xpoz", but the columns of CoNLL-U are .*did you mean "xpos"'):
+        read(tmp_path / name, label="xpoz")
+
+
+PLAIN = {
+    "same number of words": "John lives in Paris\nMary lives in London",
+    "one word in a line": "Hello\nJohn lives in Paris\n",
+    "in capitals": "JOHN LIVES IN PARIS\nMARY LIVES IN LONDON\n",
+    "numbered": "1\tJohn lives in Paris\n2\tMary lives in London\n",
+    "without spaces": "\u6211\u4f4f\u5728\u5317\u4eac\n\u4ed6\u53bb\u4e86\u4e0a\u6d77\u3002\n",
+    "an arrow": "A <=> B: an arrow\nNo arrow here\n",
+    "a tag or two": "The bridge O\nJohn lives in Paris\nB-x marks the spot\n",
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_plain_text_is_read_whole(tmp_path, case):
+    (tmp_path / "a.txt").write_text(PLAIN[case], encoding="utf-8")
+    rows = read(tmp_path / "a.txt", label=None)
+    assert rows["text"][:] == PLAIN[case].strip().split("\n")
+    assert ["".join(words) for words in rows["words"]] == ["".join(text.split()) for text in rows["text"]]
+    with pytest.raises(UserError):
+        read(tmp_path / "a.txt")
+
+
+def test_word_classes_and_named_columns_are_no_plain_text(tmp_path):
+    words = ["the", "sun", "a", "river", "this", "bridge", "one", "stone"]
+    (tmp_path / "a.txt").write_text("".join(f"{word} {('det', 'noun')[i % 2]}\n" for i, word in enumerate(words)))
+    assert read(tmp_path / "a.txt", label=None)["words"][:] == [words]
+    (tmp_path / "a.txt").write_text("the det\nsun noun\n")
+    assert read(tmp_path / "a.txt", label=None, columns=["word", "pos"], text="word")["words"][:] == [["the", "sun"]]
+
+
+def test_empty_lines_of_plain_text(tmp_path):
+    (tmp_path / "a.txt").write_text("I am here.\n\nYou are there.\n\n")
+    with pytest.raises(UserError, match=r"a\.txt: line 2 has no words \(data\.empty_texts drop"):
+        read(tmp_path / "a.txt", label=None)
+    assert len(read(tmp_path / "a.txt", label=None, empty_texts="drop")) == 2
+    rows = read(tmp_path / "a.txt", label=None, empty_texts="null")
+    assert rows["text"][:] == ["I am here.", None, "You are there.", None]
+    spaced = read(tmp_path / "a.txt", label=None, empty_texts="drop", split_words="spaces")
+    assert spaced["words"][0] == ["I", "am", "here."]
+
+
+@pytest.mark.parametrize("text", ["The DT\nold JJ\n\n# SYM\n", "The\tdet\nold\tadj\n\n#\tsym\n", "The o\nold b-x\n\n# o\n"])
+def test_tagged_words_are_no_plain_text(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    assert read(tmp_path / "a.txt", label=None)["words"][:] == [["The", "old"], ["#"]]
+
+
+def test_tables_between_tabs(tmp_path):
+    (tmp_path / "a.tsv").write_text("id\ttext\tlabel\n1\tThe old bridge\tO O B-place\n2\t# sun\tO O\n")
+    assert content(read(tmp_path / "a.tsv")) == SENTENCES
+    assert read(tmp_path / "a.tsv", label=None)["words"][:] == [words for words, _ in SENTENCES]
+    (tmp_path / "a.conll").write_text("a O\n")
+    with pytest.raises(UserError, match="some of these files are tables and some are text"):
+        read_sentences(DataConfig(train=[str(tmp_path / x) for x in ("a.tsv", "a.conll")]), "train", "label")
 
 
 def test_named_columns(tmp_path):
@@ -135,6 +222,10 @@ BAD = {
     "empty last document": ("a.txt", "The O\n-DOCSTART- O\n\n", ["line 2", "document without words", "data.empty_texts"]),
     "no sentences": ("a.txt", "\n\n", ["no sentences"]),
     "empty file": ("a.conll", "", ["the file is empty (data.train)"]),
+    "numbers for words": ("a.txt", "1\tThe\tO\n2\told\tO\n\n1\tsun\tO\n", ["first column holds numbers", "data.columns"]),
+    "sentences": ("a.txt", "The sun is out\nA river runs there\n", ["a.txt: the lines are sentences", "data.train"]),
+    "not ten columns": ("a.conllu", "1\tThe\t_\tDET\n", ["line 1 has 4 columns", "CoNLL-U has 10"]),
+    "no form": ("a.conllu", "1\t\t_\tDET" + 6 * "\t_" + "\n", ["line 1 has no word"]),
     "not a pair": ("train", "a:O b:O <=> x\na:O b <=> x\n", ["line 2", '"b"', "word:tag"]),
     "counts differ": ("a.jsonl", '{"text": ["a", "b"], "label": ["O"]}\n', ["row 1 has 2 words but 1 tags"]),
     "counts of text differ": ("a.csv", "text,label\na,O\na b,O O O\n", ["row 2 has 2 words but 3 tags"]),

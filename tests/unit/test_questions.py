@@ -9,6 +9,7 @@ from jaxft.data.encode import load_tokenizer
 from jaxft.data.questions import encode_questions
 from jaxft.data.squad import NOWHERE
 from jaxft.errors import UserError
+from jaxft.tasks.candidates import decode
 from tests.support import questions, tiny, vocabularies
 
 MAX_LENGTH, STRIDE = 32, 6
@@ -200,3 +201,18 @@ def test_a_question_without_room_beside_it(tmp_path):
     assert encode(tokenizer, rows[1:])[0].lengths.tolist() == [32]
     with pytest.raises(UserError, match=r"data\.stride is 29: question and context share 29 tokens"):
         encode(tokenizer, rows, stride=29)
+
+
+@pytest.mark.parametrize("context", ["the cafe\u0301 runs", "a cafe\u0301", "\u0928\u092e\u0938\u094d\u0924\u0947"])
+def test_accents_belong_to_their_answer(tmp_path, context):
+    """BERT's tokenizers drop accents that combine, so no token holds the last one."""
+    tokenizer = load_tokenizer(vocabularies.letters(tmp_path, [])), tmp_path
+    word = max(context.split(), key=lambda x: len(x.encode()))
+    start = context.index(word)
+    row = {"id": "1", "question": "who", "context": context, "answers": {"text": [word], "answer_start": [start]}}
+    examples, notes = encode(tokenizer, [row])
+    first, last = (int(examples.columns[f"{side}_positions"][0]) for side in ("start", "end"))
+    assert first > 0
+    place = (1.0, int(notes["begin"][first]), int(notes["end"][last]))
+    best = decode([place], context, None, 1).best
+    assert (best.text, best.start, best.end) == (word, start, start + len(word))

@@ -40,12 +40,12 @@ def spelt(iob2: list[str], scheme: str) -> list[str]:
         elif scheme == "iob1":
             found.append(f"B-{kind}" if letter == "B" and before[2:] == kind else f"I-{kind}")
         else:
-            middle = "I" if scheme == "bioes" else "M"
-            found.append(f"{'BS'[ends] if letter == 'B' else (middle, 'E')[ends]}-{kind}")
+            one, middle, last = {"bioes": "SIE", "bilou": "UIL", "bmes": "SME"}[scheme]
+            found.append(f"{('B', one)[ends] if letter == 'B' else (middle, last)[ends]}-{kind}")
     return found
 
 
-@pytest.mark.parametrize("scheme", ["iob1", "iob2", "bioes", "bmes"])
+@pytest.mark.parametrize("scheme", ["iob1", "iob2", "bioes", "bilou", "bmes"])
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(iob2=entities())
 def test_every_scheme_is_read_as_iob2(scheme, iob2):
@@ -65,7 +65,7 @@ def test_entities_are_those_that_seqeval_sees(sentence):
     assert tags.fault(tags.to_iob2(sentence), "iob2") is None
 
 
-GRAMMARS = {"iob1": "(O|I[IB]*)*", "iob2": "(O|BI*)*", "bioes": "(O|S|BI*E)*", "bmes": "(O|S|BM*E)*"}
+GRAMMARS = {"iob1": "(O|I[IB]*)*", "iob2": "(O|BI*)*", "bioes": "(O|S|BI*E)*", "bilou": "(O|U|BI*L)*", "bmes": "(O|S|BM*E)*"}
 
 
 @pytest.mark.parametrize("scheme", GRAMMARS)
@@ -123,7 +123,46 @@ def test_labels_are_made_whole():
     assert tags.iob2_labels(["B", "M", "E", "S"]) == ["B", "I", "O"]
     assert tags.are_iob2(["O", "I-a"])
     assert not tags.are_iob2(["O", "I-a", "E-a"])
-    assert not tags.are_iob2(["NN", "O"])
+    assert not tags.are_iob2(["o", "i-a"])
+    assert all(map(tags.are_entities, (["O", "I-a"], ["O", "U-a", "L-a"], ["o", "b-a"], ["a-B", "O"])))
+    assert not any(map(tags.are_entities, (["NN", "O"], ["B-a", "NN"], ["i-adj", "noun"])))
+
+
+SPELLINGS = {
+    "as it is": lambda tag: tag,
+    "lower case": lambda tag: tag[0].lower() + tag[1:],
+    "underscore": lambda tag: tag.replace("-", "_", 1),
+    "suffix": lambda tag: f"{tag[2:]}-{tag[0]}" if tag != "O" else tag,
+    "lower suffix": lambda tag: f"{tag[2:]}_{tag[0].lower()}" if tag != "O" else "o",
+}
+
+
+@pytest.mark.parametrize("scheme", ["iob2", "bioes", "bilou", "bmes"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_is_read_and_written_again(scheme, spelling):
+    iob2 = ["B-PER", "O", "B-creative-work", "I-creative-work", "I-creative-work", "B-PER", "I-PER"]
+    there = [SPELLINGS[spelling](tag) for tag in spelt(iob2, scheme)]
+    # Each type in each place, as a model's labels are.
+    labels = [SPELLINGS[spelling](f"{letter}-{kind}") for letter in tags.LETTERS[scheme][1:] for kind in TYPES]
+    names = tags.canonical([*there, *labels])
+    assert tags.to_iob2([names[tag] for tag in there]) == iob2
+    assert tags.respelt(iob2, list(names)) == there
+
+
+@pytest.mark.parametrize(
+    ("distinct", "unread"),
+    [
+        (["o", "b-per", "per"], ["per"]),
+        (["O", "PER-B", "PER"], ["PER"]),
+        (["O", "B-per", "per"], ["per"]),
+        (["i-adj", "noun"], ["i-adj", "noun"]),
+        (["NN-B", "VB"], ["NN-B", "VB"]),
+    ],
+)
+def test_what_is_no_tag_stays_as_it_is(distinct, unread):
+    found = tags.canonical(distinct)
+    assert [tag for tag in distinct if tags.parse(found[tag]) is None] == unread
+    assert all(found[tag] == tag for tag in unread)
 
 
 LABELS = ["O", *(f"{x}-{t}" for x in "BI" for t in TYPES)]

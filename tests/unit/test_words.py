@@ -1,6 +1,7 @@
 """From words to pieces and windows: every word is owned once, by the window that shows most of its surroundings."""
 
 import itertools
+import json
 import random
 
 import numpy as np
@@ -13,6 +14,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from jaxft import runtime
 from jaxft.data import words
 from jaxft.data.encode import load_tokenizer
+from jaxft.data.sentences import Sentences
+from jaxft.data.split_text import split_text
 from jaxft.errors import UserError
 from tests.support import tiny, vocabularies
 
@@ -157,6 +160,26 @@ def test_byte_level_words_begin_with_their_space(tmp_path, regex):
     if regex:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         assert tokenizer(rows, is_split_into_words=True)["input_ids"] == right
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_byte_level_words_of_a_text_are_as_far_apart_as_there(tmp_path, prefix):
+    """Which of them have their space is what the text says, whatever the tokenizer does on its own."""
+    directory = byte_level(tmp_path, regex=True)
+    text = "the river, under (a bridge) runs."
+    right = load_tokenizer(directory)(" " + text)["input_ids"]
+    state = json.loads((directory / "tokenizer.json").read_text())
+    state["pre_tokenizer"]["add_prefix_space"] = prefix
+    (directory / "tokenizer.json").write_text(json.dumps(state))
+    tokenizer = load_tokenizer(directory)
+    sentences = Sentences("row")
+    sentences.add_text(text, split_text(text, "punctuation"), [], 1)
+    sentences.add_sentence(["bridge"], [], 2)
+    options = {"max_length": 64, "stride": None, "truncation": True, "use_cache": False, "origin": "x"}
+    pieces = words.encode_words(sentences.rows(labelled=False), tokenizer, directory, **options)
+    ids = pieces.examples.tokens["input_ids"].tolist()
+    assert ids[: len(right)] == right
+    assert tokenizer.decode(ids[len(right) :], skip_special_tokens=True) == " bridge"
 
 
 def test_sentencepiece_words_begin_with_their_space(tmp_path):

@@ -1,0 +1,86 @@
+"""Tables with a word a row: their sentences, and what is refused."""
+
+import pytest
+
+from jaxft.config import DataConfig
+from jaxft.data.sentences import place
+from jaxft.data.word_rows import read_sentences
+from jaxft.errors import UserError
+
+SENTENCES = [["John", "lives", ","], ["Mary", "NA"]], [["B-per", "O", "O"], ["B-per", "O"]]
+ROWS = [("John", "B-per"), ("lives", "O"), ('","', "O"), ("Mary", "B-per"), ("NA", "O")]
+
+
+def read(path, header: str, marks: list[str], rows=ROWS, *, label: str | None = "Tag", **options):
+    lines = [f"{mark},{word},X,{tag}" for mark, (word, tag) in zip(marks, rows, strict=True)]
+    path.write_text("\n".join([f"{header},Word,POS,Tag", *lines]) + "\n")
+    return read_sentences(DataConfig(train=str(path), text="Word", **options), "train", label)
+
+
+@pytest.mark.parametrize(
+    ("header", "marks"),
+    [
+        ("Sentence #", ["Sentence: 1", "", "", "Sentence: 2", ""]),  # Kaggle
+        ("Sentence #", ["S", "", "", "S", ""]),
+        ("sentence_id", list("11122")),  # simpletransformers
+        ("SentID", list("00011")),
+        ("sentence_idx", ["1.0", "1.0", "1.0", "2.0", "2.0"]),
+    ],
+)
+def test_words_are_grouped_by_their_sentence(tmp_path, header, marks):
+    rows = read(tmp_path / "a.csv", header, marks)
+    assert (rows["words"][:], rows["tags"][:]) == SENTENCES
+    assert place(rows, 1, 1) == "row 5"
+    assert read(tmp_path / "a.csv", header, marks, label=None)["words"][:] == SENTENCES[0]
+
+
+def test_named_columns(tmp_path):
+    rows = read(tmp_path / "a.csv", "sid", list("11122"), sentence_column="sid")
+    assert rows["words"][:] == SENTENCES[0]
+    rows = read(tmp_path / "a.csv", "document,sid", ["1,1", "1,1", "1,1", "2,1", "2,1"], sentence_column=["document", "sid"])
+    assert rows["words"][:] == SENTENCES[0]
+    # A model that was trained on such a table may be asked for texts.
+    (tmp_path / "b.csv").write_text("Word\nJohn lives\n")
+    texts = read_sentences(DataConfig(test=str(tmp_path / "b.csv"), text="Word", sentence_column="sid"), "test", None)
+    assert texts["words"][:] == [["John", "lives"]]
+
+
+def test_jsonl_and_blank_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"sentence": 1, "text": "a", "label": "O"}\n{"sentence": null, "text": null, "label": null}\n'
+        '{"sentence": 2, "text": "b", "label": "B-x"}\n'
+    )
+    rows = read_sentences(DataConfig(train=str(tmp_path / "a.jsonl")), "train", "label")
+    assert (rows["words"][:], rows["tags"][:]) == ([["a"], ["b"]], [["O"], ["B-x"]])
+
+
+BAD = {
+    "no column": ("sid", list("11122"), {}, ['one word ("Word") with one tag ("Tag")', "data.sentence_column", "sid, Word"]),
+    "misspelt": ("sid", list("11122"), {"sentence_column": "sidd"}, ['no column "sidd"', 'did you mean "sid"']),
+    "apart": ("sentence_id", list("11221"), {}, ['row 5 begins sentence_id "1" again', "[DOCUMENT, SENTENCE]"]),
+    "no word": ("sentence_id", list("11122"), {"rows": [*ROWS[:4], ("", "O")]}, ['row 5 has no word in column "Word"']),
+    "no tag": ("sentence_id", list("11122"), {"rows": [*ROWS[:4], ("x", "")]}, ['row 5 has no tag in column "Tag"']),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables(tmp_path, case):
+    header, marks, options, words = BAD[case]
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "a.csv", header, marks, **options)
+    for word in ["a.csv", *words]:
+        assert word in str(error.value)
+
+
+def test_single_words_are_texts_where_no_tags_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text("text\nParis\nLondon\n")
+    rows = read_sentences(DataConfig(test=str(tmp_path / "a.csv")), "test", None)
+    assert rows["words"][:] == [["Paris"], ["London"]]
+
+
+def test_a_sentence_a_row_stays_one(tmp_path):
+    """Whatever its other columns are called, and where lists are written as csv files hold them (Kaggle's ner.csv)."""
+    (tmp_path / "a.csv").write_text("Sentence #,text,label\n1,The old bridge,O O B-x\n2,sun,O\n3,\"['a']\",\"['O']\"\n")
+    rows = read_sentences(DataConfig(train=str(tmp_path / "a.csv")), "train", "label")
+    assert rows["words"][:] == [["The", "old", "bridge"], ["sun"], ["a"]]
+    assert rows["tags"][:] == [["O", "O", "B-x"], ["O"], ["O"]]
