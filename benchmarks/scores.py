@@ -51,13 +51,13 @@ SETS = {
     "sst2": Set(
         "configs/sst2.yaml",
         "label",
-        {"train": ("../shared/data/glue/SST-2/train.tsv", 200), "validation": ("../shared/data/glue/SST-2/dev.tsv", 1000)},
+        {"train": ("../shared/data/glue/SST-2/train.tsv", 150), "validation": ("../shared/data/glue/SST-2/dev.tsv", 200)},
         ("--train.epochs=2",),
     ),
     "banking77": Set(
         "configs/banking77.yaml",
         "category",
-        {"train": ("configs/data/banking77/train.csv", 12), "test": ("configs/data/banking77/test.csv", 40)},
+        {"train": ("configs/data/banking77/train.csv", 10), "test": ("configs/data/banking77/test.csv", 15)},
         ("--train.epochs=3",),
         labels=20,
     ),
