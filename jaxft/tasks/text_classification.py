@@ -14,7 +14,7 @@ from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.places import placed
 from jaxft.errors import UserError
-from jaxft.metrics.classification import Cells, classification_scores, roc_auc
+from jaxft.metrics.classification import Cells, classification_scores, label_scores, roc_auc
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -149,7 +149,7 @@ class TextClassification(Task):
         return summary
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Accuracy, F1, MCC, for two labels the ROC AUC of the second, and what was taken for what, by name."""
+        """Accuracy, F1, MCC, for two labels the ROC AUC of the second; by name, each label's and what was taken for what."""
         if len(self.names) > DENSE:
             cells = Cells.count(split.examples.columns["labels"], collected.examples["predicted"], len(self.names))
         else:
@@ -157,6 +157,7 @@ class TextClassification(Task):
         scores: dict[str, Any] = classification_scores(cells)
         if len(self.names) == 2:
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
+        scores |= label_scores(cells, self.names)
         return {**scores, "confusion": cells.by_name(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:

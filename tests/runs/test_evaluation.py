@@ -103,6 +103,9 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
         a: dict(zip(tiny.LABELS, row, strict=True)) for a, row in zip(tiny.LABELS, table, strict=True)
     }
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
+    columns = np.transpose(metrics.precision_recall_fscore_support(gold, predicted, zero_division=0))
+    assert [[*row.values()] for row in scores["labels"].values()] == [pytest.approx(row, rel=1e-12) for row in columns]
+    assert list(scores.pop("labels")) == tiny.LABELS
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
     assert made.scores(params)["accuracy"] == scores["accuracy"]
 
@@ -124,7 +127,7 @@ def test_binary_scores(two, devices):
     predicted = logits.argmax(-1)
     assert len(set(predicted)) == 2
     made, params = evaluator(two, "pack", 16, devices)
-    scores = {name: x for name, x in made.scores(params).items() if name not in ("loss", "confusion")}
+    scores = {name: x for name, x in made.scores(params).items() if name not in ("loss", "confusion", "labels")}
     area = {"roc_auc": metrics.roc_auc_score(gold, logits[:, 1] - logits[:, 0])}
     assert scores == pytest.approx(right_scores(gold, predicted) | area, rel=1e-12)
 
@@ -206,5 +209,6 @@ def test_many_labels_are_counted_without_a_matrix(three, monkeypatch):
     assert set(collected.sums) == {"loss", "weight"}
     assert collected.examples["predicted"].shape == (61,)
     scores = made.scores(params)
-    assert scores.pop("confusion") == right.pop("confusion")
+    for table in ("confusion", "labels"):
+        assert scores.pop(table) == right.pop(table)
     assert scores == pytest.approx(right, rel=1e-12)
