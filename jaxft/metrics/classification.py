@@ -74,7 +74,7 @@ def classification_scores(cells: Cells) -> dict[str, float]:
 
 
 def label_scores(cells: Cells, names: Sequence[str]) -> dict[str, Any]:
-    """`labels`: precision, recall, F1 (0 where they are of nothing) and support of each by name; nothing of more than SHOWN."""
+    """`labels`: precision, recall, F1 (0 of nothing) and support of each by name; no table of more than SHOWN."""
     if cells.labels > SHOWN:
         return {}
     size, hit = cells.labels, cells.gold == cells.predicted
