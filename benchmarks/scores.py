@@ -150,7 +150,9 @@ def table(rows: list[Row]) -> list[str]:
     for name in dict.fromkeys(row["set"] for row in rows):
         scores = {s: {r["seed"]: 100 * r["score"] for r in rows if (r["set"], r["side"]) == (name, s)} for s in SIDES}
         ours, theirs, same = ([*scores[s].values()] for s in SIDES)
-        apart = f"{mean(ours) - mean(theirs):+.2f} ± {(error(ours) ** 2 + error(theirs) ** 2) ** 0.5:.2f}"
+        apart = "not run"
+        if min(len(ours), len(theirs)) > 1:
+            apart = f"{mean(ours) - mean(theirs):+.2f} ± {(error(ours) ** 2 + error(theirs) ** 2) ** 0.5:.2f}"
         pairs = [scores["jaxft"][seed] - score for seed, score in scores["same"].items() if seed in scores["jaxft"]]
         cells = [name, str(len(ours)), shown(ours), shown(theirs), apart, shown(same), shown(pairs, "+")]
         lines.append(f"| {' | '.join(cells)} |")
