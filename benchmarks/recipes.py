@@ -11,6 +11,7 @@ command with these options.
 
 import argparse
 import hashlib
+import itertools
 import json
 import re
 import statistics
@@ -158,12 +159,13 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def write_table(rows: list[Row], page: Path) -> None:
-    """Put the table in the place of the page's own."""
-    lines = page.read_text(encoding="utf-8").splitlines()
-    inside = [i for i, line in enumerate(lines) if line.startswith("|")]
-    if not inside:
-        lines, inside = [*lines, "", ""], [len(lines) + 1]
-    page.write_text("\n".join([*lines[: inside[0]], *table(rows), *lines[inside[-1] + 1 :], ""]), encoding="utf-8")
+    """Put the table in the place of the page's own, which has the same head; other tables stay."""
+    lines, made = page.read_text(encoding="utf-8").splitlines(), table(rows)
+    if made[0] not in lines:
+        lines += ["", made[0]]
+    begin = lines.index(made[0])
+    after = itertools.dropwhile(lambda line: line.startswith("|"), lines[begin:])
+    page.write_text("\n".join([*lines[:begin], *made, *after, ""]), encoding="utf-8")
 
 
 def write_headers(rows: list[Row]) -> None:

@@ -182,7 +182,7 @@ class DataConfig:
     line of a txt file) on its own."""
     empty_texts: Literal["error", "drop", "null"] = "error"
     """What to do with rows whose text is empty or no text: error names the first, drop leaves them out. jaxft.predict has
-    its own default, null: a prediction of nulls in their place."""
+    its own default, null: a prediction of nulls in their place, as for a question that leaves its context no room."""
     layout: Literal["pack", "bucket", "pad"] = "pack"
     """pack: several examples a row; bucket: padded to one of a few lengths; pad: always padded to max_length."""
     shapes: int = 3

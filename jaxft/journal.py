@@ -56,16 +56,17 @@ class Journal:
                 if isinstance(value, float):
                     self._board.add_scalar(name, value, row["step"])
 
-    def progress(self, step: int, *, loss: float, rate: float, tokens: float | None = None) -> None:
+    def progress(self, step: int, *, loss: float | None, rate: float, tokens: float | None = None) -> None:
         """Move the bar; without a terminal say where the run is, at steps whose `tokens` a second are known."""
+        shown = "unknown" if loss is None else f"{loss:.4f}"
         if self._bar is not None:
-            figures = {"loss": f"{loss:.4f}", "lr": f"{rate:.2e}"}
+            figures = {"loss": shown, "lr": f"{rate:.2e}"}
             self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
             self._bar.update(step - self._bar.n)
         elif self._lines:
             left = self._pace.left(step)
             if tokens is not None:
-                figures = f"loss {loss:.4f}, learning rate {rate:.2e}, {tokens:,.0f} tokens/s"
+                figures = f"loss {shown}, learning rate {rate:.2e}, {tokens:,.0f} tokens/s"
                 self.say(f"step {step:,} of {self._pace.total:,}: {figures}{left}")
 
     def say(self, text: str) -> None:

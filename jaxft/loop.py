@@ -248,15 +248,16 @@ class Trainer:
 
     def _log(self, steps: range, metrics: dict[str, jax.Array], meter: Meter) -> None:
         """Read the metrics of a call (this waits for that call only), and log its steps."""
-        losses, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "grad_norm"))
+        names = ("loss", "weight", "grad_norm")
+        losses, weights, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in names)
         every, total, ended = self.config.log.every, self.run.total_steps, range(steps.start + 1, steps.stop + 1)
         written = [done for done in ended if done % every == 0 or done == total]
         rates = meter.read() if written else {}  # since the last reading; steps of a call have no times of their own
-        for done, loss, norm in zip(ended, losses, norms, strict=True):
-            self._log_step(done, loss, norm, rates if done in written else None)
+        for done, loss, weight, norm in zip(ended, losses, weights, norms, strict=True):
+            self._log_step(done, loss, weight, norm, rates if done in written else None)
 
-    def _log_step(self, step: int, loss: float, norm: float, rates: dict[str, float] | None) -> None:
-        """Stop on a loss that is no number; write a row where `rates` are given for it."""
+    def _log_step(self, step: int, loss: float, weight: float, norm: float, rates: dict[str, float] | None) -> None:
+        """Stop on a loss that is no number; write a row where `rates` are given for it, without a loss of no weight."""
         rate = self.config.optim.learning_rate * float(self.factor(step - 1)) * self.progress.plateau
         if not np.isfinite(loss) or not np.isfinite(norm):
             self.checkpoints.wait()
@@ -266,10 +267,11 @@ class Trainer:
                 f"the loss became {loss} at step {step} (gradient norm {norm:g}, learning rate "
                 f"{rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
+        known = loss if weight else None
         if rates is not None:
-            own = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+            own = {"loss": known, "learning_rate": rate, "grad_norm": norm}
             self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **own, **rates})
-        self.journal.progress(step, loss=loss, rate=rate, tokens=(rates or {}).get("tokens_per_second"))
+        self.journal.progress(step, loss=known, rate=rate, tokens=(rates or {}).get("tokens_per_second"))
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate, journal, and say whether this is the best so far."""

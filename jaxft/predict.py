@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
             for row in found:
                 content = {"embedding": _numbers(row)} if features else row
                 file.write(f"{json.dumps(content, ensure_ascii=False)}\n".encode())
-    lost = ("left out" if empty == "drop" else "null") + ": no text (data.empty_texts)"
+    lost = ("left out" if empty == "drop" else "null") + ": no usable text (data.empty_texts)"
     more = f"; {sum(odd)} {'row is' if sum(odd) == 1 else 'rows are'} {lost}" if any(odd) else ""
     print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {args.output}{more}", file=sys.stderr)
 

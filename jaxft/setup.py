@@ -17,6 +17,7 @@ from jaxft.config import Config
 from jaxft.data.batches import Planner, make_planner
 from jaxft.data.encode import Examples
 from jaxft.data.odd import refuse
+from jaxft.data.places import row_numbers
 from jaxft.errors import UserError
 from jaxft.fit import check_attention, check_lengths, check_types
 from jaxft.frame import Frame, open_model, plan_of, settle, start
@@ -28,7 +29,7 @@ from jaxft.optim import check_optimizer, check_schedules
 from jaxft.r_drop import with_r_drop
 from jaxft.record import Record
 from jaxft.regularization import noisy_words
-from jaxft.splits import read_data, row_numbers
+from jaxft.splits import read_data
 from jaxft.step import LossFn
 from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params

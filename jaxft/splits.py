@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxft import record, rundir
 from jaxft.config import Config
+from jaxft.data.places import choose, row_numbers
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
 from jaxft.tasks import task_class
@@ -49,7 +50,10 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
         notes += note
     if data.validation_share:
         held = held_out(task, rows["train"], config, origins["train"])
-        rows |= {"validation": rows["train"].select(held), "train": rows["train"].select(_others(held, len(rows["train"])))}
+        rows |= {
+            "validation": choose(rows["train"], held),
+            "train": choose(rows["train"], _others(held, len(rows["train"]))),
+        }
         origins["validation"] = origins["train"]
     tokenizer = rundir.recorded_tokenizer(config)
     vocabulary = open_vocabulary(config.vocabulary, directory, tokenizer, lambda: kind.texts(rows["train"], config))
@@ -104,12 +108,6 @@ def _others(chosen: np.ndarray, count: int) -> np.ndarray:
     return np.setdiff1d(np.arange(count), chosen, assume_unique=True)
 
 
-def row_numbers(rows: Any) -> np.ndarray:
-    """The numbers from 1 that rows have in what they were read from, whichever of them were left out since."""
-    chosen = rows._indices
-    return 1 + (np.arange(len(rows)) if chosen is None else chosen.column(0).to_numpy())
-
-
 def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     """The rows of the training data that a run has set aside for validation; of a model, those that its config would.
 
@@ -121,10 +119,10 @@ def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     path = directory / rundir.VALIDATION_ROWS
     if not path.is_file():
         rows, _ = without_unknown(task, rows, config, origin)
-        return rows.select(held_out(task, rows, config, origin))
+        return choose(rows, held_out(task, rows, config, origin))
     wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64)
     places = {number: place for place, number in enumerate(row_numbers(rows).tolist())}
     missing = [number for number in wanted.tolist() if number not in places]
     if missing:
         raise UserError(f"{origin}: has no row {missing[0]}, which {path} names: it is not the file that the run began with")
-    return rows.select([places[number] for number in wanted.tolist()])
+    return choose(rows, [places[number] for number in wanted.tolist()])

@@ -37,7 +37,8 @@ def make_peer(run: Run) -> Peer:
                     words[word] = row[place]
             predicted.append(words)
         if getattr(run.task, "scheme", "") == "none":
-            return tag_scores(gold, np.concatenate(predicted), len(labels))
+            scores = tag_scores(gold, np.concatenate(predicted), labels)
+            return {name: value for name, value in scores.items() if name != "labels"}
         sides = (np.split(gold, np.cumsum(sizes)[:-1]), predicted)
         scores = entity_scores(*([[labels[i] for i in sentence] for sentence in side] for side in sides))
         return {name: value for name, value in scores.items() if name != "types"}

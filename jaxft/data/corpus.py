@@ -11,6 +11,7 @@ from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.cache import Arrays
 from jaxft.data.encode import CHUNK, per_row
+from jaxft.data.places import choose, placed
 from jaxft.data.sources import read_rows
 from jaxft.data.spans import Frame, assemble
 from jaxft.errors import UserError
@@ -55,17 +56,17 @@ def read(config: DataConfig, split: str, *, alone: bool = False) -> Any:
         found = [value] if isinstance(value, str) else value or []
         if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
             raise UserError(
-                f'{where}: row {i + 1} has {value!r} in column "{config.text}": must be text, or a list of lines'
+                f'{placed(rows, where)(i)} has {value!r} in column "{config.text}": must be text, or a list of lines'
             )
         keep[i] = any(line.strip() for line in found)
         if not keep[i] and config.empty_texts == "error":
             raise UserError(
-                f'{where}: row {i + 1} is an empty document in column "{config.text}" (data.empty_texts drop leaves such '
-                "rows out)"
+                f'{placed(rows, where)(i)} is an empty document in column "{config.text}" (data.empty_texts drop leaves '
+                "such rows out)"
             )
     if not keep.any():
         raise UserError(f"{where}: every document is empty")
-    return rows if keep.all() else rows.select(np.flatnonzero(keep), keep_in_memory=True)
+    return rows if keep.all() else choose(rows, np.flatnonzero(keep))
 
 
 def lines(rows: Any, column: str, *, by_line: bool, counts: list[int] | None = None) -> Iterator[str]:

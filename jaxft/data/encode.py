@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.cache import Arrays, cached
+from jaxft.data.places import numbered, placed
 from jaxft.errors import UserError, one_line
 from jaxft.models.source import VOCABULARY_FILES, vocabulary_files
 
@@ -141,6 +142,7 @@ def _tokenise(
     origin: str,
     group: int,
 ) -> Arrays:
+    where = placed(rows, origin) if group == 1 else numbered(origin)
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths = np.empty(len(rows), np.int64)
@@ -158,7 +160,7 @@ def _tokenise(
             lengths[start + i] = len(row)
             if len(row) > max_length:
                 raise UserError(
-                    f"{origin}: row {(start + i) // group + 1} is {len(row)} tokens long, more than data.max_length "
+                    f"{where((start + i) // group)} is {len(row)} tokens long, more than data.max_length "
                     f"{max_length}; raise it or set data.truncation to true"
                 )
         ids += [np.asarray(row, np.int32) for row in encoded["input_ids"]]

@@ -1,7 +1,7 @@
 """Questions and contexts as windows of tokens, with the place of the answer: Hugging Face's run_qa.py, as flat arrays."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from jaxft.data.cache import Arrays, cached
 from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.odd import ODD, PLACEHOLDER
 from jaxft.data.split_text import is_mark
 from jaxft.data.squad import NOWHERE
 from jaxft.errors import UserError
 
-NOTES = ("question", "begin", "end")
+NOTES = ("question", "begin", "end", ODD)
 COLUMNS = ("context", "start_positions", "end_positions")
 
 
@@ -27,6 +28,7 @@ def encode_questions(
     use_cache: bool,
     labelled: bool,
     origin: str,
+    odd_is_null: bool = False,
 ) -> tuple[Examples, Mapping[str, np.ndarray]]:
     """Tokenise questions with their contexts; a context that is too long becomes several windows.
 
@@ -38,6 +40,7 @@ def encode_questions(
       use_cache: look in, and add to, the user's cache folder.
       labelled: whether to look for the answers.
       origin: the file, for messages.
+      odd_is_null: whether a question that leaves its context no room is an odd row (see `data/odd`); else it is an error.
 
     Returns:
       Windows in the order of their questions, and notes. Per-window columns: `context` int32 [N, 2], the first context
@@ -45,15 +48,15 @@ def encode_questions(
       `end_positions` int32 [N], the first and last token of the question's first answer: 0 (the first, [CLS] token) for a
       window that does not hold all of it, NOWHERE for a question whose answers are all misplaced.
       Notes: `question` int64 [N], the row of each window; `begin` and `end` int32 [total], the characters of the context
-      that a context token stands for.
+      that a context token stands for; ODD bool [rows].
 
     Raises:
       UserError: for a question that leaves its context no room, or a tokenizer that cannot tell characters.
     """
-    settings = ["questions", max_length, stride, labelled]
+    settings = ["questions", max_length, stride, labelled, odd_is_null]
 
     def make() -> Arrays:
-        return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin)
+        return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin, odd_is_null)
 
     found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
     tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
@@ -62,17 +65,28 @@ def encode_questions(
 
 
 def _tokenise(
-    rows: Any, tokenizer: Any, directory: Path, max_length: int, stride: int, labelled: bool, origin: str
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    max_length: int,
+    stride: int,
+    labelled: bool,
+    origin: str,
+    odd_is_null: bool,
 ) -> Arrays:
     if not tokenizer.is_fast:
         raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
     typed = np.int8("token_type_ids" in tokenizer.model_input_names)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
     lengths, question, context, positions = [], [], [], []
+    odd = np.zeros(len(rows), bool)
     for first in range(0, len(rows), CHUNK):
         chunk = rows[first : first + CHUNK]
         questions = [text.lstrip() for text in chunk["question"]]  # as run_qa.py: leading blanks may be many tokens
-        _check_room(questions, chunk, tokenizer, max_length, stride, origin)
+        for i, why in _without_room(questions, chunk, tokenizer, max_length, stride):
+            if not odd_is_null:
+                raise UserError(f"{origin}: {why}")
+            odd[first + i], questions[i] = True, PLACEHOLDER
         encoded = tokenizer(
             questions,
             chunk["context"],
@@ -103,6 +117,7 @@ def _tokenise(
         "offsets": np.concatenate([[0], np.cumsum(lengths)]),
         "question": np.asarray(question),
         "context": np.asarray(context, np.int32),
+        ODD: odd,
     }
     if labelled:
         both = np.asarray(positions, np.int32)
@@ -135,10 +150,10 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
     return (low + first, low + last) if first <= last else (0, 0)
 
 
-def _check_room(
-    questions: list[str], chunk: Mapping[str, Any], tokenizer: Any, max_length: int, stride: int, origin: str
-) -> None:
-    """Refuse a question beside which no window of its context can move on (tokenizers would panic)."""
+def _without_room(
+    questions: list[str], chunk: Mapping[str, Any], tokenizer: Any, max_length: int, stride: int
+) -> Iterator[tuple[int, str]]:
+    """Questions beside which no window of their context can move on (tokenizers would panic), and why."""
     plain = {"add_special_tokens": False, "return_attention_mask": False}
     most = max_length - tokenizer.num_special_tokens_to_add(pair=True)
     if stride >= most:
@@ -146,7 +161,8 @@ def _check_room(
     for i, ids in enumerate(tokenizer(questions, **plain)["input_ids"]):
         room = most - len(ids)
         if room <= stride and len(tokenizer(chunk["context"][i], **plain)["input_ids"]) > room:
-            raise UserError(
-                f'{origin}: question "{chunk["id"][i]}" has {len(ids)} tokens and leaves its context {max(room, 0)} of '
-                f"data.max_length {max_length}, but windows share data.stride {stride}; raise the one or lower the other"
+            yield (
+                i,
+                f'question "{chunk["id"][i]}" has {len(ids)} tokens and leaves its context {max(room, 0)} of '
+                f"data.max_length {max_length}, but windows share data.stride {stride}; raise the one or lower the other",
             )

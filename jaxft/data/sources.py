@@ -9,6 +9,7 @@ from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.arrow import intact
 from jaxft.data.folders import read_folders
+from jaxft.data.places import with_files
 from jaxft.data.tables import read_table, whole
 from jaxft.errors import UserError, nearest, one_line, some
 
@@ -71,11 +72,11 @@ def _open(config: DataConfig, split: str, columns: Sequence[str], *, lists: bool
         return rows, list(rows.column_names)
     import datasets
 
-    table, names = read_table(found, config, columns, lists=lists)
+    table, names, counts = read_table(found, config, columns, lists=lists)
     if table is None or not table.num_columns:
         return None, names
     digest = files.fingerprint(found, [list(columns), lists, config.columns, config.quotes, config.empty_texts == "null"])
-    return datasets.Dataset(table, fingerprint=digest), names
+    return datasets.Dataset(table, info=with_files(counts), fingerprint=digest), names
 
 
 def _directory(directory: Path, field: str) -> Any:

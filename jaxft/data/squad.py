@@ -7,7 +7,7 @@ the hub, and rows with the text of one answer and the place where it starts, as 
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from jaxft.data import files
 from jaxft.data.encode import CHUNK
 from jaxft.data.json_rows import is_unicode, rows_of
 from jaxft.data.odd import PLACEHOLDER, with_odd
+from jaxft.data.places import placed
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError, nearest
 
@@ -56,14 +57,16 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     origin = files.origin(config, split)
     found: dict[str, Question] = {}
     for number, (where, values) in enumerate(_records(config, split, labelled), 1):
-        one = _question(values, f"{origin}: {where}", number, config)
+        one = _question(values, where, number, config)
         if one is None:
             continue
         first = found.setdefault(one.id, one)
         if first is one:
             continue
         if not (one.single and first.single) or (one.question, one.context) != (first.question, first.context):
-            raise UserError(f'{one.where}: the id "{one.id}" stands twice (first in {first.where.rpartition(": ")[2]})')
+            file, _, place = first.where.rpartition(": ")
+            before = place if one.where.startswith(f"{file}: ") else first.where
+            raise UserError(f'{one.where}: the id "{one.id}" stands twice (first in {before})')
         first.answers += one.answers
     questions = list(found.values())
     if not questions:
@@ -88,23 +91,25 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
 
 
 def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, {id, question, context, answers, answer_start}) of every row; what a row lacks is missing there."""
+    """(place, {id, question, context, answers, answer_start}) of every row; what a row lacks is missing there."""
     origin = files.origin(config, split)
     names = {"id": config.id, "question": config.question, "context": config.context}
     answers = {"answers": config.answers, "answer_start": config.answer_start} if labelled else {}
     needed = [config.question, config.context, *([config.answers] if labelled else [])]
-    rows = _documents(config, split)
+    rows: Iterable[tuple[str, str, dict[str, Any]]] | None = _documents(config, split)
     if rows is None:
         wanted = [config.id, *([config.answer_start] if labelled else [])]
-        rows = _rows(read_rows(config, split, needed=needed, wanted=wanted))
-    for i, row in enumerate(rows):
+        table = read_rows(config, split, needed=needed, wanted=wanted)
+        where = placed(table, origin)
+        rows = ((where(i), "", row) for i, row in enumerate(_rows(table)))
+    for i, (where_row, where_article, row) in enumerate(rows):
         if "paragraphs" in row:
-            yield from _article(row, f"data[{i}]", labelled, origin)
+            yield from _article(row, where_article, labelled)
             continue
         for column in needed:
             if column not in row and not (config.empty_texts == "null" and i):
-                raise UserError(f'{origin}: row {i + 1} has no "{column}" ({", ".join(row)}){nearest(column, row)}')
-        yield f"row {i + 1}", {ours: row[theirs] for ours, theirs in (names | answers).items() if theirs in row}
+                raise UserError(f'{where_row} has no "{column}" ({", ".join(row)}){nearest(column, row)}')
+        yield where_row, {ours: row[theirs] for ours, theirs in (names | answers).items() if theirs in row}
 
 
 def _rows(rows: Any) -> Iterator[dict[str, Any]]:
@@ -114,29 +119,32 @@ def _rows(rows: Any) -> Iterator[dict[str, Any]]:
         yield from (dict(zip(chunk, values, strict=True)) for values in zip(*chunk.values(), strict=True))
 
 
-def _article(article: Mapping[str, Any], where: str, labelled: bool, origin: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for j, paragraph in enumerate(_list(article, "paragraphs", where, origin)):
+def _article(article: Mapping[str, Any], where: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    for j, paragraph in enumerate(_list(article, "paragraphs", where)):
         at = f"{where}.paragraphs[{j}]"
-        for k, row in enumerate(_list(paragraph, "qas", at, origin)):
+        for k, row in enumerate(_list(paragraph, "qas", at)):
             values = {name: row[name] for name in ("id", "question") if name in row}
             if labelled:
-                values["answers"] = _list(row, "answers", f"{at}.qas[{k}]", origin)
+                values["answers"] = _list(row, "answers", f"{at}.qas[{k}]")
             yield f"{at}.qas[{k}]", values | ({"context": paragraph["context"]} if "context" in paragraph else {})
 
 
-def _list(values: Mapping[str, Any], name: str, where: str, origin: str) -> list[Any]:
+def _list(values: Mapping[str, Any], name: str, where: str) -> list[Any]:
     """A list of mappings that must be there."""
     found = values.get(name)
     if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
-        raise UserError(f'{origin}: {where} has no list of "{name}" as SQuAD has it')
+        raise UserError(f'{where} has no list of "{name}" as SQuAD has it')
     return found
 
 
-def _documents(config: DataConfig, split: str) -> list[Any] | None:
-    """The rows of json documents, articles of the SQuAD format among them; None for other files, and for a row a line."""
+def _documents(config: DataConfig, split: str) -> list[tuple[str, str, Any]] | None:
+    """The rows of json documents, articles of the SQuAD format among them; None for other files, and for a row a line.
+
+    Each stands behind two names of its place, of a row and of an article.
+    """
     if config.dataset:
         return None
-    found: list[Any] = []
+    found: list[tuple[str, str, Any]] = []
     for file in files.files_of(config, split):
         if file.is_dir() or files.kind(file) != ".json":
             return None
@@ -147,7 +155,7 @@ def _documents(config: DataConfig, split: str) -> list[Any] | None:
         rows = rows_of(document, str(file), lists=False)
         if not all(isinstance(row, dict) for row in rows) or (rows == [document] and config.question not in document):
             raise UserError(f'{file}: not in the SQuAD format: must be {{"data": [...]}} or a list of rows')
-        found += rows
+        found += ((f"{file}: row {i + 1}", f"{file}: data[{i}]", row) for i, row in enumerate(rows))
     return found
 
 

@@ -16,7 +16,9 @@ KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
 _BINARY = (".parquet", ".arrow")
 
 
-def read_table(files: Sequence[Path], config: DataConfig, columns: Sequence[str], *, lists: bool) -> tuple[Any, list[str]]:
+def read_table(
+    files: Sequence[Path], config: DataConfig, columns: Sequence[str], *, lists: bool
+) -> tuple[Any, list[str], list[tuple[str, int]]]:
     """The rows of files, one file after the other.
 
     Args:
@@ -26,17 +28,26 @@ def read_table(files: Sequence[Path], config: DataConfig, columns: Sequence[str]
       lists: whether a row's values are lists (see `json_rows.rows_of`).
 
     Returns:
-      (a table of those of `columns` that are there, the names of all columns).
+      (a table of those of `columns` that are there, the names of all columns, the files and how many rows each has).
 
     Raises:
       UserError: when a file is not what its name says, naming the place.
     """
     names: dict[str, None] = {}
-    tables = (table for file in files for table in _tables(file, config, columns, names, lists=lists))
-    found = joined(tables, odd_is_null=config.empty_texts == "null", where=", ".join(map(str, files)))
+    counts: list[tuple[str, int]] = []
+
+    def tables() -> Iterator[Any]:
+        for file in files:
+            count = 0
+            for table in _tables(file, config, columns, names, lists=lists):
+                count += len(table)
+                yield table
+            counts.append((str(file), count))
+
+    found = joined(tables(), odd_is_null=config.empty_texts == "null", where=", ".join(map(str, files)))
     if found is not None:
         found = found.select([name for name in found.column_names if name in names])
-    return found, list(names)
+    return found, list(names), counts
 
 
 def _tables(file: Path, config: DataConfig, columns: Sequence[str], names: dict[str, None], *, lists: bool) -> Iterator[Any]:

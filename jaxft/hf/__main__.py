@@ -5,10 +5,11 @@ Says which option of jaxft each flag became, trains, evaluates and predicts as -
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli, runtime
+from jaxft import cli, manual, runtime
 from jaxft.errors import UserError, nearest
 
 PROG = "jaxft hf"
@@ -17,6 +18,7 @@ PROG = "jaxft hf"
 def main(argv: list[str]) -> dict[str, float]:
     """Run a script; returns its results by Hugging Face's names (`eval_accuracy`)."""
     from jaxft.hf.convert import convert
+    from jaxft.hf.flags import COMMON
     from jaxft.hf.lengths import limits_of
     from jaxft.hf.scripts import ALIASES, SCRIPTS
 
@@ -31,12 +33,22 @@ def main(argv: list[str]) -> dict[str, float]:
     script = ALIASES.get(name, name)
     if script not in SCRIPTS:
         raise UserError(f'"{argv[0]}" is no script that jaxft knows; it has {names}{nearest(name, SCRIPTS)}')
+    if manual.topic(argv[1:]) is not None:
+        print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
+        return {}
     runtime.start()
     job = convert(script, SCRIPTS[script], argv[1:], limits_of)
     if runtime.is_main_process():
         for line in job.lines:
             print(line, file=sys.stderr)
     return run(job)
+
+
+def flags_of(script: str, flags: Mapping[str, Any]) -> str:
+    """The flags of a script that do something, and the option that each becomes."""
+    kept = {name: flag.option or "read by the script" for name, flag in flags.items() if not flag.moot and not flag.refused}
+    lines = [f"  --{name:<30} {what}" for name, what in kept.items()]
+    return "\n".join([f"usage: {PROG} {script} --flag value ...", "", *lines])
 
 
 def run(job: Any) -> dict[str, float]:

@@ -80,6 +80,19 @@ def classification_scores(cells: Cells) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items()}
 
 
+def label_scores(cells: Cells, names: Sequence[str]) -> dict[str, Any]:
+    """`labels`: precision, recall, F1 (0 of nothing) and support of each by name; no table of more than SHOWN."""
+    if cells.labels > SHOWN:
+        return {}
+    size, hit = cells.labels, cells.gold == cells.predicted
+    gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
+    right = np.bincount(cells.gold[hit], cells.counts[hit], size)
+    shares = [right / np.maximum(whole, 1) for whole in (predicted, gold, (predicted + gold) / 2)]
+    columns = {name: x.tolist() for name, x in zip(("precision", "recall", "f1"), shares, strict=True)}
+    columns["support"] = gold.astype(int).tolist()
+    return {"labels": {name: {key: x[i] for key, x in columns.items()} for i, name in enumerate(names)}}
+
+
 def _mcc(cells: Cells) -> float:
     """Matthews' correlation of any number of labels (Gorodkin 2004); scikit-learn's makes the whole matrix of it.
 

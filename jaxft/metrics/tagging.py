@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.metrics.classification import Cells, classification_scores
+from jaxft.metrics.classification import Cells, classification_scores, label_scores
 
 Tags = Sequence[Sequence[str]]
 
@@ -39,12 +39,13 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
     }
 
 
-def tag_scores(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, float]:
-    """Accuracy and macro F1 of single tags.
+def tag_scores(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Accuracy and macro F1 of single tags, and those of each by name (see `label_scores`).
 
     Args:
       gold, predicted: int [words].
-      labels: how many there are.
+      names: of the tags.
     """
-    scores = classification_scores(Cells.count(gold, predicted, labels))
-    return {name: scores[name] for name in ("accuracy", "macro_f1")}
+    cells = Cells.count(gold, predicted, len(names))
+    scores = classification_scores(cells)
+    return {name: scores[name] for name in ("accuracy", "macro_f1")} | label_scores(cells, names)

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.data.encode import per_row
+from jaxft.data.places import Where, placed
 from jaxft.errors import UserError, some
 from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
 from jaxft.tasks.spelling import number_of
@@ -38,12 +39,12 @@ def label_lists(
     columns = label_columns(data)
     if len(columns) > 1:
         return _marked(rows, columns, origin), columns
-    column = columns[0]
+    column, where = columns[0], placed(rows, origin)
     raw = [_items(value, data.label_separator) for value in per_row(rows, column, lambda x: x)]
-    for number, (value, items) in enumerate(zip(per_row(rows, column, lambda x: x), raw, strict=True), 1):
+    for i, (value, items) in enumerate(zip(per_row(rows, column, lambda x: x), raw, strict=True)):
         if items is None:
             raise UserError(
-                f'{origin}: row {number} has {repr(value)[:60]} in column "{column}": must be a list of labels, or text '
+                f'{where(i)} has {repr(value)[:60]} in column "{column}": must be a list of labels, or text '
                 "with data.label_separator set"
             )
     declared = declared_labels(rows.features[column]) or None
@@ -51,15 +52,15 @@ def label_lists(
     if places:
         return [[places[i] for i, x in enumerate(items or []) if _mark(x)] for items in raw], places
     found = []
-    for number, items in enumerate(raw, 1):
-        found.append([as_text(x, declared, origin, number) for x in items or []])
+    for i, items in enumerate(raw):
+        found.append([as_text(x, declared, where, i) for x in items or []])
         if not all(found[-1]):
-            raise UserError(f'{origin}: row {number} has an empty label in column "{column}"')
+            raise UserError(f'{where(i)} has an empty label in column "{column}"')
     return found, declared or []
 
 
 def multi_hot(
-    lists: Sequence[Sequence[str]], names: Sequence[str], origin: str, *, drop: bool = False
+    lists: Sequence[Sequence[str]], names: Sequence[str], where: Where, *, drop: bool = False
 ) -> tuple[np.ndarray, int]:
     """Lists of labels as int8 [N, labels] of 0 and 1; and how many were left out because they are not among `names`.
 
@@ -68,7 +69,7 @@ def multi_hot(
     """
     rows = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
     flat = [x for labels in lists for x in labels]
-    ids = label_ids(flat, names, origin, rows + 1, unknown=-1 if drop else None)
+    ids = label_ids(flat, names, where, rows, unknown=-1 if drop else None)
     known = ids >= 0
     hot = np.zeros((len(lists), len(names)), np.int8)
     hot[rows[known], ids[known]] = 1
@@ -132,11 +133,12 @@ def _mark(value: Any) -> bool:
 def _marked(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
     """The names of the columns that hold 1, row by row."""
     found: list[list[str]] = [[] for _ in range(len(rows))]
+    where = placed(rows, origin)
     for column in columns:
-        for number, value in enumerate(per_row(rows, column, lambda x: x), 1):
-            text = as_text(value, None, origin, number)
+        for i, value in enumerate(per_row(rows, column, lambda x: x)):
+            text = as_text(value, None, where, i)
             if not _is_mark(text):
-                raise UserError(f'{origin}: row {number} has "{text}" in column "{column}": must be 0 or 1')
+                raise UserError(f'{where(i)} has "{text}" in column "{column}": must be 0 or 1')
             if _mark(text):
-                found[number - 1].append(column)
+                found[i].append(column)
     return found

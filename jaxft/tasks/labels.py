@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxft.config import Config, DataConfig
 from jaxft.data.encode import per_row
+from jaxft.data.places import Where, placed
 from jaxft.errors import UserError, some
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import are_generic, labels_of
@@ -87,16 +88,16 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
     """
     names = getattr(rows.features[column], "names", None)
     raw = per_row(rows, column, lambda x: x)
-    values = []
-    for number, value in enumerate(raw, 1):
+    values, where = [], placed(rows, origin)
+    for i, value in enumerate(raw):
         if isinstance(value, list | dict):
             raise UserError(
-                f'{origin}: row {number} has {repr(value)[:60]} in column "{column}": must be one label; task.problem '
+                f'{where(i)} has {repr(value)[:60]} in column "{column}": must be one label; task.problem '
                 "multi_label takes lists"
             )
-        values.append(as_text(value, names, origin, number))
+        values.append(as_text(value, names, where, i))
         if not values[-1]:
-            raise UserError(f'{origin}: row {number} has no label in column "{column}"')
+            raise UserError(f'{where(i)} has no label in column "{column}"')
     if values and all(_MARKS.fullmatch(value) for value in set(values)):
         raise UserError(
             f'{origin}: column "{column}" has rows of 0 and 1 ({some(sorted(set(values)), 2)}), which are many labels: set '
@@ -119,7 +120,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
             except (TypeError, ValueError):
                 table[i, c] = np.nan
             if not np.isfinite(table[i, c]):
-                raise UserError(f'{origin}: row {i + 1} has {value!r} in column "{column}": must be a number')
+                raise UserError(f'{placed(rows, origin)(i)} has {value!r} in column "{column}": must be a number')
     return table
 
 
@@ -158,7 +159,7 @@ def own_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
 def label_ids(
     values: Sequence[str],
     names: Sequence[str],
-    origin: str,
+    where: Where,
     rows: Iterable[int] | None = None,
     *,
     unknown: int | None = None,
@@ -169,8 +170,8 @@ def label_ids(
     Args:
       values: labels.
       names: all of them, in the order of their ids.
-      origin: file, for messages.
-      rows: the row of each value, counted from 1; None is one value a row.
+      where: what messages call a row.
+      rows: the row of each value, counted from 0; None is one value a row.
       unknown: the id of a label that is not one of `names`; None makes it an error.
       advice: for the message.
 
@@ -182,10 +183,10 @@ def label_ids(
     if unknown is not None:
         ids = {value: unknown if i is None else i for value, i in ids.items()}
     elif None in ids.values():
-        numbered = zip(itertools.count(1) if rows is None else rows, values, strict=False)
-        number, value = next((number, value) for number, value in numbered if ids[value] is None)
+        numbered = zip(itertools.count() if rows is None else rows, values, strict=False)
+        row, value = next((row, value) for row, value in numbered if ids[value] is None)
         raise UserError(
-            f'{origin}: row {number} has the label "{value}", which is not one of the {len(names)} known labels '
+            f'{where(row)} has the label "{value}", which is not one of the {len(names)} known labels '
             f"({some(list(names))}){_hint(value, names) or advice}"
         )
     return np.asarray([ids[value] for value in values], np.int32)
@@ -231,7 +232,7 @@ def shares(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return {name: float(f"{x:.9g}") for name, x in zip(names, values, strict=True)}
 
 
-def as_text(value: Any, names: Sequence[str] | None, origin: str, row: int) -> str:
+def as_text(value: Any, names: Sequence[str] | None, where: Where, row: int) -> str:
     """A label as text: the name behind a ClassLabel's number, `1` for 1.0, nothing for what is missing.
 
     Raises:
@@ -241,7 +242,7 @@ def as_text(value: Any, names: Sequence[str] | None, origin: str, row: int) -> s
         if value == -1:
             return ""
         if not 0 <= value < len(names):
-            raise UserError(f"{origin}: row {row} has the label {value}, but only {len(names)} labels have names")
+            raise UserError(f"{where(row)} has the label {value}, but only {len(names)} labels have names")
         return names[value]
     if isinstance(value, float) and value.is_integer():
         value = int(value)

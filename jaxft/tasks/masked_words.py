@@ -18,6 +18,7 @@ from jaxft.data.corpus import Stream
 from jaxft.data.encode import Examples
 from jaxft.data.masking import Masking
 from jaxft.data.odd import ODD
+from jaxft.data.places import placed
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
@@ -112,7 +113,7 @@ class MaskedWords(Task):
         odd = counts == 0 if needed else np.zeros(len(examples), bool)
         if odd.any() and config.data.empty_texts != "null":
             raise UserError(
-                f"{origin}: row {int(np.argmin(counts)) + 1} has no {self.tokenizer.mask_token} in its first "
+                f"{placed(rows, origin)(int(np.argmin(counts)))} has no {self.tokenizer.mask_token} in its first "
                 f"{config.data.max_length} tokens"
             )
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)

@@ -11,6 +11,7 @@ from scipy.special import expit
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
+from jaxft.data.places import placed
 from jaxft.errors import UserError
 from jaxft.metrics.classification import best_threshold, multi_label_scores
 from jaxft.models.model import are_generic, labels_of
@@ -70,7 +71,7 @@ class MultiLabel(Task):
         threshold = None if config.task.threshold == "tune" else config.task.threshold
         if threshold is None and not (data.validation or data.validation_share):
             raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")
-        counts = multi_hot(lists, labels, origin, drop=_drops(config))[0].sum(0, dtype=np.int64)
+        counts = multi_hot(lists, labels, placed(rows, origin), drop=_drops(config))[0].sum(0, dtype=np.int64)
         weights = class_weights(config.task.class_weights, labels, counts, len(lists))
         return cls(tuple(labels), threshold, weights, config.task.focal_gamma)
 
@@ -95,7 +96,7 @@ class MultiLabel(Task):
 
     def _hot(self, rows: Any, config: Config, origin: str) -> tuple[np.ndarray, int]:
         lists, _ = label_lists(rows, config.data, origin, self.names)
-        return multi_hot(lists, self.names, origin, drop=_drops(config))
+        return multi_hot(lists, self.names, placed(rows, origin), drop=_drops(config))
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

@@ -14,6 +14,7 @@ from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import per_row
 from jaxft.data.odd import ODD
+from jaxft.data.places import placed
 from jaxft.errors import UserError
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
@@ -118,7 +119,7 @@ def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) ->
     values = label_values(rows, column, origin)
     declared = declared_labels(rows.features[column])
     of_choices = declared if len(declared) == len(names) and set(declared) != set(names) else names
-    return label_ids(values, of_choices, origin, advice="")
+    return label_ids(values, of_choices, placed(rows, origin), advice="")
 
 
 def _by_example(outputs: Outputs, batch: Batch) -> Array:
@@ -148,8 +149,8 @@ def _choices(
         if not odd[i] or odd_is_null:
             continue
         if count < 0:
-            raise UserError(f"{origin}: row {i + 1} has {choices!r} in {where}: must be texts to choose from")
-        raise UserError(f"{origin}: row {i + 1} has {count} choices in {where}, not {most}: the number must not vary")
+            raise UserError(f"{placed(rows, origin)(i)} has {choices!r} in {where}: must be texts to choose from")
+        raise UserError(f"{placed(rows, origin)(i)} has {count} choices in {where}, not {most}: the number must not vary")
     if most < 2:
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
     other = table[int(np.argmin(odd))]

@@ -99,6 +99,7 @@ class QuestionAnswering(Task):
             use_cache=data.cache,
             labelled=labelled,
             origin=origin,
+            odd_is_null=data.empty_texts == "null",
         )
         return Split(rows, examples, origin, notes)
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.places import choose
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
@@ -49,7 +50,7 @@ def keep_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
     """
     if not keep.any():
         raise UserError(f"{origin}: no row has a known label")
-    return (rows if keep.all() else rows.select(np.flatnonzero(keep))), int((~keep).sum())
+    return (rows if keep.all() else choose(rows, np.flatnonzero(keep))), int((~keep).sum())
 
 
 class Task(abc.ABC):

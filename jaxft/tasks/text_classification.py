@@ -12,8 +12,9 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
+from jaxft.data.places import placed
 from jaxft.errors import UserError
-from jaxft.metrics.classification import Cells, classification_scores, roc_auc
+from jaxft.metrics.classification import Cells, classification_scores, label_scores, roc_auc
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -71,7 +72,9 @@ class TextClassification(Task):
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")
         others = len(labels) if data.unknown_labels == "drop" else None
-        counts = np.bincount(label_ids(values, labels, origin, unknown=others), minlength=len(labels))[: len(labels)]
+        counts = np.bincount(label_ids(values, labels, placed(rows, origin), unknown=others), minlength=len(labels))[
+            : len(labels)
+        ]
         weights = class_weights(config.task.class_weights, labels, counts)
         return cls(tuple(labels), config.train.label_smoothing, weights, config.task.focal_gamma)
 
@@ -87,12 +90,12 @@ class TextClassification(Task):
 
     def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The rows whose label is known."""
-        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, origin, unknown=-1)
+        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, placed(rows, origin), unknown=-1)
         return keep_rows(rows, ids >= 0, origin)
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
         """Labels by name."""
-        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, origin)
+        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, placed(rows, origin))
         return [self.names[i] for i in ids]
 
     def encode(
@@ -101,7 +104,7 @@ class TextClassification(Task):
         """One example a row, with its label id."""
         examples = texts.encode(rows, tokenizer, directory, config.data, origin)
         if labelled:
-            ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, origin)
+            ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, placed(rows, origin))
             examples = examples.with_columns(labels=ids)
         return Split(rows, examples, origin)
 
@@ -146,7 +149,7 @@ class TextClassification(Task):
         return summary
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Accuracy, F1, MCC, for two labels the ROC AUC of the second, and what was taken for what, by name."""
+        """Accuracy, F1, MCC, for two labels the ROC AUC of the second; by name, each label's and what was taken for what."""
         if len(self.names) > DENSE:
             cells = Cells.count(split.examples.columns["labels"], collected.examples["predicted"], len(self.names))
         else:
@@ -154,7 +157,7 @@ class TextClassification(Task):
         scores: dict[str, Any] = classification_scores(cells)
         if len(self.names) == 2:
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
-        return {**scores, **cells.tables(self.names)}
+        return {**scores, **label_scores(cells, self.names), **cells.tables(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Logits [labels] of each example."""

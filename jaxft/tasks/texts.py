@@ -10,6 +10,7 @@ from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.encode import Examples, encode_texts, per_row
 from jaxft.data.odd import PLACEHOLDER, with_odd
+from jaxft.data.places import choose, placed
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError
 
@@ -49,13 +50,13 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
         for i, value in enumerate(per_row(rows, column, lambda x: x)):
             if value is not None and not isinstance(value, str):
                 if config.empty_texts != "null":
-                    raise UserError(f'{origin}: row {i + 1} has {value!r} in column "{column}": must be text')
+                    raise UserError(f'{placed(rows, origin)(i)} has {value!r} in column "{column}": must be text')
                 keep[i] = False
             elif value is None or not value.strip():
                 if config.empty_texts == "error":
                     raise UserError(
-                        f'{origin}: row {i + 1} has an empty text in column "{column}" (data.empty_texts drop leaves such '
-                        "rows out)"
+                        f'{placed(rows, origin)(i)} has an empty text in column "{column}" (data.empty_texts drop leaves '
+                        "such rows out)"
                     )
                 keep[i] = False
     if config.empty_texts == "null":
@@ -68,4 +69,4 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
         return with_odd(rows, ~keep, fine)
     if not keep.any():
         raise UserError(f"{origin}: every text is empty")
-    return rows if keep.all() else rows.select(np.flatnonzero(keep), keep_in_memory=True)
+    return rows if keep.all() else choose(rows, np.flatnonzero(keep))

@@ -220,7 +220,7 @@ class TokenClassification(Task):
         """Every word counts once: entity scores and accuracy, or accuracy and macro F1 of single tags."""
         gold, predicted = split.notes["gold"], self._predicted(collected, split)
         if self.scheme == "none":
-            return tag_scores(gold, predicted, len(self.names))
+            return tag_scores(gold, predicted, self.names)
         return entity_scores(self._marked(gold, split), self._marked(predicted, split))
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import profile, recipes, record, report, strategies, synthetic
+from benchmarks import profile, recipes, record, report, scores, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
 from benchmarks.step import Case
 from jaxft import tree
@@ -64,6 +64,36 @@ def test_lengths_are_those_of_pairs_of_sentences():
     assert np.median(lengths) == 38
     assert (lengths.min(), lengths.max()) == (6, 128)
     assert 0.03 < (lengths == 128).mean() < 0.06
+
+
+def test_a_difference_of_scores_has_its_standard_error(tmp_path):
+    """Of both sides over seeds; and of seed by seed where the peer has jaxft's head and order."""
+    found = {"jaxft": [0.80, 0.82, 0.84], "trainer": [0.81, 0.83, 0.85], "same": [0.80, 0.82, 0.83]}
+    rows = [
+        {"set": "small", "side": side, "seed": seed, "score": score}
+        for side, own in found.items()
+        for seed, score in enumerate(own)
+    ]
+    made = scores.table(rows)
+    assert made[2] == "| small | 3 | 82.00 ± 1.15 | 83.00 ± 1.15 | -1.00 ± 1.63 | 81.67 ± 0.88 | +0.33 ± 0.33 |"
+    assert scores.table(rows[:4])[2] == "| small | 3 | 82.00 ± 1.15 | not run | not run | not run | not run |"
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{scores.BEGIN}\nold\n{scores.END}\nb\n")
+    scores.write(rows, page)
+    assert page.read_text() == "\n".join(["a", scores.BEGIN, *made, scores.END, "b", ""])
+
+
+def test_slices_have_as_many_rows_of_each_label():
+    rows = [{"label": x, "text": str(i)} for i, x in enumerate("aaabbbbc")]
+    chosen = scores.of_each(rows, "label", 2)
+    assert sorted(row["label"] for row in chosen) == ["a", "a", "b", "b", "c"]
+    assert chosen == scores.of_each(rows, "label", 2)
+
+
+def test_the_page_shows_the_scores():
+    rows = record.read(report.ROOT / scores.RESULTS).get("rows", [])
+    made = "\n".join([scores.BEGIN, *scores.table(rows), scores.END])
+    assert made in (report.ROOT / scores.PAGE).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("section", report.SECTIONS)

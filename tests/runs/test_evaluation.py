@@ -101,6 +101,9 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
     assert scores.pop("confusion") == metrics.confusion_matrix(gold, predicted).tolist()  # every example once
     assert scores.pop("confusion_labels") == list(tiny.LABELS)
     assert scores.pop("loss") == pytest.approx(loss, rel=1e-5)
+    columns = np.transpose(metrics.precision_recall_fscore_support(gold, predicted, zero_division=0))
+    assert [[*row.values()] for row in scores["labels"].values()] == [pytest.approx(row, rel=1e-12) for row in columns]
+    assert list(scores.pop("labels")) == tiny.LABELS
     assert scores == pytest.approx(right_scores(gold, predicted), rel=1e-12)
     assert made.scores(params)["accuracy"] == scores["accuracy"]
 
@@ -122,7 +125,8 @@ def test_binary_scores(two, devices):
     predicted = logits.argmax(-1)
     assert len(set(predicted)) == 2
     made, params = evaluator(two, "pack", 16, devices)
-    scores = {name: x for name, x in made.scores(params).items() if name not in ("loss", "confusion", "confusion_labels")}
+    tables = ("loss", "confusion", "confusion_labels", "labels")
+    scores = {name: x for name, x in made.scores(params).items() if name not in tables}
     area = {"roc_auc": metrics.roc_auc_score(gold, logits[:, 1] - logits[:, 0])}
     assert scores == pytest.approx(right_scores(gold, predicted) | area, rel=1e-12)
 
@@ -204,6 +208,6 @@ def test_many_labels_are_counted_without_a_matrix(three, monkeypatch):
     assert set(collected.sums) == {"loss", "weight"}
     assert collected.examples["predicted"].shape == (61,)
     scores = made.scores(params)
-    assert scores.pop("confusion") == right.pop("confusion")
-    assert scores.pop("confusion_labels") == right.pop("confusion_labels")
+    for table in ("confusion", "confusion_labels", "labels"):
+        assert scores.pop(table) == right.pop(table)
     assert scores == pytest.approx(right, rel=1e-12)

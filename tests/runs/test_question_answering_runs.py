@@ -138,7 +138,7 @@ def check_in_pytorch(directory: Path, gold: list[dict]) -> None:
         assert np.abs(found[name][real] - right).max() <= 1e-5 * np.abs(right).max()
 
 
-def test_a_model_directory_asked_about_a_csv_file(tmp_path, data):
+def test_a_model_directory_asked_about_a_csv_file(tmp_path, data, capsys):
     """No run, no ids, columns of other names: untuned, by the options alone."""
     model = questions.write_model(tmp_path / "model")
     (tmp_path / "in.csv").write_text('ask,text\nthe storm,"the old storm runs"\nthe sun,"a sun and a lake"\n')
@@ -147,6 +147,12 @@ def test_a_model_directory_asked_about_a_csv_file(tmp_path, data):
     rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["1", "2"]
     assert all(row["answer"] and "null_odds" not in row for row in rows)
+    (tmp_path / "in.csv").write_text(f'ask,text\nthe storm,"the old storm"\n{"river " * 40},the sun and a lake\n')
+    predict.main([str(model), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "o.jsonl"), *columns])
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert rows[0]["answer"]
+    assert rows[1] == {name: "2" if name == "id" else None for name in rows[0]}  # the question leaves no room
+    assert "1 row is null: no usable text" in capsys.readouterr().err
     argv = [str(model), "--data.validation", str(data / "dev.json"), "--data.max_length", "32"]
     scores = evaluate.main([*argv, "--task.unanswerable", "true", "--task.null_threshold", "-1000"])
     assert (scores["NoAns_f1"], scores["HasAns_f1"]) == (100, 0)

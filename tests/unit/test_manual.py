@@ -55,6 +55,15 @@ def test_what_help_says_of_single_options(capsys):
     assert shown(capsys, command.main, "evaluate", "-h").startswith("usage: jaxft evaluate RUN_OR_MODEL_DIR")
 
 
+def test_the_flags_of_a_script(capsys):
+    lines = shown(capsys, command.main, "hf", "run_qa", "--help").splitlines()
+    assert lines[0] == "usage: jaxft hf run_qa --flag value ..."
+    flags = dict(line.split(maxsplit=1) for line in lines[2:])
+    assert flags["--learning_rate"] == "optim.learning_rate"
+    assert flags["--doc_stride"]
+    assert "--cache_dir" not in flags
+
+
 def test_help_on_what_is_not_there(fails):
     fails("train", ["--help", "optm"], 'no section or option "optm"; did you mean "optim"?')
     fails("train", ["--help", "seeds"], 'did you mean "seed"?')

@@ -1,6 +1,8 @@
 """Rows that are set aside for validation, and what a run writes down of its data."""
 
 import dataclasses
+import json
+import re
 
 import datasets
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 
 from jaxft import record, rundir
 from jaxft.config import Config, DataConfig
+from jaxft.data.places import choose, placed, row_numbers
 from jaxft.errors import UserError
-from jaxft.splits import held_out, row_numbers, validation_rows
+from jaxft.splits import held_out, validation_rows
+from jaxft.tasks.labels import label_ids, label_values
 from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 
@@ -49,6 +53,44 @@ def test_rows_keep_their_numbers():
     rows = rows_of(LABELS)
     assert row_numbers(rows).tolist() == list(range(1, 101))
     assert row_numbers(rows.select([3, 5, 9]).select([0, 2])).tolist() == [4, 10]
+    following = choose(rows, [5, 6, 7])  # a slice, as `select` makes of them, forgets where it began
+    assert row_numbers(following).tolist() == [6, 7, 8]
+    assert row_numbers(choose(following, [2])).tolist() == [8]
+    assert following["label"][:] == LABELS[5:8]
+    assert placed(following, "a.csv")(1) == "a.csv: row 7"
+
+
+def test_a_single_row_that_is_set_aside_keeps_its_number(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(8)))
+    numbers = set()
+    for seed in range(4):
+        config = Config(data=DataConfig(train=str(path), validation_share=0.1, split_seed=seed))
+        held = validation_rows(tmp_path, TASK, config)
+        number = int(held["text"][0].split()[1]) + 1
+        assert row_numbers(held).tolist() == [number]
+        numbers.add(number)
+    assert len(numbers) > 1
+
+
+@pytest.mark.parametrize("kinds", [("csv", "csv"), ("csv", "jsonl")])
+def test_messages_name_the_file_of_a_row_and_its_number_there(tmp_path, kinds):
+    """Also after rows before it were left out."""
+    rows = [[("one", "a"), ("two", "b")], [(" ", "a"), ("three", "b"), ("four", "c"), ("five", "a")]]
+    files = []
+    for number, (kind, pairs) in enumerate(zip(kinds, rows, strict=True)):
+        lines = [json.dumps({"text": t, "label": y}) if kind == "jsonl" else f"{t},{y}" for t, y in pairs]
+        files.append(tmp_path / f"{number}.{kind}")
+        files[-1].write_text("\n".join([*(["text,label"] if kind == "csv" else []), *lines, ""]))
+    names = [str(file) for file in files]
+    found = TASK.read(config_of(train=names, empty_texts="drop"), "train")
+    where = placed(found, "both")
+    there = [f"{names[0]}: row 1", f"{names[0]}: row 2", *(f"{names[1]}: row {n}" for n in (2, 3, 4))]
+    assert [where(i) for i in range(len(found))] == there
+    with pytest.raises(UserError, match=rf'^{re.escape(names[1])}: row 3 has the label "c"'):
+        label_ids(label_values(found, "label", "both"), ["a", "b"], where)
+    with pytest.raises(UserError, match=rf"^{re.escape(names[1])}: row 1 has an empty text"):
+        TASK.read(config_of(train=names), "train")
 
 
 def test_the_rows_that_a_run_wrote_down_are_read_again(tmp_path):

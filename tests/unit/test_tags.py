@@ -208,7 +208,15 @@ def test_no_entity_anywhere():
 
 def test_scores_of_single_tags_are_scikit_learns():
     gold, predicted = np.random.default_rng(1).integers(0, 4, (2, 80))
-    assert tag_scores(gold, predicted, 6) == {
+    names = list("abcdef")
+    found = tag_scores(gold, predicted, names)
+    table = found.pop("labels")
+    columns = metrics.precision_recall_fscore_support(gold, predicted, labels=range(6), zero_division=0)
+    assert list(table) == names
+    for place, row in enumerate(table.values()):
+        assert list(row) == ["precision", "recall", "f1", "support"]
+        assert list(row.values()) == pytest.approx([x[place] for x in columns], rel=1e-12)
+    assert found == {
         "accuracy": metrics.accuracy_score(gold, predicted),
         "macro_f1": pytest.approx(metrics.f1_score(gold, predicted, average="macro")),
     }

@@ -1,13 +1,15 @@
 """Numbers that cannot be known are null with a note, and never the best."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
 from jaxft.checkpoint import Progress
-from jaxft.config import Config
+from jaxft.config import Config, LogConfig
 from jaxft.data.collect import Collected
 from jaxft.evaluation import score
+from jaxft.journal import Meter
 from jaxft.loop import Trainer
 from jaxft.tasks.fill_mask import FillMask
 from jaxft.tasks.pretraining import Pretraining
@@ -50,6 +52,25 @@ def evaluated(scores: list[float | None]) -> tuple[list[bool], Progress, list[st
     )
     better = [Trainer._evaluate(trainer, step) for step in range(1, len(scores) + 1)]  # type: ignore[arg-type]
     return better, trainer.progress, said, rows
+
+
+def test_the_loss_of_a_step_without_weight():
+    """Where nothing is masked, or all weights are 0, a row of the journal has null and not a perfect 0."""
+    rows: list[dict] = []
+    shown: list[float | None] = []
+    trainer = SimpleNamespace(
+        run=SimpleNamespace(total_steps=3, steps_per_epoch=3),
+        config=Config(log=LogConfig(every=1)),
+        factor=lambda _: 1.0,
+        progress=Progress(),
+        journal=SimpleNamespace(write=rows.append, progress=lambda *_, loss, **__: shown.append(loss)),
+    )
+    trainer._log_step = partial(Trainer._log_step, trainer)  # type: ignore[arg-type]
+    metrics = {
+        name: np.array(x, np.float32) for name, x in {"loss": [0, 0, 2], "weight": [0, 4, 1], "grad_norm": [0] * 3}.items()
+    }
+    Trainer._log(trainer, range(3), metrics, Meter())  # type: ignore[arg-type]
+    assert [row["loss"] for row in rows] == shown == [None, 0.0, 2.0]
 
 
 def test_what_is_unknown_is_never_the_best():

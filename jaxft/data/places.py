@@ -1,0 +1,49 @@
+"""Where rows stand in the files that they were read from, whichever of them were left out since."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Where = Callable[[int], str]  # the number of a row of a data set, from 0 -> `a.csv: row 3`
+
+
+def with_files(files: Sequence[tuple[str, int]]) -> Any:
+    """The `DatasetInfo` of rows that were read from files one after the other: (name, rows) of each."""
+    import datasets
+
+    return datasets.DatasetInfo(description=json.dumps(files) if len(files) > 1 else "")
+
+
+def choose(rows: Any, chosen: Any) -> Any:
+    """Some rows of a `datasets.Dataset`, which keep their numbers: `select` forgets those of rows that follow each other."""
+    return rows._select_with_indices_mapping(np.asarray(chosen, np.int64), keep_in_memory=True)
+
+
+def row_numbers(rows: Any) -> np.ndarray:
+    """The numbers from 1 that rows have in what they were read from, all files together."""
+    chosen = rows._indices
+    return 1 + (np.arange(len(rows)) if chosen is None else chosen.column(0).to_numpy())
+
+
+def placed(rows: Any, origin: str) -> Where:
+    """How messages call the rows of a data set from `origin`: by their file and their number in it."""
+    chosen = rows._indices
+    note = str(rows.info.description)
+    files = json.loads(note) if note.startswith('[["') else []
+
+    def where(row: int) -> str:
+        number = 1 + (row if chosen is None else chosen.column(0)[row].as_py())
+        for file, count in files:
+            if number <= count:
+                return f"{file}: row {number}"
+            number -= count
+        return f"{origin}: row {number}"
+
+    return where
+
+
+def numbered(origin: str) -> Where:
+    """The same where nothing was left out."""
+    return lambda row: f"{origin}: row {row + 1}"
