@@ -10,7 +10,7 @@ from tests.support import ROOT
 PACKAGE = ROOT / "jaxft"
 FLOORS = [
     "errors runtime plan_config optim_config config checks cli tree hlo utf8 gpu_target "
-    "checksums lock urls output processes signals",
+    "checksums lock urls output processes signals memory",
     "models data losses metrics strategies optim regularization sharding adapters",
     "tasks rundir record calls fit inputs claim",
     "step stages distill r_drop compiled used_words splits frame setup evaluation prefix "
