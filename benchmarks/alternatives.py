@@ -11,7 +11,7 @@ from unittest import mock
 
 from benchmarks.parts import Part, run
 from benchmarks.step import CPU, Case, Step
-from jaxft import optim, runtime
+from jaxft import memory, optim, runtime
 from jaxft.calls import SEVERAL
 from jaxft.compiled import lower_train
 
@@ -97,7 +97,7 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
 def keep_memory(keep: bool) -> None:
     """glibc as jaxft sets it, or as it is by default once a process has freed a large block."""
     if keep:
-        runtime.keep_memory()
+        memory.keep()
         return
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     mallopt(MMAP_MAX, 65536)

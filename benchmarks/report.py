@@ -227,6 +227,27 @@ def profiles() -> list[str]:
     return table(("step", "ms", "of the seconds of its operations"), body) if body else [MISSING]
 
 
+def memories() -> list[str]:
+    """What a process holds over a run."""
+    made = rows("memory.json")
+    peaks = {(row["processor"], row["batch"], row["length"]): row["peak_bytes"] for row in made if row["side"] == "trainer"}
+    body = []
+    for row in made:
+        held = row["after_evaluations_bytes"]
+        base = peaks.get((row["processor"], row["batch"], row["length"]))
+        body.append(
+            [
+                row["processor"],
+                f"{row['batch']} x {row['length']}",
+                row["side"],
+                *(number(x / 2**30) for x in (row["loaded_bytes"], held[0], held[1], max(held[2:]), row["peak_bytes"])),
+                number(row["peak_bytes"] / base) if base else "",
+            ]
+        )
+    heads = ("processor", "batch", "side", "loaded", "first", "second", "largest later", "peak", "times Trainer's peak")
+    return table(heads, body) if body else [MISSING]
+
+
 def plots() -> None:
     """Draw what has been measured."""
     import matplotlib as mpl
@@ -288,6 +309,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "first step": first_steps,
     "peers": peers,
     "profile": profiles,
+    "memory": memories,
     "step": steps,
     "alternatives": lambda: parts("alternatives.json"),
     "attention": lambda: parts("attention.json", "gpu_attention.json"),

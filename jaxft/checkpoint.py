@@ -145,6 +145,11 @@ class Checkpoints:
                 "the same command, which goes back to what is whole and ends with the same model"
             )
 
+    @property
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._manager.is_saving_in_progress()
+
     def wait(self) -> None:
         """Until what was started is on disk."""
         self._guarded(self._manager.wait_until_finished)

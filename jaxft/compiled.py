@@ -55,6 +55,11 @@ class Compiled(Mapping[K, Any]):
     def __len__(self) -> int:
         return len(self._programs)
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to compile."""
+        return all(program.done() for program in self._programs.values())
+
     def also(self, others: "Compiled[K]") -> "Compiled[K]":
         """These and others."""
         return Compiled({**self._programs, **others._programs})

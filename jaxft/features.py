@@ -1,5 +1,6 @@
 """Embeddings: what an encoder makes of whole texts, without the head of a task."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,14 +10,17 @@ from jaxft import inference
 from jaxft.config import Config
 from jaxft.data.odd import odd_rows
 from jaxft.errors import UserError
+from jaxft.parts import Forward, in_parts
 from jaxft.tasks import texts
 from jaxft.tasks.task import Batch, Outputs, Summary
 
 KIND = "feature-extraction"
 
 
-def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> np.ndarray:
-    """A vector for every row, float32 [N, D], in their order; of NaN for rows without a text (see `data/odd`).
+def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:
+    """A vector for every row, float32, in their order; of NaN for rows without a text (see `data/odd`).
+
+    They come in arrays [n, D] of as many as are computed at once (see `parts`).
 
     Args:
       path: RUN_OR_MODEL_DIR, with or without a head.
@@ -34,7 +38,7 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     if source == "pooled" and (not model.encoder.pooler or fresh):
         raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")
     assert model.directory is not None
-    examples = texts.encode(rows, tokenizer, model.directory, config.data, origin)
+    directory = model.directory
 
     def summarise(outputs: Outputs, batch: Batch) -> Summary:
         found = {
@@ -44,5 +48,7 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
         }
         return {"examples": {"embedding": found[source]()}}
 
-    found = inference.read_back(model, params, mesh, config, examples, summarise).examples["embedding"]
-    return np.where(odd_rows(rows)[:, None], np.float32(np.nan), found)
+    forward = Forward(model, params, mesh, config, summarise)
+    for some, examples in in_parts(rows, lambda some: texts.encode(some, tokenizer, directory, config.data, origin)):
+        found = forward(examples).examples["embedding"]
+        yield np.where(odd_rows(some)[:, None], np.float32(np.nan), found)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,23 @@ import jax
 from jaxft import rundir, sharding
 from jaxft.config import Config
 from jaxft.data import files
-from jaxft.data.collect import Collected
-from jaxft.data.encode import Examples, load_tokenizer
+from jaxft.data.encode import load_tokenizer
 from jaxft.data.odd import ODD, nulls, odd_rows, refuse
 from jaxft.errors import UserError
-from jaxft.evaluation import collect_outputs, make_evaluator
+from jaxft.evaluation import make_evaluator
 from jaxft.fit import check_lengths
 from jaxft.models.build import load
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import Model
 from jaxft.models.peft import read_config
 from jaxft.models.source import resolve
+from jaxft.parts import Forward, in_parts
 from jaxft.setup import eval_planner, make_loss
 from jaxft.splits import without_unknown
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.labels import problem_of
 from jaxft.tasks.limits import first_examples, first_rows
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Split, Task
 from jaxft.tree import Params
 
 
@@ -124,27 +123,12 @@ def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) 
 
 
 def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:
-    """A prediction for every row of a split, in their order; of nulls for rows without a text (see `data/odd`)."""
-    data = opened.encode(rows, split, labelled=False)
+    """A prediction for every row of a split, in their order; of nulls for rows without a text (see `data/odd`).
+
+    Rows are encoded and computed as they are asked for, in parts (see `parts`).
+    """
     task = opened.task
-    found = read_back(opened.model, opened.params, opened.mesh, opened.config, data.examples, task.predict, task.prepare)
-    return nulls(opened.task.decode(found, data), odd_rows(rows) | data.notes.get(ODD, False))
-
-
-def read_back(
-    model: Model,
-    params: Params,
-    mesh: jax.sharding.Mesh,
-    config: Config,
-    examples: Examples,
-    summarise: Callable[[Outputs, Batch], Summary],
-    prepare: Callable[[Batch, None], Batch] = lambda batch, _: batch,
-) -> Collected:
-    """What `summarise` gives of the model's outputs for every example; `prepare` is the task's."""
-    forward = partial(_forward, model=model, summarise=summarise, prepare=prepare)
-    return collect_outputs(forward, params, eval_planner(examples, config, mesh), examples, mesh)
-
-
-def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:
-    micro = {name: x[0] for name, x in prepare(batch, None).items()}
-    return summarise(model.apply(params, micro), micro)
+    forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
+    encoded = in_parts(rows, lambda some: opened.encode(some, split, labelled=False), whole=not task.by_parts)
+    for some, data in encoded:
+        yield from nulls(task.decode(forward(data.examples), data), odd_rows(some) | data.notes.get(ODD, False))

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import inputs, intact, optim, runtime, sharding, tree
+from jaxft import inputs, intact, memory, optim, runtime, sharding, tree
 from jaxft.calls import SEVERAL, Call, calls
 from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.claim import Claim
@@ -95,6 +95,7 @@ class Trainer:
         meter = Meter()
         late: tuple[range, Any] | None = None
         frozen = self.kept.rest(self.frozen)
+        heap = memory.Calls(self._at_work)
         for steps, plan, batch in self._batches(start):
             in_epoch = range(steps.start % per_epoch, steps.start % per_epoch + len(steps))
             if later and later[0].start == steps.start:
@@ -112,6 +113,7 @@ class Trainer:
                 parts = (self.state, frozen, new, self.journal.say, prepare, self.run.regularization)
                 self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
             program = self.programs[0][call]
+            heap.before(program, partial(jax.block_until_ready, self.state))
             self.state, metrics = program(self.state, frozen, batch)
             watch.arm()
             if late:
@@ -142,6 +144,7 @@ class Trainer:
                         f"{self.config.train.patience} evaluations"
                     )
                     break
+                heap.cut()
         self._release()
         self.checkpoints.wait()
         watch.disarm()
@@ -183,7 +186,12 @@ class Trainer:
             self.checkpoints.close()
         finally:
             self.journal.close()
-        runtime.release_memory()
+        memory.release()
+
+    def _at_work(self) -> bool:
+        """Whether anything is compiled or written in the background."""
+        steps = [evaluator.steps for evaluator in self.evaluators.values()]
+        return self.checkpoints.saving or not all(x.done for x in (*self.programs, *steps))
 
     def _newest(self) -> int | None:
         """The step to go on from, as the main process finds it."""

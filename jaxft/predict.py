@@ -3,16 +3,18 @@
 Without a task's head, or with --features, the rows are embeddings; --output FILE.npy writes them as one array."""
 
 import argparse
+import itertools
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from jaxft import cli, rundir, runtime
 from jaxft.config import Config
 from jaxft.errors import UserError
 from jaxft.output import check_output, reading, writing
+from jaxft.progress import Progress
 
 PROG = "jaxft predict"
 RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
@@ -43,68 +45,114 @@ def main(argv: list[str]) -> None:
     kept = "null" if empty == "drop" else empty  # rows that are left out are counted first
     with reading(args.input) as path:
         data = replace(config.data, dataset=None, test=path, empty_texts=kept, max_eval_examples=most)
-        found, document, features = _answers(args, replace(config, data=data))
-    import numpy as np
-
-    from jaxft.data.odd import is_null
-
-    odd = [bool(row[0] != row[0]) if features else is_null(row) for row in found]
-    if empty == "drop":
-        kept_rows = [row for row, is_odd in zip(found, odd, strict=True) if not is_odd]
-        found = np.array(kept_rows) if features else kept_rows
-    with writing(args.output) as file:
-        if args.output.endswith(ARRAY):
-            np.lib.format.write_array(_Stream(file), np.asarray(found))
-        elif args.output.endswith(".json") and document:
-            file.write(json.dumps(document(found), ensure_ascii=False, indent=1).encode())
-        else:
-            for row in found:
-                content = {"embedding": _numbers(row)} if features else row
-                file.write(f"{json.dumps(content, ensure_ascii=False)}\n".encode())
+        answers = _answers(args, replace(config, data=data))
+        written, odd = _write(answers, args.output, drop=empty == "drop")
     lost = ("left out" if empty == "drop" else "null") + ": no usable text (data.empty_texts)"
-    more = f"; {sum(odd)} {'row is' if sum(odd) == 1 else 'rows are'} {lost}" if any(odd) else ""
-    print(f"wrote {len(found)} {'embeddings' if features else 'predictions'} to {args.output}{more}", file=sys.stderr)
+    more = f"; {odd} {'row is' if odd == 1 else 'rows are'} {lost}" if odd else ""
+    print(f"wrote {written} {'embeddings' if answers.arrays else 'predictions'} to {args.output}{more}", file=sys.stderr)
 
 
-def _answers(args: argparse.Namespace, config: Config) -> tuple[Any, Callable[[Any], Any] | None, str | None]:
-    """(predictions or embeddings, how the task puts them into a json file, of what embeddings are)."""
+@dataclass(frozen=True)
+class _Answers:
+    """What is computed, as it is asked for.
+
+    Attributes:
+      count: of the rows.
+      odd: of the rows without a text.
+      predictions: of the rows; nothing where there are embeddings.
+      arrays: of embeddings [n, D].
+      document: how the task puts predictions into a json file.
+    """
+
+    count: int
+    odd: int
+    predictions: Iterator[dict[str, Any]] | None = None
+    arrays: Iterator[Any] | None = None
+    document: Callable[[list[dict[str, Any]]], Any] | None = None
+
+
+def _answers(args: argparse.Namespace, config: Config) -> _Answers:
+    """Predictions, or embeddings where there is no head or they are wanted."""
     runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft import inference
+    from jaxft.data.odd import odd_rows
 
     headless = inference.head_of(args.model, config)[0] in (None, "feature-extraction")
     features = args.features or ("mean" if headless else None)
     if args.output.endswith(ARRAY) and features is None:
         raise UserError(f"--output {args.output}: an array holds embeddings only; give --features {', '.join(FEATURES)}")
-    if features:
-        return _embeddings(args.model, config, features), None, features
-    return *_predictions(args.model, config), None
-
-
-def _predictions(path: str, config: Config) -> tuple[list[dict[str, Any]], Callable[[list[dict[str, Any]]], Any]]:
-    """Predictions, and how the task puts them into a json file."""
-    from jaxft import inference
-
-    config = inference.with_task(path, config)
-    rows = inference.read(config, "test", labelled=False)
-    opened = inference.open_model(path, config)
-    return list(inference.predict(opened, rows, "test")), opened.task.document
-
-
-def _embeddings(path: str, config: Config, source: str) -> Any:
+    if features is None:
+        config = inference.with_task(args.model, config)
+        rows = inference.read(config, "test", labelled=False)
+        opened = inference.open_model(args.model, config)
+        answers = inference.predict(opened, rows, "test")
+        return _Answers(len(rows), int(odd_rows(rows).sum()), predictions=answers, document=opened.task.document)
     from jaxft.features import embeddings
     from jaxft.tasks import texts
 
     rows = texts.read(config.data, "test")
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
-    return embeddings(path, config, rows, str(config.data.test), source)
+    arrays = embeddings(args.model, config, rows, str(config.data.test), features)
+    return _Answers(len(rows), int(odd_rows(rows).sum()), arrays=arrays)
 
 
-class _Stream:
-    """A file that numpy writes to as to any stream: pipes have no position, which it would ask of a file."""
+def _write(answers: _Answers, output: str, *, drop: bool) -> tuple[int, int]:
+    """(rows written, rows without a text); these are left out on request. What is computed is written at once."""
+    progress = Progress("predicting", answers.count)
+    if answers.arrays is None:
+        assert answers.predictions is not None
+        return _write_predictions(answers, output, progress, drop=drop)
+    first = next(answers.arrays)  # before the output is opened: most errors come by then
+    done = odd = 0
+    with writing(output) as file:
+        if output.endswith(ARRAY):
+            _begin_array(file, answers.count - (answers.odd if drop else 0), first)
+        for array in itertools.chain([first], answers.arrays):
+            null = array[:, 0] != array[:, 0]
+            done, odd = done + len(array), odd + int(null.sum())
+            kept = array[~null] if drop else array
+            if output.endswith(ARRAY):
+                file.write(kept.tobytes())
+            else:
+                file.writelines(_line({"embedding": _numbers(row)}) for row in kept)
+            progress.at(done)
+    return done - (odd if drop else 0), odd
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.write = file.write
+
+def _write_predictions(answers: _Answers, output: str, progress: Progress, *, drop: bool) -> tuple[int, int]:
+    from jaxft.data.odd import is_null
+
+    assert answers.predictions is not None
+    first = next(answers.predictions)
+    done = odd = 0
+    whole = [] if output.endswith(".json") and answers.document else None  # a document takes all predictions
+    with writing(output) as file:
+        for row in itertools.chain([first], answers.predictions):
+            null = is_null(row)
+            done, odd = done + 1, odd + null
+            progress.at(done)
+            if null and drop:
+                continue
+            if whole is None:
+                file.write(_line(row))
+            else:
+                whole.append(row)
+        if whole is not None and answers.document:
+            file.write(json.dumps(answers.document(whole), ensure_ascii=False, indent=1).encode())
+    return done - (odd if drop else 0), odd
+
+
+def _line(content: Any) -> bytes:
+    return f"{json.dumps(content, ensure_ascii=False)}\n".encode()
+
+
+def _begin_array(file: BinaryIO, rows: int, like: Any) -> None:
+    """The header of an npy file of so many rows."""
+    import numpy as np
+
+    about = {"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": (rows, *like.shape[1:])}
+    np.lib.format.write_array_header_1_0(file, about)
 
 
 def _numbers(vector: Any) -> list[float] | None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jaxft import memory
 from jaxft.errors import UserError
 from jaxft.urls import refuse_url
 
@@ -54,7 +55,7 @@ def prepare() -> None:
     Raises:
       UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
     """
-    keep_memory()
+    memory.keep()
     if not version("jaxlib").startswith(FAULTY_JAXLIB):
         return
     if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
@@ -211,41 +212,6 @@ def _high_word(x: Any, y: Any) -> Any:
     with jax.enable_x64(True):
         wide = x.astype("uint64") * y.astype("uint64")
         return jax.lax.shift_right_logical(wide, jax.numpy.full_like(wide, 32)).astype("uint32")
-
-
-def keep_memory() -> None:
-    """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
-
-    XLA:CPU asks malloc for one block of temporaries a call. glibc maps blocks of 32 MB and more anew each time, and in
-    every thread but the first blocks of 64 MB and more whatever it is told, unless all threads share the first one's
-    arena; and the free end of its heap, once it is as long as the trim threshold, goes back whatever its use (-1: never).
-    The page faults cost a quarter of a MiniLM step (benchmarks/alternatives.py).
-    """
-    if not (libc := _glibc()):
-        return
-    trim_threshold, mmap_max, arena_max = -1, -4, -8
-    libc.mallopt(arena_max, 1)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, -1)
-
-
-def release_memory() -> None:
-    """Give the kernel what nothing uses: nobody else can, since glibc keeps it (`keep_memory`). For the end of a run."""
-    if libc := _glibc():
-        libc.malloc_trim(0)
-
-
-@cache
-def _glibc() -> Any:
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not glibc
-        return None
-    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def _use_compile_cache() -> str:

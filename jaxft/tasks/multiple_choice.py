@@ -36,6 +36,7 @@ class MultipleChoice(Task):
 
     kind: ClassVar[str] = "multiple-choice"
     metrics: ClassVar[Mapping[str, bool]] = {"accuracy": True, "loss": False}
+    by_parts: ClassVar[bool] = False  # the number of choices is that of most rows
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -61,12 +61,14 @@ class Task(abc.ABC):
       metrics: name -> whether higher is better.
       options: fields of `TaskConfig` that it honours.
       changes_words: whether `prepare` gives the encoder other words in every step.
+      by_parts: whether some rows are encoded without looking at the others where there are no labels.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     options: ClassVar[frozenset[str]] = frozenset()
     changes_words: ClassVar[bool] = False
+    by_parts: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod

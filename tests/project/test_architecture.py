@@ -10,11 +10,11 @@ from tests.support import ROOT
 PACKAGE = ROOT / "jaxft"
 FLOORS = [
     "announce errors runtime plan_config optim_config config checks cli manual noise tree hlo utf8 gpu_target "
-    "patterns yaml_text checksums lock urls output processes signals",
+    "patterns yaml_text checksums lock urls output processes signals memory progress",
     "models data losses metrics strategies optim regularization sharding adapters",
     "tasks rundir record calls fit inputs claim",
     "step stages distill r_drop compiled used_words splits frame setup evaluation prefix "
-    "intact checkpoint journal state loop inference features",
+    "intact checkpoint journal state loop parts inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__ __main__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

@@ -214,7 +214,7 @@ def test_what_is_free_goes_back_when_a_run_is_over():
         """
 import ctypes, json
 from pathlib import Path
-from jaxft import runtime
+from jaxft import memory, runtime
 runtime.prepare()
 libc, size = ctypes.CDLL("libc.so.6"), 2**27
 libc.malloc.restype = ctypes.c_void_p
@@ -228,7 +228,7 @@ blocks = [libc.malloc(size), libc.malloc(2**20)]
 ctypes.memset(blocks[0], 1, size)
 libc.free(blocks[0])
 sizes.append(resident())
-runtime.release_memory()
+memory.release()
 sizes.append(resident())
 print(json.dumps(sizes))
 """

@@ -1,0 +1,99 @@
+"""Prediction of many rows goes part by part: the same answers in their order, written as they come, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxft import parts, predict
+from jaxft.errors import UserError
+from tests.support import tiny
+
+COUNT = 45
+WORDS = ["river", "runs", "bright", "lake", "storm", "old", "stone", "and", "song", "under", "the", "bridge", "over", "sun"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny.write_model(tmp_path_factory.mktemp("many") / "model", labels=tiny.LABELS)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    """Lengths that differ from part to part, and a row without a text."""
+    path = tmp_path_factory.mktemp("rows") / "in.txt"
+    lines = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(1 + i // 3)) for i in range(COUNT)]
+    lines[20] = ""
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def predicted(model: Path, texts: Path, output: Path, *options: str) -> Path:
+    predict.main([str(model), "--input", str(texts), "--output", str(output), "--data.max_length=32", *options])
+    return output
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("layout", ["pack", "bucket", "pad"])
+def test_parts_give_what_the_whole_gives(model, texts, tmp_path, monkeypatch, layout):
+    """To rounding: other examples share a row."""
+    options = (f"--data.layout={layout}", "--eval.batch_size=8")
+    whole = rows_of(predicted(model, texts, tmp_path / "whole.jsonl", *options))
+    monkeypatch.setattr(parts, "ROWS", 8)
+    found = rows_of(predicted(model, texts, tmp_path / "parts.jsonl", *options))
+    assert len(found) == len(whole) == COUNT
+    for one, other in zip(found, whole, strict=True):
+        assert one["label"] == other["label"]
+        assert (one["score"] is None) == (other["score"] is None)
+        if other["scores"] is not None:
+            np.testing.assert_allclose(list(one["scores"].values()), list(other["scores"].values()), atol=1e-6)
+    assert found[20] == {"label": None, "score": None, "scores": None}
+
+
+def test_an_array_is_written_in_parts(model, texts, tmp_path, monkeypatch):
+    arrays = []
+    for size in (parts.ROWS, 8):
+        monkeypatch.setattr(parts, "ROWS", size)
+        arrays.append(np.load(predicted(model, texts, tmp_path / f"{size}.npy", "--features=mean")))
+        dropped = np.load(predicted(model, texts, tmp_path / "d.npy", "--features=mean", "--data.empty_texts=drop"))
+        np.testing.assert_array_equal(dropped, np.delete(arrays[-1], 20, axis=0))
+    np.testing.assert_allclose(*arrays, atol=1e-5)
+    assert np.isnan(arrays[1]).all(axis=1).nonzero()[0].tolist() == [20]
+
+
+def test_parts_of_one_kind_share_a_program(model, tmp_path, monkeypatch):
+    """Also where the last one is smaller."""
+    path = tmp_path / "in.txt"
+    lines = [" ".join(WORDS[: 3 + (i * 7) % 9]) for i in range(150)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    compiled = []
+    finished = parts.finished
+    monkeypatch.setattr(parts, "ROWS", 32)
+    monkeypatch.setattr(parts, "finished", lambda program, name: compiled.append(name) or finished(program, name))
+    predicted(model, path, tmp_path / "out.jsonl", "--eval.batch_size=8")
+    assert len(compiled) == 1
+
+
+def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(model, texts, tmp_path, monkeypatch):
+    """An error in the last part names its row among all, and leaves nothing."""
+    monkeypatch.setattr(parts, "ROWS", 8)
+    output = tmp_path / "out" / "rows.jsonl"
+    output.parent.mkdir()
+    written, line = [], predict._line
+    seen = []
+    call = parts.Forward.__call__
+
+    def watched(self, examples):
+        seen.append(len(written))
+        return call(self, examples)
+
+    monkeypatch.setattr(parts.Forward, "__call__", watched)
+    monkeypatch.setattr(predict, "_line", lambda row: written.append(row) or line(row))
+    with pytest.raises(UserError, match=r"in\.txt: row 43 is 17 tokens long"):
+        predicted(model, texts, output, "--data.max_length=16", "--data.truncation=false")
+    assert seen == [0, 8, 16, 24, 32]
+    assert list(output.parent.iterdir()) == []
