@@ -9,7 +9,6 @@ from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.arrow import intact
 from jaxft.data.folders import read_folders
-from jaxft.data.places import with_files
 from jaxft.data.tables import read_table, whole
 from jaxft.errors import UserError, nearest, one_line, some
 
@@ -71,6 +70,8 @@ def _open(config: DataConfig, split: str, columns: Sequence[str], *, lists: bool
         rows = _directory(found[0], f"data.{split}")
         return rows, list(rows.column_names)
     import datasets
+
+    from jaxft.data.places import with_files
 
     table, names, counts = read_table(found, config, columns, lists=lists)
     if table is None or not table.num_columns:
