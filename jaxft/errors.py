@@ -38,6 +38,13 @@ def some(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+def json_fault(error: ValueError | RecursionError) -> str:
+    """Why `json.loads` could not read a text, in one line."""
+    if isinstance(error, RecursionError):
+        return "brackets are nested too deep"
+    return one_line(error).partition("; use sys.")[0]  # advice to raise Python's limit of digits
+
+
 def one_line(text: object) -> str:
     """Any message folded to a single line."""
     return " ".join(str(text).split())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.data.files import content, kind, open_bytes
-from jaxft.errors import UserError, one_line
+from jaxft.errors import UserError, json_fault, one_line
 from jaxft.utf8 import decode
 
 ROWS = 10_000  # of a table
@@ -74,7 +74,7 @@ class JsonTables:
             if isinstance(row, dict) and (second or kind(self.file) == ".jsonl"):
                 yield row
                 for number, line in itertools.chain([second] if second else [], lines):
-                    yield _loads(line, f"{self.file}: cannot be read: line {number}")
+                    yield _loads(line, f"{self.file}: cannot be read: line {number}:")
                 return
         document = _loads(content(self.file).decode("utf-8-sig"), f"{self.file}: cannot be read:")
         yield from rows_of(document, str(self.file), lists=self.lists)
@@ -173,7 +173,7 @@ def _loads(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} {type(error).__name__}: {one_line(error)[:200]}") from error
+        raise UserError(f"{where} not valid JSON ({json_fault(error)[:200]})") from error
 
 
 def _nested(columns: Sequence[list[Any]]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.errors import UserError, one_line
+from jaxft.errors import UserError, json_fault, one_line
 from jaxft.lock import MARK, is_being_written, mark
 from jaxft.models.flax_msgpack import open_msgpack
 from jaxft.models.inside import inside
@@ -197,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
         lone = ascii(error.object[error.start])[1:-1]
         raise UserError(f"{path}: holds {lone}, half of a character: in UTF-16 two such make one") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, too
-        raise UserError(f"{path}: not valid JSON ({one_line(error)})") from error
+        raise UserError(f"{path}: not valid JSON ({json_fault(error)})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value

@@ -6,16 +6,23 @@ import shutil
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import jaxft
 from jaxft import cli, patterns
+from jaxft.config import Config
+from jaxft.data.sources import read_rows
+from jaxft.data.squad import read_questions
 from jaxft.errors import LONG_TEXT, UserError
 from jaxft.models.inside import inside
+from jaxft.tasks.labels import label_values
+from jaxft.tasks.spelling import in_order
 from tests.support.damage import edit_config, rewrite, shard
 
 DIGITS, NEST, NAME = "9" * 5000, "[" * 100_000, "x" * 10_000
@@ -293,3 +300,55 @@ def test_numbers_of_an_adapter(model, tmp_path, fields, words):
     name = "base_model.model.encoder.layer.0.output.dense"
     save_file({f"{name}.adapter_down.weight": np.ones((2, 24), "f4")}, directory / "adapter_model.safetensors")
     refused(lambda: jaxft.load(str(directory)), words)
+
+
+# Data
+
+
+@pytest.mark.parametrize("lines", [True, False], ids=["jsonl", "json"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (DIGITS, "not valid JSON (Exceeds the limit (4300 digits)"),
+        (NEST, "not valid JSON (brackets are nested too deep)"),
+        ("[" * 900 + "]" * 900, "row 3 has [[["),
+        (r'"a \ud800 b"', r"row 3 has 'a \ud800 b' in column"),
+        (r'"\udc00\ud800"', "must be text without lone surrogates"),
+    ],
+)
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_values_of_rows(tmp_path, column, value, words, lines):
+    rows = ['{"text": "a b", "label": "x"}', '{"text": "a c", "label": "y"}']
+    text, label = (value if name == column else '"x"' for name in ("text", "label"))
+    rows.append(f'{{"text": {text}, "label": {label}}}')
+    path = tmp_path / ("rows.jsonl" if lines else "rows.json")
+    path.write_text("\n".join(rows) if lines else f"[{', '.join(rows)}]")
+    data = replace(Config().data, train=str(path))
+    refused(lambda: read_rows(data, "train", needed=["text", "label"]), f"{path}: ", words)
+
+
+def test_columns_that_are_only_nested(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": %s}\n' % ("[" * 900 + "]" * 900))
+    data = replace(Config().data, train=str(tmp_path / "rows.jsonl"))
+    refused(lambda: read_rows(data, "train", needed=["text"]), "rows 1 to 1 hold lists or objects more than 30 levels deep")
+
+
+@pytest.mark.parametrize("name", ["context", "question", "id", "answer"])
+def test_half_characters_in_questions(tmp_path, name):
+    values = {x: r'"\ud800 b"' if x == name else '"a b"' for x in ("context", "question", "id", "answer")}
+    answer = f'{{"text": {values["answer"]}, "answer_start": 0}}'
+    question = f'{{"id": {values["id"]}, "question": {values["question"]}, "answers": [{answer}]}}'
+    text = f'{{"data": [{{"paragraphs": [{{"context": {values["context"]}, "qas": [{question}]}}]}}]}}'
+    (tmp_path / "squad.json").write_text(text)
+    data = replace(Config().data, train=str(tmp_path / "squad.json"))
+    where = "data[0].paragraphs[0].qas[0]"
+    refused(lambda: read_questions(data, "train", labelled=True, misplaced="drop"), where, "without lone surrogates")
+
+
+def test_labels_that_take_long_to_look_at(tmp_path):
+    """Patterns of our own are tried on them: they must not go back over a text again and again."""
+    labels = ["9" * 100_000 + "x", "0 1" + " " * 100_000 + "x", "1" * 100_000 + "." + "0" * 100_000 + "x"]
+    start = time.process_time()
+    assert set(in_order(labels, "here")) == set(labels)
+    assert label_values(datasets.Dataset.from_dict({"label": labels}), "label", "here") == labels
+    assert time.process_time() - start < 2

@@ -137,8 +137,8 @@ def test_numbers_among_texts_are_text(tmp_path, monkeypatch):
         ('{"text": ["b"]}', "row 2 has \\['b'\\] in column \"text\": must be text"),
         ('{"text": "\\ud800"}', "row 2 has .* must be text without lone surrogates"),
         ("[1]", r"row 2 is \[1\]: must be an object"),
-        ('{"text": ' + "1" * 5000 + "}", "line 2 ValueError"),
-        ("[" * 100_000, "line 2 RecursionError"),
+        ('{"text": ' + "1" * 5000 + "}", r"line 2: not valid JSON \(Exceeds"),
+        ("[" * 100_000, r"line 2: not valid JSON \(brackets are nested"),
     ],
 )
 def test_odd_json_rows_are_named(tmp_path, bad, words):
