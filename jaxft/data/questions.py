@@ -10,6 +10,7 @@ from jaxft.data.cache import Arrays, cached
 from jaxft.data.encode import CHUNK, Examples
 from jaxft.data.squad import NOWHERE
 from jaxft.errors import UserError
+from jaxft.progress import in_steps
 
 NOTES = ("question", "begin", "end")
 COLUMNS = ("context", "start_positions", "end_positions")
@@ -67,7 +68,7 @@ def _tokenise(
     typed = np.int8("token_type_ids" in tokenizer.model_input_names)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
     lengths, question, context, positions = [], [], [], []
-    for first in range(0, len(rows), CHUNK):
+    for first in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[first : first + CHUNK]
         questions = [text.lstrip() for text in chunk["question"]]  # as run_qa.py: leading blanks may be many tokens
         _check_room(questions, chunk, tokenizer, max_length, stride, origin)

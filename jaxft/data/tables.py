@@ -10,6 +10,7 @@ from jaxft.data.files import COMPRESSED, kind, open_bytes, unreadable
 from jaxft.data.json_rows import JsonTables
 from jaxft.data.spool import joined
 from jaxft.errors import UserError
+from jaxft.progress import Progress
 from jaxft.utf8 import check_utf8
 
 KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
@@ -32,11 +33,20 @@ def read_table(files: Sequence[Path], config: DataConfig, columns: Sequence[str]
       UserError: when a file is not what its name says, naming the place.
     """
     names: dict[str, None] = {}
-    tables = (table for file in files for table in _tables(file, config, columns, names, lists=lists))
+    tables = _counted(table for file in files for table in _tables(file, config, columns, names, lists=lists))
     found = joined(tables, odd_is_null=config.empty_texts == "null", where=", ".join(map(str, files)))
     if found is not None:
         found = found.select([name for name in found.column_names if name in names])
     return found, list(names)
+
+
+def _counted(tables: Iterator[Any]) -> Iterator[Any]:
+    """The same, with their progress."""
+    progress, rows = Progress("reading", None), 0
+    for table in tables:
+        rows += len(table)
+        progress.at(rows)
+        yield table
 
 
 def _tables(file: Path, config: DataConfig, columns: Sequence[str], names: dict[str, None], *, lists: bool) -> Iterator[Any]:
