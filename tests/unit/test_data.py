@@ -238,10 +238,10 @@ def test_many_rows_are_what_transformers_makes_of_each(tokenizer, tiny_model, mo
     rows = dataset(*texts, pairs=pairs)
     found = encoded(rows, tokenizer, tiny_model, text_pair=pair, max_length=length)
     for i, (text, other) in enumerate(zip(texts, pairs, strict=True)):
-        expected = tokenizer(text, other if pair else None, truncation="longest_first", max_length=length)
+        expected = tokenizer([text], [other] if pair else None, truncation="longest_first", max_length=length)
         begin, end = found.offsets[i : i + 2]
-        assert found.tokens["input_ids"][begin:end].tolist() == expected["input_ids"]
-        assert found.tokens["token_type_ids"][begin:end].tolist() == expected["token_type_ids"]
+        assert found.tokens["input_ids"][begin:end].tolist() == expected["input_ids"][0]
+        assert found.tokens["token_type_ids"][begin:end].tolist() == expected["token_type_ids"][0]
 
 
 def never(tokenizer):
