@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections.abc import Iterator
 
 EVERY = 10.0  # seconds between lines; what takes less says nothing
+MANY = 100_000  # so many are announced when they begin
 
 
 class Progress:
@@ -11,21 +13,35 @@ class Progress:
 
     Args of the constructor:
       what: is being done, such as "tokenising train.csv".
-      total: how many there are.
+      total: how many there are; None where nobody knows.
       unit: of what.
     """
 
-    def __init__(self, what: str, total: int, unit: str = "rows") -> None:
+    def __init__(self, what: str, total: int | None, unit: str = "rows") -> None:
         self.what, self.total, self.unit = what, total, unit
         self._start = self._said = time.monotonic()
+        if total is not None and total >= MANY:
+            self._say(f"{total:,} {unit}")
 
     def at(self, done: int) -> None:
         """So many are done."""
         now = time.monotonic()
-        if now - self._said < EVERY or done >= self.total:
+        if now - self._said < EVERY or done == self.total:
             return
         self._said = now
-        rate = done / (now - self._start)
-        left = f", {(self.total - done) / rate:,.0f} s left" if rate else ""
-        line = f"{self.what}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f} a second{left}"
-        print(line, file=sys.stderr, flush=True)
+        if self.total is None:
+            self._say(f"{done:,} {self.unit}")
+            return
+        left = (self.total - done) / max(done, 1) * (now - self._start)
+        self._say(f"{done:,} of {self.total:,} {self.unit}, {left:,.0f} s left")
+
+    def _say(self, text: str) -> None:
+        print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+
+
+def in_steps(what: str, total: int, size: int) -> Iterator[int]:
+    """0, `size`, 2 `size` ... below `total`, with its progress."""
+    progress = Progress(what, total)
+    for start in range(0, total, size):
+        progress.at(start)
+        yield start

@@ -15,6 +15,7 @@ from jaxft.data.places import choose, placed
 from jaxft.data.sources import read_rows
 from jaxft.data.spans import Frame, assemble
 from jaxft.errors import UserError
+from jaxft.progress import in_steps
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read(config: DataConfig, split: str, *, alone: bool = False) -> Any:
 
 def lines(rows: Any, column: str, *, by_line: bool, counts: list[int] | None = None) -> Iterator[str]:
     """The lines of all documents; texts are cut at line breaks or are one line. `counts` gets how many each has."""
-    for start in range(0, len(rows), CHUNK):
+    for start in in_steps("tokenising", len(rows), CHUNK):
         for text in rows[start : start + CHUNK][column]:
             found = text if isinstance(text, list) else text.splitlines() if by_line else [text]
             if counts is not None:

@@ -13,6 +13,7 @@ from jaxft.data.odd import ODD, PLACEHOLDER
 from jaxft.data.split_text import is_mark
 from jaxft.data.squad import NOWHERE
 from jaxft.errors import UserError
+from jaxft.progress import in_steps
 
 NOTES = ("question", "begin", "end", ODD)
 COLUMNS = ("context", "start_positions", "end_positions")
@@ -80,7 +81,7 @@ def _tokenise(
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
     lengths, question, context, positions = [], [], [], []
     odd = np.zeros(len(rows), bool)
-    for first in range(0, len(rows), CHUNK):
+    for first in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[first : first + CHUNK]
         questions = [text.lstrip() for text in chunk["question"]]  # as run_qa.py: leading blanks may be many tokens
         for i, why in _without_room(questions, chunk, tokenizer, max_length, stride):

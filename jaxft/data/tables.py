@@ -10,6 +10,7 @@ from jaxft.data.files import COMPRESSED, kind, open_bytes, unreadable
 from jaxft.data.json_rows import JsonTables
 from jaxft.data.spool import joined
 from jaxft.errors import UserError
+from jaxft.progress import Progress
 from jaxft.utf8 import check_utf8
 
 KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
@@ -37,12 +38,14 @@ def read_table(
     counts: list[tuple[str, int]] = []
 
     def tables() -> Iterator[Any]:
+        progress, rows = Progress("reading", None), 0
         for file in files:
-            count = 0
+            before = rows
             for table in _tables(file, config, columns, names, lists=lists):
-                count += len(table)
+                rows += len(table)
+                progress.at(rows)
                 yield table
-            counts.append((str(file), count))
+            counts.append((str(file), rows - before))
 
     found = joined(tables(), odd_is_null=config.empty_texts == "null", where=", ".join(map(str, files)))
     if found is not None:

@@ -13,6 +13,7 @@ from jaxft.data.cache import Arrays, cached
 from jaxft.data.encode import CHUNK, Examples
 from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, glued, place
 from jaxft.errors import UserError
+from jaxft.progress import in_steps
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
     owners: list[np.ndarray] = []
     sizes = np.empty(len(rows), np.int64)
     before = 0
-    for start in range(0, len(rows), CHUNK):
+    for start in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         sentences = chunk[WORDS]
         spaced = [[word and space + word for word in words] for words in sentences]

@@ -132,7 +132,10 @@ def test_rows_without_a_text_stop_no_prediction(run, tmp_path, capsys, option):
     predict.main([*command, *given])
     labels = [json.loads(line)["label"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [label is None for label in labels] == ([False, True, True, False] if option == "null" else [False, False])
-    how = {"null": "wrote 4 predictions .*; 2 rows are null: no usable text", "drop": "wrote 2 .*; 2 rows are left out: no usable text"}
+    how = {
+        "null": "wrote 4 predictions .*; 2 rows are null: no usable text",
+        "drop": "wrote 2 .*; 2 rows are left out: no usable text",
+    }
     assert re.search(how[option], capsys.readouterr().err)
 
 

@@ -229,6 +229,22 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "tokens"
 
 
+@pytest.mark.parametrize("pair", [None, "pair"])
+@pytest.mark.parametrize("length", [6, 16])
+def test_many_rows_are_what_transformers_makes_of_each(tokenizer, tiny_model, monkeypatch, pair, length):
+    """Over several calls, cut and whole, special tokens inside texts and empty ones among them."""
+    monkeypatch.setattr(encode, "CHUNK", 3)
+    texts = ["the river", "", "old stone and song under the bridge", "[MASK] runs [SEP]", "storm", "zzz", "over the lake"]
+    pairs = list(reversed(texts))
+    rows = dataset(*texts, pairs=pairs)
+    found = encoded(rows, tokenizer, tiny_model, text_pair=pair, max_length=length)
+    for i, (text, other) in enumerate(zip(texts, pairs, strict=True)):
+        expected = tokenizer([text], [other] if pair else None, truncation="longest_first", max_length=length)
+        begin, end = found.offsets[i : i + 2]
+        assert found.tokens["input_ids"][begin:end].tolist() == expected["input_ids"][0]
+        assert found.tokens["token_type_ids"][begin:end].tolist() == expected["token_type_ids"][0]
+
+
 def never(tokenizer):
     """The tokenizer, except that a call fails."""
 
@@ -236,7 +252,7 @@ def never(tokenizer):
         raise AssertionError("the cache was missed")
 
     name = type(tokenizer).__name__
-    return type(name, (), {"__call__": call})()
+    return type(name, (), {"__call__": call, "model_input_names": tokenizer.model_input_names})()
 
 
 def same(a, b) -> bool:
