@@ -125,6 +125,10 @@ def parse(
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
     config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
+    flat = flatten(as_dict(config))
+    for name, kind in known.items():
+        if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
+            raise UserError(f"{origin + ': ' if origin else ''}{name} is null: must be {_wanted(kind)}")
     checks.check(config)
     return config
 

@@ -96,7 +96,7 @@ def _saved(directory: Path) -> Any:
     import datasets
 
     try:
-        return datasets.load_from_disk(str(directory))
+        return datasets.load_from_disk(str(directory)).with_format(None)  # all columns, as plain values
     except Exception as error:  # as in _load
         raise files.unreadable(directory, error) from error
 

@@ -233,6 +233,7 @@ LAUGHS = "a: &a [1, 1]\n" + "".join(f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in
         ("x: " + "y" * 600_000, "600,003 characters, more than 524,288"),
         ("seed: 2001-99-99", "month must be in 1..12"),
         ("{[a]: 1}", "unhashable"),
+        ("train: {batch_size: null}", "train.batch_size is null: must be a whole number"),
         ("data: {null: {a: 2}}", 'unknown option "data.None.a"'),
         ("".join(f"k{i}: 1\n" for i in range(5000)), 'unknown option "k0"'),
     ],

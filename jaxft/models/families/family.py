@@ -40,7 +40,7 @@ class Read:
         value = self.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MOST_NUMBER:
             raise UserError(f"{self.where}: {name} is {value!r}: must be a number, 0 or more")
-        return value
+        return float(value)
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         """An object; empty where it is absent."""
