@@ -6,7 +6,7 @@ import numpy as np
 import transformers
 
 from benchmarks.hf.settings import Peer, make_model, named
-from jaxft.data.conll import WORDS
+from jaxft.data.sentences import WORDS
 from jaxft.metrics.tagging import entity_scores, tag_scores
 from jaxft.setup import Run
 

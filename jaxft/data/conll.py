@@ -90,9 +90,10 @@ def _marks(tag: str, entities: bool) -> bool:
 
 
 def _may_be_plain(found: Sentences, first: str) -> bool:
-    """Whether what was read as columns between spaces looks like running text: hardly any tag stands twice."""
+    """Whether what was read as columns between spaces looks like running text: hardly any tag stands twice, or none is one."""
     tags = [tag for sentence in found.tags for tag in sentence]
-    return len(_split(first)) > 2 and "\t" not in first and len(set(tags)) > len(tags) / 2
+    many = 2 * len(set(tags)) > len(tags) or not any(any(map(str.isalpha, tag)) for tag in tags)
+    return len(_split(first)) > 2 and "\t" not in first and many
 
 
 def _from_plain(lines: Sequence[str], config: DataConfig, path: str) -> Sentences:

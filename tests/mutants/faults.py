@@ -379,8 +379,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "answer-at-end-of-window-lost",
         "jaxft/data/questions.py",
-        "characters[-1, 1] < end:",
-        "characters[-1, 1] <= end:",
+        "characters[-1, 1] < end - marks:",
+        "characters[-1, 1] <= end - marks:",
         "An answer that ends with the last character of its window is trained on as no answer.",
     ),
     # Tasks and metrics
