@@ -90,7 +90,7 @@ def _marks(tag: str, entities: bool) -> bool:
 
 
 def _may_be_plain(found: Sentences, first: str) -> bool:
-    """Whether what was read as columns between spaces looks like running text: hardly any tag stands twice, or none is one."""
+    """Whether what was read as columns between spaces looks like text: hardly any tag stands twice, or none is a word."""
     tags = [tag for sentence in found.tags for tag in sentence]
     many = 2 * len(set(tags)) > len(tags) or not any(any(map(str.isalpha, tag)) for tag in tags)
     return len(_split(first)) > 2 and "\t" not in first and many
