@@ -1,6 +1,7 @@
 """Text files of tagged sentences: columns (CoNLL, CoNLL-U), `word:tag` lines, and, for prediction, plain text."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from jaxft.errors import UserError, nearest
 DOCUMENT = "-DOCSTART-"
 INTENT = " <=> "
 COLUMN_FILES = (".conll", ".conll03", ".conll2003", ".bio", ".iob", ".iob2", ".bioes", ".iobes", ".bilou", ".tsv")
-_WORD_CLASS = re.compile(r"[A-Z][A-Z0-9$|:=_+-]*|[^\w\s]+")  # NN, PRP$, V|3SG; the punctuation is its own
-_MOST = 0.9  # share of numbers among what cannot be words
+_WORD_CLASS = re.compile(r"[A-Z][A-Z0-9$|:=_+-]*")  # NN, PRP$, V|3SG
+_MOST = 0.9  # share of lines with as many columns, of numbers among what cannot be words
 _LINE_OF_TEXT = 5  # characters of scripts without spaces that are more than a word
 
 
@@ -59,19 +60,28 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
 def _are_columns(lines: Sequence[str], names: Sequence[str] | None) -> bool:
     """Whether most lines are a word with its tag, or all are single words, or as many columns as there are names."""
     columns = [_split(line) for line in lines]
-    counts = {len(x) for x in columns}
-    if names and counts == {len(names)}:
+    counts = Counter(map(len, columns))
+    if names and counts.keys() == {len(names)}:
         return True
-    if all(len(x) == 1 for x in columns):
-        return not lines or 2 * sum(unspaced(line) >= _LINE_OF_TEXT for line in lines) <= len(lines)
-    last = [x[-1].strip() for x in columns if len(x) > 1]
+    if counts.keys() <= {1}:
+        return 2 * sum(unspaced(line) >= _LINE_OF_TEXT for line in lines) <= len(lines)
+    words, last = ([x[i].strip() for x in columns if len(x) > 1] for i in (0, -1))
     spelt = canonical(last)
     entities = any((parsed := parse(tag)) and parsed[1] for tag in spelt.values())
-    classes = 2 * sum(bool(_WORD_CLASS.fullmatch(x[0])) for x in columns) <= len(columns)
-    tags = sum(_marks(spelt[x], entities) or (classes and bool(_WORD_CLASS.fullmatch(x))) for x in last)
+    if 2 * sum(_marks(spelt[x], entities) for x in last) > len(lines):
+        return True
+    if max(counts.values()) < _MOST * len(lines):
+        return False
+    # Word classes: between tabs, in capitals beside words that are not, or few of many words.
     fields = all("\t" in line and " " not in line.strip() for line in lines)
-    repeated = 3 * len(set(last)) <= min(len(lines), 2 * len({x[0] for x in columns}))
-    return 2 * tags > len(lines) or (len(counts) == 1 and (fields or repeated))
+    capitals = 2 * _capitals(last) > len(last) >= 2 * _capitals(words)
+    classes = {x for x in last if any(map(str.isalpha, x))}
+    few = len(last) > 5 and len(classes) > 1 and 3 * len(set(last)) <= min(len(last), 2 * len(set(words)))
+    return fields or capitals or few
+
+
+def _capitals(words: Sequence[str]) -> int:
+    return sum(bool(_WORD_CLASS.fullmatch(word)) for word in words)
 
 
 def _marks(tag: str, entities: bool) -> bool:
@@ -80,9 +90,10 @@ def _marks(tag: str, entities: bool) -> bool:
 
 
 def _may_be_plain(found: Sentences, first: str) -> bool:
-    """Whether what was read as columns between spaces looks like running text: hardly any tag stands twice."""
+    """Whether what was read as columns between spaces looks like text: hardly any tag stands twice, or none is a word."""
     tags = [tag for sentence in found.tags for tag in sentence]
-    return len(_split(first)) > 2 and "\t" not in first and len(set(tags)) > len(tags) / 2
+    many = 2 * len(set(tags)) > len(tags) or not any(any(map(str.isalpha, tag)) for tag in tags)
+    return len(_split(first)) > 2 and "\t" not in first and many
 
 
 def _from_plain(lines: Sequence[str], config: DataConfig, path: str) -> Sentences:

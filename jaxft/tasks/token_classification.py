@@ -16,7 +16,7 @@ from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import per_row
 from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, cut_at
-from jaxft.data.tags import OUTSIDE, are_entities, canonical, fault, iob2_labels, spans, to_iob2
+from jaxft.data.tags import OUTSIDE, are_entities, are_iob2, canonical, fault, iob2_labels, spans, to_iob2
 from jaxft.data.word_rows import read_sentences
 from jaxft.data.words import encode_words
 from jaxft.errors import UserError
@@ -212,16 +212,17 @@ class TokenClassification(Task):
         return [names[end - size : end] for end, size in zip(ends, split.notes["sizes"], strict=True)]
 
     def _marked(self, ids: np.ndarray, split: Split) -> list[list[str]]:
-        """The same as IOB2."""
-        spelt = canonical(self.names)
-        return [to_iob2([spelt[tag] for tag in tags]) for tags in self._sentences(ids, split)]
+        """The same with the letters of IOB2, for models that have other ones."""
+        found, spelt = self._sentences(ids, split), canonical(self.names)
+        return found if are_iob2(self.names) else [to_iob2([spelt[tag] for tag in tags]) for tags in found]
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """Every word counts once: entity scores and accuracy, or accuracy and macro F1 of single tags."""
         gold, predicted = split.notes["gold"], self._predicted(collected, split)
         if self.scheme == "none":
             return tag_scores(gold, predicted, self.names)
-        return entity_scores(self._marked(gold, split), self._marked(predicted, split))
+        scores = entity_scores(self._marked(gold, split), self._marked(predicted, split))
+        return scores | {"accuracy": float((gold == predicted).mean())}  # of the model's own tags
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities`: type, start, end, text, mean probability of its tags.

@@ -266,7 +266,7 @@ def test_a_model_with_other_labels_is_scored_by_its_entities(tagger, tmp_path, l
         wrong = right.copy()
         wrong[split.notes["first"][0]] = labels.index(respelt(["O"], labels)[0])
         scores = [task.scores(Collected(tokens={"predicted": x}), split) for x in (right, wrong)]
-        assert [(x["precision"], x["recall"]) for x in scores] == [(1, 1), (1, 2 / 3)]
+        assert [(x["precision"], x["recall"], x["accuracy"]) for x in scores] == [(1, 1, 1), (1, 2 / 3, 6 / 7)]
         found = next(iter(task.decode(Collected(tokens={"predicted": right, "score": np.ones(len(right))}), split)))
         assert found["tags"] == gold[0]
         assert [(x["type"], x["start"], x["end"]) for x in found["entities"]] == [("x", 0, 1), ("x", 2, 5), ("x", 5, 7)]
@@ -306,5 +306,5 @@ def test_a_word_without_pieces_is_outside(tagger, tmp_path, scheme):
         assert (scores["precision"], scores["recall"]) == (1, 0.5)
         assert (first["entities"], last["entities"]) == ([entity], [])
     else:
-        assert scores.keys() == {"accuracy", "macro_f1"}
+        assert scores.keys() == {"accuracy", "macro_f1", "labels"}
         assert first.keys() == {"words", "tags"}

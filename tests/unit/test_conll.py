@@ -83,6 +83,9 @@ PLAIN = {
     "in capitals": "JOHN LIVES IN PARIS\nMARY LIVES IN LONDON\n",
     "numbered": "1\tJohn lives in Paris\n2\tMary lives in London\n",
     "without spaces": "\u6211\u4f4f\u5728\u5317\u4eac\n\u4ed6\u53bb\u4e86\u4e0a\u6d77\u3002\n",
+    "full stops apart": "John lives in Paris .\nMary does not .\nWhy ?\n",
+    "full stops apart, of one length": "John sleeps .\nMary does !\nBill runs .\n",
+    "one full stop": "John sleeps .\nMary does .\nBill runs .\nSue swims .\nAnn sits .\nEve eats .\n",
     "an arrow": "A <=> B: an arrow\nNo arrow here\n",
     "a tag or two": "The bridge O\nJohn lives in Paris\nB-x marks the spot\n",
 }
