@@ -15,6 +15,7 @@ from jaxft.data.batches import EpochPlan, Planner, Shape
 from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples
 from jaxft.data.feed import prefetch
+from jaxft.data.spool import unload
 from jaxft.errors import UserError
 from jaxft.evaluation import run_plan
 from jaxft.models.model import Model
@@ -45,6 +46,8 @@ def in_parts(rows: Any, encode: Callable[[Any], T], *, whole: bool = False) -> I
             return some, encode(some)
         except UserError as error:
             raise UserError(_renumbered(str(error), start)) from error
+        finally:
+            unload()
 
     return prefetch(iter(range(0, len(rows), size)), part, 1)
 
