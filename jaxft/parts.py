@@ -15,6 +15,7 @@ from jaxft.data.collect import Collected
 from jaxft.data.encode import Examples
 from jaxft.data.feed import prefetch
 from jaxft.data.places import choose
+from jaxft.data.spool import unload
 from jaxft.evaluation import run_plan
 from jaxft.models.model import Model
 from jaxft.setup import eval_planner
@@ -40,7 +41,10 @@ def in_parts(rows: Any, encode: Callable[[Any], T], *, whole: bool = False) -> I
 
     def part(start: int) -> tuple[Any, T]:
         some = rows if size >= len(rows) else choose(rows, range(start, min(start + size, len(rows))))
-        return some, encode(some)
+        try:
+            return some, encode(some)
+        finally:
+            unload()
 
     return prefetch(iter(range(0, len(rows), size)), part, 1)
 

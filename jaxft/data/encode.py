@@ -1,7 +1,7 @@
 """Text to token ids, kept as flat arrays (one concatenation and its offsets) and cached on disk, memory-mapped."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -213,6 +213,13 @@ def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable
     return either if getattr(tokenizer, "is_fast", False) else plain
 
 
+def each(rows: Any, column: str) -> Iterator[Any]:
+    """The values of a column, read in chunks."""
+    alone = rows.select_columns([column])
+    for start in range(0, len(rows), CHUNK):
+        yield from alone[start : start + CHUNK][column]
+
+
 def per_row(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:
     """`function` over a column, read in chunks."""
-    return [function(x) for start in range(0, len(rows), CHUNK) for x in rows[start : start + CHUNK][column]]
+    return [function(x) for x in each(rows, column)]

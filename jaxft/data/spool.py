@@ -1,8 +1,9 @@
 """Many Arrow tables as one: large ones lie in a file without a name, and their columns get one type."""
 
+import mmap
 import tempfile
+import weakref
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxft import runtime
@@ -11,6 +12,7 @@ from jaxft.errors import UserError
 
 _FEATURES = b"huggingface"
 IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
+_MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def joined(tables: Iterable[Any], *, odd_is_null: bool, where: str) -> Any:
@@ -36,6 +38,13 @@ def joined(tables: Iterable[Any], *, odd_is_null: bool, where: str) -> Any:
             values = [x for t in found for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
             columns[name] = as_array(values, f"{where}: row", 0, name, odd_is_null=odd_is_null)
         return pa.table(columns)
+
+
+def unload() -> None:
+    """Take the rows that are mapped out of the process's memory; they come back where they are read again."""
+    for mapping in list(_MAPPED):
+        if hasattr(mapping, "madvise"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _declared(tables: Sequence[Any], where: str) -> Any:
@@ -82,7 +91,9 @@ def _spooled(tables: Iterable[Any]) -> list[Any]:
                     writer.write_table(table)
             kept.clear()
         file.flush()
-        mapped = pa.memory_map(str(Path(file.name)))
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        _MAPPED.add(mapping)
+        mapped = pa.BufferReader(pa.py_buffer(mapping))
     found = []
     for place in places:
         mapped.seek(place)

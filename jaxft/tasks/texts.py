@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.data import files
-from jaxft.data.encode import Examples, encode_texts, per_row
+from jaxft.data.encode import Examples, each, encode_texts, per_row
 from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.places import choose, placed
 from jaxft.data.sources import read_rows
@@ -47,7 +47,7 @@ def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origi
 def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: str) -> Any:
     keep = np.ones(len(rows), bool)
     for column in texts:
-        for i, value in enumerate(per_row(rows, column, lambda x: x)):
+        for i, value in enumerate(each(rows, column)):
             if value is not None and not isinstance(value, str):
                 if config.empty_texts != "null":
                     raise UserError(f'{placed(rows, origin)(i)} has {value!r} in column "{column}": must be text')
