@@ -51,7 +51,7 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     except Stopped as stopped:
         leave(stopped)
     except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 
@@ -233,7 +233,7 @@ def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> 
         if argument.startswith("--"):
             name = argument[2:].partition("=")[0].removesuffix("+")
             if name not in known and name not in ("help", "plan.rules.help"):
-                raise UserError(f'unknown option "--{name}"{nearest(name, known)}')
+                raise UserError(f'unknown option "--{name}"{nearest(f"--{name}", [f"--{x}" for x in known])}')
         if yaml_text.has_long_number(argument):
             raise UserError(f"{argument}: a number of more than {yaml_text.DIGITS} digits")
 

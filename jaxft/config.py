@@ -222,7 +222,7 @@ class EvalConfig:
     every: Duration = "1 epoch"
     """Steps (500) or text (0.5 epochs) between evaluations; end evaluates only after the last step."""
     metric: str | None = None
-    """Metric that chooses the best model; null takes the task's own (docs/guide.md lists them)."""
+    """Metric that chooses the best model; null takes the task's own (docs/tasks.md lists them)."""
     batch_size: int = 128
     """Examples per evaluation step."""
 

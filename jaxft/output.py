@@ -76,6 +76,8 @@ def reading(name: str) -> Iterator[str]:
     refuse_url("--input", name)
     path = Path(name).expanduser()
     if name != STANDARD and (path.is_file() or path.is_dir() or not path.exists()):
+        if not path.exists() and not set(name) & set("*?["):
+            raise UserError(f"{name[:200]}: no such file (--input)")
         yield name
         return
     _, descriptor = (path, 0) if name == STANDARD else _target(name, "--input")
@@ -88,7 +90,12 @@ def reading(name: str) -> Iterator[str]:
             raise UserError(f"--input {name}: cannot be read: {error.strerror or one_line(error)}") from error
         if not copy.stat().st_size:
             raise UserError(f"--input {name}: is empty; json lines are read from there")
-        yield str(copy)
+        try:
+            yield str(copy)
+        except UserError as error:
+            told = str(error).replace(str(copy), "standard input" if descriptor == 0 else name)
+            advice = "; it is read as json lines, plain text only from a .txt file" if "not valid JSON" in told else ""
+            raise UserError(told + advice) from error
 
 
 def _target(name: str, option: str) -> tuple[Path, int | None]:

@@ -71,7 +71,8 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     names = run.task.labels or ()
     labels = f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
     used, words = run.used_words, run.model.encoder.config.vocab_size
-    unused = [] if used is None else [f"words: the rows of {len(used):,} of {words:,}; the training data lacks the others"]
+    others = "the others are of words that the training data lacks"
+    unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",

@@ -1,4 +1,4 @@
-"""jaxft predict RUN_OR_MODEL_DIR --input FILE --output FILE: csv or jsonl in; jsonl out, one row a row.
+"""jaxft predict RUN_OR_MODEL_DIR --input FILE --output FILE: a row of predictions for every row of the input.
 
 Without a task's head, or with --features, the rows are embeddings; --output FILE.npy writes them as one array."""
 
@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxft import cli, rundir, runtime
@@ -20,6 +21,7 @@ PROG = "jaxft predict"
 RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
 FEATURES = ("cls", "mean", "pooled")
 ARRAY = ".npy"
+OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # tables, which predictions are not written as
 
 
 def main(argv: list[str]) -> None:
@@ -36,6 +38,8 @@ def main(argv: list[str]) -> None:
     )
     args, overrides = parser.parse_beside_config(argv)
     check_output(args.output)
+    if args.output.endswith(OTHERS) and not Path(args.output).exists():
+        raise UserError(f"--output {args.output}: predictions are written as .jsonl or .json, embeddings also as .npy")
     config = rundir.config_of(args.model, overrides, prog=PROG)
     named = {option.partition("=")[0].removeprefix("--data.") for option in overrides}
     limited, given = "max_eval_examples" in named, "empty_texts" in named

@@ -59,13 +59,13 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
             yield pa.table([pa.array(x, pa.string()) for x in fields], names=list(columns))
 
 
-def text_tables(file: Path) -> Iterator[Any]:
-    """The lines of a txt file as a column `text`."""
+def text_tables(file: Path, column: str) -> Iterator[Any]:
+    """The lines of a txt file as a column of this name."""
     import pyarrow as pa
 
     with open_bytes(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as lines:
         while chunk := [line.removesuffix("\n") for line in itertools.islice(lines, ROWS)]:
-            yield pa.table({"text": pa.array(chunk, pa.string())})
+            yield pa.table({column: pa.array(chunk, pa.string())})
 
 
 def _records(file: Path, config: DataConfig) -> Generator[tuple[int, list[str]]]:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def read_rows(
     where = files.origin(config, split)
     for column in needed:
         if names and column not in names:
-            raise UserError(f'{where}: no column "{column}" (columns: {some(names, 50)}){nearest(column, names)}')
+            others = [name for name in names if name not in columns]  # what is another option's is not meant
+            options = [f"; data.{x.name} names it" for x in fields(config) if getattr(config, x.name) == column]
+            advice = nearest(column, others) or "".join(options[:1])
+            raise UserError(f'{where}: no column "{column}" (columns: {some(names, 50)}){advice}')
     if rows is None or len(rows) == 0:
         raise UserError(f"{where}: no rows")
     rows = rows.select_columns([c for c in rows.column_names if c in columns])

@@ -64,8 +64,8 @@ def _tables(file: Path, config: DataConfig, columns: Sequence[str], names: dict[
             yield from source.tables(columns, odd_is_null=config.empty_texts == "null")
             names |= source.names
         elif own == ".txt":
-            names |= {"text": None}
-            yield from text_tables(file)
+            names |= {config.text: None}  # it has one column, whatever the others call theirs
+            yield from text_tables(file, config.text)
         elif own in _BINARY:
             yield from _arrow_tables(file, columns, names)
         else:

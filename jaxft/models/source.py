@@ -129,4 +129,6 @@ def _from_hub(path: str, revision: str | None) -> Path:
             f"{path}: the cache of the hub cannot be written ({one_line(error)[:160]}); set HF_HOME to a folder that can be"
         ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: no such directory, and the hub could not be asked ({one_line(error)[:160]})") from error
+        raise UserError(
+            f"{path}: no such directory, and the hub could not be asked ({type(error).__name__}; --debug says more)"
+        ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jaxft import predict
 from tests.support.damage import DISK_FULL, half
 
 COMMANDS = {
@@ -40,7 +41,7 @@ def test_directory_that_is_no_finished_run(fails, tiny_model, tiny_data, tmp_pat
         ("evaluate", [], ["run or model directory"]),
         ("evaluate", ["--data.validation", "x.csv"], ["run or model directory first"]),
         ("evaluate", ["MODEL"], ["--data.validation"]),
-        ("evaluate", ["MODEL", "--data.validaton", "x.csv"], ['did you mean "data.validation"']),
+        ("evaluate", ["MODEL", "--data.validaton", "x.csv"], ['did you mean "--data.validation"']),
         ("evaluate", ["MODEL", "--data.validation", "absent.csv", "--data.max_length=32"], ["absent.csv", "no such file"]),
         ("predict", [], ["required", "--input"]),
         ("predict", ["MODEL", "--inptu", "x.csv"], ['"--inptu"', 'did you mean "--input"']),
@@ -69,6 +70,26 @@ def test_predict_without_the_text_column(fails, classifier, tmp_path):
     argv = [classifier, "--input", tmp_path / "a.csv", "--output", tmp_path / "o", "--data.max_length", "32"]
     fails("predict", argv, "a.csv", 'no column "text"', "sentence")
     assert not (tmp_path / "o").exists()
+
+
+def test_a_line_of_a_txt_file_is_the_text_whatever_its_column_is_called(classifier, tmp_path, capfdbinary):
+    (tmp_path / "a.txt").write_text("river\nstorm\n")
+    argv = ["--input", str(tmp_path / "a.txt"), "--output", "-", "--data.text=x", "--data.max_length=32"]
+    predict.main([str(classifier), *argv])
+    assert len(capfdbinary.readouterr().out.splitlines()) == 2
+
+
+def test_standard_input_that_is_no_json(fails, classifier, tmp_path):
+    (tmp_path / "a").write_text("the river\n")
+    before = os.dup(0)
+    try:
+        with open(tmp_path / "a", "rb") as file:
+            os.dup2(file.fileno(), 0)
+        argv = [classifier, "--input", "-", "--output", tmp_path / "o"]
+        line = fails("predict", argv, "standard input", "it is read as json lines")
+    finally:
+        os.dup2(before, 0)
+    assert "standard_input" not in line
 
 
 def test_predict_beyond_the_positions(fails, classifier, tiny_data, tmp_path):
@@ -111,3 +132,11 @@ def test_plan_reports_like_train(fails, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({"model": {"path": "no/such/dir"}, "data": {"train": "x.csv"}}))
     fails("plan", [path], "no/such/dir: no such directory")
+
+
+def test_predictions_are_no_table(fails, classifier, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "the river"}\n')
+    argv = [str(classifier), "--input", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "p.csv")]
+    fails("predict", argv, "p.csv", "written as .jsonl or .json")
+    argv[2] = str(tmp_path / "b.jsonl")
+    fails("predict", [*argv[:4], str(tmp_path / "p.jsonl")], "b.jsonl: no such file (--input)")

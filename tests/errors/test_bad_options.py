@@ -10,7 +10,7 @@ FROZEN = {"trainable": False}
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--data.max_lenght", "8"], ['"--data.max_lenght"', 'did you mean "data.max_length"']),
+        (["--data.max_lenght", "8"], ['"--data.max_lenght"', 'did you mean "--data.max_length"']),
         (["--learning_rate", "8"], ["unknown option", "optim.learning_rate"]),
         (["--train.batch_size", "1e3"], ["train.batch_size is 1000.0", "whole number"]),
         (["--train.batch_size", "many"], ["train.batch_size is many", "whole number"]),

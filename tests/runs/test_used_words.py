@@ -86,7 +86,10 @@ def test_the_table_is_as_small_as_the_words_are_few(large, data, tmp_path, capsy
         assert tree.unstack(params)[WORDS].shape == (512, tiny.CONFIG["hidden_size"])
     assert frozen[UNUSED]["embedding"].shape == (SIZE, tiny.CONFIG["hidden_size"])
     train(config)
-    assert f"words: the rows of 511 of {SIZE:,}; the training data lacks the others" in capsys.readouterr().err
+    assert (
+        f"words: 511 of {SIZE:,} rows are trained; the others are of words that the training data lacks"
+        in capsys.readouterr().err
+    )
     export.main([str(tmp_path / "run"), "--output", str(tmp_path / "again")])
     assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "run" / MODEL).read_bytes()
 

@@ -121,8 +121,9 @@ def test_an_input_that_is_a_pipe_is_read_as_json_lines(tmp_path):
         assert Path(path).read_text() == '{"text": 1}\n'
     assert writer.wait(10) == 0
     assert not os.path.exists(path)
-    with reading("a.csv") as path:
-        assert path == "a.csv"
+    for name in (str(Path(__file__)), "*.csv"):  # a file, a pattern
+        with reading(name) as path:
+            assert path == name
 
 
 @pytest.mark.parametrize(
