@@ -9,7 +9,6 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -83,7 +82,7 @@ def test_commands_and_python_of_the_readme(readers_folder, capsys):
     for word in ("parameters", "tokens an example", "padding", "FLOP", "MiB"):
         assert word in printed["jaxft.plan"]
 
-    names = {"ids": np.array([[2, 7, 3], [2, 3, 0]]), "mask": np.array([[1, 1, 1], [1, 1, 0]])}
+    names = {}
     exec(block(text, "python"), names)
     assert names["logits"].shape == (2, 3)
     trained, copy = (readers_folder / path / "model.safetensors" for path in ("runs/mine/model", "copy"))
@@ -122,11 +121,13 @@ def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
 
 
 def is_in_code(name: str) -> bool:
-    """Whether `module.attribute` is there, such as `runtime.root_key`."""
+    """Whether a module (`data.batches`), or an attribute of one (`runtime.root_key`), is there."""
     module, _, attribute = name.partition(".")
-    return bool(importlib.util.find_spec(f"jaxft.{module}")) and hasattr(
-        importlib.import_module(f"jaxft.{module}"), attribute
-    )
+    if not importlib.util.find_spec(f"jaxft.{module}"):
+        return False
+    found = importlib.import_module(f"jaxft.{module}")
+    is_package = hasattr(found, "__path__")
+    return hasattr(found, attribute) or (is_package and bool(importlib.util.find_spec(f"jaxft.{name}")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
