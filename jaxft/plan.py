@@ -5,9 +5,11 @@ compiles for accelerators that need not be here, such as v5e:2x4."""
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jaxft import cli, runtime
+from jaxft.announce import announced
 from jaxft.errors import UserError, some
 from jaxft.output import check_output
 
@@ -34,7 +36,8 @@ def main(argv: list[str]) -> None:
     about = summary(run, optimizer=[costs.mib(size) if size else "-" for size in costs.optimizer_memory(run)])
     for line in [*about, "", *rates.lines(run), "", *lengths(run), ""]:
         print(line)
-    steps = costs.step_costs(run)
+    with announced("compiling the steps, to measure their memory", partial(print, file=sys.stderr, flush=True)):
+        steps = costs.step_costs(run)
     for line in costs.lines(steps):
         print(line)
     if kept := prefix.frozen_layers(run):
