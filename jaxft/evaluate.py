@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from jaxft import cli, rundir, runtime
@@ -36,11 +35,13 @@ def main(argv: list[str]) -> dict[str, Any]:
         print(chosen.line(), file=sys.stderr)
     config = inference.with_task(path, config)
     rows = None if held else inference.read(config, split)  # before the model: bad data is said first
-    if not held and (most := config.data.max_eval_examples) and runtime.is_main_process():
+    if (most := config.data.max_eval_examples) and runtime.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
     opened = inference.open_model(path, config)
     if held:
-        split, rows = "train", validation_rows(Path(path), opened.task, config)
+        rows = validation_rows(rundir.run_of(path), opened.task, config)
+        split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
+        opened = replace(opened, config=config)
     scores = inference.evaluate(opened, rows, split, lambda line: print(line, file=sys.stderr))
     if runtime.is_main_process():
         print(json.dumps({"data": getattr(config.data, split), **scores}))

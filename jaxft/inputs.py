@@ -4,6 +4,7 @@ import glob
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,24 +75,37 @@ def changes(directory: Path, inputs: Inputs) -> Changes | None:
     Raises:
       UserError: when the record is damaged.
     """
-    try:
-        before = checksums.read_sealed(directory / FILE)
-    except FileNotFoundError:
+    before = _recorded(directory)
+    if before is None:
         return None
-    except checksums.Damaged as error:
-        raise UserError(
-            f"{directory}: {error}, so nobody can tell whether the data and the model are those that the run began with; "
-            f"where you know that they are, delete {directory / FILE}"
-        ) from error
     lists: dict[bool, list[str]] = {False: [], True: []}
     for option in [*before, *(name for name in inputs if name not in before)]:
-        there, here = before.get(option, {}), inputs.get(option, {})
-        for name in [*there, *(name for name in here if name not in there)]:
-            if there.get(name) != here.get(name):
-                how = "is not there any more" if name not in here else "is new" if name not in there else "has changed"
-                label = "model.path" if option == WEIGHTS else option
-                lists[option == WEIGHTS].append(f"{label}: {name} {how}")
+        label = "model.path" if option == WEIGHTS else option
+        lists[option == WEIGHTS] += _differences(label, before.get(option, {}), inputs.get(option, {}))
     return Changes(lists[False], lists[True])
+
+
+def check_training_data(directory: Path, config: Config) -> None:
+    """Refuse training data of another content than a run began with, wherever it lies now: rows are known by their numbers.
+
+    Raises:
+      UserError: if it differs, or the record is damaged.
+    """
+    before = _recorded(directory)
+    if before is None:
+        print(f"{directory}: holds no record of the files that this run began with; they are not compared", file=sys.stderr)
+        return
+    data = replace(config.data, validation=None, test=None)
+    inputs, changed = read(Config(data=data)), []
+    for option in ("data.train", "data.dataset"):
+        there, here = before.get(option, {}), inputs.get(option, {})
+        if list(there.values()) != list(here.values()):
+            changed += _differences(option, there, here) or [f"{option}: the files stand in another order"]
+    if changed:
+        raise UserError(
+            f"output_dir {directory}: the run began with other files ({some(changed)}): put the old ones back to evaluate "
+            "the rows that it set aside, or give --data.validation FILE"
+        )
 
 
 def refuse(directory: Path, changed: list[str]) -> None:
@@ -123,6 +137,28 @@ def check_weights(directory: Path, changed: Sequence[str], step: int | None, *, 
         refuse(directory, list(changed))
     if changed:
         print(f"{some(changed)} since the run began: it goes on with its own parameters, of step {step}", file=sys.stderr)
+
+
+def _recorded(directory: Path) -> Inputs | None:
+    try:
+        return checksums.read_sealed(directory / FILE)
+    except FileNotFoundError:
+        return None
+    except checksums.Damaged as error:
+        raise UserError(
+            f"{directory}: {error}, so nobody can tell whether the data and the model are those that the run began with; "
+            f"where you know that they are, delete {directory / FILE}"
+        ) from error
+
+
+def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """What became of each file, as `option file (how)`, from the digests then and now."""
+    found = []
+    for name in [*there, *(name for name in here if name not in there)]:
+        if there.get(name) != here.get(name):
+            how = "is not there any more" if name not in here else "is new" if name not in there else "has changed"
+            found.append(f"{option}: {name} {how}")
+    return found
 
 
 def _weights(directory: Path) -> list[Path]:

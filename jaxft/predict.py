@@ -20,7 +20,7 @@ from jaxft.progress import Progress
 PROG = "jaxft predict"
 RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
 FEATURES = ("cls", "mean", "pooled")
-ARRAY = ".npy"
+ARRAY, DOCUMENT = ".npy", ".json"
 OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # tables, which predictions are not written as
 
 
@@ -80,6 +80,7 @@ def _answers(args: argparse.Namespace, config: Config) -> _Answers:
     runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft import inference
     from jaxft.data.odd import odd_rows
+    from jaxft.tasks import task_class
 
     headless = inference.head_of(args.model, config)[0] in (None, "feature-extraction")
     features = args.features or ("mean" if headless else None)
@@ -88,6 +89,8 @@ def _answers(args: argparse.Namespace, config: Config) -> _Answers:
     if features is None:
         config = inference.with_task(args.model, config)
         rows = inference.read(config, "test", labelled=False)
+        if args.output.endswith(DOCUMENT):
+            task_class(config).check_document(rows)
         opened = inference.open_model(args.model, config)
         answers = inference.predict(opened, rows, "test")
         return _Answers(len(rows), int(odd_rows(rows).sum()), predictions=answers, document=opened.task.document)
@@ -130,7 +133,7 @@ def _write_predictions(answers: _Answers, output: str, progress: Progress, *, dr
     assert answers.predictions is not None
     first = next(answers.predictions)
     done = odd = 0
-    whole = [] if output.endswith(".json") and answers.document else None  # a document takes all predictions
+    whole = [] if output.endswith(DOCUMENT) and answers.document else None  # a document takes all predictions
     with writing(output) as file:
         for row in itertools.chain([first], answers.predictions):
             null = is_null(row)

@@ -133,6 +133,13 @@ def is_run(directory: Path) -> bool:
     return (directory / CONFIG).is_file()
 
 
+def run_of(path: str) -> Path:
+    """The run directory behind RUN_OR_MODEL_DIR, also of a run's own model/; else the path itself."""
+    given = Path(path)
+    whole = given.resolve()
+    return whole.parent if not is_run(given) and whole.name == MODEL and is_run(whole.parent) else given
+
+
 def model_directory(path: str) -> str:
     """The model behind RUN_OR_MODEL_DIR: a run's model/, or the path itself.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft import record, rundir
+from jaxft import inputs, record, rundir
 from jaxft.config import Config
 from jaxft.data.places import choose, row_numbers
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
@@ -51,7 +51,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     if data.validation_share:
         held = held_out(task, rows["train"], config, origins["train"])
         rows |= {
-            "validation": choose(rows["train"], held),
+            "validation": first_rows(kind, choose(rows["train"], held), config, "validation"),
             "train": choose(rows["train"], _others(held, len(rows["train"]))),
         }
         origins["validation"] = origins["train"]
@@ -111,18 +111,27 @@ def _others(chosen: np.ndarray, count: int) -> np.ndarray:
 def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     """The rows of the training data that a run has set aside for validation; of a model, those that its config would.
 
+    They are `data.max_eval_examples` at most.
+
     Raises:
-      UserError: when the training data has not all the rows that the run wrote down.
+      UserError: when the training data is not what the run began with, or has not all the rows that the run wrote down.
     """
     origin = str(config.data.train)
-    rows = first_rows(type(task), task.read(config, "train"), config, "train")
     path = directory / rundir.VALIDATION_ROWS
+    if path.is_file():
+        inputs.check_training_data(directory, config)
+        if config.data.dataset and rundir.is_run(directory):
+            before = rundir.read_config(directory).data.train
+            if before != config.data.train:
+                raise UserError(f"{path}: names rows of data.train {before}, not of {config.data.train}")
+    rows = first_rows(type(task), task.read(config, "train"), config, "train")
     if not path.is_file():
         rows, _ = without_unknown(task, rows, config, origin)
-        return choose(rows, held_out(task, rows, config, origin))
+        return first_rows(type(task), choose(rows, held_out(task, rows, config, origin)), config, "validation")
     wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64)
     places = {number: place for place, number in enumerate(row_numbers(rows).tolist())}
     missing = [number for number in wanted.tolist() if number not in places]
     if missing:
         raise UserError(f"{origin}: has no row {missing[0]}, which {path} names: it is not the file that the run began with")
-    return choose(rows, [places[number] for number in wanted.tolist()])
+    held = choose(rows, [places[number] for number in wanted.tolist()])
+    return first_rows(type(task), held, config, "validation")

@@ -49,7 +49,7 @@ def read(config: DataConfig, split: str, *, alone: bool = False) -> Any:
       UserError: for an empty document (unless they are to be dropped), or a corpus without text.
     """
     where = files.origin(config, split)
-    rows = read_rows(config, split, needed=[config.text])
+    rows = read_rows(config, split, needed=[config.text], kinds={config.text: str})
     if not config.dataset and all(files.kind(file) == ".txt" for file in files.files_of(config, split)):
         return _grouped(rows, config.text, where, alone)
     keep = np.ones(len(rows), bool)

@@ -30,12 +30,13 @@ class JsonTables:
         self.file, self.lists = file, lists
         self.names: dict[str, None] = {}
 
-    def tables(self, columns: Sequence[str], *, odd_is_null: bool) -> Iterator[Any]:
+    def tables(self, columns: Sequence[str], *, odd_is_null: bool, kinds: Mapping[str, type]) -> Iterator[Any]:
         """The rows.
 
         Args:
           columns: which to give; those that no row has are null.
           odd_is_null: make null of a value of another kind than those before it; otherwise it is an error.
+          kinds: the `kind` of columns by their names, as in `as_array`.
 
         Raises:
           UserError: naming the line or row of what cannot be read.
@@ -47,7 +48,8 @@ class JsonTables:
             arrays = []
             for column in columns:
                 values = [row.get(column) for row in chunk]
-                arrays.append(as_array(values, f"{self.file}: row", start, column, odd_is_null=odd_is_null))
+                own = kinds.get(column)
+                arrays.append(as_array(values, f"{self.file}: row", start, column, odd_is_null=odd_is_null, kind=own))
             start += len(chunk)
             yield pa.table(arrays, names=list(columns))
 
@@ -111,8 +113,10 @@ def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
     return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def as_array(values: Sequence[Any], where: str, start: int, column: str, *, odd_is_null: bool) -> Any:
-    """Python values as an Arrow array; where numbers stand among texts, all are text.
+def as_array(
+    values: Sequence[Any], where: str, start: int, column: str, *, odd_is_null: bool, kind: type | None = None
+) -> Any:
+    """Python values as an Arrow array; where numbers stand among texts, all are text, unless the column is one of texts.
 
     Args:
       values: of a column.
@@ -120,6 +124,9 @@ def as_array(values: Sequence[Any], where: str, start: int, column: str, *, odd_
       start: rows before these.
       column: its name.
       odd_is_null: as in `JsonTables.tables`.
+      kind: str where every value should be a text, list where a list of texts: a number is odd there, beside texts as
+        alone. Where no value is of this kind, the first decides; a column without lists may be one of words, which may be
+        numbers, unless odd values are null.
 
     Raises:
       UserError: for a value of another kind (text, list, object) than the first, and for text that is no Unicode.
@@ -131,13 +138,16 @@ def as_array(values: Sequence[Any], where: str, start: int, column: str, *, odd_
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass
     kinds = [_kind(x) for x in values]
-    usual = next((x for x in kinds if x), str)
+    kind = None if kind is list and list not in kinds and not odd_is_null else kind
+    usual = kind if kind and kind in kinds else next((x for x in kinds if x), str)
     found: list[Any] = []
     for i, (value, own) in enumerate(zip(values, kinds, strict=True)):
-        fine = own in (None, usual) and is_unicode(value)
+        number = kind is not None and not _is_of_texts(value)
+        fine = own in (None, usual) and not number and is_unicode(value)
         if not fine and not odd_is_null:
             right = "text like other rows" if usual is str else f"a {usual.__name__} like other rows"
-            right = "text without lone surrogates" if own is usual else right
+            if own is usual:
+                right = "text without lone surrogates" if not number else "text" if usual is str else "a list of texts"
             raise UserError(f'{where} {start + i + 1} has {repr(value)[:60]} in column "{column}": must be {right}')
         found.append(_as_text(value) if fine else None)
     try:
@@ -184,6 +194,10 @@ def _kind(value: Any) -> type | None:
     if value is None:
         return None
     return next((x for x in (list, dict) if isinstance(value, x)), str)
+
+
+def _is_of_texts(value: Any) -> bool:
+    return all(map(_is_of_texts, value)) if isinstance(value, list) else isinstance(value, str | None)
 
 
 def _as_text(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Rows of files, saved Arrow directories and hub data sets, with errors that name file and row."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,13 @@ _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"  # what save_to_disk w
 
 
 def read_rows(
-    config: DataConfig, split: str, *, needed: Sequence[str], wanted: Sequence[str] = (), lists: bool = False
+    config: DataConfig,
+    split: str,
+    *,
+    needed: Sequence[str],
+    wanted: Sequence[str] = (),
+    lists: bool = False,
+    kinds: Mapping[str, type] | None = None,
 ) -> Any:
     """One split as a `datasets.Dataset` of the needed columns.
 
@@ -27,12 +33,13 @@ def read_rows(
       needed: columns that must be there. No other column matters, whatever it holds.
       wanted: columns that are read where they are there.
       lists: whether a row's values are lists, which decides what a json object of lists is.
+      kinds: columns of texts (str) or lists of texts (list); in others, numbers among texts are text.
 
     Raises:
       UserError: when a file is absent, empty, not readable as what its name says, or lacks a column.
     """
     columns = list(dict.fromkeys([*needed, *wanted]))
-    rows, names = _open(config, split, columns, lists=lists)
+    rows, names = _open(config, split, columns, lists=lists, kinds=kinds)
     where = files.origin(config, split)
     for column in needed:
         if names and column not in names:
@@ -62,7 +69,9 @@ def column_names(config: DataConfig, split: str) -> list[str]:
     return [name for name in _open(config, split, [], lists=False)[1] if name]
 
 
-def _open(config: DataConfig, split: str, columns: Sequence[str], *, lists: bool) -> tuple[Any, list[str]]:
+def _open(
+    config: DataConfig, split: str, columns: Sequence[str], *, lists: bool, kinds: Mapping[str, type] | None = None
+) -> tuple[Any, list[str]]:
     """(rows with these columns at least where they are there, all columns); no rows are None."""
     if config.dataset:
         rows = _hub_split(config, getattr(config, split))
@@ -77,10 +86,14 @@ def _open(config: DataConfig, split: str, columns: Sequence[str], *, lists: bool
 
     from jaxft.data.places import with_files
 
-    table, names, counts = read_table(found, config, columns, lists=lists)
+    kinds = kinds or {}
+    table, names, counts = read_table(found, config, columns, lists=lists, kinds=kinds)
     if table is None or not table.num_columns:
         return None, names
-    digest = files.fingerprint(found, [list(columns), lists, config.columns, config.quotes, config.empty_texts == "null"])
+    shown = {column: kind.__name__ for column, kind in kinds.items()}
+    digest = files.fingerprint(
+        found, [list(columns), lists, shown, config.columns, config.quotes, config.empty_texts == "null"]
+    )
     return datasets.Dataset(table, info=with_files(counts), fingerprint=digest), names
 
 

@@ -3,7 +3,7 @@
 import mmap
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxft import runtime
@@ -15,12 +15,13 @@ IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
-def joined(tables: Iterable[Any], *, odd_is_null: bool, where: str) -> Any:
+def joined(tables: Iterable[Any], *, odd_is_null: bool, kinds: Mapping[str, type], where: str) -> Any:
     """One table of all rows, or None of no table.
 
     Args:
       tables: whose columns may differ in type (numbers among texts are text then), or be absent (null).
-      odd_is_null, where: as in `json_rows.as_array`.
+      kinds: the `kind` of columns by their names, as in `json_rows.as_array`.
+      odd_is_null, where: as there.
     """
     import pyarrow as pa
 
@@ -36,7 +37,8 @@ def joined(tables: Iterable[Any], *, odd_is_null: bool, where: str) -> Any:
         columns = {}
         for name in names:
             values = [x for t in found for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
-            columns[name] = as_array(values, f"{where}: row", 0, name, odd_is_null=odd_is_null)
+            kind = kinds.get(name)
+            columns[name] = as_array(values, f"{where}: row", 0, name, odd_is_null=odd_is_null, kind=kind)
         return pa.table(columns)
 
 

@@ -45,7 +45,8 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     Args:
       config: which files or hub data set, and the names of their columns.
       split: train, validation or test: a field of `config`.
-      labelled: whether answers are read; without, every question has none.
+      labelled: whether answers are read, those of one question from all rows of its id; without, every row is a question
+        by itself, whatever its id, and has none.
       misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves
         training questions out that have no other, and says how many there were.
 
@@ -55,12 +56,12 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     import datasets
 
     origin = files.origin(config, split)
-    found: dict[str, Question] = {}
+    found: dict[str | int, Question] = {}  # by their ids, or by their numbers where they stand for themselves
     for number, (where, values) in enumerate(_records(config, split, labelled), 1):
         one = _question(values, where, number, config)
         if one is None:
             continue
-        first = found.setdefault(one.id, one)
+        first = found.setdefault(one.id if labelled and "id" in values else number, one)
         if first is one:
             continue
         if not (one.single and first.single) or (one.question, one.context) != (first.question, first.context):
@@ -99,7 +100,7 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
     rows: Iterable[tuple[str, str, dict[str, Any]]] | None = _documents(config, split)
     if rows is None:
         wanted = [config.id, *([config.answer_start] if labelled else [])]
-        table = read_rows(config, split, needed=needed, wanted=wanted)
+        table = read_rows(config, split, needed=needed, wanted=wanted, kinds={config.question: str, config.context: str})
         where = placed(table, origin)
         rows = ((where(i), "", row) for i, row in enumerate(_rows(table)))
     for i, (where_row, where_article, row) in enumerate(rows):

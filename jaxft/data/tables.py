@@ -1,6 +1,6 @@
 """Files of rows as one Arrow table of the columns that are asked for; what is large lies on disk and is mapped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ _BINARY = (".parquet", ".arrow")
 
 
 def read_table(
-    files: Sequence[Path], config: DataConfig, columns: Sequence[str], *, lists: bool
+    files: Sequence[Path], config: DataConfig, columns: Sequence[str], *, lists: bool, kinds: Mapping[str, type]
 ) -> tuple[Any, list[str], list[tuple[str, int]]]:
     """The rows of files, one file after the other.
 
@@ -27,6 +27,7 @@ def read_table(
       config: how to read csv and tsv files; with `empty_texts` null, odd values are null.
       columns: names; a column that one file lacks is null in its rows.
       lists: whether a row's values are lists (see `json_rows.rows_of`).
+      kinds: columns of texts, or of lists of them (see `json_rows.as_array`).
 
     Returns:
       (a table of those of `columns` that are there, the names of all columns, the files and how many rows each has).
@@ -41,19 +42,28 @@ def read_table(
         progress, rows = Progress("reading", None), 0
         for file in files:
             before = rows
-            for table in _tables(file, config, columns, names, lists=lists):
+            for table in _tables(file, config, columns, names, lists=lists, kinds=kinds):
                 rows += len(table)
                 progress.at(rows)
                 yield table
             counts.append((str(file), rows - before))
 
-    found = joined(tables(), odd_is_null=config.empty_texts == "null", where=", ".join(map(str, files)))
+    odd_is_null = config.empty_texts == "null"
+    found = joined(tables(), odd_is_null=odd_is_null, kinds=kinds, where=", ".join(map(str, files)))
     if found is not None:
         found = found.select([name for name in found.column_names if name in names])
     return found, list(names), counts
 
 
-def _tables(file: Path, config: DataConfig, columns: Sequence[str], names: dict[str, None], *, lists: bool) -> Iterator[Any]:
+def _tables(
+    file: Path,
+    config: DataConfig,
+    columns: Sequence[str],
+    names: dict[str, None],
+    *,
+    lists: bool,
+    kinds: Mapping[str, type],
+) -> Iterator[Any]:
     """The rows of one file; its columns are added to `names`."""
     own = kind(file)
     if own not in KINDS or (own in _BINARY and file.suffix.lower() in COMPRESSED):
@@ -61,7 +71,7 @@ def _tables(file: Path, config: DataConfig, columns: Sequence[str], names: dict[
     try:
         if own in (".json", ".jsonl"):
             source = JsonTables(file, lists=lists)
-            yield from source.tables(columns, odd_is_null=config.empty_texts == "null")
+            yield from source.tables(columns, odd_is_null=config.empty_texts == "null", kinds=kinds)
             names |= source.names
         elif own == ".txt":
             names |= {config.text: None}  # it has one column, whatever the others call theirs

@@ -74,7 +74,7 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
     if columns and (label or set(columns) <= set(column_names(config, split))):
         return read_words(config, split, label, columns, where)
     # data.columns names the columns of text files; a table has names of its own.
-    rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True)
+    rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True, kinds={config.text: list})
     texts = per_row(rows, config.text, lambda x: x)
     tags = per_row(rows, label, lambda x: x) if label else [None] * len(rows)
     if is_word_a_row(texts, tags if label else None):

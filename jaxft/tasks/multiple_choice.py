@@ -55,7 +55,8 @@ class MultipleChoice(Task):
         if not data.choices:
             raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
         others = [*([data.text_pair] if data.text_pair else []), *data.choices]
-        return texts.read(data, split, [*others, *([label_column(data)] if labelled else [])], [data.text])
+        kinds = dict.fromkeys(data.choices, list if len(data.choices) == 1 else str)
+        return texts.read(data, split, [*others, *([label_column(data)] if labelled else [])], [data.text], kinds)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:

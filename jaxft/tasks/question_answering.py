@@ -181,6 +181,17 @@ class QuestionAnswering(Task):
             others = [_shown(answer) for answer in decoded.n_best]
             yield {"id": key} | _shown(decoded.answer(self.threshold)) | odds | {"n_best": others}
 
+    @classmethod
+    def check_document(cls, rows: Any) -> None:
+        """Every id must stand for one question: the document has one answer for each."""
+        first: dict[str, int] = {}
+        for number, key in enumerate(per_row(rows, "id", str), 1):
+            if first.setdefault(key, number) != number:
+                raise UserError(
+                    f'questions {first[key]} and {number} have the id "{key}", and a json file holds one answer an id: '
+                    "give --output a name that ends in .jsonl, which has a line for every question"
+                )
+
     def document(self, predictions: list[dict[str, Any]]) -> dict[str, str]:
         """SQuAD's predictions file: {id: answer}."""
         return {row["id"]: row["answer"] or "" for row in predictions}

@@ -211,6 +211,15 @@ class Task(abc.ABC):
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """A prediction for every row, in their order."""
 
+    @classmethod
+    def check_document(cls, rows: Any) -> None:
+        """Refuse rows, from `read`, whose predictions do not fit into one `document`.
+
+        Raises:
+          UserError: naming such rows.
+        """
+        del rows
+
     def document(self, predictions: list[dict[str, Any]]) -> Any:
         """What a json file (not json lines) holds of what `decode` gave."""
         return predictions

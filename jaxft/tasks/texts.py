@@ -1,6 +1,6 @@
 """A column of texts, or two of them, as tasks on whole texts read and encode them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,19 @@ def columns(config: DataConfig) -> list[str]:
     return [config.text] + ([config.text_pair] if config.text_pair else [])
 
 
-def read(config: DataConfig, split: str, others: Sequence[str] = (), texts: Sequence[str] | None = None) -> Any:
-    """A split's rows with their texts (by default `columns`) and others; empty texts are refused, dropped, or odd
-    rows (see `data/odd`)."""
+def read(
+    config: DataConfig,
+    split: str,
+    others: Sequence[str] = (),
+    texts: Sequence[str] | None = None,
+    kinds: Mapping[str, type] | None = None,
+) -> Any:
+    """A split's rows with their texts (by default `columns`) and others, some of which may be of texts (`kinds`).
+
+    Empty texts are refused, dropped, or odd rows (see `data/odd`); so are numbers, which are never dropped.
+    """
     texts = columns(config) if texts is None else texts
-    rows = read_rows(config, split, needed=[*texts, *others])
+    rows = read_rows(config, split, needed=[*texts, *others], kinds=dict.fromkeys(texts, str) | dict(kinds or {}))
     return _without_empty(rows, texts, config, files.origin(config, split))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxft import evaluate, predict
+from jaxft.errors import UserError
 from jaxft.journal import Journal
 from jaxft.models.files import open_weights
 from jaxft.setup import make_run
@@ -153,6 +154,13 @@ def test_a_model_directory_asked_about_a_csv_file(tmp_path, data, capsys):
     assert rows[0]["answer"]
     assert rows[1] == {name: "2" if name == "id" else None for name in rows[0]}  # the question leaves no room
     assert "1 row is null: no usable text" in capsys.readouterr().err
+    (tmp_path / "in.csv").write_text("id,ask,text\n" + 'a,the storm,"the old storm"\n' * 2)
+    argv = [str(model), "--input", str(tmp_path / "in.csv"), *columns]
+    predict.main([*argv, "--output", str(tmp_path / "o.jsonl")])
+    first, second = (tmp_path / "o.jsonl").read_text().splitlines()
+    assert first == second
+    with pytest.raises(UserError, match='questions 1 and 2 have the id "a"'):
+        predict.main([*argv, "--output", str(tmp_path / "o.json")])
     argv = [str(model), "--data.validation", str(data / "dev.json"), "--data.max_length", "32"]
     scores = evaluate.main([*argv, "--task.unanswerable", "true", "--task.null_threshold", "-1000"])
     assert (scores["NoAns_f1"], scores["HasAns_f1"]) == (100, 0)

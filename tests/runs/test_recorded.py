@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxft import evaluate, export
+from jaxft.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
 from tests.support.classes import MULTI, configure, write_files
@@ -56,19 +57,51 @@ def test_the_rows_that_were_set_aside_are_evaluated_again(held):
     assert scores["confusion_labels"] == list(tiny.LABELS)
 
 
+def test_rows_that_were_set_aside_are_not_taken_from_another_file(held, tmp_path, fails):
+    """Numbers of rows mean nothing in a file that has changed; the same file may lie elsewhere."""
+    run, file, results = held
+    copy = tmp_path / "copy.csv"
+    shutil.copy(file, copy)
+    assert evaluate.main([str(run), "--data.train", str(copy)])["accuracy"] == results["eval/accuracy"]
+    before = file.read_bytes()
+    header, first, *others = before.splitlines(keepends=True)
+    words = ("the run began with other files (data.train: ", f"{file} has changed): put the old ones back")
+    try:
+        file.write_bytes(b"".join([header, *others, first]))
+        fails("evaluate", [str(run)], str(run), *words)
+        share = ["--data.train", str(file), "--data.validation_share", "0.25", "--data.max_length", "32"]
+        fails("evaluate", [str(run / "model"), *share], str(run), *words)
+    finally:
+        file.write_bytes(before)
+    assert evaluate.main([str(run / "model"), *share])["accuracy"] == results["eval/accuracy"]
+
+
+def test_the_first_of_the_rows_that_were_set_aside(held, tiny_model, tmp_path):
+    """`data.max_eval_examples` limits them in training, and in evaluation of the same or of a longer list."""
+    run, file, _ = held
+    numbers = (run / "validation_rows.txt").read_text().split()
+    assert sum(map(sum, evaluate.main([str(run), "--data.max_eval_examples", "4"])["confusion"])) == 4
+    assert sum(map(sum, evaluate.main([str(run), "--data.max_train_examples", "60"])["confusion"])) == 15
+    data = {"validation": None, "validation_share": 0.25, "max_eval_examples": 4}
+    limited = make_run(tiny.run_config(tiny_model, file.parent, tmp_path / "run", data=data))
+    assert len(limited.data["validation"].examples) == 4
+    assert len(limited.data["train"].examples) == 45
+    assert limited.texts()["validation_rows.txt"].split() == numbers[:4]
+
+
 def test_a_label_file_that_changes_renames_nothing(held, tmp_path, fails):
     run, file, _ = held
-    before = file.read_text()
+    before = file.read_bytes()
     shutil.copytree(run, tmp_path / "run")
     try:
-        file.write_text(before.replace("calm", "zen").replace("angry", "mad"))
+        file.write_bytes(before.replace(b"calm", b"zen").replace(b"angry", b"mad"))
         export.main([str(tmp_path / "run")])
         assert labels_of(tmp_path / "run/model") == {str(i): x for i, x in enumerate(tiny.LABELS)}
         options = ["--output_dir", str(tmp_path / "run"), str(tmp_path / "run/config.yaml")]
         fails("train", [options[2], *options[:2]], f"{file} has changed", "put the old ones back")
         assert labels_of(tmp_path / "run/model") == {str(i): x for i, x in enumerate(tiny.LABELS)}
     finally:
-        file.write_text(before)
+        file.write_bytes(before)
 
 
 @pytest.mark.slow

@@ -27,6 +27,23 @@ def test_texts(tmp_path):
     assert odd.odd_rows(rows).tolist() == [False, *[True] * 5, False]
 
 
+@pytest.mark.parametrize("values", [[5, 7], [5, "river"], ["river", 5], [5, ["x"], "river"], [["x"], 5, "river"]])
+def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
+    data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
+    assert odd.odd_rows(texts.read(data, "test")).tolist() == [x != "river" for x in values]
+    data = config(tmp_path / "b.jsonl", *({"question": x, "context": "the sun"} for x in values))
+    assert odd.odd_rows(read_questions(data, "test", labelled=False, misplaced="error")).tolist() == [
+        x != "river" for x in values
+    ]
+
+
+@pytest.mark.parametrize("other", [["river"], [6]])
+def test_numbers_are_no_words_whatever_stands_beside_them(tmp_path, other):
+    data = config(tmp_path / "a.jsonl", {"text": [5]}, {"text": other}, {"text": ["a", 5]})
+    rows = read_sentences(data, "test", None)
+    assert odd.odd_rows(rows).tolist() == [True, other == [6], True]
+
+
 def test_one_of_two_texts(tmp_path):
     data = config(tmp_path / "a.jsonl", {"text": "a", "b": "c"}, {"text": "a", "b": ""}, {"text": "a"}, text_pair="b")
     assert odd.odd_rows(texts.read(data, "test")).tolist() == [False, True, True]

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+from dataclasses import replace
 
 import datasets
 import pyarrow as pa
@@ -129,6 +130,25 @@ def test_numbers_among_texts_are_text(tmp_path, monkeypatch):
     for memory in (spool.IN_MEMORY, 0):
         monkeypatch.setattr(spool, "IN_MEMORY", memory)
         assert read([tmp_path / "b.jsonl", tmp_path / "a.jsonl"])["label"] == ["7", "1", "1", "1.5", "true", None]
+
+
+@pytest.mark.parametrize("memory", [spool.IN_MEMORY, 0])
+@pytest.mark.parametrize(
+    ("kind", "number", "text"), [(str, 5, "river"), (str, 1.5, "river"), (list, ["a", 5], ["b"]), (list, [5], ["b"])]
+)
+def test_a_number_in_a_column_of_texts_is_odd_wherever_it_stands(tmp_path, monkeypatch, kind, number, text, memory):
+    """Null in prediction and an error otherwise, in one file with texts and in another."""
+    monkeypatch.setattr(spool, "IN_MEMORY", memory)
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.jsonl"]
+    for file, values in zip(files, [[number, text], [text, number], [number]], strict=True):
+        file.write_text("".join(json.dumps({"text": x}) + "\n" for x in values))
+    for given in (files[:2], files, files[::-1]):
+        config = DataConfig(train=list(map(str, given)), empty_texts="null")
+        found = read_rows(config, "train", needed=["text"], kinds={"text": kind})["text"][:]
+        assert [x for x in found if x is not None] == [text, text]
+        assert len(found) == len(given) + 2
+        with pytest.raises(UserError, match=r"row [12] has .*5.* in column \"text\": must be (text|a list)"):
+            read_rows(replace(config, empty_texts="error"), "train", needed=["text"], kinds={"text": kind})
 
 
 @pytest.mark.parametrize(

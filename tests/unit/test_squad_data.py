@@ -6,8 +6,10 @@ import json
 import pytest
 
 from jaxft.config import DataConfig
+from jaxft.data.odd import odd_rows
 from jaxft.data.squad import NOWHERE, read_questions
 from jaxft.errors import UserError
+from jaxft.tasks.question_answering import QuestionAnswering
 from tests.support import questions
 
 
@@ -55,7 +57,8 @@ def test_every_form_gives_the_same_rows(tmp_path):
     ]
     for file in files:
         assert read(file).to_list() == rows, file.name
-        assert read(file, "test", labelled=False)["question"][:] == [row["question"] for row in rows]
+        asked = [row[1] for row in single] if file.suffix == ".csv" else [row["question"] for row in rows]
+        assert read(file, "test", labelled=False)["question"][:] == asked
     hub = DataConfig(dataset=str(tmp_path / "saved"), train="train")
     assert read_questions(hub, "train", labelled=True, misplaced="error").to_list() == rows
 
@@ -174,6 +177,27 @@ def test_same_id_in_a_csv_file_for_two_questions(tmp_path):
     path = table(tmp_path / "a.csv", rows, ["id", "question", "context", "answers", "answer_start"])
     with pytest.raises(UserError, match=r'row 2: the id "1" stands twice \(first in row 1\)'):
         read(path)
+
+
+def test_without_labels_every_row_is_a_question(tmp_path):
+    """Whatever its id, which a row without one has by its number; odd rows too."""
+    one, other = {"id": "2", "question": "who", "context": "the sun"}, {"question": "what", "context": "the sun"}
+    rows = [one, other | {"id": None}, one, other | {"id": "2"}, one | {"context": ""}, one | {"context": None}]
+    path = lines(tmp_path / "a.jsonl", rows)
+    found = read(path, "test", labelled=False, empty_texts="null")
+    assert found["id"][:] == ["2"] * 6
+    assert found["question"][:] == ["who", "what", "who", "what", "who", "who"]
+    assert odd_rows(found).tolist() == [False] * 4 + [True] * 2
+    with pytest.raises(UserError, match='questions 1 and 2 have the id "2", and a json file holds one answer an id'):
+        QuestionAnswering.check_document(found)
+    QuestionAnswering.check_document(found.select([0]))
+
+
+def test_the_number_of_a_row_is_nobody_elses_id(tmp_path):
+    good = questions.make(1, seed=3)[0]
+    unnamed = {name: x for name, x in good.items() if name != "id"}
+    (tmp_path / "a.json").write_text(json.dumps([good | {"id": "2"}, unnamed]))
+    assert read(tmp_path / "a.json").to_list() == [good | {"id": "2"}] * 2
 
 
 def test_empty_contexts_are_dropped_on_request(tmp_path):
