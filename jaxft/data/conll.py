@@ -1,13 +1,15 @@
 """Text files of tagged sentences: columns (CoNLL, CoNLL-U), `word:tag` lines, and, for prediction, plain text."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxft import runtime
 from jaxft.config import DataConfig
 from jaxft.data import files
-from jaxft.data.conllu import is_conllu, read_conllu
+from jaxft.data.conllu import ENDINGS, is_conllu, read_conllu
 from jaxft.data.sentences import Sentences
 from jaxft.data.split_text import split_text, unspaced
 from jaxft.data.tags import OUTSIDE, canonical, parse
@@ -16,7 +18,6 @@ from jaxft.errors import UserError, nearest
 DOCUMENT = "-DOCSTART-"
 INTENT = " <=> "
 COLUMN_FILES = (".conll", ".conll03", ".conll2003", ".bio", ".iob", ".iob2", ".bioes", ".iobes", ".bilou", ".tsv")
-_WORD_CLASS = re.compile(r"[A-Z][A-Z0-9$|:=_+-]*")  # NN, PRP$, V|3SG
 _MOST = 0.9  # share of lines with as many columns, of numbers among what cannot be words
 _LINE_OF_TEXT = 5  # characters of scripts without spaces that are more than a word
 
@@ -40,17 +41,19 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
         return _from_pairs(lines, path)
     # A line that begins with # is a word, "#", if it has as many columns as other lines, and otherwise a comment.
     first = next((line for line in filled if not line.startswith("#")), filled[0] if filled else "")
+    told = not label and files.kind(file) not in (*COLUMN_FILES, *ENDINGS)
     if not config.columns and is_conllu(first, files.kind(file)):
+        _say(f"{path}: read as CoNLL-U columns", told)
         return read_conllu(lines, config, path, label)
-    plain = files.kind(file) not in COLUMN_FILES and len(filled) == len([x for x in lines if x.strip()])
-    plain = plain and not _are_columns([line for line in filled if not line.startswith("#")] or filled, config.columns)
+    plain = files.kind(file) not in COLUMN_FILES and not _are_columns(lines, config.columns)
+    _say(f"{path}: read as {'plain text, a sentence a line' if plain else 'CoNLL columns'}", told)
     if plain and not label:
         return _from_plain(lines, config, path)
     found = _from_columns(lines, first, config, path, label)
     if plain and _may_be_plain(found, first):
         raise UserError(
             f"{path}: the lines are sentences, not a word and its tag each; {field} takes a word a line with its tag last, "
-            "or rows with lists"
+            "or rows with lists (data.columns names the columns of what is such a file)"
         )
     if not config.columns:
         _refuse_numbers(found, path)
@@ -58,35 +61,39 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
 
 
 def _are_columns(lines: Sequence[str], names: Sequence[str] | None) -> bool:
-    """Whether most lines are a word with its tag, or all are single words, or as many columns as there are names."""
-    columns = [_split(line) for line in lines]
-    counts = Counter(map(len, columns))
-    if names and counts.keys() == {len(names)}:
+    """Whether a file without a telling name has a word a line.
+
+    It does if it has as many columns as there are names, documents, tabs in every line, tags of entities with types at the
+    end of the lines, or a single word in every line and blank lines between some.
+    """
+    filled = [line for line in lines if line.strip()]
+    if any(line.startswith(DOCUMENT) for line in filled):
         return True
-    if counts.keys() <= {1}:
-        return 2 * sum(unspaced(line) >= _LINE_OF_TEXT for line in lines) <= len(lines)
-    words, last = ([x[i].strip() for x in columns if len(x) > 1] for i in (0, -1))
-    spelt = canonical(last)
-    entities = any((parsed := parse(tag)) and parsed[1] for tag in spelt.values())
-    if 2 * sum(_marks(spelt[x], entities) for x in last) > len(lines):
-        return True
-    if max(counts.values()) < _MOST * len(lines):
+    filled = [line for line in filled if not line.startswith("#")] or filled
+    columns = [_split(line) for line in filled]
+    if not columns:
         return False
-    # Word classes: between tabs, in capitals beside words that are not, or few of many words.
-    fields = all("\t" in line and " " not in line.strip() for line in lines)
-    capitals = 2 * _capitals(last) > len(last) >= 2 * _capitals(words)
-    classes = {x for x in last if any(map(str.isalpha, x))}
-    few = len(last) > 5 and len(classes) > 1 and 3 * len(set(last)) <= min(len(last), 2 * len(set(words)))
-    return fields or capitals or few
+    count, alike = Counter(map(len, columns)).most_common(1)[0]
+    if names and len(names) == count and alike >= _MOST * len(columns):
+        return True
+    if all("\t" in line for line in filled):  # a cell that holds a sentence is no tag
+        return all(" " not in x[-1].strip() for x in columns)
+    if count == 1:
+        apart = any(not line.strip() for line in "\n".join(lines).strip().split("\n"))
+        return alike == len(columns) and apart and 2 * sum(unspaced(x) >= _LINE_OF_TEXT for x in filled) <= len(filled)
+    return alike >= _MOST * len(columns) and _are_typed([x[-1].strip() for x in columns], count)
 
 
-def _capitals(words: Sequence[str]) -> int:
-    return sum(bool(_WORD_CLASS.fullmatch(word)) for word in words)
+def _are_typed(tags: Sequence[str], columns: int) -> bool:
+    """Whether what ends the lines is tags of entities with types, beside O unless a line is a word and a tag only.
 
-
-def _marks(tag: str, entities: bool) -> bool:
-    """Whether a tag is one of entities, where such have types."""
-    return tag == OUTSIDE or (entities and parse(tag) is not None)
+    An e-mail, Plan-B or the I-95 at the end of a sentence is no tag.
+    """
+    spelt = canonical(tags)
+    parsed = [parse(spelt[tag]) for tag in tags]
+    typed = any(x and x[1] for x in parsed)
+    usual = columns == 2 and all(map(parse, tags))
+    return typed and sum(x is not None for x in parsed) >= _MOST * len(tags) and (usual or OUTSIDE in spelt.values())
 
 
 def _may_be_plain(found: Sentences, first: str) -> bool:
@@ -96,9 +103,14 @@ def _may_be_plain(found: Sentences, first: str) -> bool:
     return len(_split(first)) > 2 and "\t" not in first and many
 
 
+def _say(line: str, told: bool) -> None:
+    if told and runtime.is_main_process():
+        print(line, file=sys.stderr)
+
+
 def _from_plain(lines: Sequence[str], config: DataConfig, path: str) -> Sentences:
     """Every line as a sentence; what has no words is treated as a row without words."""
-    found = Sentences("line")
+    found = Sentences("line", files=[(path, len(lines))])
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
         bounds = split_text(line, config.split_words or "punctuation")
         if bounds:
@@ -115,7 +127,7 @@ def _from_columns(lines: Sequence[str], first: str, config: DataConfig, path: st
     if label and first and len(names) < 2:
         raise UserError(f"{path}: the lines have one column; a word and its tag are two")
     at_word, at_tag = (_column(config, "text", config.text), _column(config, "label", label)) if config.columns else (0, -1)
-    found = Sentences("line")
+    found = Sentences("line", files=[(path, len(lines))])
     begins, document = True, 0
     for number, line in enumerate([*lines, DOCUMENT], 1):
         columns = _split(line, len(names))
@@ -173,7 +185,7 @@ def _refuse_numbers(found: Sentences, path: str) -> None:
 
 
 def _from_pairs(lines: Sequence[str], path: str) -> Sentences:
-    found = Sentences("line")
+    found = Sentences("line", files=[(path, len(lines))])
     for number, line in enumerate(lines, 1):
         sentence = line.rpartition(INTENT)[0] or line
         for i, pair in enumerate(re.findall("[^ ]+", sentence)):

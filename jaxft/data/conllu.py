@@ -32,7 +32,7 @@ def read_conllu(lines: Sequence[str], config: DataConfig, path: str, label: str 
     """
     at_word = _column("text", config.text, "text", "form")
     at_tag = _column("label", label, "label", "upos") if label else -1
-    found, begins = Sentences("line"), True
+    found, begins = Sentences("line", files=[(path, len(lines))]), True
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             begins = begins or not line.strip()

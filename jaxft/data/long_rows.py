@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxft.config import DataConfig
 from jaxft.data.encode import per_row
+from jaxft.data.places import Where, files_of, placed
 from jaxft.data.sentences import Sentences
 from jaxft.data.sources import column_names, read_rows
 from jaxft.errors import UserError, some
@@ -51,13 +52,14 @@ def read_words(config: DataConfig, split: str, label: str | None, columns: Seque
     """
     needed = [config.text, *([label] if label else []), *columns]
     rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True)
-    words = [_text(x, where, number, config.text) for number, x in enumerate(per_row(rows, config.text, lambda x: x), 1)]
-    tags = [_text(x, where, number, label) for number, x in enumerate(per_row(rows, label, lambda x: x), 1)] if label else []
+    place = placed(rows, where)
+    words = [_text(x, place, number, config.text) for number, x in enumerate(per_row(rows, config.text, lambda x: x), 1)]
+    tags = [_text(x, place, number, label) for number, x in enumerate(per_row(rows, label, lambda x: x), 1)] if label else []
     names = getattr(rows.features[label], "names", None) if label else None
     marks = list(zip(*(map(_mark, per_row(rows, column, lambda x: x)) for column in columns), strict=True))
     empty = ("",) * len(columns)
     whole = empty not in marks  # else only the first row of a sentence says which it is
-    found, seen, before = Sentences("row"), set(), empty
+    found, seen, before = Sentences("row", files=files_of(rows)), set(), empty
     begins = True
     for i, mark in enumerate(marks):
         number, word, tag = i + 1, words[i], tags[i] if label else ""
@@ -67,7 +69,7 @@ def read_words(config: DataConfig, split: str, label: str | None, columns: Seque
         if mark not in (empty, before) or (mark != empty and not whole):
             if whole and mark in seen:
                 raise UserError(
-                    f'{where}: row {number} begins {columns[-1]} "{mark[-1]}" again; the rows of a sentence stand together, '
+                    f'{place(number - 1)} begins {columns[-1]} "{mark[-1]}" again; the rows of a sentence stand together, '
                     "and sentences of several documents need data.sentence_column [DOCUMENT, SENTENCE]"
                 )
             seen.add(mark)
@@ -77,7 +79,7 @@ def read_words(config: DataConfig, split: str, label: str | None, columns: Seque
             if config.empty_texts == "error":
                 column = label if word else config.text
                 advice = "" if word else " (data.empty_texts drop leaves such rows out)"
-                raise UserError(f'{where}: row {number} has no {"tag" if word else "word"} in column "{column}"{advice}')
+                raise UserError(f'{place(number - 1)} has no {"tag" if word else "word"} in column "{column}"{advice}')
             continue
         found.add(word, names[int(tag)] if names and tag.isdecimal() else tag, number, begins)
         begins = False
@@ -92,10 +94,10 @@ def refusal(config: DataConfig, label: str, where: str, columns: Sequence[str]) 
     )
 
 
-def _text(value: Any, where: str, number: int, column: str | None) -> str:
+def _text(value: Any, where: Where, number: int, column: str | None) -> str:
     if isinstance(value, list | dict):
         raise UserError(
-            f'{where}: row {number} has {repr(value)[:60]} in column "{column}": with data.sentence_column a row is a word'
+            f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": with data.sentence_column a row is a word'
         )
     return _mark(value)
 

@@ -27,19 +27,28 @@ def row_numbers(rows: Any) -> np.ndarray:
     return 1 + (np.arange(len(rows)) if chosen is None else chosen.column(0).to_numpy())
 
 
+def files_of(rows: Any) -> list[tuple[str, int]]:
+    """What `with_files` noted of a data set: nothing where all rows are of one file."""
+    note = str(rows.info.description)
+    return [(file, count) for file, count in json.loads(note)] if note.startswith('[["') else []
+
+
+def locate(files: Sequence[tuple[str, int]], number: int, origin: str) -> tuple[str, int]:
+    """The file of a number from 1 that counts through all files, and its number in that file."""
+    for file, count in files:
+        if number <= count:
+            return file, number
+        number -= count
+    return origin, number
+
+
 def placed(rows: Any, origin: str) -> Where:
     """How messages call the rows of a data set from `origin`: by their file and their number in it."""
-    chosen = rows._indices
-    note = str(rows.info.description)
-    files = json.loads(note) if note.startswith('[["') else []
+    chosen, files = rows._indices, files_of(rows)
 
     def where(row: int) -> str:
-        number = 1 + (row if chosen is None else chosen.column(0)[row].as_py())
-        for file, count in files:
-            if number <= count:
-                return f"{file}: row {number}"
-            number -= count
-        return f"{origin}: row {number}"
+        file, number = locate(files, 1 + (row if chosen is None else chosen.column(0)[row].as_py()), origin)
+        return f"{file}: row {number}"
 
     return where
 

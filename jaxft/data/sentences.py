@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.odd import PLACEHOLDER, with_odd
+from jaxft.data.places import files_of, locate, with_files
 from jaxft.data.split_text import Bounds, split_text
 
 WORDS, TAGS = "words", "tags"
@@ -20,10 +21,11 @@ class Sentences:
     Attributes:
       unit: `line` or `row`.
       words, tags: a list of text for every sentence; tags only where they are wanted.
-      places: the line of each word, or the row.
+      places: the line of each word, or the row, counted through all files.
       texts: what a sentence was cut from; None where the file holds words.
       bounds: of each word, the first of its characters in the text and one past the last; none without a text.
       odd: sentences without words that stand in the place of a row (see `data/odd`).
+      files: (name, lines or rows) of each file, in the order in which they were read.
     """
 
     unit: str
@@ -33,6 +35,7 @@ class Sentences:
     texts: list[str | None] = field(default_factory=list)
     bounds: list[Bounds] = field(default_factory=list)
     odd: set[int] = field(default_factory=set)
+    files: list[tuple[str, int]] = field(default_factory=list)
 
     def add(self, word: str, tag: str, place: int, new: bool) -> None:
         """Put a word at the end of the last sentence, or of a new one."""
@@ -65,7 +68,9 @@ class Sentences:
         self.odd |= {len(self.words) + i for i in more.odd}
         self.words += more.words
         self.tags += more.tags
-        self.places += more.places
+        before = sum(count for _, count in self.files)
+        self.places += [[before + place for place in places] for places in more.places]
+        self.files += more.files
         self.texts += more.texts
         self.bounds += more.bounds
 
@@ -83,14 +88,29 @@ class Sentences:
             columns[BEGINS] = ([[begin for begin, _ in bounds] for bounds in self.bounds], numbers)
             columns[ENDS] = ([[end for _, end in bounds] for bounds in self.bounds], numbers)
         features = datasets.Features({name: kind for name, (_, kind) in columns.items()})
-        rows = datasets.Dataset.from_dict({name: values for name, (values, _) in columns.items()}, features=features)
+        values = {name: values for name, (values, _) in columns.items()}
+        info = with_files(self.files)
+        info.features = features
+        rows = datasets.Dataset.from_dict(values, info=info)
         return with_odd(rows, np.isin(np.arange(len(rows)), list(self.odd)), {})
 
 
 def place(rows: Any, sentence: int, word: int = 0) -> str:
-    """`line 12` or `row 3`: where a word of a sentence stands."""
-    unit = "line" if "line" in rows.column_names else "row"
-    return f"{unit} {rows[sentence][unit][word]}"
+    """`line 12` or `row 3`: where a word of a sentence stands in its file."""
+    return f"{_unit(rows)} {_locate(rows, '', sentence, word)[1]}"
+
+
+def file_of(rows: Any, origin: str, sentence: int, word: int = 0) -> str:
+    """The file in which a word of a sentence stands; `origin` where there is one file only."""
+    return _locate(rows, origin, sentence, word)[0]
+
+
+def _locate(rows: Any, origin: str, sentence: int, word: int) -> tuple[str, int]:
+    return locate(files_of(rows), rows[sentence][_unit(rows)][word], origin)
+
+
+def _unit(rows: Any) -> str:
+    return "line" if "line" in rows.column_names else "row"
 
 
 def glued(begins: Sequence[int], ends: Sequence[int]) -> list[bool]:

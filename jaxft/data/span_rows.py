@@ -12,6 +12,7 @@ from jaxft.data import files
 from jaxft.data.encode import CHUNK
 from jaxft.data.entities import are_spans, read_spans, tags_of
 from jaxft.data.json_rows import JsonTables
+from jaxft.data.places import files_of, locate
 from jaxft.data.sentences import Sentences
 from jaxft.data.sources import read_rows
 from jaxft.data.split_text import split_text
@@ -27,18 +28,22 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
 
     Args:
       config, split: files or a hub data set; `config.text` is the column of the text, `config.split_words` how it is cut.
-      label: column of the spans; the default `label` also finds those of KNOWN. None reads none.
+      label: column of the spans; the default `label` also finds those of KNOWN, one for all rows. None reads none.
       where: the file, for messages.
 
     Raises:
       UserError: naming the row of what is no span, or overlaps.
     """
-    if not _have_spans(_rows(config, split, label), config, label):
+    column = _span_column((row for _, _, row in _rows(config, split, label, where)), config, label)
+    if column is None:
         return None
     found, how = Sentences("row"), config.split_words or "punctuation"
     left_out = cut = 0
-    for number, row in enumerate(_rows(config, split, label), 1):
-        place = f"{where}: row {number}"
+    for number, (file, own_number, row) in enumerate(_rows(config, split, label, where), 1):
+        if own_number == 1:
+            found.files.append((file, 0))
+        found.files[-1] = (file, own_number)
+        place = f"{file}: row {own_number}"
         if label and (row.get("answer") in ("reject", "ignore") or (_is_task(row) and not _annotations(row))):
             left_out += 1
             continue
@@ -49,7 +54,7 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
             elif config.empty_texts == "error":
                 raise UserError(f"{place} has no words (data.empty_texts drop leaves such rows out)")
             continue
-        spans = read_spans(_values(row, label, place), text, place) if label else []
+        spans = read_spans(_values(row, column, place), text, place) if label else []
         bounds, tags, own = tags_of(text, spans, how)
         cut += own
         found.add_text(text, bounds, tags if label else [], number)
@@ -63,39 +68,48 @@ def _say(line: str, count: int) -> None:
         print(line, file=sys.stderr)
 
 
-def _rows(config: DataConfig, split: str, label: str | None) -> Iterator[Row]:
+def _rows(config: DataConfig, split: str, label: str | None, where: str) -> Iterator[tuple[str, int, Row]]:
+    """(file, number from 1 in that file, row)."""
     given = [] if config.dataset else files.files_of(config, split)
     if given and all(file.is_file() and files.kind(file) in (".json", ".jsonl") for file in given):
         for file in given:
-            yield from JsonTables(file, lists=True).rows()
+            yield from ((str(file), i, row) for i, row in enumerate(JsonTables(file, lists=True).rows(), 1))
     elif label:
         rows = read_rows(replace(config, columns=None), split, needed=[config.text], wanted=_columns(label), lists=True)
+        counts = files_of(rows)
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            for values in zip(*chunk.values(), strict=True):
-                yield dict(zip(chunk, values, strict=True))
+            for number, values in enumerate(zip(*chunk.values(), strict=True), start + 1):
+                yield *locate(counts, number, where), dict(zip(chunk, values, strict=True))
 
 
 def _columns(label: str) -> tuple[str, ...]:
     return (label, *(name for name in KNOWN if label == _DEFAULT))
 
 
-def _have_spans(rows: Iterable[Row], config: DataConfig, label: str | None) -> bool:
-    """Whether the first row that has something to show of it has spans."""
-    empty = False
+def _span_column(rows: Iterable[Row], config: DataConfig, label: str | None) -> str | None:
+    """The column that holds the spans of all rows: the first of `_columns` with spans in any row, or else with empty lists
+    where none holds anything. None of rows without spans; the column of tasks of Label Studio is `label`."""
+    empty: dict[str, None] = {}
+    spans: set[str] = set()
+    others = False
     for row in rows:
-        if _is_task(row) and not isinstance(row.get(config.text), str | list):
-            return True
-        if not label:
-            return False
-        value = _value(row, label)
-        if isinstance(row.get(config.text), str):
+        text = row.get(config.text)
+        if _is_task(row) and not isinstance(text, str | list):
+            return label or _DEFAULT
+        if not label or isinstance(text, list):
+            return None
+        for name in _columns(label) if isinstance(text, str) else ():
+            value = _literal(row.get(name))
             if are_spans(value):
-                return True
-            empty = empty or value == []
-        if value not in (None, []):
-            return False
-    return empty
+                spans.add(name)
+            elif value == []:
+                empty[name] = None
+            elif value is not None:
+                others = True
+        if label in spans:
+            return label
+    return next((name for name in _columns(label or _DEFAULT) if name in spans), None if others else next(iter(empty), None))
 
 
 def _is_task(row: Row) -> bool:
@@ -127,29 +141,23 @@ def _text(row: Row, config: DataConfig, place: str) -> str:
     return value
 
 
-def _values(row: Row, label: str, place: str) -> list[Any]:
-    if _is_task(row) and row.get(label) is None:
+def _values(row: Row, column: str, place: str) -> list[Any]:
+    if _is_task(row) and row.get(column) is None:
         results = [_of_task(x["result"]) for x in _annotations(row)]
         if any(x != results[0] for x in results):
             raise UserError(f"{place} has {len(results)} annotations that differ; keep one of them")
         return results[0]
-    value = _value(row, label)
-    if value == [] or (value is None and ("answer" in row or any(name in row for name in _columns(label)))):
+    value = _literal(row.get(column))
+    if value == [] or (value is None and ("answer" in row or column in row)):
         return []
     if value is None or not are_spans(value):
-        raise UserError(f'{place} has {repr(value)[:60]} in column "{label}": must be a list of spans [start, end, label]')
+        raise UserError(f'{place} has {repr(value)[:60]} in column "{column}": must be a list of spans [start, end, label]')
     return list(value)
 
 
 def _of_task(result: list[Any]) -> list[Any]:
     values = [x["value"] for x in result if isinstance(x, Mapping) and isinstance(x.get("value"), Mapping)]
     return [{name: x.get(name) for name in ("start", "end", "labels", "text")} for x in values if "labels" in x]
-
-
-def _value(row: Row, label: str) -> Any:
-    """What stands in the column of the spans, or in the first one that has some."""
-    values = [_literal(row[name]) for name in _columns(label) if row.get(name) is not None]
-    return next((x for x in values if are_spans(x)), values[0] if values else None)
 
 
 def _literal(value: Any) -> Any:

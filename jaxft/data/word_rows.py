@@ -12,6 +12,7 @@ from jaxft.data.conll import read_text_file
 from jaxft.data.delimited import csv_header
 from jaxft.data.encode import per_row
 from jaxft.data.long_rows import is_word_a_row, read_words, refusal, sentence_columns
+from jaxft.data.places import Where, files_of, placed
 from jaxft.data.sentences import Sentences
 from jaxft.data.sources import column_names, read_rows
 from jaxft.data.span_rows import read_span_rows
@@ -83,26 +84,26 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
         if label:
             raise refusal(config, label, where, column_names(config, split))
     names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
-    found = Sentences("row")
+    found, place = Sentences("row", files=files_of(rows)), placed(rows, where)
     for number, (value, tag_values) in enumerate(zip(texts, tags, strict=True), 1):
         is_text = isinstance(value, str) and _listed(value) is None
         bounds = split_text(value, "spaces" if label else config.split_words or "punctuation") if is_text else []
-        words = _words(value, where, number, config) if label or not is_text else [value[a:b] for a, b in bounds]
+        words = _words(value, place, number, config) if label or not is_text else [value[a:b] for a, b in bounds]
         if not words:
             if config.empty_texts == "null":
                 found.add_odd([], number)
             elif config.empty_texts == "error":
                 raise UserError(
-                    f'{where}: row {number} has no words in column "{config.text}" (data.empty_texts drop leaves such rows '
+                    f'{place(number - 1)} has no words in column "{config.text}" (data.empty_texts drop leaves such rows '
                     "out)"
                 )
             continue
         own: list[str] = []
         if label:
-            items = _items(tag_values, (str, int, float), where, number, label)
+            items = _items(tag_values, (str, int, float), place, number, label)
             if len(items) != len(words):
-                raise UserError(f"{where}: row {number} has {len(words)} words but {len(items)} tags")
-            own = [_tag_name(x, names, where, number) for x in items]
+                raise UserError(f"{place(number - 1)} has {len(words)} words but {len(items)} tags")
+            own = [_tag_name(x, names, place, number) for x in items]
         if is_text and [value[a:b] for a, b in bounds] == words:
             found.add_text(value, bounds, own, number)
         else:
@@ -110,7 +111,7 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
     return found
 
 
-def _words(value: Any, where: str, number: int, config: DataConfig) -> list[str]:
+def _words(value: Any, where: Where, number: int, config: DataConfig) -> list[str]:
     """The words of a row; none of what is no list of words, where predictions are nulls then."""
     try:
         return _items(value, (str,), where, number, config.text)
@@ -120,14 +121,14 @@ def _words(value: Any, where: str, number: int, config: DataConfig) -> list[str]
         raise
 
 
-def _items(value: Any, kinds: tuple[type, ...], where: str, number: int, column: str) -> list[Any]:
+def _items(value: Any, kinds: tuple[type, ...], where: Where, number: int, column: str) -> list[Any]:
     if isinstance(value, str):
         listed = _listed(value)
         return value.split() if listed is None else listed
     if not isinstance(value, Sequence) or not all(isinstance(x, kinds) for x in value):
         wanted = "words" if int not in kinds else "tags"
         raise UserError(
-            f'{where}: row {number} has {repr(value)[:60]} in column "{column}": must be a list of {wanted}, or text'
+            f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": must be a list of {wanted}, or text'
         )
     return list(value)
 
@@ -143,9 +144,9 @@ def _listed(value: str) -> list[str] | None:
     return found if isinstance(found, list) and found and all(isinstance(x, str) for x in found) else None
 
 
-def _tag_name(value: str | float, names: list[str] | None, where: str, number: int) -> str:
+def _tag_name(value: str | float, names: list[str] | None, where: Where, number: int) -> str:
     value = int(value) if isinstance(value, float) and value.is_integer() else value
     name = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value).strip()
     if not name:
-        raise UserError(f"{where}: row {number} has an empty tag")
+        raise UserError(f"{where(number - 1)} has an empty tag")
     return name

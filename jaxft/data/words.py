@@ -11,7 +11,7 @@ import tokenizers
 
 from jaxft.data.cache import Arrays, cached
 from jaxft.data.encode import CHUNK, Examples
-from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, glued, place
+from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, file_of, glued, place
 from jaxft.errors import UserError
 from jaxft.progress import in_steps
 
@@ -115,8 +115,8 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
             windows = [encoding, *encoding.overflowing]
             if len(windows) > 1 and not truncation:
                 raise UserError(
-                    f"{origin}: the sentence at {place(rows, i)} has more than data.max_length {max_length} tokens; raise "
-                    "it or set data.truncation to true"
+                    f"{file_of(rows, origin, i)}: the sentence at {place(rows, i)} has more than data.max_length "
+                    f"{max_length} tokens; raise it or set data.truncation to true"
                 )
             words = [np.array([-1 if w is None else w for w in window.word_ids], np.int32) for window in windows]
             ids += [np.asarray(window.ids, np.int32) for window in windows]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.data.encode import per_row
-from jaxft.data.sentences import TAGS, WORDS, place
+from jaxft.data.sentences import TAGS, WORDS, file_of, place
 from jaxft.data.sources import read_rows
 from jaxft.data.tags import are_iob2, canonical, fault, mark_entities, respelt, to_iob2
 from jaxft.errors import UserError, some
@@ -105,4 +105,5 @@ def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], schem
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:
     text = rows[sentence][WORDS][word]
-    raise UserError(f'{origin}: {place(rows, sentence, word)} has the tag "{tag}" ("{text}"), {why}')
+    at = f"{file_of(rows, origin, sentence, word)}: {place(rows, sentence, word)}"
+    raise UserError(f'{at} has the tag "{tag}" ("{text}"), {why}')

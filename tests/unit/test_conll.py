@@ -16,7 +16,7 @@ SENTENCES = [(["The", "old", "bridge"], ["O", "O", "B-place"]), (["#", "sun"], [
 
 
 def read(path, *, label: str | None = "label", **options):
-    return read_sentences(DataConfig(train=str(path), **options), "train", label)
+    return read_sentences(DataConfig(train=path if isinstance(path, list) else str(path), **options), "train", label)
 
 
 def content(rows) -> list[tuple[list[str], list[str]]]:
@@ -87,26 +87,40 @@ PLAIN = {
     "full stops apart, of one length": "John sleeps .\nMary does !\nBill runs .\n",
     "one full stop": "John sleeps .\nMary does .\nBill runs .\nSue swims .\nAnn sits .\nEve eats .\n",
     "an arrow": "A <=> B: an arrow\nNo arrow here\n",
+    "capitals at the end": "we went to NASA\nhe lives in USA\nshe works at IBM\nthey saw the CIA\n",
+    "few words at the end": "turn lamp on\nput radio off\nswitch tv on\nmake fan off\nset heater on\nkeep light off\n",
+    "the letter O at the end": "apple was O\nbanana was O\nfilm was O\n",
+    "two columns of words": "hello NASA\nvisit IBM\n",
+    "a word in a line": "Hello\nLondon\n",
+    "e-mails": "check the e-mail\nread the e-mail\nsend the e-mail\n",
+    "roads": "they took I-95\nwe took I-80\n",
     "a tag or two": "The bridge O\nJohn lives in Paris\nB-x marks the spot\n",
 }
 
 
 @pytest.mark.parametrize("case", PLAIN)
-def test_plain_text_is_read_whole(tmp_path, case):
+def test_plain_text_is_read_whole(tmp_path, capsys, case):
     (tmp_path / "a.txt").write_text(PLAIN[case], encoding="utf-8")
     rows = read(tmp_path / "a.txt", label=None)
+    assert capsys.readouterr().err == f"{tmp_path / 'a.txt'}: read as plain text, a sentence a line\n"
     assert rows["text"][:] == PLAIN[case].strip().split("\n")
     assert ["".join(words) for words in rows["words"]] == ["".join(text.split()) for text in rows["text"]]
+
+
+@pytest.mark.parametrize("case", ["capitals at the end", "same number of words", "without spaces"])
+def test_plain_text_is_not_trained_on(tmp_path, case):
+    (tmp_path / "a.txt").write_text(PLAIN[case], encoding="utf-8")
     with pytest.raises(UserError):
         read(tmp_path / "a.txt")
 
 
-def test_word_classes_and_named_columns_are_no_plain_text(tmp_path):
-    words = ["the", "sun", "a", "river", "this", "bridge", "one", "stone"]
-    (tmp_path / "a.txt").write_text("".join(f"{word} {('det', 'noun')[i % 2]}\n" for i, word in enumerate(words)))
-    assert read(tmp_path / "a.txt", label=None)["words"][:] == [words]
+def test_named_columns_are_no_plain_text(tmp_path):
     (tmp_path / "a.txt").write_text("the det\nsun noun\n")
     assert read(tmp_path / "a.txt", label=None, columns=["word", "pos"], text="word")["words"][:] == [["the", "sun"]]
+    (tmp_path / "b.txt").write_text("the sun is out\nall day\n")
+    assert len(read(tmp_path / "b.txt", label=None, columns=["word", "pos"], text="word")) == 2
+    (tmp_path / "a.bio").write_text("the det\nsun noun\n")
+    assert read(tmp_path / "a.bio", label=None)["words"][:] == [["the", "sun"]]
 
 
 def test_empty_lines_of_plain_text(tmp_path):
@@ -120,10 +134,21 @@ def test_empty_lines_of_plain_text(tmp_path):
     assert spaced["words"][0] == ["I", "am", "here."]
 
 
-@pytest.mark.parametrize("text", ["The DT\nold JJ\n\n# SYM\n", "The\tdet\nold\tadj\n\n#\tsym\n", "The o\nold b-x\n\n# o\n"])
-def test_tagged_words_are_no_plain_text(tmp_path, text):
-    (tmp_path / "a.txt").write_text(text)
+COLUMNS = {
+    "tabs": "The\tdet\nold\tadj\n\n#\tsym\n",
+    "typed tags": "The DT O\nold JJ B-x\n\n# SYM O\n",
+    "typed tags of another spelling": "The o\nold b-x\n\n# o\n",
+    "typed tags alone": "The B-x\nold I-x\n\n# B-y\n",
+    "a document": "-DOCSTART- X\n\nThe DT\nold JJ\n\n# SYM\n",
+    "words and blank lines": "The\nold\n\n#\n",
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_columns_are_no_plain_text(tmp_path, capsys, case):
+    (tmp_path / "a.txt").write_text(COLUMNS[case])
     assert read(tmp_path / "a.txt", label=None)["words"][:] == [["The", "old"], ["#"]]
+    assert capsys.readouterr().err == f"{tmp_path / 'a.txt'}: read as CoNLL columns\n"
 
 
 def test_tables_between_tabs(tmp_path):
@@ -300,3 +325,45 @@ def test_real_files(shared_data, name, sentences, labels):
     assert len(distinct) == labels
     assert scheme_of(distinct, "auto", name) == "auto"
     assert found == rows["tags"][:]  # all of them are IOB2
+
+
+FAULTS = {
+    "counts": ({"text": ["a", "b"], "label": ["O"]}, "has 2 words but 1 tags"),
+    "words": ({"text": [], "label": []}, "has no words"),
+    "value": ({"text": ["a"], "label": None}, 'has None in column "label"'),
+    "tag": ({"text": ["a"], "label": [" "]}, "has an empty tag"),
+    "span": ({"text": "a", "label": [[0, 9, "x"]]}, ""),
+    "text of a span": ({"text": " ", "label": [[0, 1, "x"]]}, "has no words"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_rows_are_those_of_their_own_file(tmp_path, case):
+    row, words = FAULTS[case]
+    good = {"text": "a", "label": [[0, 1, "x"]]} if "span" in case else {"text": ["a"], "label": ["O"]}
+    for name, rows in (("a", [good, good]), ("b", [good, row])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "*.jsonl")
+    assert f"{tmp_path / 'b.jsonl'}: row 2" in str(error.value)
+    assert words in str(error.value)
+    assert "a.jsonl" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "second", "unit"),
+    [
+        ("conll", "a O\n\nb O\n", "a O\nb ?\n", "line 2"),
+        ("conllu", "1\ta" + 8 * "\tO" + "\n", "1\ta" + 8 * "\tO" + "\n2\tb" + 8 * "\t?" + "\n", "line 2"),
+        ("jsonl", 2 * '{"text": ["a"], "label": ["O"]}\n', '{"text": ["a", "b"], "label": ["O", "?"]}\n', "row 1"),
+        ("jsonl", 2 * '{"text": "a", "label": [[0, 1, "x"]]}\n', '{"text": "a b", "label": [[2, 3, "?"]]}\n', "row 1"),
+        ("csv", "text,label,sentence\na,O,1\na,O,1\n", "text,label,sentence\na,O,2\nb,?,2\n", "row 2"),
+    ],
+)
+def test_tags_are_those_of_their_own_file(tmp_path, kind, first, second, unit):
+    (tmp_path / f"a.{kind}").write_text(first)
+    (tmp_path / f"b.{kind}").write_text(second)
+    rows = read([str(tmp_path / f"{x}.{kind}") for x in "ab"])
+    rows = rows.select([len(rows) - 1])  # where some were left out since
+    with pytest.raises(UserError, match=rf'^{tmp_path}/b\.{kind}: {unit} has the tag "(B-)?\?" \("b"\), which is not one'):
+        tag_ids(rows, [], ["O", "B-x"], "none", "a, b")

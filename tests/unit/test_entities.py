@@ -75,6 +75,21 @@ def test_every_form_gives_the_same_tags(tmp_path, form):
     assert cut_at(rows) == "punctuation"
 
 
+@pytest.mark.parametrize("first", [[], SPANS])
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_one_column_holds_the_spans_of_all_rows(tmp_path, first, ending):
+    """Whatever else is called `label`."""
+    texts = [(TEXT, first), ("Nobody.", []), (TEXT, SPANS)]
+    rows = [{"text": text, "label": "news", "entities": [list(map(str, x)) for x in spans]} for text, spans in texts]
+    if ending == "parquet":
+        datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+        found = read_sentences(DataConfig(train=str(tmp_path / "a.parquet")), "train", "label")
+    else:
+        rows = [{"text": text, "label": "news", "entities": spans} for text, spans in texts]
+        found = read(tmp_path / "a.jsonl", *rows)
+    assert found["tags"][:] == [TAGS if first else ["O"] * len(TAGS), ["O", "O"], TAGS]
+
+
 def test_files_of_other_kinds(tmp_path):
     """json as a list; csv as pandas writes it; parquet and saved data sets with lists of objects."""
     (tmp_path / "a.json").write_text(json.dumps([studio(SPANS), studio([])]))

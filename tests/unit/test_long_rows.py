@@ -84,3 +84,11 @@ def test_a_sentence_a_row_stays_one(tmp_path):
     rows = read_sentences(DataConfig(train=str(tmp_path / "a.csv")), "train", "label")
     assert rows["words"][:] == [["The", "old", "bridge"], ["sun"], ["a"]]
     assert rows["tags"][:] == [["O", "O", "B-x"], ["O"], ["O"]]
+
+
+def test_rows_are_those_of_their_own_file(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,sentence\na,O,1\na,O,1\na,O,1\n")
+    (tmp_path / "b.csv").write_text("text,label,sentence\na,O,2\nb,,2\n")
+    files = [str(tmp_path / x) for x in ("a.csv", "b.csv")]
+    with pytest.raises(UserError, match=rf'^{files[1]}: row 2 has no tag in column "label"'):
+        read_sentences(DataConfig(train=files), "train", "label")

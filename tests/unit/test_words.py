@@ -114,6 +114,18 @@ def test_too_long_for_a_window(directory):
     assert len(encode([["sun"] * 4], directory, max_length=6, truncation=False)[0].examples) == 1
 
 
+def test_too_long_for_a_window_in_one_of_several_files(directory):
+    found = Sentences("row")
+    for name, rows in (("a.jsonl", [["sun"]] * 2), ("b.jsonl", [["sun"], ["sun"] * 5])):
+        more = Sentences("row", files=[(name, len(rows))])
+        for i, sentence in enumerate(rows, 1):
+            more.add_sentence(sentence, [], i)
+        found.extend(more)
+    options = {"max_length": 6, "stride": None, "truncation": False, "use_cache": False, "origin": "a.jsonl, b.jsonl"}
+    with pytest.raises(UserError, match=r"^b\.jsonl: the sentence at row 2 has more"):
+        words.encode_words(found.rows(labelled=False), load_tokenizer(directory), directory, **options)
+
+
 def test_a_stride_without_room(directory):
     with pytest.raises(UserError, match=r"data\.stride is 5: must be below 4"):
         encode([["sun"]], directory, max_length=6, stride=5)
