@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import record, rundir
+from jaxft import cli, inputs, record, rundir
 from jaxft.config import Config, DataConfig
 from jaxft.data.places import choose, placed, row_numbers
 from jaxft.errors import UserError
@@ -103,6 +103,17 @@ def test_the_rows_that_a_run_wrote_down_are_read_again(tmp_path):
     path.write_text("text,label\nx,a\ny,b\nz,a\n")
     with pytest.raises(UserError, match=r"has no row 20, which .*validation_rows\.txt names"):
         validation_rows(tmp_path, TASK, config)
+
+
+def test_the_rows_that_a_run_wrote_down_are_of_its_split(tmp_path):
+    datasets.DatasetDict(train=rows_of(list("abab")), more=rows_of(list("baba"))).save_to_disk(tmp_path / "saved")
+    config = config_of(dataset=str(tmp_path / "saved"), train="train")
+    (tmp_path / rundir.CONFIG).write_text(cli.dump(config))
+    (tmp_path / rundir.VALIDATION_ROWS).write_text("2\n4\n")
+    inputs.record(tmp_path, inputs.read(config))
+    assert validation_rows(tmp_path, TASK, config)["label"][:] == ["b", "b"]
+    with pytest.raises(UserError, match=r"names rows of data\.train train, not of more"):
+        validation_rows(tmp_path, TASK, config_of(dataset=config.data.dataset, train="more"))
 
 
 @pytest.mark.parametrize("words", [None, np.array([0]), np.array([2, 5, 999, 30521])])
