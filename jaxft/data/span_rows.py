@@ -109,6 +109,8 @@ def _span_column(rows: Iterable[Row], config: DataConfig, label: str | None) -> 
                 others = True
         if label in spans:
             return label
+        if others and len(_columns(label)) == 1:
+            return None  # no other column can hold spans
     return next((name for name in _columns(label or _DEFAULT) if name in spans), None if others else next(iter(empty), None))
 
 
