@@ -43,7 +43,7 @@ def read_rows(
     where = files.origin(config, split)
     for column in needed:
         if names and column not in names:
-            others = [name for name in names if name not in columns]  # what is another option's is not meant
+            others = [name for name in names if name != config.label]  # a text is not meant to be the label
             options = [f"; data.{x.name} names it" for x in fields(config) if getattr(config, x.name) == column]
             advice = nearest(column, others) or "".join(options[:1])
             raise UserError(f'{where}: no column "{column}" (columns: {some(names, 50)}){advice}')
