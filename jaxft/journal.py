@@ -122,7 +122,7 @@ class Pace:
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds for people: 1:02:03, or 2:03."""
+    """A duration as hours, minutes and seconds: 1:02:03, or 2:03."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour:,}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"

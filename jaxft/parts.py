@@ -23,7 +23,7 @@ from jaxft.tasks.task import Batch, Outputs, Summary
 from jaxft.tree import Params
 
 ROWS = 16_384  # of a part
-WASTE, STEPS = 1.25, 8  # what fits programs that are there may cost so many times more, or so many steps, until others pay
+WASTE, STEPS = 1.25, 8  # a plan for existing programs may cost this factor, or this many steps, more than new programs would
 SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of a step's examples that are tried to make them fit
 
 T = TypeVar("T")

@@ -155,7 +155,7 @@ def _line(content: Any) -> bytes:
 
 
 def _begin_array(file: BinaryIO, rows: int, like: Any) -> None:
-    """The header of an npy file of so many rows."""
+    """Write the header of an npy file with this number of rows."""
     import numpy as np
 
     about = {"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": (rows, *like.shape[1:])}

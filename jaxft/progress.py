@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 
 EVERY = 10.0  # seconds between lines; what takes less says nothing
-MANY = 100_000  # so many are announced when they begin
+MANY = 100_000  # work on at least this many is announced when it begins
 
 
 class Progress:
-    """Says how many of so many are done, at most a line every 10 s on standard error, also where that is a file.
+    """Reports how many items of the total are done: at most one line per 10 s, on standard error, even if that is a file.
 
     Args of the constructor:
       what: is being done, such as "tokenising train.csv".
@@ -24,7 +24,7 @@ class Progress:
             self._say(f"{total:,} {unit}")
 
     def at(self, done: int) -> None:
-        """So many are done."""
+        """Report that `done` items are finished, if a line is due."""
         now = time.monotonic()
         if now - self._said < EVERY or done == self.total:
             return

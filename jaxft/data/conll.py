@@ -154,8 +154,8 @@ def _from_columns(lines: Sequence[str], first: str, config: DataConfig, path: st
 def _split(line: str, count: int = 0) -> list[str]:
     """The columns of a line: between tabs where it has one, else between spaces; other white space is part of words.
 
-    Empty columns at the end, of which a line has more than `count`, are none. Where tabs and spaces give so many columns
-    together and tabs alone do not, both separate.
+    Empty columns at the end are dropped while a line has more than `count` columns. If splitting at tabs alone does not give
+    `count` columns, but splitting at tabs and spaces does, both separate.
     """
     if "\t" not in line:
         return re.findall("[^ ]+", line)
