@@ -7,7 +7,7 @@ import jax
 
 from jaxft import losses
 from jaxft.config import DistillConfig
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError, some
 from jaxft.models.build import load
 from jaxft.models.model import Model, are_generic

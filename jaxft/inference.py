@@ -10,8 +10,8 @@ import jax
 from jaxft import rundir, sharding
 from jaxft.config import Config
 from jaxft.data import files
-from jaxft.data.encode import load_tokenizer
 from jaxft.data.odd import ODD, nulls, odd_rows, refuse
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.evaluation import make_evaluator
 from jaxft.fit import check_lengths

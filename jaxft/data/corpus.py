@@ -10,7 +10,7 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.cache import Arrays
-from jaxft.data.encode import CHUNK, per_row
+from jaxft.data.columns import CHUNK, per_row
 from jaxft.data.places import choose, placed
 from jaxft.data.sources import read_rows
 from jaxft.data.spans import Frame, assemble

@@ -1,7 +1,6 @@
 """Text to token ids, kept as flat arrays (one concatenation and its offsets) and cached on disk, memory-mapped."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,13 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.cache import Arrays, cached
+from jaxft.data.columns import CHUNK
 from jaxft.data.places import numbered, placed
-from jaxft.errors import UserError, one_line
-from jaxft.models.source import VOCABULARY_FILES, vocabulary_files
+from jaxft.errors import UserError
 from jaxft.progress import in_steps
-
-CHUNK = 2048  # rows a call of the tokenizer
-UNKNOWN = "a \u2603 \U0010fffd"  # hardly any vocabulary has the last character
 
 
 @dataclass(frozen=True)
@@ -62,39 +58,6 @@ class Examples:
     def with_tokens(self, **tokens: np.ndarray) -> "Examples":
         """The same tokens with more per-token columns."""
         return replace(self, tokens={**self.tokens, **tokens})
-
-
-def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer of a model directory; its code never comes from that directory.
-
-    Raises:
-      UserError: when there is none, it cannot be read, or a package for it is missing.
-    """
-    found = [path.name for path in vocabulary_files(directory)]
-    if not found:
-        raise UserError(f"{directory}: no usable tokenizer: none of {', '.join(VOCABULARY_FILES)}")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    _check_packages(directory, found)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
-        tokenizer(UNKNOWN)  # of a vocabulary without [UNK] the first unknown character would be told of, at some row
-        return tokenizer
-    except Exception as error:  # tokenizers raises plain Exceptions for a torn tokenizer.json
-        raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error
-
-
-def _check_packages(directory: Path, found: Sequence[str]) -> None:
-    """What a SentencePiece model without tokenizer.json takes; where it lacks, transformers names another package."""
-    from transformers import utils
-
-    there = {"sentencepiece": utils.is_sentencepiece_available(), "protobuf": utils.is_protobuf_available()}
-    absent = " ".join(name for name, is_there in there.items() if not is_there)
-    if absent and all(name.endswith(".model") for name in found):
-        need = f"{found[0]} without a tokenizer.json takes the package {absent.replace(' ', ' and ')}"
-        raise UserError(f"{directory}: no usable tokenizer: {need} (pip install {absent})")
 
 
 def encode_texts(
@@ -211,15 +174,3 @@ def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable
         return (fast if plain(*first) == fast(*first) else plain)(texts, pairs)
 
     return either if getattr(tokenizer, "is_fast", False) else plain
-
-
-def each(rows: Any, column: str) -> Iterator[Any]:
-    """The values of a column, read in chunks."""
-    alone = rows.select_columns([column])
-    for start in range(0, len(rows), CHUNK):
-        yield from alone[start : start + CHUNK][column]
-
-
-def per_row(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:
-    """`function` over a column, read in chunks."""
-    return [function(x) for x in each(rows, column)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.places import Where, files_of, placed
 from jaxft.data.sentences import Sentences
 from jaxft.data.sources import column_names, read_rows

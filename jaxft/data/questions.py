@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.cache import Arrays, cached
-from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.columns import CHUNK
+from jaxft.data.encode import Examples
 from jaxft.data.odd import ODD, PLACEHOLDER
 from jaxft.data.split_text import is_mark
 from jaxft.data.squad import NOWHERE

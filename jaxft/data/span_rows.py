@@ -9,7 +9,7 @@ from typing import Any
 from jaxft import runtime
 from jaxft.config import DataConfig
 from jaxft.data import files
-from jaxft.data.encode import CHUNK
+from jaxft.data.columns import CHUNK
 from jaxft.data.entities import are_spans, read_spans, tags_of
 from jaxft.data.json_rows import JsonTables
 from jaxft.data.places import files_of, locate

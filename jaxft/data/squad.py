@@ -16,7 +16,7 @@ import numpy as np
 from jaxft import runtime
 from jaxft.config import DataConfig
 from jaxft.data import files
-from jaxft.data.encode import CHUNK
+from jaxft.data.columns import CHUNK
 from jaxft.data.json_rows import is_unicode, rows_of
 from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.places import placed

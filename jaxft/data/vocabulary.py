@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import VocabularyConfig
-from jaxft.data.encode import load_tokenizer
 from jaxft.data.frequent import most_frequent
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError, some
 from jaxft.models.rows import Sources
 from jaxft.models.source import resolve

@@ -8,9 +8,9 @@ from typing import Any
 
 from jaxft.config import DataConfig
 from jaxft.data import files
+from jaxft.data.columns import per_row
 from jaxft.data.conll import read_text_file
 from jaxft.data.delimited import csv_header
-from jaxft.data.encode import per_row
 from jaxft.data.long_rows import is_word_a_row, read_words, refusal, sentence_columns
 from jaxft.data.places import Where, files_of, placed
 from jaxft.data.sentences import Sentences

@@ -10,7 +10,8 @@ import numpy as np
 import tokenizers
 
 from jaxft.data.cache import Arrays, cached
-from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.columns import CHUNK
+from jaxft.data.encode import Examples
 from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, file_of, glued, place
 from jaxft.errors import UserError
 from jaxft.progress import in_steps

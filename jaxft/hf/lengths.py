@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.hf.scripts import Script
 from jaxft.models.files import read_config
 from jaxft.models.model import make_model

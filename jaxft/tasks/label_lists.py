@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.places import Where, placed
 from jaxft.errors import UserError, some
 from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids

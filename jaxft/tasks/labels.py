@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import Config, DataConfig
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.places import Where, placed
 from jaxft.errors import UserError, some
 from jaxft.models.families import family_of, kind_of

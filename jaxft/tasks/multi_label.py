@@ -17,15 +17,7 @@ from jaxft.metrics.classification import best_threshold, multi_label_scores
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
-from jaxft.tasks.labels import (
-    PROBLEM_TYPES,
-    class_weights,
-    label_columns,
-    learnt_labels,
-    no_smoothing,
-    own_labels,
-    shares,
-)
+from jaxft.tasks.labels import PROBLEM_TYPES, class_weights, label_columns, learnt_labels, no_smoothing, own_labels, shares
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 

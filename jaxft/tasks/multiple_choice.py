@@ -12,7 +12,7 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.odd import ODD
 from jaxft.data.places import placed
 from jaxft.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.questions import encode_questions
 from jaxft.data.squad import read_questions
 from jaxft.errors import UserError

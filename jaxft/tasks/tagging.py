@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.sentences import TAGS, WORDS, file_of, place
 from jaxft.data.sources import read_rows
 from jaxft.data.tags import are_iob2, canonical, fault, mark_entities, respelt, to_iob2

@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.data.collect import Collected
-from jaxft.data.encode import CHUNK, Examples
+from jaxft.data.columns import CHUNK
+from jaxft.data.encode import Examples
 from jaxft.data.places import choose
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.data import files
-from jaxft.data.encode import Examples, each, encode_texts, per_row
+from jaxft.data.columns import each, per_row
+from jaxft.data.encode import Examples, encode_texts
 from jaxft.data.odd import PLACEHOLDER, with_odd
 from jaxft.data.places import choose, placed
 from jaxft.data.sources import read_rows

@@ -14,7 +14,7 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
-from jaxft.data.encode import per_row
+from jaxft.data.columns import per_row
 from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, cut_at
 from jaxft.data.tags import OUTSIDE, are_entities, are_iob2, canonical, fault, iob2_labels, spans, to_iob2
 from jaxft.data.word_rows import read_sentences

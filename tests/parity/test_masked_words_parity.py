@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoToke
 import jaxft
 from jaxft import predict, runtime, tree
 from jaxft.config import Config
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.setup import make_loss
 from jaxft.tasks import TASKS
 from tests.support import tiny

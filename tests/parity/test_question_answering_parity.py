@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForQuestionAnswering
 import jaxft
 from jaxft import cli, tree
 from jaxft.data.batches import make_planner
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.setup import make_loss
 from jaxft.tasks import QuestionAnswering
 from tests.support import questions, tiny

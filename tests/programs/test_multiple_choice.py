@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxft import cli, evaluate, predict
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.setup import make_run
 from jaxft.tasks.multiple_choice import MultipleChoice

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jaxft import cli
 from jaxft.data.batches import make_planner
 from jaxft.data.collect import collect
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.metrics.squad import squad_scores
 from jaxft.tasks import QuestionAnswering, task_class

@@ -14,8 +14,8 @@ import jaxft
 from jaxft import losses, tree
 from jaxft.config import Config, DataConfig, EvalConfig, TaskConfig
 from jaxft.data.collect import Collected
-from jaxft.data.encode import load_tokenizer
 from jaxft.data.tags import respelt
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.data.word_rows import read_sentences
 from jaxft.errors import UserError
 from jaxft.setup import make_loss, make_run

@@ -7,7 +7,7 @@ import pytest
 
 import jaxft
 from jaxft import evaluate, export
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.models.files import open_safetensors
 from jaxft.train import train
 from tests.support import new_words, tiny

@@ -61,7 +61,7 @@ def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
     right = np.mean([a["label"] == r["label"] for a, r in zip(answers, rows, strict=True)])
     assert right == pytest.approx(results["test/accuracy"])
     model, params = jaxft.load(str(directory / "model"))
-    from jaxft.data.encode import load_tokenizer
+    from jaxft.data.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(directory / "model")
     for answer, row in list(zip(answers, rows, strict=True))[:3]:

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 import jaxft
 from jaxft import evaluate, predict, vocabulary
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.setup import make_run
 from jaxft.train import train

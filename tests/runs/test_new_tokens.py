@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 import jaxft
 from jaxft import evaluate, export, plan, predict, rundir, tree
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.models.model import make_model
 from jaxft.models.rows import join_rows, split_rows

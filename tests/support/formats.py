@@ -16,7 +16,7 @@ import numpy as np
 import jaxft
 from jaxft import checksums, cli, intact, journal, lock, record, tree
 from jaxft.config import Config
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.models import families, files, peft_config
 from jaxft.models.adapters import Lora
 from jaxft.models.model import Model, make_model

@@ -10,9 +10,10 @@ import pytest
 
 from jaxft.config import DataConfig
 from jaxft.data import corpus
-from jaxft.data.encode import Examples, load_tokenizer
+from jaxft.data.encode import Examples
 from jaxft.data.pairs import pairs
 from jaxft.data.spans import assemble, frame_of
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from tests.support import tiny, vocabularies
 

@@ -11,6 +11,7 @@ from jaxft.config import DataConfig
 from jaxft.data import encode
 from jaxft.data.places import numbered
 from jaxft.data.sources import read_rows
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.setup import make_run
 from jaxft.tasks import labels, texts
@@ -170,7 +171,7 @@ def test_numbers_keep_the_head_of_a_model_with_named_labels(tmp_path):
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model):
-    return encode.load_tokenizer(tiny_model)
+    return load_tokenizer(tiny_model)
 
 
 def encoded(rows, tokenizer, directory, **options):
@@ -211,7 +212,7 @@ def test_validation_share_is_seeded_disjoint_and_complete(tiny_model, tiny_data,
     train, held = split(0)
     assert (len(train), len(held)) == (80, 20)
     rows = datasets.load_dataset("csv", data_files=str(tiny_data / "train.csv"), split="train")
-    everything = encoded(rows, encode.load_tokenizer(tiny_model), tiny_model, max_length=32)
+    everything = encoded(rows, load_tokenizer(tiny_model), tiny_model, max_length=32)
     parts = np.split(everything.tokens["input_ids"], everything.offsets[1:-1])
     assert sorted(train + held) == sorted(map(tuple, parts))  # each exactly once
     assert split(0) == (train, held)

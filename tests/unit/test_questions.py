@@ -5,10 +5,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from jaxft.data.encode import load_tokenizer
 from jaxft.data.odd import ODD as ODD_ROW
 from jaxft.data.questions import encode_questions
 from jaxft.data.squad import NOWHERE
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.tasks.candidates import decode
 from tests.support import questions, tiny, vocabularies

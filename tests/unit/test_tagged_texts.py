@@ -8,7 +8,7 @@ import pytest
 from jaxft.config import Config, DataConfig, TaskConfig
 from jaxft.data import tags
 from jaxft.data.collect import Collected
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny, vocabularies
 

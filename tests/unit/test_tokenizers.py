@@ -8,7 +8,8 @@ import pytest
 
 import jaxft
 from jaxft import export
-from jaxft.data.encode import encode_texts, load_tokenizer
+from jaxft.data.encode import encode_texts
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.models import source
 from jaxft.models.model import make_model

@@ -9,7 +9,7 @@ import pytest
 
 from jaxft import tree
 from jaxft.config import VocabularyConfig
-from jaxft.data.encode import load_tokenizer
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.data.vocabulary import Vocabulary, open_vocabulary
 from jaxft.errors import UserError
 from jaxft.models.model import make_model

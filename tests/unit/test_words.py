@@ -13,9 +13,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from jaxft import runtime
 from jaxft.data import words
-from jaxft.data.encode import load_tokenizer
 from jaxft.data.sentences import Sentences
 from jaxft.data.split_text import split_text
+from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from tests.support import tiny, vocabularies
 
