@@ -43,8 +43,9 @@ def main(argv: list[str]) -> None:
     from jaxft import record
     from jaxft.checkpoint import Checkpoints
     from jaxft.frame import make_frame
+    from jaxft.restore import stored_state
     from jaxft.setup import make_run
-    from jaxft.state import model_params, stored_state
+    from jaxft.state import model_params
 
     known = record.read(directory)
     run: Any = make_frame(config, known) if known else make_run(config)

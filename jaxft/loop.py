@@ -24,10 +24,11 @@ from jaxft.errors import UserError
 from jaxft.evaluation import Evaluator, make_evaluator, score
 from jaxft.journal import Journal, Meter
 from jaxft.prefix import Kept, keep
+from jaxft.restore import stored_state
 from jaxft.setup import Run, eval_planner, run_loss
 from jaxft.signals import Stopped, Watch
 from jaxft.stages import later_stages, open_stage
-from jaxft.state import fresh_state, frozen_content, model_params, run_optimizer, stored_state
+from jaxft.state import fresh_state, frozen_content, model_params, run_optimizer
 from jaxft.tasks.task import Split
 from jaxft.tree import Params
 

@@ -1,16 +1,14 @@
-"""The state of a run: fresh, as shapes for a mesh that is not here, or as a checkpoint has it."""
+"""The state of a run: fresh, or as shapes for a mesh that is not here."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 
 from jaxft import checksums, optim, runtime, sharding, tree
-from jaxft.checkpoint import Checkpoints, Progress
 from jaxft.distill import TEACHERS
 from jaxft.frame import Frame
 from jaxft.regularization import REFERENCE
-from jaxft.stages import later_stages, open_stage, state_shardings
+from jaxft.stages import state_shardings
 from jaxft.step import TrainState, init_state
 from jaxft.tree import Params
 from jaxft.used_words import split_unused
@@ -43,17 +41,6 @@ def _starter(run: Frame) -> Callable[[Params], TrainState]:
     optimizer = run_optimizer(run)
     average = bool(run.config.regularization.ema)
     return lambda params: init_state(params, optimizer, key, hyper, average=average)
-
-
-def stored_state(run: Frame, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Params, Progress]:
-    """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it."""
-    state, frozen = fresh_state(run)
-    frozen = checkpoints.restore_frozen(frozen, partial(frozen_content, run), step)
-    begun = [s for s in run.plan.stages[1:] if s < step]
-    for stage in later_stages(run.plan, run_optimizer(run), run.mesh, state, frozen, begun):
-        state, frozen = open_stage(run.plan, stage, state, frozen)
-    state, progress = checkpoints.restore(step, state)
-    return state, frozen, progress
 
 
 def frozen_content(run: Frame) -> str:

@@ -14,7 +14,7 @@ FLOORS = [
     "models data losses metrics strategies optim regularization sharding adapters",
     "tasks rundir record calls fit inputs claim",
     "step stages distill r_drop compiled used_words splits frame setup evaluation prefix "
-    "intact checkpoint journal state loop parts inference features",
+    "intact checkpoint journal state restore loop parts inference features",
     "train evaluate predict export plan costs topology rates vocabulary hf __init__ __main__",
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

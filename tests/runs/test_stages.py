@@ -11,8 +11,8 @@ from jaxft import tree
 from jaxft.checkpoint import Checkpoints
 from jaxft.export import main as export
 from jaxft.models.files import open_weights
+from jaxft.restore import stored_state
 from jaxft.setup import make_run
-from jaxft.state import stored_state
 from jaxft.train import train
 from tests.support import tiny
 from tests.support.resuming import MODEL, back_to, journal
