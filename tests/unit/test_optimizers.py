@@ -34,8 +34,12 @@ def plan_of(*rules: RuleConfig):
     return make_plan(PlanConfig(rules=list(rules)), PARAMS, LAYERS)
 
 
-def follow(config: OptimConfig, plan, params=PARAMS, gradients=GRADIENTS, place=lambda x: x, total=10):
-    """(parameters after some steps by dotted name, optimizer state)."""
+def follow(config: OptimConfig, plan, params=PARAMS, gradients=GRADIENTS, place=None, total=10):
+    """(parameters after some steps by dotted name, optimizer state).
+
+    Where `place` puts arrays on several devices, a step is one program: hundreds of small ones, of which each waits for all
+    devices, can block one another for ever in the few threads of XLA's CPU client.
+    """
     optimizer, hyper = optim.make_optimizer(config, plan, total), optim.hyperparameters(config)
     transform = optimizer.build(hyper)
     state = transform.init(params)
@@ -44,7 +48,8 @@ def follow(config: OptimConfig, plan, params=PARAMS, gradients=GRADIENTS, place=
         updates, state = transform.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    params, state = place(params), place(state)
+    if place:
+        params, state, step = place(params), place(state), jax.jit(step)
     for gradient in gradients:
         params, state = step(params, state, gradient)
     return tree.unstack(jax.tree.map(np.asarray, params)), state
