@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxft import runtime, tree
 from jaxft.errors import UserError, some
-from jaxft.models import adapters, families, files, peft, rows, source
+from jaxft.models import adapters, families, files, peft, peft_names, peft_save, rows, source
 from jaxft.models.config import Policy
 from jaxft.models.families.family import Family
 from jaxft.models.flax_msgpack import write_msgpack
@@ -169,7 +169,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
             raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
         if (directory / "config.json").is_file() and not peft.is_adapter(directory):
             raise UserError(f"{directory}: holds a whole model; give an adapter a directory of its own")
-        files.write_directory(directory, writers | peft.adapter_writers(model, rows.join_rows(params)))
+        files.write_directory(directory, writers | peft_save.adapter_writers(model, rows.join_rows(params)))
         return
     flat = {
         name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
@@ -186,7 +186,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
     if flax:
         written = {naming.theirs(name, flax=True): x for name, x in flat.items()}
         writers[files.MSGPACK] = partial(write_msgpack, written)
-    files.write_directory(directory, writers, remove=(peft.CONFIG, peft.WEIGHTS))
+    files.write_directory(directory, writers, remove=(peft.CONFIG, peft_names.WEIGHTS))
 
 
 def _fewer_layers(stored: peft.AdapterDirectory) -> int | None:

@@ -7,10 +7,8 @@ and `.adapter_up`, each with weight and bias, of the dense layer that they stand
 PEFT's format does not: the labels and options of the head.
 """
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,15 @@ from jaxft import tree
 from jaxft.errors import UserError
 from jaxft.models import adapters, families, files, source
 from jaxft.models.adapters import Adapted, Bottleneck, Lora
-from jaxft.models.heads import LABELS, VOCABULARY
+from jaxft.models.heads import LABELS
 from jaxft.models.merge import finite
 from jaxft.models.model import MAIN, Model, labels_of, make_model
 from jaxft.models.names import Naming, unwrapped
-from jaxft.models.peft_config import CONFIG, Settings, endings, read_settings, settings_fields
+from jaxft.models.peft_config import CONFIG, Settings, read_settings
+from jaxft.models.peft_names import ROOT, TRANSPOSED, WEIGHTS, file_name, module_name, parent
 from jaxft.models.rows import Sources, with_vocabulary
 from jaxft.models.stored import Stored
 from jaxft.tree import Params
-
-WEIGHTS = "adapter_model.safetensors"
-_ROOT = "base_model.model."
-_TRANSPOSED = (".kernel", ".lora_a", ".lora_b")  # PyTorch's linear layers have their axes in reverse
-_LORA = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def open_adapter(directory: Path) -> AdapterDirectory:
     stored = files.open_safetensors(directory / WEIGHTS)
     # With bias: all PEFT writes the biases of saved modules once more, under the names of its wrappers.
     wrapped = (".original_module.", ".modules_to_save.")
-    bare = {unwrapped(unwrapped(name).removeprefix(_ROOT)): name for name in stored if not any(w in name for w in wrapped)}
+    bare = {unwrapped(unwrapped(name).removeprefix(ROOT)): name for name in stored if not any(w in name for w in wrapped)}
     tensors = {name: stored[theirs] for name, theirs in bare.items()}
     try:
         base = source.resolve(settings.base, settings.revision)
@@ -143,14 +137,14 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     dense = [name for name in adapters.dense_modules(params) if own_head or not name.startswith("heads.")]
     if isinstance(kind, Bottleneck):
         dense = [m for m in dense if m.endswith(".dense")]
-        downs = {m: f"{_parent(m)}.{adapters.ADAPTER}.down.kernel" for m in dense}
+        downs = {m: f"{parent(m)}.{adapters.ADAPTER}.down.kernel" for m in dense}
         modules = [m for m in dense if reader.has(downs[m])]
         if wrong := [shape for m in modules if (shape := reader.shape(downs[m])) and shape[0] != kind.size]:
             raise UserError(f"{reader.where}: a bottleneck is {list(wrong[0])}, {CONFIG} has the size {kind.size}")
     else:
         modules = [m for m in dense if reader.has(f"{m}.lora_a")]
         bare = [m for m in dense if m.startswith("encoder.") and m not in modules]
-        expected = settings.expected([_module(naming, m) for m in bare])
+        expected = settings.expected([module_name(naming, m) for m in bare])
         bare = [m for m, wanted in zip(bare, expected, strict=True) if wanted]
         if bare and modules:
             raise UserError(
@@ -160,13 +154,13 @@ def fit(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, 
     if isinstance(kind, Lora) and modules:
         ranks = {module: reader.rank(module) for module in modules}
         kind = replace(kind, rank=max(ranks.values()))
-        scales = settings.scales({_module(naming, module): rank for module, rank in ranks.items()})
+        scales = settings.scales({module_name(naming, module): rank for module, rank in ranks.items()})
         for module, rank in ranks.items():
             size, out = flat[f"{module}.kernel"].shape
             a, b = (reader.take(f"{module}.{x}", s) for x, s in (("lora_a", (size, rank)), ("lora_b", (rank, out))))
             spare = kind.rank - rank
             found[f"{module}.lora_a"] = np.pad(a, ((0, 0), (0, spare)))
-            scale = scales[_module(naming, module)] / kind.scale if kind.scale else 1.0
+            scale = scales[module_name(naming, module)] / kind.scale if kind.scale else 1.0
             found[f"{module}.lora_b"] = np.pad(b, ((0, spare), (0, 0))) * np.float32(scale)
             if kind.dora:
                 found[f"{module}.magnitude"] = reader.take(f"{module}.magnitude", (out,))
@@ -209,48 +203,6 @@ def with_adapters(model: Model, kind: Lora | Bottleneck | None, adapted: Adapted
     return replace(model, encoder=encoder, adapted=adapted)
 
 
-def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], object]]:
-    """File name -> function that writes it, for `files.write_directory`.
-
-    Raises:
-      UserError: when the base is not known.
-    """
-    adapted, kind, naming = model.adapted, model.encoder.config.adapter, model.naming
-    assert adapted is not None
-    assert kind is not None
-    if adapted.base is None:
-        raise UserError("the adapter's base model was not loaded from anywhere: save the merged model")
-    flat = tree.unstack(params)
-    own = {name for name in flat if adapters.is_adapter(name)}
-    saved = {name for name in flat if name in adapted.saved or name.startswith("heads.")} - own
-    has_lora = set(adapted.modules) if isinstance(kind, Lora) else set()
-    biases = {name for name in flat.keys() - own if name.endswith(".bias")}
-    every_bias = bool(biases) and biases <= saved
-    # PEFT saves a module as a whole, or its bias alone.
-    whole = {_parent(name) for name in (saved - biases if every_bias else saved)} - has_lora
-    saved |= {name for name in flat.keys() - own if _parent(name) in whole}
-    tensors = {}
-    for name in own | saved:
-        x = flat[name].astype(model.origin.dtypes.get(name, np.float32), copy=False)
-        tensors[_ROOT + _file_name(naming, name, has_lora)] = x.T if name.endswith(_TRANSPOSED) else x
-    fields = settings_fields(
-        kind, model.heads[MAIN].kind, adapted.base, adapted.revision, _modules_to_save(model, sorted(whole))
-    )
-    if isinstance(kind, Lora):
-        some_bias = any(f"{module}.bias" in saved for module in has_lora)
-        modules = {_module(naming, _parent(name)) for name in flat.keys() - own}
-        targets = {_module(naming, module) for module in has_lora}
-        fields |= {
-            "bias": "all" if every_bias else "lora_only" if some_bias else "none",
-            "target_modules": endings(targets, modules - targets),
-        }
-    text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
-    return {
-        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-        WEIGHTS: partial(files.write_safetensors, tensors),
-    }
-
-
 class _Reader:
     """The tensors of an adapter directory by our names, each of which is taken once."""
 
@@ -262,7 +214,7 @@ class _Reader:
 
     def place(self, name: str) -> str:
         """How the file calls a parameter."""
-        plain, inside = (_file_name(self.naming, name, x).removeprefix(self.prefix) for x in ((), {_parent(name)}))
+        plain, inside = (file_name(self.naming, name, x).removeprefix(self.prefix) for x in ((), {parent(name)}))
         return inside if inside in self.left else plain
 
     def has(self, name: str) -> bool:
@@ -284,7 +236,7 @@ class _Reader:
         if place not in self.left:
             raise UserError(f"{self.where}: lacks {place}")
         theirs, tensor = self.left.pop(place)
-        turned = name.endswith(_TRANSPOSED)
+        turned = name.endswith(TRANSPOSED)
         if tensor.shape != (shape[::-1] if turned else shape) or 0 in tensor.shape:
             right = list(shape[::-1] if turned else shape)
             raise UserError(f"{self.where}: {theirs} is {list(tensor.shape)}, the base model {self.base} asks for {right}")
@@ -302,48 +254,8 @@ class _Reader:
             )
 
 
-def _module(naming: Naming, module: str) -> str:
-    """Hugging Face's name of one of our modules."""
-    return naming.theirs(f"{module}.kernel").removesuffix(".weight")
-
-
-def _parent(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _file_name(naming: Naming, name: str, has_lora: Collection[str]) -> str:
-    """PEFT's name of one of our parameters, without its root."""
-    module, _, leaf = name.rpartition(".")
-    if leaf in _LORA:
-        return f"{_module(naming, module)}.{_LORA[leaf]}"
-    if f".{adapters.ADAPTER}." in name:
-        parent, _, side = module.partition(f".{adapters.ADAPTER}.")
-        return f"{_module(naming, f'{parent}.dense')}.adapter_{side}.{'weight' if leaf == 'kernel' else leaf}"
-    theirs = naming.theirs(name)
-    if module in has_lora:
-        return ".base_layer.".join(theirs.rsplit(".", 1))
-    return theirs
-
-
 def _head_modules(stored: AdapterDirectory) -> set[str]:
     """Hugging Face's names of the modules of the adapter's own head."""
     model = make_model(stored.hf_config, stored.kind, str(stored.path))
     names = tree.all_names(model.abstract())
-    return {_module(model.naming, _parent(name)) for name in names if name.startswith("heads.")}
-
-
-def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
-    """Hugging Face's names of modules that PEFT saves as a whole: heads, and what else was trained.
-
-    A decoder that is tied to the words must not be copied: its bias stands in the file without being named here.
-    """
-    vocabulary = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
-    names = []
-    for module in modules:
-        theirs = _module(model.naming, module)
-        if module.startswith("heads."):
-            if module.endswith(".decoder"):
-                continue
-            theirs = theirs if vocabulary else theirs.partition(".")[0]
-        names.append(theirs)
-    return list(dict.fromkeys(names))
+    return {module_name(model.naming, parent(name)) for name in names if name.startswith("heads.")}

@@ -322,8 +322,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "lora-scale-counted-twice",
         "jaxft/models/peft.py",
-        "scales[_module(naming, module)] / kind.scale if kind.scale else 1.0",
-        "scales[_module(naming, module)] if kind.scale else 1.0",
+        "scales[module_name(naming, module)] / kind.scale if kind.scale else 1.0",
+        "scales[module_name(naming, module)] if kind.scale else 1.0",
         "An adapter that is loaded changes its base by alpha / rank too much or too little, unless that is 1.",
     ),
     Fault(

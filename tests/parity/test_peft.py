@@ -10,6 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxft.models import peft_names
+
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
@@ -271,7 +273,7 @@ def test_another_models_adapter(adapter, bert, tmp_path):
 
 def test_torn_and_missing_weights(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "adapter")
-    weights = tmp_path / "adapter" / ours.WEIGHTS
+    weights = tmp_path / "adapter" / peft_names.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         jaxft.load(str(tmp_path / "adapter"))
