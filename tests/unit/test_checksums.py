@@ -95,7 +95,7 @@ def broken(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "deleted"])
 def test_damaged_tokens_are_made_again(tmp_path, monkeypatch, capfd, how):
-    monkeypatch.setattr(runtime, "cache_root", lambda: tmp_path / "cache")
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
     tiny.write_tokenizer(tmp_path)
     rows, made = datasets.Dataset.from_dict({"text": ["a", "b"]}), []
 

@@ -202,7 +202,7 @@ def test_sentencepiece_words_begin_with_their_space(tmp_path):
 
 
 def test_the_cache_knows_words_and_windows(directory, monkeypatch):
-    monkeypatch.setattr(runtime, "cache_root", lambda: directory / "cache")
+    monkeypatch.setenv("JAXFT_CACHE", str(directory / "cache"))
     rows = sentences(2)
     kept, _ = encode(rows, directory, use_cache=True)
     monkeypatch.setattr(words, "_tokenise", lambda *_: pytest.fail("tokenised again"))
