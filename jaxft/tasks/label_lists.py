@@ -9,9 +9,9 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.data.encode import per_row
 from jaxft.data.places import Where, placed
+from jaxft.data.spelling import number_of
 from jaxft.errors import UserError, some
 from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
-from jaxft.tasks.spelling import number_of
 
 _MARKS = {"0": False, "1": True, "false": False, "true": True}
 

@@ -13,11 +13,11 @@ from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.encode import CHUNK, Examples
 from jaxft.data.places import choose
+from jaxft.data.spelling import are_numbers
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
 from jaxft.tasks.labels import own_labels
-from jaxft.tasks.spelling import are_numbers
 
 Array = jax.Array
 Outputs = Mapping[str, Array]

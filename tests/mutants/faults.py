@@ -386,7 +386,7 @@ FAULTS: tuple[Fault, ...] = (
     # Tasks and metrics
     Fault(
         "numeric-labels-sorted-as-text",
-        "jaxft/tasks/spelling.py",
+        "jaxft/data/spelling.py",
         "return sorted(names, key=Decimal)",
         "return names",
         "Labels that are numbers get ids in the order 0, 1, 10, 11, 2.",

@@ -209,11 +209,33 @@ def test_files_that_declare_other_labels_are_not_joined(tmp_path):
     for name, labels in {"a": ["no", "yes"], "b": ["yes", "no"]}.items():
         kind = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=labels))
         datasets.Dataset.from_dict({"text": ["x"], "label": [1]}, features=kind).to_parquet(tmp_path / f"{name}.parquet")
-    with pytest.raises(UserError, match='the files declare different labels, or another type, for the column "label"'):
+    with pytest.raises(UserError, match='the files declare different labels for the column "label"'):
         read(tmp_path / "*.parquet")
     (tmp_path / "b.parquet").unlink()
     rows = read_rows(DataConfig(train=str(tmp_path / "*.parquet")), "train", needed=["label"])
     assert rows.features["label"].names == ["no", "yes"]
+
+
+@pytest.mark.parametrize("text", ["a song", 7], ids=["alike", "numbers among texts"])
+@pytest.mark.parametrize(
+    "values", [["yes", "no"], ["1", "0.0"], [1, 0], [1.0, 0.0]], ids=["names", "ids as text", "ids", "floats"]
+)
+@pytest.mark.parametrize("first", [True, False], ids=["declared first", "declared last"])
+def test_labels_that_one_file_declares_are_those_of_files_beside_it(tmp_path, text, values, first):
+    kind = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["yes", "no"]))
+    declared, other = tmp_path / "a.parquet", tmp_path / "b.jsonl"
+    datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=kind).to_parquet(declared)
+    wanted = [0, 1] if isinstance(values[0], str) and values[0] == "yes" else [1, 0]
+    other.write_text("".join(json.dumps({"text": text, "label": x}) + "\n" for x in values))
+    given = [str(x) for x in ([declared, other] if first else [other, declared])]
+    rows = read_rows(DataConfig(train=given), "train", needed=["text", "label"])
+    assert rows.features["label"].names == ["yes", "no"]
+    assert rows["label"][:] == ([1, 0, *wanted] if first else [*wanted, 1, 0])
+    other.write_text('{"text": "x", "label": "maybe"}\n')
+    with pytest.raises(
+        UserError, match=r'row \d has the label "maybe" in column "label", which is none of the 2'
+    ):
+        read_rows(DataConfig(train=given), "train", needed=["text", "label"])
 
 
 def test_hidden_folders_and_files_are_no_classes(tmp_path):
