@@ -176,6 +176,12 @@ def test_lists_of_labels_stay_lists(rows, names, found):
     assert label_lists.label_lists(with_label(rows), DataConfig(), "x", names)[0] == found
 
 
+@pytest.mark.parametrize("row", [["1", "0", "1"], ["1.0", "0.0", "1.0", "1.0"]])
+def test_a_row_of_0_and_1_among_lists_of_labels_is_no_list_of_ids(row):
+    with pytest.raises(UserError, match=r"row 2 has .* 0 and 1 for each label, but other rows have lists of labels"):
+        label_lists.label_lists(with_label([["a", "b"], row]), DataConfig(), "x", ["a", "b", "c"])
+
+
 def test_rows_of_0_and_1_of_several_lengths():
     with pytest.raises(UserError, match="rows of 0 and 1 with 2, 3 places"):
         label_lists.label_lists(with_label([[0, 0, 1], [1, 0]]), DataConfig(), "x")

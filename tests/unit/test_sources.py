@@ -232,9 +232,7 @@ def test_labels_that_one_file_declares_are_those_of_files_beside_it(tmp_path, te
     assert rows.features["label"].names == ["yes", "no"]
     assert rows["label"][:] == ([1, 0, *wanted] if first else [*wanted, 1, 0])
     other.write_text('{"text": "x", "label": "maybe"}\n')
-    with pytest.raises(
-        UserError, match=r'row \d has the label "maybe" in column "label", which is none of the 2'
-    ):
+    with pytest.raises(UserError, match=r'row \d has the label "maybe" in column "label", which is none of the 2'):
         read_rows(DataConfig(train=given), "train", needed=["text", "label"])
 
 
