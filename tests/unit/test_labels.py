@@ -207,6 +207,14 @@ def test_heads_without_names_are_kept_for_their_numbers():
     assert Regression(("a", "b")).keeps(two | {"problem_type": "regression"})
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(["length", "songs"], ["length", "songs"]), (["songs", "length"], ["length", "songs"]), (["b", "a"],) * 2],
+)
+def test_targets_are_known_by_their_names(given, read):
+    assert Regression(("length", "songs")).columns(Config(data=DataConfig(label=given))) == read
+
+
 def test_labels_of_another_kind_of_head_name_nothing():
     tagger = named("O", "B-x") | {"architectures": ["BertForTokenClassification"]}
     assert learnt(["0", "1"], tagger) == ("0", "1")
