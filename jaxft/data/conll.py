@@ -134,6 +134,8 @@ def _from_columns(lines: Sequence[str], first: str, config: DataConfig, path: st
         columns = _split(line, len(names))
         if not line.strip() or (line.startswith("#") and len(columns) != len(names)):
             begins = begins or not line.strip()
+        elif not found.words and columns == config.columns:  # a header
+            continue
         elif line.startswith(DOCUMENT):
             empty = document and (not found.places or found.places[-1][-1] < document)
             if empty and config.empty_texts == "error":

@@ -182,6 +182,12 @@ def test_named_columns(tmp_path):
         read(tmp_path / "a.tsv", label="word", columns=["number", "word"], text="word")
 
 
+def test_a_header_that_says_what_columns_say_is_no_word(tmp_path):
+    (tmp_path / "a.tsv").write_text("word\ttag\nsun\tO\nword\ttag\n")
+    rows = read(tmp_path / "a.tsv", columns=["word", "tag"], text="word", label="tag")
+    assert content(rows) == [(["sun", "word"], ["O", "tag"])]
+
+
 def test_words_without_tags(tmp_path):
     (tmp_path / "a.txt").write_text("The\nold\n\nsun\n")
     rows = read(tmp_path / "a.txt", label=None)

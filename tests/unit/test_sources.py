@@ -176,6 +176,12 @@ def test_columns_of_a_table_that_nobody_asks_for_do_not_matter(tmp_path, head):
     assert column_names(DataConfig(train=str(tmp_path / "a.csv")), "train")[-2:] == ["text", "label"]
 
 
+@pytest.mark.parametrize("head", ["", "text,label\n", '"text","label"\n'])
+def test_a_header_that_says_what_columns_say_is_no_row(tmp_path, head):
+    (tmp_path / "a.csv").write_text(f"{head}river,calm\ntext,label\n")
+    assert read(tmp_path / "a.csv", columns=["text", "label"]) == {"text": ["river", "text"], "label": ["calm", "label"]}
+
+
 def test_separators_that_end_lines_and_lines_of_spaces(tmp_path):
     (tmp_path / "a.tsv").write_text("text\tlabel\nriver\tcalm\t\nstorm\tangry\t\n")
     assert read(tmp_path / "a.tsv") == ROWS
