@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxft import rundir, sharding
-from jaxft.config import Config
+from jaxft.config import Config, TaskConfig
 from jaxft.data import files
 from jaxft.data.odd import ODD, nulls, odd_rows, refuse
 from jaxft.data.tokenizer import load_tokenizer
@@ -76,7 +76,8 @@ def with_task(path: str, config: Config) -> Config:
     problem = problem_of(hf_config, own.problem) if kind == "text-classification" else own.problem
     stored = (hf_config.get("task_specific_params") or {}).get("jaxft") or {}
     data = replace(config.data, split_words=config.data.split_words or stored.get("split_words"))
-    return replace(config, data=data, task=replace(own, name=kind, problem=problem))
+    threshold = own.threshold if problem == "multi_label" or own.threshold != "tune" else TaskConfig().threshold
+    return replace(config, data=data, task=replace(own, name=kind, problem=problem, threshold=threshold))
 
 
 def open_model(path: str, config: Config) -> Opened:

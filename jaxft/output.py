@@ -21,11 +21,11 @@ _STREAMS = {STANDARD: 0, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _MOST_LINKS = 40
 
 
-def check_output(name: str, option: str = "--output") -> None:
-    """Refuse before the work what cannot be written after it.
+def check_output(name: str, option: str = "--output", *, source: str | None = None) -> None:
+    """Refuse before the work what cannot be written after it, and to write over what is read (`source`).
 
     Raises:
-      UserError: for a URL, a directory, or a place that is not writable.
+      UserError: for a URL, a directory, a place that is not writable, or the source.
     """
     refuse_url(option, name)
     target, descriptor = _target(name, option)
@@ -37,6 +37,8 @@ def check_output(name: str, option: str = "--output") -> None:
         if not os.access(target, os.W_OK):
             raise UserError(f"{option} {name}: is not writable")
         return
+    if source and target.exists() and (read := Path(source).expanduser()).exists() and target.samefile(read):
+        raise UserError(f"{option} {name}: is what is read from; give another name")
     folder = target.parent
     while not folder.exists():
         folder = folder.parent

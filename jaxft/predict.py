@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         help="embeddings: of the first token, the mean over tokens, or the pooler's (default without a head: mean)",
     )
     args, overrides = parser.parse_beside_config(argv)
-    check_output(args.output)
+    check_output(args.output, source=args.input)
     if args.output.endswith(OTHERS) and not Path(args.output).exists():
         raise UserError(f"--output {args.output}: predictions are written as .jsonl or .json, embeddings also as .npy")
     config = rundir.config_of(args.model, overrides, prog=PROG)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jaxft import cli, inputs, lock
@@ -115,10 +116,15 @@ def read_config(directory: Path) -> Config:
 
 
 def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
-    """The config of RUN_OR_MODEL_DIR, its run's or else the defaults, with `--section.field value` given anew."""
+    """The config of RUN_OR_MODEL_DIR, its run's or else the defaults, with `--section.field value` given anew.
+
+    `task.threshold` is "tune" unless it is given: the model's own.
+    """
     refuse_url("RUN_OR_MODEL_DIR", path)
     values = cli.as_dict(read_config(Path(path))) if is_run(Path(path)) else {}
-    return cli.parse(values, overrides, origin=path, prog=prog)
+    config = cli.parse(values, overrides, origin=path, prog=prog)
+    given = any(option.partition("=")[0] == "--task.threshold" for option in overrides)
+    return config if given else replace(config, task=replace(config.task, threshold="tune"))
 
 
 def differences(new: Config, old: Config) -> list[str]:

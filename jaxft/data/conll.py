@@ -35,7 +35,8 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
       UserError: naming the line of what is malformed; for plain text where tags are wanted.
     """
     path = str(files.existing_file(str(file), field))
-    lines = [line.removesuffix("\r") for line in files.content(file).decode("utf-8-sig").split("\n")]
+    text = files.content(file).decode("utf-8-sig")
+    lines = [line.removesuffix("\r") for line in text.split("\n" if "\n" in text else "\r")]
     filled = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
     if filled and INTENT in filled[0] and (label or all(":" in x for x in _split(filled[0].rpartition(INTENT)[0]))):
         return _from_pairs(lines, path)
@@ -133,6 +134,8 @@ def _from_columns(lines: Sequence[str], first: str, config: DataConfig, path: st
         columns = _split(line, len(names))
         if not line.strip() or (line.startswith("#") and len(columns) != len(names)):
             begins = begins or not line.strip()
+        elif not found.words and columns == config.columns:  # a header
+            continue
         elif line.startswith(DOCUMENT):
             empty = document and (not found.places or found.places[-1][-1] < document)
             if empty and config.empty_texts == "error":

@@ -45,7 +45,7 @@ def read_conllu(lines: Sequence[str], config: DataConfig, path: str, label: str 
         word, tag = columns[at_word].strip(" "), columns[at_tag].strip() if label else ""
         if not word or (label and not tag):
             raise UserError(f"{path}: line {number} has no {'tag' if word else 'word'}")
-        found.add(word, tag, number, begins)
+        found.add(word, tag, number, begins or columns[0] == "1")
         begins = False
     return found
 

@@ -29,7 +29,7 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
 
     Args:
       file: perhaps compressed.
-      config: its `columns` and `quotes`.
+      config: its `columns` and `quotes`; a first line that holds these very names is no row.
       columns: which to give; other columns do not matter.
 
     Raises:
@@ -43,10 +43,11 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
             raise UserError(f'{file}: the column "{column}" stands twice ({some(names)})')
     places = [names.index(column) for column in columns]
     with closing(_records(file, config)) as records:
-        if not config.columns:
-            next(records, None)
+        first = list(itertools.islice(records, 1))
+        is_header = any(fields == names for _, fields in first)  # also one that says what `columns` do
+        rows = itertools.chain([] if is_header else first, records)
         for start in itertools.count(0, ROWS):
-            chunk = list(itertools.islice(records, ROWS))
+            chunk = list(itertools.islice(rows, ROWS))
             if not chunk:
                 return
             for number, (line, row) in enumerate(chunk, start + 1):

@@ -197,7 +197,7 @@ def _kind(value: Any) -> type | None:
 
 
 def _is_of_texts(value: Any) -> bool:
-    return all(map(_is_of_texts, value)) if isinstance(value, list) else isinstance(value, str | None)
+    return all(isinstance(x, str | None) for x in (value if isinstance(value, list) else [value]))
 
 
 def _as_text(value: Any) -> Any:

@@ -10,6 +10,7 @@ HOW = ("punctuation", "spaces")
 BLANK, ALONE, MARK, LETTER = range(4)
 _NO_WIDTH = "\u200b\ufeff"  # spaces that show no space
 _JOINER = "\u200d"
+_VOICED = "\uff9e\uff9f"  # marks of kana of half width, which Unicode calls letters
 # Scripts without spaces between words, and the modifiers and letters of emoji: first and last of each.
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -55,7 +56,7 @@ def split_text(text: str, how: Literal["punctuation", "spaces"] | str) -> Bounds
 
 def is_mark(character: str) -> bool:
     """Whether a character combines with the one before it (an accent, a vowel sign)."""
-    return unicodedata.category(character)[0] == "M"
+    return unicodedata.category(character)[0] == "M" or character in _VOICED
 
 
 def unspaced(text: str) -> int:

@@ -3,14 +3,13 @@
 import mmap
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxft import runtime
+from jaxft.data.class_labels import with_declared_labels
 from jaxft.data.json_rows import as_array
-from jaxft.errors import UserError
 
-_FEATURES = b"huggingface"
 IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
@@ -28,8 +27,8 @@ def joined(tables: Iterable[Any], *, odd_is_null: bool, kinds: Mapping[str, type
     found = _spooled(tables)
     if not found:
         return None
+    found, metadata = with_declared_labels(found, where)
     try:
-        metadata = _declared(found, where)
         whole = pa.concat_tables([table.replace_schema_metadata() for table in found], promote_options="permissive")
         return whole.replace_schema_metadata(metadata)
     except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -39,7 +38,7 @@ def joined(tables: Iterable[Any], *, odd_is_null: bool, kinds: Mapping[str, type
             values = [x for t in found for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
             kind = kinds.get(name)
             columns[name] = as_array(values, f"{where}: row", 0, name, odd_is_null=odd_is_null, kind=kind)
-        return pa.table(columns)
+        return pa.table(columns).replace_schema_metadata(metadata)
 
 
 def unload() -> None:
@@ -47,21 +46,6 @@ def unload() -> None:
     for mapping in list(_MAPPED):
         if hasattr(mapping, "madvise"):
             mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _declared(tables: Sequence[Any], where: str) -> Any:
-    """What a schema says of its columns beside their types (the names of labels), which must be the same everywhere."""
-    import datasets
-
-    schemas = {
-        table.schema.metadata[_FEATURES]: table.schema for table in tables if _FEATURES in (table.schema.metadata or {})
-    }
-    features = [datasets.Features.from_arrow_schema(schema) for schema in schemas.values()]
-    for other in features[1:]:
-        for name in features[0].keys() & other.keys():
-            if features[0][name] != other[name]:
-                raise UserError(f'{where}: the files declare different labels, or another type, for the column "{name}"')
-    return tables[0].schema.metadata
 
 
 def _spooled(tables: Iterable[Any]) -> list[Any]:

@@ -31,7 +31,8 @@ class Flag:
 _HUB = "jaxft pushes nothing; upload OUTPUT_DIR/model with `hf upload`"
 _TORCH = "it belongs to PyTorch; jaxft splits over devices with mesh.data and mesh.fsdp"
 _COMPILED = "every step is compiled"
-BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# As HfArgumentParser reads them.
+BOOLS = {**dict.fromkeys(("yes", "true", "t", "y", "1"), True), **dict.fromkeys(("no", "false", "f", "n", "0"), False)}
 SCHEDULES = {
     "linear": "linear",
     "cosine": "cosine",

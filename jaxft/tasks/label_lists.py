@@ -9,9 +9,9 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.data.columns import per_row
 from jaxft.data.places import Where, placed
+from jaxft.data.spelling import number_of
 from jaxft.errors import UserError, some
 from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
-from jaxft.tasks.spelling import number_of
 
 _MARKS = {"0": False, "1": True, "false": False, "true": True}
 
@@ -53,6 +53,11 @@ def label_lists(
         return [[places[i] for i, x in enumerate(items or []) if _mark(x)] for items in raw], places
     found = []
     for i, items in enumerate(raw):
+        if _are_marks(items or []):
+            raise UserError(
+                f'{where(i)} has {repr(items)[:60]} in column "{column}", 0 and 1 for each label, but other rows have lists '
+                "of labels: write all rows in one way"
+            )
         found.append([as_text(x, declared, where, i) for x in items or []])
         if not all(found[-1]):
             raise UserError(f'{where(i)} has an empty label in column "{column}"')
@@ -110,7 +115,7 @@ def _places(lists: Sequence[Sequence[Any]], names: Sequence[str] | None, where: 
     sizes = {len(labels) for labels in lists}
     size = max(sizes, default=0)
     fits = len(sizes) == 1 and size > 1 and (names is None or len(names) == size)
-    if not any(len(set(map(_mark, labels))) < len(labels) for labels in lists):
+    if not any(map(_are_marks, lists)):
         are_labels = ids or (names is not None and any(map(_is_mark, names)))
         if are_labels or not fits:
             return None
@@ -118,6 +123,11 @@ def _places(lists: Sequence[Sequence[Any]], names: Sequence[str] | None, where: 
         right = f"{len(names)} labels ({some(list(names))})" if names is not None else "one number for each label"
         raise UserError(f"{where}: has rows of 0 and 1 with {some(sorted(map(str, sizes)))} places, not {right}")
     return list(names) if names is not None else [f"LABEL_{i}" for i in range(size)]
+
+
+def _are_marks(labels: Sequence[Any]) -> bool:
+    """Whether a row is one of 0 and 1 beyond doubt: one of them stands twice."""
+    return all(map(_is_mark, labels)) and len(set(map(_mark, labels))) < len(labels)
 
 
 def _is_mark(value: Any) -> bool:

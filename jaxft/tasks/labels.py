@@ -11,10 +11,10 @@ import numpy as np
 from jaxft.config import Config, DataConfig
 from jaxft.data.columns import per_row
 from jaxft.data.places import Where, placed
+from jaxft.data.spelling import are_numbers, finder, in_order, same_labels, twin
 from jaxft.errors import UserError, some
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import are_generic, labels_of
-from jaxft.tasks.spelling import are_numbers, finder, in_order, same_labels, twin
 
 # task.problem -> `problem_type` of Hugging Face's config.json
 PROBLEM_TYPES = {

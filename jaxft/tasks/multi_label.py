@@ -69,13 +69,13 @@ class MultiLabel(Task):
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Labels and threshold are those of config.json, which Hugging Face's own models leave to `task.threshold`."""
+        """Labels are those of config.json, and so is the threshold (0.5 in Hugging Face's own models) where it is "tune"."""
         labels, chosen = labels_of(hf_config), config.task.threshold
         if len(labels) < 2:
             raise UserError(f"config.json: one label ({labels[0]}); multi-label needs two or more")
         stored = ((hf_config.get("task_specific_params") or {}).get("jaxft") or {}).get("threshold")
-        otherwise = 0.5 if chosen == "tune" else chosen
-        return cls(tuple(labels), float(otherwise if stored is None else stored))
+        own = 0.5 if stored is None else stored
+        return cls(tuple(labels), float(own if chosen == "tune" else chosen))
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:

@@ -1,5 +1,6 @@
 """Multiple choice: which of several texts goes on from a context (SWAG, Zellers et al. 2018, arXiv:1808.05326)."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.data.collect import Collected
 from jaxft.data.columns import per_row
-from jaxft.data.odd import ODD
+from jaxft.data.odd import ODD, PLACEHOLDER
 from jaxft.data.places import placed
 from jaxft.errors import UserError
 from jaxft.tasks import texts
@@ -134,8 +135,8 @@ def _choices(
 ) -> tuple[list[str], list[list[str]], np.ndarray]:
     """The names of the choices (their columns, or numbers for a list), the choices of every row, and which rows are odd.
 
-    An odd row has no choices, or another number of them than the first row that has some, and those of another row stand
-    there (see `data/odd`).
+    An odd row has no choices, or another number of them than most rows, and those of another row stand there (see
+    `data/odd`).
 
     Raises:
       UserError: for such a row where none may be odd, naming it.
@@ -144,18 +145,19 @@ def _choices(
     table = per_row(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
     where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
     counts = [_count(choices) for choices in table]
-    most = next((count for count in counts if count > 1), 0) if odd_is_null else len(table[0]) if counts[0] >= 0 else 0
-    odd = np.zeros(len(table), bool)
-    for i, (choices, count) in enumerate(zip(table, counts, strict=True)):
-        odd[i] = count != most or len(choices) != most
-        if not odd[i] or odd_is_null:
-            continue
-        if count < 0:
-            raise UserError(f"{placed(rows, origin)(i)} has {choices!r} in {where}: must be texts to choose from")
-        raise UserError(f"{placed(rows, origin)(i)} has {count} choices in {where}, not {most}: the number must not vary")
-    if most < 2:
+    whole = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))
+    alone = 2 if odd_is_null and not any(table) else 0  # where there is nothing in any row
+    most = len(columns) if not one else whole.most_common(1)[0][0] if whole else alone
+    odd = np.array([count != most or len(choices) != most for choices, count in zip(table, counts, strict=True)], bool)
+    if most < 2 and max(counts) >= 0:
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
-    other = table[int(np.argmin(odd))]
+    for i in np.flatnonzero(odd).tolist() if not odd_is_null or most < 2 else ():
+        if counts[i] < 0:
+            raise UserError(f"{placed(rows, origin)(i)} has {table[i]!r} in {where}: must be texts to choose from")
+        raise UserError(
+            f"{placed(rows, origin)(i)} has {counts[i]} choices in {where}, not {most}: the number must not vary"
+        )
+    other = [PLACEHOLDER] * most if odd.all() else table[int(np.argmin(odd))]
     found = [list(other if is_odd else choices) for choices, is_odd in zip(table, odd, strict=True)]
     return [str(i) for i in range(most)] if one else list(columns), found, odd
 

@@ -54,14 +54,22 @@ class Regression(Task):
         """One example a row, with its numbers."""
         examples = texts.encode(rows, tokenizer, directory, config.data, origin)
         if labelled:
-            columns = label_columns(config.data)
-            if len(columns) != len(self.names):
-                raise UserError(
-                    f"data.label names {len(columns)} columns ({', '.join(columns)}), but the model predicts "
-                    f"{len(self.names)} numbers ({', '.join(self.names)})"
-                )
-            examples = examples.with_columns(labels=numbers(rows, columns, origin))
+            examples = examples.with_columns(labels=numbers(rows, self.columns(config), origin))
         return Split(rows, examples, origin)
+
+    def columns(self, config: Config) -> list[str]:
+        """The column of each target: the one of its name, or, where `data.label` names other columns, the one in its place.
+
+        Raises:
+          UserError: for another number of columns than targets.
+        """
+        columns = label_columns(config.data)
+        if len(columns) != len(self.names):
+            raise UserError(
+                f"data.label names {len(columns)} columns ({', '.join(columns)}), but the model predicts "
+                f"{len(self.names)} numbers ({', '.join(self.names)})"
+            )
+        return list(self.names) if set(columns) == set(self.names) else columns
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxft.config import DataConfig
+from jaxft.data import files
 from jaxft.data.columns import per_row
 from jaxft.data.sentences import TAGS, WORDS, file_of, place
 from jaxft.data.sources import read_rows
@@ -19,7 +19,8 @@ from jaxft.tasks.labels import declared_labels, label_column
 
 def declared_tags(data: DataConfig) -> list[str]:
     """The names of tags that the features of the training data declare, in their order; files of text declare none."""
-    if not data.dataset and Path(str(data.train)).suffix.lower() not in (".parquet", ".arrow"):
+    given = [] if data.dataset else files.files_of(data, "train")
+    if given and not any(file.is_dir() or files.kind(file) in (".parquet", ".arrow") for file in given):
         return []
     column = label_column(data)
     rows = read_rows(replace(data, columns=None), "train", needed=[], wanted=[column, data.text])

@@ -14,11 +14,11 @@ from jaxft.data.collect import Collected
 from jaxft.data.columns import CHUNK
 from jaxft.data.encode import Examples
 from jaxft.data.places import choose
+from jaxft.data.spelling import are_numbers
 from jaxft.errors import UserError
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
 from jaxft.tasks.labels import own_labels
-from jaxft.tasks.spelling import are_numbers
 
 Array = jax.Array
 Outputs = Mapping[str, Array]

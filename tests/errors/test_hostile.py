@@ -18,11 +18,11 @@ import jaxft
 from jaxft import cli, patterns
 from jaxft.config import Config
 from jaxft.data.sources import read_rows
+from jaxft.data.spelling import in_order
 from jaxft.data.squad import read_questions
 from jaxft.errors import LONG_TEXT, UserError
 from jaxft.models.inside import inside
 from jaxft.tasks.labels import label_values
-from jaxft.tasks.spelling import in_order
 from tests.support.damage import edit_config, rewrite, shard
 
 DIGITS, NEST, NAME = "9" * 5000, "[" * 100_000, "x" * 10_000

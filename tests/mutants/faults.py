@@ -103,8 +103,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "problem-of-model-ignored",
         "jaxft/inference.py",
-        "replace(own, name=kind, problem=problem)",
-        "replace(own, name=kind)",
+        "replace(own, name=kind, problem=problem, threshold=threshold)",
+        "replace(own, name=kind, threshold=threshold)",
         "The directory of a multi-label or regression model is evaluated and predicts as if a text had one label.",
     ),
     Fault(
@@ -386,7 +386,7 @@ FAULTS: tuple[Fault, ...] = (
     # Tasks and metrics
     Fault(
         "numeric-labels-sorted-as-text",
-        "jaxft/tasks/spelling.py",
+        "jaxft/data/spelling.py",
         "return sorted(names, key=Decimal)",
         "return names",
         "Labels that are numbers get ids in the order 0, 1, 10, 11, 2.",

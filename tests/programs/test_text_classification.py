@@ -12,7 +12,7 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 import jaxft
-from jaxft import cli, optim, runtime
+from jaxft import cli, optim, rundir, runtime
 from jaxft.config import DataConfig
 from jaxft.data.places import numbered
 from jaxft.distill import NAME, TEACHERS
@@ -188,7 +188,7 @@ def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
 # Models of Hugging Face
 
 
-def test_a_model_of_hugging_face_without_a_threshold_takes_the_option(tiny_model):
+def test_the_threshold_is_the_models_unless_one_is_given(tiny_model):
     from jaxft.tasks import task_class
 
     hf_config = {"id2label": {"0": "a", "1": "b"}, "problem_type": "multi_label_classification"}
@@ -196,9 +196,12 @@ def test_a_model_of_hugging_face_without_a_threshold_takes_the_option(tiny_model
     task = task_class(config)
     assert task.restore(config, hf_config).threshold == 0.3
     stored = hf_config | {"task_specific_params": {"jaxft": {"threshold": 0.7}}}
-    assert task.restore(config, stored).threshold == 0.7
+    assert task.restore(config, stored).threshold == 0.3
     tuned = replace(config, task=replace(config.task, threshold="tune"))
     assert task.restore(tuned, hf_config).threshold == 0.5
+    assert task.restore(tuned, stored).threshold == 0.7
+    for given, chosen in {(): "tune", ("--task.problem=multi_label", "--task.threshold=0.3"): 0.3}.items():
+        assert rundir.config_of("model", given, prog="").task.threshold == chosen  # the model's own unless one is given
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import checksums, runtime
+from jaxft import checksums
 from jaxft.config import DataConfig
 from jaxft.data import cache
 from jaxft.data.arrow import intact

@@ -62,6 +62,17 @@ CONLLU = """# sent_id = 1
 """
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_carriage_returns_end_lines_where_no_line_feeds_do(tmp_path, name):
+    (tmp_path / name).write_bytes(TEXTS[name].replace("\r\n", "\n").replace("\n", "\r").encode())
+    assert content(read(tmp_path / name)) == SENTENCES
+
+
+def test_the_first_word_of_conllu_begins_a_sentence(tmp_path):
+    (tmp_path / "a.conllu").write_text(CONLLU.replace("\n\n", "\n"))
+    assert read(tmp_path / "a.conllu")["words"][:] == [["The", "di", "la"], ["#", "10 000"]]
+
+
 @pytest.mark.parametrize("name", ["a.conllu", "a.txt", "a.conllu.gz"])
 def test_conllu(tmp_path, name):
     content = CONLLU.replace("\n", "\r\n").encode()
@@ -171,6 +182,12 @@ def test_named_columns(tmp_path):
         read(tmp_path / "a.tsv", label="word", columns=["number", "word"], text="word")
 
 
+def test_a_header_that_says_what_columns_say_is_no_word(tmp_path):
+    (tmp_path / "a.tsv").write_text("word\ttag\nsun\tO\nword\ttag\n")
+    rows = read(tmp_path / "a.tsv", columns=["word", "tag"], text="word", label="tag")
+    assert content(rows) == [(["sun", "word"], ["O", "tag"])]
+
+
 def test_words_without_tags(tmp_path):
     (tmp_path / "a.txt").write_text("The\nold\n\nsun\n")
     rows = read(tmp_path / "a.txt", label=None)
@@ -179,7 +196,7 @@ def test_words_without_tags(tmp_path):
 
 
 def test_odd_characters_separate_nothing(tmp_path):
-    """Only line feeds end lines, and in a file with tabs only tabs separate columns."""
+    """Line feeds end lines, and in a file with tabs only tabs separate columns."""
     words = ["a\u2028b", "\u00a0", "c\x85d", "e f", "\u200b", '"'] * 2
     (tmp_path / "a.conll").write_text("".join(f"{word}\tO\n" for word in words), encoding="utf-8")
     assert read(tmp_path / "a.conll")["words"][:] == [words]

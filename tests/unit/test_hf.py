@@ -209,7 +209,8 @@ def test_flags_that_are_refused(files, flags, words):
 
 @pytest.mark.parametrize("name", [name for name, flag in COMMON.items() if flag.refused and flag.kind is bool])
 def test_a_refused_flag_may_be_false(files, name):
-    job("run_glue", files, f"--{name}", "False")
+    for no in ("False", "f", "n"):
+        job("run_glue", files, f"--{name}", no)
 
 
 def test_something_must_be_done(files):

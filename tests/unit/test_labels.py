@@ -6,11 +6,12 @@ import pytest
 
 import jaxft
 from jaxft.config import Config, DataConfig, TaskConfig
+from jaxft.data import spelling
 from jaxft.data.places import numbered
 from jaxft.errors import UserError
 from jaxft.metrics.classification import MISTAKES, SHOWN, Cells, classification_scores
 from jaxft.models.build import load
-from jaxft.tasks import label_lists, labels, spelling
+from jaxft.tasks import label_lists, labels
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.multiple_choice import _right_choices
 from jaxft.tasks.regression import Regression
@@ -66,14 +67,20 @@ def test_declared_labels_keep_names_and_order():
     assert learnt([[0], [1, 2], []], feature=many, kind=MultiLabel, problem="multi_label") == ("z", "y", "x")
 
 
-def test_declared_tags_keep_their_order(tmp_path):
+@pytest.mark.parametrize("kind", ["a file", "a list of files", "a saved data set"])
+def test_declared_tags_keep_their_order(tmp_path, kind):
     names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
     features = datasets.Features(
         text=datasets.List(datasets.Value("string")), label=datasets.List(datasets.ClassLabel(names=names))
     )
     rows = datasets.Dataset.from_dict({"text": [["sun", "river"]], "label": [[3, 0]]}, features=features)
-    rows.to_parquet(tmp_path / "t.parquet")
-    config = Config(task=TaskConfig(name="token-classification"), data=DataConfig(train=str(tmp_path / "t.parquet")))
+    path = tmp_path / "t.parquet"
+    rows.to_parquet(path)
+    if kind == "a saved data set":
+        path = tmp_path / "saved"
+        rows.save_to_disk(path)
+    given = [str(path)] * 2 if kind == "a list of files" else str(path)
+    config = Config(task=TaskConfig(name="token-classification"), data=DataConfig(train=given))
     task = TokenClassification.learn(config, PLAIN, TokenClassification.read(config, "train"), "t.parquet")
     assert task.labels == tuple(names)
 
@@ -169,6 +176,12 @@ def test_lists_of_labels_stay_lists(rows, names, found):
     assert label_lists.label_lists(with_label(rows), DataConfig(), "x", names)[0] == found
 
 
+@pytest.mark.parametrize("row", [["1", "0", "1"], ["1.0", "0.0", "1.0", "1.0"]])
+def test_a_row_of_0_and_1_among_lists_of_labels_is_no_list_of_ids(row):
+    with pytest.raises(UserError, match=r"row 2 has .* 0 and 1 for each label, but other rows have lists of labels"):
+        label_lists.label_lists(with_label([["a", "b"], row]), DataConfig(), "x", ["a", "b", "c"])
+
+
 def test_rows_of_0_and_1_of_several_lengths():
     with pytest.raises(UserError, match="rows of 0 and 1 with 2, 3 places"):
         label_lists.label_lists(with_label([[0, 0, 1], [1, 0]]), DataConfig(), "x")
@@ -192,6 +205,14 @@ def test_heads_without_names_are_kept_for_their_numbers():
     assert not Regression(("a", "b")).keeps(one)
     assert not Regression(("a", "b")).keeps(two)  # a classifier
     assert Regression(("a", "b")).keeps(two | {"problem_type": "regression"})
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(["length", "songs"], ["length", "songs"]), (["songs", "length"], ["length", "songs"]), (["b", "a"],) * 2],
+)
+def test_targets_are_known_by_their_names(given, read):
+    assert Regression(("length", "songs")).columns(Config(data=DataConfig(label=given))) == read
 
 
 def test_labels_of_another_kind_of_head_name_nothing():

@@ -25,6 +25,8 @@ def read(path, header: str, marks: list[str], rows=ROWS, *, label: str | None = 
         ("sentence_id", list("11122")),  # simpletransformers
         ("SentID", list("00011")),
         ("sentence_idx", ["1.0", "1.0", "1.0", "2.0", "2.0"]),
+        ("doc_id,sentence_id", ["a,0", "a,0", "a,0", "b,0", "b,0"]),  # of several documents
+        ("sentence_id,file", ["1,", "1,x", "1,", "2,", "2,"]),  # no document, since it is not filled
     ],
 )
 def test_words_are_grouped_by_their_sentence(tmp_path, header, marks):
@@ -54,7 +56,33 @@ def test_jsonl_and_blank_rows(tmp_path):
     assert (rows["words"][:], rows["tags"][:]) == ([["a"], ["b"]], [["O"], ["B-x"]])
 
 
+@pytest.mark.parametrize("marks", [list("11122"), ["S", "", "", "S", ""]], ids=["whole", "first rows"])
+def test_rows_of_nothing_are_no_sentences(tmp_path, marks):
+    rows = [*ROWS[:3], ("", ""), *ROWS[3:], ("", "")]
+    (tmp_path / "a.csv").write_text(
+        "Sentence #,Word,Tag\n"
+        + "".join(f"{m},{w},{t}\n" for m, (w, t) in zip([*marks[:3], "", *marks[3:], ""], rows, strict=True))
+    )
+    found = read_sentences(DataConfig(train=str(tmp_path / "a.csv"), text="Word"), "train", "Tag")
+    assert found["words"][:] == SENTENCES[0]
+
+
+def test_a_sentence_is_of_one_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"sentence_id,text,label\n1,x{name},O\n1,y,B-x\n")
+    files = [str(tmp_path / x) for x in ("a.csv", "b.csv")]
+    assert read_sentences(DataConfig(train=files), "train", "label")["words"][:] == [["xa", "y"], ["xb", "y"]]
+
+
+def test_columns_that_only_first_rows_fill(tmp_path):
+    marks = ["a,1", "a,", "a,", "b,1", "b,"]
+    rows = read(tmp_path / "a.csv", "doc,sid", marks, sentence_column=["doc", "sid"])
+    assert rows["words"][:] == SENTENCES[0]
+
+
 BAD = {
+    "no sentence": ("sentence_id", ["1", "1", "", "2", "2"], {}, ['row 3 has nothing in column "sentence_id"']),
+    "no sentence anywhere": ("sentence_id", [""] * 5, {}, ['row 1 has nothing in column "sentence_id"']),
     "no column": ("sid", list("11122"), {}, ['one word ("Word") with one tag ("Tag")', "data.sentence_column", "sid, Word"]),
     "misspelt": ("sid", list("11122"), {"sentence_column": "sidd"}, ['no column "sidd"', 'did you mean "sid"']),
     "apart": ("sentence_id", list("11221"), {}, ['row 5 begins sentence_id "1" again', "[DOCUMENT, SENTENCE]"]),

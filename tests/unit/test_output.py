@@ -113,6 +113,16 @@ def test_a_directory_is_no_file(tmp_path):
         check_output(str(tmp_path))
 
 
+def test_what_is_read_is_not_written_over(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
+    for name in ("rows.jsonl", "link.jsonl"):
+        with pytest.raises(UserError, match=r"--output .*: is what is read from; give another name"):
+            check_output(str(tmp_path / name), source=str(tmp_path / "rows.jsonl"))
+    check_output(str(tmp_path / "others.jsonl"), source=str(tmp_path / "rows.jsonl"))
+    check_output("-", source="-")
+
+
 def test_an_input_that_is_a_pipe_is_read_as_json_lines(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = subprocess.Popen(["/bin/sh", "-c", f"echo '{{\"text\": 1}}' > {tmp_path / 'pipe'}"])

@@ -176,6 +176,12 @@ def test_columns_of_a_table_that_nobody_asks_for_do_not_matter(tmp_path, head):
     assert column_names(DataConfig(train=str(tmp_path / "a.csv")), "train")[-2:] == ["text", "label"]
 
 
+@pytest.mark.parametrize("head", ["", "text,label\n", '"text","label"\n'])
+def test_a_header_that_says_what_columns_say_is_no_row(tmp_path, head):
+    (tmp_path / "a.csv").write_text(f"{head}river,calm\ntext,label\n")
+    assert read(tmp_path / "a.csv", columns=["text", "label"]) == {"text": ["river", "text"], "label": ["calm", "label"]}
+
+
 def test_separators_that_end_lines_and_lines_of_spaces(tmp_path):
     (tmp_path / "a.tsv").write_text("text\tlabel\nriver\tcalm\t\nstorm\tangry\t\n")
     assert read(tmp_path / "a.tsv") == ROWS
@@ -209,11 +215,31 @@ def test_files_that_declare_other_labels_are_not_joined(tmp_path):
     for name, labels in {"a": ["no", "yes"], "b": ["yes", "no"]}.items():
         kind = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=labels))
         datasets.Dataset.from_dict({"text": ["x"], "label": [1]}, features=kind).to_parquet(tmp_path / f"{name}.parquet")
-    with pytest.raises(UserError, match='the files declare different labels, or another type, for the column "label"'):
+    with pytest.raises(UserError, match='the files declare different labels for the column "label"'):
         read(tmp_path / "*.parquet")
     (tmp_path / "b.parquet").unlink()
     rows = read_rows(DataConfig(train=str(tmp_path / "*.parquet")), "train", needed=["label"])
     assert rows.features["label"].names == ["no", "yes"]
+
+
+@pytest.mark.parametrize("text", ["a song", 7], ids=["alike", "numbers among texts"])
+@pytest.mark.parametrize(
+    "values", [["yes", "no"], ["1", "0.0"], [1, 0], [1.0, 0.0]], ids=["names", "ids as text", "ids", "floats"]
+)
+@pytest.mark.parametrize("first", [True, False], ids=["declared first", "declared last"])
+def test_labels_that_one_file_declares_are_those_of_files_beside_it(tmp_path, text, values, first):
+    kind = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["yes", "no"]))
+    declared, other = tmp_path / "a.parquet", tmp_path / "b.jsonl"
+    datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=kind).to_parquet(declared)
+    wanted = [0, 1] if isinstance(values[0], str) and values[0] == "yes" else [1, 0]
+    other.write_text("".join(json.dumps({"text": text, "label": x}) + "\n" for x in values))
+    given = [str(x) for x in ([declared, other] if first else [other, declared])]
+    rows = read_rows(DataConfig(train=given), "train", needed=["text", "label"])
+    assert rows.features["label"].names == ["yes", "no"]
+    assert rows["label"][:] == ([1, 0, *wanted] if first else [*wanted, 1, 0])
+    other.write_text('{"text": "x", "label": "maybe"}\n')
+    with pytest.raises(UserError, match=r'row \d has the label "maybe" in column "label", which is none of the 2'):
+        read_rows(DataConfig(train=given), "train", needed=["text", "label"])
 
 
 def test_hidden_folders_and_files_are_no_classes(tmp_path):

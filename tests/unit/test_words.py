@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from jaxft import runtime
 from jaxft.data import words
 from jaxft.data.sentences import Sentences
 from jaxft.data.split_text import split_text
