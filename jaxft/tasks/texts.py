@@ -10,7 +10,7 @@ from jaxft.config import DataConfig
 from jaxft.data import files
 from jaxft.data.encode import Examples, each, encode_texts, per_row
 from jaxft.data.odd import PLACEHOLDER, with_odd
-from jaxft.data.places import choose, placed
+from jaxft.data.places import Where, choose, placed
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError
 
@@ -36,8 +36,16 @@ def read(
     return _without_empty(rows, texts, config, files.origin(config, split))
 
 
-def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str, group: int = 1) -> Examples:
-    """Rows to token ids; `group` rows make an example."""
+def encode(
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    config: DataConfig,
+    origin: str,
+    group: int = 1,
+    where: Where | None = None,
+) -> Examples:
+    """Rows to token ids; `group` rows make an example, which messages call `where` of it."""
     return encode_texts(
         rows,
         tokenizer,
@@ -49,6 +57,7 @@ def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origi
         use_cache=config.cache,
         origin=origin,
         group=group,
+        where=where,
     )
 
 

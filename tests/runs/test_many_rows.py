@@ -1,12 +1,13 @@
 """Prediction of many rows goes part by part: the same answers in their order, written as they come, whole or not at all."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxft import parts, predict
+from jaxft import evaluate, parts, predict, progress
 from jaxft.errors import UserError
 from tests.support import tiny
 
@@ -87,9 +88,9 @@ def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(mode
     seen = []
     call = parts.Forward.__call__
 
-    def watched(self, examples):
+    def watched(self, examples, report):
         seen.append(len(written))
-        return call(self, examples)
+        return call(self, examples, report)
 
     monkeypatch.setattr(parts.Forward, "__call__", watched)
     monkeypatch.setattr(predict, "_line", lambda row: written.append(row) or line(row))
@@ -97,3 +98,27 @@ def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(mode
         predicted(model, texts, output, "--data.max_length=16", "--data.truncation=false")
     assert seen == [0, 8, 16, 24, 32]
     assert list(output.parent.iterdir()) == []
+
+
+def test_one_progress_for_all_parts(model, texts, tmp_path, monkeypatch, capfd):
+    """Announced once; then lines of rows done, which move on within a part, too. Tokenising has none of its own."""
+    monkeypatch.setattr(parts, "ROWS", 30)
+    monkeypatch.setattr(progress, "MANY", 10)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    predicted(model, texts, tmp_path / "out.jsonl", "--eval.batch_size=8")
+    lines = [line for line in capfd.readouterr().err.splitlines() if "tokenising" in line or "predicting" in line]
+    assert lines[0] == f"predicting: {COUNT} rows"
+    done = [int(re.fullmatch(rf"predicting: (\d+) of {COUNT} rows(, \d+ s left)?", line)[1]) for line in lines[1:]]
+    assert done == sorted(set(done))
+    assert len([x for x in done if 0 < x < 30]) >= 2
+    assert len([x for x in done if 30 <= x < COUNT]) >= 1
+
+
+def test_tokenising_for_a_run_is_announced_once(model, tmp_path, monkeypatch, capfd):
+    """By the number of rows; and not at all where the cache has it."""
+    monkeypatch.setattr(progress, "MANY", 10)
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
+    rows = tiny.write_rows(tmp_path / "rows.csv", 12)
+    for lines in ([f"tokenising {rows}: 12 rows"], []):
+        evaluate.main([str(model), f"--data.validation={rows}", "--data.max_length=32"])
+        assert [line for line in capfd.readouterr().err.splitlines() if "tokenising" in line] == lines
