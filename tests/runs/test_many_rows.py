@@ -1,7 +1,10 @@
 """Prediction of many rows goes part by part: the same answers in their order, written as they come, whole or not at all."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +125,40 @@ def test_tokenising_for_a_run_is_announced_once(model, tmp_path, monkeypatch, ca
     for lines in ([f"tokenising {rows}: 12 rows"], []):
         evaluate.main([str(model), f"--data.validation={rows}", "--data.max_length=32"])
         assert [line for line in capfd.readouterr().err.splitlines() if "tokenising" in line] == lines
+
+
+MEASURED = """
+import re, sys
+from jaxft import parts, predict
+from jaxft.data import spool
+
+parts.ROWS, spool.IN_MEMORY = int(sys.argv[1]), 1 << 20
+predict.main(sys.argv[2:])
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's count of a process's memory")
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    """Of 30,000 more rows neither texts (1 kB each) nor tokens nor embeddings (1 kB each) are kept.
+
+    Peaks of equal processes differ by up to 11 MB: what threads allocate at once is up to chance. A third of what the rows
+    take is 20 MB, less than texts or embeddings alone; with one part of all rows it was 150 MB.
+    """
+    few, many, wide, size = 15_000, 45_000, 1_000, 256
+    wider = {"hidden_size": size, "num_attention_heads": 4, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = tiny.write_model(tmp_path / "model", **wider)
+
+    def peak(count: int, part: int = 1_024) -> int:
+        """Bytes that a process of its own holds at most."""
+        path = tmp_path / "rows.csv"
+        path.write_text("text\n" + "".join(f"river runs {i} {'x' * wide}\n" for i in range(count)), encoding="utf-8")
+        files = ["--input", str(path), "--output", str(tmp_path / "out.npy")]
+        options = ["--features=mean", "--data.max_length=8", "--data.cache=false", "--runtime.compile_cache=false"]
+        command = [sys.executable, "-c", MEASURED, str(part), str(model), *files, *options]
+        environment = {**os.environ, "JAXFT_CACHE": str(tmp_path / "cache")}
+        return 1024 * int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+    allowed = (many - few) * (wide + 4 * size) // 3
+    assert peak(many) - peak(few) < allowed
