@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxft.data.cache import Arrays, cached
 from jaxft.data.places import Where, placed
+from jaxft.data.spool import unload
 from jaxft.errors import UserError, one_line
 from jaxft.models.source import VOCABULARY_FILES, vocabulary_files
 from jaxft.progress import in_steps
@@ -216,10 +217,11 @@ def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable
 
 
 def each(rows: Any, column: str) -> Iterator[Any]:
-    """The values of a column, read in chunks."""
+    """The values of a column, read in chunks, of which one is in memory where the rows are mapped."""
     alone = rows.select_columns([column])
     for start in range(0, len(rows), CHUNK):
         yield from alone[start : start + CHUNK][column]
+        unload()
 
 
 def per_row(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:
