@@ -12,15 +12,15 @@ from jaxft.data.odd import odd_rows
 from jaxft.errors import UserError
 from jaxft.parts import Forward, in_parts
 from jaxft.tasks import texts
-from jaxft.tasks.task import Batch, Outputs, Summary
+from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
 KIND = "feature-extraction"
 
 
 def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:
-    """A vector for every row, float32, in their order; of NaN for rows without a text (see `data/odd`).
+    """A vector [D] for every row, float32, in their order; of NaN for rows without a text (see `data/odd`).
 
-    They come in arrays [n, D] of as many as are computed at once (see `parts`).
+    They are computed as they are asked for, in parts (see `parts`).
 
     Args:
       path: RUN_OR_MODEL_DIR, with or without a head.
@@ -49,6 +49,9 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
         return {"examples": {"embedding": found[source]()}}
 
     forward = Forward(model, params, mesh, config, summarise)
-    for some, examples in in_parts(rows, lambda some: texts.encode(some, tokenizer, directory, config.data, origin)):
-        found = forward(examples).examples["embedding"]
-        yield np.where(odd_rows(some)[:, None], np.float32(np.nan), found)
+
+    def encode(some: Any) -> Split:
+        return Split(some, texts.encode(some, tokenizer, directory, config.data, origin), origin)
+
+    for data, found in in_parts(rows, encode, forward):
+        yield from np.where(odd_rows(data.rows)[:, None], np.float32(np.nan), found.examples["embedding"])

@@ -130,6 +130,6 @@ def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:
     """
     task = opened.task
     forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
-    encoded = in_parts(rows, lambda some: opened.encode(some, split, labelled=False), whole=not task.by_parts)
-    for some, data in encoded:
-        yield from nulls(task.decode(forward(data.examples), data), odd_rows(some) | data.notes.get(ODD, False))
+    parts = in_parts(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.by_parts)
+    for data, found in parts:
+        yield from nulls(task.decode(found, data), odd_rows(data.rows) | data.notes.get(ODD, False))

@@ -1,9 +1,10 @@
 """Many rows predicted part by part, so that memory does not grow with their number, and each part can be written."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 
@@ -18,35 +19,48 @@ from jaxft.data.places import choose
 from jaxft.data.spool import unload
 from jaxft.evaluation import run_plan
 from jaxft.models.model import Model
+from jaxft.progress import Progress, silent
 from jaxft.setup import eval_planner
-from jaxft.tasks.task import Batch, Outputs, Summary
+from jaxft.tasks.task import Batch, Outputs, Split, Summary
 from jaxft.tree import Params
 
 ROWS = 16_384  # of a part
 WASTE, STEPS = 1.25, 8  # a plan for existing programs may cost this factor, or this many steps, more than new programs would
 SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of a step's examples that are tried to make them fit
 
-T = TypeVar("T")
 
-
-def in_parts(rows: Any, encode: Callable[[Any], T], *, whole: bool = False) -> Iterator[tuple[Any, T]]:
-    """(some of the rows, `encode` of them) until all have been there; the next ones are encoded meanwhile.
+def in_parts(
+    rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
+) -> Iterator[tuple[Split, Collected]]:
+    """(some of the rows as examples, what `forward` gives for them) until all have been there; the next are encoded ahead.
 
     Args:
       rows: a `datasets.Dataset`.
       encode: tokenises some of them.
+      forward: computes.
       whole: make one part of all.
     """
     size = len(rows) if whole else ROWS
 
-    def part(start: int) -> tuple[Any, T]:
-        some = rows if size >= len(rows) else choose(rows, range(start, min(start + size, len(rows))))
+    def part(start: int) -> Split:
+        if size >= len(rows):
+            return encode(rows)
         try:
-            return some, encode(some)
+            with silent():
+                return encode(choose(rows, range(start, min(start + size, len(rows)))))
         finally:
             unload()
 
-    return prefetch(iter(range(0, len(rows), size)), part, 1)
+    progress = Progress("predicting", len(rows))
+    done = count = 0
+
+    def report(share: float) -> None:
+        progress.at(done + int(share * count))
+
+    for data in prefetch(iter(range(0, len(rows), size)), part, 1):
+        count = len(data.rows)
+        yield data, forward(data.examples, report)
+        done += count
 
 
 class Forward:
@@ -73,11 +87,17 @@ class Forward:
         self._known: list[tuple[Shape, ...]] = []
         self._programs: dict[Any, Any] = {}
 
-    def __call__(self, examples: Examples) -> Collected:
-        """What `summarise` gives for every example."""
+    def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Collected:
+        """What `summarise` gives for every example; `report` is told which share of the steps is behind."""
         plan = self._plan(examples)
         programs = {shape: self._program(plan.planner, shape, examples) for shape in plan.shapes}
-        return run_plan(plan, examples, self._mesh, lambda shape, batch: programs[shape](self._params, batch))
+        steps = itertools.count()
+
+        def run(shape: Shape, batch: Batch) -> Summary:
+            report(next(steps) / plan.planner.steps_per_epoch)
+            return programs[shape](self._params, batch)
+
+        return run_plan(plan, examples, self._mesh, run)
 
     def _plan(self, examples: Examples) -> EpochPlan:
         """A plan in shapes that are there, unless others cost far less."""

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,6 @@ from jaxft import cli, rundir, runtime
 from jaxft.config import Config
 from jaxft.errors import UserError
 from jaxft.output import check_output, reading, writing
-from jaxft.progress import Progress
 
 PROG = "jaxft predict"
 RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
@@ -49,11 +49,11 @@ def main(argv: list[str]) -> None:
     kept = "null" if empty == "drop" else empty  # rows that are left out are counted first
     with reading(args.input) as path:
         data = replace(config.data, dataset=None, test=path, empty_texts=kept, max_eval_examples=most)
-        answers = _answers(args, replace(config, data=data))
+        answers = _answers(args, replace(config, data=data), drop=empty == "drop")
         written, odd = _write(answers, args.output, drop=empty == "drop")
     lost = ("left out" if empty == "drop" else "null") + ": no usable text (data.empty_texts)"
     more = f"; {odd} {'row is' if odd == 1 else 'rows are'} {lost}" if odd else ""
-    print(f"wrote {written} {'embeddings' if answers.arrays else 'predictions'} to {args.output}{more}", file=sys.stderr)
+    print(f"wrote {written} {answers.kind} to {args.output}{more}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,23 @@ class _Answers:
     """What is computed, as it is asked for.
 
     Attributes:
-      count: of the rows.
-      odd: of the rows without a text.
-      predictions: of the rows; nothing where there are embeddings.
-      arrays: of embeddings [n, D].
-      document: how the task puts predictions into a json file.
+      kind: predictions or embeddings.
+      rows: a mapping, or a vector [D], for every row of the input.
+      is_null: whether it is that of a row without a text.
+      write: puts those that are kept into the output.
     """
 
-    count: int
-    odd: int
-    predictions: Iterator[dict[str, Any]] | None = None
-    arrays: Iterator[Any] | None = None
-    document: Callable[[list[dict[str, Any]]], Any] | None = None
+    kind: str
+    rows: Iterator[Any]
+    is_null: Callable[[Any], bool]
+    write: Callable[[BinaryIO, Iterator[Any]], None]
 
 
-def _answers(args: argparse.Namespace, config: Config) -> _Answers:
-    """Predictions, or embeddings where there is no head or they are wanted."""
+def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answers:
+    """Predictions, or embeddings where there is no head or they are wanted; `drop` says that odd rows are not kept."""
     runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft import inference
-    from jaxft.data.odd import odd_rows
+    from jaxft.data.odd import is_null, odd_rows
     from jaxft.tasks import task_class
 
     headless = inference.head_of(args.model, config)[0] in (None, "feature-extraction")
@@ -92,74 +90,69 @@ def _answers(args: argparse.Namespace, config: Config) -> _Answers:
         if args.output.endswith(DOCUMENT):
             task_class(config).check_document(rows)
         opened = inference.open_model(args.model, config)
-        answers = inference.predict(opened, rows, "test")
-        return _Answers(len(rows), int(odd_rows(rows).sum()), predictions=answers, document=opened.task.document)
+        write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
+        _, predictions = _begun(inference.predict(opened, rows, "test"))
+        return _Answers("predictions", predictions, is_null, write)
     from jaxft.features import embeddings
     from jaxft.tasks import texts
 
     rows = texts.read(config.data, "test")
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
-    arrays = embeddings(args.model, config, rows, str(config.data.test), features)
-    return _Answers(len(rows), int(odd_rows(rows).sum()), arrays=arrays)
+    first, vectors = _begun(embeddings(args.model, config, rows, str(config.data.test), features))
+    kept = len(rows) - (int(odd_rows(rows).sum()) if drop else 0)
+    write = partial(_write_array, count=kept, like=first) if args.output.endswith(ARRAY) else _write_embeddings
+    return _Answers("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)
+
+
+def _begun(rows: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+    """(the first row, all of them): most errors come before the output is opened."""
+    first = next(rows)
+    return first, itertools.chain([first], rows)
 
 
 def _write(answers: _Answers, output: str, *, drop: bool) -> tuple[int, int]:
     """(rows written, rows without a text); these are left out on request. What is computed is written at once."""
-    progress = Progress("predicting", answers.count)
-    if answers.arrays is None:
-        assert answers.predictions is not None
-        return _write_predictions(answers, output, progress, drop=drop)
-    first = next(answers.arrays)  # before the output is opened: most errors come by then
-    done = odd = 0
+    written = odd = 0
+
+    def kept() -> Iterator[Any]:
+        nonlocal written, odd
+        for row in answers.rows:
+            null = answers.is_null(row)
+            odd += null
+            if not (null and drop):
+                written += 1
+                yield row
+
     with writing(output) as file:
-        if output.endswith(ARRAY):
-            _begin_array(file, answers.count - (answers.odd if drop else 0), first)
-        for array in itertools.chain([first], answers.arrays):
-            null = array[:, 0] != array[:, 0]
-            done, odd = done + len(array), odd + int(null.sum())
-            kept = array[~null] if drop else array
-            if output.endswith(ARRAY):
-                file.write(kept.tobytes())
-            else:
-                file.writelines(_line({"embedding": _numbers(row)}) for row in kept)
-            progress.at(done)
-    return done - (odd if drop else 0), odd
+        answers.write(file, kept())
+    return written, odd
 
 
-def _write_predictions(answers: _Answers, output: str, progress: Progress, *, drop: bool) -> tuple[int, int]:
-    from jaxft.data.odd import is_null
+def _write_lines(file: BinaryIO, rows: Iterator[Any]) -> None:
+    file.writelines(map(_line, rows))
 
-    assert answers.predictions is not None
-    first = next(answers.predictions)
-    done = odd = 0
-    whole = [] if output.endswith(DOCUMENT) and answers.document else None  # a document takes all predictions
-    with writing(output) as file:
-        for row in itertools.chain([first], answers.predictions):
-            null = is_null(row)
-            done, odd = done + 1, odd + null
-            progress.at(done)
-            if null and drop:
-                continue
-            if whole is None:
-                file.write(_line(row))
-            else:
-                whole.append(row)
-        if whole is not None and answers.document:
-            file.write(json.dumps(answers.document(whole), ensure_ascii=False, indent=1).encode())
-    return done - (odd if drop else 0), odd
+
+def _write_document(file: BinaryIO, rows: Iterator[Any], document: Callable[[list[Any]], Any]) -> None:
+    """All predictions as one json value, as the task has it."""
+    file.write(json.dumps(document(list(rows)), ensure_ascii=False, indent=1).encode())
+
+
+def _write_embeddings(file: BinaryIO, vectors: Iterator[Any]) -> None:
+    _write_lines(file, ({"embedding": _numbers(vector)} for vector in vectors))
+
+
+def _write_array(file: BinaryIO, vectors: Iterator[Any], count: int, like: Any) -> None:
+    """An npy file of so many vectors of one kind."""
+    import numpy as np
+
+    about = {"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": (count, *like.shape)}
+    np.lib.format.write_array_header_1_0(file, about)
+    file.writelines(vector.tobytes() for vector in vectors)
 
 
 def _line(content: Any) -> bytes:
     return f"{json.dumps(content, ensure_ascii=False)}\n".encode()
-
-
-def _begin_array(file: BinaryIO, rows: int, like: Any) -> None:
-    """Write the header of an npy file with this number of rows."""
-    import numpy as np
-
-    about = {"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": (rows, *like.shape[1:])}
-    np.lib.format.write_array_header_1_0(file, about)
 
 
 def _numbers(vector: Any) -> list[float] | None:

@@ -3,13 +3,20 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-EVERY = 10.0  # seconds between lines; what takes less says nothing
-MANY = 100_000  # work on at least this many is announced when it begins
+from jaxft import runtime
+
+EVERY = 10.0  # seconds between lines
+MANY = 5_000  # work on at least this many is announced when it begins
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 class Progress:
     """Reports how many items of the total are done: at most one line per 10 s, on standard error, even if that is a file.
+
+    Only the main process reports, and nothing that is part of other work that does (`silent`).
 
     Args of the constructor:
       what: is being done, such as "tokenising train.csv".
@@ -32,11 +39,22 @@ class Progress:
         if self.total is None:
             self._say(f"{done:,} {self.unit}")
             return
-        left = (self.total - done) / max(done, 1) * (now - self._start)
-        self._say(f"{done:,} of {self.total:,} {self.unit}, {left:,.0f} s left")
+        left = f", {(self.total - done) / done * (now - self._start):,.0f} s left" if done else ""
+        self._say(f"{done:,} of {self.total:,} {self.unit}{left}")
 
     def _say(self, text: str) -> None:
-        print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+        if not _SILENT.get() and runtime.is_main_process():
+            print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Parts of work whose progress is reported as a whole say nothing of their own, in this thread."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
 
 
 def in_steps(what: str, total: int, size: int) -> Iterator[int]:

@@ -19,7 +19,6 @@ from jaxft.models.source import tokenizer_files
 
 Arrays = Mapping[str, np.ndarray]
 BATCH = 8192  # rows hashed at once
-MANY = 5000  # rows that take long enough to be announced
 
 
 def cached(
@@ -35,13 +34,13 @@ def cached(
       use: False only makes.
     """
     if not use:
-        return _announced(make, rows)
+        return make()
     digest = hashlib.blake2b(json.dumps([*settings, content(rows), _code()]).encode(), digest_size=16)
     digest.update(type(tokenizer).__name__.encode())
     for path in tokenizer_files(directory):
         digest.update(path.read_bytes())
     folder = runtime.cache_root() / "tokens" / digest.hexdigest()
-    return _read(folder) or _write(folder, _announced(make, rows))
+    return _read(folder) or _write(folder, make())
 
 
 def content(rows: Any) -> str:
@@ -64,12 +63,6 @@ def content(rows: Any) -> str:
                 stream.write_batch(batch)
             digest.update(sink.getvalue())
     return digest.hexdigest()
-
-
-def _announced(make: Callable[[], Arrays], rows: Any) -> Arrays:
-    if len(rows) >= MANY and runtime.is_main_process():
-        print(f"tokenising {len(rows):,} rows", file=sys.stderr, flush=True)
-    return make()
 
 
 @cache

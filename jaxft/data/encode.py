@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxft.data.cache import Arrays, cached
 from jaxft.data.columns import CHUNK
-from jaxft.data.places import numbered, placed
+from jaxft.data.places import Where, placed
 from jaxft.errors import UserError
 from jaxft.progress import in_steps
 
@@ -72,6 +72,7 @@ def encode_texts(
     use_cache: bool,
     origin: str,
     group: int = 1,
+    where: Where | None = None,
 ) -> Examples:
     """Tokenise a column, or a pair of columns, of a `datasets.Dataset`.
 
@@ -83,7 +84,8 @@ def encode_texts(
       truncation: cut longer sequences (the longer text of a pair first); otherwise they are errors.
       use_cache: look in, and add to, the user's cache folder.
       origin: the file, for messages.
-      group: rows that make an example together; the file has one row for them.
+      group: rows that make an example together.
+      where: how messages call an example; by default as `placed` calls the rows.
 
     Raises:
       UserError: for a text that is too long while truncation is off, naming its row.
@@ -91,7 +93,8 @@ def encode_texts(
     settings = ["texts", text, text_pair, max_length, truncation]
 
     def make() -> Arrays:
-        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, group)
+        place = where or placed(rows, origin)
+        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, lambda row: place(row // group))
 
     found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
     tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
@@ -106,9 +109,8 @@ def _tokenise(
     max_length: int,
     truncation: bool,
     origin: str,
-    group: int,
+    where: Where,
 ) -> Arrays:
-    where = placed(rows, origin) if group == 1 else numbered(origin)
     # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
     typed = "token_type_ids" in tokenizer.model_input_names
     encode = _encoder(tokenizer, max_length if truncation else None, typed=typed)
@@ -131,7 +133,7 @@ def _tokenise(
             if sizes.max() > max_length:
                 i = int(np.argmax(sizes > max_length))
                 raise UserError(
-                    f"{where((start + i) // group)} is {sizes[i]} tokens long, more than data.max_length "
+                    f"{where(start + i)} is {sizes[i]} tokens long, more than data.max_length "
                     f"{max_length}; raise it or set data.truncation to true"
                 )
             lengths[start : start + len(sizes)] = sizes

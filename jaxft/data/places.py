@@ -51,8 +51,3 @@ def placed(rows: Any, origin: str) -> Where:
         return f"{file}: row {number}"
 
     return where
-
-
-def numbered(origin: str) -> Where:
-    """The same where nothing was left out."""
-    return lambda row: f"{origin}: row {row + 1}"

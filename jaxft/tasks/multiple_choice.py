@@ -79,7 +79,8 @@ class MultipleChoice(Task):
             ENDING: [f"{start} {end}".strip() for start, ends in zip(begun, choices, strict=True) for end in ends],
         }
         pairs = replace(data, text=CONTEXT, text_pair=ENDING)
-        examples = texts.encode(datasets.Dataset.from_dict(flat), tokenizer, directory, pairs, origin, len(names))
+        sequences, where = datasets.Dataset.from_dict(flat), placed(rows, origin)
+        examples = texts.encode(sequences, tokenizer, directory, pairs, origin, len(names), where)
         if labelled:
             ids = _right_choices(rows, label_column(data), names, origin)
             examples = examples.with_columns(labels=ids)

@@ -11,7 +11,7 @@ from jaxft.data import files
 from jaxft.data.columns import each, per_row
 from jaxft.data.encode import Examples, encode_texts
 from jaxft.data.odd import PLACEHOLDER, with_odd
-from jaxft.data.places import choose, placed
+from jaxft.data.places import Where, choose, placed
 from jaxft.data.sources import read_rows
 from jaxft.errors import UserError
 
@@ -37,8 +37,16 @@ def read(
     return _without_empty(rows, texts, config, files.origin(config, split))
 
 
-def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str, group: int = 1) -> Examples:
-    """Rows to token ids; `group` rows make an example."""
+def encode(
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    config: DataConfig,
+    origin: str,
+    group: int = 1,
+    where: Where | None = None,
+) -> Examples:
+    """Rows to token ids; `group` rows make an example, which messages call `where` of it."""
     return encode_texts(
         rows,
         tokenizer,
@@ -50,6 +58,7 @@ def encode(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origi
         use_cache=config.cache,
         origin=origin,
         group=group,
+        where=where,
     )
 
 

@@ -90,6 +90,19 @@ def test_a_choice_that_is_too_long_names_its_row(tiny_model):
         encode(rows, tiny_model, truncation=False)
 
 
+def test_it_names_its_file_and_its_number_there(tiny_model, tmp_path):
+    """Whatever was left out before."""
+    paths = []
+    for name, rows in (("a", ROWS), ("b", [ROWS[1] | {"sent1": ""}, ROWS[1], ROWS[0] | {"ending1": "river " * 30}])):
+        paths.append(str(tmp_path / f"{name}.jsonl"))
+        Path(paths[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {**SWAG, "train": paths, "empty_texts": "drop", "truncation": False, "cache": False}
+    config = cli.parse({"data": data}, [], origin="", prog="")
+    rows = MultipleChoice.read(config, "train")
+    with pytest.raises(UserError, match=rf"{paths[1]}: row 3 is \d+ tokens long"):
+        MultipleChoice().encode(rows, load_tokenizer(tiny_model), tiny_model, config, "both")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

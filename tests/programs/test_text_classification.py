@@ -14,7 +14,6 @@ from sklearn.utils.class_weight import compute_class_weight
 import jaxft
 from jaxft import cli, optim, rundir, runtime
 from jaxft.config import DataConfig
-from jaxft.data.places import numbered
 from jaxft.distill import NAME, TEACHERS
 from jaxft.errors import UserError
 from jaxft.setup import make_loss, make_run, run_loss
@@ -23,6 +22,7 @@ from jaxft.tasks import label_lists, labels
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
 from tests.support.classes import COLUMNS, MULTI, TARGETS, configure, write_files
+from tests.support.places import rows_of
 from tests.support.steps import RECORDER, assert_same, gradients, rearranged
 
 
@@ -47,7 +47,7 @@ def test_labels_of_a_list_of_text_and_of_columns_are_the_same():
     assert lists(datasets.Dataset.from_dict(columns), label=list(columns)) == right
     names = datasets.Features(label=datasets.List(datasets.ClassLabel(names=["a", "b", "c"])))
     assert lists(datasets.Dataset.from_dict({"label": [[0, 1], [], [2]]}, features=names)) == right
-    assert label_lists.multi_hot(right, ["c", "b", "a"], numbered("x"))[0].tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert label_lists.multi_hot(right, ["c", "b", "a"], rows_of("x"))[0].tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_bad_label_lists(column, options, words):
 
 def test_an_unknown_label_of_a_list_names_its_row():
     with pytest.raises(UserError, match='row 3 has the label "z"'):
-        label_lists.multi_hot([["a", "b"], [], ["b", "z"]], ["a", "b"], numbered("x"))
+        label_lists.multi_hot([["a", "b"], [], ["b", "z"]], ["a", "b"], rows_of("x"))
 
 
 @pytest.mark.parametrize("value", ["high", None, "nan", float("inf"), ""])

@@ -9,13 +9,13 @@ import pytest
 from jaxft import runtime
 from jaxft.config import DataConfig
 from jaxft.data import encode
-from jaxft.data.places import numbered
 from jaxft.data.sources import read_rows
 from jaxft.data.tokenizer import load_tokenizer
 from jaxft.errors import UserError
 from jaxft.setup import make_run
 from jaxft.tasks import labels, texts
 from tests.support import tiny
+from tests.support.places import rows_of
 
 ROWS = [("the river runs", "calm"), ('a "bright" storm, old', "angry"), ("song\tand stone", "merry")]
 
@@ -150,8 +150,8 @@ def test_label_that_is_nan_is_missing():
 
 def test_labels_by_number_and_by_name():
     names = ["no", "maybe", "yes"]
-    assert labels.label_ids(["yes", "0", "1", "no"], names, numbered("x")).tolist() == [2, 0, 1, 0]
-    assert labels.label_ids(["7", "5"], ["5", "7"], numbered("x")).tolist() == [1, 0]  # numbers are names here
+    assert labels.label_ids(["yes", "0", "1", "no"], names, rows_of("x")).tolist() == [2, 0, 1, 0]
+    assert labels.label_ids(["7", "5"], ["5", "7"], rows_of("x")).tolist() == [1, 0]  # numbers are names here
 
 
 def test_numbers_keep_the_head_of_a_model_with_named_labels(tmp_path):

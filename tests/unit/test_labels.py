@@ -7,7 +7,6 @@ import pytest
 import jaxft
 from jaxft.config import Config, DataConfig, TaskConfig
 from jaxft.data import spelling
-from jaxft.data.places import numbered
 from jaxft.errors import UserError
 from jaxft.metrics.classification import MISTAKES, SHOWN, Cells, classification_scores
 from jaxft.models.build import load
@@ -18,6 +17,7 @@ from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny
+from tests.support.places import rows_of
 
 PLAIN = tiny.CONFIG
 CLASSIFIER = PLAIN | {"architectures": ["BertForSequenceClassification"]}
@@ -90,7 +90,7 @@ def test_a_class_label_without_a_name():
     with pytest.raises(UserError, match="row 2 has no label"):
         labels.label_values(with_label([0, -1], feature), "label", "x")
     with pytest.raises(UserError, match="row 1 has the label 7, but only 3 labels have names"):
-        labels.as_text(7, ["5", "7", "1"], numbered("x"), 0)
+        labels.as_text(7, ["5", "7", "1"], rows_of("x"), 0)
 
 
 def test_the_names_of_a_class_label_only_order_choices():
@@ -133,8 +133,8 @@ def test_a_number_is_never_another_label(names, found):
 
 def test_an_unknown_label_that_is_a_known_number_says_so():
     with pytest.raises(UserError, match=r'row 2 has the label "7".* it is the number "007", written in another way'):
-        labels.label_ids(["007", "7"], ["007", "8"], numbered("x"))
-    assert labels.label_ids(["1", "9", "1.0"], ["1", "2"], numbered("x"), unknown=-1).tolist() == [0, -1, 0]
+        labels.label_ids(["007", "7"], ["007", "8"], rows_of("x"))
+    assert labels.label_ids(["1", "9", "1.0"], ["1", "2"], rows_of("x"), unknown=-1).tolist() == [0, -1, 0]
 
 
 # Rows of 0 and 1
