@@ -11,9 +11,10 @@ from unittest import mock
 
 from benchmarks.parts import Part, run
 from benchmarks.step import CPU, Case, Step
-from jaxft import memory, optim, runtime
-from jaxft.calls import SEVERAL
-from jaxft.compiled import lower_train
+from jaxft import optim
+from jaxft.core import host_memory, runtime
+from jaxft.step.compilation import lower_train
+from jaxft.step.multi_step import SEVERAL
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
 
@@ -97,7 +98,7 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
 def keep_memory(keep: bool) -> None:
     """glibc as jaxft sets it, or as it is by default once a process has freed a large block."""
     if keep:
-        memory.keep()
+        host_memory.keep()
         return
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     mallopt(MMAP_MAX, 65536)
@@ -111,6 +112,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

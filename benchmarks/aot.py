@@ -17,9 +17,10 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.synthetic import SIZES, run_of
-from jaxft import costs, hlo, runtime, topology
 from jaxft.config import Config, DataConfig, MeshConfig, ModelConfig, RuntimeConfig, TrainConfig
-from jaxft.errors import UserError
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.preflight import costs, hlo, topology
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

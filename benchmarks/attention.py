@@ -13,11 +13,11 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.parts import Part, run
-from jaxft import runtime
-from jaxft.models import kernels
-from jaxft.models.attention import attend
-from jaxft.models.config import Policy
-from jaxft.models.dropout import dropout
+from jaxft.core import runtime
+from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder.attention import attend
+from jaxft.models.encoder.config import Policy
+from jaxft.models.encoder.dropout import dropout
 
 
 def gradient_timer(function: Callable[..., Any], *arguments: Any, calls: int = 3) -> Callable[[], float]:
@@ -50,8 +50,8 @@ def parts() -> Iterator[Part]:
                 "jax.nn.dot_product_attention": partial(jax.nn.dot_product_attention, implementation="xla"),
             }
             fused = {"gpu": "cudnn", "tpu": "splash"}.get(platform)
-            call = kernels.Call(dtype, length, size, plain=False, window=False, single=True)
-            if fused and kernels.FUSED[fused][0](policy, call) is None:
+            call = fused_attention.Call(dtype, length, size, plain=False, window=False, single=True)
+            if fused and fused_attention.FUSED[fused][0](policy, call) is None:
                 options[fused] = partial(of, policy=Policy(dtype, attention=fused, platform=platform))
                 options[f"{fused}, dropout of keys"] = partial(options[fused], **drop, by_keys=True)
             timers = {name: gradient_timer(f, q, k, v, calls=5) for name, f in options.items()}
@@ -61,7 +61,7 @@ def parts() -> Iterator[Part]:
 def plain(q: Any, k: Any, v: Any, ids: Any, rate: float = 0.0, key: Any = None) -> Any:
     """The formula, left to differentiation."""
     scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    scores = jnp.where(kernels.visible(ids)[:, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(fused_attention.visible(ids)[:, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = dropout(jax.nn.softmax(scores, -1).astype(v.dtype), rate, key)
     return jnp.einsum("bnts,bsnh->btnh", probabilities, v, preferred_element_type=jnp.float32).astype(v.dtype)
 
@@ -72,6 +72,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from benchmarks import record
 from benchmarks.parts import Part, run
-from jaxft import runtime
-from jaxft.models.dropout import dropout
+from jaxft.core import runtime
+from jaxft.models.encoder.dropout import dropout
 
 
 def parts() -> Iterator[Part]:
@@ -48,6 +48,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

@@ -53,6 +53,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 
 from benchmarks import record
 from benchmarks.peers.__main__ import Side, rows_of, started
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
 
 SIDES = ("compile", "jaxft", "torch", "keys")
 LOOPS = {"base": (64, 30), "large": (32, 15)}  # examples a step, steps a window
@@ -106,6 +106,6 @@ def device() -> str:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

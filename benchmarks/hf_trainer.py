@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli
-from jaxft.config import Config
-from jaxft.errors import UserError
+from jaxft.config import Config, cli
+from jaxft.core.errors import UserError
 
 SAME = "--same"
 
@@ -82,7 +81,7 @@ def prepare(config: Config, start: Path | None = None) -> tuple[Any, Any]:
 
     from benchmarks.hf import settings
     from jaxft import save
-    from jaxft.setup import make_run
+    from jaxft.run.setup import make_run
 
     settings.check(config)
     run = make_run(config)

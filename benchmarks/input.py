@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.synthetic import examples_of, glue_lengths
-from jaxft import cli
-from jaxft.data.batches import Planner, make_planner
-from jaxft.errors import UserError
-from jaxft.setup import eval_planner, make_run, train_planner
+from jaxft.config import cli
+from jaxft.core.errors import UserError
+from jaxft.data.batching.epoch_plan import Planner, make_planner
+from jaxft.run.setup import eval_planner, make_run, train_planner
 
 LAYOUTS = ("pack", "bucket", "pad")
 BATCHES = (32, 128, 512)

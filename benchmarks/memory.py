@@ -48,8 +48,8 @@ def write_texts(folder: Path, rows: int, length: int) -> None:
 
 def train_jaxft(folder: Path, steps: int, every: int, batch: int, length: int) -> None:
     """jaxft's own command."""
-    from jaxft.loop import Trainer
     from jaxft.train import main
+    from jaxft.training.loop import Trainer
 
     evaluate, save = Trainer._evaluate, Trainer.__init__
 
@@ -79,7 +79,7 @@ def train_trainer(folder: Path, steps: int, every: int, batch: int, length: int)
     import torch
     import transformers
 
-    from jaxft.models.source import resolve
+    from jaxft.core.model_source import resolve
 
     path = str(resolve(MODEL, None))
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)

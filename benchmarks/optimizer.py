@@ -13,10 +13,10 @@ import optax
 from benchmarks import record
 from benchmarks.parts import Part, run
 from benchmarks.synthetic import model_of
-from jaxft import optim, tree
-from jaxft.config import OptimConfig
-from jaxft.plan_config import PlanConfig
-from jaxft.strategies import make_plan
+from jaxft import optim
+from jaxft.config import OptimConfig, PlanConfig
+from jaxft.core import tree
+from jaxft.param_plan import make_plan
 
 
 def parts() -> Iterator[Part]:
@@ -58,6 +58,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

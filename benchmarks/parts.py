@@ -10,7 +10,7 @@ Part = tuple[str, dict[str, Callable[[], float]], str]  # what is measured, how,
 
 def run(argv: list[str], doc: str | None, parts: Callable[[], Iterator[Part]], file: str) -> None:
     """Run a command that measures some parts."""
-    from jaxft import runtime
+    from jaxft.core import runtime
 
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)

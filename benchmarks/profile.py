@@ -17,8 +17,8 @@ import jax
 
 from benchmarks import record
 from benchmarks.step import CPU, GPU, Step
-from jaxft import runtime
-from jaxft.errors import UserError
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
 
 # What an instruction's line says of it; the first that is found counts.
 KINDS = {
@@ -91,6 +91,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

@@ -26,8 +26,8 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.hf.settings import changed
-from jaxft import cli
-from jaxft.errors import UserError
+from jaxft.config import cli
+from jaxft.core.errors import UserError
 
 RESULTS, PAGE = "benchmarks/results/recipes.json", "docs/results.md"
 FIGURES = re.compile(r"# (Test|Validation) \w+ of seeds? [\d, ]+: ")

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import record, synthetic
 from benchmarks.step import Case, Step
-from jaxft import runtime
+from jaxft.core import runtime
 
 TOKENS = 1024  # a step, where the batch is not what varies
 CHILD = "--child"
@@ -110,6 +110,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import recipes, record
-from jaxft import cli
+from jaxft.config import cli
 
 RESULTS, PAGE = "benchmarks/results/scores.json", "docs/results.md"
 BEGIN, END = "<!-- scores -->", "<!-- /scores -->"

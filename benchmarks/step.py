@@ -23,15 +23,15 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import record
 from benchmarks.synthetic import SIZES, glue_lengths, run_of
-from jaxft import runtime, sharding
-from jaxft.compiled import abstract_batch, lower_train
-from jaxft.config import Config, DataConfig, ModelConfig, TrainConfig
-from jaxft.data.feed import device_batch
-from jaxft.errors import UserError
-from jaxft.plan_config import LoraConfig, PlanConfig
-from jaxft.prefix import keep
-from jaxft.setup import Run, run_loss
-from jaxft.state import fresh_state, model_params, run_optimizer
+from jaxft.config import Config, DataConfig, LoraConfig, ModelConfig, PlanConfig, TrainConfig
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.data.batching.prefetch import device_batch
+from jaxft.parallel import sharding
+from jaxft.run.setup import Run, run_loss
+from jaxft.run.state import fresh_state, model_params, run_optimizer
+from jaxft.step.compilation import abstract_batch, lower_train
+from jaxft.training.frozen_features import keep
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense
 RATES = ("dropout", "attention_dropout", "classifier_dropout")
@@ -209,6 +209,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft import cli
+    from jaxft.config import cli
 
     cli.run_main(main)

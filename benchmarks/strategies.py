@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import recipes, record
-from jaxft import cli, runtime, tree
+from jaxft.config import cli
+from jaxft.core import runtime, tree
 
 RESULTS, COSTS = "benchmarks/results/strategies.json", "benchmarks/results/strategy_costs.json"
 PAGE = "docs/strategies.md"
@@ -117,7 +118,7 @@ def measure(data: str, strategy: str, seed: int, results: Path) -> None:
 def cost(recipe: str, options: list[str], rounds: int) -> list[Row]:
     """Seconds of a step, its memory and what is trained, by strategy; all in turn. Of stages it is the first one's."""
     from benchmarks.step import Step
-    from jaxft.setup import make_run
+    from jaxft.run.setup import make_run
 
     chosen = runtime.start(distributed="off")
     steps, trained = {}, {}

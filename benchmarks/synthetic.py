@@ -9,15 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import runtime, sharding
-from jaxft.adapters import add_adapters, settled
 from jaxft.config import Config
-from jaxft.data.encode import Examples
-from jaxft.frame import plan_of, settle_model
-from jaxft.models.encoder import Policy
+from jaxft.core import runtime
+from jaxft.data.tokens.encode import Examples
+from jaxft.models.dropout_sites import place_dropout
+from jaxft.models.encoder.encoder import Policy
 from jaxft.models.model import Model, make_model
-from jaxft.models.places import place_dropout
-from jaxft.setup import Run, train_planner
+from jaxft.parallel import sharding
+from jaxft.run.adapter_targets import add_adapters, settled
+from jaxft.run.model_setup import plan_of, settle_model
+from jaxft.run.setup import Run, train_planner
 from jaxft.tasks.task import Split
 from jaxft.tasks.text_classification import TextClassification
 

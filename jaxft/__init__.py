@@ -5,14 +5,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxft import runtime
+from jaxft.core import runtime
 
 __version__ = "0.1.0"
 __all__ = ["forward", "load", "merge", "save"]
 
 if TYPE_CHECKING:
-    from jaxft.models.build import load, merge, save
     from jaxft.models.forward import forward
+    from jaxft.models.load_save import load, merge, save
 
 # Before anything can start JAX's backend: on jaxlib 0.10 CPUs compute wrong sums without this.
 runtime.prepare()
@@ -21,7 +21,7 @@ runtime.prepare()
 def __getattr__(name: str) -> Any:
     """Import the model code at first use, so that `--help` stays fast."""
     if name in __all__:
-        from jaxft.models import build, forward
+        from jaxft.models import forward, load_save
 
-        return forward.forward if name == "forward" else getattr(build, name)
+        return forward.forward if name == "forward" else getattr(load_save, name)
     raise AttributeError(f"module 'jaxft' has no attribute {name!r}")

@@ -5,8 +5,9 @@ import sys
 from importlib.metadata import version
 from typing import NoReturn
 
-from jaxft import __version__, cli
-from jaxft.errors import UserError, nearest
+from jaxft import __version__
+from jaxft.config import cli
+from jaxft.core.errors import UserError, nearest
 
 COMMANDS = {
     "train": "fine-tune, evaluate, leave a model directory; the same command again resumes",

@@ -5,9 +5,11 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from jaxft import cli, rundir, runtime
-from jaxft.data.files import are_files
-from jaxft.errors import UserError
+from jaxft.config import cli
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.data.reading.files import are_files
+from jaxft.run import rundir
 
 PROG, BEFORE = "jaxft evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
 
@@ -28,8 +30,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     if not held and not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
     chosen = runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
-    from jaxft import inference
-    from jaxft.splits import validation_rows
+    from jaxft.evaluation import inference
+    from jaxft.run.splits import validation_rows
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)

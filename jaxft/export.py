@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli, rundir, runtime
-from jaxft.errors import UserError
-from jaxft.urls import refuse_url
+from jaxft.config import cli
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.core.urls import refuse_url
+from jaxft.run import rundir
 
 
 def main(argv: list[str]) -> None:
@@ -40,12 +42,12 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
     config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
     runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
-    from jaxft import record
-    from jaxft.checkpoint import Checkpoints
-    from jaxft.frame import make_frame
-    from jaxft.restore import stored_state
-    from jaxft.setup import make_run
-    from jaxft.state import model_params
+    from jaxft.run import record
+    from jaxft.run.model_setup import make_frame
+    from jaxft.run.setup import make_run
+    from jaxft.run.state import model_params
+    from jaxft.training.checkpoint import Checkpoints
+    from jaxft.training.restore import stored_state
 
     known = record.read(directory)
     run: Any = make_frame(config, known) if known else make_run(config)
@@ -80,10 +82,11 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     Of a run with adapters it is an adapter directory unless `merged`: a hundredth of the size, and evaluate and predict
     read it as they read a model's.
     """
-    from jaxft import sharding, tree
-    from jaxft.models.build import merge, save
+    from jaxft.core import tree
+    from jaxft.models.load_save import merge, save
     from jaxft.models.model import Origin
-    from jaxft.used_words import whole
+    from jaxft.parallel import sharding
+    from jaxft.step.unused_embeddings import whole
 
     params = whole(sharding.to_host(tree.recut(params, [])))
     if runtime.is_main_process():
@@ -105,7 +108,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
 def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
     """An adapter directory and its base as an ordinary model directory."""
     runtime.start(distributed="off")
-    from jaxft.models.build import load, merge, save
+    from jaxft.models.load_save import load, merge, save
 
     save(*merge(*load(path)), output, flax=flax)
     print(f"wrote the merged model to {output}")
@@ -113,8 +116,8 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
 
 def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
     """The task with the thresholds of these parameters: as training has left them, or tuned on the validation data now."""
-    from jaxft.evaluation import make_evaluator
-    from jaxft.setup import eval_planner, make_loss, make_run
+    from jaxft.evaluation.evaluator import make_evaluator
+    from jaxft.run.setup import eval_planner, make_loss, make_run
     from jaxft.tasks import task_class
 
     if known is None or not known.fitted:

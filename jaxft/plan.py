@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jaxft import cli, runtime
-from jaxft.announce import announced
-from jaxft.errors import UserError, some
-from jaxft.output import check_output
+from jaxft.config import cli
+from jaxft.core import runtime
+from jaxft.core.announce import announced
+from jaxft.core.errors import UserError, some
+from jaxft.core.output import check_output
 
 
 def main(argv: list[str]) -> None:
@@ -26,27 +27,28 @@ def main(argv: list[str]) -> None:
     cache = config.runtime.compile_cache and target is None  # programs for chips elsewhere cannot be read again here
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
     chosen = runtime.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
-    from jaxft import costs, prefix, rates, topology
-    from jaxft.setup import make_run
+    from jaxft.preflight import costs, learning_rates, topology
+    from jaxft.run.setup import make_run
+    from jaxft.training import frozen_features
 
     if plot:
-        rates.require_matplotlib()  # before the long reading
+        learning_rates.require_matplotlib()  # before the long reading
     run = make_run(config, None if target is None else topology.devices(target))
     print(chosen.line(), file=sys.stderr)
     about = summary(run, optimizer=[costs.mib(size) if size else "-" for size in costs.optimizer_memory(run)])
-    for line in [*about, "", *rates.lines(run), "", *lengths(run), ""]:
+    for line in [*about, "", *learning_rates.lines(run), "", *lengths(run), ""]:
         print(line)
     with announced("compiling the steps, to measure their memory", partial(print, file=sys.stderr, flush=True)):
         steps = costs.step_costs(run)
     for line in costs.lines(steps):
         print(line)
-    if kept := prefix.frozen_layers(run):
+    if kept := frozen_features.frozen_layers(run):
         print(f"the lowest {kept} layers never change: a run of more than one epoch computes them once, and steps cost less")
     if target is not None:
         for line in ["", *topology.lines(target, [(shape, cost) for shape, found in steps.items() for cost in found])]:
             print(line)
     if plot:
-        rates.plot(run, plot)
+        learning_rates.plot(run, plot)
         print(f"wrote the learning rates to {plot}", file=sys.stderr)
 
 
@@ -94,7 +96,7 @@ def lengths(run: Any) -> list[str]:
     """A histogram of the training examples' lengths, and the padding of every layout."""
     import numpy as np
 
-    from jaxft.setup import train_planner
+    from jaxft.run.setup import train_planner
 
     examples = run.data["train"].examples
     values = examples.lengths

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxft import cli, rundir, runtime
-from jaxft.config import Config
-from jaxft.errors import UserError
-from jaxft.output import check_output, reading, writing
+from jaxft.config import Config, cli
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.core.output import check_output, reading, writing
+from jaxft.run import rundir
 
 PROG = "jaxft predict"
 RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
@@ -76,8 +77,8 @@ class _Answers:
 def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answers:
     """Predictions, or embeddings where there is no head or they are wanted; `drop` says that odd rows are not kept."""
     runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
-    from jaxft import inference
-    from jaxft.data.odd import is_null, odd_rows
+    from jaxft.data.reading.empty_texts import is_null, odd_rows
+    from jaxft.evaluation import inference
     from jaxft.tasks import task_class
 
     headless = inference.head_of(args.model, config)[0] in (None, "feature-extraction")
@@ -93,7 +94,7 @@ def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answer
         write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
         _, predictions = _begun(inference.predict(opened, rows, "test"))
         return _Answers("predictions", predictions, is_null, write)
-    from jaxft.features import embeddings
+    from jaxft.evaluation.embeddings import embeddings
     from jaxft.tasks import texts
 
     rows = texts.read(config.data, "test")

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli, rundir, runtime
-from jaxft.claim import Claim
-from jaxft.config import Config
-from jaxft.processes import by_main_process, check_shared
-from jaxft.signals import Watch
+from jaxft.config import Config, cli
+from jaxft.core import runtime
+from jaxft.core.processes import by_main_process, check_shared
+from jaxft.core.signals import Watch
+from jaxft.run import rundir
+from jaxft.run.claim import Claim
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def train(config: Config) -> dict[str, Any]:
 def _claimed(config: Config, chosen: runtime.Runtime, watch: Watch) -> dict[str, Any]:
     """Train once the output directory is this run's alone."""
     begin = time.perf_counter()
-    from jaxft.setup import make_run
+    from jaxft.run.setup import make_run
 
     if runtime.is_main_process():
         print(chosen.line(), file=sys.stderr)
@@ -51,10 +52,10 @@ def _claimed(config: Config, chosen: runtime.Runtime, watch: Watch) -> dict[str,
 
 def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]:
     """Train, and leave the model."""
-    from jaxft import record
     from jaxft.export import export_params
-    from jaxft.loop import Trainer, shown_number
     from jaxft.plan import summary
+    from jaxft.run import record
+    from jaxft.training.loop import Trainer, shown_number
 
     config, directory = run.config, Path(run.config.output_dir)
     trainer = Trainer(run, directory, claim)

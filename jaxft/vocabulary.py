@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli, runtime
-from jaxft.config import DataConfig
-from jaxft.errors import UserError
-from jaxft.urls import refuse_url
+from jaxft.config import DataConfig, cli
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.core.urls import refuse_url
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # BERT-mini (Turc et al. 2019, arXiv:1908.08962).
@@ -39,8 +39,8 @@ def main(argv: list[str]) -> None:
         if value < 1:
             raise UserError(f"--{name} is {value}: must be at least 1")
     runtime.start(distributed="off")
-    from jaxft.models.files import write_directory
     from jaxft.models.model import make_model
+    from jaxft.models.weights.tensor_files import write_directory
 
     read = texts(args.input, args.text)
     words = train(read, args.size, cased=args.cased, min_frequency=args.min_frequency)
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
 
 def texts(files: list[str], column: str) -> Callable[[], Iterator[str]]:
     """A function that gives the texts of files, one after another."""
-    from jaxft.data import corpus
+    from jaxft.data.tokens import corpus
 
     corpora = [corpus.read(DataConfig(train=file, text=column, empty_texts="drop"), "train") for file in files]
 

@@ -33,7 +33,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")
 
-from jaxft import cli
+from jaxft.config import cli
 from jaxft.train import train
 from tests.support import SHARED, programs, tiny
 

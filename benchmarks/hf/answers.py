@@ -7,9 +7,9 @@ import numpy as np
 import transformers
 
 from benchmarks.hf.settings import Peer, make_model
-from jaxft.data.squad import NOWHERE
-from jaxft.metrics.squad import best_null_threshold, squad_scores
-from jaxft.setup import Run
+from jaxft.data.formats.squad import NOWHERE
+from jaxft.run.setup import Run
+from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
 
 Window = dict[str, Any]
 

@@ -8,8 +8,8 @@ import torch
 import transformers
 
 from benchmarks.hf.settings import Peer, make_model
-from jaxft.errors import UserError
-from jaxft.setup import Run
+from jaxft.core.errors import UserError
+from jaxft.run.setup import Run
 
 
 def make_peer(run: Run) -> Peer:

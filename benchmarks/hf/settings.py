@@ -4,12 +4,12 @@ import dataclasses
 import math
 from typing import Any
 
-from jaxft.checks import duration_steps
-from jaxft.cli import as_dict, flatten
 from jaxft.config import Config, RuleConfig
-from jaxft.errors import UserError
-from jaxft.models.source import resolve
-from jaxft.setup import Run
+from jaxft.config.cli import as_dict, flatten
+from jaxft.config.limits import duration_steps
+from jaxft.core.errors import UserError
+from jaxft.core.model_source import resolve
+from jaxft.run.setup import Run
 
 # Options that may differ from their defaults: those that the peer carries over, and sections that change no number.
 CARRIED = {

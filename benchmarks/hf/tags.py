@@ -6,9 +6,9 @@ import numpy as np
 import transformers
 
 from benchmarks.hf.settings import Peer, make_model, named
-from jaxft.data.sentences import WORDS
-from jaxft.metrics.tagging import entity_scores, tag_scores
-from jaxft.setup import Run
+from jaxft.data.formats.sentences import WORDS
+from jaxft.run.setup import Run
+from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 
 IGNORED = -100  # torch's cross-entropy leaves such labels out
 

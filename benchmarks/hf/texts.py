@@ -6,10 +6,10 @@ import numpy as np
 import transformers
 
 from benchmarks.hf.settings import Peer, make_model, named
-from jaxft.metrics.classification import Cells, best_threshold, classification_scores, multi_label_scores, roc_auc
-from jaxft.metrics.regression import regression_scores
-from jaxft.setup import Run
+from jaxft.run.setup import Run
 from jaxft.tasks.labels import PROBLEM_TYPES
+from jaxft.tasks.metrics.classification import Cells, best_threshold, classification_scores, multi_label_scores, roc_auc
+from jaxft.tasks.metrics.regression import regression_scores
 
 
 def make_peer(run: Run) -> Peer:

@@ -27,9 +27,9 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.peers.windows import MARK
-from jaxft import cli
-from jaxft.errors import UserError
-from jaxft.runtime import YNN_FLAG
+from jaxft.config import cli
+from jaxft.core.errors import UserError
+from jaxft.core.runtime import YNN_FLAG
 
 RECIPES = ("configs/banking77.yaml", "configs/sst2.yaml", "configs/imdb.yaml")
 BASES = ("trainer", "trainer bfloat16")
@@ -57,8 +57,8 @@ def flax_side(dtype: str, python: str, folder: Path, window: list[str], argv: li
 
 def write_for_flax(config: Any, model: Path, texts: Path) -> None:
     """The recipe's weights as flax_model.msgpack, and its texts and labels."""
-    from jaxft.models.build import save
-    from jaxft.setup import make_run
+    from jaxft.models.load_save import save
+    from jaxft.run.setup import make_run
 
     run = make_run(config)
     save(run.model, run.params, model, flax=True)

@@ -10,9 +10,10 @@ import jax
 
 from benchmarks.peers.compiling import listen
 from benchmarks.peers.windows import Done, Windows
-from jaxft import cli, runtime
-from jaxft.loop import Trainer
-from jaxft.setup import make_run
+from jaxft.config import cli
+from jaxft.core import runtime
+from jaxft.run.setup import make_run
+from jaxft.training.loop import Trainer
 
 
 def device_peak() -> Callable[[], int] | None:

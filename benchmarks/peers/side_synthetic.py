@@ -26,8 +26,8 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
 
     from benchmarks.peers.compiling import listen
     from benchmarks.peers.side_jaxft import Watched, device_peak
-    from jaxft import runtime
     from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
+    from jaxft.core import runtime
 
     config = Config(
         model=ModelConfig(attention_dropout_kind=kind),

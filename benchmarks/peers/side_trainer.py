@@ -12,7 +12,7 @@ import torch
 from benchmarks.hf import settings
 from benchmarks.hf_trainer import prepare, trainer_class
 from benchmarks.peers.windows import Done, Windows
-from jaxft import cli
+from jaxft.config import cli
 
 
 def main() -> None:

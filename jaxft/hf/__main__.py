@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxft import cli, manual, runtime
-from jaxft.errors import UserError, nearest
+from jaxft.config import cli, help
+from jaxft.core import runtime
+from jaxft.core.errors import UserError, nearest
 
 PROG = "jaxft hf"
 
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> dict[str, float]:
     script = ALIASES.get(name, name)
     if script not in SCRIPTS:
         raise UserError(f'"{argv[0]}" is no script that jaxft knows; it has {names}{nearest(name, SCRIPTS)}')
-    if manual.topic(argv[1:]) is not None:
+    if help.topic(argv[1:]) is not None:
         print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
         return {}
     runtime.start()

@@ -8,13 +8,12 @@ from typing import Any
 
 import jax
 
-from jaxft import cli
-from jaxft.config import Config, DataConfig
-from jaxft.errors import UserError, nearest
+from jaxft.config import Config, DataConfig, cli
+from jaxft.core.errors import UserError, nearest
+from jaxft.core.urls import refuse_url
 from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
 from jaxft.hf.lengths import Limits, local_limits, longest
 from jaxft.hf.scripts import Script
-from jaxft.urls import refuse_url
 
 # What the scripts do when a flag is not given, where jaxft's own default is another.
 DEFAULTS = {

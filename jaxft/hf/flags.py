@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
 
 Values = dict[str, Any]
 

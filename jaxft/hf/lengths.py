@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxft.data.tokenizer import load_tokenizer
+from jaxft.core.model_source import PACKAGE, resolve
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.hf.scripts import Script
-from jaxft.models.files import read_config
 from jaxft.models.model import make_model
-from jaxft.models.source import PACKAGE, resolve
+from jaxft.models.weights.tensor_files import read_config
 
 _NO_LIMIT = 10**9  # transformers gives 10^30 where a tokenizer states none
 _UNKNOWN = 512  # where nothing is known of the model

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.data.sources import column_names, read_rows
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.reading.sources import column_names, read_rows
 from jaxft.hf.flags import Flag, Values
 
 Options = dict[str, Any]

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.core.tree import Params
 from jaxft.models.model import MAIN, Model
-from jaxft.tree import Params
 
 _ONE_A_ROW = {"pooler_output", "mean_output", "seq_relationship_logits", "sop_logits"}  # [B, 1, ...]: one example a row
 _ROW_KINDS = {"text-classification", "multiple-choice", "next-sentence-prediction"}  # whose logits are so, too

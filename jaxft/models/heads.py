@@ -8,12 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.config import EncoderConfig, Fields, Rates
-from jaxft.models.dropout import dropout, fold
-from jaxft.models.encoder import ADAPTERS, HEAD, Encoder, gather, mean_pool
-from jaxft.models.layers import ACTIVATIONS, NEW, Dense, LayerNorm, initial, run
-from jaxft.models.products import dense
-from jaxft.tree import Params
+from jaxft.core.tree import Params
+from jaxft.models.encoder.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder.dropout import dropout, fold
+from jaxft.models.encoder.encoder import ADAPTERS, HEAD, Encoder, gather, mean_pool
+from jaxft.models.encoder.layers import ACTIVATIONS, NEW, Dense, LayerNorm, initial, run
+from jaxft.models.encoder.matmul import dense
 
 Array = jax.Array
 POOLER, FIRST, MEAN, TOKENS = "pooler", "first", "mean", "tokens"

@@ -8,17 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import runtime, tree
-from jaxft.errors import UserError
-from jaxft.models import adapters, families
-from jaxft.models.adapters import Adapted
-from jaxft.models.config import PLAIN, Policy, Rates
-from jaxft.models.encoder import Encoder
+from jaxft.core import runtime, tree
+from jaxft.core.errors import UserError
+from jaxft.core.tree import Params
+from jaxft.models import families
+from jaxft.models.encoder import adapters
+from jaxft.models.encoder.adapters import Adapted
+from jaxft.models.encoder.config import PLAIN, Policy, Rates
+from jaxft.models.encoder.encoder import Encoder
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, Head
-from jaxft.models.merge import Report
-from jaxft.models.names import Naming
-from jaxft.tree import Params
+from jaxft.models.weights.merge import Report
+from jaxft.models.weights.tensor_names import Naming
 
 MOST_LABELS = 10**6  # that nobody has named
 MAIN = "main"  # the name of the head when there is one

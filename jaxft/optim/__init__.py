@@ -1,8 +1,8 @@
 """The optimizer: optax, with rates and decay made from the plan; schedules; clipping. Layers of a stack are seen singly."""
 
 from jaxft.optim.clip import clip_by_global_norm, global_norm
-from jaxft.optim.library import check_optimizer
 from jaxft.optim.optimizer import Hyper, Optimizer, core, hyperparameters, make_optimizer
+from jaxft.optim.registry import check_optimizer
 from jaxft.optim.schedules import PLATEAU, check_schedules, schedule_factor
 
 __all__ = [

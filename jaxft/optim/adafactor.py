@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft import tree
-from jaxft.optim.layers import layer_axes, map_trees, transformation
-from jaxft.tree import Params, Path
+from jaxft.core import tree
+from jaxft.core.tree import Params, Path
+from jaxft.optim.per_layer import layer_axes, map_trees, transformation
 
 
 class AdafactorState(NamedTuple):

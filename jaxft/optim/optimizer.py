@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft import tree
 from jaxft.config import OptimConfig
+from jaxft.core import tree
+from jaxft.core.tree import Params, Path
 from jaxft.optim.clip import clip_by_global_norm, global_norm
-from jaxft.optim.layers import map_trees, of_layers, transformation
-from jaxft.optim.library import make_core
+from jaxft.optim.per_layer import map_trees, of_layers, transformation
+from jaxft.optim.registry import make_core
 from jaxft.optim.schedules import PLATEAU, schedule_factor
-from jaxft.strategies import ParameterPlan, by_stage
-from jaxft.tree import Params, Path
+from jaxft.param_plan import ParameterPlan, by_stage
 
 Hyper = Mapping[str, Any]
 

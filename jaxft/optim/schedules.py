@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxft.config import OptimConfig
-from jaxft.errors import UserError
-from jaxft.strategies import ParameterPlan
+from jaxft.core.errors import UserError
+from jaxft.param_plan import ParameterPlan
 
 PLATEAU = "plateau"
 

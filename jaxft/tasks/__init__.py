@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxft.config import Config
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
 from jaxft.tasks.fill_mask import FillMask
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.multiple_choice import MultipleChoice

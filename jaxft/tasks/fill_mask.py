@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxft.config import Config
-from jaxft.data import corpus
-from jaxft.data.cache import Arrays
-from jaxft.data.spans import frame_of
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.tokens import corpus
+from jaxft.data.tokens.cache import Arrays
+from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
-from jaxft.tasks.masked_words import MaskedWords
+from jaxft.tasks.masked_lm import MaskedWords
 from jaxft.tasks.task import Batch, Outputs, Split
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
-from jaxft.data.columns import per_row
-from jaxft.data.places import Where, placed
-from jaxft.data.spelling import number_of
-from jaxft.errors import UserError, some
+from jaxft.core.errors import UserError, some
+from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.label_spelling import number_of
+from jaxft.data.reading.row_numbers import Where, placed
 from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
 
 _MARKS = {"0": False, "1": True, "false": False, "true": True}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import Config, DataConfig
-from jaxft.data.columns import per_row
-from jaxft.data.places import Where, placed
-from jaxft.data.spelling import are_numbers, finder, in_order, same_labels, twin
-from jaxft.errors import UserError, some
+from jaxft.core.errors import UserError, some
+from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.label_spelling import are_numbers, finder, in_order, same_labels, twin
+from jaxft.data.reading.row_numbers import Where, placed
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import are_generic, labels_of
 

@@ -10,14 +10,14 @@ from scipy.special import expit
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.data.places import placed
-from jaxft.errors import UserError
-from jaxft.metrics.classification import best_threshold, multi_label_scores
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.reading.row_numbers import placed
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
 from jaxft.tasks.labels import PROBLEM_TYPES, class_weights, label_columns, learnt_labels, no_smoothing, own_labels, shares
+from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.data.columns import per_row
-from jaxft.data.odd import ODD, PLACEHOLDER
-from jaxft.data.places import placed
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.empty_texts import ODD, PLACEHOLDER
+from jaxft.data.reading.row_numbers import placed
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task

@@ -11,16 +11,16 @@ import numpy as np
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data import corpus
-from jaxft.data.cache import Arrays
-from jaxft.data.collect import Collected
-from jaxft.data.pairs import pairs
-from jaxft.data.spans import frame_of
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.tokens import corpus
+from jaxft.data.tokens.cache import Arrays
+from jaxft.data.tokens.segment_pairs import pairs
+from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.models import families
 from jaxft.tasks import texts
-from jaxft.tasks.masked_words import MaskedWords
+from jaxft.tasks.masked_lm import MaskedWords
 from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
 Array = jax.Array

@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.data.columns import per_row
-from jaxft.data.questions import encode_questions
-from jaxft.data.squad import read_questions
-from jaxft.errors import UserError
-from jaxft.metrics.squad import best_null_threshold, squad_scores
-from jaxft.tasks.candidates import Answer, Decoded, best_spans, decode
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.formats.squad import read_questions
+from jaxft.data.reading.columns import per_row
+from jaxft.data.tokens.questions import encode_questions
+from jaxft.tasks.answer_candidates import Answer, Decoded, best_spans, decode
+from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 Array = jax.Array

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.errors import UserError
-from jaxft.metrics.regression import regression_scores
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import PROBLEM_TYPES, label_columns, no_smoothing, numbers, own_labels, problem_of, shares
+from jaxft.tasks.metrics.regression import regression_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.data.columns import CHUNK
-from jaxft.data.encode import Examples
-from jaxft.data.places import choose
-from jaxft.data.spelling import are_numbers
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.reading.columns import CHUNK
+from jaxft.data.reading.label_spelling import are_numbers
+from jaxft.data.reading.row_numbers import choose
+from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
 from jaxft.tasks.labels import own_labels

@@ -11,10 +11,9 @@ import numpy as np
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.data.places import placed
-from jaxft.errors import UserError
-from jaxft.metrics.classification import Cells, classification_scores, label_scores, roc_auc
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.reading.row_numbers import placed
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -27,6 +26,7 @@ from jaxft.tasks.labels import (
     learnt_labels,
     shares,
 )
+from jaxft.tasks.metrics.classification import Cells, classification_scores, label_scores, roc_auc
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
 
 Array = jax.Array

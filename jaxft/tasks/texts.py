@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import DataConfig
-from jaxft.data import files
-from jaxft.data.columns import each, per_row
-from jaxft.data.encode import Examples, encode_texts
-from jaxft.data.odd import PLACEHOLDER, with_odd
-from jaxft.data.places import Where, choose, placed
-from jaxft.data.sources import read_rows
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.reading import files
+from jaxft.data.reading.columns import each, per_row
+from jaxft.data.reading.empty_texts import PLACEHOLDER, with_odd
+from jaxft.data.reading.row_numbers import Where, choose, placed
+from jaxft.data.reading.sources import read_rows
+from jaxft.data.tokens.encode import Examples, encode_texts
 
 
 def columns(config: DataConfig) -> list[str]:

@@ -13,17 +13,17 @@ import numpy as np
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.data.collect import Collected
-from jaxft.data.columns import per_row
-from jaxft.data.sentences import BEGINS, ENDS, TEXT, WORDS, cut_at
-from jaxft.data.tags import OUTSIDE, are_entities, are_iob2, canonical, fault, iob2_labels, spans, to_iob2
-from jaxft.data.word_rows import read_sentences
-from jaxft.data.words import encode_words
-from jaxft.errors import UserError
-from jaxft.metrics.tagging import entity_scores, tag_scores
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, cut_at
+from jaxft.data.formats.tagged import read_sentences
+from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, fault, iob2_labels, spans, to_iob2
+from jaxft.data.reading.columns import per_row
+from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks.labels import class_weights, label_column, learnt_labels, own_labels
-from jaxft.tasks.tagging import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
+from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
+from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
 
 Array = jax.Array

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from jaxft import cli
+from jaxft.config import cli
 from tests.support import ROOT, tiny
 
 

@@ -7,13 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import hlo, optim, runtime, sharding, tree
-from jaxft.compiled import abstract_batch, lower_train
+from jaxft import optim
 from jaxft.config import MeshConfig
-from jaxft.data.batches import make_planner
-from jaxft.setup import make_loss
-from jaxft.stages import state_shardings
-from jaxft.step import eval_step, init_state
+from jaxft.core import runtime, tree
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.parallel import sharding
+from jaxft.preflight import hlo
+from jaxft.run.setup import make_loss
+from jaxft.step.compilation import abstract_batch, lower_train
+from jaxft.step.stages import state_shardings
+from jaxft.step.train_step import eval_step, init_state
 from jaxft.tasks.text_classification import TextClassification
 from tests.support.families import LABELS, LENGTHS, PLANS, SETTINGS, examples, planned
 

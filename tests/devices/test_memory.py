@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import jaxft
 from benchmarks import memory
-from jaxft.models.build import write_msgpack
+from jaxft.models.load_save import write_msgpack
 
 def memory(what):
     return int(re.search(what + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from jaxft import cli, costs
-from jaxft.runtime import YNN_FLAG
-from jaxft.setup import make_run
+from jaxft.config import cli
+from jaxft.core.runtime import YNN_FLAG
+from jaxft.preflight import costs
+from jaxft.run.setup import make_run
 from tests.support import ROOT
 
 PLANS = {

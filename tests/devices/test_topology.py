@@ -8,10 +8,11 @@ from dataclasses import replace
 import jax
 import pytest
 
-from jaxft import cli, costs, hlo, topology
-from jaxft.compiled import finished
-from jaxft.errors import UserError
-from jaxft.setup import make_run
+from jaxft.config import cli
+from jaxft.core.errors import UserError
+from jaxft.preflight import costs, hlo, topology
+from jaxft.run.setup import make_run
+from jaxft.step.compilation import finished
 from tests.support import ROOT, tiny, tpu
 
 
@@ -101,7 +102,7 @@ def test_prediction():
 
 
 def costs_shape():
-    from jaxft.data.batches import Shape
+    from jaxft.data.batching.epoch_plan import Shape
 
     return Shape(rows=32, length=128, slots=4)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import aot, synthetic
-from jaxft import runtime
+from jaxft.core import runtime
 from tests.support import ROOT, tpu
 
 CASES = {

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from jaxft.errors import UserError
-from jaxft.models.files import open_weights, read_config
+from jaxft.core.errors import UserError
+from jaxft.models.weights.tensor_files import open_weights, read_config
 from tests.support import tiny
 from tests.support.damage import edit_config, flip, half, to_msgpack
 

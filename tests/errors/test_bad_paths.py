@@ -5,9 +5,10 @@ import os
 import pytest
 
 import jaxft
-from jaxft import cli, runtime
-from jaxft.checks import paths
-from jaxft.errors import UserError
+from jaxft.config import cli
+from jaxft.config.limits import paths
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
 from jaxft.hf.convert import convert
 from jaxft.hf.scripts import SCRIPTS
 

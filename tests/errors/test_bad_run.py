@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import cli
+from jaxft.config import cli
 from tests.support import tiny
 from tests.support.damage import DISK_FULL
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
 from tests.support import tiny
 from tests.support.damage import edit_config, rewrite, shard, to_msgpack
 

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import tree
-from jaxft.errors import UserError
+from jaxft.core import tree
+from jaxft.core.errors import UserError
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from tests.support import tiny, zoo

@@ -15,13 +15,13 @@ import pytest
 from safetensors.numpy import save_file
 
 import jaxft
-from jaxft import cli, patterns
-from jaxft.config import Config
-from jaxft.data.sources import read_rows
-from jaxft.data.spelling import in_order
-from jaxft.data.squad import read_questions
-from jaxft.errors import LONG_TEXT, UserError
-from jaxft.models.inside import inside
+from jaxft.config import Config, cli
+from jaxft.core import patterns
+from jaxft.core.contained_path import inside
+from jaxft.core.errors import LONG_TEXT, UserError
+from jaxft.data.formats.squad import read_questions
+from jaxft.data.reading.label_spelling import in_order
+from jaxft.data.reading.sources import read_rows
 from jaxft.tasks.labels import label_values
 from tests.support.damage import edit_config, rewrite, shard
 

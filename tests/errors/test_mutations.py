@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxft.errors import LONG_TEXT, UserError
+from jaxft.core.errors import LONG_TEXT, UserError
 from tests.support.formats import FORMATS
 
 SECONDS, BYTES = 10, 2 << 30

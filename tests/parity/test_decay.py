@@ -10,7 +10,7 @@ from transformers import Trainer
 
 from jaxft.config import PlanConfig
 from jaxft.models.model import make_model
-from jaxft.strategies import make_plan
+from jaxft.param_plan import make_plan
 from tests.support import zoo, zoo_torch
 
 

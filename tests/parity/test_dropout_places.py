@@ -12,8 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import jaxft
-from jaxft import runtime
-from jaxft.models import attention, blocks, disentangled, forward, heads
+from jaxft.core import runtime
+from jaxft.models import forward, heads
+from jaxft.models.encoder import attention, blocks, disentangled
 from jaxft.models.families import FAMILIES
 from tests.support import zoo, zoo_torch
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import tree
+from jaxft.core import tree
 from jaxft.models import forward
 from tests.support import zoo, zoo_torch
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import transformers
 
-from jaxft import runtime, tree
+from jaxft.core import runtime, tree
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from tests.support import zoo, zoo_torch

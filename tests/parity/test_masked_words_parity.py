@@ -14,10 +14,11 @@ import transformers
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer, pipeline
 
 import jaxft
-from jaxft import predict, runtime, tree
+from jaxft import predict
 from jaxft.config import Config
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.setup import make_loss
+from jaxft.core import runtime, tree
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.run.setup import make_loss
 from jaxft.tasks import TASKS
 from tests.support import tiny
 

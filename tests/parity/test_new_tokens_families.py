@@ -10,7 +10,7 @@ import transformers
 
 import jaxft
 from jaxft.models.families import FAMILIES
-from jaxft.models.rows import Sources, split_rows, with_vocabulary
+from jaxft.models.vocab_resize import Sources, split_rows, with_vocabulary
 from tests.support.zoo import fixed
 from tests.support.zoo_torch import torch_model
 

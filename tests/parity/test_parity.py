@@ -21,8 +21,8 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 import jaxft
-from jaxft.models.layers import ACTIVATIONS
-from jaxft.models.source import resolve
+from jaxft.core.model_source import resolve
+from jaxft.models.encoder.layers import ACTIVATIONS
 from tests.support import ROOT, tiny
 from tests.support.lessons import (
     CLIP,

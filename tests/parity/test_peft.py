@@ -10,19 +10,19 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft.models import peft_names
+from jaxft.models.peft import adapter_names
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
 import jaxft
-from jaxft import tree
-from jaxft.errors import UserError
-from jaxft.models import adapters
-from jaxft.models import peft as ours
-from jaxft.models.adapters import Adapted, Lora
+from jaxft.config import PlanConfig
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.models.encoder import adapters
+from jaxft.models.encoder.adapters import Adapted, Lora
 from jaxft.models.families import FAMILIES
-from jaxft.plan_config import PlanConfig
+from jaxft.models.peft import read_adapter as ours
 from tests.support import lessons, tiny, zoo, zoo_torch
 
 KIND = "text-classification"
@@ -273,7 +273,7 @@ def test_another_models_adapter(adapter, bert, tmp_path):
 
 def test_torn_and_missing_weights(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "adapter")
-    weights = tmp_path / "adapter" / peft_names.WEIGHTS
+    weights = tmp_path / "adapter" / adapter_names.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         jaxft.load(str(tmp_path / "adapter"))

@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch")
 from transformers import BertConfig, BertForQuestionAnswering
 
 import jaxft
-from jaxft import cli, tree
-from jaxft.data.batches import make_planner
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.setup import make_loss
+from jaxft.config import cli
+from jaxft.core import tree
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.run.setup import make_loss
 from jaxft.tasks import QuestionAnswering
 from tests.support import questions, tiny
 

@@ -14,13 +14,14 @@ torch = pytest.importorskip("torch")
 from transformers import BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
 
 import jaxft
-from jaxft import runtime, sharding, tree
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig
+from jaxft.core import runtime, tree
 from jaxft.optim import hyperparameters, make_optimizer
-from jaxft.setup import make_loss
-from jaxft.stages import later_stages, open_stage
-from jaxft.step import init_state, train_step
-from jaxft.strategies import make_plan
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.run.setup import make_loss
+from jaxft.step.stages import later_stages, open_stage
+from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
 

@@ -13,8 +13,8 @@ pytest.importorskip("torch._dynamo")  # which torch.compile would import inside 
 from safetensors.torch import load_file, save_file
 
 import jaxft
-from jaxft.errors import UserError
-from jaxft.models.names import unwrapped
+from jaxft.core.errors import UserError
+from jaxft.models.weights.tensor_names import unwrapped
 from tests.support import zoo, zoo_torch
 
 KIND = "text-classification"

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import runtime
-from jaxft.models.attention import attend
-from jaxft.models.layers import LayerNorm
-from jaxft.models.products import batched, dense
+from jaxft.core import runtime
+from jaxft.models.encoder.attention import attend
+from jaxft.models.encoder.layers import LayerNorm
+from jaxft.models.encoder.matmul import batched, dense
 
 B, T, N, H = 3, 7, 2, 4
 SEGMENTS = jnp.asarray([[1, 1, 1, 2, 2, 0, 0], [1] * 7, [0] * 7], jnp.int32)  # packed, full, empty

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft import cli, tree
-from jaxft.adapters import add_adapters, settled
-from jaxft.errors import UserError
-from jaxft.models import adapters
-from jaxft.models.build import load
-from jaxft.models.files import open_safetensors
+from jaxft.config import cli
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.models.encoder import adapters
+from jaxft.models.load_save import load
 from jaxft.models.model import make_model
-from jaxft.setup import Run, make_run
-from jaxft.strategies import make_plan
+from jaxft.models.weights.tensor_files import open_safetensors
+from jaxft.param_plan import make_plan
+from jaxft.run.adapter_targets import add_adapters, settled
+from jaxft.run.setup import Run, make_run
 from tests.support import tiny, zoo
 from tests.support.lora import randomised
 from tests.support.resuming import ends_the_same
@@ -62,8 +63,8 @@ def test_one_layer_is_what_the_paper_says(classifier):
     h = np.random.default_rng(0).normal(size=(7, 24)).astype(np.float32)
     narrow = np.tanh(h @ flat["adapter.down.kernel"] + flat["adapter.down.bias"])
     expected = h + narrow @ flat["adapter.up.kernel"] + flat["adapter.up.bias"]
-    from jaxft.models.blocks import Adapter
-    from jaxft.models.layers import run
+    from jaxft.models.encoder.blocks import Adapter
+    from jaxft.models.encoder.layers import run
 
     own = {side: {leaf: flat[f"adapter.{side}.{leaf}"] for leaf in ("kernel", "bias")} for side in ("down", "up")}
     np.testing.assert_allclose(run(Adapter(model.encoder.config), own, h), expected, rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import runtime, tree
+from jaxft.core import runtime, tree
 from jaxft.models import forward
 from jaxft.models.model import make_model
 from tests.support import ROOT, tiny, zoo

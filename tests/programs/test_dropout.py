@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxft import runtime
-from jaxft.models.dropout import dropout, keep_mask, philox
+from jaxft.core import runtime
+from jaxft.models.encoder.dropout import dropout, keep_mask, philox
 
 SHAPES = [(), (5,), (3, 1), (13, 6), (2, 12, 4), (3, 2, 17, 5), (2, 2, 2, 8, 3)]
 

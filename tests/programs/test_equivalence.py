@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import sharding, tree
 from jaxft.config import MeshConfig
-from jaxft.errors import UserError
-from jaxft.setup import Run, make_run
-from jaxft.state import fresh_state
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.parallel import sharding
+from jaxft.run.setup import Run, make_run
+from jaxft.run.state import fresh_state
 from jaxft.train import train
 from tests.support import tiny
 from tests.support.steps import TOLERANCE, WAYS, assert_same, configure, gradients, rearranged

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import sharding, tree
 from jaxft.config import MeshConfig
-from jaxft.data.batches import make_planner
-from jaxft.data.encode import Examples
-from jaxft.models.config import Policy
+from jaxft.core import tree
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.tokens.encode import Examples
+from jaxft.models.encoder.config import Policy
 from jaxft.models.model import make_model
+from jaxft.parallel import sharding
 from tests.support import tiny, zoo
 from tests.support.families import LENGTHS, examples
 

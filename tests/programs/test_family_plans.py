@@ -8,15 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import optim, runtime, sharding, tree
+from jaxft import optim
 from jaxft.config import MeshConfig
-from jaxft.data.batches import make_planner
-from jaxft.data.feed import put
+from jaxft.core import runtime, tree
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.prefetch import put
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import Model
-from jaxft.setup import make_loss
-from jaxft.step import init_state, train_step
-from jaxft.strategies import ParameterPlan
+from jaxft.parallel import sharding
+from jaxft.param_plan import ParameterPlan
+from jaxft.run.setup import make_loss
+from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support.families import LABELS, LENGTHS, PLANS, SETTINGS, STAGE, examples, planned
 from tests.support.steps import flat, moments

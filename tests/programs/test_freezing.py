@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import optim, runtime, sharding, tree
+from jaxft import optim
 from jaxft.config import OptimConfig, PlanConfig, RuleConfig
-from jaxft.data.feed import put
-from jaxft.setup import Run, make_run, run_loss
-from jaxft.state import fresh_state, run_optimizer
-from jaxft.step import init_state, train_step
-from jaxft.strategies import make_plan
+from jaxft.core import runtime, tree
+from jaxft.data.batching.prefetch import put
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.run.setup import Run, make_run, run_loss
+from jaxft.run.state import fresh_state, run_optimizer
+from jaxft.step.train_step import init_state, train_step
 from tests.support import tiny
 from tests.support.costs import DEPTH, LENGTH, ROWS, Costs
 from tests.support.steps import flat, moments

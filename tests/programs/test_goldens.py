@@ -7,7 +7,7 @@ import pytest
 from flax import serialization
 
 import jaxft
-from jaxft.tree import flatten
+from jaxft.core.tree import flatten
 from tests.support import ROOT, zoo
 
 GOLDENS = ROOT / "tests/goldens"

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import runtime, sharding
 from jaxft.config import MeshConfig
-from jaxft.data.batches import make_planner
-from jaxft.data.encode import Examples
-from jaxft.errors import UserError
-from jaxft.fit import check_attention
-from jaxft.models import kernels
-from jaxft.models.attention import attend
-from jaxft.models.config import Policy
-from jaxft.setup import make_run, run_loss
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.tokens.encode import Examples
+from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder.attention import attend
+from jaxft.models.encoder.config import Policy
+from jaxft.parallel import sharding
+from jaxft.run.compatibility import check_attention
+from jaxft.run.setup import make_run, run_loss
 from tests.support import tiny
 
 B, T, N, H = 2, 128, 2, 16
@@ -52,14 +53,14 @@ def plain(q, k, v, segment_ids, **options):
 def test_cudnn_is_asked_for_what_the_plain_one_does(single, window):
     """JAX's own function computes the same from the arguments that cuDNN gets: lengths or mask, scale."""
     ids = SINGLE if single else PACKED
-    asked = partial(kernels.cudnn, scale=0.3, window=window, single=single, mesh=None, name="xla")
+    asked = partial(fused_attention.cudnn, scale=0.3, window=window, single=single, mesh=None, name="xla")
     assert_same(value_and_gradients(asked, ids), value_and_gradients(partial(plain, scale=0.3, window=window), ids))
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_splash_is_the_plain_one(devices):
     mesh = sharding.make_mesh(MeshConfig(data=devices))
-    splash = partial(kernels.splash, scale=0.3, window=None, single=False, mesh=mesh, interpret=True)
+    splash = partial(fused_attention.splash, scale=0.3, window=None, single=False, mesh=mesh, interpret=True)
     place = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
     arrays = [jax.device_put(x, place) for x in (PACKED, Q, K, V, G)]
     assert_same(value_and_gradients(splash, *arrays), value_and_gradients(partial(plain, scale=0.3), PACKED))
@@ -71,16 +72,16 @@ def test_splash_in_bfloat16_asks_for_no_precision():
 
     def objective(q, k, v):
         options = {"scale": 0.3, "window": None, "single": False, "mesh": None, "interpret": True}
-        return kernels.splash(q, k, v, PACKED, **options).astype(jnp.float32).sum()
+        return fused_attention.splash(q, k, v, PACKED, **options).astype(jnp.float32).sum()
 
     program = str(jax.make_jaxpr(jax.grad(objective, (0, 1, 2)))(*narrow))
     assert "dot_general" in program
     assert "HIGHEST" not in program
 
 
-def call(**changes) -> kernels.Call:
+def call(**changes) -> fused_attention.Call:
     known = {"dtype": "bfloat16", "length": 512, "head_size": 64, "plain": False, "window": False, "single": True}
-    return kernels.Call(**known | changes)
+    return fused_attention.Call(**known | changes)
 
 
 NEW = jax.__version_info__ >= (0, 11, 2)
@@ -90,15 +91,15 @@ NEW = jax.__version_info__ >= (0, 11, 2)
     ("platform", "changes", "expected"),
     [
         ("cpu", {}, None),
-        ("gpu", {}, kernels.cudnn),
+        ("gpu", {}, fused_attention.cudnn),
         ("gpu", {"plain": True}, None),
         ("gpu", {"dtype": "float32"}, None),
         ("gpu", {"length": 127}, None),
         ("gpu", {"head_size": 20}, None),
-        ("gpu", {"single": False}, kernels.cudnn if NEW else None),
-        ("gpu", {"window": True}, kernels.cudnn if NEW else None),
-        ("tpu", {}, kernels.splash),
-        ("tpu", {"single": False, "dtype": "float32"}, kernels.splash),
+        ("gpu", {"single": False}, fused_attention.cudnn if NEW else None),
+        ("gpu", {"window": True}, fused_attention.cudnn if NEW else None),
+        ("tpu", {}, fused_attention.splash),
+        ("tpu", {"single": False, "dtype": "float32"}, fused_attention.splash),
         ("tpu", {"length": 256}, None),
         ("tpu", {"length": 400}, None),
         ("tpu", {"plain": True}, None),
@@ -106,8 +107,8 @@ NEW = jax.__version_info__ >= (0, 11, 2)
     ],
 )
 def test_choice(platform, changes, expected):
-    assert kernels.choose(Policy(platform=platform), call(**changes)) is expected
-    assert kernels.choose(Policy(platform=platform, attention="plain"), call(**changes)) is None
+    assert fused_attention.choose(Policy(platform=platform), call(**changes)) is expected
+    assert fused_attention.choose(Policy(platform=platform, attention="plain"), call(**changes)) is None
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_choice(platform, changes, expected):
 )
 def test_what_is_forced_and_cannot_be_done_is_refused(policy, changes, words):
     with pytest.raises(UserError, match=words):
-        kernels.choose(policy, call(**changes))
+        fused_attention.choose(policy, call(**changes))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_what_is_forced_and_cannot_be_done_is_refused(policy, changes, words):
     ],
 )
 def test_why_a_device_computes_the_plain_one(policy, changes, words):
-    found = kernels.why_plain(policy, call(**changes))
+    found = fused_attention.why_plain(policy, call(**changes))
     assert found is None if words is None else words in found
 
 
@@ -154,15 +155,15 @@ def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
 
 def test_rows_on_tpus_come_in_whole_lanes():
     """From where splash attention is used; on other devices, and where rows are shorter, nothing changes."""
-    assert [kernels.lengthened(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
-    assert kernels.lengthened(392, "gpu") == 392
+    assert [fused_attention.lengthened(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
+    assert fused_attention.lengthened(392, "gpu") == 392
     lengths = np.random.default_rng(0).integers(100, 393, 300)
     for layout in ("pack", "bucket"):
         options = {"batch_size": 16, "max_length": 400, "layout": layout, "seed": 0}
-        own = make_planner(lengths, **options, lengthen=partial(kernels.lengthened, platform="tpu"))
+        own = make_planner(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="tpu"))
         assert {shape.length % 128 for shape in own.shapes if shape.length >= 384} == {0}
         assert own.plan_epoch(0).batch(Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {}), 0)["example"].max() > 0
-        same = make_planner(lengths, **options, lengthen=partial(kernels.lengthened, platform="gpu"))
+        same = make_planner(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="gpu"))
         assert same.shapes == make_planner(lengths, **options).shapes
 
 

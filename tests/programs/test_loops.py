@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import runtime, tree
-from jaxft.models.config import Policy
-from jaxft.models.layers import ACTIVATIONS, elementwise
+from jaxft.core import runtime, tree
+from jaxft.models.encoder.config import Policy
+from jaxft.models.encoder.layers import ACTIVATIONS, elementwise
 from jaxft.models.model import make_model
 from tests.support import tiny, zoo
 

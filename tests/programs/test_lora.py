@@ -12,20 +12,22 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft import cli, evaluate, export, optim, predict, runtime, sharding, tree
-from jaxft.adapters import add_adapters
-from jaxft.config import OptimConfig
-from jaxft.data.feed import put
-from jaxft.errors import UserError
-from jaxft.models import adapters
-from jaxft.models.adapters import Lora
-from jaxft.models.build import load
-from jaxft.models.files import open_weights
-from jaxft.models.layers import Dense
-from jaxft.setup import Run, make_loss, make_run, run_loss
-from jaxft.state import fresh_state, run_optimizer
-from jaxft.step import init_state, train_step
-from jaxft.strategies import make_plan
+from jaxft import evaluate, export, optim, predict
+from jaxft.config import OptimConfig, cli
+from jaxft.core import runtime, tree
+from jaxft.core.errors import UserError
+from jaxft.data.batching.prefetch import put
+from jaxft.models.encoder import adapters
+from jaxft.models.encoder.adapters import Lora
+from jaxft.models.encoder.layers import Dense
+from jaxft.models.load_save import load
+from jaxft.models.weights.tensor_files import open_weights
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.run.adapter_targets import add_adapters
+from jaxft.run.setup import Run, make_loss, make_run, run_loss
+from jaxft.run.state import fresh_state, run_optimizer
+from jaxft.step.train_step import init_state, train_step
 from jaxft.train import train
 from tests.support import costs, tiny
 from tests.support.damage import rewrite

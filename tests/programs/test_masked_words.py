@@ -8,13 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import optim, runtime, sharding
-from jaxft.compiled import abstract_batch
-from jaxft.data.batches import make_planner
-from jaxft.data.feed import put
-from jaxft.evaluation import make_evaluator
-from jaxft.setup import Run, make_loss, make_run, run_loss
-from jaxft.step import init_state, train_step
+from jaxft import optim
+from jaxft.core import runtime
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.prefetch import put
+from jaxft.evaluation.evaluator import make_evaluator
+from jaxft.parallel import sharding
+from jaxft.run.setup import Run, make_loss, make_run, run_loss
+from jaxft.step.compilation import abstract_batch
+from jaxft.step.train_step import init_state, train_step
 from tests.support import running_text, tiny
 from tests.support.steps import RECORDER, assert_same, gradients, rearranged
 

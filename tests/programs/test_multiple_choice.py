@@ -8,10 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import cli, evaluate, predict
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
-from jaxft.setup import make_run
+from jaxft import evaluate, predict
+from jaxft.config import cli
+from jaxft.core.errors import UserError
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.run.setup import make_run
 from jaxft.tasks.multiple_choice import MultipleChoice
 from jaxft.train import train
 from tests.support import tiny

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft import cli
-from jaxft.data.batches import make_planner
-from jaxft.data.collect import collect
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
-from jaxft.metrics.squad import squad_scores
+from jaxft.config import cli
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import collect
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.tasks import QuestionAnswering, task_class
+from jaxft.tasks.metrics.squad import squad_scores
 from tests.support import questions, tiny
 
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import optim, runtime
+from jaxft import optim
 from jaxft.config import OptimConfig
-from jaxft.models import attention, blocks, disentangled, forward, heads
+from jaxft.core import runtime
+from jaxft.models import forward, heads
+from jaxft.models.encoder import attention, blocks, disentangled
 from jaxft.models.model import make_model
-from jaxft.step import init_state, train_step
+from jaxft.step.train_step import init_state, train_step
 from tests.support import tiny, zoo
 from tests.support.steps import RECORDER
 

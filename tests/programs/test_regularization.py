@@ -11,26 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import optim, runtime, sharding, tree
-from jaxft.compiled import abstract_batches
+from jaxft import optim
 from jaxft.config import OptimConfig, PlanConfig, RegularizationConfig, RuleConfig
-from jaxft.errors import UserError
-from jaxft.loop import Progress, Trainer, next_plateau
+from jaxft.core import runtime, tree
+from jaxft.core.errors import UserError
 from jaxft.models import forward
-from jaxft.models.files import open_weights
 from jaxft.models.model import make_model
-from jaxft.models.rows import split_rows
-from jaxft.r_drop import with_r_drop
-from jaxft.regularization import Regularization, noisy_words
-from jaxft.setup import make_loss, make_run, run_loss
-from jaxft.step import init_state, train_step
-from jaxft.strategies import make_plan
+from jaxft.models.vocab_resize import split_rows
+from jaxft.models.weights.tensor_files import open_weights
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.run.setup import make_loss, make_run, run_loss
+from jaxft.step.compilation import abstract_batches
+from jaxft.step.r_drop import with_r_drop
+from jaxft.step.regularization import Regularization, noisy_words
+from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.question_answering import QuestionAnswering
 from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
+from jaxft.training.loop import Progress, Trainer, next_plateau
 from tests.support import tiny, zoo
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft import optim, runtime, sharding, tree
+from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
-from jaxft.stages import later_stages, open_stage
-from jaxft.step import init_state
-from jaxft.strategies import make_plan
+from jaxft.core import runtime, tree
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.step.stages import later_stages, open_stage
+from jaxft.step.train_step import init_state
 from tests.support.parameters import LAYERS, PARAMS
 
 

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import runtime, tree
-from jaxft.models import attention, blocks, forward, heads
+from jaxft.core import runtime, tree
+from jaxft.models import forward, heads
+from jaxft.models.dropout_sites import dropout_places, place_dropout
+from jaxft.models.encoder import attention, blocks
 from jaxft.models.model import make_model
-from jaxft.models.places import dropout_places, place_dropout
-from jaxft.setup import make_run
+from jaxft.run.setup import make_run
 from tests.support import tiny, zoo
 
 
@@ -67,8 +68,8 @@ RULES = [
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
 def test_only_matching_places_change(family, monkeypatch):
-    from jaxft.plan_config import PlanConfig, RuleConfig
-    from jaxft.strategies import make_plan
+    from jaxft.config import PlanConfig, RuleConfig
+    from jaxft.param_plan import make_plan
 
     config = zoo.fixed(family, "text-classification")
     model = make_model(config, "text-classification", "here")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jaxft.setup import make_run
+from jaxft.run.setup import make_run
 from tests.support import choices, questions, tagged, tiny
 from tests.support.lora import randomised, trainable
 from tests.support.steps import assert_same, gradients, rearranged

@@ -12,12 +12,14 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 import jaxft
-from jaxft import cli, optim, rundir, runtime
-from jaxft.config import DataConfig
-from jaxft.distill import NAME, TEACHERS
-from jaxft.errors import UserError
-from jaxft.setup import make_loss, make_run, run_loss
-from jaxft.step import init_state, train_step
+from jaxft import optim
+from jaxft.config import DataConfig, cli
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.run import rundir
+from jaxft.run.setup import make_loss, make_run, run_loss
+from jaxft.step.distillation import NAME, TEACHERS
+from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks import label_lists, labels
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny

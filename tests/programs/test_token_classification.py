@@ -11,14 +11,15 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 import jaxft
-from jaxft import losses, tree
+from jaxft import losses
 from jaxft.config import Config, DataConfig, EvalConfig, TaskConfig
-from jaxft.data.collect import Collected
-from jaxft.data.tags import respelt
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.data.word_rows import read_sentences
-from jaxft.errors import UserError
-from jaxft.setup import make_loss, make_run
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.formats.tagged import read_sentences
+from jaxft.data.formats.tags import respelt
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.run.setup import make_loss, make_run
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny
 from tests.support.steps import assert_same, gradients, rearranged

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxft
+from jaxft.core.tree import flatten, unstack
 from jaxft.models.model import make_model
-from jaxft.tree import flatten, unstack
 from tests.support import tiny
 from tests.support.damage import Tensors, rewrite, shard, tensors, to_msgpack
 

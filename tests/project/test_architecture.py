@@ -1,6 +1,8 @@
-"""The house: imports only go down, libraries stay behind their doors, files stay short."""
+"""The rooms of the package: imports only go down, without circles; libraries stay behind their doors; files stay short."""
 
 import ast
+from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,21 +11,24 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "jaxft"
 FLOORS = [
-    "announce errors runtime plan_config optim_config config checks cli manual noise tree hlo utf8 gpu_target "
-    "patterns yaml_text checksums lock urls output processes signals memory progress",
-    "models data losses metrics strategies optim regularization sharding adapters",
-    "tasks rundir record calls fit inputs claim",
-    "step stages distill r_drop compiled used_words splits frame setup evaluation prefix "
-    "intact checkpoint journal state restore loop parts inference features",
-    "train evaluate predict export plan costs topology rates vocabulary hf __init__ __main__",
+    "core",
+    "config",
+    "parallel models param_plan losses data",
+    "optim tasks",
+    "step",
+    "run",
+    "evaluation",
+    "training preflight",
+    "train evaluate predict export plan vocabulary hf __init__ __main__",
 ]
-FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))
+WAY = "train training/loop run/setup tasks/task tasks/text_classification losses"  # what a reader opens to meet the loss
 
 
-def unit(parts: tuple[str, ...]) -> str:
-    """The row of FLOORS that a module belongs to: the name below jaxft."""
-    return parts[1].removesuffix(".py") if len(parts) > 1 else "__init__"
+def dotted(path: Path) -> str:
+    """The name below jaxft of a module or package, such as models.encoder.blocks."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") or "__init__"
 
 
 def imports(path: Path) -> set[str]:
@@ -38,21 +43,68 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_house(path):
-    me = unit(path.relative_to(ROOT).parts)
-    assert me in FLOOR, f"{path.name}: give it a floor"
+def own_imports(path: Path) -> set[str]:
+    """Names below jaxft of the modules and packages that a file imports."""
+    names = set()
+    for name in (x.removeprefix("jaxft.") for x in imports(path) if x.startswith("jaxft.")):
+        names.add(name if name in MODULES else name.rpartition(".")[0])
+    return names & MODULES.keys()
+
+
+MODULES = {dotted(path): path for path in FILES}
+
+
+def room(name: str) -> str:
+    """The row of FLOORS that a module belongs to."""
+    return name.partition(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_imports_go_down(path):
+    me = dotted(path)
+    assert room(me) in FLOOR, f"{path.name}: give it a room"
     found = imports(path)
-    above = {n for n in found if n.startswith("jaxft.") and FLOOR.get(unit(tuple(n.split("."))), 0) > FLOOR[me]}
-    assert not above, f"{path.name} on floor {FLOOR[me]} imports from above"
+    above = {name for name in own_imports(path) if FLOOR[room(name)] > FLOOR[room(me)]}
+    assert not above, f"{me} on floor {FLOOR[room(me)]} imports from above"
     libraries = {name.split(".")[0] for name in found}
-    assert "flax" not in libraries or me == "models"
-    assert "orbax" not in libraries or me == "checkpoint"
+    assert "flax" not in libraries or room(me) == "models"
+    assert "orbax" not in libraries or me == "training.checkpoint"
     assert "torch" not in libraries
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 350
-    allowed = {"runtime.py", "data/feed.py", "checkpoint.py", "journal.py"}
-    assert "process_index" not in text or str(path.relative_to(PACKAGE)) in allowed
+    assert "process_index" not in text or me in {
+        "core.distributed", "data.batching.prefetch", "training.checkpoint", "training.journal"
+    }  # fmt: skip
+
+
+def folders_below(folder: str) -> dict[str, set[str]]:
+    """What each folder and module of a folder (`models`; "" is the package) imports of the others."""
+    prefix = f"{folder}." if folder else ""
+
+    def child(name: str) -> str | None:
+        return name.removeprefix(prefix).split(".")[0] if name.startswith(prefix) and name != folder else None
+
+    graph: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        if (me := child(name)) is not None:
+            graph.setdefault(me, set()).update({child(x) for x in own_imports(path)} - {me, None})
+    return graph
+
+
+@pytest.mark.parametrize("folder", ["", *sorted(dotted(p.parent / "__init__.py") for p in PACKAGE.glob("*/**/__init__.py"))])
+def test_there_are_no_circles(folder):
+    """Neither among the folders of a folder nor among its modules."""
+    TopologicalSorter(folders_below(folder)).prepare()  # raises CycleError, which names them
+
+
+def test_a_reader_meets_the_loss_within_eight_files():
+    """From the command to the line that computes it: each file imports the next; a task is found by its name."""
+    way = WAY.split()
+    assert len(way) <= 8
+    assert " -> ".join(f"`{name}`" for name in way) in (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    for name, following in pairwise(way):
+        if name != "tasks/task":
+            assert following.replace("/", ".") in own_imports(PACKAGE / f"{name}.py")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import profile, recipes, record, report, scores, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
 from benchmarks.step import Case
-from jaxft import tree
+from jaxft.core import tree
 
 
 def test_ratios_are_of_the_same_round():

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import record, step
 from benchmarks.synthetic import glue_lengths
-from jaxft.data.batches import make_planner
+from jaxft.data.batching.epoch_plan import make_planner
 from tests.support import ROOT
 
 # All that jaxft or its benchmarks use elsewhere, beside what the command says it needs.

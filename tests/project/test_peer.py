@@ -9,12 +9,12 @@ import pytest
 import jaxft
 from benchmarks import recipes
 from benchmarks.hf import settings
-from jaxft import cli
-from jaxft.errors import UserError
-from jaxft.loop import Trainer
+from jaxft.config import cli
+from jaxft.core.errors import UserError
 from jaxft.models.model import make_model
-from jaxft.setup import make_run
+from jaxft.run.setup import make_run
 from jaxft.train import train
+from jaxft.training.loop import Trainer
 from tests.support import ROOT, questions, running_text, tiny
 
 TAGS = ["B-place", "I-place", "O"]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxft import cli
+from jaxft.config import cli
 from jaxft.models.model import make_model
-from jaxft.strategies import make_plan
+from jaxft.param_plan import make_plan
 from tests.support import ROOT, tiny
 
 ROWS = 32  # one step of the recipe, so that one shape is compiled

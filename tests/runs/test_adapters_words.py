@@ -7,8 +7,8 @@ import pytest
 
 import jaxft
 from jaxft import evaluate, export
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.models.files import open_safetensors
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.models.weights.tensor_files import open_safetensors
 from jaxft.train import train
 from tests.support import new_words, tiny
 

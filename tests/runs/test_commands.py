@@ -15,9 +15,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import cli, evaluate, export, plan, predict, rates
-from jaxft.errors import UserError
-from jaxft.setup import make_run
+from jaxft import evaluate, export, plan, predict
+from jaxft.config import cli
+from jaxft.core.errors import UserError
+from jaxft.preflight import learning_rates
+from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
 
@@ -61,7 +63,7 @@ def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
     right = np.mean([a["label"] == r["label"] for a, r in zip(answers, rows, strict=True)])
     assert right == pytest.approx(results["test/accuracy"])
     model, params = jaxft.load(str(directory / "model"))
-    from jaxft.data.tokenizer import load_tokenizer
+    from jaxft.data.tokens.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(directory / "model")
     for answer, row in list(zip(answers, rows, strict=True))[:3]:
@@ -191,13 +193,13 @@ def test_a_plot_shows_the_rates(tiny_model, tiny_data, tmp_path):
     preset = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 2, "layer_decay": 0.5}
     settings = {"learning_rate": 1.0, "warmup": 0}
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", plan=preset, optim=settings))
-    groups = rates.learning_rates(run, np.arange(run.total_steps))
+    groups = learning_rates.learning_rates(run, np.arange(run.total_steps))
     assert len(groups) == len(run.plan.rows)
     for found, row in zip(groups.values(), run.plan.rows, strict=True):
         own, steps = row.setting, np.arange(run.total_steps)
         expected = np.where(steps < own.unfreeze, 0.0, own.learning_rate * (1 - steps / run.total_steps))
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-    rates.plot(run, str(tmp_path / "rates.svg"))
+    learning_rates.plot(run, str(tmp_path / "rates.svg"))
     drawn = (tmp_path / "rates.svg").read_text(encoding="utf-8")
     for name in groups:
         assert f"<!-- {name} -->" in drawn

@@ -6,10 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import pytest
 
-from jaxft import compiled, evaluation, loop
-from jaxft.data import batches, packing
-from jaxft.data.batches import Shape
+from jaxft.data.batching import epoch_plan, packing
+from jaxft.data.batching.epoch_plan import Shape
+from jaxft.evaluation import evaluator
+from jaxft.step import compilation
 from jaxft.train import train
+from jaxft.training import loop
 from tests.support import tiny
 
 EVENT = "/jax/core/compile/backend_compile_duration"
@@ -29,15 +31,15 @@ class Compilations:
 
 @pytest.fixture
 def compilations(monkeypatch):
-    workers = compiled._POOL._max_workers
+    workers = compilation._POOL._max_workers
     free = threading.Barrier(workers)  # what an earlier test left to be compiled is not this one's
-    for each in [compiled._POOL.submit(free.wait) for _ in range(workers)]:
+    for each in [compilation._POOL.submit(free.wait) for _ in range(workers)]:
         each.result()
     found = Compilations()
     jax.monitoring.register_event_duration_secs_listener(found.listen)
     compile_train = loop.compile_train
 
-    class Counted(compiled.Compiled):
+    class Counted(compilation.Compiled):
         def __getitem__(self, shape):
             found.at_step.append(len(found.names))
             return super().__getitem__(shape)
@@ -70,7 +72,7 @@ def test_compilations_are_the_declared_shapes(
         stages.extend(run.plan.stages)
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
-    for module in (batches, packing):
+    for module in (epoch_plan, packing):
         monkeypatch.setattr(module, "COMPILE", 0)  # so short a run, and long rows, would have one shape
     monkeypatch.setattr(packing, "LONGEST_ROW", 0)
     config = tiny.run_config(
@@ -112,7 +114,7 @@ def shape(rows: int) -> Shape:
 
 def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
     ready, failing = Future(), Future()
-    programs = compiled.Compiled({shape(1): ready, shape(2): failing})
+    programs = compilation.Compiled({shape(1): ready, shape(2): failing})
     ready.set_result("program")
     assert programs[shape(1)] == "program"
     assert list(programs) == [shape(1), shape(2)]
@@ -124,7 +126,7 @@ def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
 def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_data, tmp_path, monkeypatch):
     """The last of all, evaluation, is held back until the first step is done."""
     stepped, began = threading.Event(), []
-    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compiled.compile_eval
+    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compilation.compile_eval
 
     def held_back(*rest):
         pool.submit(lambda: began.append(stepped.wait(60)))
@@ -134,8 +136,8 @@ def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_da
         stepped.set()
         log(self, *rest)
 
-    monkeypatch.setattr(compiled, "_POOL", pool)
-    monkeypatch.setattr(evaluation, "compile_eval", held_back)
+    monkeypatch.setattr(compilation, "_POOL", pool)
+    monkeypatch.setattr(evaluator, "compile_eval", held_back)
     monkeypatch.setattr(loop.Trainer, "_log", logged)
     train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 3}))
     assert began == [True]

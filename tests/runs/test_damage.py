@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxft import checksums, intact
-from jaxft.checkpoint import Checkpoints, Progress
-from jaxft.errors import UserError
+from jaxft.core import checksums
+from jaxft.core.errors import UserError
 from jaxft.export import main as export
-from jaxft.step import TrainState
+from jaxft.step.train_step import TrainState
 from jaxft.train import train
+from jaxft.training import integrity
+from jaxft.training.checkpoint import Checkpoints, Progress
 from tests.support import tiny
 from tests.support.resuming import MODEL, every_third, journal
 
@@ -69,27 +70,27 @@ def test_damage_of_any_file_is_noticed_and_named(whole, tmp_path):
     rng, lines = random.Random(1), []
     shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
     shutil.copytree(whole / "frozen", tmp_path / "frozen")
-    content = intact.look(tmp_path, 7).content
-    assert intact.newest(tmp_path, best=True, say=lines.append) == 7
+    content = integrity.look(tmp_path, 7).content
+    assert integrity.newest(tmp_path, best=True, say=lines.append) == 7
     assert content
-    assert not intact.look_at_frozen(tmp_path, content).wrong
+    assert not integrity.look_at_frozen(tmp_path, content).wrong
     assert not lines
     for path in files(tmp_path, "checkpoints/7", "frozen"):
-        if path.parent == tmp_path / "checkpoints" / "7" and path.name in intact.TIMES:
+        if path.parent == tmp_path / "checkpoints" / "7" and path.name in integrity.TIMES:
             continue
-        if path.parent == tmp_path / "frozen" and path.name in intact.TIMES:
+        if path.parent == tmp_path / "frozen" and path.name in integrity.TIMES:
             continue
         for _ in range(3):
             before = path.read_bytes()
             what = damage(path, rng)
             frozen = path.is_relative_to(tmp_path / "frozen")
             if not path.exists() or path.read_bytes() != before:
-                noticed = intact.look_at_frozen(tmp_path, content).wrong if frozen else intact.look(tmp_path, 7).wrong
+                noticed = integrity.look_at_frozen(tmp_path, content).wrong if frozen else integrity.look(tmp_path, 7).wrong
                 seal = path.name == checksums.MANIFEST and path.exists()  # white space of it may be other white space
                 assert noticed or (seal and checksums.read_sealed(path)), what
                 assert seal or path.name in noticed
                 if not frozen and noticed:
-                    assert intact.newest(tmp_path, best=True, say=lines.append) == 6
+                    assert integrity.newest(tmp_path, best=True, say=lines.append) == 6
                     assert "step 7 is passed over: checkpoints/7/" in lines[-1]
             path.write_bytes(before)
 
@@ -107,7 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over(again, whole, capfd):
     assert (
         f"step 7 is passed over: checkpoints/7/{damaged.relative_to(directory / 'checkpoints/7')}" in capfd.readouterr().err
     )
-    assert intact.look(directory, 7).wrong is None
+    assert integrity.look(directory, 7).wrong is None
 
 
 @pytest.mark.slow
@@ -127,13 +128,13 @@ def test_frozen_parameters_are_made_again_where_the_model_gives_the_same(again, 
     (directory / "config.yaml").write_text(config)
     assert run() == (whole / MODEL).read_bytes()
     assert "are made again from the model" in capfd.readouterr().err
-    assert intact.look_at_frozen(directory, intact.look(directory, 7).content).wrong is None
+    assert integrity.look_at_frozen(directory, integrity.look(directory, 7).content).wrong is None
 
 
 @pytest.mark.slow
 def test_down_to_the_start(again, whole, capfd):
     directory, run = again
-    for step in intact.steps(directory):
+    for step in integrity.steps(directory):
         files(directory, f"checkpoints/{step}/state")[-1].unlink()
     assert run() == (whole / MODEL).read_bytes()
     err = capfd.readouterr().err
@@ -145,21 +146,21 @@ def test_the_best_step_is_needed_too(tmp_path):
     def write(step: int, best: int) -> None:
         folder = tmp_path / "checkpoints" / str(step)
         (folder / "progress").mkdir(parents=True)
-        (folder / "progress" / "metadata").write_text(json.dumps({"best_step": best, intact.RECORDED: True}))
+        (folder / "progress" / "metadata").write_text(json.dumps({"best_step": best, integrity.RECORDED: True}))
         checksums.record(folder)
 
     for step, best in ((3, 3), (6, 3), (8, 8), (9, 8)):
         write(step, best)
-    assert intact.newest(tmp_path, best=True, say=print) == 9
+    assert integrity.newest(tmp_path, best=True, say=print) == 9
     (tmp_path / "checkpoints/8/progress/metadata").write_text("{}")
-    assert intact.newest(tmp_path, best=False, say=print) == 9
-    assert intact.newest(tmp_path, best=True, say=print) == 6
+    assert integrity.newest(tmp_path, best=False, say=print) == 9
+    assert integrity.newest(tmp_path, best=True, say=print) == 6
     shutil.rmtree(tmp_path / "checkpoints/3")  # as if a later step had been better
-    assert intact.newest(tmp_path, best=True, say=print) == 6
+    assert integrity.newest(tmp_path, best=True, say=print) == 6
     shutil.rmtree(tmp_path / "checkpoints/8")
-    assert intact.newest(tmp_path, best=True, say=print) == 6
+    assert integrity.newest(tmp_path, best=True, say=print) == 6
     (tmp_path / "checkpoints/6" / checksums.MANIFEST).unlink()
-    assert intact.newest(tmp_path, best=True, say=print) is None
+    assert integrity.newest(tmp_path, best=True, say=print) is None
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def test_checkpoints_from_before_there_were_checksums(again, whole, capfd):
         path.unlink()
     for path in directory.glob("checkpoints/*/progress/metadata"):
         progress = json.loads(path.read_text())
-        assert progress.pop(intact.RECORDED)
+        assert progress.pop(integrity.RECORDED)
         path.write_text(json.dumps(progress))
     (directory / "inputs.json").unlink()
     assert run() == (whole / MODEL).read_bytes()
@@ -183,12 +184,12 @@ def test_checkpoints_from_before_there_were_checksums(again, whole, capfd):
         if path.name == checksums.MANIFEST:
             path.unlink()
     path = directory / "checkpoints/7/progress/metadata"
-    path.write_text(path.read_text().replace(f', "{intact.RECORDED}": true', ""))
+    path.write_text(path.read_text().replace(f', "{integrity.RECORDED}": true', ""))
     for path in files(directory, "checkpoints/7/state"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="step 7 cannot be read: a file in checkpoints/7 is damaged"):
         run()
-    assert intact.steps(directory) == [2, 4, 6, 7]
+    assert integrity.steps(directory) == [2, 4, 6, 7]
 
 
 def test_a_failing_disk_is_no_damage(again, monkeypatch):
@@ -199,7 +200,7 @@ def test_a_failing_disk_is_no_damage(again, monkeypatch):
 
     monkeypatch.setattr(checksums, "of_file", fails)
     with pytest.raises(OSError, match="Input/output error"):
-        intact.newest(directory, best=True, say=print)
+        integrity.newest(directory, best=True, say=print)
 
 
 def test_of_a_record_only_whole_checkpoints_get_their_name(tmp_path):

@@ -10,13 +10,14 @@ import pytest
 from sklearn import metrics
 
 import jaxft
-from jaxft import inference, sharding
 from jaxft.config import Config, MeshConfig
-from jaxft.data.encode import Examples
-from jaxft.evaluation import Evaluator, make_evaluator
-from jaxft.metrics.classification import Cells, classification_scores
-from jaxft.setup import Run, eval_planner, make_loss, make_run
+from jaxft.data.tokens.encode import Examples
+from jaxft.evaluation import inference
+from jaxft.evaluation.evaluator import Evaluator, make_evaluator
+from jaxft.parallel import sharding
+from jaxft.run.setup import Run, eval_planner, make_loss, make_run
 from jaxft.tasks import text_classification
+from jaxft.tasks.metrics.classification import Cells, classification_scores
 from tests.support import tiny
 
 

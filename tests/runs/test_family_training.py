@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import jaxft
-from jaxft import runtime
+from jaxft.core import runtime
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from jaxft.train import train

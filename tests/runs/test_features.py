@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxft import predict
-from jaxft.data.tokenizer import load_tokenizer
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from tests.support import tiny
 
 TEXTS = ["the river runs", "a bright lake .", "storm", "old stone and song under the bridge runs over the old sun"]

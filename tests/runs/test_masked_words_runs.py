@@ -9,9 +9,9 @@ from safetensors.numpy import load_file
 
 import jaxft
 from jaxft import evaluate, predict, vocabulary
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
-from jaxft.setup import make_run
+from jaxft.core.errors import UserError
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import running_text, tiny
 

@@ -10,13 +10,15 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxft
-from jaxft import evaluate, export, plan, predict, rundir, tree
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
+from jaxft import evaluate, export, plan, predict
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.model import make_model
-from jaxft.models.rows import join_rows, split_rows
-from jaxft.setup import make_run
-from jaxft.strategies import make_plan
+from jaxft.models.vocab_resize import join_rows, split_rows
+from jaxft.param_plan import make_plan
+from jaxft.run import rundir
+from jaxft.run.setup import make_run
 from jaxft.tasks.fill_mask import FillMask
 from jaxft.train import train
 from tests.support import new_words, running_text, tiny, vocabularies
@@ -103,7 +105,7 @@ def test_evaluation_and_prediction_of_the_run(finished, folder, tmp_path):
 
 def test_a_run_that_lost_its_end_is_finished_the_same(finished, tmp_path, monkeypatch):
     """Also in another place, and without counting words again."""
-    monkeypatch.delattr("jaxft.data.vocabulary.most_frequent")
+    monkeypatch.delattr("jaxft.run.tokenizer.most_frequent")
     directory, config, scores = finished
     shutil.copytree(directory, tmp_path / "moved")
     steps = sorted(int(p.name) for p in (tmp_path / "moved/checkpoints").iterdir() if p.name.isdecimal())

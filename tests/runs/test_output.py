@@ -14,7 +14,8 @@ PROGRAM = """
 from importlib import util
 find = util.find_spec
 util.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
-from jaxft import cli, __main__
+from jaxft.config import cli
+from jaxft import __main__
 cli.run_main({})
 """
 OWN = (

@@ -7,11 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import cli, plan, prefix, tree
+from jaxft import plan
+from jaxft.config import cli
+from jaxft.core import tree
 from jaxft.models import forward
 from jaxft.models.model import make_model
-from jaxft.setup import make_run
+from jaxft.run.setup import make_run
 from jaxft.train import train
+from jaxft.training import frozen_features
 from tests.support import tiny, zoo
 from tests.support.resuming import MODEL, ends_the_same, journal, same_journals
 
@@ -39,8 +42,8 @@ def test_every_family_goes_on_from_any_layer(family):
     whole = np.asarray(apply(params["encoder"], batch))
     for k in [layers] if encoder.config.groups else range(1, layers + 1):
         cut = tree.recut(params, [k])
-        lower = prefix.lowest(cut, k)
-        above = prefix.Kept(k).rest(cut)["encoder"]
+        lower = frozen_features.lowest(cut, k)
+        above = frozen_features.Kept(k).rest(cut)["encoder"]
         found = apply(above, batch | {"hidden_states": apply(lower, batch)})
         assert np.abs(np.asarray(found) - whole).max() <= 1e-5 * np.abs(whole).max(), k
 
@@ -63,14 +66,14 @@ def test_every_family_goes_on_from_any_layer(family):
 )
 def test_how_many_layers_stay_the_same(tiny_model, tiny_data, tmp_path, sections, layers):
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", **sections))
-    assert prefix.frozen_layers(run) == layers
+    assert frozen_features.frozen_layers(run) == layers
 
 
 def test_dropout_of_single_layers_counts(tiny_model, tiny_data, tmp_path):
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}))
     for layer, kept in ((0, 0), (1, 1)):
         rates = replace(run.model.rates, layers={layer: {"hidden_dropout_prob": 0.1}})
-        assert prefix.frozen_layers(replace(run, model=replace(run.model, rates=rates))) == kept
+        assert frozen_features.frozen_layers(replace(run, model=replace(run.model, rates=rates))) == kept
 
 
 @pytest.mark.parametrize(("silent", "kept"), [(r"embeddings|layer\.[01]", 2), (r"embeddings|layer\.0", 1), ("layer", 0)])
@@ -78,14 +81,14 @@ def test_rules_that_switch_dropout_off(tiny_model, tiny_data, tmp_path, silent, 
     plan = {"preset": "head", "rules": [{"pattern": rf"({silent}).*dropout", "dropout": 0.0}]}
     rates = {"dropout": 0.1, "attention_dropout": 0.1}
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan=plan, model=rates))
-    assert prefix.frozen_layers(run) == kept
+    assert frozen_features.frozen_layers(run) == kept
 
 
 def test_masked_words_are_new_in_every_step(tiny_model, tiny_data, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("the old river runs over stone.\n\n" * 40)
     sections = {"task": {"name": "fill-mask"}, "data": {"train": str(texts), "validation": None}, "plan": {"preset": "head"}}
-    assert prefix.frozen_layers(make_run(configure(tiny_model, tiny_data, tmp_path / "run", **sections))) == 0
+    assert frozen_features.frozen_layers(make_run(configure(tiny_model, tiny_data, tmp_path / "run", **sections))) == 0
 
 
 @pytest.mark.slow
@@ -124,7 +127,10 @@ def full(*_):
 
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
-    [(prefix.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)), (prefix.os, "posix_fallocate", full)],
+    [
+        (frozen_features.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)),
+        (frozen_features.os, "posix_fallocate", full),
+    ],
 )
 def test_without_room_every_step_computes_them(tiny_model, tiny_data, tmp_path, capsys, monkeypatch, owner, name, broken):
     monkeypatch.setattr(owner, name, broken)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jaxft import evaluate, predict
-from jaxft.errors import UserError
-from jaxft.journal import Journal
-from jaxft.models.files import open_weights
-from jaxft.setup import make_run
+from jaxft.core.errors import UserError
+from jaxft.models.weights.tensor_files import open_weights
+from jaxft.run.setup import make_run
 from jaxft.train import train
+from jaxft.training.journal import Journal
 from tests.support import official_squad, questions, tiny
 from tests.support.questions import configure
 from tests.support.steps import assert_same, gradients, rearranged

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxft import evaluate, export
-from jaxft.setup import make_run
+from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
 from tests.support.classes import MULTI, configure, write_files

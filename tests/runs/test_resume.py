@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxft import cli, tree
-from jaxft.checkpoint import Checkpoints
-from jaxft.errors import UserError
-from jaxft.journal import rewind
-from jaxft.loop import Trainer
-from jaxft.models.files import open_weights
-from jaxft.setup import make_run
+from jaxft.config import cli
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.models.weights.tensor_files import open_weights
+from jaxft.run.setup import make_run
 from jaxft.train import train
+from jaxft.training.checkpoint import Checkpoints
+from jaxft.training.journal import rewind
+from jaxft.training.loop import Trainer
 from tests.support import tiny
 from tests.support.resuming import MODEL, back_to, every_third, journal
 
@@ -161,7 +162,7 @@ def test_frozen_parameters_come_from_the_run(tiny_data, tmp_path, classifier):
 
 
 def test_another_config_is_refused_and_harmless_changes_are_not(tiny_model, tiny_data, tmp_path):
-    from jaxft import rundir
+    from jaxft.run import rundir
 
     def config(**sections):
         return tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections)

@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from jaxft import cli, signals
-from jaxft.loop import Trainer
-from jaxft.signals import Stopped, Watch
+from jaxft.config import cli
+from jaxft.core import signals
+from jaxft.core.signals import Stopped, Watch
 from jaxft.train import train
+from jaxft.training.loop import Trainer
 from tests.support.resuming import MODEL, every_third, journal
 
 

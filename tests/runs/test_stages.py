@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import tree
-from jaxft.checkpoint import Checkpoints
+from jaxft.core import tree
 from jaxft.export import main as export
-from jaxft.models.files import open_weights
-from jaxft.restore import stored_state
-from jaxft.setup import make_run
+from jaxft.models.weights.tensor_files import open_weights
+from jaxft.run.setup import make_run
 from jaxft.train import train
+from jaxft.training.checkpoint import Checkpoints
+from jaxft.training.restore import stored_state
 from tests.support import tiny
 from tests.support.resuming import MODEL, back_to, journal
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from jaxft import cli, evaluate, predict
+from jaxft import evaluate, predict
+from jaxft.config import cli
 from jaxft.train import train
 from tests.support.classes import MULTI, TARGETS, configure, write_files
 from tests.support.resuming import resumed

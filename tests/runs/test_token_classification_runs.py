@@ -10,7 +10,7 @@ from seqeval.metrics import accuracy_score, f1_score
 
 from jaxft import evaluate, predict
 from jaxft.config import Config
-from jaxft.data.tokenizer import load_tokenizer
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.train import train
 from tests.support.tagged import DEV, LABELS, configure, write_files
 

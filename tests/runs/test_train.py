@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 import jaxft
-from jaxft.loop import Trainer
 from jaxft.train import train
+from jaxft.training.loop import Trainer
 from tests.support import tiny
 
 

@@ -6,16 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from jaxft import export, optim, tree, used_words
-from jaxft.config import OptimConfig
-from jaxft.models.files import open_weights
-from jaxft.models.names import WORDS
-from jaxft.plan_config import PlanConfig
-from jaxft.setup import make_run
-from jaxft.state import fresh_state
-from jaxft.strategies import make_plan
+from jaxft import export, optim
+from jaxft.config import OptimConfig, PlanConfig
+from jaxft.core import tree
+from jaxft.models.weights.tensor_files import open_weights
+from jaxft.models.weights.tensor_names import WORDS
+from jaxft.param_plan import make_plan
+from jaxft.run.setup import make_run
+from jaxft.run.state import fresh_state
+from jaxft.step import unused_embeddings
+from jaxft.step.unused_embeddings import UNUSED, embedded, split_unused, whole
 from jaxft.train import train
-from jaxft.used_words import UNUSED, embedded, split_unused, whole
 from tests.support import tiny
 from tests.support.resuming import MODEL, ends_the_same, journal, same_journals
 
@@ -140,7 +141,10 @@ def test_a_head_that_scores_words_needs_all_of_them(large, data, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "decay"),
-    [*((x, 0.7) for x in used_words._BY_FACTOR), *((x, 0.0) for x in used_words._BY_FACTOR + used_words._WITHOUT_DECAY)],
+    [
+        *((x, 0.7) for x in unused_embeddings._BY_FACTOR),
+        *((x, 0.0) for x in unused_embeddings._BY_FACTOR + unused_embeddings._WITHOUT_DECAY),
+    ],
 )
 def test_optimizers_move_rows_without_gradient_by_one_factor(name, decay):
     path = tuple(WORDS.split("."))

@@ -6,16 +6,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import optim, runtime, sharding
-from jaxft.compiled import abstract_batch
+from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig
-from jaxft.data.batches import Shape, make_planner
-from jaxft.data.encode import Examples
-from jaxft.models.config import Policy
+from jaxft.core import runtime
+from jaxft.data.batching.epoch_plan import Shape, make_planner
+from jaxft.data.tokens.encode import Examples
+from jaxft.models.encoder.config import Policy
 from jaxft.models.model import make_model
-from jaxft.setup import make_loss
-from jaxft.step import eval_step, init_state, train_step
-from jaxft.strategies import make_plan
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.run.setup import make_loss
+from jaxft.step.compilation import abstract_batch
+from jaxft.step.train_step import eval_step, init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 
 DEPTH, ROWS, LENGTH = 6, 8, 32

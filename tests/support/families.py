@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxft import cli, tree
-from jaxft.adapters import add_adapters, settled
-from jaxft.config import OptimConfig
-from jaxft.data.encode import Examples
-from jaxft.models.config import Policy
+from jaxft.config import OptimConfig, cli
+from jaxft.core import tree
+from jaxft.data.tokens.encode import Examples
+from jaxft.models.encoder.config import Policy
 from jaxft.models.model import Model, make_model
-from jaxft.strategies import ParameterPlan, make_plan
+from jaxft.param_plan import ParameterPlan, make_plan
+from jaxft.run.adapter_targets import add_adapters, settled
 from tests.support import tiny, zoo
 
 LENGTHS = np.array([7, 3, 12, 1, 9, 5, 10, 2])

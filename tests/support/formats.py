@@ -14,13 +14,17 @@ from unittest import mock
 import numpy as np
 
 import jaxft
-from jaxft import checksums, cli, intact, journal, lock, record, tree
-from jaxft.config import Config
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.models import families, files, peft_config
-from jaxft.models.adapters import Lora
+from jaxft.config import Config, cli
+from jaxft.core import checksums, lock, tree
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.models import families
+from jaxft.models.encoder.adapters import Lora
 from jaxft.models.model import Model, make_model
+from jaxft.models.peft import adapter_config
+from jaxft.models.weights import tensor_files
+from jaxft.run import record
 from jaxft.tasks import task_class
+from jaxft.training import integrity, journal
 from tests.support import tiny, zoo
 from tests.support.damage import shard, to_msgpack
 from tests.support.mutations import damaged, damaged_json
@@ -185,7 +189,7 @@ def _load(path: Path) -> Any:
 
 
 def _tensors(path: Path) -> Any:
-    stored, _ = files.open_weights(path.parent)
+    stored, _ = tensor_files.open_weights(path.parent)
     return {name: x.read().sum() for name, x in stored.items()}
 
 
@@ -206,7 +210,7 @@ def _vocab(folder: Path) -> Path:
 
 
 def _settings(path: Path) -> Any:
-    settings = peft_config.read_settings(path.parent)
+    settings = adapter_config.read_settings(path.parent)
     modules = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in range(3) for part in ("query", "key", "value")]
     scales = settings.scales(dict.fromkeys(modules, 4)) if isinstance(settings.kind, Lora) else {}
     return settings.expected(modules), scales
@@ -226,7 +230,7 @@ def _checkpoint(name: str) -> Callable[[Path], Path]:
 
 def _intact(path: Path) -> Any:
     directory = path.parents[2] if path.name == checksums.MANIFEST else path.parents[3]
-    return intact.look(directory, 3), intact.best_step(directory, 3)
+    return integrity.look(directory, 3), integrity.best_step(directory, 3)
 
 
 def _run_json(folder: Path) -> Path:
@@ -252,7 +256,7 @@ def _family(name: str) -> Format:
     """config.json of a family, read without weights."""
 
     def read(path: Path) -> Any:
-        config = files.read_config(path.parent)
+        config = tensor_files.read_config(path.parent)
         kind = families.kind_of(families.family_of(config, str(path)), config)
         model = make_model(config, kind or "feature-extraction", str(path))
         return len(tree.all_names(model.abstract())) if model.encoder.config.num_layers < 20 else None

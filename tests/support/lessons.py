@@ -16,12 +16,12 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from jaxft import runtime, tree
 from jaxft.config import OptimConfig, PlanConfig
+from jaxft.core import runtime, tree
 from jaxft.optim import hyperparameters, make_optimizer
-from jaxft.setup import make_loss
-from jaxft.step import init_state, train_step
-from jaxft.strategies import make_plan
+from jaxft.param_plan import make_plan
+from jaxft.run.setup import make_loss
+from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxft import tree
-from jaxft.models import adapters
+from jaxft.core import tree
+from jaxft.models.encoder import adapters
 
 
 def randomised(params, seed: int = 0):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import jaxft
-from jaxft.data.tokenizer import load_tokenizer
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.model import make_model
 from tests.support import running_text, tiny, vocabularies
 

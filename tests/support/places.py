@@ -1,6 +1,6 @@
 """How messages call rows that no file holds."""
 
-from jaxft.data.places import Where
+from jaxft.data.reading.row_numbers import Where
 
 
 def rows_of(origin: str) -> Where:

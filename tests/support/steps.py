@@ -9,14 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from jaxft import optim, runtime, sharding, tree
+from jaxft import optim
 from jaxft.config import MeshConfig
-from jaxft.data.batches import make_planner
-from jaxft.data.feed import put
-from jaxft.distill import NAME, TEACHERS
-from jaxft.regularization import REFERENCE
-from jaxft.setup import Run, run_loss
-from jaxft.step import init_state, train_step
+from jaxft.core import runtime, tree
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.prefetch import put
+from jaxft.parallel import sharding
+from jaxft.run.setup import Run, run_loss
+from jaxft.step.distillation import NAME, TEACHERS
+from jaxft.step.regularization import REFERENCE
+from jaxft.step.train_step import init_state, train_step
 from tests.support import tiny
 
 TOLERANCE = 1e-5

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 import jaxft
-from jaxft import cli, tree
+from jaxft.config import cli
+from jaxft.core import tree
+from jaxft.core.tree import Params
 from jaxft.models.model import Model, make_model
-from jaxft.tree import Params
 
 LABELS = ["angry", "calm", "merry"]
 CLUES = {"angry": "storm", "calm": "lake", "merry": "song"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from jaxft.models.encoder.layers import ACTIVATIONS
 from jaxft.models.families import FAMILIES
-from jaxft.models.layers import ACTIVATIONS
 
 PAIRS = [(family, kind) for family in FAMILIES for kind in FAMILIES[family].classes]
 

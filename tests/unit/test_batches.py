@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft.data import batches
-from jaxft.data.batches import EpochPlan, Planner, make_planner
-from jaxft.data.encode import Examples
-from jaxft.data.epochs import Epochs
-from jaxft.data.feed import prefetch
-from jaxft.data.ladder import choose_ladder
-from jaxft.data.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
+from jaxft.data.batching import epoch_plan
+from jaxft.data.batching.bucket_sizes import choose_ladder
+from jaxft.data.batching.epoch_plan import EpochPlan, Planner, make_planner
+from jaxft.data.batching.epochs import Epochs
+from jaxft.data.batching.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
+from jaxft.data.batching.prefetch import prefetch
+from jaxft.data.tokens.encode import Examples
 
 LAYOUTS = ("pack", "bucket", "pad")
 quick = settings(max_examples=60, deadline=None, derandomize=True)
@@ -122,7 +122,7 @@ def test_batches_larger_than_the_data_are_all_alike():
 
 def test_a_step_that_needs_more_rows_than_were_expected_has_a_shape_of_its_own(monkeypatch):
     """Beyond the epochs that were looked at; on every process and in every resumed run the same."""
-    monkeypatch.setattr(batches, "LOOKED_AT", (1, 1))
+    monkeypatch.setattr(epoch_plan, "LOOKED_AT", (1, 1))
     lengths = np.random.default_rng(2).integers(1, 40, 203)
     planner = make_planner(lengths, batch_size=8, max_length=40, layout="pack", epochs=10**6, seed=0, shapes=1)
     grown = [plan for plan in map(planner.plan_epoch, range(60)) if len(plan.shapes) > len(planner.shapes)]

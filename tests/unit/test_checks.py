@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from jaxft.checks import check
 from jaxft.config import Config, RuleConfig
-from jaxft.errors import UserError
+from jaxft.config.limits import check
+from jaxft.core.errors import UserError
 
 NAN, INF = float("nan"), float("inf")
 NUMBERS = {

@@ -9,11 +9,11 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import checksums
 from jaxft.config import DataConfig
-from jaxft.data import cache
-from jaxft.data.arrow import intact
-from jaxft.data.sources import read_rows
+from jaxft.core import checksums
+from jaxft.data.reading.datasets_cache import intact
+from jaxft.data.reading.sources import read_rows
+from jaxft.data.tokens import cache
 from tests.support import tiny
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft.data.batches import make_planner
-from jaxft.data.collect import collect
-from jaxft.data.encode import Examples
+from jaxft.data.batching.collect import collect
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.tokens.encode import Examples
 
 
 def make_examples(lengths: list[int], group: int) -> Examples:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import cli, optim_config, plan_config
-from jaxft import config as schema
-from jaxft.checks import duration_steps
-from jaxft.config import Config
-from jaxft.errors import UserError
+from jaxft.config import Config, cli, optim, plan, schema
+from jaxft.config.limits import duration_steps
+from jaxft.core.errors import UserError
 from tests.support import ROOT
 
 COMMANDS = ["train", "evaluate", "predict", "export", "plan"]
@@ -128,7 +126,7 @@ def test_bad_durations(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, optim_config, plan_config)
+SCHEMA = (schema, optim, plan)
 
 
 def sections() -> list[type]:

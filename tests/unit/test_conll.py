@@ -7,10 +7,10 @@ import datasets
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data.sentences import place
-from jaxft.data.word_rows import read_sentences
-from jaxft.errors import UserError
-from jaxft.tasks.tagging import read_tags, scheme_of, tag_ids
+from jaxft.core.errors import UserError
+from jaxft.data.formats.sentences import place
+from jaxft.data.formats.tagged import read_sentences
+from jaxft.tasks.tag_labels import read_tags, scheme_of, tag_ids
 
 SENTENCES = [(["The", "old", "bridge"], ["O", "O", "B-place"]), (["#", "sun"], ["O", "O"])]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data import corpus
-from jaxft.data.encode import Examples
-from jaxft.data.pairs import pairs
-from jaxft.data.spans import assemble, frame_of
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.tokens import corpus
+from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.segment_pairs import pairs
+from jaxft.data.tokens.spans import assemble, frame_of
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from tests.support import tiny, vocabularies
 
 SEP, MAX = 3, 16

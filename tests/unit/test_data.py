@@ -6,13 +6,13 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import runtime
 from jaxft.config import DataConfig
-from jaxft.data import encode
-from jaxft.data.sources import read_rows
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
-from jaxft.setup import make_run
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.data.reading.sources import read_rows
+from jaxft.data.tokens import encode
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.run.setup import make_run
 from jaxft.tasks import labels, texts
 from tests.support import tiny
 from tests.support.places import rows_of

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft.config import DataConfig
-from jaxft.data import tags
-from jaxft.data.entities import Span, tags_of
-from jaxft.data.sentences import cut_at
-from jaxft.data.word_rows import read_sentences
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.formats import tags
+from jaxft.data.formats.entities import Span, tags_of
+from jaxft.data.formats.sentences import cut_at
+from jaxft.data.formats.tagged import read_sentences
 
 TEXT = "🙂 Anna Bell's cat, in Paris."
 SPANS = [(2, 11, "PER"), (22, 27, "LOC")]

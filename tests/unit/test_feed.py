@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from jaxft.data.feed import prefetch
+from jaxft.data.batching.prefetch import prefetch
 
 
 def test_everything_arrives_in_order():

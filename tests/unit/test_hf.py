@@ -8,7 +8,7 @@ import datasets
 import jax
 import pytest
 
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
 from jaxft.hf import __main__ as hf
 from jaxft.hf.convert import convert
 from jaxft.hf.flags import COMMON

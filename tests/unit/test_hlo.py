@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxft import hlo, sharding
 from jaxft.config import MeshConfig
+from jaxft.parallel import sharding
+from jaxft.preflight import hlo
 
 
 def compiled(function, *arguments) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import checksums, inputs, lock, rundir
-from jaxft.claim import Claim
-from jaxft.errors import UserError
+from jaxft.core import checksums, lock
+from jaxft.core.errors import UserError
+from jaxft.run import input_files, rundir
+from jaxft.run.claim import Claim
 from tests.support import tiny
 
 
@@ -67,13 +68,13 @@ def test_other_weights_matter_until_there_is_a_checkpoint(config, tmp_path, caps
     with Claim(config) as claim:
         changed = claim.other_weights
     assert changed == ["model.path: model.safetensors has changed"]
-    inputs.check_weights(tmp_path, changed, 3, adapted=False)
+    input_files.check_weights(tmp_path, changed, 3, adapted=False)
     assert "it goes on with its own parameters, of step 3" in capsys.readouterr().err
     for step, adapted in ((None, False), (3, True)):
         with pytest.raises(UserError, match=r"model\.safetensors has changed"):
-            inputs.check_weights(tmp_path, changed, step, adapted=adapted)
+            input_files.check_weights(tmp_path, changed, step, adapted=adapted)
     scratch = replace(config, model=replace(config.model, from_scratch=True))
-    assert inputs.WEIGHTS not in inputs.read(scratch)
+    assert input_files.WEIGHTS not in input_files.read(scratch)
 
 
 def test_teacher_words_and_folders_count(config, tmp_path):
@@ -87,15 +88,15 @@ def test_teacher_words_and_folders_count(config, tmp_path):
         distill=replace(config.distill, teacher=str(tmp_path / "model")),
         vocabulary=replace(config.vocabulary, file=str(tmp_path / "words.txt")),
     )
-    before = inputs.read(config)
+    before = input_files.read(config)
     assert set(before["distill.teacher"]) >= {"config.json", "model.safetensors", "vocab.txt"}
-    inputs.record(tmp_path, before)
+    input_files.record(tmp_path, before)
     (tmp_path / "texts" / ".DS_Store").write_text("x")
-    assert inputs.changes(tmp_path, inputs.read(config)) == ([], [])
+    assert input_files.changes(tmp_path, input_files.read(config)) == ([], [])
     (tmp_path / "texts/b/1.txt").rename(tmp_path / "texts/a/2.txt")
     (tmp_path / "words.txt").write_text("two\n")
     swap(tmp_path / "model/model.safetensors")
-    changes = inputs.changes(tmp_path, inputs.read(config))
+    changes = input_files.changes(tmp_path, input_files.read(config))
     assert [line.split(":")[0] for line in changes.decisive] == ["data.train", "vocabulary.file", "distill.teacher"]
     assert len(changes.weights) == 1
 
@@ -103,9 +104,9 @@ def test_teacher_words_and_folders_count(config, tmp_path):
 def test_patterns_and_lists_of_files(tmp_path):
     for name in ("a1", "a2", "b[1]"):
         (tmp_path / name).write_text(name)
-    assert [Path(name).name for name, _ in inputs._files(f"{tmp_path}/a*")] == ["a1", "a2"]
-    assert [Path(name).name for name, _ in inputs._files(f"{tmp_path}/b[1]")] == ["b[1]"]
-    assert not list(inputs._files(f"{tmp_path}/c"))
+    assert [Path(name).name for name, _ in input_files._files(f"{tmp_path}/a*")] == ["a1", "a2"]
+    assert [Path(name).name for name, _ in input_files._files(f"{tmp_path}/b[1]")] == ["b[1]"]
+    assert not list(input_files._files(f"{tmp_path}/c"))
 
 
 def test_a_run_without_a_record_or_with_a_torn_one(config, tmp_path, capsys):
@@ -114,7 +115,7 @@ def test_a_run_without_a_record_or_with_a_torn_one(config, tmp_path, capsys):
     path.unlink()
     begin(config)
     assert "recorded from now on" in capsys.readouterr().err
-    assert checksums.read_sealed(path) == inputs.read(config)
+    assert checksums.read_sealed(path) == input_files.read(config)
     path.write_bytes(path.read_bytes().replace(b"a", b"b"))
     with pytest.raises(UserError, match=r"delete .*inputs\.json"):
         Claim(config)

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from jaxft import journal
-from jaxft.announce import announced
 from jaxft.config import LogConfig
+from jaxft.core.announce import announced
+from jaxft.training import journal
 
 
 @pytest.fixture

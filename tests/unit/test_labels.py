@@ -6,11 +6,11 @@ import pytest
 
 import jaxft
 from jaxft.config import Config, DataConfig, TaskConfig
-from jaxft.data import spelling
-from jaxft.errors import UserError
-from jaxft.metrics.classification import MISTAKES, SHOWN, Cells, classification_scores
-from jaxft.models.build import load
+from jaxft.core.errors import UserError
+from jaxft.data.reading import label_spelling
+from jaxft.models.load_save import load
 from jaxft.tasks import label_lists, labels
+from jaxft.tasks.metrics.classification import MISTAKES, SHOWN, Cells, classification_scores
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.multiple_choice import _right_choices
 from jaxft.tasks.regression import Regression
@@ -54,7 +54,7 @@ def learnt(column, hf_config=PLAIN, feature=None, kind=TextClassification, **tas
     ],
 )
 def test_labels_that_nobody_declares_in_order(values, names):
-    assert spelling.in_order(values, "x") == names
+    assert label_spelling.in_order(values, "x") == names
 
 
 def test_declared_labels_keep_names_and_order():
@@ -108,8 +108,8 @@ def test_the_names_of_a_class_label_only_order_choices():
 )
 def test_two_spellings_of_one_number_are_no_two_labels(values):
     with pytest.raises(UserError, match=r"x: has the labels .* one number written in two ways"):
-        spelling.in_order(values, "x")
-    find = spelling.finder(values)  # named so in task.labels, they are found as they are written
+        label_spelling.in_order(values, "x")
+    find = label_spelling.finder(values)  # named so in task.labels, they are found as they are written
     assert [find(value) for value in values] == list(range(len(values)))
 
 
@@ -127,7 +127,7 @@ def test_two_spellings_of_one_number_are_no_two_labels(values):
     ],
 )
 def test_a_number_is_never_another_label(names, found):
-    find = spelling.finder(names)
+    find = label_spelling.finder(names)
     assert {text: find(text) for text in found} == found
 
 

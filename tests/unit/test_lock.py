@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import lock
-from jaxft.errors import UserError
-from jaxft.models.files import write_directory
+from jaxft.core import lock
+from jaxft.core.errors import UserError
+from jaxft.models.weights.tensor_files import write_directory
 
 
 def owned(directory: Path, **changes) -> Path:
@@ -113,7 +113,7 @@ def test_where_there_are_no_links(tmp_path, monkeypatch):
 
 def test_of_many_that_take_over_at_once_one_wins(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from jaxft import lock\n"
+        "import sys; from pathlib import Path; from jaxft.core import lock\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "with lock.hold(Path(sys.argv[1])): print('won', flush=True); sys.stdin.readline()"
     )

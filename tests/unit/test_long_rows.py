@@ -3,9 +3,9 @@
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data.sentences import place
-from jaxft.data.word_rows import read_sentences
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.formats.sentences import place
+from jaxft.data.formats.tagged import read_sentences
 
 SENTENCES = [["John", "lives", ","], ["Mary", "NA"]], [["B-per", "O", "O"], ["B-per", "O"]]
 ROWS = [("John", "B-per"), ("lives", "O"), ('","', "O"), ("Mary", "B-per"), ("NA", "O")]

@@ -8,8 +8,8 @@ import tomllib
 import pytest
 
 from jaxft import __main__ as command
-from jaxft import cli, manual, plan, train
-from jaxft.config import Config
+from jaxft import plan, train
+from jaxft.config import Config, cli, help
 from tests.support import ROOT
 
 SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
@@ -40,7 +40,7 @@ def test_help_is_one_screen(capsys, monkeypatch, option):
 def test_help_on_a_section_tells_its_options(capsys, section):
     """Each with its default and the whole of its text, and no other."""
     text = "".join(shown(capsys, train.main, "--help", section).split())
-    for option in manual.options():
+    for option in help.options():
         entry = f"--{option.name}({option.default}){option.doc}"
         assert ("".join(entry.split()) in text) == option.name.startswith(f"{section}."), option.name
 

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft import runtime
-from jaxft.data.batches import make_planner
-from jaxft.data.encode import Examples
-from jaxft.data.masking import Masking
+from jaxft.core import runtime
+from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.tokens.encode import Examples
+from jaxft.tasks.masking import Masking
 
 VOCABULARY, MASK, SPECIAL = 50, 4, (0, 1, 2, 3, 4, 17)
 LENGTHS = np.random.default_rng(3).integers(3, 40, 60)

@@ -5,32 +5,32 @@ import sys
 
 import pytest
 
-from jaxft import memory
+from jaxft.core import host_memory
 
 HELD = """
 import ctypes
-from jaxft import memory
+from jaxft.core import host_memory
 
-memory.keep()
-libc, size, found = memory._glibc(), 80 * 2**20, []
+host_memory.keep()
+libc, size, found = host_memory._glibc(), 80 * 2**20, []
 block = libc.malloc(size)
 ctypes.memset(block, 1, size)
 for _ in range(3):
-    found.append(memory.is_free(size))
+    found.append(host_memory.is_free(size))
 libc.free(block)
-found += [memory.is_free(size), memory.is_free(size // 2), memory.is_free(2 * size)]
-memory.release()
-print(*found, memory.is_free(size))
+found += [host_memory.is_free(size), host_memory.is_free(size // 2), host_memory.is_free(2 * size)]
+host_memory.release()
+print(*found, host_memory.is_free(size))
 """
 
 
-def calls_of(monkeypatch, busy: list[bool], size: int = memory.LARGE) -> list[str]:
+def calls_of(monkeypatch, busy: list[bool], size: int = host_memory.LARGE) -> list[str]:
     """What happens before calls of a program, one for every element of `busy`: is anything else at work then?"""
     events: list[str] = []
-    monkeypatch.setattr(memory, "release", lambda: events.append("release"))
-    monkeypatch.setattr(memory, "temporaries", lambda _: size)
+    monkeypatch.setattr(host_memory, "release", lambda: events.append("release"))
+    monkeypatch.setattr(host_memory, "temporaries", lambda _: size)
     states = iter(busy)
-    calls = memory.Calls(lambda: next(states))
+    calls = host_memory.Calls(lambda: next(states))
     for number in range(len(busy)):
         events.append(f"call {number}")
         calls.before(calls_of, lambda: events.append("wait"))
@@ -46,9 +46,9 @@ def test_free_memory_goes_back_while_others_allocate_and_once_after(monkeypatch)
 
 def test_an_evaluation_counts_as_one_of_them(monkeypatch):
     events: list[str] = []
-    monkeypatch.setattr(memory, "release", lambda: events.append("release"))
-    monkeypatch.setattr(memory, "temporaries", lambda _: memory.LARGE)
-    calls = memory.Calls(lambda: False)
+    monkeypatch.setattr(host_memory, "release", lambda: events.append("release"))
+    monkeypatch.setattr(host_memory, "temporaries", lambda _: host_memory.LARGE)
+    calls = host_memory.Calls(lambda: False)
     for evaluated in (False, False, True):
         if evaluated:
             calls.cut()
@@ -57,10 +57,10 @@ def test_an_evaluation_counts_as_one_of_them(monkeypatch):
 
 
 def test_calls_with_little_memory_do_not_wait(monkeypatch):
-    assert calls_of(monkeypatch, [True, False], memory.LARGE - 1) == ["call 0", "call 1"]
+    assert calls_of(monkeypatch, [True, False], host_memory.LARGE - 1) == ["call 0", "call 1"]
 
 
-@pytest.mark.skipif(not memory._glibc(), reason="asks glibc")
+@pytest.mark.skipif(not host_memory._glibc(), reason="asks glibc")
 def test_whether_a_block_is_free():
     """Not while it is held; then it is, also for less; more than there was never is, and nothing that was given back."""
     output = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
@@ -71,16 +71,16 @@ def test_whether_a_block_is_free():
 def test_a_call_begins_when_the_block_of_the_one_before_is_free(monkeypatch, free_at, times):
     """Or after a while: what has been cut up is not seen to be free."""
     slept, asked = [], []
-    monkeypatch.setattr(memory, "release", lambda: None)
-    monkeypatch.setattr(memory, "temporaries", lambda _: memory.LARGE)
-    monkeypatch.setattr(memory.time, "sleep", slept.append)
-    monkeypatch.setattr(memory, "PATIENCE", 1e-3 / memory.LARGE)
-    monkeypatch.setattr(memory, "is_free", lambda size: asked.append(size) or len(asked) - 1 == free_at)
-    calls = memory.Calls(lambda: False)
+    monkeypatch.setattr(host_memory, "release", lambda: None)
+    monkeypatch.setattr(host_memory, "temporaries", lambda _: host_memory.LARGE)
+    monkeypatch.setattr(host_memory.time, "sleep", slept.append)
+    monkeypatch.setattr(host_memory, "PATIENCE", 1e-3 / host_memory.LARGE)
+    monkeypatch.setattr(host_memory, "is_free", lambda size: asked.append(size) or len(asked) - 1 == free_at)
+    calls = host_memory.Calls(lambda: False)
     calls.before(calls_of, lambda: None)
     assert asked == []  # there was none
     calls.before(calls_of, lambda: None)
-    assert set(asked) == {memory.LARGE}
+    assert set(asked) == {host_memory.LARGE}
     assert len(slept) == times
     assert sum(slept) <= 1.0001e-3
 
@@ -92,4 +92,4 @@ def test_temporaries_of_a_program(size):
 
     x = jnp.ones((size, size))
     program = jax.jit(lambda x: jnp.sort(x @ x) @ x).lower(x).compile()
-    assert memory.temporaries(program) >= (x.nbytes if jax.default_backend() == "cpu" else 0)
+    assert host_memory.temporaries(program) >= (x.nbytes if jax.default_backend() == "cpu" else 0)

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxft.errors import UserError
-from jaxft.models.flax_msgpack import open_msgpack, write_msgpack
-from jaxft.tree import flatten, unflatten
+from jaxft.core.errors import UserError
+from jaxft.core.tree import flatten, unflatten
+from jaxft.models.weights.flax_msgpack import open_msgpack, write_msgpack
 
 DTYPES = ["float32", "float16", "float64", "int8", "int64", "uint16", "bool", "complex64", "bfloat16"]
 NAMES = st.text("abcdefgh", min_size=1, max_size=40)  # one byte of length from 32 on

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data import odd
-from jaxft.data.squad import read_questions
-from jaxft.data.word_rows import read_sentences
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.formats.squad import read_questions
+from jaxft.data.formats.tagged import read_sentences
+from jaxft.data.reading import empty_texts
 from jaxft.tasks import texts
 from jaxft.tasks.multiple_choice import _choices
 
@@ -24,16 +24,16 @@ def test_texts(tmp_path):
     values = ["river", "", None, " \t", ["x"], "\ud800", "storm"]
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     rows = texts.read(data, "test")
-    assert rows["text"][:] == ["river", *[odd.PLACEHOLDER] * 5, "storm"]
-    assert odd.odd_rows(rows).tolist() == [False, *[True] * 5, False]
+    assert rows["text"][:] == ["river", *[empty_texts.PLACEHOLDER] * 5, "storm"]
+    assert empty_texts.odd_rows(rows).tolist() == [False, *[True] * 5, False]
 
 
 @pytest.mark.parametrize("values", [[5, 7], [5, "river"], ["river", 5], [5, ["x"], "river"], [["x"], 5, "river"]])
 def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
-    assert odd.odd_rows(texts.read(data, "test")).tolist() == [x != "river" for x in values]
+    assert empty_texts.odd_rows(texts.read(data, "test")).tolist() == [x != "river" for x in values]
     data = config(tmp_path / "b.jsonl", *({"question": x, "context": "the sun"} for x in values))
-    assert odd.odd_rows(read_questions(data, "test", labelled=False, misplaced="error")).tolist() == [
+    assert empty_texts.odd_rows(read_questions(data, "test", labelled=False, misplaced="error")).tolist() == [
         x != "river" for x in values
     ]
 
@@ -42,20 +42,20 @@ def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
 def test_numbers_are_no_words_whatever_stands_beside_them(tmp_path, other):
     data = config(tmp_path / "a.jsonl", {"text": [5]}, {"text": other}, {"text": ["a", 5]})
     rows = read_sentences(data, "test", None)
-    assert odd.odd_rows(rows).tolist() == [True, other == [6], True]
+    assert empty_texts.odd_rows(rows).tolist() == [True, other == [6], True]
 
 
 def test_one_of_two_texts(tmp_path):
     data = config(tmp_path / "a.jsonl", {"text": "a", "b": "c"}, {"text": "a", "b": ""}, {"text": "a"}, text_pair="b")
-    assert odd.odd_rows(texts.read(data, "test")).tolist() == [False, True, True]
+    assert empty_texts.odd_rows(texts.read(data, "test")).tolist() == [False, True, True]
 
 
 def test_rows_of_words(tmp_path):
     values = [["the", "sun"], [], None, "", ["x", None]]
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     rows = read_sentences(data, "test", None)
-    assert rows["words"][:] == [["the", "sun"], *[[odd.PLACEHOLDER]] * 4]
-    assert odd.odd_rows(rows).tolist() == [False, True, True, True, True]
+    assert rows["words"][:] == [["the", "sun"], *[[empty_texts.PLACEHOLDER]] * 4]
+    assert empty_texts.odd_rows(rows).tolist() == [False, True, True, True, True]
 
 
 def test_questions(tmp_path):
@@ -65,7 +65,7 @@ def test_questions(tmp_path):
     )
     rows = read_questions(data, "test", labelled=False, misplaced="error")
     assert rows["id"][:] == ["a", "b", "c", "4"]
-    assert odd.odd_rows(rows).tolist() == [False, True, True, False]
+    assert empty_texts.odd_rows(rows).tolist() == [False, True, True, False]
 
 
 def test_choices(tmp_path):
@@ -100,11 +100,11 @@ def test_no_row_with_choices():
 
 def test_predictions_are_null_but_for_their_id():
     rows = [{"id": "a", "answer": "x", "n_best": []}, {"id": "b", "answer": "y", "n_best": [1]}]
-    found = list(odd.nulls(rows, np.array([False, True])))
+    found = list(empty_texts.nulls(rows, np.array([False, True])))
     assert found == [rows[0], {"id": "b", "answer": None, "n_best": None}]
-    assert [odd.is_null(row) for row in found] == [False, True]
+    assert [empty_texts.is_null(row) for row in found] == [False, True]
 
 
 def test_only_prediction_keeps_them():
     with pytest.raises(UserError, match=r"data\.empty_texts is null, which is for jaxft\.predict alone"):
-        odd.refuse(DataConfig(empty_texts="null"))
+        empty_texts.refuse(DataConfig(empty_texts="null"))

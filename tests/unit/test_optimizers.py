@@ -8,14 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from jaxft import costs, optim, sharding, tree
-from jaxft.checkpoint import Checkpoints, Progress
+from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RegularizationConfig, RuleConfig
-from jaxft.errors import UserError
-from jaxft.optim.named import NAMED
-from jaxft.setup import make_run
-from jaxft.state import fresh_state, model_params
-from jaxft.strategies import make_plan
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.optim.named_optimizers import NAMED
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.preflight import costs
+from jaxft.run.setup import make_run
+from jaxft.run.state import fresh_state, model_params
+from jaxft.training.checkpoint import Checkpoints, Progress
 from tests.support import tiny
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 

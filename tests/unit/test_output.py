@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxft.errors import UserError
-from jaxft.output import check_output, reading, writing
-from jaxft.urls import refuse_url
+from jaxft.core.errors import UserError
+from jaxft.core.output import check_output, reading, writing
+from jaxft.core.urls import refuse_url
 
 
 def write(path, content: bytes = b"new") -> None:
@@ -82,7 +82,7 @@ def test_a_pipe_is_written_to(tmp_path):
 
 CODE = """
 import os, sys
-from jaxft.output import check_output, writing
+from jaxft.core.output import check_output, writing
 print("before")
 check_output(sys.argv[1])
 with writing(sys.argv[1]) as file:

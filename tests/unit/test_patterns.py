@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from jaxft import patterns
-from jaxft.errors import UserError
+from jaxft.core import patterns
+from jaxft.core.errors import UserError
 
 NAMES = [f"encoder.layer.{i}.attention.self.{part}.kernel" for i in range(12) for part in ("query", "key", "value")]
 FINE = [

@@ -10,7 +10,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_po
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
-from jaxft.models.positions import distance_buckets, relative_index, skip_padding
+from jaxft.models.encoder.positions import distance_buckets, relative_index, skip_padding
 
 
 def test_padding_ids_inside_a_text_take_no_position():

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from jaxft import progress
-from jaxft.progress import MANY, Progress, in_steps, silent
+from jaxft.core import progress
+from jaxft.core.progress import MANY, Progress, in_steps, silent
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from jaxft.data.odd import ODD as ODD_ROW
-from jaxft.data.questions import encode_questions
-from jaxft.data.squad import NOWHERE
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
-from jaxft.tasks.candidates import decode
+from jaxft.core.errors import UserError
+from jaxft.data.formats.squad import NOWHERE
+from jaxft.data.reading.empty_texts import ODD as ODD_ROW
+from jaxft.data.tokens.questions import encode_questions
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.tasks.answer_candidates import decode
 from tests.support import questions, tiny, vocabularies
 
 MAX_LENGTH, STRIDE = 32, 6

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxft import runtime, sharding
 from jaxft.config import MeshConfig
-from jaxft.errors import UserError
+from jaxft.core import runtime
+from jaxft.core.errors import UserError
+from jaxft.parallel import sharding
 
 FAULTY = version("jaxlib").startswith(runtime.FAULTY_JAXLIB)
 
@@ -35,7 +36,7 @@ def fresh_process(code: str, **environment: str) -> dict:
 IMPORT_JAXFT = """
 import json, os
 import jaxft
-from jaxft import runtime
+from jaxft.core import runtime
 flags = os.environ.get("XLA_FLAGS", "")
 runtime.prepare()
 print(json.dumps({"flags": flags, "again": os.environ.get("XLA_FLAGS", ""), "right": runtime.sums_are_right()}))
@@ -79,7 +80,7 @@ def test_a_backend_that_already_computes_wrong_sums_is_an_error(monkeypatch):
 def test_the_check_of_sums_finds_the_fault():
     code = """
 import json, jax
-from jaxft import runtime
+from jaxft.core import runtime
 print(json.dumps({"right": runtime.sums_are_right()}))
 """
     flag = runtime.YNN_FLAG.split("=")[0]
@@ -144,7 +145,7 @@ def test_a_cache_folder_that_cannot_be_made_is_no_error(no_cache_yet, monkeypatc
 def test_a_second_process_takes_its_programs_from_the_cache(tmp_path):
     code = """
 import json, jax
-from jaxft import runtime
+from jaxft.core import runtime
 runtime.start(distributed="off")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -214,7 +215,7 @@ def test_what_is_free_goes_back_when_a_run_is_over():
         """
 import ctypes, json
 from pathlib import Path
-from jaxft import memory, runtime
+from jaxft.core import host_memory, runtime
 runtime.prepare()
 libc, size = ctypes.CDLL("libc.so.6"), 2**27
 libc.malloc.restype = ctypes.c_void_p
@@ -228,7 +229,7 @@ blocks = [libc.malloc(size), libc.malloc(2**20)]
 ctypes.memset(blocks[0], 1, size)
 libc.free(blocks[0])
 sizes.append(resident())
-memory.release()
+host_memory.release()
 sizes.append(resident())
 print(json.dumps(sizes))
 """

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from jaxft.metrics.classification import best_threshold, multi_label_scores, roc_auc
-from jaxft.metrics.regression import regression_scores
+from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores, roc_auc
+from jaxft.tasks.metrics.regression import regression_scores
 
 RNG = np.random.default_rng(0)
 GOLD = RNG.random((60, 4)) < [0.5, 0.2, 0.05, 0.9]

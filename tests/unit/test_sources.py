@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data import spool
-from jaxft.data.sources import column_names, read_rows
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.reading import spool
+from jaxft.data.reading.sources import column_names, read_rows
 
 TABLE = "text,label\nriver,calm\nstorm,angry\n"
 ROWS = {"text": ["river", "storm"], "label": ["calm", "angry"]}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft.data.split_text import HOW, split_text
+from jaxft.data.formats.split_text import HOW, split_text
 
 ODD = (
     "aB1 \t\n\u00a0\u3000\u200b\ufeff.,'_-$\u0301\u0308\u00e9\U0001f600\U0001f44d\U0001f3fd\u200d\U0001f1eb\U0001f1f7"

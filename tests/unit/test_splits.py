@@ -8,11 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import cli, inputs, record, rundir
-from jaxft.config import Config, DataConfig
-from jaxft.data.places import choose, placed, row_numbers
-from jaxft.errors import UserError
-from jaxft.splits import held_out, validation_rows
+from jaxft.config import Config, DataConfig, cli
+from jaxft.core.errors import UserError
+from jaxft.data.reading.row_numbers import choose, placed, row_numbers
+from jaxft.run import input_files, record, rundir
+from jaxft.run.splits import held_out, validation_rows
 from jaxft.tasks.labels import label_ids, label_values
 from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
@@ -110,7 +110,7 @@ def test_the_rows_that_a_run_wrote_down_are_of_its_split(tmp_path):
     config = config_of(dataset=str(tmp_path / "saved"), train="train")
     (tmp_path / rundir.CONFIG).write_text(cli.dump(config))
     (tmp_path / rundir.VALIDATION_ROWS).write_text("2\n4\n")
-    inputs.record(tmp_path, inputs.read(config))
+    input_files.record(tmp_path, input_files.read(config))
     assert validation_rows(tmp_path, TASK, config)["label"][:] == ["b", "b"]
     with pytest.raises(UserError, match=r"names rows of data\.train train, not of more"):
         validation_rows(tmp_path, TASK, config_of(dataset=config.data.dataset, train="more"))

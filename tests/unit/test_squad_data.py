@@ -6,9 +6,9 @@ import json
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.data.odd import odd_rows
-from jaxft.data.squad import NOWHERE, read_questions
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.formats.squad import NOWHERE, read_questions
+from jaxft.data.reading.empty_texts import odd_rows
 from jaxft.tasks.question_answering import QuestionAnswering
 from tests.support import questions
 

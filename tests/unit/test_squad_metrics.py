@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jaxft.metrics.squad import best_null_threshold, exact_match, f1, normalise, squad_scores
+from jaxft.tasks.metrics.squad import best_null_threshold, exact_match, f1, normalise, squad_scores
 from tests.support import official_squad as official
 
 PIECES = ["the", "The", "a", "an", "river", "River!", "bank", "bank's", "-", ".", " ", "  ", "\t", "there", "Ann", "ß"]

@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft import optim, runtime, sharding, tree
-from jaxft.config import MeshConfig, OptimConfig
-from jaxft.costs import expected_memory
-from jaxft.errors import UserError
+from jaxft import optim
+from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
+from jaxft.core import runtime, tree
+from jaxft.core.errors import UserError
+from jaxft.models.dropout_sites import dropout_places
 from jaxft.models.model import make_model
-from jaxft.models.places import dropout_places
-from jaxft.plan_config import PlanConfig, RuleConfig
-from jaxft.setup import make_loss
-from jaxft.stages import state_shardings
-from jaxft.step import init_state, train_step
-from jaxft.strategies import make_plan
-from jaxft.strategies.presets import times
+from jaxft.parallel import sharding
+from jaxft.param_plan import make_plan
+from jaxft.param_plan.presets import times
+from jaxft.preflight.costs import expected_memory
+from jaxft.run.setup import make_loss
+from jaxft.step.stages import state_shardings
+from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import zoo
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxft.config import Config, DataConfig, TaskConfig
-from jaxft.data import tags
-from jaxft.data.collect import Collected
-from jaxft.data.tokenizer import load_tokenizer
+from jaxft.data.batching.collect import Collected
+from jaxft.data.formats import tags
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny, vocabularies
 

@@ -11,8 +11,8 @@ from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn import metrics
 
-from jaxft.data import tags
-from jaxft.metrics.tagging import entity_scores, tag_scores
+from jaxft.data.formats import tags
+from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 
 TYPES = ["PER", "creative-work"]
 anything = st.lists(st.sampled_from(["O", *(f"{x}-{t}" for x in "BIES" for t in TYPES)]), min_size=1, max_size=12)

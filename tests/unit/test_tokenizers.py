@@ -8,10 +8,10 @@ import pytest
 
 import jaxft
 from jaxft import export
-from jaxft.data.encode import encode_texts
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
-from jaxft.models import source
+from jaxft.core import model_source
+from jaxft.core.errors import UserError
+from jaxft.data.tokens.encode import encode_texts
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.model import make_model
 from jaxft.train import train
 from tests.support import tiny, vocabularies
@@ -101,5 +101,5 @@ def test_every_file_of_a_tokenizer_travels(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"vocab_file": "words.bin", "merges_file": "../outside", "x_file": 5}')
     for name in [*names, "words.bin", "custom.model", "model.safetensors", "config.json"]:
         (tmp_path / name).touch()
-    found = {path.name for path in source.tokenizer_files(tmp_path)}
+    found = {path.name for path in model_source.tokenizer_files(tmp_path)}
     assert found == names | {"words.bin", "custom.model", "tokenizer_config.json"}

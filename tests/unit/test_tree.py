@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft import tree
-from jaxft.errors import UserError
+from jaxft.core import tree
+from jaxft.core.errors import UserError
 
 LAYERS = 5
 quick = settings(max_examples=80, deadline=None, derandomize=True)

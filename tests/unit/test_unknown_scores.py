@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jaxft.checkpoint import Progress
 from jaxft.config import Config, LogConfig
-from jaxft.data.collect import Collected
-from jaxft.evaluation import score
-from jaxft.journal import Meter
-from jaxft.loop import Trainer
+from jaxft.data.batching.collect import Collected
+from jaxft.evaluation.evaluator import score
 from jaxft.tasks.fill_mask import FillMask
 from jaxft.tasks.pretraining import Pretraining
+from jaxft.training.checkpoint import Progress
+from jaxft.training.journal import Meter
+from jaxft.training.loop import Trainer
 
 
 def collected(**sums: float) -> Collected:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxft import tree
 from jaxft.config import VocabularyConfig
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.data.vocabulary import Vocabulary, open_vocabulary
-from jaxft.errors import UserError
+from jaxft.core import tree
+from jaxft.core.errors import UserError
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.model import make_model
-from jaxft.models.rows import Sources, join_rows, split_rows, with_vocabulary
+from jaxft.models.vocab_resize import Sources, join_rows, split_rows, with_vocabulary
+from jaxft.run.tokenizer import Vocabulary, open_vocabulary
 from tests.support import tiny, vocabularies
 
 WORDS = ["the", "river", "runs", "a", "sun"]

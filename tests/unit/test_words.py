@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from jaxft.data import words
-from jaxft.data.sentences import Sentences
-from jaxft.data.split_text import split_text
-from jaxft.data.tokenizer import load_tokenizer
-from jaxft.errors import UserError
+from jaxft.core.errors import UserError
+from jaxft.data.formats.sentences import Sentences
+from jaxft.data.formats.split_text import split_text
+from jaxft.data.tokens import words
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from tests.support import tiny, vocabularies
 
 ODD = ["", "\u200b", "\x00"]  # BERT's tokenizer throws control characters away

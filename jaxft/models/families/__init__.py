@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxft.errors import UserError, nearest
+from jaxft.core.errors import UserError, nearest
 from jaxft.models.families.albert import ALBERT
 from jaxft.models.families.bert import BERT
 from jaxft.models.families.deberta import DEBERTA_V2

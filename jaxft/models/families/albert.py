@@ -1,6 +1,6 @@
 """ALBERT (Lan et al. 2020, arXiv:1909.11942): shared layers, factorised embeddings."""
 
-from jaxft.models.config import Dropouts
+from jaxft.models.encoder.config import Dropouts
 from jaxft.models.families.bert import BERT
 from jaxft.models.families.common import (
     ANSWER,

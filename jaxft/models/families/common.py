@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jaxft.models.config import Fields
+from jaxft.models.encoder.config import Fields
 from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
 CLASSIFY, TAG, ANSWER, CHOOSE = "text-classification", "token-classification", "question-answering", "multiple-choice"

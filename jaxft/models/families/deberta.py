@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from jaxft.errors import UserError
-from jaxft.models.config import Convolution1D, Relative
+from jaxft.core.errors import UserError
+from jaxft.models.encoder.config import Convolution1D, Relative
 from jaxft.models.families.bert import BERT
 from jaxft.models.families.common import (
     ANSWER,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jaxft.models.config import Dropouts
+from jaxft.models.encoder.config import Dropouts
 from jaxft.models.families.common import (
     ANSWER,
     CHOOSE,

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.errors import UserError, nearest
-from jaxft.models.config import EncoderConfig, Fields, Rates
+from jaxft.core.errors import UserError, nearest
+from jaxft.models.encoder.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder.layers import ACTIVATIONS
 from jaxft.models.heads import VOCABULARY, Field, Part, Transform
-from jaxft.models.layers import ACTIVATIONS
 
 MOST = 2**31 - 1  # of any number: the largest that an index of four bytes reaches
 MOST_LAYERS = 10_000

@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from jaxft.errors import UserError
-from jaxft.models.config import Dropouts, Rotary
+from jaxft.core.errors import UserError
+from jaxft.models.encoder.config import Dropouts, Rotary
 from jaxft.models.families.common import ANSWER, CHOOSE, CLASSIFY, FEATURES, FILL, TAG, TIED, choice, classes
 from jaxft.models.families.family import Family, Read
 from jaxft.models.heads import LABELS, TOKENS, VOCABULARY, Field, Part, Transform

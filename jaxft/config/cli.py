@@ -1,0 +1,279 @@
+"""From a command line to a `Config`, and from an exception to one line and an exit code. Nothing else parses."""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import yaml
+
+from jaxft.config import help, limits, schema
+from jaxft.core import quiet, safe_yaml
+from jaxft.core.errors import UserError, nearest, one_line, shortened
+from jaxft.core.signals import Stopped, leave
+from jaxft.core.urls import refuse_url
+from jaxft.core.utf8 import read_text
+
+BEFORE = "[CONFIG.yaml]"
+
+
+def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
+    """Run an entry point: exit code 0, or 2 with one line for bad input, or 128 + its number for a signal (Ctrl-C: 130)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if not debug:
+        quiet.silence()
+    try:
+        main(arguments)
+    except UserError as error:
+        if debug:
+            raise
+        sys.exit(_fail(error))
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_fail(f"{where}{error.strerror or error}"))
+    except MemoryError as error:
+        if debug:
+            raise
+        sys.exit(_fail(f"not enough memory: {error}"))
+    except RecursionError:
+        if debug:
+            raise
+        sys.exit(_fail("a file or an option is nested too deep"))
+    except Stopped as stopped:
+        leave(stopped)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def load(argv: Sequence[str], *, prog: str = "jaxft train", before: str = BEFORE) -> schema.Config:
+    """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`; `--help` is answered, and ends the program.
+
+    Raises:
+      UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
+    """
+    show_help(argv, prog, before)
+    files = []
+    rest = list(argv)
+    while rest and not rest[0].startswith("-"):
+        files.append(rest.pop(0))
+    if len(files) > 1:
+        raise UserError(f"one CONFIG.yaml at most, got {len(files)}: {' '.join(files)}")
+    for file in files:
+        refuse_url("CONFIG.yaml", file)
+    values = read_yaml(files[0]) if files else {}
+    return parse(values, rest, origin=files[0] if files else "", prog=prog)
+
+
+def show_help(argv: Sequence[str], prog: str, before: str = BEFORE) -> None:
+    """Answer `--help [TOPIC]`, if it is there, and end the program."""
+    topic = help.topic(argv)
+    if topic == help.ALL:
+        parse({}, ["--help"], origin="", prog=prog, before=before)
+    elif topic is not None:
+        print(help.text(topic, _usage(prog, before)))
+        sys.exit(0)
+
+
+def parse(
+    values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str, before: str = BEFORE
+) -> schema.Config:
+    """A nested dict and `--section.field value` overrides as a checked `Config`; `before` stands first in the usage."""
+    import jsonargparse
+
+    known = field_names()
+    _refuse_unknown_keys(values, known, origin)
+    values = {key: value for key, value in values.items() if value is not None or key in known}
+    _refuse_unknown_options(overrides, known)
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    plain = jsonargparse.get_loader("yaml")
+
+    def load_value(text: str) -> Any:
+        # A column such as "#2 String" is no comment.
+        return text if text.lstrip().startswith("#") or safe_yaml.is_deep(text) else plain(text)
+
+    jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
+    parser = jsonargparse.ArgumentParser(
+        prog=prog,
+        usage=_usage(prog, before),
+        exit_on_error=False,
+        default_env=False,
+        parser_mode="value",
+    )
+    parser.add_class_arguments(schema.Config, as_group=True)
+    for action in parser._actions:
+        if any(name.startswith(f"{action.dest}.") for name in known):
+            action.help = argparse.SUPPRESS  # jsonargparse's `--model FILE`, which is no option here
+    try:
+        if values:
+            parser.parse_object(values)
+            parser.set_defaults(flatten(values))
+        namespace = parser.parse_args(list(overrides))
+        config = parser.instantiate(namespace)
+    except RecursionError as error:
+        raise UserError(f"{origin + ': ' if origin else ''}an option is nested too deep") from error
+    except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
+    config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
+    flat = flatten(as_dict(config))
+    for name, kind in known.items():
+        if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
+            raise UserError(f"{origin + ': ' if origin else ''}{name} is null: must be {_wanted(kind)}")
+    limits.check(config)
+    return config
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A YAML file as a nested dict; `5e-5` is a number, and a key given twice is an error."""
+    text = read_text(path)
+    try:
+        values = safe_yaml.load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {one_line(error)}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a config is a mapping of sections such as `data: {{train: train.csv}}`")
+    return values
+
+
+def dump(config: schema.Config) -> str:
+    """The resolved config as YAML that `load` accepts."""
+    return yaml.dump(as_dict(config), Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True)
+
+
+def as_dict(config: schema.Config) -> dict[str, Any]:
+    """A config as nested dicts."""
+    return dataclasses.asdict(config)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"data": {"train": x}}` as `{"data.train": x}`; an option that is a mapping stays one."""
+    mappings = [name for name, kind in field_names().items() if typing.get_origin(kind) is dict]
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and f"{prefix}{key}" not in mappings:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def argument(name: str, value: Any) -> str:
+    """An option as an argument: `--data.text=sentence`; what YAML would read as something else stands in quotes."""
+    plain = isinstance(value, str) and value != "" and safe_yaml.load(value) == value
+    return f"--{name}={value if plain else json.dumps(value)}"
+
+
+def field_names() -> dict[str, Any]:
+    """Every dotted option name of a `Config`, and its type."""
+
+    def fields(section: Any, prefix: str) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        for f in dataclasses.fields(section):
+            inside = dataclasses.is_dataclass(f.type)
+            names |= fields(f.type, f"{prefix}{f.name}.") if inside else {prefix + f.name: f.type}
+        return names
+
+    return fields(schema.Config, "")
+
+
+class Parser(argparse.ArgumentParser):
+    """An `argparse` parser whose complaints are `UserError`s with the nearest option."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Parse; an unknown option is refused first, with the nearest one."""
+        self._refuse_unknown(args, self._option_string_actions)
+        return super().parse_args(args)
+
+    def parse_beside_config(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """(its own options, the arguments left for `parse`): the command takes `--section.field value` too."""
+        options = [f"--{name}{more}" for more in ("", "+") for name in field_names()]
+        self._refuse_unknown(args, [*self._option_string_actions, *options])
+        return super().parse_known_args(args)
+
+    def _refuse_unknown(self, args: Sequence[str], known: Collection[str]) -> None:
+        for argument in args:
+            if argument.startswith("--") and (name := argument.partition("=")[0]) not in known:
+                raise UserError(f'unknown option "{name}"{nearest(name, known)}')
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Raise what argparse would print."""
+        raise UserError(f"{message}; {self.prog} --help shows the options")
+
+
+def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], origin: str) -> None:
+    sections = {name.split(".")[0] for name in known if "." in name}
+    for key, value in values.items():
+        if key in sections:
+            if value is not None and not isinstance(value, dict):
+                raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
+        elif key not in known:
+            raise UserError(f'{origin}: unknown option "{key}"{nearest(str(key), [*sections, *known])}')
+    for name in flatten({k: v for k, v in values.items() if k in sections and v}):
+        if name not in known:
+            raise UserError(f'{origin}: unknown option "{name}"{nearest(name, known)}')
+
+
+def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> None:
+    for argument in overrides:
+        if argument.startswith("--"):
+            name = argument[2:].partition("=")[0].removesuffix("+")
+            if name not in known and name not in ("help", "plan.rules.help"):
+                raise UserError(f'unknown option "--{name}"{nearest(f"--{name}", [f"--{x}" for x in known])}')
+        if safe_yaml.has_long_number(argument):
+            raise UserError(f"{argument}: a number of more than {safe_yaml.DIGITS} digits")
+
+
+def _usage(prog: str, before: str) -> str:
+    return f"{prog} {before} [--section.field value ...] [--debug]"
+
+
+def _explain(message: str) -> str:
+    """What jsonargparse says about a value, in terms of the field."""
+    name = re.search(r'key "([\w.]+)"', message)
+    kind = field_names().get(name[1]) if name else None
+    if name is None or kind is None:
+        return message
+    if unknown := re.search(r"Option '(\w+)' is not accepted", message):
+        options = [f.name for f in dataclasses.fields(schema.RuleConfig)]
+        return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
+    value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
+    return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
+
+
+def _wanted(kind: Any) -> str:
+    """A field's type in words."""
+    simple = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false", type(None): "null"}
+    if kind in simple:
+        return simple[kind]
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
+        return "a mapping, such as {a: 1}"
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(arguments)}"
+    if typing.get_origin(kind) is not list:
+        if list[arguments[0]] in arguments:
+            return f"{_wanted(arguments[0])}, or a list of them"
+        return " or ".join(_wanted(a) for a in arguments)
+    if arguments[0] is schema.RuleConfig:
+        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(schema.RuleConfig))}"
+    return f"a list of {_wanted(arguments[0])}, such as [a, b]"
+
+
+def _fail(message: object) -> int:
+    print(f"error: {shortened(one_line(message))}", file=sys.stderr)
+    return 2

@@ -1,0 +1,134 @@
+"""From what a user writes for a model to a local directory: a directory, package:NAME/SUBDIR, or a hub id."""
+
+import glob
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from jaxft.core.contained_path import inside
+from jaxft.core.errors import UserError, one_line
+from jaxft.core.urls import refuse_url
+
+PACKAGE = "package:"
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
+# Any of these makes a tokenizer; without one, transformers would make a tokenizer that knows no words. Names and patterns.
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "*.model",  # SentencePiece: spm, spiece, sentencepiece.bpe, tokenizer ...
+    "prophetnet.tokenizer",
+    "byte_maps.json",
+)
+# What belongs to a tokenizer: these travel with the model unchanged. All that transformers' classes ask for.
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "bpe.codes",
+    "dict.txt",
+    "emoji.json",
+    "entity_vocab.json",
+    "normalizer.json",
+    "source.spm",
+    "target.spm",
+    "target_vocab.json",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "word_shape.json",
+    "word_pronunciation.json",
+    "tokenizer-*.json",
+    "chat_template.jinja",
+)
+
+
+def resolve(path: str, revision: str | None = None) -> Path:
+    """The local directory of a model.
+
+    Args:
+      path: a directory, `package:NAME/SUBDIR` for files that an installed Python package carries, or a hub id.
+      revision: branch, tag or commit of a hub id.
+
+    Raises:
+      UserError: when it cannot be found, saying where was looked.
+    """
+    refuse_url("model", path)
+    if path.startswith(PACKAGE):
+        return _in_package(path)
+    local = Path(path).expanduser()
+    if os.path.isdir(local):  # the method would raise for a name that is too long
+        return local
+    if os.path.exists(local):
+        raise UserError(f"{path}: is a file; give the directory that holds config.json")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or path.count("..") or os.path.isabs(path):
+        raise UserError(f"{path}: no such directory")
+    return _from_hub(path, revision)
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """The tokenizer's files in a directory: by their names, and those that tokenizer_config.json names."""
+    return _named(directory, [*TOKENIZER_FILES, *_declared(directory / "tokenizer_config.json")])
+
+
+def vocabulary_files(directory: Path) -> list[Path]:
+    """Those that make a tokenizer; none where there is no tokenizer."""
+    return _named(directory, VOCABULARY_FILES)
+
+
+def _named(directory: Path, names: Iterable[str]) -> list[Path]:
+    found = {path: None for name in names for path in sorted(directory.glob(name)) if path.is_file()}
+    return list(found)
+
+
+def _declared(config: Path) -> list[str]:
+    """Files that stand under names such as `vocab_file`, by name and in the same directory."""
+    try:
+        values = json.loads(config.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    named = [x for key, x in values.items() if key.endswith("_file")] if isinstance(values, dict) else []
+    return [glob.escape(x) for x in named if isinstance(x, str) and x == Path(x).name and "\0" not in x and len(x) < 256]
+
+
+def _in_package(path: str) -> Path:
+    name, _, folder = path.removeprefix(PACKAGE).partition("/")
+    try:
+        spec = importlib.util.find_spec(name) if re.fullmatch(r"[A-Za-z_]\w{0,199}", name) else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not (spec.submodule_search_locations or spec.origin):
+        raise UserError(f"{path}: the Python package {name} is not installed (pip install {name.replace('_', '-')})")
+    root = Path(next(iter(spec.submodule_search_locations or [os.path.dirname(spec.origin or "")])))
+    found = inside(root, folder)
+    if found is None:
+        raise UserError(f"{path}: {folder} lies outside of the package {name}")
+    if not os.path.isdir(found):
+        folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("_"))
+        raise UserError(f"{path}: the package {name} has no folder {folder} (it has {', '.join(folders) or 'none'})")
+    return found
+
+
+def _from_hub(path: str, revision: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    patterns = ["config.json", "adapter_config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
+    try:
+        return Path(huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=patterns))
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(f"{path}: neither a directory nor a model on the hub") from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{path}: the hub has no revision {revision}") from error
+    except PermissionError as error:
+        raise UserError(
+            f"{path}: the cache of the hub cannot be written ({one_line(error)[:160]}); set HF_HOME to a folder that can be"
+        ) from error
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: no such directory, and the hub could not be asked ({type(error).__name__}; --debug says more)"
+        ) from error

@@ -1,0 +1,142 @@
+"""A file that the user names for results: whole or not there at all, but links and devices are written through."""
+
+import errno
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from jaxft.core.errors import UserError, one_line
+from jaxft.core.urls import refuse_url
+
+STANDARD = "-"
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/(self|thread-self|\d+))/fd/(\d+)")
+_STREAMS = {STANDARD: 0, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_MOST_LINKS = 40
+
+
+def check_output(name: str, option: str = "--output", *, source: str | None = None) -> None:
+    """Refuse before the work what cannot be written after it, and to write over what is read (`source`).
+
+    Raises:
+      UserError: for a URL, a directory, a place that is not writable, or the source.
+    """
+    refuse_url(option, name)
+    target, descriptor = _target(name, option)
+    if descriptor is not None:
+        return
+    if target.is_dir():
+        raise UserError(f"{option} {name}: is a directory; give a file name")
+    if target.exists() and not target.is_file():
+        if not os.access(target, os.W_OK):
+            raise UserError(f"{option} {name}: is not writable")
+        return
+    if source and target.exists() and (read := Path(source).expanduser()).exists() and target.samefile(read):
+        raise UserError(f"{option} {name}: is what is read from; give another name")
+    folder = target.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{option} {name}: {folder} is not a writable directory")
+
+
+@contextmanager
+def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
+    """The output opened for bytes: `-` is standard output; a device or pipe is written to, a link is followed.
+
+    A plain file is made beside its name and takes its place, with the mode of the one that was there, when the block ends
+    well; otherwise that one stays as it is. What has other names (hard links) gets the new content under all of them.
+
+    Raises:
+      UserError: when it cannot be written.
+    """
+    target, descriptor = _target(name, option)
+    try:
+        if descriptor is not None:
+            sys.stdout.flush()
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                yield file
+        elif target.exists() and not target.is_file():
+            with open(target, "wb") as file:
+                yield file
+        else:
+            with _replacing(target) as file:
+                yield file
+    except OSError as error:
+        raise UserError(f"{name}: cannot be written: {error.strerror or one_line(error)}") from error
+
+
+@contextmanager
+def reading(name: str) -> Iterator[str]:
+    """An input as the path of a plain file: `-` is standard input; that, pipes and devices are json lines."""
+    refuse_url("--input", name)
+    path = Path(name).expanduser()
+    if name != STANDARD and (path.is_file() or path.is_dir() or not path.exists()):
+        if not path.exists() and not set(name) & set("*?["):
+            raise UserError(f"{name[:200]}: no such file (--input)")
+        yield name
+        return
+    _, descriptor = (path, 0) if name == STANDARD else _target(name, "--input")
+    with tempfile.TemporaryDirectory(prefix="jaxft-input-") as folder:
+        copy = Path(folder) / "standard_input.jsonl"
+        try:
+            with open(copy, "wb") as file, open(path if descriptor is None else os.dup(descriptor), "rb") as source:
+                shutil.copyfileobj(source, file)
+        except OSError as error:
+            raise UserError(f"--input {name}: cannot be read: {error.strerror or one_line(error)}") from error
+        if not copy.stat().st_size:
+            raise UserError(f"--input {name}: is empty; json lines are read from there")
+        try:
+            yield str(copy)
+        except UserError as error:
+            told = str(error).replace(str(copy), "standard input" if descriptor == 0 else name)
+            advice = "; it is read as json lines, plain text only from a .txt file" if "not valid JSON" in told else ""
+            raise UserError(told + advice) from error
+
+
+def _target(name: str, option: str) -> tuple[Path, int | None]:
+    """(where links lead, the open descriptor that this is, if it is one)."""
+    if name == STANDARD:
+        return Path(name), 1
+    path = Path(name).expanduser()
+    for _ in range(_MOST_LINKS):
+        place = os.path.normpath(path if path.is_absolute() else Path.cwd() / path)
+        if place in _STREAMS:
+            return path, _STREAMS[place]
+        if found := _DESCRIPTOR.fullmatch(place):
+            ours = not (found[1] or "").isdecimal() or int(found[1]) == os.getpid()
+            return path, int(found[2]) if ours else None
+        if not path.is_symlink():
+            return path, None
+        path = path.parent / os.readlink(path)
+    raise UserError(f"{option} {name}: {os.strerror(errno.ELOOP)}")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside the target that takes its place at the end."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = os.stat(target) if target.exists() else None
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}."[:100], dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        if old is not None and old.st_nlink > 1:
+            shutil.copyfile(temporary, target)
+            return
+        os.chmod(temporary, stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~_umask())
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

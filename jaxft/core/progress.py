@@ -1,0 +1,65 @@
+"""Lines that say how far something has come that takes longer than a few seconds."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from jaxft.core import runtime
+
+EVERY = 10.0  # seconds between lines
+MANY = 5_000  # work on at least this many is announced when it begins
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+class Progress:
+    """Reports how many items of the total are done: at most one line per 10 s, on standard error, even if that is a file.
+
+    Only the main process reports, and nothing that is part of other work that does (`silent`).
+
+    Args of the constructor:
+      what: is being done, such as "tokenising train.csv".
+      total: how many there are; None where nobody knows.
+      unit: of what.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str = "rows") -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self._start = self._said = time.monotonic()
+        if total is not None and total >= MANY:
+            self._say(f"{total:,} {unit}")
+
+    def at(self, done: int) -> None:
+        """Report that `done` items are finished, if a line is due."""
+        now = time.monotonic()
+        if now - self._said < EVERY or done == self.total:
+            return
+        self._said = now
+        if self.total is None:
+            self._say(f"{done:,} {self.unit}")
+            return
+        left = f", {(self.total - done) / done * (now - self._start):,.0f} s left" if done else ""
+        self._say(f"{done:,} of {self.total:,} {self.unit}{left}")
+
+    def _say(self, text: str) -> None:
+        if not _SILENT.get() and runtime.is_main_process():
+            print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Parts of work whose progress is reported as a whole say nothing of their own, in this thread."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
+def in_steps(what: str, total: int, size: int) -> Iterator[int]:
+    """0, `size`, 2 `size` ... below `total`, with its progress."""
+    progress = Progress(what, total)
+    for start in range(0, total, size):
+        progress.at(start)
+        yield start

@@ -1,0 +1,93 @@
+"""Signals that ask a run to leave: it does after the step that it is in, with a checkpoint."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, Self
+
+from jaxft.core import runtime
+
+# Of a scheduler, of a terminal that closes, and Ctrl-C.
+WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
+
+
+class Stopped(BaseException):
+    """A run has left because of a signal, `number`; its text says where it stands. No error, which somebody might catch."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class Watch:
+    """A context in which signals are remembered, not obeyed at once; what was ignored before (nohup) still is.
+
+    Several processes agree on the step after which they leave, through JAX's own service, which hears SIGTERM: there the
+    other signals are passed on to it.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._armed = self._several = runtime.process_count() > 1
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # signals are its alone
+            for number in WATCHED:
+                service = self._several and number == signal.SIGTERM
+                if not service and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def arm(self) -> None:
+        """From now on there is something to save; before, a signal ends the run at once."""
+        self._armed = True
+
+    def disarm(self) -> None:
+        """All is saved: from now on a signal ends the run at once, and so does one that was heard too late for a step.
+
+        Raises:
+          Stopped, KeyboardInterrupt: for that one.
+        """
+        self._armed = False
+        if self.number is not None and not self._several:
+            self._end(self.number)
+
+    def after(self, step: int) -> int | None:
+        """The signal because of which the run leaves after this step; the same on all processes. Ask after every call."""
+        if not self._several:
+            return self.number
+        from jax.experimental import multihost_utils
+
+        leaves = multihost_utils.reached_preemption_sync_point(step)
+        return (self.number or int(signal.SIGTERM)) if leaves else None
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if not self._armed:
+            self._end(number)
+        if number == signal.SIGINT and self.number is not None:
+            os.write(2, b"stopped at once; the same command resumes from the last checkpoint\n")
+            os._exit(128 + number)
+        if self.number is None:
+            name = signal.Signals(number).name
+            os.write(2, f"{name}: a checkpoint follows this step, then the run stops (Ctrl-C leaves at once)\n".encode())
+            self.number = number
+            if self._several:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Stopped(number, "stopped; the same command resumes from the last checkpoint, if there is one")
+
+
+def leave(error: Stopped) -> None:
+    """End the process as its signal would have: exit code 128 + number."""
+    print(error, file=sys.stderr, flush=True)
+    sys.exit(128 + error.number)

@@ -1,0 +1,51 @@
+"""Text files are UTF-8; what is not is an error that names the line and the byte."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from jaxft.core.errors import UserError
+
+
+def read_text(path: str | os.PathLike[str], where: str = "") -> str:
+    """The text of a file without its byte order mark.
+
+    Args:
+      path: of the file.
+      where: what messages call it; the path unless given.
+
+    Raises:
+      UserError: for a file that cannot be read or is not UTF-8.
+    """
+    where = where or str(path)
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        check_utf8(path, where)
+        raise
+
+
+def check_utf8(file: str | os.PathLike[str] | BinaryIO, where: str) -> None:
+    """Read a file, or what is open already, line by line.
+
+    Raises:
+      UserError: with the line and the byte of the first that is not UTF-8.
+    """
+    with open(file, "rb") if isinstance(file, str | os.PathLike) else file as lines:
+        for number, line in enumerate(lines, 1):
+            decode(line, number, where)
+
+
+def decode(line: bytes, number: int, where: str) -> str:
+    """A line as text.
+
+    Raises:
+      UserError: with the line's number and the first byte that is not UTF-8.
+    """
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = line[min(error.start, len(line) - 1)]
+        raise UserError(f"{where}: line {number} is not UTF-8 (byte {byte:#04x}); convert the file") from None

@@ -1,0 +1,1 @@
+"""From examples to batches: the plan of every epoch, and the threads that make its arrays."""

@@ -1,0 +1,152 @@
+"""Tagged sentences from every kind of file: which reader is whose, and rows with a sentence each."""
+
+import ast
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxft.config import DataConfig
+from jaxft.core.errors import UserError
+from jaxft.data.formats.conll import read_text_file
+from jaxft.data.formats.sentences import Sentences
+from jaxft.data.formats.span_rows import read_span_rows
+from jaxft.data.formats.split_text import split_text
+from jaxft.data.formats.tags import parse
+from jaxft.data.formats.word_per_row import is_word_a_row, read_words, refusal, sentence_columns
+from jaxft.data.reading import files
+from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.delimited import csv_header
+from jaxft.data.reading.row_numbers import Where, files_of, placed
+from jaxft.data.reading.sources import column_names, read_rows
+
+TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # every other file is text, but for .tsv with a header
+
+
+def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
+    """One split as a `datasets.Dataset` of sentences.
+
+    Args:
+      config: files or hub data set. A csv, json or parquet file and a hub data set have a row for each sentence, in which
+        `config.text` and `label` are lists, or text that is split at whitespace; or a text with spans of characters
+        (`span_rows`); or they have a row for each word (`long_rows`). A text alone is cut by `config.split_words`. Any other
+        file is text: a line a word, columns separated by tabs or spaces, sentences by blank lines, documents by
+        -DOCSTART-. Its first column is the word and its last the tag, unless `config.columns` names them; CoNLL-U has
+        names of its own. A text file whose first line holds ` <=> ` has a sentence a line, as
+        `word:tag word:tag <=> intent`; without tags to read, a line of plain text is a sentence.
+      split: train, validation or test.
+      label: column of the tags; None reads none.
+
+    Returns:
+      The columns of `Sentences.rows`.
+
+    Raises:
+      UserError: naming the line or row of what is malformed.
+    """
+    where = files.origin(config, split)
+    given = [] if config.dataset else files.files_of(config, split)
+    tables = [_is_table(file, config, label) for file in given]
+    if any(tables) and not all(tables):
+        raise UserError(f"{where}: some of these files are tables and some are text: give files of one kind")
+    if all(tables):
+        found = read_span_rows(config, split, label, where) or _from_rows(config, split, label, where)
+    else:
+        found = Sentences("line")
+        for file in given:
+            found.extend(read_text_file(config, file, f"data.{split}", label))
+    if not found.words:
+        raise UserError(f"{where}: no sentences")
+    return found.rows(labelled=label is not None)
+
+
+def _is_table(file: Path, config: DataConfig, label: str | None) -> bool:
+    if file.is_dir() or files.kind(file) in TABLES:
+        return True
+    if files.kind(file) != ".tsv" or config.columns:
+        return False
+    header = csv_header(file, config)
+    return config.text in header and (label in header if label else parse(header[-1]) is None)
+
+
+def _from_rows(config: DataConfig, split: str, label: str | None, where: str) -> Sentences:
+    needed = [config.text, *([label] if label else [])]
+    columns = sentence_columns(config, split, needed) if config.sentence_column else []
+    # A model that was trained on a word a row may be asked for the tags of texts.
+    if columns and (label or set(columns) <= set(column_names(config, split))):
+        return read_words(config, split, label, columns, where)
+    # data.columns names the columns of text files; a table has names of its own.
+    rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True, kinds={config.text: list})
+    texts = per_row(rows, config.text, lambda x: x)
+    tags = per_row(rows, label, lambda x: x) if label else [None] * len(rows)
+    if is_word_a_row(texts, tags if label else None):
+        if columns := sentence_columns(config, split, needed):
+            return read_words(config, split, label, columns, where)
+        if label:
+            raise refusal(config, label, where, column_names(config, split))
+    names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
+    found, place = Sentences("row", files=files_of(rows)), placed(rows, where)
+    for number, (value, tag_values) in enumerate(zip(texts, tags, strict=True), 1):
+        is_text = isinstance(value, str) and _listed(value) is None
+        bounds = split_text(value, "spaces" if label else config.split_words or "punctuation") if is_text else []
+        words = _words(value, place, number, config) if label or not is_text else [value[a:b] for a, b in bounds]
+        if not words:
+            if config.empty_texts == "null":
+                found.add_odd([], number)
+            elif config.empty_texts == "error":
+                raise UserError(
+                    f'{place(number - 1)} has no words in column "{config.text}" (data.empty_texts drop leaves such rows '
+                    "out)"
+                )
+            continue
+        own: list[str] = []
+        if label:
+            items = _items(tag_values, (str, int, float), place, number, label)
+            if len(items) != len(words):
+                raise UserError(f"{place(number - 1)} has {len(words)} words but {len(items)} tags")
+            own = [_tag_name(x, names, place, number) for x in items]
+        if is_text and [value[a:b] for a, b in bounds] == words:
+            found.add_text(value, bounds, own, number)
+        else:
+            found.add_sentence(words, own, number)
+    return found
+
+
+def _words(value: Any, where: Where, number: int, config: DataConfig) -> list[str]:
+    """The words of a row; none of what is no list of words, where predictions are nulls then."""
+    try:
+        return _items(value, (str,), where, number, config.text)
+    except UserError:
+        if config.empty_texts == "null":
+            return []
+        raise
+
+
+def _items(value: Any, kinds: tuple[type, ...], where: Where, number: int, column: str) -> list[Any]:
+    if isinstance(value, str):
+        listed = _listed(value)
+        return value.split() if listed is None else listed
+    if not isinstance(value, Sequence) or not all(isinstance(x, kinds) for x in value):
+        wanted = "words" if int not in kinds else "tags"
+        raise UserError(
+            f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": must be a list of {wanted}, or text'
+        )
+    return list(value)
+
+
+def _listed(value: str) -> list[str] | None:
+    """A list of text as csv files hold it, `['O', 'B-x']`; None for other text."""
+    if not value.startswith("[") or not value.endswith("]"):
+        return None
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found if isinstance(found, list) and found and all(isinstance(x, str) for x in found) else None
+
+
+def _tag_name(value: str | float, names: list[str] | None, where: Where, number: int) -> str:
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    name = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value).strip()
+    if not name:
+        raise UserError(f"{where(number - 1)} has an empty tag")
+    return name

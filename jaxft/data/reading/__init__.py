@@ -1,0 +1,1 @@
+"""From files to rows: which files an option names, and the tables that they hold."""

@@ -1,0 +1,135 @@
+"""Which files an option of the config means (names, patterns, lists), and their bytes, decompressed."""
+
+import glob
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from jaxft.config import DataConfig
+from jaxft.core.errors import UserError, one_line
+from jaxft.core.utf8 import check_utf8
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # as pyarrow calls them
+
+
+def origin(config: DataConfig, split: str) -> str:
+    """What messages call the data of a split: its files, or its name in a hub data set."""
+    where = getattr(config, split)
+    text = where if isinstance(where, str) else ", ".join(where or [])
+    return f"{config.dataset}:{text}" if config.dataset else text
+
+
+def files_of(config: DataConfig, split: str) -> list[Path]:
+    """The files that `data.train`, `data.validation` or `data.test` names, in order; perhaps a directory.
+
+    A name with *, ? or [ is a pattern only where no file has that very name; the files that match are sorted, and hidden
+    ones are left out.
+
+    Raises:
+      UserError: when one is absent, empty or not readable, or nothing matches.
+    """
+    where = getattr(config, split)
+    names: Sequence[str] = [where] if isinstance(where, str) else where or []
+    if not names:
+        raise UserError(f"data.{split} is an empty list: name one or more files")
+    return [file for name in names for file in _matching(name, f"data.{split}")]
+
+
+def are_files(where: str | Sequence[str] | None) -> bool:
+    """Whether an option names files that are there, by name or pattern, and no split of a hub data set."""
+    names = [where] if isinstance(where, str) else where or []
+    return any(_exists(path := Path(name).expanduser()) and path.is_file() for name in names) or any(
+        glob.has_magic(name) and glob.glob(name) for name in names
+    )
+
+
+def _matching(name: str, field: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if _exists(path) or not glob.has_magic(name):
+        return [path if _exists(path) and path.is_dir() else existing_file(name, field)]
+    found = [file for file in sorted(glob.glob(str(path), recursive=True)) if not Path(file).is_dir()]
+    if not found:
+        raise UserError(f"{name}: no such file, and no file matches this pattern ({field})")
+    return [existing_file(file, field) for file in found]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a null byte
+        return False
+
+
+def existing_file(path: str, field: str) -> Path:
+    """The file that `field` of the config names.
+
+    Raises:
+      UserError: when it is absent, a directory, empty or not readable.
+    """
+    file = Path(path).expanduser()
+    if not _exists(file):
+        raise UserError(f"{path[:200]}: no such file ({field})")
+    if file.is_dir():
+        raise UserError(
+            f"{path}: is a directory without a folder of .txt files for each label; {field} takes a file or such a "
+            "directory (use data.dataset for a saved Arrow directory)"
+        )
+    if file.stat().st_size == 0 and file.is_file():
+        raise UserError(f"{path}: the file is empty ({field})")
+    if not os.access(file, os.R_OK):
+        raise UserError(f"{path}: permission denied ({field})")
+    return file
+
+
+def kind(file: str | os.PathLike[str]) -> str:
+    """The ending that says what a file holds, such as `.csv`, also of `rows.csv.gz`."""
+    path = Path(file)
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSED else path.suffix.lower()
+
+
+def open_bytes(file: str | os.PathLike[str]) -> BinaryIO:
+    """A file opened for reading, decompressed.
+
+    Raises:
+      UserError: when it is of a kind that this Python's pyarrow cannot decompress.
+    """
+    import pyarrow as pa
+
+    codec = COMPRESSED.get(Path(file).suffix.lower())
+    if codec is None:
+        return open(file, "rb")
+    if not pa.Codec.is_available(codec):
+        raise UserError(f"{file}: this pyarrow was built without {codec}; decompress the file first")
+    return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(str(file), codec)))
+
+
+def content(file: Path) -> bytes:
+    """All bytes of a text file, decompressed.
+
+    Raises:
+      UserError: when it cannot be read or is not UTF-8 (with the line and the byte).
+    """
+    try:
+        with open_bytes(file) as stream:
+            found = stream.read()
+    except OSError as error:
+        raise unreadable(file, error) from error
+    check_utf8(io.BytesIO(found), str(file))
+    return found
+
+
+def fingerprint(files: Sequence[Path], settings: object) -> str:
+    """A digest of the files' bytes and of how they are read: equal for equal rows, whatever names and times say."""
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    for file in files:
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def unreadable(file: object, error: BaseException) -> UserError:
+    """What to raise when a reader gives up."""
+    return UserError(f"{file}: cannot be read: {type(error).__name__}: {one_line(error)[:200]}")

@@ -1,0 +1,218 @@
+"""json and jsonl files as Arrow tables, some rows at a time: an object a line, a list of objects, or columns.
+
+Only the columns that are asked for are looked at: others may come late, change their type or be nested as they like.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxft.core.errors import UserError, json_fault, one_line
+from jaxft.core.utf8 import decode
+from jaxft.data.reading.files import content, kind, open_bytes
+
+ROWS = 10_000  # of a table
+DEEP = 30  # lists and objects in each other
+MOST_NAMES = 1_000  # of columns, for messages
+
+
+class JsonTables:
+    """The rows of a file.
+
+    Attributes:
+      names: of the columns that have been seen, in their order; complete when `tables` has ended.
+    """
+
+    def __init__(self, file: Path, *, lists: bool) -> None:
+        """A file, perhaps compressed; `lists` says that a row's values are lists."""
+        self.file, self.lists = file, lists
+        self.names: dict[str, None] = {}
+
+    def tables(self, columns: Sequence[str], *, odd_is_null: bool, kinds: Mapping[str, type]) -> Iterator[Any]:
+        """The rows.
+
+        Args:
+          columns: which to give; those that no row has are null.
+          odd_is_null: make null of a value of another kind than those before it; otherwise it is an error.
+          kinds: the `kind` of columns by their names, as in `as_array`.
+
+        Raises:
+          UserError: naming the line or row of what cannot be read.
+        """
+        import pyarrow as pa
+
+        rows, start = self.rows(), 0
+        while chunk := list(itertools.islice(rows, ROWS)):
+            arrays = []
+            for column in columns:
+                values = [row.get(column) for row in chunk]
+                own = kinds.get(column)
+                arrays.append(as_array(values, f"{self.file}: row", start, column, odd_is_null=odd_is_null, kind=own))
+            start += len(chunk)
+            yield pa.table(arrays, names=list(columns))
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """The rows as mappings."""
+        for number, row in enumerate(self._rows(), 1):
+            if not isinstance(row, Mapping):
+                raise UserError(f"{self.file}: row {number} is {repr(row)[:60]}: must be an object such as {{...}}")
+            if row.keys() - self.names.keys() and len(self.names) < MOST_NAMES:
+                self.names |= dict.fromkeys(row)
+            yield row
+
+    def _rows(self) -> Iterator[Any]:
+        """Rows of whatever the file holds: its first line says what that is."""
+        with open_bytes(self.file) as stream:
+            lines = _filled(stream, str(self.file))
+            first = next(lines, None)
+            if first is None:
+                return
+            try:
+                row, second = json.loads(first[1]), next(lines, None)
+            except (ValueError, RecursionError):
+                row, second = None, None
+            if isinstance(row, dict) and (second or kind(self.file) == ".jsonl"):
+                yield row
+                for number, line in itertools.chain([second] if second else [], lines):
+                    yield _loads(line, f"{self.file}: cannot be read: line {number}:")
+                return
+        document = _loads(content(self.file).decode("utf-8-sig"), f"{self.file}: cannot be read:")
+        yield from rows_of(document, str(self.file), lists=self.lists)
+
+
+def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
+    """The rows of a whole json document.
+
+    Args:
+      document: a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or as
+        pandas writes them by default, {"0": ..., "1": ...}; or one row.
+      where: the file, for messages.
+      lists: whether a row's values are lists, so that lists of single values are one row.
+    """
+    if isinstance(document, list):
+        return document
+    if not isinstance(document, dict):
+        raise UserError(f"{where}: cannot be read: holds {repr(document)[:60]} and no rows")
+    data, names = document.get("data"), document.get("columns")
+    if isinstance(data, list) and isinstance(names, list):
+        return [dict(zip(names, row, strict=False)) if isinstance(row, list) else row for row in data]
+    if isinstance(data, list) and (not data or isinstance(data[0], dict)):
+        return data
+    if isinstance(data, dict):
+        return rows_of(data, where, lists=lists)
+    values = list(document.values())
+    if values and all(isinstance(x, dict) for x in values) and len({tuple(x) for x in values}) == 1:
+        values = [list(x.values()) for x in values]
+    elif not values or not all(isinstance(x, list) for x in values) or (lists and not _nested(values)):
+        return [document]
+    counts = {name: len(x) for name, x in zip(document, values, strict=True)}
+    if len(set(counts.values())) > 1:
+        raise UserError(f"{where}: the columns differ in their numbers of rows: {repr(counts)[:200]}")
+    return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def as_array(
+    values: Sequence[Any], where: str, start: int, column: str, *, odd_is_null: bool, kind: type | None = None
+) -> Any:
+    """Python values as an Arrow array; where numbers stand among texts, all are text, unless the column is one of texts.
+
+    Args:
+      values: of a column.
+      where: what comes before a row's number in messages.
+      start: rows before these.
+      column: its name.
+      odd_is_null: as in `JsonTables.tables`.
+      kind: str where every value should be a text, list where a list of texts: a number is odd there, beside texts as
+        alone. Where no value is of this kind, the first decides; a column without lists may be one of words, which may be
+        numbers, unless odd values are null.
+
+    Raises:
+      UserError: for a value of another kind (text, list, object) than the first, and for text that is no Unicode.
+    """
+    import pyarrow as pa
+
+    try:
+        return _flat(pa.array(values), where, start, column)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        pass
+    kinds = [_kind(x) for x in values]
+    kind = None if kind is list and list not in kinds and not odd_is_null else kind
+    usual = kind if kind and kind in kinds else next((x for x in kinds if x), str)
+    found: list[Any] = []
+    for i, (value, own) in enumerate(zip(values, kinds, strict=True)):
+        number = kind is not None and not _is_of_texts(value)
+        fine = own in (None, usual) and not number and is_unicode(value)
+        if not fine and not odd_is_null:
+            right = "text like other rows" if usual is str else f"a {usual.__name__} like other rows"
+            if own is usual:
+                right = "text without lone surrogates" if not number else "text" if usual is str else "a list of texts"
+            raise UserError(f'{where} {start + i + 1} has {repr(value)[:60]} in column "{column}": must be {right}')
+        found.append(_as_text(value) if fine else None)
+    try:
+        return _flat(pa.array(found), where, start, column)
+    except (pa.ArrowException, OverflowError) as error:
+        raise UserError(
+            f'{where}s {start + 1} to {start + len(values)} hold values of different kinds in column "{column}": '
+            f"{one_line(error)[:120]}"
+        ) from error
+
+
+def _flat(array: Any, where: str, start: int, column: str) -> Any:
+    """The array, unless lists and objects stand in each other more than DEEP levels deep: Arrow cannot write such types."""
+    kinds, levels = [array.type], 0
+    while kinds := [kind.field(i).type for kind in kinds for i in range(kind.num_fields)]:
+        levels += 1
+        if levels > DEEP:
+            rows = f"{where}s {start + 1} to {start + len(array)}"
+            raise UserError(f'{rows} hold lists or objects more than {DEEP} levels deep in column "{column}"')
+    return array
+
+
+def _filled(stream: Any, where: str) -> Iterator[tuple[int, str]]:
+    """(number, text) of the lines that are not blank, without a byte order mark."""
+    for number, line in enumerate(stream, 1):
+        text = decode(line, number, where)
+        text = text.removeprefix("\ufeff") if number == 1 else text
+        if text.strip():
+            yield number, text
+
+
+def _loads(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} not valid JSON ({json_fault(error)[:200]})") from error
+
+
+def _nested(columns: Sequence[list[Any]]) -> bool:
+    return any(isinstance(value, list) for column in columns for value in column[:1])
+
+
+def _kind(value: Any) -> type | None:
+    if value is None:
+        return None
+    return next((x for x in (list, dict) if isinstance(value, x)), str)
+
+
+def _is_of_texts(value: Any) -> bool:
+    return all(isinstance(x, str | None) for x in (value if isinstance(value, list) else [value]))
+
+
+def _as_text(value: Any) -> Any:
+    """Numbers and truth values as json writes them, also inside lists and objects."""
+    if isinstance(value, list):
+        return [_as_text(x) for x in value]
+    if isinstance(value, dict):
+        return {name: _as_text(x) for name, x in value.items()}
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether all texts of a value can be written as UTF-8: json can name half of a character, a lone surrogate."""
+    try:
+        (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True

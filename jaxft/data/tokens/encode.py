@@ -1,0 +1,178 @@
+"""Text to token ids, kept as flat arrays (one concatenation and its offsets) and cached on disk, memory-mapped."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.core.errors import UserError
+from jaxft.core.progress import in_steps
+from jaxft.data.reading.columns import CHUNK
+from jaxft.data.reading.row_numbers import Where, placed
+from jaxft.data.tokens.cache import Arrays, cached
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded examples. An example is `group` sequences, which lie one after another in the same row of a batch.
+
+    Attributes:
+      tokens: per-token columns, flat, such as `input_ids` and `token_type_ids` [total].
+      offsets: int64 [N * group + 1]; sequence i is `[offsets[i]:offsets[i + 1]]` of every token column.
+      columns: per-example columns, such as `labels` [N].
+      group: sequences an example (the choices of multiple choice).
+    """
+
+    tokens: Mapping[str, np.ndarray]
+    offsets: np.ndarray
+    columns: Mapping[str, np.ndarray]
+    group: int = 1
+
+    def __len__(self) -> int:
+        return (len(self.offsets) - 1) // self.group
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first token of each example, int64 [N]."""
+        return self.offsets[: -1 : self.group]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example, int64 [N]."""
+        return np.diff(self.offsets[:: self.group])
+
+    def first(self, count: int) -> "Examples":
+        """The first so many examples, or all that there are."""
+        offsets = self.offsets[: min(count, len(self)) * self.group + 1]
+        tokens = {name: x[: int(offsets[-1])] for name, x in self.tokens.items()}
+        return replace(self, tokens=tokens, offsets=offsets, columns={name: x[:count] for name, x in self.columns.items()})
+
+    def with_columns(self, **columns: np.ndarray) -> "Examples":
+        """The same tokens with more per-example columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def with_tokens(self, **tokens: np.ndarray) -> "Examples":
+        """The same tokens with more per-token columns."""
+        return replace(self, tokens={**self.tokens, **tokens})
+
+
+def encode_texts(
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    *,
+    text: str,
+    text_pair: str | None,
+    max_length: int,
+    truncation: bool,
+    use_cache: bool,
+    origin: str,
+    group: int = 1,
+    where: Where | None = None,
+) -> Examples:
+    """Tokenise a column, or a pair of columns, of a `datasets.Dataset`.
+
+    Args:
+      rows: the data set.
+      tokenizer, directory: the tokenizer and where it came from.
+      text, text_pair: column names.
+      max_length: longest sequence, special tokens included.
+      truncation: cut longer sequences (the longer text of a pair first); otherwise they are errors.
+      use_cache: look in, and add to, the user's cache folder.
+      origin: the file, for messages.
+      group: rows that make an example together.
+      where: how messages call an example; by default as `placed` calls the rows.
+
+    Raises:
+      UserError: for a text that is too long while truncation is off, naming its row.
+    """
+    settings = ["texts", text, text_pair, max_length, truncation]
+
+    def make() -> Arrays:
+        place = where or placed(rows, origin)
+        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, lambda row: place(row // group))
+
+    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
+    return Examples(tokens, np.asarray(found["offsets"]), {}, group)
+
+
+def _tokenise(
+    rows: Any,
+    tokenizer: Any,
+    text: str,
+    text_pair: str | None,
+    max_length: int,
+    truncation: bool,
+    origin: str,
+    where: Where,
+) -> Arrays:
+    # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
+    typed = "token_type_ids" in tokenizer.model_input_names
+    encode = _encoder(tokenizer, max_length if truncation else None, typed=typed)
+    ids: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    lengths = np.empty(len(rows), np.int64)
+
+    def encoded(start: int) -> Any:
+        chunk = rows[start : start + CHUNK]
+        return encode(chunk[text], chunk[text_pair] if text_pair else None)
+
+    with ThreadPoolExecutor(1) as ahead:  # the tokenizer works outside the interpreter's lock
+        starts = in_steps(f"tokenising {origin}", len(rows), CHUNK)
+        coming = ahead.submit(encoded, 0)
+        for start in starts:
+            rows_ids, rows_types = coming.result()
+            if start + CHUNK < len(rows):
+                coming = ahead.submit(encoded, start + CHUNK)
+            sizes = np.fromiter(map(len, rows_ids), np.int64, len(rows_ids))
+            if sizes.max() > max_length:
+                i = int(np.argmax(sizes > max_length))
+                raise UserError(
+                    f"{where(start + i)} is {sizes[i]} tokens long, more than data.max_length "
+                    f"{max_length}; raise it or set data.truncation to true"
+                )
+            lengths[start : start + len(sizes)] = sizes
+            total = int(sizes.sum())
+            none = np.zeros(total, np.int8)
+            ids.append(np.fromiter(chain.from_iterable(rows_ids), np.int32, total))
+            types.append(none if rows_types is None else np.fromiter(chain.from_iterable(rows_types), np.int8, total))
+    return {
+        "input_ids": np.concatenate(ids),
+        "token_type_ids": np.concatenate(types),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
+    }
+
+
+def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable[[Sequence[str], Sequence[str] | None], Any]:
+    """(texts, perhaps the second ones) -> (ids of every row, their types or None where all are 0).
+
+    What transformers makes of the answer of a fast tokenizer takes a third of the time; so that one is asked itself, once
+    transformers has set it up and where both give the same for a row.
+    """
+
+    def plain(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+        found = tokenizer(
+            texts,
+            pairs,
+            truncation="longest_first" if max_length is not None else False,
+            max_length=max_length,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        return found["input_ids"], found["token_type_ids"] if typed else None
+
+    def fast(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+        batch = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        found = tokenizer.backend_tokenizer.encode_batch_fast(batch)
+        return [x.ids for x in found], [x.type_ids for x in found] if typed else None
+
+    def either(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+        first = (texts[:1], pairs[:1] if pairs else None)
+        return (fast if plain(*first) == fast(*first) else plain)(texts, pairs)
+
+    return either if getattr(tokenizer, "is_fast", False) else plain

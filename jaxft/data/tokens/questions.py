@@ -1,0 +1,170 @@
+"""Questions and contexts as windows of tokens, with the place of the answer: Hugging Face's run_qa.py, as flat arrays."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.core.errors import UserError
+from jaxft.core.progress import in_steps
+from jaxft.data.formats.split_text import is_mark
+from jaxft.data.formats.squad import NOWHERE
+from jaxft.data.reading.columns import CHUNK
+from jaxft.data.reading.empty_texts import ODD, PLACEHOLDER
+from jaxft.data.tokens.cache import Arrays, cached
+from jaxft.data.tokens.encode import Examples
+
+NOTES = ("question", "begin", "end", ODD)
+COLUMNS = ("context", "start_positions", "end_positions")
+
+
+def encode_questions(
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    *,
+    max_length: int,
+    stride: int,
+    use_cache: bool,
+    labelled: bool,
+    origin: str,
+    odd_is_null: bool = False,
+) -> tuple[Examples, Mapping[str, np.ndarray]]:
+    """Tokenise questions with their contexts; a context that is too long becomes several windows.
+
+    Args:
+      rows: from `read_questions`.
+      tokenizer, directory: the tokenizer and where it came from.
+      max_length: longest window, with the question and special tokens.
+      stride: context tokens that neighbouring windows share.
+      use_cache: look in, and add to, the user's cache folder.
+      labelled: whether to look for the answers.
+      origin: the file, for messages.
+      odd_is_null: whether a question that leaves its context no room is an odd row (see `data/odd`); else it is an error.
+
+    Returns:
+      Windows in the order of their questions, and notes. Per-window columns: `context` int32 [N, 2], the first context
+      token and the one after the last, counted from the window's first token; where labelled `start_positions` and
+      `end_positions` int32 [N], the first and last token of the question's first answer: 0 (the first, [CLS] token) for a
+      window that does not hold all of it, NOWHERE for a question whose answers are all misplaced.
+      Notes: `question` int64 [N], the row of each window; `begin` and `end` int32 [total], the characters of the context
+      that a context token stands for; ODD bool [rows].
+
+    Raises:
+      UserError: for a question that leaves its context no room, or a tokenizer that cannot tell characters.
+    """
+    settings = ["questions", max_length, stride, labelled, odd_is_null]
+
+    def make() -> Arrays:
+        return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin, odd_is_null)
+
+    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
+    columns = {name: found[name] for name in COLUMNS if name in found}
+    return Examples(tokens, np.asarray(found["offsets"]), columns), {name: found[name] for name in NOTES}
+
+
+def _tokenise(
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    max_length: int,
+    stride: int,
+    labelled: bool,
+    origin: str,
+    odd_is_null: bool,
+) -> Arrays:
+    if not tokenizer.is_fast:
+        raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
+    typed = np.int8("token_type_ids" in tokenizer.model_input_names)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
+    lengths, question, context, positions = [], [], [], []
+    odd = np.zeros(len(rows), bool)
+    for first in in_steps(f"tokenising {origin}", len(rows), CHUNK):
+        chunk = rows[first : first + CHUNK]
+        questions = [text.lstrip() for text in chunk["question"]]  # as run_qa.py: leading blanks may be many tokens
+        for i, why in _without_room(questions, chunk, tokenizer, max_length, stride):
+            if not odd_is_null:
+                raise UserError(f"{origin}: {why}")
+            odd[first + i], questions[i] = True, PLACEHOLDER
+        encoded = tokenizer(
+            questions,
+            chunk["context"],
+            truncation="only_second",
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        for i, row in enumerate(encoded["overflow_to_sample_mapping"]):
+            inside = np.flatnonzero([part == 1 for part in encoded.sequence_ids(i)])
+            low, high = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (1, 1)
+            characters = np.asarray(encoded["offset_mapping"][i], np.int32)
+            characters[:low] = characters[high:] = 0
+            parts["input_ids"].append(np.asarray(encoded["input_ids"][i], np.int32))
+            parts["token_type_ids"].append(np.asarray(encoded["token_type_ids"][i], np.int8) * typed)
+            parts["begin"].append(characters[:, 0])
+            parts["end"].append(characters[:, 1])
+            lengths.append(len(characters))
+            question.append(first + row)
+            context.append((low, high))
+            if labelled:
+                positions.append(_positions(chunk["answers"][row], characters[low:high], low))
+    arrays = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    arrays |= {
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
+        "question": np.asarray(question),
+        "context": np.asarray(context, np.int32),
+        ODD: odd,
+    }
+    if labelled:
+        both = np.asarray(positions, np.int32)
+        arrays |= {"start_positions": both[:, 0], "end_positions": both[:, 1]}
+    return arrays
+
+
+def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low: int) -> tuple[int, int]:
+    """The first and the last token of the first answer that is at its offset.
+
+    Args:
+      answers: {text, answer_start}.
+      characters: int [context tokens, 2] of a window.
+      low: the window's first context token.
+    """
+    if not answers["text"]:
+        return 0, 0
+    placed = (pair for pair in zip(answers["answer_start"], answers["text"], strict=True) if pair[0] != NOWHERE)
+    start, text = next(placed, (NOWHERE, ""))
+    if start == NOWHERE:
+        return NOWHERE, NOWHERE
+    start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+    # Accents at its end are part of no token where the tokenizer drops them.
+    marks = len(list(itertools.takewhile(is_mark, reversed(text.rstrip()))))
+    if not len(characters) or characters[0, 0] > start or characters[-1, 1] < end - marks:
+        return 0, 0
+    # The tokens that share a character with the answer: one character may be several tokens, and be in none.
+    first = int(np.searchsorted(characters[:, 1], start, "right"))
+    last = int(np.searchsorted(characters[:, 0], end, "left")) - 1
+    return (low + first, low + last) if first <= last else (0, 0)
+
+
+def _without_room(
+    questions: list[str], chunk: Mapping[str, Any], tokenizer: Any, max_length: int, stride: int
+) -> Iterator[tuple[int, str]]:
+    """Questions beside which no window of their context can move on (tokenizers would panic), and why."""
+    plain = {"add_special_tokens": False, "return_attention_mask": False}
+    most = max_length - tokenizer.num_special_tokens_to_add(pair=True)
+    if stride >= most:
+        raise UserError(f"data.stride is {stride}: question and context share {most} tokens of data.max_length {max_length}")
+    for i, ids in enumerate(tokenizer(questions, **plain)["input_ids"]):
+        room = most - len(ids)
+        if room <= stride and len(tokenizer(chunk["context"][i], **plain)["input_ids"]) > room:
+            yield (
+                i,
+                f'question "{chunk["id"][i]}" has {len(ids)} tokens and leaves its context {max(room, 0)} of '
+                f"data.max_length {max_length}, but windows share data.stride {stride}; raise the one or lower the other",
+            )

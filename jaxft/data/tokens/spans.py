@@ -1,0 +1,100 @@
+"""Examples made of spans of a long stream of token ids, with the special tokens of a tokenizer around them."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxft.core.errors import UserError
+from jaxft.data.tokens.cache import Arrays
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens around one text, or around two.
+
+    Attributes:
+      tokens: before the first text, after it (and after the second).
+      token_types: of those.
+      text_types: of the texts.
+      special: every special id, of which none is a word.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    token_types: tuple[tuple[int, ...], ...]
+    text_types: tuple[int, ...]
+    special: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Special tokens of an example."""
+        return sum(map(len, self.tokens))
+
+    @property
+    def last(self) -> tuple[int, ...]:
+        """The token that ends an example, if there is one."""
+        return self.tokens[-1][-1:]
+
+
+def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
+    """What a tokenizer puts around one or two texts.
+
+    Raises:
+      UserError: when that leaves no room for a token of each.
+    """
+    encoded = tokenizer(*["a"] * texts, return_special_tokens_mask=True, return_token_type_ids=True)
+    typed = "token_type_ids" in tokenizer.model_input_names
+    tokens: list[tuple[int, ...]] = [()]
+    token_types: list[tuple[int, ...]] = [()]
+    text_types: list[int] = []
+    columns = (encoded[name] for name in ("special_tokens_mask", "input_ids", "token_type_ids"))
+    for special, run in itertools.groupby(zip(*columns, strict=True), key=lambda column: column[0]):
+        _, ids, types = zip(*run, strict=True)
+        types = types if typed else (0,) * len(types)
+        if special:
+            tokens[-1], token_types[-1] = ids, types
+        else:
+            text_types.append(types[0])
+            tokens.append(())
+            token_types.append(())
+    special_ids = {*tokenizer.all_special_ids, *itertools.chain(*tokens)}
+    frame = Frame(tuple(tokens), tuple(token_types), tuple(text_types), tuple(sorted(special_ids)))
+    if max_length < frame.size + texts:
+        raise UserError(
+            f"data.max_length is {max_length}: must be at least {frame.size + texts} for this task and tokenizer"
+        )
+    return frame
+
+
+def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Frame) -> Arrays:
+    """Examples from spans of a stream.
+
+    Args:
+      ids, begins: tokens of the stream, and whether each is the first piece of a word.
+      spans: int64 [N, texts, 2], where the texts of each example begin and end in the stream.
+      frame: the special tokens around so many texts.
+
+    Returns:
+      `input_ids`, `token_type_ids` and `words` [total] with `offsets` int64 [N + 1]. `words` is the place in its example,
+      counted from 1, of the first piece of the word that a token belongs to, and 0 for special tokens.
+    """
+    counts = spans[..., 1] - spans[..., 0]
+    offsets = np.concatenate([[0], np.cumsum(counts.sum(1) + frame.size)])
+    total, at = offsets[-1], offsets[:-1].copy()
+    out, types, first = np.zeros(total, np.int32), np.zeros(total, np.int8), np.ones(total, bool)
+    for i, (tokens, token_types) in enumerate(zip(frame.tokens, frame.token_types, strict=True)):
+        for token, kind in zip(tokens, token_types, strict=True):
+            out[at], types[at] = token, kind
+            at += 1
+        if i == len(frame.text_types):
+            break
+        size = counts[:, i]
+        inside = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+        source, target = np.repeat(spans[:, i, 0], size) + inside, np.repeat(at, size) + inside
+        out[target], types[target] = ids[source], frame.text_types[i]
+        first[target] = begins[source] | (inside == 0)
+        at += size
+    place = np.maximum.accumulate(np.where(first, np.arange(total), 0)) - np.repeat(offsets[:-1], np.diff(offsets))
+    words = np.where(np.isin(out, frame.special), 0, place + 1).astype(np.int32)
+    return {"input_ids": out, "token_type_ids": types, "words": words, "offsets": offsets}

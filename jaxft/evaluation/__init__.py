@@ -1,0 +1,1 @@
+"""Evaluation, prediction and embeddings with a model that is trained."""

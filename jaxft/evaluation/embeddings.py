@@ -1,0 +1,57 @@
+"""Embeddings: what an encoder makes of whole texts, without the head of a task."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core.errors import UserError
+from jaxft.data.reading.empty_texts import odd_rows
+from jaxft.evaluation import inference
+from jaxft.evaluation.chunks import Forward, in_parts
+from jaxft.tasks import texts
+from jaxft.tasks.task import Batch, Outputs, Split, Summary
+
+KIND = "feature-extraction"
+
+
+def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:
+    """A vector [D] for every row, float32, in their order; of NaN for rows without a text (see `data/odd`).
+
+    They are computed as they are asked for, in parts (see `parts`).
+
+    Args:
+      path: RUN_OR_MODEL_DIR, with or without a head.
+      config: says which columns, lengths and batches.
+      rows: from `texts.read`.
+      origin: their file, for messages.
+      source: `cls`, the last hidden state of the first token; `mean` of the last hidden states of all tokens, special
+        ones included (as sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
+
+    Raises:
+      UserError: for `pooled` of a model without a trained pooler.
+    """
+    model, params, tokenizer, mesh = inference.open_parts(path, config, KIND)
+    fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
+    if source == "pooled" and (not model.encoder.pooler or fresh):
+        raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")
+    assert model.directory is not None
+    directory = model.directory
+
+    def summarise(outputs: Outputs, batch: Batch) -> Summary:
+        found = {
+            "cls": lambda: jnp.take_along_axis(outputs["last_hidden_state"], batch["first_token"][..., None], axis=1),
+            "mean": lambda: outputs["mean_output"],
+            "pooled": lambda: outputs["pooler_output"],
+        }
+        return {"examples": {"embedding": found[source]()}}
+
+    forward = Forward(model, params, mesh, config, summarise)
+
+    def encode(some: Any) -> Split:
+        return Split(some, texts.encode(some, tokenizer, directory, config.data, origin), origin)
+
+    for data, found in in_parts(rows, encode, forward):
+        yield from np.where(odd_rows(data.rows)[:, None], np.float32(np.nan), found.examples["embedding"])

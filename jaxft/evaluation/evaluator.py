@@ -1,0 +1,104 @@
+"""Evaluation: every example once, on any number of devices, in device memory that does not grow with their number."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft.core.tree import Params
+from jaxft.data.batching.collect import Collected, collect
+from jaxft.data.batching.epoch_plan import EpochPlan, Planner, Shape
+from jaxft.data.batching.prefetch import device_batch, prefetch
+from jaxft.data.tokens.encode import Examples
+from jaxft.parallel import sharding
+from jaxft.step.compilation import Compiled, abstract_batches, compile_eval, finished, size_of
+from jaxft.step.train_step import LossFn
+from jaxft.tasks.task import Batch, Split, Summary, Task
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluation of one split; compile once, run as often as wanted."""
+
+    task: Task
+    data: Split
+    planner: Planner
+    mesh: jax.sharding.Mesh
+    steps: Compiled[Shape]
+
+    @cached_property
+    def plan(self) -> EpochPlan:
+        """The one plan of this split."""
+        return self.planner.plan_epoch(0)
+
+    def scores(self, params: Params) -> dict[str, Any]:
+        """Metrics by name, `loss` first."""
+        return score(self.task, self.collect(params), self.data)
+
+    def collect(self, params: Params) -> Collected:
+        """What the task's `summarise` gives of every example, `loss` and `weight` among the sums."""
+        return run_plan(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
+
+
+def score(task: Task, collected: Collected, data: Split) -> dict[str, Any]:
+    """Metrics by name, `loss` first, of what `Evaluator.collect` gave.
+
+    What cannot be known, such as a mean of nothing, is None; then `note` says which.
+    """
+    loss, weight = (float(collected.sums[name]) for name in ("loss", "weight"))
+    scores = {"loss": loss / weight if weight else None, **task.scores(collected, data)}
+    unknown = [name for name, value in scores.items() if value is None]
+    return scores | ({"note": f"nothing to compute {', '.join(unknown)} of in {data.origin}"} if unknown else {})
+
+
+def make_evaluator(
+    task: Task,
+    loss_fn: LossFn,
+    data: Split,
+    planner: Planner,
+    params: Params,
+    mesh: jax.sharding.Mesh,
+    say: Callable[[str], None],
+) -> Evaluator:
+    """Compile the evaluation of a split for parameters of these shapes and shardings."""
+    batches = abstract_batches(planner, data.examples, sharding.batch_sharding(mesh))
+    steps = compile_eval(loss_fn, task.summarise, params, batches, mesh, say, task.prepare)
+    return Evaluator(task, data, planner, mesh, steps)
+
+
+def collect_outputs(
+    forward: Callable[[Params, Batch], Summary],
+    params: Params,
+    planner: Planner,
+    examples: Examples,
+    mesh: jax.sharding.Mesh,
+    found: Collected | None = None,
+) -> Collected:
+    """Compile `forward`, (parameters, batch of one micro-batch) -> what to read back, and collect it of every example."""
+    everywhere = sharding.replicated(mesh)
+    batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
+    lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
+    compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
+    return run_plan(planner.plan_epoch(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
+
+
+def run_plan(
+    plan: EpochPlan, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any], found: Collected | None = None
+) -> Collected:
+    """Collect `run(shape, device batch)` over all steps of a plan (see `collect`)."""
+    place = sharding.batch_sharding(mesh)
+    steps = range(plan.planner.steps_per_epoch)
+
+    def results() -> Iterator[Mapping[str, Mapping[str, Any]]]:
+        late: Any = None
+        for step, batch in enumerate(prefetch(iter(steps), lambda step: device_batch(plan, examples, [step], place), 2)):
+            outputs = run(plan.shape(step), batch)
+            if late is not None:  # read one step late: the device already works on the next
+                yield jax.tree.map(np.asarray, late)
+            late = outputs
+        yield jax.tree.map(np.asarray, late)
+
+    return collect(plan, examples, results(), found)

@@ -1,0 +1,54 @@
+"""Where a model drops, by dotted names, so that rules of the plan can give single places another rate."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from jaxft.models.encoder.config import Dropouts, EncoderConfig
+from jaxft.models.model import Model
+
+EMBEDDINGS = "encoder.embeddings.dropout"
+_OF_LAYER = {
+    "attention": "attention.self",  # of the probabilities
+    "attention_output": "attention.output",
+    "intermediate": "intermediate",
+    "output": "output",  # DeBERTa's relative embeddings and convolution, too
+}
+
+
+def dropout_places(model: Model) -> list[str]:
+    """Names such as encoder.embeddings.dropout, encoder.layer.3.attention.self.dropout, heads.main.dropout."""
+    config = model.encoder.config
+    heads = [
+        f"heads.{name}.dropout"
+        for name, head in model.heads.items()
+        if any(part.input_dropout or part.dropout for part in head.parts.values())
+    ]
+    layers = [name for i in range(config.parameter_layers) for name in _of_layer(config, i).values()]
+    return [EMBEDDINGS, *layers, *heads]
+
+
+def place_dropout(model: Model, own: Mapping[str, float]) -> Model:
+    """The model with other rates at some places."""
+    if not own:
+        return model
+    config, rates = model.encoder.config, model.rates
+    values = {**rates.values, **({"embeddings": own[EMBEDDINGS]} if EMBEDDINGS in own else {})}
+    layers = {
+        i: {field: own[name] for field, name in _of_layer(config, i).items() if name in own}
+        for i in range(config.parameter_layers)
+    }
+    head = next((rate for name, rate in own.items() if name.startswith("heads.")), rates.head)
+    # Each place has a field of its own, which comes before those of config.json.
+    dropouts = Dropouts(**{field: (field, *fields) for field, fields in vars(config.dropouts).items()})
+    encoder = replace(model.encoder, config=replace(config, dropouts=dropouts))
+    rates = replace(rates, values=values, head=head, layers={i: x for i, x in layers.items() if x})
+    return replace(model, encoder=encoder, rates=rates)
+
+
+def _of_layer(config: EncoderConfig, number: int) -> dict[str, str]:
+    """Field of `Dropouts` -> place, for one layer."""
+    return {
+        field: f"encoder.layer.{number}.{where}.dropout"
+        for field, where in _OF_LAYER.items()
+        if field != "intermediate" or config.pre_norm
+    }

@@ -1,0 +1,251 @@
+"""The parts of an encoder as Linen modules, each for one layer. Which of them a model has is said by its EncoderConfig."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxft.models.encoder.adapters import ADAPTER
+from jaxft.models.encoder.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder.disentangled import Convolution, DisentangledSelfAttention
+from jaxft.models.encoder.dropout import dropout, fold
+from jaxft.models.encoder.layers import ACTIVATIONS, Dense, Embed, LayerNorm, elementwise, recomputed
+from jaxft.models.encoder.positions import rotate, skip_padding
+
+Array = jax.Array
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and type embeddings, normalised, projected. [B, T] ids to [B, T, D]."""
+
+    config: EncoderConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: dict[str, Array], rates: Rates, key: Array | None) -> Array:
+        c = self.config
+        words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), c.new_words, name="word_embeddings")
+        x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
+        # A text may hold the padding token; the token's rows do not learn from it (PyTorch's `padding_idx`).
+        padding = inputs["input_ids"] == c.pad_token_id if "input_ids" in inputs else None
+        x = _constant(x, padding)
+        if c.type_vocab_size:
+            x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])
+        if c.absolute_positions:
+            positions = Embed(c.max_positions, c.width, c.position_init(), name="position_embeddings")
+            of_positions = positions(self._positions(inputs) + c.position_offset)
+            x = x + (_constant(of_positions, padding) if c.position_offset else of_positions)
+        if c.projection == "before_norm":
+            x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, lora=c.lora, name="projection")(x)
+        x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
+        if c.masked_embeddings:
+            x = jnp.where((inputs["segment_ids"] > 0)[:, :, None], x, jnp.zeros((), x.dtype))
+        x = dropout(x, rates.of(c.dropouts.embeddings), key)
+        if c.projection == "after_norm":
+            x = Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="projection")(x)
+        return x
+
+    def _positions(self, inputs: dict[str, Array]) -> Array:
+        """Rows of the table of positions, int32 [B, T], counted from the offset."""
+        if "positions" in inputs:
+            return inputs["positions"]
+        place, offset = inputs["position_ids"], self.config.position_offset
+        return skip_padding(place, inputs["input_ids"], offset - 1) if offset and "input_ids" in inputs else place
+
+
+def _constant(x: Array, where: Array | None) -> Array:
+    """x [B, T, D], without a gradient where [B, T] says so."""
+    return x if where is None else _blocked(x, where)
+
+
+@jax.custom_vjp
+def _blocked(x: Array, where: Array) -> Array:
+    """Only the backward pass chooses: to choose between x and `stop_gradient(x)` would count x twice among what is kept."""
+    return x
+
+
+def _blocked_forward(x: Array, where: Array) -> tuple[Array, Array]:
+    return x, where
+
+
+def _blocked_backward(where: Array, g: Array) -> tuple[Array, None]:
+    return jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None
+
+
+_blocked.defvjp(_blocked_forward, _blocked_backward)
+
+
+def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:
+    """An activation by its name in config.json, as it is best computed in a loop or without one."""
+    return partial(elementwise, ACTIVATIONS[name]) if config.in_loop else ACTIVATIONS[name]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D].
+
+    `shared` holds what all layers have in common: `segment_ids` [B, T], and `distance_bias` [1, N, T, T] or `rotary`.
+    """
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c = self.config
+        split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
+        if c.fused:
+            qkv = Dense(3 * c.hidden_size, c.kernel_init(), c.attention_bias, c.lora, name="qkv")(x)
+            q, k, v = (part.reshape(split) for part in jnp.split(qkv, 3, axis=-1))
+        else:
+            q, k, v = (
+                Dense(c.hidden_size, c.kernel_init(), c.attention_bias, c.lora, name=name)(x).reshape(split)
+                for name in ("query", "key", "value")
+            )
+        window = None
+        if c.rotary:
+            tables = jax.tree.map(lambda near, far: jnp.where(local, near, far), *shared["rotary"])
+            q, k = rotate(q, tables), rotate(k, tables)
+            window = jnp.where(local, c.rotary.window, x.shape[1])
+        context, p = shared["attend"](
+            q,
+            k,
+            v,
+            bias=shared.get("distance_bias"),
+            window=window,
+            rate=rates.of(c.dropouts.attention),
+            key=key,
+            by_keys=rates.by_keys,
+            return_probabilities=probabilities,
+        )
+        return context.reshape(x.shape), p
+
+
+class Adapter(nn.Module):
+    """A narrow layer with a residual of its own (see `Bottleneck`). [..., D] to [..., D]."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c, b = self.config, self.config.bottleneck
+        assert b is not None
+        narrow = activation(b.activation, c)(Dense(b.size, c.kernel_init(), name="down")(x))
+        return x + Dense(c.hidden_size, c.kernel_init(), name="up")(narrow)
+
+
+class Projection(nn.Module):
+    """The end of both sublayers: back to the hidden size, dropout, perhaps an adapter; then, in a post-norm layer, residual
+    and layer norm."""
+
+    config: EncoderConfig
+    drop: Fields
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array, rates: Rates, key: Array | None, residual: Array | None = None) -> Array:
+        c = self.config
+        x = Dense(c.hidden_size, c.output_init(), self.use_bias, c.lora, name="dense")(x)
+        x = dropout(x, rates.of(self.drop), key)
+        if self.has_variable("params", ADAPTER):
+            x = Adapter(c, name=ADAPTER)(x)
+        return x if residual is None else LayerNorm(c.layer_norm_eps, again=c.in_loop, name="LayerNorm")(x + residual)
+
+
+class Attention(nn.Module):
+    """The first sublayer of a post-norm layer."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c = self.config
+        kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
+        context, p = kind(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
+        return Projection(c, c.dropouts.attention_output, name="output")(context, rates, fold(key, 1), x), p
+
+
+class Intermediate(nn.Module):
+    """The widening half of the feed-forward sublayer."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = self.config
+        x = Dense(c.intermediate_size * (2 if c.gated else 1), c.kernel_init(), c.mlp_bias, c.lora, name="dense")(x)
+        act = activation(c.activation, c)
+        if not c.gated:
+            return act(x)
+        return recomputed(lambda x, gate: act(x) * gate, c.in_loop)(*jnp.split(x, 2, axis=-1))
+
+
+class PostNormLayer(nn.Module):
+    """One layer as in BERT: norms after the residuals (Devlin et al. 2019, arXiv:1810.04805). [B, T, D] to [B, T, D]."""
+
+    config: EncoderConfig
+    first: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c, embedded = self.config, x
+        x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
+        wide = Intermediate(c, name="intermediate")(x)
+        x = Projection(c, c.dropouts.output, name="output")(wide, rates, fold(key, 2), x)
+        if self.first and c.convolution:
+            x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, 3))
+        return x, p
+
+
+class PreNormAttention(nn.Module):
+    """The first sublayer of a pre-norm layer, without the residual; the embeddings' norm serves the first one."""
+
+    config: EncoderConfig
+    first: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c = self.config
+        if not self.first:
+            x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
+        context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
+        return Projection(c, c.dropouts.attention_output, c.attention_bias, name="output")(context, rates, fold(key, 1)), p
+
+
+class PreNormLayer(nn.Module):
+    """One layer as in ModernBERT: norms before the sublayers (Warner et al. 2024, arXiv:2412.13663). [B, T, D] to
+    [B, T, D]."""
+
+    config: EncoderConfig
+    first: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+    ) -> Any:
+        c, d = self.config, self.config.dropouts
+        context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)
+        x = x + context
+        normed = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
+        wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, 3))
+        return x + Projection(c, d.output, c.mlp_bias, name="output")(wide, rates, fold(key, 2)), p
+
+
+class Pooler(nn.Module):
+    """Dense and tanh on the first token of each example. [..., D] to [..., D]."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = self.config
+        return jnp.tanh(Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="dense")(x))

@@ -1,0 +1,221 @@
+"""The encoder: embeddings, layers stacked and run by scans, pooler, as pure functions over a tree of parameters."""
+
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.core.tree import Params, span, stacks
+from jaxft.models.encoder.attention import attend
+from jaxft.models.encoder.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
+from jaxft.models.encoder.config import PLAIN, EncoderConfig, Policy, Rates
+from jaxft.models.encoder.dropout import fold
+from jaxft.models.encoder.layers import Embed, LayerNorm, initial, run
+from jaxft.models.encoder.matmul import gathered
+from jaxft.models.encoder.positions import distance_buckets, relative_index, rotary_tables
+
+Array = jax.Array
+EMBEDDINGS, LAYERS, HEAD, NOISE = 0, 1, 2, 3  # streams of random numbers, folded into the key of a step
+ADAPTERS = 2**32 - 1  # a stream of each of these, which none of their own numbers is
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder as two pure functions, `init` and `apply`, over {"embeddings", "layer": {"0:L": stack}, "pooler"?, ...}.
+
+    Attributes:
+      config: what it computes.
+      pooler: whether it has one (a head must want it).
+    """
+
+    config: EncoderConfig
+    pooler: bool = True
+
+    def init(self, key: Array) -> Params:
+        """Random parameters, distributed as Hugging Face initialises them."""
+        c = self.config
+        ids = jnp.zeros((1, 1), jnp.int32)
+        inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
+        x = jnp.zeros((1, 1, c.hidden_size), jnp.float32)
+        rates = Rates({})
+        keys = jax.random.split(jax.random.fold_in(key, LAYERS), c.parameter_layers)
+        params: Params = {
+            "embeddings": initial(Embeddings(c, jnp.float32), jax.random.fold_in(key, EMBEDDINGS), inputs, rates, None)
+        }
+        for name, module in self._shared_modules().items():
+            sample = ids if isinstance(module, Embed) else x
+            params[name] = initial(module, jax.random.fold_in(key, 10 + len(params)), sample)
+        shared = self._shared(params, inputs)
+
+        def layer(k: Array, first: bool) -> Params:
+            return initial(self._layer(first), k, x, shared, rates, None, False, False)
+
+        edges = sorted({0, 1 if c.first_layer_differs else 0, c.parameter_layers})
+        params["layer"] = {
+            span(a, b): jax.vmap(partial(layer, first=self._is_special(a, b)))(keys[a:b])
+            for a, b in itertools.pairwise(edges)
+        }
+        if self.pooler:
+            params["pooler"] = initial(Pooler(c), jax.random.fold_in(key, HEAD), x)
+        return params
+
+    def apply(
+        self,
+        params: Params,
+        inputs: dict[str, Array],
+        *,
+        rates: Rates,
+        key: Array | None = None,
+        policy: Policy = PLAIN,
+        outputs: Collection[str] = (),
+    ) -> dict[str, Array]:
+        """Run the encoder.
+
+        Args:
+          params: parameters; the layers may be cut into any number of stacks, each of which is one scan.
+          inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width], or `hidden_states` [B, T, D] of the
+            layer below the lowest of `params`), `token_type_ids`, `position_ids`
+            (counted from 0 in each example) and `segment_ids` (0 for padding). `positions` says which rows of the table of
+            positions to take, where these are not the family's own. `first_token` [B, M] with M = 1 says that every row
+            is one segment from its first token on.
+          rates: dropout rates.
+          key: JAX key; None is deterministic.
+          policy: type of activations, unrolling.
+          outputs: what to return beside `last_hidden_state` [B, T, D], as transformers 5 does: `hidden_states`
+            [L + 1, B, T, D], the embeddings first and `last_hidden_state` last (ModernBERT's has been normalised),
+            `attentions` [L, B, N, T, T] probabilities before dropout. L counts applications of layers.
+        """
+        c = self.config
+        dtype = jnp.dtype(policy.dtype)
+        k = fold(key, EMBEDDINGS)
+        if "hidden_states" in inputs:
+            x = inputs["hidden_states"]
+        else:
+            x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, ADAPTERS))
+        shared = self._shared(params, inputs, policy)
+        layers_key = fold(key, LAYERS)
+        collected: list[dict[str, Array]] = []
+        embedded = x
+        for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
+            common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
+            unroll = min(policy.layers_a_turn, len(numbers))
+            module = self._layer(first, in_loop=unroll < len(numbers))
+
+            def body(
+                x: Array,
+                scanned: tuple[Params, Array, Array, dict[str, Array]],
+                sets: list[tuple[int, Params]] = sets,
+                module: Any = module,
+                common: Rates = common,
+            ) -> tuple[Array, dict[str, Any]]:
+                weights, number, local, differing = scanned
+                each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}
+                alone = [(common.updated(differing), weights)]
+                for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
+                    k = fold(layers_key, number * len(sets) + i if sets else number)
+                    options = (r, k, local, "attentions" in outputs)
+                    x, p = run(module, layer, x, shared, *options, adapter_key=fold(k, ADAPTERS))
+                    each["hidden_states"].append(x)
+                    each["attentions"].append(p)
+                return x, {name: jnp.stack(each[name]) for name in outputs}
+
+            local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
+            each_layers = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
+            scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), each_layers)
+            x, extra = jax.lax.scan(body, x, scanned, unroll=unroll)
+            collected.append(extra)
+        if "final_norm" in params:
+            x = run(LayerNorm(c.layer_norm_eps, c.norm_bias), params["final_norm"], x)
+        result = {name: jnp.concatenate([jnp.concatenate(extra[name]) for extra in collected]) for name in outputs}
+        if "hidden_states" in result:
+            result["hidden_states"] = jnp.concatenate([embedded[None], result["hidden_states"][:-1], x[None]])
+        return result | {"last_hidden_state": x}
+
+    def pool(self, params: Params, first_tokens: Array, key: Array | None) -> Array:
+        """The pooler on [..., D] hidden states of first tokens."""
+        return run(Pooler(self.config), params["pooler"], first_tokens, adapter_key=fold(key, HEAD, ADAPTERS))
+
+    def _layer(self, first: bool, *, in_loop: bool = False) -> Any:
+        return (PreNormLayer if self.config.pre_norm else PostNormLayer)(replace(self.config, in_loop=in_loop), first)
+
+    def _is_special(self, start: int, stop: int) -> bool:
+        return self.config.first_layer_differs and (start, stop) == (0, 1)
+
+    def _scans(self, layers: Params) -> Iterator[tuple[list[tuple[int, Params]], Params, bool, range]]:
+        """What to scan over: (layers held fixed and their numbers, stacked layers, whether it is the special first layer,
+        numbers of applications).
+
+        A stack is scanned as it is; shared layers (ALBERT) are held fixed while their applications are counted.
+        """
+        c = self.config
+        if not c.groups or not layers:
+            for start, stop, weights in stacks(layers):
+                yield [], weights, self._is_special(start, stop), range(start, stop)
+            return
+        single = [
+            jax.tree.map(lambda leaf, i=i: leaf[i], weights)
+            for start, stop, weights in stacks(layers)
+            for i in range(stop - start)
+        ]
+        group_of = [int(i / (c.num_layers / c.groups)) for i in range(c.num_layers)]
+        for group in dict.fromkeys(group_of):
+            first = group_of.index(group)
+            sets = list(enumerate(single))[group * c.inner : (group + 1) * c.inner]
+            yield sets, {}, False, range(first, first + group_of.count(group))
+
+    def _shared_modules(self) -> dict[str, Any]:
+        """Modules that all layers have in common."""
+        c = self.config
+        modules: dict[str, Any] = {}
+        if c.distance_bias:
+            modules["relative_attention_bias"] = Embed(c.distance_bias, c.num_heads, c.table_init())
+        if c.relative:
+            modules["relative_embeddings"] = Embed(2 * c.relative.span, c.hidden_size, c.table_init())
+        if c.relative_norm:
+            modules["relative_norm"] = LayerNorm(c.layer_norm_eps)
+        if c.pre_norm:
+            modules["final_norm"] = LayerNorm(c.layer_norm_eps, c.norm_bias)
+        return modules
+
+    def _shared(self, params: Params, inputs: dict[str, Array], policy: Policy = PLAIN) -> dict[str, Any]:
+        """What every layer is given: segments, attention among them, and whatever of positions acts inside attention."""
+        c, segment_ids = self.config, inputs["segment_ids"]
+        length = segment_ids.shape[1]
+        single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
+        shared: dict[str, Any] = {
+            "segment_ids": segment_ids,
+            "attend": partial(attend, segment_ids=segment_ids, policy=policy, single=single),
+        }
+        modules = self._shared_modules()
+        if c.distance_bias:
+            buckets = jnp.asarray(distance_buckets(length))
+            bias = run(modules["relative_attention_bias"], params["relative_attention_bias"], buckets)
+            shared["distance_bias"] = bias.transpose(2, 0, 1)[None]
+        if c.relative:
+            table = gathered(params["relative_embeddings"]["embedding"])
+            shared["relative"] = run(modules["relative_norm"], params["relative_norm"], table) if c.relative_norm else table
+            shared["relative_index"] = jnp.asarray(relative_index(length, c.relative.buckets, c.relative.longest))
+        if c.rotary:
+            r, head_size = c.rotary, c.hidden_size // c.num_heads
+            near = rotary_tables(inputs["position_ids"], head_size, r.local_theta, r.local_stretch)
+            far = rotary_tables(inputs["position_ids"], head_size, r.theta, r.stretch)
+            shared["rotary"] = (near, far)
+        return shared
+
+
+def gather(hidden: Array, positions: Array) -> Array:
+    """Hidden states at some tokens of each row: [B, T, D] and int32 [B, M] to [B, M, D]."""
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+
+
+def mean_pool(hidden: Array, segment_ids: Array, slots: int) -> Array:
+    """Mean of each example's hidden states: [B, T, D] and int32 [B, T] to float32 [B, slots, D]; zeros where none is."""
+    numbers = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
+    member = (segment_ids[:, None, :] == numbers[None, :, None]).astype(jnp.float32)
+    total = jnp.einsum("bmt,btd->bmd", member, hidden.astype(jnp.float32))
+    return total / jnp.maximum(member.sum(-1, keepdims=True), 1.0)

@@ -1,0 +1,260 @@
+"""The parts that every encoder is made of: dense, layer norm, embedding lookup, activations."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.core.tree import Params
+from jaxft.models.encoder.adapters import Lora
+from jaxft.models.encoder.dropout import dropout
+from jaxft.models.encoder.matmul import dense, dense_pair, gathered
+
+Array = jax.Array
+NEW = "new_"  # begins the names of leaves that hold the rows of new words apart from the others
+Initializer = Callable[..., Array]
+
+
+def gelu(x: Array) -> Array:
+    """x Phi(x) by the error function, in float32 (Hendrycks & Gimpel 2016, arXiv:1606.08415), as PyTorch computes it.
+
+    `jax.nn.gelu` takes erfc, which is exact to more digits far below zero; its parts are many, and XLA keeps two more arrays
+    of them for the backward pass.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
+# The names of Hugging Face's ACT2FN. "gelu" is exact; the others named gelu are approximations that differ in bits.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_fast": partial(jax.nn.gelu, approximate=True),
+    "gelu_accurate": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_python_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10.0, 10.0),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "relu6": jax.nn.relu6,
+    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.01),
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "hardswish": jax.nn.hard_swish,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "linear": lambda x: x,
+    "laplace": lambda x: 0.5 * (1.0 + jax.lax.erf((x - 0.707107) / (0.282095 * 2.0**0.5))),
+    "sqrtsoftplus": lambda x: jnp.sqrt(jax.nn.softplus(x)),
+}
+
+
+class Dense(nn.Module):
+    """`x @ kernel + bias` with float32 parameters, computed and returned in the type of `x`.
+
+    Where its parameters hold `lora_a` and `lora_b`, it is a LoRA layer with the numbers of `lora`; its dropout draws from
+    the rng "adapter", and is off without one.
+
+    Shapes: x [..., in], kernel [in, features], bias [features], lora_a [in, r], lora_b [r, features], magnitude [features].
+    """
+
+    features: int
+    kernel_init: Initializer
+    use_bias: bool = True
+    lora: Lora | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        rows = x.reshape(-1, x.shape[-1])
+        y = dense(rows, kernel)
+        if self.lora and self.has_variable("params", "lora_a"):
+            y = self._adapted(rows, kernel, y, self.lora)
+        y = y.reshape(*x.shape[:-1], self.features)
+        if not self.use_bias:
+            return y
+        return y + _like(self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32), y)
+
+    def _adapted(self, x: Array, kernel: Array, y: Array, lora: Lora) -> Array:
+        """y = x @ kernel with the low-rank part; no product of the size of the kernel is made for LoRA."""
+        a, b = self.get_variable("params", "lora_a"), self.get_variable("params", "lora_b")
+        key = self.make_rng("adapter") if lora.dropout and self.has_rng("adapter") else None
+        dropped = dropout(x, lora.dropout, key)
+        if not lora.dora:
+            return dense_pair(x, kernel, dense(dropped, a), lora.scale * b)
+        change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
+        # A constant to the gradient, as section 4.3 of the paper and PEFT have it.
+        norm = jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)
+        ratio = self.get_variable("params", "magnitude") / norm  # near 1: bfloat16 has too few digits for what it lacks
+        base = y if key is None else dense(dropped, kernel)
+        return y + _like(ratio - 1, y) * base + _like(ratio, y) * change
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis with statistics in float32 (Ba et al. 2016, arXiv:1607.06450)."""
+
+    epsilon: float
+    use_bias: bool = True
+    again: bool = False  # see `recomputed`
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32) if self.use_bias else None
+        return recomputed(partial(layer_norm, epsilon=self.epsilon), self.again)(x, scale, bias)
+
+
+def layer_norm(x: Array, scale: Array, bias: Array | None, epsilon: float) -> Array:
+    """The formula of `LayerNorm`."""
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    # The two-pass variance: the fast form loses digits when the mean is large against the spread.
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    y = centred * jax.lax.rsqrt(variance + epsilon) * _like(scale, wide)
+    return (y if bias is None else y + _like(bias, wide)).astype(x.dtype)
+
+
+class Embed(nn.Module):
+    """A lookup table [num, features], of which the last `new` rows may be a leaf of their own, `new_embedding`."""
+
+    num: int
+    features: int
+    embedding_init: Initializer
+    new: int = 0
+
+    @nn.compact
+    def __call__(self, ids: Array) -> Array:
+        old = self.num - self.new
+        table = self.param("embedding", self.embedding_init, (old, self.features), jnp.float32)
+        if not self.new:
+            return lookup(ids, table)
+        return lookup(ids, table, self.param(f"{NEW}embedding", self.embedding_init, (self.new, self.features), jnp.float32))
+
+
+def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> Array:
+    """Rows [..., D] of an `Embed`, by the names of its leaves."""
+    rows = jnp.take(gathered(embedding), ids, axis=0, mode="clip")
+    if new_embedding is None:
+        return rows
+    # Two lookups: one table made of both in every step would cost a copy, and a gradient, of all words.
+    own = ids - embedding.shape[0]
+    return jnp.where((own >= 0)[..., None], jnp.take(gathered(new_embedding), own, axis=0, mode="clip"), rows)
+
+
+def recomputed(function: Callable[..., Array], again: bool = True) -> Callable[..., Array]:
+    """A cheap function of which the backward pass keeps nothing but the arguments, and takes it anew (where `again`).
+
+    For norms, and what else is cheap in a loop over layers: what follows a matrix product is float32, and differentiation
+    would write several arrays of it, as wide as the layer, for every turn (a BERT base step of 256 x 128 in bfloat16: 2.5
+    times as much is kept). Without a loop the compiler chooses by itself, and this would change nothing.
+    """
+    return jax.checkpoint(function, prevent_cse=False) if again else function
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def elementwise(function: Callable[[Array], Array], x: Array) -> Array:
+    """function(x), of which the backward pass keeps x and computes the derivative, as one float32 array.
+
+    Differentiation would add up products of the gradient with the parts of the derivative, and for erf and its like the
+    compiler for TPUs writes every part to memory (BERT base: three float32 arrays a layer, as wide as the intermediate).
+    """
+    return function(x)
+
+
+def _elementwise_forward(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
+    return function(x), x
+
+
+def _elementwise_backward(function: Callable[[Array], Array], x: Array, g: Array) -> tuple[Array]:
+    wide = x.astype(jnp.float32)
+    _, derivative = jax.jvp(function, (wide,), (jnp.ones_like(wide),))
+    return ((g.astype(jnp.float32) * derivative).astype(x.dtype),)
+
+
+elementwise.defvjp(_elementwise_forward, _elementwise_backward)
+
+
+def initial(module: nn.Module, key: Array, *args: Any) -> Params:
+    """A module's parameters, initialised for these arguments."""
+    return cast(Params, module.init(key, *args)["params"])
+
+
+def run(module: nn.Module, params: Params, *args: Any, adapter_key: Array | None = None) -> Any:
+    """A module on its parameters; the dropout of its adapters is off without a key."""
+    return module.apply({"params": params}, *args, rngs=None if adapter_key is None else {"adapter": adapter_key})
+
+
+def normal_init(stddev: float, *, zero_row: int | None = None, cutoff: float | None = None) -> Initializer:
+    """The normal distributions that Hugging Face initialises kernels and embeddings with.
+
+    Args:
+      stddev: before any truncation.
+      zero_row: the row of a table that starts as zeros (PyTorch's `padding_idx`).
+      cutoff: truncate at so many standard deviations, without correcting the spread (`torch.nn.init.trunc_normal_`).
+    """
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        if cutoff is None:
+            x = jax.random.normal(key, shape, dtype)
+        else:
+            x = jax.random.truncated_normal(key, -cutoff, cutoff, shape, dtype)
+        x = x * jnp.asarray(stddev, dtype)
+        return x if zero_row is None or zero_row >= shape[0] else x.at[zero_row].set(0)
+
+    return init
+
+
+_LARGE = 2**26  # numbers
+
+
+def sinusoids(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """The table of positions [num, features] of Vaswani et al. 2017 (arXiv:1706.03762), sine and cosine by turns; no key."""
+
+    def table() -> np.ndarray:
+        position, feature = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+        angle = position / np.power(10000.0, 2 * (feature // 2) / shape[1])
+        return np.where(feature % 2, np.cos(angle), np.sin(angle)).astype(dtype)
+
+    if math.prod(shape) > _LARGE:  # it is not made where only its shape is asked for, as a hostile config.json may
+        return jax.pure_callback(table, jax.ShapeDtypeStruct(shape, dtype))
+    return jnp.asarray(table())
+
+
+def _like(vector: Array, x: Array) -> Array:
+    """A vector as the last axis of every row of x, in its type: strict rank promotion wants the broadcast written out."""
+    return _spread(vector, x.shape, x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _spread(vector: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jnp.broadcast_to(vector.astype(dtype).reshape((1,) * (len(shape) - 1) + vector.shape), shape)
+
+
+def _spread_forward(vector: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
+    return _spread(vector, shape, dtype), None
+
+
+def _spread_backward(shape: tuple[int, ...], dtype: Any, _: None, g: Array) -> tuple[Array]:
+    return (jax.lax.platform_dependent(g, cpu=_column_sums_by_products, default=_column_sums),)
+
+
+_spread.defvjp(_spread_forward, _spread_backward)
+
+
+def _column_sums(g: Array) -> Array:
+    """[..., C] -> float32 [C]."""
+    return g.sum(range(g.ndim - 1), dtype=jnp.float32)
+
+
+def _column_sums_by_products(g: Array) -> Array:
+    """The same: XLA:CPU sums columns on one thread, in 4.7 ms where a product with ones takes 0.6 (1,024 x 1,536)."""
+    ones = jnp.ones(g.shape[:-1], g.dtype)
+    return jnp.einsum("...t,...tc->...c", ones, g, preferred_element_type=jnp.float32).sum(range(g.ndim - 2))

@@ -1,0 +1,1 @@
+"""Adapters in PEFT's directory format, read and written without PEFT."""

@@ -1,0 +1,1 @@
+"""Weight files: their tensors, the names of these, and the merge into a model's parameters."""

@@ -1,0 +1,216 @@
+"""Weight files to and from flat `{name: numpy array}`. Nothing here unpickles."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.core.contained_path import inside
+from jaxft.core.errors import UserError, json_fault, one_line
+from jaxft.core.lock import MARK, is_being_written, mark
+from jaxft.models.weights.flax_msgpack import open_msgpack
+from jaxft.models.weights.stored_tensor import Stored
+
+# safetensors' names of types (safetensors.numpy has them, but not in its interface)
+_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json as a dict.
+
+    Raises:
+      UserError: when it is missing or no JSON object.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        inside = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
+        where = f"it lies in a folder: give {directory / inside[0]}" if inside else "a model directory holds config.json"
+        raise UserError(f"{directory}: no config.json; {where}{'' if inside else ' and model.safetensors'}")
+    return read_json(path)
+
+
+def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
+    """All tensors of a model directory; nothing but headers is read.
+
+    Returns:
+      ({name as in the file, Flax paths joined by dots: tensor}, "pt" or "flax": whose layout kernels have).
+
+    Raises:
+      UserError: when there are no weights, or a file is truncated, corrupt or only there as a pickle.
+    """
+    if (directory / SAFETENSORS).is_file():
+        return open_safetensors(directory / SAFETENSORS), "pt"
+    if (directory / INDEX).is_file():
+        return _open_sharded(directory / INDEX), "pt"
+    if (directory / MSGPACK).is_file():
+        return open_msgpack(directory / MSGPACK), "flax"
+    pickles = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5"))
+    if pickles:
+        raise UserError(
+            f"{directory}: holds only {pickles[0]}, which jaxft never opens (such a file can run code); convert it where "
+            f'you trust it: python -c "import transformers as t; '
+            f't.{_class_of(directory)}.from_pretrained({str(directory)!r}).save_pretrained({str(directory)!r})"'
+        )
+    raise UserError(f"{directory}: no weights ({SAFETENSORS}, {INDEX} or {MSGPACK})")
+
+
+def _class_of(directory: Path) -> str:
+    """transformers' class of a checkpoint, with its head: AutoModel would leave a fine-tuned head out."""
+    try:
+        named = read_config(directory).get("architectures")
+    except UserError:
+        named = None
+    name = named[0] if isinstance(named, list) and named else None
+    return name if isinstance(name, str) and re.fullmatch(r"(?!Flax|TF)[A-Z]\w{1,99}", name) else "AutoModel"
+
+
+def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()) -> None:
+    """Write files so that none is ever half there: all are made in a temporary folder on the same disk, then moved.
+
+    Args:
+      directory: made if absent; other files in it stay.
+      writers: file name -> function that writes the path it is given.
+      remove: files that would contradict the new ones.
+
+    Raises:
+      UserError: when the disk is full or read-only; then nothing in `directory` has changed.
+    """
+    temporary = None
+    try:
+        beside = directory if directory.is_dir() else directory.parent
+        beside.mkdir(parents=True, exist_ok=True)
+        for leftover in beside.glob(f".{glob.escape(directory.name)}.{MARK}*"):
+            if not is_being_written(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.{mark()}.", dir=beside))
+        umask = os.umask(0)
+        os.umask(umask)
+        for name, write in writers.items():
+            write(temporary / name)
+            os.chmod(temporary / name, 0o666 & ~umask)  # safetensors makes files that only their owner can read
+        directory.mkdir(exist_ok=True)
+        for name in writers:
+            os.replace(temporary / name, directory / name)
+        for name in remove:
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror or one_line(error)}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """model.safetensors as PyTorch's transformers expects it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps a full disk
+        raise OSError(None, one_line(error)) from error
+
+
+def open_safetensors(path: Path) -> dict[str, Stored]:
+    """All tensors of one file; nothing but headers is read."""
+    from safetensors import safe_open
+
+    def read(name: str) -> np.ndarray:
+        # Opened anew for each tensor: an open file keeps every page that was read mapped into memory.
+        with _safetensors_errors(path), safe_open(path, framework="np") as file:
+            return file.get_tensor(name)
+
+    stored = {}
+    with _safetensors_errors(path), safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 (no mapping)
+            part = file.get_slice(name)
+            kind = part.get_dtype()
+            if kind not in _TYPES:
+                raise UserError(f"{path}: {name} is of type {kind}, which jaxft does not read")
+            stored[name] = Stored(tuple(part.get_shape()), np.dtype(jnp.dtype(_TYPES[kind])), partial(read, name))
+    return stored
+
+
+@contextmanager
+def _safetensors_errors(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)}); fetch it again") from error
+
+
+def _open_sharded(path: Path) -> dict[str, Stored]:
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise UserError(f"{path}: no weight_map from tensors to files")
+    stored: dict[str, Stored] = {}
+    for shard in sorted(set(weight_map.values())):
+        file = inside(path.parent, shard)
+        if file is None:
+            raise UserError(f"{path}: names the shard {shard}, which lies outside of its directory")
+        if not os.path.isfile(file):
+            raise UserError(f"{path}: names the shard {shard}, which is not there")
+        for name, tensor in open_safetensors(file).items():
+            if name in stored:
+                raise UserError(f"{path}: the tensor {name} is in two shards")
+            stored[name] = tensor
+    if absent := sorted(set(weight_map) - set(stored)):
+        raise UserError(f"{path}: names the tensor {absent[0]}, which is in no shard")
+    return stored
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, all of whose texts can be written again as UTF-8."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        value = json.loads(text, object_pairs_hook=partial(_once, path))
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        lone = ascii(error.object[error.start])[1:-1]
+        raise UserError(f"{path}: holds {lone}, half of a character: in UTF-16 two such make one") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, too
+        raise UserError(f"{path}: not valid JSON ({json_fault(error)})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return value
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file, in which Python would keep the last of two equal keys without a word."""
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise UserError(f"{path}: names {key} twice")
+        seen[key] = value
+    return seen

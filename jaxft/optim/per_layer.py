@@ -1,0 +1,67 @@
+"""Stacked leaves, one layer at a time: what an optimizer may not compute over a whole stack, and settings of each layer."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft.core import tree
+from jaxft.core.tree import Params, Path
+
+
+def layer_axes(path: Path, leaf: jax.Array) -> tuple[int, ...]:
+    """The axes of a single layer's parameter, counted from the end."""
+    return tuple(range(-leaf.ndim + tree.is_stacked(path), 0))
+
+
+def map_trees(function: Callable[..., Any], first: Mapping[str, Any], *others: Mapping[str, Any]) -> Params:
+    """A tree of `function(path, leaf, leaf of each of the others)`."""
+    flat = [tree.flatten(x) for x in others]
+    return tree.map_with_path(lambda path, leaf: function(path, leaf, *(x[path] for x in flat)), first)
+
+
+def of_layers(path: Path, leaf: jax.Array, choice: Callable[[str], Any], value: Callable[[Any], Any]) -> Any:
+    """A number for a leaf, or one a layer where the plan has chosen differently for the layers of a stack.
+
+    Args:
+      path, leaf: of a tree of parameters.
+      choice: dotted name of a parameter -> what was chosen for it (hashable).
+      value: a choice -> number, perhaps traced.
+
+    Returns:
+      a number, or [L, 1, ...] with as many axes as the leaf.
+    """
+    choices = [choice(name) for name in tree.names(path)]
+    if len({(type(x), x) for x in choices}) == 1:  # true and 1.0 are two choices
+        return value(choices[0])
+    numbers = jnp.stack([jnp.asarray(value(x), leaf.dtype) for x in choices])
+    return numbers.reshape(-1, *[1] * (leaf.ndim - 1))
+
+
+def transformation(init: Any, update: Any) -> optax.GradientTransformation:
+    """optax's pair of functions; its types know of trees in general, ours of nested dicts."""
+    return optax.GradientTransformation(init, update)
+
+
+def stateless(update: Any) -> optax.GradientTransformation:
+    """A function (updates, parameters) -> updates as a transformation."""
+    return optax.stateless(update)
+
+
+def unstacked(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transformation that sees every layer's parameters as leaves of their own, `{dotted name: array}`.
+
+    For optimizers whose statistics are of whole tensors. It costs a slice and a copy of every stack.
+    """
+
+    def init(params: Params) -> Any:
+        return inner.init(tree.unstack(params))
+
+    def update(updates: Params, state: Any, params: Params) -> tuple[Params, Any]:
+        found: Any
+        found, state = inner.update(tree.unstack(updates), state, tree.unstack(params))
+        return tree.restack(found, updates, jnp.stack), state
+
+    return transformation(init, update)

@@ -1,0 +1,108 @@
+"""From `optim.name` and `optim.arguments` to an optimizer: one of ours, or any that optax has."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft.config import OptimConfig
+from jaxft.core.errors import UserError, nearest, one_line
+from jaxft.optim.named_optimizers import NAMED, Decay
+from jaxft.optim.per_layer import stateless, unstacked
+
+PREFIX = "optax."
+_FIELDS = ("beta1", "beta2", "epsilon")  # arguments that are options of their own
+_OURS = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}  # decided by optim and plan
+
+
+def make_core(config: OptimConfig, decay: Decay) -> optax.GradientTransformation:
+    """What the optimizer makes of a gradient (a direction to subtract), before learning rate and schedule.
+
+    Raises:
+      UserError: for a name or an argument that does not exist, or an optimizer that needs more than gradients.
+    """
+    if config.name.startswith(PREFIX):
+        return optax.chain(unstacked(_optax(config)), stateless(decay))
+    if config.name not in NAMED:
+        known = [*NAMED, *(PREFIX + name for name in _optax_names())]
+        raise UserError(
+            f'optim.name is "{config.name}": must be one of {", ".join(NAMED)}, or {PREFIX}NAME{nearest(config.name, known)}'
+        )
+    make = NAMED[config.name]
+    known = {name: x for name, x in inspect.signature(make).parameters.items() if x.kind is x.KEYWORD_ONLY}
+    values = dict(config.arguments)
+    for name in _FIELDS:
+        if name in values:
+            raise UserError(f"optim.arguments: {name} is an option of its own, optim.{name}")
+        if (value := getattr(config, name)) is not None:
+            if name not in known:
+                raise UserError(f"optim.{name} is {value} but {config.name} has none: leave it null")
+            values[name] = value
+    _refuse_unknown(config, [name for name in known if name not in _FIELDS])
+    for name, value in values.items():
+        _check_type(f"{config.name}: optim.arguments {name}", value, known[name].annotation)
+    return make(decay, **values)
+
+
+def check_optimizer(config: OptimConfig) -> None:
+    """Build the optimizer and trace a step of it, so that whatever is wrong is known before any work is done.
+
+    Raises:
+      UserError: as `make_core`.
+    """
+    make_core(config, lambda updates, _: updates)
+
+
+def _optax(config: OptimConfig) -> optax.GradientTransformation:
+    """An optimizer of optax or optax.contrib at learning rate 1 without decay, as directions to subtract."""
+    names, name = _optax_names(), config.name.removeprefix(PREFIX)
+    if name not in names:
+        raise UserError(f'optim.name is "{config.name}": optax has no such optimizer{nearest(name, names)}')
+    for field in _FIELDS:
+        if (value := getattr(config, field)) is not None:
+            raise UserError(f"optim.{field} is {value}: give {config.name} its own names in optim.arguments")
+    parameters = inspect.signature(names[name]).parameters
+    _refuse_unknown(config, [x for x in parameters if x not in _OURS])
+    fixed = {"learning_rate": 1.0, "weight_decay": 0.0}
+    try:
+        made = names[name](**{k: x for k, x in fixed.items() if k in parameters}, **config.arguments)
+        made = optax.with_extra_args_support(made)
+        sample = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+        jax.eval_shape(lambda x: made.update(x, made.init(x), x), sample)
+    except Exception as error:  # whatever optax makes of the user's arguments
+        raise UserError(
+            f"optim.name {config.name} with optim.arguments {config.arguments} does not work on gradients alone: "
+            f"{one_line(error)[:200]}"
+        ) from error
+    return optax.chain(made, optax.scale(-1.0))
+
+
+def _optax_names() -> Mapping[str, Callable[..., Any]]:
+    """The optimizers of optax: functions of a learning rate. Schedule-free ones want other parameters in evaluation."""
+    found = {}
+    for module in (optax.contrib, optax):
+        for name, x in vars(module).items():
+            hidden = name.startswith(("_", "scale_by", "schedule_free")) or not isinstance(x, FunctionType | partial)
+            if not hidden and "learning_rate" in inspect.signature(x).parameters:
+                found[name] = x
+    return found
+
+
+def _refuse_unknown(config: OptimConfig, known: list[str]) -> None:
+    for name in config.arguments:
+        if name in _OURS:
+            raise UserError(f"optim.arguments: {name} is decided by optim.learning_rate, optim.weight_decay and plan")
+        if name not in known:
+            has = ", ".join(known) or "none"
+            raise UserError(f'optim.arguments: {config.name} has no argument "{name}"{nearest(name, known)}; it has {has}')
+
+
+def _check_type(where: str, value: Any, kind: type) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (isinstance(value, bool) if kind is bool else number and abs(value) < float("inf")):
+        raise UserError(f"{where} is {value}: must be {'true or false' if kind is bool else 'a finite number'}")

@@ -1,0 +1,6 @@
+"""The parameter plan: one table, made from path rules, of what is trained and how. Presets write its rows."""
+
+from jaxft.param_plan.staged_optimizer import by_stage
+from jaxft.param_plan.table import ParameterPlan, Setting, make_plan
+
+__all__ = ["ParameterPlan", "Setting", "by_stage", "make_plan"]

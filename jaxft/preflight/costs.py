@@ -1,0 +1,173 @@
+"""What a run's train step costs in each stage of its plan: FLOPs against a forward pass, and memory."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft import optim
+from jaxft.core import tree
+from jaxft.core.tree import Params
+from jaxft.parallel import sharding
+from jaxft.preflight import hlo
+from jaxft.run.setup import Run, make_loss, run_loss
+from jaxft.run.state import model_params, run_optimizer, start_shapes
+from jaxft.step.compilation import abstract_batches, finished, lower_train
+from jaxft.step.distillation import NAME, TEACHERS
+from jaxft.step.regularization import split_reference
+from jaxft.step.stages import later_stages
+from jaxft.step.train_step import TrainState, eval_step
+from jaxft.step.unused_embeddings import UNUSED, split_unused
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the compiled train step in one stage; sizes in bytes, on each device.
+
+    Attributes:
+      start: the first step of the stage.
+      flops: of a step's matrix products.
+      forward: of those of a forward pass over the same.
+      expected: of parameters, optimizer, gradients, activations kept for the backward pass, and what a forward pass alone
+        needs for a moment, as the plan has it.
+      arguments, temporary, donated: what the compiler says, and the words that only evaluation reads; the donated are
+        arguments that results are written over.
+      accessed: bytes read from memory and written to it, at least (`hlo.traffic`).
+      collectives: exchanges between devices.
+      text: the compiled program.
+    """
+
+    start: int
+    flops: int
+    forward: int
+    expected: dict[str, int]
+    arguments: int
+    temporary: int
+    donated: int
+    accessed: int
+    collectives: list[hlo.Collective]
+    text: str
+
+    @property
+    def expected_peak(self) -> int:
+        """What the plan expects of the whole: activations go as gradients come, so only the largest of the rest counts."""
+        e = self.expected
+        return e["parameters"] + e["optimizer"] + max(e["gradients"], e["activations"], e["forward pass"])
+
+
+def lines(found: dict[Any, list[Cost]]) -> list[str]:
+    """`step_costs` for people."""
+    text = []
+    for shape, costs in found.items():
+        for cost in costs:
+            since = f" from step {cost.start}" if len(costs) > 1 else ""
+            expected = ", ".join(f"{name} {mib(size)}" for name, size in cost.expected.items())
+            text.append(
+                f"train step {shape.rows} x {shape.length}{since}: {cost.flops / 1e9:.1f} GFLOP, "
+                f"{cost.flops / cost.forward:.2f} forward passes; {expected}; compiled: arguments {mib(cost.arguments)}, "
+                f"temporary {mib(cost.temporary)} a device"
+            )
+    return text
+
+
+def step_costs(run: Run) -> dict[Any, list[Cost]]:
+    """By batch shape, for every stage of the plan."""
+    optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
+    state, frozen = start_shapes(run)
+    later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
+    taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
+    stages = [(0, state, frozen | taught), *((x.start, x.state, x.frozen | taught) for x in later)]
+    params = model_params(state, frozen)
+    found: dict[Any, list[Cost]] = {}
+    for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
+        evaluation = _forward(run, params=params, batch=batch)
+        forward = hlo.product_flops(evaluation.as_text()) * run.planner.micro_batches  # it is one of them
+        workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
+        found[shape] = []
+        for start, now, rest in stages:
+            compiled = _train(run, optimizer=optimizer, state=now, frozen=rest, batch=batch)
+            memory: Any = compiled.memory_analysis()
+            text = compiled.as_text()
+            found[shape].append(
+                Cost(
+                    start=start,
+                    flops=hlo.product_flops(text),
+                    forward=forward,
+                    expected=expected_memory(now, rest) | {"activations": _activations(run, now, rest, batch)} | workspace,
+                    arguments=memory.argument_size_in_bytes + _on_a_device(rest.get(UNUSED, {}).get("embedding")),
+                    temporary=memory.temp_size_in_bytes,
+                    donated=memory.alias_size_in_bytes,
+                    accessed=hlo.traffic(text),
+                    collectives=hlo.collectives(text),
+                    text=text,
+                )
+            )
+    return found
+
+
+def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
+    """Bytes of what a step holds beside activations; gradients are all there at once, because they are clipped together."""
+    return {
+        "parameters": _on_a_device(state.params) + _on_a_device(frozen),
+        "optimizer": _on_a_device((state.opt_state, state.average)),
+        "gradients": _on_a_device(state.params),
+    }
+
+
+def _activations(run: Run, state: TrainState, frozen: Params, batch: Any) -> int:
+    """Bytes on a device that a forward pass over a micro-batch keeps for the backward pass, beside parameters."""
+    loss, prepare = run_loss(run), run.task.prepare
+
+    def kept(trained: Params, rest: Params, batch: Any, key: jax.Array, hyper: Any) -> Any:
+        micro = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
+        return jax.vjp(lambda p: loss(tree.combine(p, rest), micro, key, hyper)[0][0], trained)[1]
+
+    rest, _ = split_reference(frozen)
+    found = jax.tree.leaves(jax.eval_shape(kept, state.params, rest, batch, state.key, state.hyper))
+    known = {x.shape for x in jax.tree.leaves((state.params, rest))}
+    plain = [x for x in found if x.shape not in known and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum(x.size * x.dtype.itemsize for x in plain) // run.mesh.size
+
+
+def optimizer_memory(run: Run) -> list[int]:
+    """Bytes that the optimizer keeps of each row of the plan, over all devices."""
+    sizes = {
+        name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], np.float32)
+        for path, x in tree.flatten(split_unused(run.model.abstract(), run.used_words)[0]).items()
+        for name in tree.names(path)
+    }
+    build = run_optimizer(run).build(optim.hyperparameters(run.config.optim))
+    found = []
+    for row in run.plan.rows:
+        own = tree.unflatten({tuple(name.split(".")): sizes[name] for name in row.names if row.setting.trainable})
+        found.append(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(build.init, own)) if x.ndim))
+    return found
+
+
+def _forward(run: Run, *, params: Params, batch: Any) -> Any:
+    loss = make_loss(run.model, run.task)
+    step = partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare)
+    return finished(sharding.lower(step, run.mesh, params, batch), "evaluation step")
+
+
+def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
+    parts = (run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization)
+    return finished(lower_train(*parts), "train step")
+
+
+def _on_a_device(arrays: Any) -> int:
+    def size(x: Any) -> int:
+        place = getattr(x, "sharding", None)  # None: a shape that nobody has placed yet
+        count = int(np.prod(place.shard_shape(x.shape) if place else x.shape))
+        return 0 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else count * x.dtype.itemsize
+
+    return sum(map(size, jax.tree.leaves(arrays)))
+
+
+def mib(size: float) -> str:
+    """A size in bytes, for people."""
+    return f"{size / MIB:.1f} MiB" if size < 10 * MIB else f"{size / MIB:,.0f} MiB"

@@ -1,0 +1,149 @@
+"""Accelerators that need not be here: a run's real train step is compiled for them, and what it would cost is predicted.
+
+TPU programs are compiled by the package libtpu on any machine, those of GPUs by JAX's CUDA packages. Peaks are the makers'
+data sheets (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm, https://www.nvidia.com/en-us/data-center/h200).
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import prod
+from typing import Any
+
+from jaxft.core.errors import UserError, nearest
+from jaxft.preflight import gpu_target
+from jaxft.preflight.costs import Cost
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip.
+
+    Attributes:
+      flops: bfloat16 operations a second.
+      memory: bytes that programs may have.
+      bandwidth: of that memory, bytes a second.
+      links: bytes a second to other chips, all links in one direction.
+      maker: of GPUs, whose topology is a number.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    links: float
+    maker: str | None = None
+
+
+CHIPS = {
+    "v4": Chip(275e12, 32 * GIB, 1228e9, 150e9),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 100e9),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 300e9),
+    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 224e9),
+    "h100": Chip(989e12, 80 * GIB, 3350e9, 450e9, "NVIDIA"),
+    "h200": Chip(989e12, 141 * GIB, 4800e9, 450e9, "NVIDIA"),
+}
+_NAME = re.compile(r"^(\w+):(\d+(?:x\d+){0,2})$")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the data sheet allows a step; a program is never faster, and is often slower.
+
+    Attributes:
+      seconds: the longest of computing, reading memory and talking to other chips.
+      bound: which of these it is.
+      share: of the peak's operations that the step would do in that time.
+      rows: of a batch that would fit at least, or 0 if not even its parameters do.
+    """
+
+    seconds: float
+    bound: str
+    share: float
+    rows: int
+
+
+def parse(name: str) -> tuple[Chip, int]:
+    """(the chip, how many) of a name such as v5e:2x4 or h200:8.
+
+    Raises:
+      UserError: for another name.
+    """
+    match = _NAME.match(name)
+    chip = CHIPS.get(match[1]) if match else None
+    if match is None or chip is None or ("x" in match[2]) == bool(chip.maker) or "0" in match[2].split("x"):
+        tpus, gpus = (", ".join(x for x, c in CHIPS.items() if bool(c.maker) is gpu) for gpu in (False, True))
+        hint = nearest(name.partition(":")[0], CHIPS) if match and chip is None else ""
+        raise UserError(f'--topology is "{name}": give {tpus} and a shape (v5e:2x4), or {gpus} and a number (h200:8){hint}')
+    return chip, prod(map(int, match[2].split("x")))
+
+
+def missing_compiler(name: str) -> str | None:
+    """The package that compiles for a topology and how to get it, where it is not installed."""
+    chip, _ = parse(name)
+    if chip.maker is None:
+        return None if find_spec("libtpu") else "the package libtpu (pip install 'jaxft[tpu]')"
+    if any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+        return None
+    return "JAX's CUDA packages (pip install 'jaxft[cuda]')"
+
+
+def devices(name: str) -> list[Any]:
+    """Descriptions of the chips of a topology, to make a mesh of.
+
+    Raises:
+      UserError: when their compiler is not installed or knows no such topology.
+    """
+    chip, count = parse(name)
+    if missing := missing_compiler(name):
+        raise UserError(f"--topology {name} needs {missing}")
+    if chip.maker is None:
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is run, so several processes may compile
+        wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
+        wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
+    else:
+        described = gpu_target.hopper(f"{chip.maker} {name.partition(':')[0].upper()}", chip.memory, chip.bandwidth)
+        wanted = {"platform": "cuda", "target_config": described, "topology": f"1x1x{count}"}
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(**wanted).devices)
+    except Exception as error:  # the compilers raise their own kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--topology {name}: its compiler gives no such chips: {reason}") from error
+
+
+def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
+    """The data sheet's limit for a compiled step of so many rows over all chips (`Cost` is of one chip)."""
+    # What a chip must send at least of an array: all but its own part, twice where every chip needs the sum of all.
+    sent = sum(x.size * (2 if x.kind == "all-reduce" else 1) for x in cost.collectives) * (chips - 1) / chips
+    times = {
+        "operations": cost.flops / chip.flops,
+        "memory": cost.accessed / chip.bandwidth,
+        "links": sent / chip.links,
+    }
+    bound = max(times, key=lambda name: times[name])
+    # Not all that is temporary grows with the rows, so this many will fit, and perhaps more.
+    fit = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))
+    return Prediction(times[bound], bound, times["operations"] / times[bound], fit)
+
+
+def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
+    """For people: (batch shape, cost) of every compiled step."""
+    chip, count = parse(name)
+    text = [f"predicted for {count} x {name.partition(':')[0]}, from the compiled programs and the data sheet:"]
+    for shape, cost in costs:
+        guess = predict(cost, chip, count, shape.rows)
+        held = cost.arguments + cost.temporary
+        fits = "fits" if held <= chip.memory else "DOES NOT FIT"
+        talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"
+        text.append(
+            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.4g} GiB a chip ({fits}; at least "
+            f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms a step, limited by "
+            f"{guess.bound}: {guess.share:.0%} of the peak"
+        )
+    return text

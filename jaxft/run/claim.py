@@ -1,0 +1,89 @@
+"""The output directory of a run that begins or is resumed: it is this run's, nobody else's, and its files are the same."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from jaxft.config import Config
+from jaxft.core import runtime
+from jaxft.core.lock import Lock, hold
+from jaxft.run import input_files, rundir
+
+
+class Claim:
+    """The claim of a run on its directory. Only the main process looks and writes; a context that gives the lock back.
+
+    Attributes:
+      other_weights: what has changed of the weights to start from, which a run needs no more once it has a checkpoint.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Look at the directory before the long reading; what is there already is locked.
+
+        Raises:
+          UserError: when it holds another run or other files, another process works in it, or inputs have changed.
+        """
+        self.other_weights: Sequence[str] = ()
+        self._config = config
+        self._directory = Path(config.output_dir)
+        self._lock: Lock | None = None
+        self._files: input_files.Inputs = {}
+        if not runtime.is_main_process():
+            return
+        try:
+            resuming = rundir.check_claim(config)
+            if resuming:
+                self._lock = hold(self._directory)
+            self._files = input_files.read(config)
+            if resuming:
+                self._compare()
+        except BaseException:
+            self.close()
+            raise
+
+    def settle(self, tokenizer: Path | None, texts: Mapping[str, str] | None = None) -> None:
+        """Take a new directory, and write what the run is into it (see `rundir.claim`)."""
+        if self._lock is not None or not runtime.is_main_process():
+            return
+        self._lock = hold(rundir.make(self._config))
+        if rundir.check_claim(self._config):  # the same run has begun elsewhere meanwhile, and ended
+            self._compare()
+        else:
+            rundir.claim(self._config, self._files, tokenizer, texts)
+
+    def check(self) -> None:
+        """That the directory is still this process's.
+
+        Raises:
+          UserError: when another has taken it over.
+        """
+        if self._lock is not None:
+            self._lock.check()
+
+    def close(self) -> None:
+        """Give the directory back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _compare(self) -> None:
+        changed = input_files.changes(self._directory, self._files)
+        if changed is None:
+            print(
+                f"{self._directory}: holds no record of the files that this run began with; they are recorded from now on",
+                file=sys.stderr,
+            )
+            input_files.record(self._directory, self._files)
+        else:
+            input_files.refuse(self._directory, changed.decisive)
+            self.other_weights = changed.weights
+        rundir.sweep(self._directory)

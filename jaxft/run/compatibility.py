@@ -1,0 +1,52 @@
+"""Whether a model can do what data and steps ask of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxft.core.errors import UserError
+from jaxft.data.batching.epoch_plan import Planner
+from jaxft.models.encoder import fused_attention
+from jaxft.models.model import Model
+from jaxft.tasks.task import Split
+
+
+def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
+    """Refuse sequences or ids that the model has no embedding for."""
+    positions, vocabulary = model.encoder.config.usable_positions, model.encoder.config.vocab_size
+    if positions is not None and max_length > positions:
+        raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
+    if len(tokenizer) > vocabulary:
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
+
+
+def check_types(model: Model, data: Mapping[str, Split]) -> None:
+    """Refuse token types that the model has no embedding for; a model without any ignores them."""
+    types = model.encoder.config.type_vocab_size
+    most = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
+    if types and most >= types:
+        raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
+
+
+def check_attention(model: Model, planner: Planner, *, drops: bool) -> tuple[str, ...]:
+    """Refuse a forced attention that cannot do what these steps ask of it; drops says whether they have dropout.
+
+    Returns:
+      a line for people where a device's own attention is left for the plain one.
+    """
+    c, policy = model.encoder.config, model.policy
+    layers = map(model.rates.of_layer, range(c.parameter_layers))
+    drops = drops and any(layer.of(c.dropouts.attention) for layer in layers) and not model.rates.by_keys
+    reasons = set()
+    for shape in planner.shapes:
+        call = fused_attention.Call(
+            dtype=policy.dtype,
+            length=shape.length,
+            head_size=c.hidden_size // c.num_heads,
+            plain=bool(c.distance_bias or c.relative or drops),
+            window=bool(c.rotary),
+            single=shape.slots == 1,
+        )
+        fused_attention.choose(policy, call)
+        reasons.add(fused_attention.why_plain(policy, call))
+    whys = sorted(filter(None, reasons))
+    return tuple(f"attention: plain, not {fused_attention.OWN[policy.platform]}: {why}" for why in whys)

@@ -1,0 +1,191 @@
+"""The files that a run is made from, known by their content: recorded in its directory, compared when it is resumed."""
+
+import glob
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxft.config import Config
+from jaxft.core import checksums
+from jaxft.core.errors import UserError, some
+from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
+from jaxft.data.reading.sources import revision
+
+FILE = "inputs.json"
+WEIGHTS = "weights"
+Inputs = Mapping[str, Mapping[str, str]]  # {option: {file as messages call it: SHA-256 of its content}}
+
+
+class Changes(NamedTuple):
+    """What is another than when the run began, as `option file (how)`.
+
+    Attributes:
+      decisive: what decides every step that is still to come.
+      weights: of the model to start from, which a run that has a checkpoint needs no more.
+    """
+
+    decisive: list[str]
+    weights: list[str]
+
+
+def read(config: Config) -> Inputs:
+    """Read every file that decides a run: data, model, tokenizer, teacher, words. What is not there is for others to say.
+
+    A folder of texts is one entry, and so is a split of a hub data set, by its revision.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for split in ("train", "validation", "test"):
+        where = getattr(config.data, split)
+        if where is None:
+            continue
+        if config.data.dataset:
+            if not Path(config.data.dataset).exists():
+                found[f"data.{split}"] = {f"{config.data.dataset}:{where}": revision(config.data, split)}
+            continue
+        found[f"data.{split}"] = {
+            name: digest for each in (where if isinstance(where, list) else [where]) for name, digest in _files(str(each))
+        }
+    if config.data.dataset:
+        found["data.dataset"] = dict(_files(config.data.dataset))
+    if config.vocabulary.file:
+        found["vocabulary.file"] = dict(_files(config.vocabulary.file))
+    if config.model.path:
+        directory = resolve(config.model.path, config.model.revision)
+        found["model.path"] = _named([directory / "config.json", *tokenizer_files(directory)])
+        if not config.model.from_scratch:
+            found[WEIGHTS] = _named(_weights(directory))
+    if config.distill.teacher:
+        directory = resolve(config.distill.teacher)
+        files = [directory / "config.json", *tokenizer_files(directory), *_weights(directory)]
+        found["distill.teacher"] = _named(files)
+    return found
+
+
+def record(directory: Path, inputs: Inputs) -> None:
+    """Write them into a run directory."""
+    checksums.write_sealed(directory / FILE, inputs)
+
+
+def changes(directory: Path, inputs: Inputs) -> Changes | None:
+    """What differs from the record of a run directory; None where there is none (jaxft did not always keep one).
+
+    Raises:
+      UserError: when the record is damaged.
+    """
+    before = _recorded(directory)
+    if before is None:
+        return None
+    lists: dict[bool, list[str]] = {False: [], True: []}
+    for option in [*before, *(name for name in inputs if name not in before)]:
+        label = "model.path" if option == WEIGHTS else option
+        lists[option == WEIGHTS] += _differences(label, before.get(option, {}), inputs.get(option, {}))
+    return Changes(lists[False], lists[True])
+
+
+def check_training_data(directory: Path, config: Config) -> None:
+    """Refuse training data of another content than a run began with, wherever it lies now: rows are known by their numbers.
+
+    Raises:
+      UserError: if it differs, or the record is damaged.
+    """
+    before = _recorded(directory)
+    if before is None:
+        print(f"{directory}: holds no record of the files that this run began with; they are not compared", file=sys.stderr)
+        return
+    data = replace(config.data, validation=None, test=None)
+    inputs, changed = read(Config(data=data)), []
+    for option in ("data.train", "data.dataset"):
+        there, here = before.get(option, {}), inputs.get(option, {})
+        if list(there.values()) != list(here.values()):
+            changed += _differences(option, there, here) or [f"{option}: the files stand in another order"]
+    if changed:
+        raise UserError(
+            f"output_dir {directory}: the run began with other files ({some(changed)}): put the old ones back to evaluate "
+            "the rows that it set aside, or give --data.validation FILE"
+        )
+
+
+def refuse(directory: Path, changed: list[str]) -> None:
+    """Refuse to resume from other files than those that the run began with.
+
+    Raises:
+      UserError: if there are any.
+    """
+    if changed:
+        raise UserError(
+            f"output_dir {directory}: the run began with other files ({some(changed)}): put the old ones back to resume it, "
+            "or give --output_dir another name for a run on the new ones"
+        )
+
+
+def check_weights(directory: Path, changed: Sequence[str], step: int | None, *, adapted: bool) -> None:
+    """Say, or refuse, that a run goes on although the weights that it began with have changed.
+
+    Args:
+      directory: of the run.
+      changed: from `changes`.
+      step: of the checkpoint to go on from: with it the run has all its parameters itself.
+      adapted: the run leaves adapters alone, which are nothing without those weights.
+
+    Raises:
+      UserError: when they are needed.
+    """
+    if changed and (step is None or adapted):
+        refuse(directory, list(changed))
+    if changed:
+        print(f"{some(changed)} since the run began: it goes on with its own parameters, of step {step}", file=sys.stderr)
+
+
+def _recorded(directory: Path) -> Inputs | None:
+    try:
+        return checksums.read_sealed(directory / FILE)
+    except FileNotFoundError:
+        return None
+    except checksums.Damaged as error:
+        raise UserError(
+            f"{directory}: {error}, so nobody can tell whether the data and the model are those that the run began with; "
+            f"where you know that they are, delete {directory / FILE}"
+        ) from error
+
+
+def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """What became of each file, as `option file (how)`, from the digests then and now."""
+    found = []
+    for name in [*there, *(name for name in here if name not in there)]:
+        if there.get(name) != here.get(name):
+            how = "is not there any more" if name not in here else "is new" if name not in there else "has changed"
+            found.append(f"{option}: {name} {how}")
+    return found
+
+
+def _weights(directory: Path) -> list[Path]:
+    """The weights of a model directory: those of the first kind that it has, as `models.files` opens them."""
+    tensors, index, msgpack = (sorted(directory.glob(pattern)) for pattern in WEIGHT_FILES)
+    return [*tensors, *index] or msgpack
+
+
+def _named(files: list[Path]) -> dict[str, str]:
+    return {path.name: checksums.of_file(path) for path in files if path.is_file()}
+
+
+def _files(where: str) -> Iterator[tuple[str, str]]:
+    """(name, digest) of what a path names: a file, a folder as a whole, or all files of a pattern."""
+    path = Path(where).expanduser()
+    if path.is_file():
+        yield where, checksums.of_file(path)
+    elif path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(path.rglob("*")):
+            inside = file.relative_to(path)
+            # What is hidden is not read, and `datasets` keeps what it has computed in the folder of a saved data set.
+            left_out = file.name.startswith("cache-") or any(part.startswith(".") for part in inside.parts)
+            if file.is_file() and not left_out:
+                digest.update(f"{inside.as_posix()}\0{checksums.of_file(file)}\n".encode())
+        yield where, digest.hexdigest()
+    else:
+        for each in sorted(glob.glob(str(path), recursive=True)):
+            if Path(each).is_file():
+                yield each, checksums.of_file(Path(each))

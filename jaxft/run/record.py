@@ -1,0 +1,95 @@
+"""What a run writes down at its beginning, so that its model never depends on what its data has become: run.json."""
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core import checksums
+from jaxft.core.errors import UserError
+from jaxft.run import rundir
+
+FILE = rundir.RECORD
+_SEAL = "sha256"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run has learnt of its data beside its parameters.
+
+    Attributes:
+      labels: names in the order of their ids; None for a task without labels.
+      fields: of config.json, as the task has them before anything is fitted.
+      fitted: whether nothing is left to fit.
+      steps_per_epoch, total_steps: optimizer steps.
+      words: ids of the words that are trained (see `used_words`); None for all.
+      thresholds: step -> the fields of config.json once thresholds were fitted to the parameters of that step.
+    """
+
+    labels: tuple[str, ...] | None
+    fields: Mapping[str, Any]
+    fitted: bool
+    steps_per_epoch: int
+    total_steps: int
+    words: np.ndarray | None = None
+    thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """As JSON with its own digest; the words as bits, most of which are runs of equal ones."""
+        content = {**vars(self), "words": _bits(self.words)}
+        return json.dumps({**content, _SEAL: checksums.of_json(content)}, indent=1) + "\n"
+
+
+def read(directory: Path) -> Record | None:
+    """The record of a run; None of one that was begun before there were records.
+
+    Raises:
+      UserError: for a file that is damaged.
+    """
+    path = directory / FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if (digest := found.pop(_SEAL, None)) is not None and digest != checksums.of_json(found):  # at first there was none
+            raise ValueError("it has other content than was written")
+        labels = None if found["labels"] is None else tuple(map(str, found["labels"]))
+        return Record(**{**found, "labels": labels, "words": _ids(found["words"])})
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged; without it, the run's labels cannot be known") from error
+
+
+def recorded(config: Config) -> Record | None:
+    """The record of the run that this config resumes, if it does."""
+    directory = Path(config.output_dir)
+    ours = rundir.is_run(directory) and not rundir.differences(config, rundir.read_config(directory))
+    return read(directory) if ours else None
+
+
+def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> None:
+    """Write down what was fitted to the parameters of a step."""
+    record = read(directory)
+    if record is None:
+        return
+    added = Record(**{**vars(record), "thresholds": {**record.thresholds, str(step): fields}})
+    temporary = directory / f".{FILE}"
+    temporary.write_text(added.text(), encoding="utf-8")
+    os.replace(temporary, directory / FILE)
+
+
+def _bits(ids: np.ndarray | None) -> str | None:
+    if ids is None:
+        return None
+    used = np.zeros(int(ids.max(initial=-1)) + 1, bool)
+    used[ids] = True
+    return base64.b64encode(np.packbits(used).tobytes()).decode()
+
+
+def _ids(text: str | None) -> np.ndarray | None:
+    return None if text is None else np.flatnonzero(np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8)))

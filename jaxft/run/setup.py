@@ -1,0 +1,214 @@
+"""From a config to everything a run needs: data, model, task, plan, planners, mesh, loss. Writes nothing."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.config.limits import duration_steps
+from jaxft.core.errors import UserError
+from jaxft.core.tree import Params
+from jaxft.data.batching.epoch_plan import Planner, make_planner
+from jaxft.data.reading.empty_texts import refuse
+from jaxft.data.reading.row_numbers import row_numbers
+from jaxft.data.tokens.encode import Examples
+from jaxft.losses import WeightedSum
+from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder.encoder import NOISE
+from jaxft.models.model import MAIN, Model
+from jaxft.optim import check_optimizer, check_schedules
+from jaxft.parallel import sharding
+from jaxft.run import rundir
+from jaxft.run.compatibility import check_attention, check_lengths, check_types
+from jaxft.run.model_setup import Frame, open_model, plan_of, settle, start
+from jaxft.run.record import Record
+from jaxft.run.splits import read_data
+from jaxft.step import distillation
+from jaxft.step.multi_step import Calendar
+from jaxft.step.r_drop import with_r_drop
+from jaxft.step.regularization import noisy_words
+from jaxft.step.train_step import LossFn
+from jaxft.step.unused_embeddings import UNUSED, embedded, used_words
+from jaxft.tasks.task import Split, Task
+
+RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
+PREFIX = "frozen_prefix"  # the token column of a batch with what the lowest layers give (see `prefix`)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Frame):
+    """Everything that is fixed before the first step; `own_tokenizer` is there when it is not that of `model.path`."""
+
+    teacher: tuple[Model, Params] | None
+    tokenizer: Any
+    data: Mapping[str, Split]
+    planner: Planner
+    notes: tuple[str, ...] = ()  # lines for people
+    own_tokenizer: Path | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch."""
+        return self.planner.steps_per_epoch
+
+    @property
+    def calendar(self) -> Calendar:
+        """When the run does something else than train."""
+        epoch, config = self.steps_per_epoch, self.config
+        evaluate = duration_steps(config.eval.every, epoch, "eval.every") if "validation" in self.data else None
+        save = duration_steps(config.checkpoint.every, epoch, "checkpoint.every")
+        return Calendar(self.total_steps, epoch, evaluate, save, tuple(self.plan.stages[1:]))
+
+    @cached_property
+    def used_words(self) -> np.ndarray | None:
+        """As `Frame` has them, found in the training data."""
+        changed = self.task.changes_words
+        return used_words(self.config, self.model, self.plan, self.data["train"].examples, changed=changed)
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the best model."""
+        return self.config.eval.metric or self.task.metric
+
+    def texts(self) -> dict[str, str]:
+        """Files of the run directory by name: what the run has learnt of its data, and which rows it sets aside."""
+        task, held = self.task, self.config.data.validation_share
+        own = Record(task.labels, task.config_fields, task.fitted, self.steps_per_epoch, self.total_steps, self.used_words)
+        rows = {rundir.VALIDATION_ROWS: row_numbers(self.data["validation"].rows)} if held else {}
+        return {rundir.RECORD: own.text()} | {name: "".join(f"{n}\n" for n in x) for name, x in rows.items()}
+
+
+def make_run(config: Config, devices: list[Any] | None = None) -> Run:
+    """Read the data, open the model, and decide plan, shapes and number of steps.
+
+    Args:
+      config: of the run.
+      devices: to run on, or descriptions of devices to compile for; None takes those of this machine.
+
+    Raises:
+      UserError: for anything that is missing, malformed or does not fit together.
+    """
+    if config.model.path is None:
+        raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
+    if config.data.train is None:
+        raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    refuse(config.data)
+    check_optimizer(config.optim)
+    directory, hf_config = start(config)
+    read = read_data(config, directory, hf_config)
+    task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer
+    mesh = sharding.make_mesh(config.mesh, devices)
+    model, params, notes = open_model(config, task, read.vocabulary, hf_config, mesh)
+    notes = read.notes + notes
+    check_lengths(model, tokenizer, config.data.max_length)
+    check_types(model, data)
+    teacher = None
+    if config.distill.teacher:
+        teacher = distillation.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
+        teacher = (teacher[0].on(mesh), teacher[1])
+        check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
+    training = data["train"].examples
+    steps_per_epoch = -(-len(training) // config.train.batch_size)
+    total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
+    if total >= sys.maxsize:
+        raise UserError(
+            f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
+        )
+    planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
+    plan = plan_of(config, model, params, steps_per_epoch, total)
+    check_schedules(config.optim, plan)
+    model, params = settle(config, model, params, plan, resized=read.vocabulary.previous is not None)
+    notes += check_attention(model, planner, drops=True)
+    if config.runtime.attention not in ("auto", "plain"):  # those can do everything, and planning takes time
+        for split in [x for name, x in data.items() if name != "train"]:
+            check_attention(model, eval_planner(split.examples, config, mesh), drops=False)
+    run = Run(
+        config=config,
+        model=model,
+        params=params,
+        teacher=teacher,
+        tokenizer=tokenizer,
+        task=task,
+        data=data,
+        mesh=mesh,
+        plan=plan,
+        planner=planner,
+        total_steps=total,
+        notes=notes,
+        own_tokenizer=read.vocabulary.directory if read.vocabulary.previous is not None else None,
+    )
+    run.calendar.check(config.runtime.steps_per_execution)
+    return run
+
+
+def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
+    """The task's loss as a function of all parameters and a batch; dropout rates in `hyper` replace the model's.
+
+    Args:
+      model, task: of the run.
+      neftune: size of the noise on word embeddings in training.
+    """
+
+    def loss(
+        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
+    ) -> tuple[WeightedSum, dict[str, jax.Array]]:
+        rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
+        inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
+        noise = jax.random.fold_in(key, NOISE) if neftune and key is not None else None
+        if UNUSED in params or noise is not None:
+            words = embedded(params, batch["input_ids"], training=key is not None)
+            words = words if noise is None else noisy_words(words, batch, neftune, noise)
+            inputs = inputs | {"inputs_embeds": words}
+        outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
+        return task.loss(outputs, batch, train=key is not None), outputs
+
+    return loss
+
+
+def run_loss(run: Run) -> LossFn:
+    """The training loss of a run: the task's, with what the config adds to it."""
+    own = run.config.regularization
+    loss = make_loss(run.model, run.task, own.neftune)
+    loss = distillation.with_teacher(loss, run.task, run.teacher[0], run.config.distill) if run.teacher else loss
+    return with_r_drop(loss, run.task, own.r_drop) if own.r_drop else loss
+
+
+def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> Planner:
+    """Training batches of so many epochs."""
+    return make_planner(
+        examples.lengths,
+        batch_size=config.train.batch_size,
+        max_length=config.data.max_length * examples.group,
+        layout=config.data.layout,
+        epochs=epochs,
+        seed=config.seed,
+        shapes=config.data.shapes,
+        micro_batches=config.train.micro_batches,
+        shards=sharding.shard_count(mesh),
+        lengthen=partial(fused_attention.lengthened, platform=mesh.devices.flat[0].platform),
+    )
+
+
+def eval_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh) -> Planner:
+    """Evaluation batches of equally many examples, `eval.batch_size` at most.
+
+    Packed ones are mixed by length, so that one shape fits them all; the others go longest first.
+    """
+    packed = config.data.layout == "pack"
+    steps = -(-len(examples) // config.eval.batch_size)
+    return make_planner(
+        examples.lengths,
+        batch_size=-(-len(examples) // steps),
+        max_length=config.data.max_length * examples.group,
+        layout=config.data.layout,
+        seed=0 if packed else None,
+        shapes=1 if packed else config.data.shapes,
+        shards=sharding.shard_count(mesh),
+        lengthen=partial(fused_attention.lengthened, platform=mesh.devices.flat[0].platform),
+    )

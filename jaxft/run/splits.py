@@ -1,0 +1,137 @@
+"""The rows of a run: read, cut short, set aside for validation, and made into examples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core.errors import UserError
+from jaxft.data.reading.row_numbers import choose, row_numbers
+from jaxft.run import input_files, record, rundir
+from jaxft.run.tokenizer import Vocabulary, open_vocabulary
+from jaxft.tasks import task_class
+from jaxft.tasks.example_limits import first_examples, first_rows
+from jaxft.tasks.task import Split, Task
+
+SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers is never an epoch's
+
+
+@dataclass(frozen=True)
+class Read:
+    """The data of a run: the task with its labels, its splits, its tokenizer, and lines for people."""
+
+    task: Task
+    splits: Mapping[str, Split]
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+
+
+def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> Read:
+    """Read and encode every split of a run whose model is in a directory.
+
+    A run that is resumed has the labels that it has recorded.
+
+    Raises:
+      UserError: for what is missing or malformed.
+    """
+    kind, data = task_class(config), config.data
+    origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(data, s))}
+    rows = {split: kind.read(config, split) for split in origins}
+    rows = {split: first_rows(kind, x, config, split) for split, x in rows.items()}
+    known = record.recorded(config)
+    labels = list(known.labels) if known and known.labels and "labels" in kind.options else config.task.labels
+    task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
+    notes = []
+    for split, origin in origins.items():
+        rows[split], note = without_unknown(task, rows[split], config, origin)
+        notes += note
+    if data.validation_share:
+        held = held_out(task, rows["train"], config, origins["train"])
+        rows |= {
+            "validation": first_rows(kind, choose(rows["train"], held), config, "validation"),
+            "train": choose(rows["train"], _others(held, len(rows["train"]))),
+        }
+        origins["validation"] = origins["train"]
+    tokenizer = rundir.recorded_tokenizer(config)
+    vocabulary = open_vocabulary(config.vocabulary, directory, tokenizer, lambda: kind.texts(rows["train"], config))
+    tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
+    task = task.with_tokenizer(tokenizer, directory)
+    splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
+    return Read(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))
+
+
+def without_unknown(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:
+    """Rows as `data.unknown_labels` has them, and a line that counts what was left out."""
+    if config.data.unknown_labels == "error":
+        return rows, []
+    rows, count = task.without_unknown(rows, config, origin)
+    return rows, [f"{origin}: {count:,} unknown labels are left out (data.unknown_labels drop)"] if count else []
+
+
+def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
+    """Which training rows `data.validation_share` sets aside, ascending; decided by their number and `data.split_seed`.
+
+    With `data.stratify` each label has its share of them, as far as whole rows allow, and never all its rows.
+
+    Raises:
+      UserError: when one side would be empty.
+    """
+    share, count = config.data.validation_share, len(rows)
+    held = round(count * share)
+    if not 0 < held < count:
+        raise UserError(f"data.validation_share {share} of {count} examples leaves one side empty")
+    order = np.random.Generator(np.random.Philox(key=[config.data.split_seed, SPLIT_STREAM])).permutation(count)
+    if not config.data.stratify:
+        return np.sort(order[:held])
+    return _stratified(order, task.strata(rows, config, origin), held)
+
+
+def _stratified(order: np.ndarray, labels: Sequence[str], held: int) -> np.ndarray:
+    """So many rows, the first of each label in an order: by largest remainder."""
+    _, strata, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    exact = counts * (held / len(order))
+    take = np.floor(exact).astype(np.int64)
+    rest = np.argsort(take - exact, kind="stable")[: held - int(take.sum())]
+    take[rest] += 1
+    take = np.minimum(take, counts - 1)
+    if not take.any():
+        raise UserError("data.stratify: every label has too few rows for one of them to be set aside; leave it at false")
+    grouped = order[np.argsort(strata[order], kind="stable")]
+    begins = np.cumsum(counts) - counts
+    return np.sort(np.concatenate([grouped[b : b + n] for b, n in zip(begins, take, strict=True)]))
+
+
+def _others(chosen: np.ndarray, count: int) -> np.ndarray:
+    return np.setdiff1d(np.arange(count), chosen, assume_unique=True)
+
+
+def validation_rows(directory: Path, task: Task, config: Config) -> Any:
+    """The rows of the training data that a run has set aside for validation; of a model, those that its config would.
+
+    They are `data.max_eval_examples` at most.
+
+    Raises:
+      UserError: when the training data is not what the run began with, or has not all the rows that the run wrote down.
+    """
+    origin = str(config.data.train)
+    path = directory / rundir.VALIDATION_ROWS
+    if path.is_file():
+        input_files.check_training_data(directory, config)
+        if config.data.dataset and rundir.is_run(directory):
+            before = rundir.read_config(directory).data.train
+            if before != config.data.train:
+                raise UserError(f"{path}: names rows of data.train {before}, not of {config.data.train}")
+    rows = first_rows(type(task), task.read(config, "train"), config, "train")
+    if not path.is_file():
+        rows, _ = without_unknown(task, rows, config, origin)
+        return first_rows(type(task), choose(rows, held_out(task, rows, config, origin)), config, "validation")
+    wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64)
+    places = {number: place for place, number in enumerate(row_numbers(rows).tolist())}
+    missing = [number for number in wanted.tolist() if number not in places]
+    if missing:
+        raise UserError(f"{origin}: has no row {missing[0]}, which {path} names: it is not the file that the run began with")
+    held = choose(rows, [places[number] for number in wanted.tolist()])
+    return first_rows(type(task), held, config, "validation")

@@ -1,0 +1,75 @@
+"""The state of a run: fresh, or as shapes for a mesh that is not here."""
+
+from collections.abc import Callable
+
+import jax
+
+from jaxft import optim
+from jaxft.core import checksums, runtime, tree
+from jaxft.core.tree import Params
+from jaxft.parallel import sharding
+from jaxft.run.model_setup import Frame
+from jaxft.step.distillation import TEACHERS
+from jaxft.step.regularization import REFERENCE
+from jaxft.step.stages import state_shardings
+from jaxft.step.train_step import TrainState, init_state
+from jaxft.step.unused_embeddings import split_unused
+
+
+def fresh_state(run: Frame) -> tuple[TrainState, Params]:
+    """(trainable state before the first step, frozen parameters), placed on the mesh."""
+    start = _start(run)
+    shapes, _ = _shapes(run, *start)
+    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in start)
+    placed = jax.tree.map(lambda x: x.sharding, shapes)
+    return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
+
+
+def start_shapes(run: Frame) -> tuple[TrainState, Params]:
+    """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
+    return _shapes(run, *_start(run))
+
+
+def _shapes(run: Frame, *start: Params) -> tuple[TrainState, Params]:
+    trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
+    state = jax.eval_shape(_starter(run), trainable)
+    return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
+
+
+def _starter(run: Frame) -> Callable[[Params], TrainState]:
+    """Trainable parameters -> the state before the first step."""
+    hyper = optim.hyperparameters(run.config.optim)
+    key = runtime.root_key(run.config.seed)
+    optimizer = run_optimizer(run)
+    average = bool(run.config.regularization.ema)
+    return lambda params: init_state(params, optimizer, key, hyper, average=average)
+
+
+def frozen_content(run: Frame) -> str:
+    """The digest of what is frozen before the first step."""
+    flat = tree.flatten(_start(run)[1])
+    return checksums.of_arrays((".".join(path), flat[path]) for path in sorted(flat))
+
+
+def _start(run: Frame) -> tuple[Params, Params]:
+    """(trainable parameters of the first stage, all that is frozen), on the host."""
+    params, unused = split_unused(run.params, run.used_words)
+    trainable, frozen = run.plan.split(params)
+    if run.regularization.needs_reference:  # of all that is trained sooner or later
+        frozen = frozen | {REFERENCE: run.plan.split(params, run.total_steps)[0]}
+    return trainable, frozen | unused
+
+
+def run_optimizer(run: Frame) -> optim.Optimizer:
+    """The optimizer of a run."""
+    blocked = run.mesh.size == 1 and run.mesh.devices.flat[0].platform == "cpu"
+    return optim.make_optimizer(run.config.optim, run.plan, run.total_steps, blocked_norm=blocked)
+
+
+def model_params(state: TrainState, frozen: Params) -> Params:
+    """The model's parameters, trainable or not, without teacher and reference; the moving average where one is kept.
+
+    Where words are left out, they have the table of those that are used, and UNUSED beside it (`used_words.whole`).
+    """
+    own = {name: x for name, x in frozen.items() if name not in (TEACHERS, REFERENCE)}
+    return tree.combine(state.evaluated, own)

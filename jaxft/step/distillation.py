@@ -1,0 +1,66 @@
+"""Distillation: a teacher is one more frozen tree in the same jitted step (Hinton et al. 2015, arXiv:1503.02531)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxft import losses
+from jaxft.config import DistillConfig
+from jaxft.core.errors import UserError, some
+from jaxft.core.tree import Params
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.models.load_save import load
+from jaxft.models.model import Model, are_generic
+from jaxft.step.train_step import LossFn
+from jaxft.tasks.task import Task
+
+TEACHERS = "teachers"  # frozen parameters: {"teachers": {name: params}}
+NAME = "teacher"
+
+
+def load_teacher(config: DistillConfig, student: Model, tokenizer: Any, *, dtype: str) -> tuple[Model, Params]:
+    """The teacher, checked against the student.
+
+    Raises:
+      UserError: when its labels or its vocabulary are not the student's.
+    """
+    model, params = load(str(config.teacher), dtype=dtype)
+    kind = next(iter(model.heads.values())).kind
+    ours = next(iter(student.heads.values())).kind
+    if kind != ours:
+        raise UserError(f"distill.teacher {config.teacher} is a {kind} model; this run needs a fine-tuned {ours} model")
+    generic = len(model.labels) == len(student.labels) and are_generic(model.labels)
+    if model.labels != student.labels and not generic:
+        raise UserError(
+            f"distill.teacher {config.teacher} has the labels {some(model.labels)} ({len(model.labels)}), this run has "
+            f"{some(student.labels)} ({len(student.labels)}): set task.labels to the teacher's, in its order"
+        )
+    assert model.directory is not None
+    theirs, ours = load_tokenizer(model.directory).get_vocab(), tokenizer.get_vocab()
+    if theirs != ours and theirs.items() <= ours.items():
+        unknown = sorted(ours.keys() - theirs.keys(), key=ours.__getitem__)
+        raise UserError(
+            f"distill.teacher {config.teacher} does not know the words that were added ({some(unknown)}): add them to it "
+            "first, by a run of its own"
+        )
+    if theirs != ours:
+        raise UserError(f"distill.teacher {config.teacher} has another vocabulary than the student: they share token ids")
+    return model, params
+
+
+def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillConfig) -> LossFn:
+    """The student's loss mixed with the soft loss of the teacher; evaluation keeps the student's own."""
+
+    def loss(
+        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
+    ) -> tuple[losses.WeightedSum, dict[str, jax.Array]]:
+        own = {name: value for name, value in params.items() if name != TEACHERS}
+        hard, outputs = loss_fn(own, batch, key, hyper)
+        if key is None:
+            return hard, outputs
+        target = jax.lax.stop_gradient(teacher.apply(params[TEACHERS][NAME], batch))
+        soft = task.soft_loss(outputs, target, batch, config.temperature)
+        return losses.mix(hard, soft, config.alpha), outputs
+
+    return loss

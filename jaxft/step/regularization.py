@@ -1,0 +1,109 @@
+"""Regularisation of parameters: penalties, mixout, an average for evaluation; and noise on embeddings. Pure functions.
+
+L2-SP and mixout pull towards the parameters that the run started from, which are one more frozen tree, REFERENCE.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxft.config import RegularizationConfig
+from jaxft.core import tree
+from jaxft.core.tree import Params, Path
+from jaxft.models.encoder.dropout import dropout
+from jaxft.optim.per_layer import of_layers
+from jaxft.param_plan import ParameterPlan
+
+Array = jax.Array
+REFERENCE = "reference"  # frozen parameters: {"reference": the trainable ones before the first step}
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """What a step does beside the task's loss. Everything that is 0 leaves no trace in the program."""
+
+    config: RegularizationConfig
+    plan: ParameterPlan
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether there must be a frozen tree REFERENCE."""
+        return bool(self.config.l2_sp or self.config.mixout)
+
+    @property
+    def penalises(self) -> bool:
+        """Whether there is a penalty."""
+        c = self.config
+        return bool(c.l1 or c.l2 or c.l2_sp or c.l2_sp_head)
+
+    def penalty(self, params: Params, reference: Params) -> Array:
+        """The number to be added to the mean loss of a step, over the parameters on which the plan lets decay fall.
+
+        l1 * sum |w| + l2 / 2 * sum w^2, and L2-SP (Li et al. 2018, arXiv:1802.01483): l2_sp / 2 * sum (w - start)^2 over
+        the encoder, l2_sp_head / 2 * sum w^2 over heads.
+        """
+        c, starts = self.config, tree.flatten(reference)
+        total = jnp.zeros((), jnp.float32)
+        for path, w in tree.flatten(params).items():
+            counts = of_layers(path, w, lambda name: bool(self.plan.settings[name].weight_decay), float)
+            squares = c.l2 + (c.l2_sp_head if path[0] == "heads" else 0.0)
+            if c.l1:
+                total += c.l1 * (counts * jnp.abs(w)).sum()
+            if squares:
+                total += squares / 2 * (counts * jnp.square(w)).sum()
+            if c.l2_sp and path[0] != "heads":
+                total += c.l2_sp / 2 * (counts * jnp.square(w - starts[path])).sum()
+        return total
+
+    def mixed(self, params: Params, reference: Params, key: Array) -> Params:
+        """Mixout (Lee et al. 2020, arXiv:1909.11299): of the encoder's kernels, some numbers are those of the start.
+
+        Each is with probability `mixout`; the rest is moved away so that the expectation stays.
+        """
+        rate, starts = self.config.mixout, tree.flatten(reference)
+
+        def mix(path: Path, w: Array) -> Array:
+            if path[0] != "encoder" or path[-1] != "kernel":
+                return w
+            own = jax.random.fold_in(key, zlib.crc32(".".join(path).encode()))
+            return starts[path] + dropout(w - starts[path], rate, own)
+
+        return tree.map_with_path(mix, params)
+
+    def averaged(self, average: Params, params: Params, step: Array) -> Params:
+        """The exponential moving average after a step (numbered from 0).
+
+        Its decay begins at 0.1 and rises to `ema`, so that a short run does not stay at its start (TensorFlow's
+        `ExponentialMovingAverage` with `num_updates`).
+        """
+        number = step.astype(jnp.float32)
+        share = 1.0 - jnp.minimum(self.config.ema, (1.0 + number) / (10.0 + number))
+        return jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, params)
+
+
+def noisy_words(words: Array, batch: Mapping[str, Array], alpha: float, key: Array) -> Array:
+    """Word embeddings with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
+
+    Args:
+      words: [R, T, D], of the batch.
+      batch: int32 `segment_ids` [R, T] and `first_token` [R, M].
+      alpha: the noise is uniform in +-alpha / sqrt(T D), with T the length of the token's own sequence, whatever shares its
+        row.
+      key: of this pass.
+
+    Returns:
+      float32 [R, T, D].
+    """
+    segments, slots = batch["segment_ids"], batch["first_token"].shape[1]
+    member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]
+    lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # padding gets any
+    size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * words.shape[-1])
+    return words + jax.random.uniform(key, words.shape, words.dtype, -1.0, 1.0) * size[..., None]
+
+
+def split_reference(frozen: Params) -> tuple[Params, Params]:
+    """(the frozen parameters, what the run started from or nothing)."""
+    return {name: x for name, x in frozen.items() if name != REFERENCE}, frozen.get(REFERENCE, {})

@@ -1,0 +1,178 @@
+"""The train step, several of them, and the evaluation step: pure functions, jitted once for each shape of a batch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft.core import runtime, tree
+from jaxft.core.tree import Params
+from jaxft.losses import WeightedSum
+from jaxft.optim import Optimizer
+from jaxft.step.regularization import Regularization, split_reference
+
+Array = jax.Array
+Batch = dict[str, Array]
+
+
+Prepare = Callable[[Batch, Array], Batch]
+_PREPARE, _MIXOUT = 2**32 - 1, 2**32 - 2  # streams of random numbers that are no micro-batch's
+
+
+class LossFn(Protocol):
+    """(all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs)."""
+
+    def __call__(
+        self, params: Params, batch: Batch, key: Array | None, hyper: Mapping[str, Any]
+    ) -> tuple[WeightedSum, dict[str, Array]]:
+        """Pure."""
+        ...
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "opt_state", "step", "key", "hyper", "average"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class TrainState:
+    """What a step changes, and what it needs besides the batch.
+
+    Attributes:
+      params: trainable parameters only.
+      opt_state: moments of those.
+      step: steps done, int32.
+      key: the run's root key; the key of a step is `fold_in(key, step)`, so there is no random state to save.
+      hyper: learning rate, weight decay, clip: float32 scalars that a sweep may map over.
+      average: moving average of the parameters; empty where none is kept.
+    """
+
+    params: Params
+    opt_state: Any
+    step: Array
+    key: Array
+    hyper: dict[str, Array]
+    average: Params = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters that evaluation and export take."""
+        return self.average or self.params
+
+
+def init_state(
+    params: Params, optimizer: Optimizer, key: Array, hyper: dict[str, Array], *, average: bool = False
+) -> TrainState:
+    """The state before the first step."""
+    state = TrainState(params, optimizer.build(hyper).init(params), jnp.zeros((), jnp.int32), key, hyper)
+    return replace(state, average=jax.tree.map(jnp.copy, params)) if average else state
+
+
+def train_step(
+    state: TrainState,
+    frozen: Params,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    optimizer: Optimizer,
+    prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step.
+
+    Gradients are taken of the trainable parameters alone, so backward stops at the lowest trainable layer. Micro-batches
+    (the leading axis of the batch) are summed, then divided once by the weight of the whole step.
+
+    Args:
+      state: trainable state; donated when jitted.
+      frozen: every other parameter, teachers included.
+      batch: [K, R, ...] arrays.
+      loss_fn: the task's loss.
+      optimizer: built from `state.hyper` inside the program.
+      prepare: changes the whole batch first (masking), with a key of the step's own.
+      regularization: mixout, penalties (once a step) and average.
+
+    Returns:
+      (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
+    """
+    frozen, reference = split_reference(frozen)
+    step_key = jax.random.fold_in(state.key, state.step)
+    batch = prepare(batch, jax.random.fold_in(step_key, _PREPARE)) if prepare else batch
+
+    def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
+        key = jax.random.fold_in(step_key, number)
+        if regularization and regularization.config.mixout:  # the same in all micro-batches
+            params = regularization.mixed(params, reference, jax.random.fold_in(step_key, _MIXOUT))
+        (loss_sum, weight), _ = loss_fn(tree.combine(params, frozen), micro, key, state.hyper)
+        return loss_sum, weight
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    micro_batches = jax.tree.leaves(batch)[0].shape[0]
+    if micro_batches == 1:
+        (loss_sum, weight), grads = gradient(state.params, _micro(batch, 0), jnp.zeros((), jnp.int32))
+    else:
+
+        def add(carry: Any, number: Array) -> tuple[Any, None]:
+            (loss_sum, weight), grads = gradient(state.params, _micro(batch, number), number)
+            return jax.tree.map(jnp.add, carry, ((loss_sum, weight), grads)), None
+
+        zero = jnp.zeros((), jnp.float32)
+        start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
+        ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
+    share = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
+    grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
+    loss = loss_sum * share
+    if regularization and regularization.penalises:
+        penalty, pull = jax.value_and_grad(regularization.penalty)(state.params, reference)
+        loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, pull)
+    updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
+    params = cast(Params, optax.apply_updates(state.params, updates))
+    average = regularization.averaged(state.average, params, state.step) if regularization and state.average else {}
+    new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper, average)
+    return new, {"loss": loss, "weight": weight, "grad_norm": optimizer.norm(grads)}
+
+
+def train_steps(
+    state: TrainState, frozen: Params, batches: Batch, *, steps: int, **parts: Any
+) -> tuple[TrainState, dict[str, Array]]:
+    """`train_step` so often, one after the other in one program.
+
+    Args:
+      state: trainable state; donated when jitted.
+      frozen: every other parameter.
+      batches: [steps * K, R, ...] arrays, of one step after the other.
+      steps: how many.
+      parts: the same for each (see `train_step`).
+
+    Returns:
+      (new state, the metrics of `train_step` as arrays [steps]).
+    """
+    each = {name: x.reshape(steps, -1, *x.shape[1:]) for name, x in batches.items()}
+    return jax.lax.scan(lambda state, batch: train_step(state, frozen, batch, **parts), state, each)
+
+
+def eval_step(
+    params: Params,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    summarise: Callable[[dict[str, Array], Batch], dict[str, dict[str, Array]]],
+    prepare: Prepare | None = None,
+) -> dict[str, dict[str, Array]]:
+    """What the task wants of the outputs, and the loss among its sums, for one batch of a single micro-batch.
+
+    What `prepare` draws is the same in every evaluation, so that scores can be compared.
+    """
+    batch = prepare(batch, runtime.root_key(0)) if prepare else batch
+    micro = _micro(batch, 0)
+    (loss_sum, weight), outputs = loss_fn(params, micro, None, {})
+    summary = summarise(outputs, micro)
+    return summary | {"sums": {**summary.get("sums", {}), "loss": loss_sum, "weight": weight}}
+
+
+def _micro(batch: Batch, number: Any) -> Batch:
+    return {name: x[number] for name, x in batch.items()}

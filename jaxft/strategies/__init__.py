@@ -1,6 +1,0 @@
-"""The parameter plan: one table, made from path rules, of what is trained and how. Presets write its rows."""
-
-from jaxft.strategies.stages import by_stage
-from jaxft.strategies.table import ParameterPlan, Setting, make_plan
-
-__all__ = ["ParameterPlan", "Setting", "by_stage", "make_plan"]

@@ -1,0 +1,174 @@
+"""What fill-mask and pretraining share: words hidden on the device, guessed at their places only, scored, predicted."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import losses
+from jaxft.config import Config
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Collected
+from jaxft.data.reading.empty_texts import ODD
+from jaxft.data.reading.row_numbers import placed
+from jaxft.data.tokens import corpus
+from jaxft.data.tokens.cache import Arrays, cached
+from jaxft.data.tokens.corpus import Stream
+from jaxft.data.tokens.encode import Examples
+from jaxft.losses import WeightedSum
+from jaxft.tasks import texts
+from jaxft.tasks.masking import Masking
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class MaskedWords(Task):
+    """Masked LM (Devlin et al. 2019, arXiv:1810.04805); `output` names the scores of words, [R, P, vocabulary].
+
+    Attributes:
+      mask_rate: share of the tokens to predict.
+      n_best: words that prediction gives a mask.
+      label_smoothing: of the training loss; evaluation has none.
+      tokenizer: set by `with_tokenizer`.
+    """
+
+    mask_rate: float = 0.15
+    n_best: int = 20
+    label_smoothing: float = 0.0
+    tokenizer: Any = field(default=None, repr=False, compare=False)
+
+    output: ClassVar[str]
+    changes_words: ClassVar[bool] = True
+
+    @classmethod
+    def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
+        """Nothing is learnt of the data."""
+        return cls.restore(config, hf_config)
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """As the config says."""
+        return cls(config.task.mask_rate, config.task.n_best, config.train.label_smoothing)
+
+    def with_tokenizer(self, tokenizer: Any, directory: Path) -> Self:
+        """The tokenizer, which must have a mask token."""
+        if tokenizer.mask_token_id is None:
+            raise UserError(f"{directory}: the tokenizer has no mask token, which {self.kind} needs")
+        return replace(self, tokenizer=tokenizer)
+
+    @classmethod
+    def text_columns(cls, config: Config) -> list[str]:
+        """One: a pair is for prediction."""
+        return [config.data.text]
+
+    @property
+    def masking(self) -> Masking:
+        """How this tokenizer's words are masked."""
+        t = self.tokenizer
+        return Masking(self.mask_rate, t.mask_token_id, len(t), tuple(t.all_special_ids))
+
+    def stream(self, rows: Any, config: Config, *, by_line: bool) -> Stream:
+        """The tokens of a corpus.
+
+        Raises:
+          UserError: for whole words with a tokenizer that cannot tell them.
+        """
+        if config.task.whole_words and not self.tokenizer.is_fast:
+            raise UserError(f"task.whole_words: {type(self.tokenizer).__name__} cannot tell words; it has no tokenizer.json")
+        return corpus.tokenise(rows, config.data.text, self.tokenizer, words=config.task.whole_words, by_line=by_line)
+
+    def cached_examples(
+        self, make: Callable[[], Arrays], rows: Any, directory: Path, config: Config, *settings: Any
+    ) -> Examples:
+        """Examples from arrays that `make` makes, or made before with the same settings."""
+        settings = (self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings)
+        arrays = cached(
+            make,
+            rows=rows,
+            directory=directory,
+            tokenizer=self.tokenizer,
+            settings=[*settings],
+            use=config.data.cache,
+        )
+        tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids", "words")}
+        columns = {name: np.asarray(x) for name, x in arrays.items() if name not in (*tokens, "offsets")}
+        return Examples(tokens, np.asarray(arrays["offsets"]), columns)
+
+    def with_masks(self, rows: Any, directory: Path, config: Config, origin: str, *, needed: bool = True) -> Split:
+        """Texts to predict: int32 `masks` [N, most] says where their mask tokens are, -1 for none.
+
+        Raises:
+          UserError: for a text without one where one is needed, naming its row.
+        """
+        examples = texts.encode(rows, self.tokenizer, directory, config.data, origin)
+        at = np.flatnonzero(examples.tokens["input_ids"] == self.tokenizer.mask_token_id)
+        example = np.searchsorted(examples.offsets, at, side="right") - 1
+        counts = np.bincount(example, minlength=len(examples))
+        odd = counts == 0 if needed else np.zeros(len(examples), bool)
+        if odd.any() and config.data.empty_texts != "null":
+            raise UserError(
+                f"{placed(rows, origin)(int(np.argmin(counts)))} has no {self.tokenizer.mask_token} in its first "
+                f"{config.data.max_length} tokens"
+            )
+        masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
+        number = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+        masks[example, number] = at - examples.offsets[example]
+        return Split(rows, examples.with_columns(masks=masks), origin, {ODD: odd})
+
+    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+        """Mask the batch, or look at the mask tokens that it has."""
+        if key is not None:
+            return self.masking(batch, key)
+        places = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
+        return batch | {"token_positions": places.reshape(*places.shape[:2], -1)}
+
+    def word_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+        """Cross-entropy of masked tokens."""
+        smoothing = self.label_smoothing if train else 0.0
+        return losses.cross_entropy(outputs[self.output], batch["targets"], batch["token_weights"], smoothing)
+
+    def soft_word_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """Cross-entropy against the teacher's softmax of masked tokens."""
+        ours, theirs = outputs[self.output], teacher[self.output]
+        return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Loss, number and hits of masked tokens."""
+        used = (batch["token_weights"] > 0).astype(jnp.float32)
+        loss, words = losses.cross_entropy(outputs[self.output], batch["targets"], used)
+        hits = (jnp.argmax(outputs[self.output], axis=-1) == batch["targets"]) * used
+        return {"sums": {"word_loss": loss, "words": words, "word_hits": hits.sum()}}
+
+    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+        """Perplexity, and accuracy of masked tokens."""
+        loss, words, hits = (float(collected.sums[name]) for name in ("word_loss", "words", "word_hits"))
+        if not words:
+            return {"perplexity": None, "accuracy": None}
+        return {"perplexity": float(np.exp(min(loss / words, 700.0))), "accuracy": hits / words}
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Summary:
+        """Ids and probabilities [masks, n] of the best words of each example."""
+        logits = outputs[self.output].reshape(*batch["masks"].shape, -1)
+        scores, ids = jax.lax.top_k(jax.nn.softmax(logits), min(self.n_best, logits.shape[-1]))
+        return {"examples": {"ids": ids, "scores": scores}}
+
+    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+        """The best words of each mask, with the names of Hugging Face's pipeline."""
+        for masks, ids, scores in zip(
+            split.examples.columns["masks"], collected.examples["ids"], collected.examples["scores"], strict=True
+        ):
+            found = [
+                [
+                    {"token_str": self.tokenizer.decode([i]), "token": int(i), "score": round(float(p), 6)}
+                    for i, p in zip(*best, strict=True)
+                ]
+                for place, *best in zip(masks, ids, scores, strict=True)
+                if place >= 0
+            ]
+            yield {"masks": found}

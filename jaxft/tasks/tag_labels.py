@@ -1,0 +1,110 @@
+"""Tags of sentences as they stand in files, to IOB2 names and label ids."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from jaxft.config import DataConfig
+from jaxft.core.errors import UserError, some
+from jaxft.data.formats.sentences import TAGS, WORDS, file_of, place
+from jaxft.data.formats.tags import are_iob2, canonical, fault, mark_entities, respelt, to_iob2
+from jaxft.data.reading import files
+from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.sources import read_rows
+from jaxft.tasks.labels import declared_labels, label_column
+
+
+def declared_tags(data: DataConfig) -> list[str]:
+    """The names of tags that the features of the training data declare, in their order; files of text declare none."""
+    given = [] if data.dataset else files.files_of(data, "train")
+    if given and not any(file.is_dir() or files.kind(file) in (".parquet", ".arrow") for file in given):
+        return []
+    column = label_column(data)
+    rows = read_rows(replace(data, columns=None), "train", needed=[], wanted=[column, data.text])
+    return declared_labels(rows.features[column]) if column in rows.column_names else []
+
+
+def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
+    """`task.tag_scheme` with auto decided: none if the tags mark no entities.
+
+    Raises:
+      UserError: when auto would have to judge numbers.
+    """
+    if option != "auto":
+        return option
+    if all(tag.isdecimal() for tag in tags):
+        raise UserError(
+            f"{origin}: the tags are numbers ({some(sorted(tags, key=int))}); name them in task.labels, or set "
+            "task.tag_scheme to none"
+        )
+    return "auto" if mark_entities(canonical(tags).values()) else "none"
+
+
+def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
+    """The tags of every sentence: numbers by their names, and as IOB2 unless the scheme is none.
+
+    Args:
+      rows: from `read_sentences`.
+      numbered: names of tags that are numbers; if they are numbers themselves, so be it.
+      scheme: a name of `tags.LETTERS`, or none.
+      origin: the rows' file, for messages.
+
+    Raises:
+      UserError: naming line or row of a tag that the scheme does not allow, or of a number without a name.
+    """
+    found: list[list[str]] = per_row(rows, TAGS, list)
+    if numbered and not any(name.isdecimal() for name in numbered):
+        names = {str(i): name for i, name in enumerate(numbered)}
+        if all(tag.isdecimal() for tag in chain.from_iterable(found)):
+            for i, tags in enumerate(found):
+                for j, tag in enumerate(tags):
+                    if tag not in names:
+                        _refuse(rows, origin, i, j, tag, f"but there are only {len(names)} labels ({some(list(numbered))})")
+            found = [[names[tag] for tag in tags] for tags in found]
+    if scheme == "none":
+        return found
+    spelt = canonical(chain.from_iterable(found))
+    given, found = found, [[spelt[tag] for tag in tags] for tags in found]
+    for i, tags in enumerate(found):
+        if wrong := fault(tags, scheme):
+            hint = "; task.tag_scheme none takes tags as they are"
+            _refuse(rows, origin, i, wrong[0], given[i][wrong[0]], wrong[1] + hint)
+    return [to_iob2(tags) for tags in found]
+
+
+def tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
+    """`read_tags`, of a scheme in the letters and the spelling of a model's labels."""
+    found = read_tags(rows, numbered, scheme, origin)
+    return found if scheme == "none" or are_iob2(names) else [respelt(tags, names) for tags in found]
+
+
+def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
+    """Label ids of all words, int32 [words]; the other arguments are those of `read_tags`.
+
+    Raises:
+      UserError: for a tag that is not one of `names`, naming its line or row.
+    """
+    ids = {name: i for i, name in enumerate(names)}
+    found = tags_as(names, rows, numbered, scheme, origin)
+    advice = "data.unknown_labels drop leaves such sentences out"
+    why = f"which is not one of the {len(ids)} known labels ({some(list(names))}); {advice}"
+    for i, tags in enumerate(found):
+        for j, tag in enumerate(tags):
+            if tag not in ids:
+                _refuse(rows, origin, i, j, tag, why)
+    return np.array([ids[tag] for tag in chain.from_iterable(found)], np.int32)
+
+
+def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
+    """Which sentences have a tag that is not one of `names`, bool [sentences]; arguments as of `tag_ids`."""
+    known = set(names)
+    return np.array([not known.issuperset(tags) for tags in tags_as(names, rows, numbered, scheme, origin)], bool)
+
+
+def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:
+    text = rows[sentence][WORDS][word]
+    at = f"{file_of(rows, origin, sentence, word)}: {place(rows, sentence, word)}"
+    raise UserError(f'{at} has the tag "{tag}" ("{text}"), {why}')

@@ -1,0 +1,350 @@
+"""The training loop: dispatch, log one call late, evaluate, checkpoint, stop early. It owns the order of events."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft import optim
+from jaxft.config import OptimConfig
+from jaxft.core import host_memory, runtime, tree
+from jaxft.core.errors import UserError
+from jaxft.core.signals import Stopped, Watch
+from jaxft.core.tree import Params
+from jaxft.data.batching.epoch_plan import EpochPlan, Shape
+from jaxft.data.batching.epochs import Epochs
+from jaxft.data.batching.prefetch import device_batch, prefetch
+from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
+from jaxft.parallel import sharding
+from jaxft.run import input_files
+from jaxft.run.claim import Claim
+from jaxft.run.setup import Run, eval_planner, run_loss
+from jaxft.run.state import fresh_state, frozen_content, model_params, run_optimizer
+from jaxft.step.compilation import Compiled, abstract_batch, compile_train
+from jaxft.step.distillation import NAME, TEACHERS
+from jaxft.step.multi_step import SEVERAL, Call, calls
+from jaxft.step.stages import later_stages, open_stage
+from jaxft.tasks.task import Split
+from jaxft.training import integrity
+from jaxft.training.checkpoint import Checkpoints, Progress
+from jaxft.training.frozen_features import Kept, keep
+from jaxft.training.journal import Journal, Meter
+from jaxft.training.restore import stored_state
+
+MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
+BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are there at once
+
+
+class Trainer:
+    """One run in its directory: made from a `Run`, resumed from the latest checkpoint if there is one."""
+
+    def __init__(self, run: Run, directory: Path, claim: Claim | None = None) -> None:
+        self.run = run
+        self.config = run.config
+        self.task = run.task
+        self.directory = directory
+        self.claim = claim
+        self.resumed = self._newest()
+        self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
+        self.optimizer = run_optimizer(run)
+        self.factor = optim.schedule_factor(run.config.optim, run.total_steps, np)
+        if self.resumed is None:
+            self.progress = Progress()
+            self.state, self.frozen = fresh_state(run)
+            self.checkpoints.go_back(None)
+            self.checkpoints.save_frozen(self.frozen, partial(frozen_content, run))
+        else:
+            self.state, self.frozen, self.progress = stored_state(run, self.checkpoints, self.resumed)
+            self.checkpoints.go_back(self.resumed)
+            self._set_plateau()
+        if run.teacher:
+            teacher = run.teacher[1]
+            placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
+            self.frozen = self.frozen | {TEACHERS: {NAME: placed}}
+        self.journal = Journal(directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0)
+        self.loss = run_loss(run)
+        self.evaluators: dict[str, Evaluator] = {}
+        self.epochs = Epochs(run.planner, -(-run.total_steps // run.steps_per_epoch))
+        self.programs: list[Compiled[Call]] = []  # of this stage and those to come
+        self.kept = Kept()
+        self.steps_per_call = 1
+
+    def train(self, watch: Watch | None = None) -> None:
+        """Train to the end (or to early stopping); the last step is always evaluated and checkpointed.
+
+        Raises:
+          Stopped: after a signal that `watch` has heard, with a checkpoint.
+        """
+        watch = watch or Watch()
+        start = self.resumed or 0
+        if start >= self.run.total_steps or self.progress.stopped:
+            return
+        self.kept = keep(self.run, self.params, self.journal.say)
+        self.steps_per_call = self.config.runtime.steps_per_execution or self._usual_steps()
+        batches = {call: self._abstract_batch(call) for call in self._first_and_others(start)}
+        prepare = self.run.task.prepare
+        to_come = [s for s in self.run.plan.stages[1:] if s >= start]
+        later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
+        for x in (self, *later):
+            parts = (x.state, self.kept.rest(x.frozen), batches, self.journal.say, prepare, self.run.regularization)
+            self.programs.append(compile_train(self.loss, self.optimizer, *parts))
+            self.checkpoints.prepare(x.state)
+        if "validation" in self.run.data:
+            self._evaluator("validation")
+        per_epoch, calendar = self.run.steps_per_epoch, self.run.calendar
+        meter = Meter()
+        late: tuple[range, Any] | None = None
+        frozen = self.kept.rest(self.frozen)
+        heap = host_memory.Calls(self._at_work)
+        for steps, plan, batch in self._batches(start):
+            in_epoch = range(steps.start % per_epoch, steps.start % per_epoch + len(steps))
+            if later and later[0].start == steps.start:
+                self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
+                frozen = self.kept.rest(self.frozen)
+                del self.programs[0]
+                trained = tree.count(self.state.params)
+                self.journal.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
+            if steps.stop > MOST_STEPS:
+                self.checkpoints.save(self.state, self.progress)
+                raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
+            call = Call(plan.shape(in_epoch.start), len(steps))
+            if call not in self.programs[0]:  # of an epoch beyond those that shapes were chosen by
+                new = {call: self._abstract_batch(call)}
+                parts = (self.state, frozen, new, self.journal.say, prepare, self.run.regularization)
+                self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
+            program = self.programs[0][call]
+            heap.before(program, partial(jax.block_until_ready, self.state))
+            self.state, metrics = program(self.state, frozen, batch)
+            watch.arm()
+            if late:
+                self._log(*late, meter)
+            late = (steps, metrics)
+            for step in in_epoch:
+                examples = plan.examples(step)
+                meter.add(len(examples), int(plan.planner.lengths[examples].sum()))
+            done = steps.stop
+            leaves = watch.after(done)
+            if calendar.evaluates(done) or calendar.saves(done) or leaves:
+                self._log(*late, meter)
+                late = None
+                better = calendar.evaluates(done) and self._evaluate(done)
+                if calendar.saves(done) or better or self.progress.stopped or leaves:
+                    if self.claim:
+                        self.claim.check()
+                    self.checkpoints.save(self.state, self.progress)
+                if leaves:
+                    self.checkpoints.wait()
+                    raise Stopped(
+                        leaves, f"stopped: step {done} is saved in {self.directory}; the same command resumes there"
+                    )
+                meter.reset()
+                if self.progress.stopped:
+                    self.journal.say(
+                        f"stopped early at step {done}: no better {self.run.metric} for "
+                        f"{self.config.train.patience} evaluations"
+                    )
+                    break
+                heap.cut()
+        self._release()
+        self.checkpoints.wait()
+        watch.disarm()
+
+    def select(self) -> int:
+        """Put the parameters that the run leaves into `state`: best or last. Returns their step."""
+        best = self.progress.best_step
+        if self.config.checkpoint.select == "best" and best is not None and best != int(self.state.step):
+            self.checkpoints.check(best)
+            others = {name: x for name, x in self.frozen.items() if name not in self.run.params}
+            self.state, frozen, _ = stored_state(self.run, self.checkpoints, best)
+            self.frozen = frozen | others
+        return int(self.state.step)
+
+    @property
+    def params(self) -> Params:
+        """`model_params` of the present state, whatever the stage."""
+        return model_params(self.state, self.frozen)
+
+    @property
+    def last_step(self) -> int:
+        """The step at which training ended: that of the newest checkpoint."""
+        return self.checkpoints.latest() or 0
+
+    def scores(self, split: str) -> dict[str, Any]:
+        """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
+        collected = self._evaluator(split).collect(self._params(split))
+        if split == "validation":
+            self.task = self.run.task.fit(collected, self.run.data[split])
+        return score(self.task, collected, self.run.data[split])
+
+    def close(self) -> None:
+        """Finish what is written in the background, compile and plan no more, and give free memory back."""
+        self._release()
+        self.epochs.close()
+        for evaluator in self.evaluators.values():
+            evaluator.steps.cancel()
+        try:
+            self.checkpoints.close()
+        finally:
+            self.journal.close()
+        host_memory.release()
+
+    def _at_work(self) -> bool:
+        """Whether anything is compiled or written in the background."""
+        steps = [evaluator.steps for evaluator in self.evaluators.values()]
+        return self.checkpoints.saving or not all(x.done for x in (*self.programs, *steps))
+
+    def _newest(self) -> int | None:
+        """The step to go on from, as the main process finds it."""
+        found = -1
+        if runtime.is_main_process():
+            say, best = partial(print, file=sys.stderr, flush=True), self.config.checkpoint.select == "best"
+            newest = integrity.newest(self.directory, best=best, say=say)
+            found = -1 if newest is None else newest
+            if self.claim:
+                input_files.check_weights(
+                    self.directory, self.claim.other_weights, newest, adapted=self.run.model.adapted is not None
+                )
+        found = runtime.from_main(found)
+        return None if found < 0 else found
+
+    def _data(self, split: str) -> Split:
+        return self.kept.data.get(split, self.run.data[split])
+
+    def _params(self, split: str) -> Params:
+        """The parameters that a split needs."""
+        return self.kept.rest(self.params) if split in self.kept.data else self.params
+
+    def _release(self) -> None:
+        for programs in self.programs:
+            programs.cancel()
+        self.programs.clear()
+
+    def _shape(self, step: int) -> Shape:
+        epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
+        return self.epochs.plan(epoch).shape(in_epoch)
+
+    def _calls(self, start: int) -> Iterator[range]:
+        return calls(self.run.calendar, start, self.steps_per_call, self._shape)
+
+    def _usual_steps(self) -> int:
+        """Steps of a call where nobody says: several where a head on few tokens is all that is left of a step."""
+        short = self.kept.whole and self.run.teacher is None and self.run.calendar.longest >= SEVERAL
+        batches = [self._abstract_batch(Call(shape, SEVERAL)) for shape in self.run.planner.shapes]
+        size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
+        return SEVERAL if short and size <= BATCH_BYTES else 1
+
+    def _first_and_others(self, start: int) -> list[Call]:
+        """Every call that there can be, that from a step on first."""
+        first = Call(self._shape(start), len(next(self._calls(start))))
+        every = (Call(shape, steps) for shape in self.run.planner.shapes for steps in (1, self.steps_per_call))
+        return list(dict.fromkeys([first, *every]))
+
+    def _abstract_batch(self, call: Call) -> dict[str, Any]:
+        place, examples = sharding.batch_sharding(self.run.mesh), self._data("train").examples
+        return abstract_batch(self.run.planner, call.shape, examples, place, call.steps)
+
+    def _batches(self, start: int) -> Iterator[tuple[range, EpochPlan, dict[str, jax.Array]]]:
+        run, place = self.run, sharding.batch_sharding(self.run.mesh)
+
+        def make(steps: range) -> tuple[range, EpochPlan, dict[str, jax.Array]]:
+            epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
+            plan = self.epochs.plan(epoch)
+            batch = device_batch(plan, self._data("train").examples, range(in_epoch, in_epoch + len(steps)), place)
+            return steps, plan, batch
+
+        return prefetch(self._calls(start), make, run.config.data.prefetch)
+
+    def _log(self, steps: range, metrics: dict[str, jax.Array], meter: Meter) -> None:
+        """Read the metrics of a call (this waits for that call only), and log its steps."""
+        names = ("loss", "weight", "grad_norm")
+        losses, weights, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in names)
+        every, total, ended = self.config.log.every, self.run.total_steps, range(steps.start + 1, steps.stop + 1)
+        written = [done for done in ended if done % every == 0 or done == total]
+        rates = meter.read() if written else {}  # since the last reading; steps of a call have no times of their own
+        for done, loss, weight, norm in zip(ended, losses, weights, norms, strict=True):
+            self._log_step(done, loss, weight, norm, rates if done in written else None)
+
+    def _log_step(self, step: int, loss: float, weight: float, norm: float, rates: dict[str, float] | None) -> None:
+        """Stop on a loss that is no number; write a row where `rates` are given for it, without a loss of no weight."""
+        rate = self.config.optim.learning_rate * float(self.factor(step - 1)) * self.progress.plateau
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            self.checkpoints.wait()
+            good = self.checkpoints.latest()
+            where = f"the checkpoint of step {good} is good" if good else "there is no checkpoint yet"
+            raise UserError(
+                f"the loss became {loss} at step {step} (gradient norm {norm:g}, learning rate "
+                f"{rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
+            )
+        known = loss if weight else None
+        if rates is not None:
+            own = {"loss": known, "learning_rate": rate, "grad_norm": norm}
+            self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **own, **rates})
+        self.journal.progress(step, loss=known, rate=rate, tokens=(rates or {}).get("tokens_per_second"))
+
+    def _evaluate(self, step: int) -> bool:
+        """Evaluate, journal, and say whether this is the best so far."""
+        name = self.run.metric
+        scores = self.scores("validation")
+        numbers = {f"eval/{k}": v for k, v in scores.items() if not isinstance(v, dict)}  # tables come at the end
+        self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **numbers})
+        score, best = scores[name], self.progress.best_score
+        known = score is not None  # what cannot be known is never better
+        gain = None if best is None or not known else (score - best) * (1 if self.run.task.metrics[name] else -1)
+        better = known and (gain is None or gain > self.config.train.min_delta)
+        bad = 0 if better else self.progress.bad_evaluations + 1
+        patience = self.config.train.patience
+        plateau, plateau_bad = next_plateau(self.config.optim, self.progress, better)
+        self.progress = Progress(
+            best_step=step if better else self.progress.best_step,
+            best_score=score if better else best,
+            bad_evaluations=bad,
+            stopped=patience is not None and bad >= patience,
+            plateau=plateau,
+            plateau_bad=plateau_bad,
+        )
+        self._set_plateau()
+        mark = " (best)" if better else ""
+        note = f" ({scores['note']})" if "note" in scores else ""
+        shown = f"{name} {shown_number(score)}{mark}, loss {shown_number(scores['loss'])}{note}"
+        self.journal.say(f"step {step}: validation {shown}")
+        return better
+
+    def _set_plateau(self) -> None:
+        """Give the steps what evaluations have left of the learning rate."""
+        if optim.PLATEAU in self.state.hyper:
+            left = sharding.place(np.float32(self.progress.plateau), sharding.replicated(self.run.mesh))
+            self.state = replace(self.state, hyper=self.state.hyper | {optim.PLATEAU: left})
+
+    def _evaluator(self, split: str) -> Evaluator:
+        if split not in self.evaluators:
+            data = self._data(split)
+            self.evaluators[split] = make_evaluator(
+                self.run.task,
+                self.loss,
+                data,
+                eval_planner(data.examples, self.config, self.run.mesh),
+                self._params(split),
+                self.run.mesh,
+                self.journal.say,
+            )
+        return self.evaluators[split]
+
+
+def shown_number(value: float | None) -> str:
+    """A score for people."""
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:
+    """(share of the learning rate, bad evaluations) after an evaluation, as torch's ReduceLROnPlateau counts them."""
+    bad = 0 if better else progress.plateau_bad + 1
+    if config.schedule != optim.PLATEAU:
+        return 1.0, 0
+    if bad > config.plateau_patience:
+        return progress.plateau * config.plateau_factor, 0
+    return progress.plateau, bad
