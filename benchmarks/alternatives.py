@@ -12,7 +12,7 @@ from unittest import mock
 from benchmarks.parts import Part, run
 from benchmarks.step import CPU, Case, Step
 from jaxft import optim
-from jaxft.core import host_memory, runtime
+from jaxft.core import backend, host_memory
 from jaxft.step.compilation import lower_train
 from jaxft.step.multi_step import SEVERAL
 
@@ -80,7 +80,7 @@ def large_batch() -> Iterator[Part]:
 
 def widened(case: Case) -> Step:
     """As on processors without units for bfloat16 (see `products._has_units`); on those it is the same program."""
-    with mock.patch.object(runtime, "multiplies_bfloat16", return_value=False):
+    with mock.patch.object(backend, "multiplies_bfloat16", return_value=False):
         return Step(case.run())
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import record
 from benchmarks.synthetic import SIZES, run_of
 from jaxft.config import Config, DataConfig, MeshConfig, ModelConfig, RuntimeConfig, TrainConfig
-from jaxft.core import runtime
+from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.preflight import costs, hlo, topology
 
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if unknown := [name for name in args.cases or [] if name not in CASES]:
         raise UserError(f"--cases {unknown[0]}: there are {', '.join(CASES)}")
-    runtime.start(distributed="off", platforms="cpu", compile_cache=False)  # what is compiled cannot be read again here
+    backend.start(distributed="off", platforms="cpu", compile_cache=False)  # what is compiled cannot be read again here
     for name in args.cases or [name for name, case in CASES.items() if topology.missing_compiler(case.topology) is None]:
         row = {"name": name} | compile_case(CASES[name])
         print({k: v for k, v in row.items() if k not in ("case", "versions")}, flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.parts import Part, run
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.models.encoder import fused_attention
 from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.config import Policy
@@ -28,7 +28,7 @@ def gradient_timer(function: Callable[..., Any], *arguments: Any, calls: int = 3
 
 def parts() -> Iterator[Part]:
     """The core: scores, softmax, dropout, context; 640 real tokens (on accelerators 32,768) in rows of each length."""
-    platform, key = jax.devices()[0].platform, runtime.root_key(0)
+    platform, key = jax.devices()[0].platform, random_keys.root_key(0)
     tokens, heads, size = (640, 12, 32) if platform == "cpu" else (32768, 12, 64)
     for dtype in ("float32", "bfloat16") if platform == "cpu" else ("bfloat16",):
         for length in (64, 128, 512):

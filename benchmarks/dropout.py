@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from benchmarks import record
 from benchmarks.parts import Part, run
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.models.encoder.dropout import dropout
 
 
@@ -20,7 +20,7 @@ def parts() -> Iterator[Part]:
     """Masks of a layer's activations, by generator and width of the random bits."""
     shape = (640, 384) if jax.devices()[0].platform == "cpu" else (32768, 768)
     x = jnp.ones(shape, jnp.float32)
-    runtime.root_key(0)  # puts jaxft's own lowering of philox in its place
+    random_keys.root_key(0)  # puts jaxft's own lowering of philox in its place
 
     def by_bits(x: Any, key: Any, bits: Any) -> Any:
         drawn = jax.random.bits(key, x.shape, bits)
@@ -30,7 +30,7 @@ def parts() -> Iterator[Part]:
         """Dropout is followed by something with several uses of it, as a layer norm is."""
         return record.timer(jax.jit(lambda x: jax.nn.standardize(function(x))), x, calls=20)
 
-    timers = {"none": timer(lambda x: x), "jaxft": timer(partial(dropout, rate=0.1, key=runtime.root_key(0)))}
+    timers = {"none": timer(lambda x: x), "jaxft": timer(partial(dropout, rate=0.1, key=random_keys.root_key(0)))}
     for name in ("threefry2x32", "philox2x32", "philox4x32", "rbg"):
         for bits in (jnp.uint16, jnp.uint32):
             key = jax.random.key(0, impl=name)

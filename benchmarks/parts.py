@@ -10,13 +10,13 @@ Part = tuple[str, dict[str, Callable[[], float]], str]  # what is measured, how,
 
 def run(argv: list[str], doc: str | None, parts: Callable[[], Iterator[Part]], file: str) -> None:
     """Run a command that measures some parts."""
-    from jaxft.core import runtime
+    from jaxft.core import backend
 
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", default=str(record.RESULTS / file))
     args = parser.parse_args(argv)
-    chosen = runtime.start(compile_cache=False, distributed="off")
+    chosen = backend.start(compile_cache=False, distributed="off")
     for what, timers, default in parts():
         found = record.compare(record.in_turn(timers, args.rounds), default)
         for name, row in found.items():

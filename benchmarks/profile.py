@@ -17,7 +17,7 @@ import jax
 
 from benchmarks import record
 from benchmarks.step import CPU, GPU, Step
-from jaxft.core import runtime
+from jaxft.core import backend
 from jaxft.core.errors import UserError
 
 # What an instruction's line says of it; the first that is found counts.
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--output", default=str(record.RESULTS / "profile.json"))
     args = parser.parse_args(argv)
-    chosen = runtime.start(compile_cache=False, distributed="off")
+    chosen = backend.start(compile_cache=False, distributed="off")
     cases = CPU if chosen.platform == "cpu" else GPU
     for name in args.cases or [name for name in USUAL if name in cases]:
         if name not in cases:

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import record, synthetic
 from benchmarks.step import Case, Step
-from jaxft.core import runtime
+from jaxft.core import backend
 
 TOKENS = 1024  # a step, where the batch is not what varies
 CHILD = "--child"
@@ -64,7 +64,7 @@ def child(devices: int, rounds: int) -> None:
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
-    runtime.start(compile_cache=False, distributed="off", platforms="cpu")
+    backend.start(compile_cache=False, distributed="off", platforms="cpu")
     step = Step(Case("minilm", TOKENS // 128, dropout=False).run())
     step.measure(1)
     for _ in range(rounds):
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
     if args.child:
         child(args.child, args.rounds)
         return
-    chosen = runtime.start(compile_cache=False, distributed="off")
+    chosen = backend.start(compile_cache=False, distributed="off")
     axes = cases(chosen.platform) | {"layers": layers(chosen.platform)}
     rows = [row for axis, points in axes.items() for row in measure(axis, points, args.rounds)]
     if chosen.platform == "cpu":

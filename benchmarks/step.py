@@ -24,7 +24,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from benchmarks import record
 from benchmarks.synthetic import SIZES, glue_lengths, run_of
 from jaxft.config import Config, DataConfig, LoraConfig, ModelConfig, PlanConfig, TrainConfig
-from jaxft.core import runtime
+from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.data.batching.prefetch import device_batch
 from jaxft.parallel import sharding
@@ -193,7 +193,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--output", default=str(record.RESULTS / "step.json"))
     args = parser.parse_args(argv)
-    chosen = runtime.start(compile_cache=False, distributed="off")
+    chosen = backend.start(compile_cache=False, distributed="off")
     cases = CPU if chosen.platform == "cpu" else GPU
     if unknown := [name for name in args.cases or [] if name not in cases]:
         raise UserError(f"--cases {unknown[0]}: on {chosen.platform} there are {', '.join(cases)}")

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import recipes, record
 from jaxft.config import cli
-from jaxft.core import runtime, tree
+from jaxft.core import backend, tree
 
 RESULTS, COSTS = "benchmarks/results/strategies.json", "benchmarks/results/strategy_costs.json"
 PAGE = "docs/strategies.md"
@@ -120,7 +120,7 @@ def cost(recipe: str, options: list[str], rounds: int) -> list[Row]:
     from benchmarks.step import Step
     from jaxft.run.setup import make_run
 
-    chosen = runtime.start(distributed="off")
+    chosen = backend.start(distributed="off")
     steps, trained = {}, {}
     for strategy, own in STRATEGIES.items():
         run = make_run(cli.load([recipe, *options, *own]))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxft.config import Config
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.dropout_sites import place_dropout
 from jaxft.models.encoder.encoder import Policy
@@ -77,7 +77,7 @@ def run_of(
     model = model_of(size, config.train.dtype, config.runtime.unroll)
     mesh = sharding.make_mesh(config.mesh, devices)
     model = settle_model(model, config, mesh)
-    params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(0)))
+    params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(0)))
     model, params = add_adapters(model, params, config)
     examples = examples_of(lengths, SIZES[size].config()["vocab_size"], config.seed)
     steps_per_epoch = -(-len(examples) // config.train.batch_size)

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxft.core import runtime
+from jaxft.core import backend
 
 __version__ = "0.1.0"
 __all__ = ["forward", "load", "merge", "save"]
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxft.models.load_save import load, merge, save
 
 # Before anything can start JAX's backend: on jaxlib 0.10 CPUs compute wrong sums without this.
-runtime.prepare()
+backend.prepare()
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft.config import cli
-from jaxft.core import runtime
+from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
@@ -29,15 +29,15 @@ def main(argv: list[str]) -> dict[str, Any]:
     held = split == "test" and config.data.validation_share and config.data.train  # of the training data
     if not held and not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
-    chosen = runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
+    chosen = backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
     from jaxft.evaluation import inference
     from jaxft.run.splits import validation_rows
 
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         print(chosen.line(), file=sys.stderr)
     config = inference.with_task(path, config)
     rows = None if held else inference.read(config, split)  # before the model: bad data is said first
-    if (most := config.data.max_eval_examples) and runtime.is_main_process():
+    if (most := config.data.max_eval_examples) and distributed.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
     opened = inference.open_model(path, config)
     if held:
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
         opened = replace(opened, config=config)
     scores = inference.evaluate(opened, rows, split, lambda line: print(line, file=sys.stderr))
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         print(json.dumps({"data": getattr(config.data, split), **scores}))
     return scores
 

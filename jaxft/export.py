@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import cli
-from jaxft.core import runtime
+from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
 from jaxft.core.urls import refuse_url
 from jaxft.run import rundir
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     if not rundir.is_run(directory):
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
     config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
-    runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.run import record
     from jaxft.run.model_setup import make_frame
     from jaxft.run.setup import make_run
@@ -89,7 +89,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     from jaxft.step.unused_embeddings import whole
 
     params = whole(sharding.to_host(tree.recut(params, [])))
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)
         config: dict[str, Any] = dict(run.model.hf_config)
@@ -107,7 +107,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
 
 def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
     """An adapter directory and its base as an ordinary model directory."""
-    runtime.start(distributed="off")
+    backend.start(distributed="off")
     from jaxft.models.load_save import load, merge, save
 
     save(*merge(*load(path)), output, flax=flax)

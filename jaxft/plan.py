@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from jaxft.config import cli
-from jaxft.core import runtime
-from jaxft.core.announce import announced
+from jaxft.core import backend
 from jaxft.core.errors import UserError, some
 from jaxft.core.output import check_output
+from jaxft.core.progress import announced
 
 
 def main(argv: list[str]) -> None:
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     config = cli.load(rest, prog="jaxft plan", before="CONFIG.yaml [--plot FILE] [--topology NAME]")
     cache = config.runtime.compile_cache and target is None  # programs for chips elsewhere cannot be read again here
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
-    chosen = runtime.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
+    chosen = backend.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
     from jaxft.preflight import costs, learning_rates, topology
     from jaxft.run.setup import make_run
     from jaxft.training import frozen_features

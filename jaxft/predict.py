@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxft.config import Config, cli
-from jaxft.core import runtime
+from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
@@ -76,7 +76,7 @@ class _Answers:
 
 def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answers:
     """Predictions, or embeddings where there is no head or they are wanted; `drop` says that odd rows are not kept."""
-    runtime.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
+    backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.data.reading.empty_texts import is_null, odd_rows
     from jaxft.evaluation import inference
     from jaxft.tasks import task_class

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config, cli
-from jaxft.core import runtime
-from jaxft.core.processes import by_main_process, check_shared
+from jaxft.core import backend, distributed
+from jaxft.core.distributed import by_main_process, check_shared
 from jaxft.core.signals import Watch
 from jaxft.run import rundir
 from jaxft.run.claim import Claim
@@ -25,7 +25,7 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C, with a checkpoint of the step that the run was in.
     """
-    chosen = runtime.start(
+    chosen = backend.start(
         distributed=config.runtime.distributed,
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
@@ -34,12 +34,12 @@ def train(config: Config) -> dict[str, Any]:
         return _claimed(config, chosen, watch)
 
 
-def _claimed(config: Config, chosen: runtime.Runtime, watch: Watch) -> dict[str, Any]:
+def _claimed(config: Config, chosen: backend.Runtime, watch: Watch) -> dict[str, Any]:
     """Train once the output directory is this run's alone."""
     begin = time.perf_counter()
     from jaxft.run.setup import make_run
 
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         print(chosen.line(), file=sys.stderr)
     directory = Path(config.output_dir)
     # Other processes than the main one claim nothing, but stop where that one is refused.
@@ -72,7 +72,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
         fitted = replace(run, task=trainer.task)
-        if not run.task.fitted and runtime.is_main_process():
+        if not run.task.fitted and distributed.is_main_process():
             record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
         export_params(fitted, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import DataConfig, cli
-from jaxft.core import runtime
+from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.core.urls import refuse_url
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     for name, value in {"size": args.size, "min_frequency": args.min_frequency, **sizes}.items():
         if value < 1:
             raise UserError(f"--{name} is {value}: must be at least 1")
-    runtime.start(distributed="off")
+    backend.start(distributed="off")
     from jaxft.models.model import make_model
     from jaxft.models.weights.tensor_files import write_directory
 

@@ -28,8 +28,8 @@ from typing import Any
 from benchmarks import record
 from benchmarks.peers.windows import MARK
 from jaxft.config import cli
+from jaxft.core.backend import YNN_FLAG
 from jaxft.core.errors import UserError
-from jaxft.core.runtime import YNN_FLAG
 
 RECIPES = ("configs/banking77.yaml", "configs/sst2.yaml", "configs/imdb.yaml")
 BASES = ("trainer", "trainer bfloat16")

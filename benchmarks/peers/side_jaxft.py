@@ -11,7 +11,7 @@ import jax
 from benchmarks.peers.compiling import listen
 from benchmarks.peers.windows import Done, Windows
 from jaxft.config import cli
-from jaxft.core import runtime
+from jaxft.core import backend
 from jaxft.run.setup import make_run
 from jaxft.training.loop import Trainer
 
@@ -41,7 +41,7 @@ class Watched(Trainer):
 def main() -> None:
     steps, warm, *argv = sys.argv[1:]
     config = cli.load(argv)
-    runtime.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     compiling = listen()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Watched(make_run(config), Path(folder))

@@ -27,7 +27,7 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
     from benchmarks.peers.compiling import listen
     from benchmarks.peers.side_jaxft import Watched, device_peak
     from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
-    from jaxft.core import runtime
+    from jaxft.core import backend
 
     config = Config(
         model=ModelConfig(attention_dropout_kind=kind),
@@ -36,7 +36,7 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
         checkpoint=CheckpointConfig(every="end"),
         log=LogConfig(progress=False),
     )
-    runtime.start(compile_cache=False, distributed="off")
+    backend.start(compile_cache=False, distributed="off")
     compiling = listen()
     run = run_of(size, glue_lengths(COUNT), config)
     with tempfile.TemporaryDirectory() as folder:

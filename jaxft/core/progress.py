@@ -1,13 +1,15 @@
 """Lines that say how far something has come that takes longer than a few seconds."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from jaxft.core import runtime
+from jaxft.core import distributed
 
+FIRST = 10.0  # seconds until the first reminder; each of the later ones comes after twice as long
 EVERY = 10.0  # seconds between lines
 MANY = 5_000  # work on at least this many is announced when it begins
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)
@@ -43,7 +45,7 @@ class Progress:
         self._say(f"{done:,} of {self.total:,} {self.unit}{left}")
 
     def _say(self, text: str) -> None:
-        if not _SILENT.get() and runtime.is_main_process():
+        if not _SILENT.get() and distributed.is_main_process():
             print(f"{self.what}: {text}", file=sys.stderr, flush=True)
 
 
@@ -63,3 +65,24 @@ def in_steps(what: str, total: int, size: int) -> Iterator[int]:
     for start in range(0, total, size):
         progress.at(start)
         yield start
+
+
+@contextmanager
+def announced(what: str, say: Callable[[str], None], first: float = FIRST) -> Iterator[None]:
+    """Say what begins, and at ever longer intervals that it still goes on."""
+    say(what)
+    over, start = threading.Event(), time.perf_counter()
+
+    def remind() -> None:
+        wait = first
+        while not over.wait(wait):
+            say(f"still {what}, {time.perf_counter() - start:.0f} s so far")
+            wait *= 2
+
+    reminder = threading.Thread(target=remind, name="announced", daemon=True)
+    reminder.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reminder.join()

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from jaxft.core import runtime
+from jaxft.core import distributed
 
 # Of a scheduler, of a terminal that closes, and Ctrl-C.
 WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
@@ -30,7 +30,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._armed = self._several = runtime.process_count() > 1
+        self._armed = self._several = distributed.process_count() > 1
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import cli, help
-from jaxft.core import runtime
+from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError, nearest
 
 PROG = "jaxft hf"
@@ -37,9 +37,9 @@ def main(argv: list[str]) -> dict[str, float]:
     if help.topic(argv[1:]) is not None:
         print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
         return {}
-    runtime.start()
+    backend.start()
     job = convert(script, SCRIPTS[script], argv[1:], limits_of)
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         for line in job.lines:
             print(line, file=sys.stderr)
     return run(job)
@@ -66,7 +66,7 @@ def run(job: Any) -> dict[str, float]:
         files = ["--input", str(job.test), "--output", str(directory / "predictions.jsonl")]
         predict.main([where, *files, *job.predicting])
     named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "all_results.json").write_text(json.dumps(named, indent=4, sort_keys=True) + "\n", encoding="utf-8")
     return named

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft.core import model_source, runtime, tree
+from jaxft.core import backend, model_source, random_keys, tree
 from jaxft.core.errors import UserError, some
 from jaxft.core.tree import Params
 from jaxft.core.urls import refuse_url
@@ -64,7 +64,7 @@ def load(
     Raises:
       UserError: when the files are missing, torn, unknown or do not fit together.
     """
-    runtime.prepare()
+    backend.prepare()
     if dtype not in DTYPES:
         raise UserError(f'dtype is "{dtype}": must be one of {", ".join(DTYPES)}')
     directory = model_source.resolve(path, revision)
@@ -92,7 +92,7 @@ def load(
     if from_scratch:
         abstract = model.abstract()
         _check_memory(abstract, where)
-        params = jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(seed)))
+        params = jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(seed)))
         return replace(model, report=Report(0, ("all parameters",), ())), params
     stored, layout = tensor_files.open_weights(directory)
     if model.encoder.config.parameter_layers > len(stored):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 from jaxft.models import families
@@ -84,7 +84,7 @@ class Model:
 
     def abstract(self) -> Params:
         """Shapes and types of the parameters, adapters among them."""
-        params = jax.eval_shape(self.init, runtime.root_key(0))
+        params = jax.eval_shape(self.init, random_keys.root_key(0))
         kind = self.encoder.config.adapter
         return adapters.add(params, self.adapted.modules, kind) if self.adapted and kind else params
 
@@ -105,7 +105,7 @@ class Model:
             every = tree.unstack(self.init(key))
             return {name: every[name] for name in names}
 
-        return jax.tree.map(np.asarray, jax.jit(random)(runtime.root_key(seed)))
+        return jax.tree.map(np.asarray, jax.jit(random)(random_keys.root_key(seed)))
 
     def apply(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from jaxft.config import Config
-from jaxft.core import runtime
+from jaxft.core import distributed
 from jaxft.core.lock import Lock, hold
 from jaxft.run import input_files, rundir
 
@@ -29,7 +29,7 @@ class Claim:
         self._directory = Path(config.output_dir)
         self._lock: Lock | None = None
         self._files: input_files.Inputs = {}
-        if not runtime.is_main_process():
+        if not distributed.is_main_process():
             return
         try:
             resuming = rundir.check_claim(config)
@@ -44,7 +44,7 @@ class Claim:
 
     def settle(self, tokenizer: Path | None, texts: Mapping[str, str] | None = None) -> None:
         """Take a new directory, and write what the run is into it (see `rundir.claim`)."""
-        if self._lock is not None or not runtime.is_main_process():
+        if self._lock is not None or not distributed.is_main_process():
             return
         self._lock = hold(rundir.make(self._config))
         if rundir.check_claim(self._config):  # the same run has begun elsewhere meanwhile, and ended

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jaxft.config import Config, cli
 from jaxft.core import lock
+from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, some
 from jaxft.core.lock import is_being_written
-from jaxft.core.processes import MARK
 from jaxft.core.urls import refuse_url
 from jaxft.run import input_files
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 
 from jaxft import optim
-from jaxft.core import checksums, runtime, tree
+from jaxft.core import checksums, random_keys, tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
 from jaxft.run.model_setup import Frame
@@ -39,7 +39,7 @@ def _shapes(run: Frame, *start: Params) -> tuple[TrainState, Params]:
 def _starter(run: Frame) -> Callable[[Params], TrainState]:
     """Trainable parameters -> the state before the first step."""
     hyper = optim.hyperparameters(run.config.optim)
-    key = runtime.root_key(run.config.seed)
+    key = random_keys.root_key(run.config.seed)
     optimizer = run_optimizer(run)
     average = bool(run.config.regularization.ema)
     return lambda params: init_state(params, optimizer, key, hyper, average=average)

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxft.core.announce import announced
 from jaxft.core.errors import UserError
+from jaxft.core.progress import announced
 from jaxft.core.tree import Params
 from jaxft.data.batching.epoch_plan import Planner, Shape, token_type
 from jaxft.data.tokens.encode import Examples

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.core.tree import Params
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
@@ -167,7 +167,7 @@ def eval_step(
 
     What `prepare` draws is the same in every evaluation, so that scores can be compared.
     """
-    batch = prepare(batch, runtime.root_key(0)) if prepare else batch
+    batch = prepare(batch, random_keys.root_key(0)) if prepare else batch
     micro = _micro(batch, 0)
     (loss_sum, weight), outputs = loss_fn(params, micro, None, {})
     summary = summarise(outputs, micro)

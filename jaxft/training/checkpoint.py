@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxft.core import checksums, runtime
+from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, one_line
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
@@ -139,8 +139,8 @@ class Checkpoints:
         Raises:
           UserError: naming the file that is damaged.
         """
-        wrong = integrity.look(self._directory, step).wrong if runtime.is_main_process() else None
-        if not runtime.all_agree(wrong is None):
+        wrong = integrity.look(self._directory, step).wrong if distributed.is_main_process() else None
+        if not distributed.all_agree(wrong is None):
             raise UserError(
                 f"{self._directory}: checkpoint of step {step} is damaged ({wrong or 'see process 0'}); train again with "
                 "the same command, which goes back to what is whole and ends with the same model"
@@ -175,7 +175,7 @@ class Checkpoints:
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(path, frozen, force=True)
             # A kill before this leaves no checkpoint yet, and the next start writes all of it again.
-            if runtime.is_main_process():
+            if distributed.is_main_process():
                 checksums.record(path, leave_out=TIMES, frozen=self._frozen)
 
         self._guarded(write)
@@ -196,8 +196,10 @@ class Checkpoints:
         path = (self._directory / FROZEN).absolute()
         found, recorded = self._look_at_frozen(step)
         self._frozen = recorded
-        if not runtime.all_agree(not found.wrong):
-            if not runtime.all_agree(not runtime.is_main_process() or (recorded is not None and content() == recorded)):
+        if not distributed.all_agree(not found.wrong):
+            if not distributed.all_agree(
+                not distributed.is_main_process() or (recorded is not None and content() == recorded)
+            ):
                 raise UserError(
                     f"{self._directory}: {found.wrong or FROZEN + ' is damaged'}, and model.path does not give the same "
                     "frozen parameters: put the model back that the run began with, or give --output_dir another name"
@@ -221,7 +223,7 @@ class Checkpoints:
 
     def _look_at_frozen(self, step: int) -> tuple[integrity.Found, str | None]:
         """(what became of their files, their digest as it was written); of the main process, which alone looks."""
-        if not runtime.is_main_process():
+        if not distributed.is_main_process():
             return integrity.Found(None), None
         of_step = integrity.record_of(self._directory, step).content
         found = integrity.look_at_frozen(self._directory, of_step)
@@ -234,7 +236,7 @@ class Checkpoints:
         checksums.record(temporary[0] if temporary else folder / str(self._saving), leave_out=TIMES, frozen=self._frozen)
 
     def _say(self, line: str) -> None:
-        if runtime.is_main_process():
+        if distributed.is_main_process():
             print(line, file=sys.stderr, flush=True)
 
     def _guarded(self, action: Any) -> Any:

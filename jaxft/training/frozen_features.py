@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.core import runtime, tree
+from jaxft.core import distributed, tree
+from jaxft.core.cache_dir import cache_dir
 from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Collected
 from jaxft.data.tokens.encode import Examples
@@ -89,8 +90,8 @@ def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
     size = sum(tokens.values()) * width * dtype.itemsize
     what = f"the frozen {layers} layers of {sum(tokens.values()):,} tokens ({size / 2**20:,.0f} MiB)"
     files = _files({name: (count, width) for name, count in tokens.items()}, dtype, size)
-    if not runtime.all_agree(bool(files)):
-        say(f"{what} do not fit into {runtime.cache_root()} and are computed in every step")
+    if not distributed.all_agree(bool(files)):
+        say(f"{what} do not fit into {cache_dir()} and are computed in every step")
         return Kept()
     say(f"computing {what} once: they do not change")
     for name, split in data.items():
@@ -102,7 +103,7 @@ def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
 
 def _files(shapes: Mapping[str, tuple[int, int]], dtype: np.dtype, size: int) -> dict[str, np.ndarray]:
     """An array in a file without a name for each shape; none where they would take more than half of what is free."""
-    root = runtime.cache_root()
+    root = cache_dir()
     found = {}
     try:
         root.mkdir(parents=True, exist_ok=True)

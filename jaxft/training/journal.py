@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import LogConfig
-from jaxft.core import runtime
+from jaxft.core import distributed
 from jaxft.core.errors import UserError
 
 FILE = "metrics.jsonl"
@@ -22,7 +22,7 @@ class Journal:
     """
 
     def __init__(self, directory: Path, config: LogConfig, *, total_steps: int, start_step: int) -> None:
-        self.active = runtime.is_main_process()
+        self.active = distributed.is_main_process()
         self._path = directory / FILE
         self._bar: Any = None
         self._board: Any = None

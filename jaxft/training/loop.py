@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxft import optim
 from jaxft.config import OptimConfig
-from jaxft.core import host_memory, runtime, tree
+from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
 from jaxft.core.tree import Params
@@ -201,7 +201,7 @@ class Trainer:
     def _newest(self) -> int | None:
         """The step to go on from, as the main process finds it."""
         found = -1
-        if runtime.is_main_process():
+        if distributed.is_main_process():
             say, best = partial(print, file=sys.stderr, flush=True), self.config.checkpoint.select == "best"
             newest = integrity.newest(self.directory, best=best, say=say)
             found = -1 if newest is None else newest
@@ -209,7 +209,7 @@ class Trainer:
                 input_files.check_weights(
                     self.directory, self.claim.other_weights, newest, adapted=self.run.model.adapted is not None
                 )
-        found = runtime.from_main(found)
+        found = distributed.from_main(found)
         return None if found < 0 else found
 
     def _data(self, split: str) -> Split:

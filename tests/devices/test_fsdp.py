@@ -9,7 +9,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.config import MeshConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
@@ -33,7 +33,7 @@ def programs(family: str, plan: dict):
     batch = abstract_batch(planner, next(iter(planner.shapes)), data, sharding.batch_sharding(mesh))
     optimizer, hyper = optim.make_optimizer(SETTINGS, made, 10), optim.hyperparameters(SETTINGS)
     trained, frozen = (sharding.shapes(mesh, x) for x in made.split(params))
-    state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trained)
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trained)
     state = jax.tree.map(sharding.with_sharding, state, state_shardings(mesh, state))
     task = TextClassification(LABELS)
     loss = make_loss(model, task)

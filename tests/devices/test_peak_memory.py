@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from jaxft.config import cli
-from jaxft.core.runtime import YNN_FLAG
+from jaxft.core.backend import YNN_FLAG
 from jaxft.preflight import costs
 from jaxft.run.setup import make_run
 from tests.support import ROOT

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import aot, synthetic
-from jaxft.core import runtime
+from jaxft.core import backend
 from tests.support import ROOT, tpu
 
 CASES = {
@@ -62,6 +62,6 @@ def test_memory(compiled):
 
 
 if __name__ == "__main__":
-    runtime.start(distributed="off", platforms="cpu")
+    backend.start(distributed="off", platforms="cpu")
     synthetic.SIZES["a layer"] = synthetic.Size(layers=1, hidden=768, heads=12)
     print(json.dumps(aot.compile_case(CASES[sys.argv[1]])))

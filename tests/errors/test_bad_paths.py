@@ -7,7 +7,7 @@ import pytest
 import jaxft
 from jaxft.config import cli
 from jaxft.config.limits import paths
-from jaxft.core import runtime
+from jaxft.core.cache_dir import cache_dir
 from jaxft.core.errors import UserError
 from jaxft.hf.convert import convert
 from jaxft.hf.scripts import SCRIPTS
@@ -81,7 +81,7 @@ def test_load_and_save(classifier):
 def test_the_cache_folder(monkeypatch):
     monkeypatch.setenv("JAXFT_CACHE", URL)
     with pytest.raises(UserError, match=f"JAXFT_CACHE is {URL}"):
-        runtime.cache_root()
+        cache_dir()
 
 
 def test_export_to_a_file(fails, classifier):

@@ -264,7 +264,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "slurm-tasks-not-joined",
-        "jaxft/core/runtime.py",
+        "jaxft/core/distributed.py",
         'os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)',
         'os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts)',
         "The tasks of a SLURM job do not find each other: each trains alone, in the same directory.",

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxft.core import random_keys
+
 torch = pytest.importorskip("torch")
 
 import jaxft
-from jaxft.core import runtime
 from jaxft.models import forward, heads
 from jaxft.models.encoder import attention, blocks, disentangled
 from jaxft.models.families import FAMILIES
@@ -52,7 +53,7 @@ def of_jaxft(model, params, inputs, monkeypatch) -> Places:
         patch.setattr(attention, "_attention", plain)
         for module in (attention, blocks, disentangled, heads):
             patch.setattr(module, "dropout", note)
-        model.apply(params, batch, key=runtime.root_key(0))
+        model.apply(params, batch, key=random_keys.root_key(0))
     return seen
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxft.core import random_keys
+
 torch = pytest.importorskip("torch")
 
 import transformers
 
-from jaxft.core import runtime, tree
+from jaxft.core import tree
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from tests.support import zoo, zoo_torch
@@ -36,7 +38,7 @@ CASES = [  # the two by turns; the other of each family is slow
 def test_fresh_parameters(family, kind):
     config = zoo.fixed(family, kind) | {"initializer_range": 0.07}
     model = make_model(config, kind, "zoo")
-    ours = tree.unstack(jax.tree.map(np.asarray, jax.jit(model.init)(runtime.root_key(0))))
+    ours = tree.unstack(jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(0))))
     theirs = fresh(family, kind, config)
     for name, x in ours.items():
         y = theirs[model.naming.theirs(name)]
@@ -53,6 +55,6 @@ def test_sinusoids_of_distilbert():
     name, kind = "embeddings.position_embeddings.weight", "feature-extraction"
     for dim in (24, 30):
         config = zoo.fixed("distilbert", kind) | {"sinusoidal_pos_embds": True, "dim": dim, "n_heads": 3}
-        params = make_model(config, kind, "zoo").init(runtime.root_key(0))
+        params = make_model(config, kind, "zoo").init(random_keys.root_key(0))
         table = params["encoder"]["embeddings"]["position_embeddings"]["embedding"]
         assert np.array_equal(table, fresh("distilbert", kind, config)[name])

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxft.core import random_keys
+
 torch = pytest.importorskip("torch")
 
 import transformers
@@ -16,7 +18,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoToke
 import jaxft
 from jaxft import predict
 from jaxft.config import Config
-from jaxft.core import runtime, tree
+from jaxft.core import tree
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.setup import make_loss
 from jaxft.tasks import TASKS
@@ -68,7 +70,7 @@ def test_loss_and_gradients_at_given_masks(family, kind, tmp_path):
     model, params = jaxft.load(str(tmp_path))
     config = Config(task=dataclasses.replace(Config().task, name=kind, mask_rate=0.3))
     task = TASKS[kind].learn(config, model.hf_config, None, "here").with_tokenizer(load_tokenizer(tmp_path), tmp_path)
-    batch = jax.jit(task.prepare)(padded(np.array([20, 9, 14, 20, 7, 12])), runtime.root_key(0))
+    batch = jax.jit(task.prepare)(padded(np.array([20, 9, 14, 20, 7, 12])), random_keys.root_key(0))
     batch = {name: np.asarray(x)[0] for name, x in batch.items()}
 
     def mean(p):

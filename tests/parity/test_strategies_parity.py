@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft.core import random_keys
+
 torch = pytest.importorskip("torch")
 
 from transformers import BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
 
 import jaxft
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig
-from jaxft.core import runtime, tree
+from jaxft.core import tree
 from jaxft.optim import hyperparameters, make_optimizer
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
@@ -70,7 +72,7 @@ def jaxft_losses(model, params, batches, preset) -> list[float]:
     mesh = sharding.make_mesh(MeshConfig(1))
     optimizer = make_optimizer(OPTIM, plan, STEPS)
     trainable, frozen = plan.split(jax.tree.map(jnp.asarray, params))
-    state = init_state(trainable, optimizer, runtime.root_key(0), hyperparameters(OPTIM))
+    state = init_state(trainable, optimizer, random_keys.root_key(0), hyperparameters(OPTIM))
     loss_fn = make_loss(model, TextClassification(tuple(model.labels)))
     step = jax.jit(partial(train_step, loss_fn=loss_fn, optimizer=optimizer))
     later = later_stages(plan, optimizer, mesh, state, frozen, plan.stages[1:])

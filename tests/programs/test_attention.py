@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.core import runtime
+from jaxft.core import backend, random_keys
 from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.layers import LayerNorm
 from jaxft.models.encoder.matmul import batched, dense
@@ -38,7 +38,7 @@ def value_and_gradients(bias, probabilities: bool, **options):
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("window", [None, 2])
 def test_backward(bias, rate, window):
-    options = {"rate": rate, "key": runtime.root_key(3), "window": None if window is None else jnp.asarray(window)}
+    options = {"rate": rate, "key": random_keys.root_key(3), "window": None if window is None else jnp.asarray(window)}
     found, expected = (value_and_gradients(BIAS[bias], plain, **options) for plain in (False, True))
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * (1 + np.abs(y).max()))
@@ -51,7 +51,7 @@ def test_one_array_of_scores_is_kept():
     q, k, v = (x.astype(jnp.bfloat16) for x in (Q, K, V))
 
     def context(q, k, v):
-        return attend(q, k, v, SEGMENTS, rate=0.1, key=runtime.root_key(3))[0]
+        return attend(q, k, v, SEGMENTS, rate=0.1, key=random_keys.root_key(3))[0]
 
     kept = jax.tree.leaves(jax.vjp(context, q, k, v)[1])
     assert [x.dtype for x in kept if x.shape == (B, N, T, T)] == [jnp.bfloat16]
@@ -63,7 +63,7 @@ def layer_gradients(x, kernel):
 
 def attention_gradients(q, k, v):
     def total(q, k, v):
-        return attend(q, k, v, SEGMENTS, rate=0.1, key=runtime.root_key(3))[0].astype(jnp.float32).sum()
+        return attend(q, k, v, SEGMENTS, rate=0.1, key=random_keys.root_key(3))[0].astype(jnp.float32).sum()
 
     return jax.grad(total, (0, 1, 2))(q, k, v)
 
@@ -84,7 +84,7 @@ def test_products_take_the_narrow_type(platform):
 def test_products_of_attention_on_cpus(dtype, units, monkeypatch):
     """Right by all ways; for its fast kernels XLA:CPU wants a left operand that is not transposed, and with units for
     bfloat16 none is widened for them."""
-    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: units)
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: units)
     wide = [jnp.asarray(RNG.normal(size=(B, 64, N, 32)), jnp.float32) for _ in range(3)]
 
     def total(q, k, v):
@@ -127,7 +127,7 @@ def test_dense_backward(dtype, close):
 @pytest.mark.parametrize("units", [True, False])
 def test_a_kernels_gradient_on_processors_that_multiply_bfloat16(units, monkeypatch):
     """The same to the rounding of float32 sums; and no product widens its operands, as one of the three does elsewhere."""
-    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: units)
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: units)
     x, kernel, g = (RNG.normal(size=shape) for shape in ((96, 64), (64, 128), (96, 128)))
     x, g = jnp.asarray(x, jnp.bfloat16), jnp.asarray(g, jnp.bfloat16)
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.models import forward
 from jaxft.models.model import make_model
 from tests.support import ROOT, tiny, zoo
@@ -26,7 +26,7 @@ def gradients(family: str) -> dict[str, np.ndarray]:
     def loss(params: tree.Params, key: jax.Array | None) -> jax.Array:
         return (model.apply(params, batch, key=key)["logits"] ** 2).sum()
 
-    key = runtime.root_key(0) if DROPOUT[family] else None
+    key = random_keys.root_key(0) if DROPOUT[family] else None
     grads = jax.jit(jax.grad(loss))(tiny.random_params(model), key)
     return {f"{family} {name}": np.asarray(x) for name, x in tree.unstack(jax.device_get(grads)).items()}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.models.encoder.dropout import dropout, keep_mask, philox
 
 SHAPES = [(), (5,), (3, 1), (13, 6), (2, 12, 4), (3, 2, 17, 5), (2, 2, 2, 8, 3)]
@@ -22,7 +22,7 @@ SHAPES = [(), (5,), (3, 1), (13, 6), (2, 12, 4), (3, 2, 17, 5), (2, 2, 2, 8, 3)]
     ],
 )
 def test_philox(counter, key, expected):
-    wrapped = jax.random.wrap_key_data(words(key), impl=runtime.PRNG)
+    wrapped = jax.random.wrap_key_data(words(key), impl=random_keys.PRNG)
     found = jax.jit(philox)(wrapped, tuple(words(counter)[:, None]))
     assert [int(x[0]) for x in found] == [int(x) for x in words(expected)]
 
@@ -35,10 +35,10 @@ def words(text: str):
 def test_shapes(shape):
     """Any; all is kept at rate 0, nothing at rate 1, and what is kept is scaled."""
     for rate, expected in ((0.0, 1.0), (1.0, 0.0)):
-        keep, _ = keep_mask(shape, jnp.float32(rate), runtime.root_key(1))
+        keep, _ = keep_mask(shape, jnp.float32(rate), random_keys.root_key(1))
         assert keep.shape == shape
         assert (np.asarray(keep) == expected).all()
-    found = np.asarray(dropout(jnp.full(shape, 3.0), 0.25, runtime.root_key(1)))
+    found = np.asarray(dropout(jnp.full(shape, 3.0), 0.25, random_keys.root_key(1)))
     assert found.shape == shape
     assert set(found.ravel().tolist()) <= {0.0, 4.0}
 
@@ -57,8 +57,8 @@ def test_rate(kind, rate):
 
 def test_independence():
     """No two rows, columns, planes, keys or uses of a key have more in common than chance gives them."""
-    key = runtime.root_key(3)
-    keys = (key, runtime.root_key(4), jax.random.fold_in(key, 1))
+    key = random_keys.root_key(3)
+    keys = (key, random_keys.root_key(4), jax.random.fold_in(key, 1))
     x, other, step = (np.asarray(keep_mask((16, 64, 64), 0.5, each)[0], np.float64) - 0.5 for each in keys)
     assert abs((x * other).mean()) < 5 * 0.25 / np.sqrt(x.size)
     assert abs((x * step).mean()) < 5 * 0.25 / np.sqrt(x.size)
@@ -71,7 +71,9 @@ def test_independence():
 def test_a_rate_that_is_traced():
     mask = jax.jit(keep_mask, static_argnums=0)
     for rate in (0.0, 0.1, 0.37, 1.0):
-        for x, y in zip(mask((9, 4), rate, runtime.root_key(1)), keep_mask((9, 4), rate, runtime.root_key(1)), strict=True):
+        for x, y in zip(
+            mask((9, 4), rate, random_keys.root_key(1)), keep_mask((9, 4), rate, random_keys.root_key(1)), strict=True
+        ):
             np.testing.assert_array_equal(x, y)
 
 
@@ -79,7 +81,7 @@ def test_the_same_on_devices():
     """Rows lie split over 8 devices, and each draws its own: the mask is that of one device, and nothing is exchanged."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     placed = jax.device_put(jnp.ones((16, 12, 6)), jax.sharding.NamedSharding(mesh, P("data")))
-    key = runtime.root_key(5)
+    key = random_keys.root_key(5)
     program = jax.jit(lambda x: dropout(x, 0.3, key)).lower(placed).compile()
     np.testing.assert_array_equal(program(placed), dropout(jnp.ones((16, 12, 6)), 0.3, key))
     assert not any(kind in program.as_text() for kind in ("all-gather", "all-reduce", "collective-permute"))
@@ -89,7 +91,7 @@ def test_one_draw_for_all_uses():
     """XLA:CPU would repeat the generator in every use of a mask: of its twenty products a block, a layer has them once."""
 
     def layer(x):
-        return jax.nn.standardize(dropout(x, 0.1, runtime.root_key(0)))
+        return jax.nn.standardize(dropout(x, 0.1, random_keys.root_key(0)))
 
     text = jax.jit(layer).lower(jnp.ones((4, 64, 32))).compile().as_text()
     products = [line for line in text.splitlines() if " multiply(" in line and "u64[4,8,32]" in line]

@@ -10,7 +10,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.config import MeshConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.batching.prefetch import put
 from jaxft.models.families import FAMILIES
@@ -36,7 +36,7 @@ def after_steps(model: Model, params: tree.Params, plan: ParameterPlan, layout: 
         sharding.place(x, sharding.param_shardings(devices, x))
         for x in plan.split(params, step=STAGE if plan.stages[1:] else 0)
     )
-    state = init_state(trained, optimizer, runtime.root_key(0), hyper)
+    state = init_state(trained, optimizer, random_keys.root_key(0), hyper)
     task = TextClassification(LABELS)
     step = jax.jit(partial(train_step, loss_fn=make_loss(model, task), optimizer=optimizer))
     losses = []

@@ -10,7 +10,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.config import OptimConfig, PlanConfig, RuleConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.data.batching.prefetch import put
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
@@ -98,7 +98,7 @@ def updates(run: Run, settings: OptimConfig, gradient: float) -> dict[str, np.nd
     optimizer = optim.make_optimizer(settings, run.plan, 10)
     params, _ = run.plan.split(jax.tree.map(jnp.asarray, run.params))
     hyper = optim.hyperparameters(settings)
-    state = init_state(params, optimizer, runtime.root_key(0), hyper)
+    state = init_state(params, optimizer, random_keys.root_key(0), hyper)
     gradients = jax.tree.map(lambda x: jnp.full_like(x, gradient), params)
     found, _ = jax.jit(optimizer.build(hyper).update)(gradients, state.opt_state, params)
     return flat(found)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxft.config import MeshConfig
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.core.errors import UserError
 from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.tokens.encode import Examples
@@ -176,7 +176,7 @@ def test_dropout_by_keys():
     rate = 0.25
     some = jax.jit(lambda key: attend(q, k, v, ids, rate=rate, key=key, by_keys=True)[0])
     probabilities = attend(q, k, v, ids)[0]
-    drawn = np.stack([some(runtime.root_key(seed)) for seed in range(300)])
+    drawn = np.stack([some(random_keys.root_key(seed)) for seed in range(300)])
     kept = drawn > 0
     assert (kept == kept[:, :, :1]).all()
     np.testing.assert_allclose(drawn, np.where(kept, probabilities / (1 - rate), 0), rtol=1e-5)
@@ -194,7 +194,7 @@ def test_a_run_drops_what_it_is_told_to(tiny_model, tiny_data, tmp_path):
         run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections))
         batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
         loss = jax.jit(lambda key: run_loss(run)(run.params, batch, key, {})[0][0])
-        return [float(loss(runtime.root_key(0))) for _ in range(2)]
+        return [float(loss(random_keys.root_key(0))) for _ in range(2)]
 
     found = [losses(), losses(attention_dropout=0.5), losses(attention_dropout=0.5, attention_dropout_kind="keys")]
     assert all(a == b for a, b in found)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.models.encoder.config import Policy
 from jaxft.models.encoder.layers import ACTIVATIONS, elementwise
 from jaxft.models.model import make_model
@@ -30,7 +30,7 @@ def batch_of(config) -> dict[str, jax.Array]:
 
 
 def objective(model, batch):
-    return lambda params: model.apply(params, batch, key=runtime.root_key(3))["logits"].astype(jnp.float32).sum()
+    return lambda params: model.apply(params, batch, key=random_keys.root_key(3))["logits"].astype(jnp.float32).sum()
 
 
 @pytest.mark.parametrize(("policy", "turns"), [(Policy(unroll=None), 0), (Policy(unroll=None, platform="tpu"), 1)])

@@ -14,7 +14,7 @@ import pytest
 import jaxft
 from jaxft import evaluate, export, optim, predict
 from jaxft.config import OptimConfig, cli
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
 from jaxft.data.batching.prefetch import put
 from jaxft.models.encoder import adapters
@@ -213,7 +213,7 @@ class Costs(costs.Costs):
         settings = OptimConfig(clip=clip)
         optimizer, hyper = optim.make_optimizer(settings, made, 10), optim.hyperparameters(settings)
         trained, frozen = made.split(model.abstract())
-        state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trained)
+        state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trained)
         step = jax.jit(partial(train_step, loss_fn=make_loss(model, self.task), optimizer=optimizer), donate_argnums=0)
         compiled = step.lower(state, frozen, self.batch(costs.ROWS, parts)).compile()
         return compiled, tree.count(trained), tree.count(params)
@@ -245,7 +245,7 @@ def test_dropout_in_lora_drops(base, tiny_data, tmp_path):
     params = randomised(params)
     batch = jaxft.models.forward.batch_of(model, INPUTS)
     rates = model.override(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
-    keys = [None, None, runtime.root_key(0), runtime.root_key(0), runtime.root_key(1)]
+    keys = [None, None, random_keys.root_key(0), random_keys.root_key(0), random_keys.root_key(1)]
     apply = jax.jit(partial(model.apply, rates=rates))
     plain, again, a, b, c = (np.asarray(apply(params, batch, key=key)["logits"]) for key in keys)
     np.testing.assert_array_equal(plain, again)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxft import optim
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.batching.prefetch import put
 from jaxft.evaluation.evaluator import make_evaluator
@@ -55,7 +55,7 @@ def test_only_masked_places_go_through_the_vocabulary(folder):
     """The largest product with the 41 words in the program, and its operations, are those of the places."""
     run = open_run(folder, "fill-mask", data={"layout": "pad"})
     trainable, frozen = run.plan.split(run.params)
-    state = init_state(trainable, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
+    state = init_state(trainable, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
     shape = run.planner.shapes[0]
     batch = abstract_batch(run.planner, shape, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
@@ -71,7 +71,7 @@ def test_masks_change_from_step_to_step_but_not_between_evaluations(folder, kind
     run = open_run(folder, kind)
     plan = run.planner.plan_epoch(0)
     batch = put(plan.batch(run.data["train"].examples, 0), sharding.batch_sharding(run.mesh), plan.shape(0).rows)
-    first, second = (run.task.prepare(batch, jax.random.fold_in(runtime.root_key(0), i)) for i in range(2))
+    first, second = (run.task.prepare(batch, jax.random.fold_in(random_keys.root_key(0), i)) for i in range(2))
     assert not np.array_equal(first["input_ids"], second["input_ids"])
     scores = []
     for batch_size, layout in ((64, "pack"), (64, "pack"), (5, "pad")):

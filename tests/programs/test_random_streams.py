@@ -9,7 +9,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.config import OptimConfig
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.models import forward, heads
 from jaxft.models.encoder import attention, blocks, disentangled
 from jaxft.models.model import make_model
@@ -40,7 +40,7 @@ def test_every_dropout_has_a_key_of_its_own(family, monkeypatch):
         monkeypatch.setattr(module, "dropout", note)
     with jax.disable_jit():  # so that a scan calls every layer
         batch = forward.batch_of(model, zoo.inputs_for(family, kind, config, rows=1, shortest=4, length=4))
-        model.apply(tiny.random_params(model), batch, key=runtime.root_key(0))
+        model.apply(tiny.random_params(model), batch, key=random_keys.root_key(0))
     assert len(keys) > 3 * model.encoder.config.num_layers
     assert len(set(keys)) == len(keys)
 
@@ -52,7 +52,7 @@ def test_micro_batches_and_steps_have_streams_of_their_own(micro_batches):
     def loss(params, batch, key, hyper):
         return (jax.random.uniform(key) + 0 * params["w"].sum(), jnp.float32(1)), {}
 
-    root = runtime.root_key(7)
+    root = random_keys.root_key(7)
     state = init_state({"w": jnp.ones(2)}, RECORDER, root, optim.hyperparameters(OptimConfig()))
     step = jax.jit(partial(train_step, loss_fn=loss, optimizer=RECORDER))
     for number in range(2):

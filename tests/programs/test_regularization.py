@@ -13,7 +13,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.config import OptimConfig, PlanConfig, RegularizationConfig, RuleConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
 from jaxft.models import forward
 from jaxft.models.model import make_model
@@ -122,7 +122,7 @@ def test_noise_of_no_size_changes_nothing(family):
     def logits(alpha: float) -> jax.Array:
         loss = make_loss(model, task, alpha)
         with jax.disable_jit():
-            return loss(params, batch, runtime.root_key(0), {})[1]["logits"]
+            return loss(params, batch, random_keys.root_key(0), {})[1]["logits"]
 
     np.testing.assert_array_equal(logits(1e-30), logits(0.0))
     assert np.any(np.asarray(logits(5.0) != logits(0.0)))
@@ -184,7 +184,7 @@ def test_the_passes_of_r_drop_draw_apart():
         keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
         return (jnp.float32(1), jnp.float32(6)), {"logits": jnp.zeros(shape)}
 
-    key = runtime.root_key(0)
+    key = random_keys.root_key(0)
     with_r_drop(loss_fn, task, 3.0)({}, batch, key, {})
     assert keys[0] == tuple(np.asarray(jax.random.key_data(key)).tolist())  # the first is the plain loss's
     assert len(set(keys)) == 2
@@ -235,7 +235,7 @@ def program(run, step=train_step, **options) -> str:
     """The train step as text."""
     trainable, frozen = run.plan.split(run.model.abstract())
     optimizer, hyper = optim.make_optimizer(run.config.optim, run.plan, 10), optim.hyperparameters(run.config.optim)
-    state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trainable)
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trainable)
     batches = abstract_batches(run.planner, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     function = partial(step, optimizer=optimizer, **options)
     return str(jax.make_jaxpr(function)(state, frozen, next(iter(batches.values()))))

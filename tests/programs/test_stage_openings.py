@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
 from jaxft.step.stages import later_stages, open_stage
@@ -23,8 +23,8 @@ def test_a_state_grows_and_loses_nothing():
     mesh, settings = sharding.make_mesh(MeshConfig(1)), OptimConfig()
     optimizer, hyper = optim.make_optimizer(settings, plan, 10), optim.hyperparameters(settings)
     trained, frozen = (sharding.place(x, sharding.param_shardings(mesh, x)) for x in plan.split(PARAMS, step=0))
-    state = init_state(trained, optimizer, runtime.root_key(0), hyper, average=True)
-    key = runtime.root_key(1)
+    state = init_state(trained, optimizer, random_keys.root_key(0), hyper, average=True)
+    key = random_keys.root_key(1)
 
     def used(x):  # as after some steps: nothing is zero
         return x + 1 if x.dtype == jnp.int32 else x + jax.random.normal(key, x.shape)

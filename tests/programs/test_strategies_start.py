@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.models import forward, heads
 from jaxft.models.dropout_sites import dropout_places, place_dropout
 from jaxft.models.encoder import attention, blocks
@@ -53,7 +53,7 @@ def rates_seen(model, monkeypatch) -> list[float]:
         patch.setattr(attention, "_attention", lambda q, k, v, bias, seen, rate, key: note(v, rate, key).swapaxes(1, 2))
         for module in (attention, blocks, heads):
             patch.setattr(module, "dropout", note)
-        model.apply(params, batch, key=runtime.root_key(0))
+        model.apply(params, batch, key=random_keys.root_key(0))
     return seen
 
 

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import jaxft
 from jaxft import optim
 from jaxft.config import DataConfig, cli
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.core.errors import UserError
 from jaxft.run import rundir
 from jaxft.run.setup import make_loss, make_run, run_loss
@@ -115,7 +115,7 @@ def test_a_step_with_tiny_class_weights_is_a_step_with_large_ones(tiny_model, fo
             )
         )
         batch = {name: np.asarray(x) for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
-        state = init_state(run.params, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
+        state = init_state(run.params, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
         state, scores = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER))(state, {}, batch)
         found.append((float(scores["loss"]), float(scores["grad_norm"])))
         assert float(scores["weight"]) == pytest.approx(sum(task["class_weights"][y] for y in labels_of(batch)), rel=1e-5)
@@ -174,7 +174,7 @@ def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
         examples = run.data["train"].examples
         batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(examples, 0).items()}
         params = run.params | ({TEACHERS: {NAME: run.teacher[1]}} if run.teacher else {})
-        (total, weight), _ = jax.jit(run_loss(run))(params, batch, runtime.root_key(0), {})
+        (total, weight), _ = jax.jit(run_loss(run))(params, batch, random_keys.root_key(0), {})
         found.append(float(total / weight))
     ids, mask = np.zeros((2, len(examples), 32), np.int32)
     for i, (start, stop) in enumerate(zip(examples.offsets, examples.offsets[1:], strict=False)):
@@ -269,7 +269,7 @@ def test_evaluation_has_plain_cross_entropy(train):
             return {"logits": logits}
 
     batch = {"labels": jnp.asarray([[0], [1]]), "weights": jnp.ones((2, 1))}
-    (total, weight), _ = make_loss(Model(), task)({}, batch, runtime.root_key(0) if train else None, {})
+    (total, weight), _ = make_loss(Model(), task)({}, batch, random_keys.root_key(0) if train else None, {})
     plain = -jax.nn.log_softmax(logits)[np.arange(2), 0, np.arange(2)].sum()
     assert (float(weight) == 2) != train
     assert (float(total) == pytest.approx(float(plain), rel=1e-6)) != train

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 
+from jaxft.core import random_keys
+
 torch = pytest.importorskip("torch")
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import jaxft
-from jaxft.core import runtime
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from jaxft.train import train
@@ -59,7 +60,7 @@ def write(family: str, directory: Path, shared: Path, texts: list[str]) -> Path:
     config = {"model_type": family, **SMALL, **OWN.get(family, {})}
     config |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     model = make_model(config, "feature-extraction", "here")
-    jaxft.save(model, jax.device_get(jax.jit(model.init)(runtime.root_key(0))), directory)
+    jaxft.save(model, jax.device_get(jax.jit(model.init)(random_keys.root_key(0))), directory)
     return directory
 
 

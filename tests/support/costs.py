@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.data.batching.epoch_plan import Shape, make_planner
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.config import Policy
@@ -42,7 +42,7 @@ class Costs:
 
     def __init__(self, config: dict[str, Any] = CONFIG) -> None:
         self.model = make_model(config, "text-classification", "test", policy=Policy(unroll=config["num_hidden_layers"]))
-        self.params = jax.eval_shape(self.model.init, runtime.root_key(0))
+        self.params = jax.eval_shape(self.model.init, random_keys.root_key(0))
         self.task = TextClassification(("a", "b"))
         self.loss = make_loss(self.model, self.task)
         tokens = np.ones(LENGTH * ROWS, np.int32)
@@ -67,7 +67,7 @@ class Costs:
         optimizer = optim.make_optimizer(OptimConfig(clip=clip), plan, 10)
         trainable, frozen = plan.split(self.params, step)
         hyper = optim.hyperparameters(OptimConfig(clip=clip))
-        state = jax.eval_shape(lambda p: init_state(p, optimizer, runtime.root_key(0), hyper), trainable)
+        state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trainable)
         program = jax.jit(partial(train_step, loss_fn=self.loss, optimizer=optimizer))
         return flops(program.lower(state, frozen, self.batch(ROWS, parts)))
 

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxft.core import random_keys
+
 torch = pytest.importorskip("torch")
 
 from transformers import (
@@ -17,7 +19,7 @@ from transformers import (
 )
 
 from jaxft.config import OptimConfig, PlanConfig
-from jaxft.core import runtime, tree
+from jaxft.core import tree
 from jaxft.optim import hyperparameters, make_optimizer
 from jaxft.param_plan import make_plan
 from jaxft.run.setup import make_loss
@@ -88,7 +90,7 @@ def jaxft_metrics(
     plan = make_plan(config, params, model.encoder.config.num_layers)
     optimizer = make_optimizer(optim, plan, len(batches))
     trainable, frozen = plan.split(params)
-    state = init_state(trainable, optimizer, runtime.root_key(0), hyperparameters(optim))
+    state = init_state(trainable, optimizer, random_keys.root_key(0), hyperparameters(optim))
     loss_fn = make_loss(model, TextClassification(tuple(model.labels)))
     step = jax.jit(partial(train_step, loss_fn=loss_fn, optimizer=optimizer))
     seen = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxft.core import random_keys
 from tests.support import tiny
 
 CLUES = list(tiny.CLUES.values())
@@ -55,13 +56,12 @@ def write_model(directory: Path, *, seed: int = 0, **changes: Any) -> Path:
     import jax
     import numpy as np
 
-    from jaxft.core import runtime
     from jaxft.models import load_save
     from jaxft.models.model import make_model
 
     config = tiny.CONFIG | {"architectures": ["BertForQuestionAnswering"]} | changes
     model = make_model(config, "question-answering", "tiny")
-    params = jax.tree.map(np.array, model.init(runtime.root_key(seed)))
+    params = jax.tree.map(np.array, model.init(random_keys.root_key(seed)))
     noise = np.random.default_rng(seed)
     load_save.save(model, jax.tree.map(lambda x: (x + noise.normal(0, 0.05, x.shape)).astype(np.float32), params), directory)
     tiny.write_tokenizer(directory)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.config import MeshConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.batching.prefetch import put
 from jaxft.parallel import sharding
@@ -64,7 +64,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     if run.regularization.needs_reference:  # as far away as training would go
         frozen = frozen | {REFERENCE: jax.tree.map(lambda x: x * 0.9, run.plan.split(run.params)[0])}
     frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
-    state = init_state(trainable, RECORDER, runtime.root_key(0), optim.hyperparameters(run.config.optim))
+    state = init_state(trainable, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
     step = jax.jit(
         partial(
             train_step,

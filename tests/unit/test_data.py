@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.core import runtime
+from jaxft.core.cache_dir import cache_dir
 from jaxft.core.errors import UserError
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens import encode
@@ -226,7 +226,7 @@ def test_validation_share_is_seeded_disjoint_and_complete(tiny_model, tiny_data,
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
-    assert runtime.cache_root() == tmp_path / "cache"
+    assert cache_dir() == tmp_path / "cache"
     return tmp_path / "cache" / "tokens"
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jaxft.config import LogConfig
-from jaxft.core.announce import announced
+from jaxft.core.progress import announced
 from jaxft.training import journal
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft.core import runtime
+from jaxft.core import random_keys
 from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.tokens.encode import Examples
 from jaxft.tasks.masking import Masking
@@ -42,7 +42,7 @@ def masked(data: Examples, rate: float, layout: str, micro_batches: int = 1, dra
     step = jax.jit(masking)
     found = []
     for draw in range(draws):
-        out = {name: np.asarray(x) for name, x in step(batch, jax.random.fold_in(runtime.root_key(0), draw)).items()}
+        out = {name: np.asarray(x) for name, x in step(batch, jax.random.fold_in(random_keys.root_key(0), draw)).items()}
         positions, used = out["token_positions"], out["token_weights"] > 0
         chosen, ids = np.zeros(batch["input_ids"].shape, bool), np.zeros(data.offsets[-1], np.int32)
         k, r, p = np.nonzero(used)

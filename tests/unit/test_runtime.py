@@ -12,11 +12,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxft.config import MeshConfig
-from jaxft.core import runtime
+from jaxft.core import backend, random_keys
 from jaxft.core.errors import UserError
 from jaxft.parallel import sharding
 
-FAULTY = version("jaxlib").startswith(runtime.FAULTY_JAXLIB)
+FAULTY = version("jaxlib").startswith(backend.FAULTY_JAXLIB)
 
 
 def fresh_process(code: str, **environment: str) -> dict:
@@ -36,10 +36,10 @@ def fresh_process(code: str, **environment: str) -> dict:
 IMPORT_JAXFT = """
 import json, os
 import jaxft
-from jaxft.core import runtime
+from jaxft.core import backend
 flags = os.environ.get("XLA_FLAGS", "")
-runtime.prepare()
-print(json.dumps({"flags": flags, "again": os.environ.get("XLA_FLAGS", ""), "right": runtime.sums_are_right()}))
+backend.prepare()
+print(json.dumps({"flags": flags, "again": os.environ.get("XLA_FLAGS", ""), "right": backend.sums_are_right()}))
 """
 
 
@@ -48,48 +48,48 @@ def test_the_cpu_flag_is_set_before_the_backend_and_the_users_flags_are_kept():
     seen = fresh_process(IMPORT_JAXFT, XLA_FLAGS=own)
     assert seen["right"]
     assert own in seen["flags"].split()
-    assert (runtime.YNN_FLAG in seen["flags"].split()) == FAULTY
+    assert (backend.YNN_FLAG in seen["flags"].split()) == FAULTY
     assert seen["again"] == seen["flags"]
 
 
 def test_nothing_is_set_on_newer_jaxlib_and_a_users_choice_wins(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
-    monkeypatch.setattr(runtime, "version", lambda _: "0.11.2")
-    runtime.prepare()
+    monkeypatch.setattr(backend, "version", lambda _: "0.11.2")
+    backend.prepare()
     assert os.environ["XLA_FLAGS"] == "--xla_a=1"
-    monkeypatch.setattr(runtime, "version", lambda _: "0.10.2")
-    name = runtime.YNN_FLAG.split("=")[0]
+    monkeypatch.setattr(backend, "version", lambda _: "0.10.2")
+    name = backend.YNN_FLAG.split("=")[0]
     monkeypatch.setenv("XLA_FLAGS", f"{name}=none")
-    runtime.prepare()
+    backend.prepare()
     assert os.environ["XLA_FLAGS"] == f"{name}=none"
 
 
 def test_a_backend_that_already_computes_wrong_sums_is_an_error(monkeypatch):
     jax.devices()  # the backend is up
     monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setattr(runtime, "version", lambda _: "0.10.2")
-    monkeypatch.setattr(runtime, "sums_are_right", lambda: False)
+    monkeypatch.setattr(backend, "version", lambda _: "0.10.2")
+    monkeypatch.setattr(backend, "sums_are_right", lambda: False)
     with pytest.raises(UserError, match="import jaxft first"):
-        runtime.prepare()
+        backend.prepare()
     monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setattr(runtime, "sums_are_right", lambda: True)
-    runtime.prepare()
+    monkeypatch.setattr(backend, "sums_are_right", lambda: True)
+    backend.prepare()
 
 
 @pytest.mark.skipif(not FAULTY, reason="this jaxlib computes right sums")
 def test_the_check_of_sums_finds_the_fault():
     code = """
 import json, jax
-from jaxft.core import runtime
-print(json.dumps({"right": runtime.sums_are_right()}))
+from jaxft.core import backend
+print(json.dumps({"right": backend.sums_are_right()}))
 """
-    flag = runtime.YNN_FLAG.split("=")[0]
+    flag = backend.YNN_FLAG.split("=")[0]
     assert not fresh_process(code, XLA_FLAGS=f"{flag}=+reduce")["right"]
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 def test_philox_gives_the_same_bits_on_every_sharding(dtype):
-    key = jax.random.fold_in(runtime.root_key(3), 5)
+    key = jax.random.fold_in(random_keys.root_key(3), 5)
     mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
 
     def draw(key: jax.Array) -> jax.Array:
@@ -103,14 +103,14 @@ def test_philox_gives_the_same_bits_on_every_sharding(dtype):
 
 
 def test_philox_is_exact_under_vmap():
-    keys = jax.random.split(runtime.root_key(0), 4)
+    keys = jax.random.split(random_keys.root_key(0), 4)
     together = jax.vmap(lambda key: jax.random.bits(key, (7,)))(keys)
     np.testing.assert_array_equal(together, [jax.random.bits(key, (7,)) for key in keys])
 
 
 def test_root_keys_differ_by_seed_and_are_philox():
-    assert str(jax.random.key_impl(runtime.root_key(0))) == runtime.PRNG == "philox4x32"
-    words = {tuple(jax.random.key_data(runtime.root_key(seed)).tolist()) for seed in range(50)}
+    assert str(jax.random.key_impl(random_keys.root_key(0))) == random_keys.PRNG == "philox4x32"
+    words = {tuple(jax.random.key_data(random_keys.root_key(seed)).tolist()) for seed in range(50)}
     assert len(words) == 50
 
 
@@ -127,17 +127,17 @@ def no_cache_yet():
 
 def test_the_compile_cache_lies_where_it_is_told(no_cache_yet, monkeypatch, tmp_path):
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "mine"))
-    assert runtime.start(distributed="off").cache == str(tmp_path / "mine" / "xla")
+    assert backend.start(distributed="off").cache == str(tmp_path / "mine" / "xla")
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine" / "xla")
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "the user's"))
-    assert runtime.start(distributed="off").cache == str(tmp_path / "the user's")
-    assert runtime.start(distributed="off", compile_cache=False).cache == "off"
+    assert backend.start(distributed="off").cache == str(tmp_path / "the user's")
+    assert backend.start(distributed="off", compile_cache=False).cache == "off"
 
 
 def test_a_cache_folder_that_cannot_be_made_is_no_error(no_cache_yet, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
-    assert "is not writable" in runtime.start(distributed="off").cache
+    assert "is not writable" in backend.start(distributed="off").cache
     assert jax.config.jax_compilation_cache_dir is None
 
 
@@ -145,8 +145,8 @@ def test_a_cache_folder_that_cannot_be_made_is_no_error(no_cache_yet, monkeypatc
 def test_a_second_process_takes_its_programs_from_the_cache(tmp_path):
     code = """
 import json, jax
-from jaxft.core import runtime
-runtime.start(distributed="off")
+from jaxft.core import backend
+backend.start(distributed="off")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 hits = []
@@ -215,8 +215,8 @@ def test_what_is_free_goes_back_when_a_run_is_over():
         """
 import ctypes, json
 from pathlib import Path
-from jaxft.core import host_memory, runtime
-runtime.prepare()
+from jaxft.core import host_memory, backend
+backend.prepare()
 libc, size = ctypes.CDLL("libc.so.6"), 2**27
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = libc.free.argtypes = [ctypes.c_size_t]
@@ -257,6 +257,6 @@ def test_a_cluster_is_joined_where_the_environment_announces_one(monkeypatch, en
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     joined = []
-    monkeypatch.setattr(runtime, "_join_cluster", lambda: joined.append(True))
-    runtime.start(compile_cache=False)
+    monkeypatch.setattr(backend, "join_cluster", lambda: joined.append(True))
+    backend.start(compile_cache=False)
     assert bool(joined) == announced

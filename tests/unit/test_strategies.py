@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
-from jaxft.core import runtime, tree
+from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
 from jaxft.models.dropout_sites import dropout_places
 from jaxft.models.model import make_model
@@ -182,7 +182,7 @@ def test_memory_falls_by_what_the_plan_says():
         optimizer = optim.make_optimizer(OptimConfig(), made, 100)
         trainable, frozen = made.split(params)
         state = jax.eval_shape(
-            lambda p: init_state(p, optimizer, runtime.root_key(0), optim.hyperparameters(OptimConfig())), trainable
+            lambda p: init_state(p, optimizer, random_keys.root_key(0), optim.hyperparameters(OptimConfig())), trainable
         )
         placed = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, state_shardings(mesh, state)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxft.config import DataConfig
-from jaxft.core import runtime
+from jaxft.core import distributed
 from jaxft.core.errors import UserError, nearest
 from jaxft.data.formats.conllu import ENDINGS, is_conllu, read_conllu
 from jaxft.data.formats.sentences import Sentences
@@ -105,7 +105,7 @@ def _may_be_plain(found: Sentences, first: str) -> bool:
 
 
 def _say(line: str, told: bool) -> None:
-    if told and runtime.is_main_process():
+    if told and distributed.is_main_process():
         print(line, file=sys.stderr)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.core import runtime
+from jaxft.core import distributed
 from jaxft.core.errors import UserError
 from jaxft.data.formats.entities import are_spans, read_spans, tags_of
 from jaxft.data.formats.sentences import Sentences
@@ -64,7 +64,7 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
 
 
 def _say(line: str, count: int) -> None:
-    if count and runtime.is_main_process():
+    if count and distributed.is_main_process():
         print(line, file=sys.stderr)
 
 

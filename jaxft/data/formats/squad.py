@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxft.config import DataConfig
-from jaxft.core import runtime
+from jaxft.core import distributed
 from jaxft.core.errors import UserError, nearest
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import CHUNK
@@ -247,6 +247,6 @@ def _place(questions: list[Question], origin: str, misplaced: Literal["error", "
     report = f"{origin}: {lost} of {sum(len(q.answers) for q in questions)} answers are not at their offset, first {first}"
     if misplaced == "error":
         raise UserError(f"{report}; correct them, or leave them out with task.misplaced_answers drop")
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         print(f"{report}; they are not trained on", file=sys.stderr)
     return lost

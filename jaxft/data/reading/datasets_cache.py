@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxft.core import checksums, runtime
+from jaxft.core import checksums, distributed
 
 
 def intact(load: Callable[..., Any]) -> Any:
@@ -34,7 +34,7 @@ def intact(load: Callable[..., Any]) -> Any:
         return rows
     if wrong is None:
         return rows
-    if runtime.is_main_process():
+    if distributed.is_main_process():
         print(f"what is kept of the data in {record.parent} is damaged ({wrong}) and is made again", file=sys.stderr)
     del rows
     rows = load(download_mode="force_redownload")

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxft.core import runtime
+from jaxft.core.cache_dir import cache_dir
 from jaxft.data.reading.class_labels import with_declared_labels
 from jaxft.data.reading.json_rows import as_array
 
@@ -63,7 +63,7 @@ def _spooled(tables: Iterable[Any]) -> list[Any]:
     else:
         return kept
     try:
-        root = runtime.cache_root()
+        root = cache_dir()
         root.mkdir(parents=True, exist_ok=True)
         file = tempfile.NamedTemporaryFile(dir=root, prefix="rows.")  # noqa: SIM115 (it goes with the process)
     except OSError:  # no place: it stays in memory

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.core import checksums, runtime
+from jaxft.core import checksums, distributed
+from jaxft.core.cache_dir import cache_dir
 from jaxft.core.model_source import tokenizer_files
 
 Arrays = Mapping[str, np.ndarray]
@@ -39,7 +40,7 @@ def cached(
     digest.update(type(tokenizer).__name__.encode())
     for path in tokenizer_files(directory):
         digest.update(path.read_bytes())
-    folder = runtime.cache_root() / "tokens" / digest.hexdigest()
+    folder = cache_dir() / "tokens" / digest.hexdigest()
     return _read(folder) or _write(folder, make())
 
 
@@ -86,7 +87,7 @@ def _read(folder: Path) -> Arrays | None:
             return None
         return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in record["files"]}
     except (OSError, ValueError, checksums.Damaged) as error:
-        if runtime.is_main_process():
+        if distributed.is_main_process():
             print(f"the cached tokens in {folder} are damaged ({error}) and are made again", file=sys.stderr)
         return None
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jaxft.core import runtime
+from jaxft.core import backend
 
 Array = jax.Array
 
@@ -110,7 +110,7 @@ def _in_order(x: Array) -> Array:
 
 def _has_units(x: Array) -> bool:
     """Whether the processor has units for products of this type: otherwise bfloat16 is best widened."""
-    return x.dtype != jnp.bfloat16 or runtime.multiplies_bfloat16()
+    return x.dtype != jnp.bfloat16 or backend.multiplies_bfloat16()
 
 
 def _kernel_gradient(x: Array, g: Array) -> Array:

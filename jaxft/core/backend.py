@@ -1,4 +1,4 @@
-"""All that is settled before the backend starts: XLA flags, compile cache, PRNG, matmul precision, the cluster.
+"""All that is set before JAX starts its backend: XLA flags, compile cache, matmul precision, the cluster.
 
 `prepare()` is idempotent and cheap. Entry points and the public functions call it first; nothing else in jaxft touches
 process-wide JAX settings.
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from jaxft.core import host_memory
+from jaxft.core import host_memory, random_keys
+from jaxft.core.cache_dir import cache_dir
+from jaxft.core.distributed import cluster_announced, join_cluster
 from jaxft.core.errors import UserError
-from jaxft.core.urls import refuse_url
 
 # jaxlib 0.10.2 to 0.11.1 fuse reductions into the YNN library on CPU and silently return wrong sums (jax-ml/jax#39103,
 # fixed in 0.11.2). The flag is known to 0.10 and newer; an unknown flag would abort the process, hence the version gate.
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 FAULTY_JAXLIB = ("0.10.", "0.11.0", "0.11.1")
-PRNG = "philox4x32"
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,8 @@ class Runtime:
         """The one line that a run prints first."""
         return (
             f"jax {version('jax')} on {self.devices} x {self.device} ({self.platform}), {self.processes} process(es); "
-            f"keys {PRNG}; matmul precision {self.precision}; compile cache {self.cache}"
+            f"keys {random_keys.PRNG}; matmul precision {self.precision}; compile cache {self.cache}"
         )
-
-
-def cache_root() -> Path:
-    """The folder for everything that jaxft may delete and make again: compiled programs, tokenised text."""
-    refuse_url("JAXFT_CACHE", os.environ.get("JAXFT_CACHE"))
-    root = os.environ.get("JAXFT_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "jaxft")
-    return Path(root).expanduser()
 
 
 def prepare() -> None:
@@ -105,8 +97,8 @@ def start(
 
     if platforms is not None:
         jax.config.update("jax_platforms", platforms)
-    if distributed == "on" or (distributed == "auto" and _cluster_announced()):
-        _join_cluster()
+    if distributed == "on" or (distributed == "auto" and cluster_announced()):
+        join_cluster()
     jax.config.update("jax_default_matmul_precision", precision)
     cache = "off"
     if compile_cache:
@@ -122,102 +114,10 @@ def start(
     )
 
 
-def is_main_process() -> bool:
-    """Whether this process writes the files of the run."""
-    import jax
-
-    return jax.process_index() == 0
-
-
-def process_count() -> int:
-    """Processes of the run."""
-    import jax
-
-    return jax.process_count()
-
-
-def barrier(name: str) -> None:
-    """Wait for all processes."""
-    import jax
-
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
-
-
-def from_main(value: int) -> int:
-    """A number of the main process, on every process."""
-    import jax
-
-    if jax.process_count() == 1:
-        return value
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
-def gather(number: int) -> list[int]:
-    """A number of every process, of 31 bits at most, in their order."""
-    import jax
-
-    if jax.process_count() == 1:
-        return [number]
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
-
-
-def all_agree(yes: bool) -> bool:
-    """Whether every process says yes."""
-    import jax
-
-    if jax.process_count() == 1:
-        return yes
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.process_allgather(np.bool_(yes)).all())
-
-
-def root_key(seed: int) -> Any:
-    """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
-    import jax
-
-    let_philox_be_sharded()
-    return jax.random.key(seed, impl=PRNG)
-
-
-def let_philox_be_sharded() -> None:
-    """Lower the high word of a product to plain arithmetic: the same bits.
-
-    jax 0.10 to 0.12 lower it to `chlo.mulhi`, which the Shardy partitioner cannot export, so that any program with a
-    philox key on several devices fails with "Unable to convert MHLO to StableHLO".
-    """
-    if getattr(let_philox_be_sharded, "done", False):
-        return
-    from jax._src.interpreters import mlir  # no public way to choose a lowering
-    from jax._src.lax import lax
-
-    mlir.register_lowering(lax.mulhi_p, mlir.lower_fun(_high_word, multiple_results=False))
-    let_philox_be_sharded.done = True  # type: ignore[attr-defined]
-
-
-def _high_word(x: Any, y: Any) -> Any:
-    """Upper 32 bits of the product of two uint32 arrays; 64-bit types are allowed here alone."""
-    import jax
-
-    with jax.enable_x64(True):
-        wide = x.astype("uint64") * y.astype("uint64")
-        return jax.lax.shift_right_logical(wide, jax.numpy.full_like(wide, 32)).astype("uint32")
-
-
 def _use_compile_cache() -> str:
     import jax
 
-    folder = jax.config.jax_compilation_cache_dir or str(cache_root() / "xla")  # pyright: ignore[reportAttributeAccessIssue]
+    folder = jax.config.jax_compilation_cache_dir or str(cache_dir() / "xla")  # pyright: ignore[reportAttributeAccessIssue]
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
@@ -228,31 +128,6 @@ def _use_compile_cache() -> str:
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder
-
-
-def _cluster_announced() -> bool:
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if hosts and "," not in hosts:  # a single TPU VM announces itself, but there is nobody to join
-        hosts = ""
-    tasks = int(os.environ.get("SLURM_NTASKS", "1") or 1)
-    return bool(os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)
-
-
-def _join_cluster() -> None:
-    import jax
-
-    explicit: dict[str, Any] = {}
-    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        explicit["coordinator_address"] = address
-        if "JAX_NUM_PROCESSES" in os.environ:
-            explicit["num_processes"] = int(os.environ["JAX_NUM_PROCESSES"])
-            explicit["process_id"] = int(os.environ.get("JAX_PROCESS_ID", "0"))
-    try:
-        jax.distributed.initialize(**explicit)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"jax.distributed could not start: {error}; use --runtime.distributed off for one machine"
-        ) from error
 
 
 def _backend_is_up() -> bool:

@@ -1,0 +1,165 @@
+"""The processes of a run: joining them, what they agree on, and that they share its directory."""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jaxft.core.errors import UserError
+
+T = TypeVar("T")
+MARK = ".shared-"
+PATIENCE = 5.0  # seconds in which a network file system shows what another host wrote
+
+
+def by_main_process(action: Callable[[], T], otherwise: T) -> T:
+    """What `action` gives on the main process, `otherwise` on the others; where it refuses, all do.
+
+    Raises:
+      UserError: the main process's own, and one on every other that points there.
+    """
+    result, refusal = otherwise, None
+    if is_main_process():
+        try:
+            result = action()
+        except UserError as error:
+            refusal = error
+    if not all_agree(refusal is None):
+        raise refusal or UserError("process 0 refuses to begin, so no other process does; it says why")
+    return result
+
+
+def check_shared(directory: Path) -> None:
+    """Refuse processes that do not see one another's files in the run directory; a single process shares it with nobody.
+
+    The main process writes a small file there, and the others look for it.
+
+    Raises:
+      UserError: on all of them, naming those that do not see it.
+    """
+    token = gather(secrets.randbits(31))
+    if len(token) == 1:
+        return
+    mark, made = directory / f"{MARK}{token[0]:08x}", not directory.exists()
+    written = True
+    if is_main_process():
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            mark.write_text("", encoding="utf-8")
+        except OSError:
+            written = False
+    if not all_agree(written):
+        raise UserError(f"output_dir {directory}: process 0 cannot write there")
+    blind = [number for number, sees in enumerate(gather(_appears(mark))) if not sees]
+    if is_main_process():
+        mark.unlink(missing_ok=True)
+        if made and blind:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+    if blind:
+        raise UserError(
+            f"output_dir {directory}: processes {', '.join(map(str, blind))} of {len(token)} do not see what process 0 "
+            "writes there; give all of them one directory on a file system that they share"
+        )
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there, or soon is; to list its folder makes network file systems look again."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError):
+            if path.name in {x.name for x in path.parent.iterdir()}:
+                return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the files of the run."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def process_count() -> int:
+    """Processes of the run."""
+    import jax
+
+    return jax.process_count()
+
+
+def barrier(name: str) -> None:
+    """Wait for all processes."""
+    import jax
+
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+def from_main(value: int) -> int:
+    """A number of the main process, on every process."""
+    import jax
+
+    if jax.process_count() == 1:
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def gather(number: int) -> list[int]:
+    """A number of every process, of 31 bits at most, in their order."""
+    import jax
+
+    if jax.process_count() == 1:
+        return [number]
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
+
+
+def all_agree(yes: bool) -> bool:
+    """Whether every process says yes."""
+    import jax
+
+    if jax.process_count() == 1:
+        return yes
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.bool_(yes)).all())
+
+
+def cluster_announced() -> bool:
+    """Whether the environment announces other processes to join."""
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if hosts and "," not in hosts:  # a single TPU VM announces itself, but there is nobody to join
+        hosts = ""
+    tasks = int(os.environ.get("SLURM_NTASKS", "1") or 1)
+    return bool(os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)
+
+
+def join_cluster() -> None:
+    """Start jax.distributed, with the coordinator that JAX_COORDINATOR_ADDRESS names if it is set."""
+    import jax
+
+    explicit: dict[str, Any] = {}
+    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        explicit["coordinator_address"] = address
+        if "JAX_NUM_PROCESSES" in os.environ:
+            explicit["num_processes"] = int(os.environ["JAX_NUM_PROCESSES"])
+            explicit["process_id"] = int(os.environ.get("JAX_PROCESS_ID", "0"))
+    try:
+        jax.distributed.initialize(**explicit)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"jax.distributed could not start: {error}; use --runtime.distributed off for one machine"
+        ) from error
