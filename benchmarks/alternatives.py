@@ -14,7 +14,7 @@ from benchmarks.step import CPU, Case, Step
 from jaxft import optim
 from jaxft.core import backend, host_memory
 from jaxft.step.compilation import lower_train
-from jaxft.step.multi_step import SEVERAL
+from jaxft.step.multi_step import STEPS_PER_CALL
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
 
@@ -42,14 +42,14 @@ def parts() -> Iterator[Part]:
             "memory given back after a step": timer(Step(whole), keep=False),
             "bfloat16": timer(Step(replace(case, dtype="bfloat16").run())),
             "bfloat16, transposed and attention's products in float32": timer(widened(replace(case, dtype="bfloat16"))),
-            f"{SEVERAL} steps in one call": timer(Step(whole, together=SEVERAL)),
+            f"{STEPS_PER_CALL} steps in one call": timer(Step(whole, together=STEPS_PER_CALL)),
         },
         "jaxft",
     )
     small = CPU["tiny"].run()
     yield (
         "a step of a tiny model, 4 rows of 32",
-        {"jaxft": timer(Step(small)), f"{SEVERAL} steps in one call": timer(Step(small, together=SEVERAL))},
+        {"jaxft": timer(Step(small)), f"{STEPS_PER_CALL} steps in one call": timer(Step(small, together=STEPS_PER_CALL))},
         "jaxft",
     )
 
@@ -57,7 +57,7 @@ def parts() -> Iterator[Part]:
     head = CPU["minilm-head-kept"].run()
     yield (
         "a step of a head on kept layers, 8 rows of 128",
-        {"jaxft": timer(Step(head, together=SEVERAL)), "a call a step": timer(Step(head))},
+        {"jaxft": timer(Step(head, together=STEPS_PER_CALL)), "a call a step": timer(Step(head))},
         "jaxft",
     )
 
@@ -98,7 +98,7 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
 def keep_memory(keep: bool) -> None:
     """glibc as jaxft sets it, or as it is by default once a process has freed a large block."""
     if keep:
-        host_memory.keep()
+        host_memory.keep_freed_memory()
         return
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     mallopt(MMAP_MAX, 65536)

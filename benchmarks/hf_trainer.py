@@ -119,10 +119,10 @@ def steps_of(run: Any, examples: int) -> list[list[int]]:
     Raises:
       UserError: where the peer has not as many, because its script cuts long texts in another way.
     """
-    if examples != len(run.planner.lengths):
-        raise UserError(f"{SAME}: the peer has {examples} examples, jaxft {len(run.planner.lengths)}")
+    if examples != len(run.sampler.lengths):
+        raise UserError(f"{SAME}: the peer has {examples} examples, jaxft {len(run.sampler.lengths)}")
     epochs = -(-run.total_steps // run.steps_per_epoch)
-    plans = (run.planner.plan_epoch(epoch) for epoch in range(epochs))
+    plans = (run.sampler.epoch_batches(epoch) for epoch in range(epochs))
     return [plan.examples(step).tolist() for plan in plans for step in range(run.steps_per_epoch)]
 
 

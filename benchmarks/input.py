@@ -16,15 +16,15 @@ from benchmarks import record
 from benchmarks.synthetic import examples_of, glue_lengths
 from jaxft.config import cli
 from jaxft.core.errors import UserError
-from jaxft.data.batching.epoch_plan import Planner, make_planner
-from jaxft.run.setup import eval_planner, make_run, train_planner
+from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
+from jaxft.run.setup import eval_sampler, make_run, train_sampler
 
 LAYOUTS = ("pack", "bucket", "pad")
 BATCHES = (32, 128, 512)
 
 
-def planner_of(lengths: np.ndarray, batch_size: int, layout: str, max_length: int = 128) -> Planner:
-    return make_planner(lengths, batch_size=batch_size, max_length=max_length, layout=layout, epochs=1, seed=0)  # type: ignore[arg-type]
+def planner_of(lengths: np.ndarray, batch_size: int, layout: str, max_length: int = 128) -> BatchSampler:
+    return make_sampler(lengths, batch_size=batch_size, max_length=max_length, layout=layout, epochs=1, seed=0)  # type: ignore[arg-type]
 
 
 def planning(most: int) -> list[record.Row]:
@@ -34,9 +34,9 @@ def planning(most: int) -> list[record.Row]:
         lengths = glue_lengths(10**power)
         for layout in LAYOUTS:
             start = time.perf_counter()
-            planner = planner_of(lengths, 32, layout)
+            sampler = planner_of(lengths, 32, layout)
             declared = time.perf_counter()
-            plan = planner.plan_epoch(0)
+            plan = sampler.epoch_batches(0)
             planned = time.perf_counter()
             rows.append(
                 {
@@ -59,8 +59,8 @@ def building(rounds: int) -> list[record.Row]:
     examples = examples_of(lengths, 30522)
     for batch_size in BATCHES:
         for layout in LAYOUTS:
-            plan = planner_of(lengths, batch_size, layout).plan_epoch(0)
-            steps = min(50, plan.planner.steps_per_epoch)
+            plan = planner_of(lengths, batch_size, layout).epoch_batches(0)
+            steps = min(50, plan.sampler.steps_per_epoch)
             tokens = sum(int(lengths[plan.examples(i)].sum()) for i in range(steps))
             rates = []
             for _ in range(rounds):
@@ -92,10 +92,10 @@ def waste(recipes: list[str]) -> list[record.Row]:
             layouts = {x: replace(packed, data=replace(config.data, layout=x)) for x in LAYOUTS}
             end = len(examples) // batch_size * batch_size * examples.group
             whole = replace(examples, offsets=examples.offsets[: end + 1])
-            planners = {layout: train_planner(examples, own, run.mesh) for layout, own in layouts.items()}
-            planners["whole steps"] = train_planner(whole, packed, run.mesh)
-            planners["evaluation"] = eval_planner(examples, packed, run.mesh)
-            found = {name: round(1 - planner.plan_epoch(0).fill(), 4) for name, planner in planners.items()}
+            samplers = {layout: train_sampler(examples, own, run.mesh) for layout, own in layouts.items()}
+            samplers["whole steps"] = train_sampler(whole, packed, run.mesh)
+            samplers["evaluation"] = eval_sampler(examples, packed, run.mesh)
+            found = {name: round(1 - sampler.epoch_batches(0).fill(), 4) for name, sampler in samplers.items()}
             rows.append({"what": "waste", "data": Path(path).stem, "batch_size": batch_size, "padding": found})
             print(rows[-1], flush=True)
     return rows

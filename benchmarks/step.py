@@ -31,7 +31,7 @@ from jaxft.parallel import sharding
 from jaxft.run.setup import Run, run_loss
 from jaxft.run.state import fresh_state, model_params, run_optimizer
 from jaxft.step.compilation import abstract_batch, lower_train
-from jaxft.training.frozen_features import keep
+from jaxft.training.frozen_features import cache_frozen_features
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bfloat16, dense
 RATES = ("dropout", "attention_dropout", "classifier_dropout")
@@ -118,23 +118,23 @@ class Step:
     def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train, together: int = 1) -> None:
         self.together = together
         self.state, self.frozen = fresh_state(run)
-        kept = keep(run, model_params(self.state, self.frozen), print)
+        kept = cache_frozen_features(run, model_params(self.state, self.frozen), print)
         self.frozen = kept.rest(self.frozen)
-        plan, examples = run.planner.plan_epoch(0), kept.data.get("train", run.data["train"]).examples
+        plan, examples = run.sampler.epoch_batches(0), kept.data.get("train", run.data["train"]).examples
         place = sharding.batch_sharding(run.mesh)
-        self.shape = run.planner.shapes[int(np.bincount(plan.shape_index).argmax())]
+        self.shape = run.sampler.shapes[int(np.bincount(plan.shape_index).argmax())]
         numbers = [i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape][:together]
         if len(numbers) < together:
             raise UserError(f"an epoch has {len(numbers)} steps of {self.shape}, and {together} are to be one call")
         self.batch = device_batch(plan, examples, numbers, place)
-        self.lengths = plan.planner.lengths[plan.examples(numbers[0])].astype(float)
+        self.lengths = plan.sampler.lengths[plan.examples(numbers[0])].astype(float)
         self.tokens = int(self.lengths.sum())
         parts = (run_loss(run), run_optimizer(run), self.state, self.frozen)
         self.seconds_to_compile = []
         for _ in range(compilations):
             jax.clear_caches()
             start = time.perf_counter()
-            batch = abstract_batch(run.planner, self.shape, examples, place, together)
+            batch = abstract_batch(run.sampler, self.shape, examples, place, together)
             self.step = lower(*parts, batch, steps=together).compile()
             self.seconds_to_compile.append(round(time.perf_counter() - start, 2))
         memory: Any = self.step.memory_analysis()

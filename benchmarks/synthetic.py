@@ -12,13 +12,13 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.core import random_keys
 from jaxft.data.tokens.encode import Examples
-from jaxft.models.dropout_sites import place_dropout
+from jaxft.models.dropout_sites import with_dropout_rates
 from jaxft.models.encoder.encoder import Policy
 from jaxft.models.model import Model, make_model
 from jaxft.parallel import sharding
 from jaxft.run.adapter_targets import add_adapters, settled
 from jaxft.run.model_setup import plan_of, settle_model
-from jaxft.run.setup import Run, train_planner
+from jaxft.run.setup import Run, train_sampler
 from jaxft.tasks.task import Split
 from jaxft.tasks.text_classification import TextClassification
 
@@ -86,7 +86,7 @@ def run_of(
     model, params = settled(model, params, plan, config.seed)
     return Run(
         config=config,
-        model=place_dropout(model, plan.dropout),
+        model=with_dropout_rates(model, plan.dropout),
         params=params,
         teacher=None,
         tokenizer=None,
@@ -94,7 +94,7 @@ def run_of(
         data={"train": Split(None, examples, "synthetic")},
         mesh=mesh,
         plan=plan,
-        planner=train_planner(examples, config, mesh, epochs=-(-total // steps_per_epoch)),
+        sampler=train_sampler(examples, config, mesh, epochs=-(-total // steps_per_epoch)),
         total_steps=total,
     )
 

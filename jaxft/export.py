@@ -40,17 +40,17 @@ def main(argv: list[str]) -> None:
         return
     if not rundir.is_run(directory):
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
-    config = replace(rundir.read_config(directory), output_dir=args.run)  # a run may be moved
+    config = replace(rundir.read_run_config(directory), output_dir=args.run)  # a run may be moved
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.run import record
-    from jaxft.run.model_setup import make_frame
+    from jaxft.run.model_setup import make_model_setup
     from jaxft.run.setup import make_run
     from jaxft.run.state import model_params
     from jaxft.training.checkpoint import Checkpoints
     from jaxft.training.restore import stored_state
 
     known = record.read(directory)
-    run: Any = make_frame(config, known) if known else make_run(config)
+    run: Any = make_model_setup(config, known) if known else make_run(config)
     checkpoints = Checkpoints(directory, keep=config.checkpoint.keep, read_only=True)
     try:
         steps = checkpoints.steps()
@@ -117,7 +117,7 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
 def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
     """The task with the thresholds of these parameters: as training has left them, or tuned on the validation data now."""
     from jaxft.evaluation.evaluator import make_evaluator
-    from jaxft.run.setup import eval_planner, make_loss, make_run
+    from jaxft.run.setup import eval_sampler, make_loss, make_run
     from jaxft.tasks import task_class
 
     if known is None or not known.fitted:
@@ -127,8 +127,8 @@ def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
         whole = make_run(run.config) if known else run
         if not whole.task.fitted and "validation" in whole.data:
             data = whole.data["validation"]
-            planner, loss = eval_planner(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
-            made = make_evaluator(whole.task, loss, data, planner, params, run.mesh, print)
+            sampler, loss = eval_sampler(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
+            made = make_evaluator(whole.task, loss, data, sampler, params, run.mesh, print)
             return whole.task.fit(made.collect(params), data)
         return whole.task
     return run.task

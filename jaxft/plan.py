@@ -70,8 +70,8 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     """The start-up summary: weights, parameter plan (with `more` columns), shapes, steps."""
     rows = run.plan.rows
     trainable, frozen = (sum(row.parameters for row in rows if row.setting.trainable is x) for x in (True, False))
-    first = run.planner.plan_epoch(0)
-    shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.planner.shapes)
+    first = run.sampler.epoch_batches(0)
+    shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.sampler.shapes)
     sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in run.data.items())
     names = run.task.labels or ()
     labels = f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
@@ -96,7 +96,7 @@ def lengths(run: Any) -> list[str]:
     """A histogram of the training examples' lengths, and the padding of every layout."""
     import numpy as np
 
-    from jaxft.run.setup import train_planner
+    from jaxft.run.setup import train_sampler
 
     examples = run.data["train"].examples
     values = examples.lengths
@@ -109,8 +109,8 @@ def lengths(run: Any) -> list[str]:
     waste = []
     for layout in ("pack", "bucket", "pad"):
         config = replace(run.config, data=replace(run.config.data, layout=layout))
-        planner = train_planner(examples, config, run.mesh)
-        waste.append(f"{layout} {1 - planner.plan_epoch(0).fill():.1%}")
+        sampler = train_sampler(examples, config, run.mesh)
+        waste.append(f"{layout} {1 - sampler.epoch_batches(0).fill():.1%}")
     return [*rows, f"padding by layout: {', '.join(waste)}"]
 
 

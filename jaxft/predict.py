@@ -77,7 +77,7 @@ class _Answers:
 def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answers:
     """Predictions, or embeddings where there is no head or they are wanted; `drop` says that odd rows are not kept."""
     backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
-    from jaxft.data.reading.empty_texts import is_null, odd_rows
+    from jaxft.data.reading.empty_texts import empty_rows, is_null
     from jaxft.evaluation import inference
     from jaxft.tasks import task_class
 
@@ -101,7 +101,7 @@ def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answer
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
     first, vectors = _begun(embeddings(args.model, config, rows, str(config.data.test), features))
-    kept = len(rows) - (int(odd_rows(rows).sum()) if drop else 0)
+    kept = len(rows) - (int(empty_rows(rows).sum()) if drop else 0)
     write = partial(_write_array, count=kept, like=first) if args.output.endswith(ARRAY) else _write_embeddings
     return _Answers("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)
 

@@ -33,7 +33,7 @@ class Watched(Trainer):
             for step in steps:
                 in_epoch = step % self.run.steps_per_epoch
                 examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
-                tokens = int(plan.planner.lengths[examples].sum())
+                tokens = int(plan.sampler.lengths[examples].sum())
                 self.windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
             yield steps, plan, batch
 

@@ -47,7 +47,7 @@ def prepare() -> None:
     Raises:
       UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
     """
-    host_memory.keep()
+    host_memory.keep_freed_memory()
     if not version("jaxlib").startswith(FAULTY_JAXLIB):
         return
     if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):

@@ -15,7 +15,7 @@ PATIENCE = 2e-11  # seconds a byte for which a call that is ready may still hold
 LARGE = 32 * 2**20  # bytes; glibc maps larger blocks by themselves unless told otherwise
 
 
-def keep() -> None:
+def keep_freed_memory() -> None:
     """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
 
     glibc maps blocks of 32 MB and more anew each time, and in every thread but the first blocks of 64 MB and more whatever
@@ -31,13 +31,13 @@ def keep() -> None:
     libc.mallopt(trim_threshold, -1)
 
 
-def release() -> None:
+def release_freed_memory() -> None:
     """Give the kernel what nothing uses: nobody else can, since glibc keeps it (`keep`)."""
     if libc := _glibc():
         libc.malloc_trim(0)
 
 
-class Calls:
+class ReusedBlock:
     """Keeps what a process holds constant over calls of programs on the CPU: one block of temporaries, the largest.
 
     A call that begins when the results of the one before are ready may ask for its block before that one's is free, and
@@ -65,16 +65,16 @@ class Calls:
         """To be called before a program; `wait` until the results of the call before are ready."""
         busy = self._busy()
         if program not in self._sizes:
-            self._sizes[program] = temporaries(program)
+            self._sizes[program] = temporary_bytes(program)
         if (size := self._sizes[program]) >= LARGE:
             wait()
             _wait_until_free(self._last)
             if busy or self._cut:
-                release()
+                release_freed_memory()
         self._cut, self._last = busy, size
 
 
-def temporaries(program: Any) -> int:
+def temporary_bytes(program: Any) -> int:
     """Bytes of a compiled program's temporaries in the process's own memory."""
     import jax
 

@@ -11,16 +11,16 @@ import jax
 from jaxft.config import Config
 from jaxft.core.progress import Progress, silent
 from jaxft.core.tree import Params
+from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
 from jaxft.data.batching.collect import Collected
-from jaxft.data.batching.epoch_plan import EpochPlan, Planner, Shape
 from jaxft.data.batching.prefetch import prefetch
-from jaxft.data.reading.row_numbers import choose
+from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.reading.spool import unload
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.evaluator import run_plan
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
-from jaxft.run.setup import eval_planner
+from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, finished, size_of
 from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
@@ -29,7 +29,7 @@ WASTE, STEPS = 1.25, 8  # a plan for existing programs may cost this factor, or 
 SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of a step's examples that are tried to make them fit
 
 
-def in_parts(
+def in_chunks(
     rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
 ) -> Iterator[tuple[Split, Collected]]:
     """(some of the rows as examples, what `forward` gives for them) until all have been there; the next are encoded ahead.
@@ -47,7 +47,7 @@ def in_parts(
             return encode(rows)
         try:
             with silent():
-                return encode(choose(rows, range(start, min(start + size, len(rows)))))
+                return encode(select_rows(rows, range(start, min(start + size, len(rows)))))
         finally:
             unload()
 
@@ -90,19 +90,19 @@ class Forward:
     def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Collected:
         """What `summarise` gives for every example; `report` is told which share of the steps is behind."""
         plan = self._plan(examples)
-        programs = {shape: self._program(plan.planner, shape, examples) for shape in plan.shapes}
+        programs = {shape: self._program(plan.sampler, shape, examples) for shape in plan.shapes}
         steps = itertools.count()
 
         def run(shape: Shape, batch: Batch) -> Summary:
-            report(next(steps) / plan.planner.steps_per_epoch)
+            report(next(steps) / plan.sampler.steps_per_epoch)
             return programs[shape](self._params, batch)
 
         return run_plan(plan, examples, self._mesh, run)
 
-    def _plan(self, examples: Examples) -> EpochPlan:
+    def _plan(self, examples: Examples) -> EpochBatches:
         """A plan in shapes that are there, unless others cost far less."""
-        own = eval_planner(examples, self._config, self._mesh)
-        best = own.plan_epoch(0)
+        own = eval_sampler(examples, self._config, self._mesh)
+        best = own.epoch_batches(0)
         for shapes in self._known:
             most = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
             for share in SMALLER:
@@ -112,8 +112,8 @@ class Forward:
         self._known.append(best.shapes)
         return best
 
-    def _program(self, planner: Planner, shape: Shape, examples: Examples) -> Any:
-        batch = abstract_batch(planner, shape, examples, sharding.batch_sharding(self._mesh))
+    def _program(self, sampler: BatchSampler, shape: Shape, examples: Examples) -> Any:
+        batch = abstract_batch(sampler, shape, examples, sharding.batch_sharding(self._mesh))
         key = tuple((name, x.shape, x.dtype) for name, x in sorted(batch.items()))
         if key not in self._programs:
             everywhere = sharding.replicated(self._mesh)
@@ -122,22 +122,22 @@ class Forward:
         return self._programs[key]
 
 
-def _fitting(planner: Planner) -> EpochPlan | None:
-    """The planner's plan if it needs no other shape."""
-    if planner.lengths.max() > planner.shapes[-1].length or (
-        planner.layout != "pack" and planner.batch_size > planner.shapes[0].rows
+def _fitting(sampler: BatchSampler) -> EpochBatches | None:
+    """The sampler's plan if it needs no other shape."""
+    if sampler.lengths.max() > sampler.shapes[-1].length or (
+        sampler.layout != "pack" and sampler.batch_size > sampler.shapes[0].rows
     ):
         return None
-    plan = planner.plan_epoch(0)
-    return plan if plan.shapes == planner.shapes else None
+    plan = sampler.epoch_batches(0)
+    return plan if plan.shapes == sampler.shapes else None
 
 
 def _size(shape: Shape) -> int:
     return shape.rows * shape.length
 
 
-def _positions(plan: EpochPlan) -> int:
-    return sum(_size(plan.shape(step)) for step in range(plan.planner.steps_per_epoch))
+def _positions(plan: EpochBatches) -> int:
+    return sum(_size(plan.shape(step)) for step in range(plan.sampler.steps_per_epoch))
 
 
 def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:

@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.reading.empty_texts import odd_rows
+from jaxft.data.reading.empty_texts import empty_rows
 from jaxft.evaluation import inference
-from jaxft.evaluation.chunks import Forward, in_parts
+from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.tasks import texts
 from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
@@ -33,7 +33,7 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     Raises:
       UserError: for `pooled` of a model without a trained pooler.
     """
-    model, params, tokenizer, mesh = inference.open_parts(path, config, KIND)
+    model, params, tokenizer, mesh = inference.open_chunks(path, config, KIND)
     fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
     if source == "pooled" and (not model.encoder.pooler or fresh):
         raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")
@@ -53,5 +53,5 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     def encode(some: Any) -> Split:
         return Split(some, texts.encode(some, tokenizer, directory, config.data, origin), origin)
 
-    for data, found in in_parts(rows, encode, forward):
-        yield from np.where(odd_rows(data.rows)[:, None], np.float32(np.nan), found.examples["embedding"])
+    for data, found in in_chunks(rows, encode, forward):
+        yield from np.where(empty_rows(data.rows)[:, None], np.float32(np.nan), found.examples["embedding"])

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxft.core.tree import Params
+from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
 from jaxft.data.batching.collect import Collected, collect
-from jaxft.data.batching.epoch_plan import EpochPlan, Planner, Shape
 from jaxft.data.batching.prefetch import device_batch, prefetch
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
@@ -25,14 +25,14 @@ class Evaluator:
 
     task: Task
     data: Split
-    planner: Planner
+    sampler: BatchSampler
     mesh: jax.sharding.Mesh
     steps: Compiled[Shape]
 
     @cached_property
-    def plan(self) -> EpochPlan:
+    def plan(self) -> EpochBatches:
         """The one plan of this split."""
-        return self.planner.plan_epoch(0)
+        return self.sampler.epoch_batches(0)
 
     def scores(self, params: Params) -> dict[str, Any]:
         """Metrics by name, `loss` first."""
@@ -58,39 +58,39 @@ def make_evaluator(
     task: Task,
     loss_fn: LossFn,
     data: Split,
-    planner: Planner,
+    sampler: BatchSampler,
     params: Params,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> Evaluator:
     """Compile the evaluation of a split for parameters of these shapes and shardings."""
-    batches = abstract_batches(planner, data.examples, sharding.batch_sharding(mesh))
+    batches = abstract_batches(sampler, data.examples, sharding.batch_sharding(mesh))
     steps = compile_eval(loss_fn, task.summarise, params, batches, mesh, say, task.prepare)
-    return Evaluator(task, data, planner, mesh, steps)
+    return Evaluator(task, data, sampler, mesh, steps)
 
 
 def collect_outputs(
     forward: Callable[[Params, Batch], Summary],
     params: Params,
-    planner: Planner,
+    sampler: BatchSampler,
     examples: Examples,
     mesh: jax.sharding.Mesh,
     found: Collected | None = None,
 ) -> Collected:
     """Compile `forward`, (parameters, batch of one micro-batch) -> what to read back, and collect it of every example."""
     everywhere = sharding.replicated(mesh)
-    batches = abstract_batches(planner, examples, sharding.batch_sharding(mesh))
+    batches = abstract_batches(sampler, examples, sharding.batch_sharding(mesh))
     lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
     compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
-    return run_plan(planner.plan_epoch(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
+    return run_plan(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 
 def run_plan(
-    plan: EpochPlan, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any], found: Collected | None = None
+    plan: EpochBatches, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any], found: Collected | None = None
 ) -> Collected:
     """Collect `run(shape, device batch)` over all steps of a plan (see `collect`)."""
     place = sharding.batch_sharding(mesh)
-    steps = range(plan.planner.steps_per_epoch)
+    steps = range(plan.sampler.steps_per_epoch)
 
     def results() -> Iterator[Mapping[str, Mapping[str, Any]]]:
         late: Any = None

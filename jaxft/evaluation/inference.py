@@ -12,9 +12,9 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.data.reading import files
-from jaxft.data.reading.empty_texts import ODD, nulls, odd_rows, refuse
+from jaxft.data.reading.empty_texts import ODD, empty_rows, nulls, refuse
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.evaluation.chunks import Forward, in_parts
+from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
@@ -23,7 +23,7 @@ from jaxft.models.peft.read_adapter import read_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
-from jaxft.run.setup import eval_planner, make_loss
+from jaxft.run.setup import eval_sampler, make_loss
 from jaxft.run.splits import without_unknown
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.example_limits import first_examples, first_rows
@@ -32,7 +32,7 @@ from jaxft.tasks.task import Split, Task
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedModel:
     """A model, its tokenizer and its task on a mesh."""
 
     config: Config
@@ -81,15 +81,15 @@ def with_task(path: str, config: Config) -> Config:
     return replace(config, data=data, task=replace(own, name=kind, problem=problem, threshold=threshold))
 
 
-def open_model(path: str, config: Config) -> Opened:
+def open_model(path: str, config: Config) -> OpenedModel:
     """Open RUN_OR_MODEL_DIR with a config from `with_task`."""
-    model, params, tokenizer, mesh = open_parts(path, config)
+    model, params, tokenizer, mesh = open_chunks(path, config)
     assert model.directory is not None
     task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
-    return Opened(config, model, params, tokenizer, task, mesh)
+    return OpenedModel(config, model, params, tokenizer, task, mesh)
 
 
-def open_parts(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
+def open_chunks(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
     """(model, parameters on the mesh, tokenizer, mesh) of RUN_OR_MODEL_DIR, with its own head or one of a kind."""
     model, params = load(
         rundir.model_directory(path),
@@ -113,24 +113,24 @@ def read(config: Config, split: str, *, labelled: bool = True) -> Any:
     return first_rows(task, task.read(config, split, labelled=labelled), config, split, labelled=labelled)
 
 
-def evaluate(opened: Opened, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Metrics of the labelled rows of a split."""
     rows, notes = without_unknown(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
     for note in notes:
         say(note)
     data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
-    planner = eval_planner(data.examples, opened.config, opened.mesh)
+    sampler = eval_sampler(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
-    return make_evaluator(opened.task, loss, data, planner, opened.params, opened.mesh, say).scores(opened.params)
+    return make_evaluator(opened.task, loss, data, sampler, opened.params, opened.mesh, say).scores(opened.params)
 
 
-def predict(opened: Opened, rows: Any, split: str) -> Iterator[dict[str, Any]]:
+def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, Any]]:
     """A prediction for every row of a split, in their order; of nulls for rows without a text (see `data/odd`).
 
     Rows are encoded and computed as they are asked for, in parts (see `parts`).
     """
     task = opened.task
     forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
-    parts = in_parts(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.by_parts)
+    parts = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.by_chunks)
     for data, found in parts:
-        yield from nulls(task.decode(found, data), odd_rows(data.rows) | data.notes.get(ODD, False))
+        yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(ODD, False))

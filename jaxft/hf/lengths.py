@@ -7,7 +7,7 @@ from jaxft.core.model_source import PACKAGE, resolve
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.hf.scripts import Script
 from jaxft.models.model import make_model
-from jaxft.models.weights.tensor_files import read_config
+from jaxft.models.weights.tensor_files import read_model_config
 
 _NO_LIMIT = 10**9  # transformers gives 10^30 where a tokenizer states none
 _UNKNOWN = 512  # where nothing is known of the model
@@ -28,7 +28,7 @@ def limits_of(path: str, revision: str | None) -> Limits:
     """
     directory = resolve(path, revision)
     stated = int(load_tokenizer(directory).model_max_length)
-    model = make_model(read_config(directory), "feature-extraction", str(directory / "config.json"))
+    model = make_model(read_model_config(directory), "feature-extraction", str(directory / "config.json"))
     return Limits(stated if stated < _NO_LIMIT else None, model.encoder.config.usable_positions)
 
 

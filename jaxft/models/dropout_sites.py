@@ -15,7 +15,7 @@ _OF_LAYER = {
 }
 
 
-def dropout_places(model: Model) -> list[str]:
+def dropout_sites(model: Model) -> list[str]:
     """Names such as encoder.embeddings.dropout, encoder.layer.3.attention.self.dropout, heads.main.dropout."""
     config = model.encoder.config
     heads = [
@@ -27,7 +27,7 @@ def dropout_places(model: Model) -> list[str]:
     return [EMBEDDINGS, *layers, *heads]
 
 
-def place_dropout(model: Model, own: Mapping[str, float]) -> Model:
+def with_dropout_rates(model: Model, own: Mapping[str, float]) -> Model:
     """The model with other rates at some places."""
     if not own:
         return model

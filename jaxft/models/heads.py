@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.core.tree import Params
-from jaxft.models.encoder.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
 from jaxft.models.encoder.dropout import dropout, fold
 from jaxft.models.encoder.encoder import ADAPTERS, HEAD, Encoder, gather, mean_pool
 from jaxft.models.encoder.layers import ACTIVATIONS, NEW, Dense, LayerNorm, initial, run
@@ -126,7 +126,7 @@ class PartModule(nn.Module):
     num_labels: int
 
     @nn.compact
-    def __call__(self, x: Array, words: Params, rates: Rates, key: Array | None) -> Array:
+    def __call__(self, x: Array, words: Params, rates: DropoutRates, key: Array | None) -> Array:
         c, p = self.config, self.part
 
         def rate(fields: Fields) -> Any:
@@ -165,7 +165,7 @@ class Head:
         for i, part in enumerate(self.parts.values()):
             module = PartModule(config, part, self.num_labels)
             k = jax.random.fold_in(key, i) if i else key
-            own = initial(module, k, hidden, words, Rates({}), None)
+            own = initial(module, k, hidden, words, DropoutRates({}), None)
             params |= {part.module: own} if part.module else own
         return params
 
@@ -177,7 +177,7 @@ class Head:
         hidden: Array,
         inputs: dict[str, Array],
         *,
-        rates: Rates,
+        rates: DropoutRates,
         key: Array | None,
     ) -> dict[str, Array]:
         """Outputs by their Hugging Face names, float32.

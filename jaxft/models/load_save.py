@@ -79,7 +79,7 @@ def load(
         base = stored.settings
         found = load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more)
         return read_adapter.fit(stored, *read_adapter.with_words(stored, *found))
-    hf_config = tensor_files.read_config(directory)
+    hf_config = tensor_files.read_model_config(directory)
     where = str(directory / "config.json")
     family = families.family_of(hf_config, where)
     kind = task or families.kind_of(family, hf_config) or "feature-extraction"
@@ -196,7 +196,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
 
 def _fewer_layers(stored: read_adapter.AdapterDirectory) -> int | None:
     """How many layers of the base the adapted model has, if not all."""
-    base = tensor_files.read_config(model_source.resolve(stored.settings.base, stored.settings.revision))
+    base = tensor_files.read_model_config(model_source.resolve(stored.settings.base, stored.settings.revision))
     theirs, own = (families.family_of(x, str(stored.path)).encoder_config(x, "") for x in (base, stored.hf_config))
     return own.num_layers if own.num_layers < theirs.num_layers else None
 

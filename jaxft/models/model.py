@@ -14,7 +14,7 @@ from jaxft.core.tree import Params
 from jaxft.models import families
 from jaxft.models.encoder import adapters
 from jaxft.models.encoder.adapters import Adapted
-from jaxft.models.encoder.config import PLAIN, Policy, Rates
+from jaxft.models.encoder.config import PLAIN, DropoutRates, Policy
 from jaxft.models.encoder.encoder import Encoder
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, Head
@@ -59,7 +59,7 @@ class Model:
     hf_config: Mapping[str, Any]
     encoder: Encoder
     heads: Mapping[str, Head]
-    rates: Rates
+    rates: DropoutRates
     policy: Policy
     directory: Path | None = None
     origin: Origin = field(default_factory=Origin)
@@ -114,7 +114,7 @@ class Model:
         *,
         head: str = MAIN,
         key: jax.Array | None = None,
-        rates: Rates | None = None,
+        rates: DropoutRates | None = None,
     ) -> dict[str, jax.Array]:
         """Encoder and one head on a batch (see `Encoder.apply` and `Head.apply`); deterministic without a key."""
         rates = rates or self.rates
@@ -126,7 +126,9 @@ class Model:
         platform = mesh.devices.flat[0].platform
         return replace(self, policy=replace(self.policy, attention=attention, platform=platform, mesh=mesh))
 
-    def override(self, *, dropout: Any = None, attention_dropout: Any = None, classifier_dropout: Any = None) -> Rates:
+    def override(
+        self, *, dropout: Any = None, attention_dropout: Any = None, classifier_dropout: Any = None
+    ) -> DropoutRates:
         """The rates with those of hidden states, of attention probabilities, or of the head replaced; None keeps.
 
         A head whose checkpoint names no rate of its own follows the hidden states.

@@ -13,7 +13,7 @@ from jaxft.core import tree
 from jaxft.core.tree import Params, Path
 from jaxft.optim.clip import clip_by_global_norm, global_norm
 from jaxft.optim.per_layer import map_trees, of_layers, transformation
-from jaxft.optim.registry import make_core
+from jaxft.optim.registry import make_transformation
 from jaxft.optim.schedules import PLATEAU, schedule_factor
 from jaxft.param_plan import ParameterPlan, by_stage
 
@@ -70,7 +70,7 @@ def core(config: OptimConfig, plan: ParameterPlan, hyper: Hyper) -> optax.Gradie
         decay = of_layers(path, param, lambda name: plan.settings[name].weight_decay, amount)
         return update if isinstance(decay, float) and decay == 0.0 else update + decay * param
 
-    return make_core(config, lambda updates, params: map_trees(decayed, updates, params))
+    return make_transformation(config, lambda updates, params: map_trees(decayed, updates, params))
 
 
 def scale_by_rates(config: OptimConfig, plan: ParameterPlan, total_steps: int, hyper: Hyper) -> optax.GradientTransformation:

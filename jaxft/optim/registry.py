@@ -20,7 +20,7 @@ _FIELDS = ("beta1", "beta2", "epsilon")  # arguments that are options of their o
 _OURS = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}  # decided by optim and plan
 
 
-def make_core(config: OptimConfig, decay: Decay) -> optax.GradientTransformation:
+def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTransformation:
     """What the optimizer makes of a gradient (a direction to subtract), before learning rate and schedule.
 
     Raises:
@@ -55,7 +55,7 @@ def check_optimizer(config: OptimConfig) -> None:
     Raises:
       UserError: as `make_core`.
     """
-    make_core(config, lambda updates, _: updates)
+    make_transformation(config, lambda updates, _: updates)
 
 
 def _optax(config: OptimConfig) -> optax.GradientTransformation:

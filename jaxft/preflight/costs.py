@@ -83,9 +83,9 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     stages = [(0, state, frozen | taught), *((x.start, x.state, x.frozen | taught) for x in later)]
     params = model_params(state, frozen)
     found: dict[Any, list[Cost]] = {}
-    for shape, batch in abstract_batches(run.planner, run.data["train"].examples, place).items():
+    for shape, batch in abstract_batches(run.sampler, run.data["train"].examples, place).items():
         evaluation = _forward(run, params=params, batch=batch)
-        forward = hlo.product_flops(evaluation.as_text()) * run.planner.micro_batches  # it is one of them
+        forward = hlo.product_flops(evaluation.as_text()) * run.sampler.micro_batches  # it is one of them
         workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:

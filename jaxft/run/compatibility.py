@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxft.core.errors import UserError
-from jaxft.data.batching.epoch_plan import Planner
+from jaxft.data.batching.batch_sampler import BatchSampler
 from jaxft.models.encoder import fused_attention
 from jaxft.models.model import Model
 from jaxft.tasks.task import Split
@@ -27,7 +27,7 @@ def check_types(model: Model, data: Mapping[str, Split]) -> None:
         raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
 
 
-def check_attention(model: Model, planner: Planner, *, drops: bool) -> tuple[str, ...]:
+def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tuple[str, ...]:
     """Refuse a forced attention that cannot do what these steps ask of it; drops says whether they have dropout.
 
     Returns:
@@ -37,7 +37,7 @@ def check_attention(model: Model, planner: Planner, *, drops: bool) -> tuple[str
     layers = map(model.rates.of_layer, range(c.parameter_layers))
     drops = drops and any(layer.of(c.dropouts.attention) for layer in layers) and not model.rates.by_keys
     reasons = set()
-    for shape in planner.shapes:
+    for shape in sampler.shapes:
         call = fused_attention.Call(
             dtype=policy.dtype,
             length=shape.length,

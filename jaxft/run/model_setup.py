@@ -13,13 +13,13 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
-from jaxft.models.dropout_sites import dropout_places, place_dropout
+from jaxft.models.dropout_sites import dropout_sites, with_dropout_rates
 from jaxft.models.encoder.adapters import is_adapter as is_adapter_name
 from jaxft.models.load_save import load, reinitialise
 from jaxft.models.model import Model, make_model
 from jaxft.models.peft.read_adapter import is_adapter
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
-from jaxft.models.weights.tensor_files import read_config
+from jaxft.models.weights.tensor_files import read_model_config
 from jaxft.parallel import sharding
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run import rundir
@@ -33,7 +33,7 @@ from jaxft.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class ModelSetup:
     """What a checkpoint of a run belongs to: all but its data.
 
     Attributes:
@@ -65,7 +65,7 @@ class Frame:
         return Regularization(self.config.regularization, self.plan)
 
 
-def make_frame(config: Config, record: Record) -> Frame:
+def make_model_setup(config: Config, record: Record) -> ModelSetup:
     """A run that has begun, from what it has recorded: without its data, which may be gone or be another by now.
 
     Raises:
@@ -81,7 +81,7 @@ def make_frame(config: Config, record: Record) -> Frame:
     model, params, _ = open_model(config, task, vocabulary, hf_config, mesh)
     plan = plan_of(config, model, params, record.steps_per_epoch, record.total_steps)
     model, params = settle(config, model, params, plan, resized=vocabulary.previous is not None)
-    return Frame(
+    return ModelSetup(
         config=config,
         model=model,
         params=params,
@@ -101,7 +101,7 @@ def start(config: Config) -> tuple[Path, dict[str, Any]]:
             f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "
             f"python -m jaxft.export {config.model.path} --merge --output DIR writes"
         )
-    hf_config, where = read_config(directory), str(directory / "config.json")
+    hf_config, where = read_model_config(directory), str(directory / "config.json")
     make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
     return directory, hf_config
 
@@ -130,7 +130,7 @@ def open_model(
 def settle(config: Config, model: Model, params: Params, plan: ParameterPlan, *, resized: bool) -> tuple[Model, Params]:
     """The model as the plan has it: its dropout, what is drawn anew, what of it is saved with an adapter."""
     again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter_name(name)]
-    model, params = reinitialise(place_dropout(model, plan.dropout), params, again, config.seed)
+    model, params = reinitialise(with_dropout_rates(model, plan.dropout), params, again, config.seed)
     return settled(model, params, plan, config.seed, resized=resized)
 
 
@@ -152,7 +152,7 @@ def plan_of(config: Config, model: Model, params: Params, steps_per_epoch: int, 
         model.encoder.config.parameter_layers,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        places=dropout_places(model),
+        places=dropout_sites(model),
     )
 
 

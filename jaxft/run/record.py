@@ -68,7 +68,7 @@ def read(directory: Path) -> Record | None:
 def recorded(config: Config) -> Record | None:
     """The record of the run that this config resumes, if it does."""
     directory = Path(config.output_dir)
-    ours = rundir.is_run(directory) and not rundir.differences(config, rundir.read_config(directory))
+    ours = rundir.is_run(directory) and not rundir.differences(config, rundir.read_run_config(directory))
     return read(directory) if ours else None
 
 

@@ -46,7 +46,7 @@ def check_claim(config: Config) -> bool:
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
-    changed = differences(config, read_config(directory))
+    changed = differences(config, read_run_config(directory))
     if changed:
         raise UserError(
             f"output_dir {directory}: holds another run, which differs in {some(changed)}; give --output_dir another name, "
@@ -107,10 +107,11 @@ def recorded_tokenizer(config: Config) -> Path | None:
     """The tokenizer that this run has written into its directory: words are counted once, and then stay the same."""
     directory = Path(config.output_dir)
     written = directory / TOKENIZER
-    return written if is_run(directory) and written.is_dir() and not differences(config, read_config(directory)) else None
+    same = is_run(directory) and written.is_dir() and not differences(config, read_run_config(directory))
+    return written if same else None
 
 
-def read_config(directory: Path) -> Config:
+def read_run_config(directory: Path) -> Config:
     """The config of a run directory."""
     path = directory / CONFIG
     return cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
@@ -122,7 +123,7 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
     `task.threshold` is "tune" unless it is given: the model's own.
     """
     refuse_url("RUN_OR_MODEL_DIR", path)
-    values = cli.as_dict(read_config(Path(path))) if is_run(Path(path)) else {}
+    values = cli.as_dict(read_run_config(Path(path))) if is_run(Path(path)) else {}
     config = cli.parse(values, overrides, origin=path, prog=prog)
     given = any(option.partition("=")[0] == "--task.threshold" for option in overrides)
     return config if given else replace(config, task=replace(config.task, threshold="tune"))

@@ -1,4 +1,4 @@
-"""From a config to everything a run needs: data, model, task, plan, planners, mesh, loss. Writes nothing."""
+"""From a config to everything a run needs: data, model, task, plan, samplers, mesh, loss. Writes nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from jaxft.config import Config
 from jaxft.config.limits import duration_steps
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
-from jaxft.data.batching.epoch_plan import Planner, make_planner
+from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
 from jaxft.data.reading.empty_texts import refuse
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
@@ -26,7 +26,7 @@ from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_attention, check_lengths, check_types
-from jaxft.run.model_setup import Frame, open_model, plan_of, settle, start
+from jaxft.run.model_setup import ModelSetup, open_model, plan_of, settle, start
 from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
@@ -42,20 +42,20 @@ PREFIX = "frozen_prefix"  # the token column of a batch with what the lowest lay
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Frame):
+class Run(ModelSetup):
     """Everything that is fixed before the first step; `own_tokenizer` is there when it is not that of `model.path`."""
 
     teacher: tuple[Model, Params] | None
     tokenizer: Any
     data: Mapping[str, Split]
-    planner: Planner
+    sampler: BatchSampler
     notes: tuple[str, ...] = ()  # lines for people
     own_tokenizer: Path | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps an epoch."""
-        return self.planner.steps_per_epoch
+        return self.sampler.steps_per_epoch
 
     @property
     def calendar(self) -> Calendar:
@@ -120,14 +120,14 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError(
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
-    planner = train_planner(training, config, mesh, epochs=-(-total // steps_per_epoch))
+    sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch))
     plan = plan_of(config, model, params, steps_per_epoch, total)
     check_schedules(config.optim, plan)
     model, params = settle(config, model, params, plan, resized=read.vocabulary.previous is not None)
-    notes += check_attention(model, planner, drops=True)
+    notes += check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those can do everything, and planning takes time
         for split in [x for name, x in data.items() if name != "train"]:
-            check_attention(model, eval_planner(split.examples, config, mesh), drops=False)
+            check_attention(model, eval_sampler(split.examples, config, mesh), drops=False)
     run = Run(
         config=config,
         model=model,
@@ -138,7 +138,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         data=data,
         mesh=mesh,
         plan=plan,
-        planner=planner,
+        sampler=sampler,
         total_steps=total,
         notes=notes,
         own_tokenizer=read.vocabulary.directory if read.vocabulary.previous is not None else None,
@@ -179,9 +179,9 @@ def run_loss(run: Run) -> LossFn:
     return with_r_drop(loss, run.task, own.r_drop) if own.r_drop else loss
 
 
-def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> Planner:
+def train_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> BatchSampler:
     """Training batches of so many epochs."""
-    return make_planner(
+    return make_sampler(
         examples.lengths,
         batch_size=config.train.batch_size,
         max_length=config.data.max_length * examples.group,
@@ -195,14 +195,14 @@ def train_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *
     )
 
 
-def eval_planner(examples: Examples, config: Config, mesh: jax.sharding.Mesh) -> Planner:
+def eval_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh) -> BatchSampler:
     """Evaluation batches of equally many examples, `eval.batch_size` at most.
 
     Packed ones are mixed by length, so that one shape fits them all; the others go longest first.
     """
     packed = config.data.layout == "pack"
     steps = -(-len(examples) // config.eval.batch_size)
-    return make_planner(
+    return make_sampler(
         examples.lengths,
         batch_size=-(-len(examples) // steps),
         max_length=config.data.max_length * examples.group,

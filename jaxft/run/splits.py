@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.reading.row_numbers import choose, row_numbers
+from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
 from jaxft.run.tokenizer import Vocabulary, open_vocabulary
 from jaxft.tasks import task_class
@@ -20,7 +20,7 @@ SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers
 
 
 @dataclass(frozen=True)
-class Read:
+class RunData:
     """The data of a run: the task with its labels, its splits, its tokenizer, and lines for people."""
 
     task: Task
@@ -29,7 +29,7 @@ class Read:
     notes: tuple[str, ...]
 
 
-def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> Read:
+def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> RunData:
     """Read and encode every split of a run whose model is in a directory.
 
     A run that is resumed has the labels that it has recorded.
@@ -51,8 +51,8 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     if data.validation_share:
         held = held_out(task, rows["train"], config, origins["train"])
         rows |= {
-            "validation": first_rows(kind, choose(rows["train"], held), config, "validation"),
-            "train": choose(rows["train"], _others(held, len(rows["train"]))),
+            "validation": first_rows(kind, select_rows(rows["train"], held), config, "validation"),
+            "train": select_rows(rows["train"], _others(held, len(rows["train"]))),
         }
         origins["validation"] = origins["train"]
     tokenizer = rundir.recorded_tokenizer(config)
@@ -60,7 +60,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
     task = task.with_tokenizer(tokenizer, directory)
     splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
-    return Read(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))
+    return RunData(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))
 
 
 def without_unknown(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:
@@ -121,17 +121,17 @@ def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     if path.is_file():
         input_files.check_training_data(directory, config)
         if config.data.dataset and rundir.is_run(directory):
-            before = rundir.read_config(directory).data.train
+            before = rundir.read_run_config(directory).data.train
             if before != config.data.train:
                 raise UserError(f"{path}: names rows of data.train {before}, not of {config.data.train}")
     rows = first_rows(type(task), task.read(config, "train"), config, "train")
     if not path.is_file():
         rows, _ = without_unknown(task, rows, config, origin)
-        return first_rows(type(task), choose(rows, held_out(task, rows, config, origin)), config, "validation")
+        return first_rows(type(task), select_rows(rows, held_out(task, rows, config, origin)), config, "validation")
     wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64)
     places = {number: place for place, number in enumerate(row_numbers(rows).tolist())}
     missing = [number for number in wanted.tolist() if number not in places]
     if missing:
         raise UserError(f"{origin}: has no row {missing[0]}, which {path} names: it is not the file that the run began with")
-    held = choose(rows, [places[number] for number in wanted.tolist()])
+    held = select_rows(rows, [places[number] for number in wanted.tolist()])
     return first_rows(type(task), held, config, "validation")

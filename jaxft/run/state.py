@@ -8,7 +8,7 @@ from jaxft import optim
 from jaxft.core import checksums, random_keys, tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
-from jaxft.run.model_setup import Frame
+from jaxft.run.model_setup import ModelSetup
 from jaxft.step.distillation import TEACHERS
 from jaxft.step.regularization import REFERENCE
 from jaxft.step.stages import state_shardings
@@ -16,7 +16,7 @@ from jaxft.step.train_step import TrainState, init_state
 from jaxft.step.unused_embeddings import split_unused
 
 
-def fresh_state(run: Frame) -> tuple[TrainState, Params]:
+def fresh_state(run: ModelSetup) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     start = _start(run)
     shapes, _ = _shapes(run, *start)
@@ -25,18 +25,18 @@ def fresh_state(run: Frame) -> tuple[TrainState, Params]:
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
 
 
-def start_shapes(run: Frame) -> tuple[TrainState, Params]:
+def start_shapes(run: ModelSetup) -> tuple[TrainState, Params]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
     return _shapes(run, *_start(run))
 
 
-def _shapes(run: Frame, *start: Params) -> tuple[TrainState, Params]:
+def _shapes(run: ModelSetup, *start: Params) -> tuple[TrainState, Params]:
     trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
     state = jax.eval_shape(_starter(run), trainable)
     return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
 
 
-def _starter(run: Frame) -> Callable[[Params], TrainState]:
+def _starter(run: ModelSetup) -> Callable[[Params], TrainState]:
     """Trainable parameters -> the state before the first step."""
     hyper = optim.hyperparameters(run.config.optim)
     key = random_keys.root_key(run.config.seed)
@@ -45,13 +45,13 @@ def _starter(run: Frame) -> Callable[[Params], TrainState]:
     return lambda params: init_state(params, optimizer, key, hyper, average=average)
 
 
-def frozen_content(run: Frame) -> str:
+def frozen_content(run: ModelSetup) -> str:
     """The digest of what is frozen before the first step."""
     flat = tree.flatten(_start(run)[1])
     return checksums.of_arrays((".".join(path), flat[path]) for path in sorted(flat))
 
 
-def _start(run: Frame) -> tuple[Params, Params]:
+def _start(run: ModelSetup) -> tuple[Params, Params]:
     """(trainable parameters of the first stage, all that is frozen), on the host."""
     params, unused = split_unused(run.params, run.used_words)
     trainable, frozen = run.plan.split(params)
@@ -60,7 +60,7 @@ def _start(run: Frame) -> tuple[Params, Params]:
     return trainable, frozen | unused
 
 
-def run_optimizer(run: Frame) -> optim.Optimizer:
+def run_optimizer(run: ModelSetup) -> optim.Optimizer:
     """The optimizer of a run."""
     blocked = run.mesh.size == 1 and run.mesh.devices.flat[0].platform == "cpu"
     return optim.make_optimizer(run.config.optim, run.plan, run.total_steps, blocked_norm=blocked)

@@ -18,11 +18,11 @@ from jax.sharding import NamedSharding
 from jaxft.core.errors import UserError
 from jaxft.core.progress import announced
 from jaxft.core.tree import Params
-from jaxft.data.batching.epoch_plan import Planner, Shape, token_type
+from jaxft.data.batching.batch_sampler import BatchSampler, Shape, token_type
 from jaxft.data.tokens.encode import Examples
 from jaxft.optim import Optimizer
 from jaxft.parallel import sharding
-from jaxft.step.multi_step import Call
+from jaxft.step.multi_step import MultiStep
 from jaxft.step.regularization import Regularization
 from jaxft.step.train_step import LossFn, Prepare, TrainState, eval_step, train_step, train_steps
 
@@ -31,7 +31,7 @@ from jaxft.step.train_step import LossFn, Prepare, TrainState, eval_step, train_
 _POOL = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2), thread_name_prefix="compile")
 
 
-K = TypeVar("K", Shape, Call)
+K = TypeVar("K", Shape, MultiStep)
 
 
 class Compiled(Mapping[K, Any]):
@@ -71,11 +71,11 @@ class Compiled(Mapping[K, Any]):
 
 
 def abstract_batch(
-    planner: Planner, shape: Shape, examples: Examples, place: NamedSharding, steps: int = 1
+    sampler: BatchSampler, shape: Shape, examples: Examples, place: NamedSharding, steps: int = 1
 ) -> dict[str, Any]:
     """Shapes, types and shardings of the batches of so many steps."""
-    rows = shape.rows // planner.micro_batches
-    tokens = (steps * planner.micro_batches, rows, shape.length)
+    rows = shape.rows // sampler.micro_batches
+    tokens = (steps * sampler.micro_batches, rows, shape.length)
     slots = (*tokens[:2], shape.slots)
     kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(("segment_ids", "position_ids"), (tokens, np.int32))
     kinds |= {name: ((*tokens, *x.shape[1:]), token_type(x)) for name, x in examples.tokens.items()}
@@ -85,9 +85,9 @@ def abstract_batch(
     return {name: jax.ShapeDtypeStruct(s, d, sharding=place) for name, (s, d) in kinds.items()}
 
 
-def abstract_batches(planner: Planner, examples: Examples, place: NamedSharding) -> dict[Shape, dict[str, Any]]:
+def abstract_batches(sampler: BatchSampler, examples: Examples, place: NamedSharding) -> dict[Shape, dict[str, Any]]:
     """`abstract_batch` of every declared shape."""
-    return {shape: abstract_batch(planner, shape, examples, place) for shape in planner.shapes}
+    return {shape: abstract_batch(sampler, shape, examples, place) for shape in sampler.shapes}
 
 
 def lower_train(
@@ -135,14 +135,14 @@ def compile_train(
     optimizer: Optimizer,
     state: TrainState,
     frozen: Params,
-    batches: Mapping[Call, dict[str, Any]],
+    batches: Mapping[MultiStep, dict[str, Any]],
     say: Callable[[str], None],
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
-) -> Compiled[Call]:
+) -> Compiled[MultiStep]:
     """`lower_train` of every call, compiled in their order."""
 
-    def lower(call: Call) -> Any:
+    def lower(call: MultiStep) -> Any:
         return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
 
     names = {call: f"train step {size_of(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxft.core.errors import UserError
-from jaxft.data.batching.epoch_plan import Shape
+from jaxft.data.batching.batch_sampler import Shape
 
-SEVERAL = 8
+STEPS_PER_CALL = 8
 LOOKED_AT = 10_000  # events by which the longest time between two is known
 
 
-class Call(NamedTuple):
+class MultiStep(NamedTuple):
     """What a program takes: the batches of so many steps, all of one shape."""
 
     shape: Shape
@@ -75,7 +75,7 @@ class Calendar:
             )
 
 
-def calls(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
+def multi_steps(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
     """The steps of each call, from step `start` on: so many of one shape before the next event, or a single one.
 
     Events are the same however often a run is resumed, and it is resumed at one: so are the calls.

@@ -12,12 +12,12 @@ from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
-from jaxft.tasks.masked_lm import MaskedWords
+from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.task import Batch, Outputs, Split
 
 
 @dataclass(frozen=True)
-class FillMask(MaskedWords):
+class FillMask(MaskedLM):
     """Masked LM alone."""
 
     kind: ClassVar[str] = "fill-mask"

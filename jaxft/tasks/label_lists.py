@@ -10,7 +10,7 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
 from jaxft.data.reading.columns import per_row
 from jaxft.data.reading.label_spelling import number_of
-from jaxft.data.reading.row_numbers import Where, placed
+from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
 
 _MARKS = {"0": False, "1": True, "false": False, "true": True}
@@ -39,7 +39,7 @@ def label_lists(
     columns = label_columns(data)
     if len(columns) > 1:
         return _marked(rows, columns, origin), columns
-    column, where = columns[0], placed(rows, origin)
+    column, where = columns[0], row_names(rows, origin)
     raw = [_items(value, data.label_separator) for value in per_row(rows, column, lambda x: x)]
     for i, (value, items) in enumerate(zip(per_row(rows, column, lambda x: x), raw, strict=True)):
         if items is None:
@@ -65,7 +65,7 @@ def label_lists(
 
 
 def multi_hot(
-    lists: Sequence[Sequence[str]], names: Sequence[str], where: Where, *, drop: bool = False
+    lists: Sequence[Sequence[str]], names: Sequence[str], where: RowName, *, drop: bool = False
 ) -> tuple[np.ndarray, int]:
     """Lists of labels as int8 [N, labels] of 0 and 1; and how many were left out because they are not among `names`.
 
@@ -143,7 +143,7 @@ def _mark(value: Any) -> bool:
 def _marked(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
     """The names of the columns that hold 1, row by row."""
     found: list[list[str]] = [[] for _ in range(len(rows))]
-    where = placed(rows, origin)
+    where = row_names(rows, origin)
     for column in columns:
         for i, value in enumerate(per_row(rows, column, lambda x: x)):
             text = as_text(value, None, where, i)

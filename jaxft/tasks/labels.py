@@ -12,7 +12,7 @@ from jaxft.config import Config, DataConfig
 from jaxft.core.errors import UserError, some
 from jaxft.data.reading.columns import per_row
 from jaxft.data.reading.label_spelling import are_numbers, finder, in_order, same_labels, twin
-from jaxft.data.reading.row_numbers import Where, placed
+from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import are_generic, labels_of
 
@@ -88,7 +88,7 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
     """
     names = getattr(rows.features[column], "names", None)
     raw = per_row(rows, column, lambda x: x)
-    values, where = [], placed(rows, origin)
+    values, where = [], row_names(rows, origin)
     for i, value in enumerate(raw):
         if isinstance(value, list | dict):
             raise UserError(
@@ -120,7 +120,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
             except (TypeError, ValueError):
                 table[i, c] = np.nan
             if not np.isfinite(table[i, c]):
-                raise UserError(f'{placed(rows, origin)(i)} has {value!r} in column "{column}": must be a number')
+                raise UserError(f'{row_names(rows, origin)(i)} has {value!r} in column "{column}": must be a number')
     return table
 
 
@@ -159,7 +159,7 @@ def own_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
 def label_ids(
     values: Sequence[str],
     names: Sequence[str],
-    where: Where,
+    where: RowName,
     rows: Iterable[int] | None = None,
     *,
     unknown: int | None = None,
@@ -232,7 +232,7 @@ def shares(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return {name: float(f"{x:.9g}") for name, x in zip(names, values, strict=True)}
 
 
-def as_text(value: Any, names: Sequence[str] | None, where: Where, row: int) -> str:
+def as_text(value: Any, names: Sequence[str] | None, where: RowName, row: int) -> str:
     """A label as text: the name behind a ClassLabel's number, `1` for 1.0, nothing for what is missing.
 
     Raises:

@@ -14,7 +14,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.reading.empty_texts import ODD
-from jaxft.data.reading.row_numbers import placed
+from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.corpus import Stream
@@ -28,7 +28,7 @@ Array = jax.Array
 
 
 @dataclass(frozen=True)
-class MaskedWords(Task):
+class MaskedLM(Task):
     """Masked LM (Devlin et al. 2019, arXiv:1810.04805); `output` names the scores of words, [R, P, vocabulary].
 
     Attributes:
@@ -113,7 +113,7 @@ class MaskedWords(Task):
         odd = counts == 0 if needed else np.zeros(len(examples), bool)
         if odd.any() and config.data.empty_texts != "null":
             raise UserError(
-                f"{placed(rows, origin)(int(np.argmin(counts)))} has no {self.tokenizer.mask_token} in its first "
+                f"{row_names(rows, origin)(int(np.argmin(counts)))} has no {self.tokenizer.mask_token} in its first "
                 f"{config.data.max_length} tokens"
             )
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)

@@ -12,7 +12,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
-from jaxft.data.reading.row_numbers import placed
+from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
@@ -63,7 +63,7 @@ class MultiLabel(Task):
         threshold = None if config.task.threshold == "tune" else config.task.threshold
         if threshold is None and not (data.validation or data.validation_share):
             raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")
-        counts = multi_hot(lists, labels, placed(rows, origin), drop=_drops(config))[0].sum(0, dtype=np.int64)
+        counts = multi_hot(lists, labels, row_names(rows, origin), drop=_drops(config))[0].sum(0, dtype=np.int64)
         weights = class_weights(config.task.class_weights, labels, counts, len(lists))
         return cls(tuple(labels), threshold, weights, config.task.focal_gamma)
 
@@ -88,7 +88,7 @@ class MultiLabel(Task):
 
     def _hot(self, rows: Any, config: Config, origin: str) -> tuple[np.ndarray, int]:
         lists, _ = label_lists(rows, config.data, origin, self.names)
-        return multi_hot(lists, self.names, placed(rows, origin), drop=_drops(config))
+        return multi_hot(lists, self.names, row_names(rows, origin), drop=_drops(config))
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

@@ -16,7 +16,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.reading.columns import per_row
 from jaxft.data.reading.empty_texts import ODD, PLACEHOLDER
-from jaxft.data.reading.row_numbers import placed
+from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
@@ -37,7 +37,7 @@ class MultipleChoice(Task):
 
     kind: ClassVar[str] = "multiple-choice"
     metrics: ClassVar[Mapping[str, bool]] = {"accuracy": True, "loss": False}
-    by_parts: ClassVar[bool] = False  # the number of choices is that of most rows
+    by_chunks: ClassVar[bool] = False  # the number of choices is that of most rows
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
@@ -79,7 +79,7 @@ class MultipleChoice(Task):
             ENDING: [f"{start} {end}".strip() for start, ends in zip(begun, choices, strict=True) for end in ends],
         }
         pairs = replace(data, text=CONTEXT, text_pair=ENDING)
-        sequences, where = datasets.Dataset.from_dict(flat), placed(rows, origin)
+        sequences, where = datasets.Dataset.from_dict(flat), row_names(rows, origin)
         examples = texts.encode(sequences, tokenizer, directory, pairs, origin, len(names), where)
         if labelled:
             ids = _right_choices(rows, label_column(data), names, origin)
@@ -123,7 +123,7 @@ def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) ->
     values = label_values(rows, column, origin)
     declared = declared_labels(rows.features[column])
     of_choices = declared if len(declared) == len(names) and set(declared) != set(names) else names
-    return label_ids(values, of_choices, placed(rows, origin), advice="")
+    return label_ids(values, of_choices, row_names(rows, origin), advice="")
 
 
 def _by_example(outputs: Outputs, batch: Batch) -> Array:
@@ -154,9 +154,9 @@ def _choices(
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
     for i in np.flatnonzero(odd).tolist() if not odd_is_null or most < 2 else ():
         if counts[i] < 0:
-            raise UserError(f"{placed(rows, origin)(i)} has {table[i]!r} in {where}: must be texts to choose from")
+            raise UserError(f"{row_names(rows, origin)(i)} has {table[i]!r} in {where}: must be texts to choose from")
         raise UserError(
-            f"{placed(rows, origin)(i)} has {counts[i]} choices in {where}, not {most}: the number must not vary"
+            f"{row_names(rows, origin)(i)} has {counts[i]} choices in {where}, not {most}: the number must not vary"
         )
     other = [PLACEHOLDER] * most if odd.all() else table[int(np.argmin(odd))]
     found = [list(other if is_odd else choices) for choices, is_odd in zip(table, odd, strict=True)]

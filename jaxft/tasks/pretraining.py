@@ -20,7 +20,7 @@ from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.models import families
 from jaxft.tasks import texts
-from jaxft.tasks.masked_lm import MaskedWords
+from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
 Array = jax.Array
@@ -28,7 +28,7 @@ NAMES = {False: ("next", "random"), True: ("ordered", "swapped")}
 
 
 @dataclass(frozen=True)
-class Pretraining(MaskedWords):
+class Pretraining(MaskedLM):
     """Both tasks; the loss is the mean over masked tokens plus the mean over pairs.
 
     Attributes:

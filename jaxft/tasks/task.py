@@ -14,7 +14,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.reading.label_spelling import are_numbers
-from jaxft.data.reading.row_numbers import choose
+from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
@@ -51,7 +51,7 @@ def keep_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
     """
     if not keep.any():
         raise UserError(f"{origin}: no row has a known label")
-    return (rows if keep.all() else choose(rows, np.flatnonzero(keep))), int((~keep).sum())
+    return (rows if keep.all() else select_rows(rows, np.flatnonzero(keep))), int((~keep).sum())
 
 
 class Task(abc.ABC):
@@ -62,14 +62,14 @@ class Task(abc.ABC):
       metrics: name -> whether higher is better.
       options: fields of `TaskConfig` that it honours.
       changes_words: whether `prepare` gives the encoder other words in every step.
-      by_parts: whether some rows are encoded without looking at the others where there are no labels.
+      by_chunks: whether some rows are encoded without looking at the others where there are no labels.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     options: ClassVar[frozenset[str]] = frozenset()
     changes_words: ClassVar[bool] = False
-    by_parts: ClassVar[bool] = True
+    by_chunks: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod

@@ -13,7 +13,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
-from jaxft.data.reading.row_numbers import placed
+from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -72,7 +72,7 @@ class TextClassification(Task):
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")
         others = len(labels) if data.unknown_labels == "drop" else None
-        counts = np.bincount(label_ids(values, labels, placed(rows, origin), unknown=others), minlength=len(labels))[
+        counts = np.bincount(label_ids(values, labels, row_names(rows, origin), unknown=others), minlength=len(labels))[
             : len(labels)
         ]
         weights = class_weights(config.task.class_weights, labels, counts)
@@ -90,12 +90,13 @@ class TextClassification(Task):
 
     def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The rows whose label is known."""
-        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, placed(rows, origin), unknown=-1)
+        values = label_values(rows, label_column(config.data), origin)
+        ids = label_ids(values, self.names, row_names(rows, origin), unknown=-1)
         return keep_rows(rows, ids >= 0, origin)
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
         """Labels by name."""
-        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, placed(rows, origin))
+        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
         return [self.names[i] for i in ids]
 
     def encode(
@@ -104,7 +105,7 @@ class TextClassification(Task):
         """One example a row, with its label id."""
         examples = texts.encode(rows, tokenizer, directory, config.data, origin)
         if labelled:
-            ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, placed(rows, origin))
+            ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
             examples = examples.with_columns(labels=ids)
         return Split(rows, examples, origin)
 

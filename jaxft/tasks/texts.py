@@ -10,8 +10,8 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import each, per_row
-from jaxft.data.reading.empty_texts import PLACEHOLDER, with_odd
-from jaxft.data.reading.row_numbers import Where, choose, placed
+from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
+from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens.encode import Examples, encode_texts
 
@@ -44,7 +44,7 @@ def encode(
     config: DataConfig,
     origin: str,
     group: int = 1,
-    where: Where | None = None,
+    where: RowName | None = None,
 ) -> Examples:
     """Rows to token ids; `group` rows make an example, which messages call `where` of it."""
     return encode_texts(
@@ -68,12 +68,12 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
         for i, value in enumerate(each(rows, column)):
             if value is not None and not isinstance(value, str):
                 if config.empty_texts != "null":
-                    raise UserError(f'{placed(rows, origin)(i)} has {value!r} in column "{column}": must be text')
+                    raise UserError(f'{row_names(rows, origin)(i)} has {value!r} in column "{column}": must be text')
                 keep[i] = False
             elif value is None or not value.strip():
                 if config.empty_texts == "error":
                     raise UserError(
-                        f'{placed(rows, origin)(i)} has an empty text in column "{column}" (data.empty_texts drop leaves '
+                        f'{row_names(rows, origin)(i)} has an empty text in column "{column}" (data.empty_texts drop leaves '
                         "such rows out)"
                     )
                 keep[i] = False
@@ -84,7 +84,7 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
         for column in texts:
             values = per_row(rows, column, lambda x: x)
             fine[column] = [x if kept else PLACEHOLDER for x, kept in zip(values, keep, strict=True)]
-        return with_odd(rows, ~keep, fine)
+        return with_placeholders(rows, ~keep, fine)
     if not keep.any():
         raise UserError(f"{origin}: every text is empty")
-    return rows if keep.all() else choose(rows, np.flatnonzero(keep))
+    return rows if keep.all() else select_rows(rows, np.flatnonzero(keep))

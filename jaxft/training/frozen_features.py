@@ -20,14 +20,14 @@ from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Collected
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.evaluator import collect_outputs
-from jaxft.run.setup import PREFIX, Run, eval_planner
+from jaxft.run.setup import PREFIX, Run, eval_sampler
 from jaxft.tasks.task import Split
 
 ABOVE = ("layer", "pooler", "final_norm")  # parts of an encoder that act after a layer, not before the first
 
 
 @dataclass(frozen=True)
-class Kept:
+class FrozenFeatures:
     """What steps need where so many of the lowest layers (0: none) are kept.
 
     Attributes:
@@ -70,7 +70,7 @@ def frozen_layers(run: Run) -> int:
     return next((i for i in frozen if any(map(model.rates.of_layer(i).of, inside))), len(frozen))
 
 
-def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
+def cache_frozen_features(run: Run, params: Params, say: Callable[[str], None]) -> FrozenFeatures:
     """Compute the prefix of the training and the validation data, if it would be computed more than once and there is room.
 
     Args:
@@ -79,11 +79,11 @@ def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
       say: for people.
     """
     if not run.config.runtime.keep_frozen or run.total_steps <= run.steps_per_epoch:
-        return Kept()
+        return FrozenFeatures()
     unchanged = frozen_layers(run)
     layers = max((stop for _, stop, _ in tree.stacks(params["encoder"]["layer"]) if stop <= unchanged), default=0)
     if not layers:
-        return Kept()
+        return FrozenFeatures()
     data = {name: split for name, split in run.data.items() if name != "test"}
     tokens = {name: int(split.examples.offsets[-1]) for name, split in data.items()}
     width, dtype = run.model.encoder.config.hidden_size, jnp.dtype(run.model.policy.dtype)
@@ -92,13 +92,13 @@ def keep(run: Run, params: Params, say: Callable[[str], None]) -> Kept:
     files = _files({name: (count, width) for name, count in tokens.items()}, dtype, size)
     if not distributed.all_agree(bool(files)):
         say(f"{what} do not fit into {cache_dir()} and are computed in every step")
-        return Kept()
+        return FrozenFeatures()
     say(f"computing {what} once: they do not change")
     for name, split in data.items():
         _fill(files[name], run, lowest(params, layers), split.examples)
     whole = layers == run.model.encoder.config.parameter_layers
     found = {x: replace(y, examples=y.examples.with_tokens(**{PREFIX: files[x]})) for x, y in data.items()}
-    return Kept(layers, whole, found)
+    return FrozenFeatures(layers, whole, found)
 
 
 def _files(shapes: Mapping[str, tuple[int, int]], dtype: np.dtype, size: int) -> dict[str, np.ndarray]:
@@ -127,5 +127,5 @@ def _fill(kept: np.ndarray, run: Run, params: Params, examples: Examples) -> Non
         micro = {name: x[0] for name, x in batch.items()}
         return {"tokens": {PREFIX: encoder.apply(params, micro, rates=run.model.rates, policy=policy)["last_hidden_state"]}}
 
-    planner = eval_planner(examples, run.config, run.mesh)
-    collect_outputs(forward, params, planner, examples, run.mesh, Collected(tokens={PREFIX: kept}))
+    sampler = eval_sampler(examples, run.config, run.mesh)
+    collect_outputs(forward, params, sampler, examples, run.mesh, Collected(tokens={PREFIX: kept}))

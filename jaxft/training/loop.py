@@ -16,23 +16,23 @@ from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
 from jaxft.core.tree import Params
-from jaxft.data.batching.epoch_plan import EpochPlan, Shape
+from jaxft.data.batching.batch_sampler import EpochBatches, Shape
 from jaxft.data.batching.epochs import Epochs
 from jaxft.data.batching.prefetch import device_batch, prefetch
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run import input_files
 from jaxft.run.claim import Claim
-from jaxft.run.setup import Run, eval_planner, run_loss
+from jaxft.run.setup import Run, eval_sampler, run_loss
 from jaxft.run.state import fresh_state, frozen_content, model_params, run_optimizer
 from jaxft.step.compilation import Compiled, abstract_batch, compile_train
 from jaxft.step.distillation import NAME, TEACHERS
-from jaxft.step.multi_step import SEVERAL, Call, calls
+from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
 from jaxft.step.stages import later_stages, open_stage
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
 from jaxft.training.checkpoint import Checkpoints, Progress
-from jaxft.training.frozen_features import Kept, keep
+from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
 from jaxft.training.journal import Journal, Meter
 from jaxft.training.restore import stored_state
 
@@ -69,9 +69,9 @@ class Trainer:
         self.journal = Journal(directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
-        self.epochs = Epochs(run.planner, -(-run.total_steps // run.steps_per_epoch))
-        self.programs: list[Compiled[Call]] = []  # of this stage and those to come
-        self.kept = Kept()
+        self.epochs = Epochs(run.sampler, -(-run.total_steps // run.steps_per_epoch))
+        self.programs: list[Compiled[MultiStep]] = []  # of this stage and those to come
+        self.kept = FrozenFeatures()
         self.steps_per_call = 1
 
     def train(self, watch: Watch | None = None) -> None:
@@ -84,7 +84,7 @@ class Trainer:
         start = self.resumed or 0
         if start >= self.run.total_steps or self.progress.stopped:
             return
-        self.kept = keep(self.run, self.params, self.journal.say)
+        self.kept = cache_frozen_features(self.run, self.params, self.journal.say)
         self.steps_per_call = self.config.runtime.steps_per_execution or self._usual_steps()
         batches = {call: self._abstract_batch(call) for call in self._first_and_others(start)}
         prepare = self.run.task.prepare
@@ -100,7 +100,7 @@ class Trainer:
         meter = Meter()
         late: tuple[range, Any] | None = None
         frozen = self.kept.rest(self.frozen)
-        heap = host_memory.Calls(self._at_work)
+        heap = host_memory.ReusedBlock(self._at_work)
         for steps, plan, batch in self._batches(start):
             in_epoch = range(steps.start % per_epoch, steps.start % per_epoch + len(steps))
             if later and later[0].start == steps.start:
@@ -112,7 +112,7 @@ class Trainer:
             if steps.stop > MOST_STEPS:
                 self.checkpoints.save(self.state, self.progress)
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
-            call = Call(plan.shape(in_epoch.start), len(steps))
+            call = MultiStep(plan.shape(in_epoch.start), len(steps))
             if call not in self.programs[0]:  # of an epoch beyond those that shapes were chosen by
                 new = {call: self._abstract_batch(call)}
                 parts = (self.state, frozen, new, self.journal.say, prepare, self.run.regularization)
@@ -126,7 +126,7 @@ class Trainer:
             late = (steps, metrics)
             for step in in_epoch:
                 examples = plan.examples(step)
-                meter.add(len(examples), int(plan.planner.lengths[examples].sum()))
+                meter.add(len(examples), int(plan.sampler.lengths[examples].sum()))
             done = steps.stop
             leaves = watch.after(done)
             if calendar.evaluates(done) or calendar.saves(done) or leaves:
@@ -191,7 +191,7 @@ class Trainer:
             self.checkpoints.close()
         finally:
             self.journal.close()
-        host_memory.release()
+        host_memory.release_freed_memory()
 
     def _at_work(self) -> bool:
         """Whether anything is compiled or written in the background."""
@@ -229,29 +229,29 @@ class Trainer:
         return self.epochs.plan(epoch).shape(in_epoch)
 
     def _calls(self, start: int) -> Iterator[range]:
-        return calls(self.run.calendar, start, self.steps_per_call, self._shape)
+        return multi_steps(self.run.calendar, start, self.steps_per_call, self._shape)
 
     def _usual_steps(self) -> int:
         """Steps of a call where nobody says: several where a head on few tokens is all that is left of a step."""
-        short = self.kept.whole and self.run.teacher is None and self.run.calendar.longest >= SEVERAL
-        batches = [self._abstract_batch(Call(shape, SEVERAL)) for shape in self.run.planner.shapes]
+        short = self.kept.whole and self.run.teacher is None and self.run.calendar.longest >= STEPS_PER_CALL
+        batches = [self._abstract_batch(MultiStep(shape, STEPS_PER_CALL)) for shape in self.run.sampler.shapes]
         size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
-        return SEVERAL if short and size <= BATCH_BYTES else 1
+        return STEPS_PER_CALL if short and size <= BATCH_BYTES else 1
 
-    def _first_and_others(self, start: int) -> list[Call]:
+    def _first_and_others(self, start: int) -> list[MultiStep]:
         """Every call that there can be, that from a step on first."""
-        first = Call(self._shape(start), len(next(self._calls(start))))
-        every = (Call(shape, steps) for shape in self.run.planner.shapes for steps in (1, self.steps_per_call))
+        first = MultiStep(self._shape(start), len(next(self._calls(start))))
+        every = (MultiStep(shape, steps) for shape in self.run.sampler.shapes for steps in (1, self.steps_per_call))
         return list(dict.fromkeys([first, *every]))
 
-    def _abstract_batch(self, call: Call) -> dict[str, Any]:
+    def _abstract_batch(self, call: MultiStep) -> dict[str, Any]:
         place, examples = sharding.batch_sharding(self.run.mesh), self._data("train").examples
-        return abstract_batch(self.run.planner, call.shape, examples, place, call.steps)
+        return abstract_batch(self.run.sampler, call.shape, examples, place, call.steps)
 
-    def _batches(self, start: int) -> Iterator[tuple[range, EpochPlan, dict[str, jax.Array]]]:
+    def _batches(self, start: int) -> Iterator[tuple[range, EpochBatches, dict[str, jax.Array]]]:
         run, place = self.run, sharding.batch_sharding(self.run.mesh)
 
-        def make(steps: range) -> tuple[range, EpochPlan, dict[str, jax.Array]]:
+        def make(steps: range) -> tuple[range, EpochBatches, dict[str, jax.Array]]:
             epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
             plan = self.epochs.plan(epoch)
             batch = device_batch(plan, self._data("train").examples, range(in_epoch, in_epoch + len(steps)), place)
@@ -327,7 +327,7 @@ class Trainer:
                 self.run.task,
                 self.loss,
                 data,
-                eval_planner(data.examples, self.config, self.run.mesh),
+                eval_sampler(data.examples, self.config, self.run.mesh),
                 self._params(split),
                 self.run.mesh,
                 self.journal.say,

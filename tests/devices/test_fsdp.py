@@ -10,7 +10,7 @@ import pytest
 from jaxft import optim
 from jaxft.config import MeshConfig
 from jaxft.core import random_keys, tree
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
 from jaxft.run.setup import make_loss
@@ -28,9 +28,9 @@ def programs(family: str, plan: dict):
     """(bytes of what is trained, of all parameters, the train step, the evaluation step), compiled for 2 x 4 devices."""
     model, params, made = planned(family, plan)
     data = replace(examples(model), columns={"labels": np.zeros(len(LENGTHS), np.int32)})
-    planner = make_planner(np.full(ROWS, LENGTH), batch_size=ROWS, max_length=LENGTH, layout="pad", seed=0, shards=8)
+    sampler = make_sampler(np.full(ROWS, LENGTH), batch_size=ROWS, max_length=LENGTH, layout="pad", seed=0, shards=8)
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
-    batch = abstract_batch(planner, next(iter(planner.shapes)), data, sharding.batch_sharding(mesh))
+    batch = abstract_batch(sampler, next(iter(sampler.shapes)), data, sharding.batch_sharding(mesh))
     optimizer, hyper = optim.make_optimizer(SETTINGS, made, 10), optim.hyperparameters(SETTINGS)
     trained, frozen = (sharding.shapes(mesh, x) for x in made.split(params))
     state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trained)

@@ -102,7 +102,7 @@ def test_prediction():
 
 
 def costs_shape():
-    from jaxft.data.batching.epoch_plan import Shape
+    from jaxft.data.batching.batch_sampler import Shape
 
     return Shape(rows=32, length=128, slots=4)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from jaxft.core.errors import UserError
-from jaxft.models.weights.tensor_files import open_weights, read_config
+from jaxft.models.weights.tensor_files import open_weights, read_model_config
 from tests.support import tiny
 from tests.support.damage import edit_config, flip, half, to_msgpack
 
@@ -95,7 +95,7 @@ def test_the_advice_about_a_pickle_keeps_its_head(tmp_path):
 def test_a_model_inside_a_folder_is_pointed_at(tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "st" / "0_Transformer")
     with pytest.raises(UserError, match=r"no config\.json; it lies in a folder: give .*/st/0_Transformer$"):
-        read_config(tmp_path / "st")
+        read_model_config(tmp_path / "st")
 
 
 def test_tokenizer_larger_than_the_vocabulary(train_fails, tiny_model, tmp_path):

@@ -28,7 +28,7 @@ FAULTS: tuple[Fault, ...] = (
         "jaxft/step/train_step.py",
         "share = 1.0 / jnp.where(weight > 0, weight, 1.0)",
         "share = 1.0 / jnp.maximum(weight, 1.0)",
-        "Where the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
+        "RowName the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
     ),
     Fault(
         "micro-batches-share-dropout-key",
@@ -196,12 +196,12 @@ FAULTS: tuple[Fault, ...] = (
         "jaxft/training/frozen_features.py",
         "if run.task.changes_words or config.regularization.neftune:",
         "if run.task.changes_words:",
-        "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
+        "RowName the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
     Fault(
         "forward-flops-of-one-micro-batch",
         "jaxft/preflight/costs.py",
-        "hlo.product_flops(evaluation.as_text()) * run.planner.micro_batches",
+        "hlo.product_flops(evaluation.as_text()) * run.sampler.micro_batches",
         "hlo.product_flops(evaluation.as_text())",
         "With K micro-batches jaxft.plan says that a step costs K times as many forward passes as it does.",
     ),
@@ -244,8 +244,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "waste-of-one-layout-for-all",
         "jaxft/plan.py",
-        "planner = train_planner(examples, config, run.mesh)",
-        "planner = train_planner(examples, run.config, run.mesh)",
+        "sampler = train_sampler(examples, config, run.mesh)",
+        "sampler = train_sampler(examples, run.config, run.mesh)",
         "jaxft.plan gives the padding of the run's own layout as that of every layout.",
     ),
     Fault(
@@ -350,7 +350,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "positions-of-the-row",
-        "jaxft/data/batching/epoch_plan.py",
+        "jaxft/data/batching/batch_sampler.py",
         'batch["position_ids"] = spread(inside)',
         'batch["position_ids"] = spread(inside + np.repeat(begin.ravel(), flat))',
         "Positions of packed examples count from the beginning of the row, not of the example.",

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForQuestionAnswering
 import jaxft
 from jaxft.config import cli
 from jaxft.core import tree
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.setup import make_loss
 from jaxft.tasks import QuestionAnswering
@@ -121,8 +121,8 @@ def test_windows_whose_answer_has_no_known_place_have_no_weight(models, examples
 
 def step(examples, layout):
     """All windows as one micro-batch."""
-    planner = make_planner(examples.lengths, batch_size=len(examples), max_length=40, layout=layout, seed=0)
-    batch = {name: x[0] for name, x in planner.plan_epoch(0).batch(examples, 0).items()}
+    sampler = make_sampler(examples.lengths, batch_size=len(examples), max_length=40, layout=layout, seed=0)
+    batch = {name: x[0] for name, x in sampler.epoch_batches(0).batch(examples, 0).items()}
     assert (batch["segment_ids"].max() > 1) == (layout == "pack")
     assert (batch["segment_ids"] == 0).any()
     return batch

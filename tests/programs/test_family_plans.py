@@ -11,7 +11,7 @@ import pytest
 from jaxft import optim
 from jaxft.config import MeshConfig
 from jaxft.core import random_keys, tree
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import Model
@@ -28,8 +28,8 @@ def after_steps(model: Model, params: tree.Params, plan: ParameterPlan, layout: 
     """(losses, state, parameters by name) of three steps on one batch."""
     data = examples(model)
     data = replace(data, columns={"labels": np.arange(len(LENGTHS), dtype=np.int32) % len(LABELS)})
-    planner = make_planner(data.lengths, batch_size=len(LENGTHS), max_length=24, layout=layout, seed=0, shards=8)
-    epoch, devices = planner.plan_epoch(0), sharding.make_mesh(mesh)
+    sampler = make_sampler(data.lengths, batch_size=len(LENGTHS), max_length=24, layout=layout, seed=0, shards=8)
+    epoch, devices = sampler.epoch_batches(0), sharding.make_mesh(mesh)
     batch = put(epoch.batch(data, 0), sharding.batch_sharding(devices), epoch.shape(0).rows)
     optimizer, hyper = optim.make_optimizer(SETTINGS, plan, 10), optim.hyperparameters(SETTINGS)
     trained, frozen = (

@@ -78,7 +78,7 @@ def test_only_what_is_trainable_moves(base, plan):
     assert printed == sum(before[name].size for name in trainable) == tree.count(state.params)
     assert set(tree.all_names(state.params)) == trainable
     assert moments(state.opt_state) == [trainable, trainable]
-    epoch = run.planner.plan_epoch(0)
+    epoch = run.sampler.epoch_batches(0)
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)))
     for number in range(3):
         batch = epoch.batch(run.data["train"].examples, number)

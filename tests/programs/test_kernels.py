@@ -11,7 +11,7 @@ import pytest
 from jaxft.config import MeshConfig
 from jaxft.core import random_keys
 from jaxft.core.errors import UserError
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
 from jaxft.models.encoder.attention import attend
@@ -145,12 +145,12 @@ def test_why_a_device_computes_the_plain_one(policy, changes, words):
 def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run"))  # with dropout
     on_tpu = replace(run.model, policy=Policy(platform="tpu"))
-    [line] = check_attention(on_tpu, run.planner, drops=True)
+    [line] = check_attention(on_tpu, run.sampler, drops=True)
     assert line.startswith("attention: plain, not splash: there is a bias, or dropout of single probabilities")
-    assert check_attention(run.model, run.planner, drops=True) == ()
+    assert check_attention(run.model, run.sampler, drops=True) == ()
     forced = replace(run.model, policy=Policy(platform="tpu", attention="splash"))
     with pytest.raises(UserError, match="no multiple of 128"):
-        check_attention(forced, run.planner, drops=False)
+        check_attention(forced, run.sampler, drops=False)
 
 
 def test_rows_on_tpus_come_in_whole_lanes():
@@ -160,11 +160,12 @@ def test_rows_on_tpus_come_in_whole_lanes():
     lengths = np.random.default_rng(0).integers(100, 393, 300)
     for layout in ("pack", "bucket"):
         options = {"batch_size": 16, "max_length": 400, "layout": layout, "seed": 0}
-        own = make_planner(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="tpu"))
+        own = make_sampler(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="tpu"))
         assert {shape.length % 128 for shape in own.shapes if shape.length >= 384} == {0}
-        assert own.plan_epoch(0).batch(Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {}), 0)["example"].max() > 0
-        same = make_planner(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="gpu"))
-        assert same.shapes == make_planner(lengths, **options).shapes
+        examples = Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {})
+        assert own.epoch_batches(0).batch(examples, 0)["example"].max() > 0
+        same = make_sampler(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="gpu"))
+        assert same.shapes == make_sampler(lengths, **options).shapes
 
 
 def test_dropout_by_keys():
@@ -192,7 +193,7 @@ def test_a_run_drops_what_it_is_told_to(tiny_model, tiny_data, tmp_path):
     def losses(**model) -> list[float]:
         sections = {"model": {**tiny.NO_DROPOUT, **model}, "data": {"layout": "pad"}}
         run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections))
-        batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
+        batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(run.data["train"].examples, 0).items()}
         loss = jax.jit(lambda key: run_loss(run)(run.params, batch, key, {})[0][0])
         return [float(loss(random_keys.root_key(0))) for _ in range(2)]
 

@@ -186,7 +186,7 @@ def test_only_lora_and_the_head_move(run):
     state, frozen = fresh_state(run)
     assert set(tree.all_names(state.params)) == trainable(run.params)
     assert moments(state.opt_state) == [trainable(run.params)] * 2
-    epoch = run.planner.plan_epoch(0)
+    epoch = run.sampler.epoch_batches(0)
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=run_optimizer(run)))
     for number in range(2):
         batch = epoch.batch(run.data["train"].examples, number)

@@ -10,7 +10,7 @@ import pytest
 
 from jaxft import optim
 from jaxft.core import random_keys
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.parallel import sharding
@@ -44,7 +44,7 @@ def open_run(folder, kind: str, **sections) -> Run:
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradients_do_not_depend_on_the_layout(folder, kind):
     run = open_run(folder, kind)
-    packed = run.planner.plan_epoch(0)
+    packed = run.sampler.epoch_batches(0)
     assert packed.batch(run.data["train"].examples, 1)["segment_ids"].max() > 1
     reference = gradients(rearranged(run, "pad"))
     assert_same(run, reference)
@@ -56,8 +56,8 @@ def test_only_masked_places_go_through_the_vocabulary(folder):
     run = open_run(folder, "fill-mask", data={"layout": "pad"})
     trainable, frozen = run.plan.split(run.params)
     state = init_state(trainable, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
-    shape = run.planner.shapes[0]
-    batch = abstract_batch(run.planner, shape, run.data["train"].examples, sharding.batch_sharding(run.mesh))
+    shape = run.sampler.shapes[0]
+    batch = abstract_batch(run.sampler, shape, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
     program = step.lower(state, frozen, batch).as_text()
     sizes = {math.prod(map(int, x.split("x"))) for x in re.findall(r"tensor<((?:\d+x)*\d+)x41xf32>", program)}
@@ -69,17 +69,17 @@ def test_only_masked_places_go_through_the_vocabulary(folder):
 @pytest.mark.parametrize("kind", [pytest.param("fill-mask", marks=pytest.mark.slow), "pretraining"])
 def test_masks_change_from_step_to_step_but_not_between_evaluations(folder, kind):
     run = open_run(folder, kind)
-    plan = run.planner.plan_epoch(0)
+    plan = run.sampler.epoch_batches(0)
     batch = put(plan.batch(run.data["train"].examples, 0), sharding.batch_sharding(run.mesh), plan.shape(0).rows)
     first, second = (run.task.prepare(batch, jax.random.fold_in(random_keys.root_key(0), i)) for i in range(2))
     assert not np.array_equal(first["input_ids"], second["input_ids"])
     scores = []
     for batch_size, layout in ((64, "pack"), (64, "pack"), (5, "pad")):
         data = run.data["validation"]
-        planner = make_planner(
+        sampler = make_sampler(
             data.examples.lengths, batch_size=batch_size, max_length=40, layout=layout, seed=None, shapes=1
         )
-        made = make_evaluator(run.task, make_loss(run.model, run.task), data, planner, run.params, run.mesh, len)
+        made = make_evaluator(run.task, make_loss(run.model, run.task), data, sampler, run.params, run.mesh, len)
         scores.append(made.scores(run.params))
     assert scores[0] == scores[1]
     assert scores[0].keys() == set(run.task.metrics)

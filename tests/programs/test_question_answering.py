@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jaxft.config import cli
 from jaxft.core.errors import UserError
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.collect import collect
-from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.tasks import QuestionAnswering, task_class
 from jaxft.tasks.metrics.squad import squad_scores
@@ -40,13 +40,13 @@ def encode(tokenizer, rows, task, *, max_length=24, labelled=True):
 def collected(task, split, logits, layout="pack", batch_size=7):
     """What evaluation collects of given start and end logits [total tokens, 2]; padding has higher ones than all tokens."""
     examples = split.examples
-    planner = make_planner(
+    sampler = make_sampler(
         examples.lengths, batch_size=batch_size, max_length=24, layout=layout, seed=None, shapes=2, shards=1
     )
-    plan, summarise = planner.plan_epoch(0), jax.jit(task.summarise)
+    plan, summarise = sampler.epoch_batches(0), jax.jit(task.summarise)
 
     def steps():
-        for step in range(planner.steps_per_epoch):
+        for step in range(sampler.steps_per_epoch):
             batch = {name: x[0] for name, x in plan.batch(examples, step).items()}
             index, (_, row, offset, _) = plan.cells(step)
             outputs = {f"{side}_logits": np.full(batch["input_ids"].shape, 99, np.float32) for side in ("start", "end")}

@@ -236,7 +236,7 @@ def program(run, step=train_step, **options) -> str:
     trainable, frozen = run.plan.split(run.model.abstract())
     optimizer, hyper = optim.make_optimizer(run.config.optim, run.plan, 10), optim.hyperparameters(run.config.optim)
     state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trainable)
-    batches = abstract_batches(run.planner, run.data["train"].examples, sharding.batch_sharding(run.mesh))
+    batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     function = partial(step, optimizer=optimizer, **options)
     return str(jax.make_jaxpr(function)(state, frozen, next(iter(batches.values()))))
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxft.core import random_keys, tree
 from jaxft.models import forward, heads
-from jaxft.models.dropout_sites import dropout_places, place_dropout
+from jaxft.models.dropout_sites import dropout_sites, with_dropout_rates
 from jaxft.models.encoder import attention, blocks
 from jaxft.models.model import make_model
 from jaxft.run.setup import make_run
@@ -74,12 +74,12 @@ def test_only_matching_places_change(family, monkeypatch):
     config = zoo.fixed(family, "text-classification")
     model = make_model(config, "text-classification", "here")
     depth, layers = model.encoder.config.num_layers, model.encoder.config.parameter_layers
-    per_layer = [place for place in dropout_places(model) if place.startswith("encoder.layer.")]
+    per_layer = [place for place in dropout_sites(model) if place.startswith("encoder.layer.")]
     assert len(per_layer) == layers * len(OF_LAYER)
     before = rates_seen(model, monkeypatch)
     rules = [RuleConfig(**rule) for rule in RULES]
-    plan = make_plan(PlanConfig(rules=rules), model.abstract(), layers, places=dropout_places(model))
-    after = rates_seen(place_dropout(model, plan.dropout), monkeypatch)
+    plan = make_plan(PlanConfig(rules=rules), model.abstract(), layers, places=dropout_sites(model))
+    after = rates_seen(with_dropout_rates(model, plan.dropout), monkeypatch)
     called = ["encoder.embeddings"]
     group = [int(i / (depth / (model.encoder.config.groups or depth))) for i in range(depth)]
     for i in range(depth):
@@ -92,7 +92,7 @@ def test_only_matching_places_change(family, monkeypatch):
     assert after == expected
     assert after != before
     by_keys = replace(model, rates=replace(model.rates, by_keys=True))
-    assert place_dropout(by_keys, plan.dropout).rates.by_keys
+    assert with_dropout_rates(by_keys, plan.dropout).rates.by_keys
     assert set(plan.dropout.values()) == {0.0, 0.4, 0.7} if layers > 1 else {0.0, 0.7}
 
 

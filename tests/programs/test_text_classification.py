@@ -114,7 +114,8 @@ def test_a_step_with_tiny_class_weights_is_a_step_with_large_ones(tiny_model, fo
                 tiny_model, folder, tmp_path / "run", {}, model=tiny.NO_DROPOUT | {"path": str(tiny_model)}, **sections
             )
         )
-        batch = {name: np.asarray(x) for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
+        batch = run.sampler.epoch_batches(0).batch(run.data["train"].examples, 0)
+        batch = {name: np.asarray(x) for name, x in batch.items()}
         state = init_state(run.params, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
         state, scores = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER))(state, {}, batch)
         found.append((float(scores["loss"]), float(scores["grad_norm"])))
@@ -172,7 +173,7 @@ def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
         model = {"path": str(student), **tiny.NO_DROPOUT}
         run = make_run(configure(student, folder, tmp_path / "run", base, model=model, distill=distill))
         examples = run.data["train"].examples
-        batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(examples, 0).items()}
+        batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(examples, 0).items()}
         params = run.params | ({TEACHERS: {NAME: run.teacher[1]}} if run.teacher else {})
         (total, weight), _ = jax.jit(run_loss(run))(params, batch, random_keys.root_key(0), {})
         found.append(float(total / weight))

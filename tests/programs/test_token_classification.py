@@ -103,7 +103,7 @@ def test_loss_and_gradients_are_transformers(tagger, tmp_path):
         options = {"task": {"label_pieces": pieces}, "model": tiny.NO_DROPOUT, "train": {"batch_size": 10}}
         run = make_run(configure(tagger, tmp_path, tmp_path / "run", **options))
         assert run.task.names == tuple(LABELS)  # the checkpoint's own, in its order, so that its head is kept
-        batch = {name: x[0] for name, x in run.planner.plan_epoch(0).batch(run.data["train"].examples, 0).items()}
+        batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(run.data["train"].examples, 0).items()}
         if value_and_grad is None:  # one program: which pieces count is in the batch
             loss = make_loss(run.model, run.task)
 

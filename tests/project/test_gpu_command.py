@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import record, step
 from benchmarks.synthetic import glue_lengths
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from tests.support import ROOT
 
 # All that jaxft or its benchmarks use elsewhere, beside what the command says it needs.
@@ -66,5 +66,5 @@ def test_packed_rows_of_512_are_of_512():
     case = step.GPU["large-packed-512"]
     lengths = glue_lengths(20 * case.batch, case.length)
     options = {"batch_size": case.batch, "max_length": case.length, "layout": case.layout, "seed": 0}
-    assert {shape.length for shape in make_planner(lengths, **options).shapes} == {512}
+    assert {shape.length for shape in make_sampler(lengths, **options).shapes} == {512}
     assert glue_lengths(1000).max() == 128

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft.core.errors import UserError
-from jaxft.data.batching import epoch_plan
-from jaxft.data.batching.epoch_plan import Shape
+from jaxft.data.batching import batch_sampler
+from jaxft.data.batching.batch_sampler import Shape
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
-from jaxft.step.multi_step import Calendar, calls
+from jaxft.step.multi_step import Calendar, multi_steps
 from jaxft.train import train
 from jaxft.training import loop
 from tests.support import tiny
@@ -56,7 +56,7 @@ def test_calls(calendar, most, shapes):
     """All steps once and in order; no event within a call; as long as there can be, and the same from any event on."""
 
     def made(start):
-        return list(calls(calendar, start, most, lambda step: SHAPES[shapes[step]]))
+        return list(multi_steps(calendar, start, most, lambda step: SHAPES[shapes[step]]))
 
     def happens(done):
         due = done % calendar.epoch == 0 or done in calendar.stages
@@ -205,7 +205,7 @@ def test_a_shape_beyond_those_of_the_epochs_looked_at(tiny_model, tmp_path, monk
     """Of a run of very many epochs not all are planned beforehand; a program that lacks is compiled when it is due."""
     tiny.write_rows(tmp_path / "train.csv", 37)
     tiny.write_rows(tmp_path / "dev.csv", 5)
-    monkeypatch.setattr(epoch_plan, "LOOKED_AT", (1, 1))
+    monkeypatch.setattr(batch_sampler, "LOOKED_AT", (1, 1))
     settings = {"model": tiny.NO_DROPOUT, "train": {"epochs": 8, "batch_size": 4}, "eval": {"every": "end"}}
     train(tiny.run_config(tiny_model, tmp_path, tmp_path / "run", plan={"preset": "head"}, log={"every": 1}, **settings))
     assert len(journal(tmp_path / "run")) >= 80

@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import pytest
 
-from jaxft.data.batching import epoch_plan, packing
-from jaxft.data.batching.epoch_plan import Shape
+from jaxft.data.batching import batch_sampler, packing
+from jaxft.data.batching.batch_sampler import Shape
 from jaxft.evaluation import evaluator
 from jaxft.step import compilation
 from jaxft.train import train
@@ -68,11 +68,11 @@ def test_compilations_are_the_declared_shapes(
 
     def init(self, run, *more):
         make(self, run, *more)
-        declared.extend(run.planner.shapes)
+        declared.extend(run.sampler.shapes)
         stages.extend(run.plan.stages)
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
-    for module in (epoch_plan, packing):
+    for module in (batch_sampler, packing):
         monkeypatch.setattr(module, "COMPILE", 0)  # so short a run, and long rows, would have one shape
     monkeypatch.setattr(packing, "LONGEST_ROW", 0)
     config = tiny.run_config(

@@ -15,7 +15,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation import inference
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator
 from jaxft.parallel import sharding
-from jaxft.run.setup import Run, eval_planner, make_loss, make_run
+from jaxft.run.setup import Run, eval_sampler, make_loss, make_run
 from jaxft.tasks import text_classification
 from jaxft.tasks.metrics.classification import Cells, classification_scores
 from tests.support import tiny
@@ -84,9 +84,9 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
     )
     data = run.data["validation"]
     params = sharding.place(run.params, sharding.param_shardings(mesh, run.params))
-    planner = eval_planner(data.examples, config, mesh)
+    sampler = eval_sampler(data.examples, config, mesh)
     loss = make_loss(run.model, run.task)
-    return make_evaluator(run.task, loss, data, planner, params, mesh, lambda _: None), params
+    return make_evaluator(run.task, loss, data, sampler, params, mesh, lambda _: None), params
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_packed_evaluation_computes_little_padding(count, batches):
     lengths = np.clip(np.random.default_rng(0).lognormal(3, 0.7, count), 6, 128).astype(np.int64)
     examples = Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {})
     config = replace(Config(), eval=replace(Config().eval, batch_size=128))
-    planner = eval_planner(examples, config, sharding.make_mesh(MeshConfig(1)))
-    assert (planner.steps_per_epoch, len(planner.shapes)) == (batches, 1)
-    assert planner.plan_epoch(0).fill() > 0.85
+    sampler = eval_sampler(examples, config, sharding.make_mesh(MeshConfig(1)))
+    assert (sampler.steps_per_epoch, len(sampler.shapes)) == (batches, 1)
+    assert sampler.epoch_batches(0).fill() > 0.85
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -43,7 +43,7 @@ def test_every_family_goes_on_from_any_layer(family):
     for k in [layers] if encoder.config.groups else range(1, layers + 1):
         cut = tree.recut(params, [k])
         lower = frozen_features.lowest(cut, k)
-        above = frozen_features.Kept(k).rest(cut)["encoder"]
+        above = frozen_features.FrozenFeatures(k).rest(cut)["encoder"]
         found = apply(above, batch | {"hidden_states": apply(lower, batch)})
         assert np.abs(np.asarray(found) - whole).max() <= 1e-5 * np.abs(whole).max(), k
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig
 from jaxft.core import random_keys
-from jaxft.data.batching.epoch_plan import Shape, make_planner
+from jaxft.data.batching.batch_sampler import Shape, make_sampler
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.config import Policy
 from jaxft.models.model import make_model
@@ -53,10 +53,10 @@ class Costs:
         self.place = sharding.batch_sharding(sharding.make_mesh(MeshConfig(1)))
 
     def batch(self, rows: int, parts: int = 1):
-        planner = make_planner(
+        sampler = make_sampler(
             self.examples.lengths, batch_size=ROWS, max_length=LENGTH, layout="pad", seed=0, micro_batches=parts
         )
-        return abstract_batch(planner, Shape(rows, LENGTH, 1), self.examples, self.place)
+        return abstract_batch(sampler, Shape(rows, LENGTH, 1), self.examples, self.place)
 
     def forward(self, rows: int) -> float:
         step = jax.jit(partial(eval_step, loss_fn=self.loss, summarise=self.task.summarise))

@@ -256,7 +256,7 @@ def _family(name: str) -> Format:
     """config.json of a family, read without weights."""
 
     def read(path: Path) -> Any:
-        config = tensor_files.read_config(path.parent)
+        config = tensor_files.read_model_config(path.parent)
         kind = families.kind_of(families.family_of(config, str(path)), config)
         model = make_model(config, kind or "feature-extraction", str(path))
         return len(tree.all_names(model.abstract())) if model.encoder.config.num_layers < 20 else None

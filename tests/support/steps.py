@@ -12,7 +12,7 @@ import pytest
 from jaxft import optim
 from jaxft.config import MeshConfig
 from jaxft.core import random_keys, tree
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.parallel import sharding
 from jaxft.run.setup import Run, run_loss
@@ -42,7 +42,7 @@ def configure(model: Path, data: Path, output: Path, /, **sections: dict):
 def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int = 1, fsdp: int = 1) -> Run:
     """The run with another layout, other micro-batches or other devices."""
     mesh, examples = sharding.make_mesh(MeshConfig(data, fsdp)), run.data["train"].examples
-    planner = make_planner(
+    sampler = make_sampler(
         examples.lengths,
         batch_size=run.config.train.batch_size,
         max_length=run.config.data.max_length * examples.group,
@@ -52,7 +52,7 @@ def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int
         micro_batches=micro_batches,
         shards=mesh.size,
     )
-    return replace(run, planner=planner, mesh=mesh)
+    return replace(run, sampler=sampler, mesh=mesh)
 
 
 def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
@@ -74,10 +74,10 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
             regularization=run.regularization,
         )
     )
-    plan = run.planner.plan_epoch(0)
+    plan = run.sampler.epoch_batches(0)
     results = []
     for number in STEPS:
-        rows = plan.shape(number).rows // run.planner.micro_batches
+        rows = plan.shape(number).rows // run.sampler.micro_batches
         batch = put(plan.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
         with sharding.known(run.mesh):
             after, metrics = step(state, frozen, batch)

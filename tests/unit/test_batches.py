@@ -1,4 +1,4 @@
-"""The planner: every example once, the same examples a step in every layout, nothing overlaps, only declared shapes."""
+"""The sampler: every example once, the same examples a step in every layout, nothing overlaps, only declared shapes."""
 
 import itertools
 import threading
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft.data.batching import epoch_plan
-from jaxft.data.batching.bucket_sizes import choose_ladder
-from jaxft.data.batching.epoch_plan import EpochPlan, Planner, make_planner
+from jaxft.data.batching import batch_sampler
+from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, make_sampler
+from jaxft.data.batching.bucket_sizes import choose_bucket_sizes
 from jaxft.data.batching.epochs import Epochs
 from jaxft.data.batching.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
 from jaxft.data.batching.prefetch import prefetch
@@ -34,8 +34,8 @@ class Job:
     micro_batches: int
     shards: int
 
-    def planner(self, layout: str) -> Planner:
-        return make_planner(**vars(self), layout=layout)
+    def sampler(self, layout: str) -> BatchSampler:
+        return make_sampler(**vars(self), layout=layout)
 
 
 @st.composite
@@ -67,14 +67,14 @@ def make_examples(lengths: np.ndarray) -> Examples:
     return Examples(tokens, offsets, {"labels": np.arange(len(lengths), dtype=np.int32) * 7})
 
 
-def plans(job: Job) -> Iterator[tuple[Planner, EpochPlan]]:
+def plans(job: Job) -> Iterator[tuple[BatchSampler, EpochBatches]]:
     for layout in LAYOUTS:
-        planner = job.planner(layout)
+        sampler = job.sampler(layout)
         for epoch in range(job.epochs):
-            yield planner, planner.plan_epoch(epoch)
+            yield sampler, sampler.epoch_batches(epoch)
 
 
-def members(plan: EpochPlan, examples: Examples, step: int) -> list[int]:
+def members(plan: EpochBatches, examples: Examples, step: int) -> list[int]:
     found = plan.batch(examples, step)["example"]
     return sorted(found[found >= 0].tolist())
 
@@ -100,11 +100,11 @@ def test_a_run_without_end_is_planned_at_once(layout, batch_size):
     """Shapes are chosen by some of its epochs, but any can be planned; a step's size beyond the data costs nothing."""
     lengths = np.random.default_rng(0).integers(1, 40, 100)
     start = time.perf_counter()
-    planner = make_planner(lengths, batch_size=batch_size, max_length=48, layout=layout, epochs=10**12, seed=0)
+    sampler = make_sampler(lengths, batch_size=batch_size, max_length=48, layout=layout, epochs=10**12, seed=0)
     assert time.perf_counter() - start < 5
     for epoch in (0, 10**12 - 1):
-        plan = planner.plan_epoch(epoch)
-        steps = range(planner.steps_per_epoch)
+        plan = sampler.epoch_batches(epoch)
+        steps = range(sampler.steps_per_epoch)
         assert sorted(x for step in steps for x in plan.examples(step)) == list(range(100))
         assert {plan.shape(step) for step in steps} <= set(plan.shapes)
 
@@ -112,7 +112,7 @@ def test_a_run_without_end_is_planned_at_once(layout, batch_size):
 def test_batches_larger_than_the_data_are_all_alike():
     lengths = np.random.default_rng(1).integers(1, 40, 30)
     plans = [
-        make_planner(lengths, batch_size=n, max_length=48, layout="pack", seed=0).plan_epoch(1) for n in (31, 64, 10**9)
+        make_sampler(lengths, batch_size=n, max_length=48, layout="pack", seed=0).epoch_batches(1) for n in (31, 64, 10**9)
     ]
     for plan in plans[1:]:
         np.testing.assert_array_equal(plan.order, plans[0].order)
@@ -122,15 +122,15 @@ def test_batches_larger_than_the_data_are_all_alike():
 
 def test_a_step_that_needs_more_rows_than_were_expected_has_a_shape_of_its_own(monkeypatch):
     """Beyond the epochs that were looked at; on every process and in every resumed run the same."""
-    monkeypatch.setattr(epoch_plan, "LOOKED_AT", (1, 1))
+    monkeypatch.setattr(batch_sampler, "LOOKED_AT", (1, 1))
     lengths = np.random.default_rng(2).integers(1, 40, 203)
-    planner = make_planner(lengths, batch_size=8, max_length=40, layout="pack", epochs=10**6, seed=0, shapes=1)
-    grown = [plan for plan in map(planner.plan_epoch, range(60)) if len(plan.shapes) > len(planner.shapes)]
+    sampler = make_sampler(lengths, batch_size=8, max_length=40, layout="pack", epochs=10**6, seed=0, shapes=1)
+    grown = [plan for plan in map(sampler.epoch_batches, range(60)) if len(plan.shapes) > len(sampler.shapes)]
     assert grown
-    assert len(planner.plan_epoch(0).shapes) == len(planner.shapes)
+    assert len(sampler.epoch_batches(0).shapes) == len(sampler.shapes)
     examples = make_examples(lengths)
     for plan in grown[:3]:
-        for step in range(planner.steps_per_epoch):
+        for step in range(sampler.steps_per_epoch):
             rows = plan.shape(step).rows
             assert rows > plan.row[plan._slice(step)].max()
             assert plan.batch(examples, step)["input_ids"].shape == (1, rows, plan.shape(step).length)
@@ -150,13 +150,13 @@ def test_batches_rebuild_every_example(job):
 
 def check_layout(job: Job) -> None:
     n = len(job.lengths)
-    for planner, plan in plans(job):
+    for sampler, plan in plans(job):
         assert sorted(plan.order.tolist()) == list(range(n))
-        assert len(planner.shapes) <= (1 if planner.layout == "pad" else job.shapes)
-        assert planner.shapes == tuple(sorted(set(planner.shapes)))
-        for step in range(planner.steps_per_epoch):
+        assert len(sampler.shapes) <= (1 if sampler.layout == "pad" else job.shapes)
+        assert sampler.shapes == tuple(sorted(set(sampler.shapes)))
+        for step in range(sampler.steps_per_epoch):
             shape = plan.shape(step)
-            assert shape in planner.shapes
+            assert shape in sampler.shapes
             assert shape.rows % (job.micro_batches * job.shards) == 0
             chosen = slice(step * job.batch_size, (step + 1) * job.batch_size)
             row, start, slot = plan.row[chosen], plan.offset[chosen], plan.slot[chosen]
@@ -172,9 +172,9 @@ def check_layout(job: Job) -> None:
 
 def check_arrays(job: Job) -> None:
     examples = make_examples(job.lengths)
-    for planner, plan in plans(job):
+    for sampler, plan in plans(job):
         seen = []
-        for step in range(planner.steps_per_epoch):
+        for step in range(sampler.steps_per_epoch):
             batch = plan.batch(examples, step)
             shape = plan.shape(step)
             assert batch["input_ids"].shape == (job.micro_batches, shape.rows // job.micro_batches, shape.length)
@@ -208,10 +208,10 @@ def check_arrays(job: Job) -> None:
 def test_a_step_holds_the_same_examples_whatever_the_layout(job, micro_batches, shards):
     examples = make_examples(job.lengths)
     other = Job(**{**vars(job), "micro_batches": micro_batches, "shards": shards, "shapes": 2})
-    reference = job.planner("pad").plan_epoch(job.epochs - 1)
-    for planner in (job.planner("pack"), job.planner("bucket"), other.planner("pack"), other.planner("pad")):
-        plan = planner.plan_epoch(job.epochs - 1)
-        for step in range(planner.steps_per_epoch):
+    reference = job.sampler("pad").epoch_batches(job.epochs - 1)
+    for sampler in (job.sampler("pack"), job.sampler("bucket"), other.sampler("pack"), other.sampler("pad")):
+        plan = sampler.epoch_batches(job.epochs - 1)
+        for step in range(sampler.steps_per_epoch):
             assert members(plan, examples, step) == members(reference, examples, step)
 
 
@@ -219,8 +219,8 @@ def test_a_step_holds_the_same_examples_whatever_the_layout(job, micro_batches, 
 @given(jobs(), st.data())
 def test_built_rows_are_slices_of_the_full_batch(job, data):
     examples = make_examples(job.lengths)
-    for planner, plan in plans(job):
-        step = data.draw(st.integers(0, planner.steps_per_epoch - 1))
+    for sampler, plan in plans(job):
+        step = data.draw(st.integers(0, sampler.steps_per_epoch - 1))
         whole = plan.batch(examples, step)
         each = whole["input_ids"].shape[1]
         a = data.draw(st.integers(0, each))
@@ -237,7 +237,7 @@ def test_a_plan_is_a_function_of_seed_and_epoch(layout):
     lengths = np.random.default_rng(0).integers(2, 30, 200)
 
     def plan(seed: int, epoch: int) -> list[np.ndarray]:
-        made = make_planner(lengths, batch_size=16, max_length=32, layout=layout, epochs=3, seed=seed).plan_epoch(epoch)
+        made = make_sampler(lengths, batch_size=16, max_length=32, layout=layout, epochs=3, seed=seed).epoch_batches(epoch)
         return [made.order, made.row, made.offset, made.slot, made.shape_index]
 
     for again, once in zip(plan(5, 2), plan(5, 2), strict=True):
@@ -288,25 +288,25 @@ def test_packing_wastes_little(batch_size, most, count):
     """Lengths like those of GLUE's pairs of sentences; the second time more of them than row lengths are chosen by."""
     drawn = np.random.default_rng(0).lognormal(np.log(38), 0.7, count)
     lengths = np.clip(np.round(drawn), 6, 128).astype(np.int64)
-    planner = make_planner(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
-    assert 1 - planner.plan_epoch(1).fill() < most
-    assert len(planner.shapes) == 1  # with steps alike, a second would not pay
+    sampler = make_sampler(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
+    assert 1 - sampler.epoch_batches(1).fill() < most
+    assert len(sampler.shapes) == 1  # with steps alike, a second would not pay
 
 
 def test_packing_wastes_little_of_lengths_that_are_all_as_frequent():
     lengths = np.random.default_rng(0).integers(3, 60, 24 * 128)  # no step is smaller
     for batch_size, least in ((32, 0.9), (128, 0.95)):
-        planner = make_planner(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
-        assert planner.plan_epoch(1).fill() > least
-        assert len(planner.shapes) == 1  # with steps alike, a second would not pay in a run as short
+        sampler = make_sampler(lengths, batch_size=batch_size, max_length=128, layout="pack", epochs=2, seed=0)
+        assert sampler.epoch_batches(1).fill() > least
+        assert len(sampler.shapes) == 1  # with steps alike, a second would not pay in a run as short
 
 
 def test_of_row_lengths_that_cost_the_same_the_one_with_fewest_positions_is_chosen():
     lengths = np.random.default_rng(0).integers(40, 61, 128 * 8)
-    planner = make_planner(lengths, batch_size=128, max_length=128, layout="pack", seed=0)
-    [shape] = planner.shapes
+    sampler = make_sampler(lengths, batch_size=128, max_length=128, layout="pack", seed=0)
+    [shape] = sampler.shapes
     price = shape.rows * shape.length * (1 + shape.length / ATTENTION)
-    ordered = lengths[planner.plan_epoch(0).order]
+    ordered = lengths[sampler.epoch_batches(0).order]
     for length in range(64, 513, 8):
         rows = int(pack(ordered, 128, length, choose_slots(lengths, length))[3].max())
         other = rows * length * (1 + length / ATTENTION)
@@ -318,9 +318,9 @@ def test_of_row_lengths_that_cost_the_same_the_one_with_fewest_positions_is_chos
 def test_rows_may_be_longer_than_any_example():
     """Two examples that are longer than half of the longest share a row all the same."""
     lengths = np.random.default_rng(0).integers(110, 201, 400)
-    planner = make_planner(lengths, batch_size=8, max_length=256, layout="pack", seed=0)
-    assert 200 < planner.shapes[0].length <= 512
-    assert planner.plan_epoch(0).fill() > 0.8
+    sampler = make_sampler(lengths, batch_size=8, max_length=256, layout="pack", seed=0)
+    assert 200 < sampler.shapes[0].length <= 512
+    assert sampler.epoch_batches(0).fill() > 0.8
 
 
 @quick
@@ -332,7 +332,7 @@ def test_the_ladder_is_the_best_one(needs, most, price):
     values = sorted(set(needs))
     below = values[:-1]
     possible = [(*c, values[-1]) for k in range(most) for c in itertools.combinations(below, k)]
-    ladder = choose_ladder(np.array(needs), most, price)
+    ladder = choose_bucket_sizes(np.array(needs), most, price)
     assert len(ladder) <= most
     assert cost(tuple(ladder)) == min(map(cost, possible))
 
@@ -340,13 +340,13 @@ def test_the_ladder_is_the_best_one(needs, most, price):
 def test_the_next_epoch_is_planned_beside_the_steps_of_this_one(monkeypatch):
     begun, go_on = [], threading.Event()
 
-    def slow(self: Planner, epoch: int) -> str:
+    def slow(self: BatchSampler, epoch: int) -> str:
         begun.append(epoch)
         assert epoch < 2 or go_on.wait(10)
         return f"plan {epoch}"
 
-    monkeypatch.setattr(Planner, "plan_epoch", slow)
-    epochs = Epochs(make_planner(np.full(8, 3), batch_size=4, max_length=4, layout="pack", seed=0), 4)
+    monkeypatch.setattr(BatchSampler, "epoch_batches", slow)
+    epochs = Epochs(make_sampler(np.full(8, 3), batch_size=4, max_length=4, layout="pack", seed=0), 4)
     assert [epochs.plan(n) for n in (0, 0, 1, 1)] == ["plan 0", "plan 0", "plan 1", "plan 1"]  # plan 2 is not there yet
     go_on.set()
     assert [epochs.plan(n) for n in (2, 3)] == ["plan 2", "plan 3"]

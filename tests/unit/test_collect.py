@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.collect import collect
-from jaxft.data.batching.epoch_plan import make_planner
 from jaxft.data.tokens.encode import Examples
 
 
@@ -20,9 +20,9 @@ def make_examples(lengths: list[int], group: int) -> Examples:
 
 def planned(examples: Examples, layout: str, batch_size: int, seed: int | None = None):
     longest = int(examples.lengths.max())
-    return make_planner(
+    return make_sampler(
         examples.lengths, batch_size=batch_size, max_length=longest, layout=layout, seed=seed, shards=2
-    ).plan_epoch(0)
+    ).epoch_batches(0)
 
 
 @pytest.mark.parametrize("layout", ["pack", "bucket", "pad"])
@@ -36,7 +36,7 @@ def test_collect_undoes_batches(layout, data):
     plan = planned(examples, layout, data.draw(st.integers(1, 8)), seed=data.draw(st.sampled_from([None, 5])))
 
     def steps():
-        for step in range(plan.planner.steps_per_epoch):
+        for step in range(plan.sampler.steps_per_epoch):
             batch = {name: x[0] for name, x in plan.batch(examples, step).items()}
             slots = batch["labels"]
             yield {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxft.core import random_keys
-from jaxft.data.batching.epoch_plan import make_planner
+from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.encode import Examples
 from jaxft.tasks.masking import Masking
 
@@ -31,10 +31,10 @@ def corpus(words: bool) -> Examples:
 def masked(data: Examples, rate: float, layout: str, micro_batches: int = 1, draws: int = DRAWS):
     """For each draw, what every token of the corpus became: (chosen [total], input id [total], places used, most)."""
     masking = Masking(rate, MASK, VOCABULARY, SPECIAL)
-    planner = make_planner(
+    sampler = make_sampler(
         data.lengths, batch_size=len(data), max_length=48, layout=layout, seed=0, micro_batches=micro_batches
     )
-    plan = planner.plan_epoch(0)
+    plan = sampler.epoch_batches(0)
     batch = plan.batch(data, 0)
     index, (part, row, offset, _) = plan.cells(0)
     target = [np.arange(data.starts[i], data.starts[i] + data.lengths[i]) for i in index]
@@ -55,7 +55,7 @@ def masked(data: Examples, rate: float, layout: str, micro_batches: int = 1, dra
             flat[t], ids[t] = chosen[s], out["input_ids"][s]
         assert flat.sum() == used.sum()
         found.append((flat, ids))
-    shape = planner.shapes[0]
+    shape = sampler.shapes[0]
     assert positions.shape[-1] == masking.places(shape.length, shape.slots)
     return [np.stack(x) for x in zip(*found, strict=True)]
 

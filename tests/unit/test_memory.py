@@ -11,7 +11,7 @@ HELD = """
 import ctypes
 from jaxft.core import host_memory
 
-host_memory.keep()
+host_memory.keep_freed_memory()
 libc, size, found = host_memory._glibc(), 80 * 2**20, []
 block = libc.malloc(size)
 ctypes.memset(block, 1, size)
@@ -19,7 +19,7 @@ for _ in range(3):
     found.append(host_memory.is_free(size))
 libc.free(block)
 found += [host_memory.is_free(size), host_memory.is_free(size // 2), host_memory.is_free(2 * size)]
-host_memory.release()
+host_memory.release_freed_memory()
 print(*found, host_memory.is_free(size))
 """
 
@@ -30,7 +30,7 @@ def calls_of(monkeypatch, busy: list[bool], size: int = host_memory.LARGE) -> li
     monkeypatch.setattr(host_memory, "release", lambda: events.append("release"))
     monkeypatch.setattr(host_memory, "temporaries", lambda _: size)
     states = iter(busy)
-    calls = host_memory.Calls(lambda: next(states))
+    calls = host_memory.ReusedBlock(lambda: next(states))
     for number in range(len(busy)):
         events.append(f"call {number}")
         calls.before(calls_of, lambda: events.append("wait"))
@@ -48,7 +48,7 @@ def test_an_evaluation_counts_as_one_of_them(monkeypatch):
     events: list[str] = []
     monkeypatch.setattr(host_memory, "release", lambda: events.append("release"))
     monkeypatch.setattr(host_memory, "temporaries", lambda _: host_memory.LARGE)
-    calls = host_memory.Calls(lambda: False)
+    calls = host_memory.ReusedBlock(lambda: False)
     for evaluated in (False, False, True):
         if evaluated:
             calls.cut()
@@ -76,7 +76,7 @@ def test_a_call_begins_when_the_block_of_the_one_before_is_free(monkeypatch, fre
     monkeypatch.setattr(host_memory.time, "sleep", slept.append)
     monkeypatch.setattr(host_memory, "PATIENCE", 1e-3 / host_memory.LARGE)
     monkeypatch.setattr(host_memory, "is_free", lambda size: asked.append(size) or len(asked) - 1 == free_at)
-    calls = host_memory.Calls(lambda: False)
+    calls = host_memory.ReusedBlock(lambda: False)
     calls.before(calls_of, lambda: None)
     assert asked == []  # there was none
     calls.before(calls_of, lambda: None)
@@ -92,4 +92,4 @@ def test_temporaries_of_a_program(size):
 
     x = jnp.ones((size, size))
     program = jax.jit(lambda x: jnp.sort(x @ x) @ x).lower(x).compile()
-    assert host_memory.temporaries(program) >= (x.nbytes if jax.default_backend() == "cpu" else 0)
+    assert host_memory.temporary_bytes(program) >= (x.nbytes if jax.default_backend() == "cpu" else 0)

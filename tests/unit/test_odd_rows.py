@@ -25,15 +25,15 @@ def test_texts(tmp_path):
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     rows = texts.read(data, "test")
     assert rows["text"][:] == ["river", *[empty_texts.PLACEHOLDER] * 5, "storm"]
-    assert empty_texts.odd_rows(rows).tolist() == [False, *[True] * 5, False]
+    assert empty_texts.empty_rows(rows).tolist() == [False, *[True] * 5, False]
 
 
 @pytest.mark.parametrize("values", [[5, 7], [5, "river"], ["river", 5], [5, ["x"], "river"], [["x"], 5, "river"]])
 def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
-    assert empty_texts.odd_rows(texts.read(data, "test")).tolist() == [x != "river" for x in values]
+    assert empty_texts.empty_rows(texts.read(data, "test")).tolist() == [x != "river" for x in values]
     data = config(tmp_path / "b.jsonl", *({"question": x, "context": "the sun"} for x in values))
-    assert empty_texts.odd_rows(read_questions(data, "test", labelled=False, misplaced="error")).tolist() == [
+    assert empty_texts.empty_rows(read_questions(data, "test", labelled=False, misplaced="error")).tolist() == [
         x != "river" for x in values
     ]
 
@@ -42,12 +42,12 @@ def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
 def test_numbers_are_no_words_whatever_stands_beside_them(tmp_path, other):
     data = config(tmp_path / "a.jsonl", {"text": [5]}, {"text": other}, {"text": ["a", 5]})
     rows = read_sentences(data, "test", None)
-    assert empty_texts.odd_rows(rows).tolist() == [True, other == [6], True]
+    assert empty_texts.empty_rows(rows).tolist() == [True, other == [6], True]
 
 
 def test_one_of_two_texts(tmp_path):
     data = config(tmp_path / "a.jsonl", {"text": "a", "b": "c"}, {"text": "a", "b": ""}, {"text": "a"}, text_pair="b")
-    assert empty_texts.odd_rows(texts.read(data, "test")).tolist() == [False, True, True]
+    assert empty_texts.empty_rows(texts.read(data, "test")).tolist() == [False, True, True]
 
 
 def test_rows_of_words(tmp_path):
@@ -55,7 +55,7 @@ def test_rows_of_words(tmp_path):
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     rows = read_sentences(data, "test", None)
     assert rows["words"][:] == [["the", "sun"], *[[empty_texts.PLACEHOLDER]] * 4]
-    assert empty_texts.odd_rows(rows).tolist() == [False, True, True, True, True]
+    assert empty_texts.empty_rows(rows).tolist() == [False, True, True, True, True]
 
 
 def test_questions(tmp_path):
@@ -65,7 +65,7 @@ def test_questions(tmp_path):
     )
     rows = read_questions(data, "test", labelled=False, misplaced="error")
     assert rows["id"][:] == ["a", "b", "c", "4"]
-    assert empty_texts.odd_rows(rows).tolist() == [False, True, True, False]
+    assert empty_texts.empty_rows(rows).tolist() == [False, True, True, False]
 
 
 def test_choices(tmp_path):

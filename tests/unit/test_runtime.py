@@ -229,7 +229,7 @@ blocks = [libc.malloc(size), libc.malloc(2**20)]
 ctypes.memset(blocks[0], 1, size)
 libc.free(blocks[0])
 sizes.append(resident())
-host_memory.release()
+host_memory.release_freed_memory()
 sizes.append(resident())
 print(json.dumps(sizes))
 """

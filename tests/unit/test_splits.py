@@ -10,7 +10,7 @@ import pytest
 
 from jaxft.config import Config, DataConfig, cli
 from jaxft.core.errors import UserError
-from jaxft.data.reading.row_numbers import choose, placed, row_numbers
+from jaxft.data.reading.row_numbers import row_names, row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
 from jaxft.run.splits import held_out, validation_rows
 from jaxft.tasks.labels import label_ids, label_values
@@ -53,11 +53,11 @@ def test_rows_keep_their_numbers():
     rows = rows_of(LABELS)
     assert row_numbers(rows).tolist() == list(range(1, 101))
     assert row_numbers(rows.select([3, 5, 9]).select([0, 2])).tolist() == [4, 10]
-    following = choose(rows, [5, 6, 7])  # a slice, as `select` makes of them, forgets where it began
+    following = select_rows(rows, [5, 6, 7])  # a slice, as `select` makes of them, forgets where it began
     assert row_numbers(following).tolist() == [6, 7, 8]
-    assert row_numbers(choose(following, [2])).tolist() == [8]
+    assert row_numbers(select_rows(following, [2])).tolist() == [8]
     assert following["label"][:] == LABELS[5:8]
-    assert placed(following, "a.csv")(1) == "a.csv: row 7"
+    assert row_names(following, "a.csv")(1) == "a.csv: row 7"
 
 
 def test_a_single_row_that_is_set_aside_keeps_its_number(tmp_path):
@@ -84,7 +84,7 @@ def test_messages_name_the_file_of_a_row_and_its_number_there(tmp_path, kinds):
         files[-1].write_text("\n".join([*(["text,label"] if kind == "csv" else []), *lines, ""]))
     names = [str(file) for file in files]
     found = TASK.read(config_of(train=names, empty_texts="drop"), "train")
-    where = placed(found, "both")
+    where = row_names(found, "both")
     there = [f"{names[0]}: row 1", f"{names[0]}: row 2", *(f"{names[1]}: row {n}" for n in (2, 3, 4))]
     assert [where(i) for i in range(len(found))] == there
     with pytest.raises(UserError, match=rf'^{re.escape(names[1])}: row 3 has the label "c"'):

@@ -8,7 +8,7 @@ import pytest
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.formats.squad import NOWHERE, read_questions
-from jaxft.data.reading.empty_texts import odd_rows
+from jaxft.data.reading.empty_texts import empty_rows
 from jaxft.tasks.question_answering import QuestionAnswering
 from tests.support import questions
 
@@ -187,7 +187,7 @@ def test_without_labels_every_row_is_a_question(tmp_path):
     found = read(path, "test", labelled=False, empty_texts="null")
     assert found["id"][:] == ["2"] * 6
     assert found["question"][:] == ["who", "what", "who", "what", "who", "who"]
-    assert odd_rows(found).tolist() == [False] * 4 + [True] * 2
+    assert empty_rows(found).tolist() == [False] * 4 + [True] * 2
     with pytest.raises(UserError, match='questions 1 and 2 have the id "2", and a json file holds one answer an id'):
         QuestionAnswering.check_document(found)
     QuestionAnswering.check_document(found.select([0]))

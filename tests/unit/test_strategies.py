@@ -13,7 +13,7 @@ from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
 from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
-from jaxft.models.dropout_sites import dropout_places
+from jaxft.models.dropout_sites import dropout_sites
 from jaxft.models.model import make_model
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
@@ -34,7 +34,7 @@ NAMES = tree.all_names(PARAMS)
 
 def plan(*presets: Any, rules: tuple[dict, ...] = (), params=PARAMS, layers: int = DEPTH, **options):
     config = PlanConfig(preset=list(presets), rules=[RuleConfig(**rule) for rule in rules], **options)
-    return make_plan(config, params, layers, steps_per_epoch=10, total_steps=100, places=dropout_places(MODEL))
+    return make_plan(config, params, layers, steps_per_epoch=10, total_steps=100, places=dropout_sites(MODEL))
 
 
 @given(

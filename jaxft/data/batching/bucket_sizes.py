@@ -6,7 +6,7 @@ MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN
 COMPILE = 25  # steps that take about as long as compiling one more shape
 
 
-def choose_ladder(needs: np.ndarray, most: int, price: float) -> list[int]:
+def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]:
     """At most `most` sizes, the largest need among them, that minimise the sum of sizes when each need takes the next
     larger size and every size costs `price` of the largest (exact, by dynamic programming over the distinct needs)."""
     values, counts = np.unique(needs, return_counts=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.batching.epoch_plan import EpochPlan
+from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.data.tokens.encode import Examples
 
 
@@ -26,7 +26,7 @@ class Collected:
 
 
 def collect(
-    plan: EpochPlan,
+    plan: EpochBatches,
     examples: Examples,
     steps: Iterable[Mapping[str, Mapping[str, Any]]],
     found: Collected | None = None,

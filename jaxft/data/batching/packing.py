@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_ladder, round_up
+from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
 
 LONGEST_ROW = 512  # to which rows of several examples may grow; longer ones fill no better
 # Row length at which attention costs as much as all else, for encoders as wide as D = 768: 6 D by count of operations, but
@@ -158,7 +158,7 @@ def choose_row_length(
             break
         used = round_up(pack(ordered, batch_size, t, choose_slots(ordered, t))[3], unit)
         compiling = COMPILE * len(used) / total_steps
-        ladder = np.array(choose_ladder(used, shapes, compiling))
+        ladder = np.array(choose_bucket_sizes(used, shapes, compiling))
         rows = ladder[np.searchsorted(ladder, used)].sum() + compiling * ladder[-1] * len(ladder)
         found.append((price(t, rows), rows * t, t, int(ladder[0])))
     near = [x for x in found if x[0] <= NEAR * min(found)[0]]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxft.data.batching.epoch_plan import EpochPlan
+from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.data.tokens.encode import Examples
 
 T = TypeVar("T")
@@ -31,9 +31,11 @@ def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dic
     return {name: place(x) for name, x in batch.items()}
 
 
-def device_batch(plan: EpochPlan, examples: Examples, steps: Sequence[int], sharding: NamedSharding) -> dict[str, jax.Array]:
+def device_batch(
+    plan: EpochBatches, examples: Examples, steps: Sequence[int], sharding: NamedSharding
+) -> dict[str, jax.Array]:
     """Steps of an epoch, all of one shape, on the devices: their micro-batches one after the other."""
-    rows = plan.shape(steps[0]).rows // plan.planner.micro_batches
+    rows = plan.shape(steps[0]).rows // plan.sampler.micro_batches
     parts = [plan.batch(examples, step, local_rows(sharding, rows)) for step in steps]
     whole = parts[0] if len(parts) == 1 else {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
     return put(whole, sharding, rows)

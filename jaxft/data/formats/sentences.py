@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.formats.split_text import Bounds, split_text
-from jaxft.data.reading.empty_texts import PLACEHOLDER, with_odd
+from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
 from jaxft.data.reading.row_numbers import files_of, locate, with_files
 
 WORDS, TAGS = "words", "tags"
@@ -92,7 +92,7 @@ class Sentences:
         info = with_files(self.files)
         info.features = features
         rows = datasets.Dataset.from_dict(values, info=info)
-        return with_odd(rows, np.isin(np.arange(len(rows)), list(self.odd)), {})
+        return with_placeholders(rows, np.isin(np.arange(len(rows)), list(self.odd)), {})
 
 
 def place(rows: Any, sentence: int, word: int = 0) -> str:

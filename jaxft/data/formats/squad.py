@@ -18,9 +18,9 @@ from jaxft.core import distributed
 from jaxft.core.errors import UserError, nearest
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import CHUNK
-from jaxft.data.reading.empty_texts import PLACEHOLDER, with_odd
+from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
 from jaxft.data.reading.json_rows import is_unicode, rows_of
-from jaxft.data.reading.row_numbers import placed
+from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.reading.sources import read_rows
 
 NOWHERE = -1  # answer_start of an answer that is not where the data says
@@ -88,7 +88,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
         },
         features=datasets.Features({"id": text, "question": text, "context": text, "answers": answers}),
     )
-    return with_odd(rows, np.array([q.odd for q in questions]), {})
+    return with_placeholders(rows, np.array([q.odd for q in questions]), {})
 
 
 def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,7 +101,7 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
     if rows is None:
         wanted = [config.id, *([config.answer_start] if labelled else [])]
         table = read_rows(config, split, needed=needed, wanted=wanted, kinds={config.question: str, config.context: str})
-        where = placed(table, origin)
+        where = row_names(table, origin)
         rows = ((where(i), "", row) for i, row in enumerate(_rows(table)))
     for i, (where_row, where_article, row) in enumerate(rows):
         if "paragraphs" in row:

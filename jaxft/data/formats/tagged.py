@@ -17,7 +17,7 @@ from jaxft.data.formats.word_per_row import is_word_a_row, read_words, refusal, 
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import per_row
 from jaxft.data.reading.delimited import csv_header
-from jaxft.data.reading.row_numbers import Where, files_of, placed
+from jaxft.data.reading.row_numbers import RowName, files_of, row_names
 from jaxft.data.reading.sources import column_names, read_rows
 
 TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # every other file is text, but for .tsv with a header
@@ -84,7 +84,7 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
         if label:
             raise refusal(config, label, where, column_names(config, split))
     names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
-    found, place = Sentences("row", files=files_of(rows)), placed(rows, where)
+    found, place = Sentences("row", files=files_of(rows)), row_names(rows, where)
     for number, (value, tag_values) in enumerate(zip(texts, tags, strict=True), 1):
         is_text = isinstance(value, str) and _listed(value) is None
         bounds = split_text(value, "spaces" if label else config.split_words or "punctuation") if is_text else []
@@ -111,7 +111,7 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
     return found
 
 
-def _words(value: Any, where: Where, number: int, config: DataConfig) -> list[str]:
+def _words(value: Any, where: RowName, number: int, config: DataConfig) -> list[str]:
     """The words of a row; none of what is no list of words, where predictions are nulls then."""
     try:
         return _items(value, (str,), where, number, config.text)
@@ -121,7 +121,7 @@ def _words(value: Any, where: Where, number: int, config: DataConfig) -> list[st
         raise
 
 
-def _items(value: Any, kinds: tuple[type, ...], where: Where, number: int, column: str) -> list[Any]:
+def _items(value: Any, kinds: tuple[type, ...], where: RowName, number: int, column: str) -> list[Any]:
     if isinstance(value, str):
         listed = _listed(value)
         return value.split() if listed is None else listed
@@ -144,7 +144,7 @@ def _listed(value: str) -> list[str] | None:
     return found if isinstance(found, list) and found and all(isinstance(x, str) for x in found) else None
 
 
-def _tag_name(value: str | float, names: list[str] | None, where: Where, number: int) -> str:
+def _tag_name(value: str | float, names: list[str] | None, where: RowName, number: int) -> str:
     value = int(value) if isinstance(value, float) and value.is_integer() else value
     name = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value).strip()
     if not name:

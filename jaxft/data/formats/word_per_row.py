@@ -11,7 +11,7 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
 from jaxft.data.formats.sentences import Sentences
 from jaxft.data.reading.columns import per_row
-from jaxft.data.reading.row_numbers import Where, files_of, placed
+from jaxft.data.reading.row_numbers import RowName, files_of, row_names
 from jaxft.data.reading.sources import column_names, read_rows
 
 # What the column of the sentence is called, whatever the case of letters and what stands between its words.
@@ -57,7 +57,7 @@ def read_words(config: DataConfig, split: str, label: str | None, columns: Seque
     """
     needed = [config.text, *([label] if label else []), *columns]
     rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True)
-    place = placed(rows, where)
+    place = row_names(rows, where)
     words = [_text(x, place, number, config.text) for number, x in enumerate(per_row(rows, config.text, lambda x: x), 1)]
     tags = [_text(x, place, number, label) for number, x in enumerate(per_row(rows, label, lambda x: x), 1)] if label else []
     names = getattr(rows.features[label], "names", None) if label else None
@@ -85,7 +85,7 @@ def _beginnings(
     kept: Sequence[int],
     files: Sequence[tuple[str, int]],
     columns: Sequence[str],
-    place: Where,
+    place: RowName,
     *,
     named: bool,
 ) -> set[int]:
@@ -143,7 +143,7 @@ def refusal(config: DataConfig, label: str, where: str, columns: Sequence[str]) 
     )
 
 
-def _text(value: Any, where: Where, number: int, column: str | None) -> str:
+def _text(value: Any, where: RowName, number: int, column: str | None) -> str:
     if isinstance(value, list | dict):
         raise UserError(
             f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": with data.sentence_column a row is a word'

@@ -23,12 +23,12 @@ def refuse(config: DataConfig) -> None:
         raise UserError("data.empty_texts is null, which is for jaxft.predict alone: must be error or drop")
 
 
-def odd_rows(rows: Any) -> np.ndarray:
+def empty_rows(rows: Any) -> np.ndarray:
     """Which rows of a `datasets.Dataset` are odd: bool [N]."""
     return np.asarray(rows[ODD][:], bool) if ODD in rows.column_names else np.zeros(len(rows), bool)
 
 
-def with_odd(rows: Any, odd: np.ndarray, texts: Mapping[str, Sequence[str]]) -> Any:
+def with_placeholders(rows: Any, odd: np.ndarray, texts: Mapping[str, Sequence[str]]) -> Any:
     """The rows with other texts in some columns, and a note of which are odd."""
     if not odd.any():
         return rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Where = Callable[[int], str]  # the number of a row of a data set, from 0 -> `a.csv: row 3`
+RowName = Callable[[int], str]  # the number of a row of a data set, from 0 -> `a.csv: row 3`
 
 
 def with_files(files: Sequence[tuple[str, int]]) -> Any:
@@ -16,7 +16,7 @@ def with_files(files: Sequence[tuple[str, int]]) -> Any:
     return datasets.DatasetInfo(description=json.dumps(files) if len(files) > 1 else "")
 
 
-def choose(rows: Any, chosen: Any) -> Any:
+def select_rows(rows: Any, chosen: Any) -> Any:
     """Some rows of a `datasets.Dataset`, which keep their numbers: `select` forgets those of rows that follow each other."""
     return rows._select_with_indices_mapping(np.asarray(chosen, np.int64), keep_in_memory=True)
 
@@ -42,7 +42,7 @@ def locate(files: Sequence[tuple[str, int]], number: int, origin: str) -> tuple[
     return origin, number
 
 
-def placed(rows: Any, origin: str) -> Where:
+def row_names(rows: Any, origin: str) -> RowName:
     """How messages call the rows of a data set from `origin`: by their file and their number in it."""
     chosen, files = rows._indices, files_of(rows)
 

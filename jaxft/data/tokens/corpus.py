@@ -12,7 +12,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import CHUNK, per_row
-from jaxft.data.reading.row_numbers import choose, placed
+from jaxft.data.reading.row_numbers import row_names, select_rows
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.spans import Frame, assemble
@@ -57,17 +57,17 @@ def read(config: DataConfig, split: str, *, alone: bool = False) -> Any:
         found = [value] if isinstance(value, str) else value or []
         if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
             raise UserError(
-                f'{placed(rows, where)(i)} has {value!r} in column "{config.text}": must be text, or a list of lines'
+                f'{row_names(rows, where)(i)} has {value!r} in column "{config.text}": must be text, or a list of lines'
             )
         keep[i] = any(line.strip() for line in found)
         if not keep[i] and config.empty_texts == "error":
             raise UserError(
-                f'{placed(rows, where)(i)} is an empty document in column "{config.text}" (data.empty_texts drop leaves '
+                f'{row_names(rows, where)(i)} is an empty document in column "{config.text}" (data.empty_texts drop leaves '
                 "such rows out)"
             )
     if not keep.any():
         raise UserError(f"{where}: every document is empty")
-    return rows if keep.all() else choose(rows, np.flatnonzero(keep))
+    return rows if keep.all() else select_rows(rows, np.flatnonzero(keep))
 
 
 def lines(rows: Any, column: str, *, by_line: bool, counts: list[int] | None = None) -> Iterator[str]:

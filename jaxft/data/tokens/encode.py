@@ -12,7 +12,7 @@ import numpy as np
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.data.reading.columns import CHUNK
-from jaxft.data.reading.row_numbers import Where, placed
+from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.data.tokens.cache import Arrays, cached
 
 
@@ -72,7 +72,7 @@ def encode_texts(
     use_cache: bool,
     origin: str,
     group: int = 1,
-    where: Where | None = None,
+    where: RowName | None = None,
 ) -> Examples:
     """Tokenise a column, or a pair of columns, of a `datasets.Dataset`.
 
@@ -93,7 +93,7 @@ def encode_texts(
     settings = ["texts", text, text_pair, max_length, truncation]
 
     def make() -> Arrays:
-        place = where or placed(rows, origin)
+        place = where or row_names(rows, origin)
         return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, lambda row: place(row // group))
 
     found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
@@ -109,7 +109,7 @@ def _tokenise(
     max_length: int,
     truncation: bool,
     origin: str,
-    where: Where,
+    where: RowName,
 ) -> Arrays:
     # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
     typed = "token_type_ids" in tokenizer.model_input_names

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.encoder.adapters import ADAPTER
-from jaxft.models.encoder.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
 from jaxft.models.encoder.disentangled import Convolution, DisentangledSelfAttention
 from jaxft.models.encoder.dropout import dropout, fold
-from jaxft.models.encoder.layers import ACTIVATIONS, Dense, Embed, LayerNorm, elementwise, recomputed
+from jaxft.models.encoder.layers import ACTIVATIONS, Dense, Embed, LayerNorm, elementwise, remat
 from jaxft.models.encoder.positions import rotate, skip_padding
 
 Array = jax.Array
@@ -25,7 +25,7 @@ class Embeddings(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, inputs: dict[str, Array], rates: Rates, key: Array | None) -> Array:
+    def __call__(self, inputs: dict[str, Array], rates: DropoutRates, key: Array | None) -> Array:
         c = self.config
         words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), c.new_words, name="word_embeddings")
         x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
@@ -93,7 +93,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
         c = self.config
         split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
@@ -146,7 +146,7 @@ class Projection(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: Array, rates: Rates, key: Array | None, residual: Array | None = None) -> Array:
+    def __call__(self, x: Array, rates: DropoutRates, key: Array | None, residual: Array | None = None) -> Array:
         c = self.config
         x = Dense(c.hidden_size, c.output_init(), self.use_bias, c.lora, name="dense")(x)
         x = dropout(x, rates.of(self.drop), key)
@@ -162,7 +162,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
         c = self.config
         kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
@@ -182,7 +182,7 @@ class Intermediate(nn.Module):
         act = activation(c.activation, c)
         if not c.gated:
             return act(x)
-        return recomputed(lambda x, gate: act(x) * gate, c.in_loop)(*jnp.split(x, 2, axis=-1))
+        return remat(lambda x, gate: act(x) * gate, c.in_loop)(*jnp.split(x, 2, axis=-1))
 
 
 class PostNormLayer(nn.Module):
@@ -193,7 +193,7 @@ class PostNormLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
         c, embedded = self.config, x
         x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
@@ -212,7 +212,7 @@ class PreNormAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
         c = self.config
         if not self.first:
@@ -230,7 +230,7 @@ class PreNormLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
         c, d = self.config, self.config.dropouts
         context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)

@@ -182,7 +182,7 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
-class Rates:
+class DropoutRates:
     """Dropout rates: floats, or traced scalars in a sweep.
 
     Attributes:
@@ -201,19 +201,19 @@ class Rates:
         """The rate of the first field that has one."""
         return next((self.values[f] for f in fields if self.values.get(f) is not None), 0.0)
 
-    def override(self, fields: Fields, rate: Any) -> "Rates":
+    def override(self, fields: Fields, rate: Any) -> "DropoutRates":
         """The same with another rate for some fields; None changes nothing."""
         return self if rate is None else self.updated(dict.fromkeys(fields, rate))
 
-    def updated(self, values: Mapping[str, Any]) -> "Rates":
+    def updated(self, values: Mapping[str, Any]) -> "DropoutRates":
         """The same with other rates by field."""
         return replace(self, values={**self.values, **values})
 
-    def of_layer(self, number: int) -> "Rates":
+    def of_layer(self, number: int) -> "DropoutRates":
         """The rates of one layer."""
         return self.updated(self.layers[number]) if number in self.layers else self
 
-    def of_layers(self, numbers: Sequence[int], dropouts: Dropouts) -> tuple["Rates", dict[str, list[Any]]]:
+    def of_layers(self, numbers: Sequence[int], dropouts: Dropouts) -> tuple["DropoutRates", dict[str, list[Any]]]:
         """(the rates that some layers have in common, those in which they differ: field -> a rate for each layer)."""
         common = self.of_layer(numbers[0])
         if not any(number in self.layers for number in numbers):
@@ -229,7 +229,7 @@ class Policy:
 
     Attributes:
       dtype: of activations and matrix products.
-      unroll: layers in one turn of the loop over them; None takes the best for the platform (`layers_a_turn`).
+      unroll: layers in one turn of the loop over them; None takes the best for the platform (`unrolled_layers`).
       attention: auto, plain, cudnn or splash (see `kernels`).
       platform: of the devices that the program is for: cpu, gpu or tpu.
       mesh: of these devices; None for one.
@@ -242,7 +242,7 @@ class Policy:
     mesh: Any = None
 
     @property
-    def layers_a_turn(self) -> int:
+    def unrolled_layers(self) -> int:
         """Layers in one turn of the loop, if there are as many.
 
         More save its copies of activations, which are a quarter of the memory traffic of a BERT base step compiled for H200

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.encoder.config import EncoderConfig, Rates
+from jaxft.models.encoder.config import DropoutRates, EncoderConfig
 from jaxft.models.encoder.dropout import dropout, fold
 from jaxft.models.encoder.layers import ACTIVATIONS, Dense, LayerNorm
 from jaxft.models.encoder.matmul import gathered
@@ -25,7 +25,7 @@ class DisentangledSelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, shared: dict[str, Any], rates: Rates, key: Array | None, local: Any, probabilities: bool
+        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
         c, r = self.config, self.config.relative
         head_size = c.hidden_size // c.num_heads
@@ -73,7 +73,7 @@ class Convolution(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, embedded: Array, x: Array, segment_ids: Array, rates: Rates, key: Array | None) -> Array:
+    def __call__(self, embedded: Array, x: Array, segment_ids: Array, rates: DropoutRates, key: Array | None) -> Array:
         c, conv = self.config, self.config.convolution
         assert conv is not None
         size, features = conv.size, c.hidden_size

@@ -13,7 +13,7 @@ import numpy as np
 from jaxft.core.tree import Params, span, stacks
 from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
-from jaxft.models.encoder.config import PLAIN, EncoderConfig, Policy, Rates
+from jaxft.models.encoder.config import PLAIN, DropoutRates, EncoderConfig, Policy
 from jaxft.models.encoder.dropout import fold
 from jaxft.models.encoder.layers import Embed, LayerNorm, initial, run
 from jaxft.models.encoder.matmul import gathered
@@ -42,7 +42,7 @@ class Encoder:
         ids = jnp.zeros((1, 1), jnp.int32)
         inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
         x = jnp.zeros((1, 1, c.hidden_size), jnp.float32)
-        rates = Rates({})
+        rates = DropoutRates({})
         keys = jax.random.split(jax.random.fold_in(key, LAYERS), c.parameter_layers)
         params: Params = {
             "embeddings": initial(Embeddings(c, jnp.float32), jax.random.fold_in(key, EMBEDDINGS), inputs, rates, None)
@@ -69,7 +69,7 @@ class Encoder:
         params: Params,
         inputs: dict[str, Array],
         *,
-        rates: Rates,
+        rates: DropoutRates,
         key: Array | None = None,
         policy: Policy = PLAIN,
         outputs: Collection[str] = (),
@@ -103,7 +103,7 @@ class Encoder:
         embedded = x
         for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
             common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
-            unroll = min(policy.layers_a_turn, len(numbers))
+            unroll = min(policy.unrolled_layers, len(numbers))
             module = self._layer(first, in_loop=unroll < len(numbers))
 
             def body(
@@ -111,7 +111,7 @@ class Encoder:
                 scanned: tuple[Params, Array, Array, dict[str, Array]],
                 sets: list[tuple[int, Params]] = sets,
                 module: Any = module,
-                common: Rates = common,
+                common: DropoutRates = common,
             ) -> tuple[Array, dict[str, Any]]:
                 weights, number, local, differing = scanned
                 each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}

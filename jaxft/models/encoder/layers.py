@@ -109,7 +109,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32) if self.use_bias else None
-        return recomputed(partial(layer_norm, epsilon=self.epsilon), self.again)(x, scale, bias)
+        return remat(partial(layer_norm, epsilon=self.epsilon), self.again)(x, scale, bias)
 
 
 def layer_norm(x: Array, scale: Array, bias: Array | None, epsilon: float) -> Array:
@@ -149,7 +149,7 @@ def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> 
     return jnp.where((own >= 0)[..., None], jnp.take(gathered(new_embedding), own, axis=0, mode="clip"), rows)
 
 
-def recomputed(function: Callable[..., Array], again: bool = True) -> Callable[..., Array]:
+def remat(function: Callable[..., Array], again: bool = True) -> Callable[..., Array]:
     """A cheap function of which the backward pass keeps nothing but the arguments, and takes it anew (where `again`).
 
     For norms, and what else is cheap in a loop over layers: what follows a matrix product is float32, and differentiation

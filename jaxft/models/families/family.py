@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.core.errors import UserError, nearest
-from jaxft.models.encoder.config import EncoderConfig, Fields, Rates
+from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
 from jaxft.models.encoder.layers import ACTIVATIONS
 from jaxft.models.heads import VOCABULARY, Field, Part, Transform
 
@@ -144,7 +144,7 @@ class Family:
                 heads = {**heads, **others}
         return {output: _resolve(part, read) for output, part in heads[kind].items()}
 
-    def rates(self, hf_config: Mapping[str, Any], where: str) -> Rates:
+    def rates(self, hf_config: Mapping[str, Any], where: str) -> DropoutRates:
         """The dropout rates that a config.json asks for.
 
         Raises:
@@ -156,7 +156,7 @@ class Family:
             if value is not None and not (isinstance(value, int | float) and 0 <= value < 1):
                 raise UserError(f"{where}: {name} is {value!r}: must be 0 or more and less than 1")
             values[name] = value
-        return Rates(values)
+        return DropoutRates(values)
 
 
 def _resolve(part: Part, read: Read) -> Part:

@@ -67,7 +67,7 @@ def is_adapter(directory: Path) -> bool:
 
 def read_config(directory: Path) -> Mapping[str, Any]:
     """config.json of a model directory, or of the adapted model of an adapter directory."""
-    return open_adapter(directory).hf_config if is_adapter(directory) else tensor_files.read_config(directory)
+    return open_adapter(directory).hf_config if is_adapter(directory) else tensor_files.read_model_config(directory)
 
 
 def open_adapter(directory: Path) -> AdapterDirectory:
@@ -93,8 +93,8 @@ def open_adapter(directory: Path) -> AdapterDirectory:
     if is_adapter(base):
         raise UserError(f"{directory}: its base model {base} is an adapter, too; merge that one first")
     if (directory / "config.json").is_file():
-        return AdapterDirectory(directory, settings, tensor_files.read_config(directory), tensors)
-    hf_config = tensor_files.read_config(base)
+        return AdapterDirectory(directory, settings, tensor_files.read_model_config(directory), tensors)
+    hf_config = tensor_files.read_model_config(base)
     family = families.family_of(hf_config, str(base / "config.json"))
     kind = settings.task or "feature-extraction"
     if kind not in family.classes:

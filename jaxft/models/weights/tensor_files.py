@@ -40,7 +40,7 @@ _TYPES = {
 SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
 
 
-def read_config(directory: Path) -> dict[str, Any]:
+def read_model_config(directory: Path) -> dict[str, Any]:
     """config.json as a dict.
 
     Raises:
@@ -82,7 +82,7 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
 def _class_of(directory: Path) -> str:
     """transformers' class of a checkpoint, with its head: AutoModel would leave a fine-tuned head out."""
     try:
-        named = read_config(directory).get("architectures")
+        named = read_model_config(directory).get("architectures")
     except UserError:
         named = None
     name = named[0] if isinstance(named, list) and named else None

@@ -1,4 +1,4 @@
-"""The planner: which examples share a step, and where each sits in the step's rows, in plain numpy.
+"""The sampler: which examples share a step, and where each sits in the step's rows, in plain numpy.
 
 The plan of an epoch is a function of (lengths, seed, epoch): nothing is stored, and to resume is to compute it again and
 jump. A step always holds the same examples whatever the layout; packing only says where they sit.
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_ladder, round_up
+from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
 from jaxft.data.batching.order import epoch_order
 from jaxft.data.batching.packing import choose_row_length, choose_slots, pack
 from jaxft.data.tokens.encode import Examples
@@ -33,7 +33,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Planner:
+class BatchSampler:
     """How examples become batches; made once a run by `make_planner`.
 
     Attributes:
@@ -60,7 +60,7 @@ class Planner:
         """Steps that hold every example once; the last may be smaller."""
         return -(-len(self.lengths) // self.batch_size)
 
-    def plan_epoch(self, epoch: int) -> "EpochPlan":
+    def epoch_batches(self, epoch: int) -> "EpochBatches":
         """Where every example of an epoch goes."""
         order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
         if self.layout == "pack":
@@ -75,14 +75,14 @@ class Planner:
             more = np.unique(round_up(need[need > shapes[-1].rows], self.unit))
             shapes += tuple(replace(shapes[-1], rows=int(rows)) for rows in more)
         ladder = np.array([s.rows if self.layout == "pack" else s.length for s in shapes])
-        return EpochPlan(self, order, row, offset, slot, np.searchsorted(ladder, need), shapes)
+        return EpochBatches(self, order, row, offset, slot, np.searchsorted(ladder, need), shapes)
 
 
 @dataclass(frozen=True)
-class EpochPlan:
+class EpochBatches:
     """The plan of one epoch, with its shapes. Arrays over examples are in the order in which they are trained on."""
 
-    planner: Planner
+    sampler: BatchSampler
     order: np.ndarray
     row: np.ndarray
     offset: np.ndarray
@@ -99,16 +99,16 @@ class EpochPlan:
         return self.order[self._slice(step)]
 
     def _slice(self, step: int) -> slice:
-        return slice(step * self.planner.batch_size, (step + 1) * self.planner.batch_size)
+        return slice(step * self.sampler.batch_size, (step + 1) * self.sampler.batch_size)
 
     def fill(self) -> float:
         """Share of the positions that hold real tokens."""
         cells = sum(s.rows * s.length * int((self.shape_index == i).sum()) for i, s in enumerate(self.shapes))
-        return float(self.planner.lengths[self.order].sum() / cells)
+        return float(self.sampler.lengths[self.order].sum() / cells)
 
     def cells(self, step: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """The examples of a step and where they are: (micro-batch, row, first token, slot)."""
-        chosen, parts = self._slice(step), self.planner.micro_batches
+        chosen, parts = self._slice(step), self.sampler.micro_batches
         # Rows are dealt out to micro-batches in turn, so that each gets its share of a half-empty last step.
         row = self.row[chosen]
         return self.order[chosen], (row % parts, row // parts, self.offset[chosen], self.slot[chosen])
@@ -117,7 +117,7 @@ class EpochPlan:
         """The arrays of a step.
 
         Args:
-          examples: what the planner's lengths are of.
+          examples: what the sampler's lengths are of.
           step: within the epoch.
           rows: which rows of each micro-batch to build (this process's share); None builds all.
 
@@ -127,7 +127,7 @@ class EpochPlan:
           (-1 in empty slots), and every per-example column [K, R, M, ...], where K is the number of micro-batches.
           `segment_ids` count the sequences of a row from 1.
         """
-        shape, parts = self.shape(step), self.planner.micro_batches
+        shape, parts = self.shape(step), self.sampler.micro_batches
         rows_each = shape.rows // parts
         index, (part, row, offset, slot) = self.cells(step)
         if rows is not None:
@@ -185,7 +185,7 @@ def per_step_max(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     return np.maximum.reduceat(lengths, np.arange(0, len(lengths), batch_size))
 
 
-def make_planner(
+def make_sampler(
     lengths: np.ndarray,
     *,
     batch_size: int,
@@ -197,7 +197,7 @@ def make_planner(
     micro_batches: int = 1,
     shards: int = 1,
     lengthen: Callable[[int], int] = int,
-) -> Planner:
+) -> BatchSampler:
     """Choose the batch shapes of a run.
 
     Args:
@@ -227,16 +227,17 @@ def make_planner(
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
-            return Planner(**everything, shapes=(Shape(rows, max_length, 1),))
+            return BatchSampler(**everything, shapes=(Shape(rows, max_length, 1),))
         needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(seen)]
         steps = np.minimum(round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
-        return Planner(**everything, shapes=tuple(Shape(rows, t, 1) for t in choose_ladder(longer[steps], shapes, price)))
+        sizes = choose_bucket_sizes(longer[steps], shapes, price)
+        return BatchSampler(**everything, shapes=tuple(Shape(rows, t, 1) for t in sizes))
     total_steps = epochs * -(-len(lengths) // batch_size)
     ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     first = next(ordered)
     length, enough = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
     needs = [pack(x, batch_size, length, slots, enough)[3] for x in chain([first], ordered)]
-    ladder = choose_ladder(round_up(np.concatenate(needs), unit), shapes, price)
-    return Planner(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
+    ladder = choose_bucket_sizes(round_up(np.concatenate(needs), unit), shapes, price)
+    return BatchSampler(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
