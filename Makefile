@@ -35,7 +35,7 @@ test-part: $(VENV)/test
 test-3.12: .venv-3.12/test
 	.venv-3.12/bin/python -m pytest $(WORKERS) $(DEFAULT)
 
-# Sixty small faults, one at a time: which test catches each (hours).
+# Small faults, one at a time: which test catches each (hours).
 mutants: $(VENV)/test
 	$(BIN)/python -m tests.mutants
 

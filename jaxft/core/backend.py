@@ -1,7 +1,7 @@
 """All that is set before JAX starts its backend: XLA flags, compile cache, matmul precision, the cluster.
 
-`prepare()` is idempotent and cheap. Entry points and the public functions call it first; nothing else in jaxft touches
-process-wide JAX settings.
+`prepare()` is idempotent and cheap, and `import jaxft` calls it. Commands call `start()`; only that, and making a mesh
+(`core/random_keys`), changes any other setting of the process.
 """
 
 import os
@@ -42,12 +42,13 @@ class Runtime:
 
 
 def prepare() -> None:
-    """Set process-wide flags that must be in place before JAX starts its backend.
+    """Set the flag without which CPUs compute wrong sums; it must be in place before JAX starts its backend.
+
+    This is all that `import jaxft` does to a process. What else a run sets, `start` does.
 
     Raises:
       UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
     """
-    host_memory.keep_freed_memory()
     if not version("jaxlib").startswith(FAULTY_JAXLIB):
         return
     if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
@@ -93,6 +94,7 @@ def start(
       platforms: the only ones to start, such as cpu; None starts what JAX finds.
     """
     prepare()
+    host_memory.keep_freed_memory()
     import jax
 
     if platforms is not None:

@@ -9,7 +9,6 @@ def root_key(seed: int) -> Any:
     """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
     import jax
 
-    let_philox_be_sharded()
     return jax.random.key(seed, impl=PRNG)
 
 
@@ -17,7 +16,8 @@ def let_philox_be_sharded() -> None:
     """Lower the high word of a product to plain arithmetic: the same bits.
 
     jax 0.10 to 0.12 lower it to `chlo.mulhi`, which the Shardy partitioner cannot export, so that any program with a
-    philox key on several devices fails with "Unable to convert MHLO to StableHLO".
+    philox key on several devices fails with "Unable to convert MHLO to StableHLO". `parallel.sharding.make_mesh` calls this:
+    it changes the whole process, which to import jaxft or to load a model does not.
     """
     if getattr(let_philox_be_sharded, "done", False):
         return

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxft.config import MeshConfig
-from jaxft.core import tree
+from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 
@@ -32,6 +32,7 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     Raises:
       UserError: when the sizes do not multiply to the number of devices.
     """
+    random_keys.let_philox_be_sharded()
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     data = config.data if config.data > 0 else count // config.fsdp

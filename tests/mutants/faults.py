@@ -1,4 +1,4 @@
-"""Sixty small faults, such as a refactoring could make and a review miss, to see how many of them the tests catch."""
+"""Small faults, such as a refactoring could make and a review miss, to see how many of them the tests catch."""
 
 from typing import NamedTuple
 
@@ -448,5 +448,27 @@ FAULTS: tuple[Fault, ...] = (
         'flags.get("per_device_train_batch_size", 8) * devices * parts',
         'flags.get("per_device_train_batch_size", 8) * devices',
         "--gradient_accumulation_steps N cuts a batch into N parts instead of making it N times as large.",
+    ),
+    # Files
+    Fault(
+        "row-of-the-next-file",
+        "jaxft/data/reading/row_numbers.py",
+        "if number <= count:",
+        "if number < count:",
+        "An error in the last row of a file names row 0 of the next one.",
+    ),
+    Fault(
+        "touching-entities-merged",
+        "jaxft/data/formats/tags.py",
+        'begins = letter in "BSU" or before in "OESLU" or kind != kind_before',
+        'begins = before in "OESLU" or kind != kind_before',
+        "Two entities of one kind that stand side by side become one.",
+    ),
+    Fault(
+        "stored-axes-kept",
+        "jaxft/models/weights/merge.py",
+        "return array.T if name in self.transposed else array",
+        "return array.T if name in self.transposed and array.shape[0] != array.shape[1] else array",
+        "Square kernels of PyTorch files are used without being transposed.",
     ),
 )

@@ -7,7 +7,7 @@ from tests.mutants.faults import FAULTS
 from tests.support import ROOT
 
 PAGE = ROOT / "docs/mutants.md"
-TEXT = """# Sixty small faults, and which test catches each
+TEXT = """# Small faults, and which test catches each
 
 Written by `python -m tests.mutants`, which makes each of these changes in a copy of the project and runs the tests until one
 fails. The faults are in `tests/mutants/faults.py`; they were chosen by reading the package alone, without the tests.

@@ -2,6 +2,7 @@
 
 import ast
 from graphlib import TopologicalSorter
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,6 +96,15 @@ def folders_below(folder: str) -> dict[str, set[str]]:
 def test_there_are_no_circles(folder):
     """Neither among the folders of a folder nor among its modules."""
     TopologicalSorter(folders_below(folder)).prepare()  # raises CycleError, which names them
+
+
+def test_the_drawing_of_the_rooms_is_todays():
+    spec = spec_from_file_location("rooms", ROOT / "docs/rooms.py")
+    assert spec is not None
+    assert spec.loader is not None
+    rooms = module_from_spec(spec)
+    spec.loader.exec_module(rooms)
+    assert rooms.page() == rooms.PAGE.read_text(encoding="utf-8"), "run python docs/rooms.py"
 
 
 def test_a_reader_meets_the_loss_within_eight_files():

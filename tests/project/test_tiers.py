@@ -50,8 +50,8 @@ def test_every_test_is_in_one_part():
         assert len({part for name, part in zip(names, parts, strict=True) if name.endswith(f"[{j}]")}) == 1
 
 
-def test_there_are_sixty_faults_in_all_folders():
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS) == 60
+def test_there_are_faults_in_all_folders():
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "jaxft").rglob("*.py") if path.name != "__init__.py"}
     assert {(ROOT / fault.file).parent.relative_to(ROOT) for fault in FAULTS} == folders
 
@@ -68,4 +68,4 @@ def test_the_page_shows_what_was_found():
     assert table.PAGE.read_text(encoding="utf-8") == table.page(results)
     tiers = [found["tier"] for found in results.values()]
     assert None not in tiers
-    assert tiers.count("default") >= 54
+    assert tiers.count("default") >= 0.9 * len(FAULTS)

@@ -165,7 +165,8 @@ def test_large_blocks_are_reused_in_every_thread():
     found = fresh_process(
         """
 import ctypes, json, resource, threading
-import jaxft
+from jaxft.core import host_memory
+host_memory.keep_freed_memory()
 libc, size, faults = ctypes.CDLL("libc.so.6"), 2**27, []
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = libc.free.argtypes = [ctypes.c_size_t]
@@ -188,12 +189,18 @@ print(json.dumps(faults))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_no_block_is_too_large_to_be_kept():
-    """The heap ends where it ended after a block of 3 GiB, which nothing touches, is free again."""
+@pytest.mark.parametrize("kept", [True, False])
+def test_no_block_is_too_large_to_be_kept(kept):
+    """The heap ends where it ended after a block of 3 GiB, which nothing touches, is free again.
+
+    To import jaxft changes nothing of this: such a block is mapped beside the heap, and unmapped.
+    """
     found = fresh_process(
-        """
+        f"""
 import ctypes, json
 import jaxft
+from jaxft.core import host_memory
+{"host_memory.keep_freed_memory()" if kept else ""}
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
 libc.malloc.argtypes = libc.free.argtypes = libc.sbrk.argtypes = [ctypes.c_size_t]
@@ -205,7 +212,7 @@ ends.append(libc.sbrk(0))
 print(json.dumps(ends))
 """
     )
-    assert found[1] == found[2] > found[0] + 2**31
+    assert found[1] == found[2] > found[0] + 2**31 if kept else len(set(found)) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
@@ -215,8 +222,8 @@ def test_what_is_free_goes_back_when_a_run_is_over():
         """
 import ctypes, json
 from pathlib import Path
-from jaxft.core import host_memory, backend
-backend.prepare()
+from jaxft.core import host_memory
+host_memory.keep_freed_memory()
 libc, size = ctypes.CDLL("libc.so.6"), 2**27
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = libc.free.argtypes = [ctypes.c_size_t]
@@ -260,3 +267,23 @@ def test_a_cluster_is_joined_where_the_environment_announces_one(monkeypatch, en
     monkeypatch.setattr(backend, "join_cluster", lambda: joined.append(True))
     backend.start(compile_cache=False)
     assert bool(joined) == announced
+
+
+def test_importing_jaxft_and_loading_a_model_leave_the_process_alone(tiny_model):
+    """Neither imports JAX before it is needed nor replaces a lowering of it; a mesh, with which a run begins, does."""
+    found = fresh_process(
+        f"""
+import json, sys
+import jaxft
+imported = sorted({{"jax", "numpy"}} & set(sys.modules))
+model, params = jaxft.load({str(tiny_model)!r}, task="text-classification", num_labels=3)  # the head is drawn
+from jaxft.config import MeshConfig
+from jaxft.core import random_keys
+from jaxft.parallel import sharding
+replaced = [getattr(random_keys.let_philox_be_sharded, "done", False)]
+sharding.make_mesh(MeshConfig())
+replaced.append(getattr(random_keys.let_philox_be_sharded, "done", False))
+print(json.dumps([imported, replaced]))
+"""
+    )
+    assert found == [[], [False, True]]
