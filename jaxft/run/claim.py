@@ -1,4 +1,4 @@
-"""The output directory of a run that begins or is resumed: it is this run's, nobody else's, and its files are the same."""
+"""Claiming the output directory: it belongs to this run, no other process works in it, and the inputs are unchanged."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from jaxft.run import input_files, rundir
 
 
 class Claim:
-    """The claim of a run on its directory. Only the main process looks and writes; a context that gives the lock back.
+    """The claim of a run on its directory: a context manager that releases the lock. Only the main process reads and writes.
 
     Attributes:
-      other_weights: what has changed of the weights to start from, which a run needs no more once it has a checkpoint.
+      other_weights: what has changed in the weights that the run started from; a run with a checkpoint no longer needs them.
     """
 
     def __init__(self, config: Config) -> None:
-        """Look at the directory before the long reading; what is there already is locked.
+        """Check the directory before the data is read, and lock it if it exists.
 
         Raises:
           UserError: when it holds another run or other files, another process works in it, or inputs have changed.
@@ -43,7 +43,7 @@ class Claim:
             raise
 
     def settle(self, tokenizer: Path | None, texts: Mapping[str, str] | None = None) -> None:
-        """Take a new directory, and write what the run is into it (see `rundir.claim`)."""
+        """Lock a new directory, and write what defines the run into it (see `rundir.claim`)."""
         if self._lock is not None or not distributed.is_main_process():
             return
         self._lock = hold(rundir.make(self._config))
@@ -53,7 +53,7 @@ class Claim:
             rundir.claim(self._config, self._files, tokenizer, texts)
 
     def check(self) -> None:
-        """That the directory is still this process's.
+        """Check that the directory still belongs to this process.
 
         Raises:
           UserError: when another has taken it over.
@@ -62,7 +62,7 @@ class Claim:
             self._lock.check()
 
     def close(self) -> None:
-        """Give the directory back."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -1,4 +1,4 @@
-"""Whether a model can do what data and steps ask of it."""
+"""Checks that a model can process the data of a run with the attention that the config asks for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from jaxft.tasks.task import Split
 
 
 def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
-    """Refuse sequences or ids that the model has no embedding for."""
+    """Refuse sequences that are longer than the model's positions, and token ids beyond its vocabulary."""
     positions, vocabulary = model.encoder.config.usable_positions, model.encoder.config.vocab_size
     if positions is not None and max_length > positions:
         raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
@@ -20,18 +20,25 @@ def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "th
 
 
 def check_types(model: Model, data: Mapping[str, Split]) -> None:
-    """Refuse token types that the model has no embedding for; a model without any ignores them."""
+    """Refuse token types that the model has no embedding for; a model without token types ignores them."""
     types = model.encoder.config.type_vocab_size
     most = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
     if types and most >= types:
-        raise UserError(f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another")
+        raise UserError(
+            f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another model"
+        )
 
 
 def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tuple[str, ...]:
-    """Refuse a forced attention that cannot do what these steps ask of it; drops says whether they have dropout.
+    """Refuse an attention kernel that the config forces but these batches cannot use.
+
+    Args:
+      model: with the policy that names the kernel.
+      sampler: declares the shapes of the batches.
+      drops: whether the steps apply dropout.
 
     Returns:
-      a line for people where a device's own attention is left for the plain one.
+      A line for the log where plain attention replaces the device's own kernel.
     """
     c, policy = model.encoder.config, model.policy
     layers = map(model.rates.of_layer, range(c.parameter_layers))

@@ -1,4 +1,4 @@
-"""The files that a run is made from, known by their content: recorded in its directory, compared when it is resumed."""
+"""The input files of a run, identified by content: recorded in its directory, and compared when it is resumed."""
 
 import glob
 import hashlib
@@ -20,11 +20,11 @@ Inputs = Mapping[str, Mapping[str, str]]  # {option: {file as messages call it: 
 
 
 class Changes(NamedTuple):
-    """What is another than when the run began, as `option file (how)`.
+    """What has changed since the run began, each as `option: file (how)`.
 
     Attributes:
-      decisive: what decides every step that is still to come.
-      weights: of the model to start from, which a run that has a checkpoint needs no more.
+      decisive: inputs that every further step depends on.
+      weights: the weights that the run started from; a run with a checkpoint no longer needs them.
     """
 
     decisive: list[str]
@@ -32,7 +32,7 @@ class Changes(NamedTuple):
 
 
 def read(config: Config) -> Inputs:
-    """Read every file that decides a run: data, model, tokenizer, teacher, words. What is not there is for others to say.
+    """Digests of all input files of a run: data, model, tokenizer, teacher, new words. Others report missing files.
 
     A folder of texts is one entry, and so is a split of a hub data set, by its revision.
     """
@@ -65,12 +65,12 @@ def read(config: Config) -> Inputs:
 
 
 def record(directory: Path, inputs: Inputs) -> None:
-    """Write them into a run directory."""
+    """Write the digests into a run directory."""
     checksums.write_sealed(directory / FILE, inputs)
 
 
 def changes(directory: Path, inputs: Inputs) -> Changes | None:
-    """What differs from the record of a run directory; None where there is none (jaxft did not always keep one).
+    """What differs from the record in a run directory, or None if there is no record (older versions kept none).
 
     Raises:
       UserError: when the record is damaged.
@@ -86,7 +86,7 @@ def changes(directory: Path, inputs: Inputs) -> Changes | None:
 
 
 def check_training_data(directory: Path, config: Config) -> None:
-    """Refuse training data of another content than a run began with, wherever it lies now: rows are known by their numbers.
+    """Refuse training data whose content has changed since the run began, wherever it is now: rows are known by number.
 
     Raises:
       UserError: if it differs, or the record is damaged.
@@ -109,7 +109,7 @@ def check_training_data(directory: Path, config: Config) -> None:
 
 
 def refuse(directory: Path, changed: list[str]) -> None:
-    """Refuse to resume from other files than those that the run began with.
+    """Refuse to resume with input files that have changed.
 
     Raises:
       UserError: if there are any.
@@ -122,16 +122,16 @@ def refuse(directory: Path, changed: list[str]) -> None:
 
 
 def check_weights(directory: Path, changed: Sequence[str], step: int | None, *, adapted: bool) -> None:
-    """Say, or refuse, that a run goes on although the weights that it began with have changed.
+    """Report that a run continues although its initial weights have changed, or refuse if it still needs them.
 
     Args:
       directory: of the run.
       changed: from `changes`.
-      step: of the checkpoint to go on from: with it the run has all its parameters itself.
-      adapted: the run leaves adapters alone, which are nothing without those weights.
+      step: of the checkpoint to resume from, which holds all parameters; None if there is none.
+      adapted: whether the run trains adapters only, which are useless without the initial weights.
 
     Raises:
-      UserError: when they are needed.
+      UserError: when the initial weights are needed.
     """
     if changed and (step is None or adapted):
         refuse(directory, list(changed))
@@ -152,7 +152,7 @@ def _recorded(directory: Path) -> Inputs | None:
 
 
 def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """What became of each file, as `option file (how)`, from the digests then and now."""
+    """What became of each file, as `option: file (how)`, from the digests then and now."""
     found = []
     for name in [*there, *(name for name in here if name not in there)]:
         if there.get(name) != here.get(name):

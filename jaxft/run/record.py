@@ -1,4 +1,4 @@
-"""What a run writes down at its beginning, so that its model never depends on what its data has become: run.json."""
+"""run.json: what a run has learnt from its data when it began, so that later changes of the data never change its model."""
 
 import base64
 import json
@@ -21,15 +21,15 @@ _SEAL = "sha256"
 
 @dataclass(frozen=True)
 class Record:
-    """What a run has learnt of its data beside its parameters.
+    """What a run has learnt from its data, apart from its parameters.
 
     Attributes:
       labels: names in the order of their ids; None for a task without labels.
-      fields: of config.json, as the task has them before anything is fitted.
-      fitted: whether nothing is left to fit.
+      fields: the task's fields of config.json, before thresholds are tuned.
+      fitted: whether no threshold is left to tune.
       steps_per_epoch, total_steps: optimizer steps.
-      words: ids of the words that are trained (see `used_words`); None for all.
-      thresholds: step -> the fields of config.json once thresholds were fitted to the parameters of that step.
+      words: ids of the tokens whose embeddings are trained (see `used_words`); None for all.
+      thresholds: step -> the fields of config.json with thresholds tuned for the parameters of that step.
     """
 
     labels: tuple[str, ...] | None
@@ -41,13 +41,13 @@ class Record:
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def text(self) -> str:
-        """As JSON with its own digest; the words as bits, most of which are runs of equal ones."""
+        """The record as JSON with its own digest. The ids are stored as a bit mask, which is short."""
         content = {**vars(self), "words": _bits(self.words)}
         return json.dumps({**content, _SEAL: checksums.of_json(content)}, indent=1) + "\n"
 
 
 def read(directory: Path) -> Record | None:
-    """The record of a run; None of one that was begun before there were records.
+    """The record of a run, or None for a run that began before jaxft kept records.
 
     Raises:
       UserError: for a file that is damaged.
@@ -73,7 +73,7 @@ def recorded(config: Config) -> Record | None:
 
 
 def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> None:
-    """Write down what was fitted to the parameters of a step."""
+    """Record the thresholds that were tuned for the parameters of a step."""
     record = read(directory)
     if record is None:
         return

@@ -1,4 +1,4 @@
-"""The run directory: which config it belongs to, and how a directory given to a command is read."""
+"""The run directory: the config that it belongs to, and how commands read a RUN_OR_MODEL_DIR."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ from jaxft.run import input_files
 
 CONFIG = "config.yaml"
 MODEL = "model"
-TOKENIZER = "tokenizer"  # where the run has another than the model it started from
-RECORD = "run.json"  # what the run has learnt of its data (see `record`)
-VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, a line each
-_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are whole
+TOKENIZER = "tokenizer"  # only if it differs from the tokenizer of the model that the run started from
+RECORD = "run.json"  # what the run has learnt from its data (see `record`)
+VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, one per line
+_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are complete
 _TEXTS = {RECORD, VALIDATION_ROWS}
-# What may change between the beginning of a run and its resumption without changing its result.
+# Options that may change when a run is resumed, because they do not change its result.
 FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
 
 
@@ -56,13 +56,13 @@ def check_claim(config: Config) -> bool:
 
 
 def _cut_short(names: set[str]) -> bool:
-    """Whether a claim that was cut short left these files: temporary ones, and with the config's the others renamed."""
+    """Whether an interrupted claim left these files: temporary ones, and others only beside the config's temporary file."""
     temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new"}
     return names <= (temporary | {TOKENIZER, input_files.FILE} | _TEXTS if _CONFIG in names else temporary)
 
 
 def make(config: Config) -> Path:
-    """The output directory, made if it is not there."""
+    """The output directory, created if it does not exist."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def make(config: Config) -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what a model that was only half written has left; for the owner of the directory's lock."""
+    """Remove what an interrupted export has left. Only the owner of the directory's lock may call this."""
     for leftover in [*directory.glob(f".{MODEL}.*"), *(directory / MODEL).glob(f".{MODEL}.*")]:
         if leftover.is_dir() and not is_being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -81,8 +81,10 @@ def sweep(directory: Path) -> None:
 def claim(
     config: Config, files: input_files.Inputs, tokenizer: Path | None = None, texts: Mapping[str, str] | None = None
 ) -> None:
-    """Write into the (new) run directory what files it is made from, a tokenizer of its own, texts by their names, and at
-    last config.yaml."""
+    """Write into a new run directory the record of its inputs, its own tokenizer, `texts` by file name, and config.yaml.
+
+    config.yaml comes last, so that an interrupted claim is recognised.
+    """
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ def claim(
 
 
 def recorded_tokenizer(config: Config) -> Path | None:
-    """The tokenizer that this run has written into its directory: words are counted once, and then stay the same."""
+    """The tokenizer in the directory of this run, if any: new words are counted once and then stay the same."""
     directory = Path(config.output_dir)
     written = directory / TOKENIZER
     same = is_run(directory) and written.is_dir() and not differences(config, read_run_config(directory))
@@ -118,9 +120,9 @@ def read_run_config(directory: Path) -> Config:
 
 
 def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
-    """The config of RUN_OR_MODEL_DIR, its run's or else the defaults, with `--section.field value` given anew.
+    """The config of a run, or the defaults for a model directory, with the options `--section.field value` applied.
 
-    `task.threshold` is "tune" unless it is given: the model's own.
+    `task.threshold` is "tune", which stands for the model's own threshold, unless it is given.
     """
     refuse_url("RUN_OR_MODEL_DIR", path)
     values = cli.as_dict(read_run_config(Path(path))) if is_run(Path(path)) else {}
@@ -130,7 +132,7 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
 
 
 def differences(new: Config, old: Config) -> list[str]:
-    """`field: old -> new` for every field that may not change."""
+    """`field (old there, new here)` for every changed field that may not change."""
     flat_new, flat_old = (cli.flatten(cli.as_dict(c)) for c in (new, old))
     changed = sorted(k for k in flat_new if flat_new[k] != flat_old.get(k) and not k.startswith(FREE))
     return [f"{k} ({flat_old.get(k)} there, {flat_new[k]} here)" for k in changed]
@@ -142,14 +144,14 @@ def is_run(directory: Path) -> bool:
 
 
 def run_of(path: str) -> Path:
-    """The run directory behind RUN_OR_MODEL_DIR, also of a run's own model/; else the path itself."""
+    """The run directory of RUN_OR_MODEL_DIR: the run of a run's own model/, or else the path itself."""
     given = Path(path)
     whole = given.resolve()
     return whole.parent if not is_run(given) and whole.name == MODEL and is_run(whole.parent) else given
 
 
 def model_directory(path: str) -> str:
-    """The model behind RUN_OR_MODEL_DIR: a run's model/, or the path itself.
+    """The model directory of RUN_OR_MODEL_DIR: a run's model/, or the path itself.
 
     Raises:
       UserError: for a run that has not finished.

@@ -1,4 +1,4 @@
-"""The rows of a run: read, cut short, set aside for validation, and made into examples."""
+"""The data of a run: rows are read, limited, split off for validation, and tokenised into examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of a run: the task with its labels, its splits, its tokenizer, and lines for people."""
+    """The data of a run: the task with its labels, its splits, its tokenizer, and notes for the log."""
 
     task: Task
     splits: Mapping[str, Split]
@@ -30,9 +30,9 @@ class RunData:
 
 
 def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> RunData:
-    """Read and encode every split of a run whose model is in a directory.
+    """Read and tokenise every split of a run whose model is in `directory`.
 
-    A run that is resumed has the labels that it has recorded.
+    A resumed run keeps the labels that it recorded.
 
     Raises:
       UserError: for what is missing or malformed.
@@ -64,7 +64,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
 
 
 def without_unknown(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:
-    """Rows as `data.unknown_labels` has them, and a line that counts what was left out."""
+    """The rows after `data.unknown_labels` was applied, and a note that counts the labels left out."""
     if config.data.unknown_labels == "error":
         return rows, []
     rows, count = task.without_unknown(rows, config, origin)
@@ -72,7 +72,9 @@ def without_unknown(task: Task, rows: Any, config: Config, origin: str) -> tuple
 
 
 def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
-    """Which training rows `data.validation_share` sets aside, ascending; decided by their number and `data.split_seed`.
+    """Indices, ascending, of the training rows that `data.validation_share` sets aside.
+
+    They depend on the number of rows and `data.split_seed` only.
 
     With `data.stratify` each label has its share of them, as far as whole rows allow, and never all its rows.
 
@@ -90,7 +92,7 @@ def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
 
 
 def _stratified(order: np.ndarray, labels: Sequence[str], held: int) -> np.ndarray:
-    """So many rows, the first of each label in an order: by largest remainder."""
+    """Indices of `held` rows, from each label its share (by largest remainder), taken in the given order."""
     _, strata, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     exact = counts * (held / len(order))
     take = np.floor(exact).astype(np.int64)
@@ -109,9 +111,9 @@ def _others(chosen: np.ndarray, count: int) -> np.ndarray:
 
 
 def validation_rows(directory: Path, task: Task, config: Config) -> Any:
-    """The rows of the training data that a run has set aside for validation; of a model, those that its config would.
+    """The training rows that a run set aside for validation; for a model directory, those that the config would set aside.
 
-    They are `data.max_eval_examples` at most.
+    At most `data.max_eval_examples` of them.
 
     Raises:
       UserError: when the training data is not what the run began with, or has not all the rows that the run wrote down.

@@ -1,4 +1,4 @@
-"""The tokenizer of a run: the model's own, or one with new words, or another; and where the rows of its words come from."""
+"""The tokenizer of a run: the model's own, that with new words, or another; and where its embedding rows come from."""
 
 import atexit
 import shutil
@@ -20,37 +20,37 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.vocab_resize import Sources
 from jaxft.run.frequent_words import most_frequent
 
-LISTED = 50  # words that a message has room for
-ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")  # of special tokens: cls_token, cls_token_id
-TWINS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}  # what does the same in another family
+LISTED = 50  # words that a message lists at most
+ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")  # special tokens, as in cls_token and cls_token_id
+TWINS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}  # special tokens with the same role in other families
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, the directory of its files, and the tokenizer of the model where that is another."""
+    """A tokenizer, the directory with its files, and the model's tokenizer if that is a different one."""
 
     tokenizer: Any
     directory: Path
     previous: Any = None
 
     def sources(self) -> Sources:
-        """Where the rows of its words come from, in a model that has the previous tokenizer's rows."""
+        """Where each row of the new embedding table comes from in the previous tokenizer's table."""
         return _sources(self.tokenizer, self.previous)
 
 
 def open_vocabulary(
     config: VocabularyConfig, model: Path, recorded: Path | None, texts: Callable[[], Iterable[str]]
 ) -> Vocabulary:
-    """The tokenizer that a run asks for.
+    """Open the tokenizer that the config asks for.
 
     Args:
       config: new words, or another tokenizer.
       model: directory of the model.
-      recorded: where the run has written its tokenizer, if it has; it is used as it is.
-      texts: of the training data, in which words are counted.
+      recorded: the tokenizer in the run's directory, if there is one; it is used unchanged.
+      texts: the training texts, in which words are counted.
 
     Raises:
-      UserError: for words that stand twice, that are known or that the tokenizer would never see, and for a lack of words.
+      UserError: if words are given twice, are known, or would never be seen by the tokenizer, or if there are too few.
     """
     own = load_tokenizer(model)
     if all(option is None for option in (config.words, config.file, config.most_frequent, config.tokenizer)):
@@ -77,17 +77,17 @@ def open_vocabulary(
 
 
 def add_words(tokenizer: Any, words: Sequence[str]) -> None:
-    """Add words to a fast tokenizer, each a token wherever it stands as a word.
+    """Add words to a fast tokenizer; each becomes one token wherever it occurs as a whole word.
 
     Raises:
-      UserError: when the tokenizer's ids have gaps that new words would not stand behind.
+      UserError: if the ids of the tokenizer have gaps, so that new words would take ids in use.
     """
     from tokenizers import AddedToken
 
     if not words:
         return
     before, spaced = set(tokenizer.get_vocab().values()), _takes_spaces(tokenizer, words[0])
-    # Where words stand without spaces between them, no border tells them.
+    # Scripts without spaces between words (CJK) have no word boundaries to match.
     alone = [not any(unicodedata.east_asian_width(letter) in "WF" for letter in word) for word in words]
     tokenizer.add_tokens([AddedToken(word, single_word=one, lstrip=spaced) for word, one in zip(words, alone, strict=True)])
     ids = set(tokenizer.convert_tokens_to_ids(list(words)))
@@ -98,7 +98,7 @@ def add_words(tokenizer: Any, words: Sequence[str]) -> None:
 
 
 def _takes_spaces(tokenizer: Any, word: str) -> bool:
-    """Whether the space before a word is part of it, and would be left behind as a piece of its own."""
+    """Whether the tokenizer would leave the space before a new word behind as a token of its own."""
     from tokenizers import AddedToken, Tokenizer
 
     copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -108,7 +108,7 @@ def _takes_spaces(tokenizer: Any, word: str) -> bool:
 
 
 def _given(config: VocabularyConfig, tokenizer: Any) -> list[str]:
-    """The words that a config lists, checked."""
+    """The words that the config lists, validated."""
     found: list[str] = []
     for where, words in {"vocabulary.words": config.words, f"vocabulary.file {config.file}": _lines(config.file)}.items():
         if words is None:
@@ -129,14 +129,14 @@ def _given(config: VocabularyConfig, tokenizer: Any) -> list[str]:
 
 
 def _lines(file: str | None) -> list[str] | None:
-    """The words of a file, one a line; blank lines do not count."""
+    """The words of a file, one per line, without blank lines."""
     if file is None:
         return None
     return [line.strip() for line in read_text(file, f"vocabulary.file {file}").split("\n") if line.strip()]
 
 
 def normal(tokenizer: Any, word: str) -> str:
-    """A word as the tokenizer's normaliser leaves it, without the spaces that it may put around letters."""
+    """A word after the tokenizer's normaliser, without the spaces that it may put around letters."""
     normaliser = tokenizer.backend_tokenizer.normalizer
     return "".join(normaliser.normalize_str(word).split()) if normaliser else word
 
@@ -148,7 +148,7 @@ def is_known(tokenizer: Any, word: str) -> bool:
 
 
 def pieces_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of the pieces of each text; a space before a word says that it stands in the middle of a text."""
+    """The token ids of each text. A word with a leading space is tokenised as in the middle of a text."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
@@ -169,7 +169,7 @@ def _sources(new: Any, old: Any) -> Sources:
         i, same = ids[token], spelled.get(spelling, {})
         if token in same:
             kept[i] = same[token]
-        elif same and "\ufffd" not in spelling[0]:  # which stands for any piece of a letter
+        elif same and "\ufffd" not in spelling[0]:  # the decoder's sign for part of a character
             kept[i] = min(same.values())
         else:
             texts[i] = " " * spelling[1] + spelling[0]

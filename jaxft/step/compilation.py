@@ -1,7 +1,8 @@
-"""The steps of a run, compiled for every declared shape; all are asked for before step 0, and one asked for later is a bug.
+"""Compiling the steps of a run for every declared shape.
 
-They are compiled in the background in the order in which they were asked for, so that training begins as soon as the first
-shape that it needs is ready, while the other shapes, evaluation and later stages of the plan are still being compiled.
+All programs are requested before step 0; a program requested later is a bug. They are compiled in the background, in the
+order of the requests, so training begins as soon as the program of its first batch is ready, while those of other shapes, of
+evaluation and of later stages are still being compiled.
 """
 
 import os
@@ -26,8 +27,8 @@ from jaxft.step.multi_step import MultiStep
 from jaxft.step.regularization import Regularization
 from jaxft.step.train_step import LossFn, Prepare, TrainState, eval_step, train_step, train_steps
 
-# XLA works on each program with threads of its own, and outside the interpreter's lock. Two cores would be twice as late
-# with the first of two programs if they began with both.
+# XLA compiles each program with several threads and without the GIL. Two programs at a time on two cores would delay the
+# first one, which training waits for, by a factor of two.
 _POOL = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2), thread_name_prefix="compile")
 
 
@@ -35,7 +36,7 @@ K = TypeVar("K", Shape, MultiStep)
 
 
 class Compiled(Mapping[K, Any]):
-    """Executables by what they take. Asking for one waits until it is ready, and raises what any has failed with so far."""
+    """Compiled programs by shape. Getting one waits until it is ready, and raises the error of any that has failed."""
 
     def __init__(self, programs: Mapping[K, Future[Any]]) -> None:
         self._programs = programs
@@ -57,15 +58,15 @@ class Compiled(Mapping[K, Any]):
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to compile."""
+        """Whether all programs are compiled."""
         return all(program.done() for program in self._programs.values())
 
     def also(self, others: "Compiled[K]") -> "Compiled[K]":
-        """These and others."""
+        """These programs and the others."""
         return Compiled({**self._programs, **others._programs})
 
     def cancel(self) -> None:
-        """Compile nothing that has not been begun; a process ends when its programs are done."""
+        """Cancel the programs whose compilation has not begun; the process ends once the others are done."""
         for program in self._programs.values():
             program.cancel()
 
@@ -73,7 +74,7 @@ class Compiled(Mapping[K, Any]):
 def abstract_batch(
     sampler: BatchSampler, shape: Shape, examples: Examples, place: NamedSharding, steps: int = 1
 ) -> dict[str, Any]:
-    """Shapes, types and shardings of the batches of so many steps."""
+    """Shapes, dtypes and shardings of the arrays [steps * K, R, ...] of a call with this number of steps."""
     rows = shape.rows // sampler.micro_batches
     tokens = (steps * sampler.micro_batches, rows, shape.length)
     slots = (*tokens[:2], shape.slots)
@@ -100,9 +101,9 @@ def lower_train(
     regularization: Regularization | None = None,
     steps: int = 1,
 ) -> Any:
-    """The train step, (state, frozen, batch) -> (state, metrics), donating the state, of arrays or shapes; not compiled.
+    """The lowered train step, (state, frozen, batch) -> (state, metrics), which donates the state.
 
-    Of several steps it is `train_steps`.
+    The arguments are arrays or shapes with shardings. With several `steps` it is `train_steps`.
     """
     shardings = jax.tree.map(lambda x: x.sharding, state)
     mesh = jax.tree.leaves(shardings)[0].mesh
@@ -113,10 +114,10 @@ def lower_train(
 
 
 def finished(program: Any, name: str) -> Any:
-    """A lowered program compiled.
+    """Compile a lowered program.
 
     Raises:
-      UserError: when its compiler says that it does not fit the device, as those of TPUs do.
+      UserError: when the compiler reports that the program does not fit the device (TPU compilers do).
     """
     try:
         return program.compile()
@@ -140,7 +141,7 @@ def compile_train(
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
 ) -> Compiled[MultiStep]:
-    """`lower_train` of every call, compiled in their order."""
+    """Compile the train step for every `MultiStep`, in their order."""
 
     def lower(call: MultiStep) -> Any:
         return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
@@ -166,7 +167,7 @@ def compile_eval(
 
 
 def size_of(shape: Shape) -> str:
-    """For people."""
+    """Rows x length, as the log shows it."""
     return f"{shape.rows} x {shape.length}"
 
 
@@ -178,11 +179,13 @@ def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[s
         say(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return executable
 
-    # GPUs choose kernels by timing them, beside which nothing may run; processes that talk begin together.
+    # GPUs choose kernels by timing them, so nothing else may run meanwhile; several processes must compile in step.
     alone = jax.default_backend() == "gpu" or jax.process_count() > 1
     programs: dict[K, Future[Any]] = {}
     for key, name in names.items():
-        programs[key] = _POOL.submit(one, name, lower(key))  # tracing depends on settings of this thread
+        programs[key] = _POOL.submit(
+            one, name, lower(key)
+        )  # traced in this thread, whose settings (mesh, precision) it depends on
         if alone:
             wait([programs[key]])
     return Compiled(programs)

@@ -1,7 +1,8 @@
-"""Which steps of a run are one call of a program: one, or as many as `runtime.steps_per_execution` says.
+"""Several train steps in one call of a program (`runtime.steps_per_execution`).
 
-A step of a small model, or of a head alone, takes less time than to call its program and to bring it a batch. The option's
-name is Keras's; there the last call of an epoch may be shorter, here its steps are single calls.
+For a small model, or a head alone, calling the program and transferring a batch takes longer than the step itself. The
+option is named as in Keras, which makes the last call of an epoch shorter; here the remaining steps of an epoch are single
+calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,11 +13,11 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.batch_sampler import Shape
 
 STEPS_PER_CALL = 8
-LOOKED_AT = 10_000  # events by which the longest time between two is known
+LOOKED_AT = 10_000  # events after which `longest` stops searching
 
 
 class MultiStep(NamedTuple):
-    """What a program takes: the batches of so many steps, all of one shape."""
+    """What one call of a program takes: the batches of this number of steps, all of one shape."""
 
     shape: Shape
     steps: int
@@ -24,13 +25,13 @@ class MultiStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Calendar:
-    """When a run does something else than train, in steps done.
+    """When a run interrupts training: the steps after which it evaluates, saves, begins an epoch or opens a stage.
 
     Attributes:
       total: steps of the run.
-      epoch: steps of an epoch, after which the next one is planned.
-      evaluate, save: how many steps lie between evaluations (None: there are none) and between checkpoints.
-      stages: after which steps another stage of the plan begins.
+      epoch: steps per epoch.
+      evaluate, save: steps between evaluations (None: the run does not evaluate) and between checkpoints.
+      stages: steps after which a stage of the parameter plan begins.
     """
 
     total: int
@@ -40,21 +41,21 @@ class Calendar:
     stages: tuple[int, ...] = ()
 
     def evaluates(self, done: int) -> bool:
-        """Whether there is an evaluation after so many steps."""
+        """Whether an evaluation is due after step `done`."""
         return self.evaluate is not None and (done % self.evaluate == 0 or done == self.total)
 
     def saves(self, done: int) -> bool:
-        """Whether a checkpoint is due after so many steps."""
+        """Whether a checkpoint is due after step `done`."""
         return done % self.save == 0 or done == self.total
 
     def after(self, done: int) -> int:
-        """When the next of all these is."""
+        """The step after which the next of these events is due."""
         periods = [n for n in (self.epoch, self.evaluate, self.save) if n is not None]
         return min([self.total, *((done // n + 1) * n for n in periods), *(s for s in self.stages if s > done)])
 
     @property
     def longest(self) -> int:
-        """Steps between two events, at most; of a very long run, in its beginning."""
+        """The largest number of steps between two events; for a very long run, in its first part."""
         done = longest = looked_at = 0
         most = min(n for n in (self.total, self.epoch, self.evaluate, self.save) if n is not None)
         while done < self.total and longest < most and looked_at < LOOKED_AT:
@@ -63,10 +64,10 @@ class Calendar:
         return longest
 
     def check(self, steps: int | None) -> None:
-        """Refuse calls of so many steps where events leave no room for one.
+        """Refuse calls of this number of steps if no two events are that far apart.
 
         Raises:
-          UserError: if no two events lie that far apart.
+          UserError: naming the largest number that would do.
         """
         if steps is not None and steps > self.longest:
             raise UserError(
@@ -76,15 +77,15 @@ class Calendar:
 
 
 def multi_steps(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
-    """The steps of each call, from step `start` on: so many of one shape before the next event, or a single one.
+    """The steps of each call, from step `start` on: `steps` of one shape before the next event, or a single one.
 
-    Events are the same however often a run is resumed, and it is resumed at one: so are the calls.
+    A run resumes at an event, so the calls do not depend on how often it was resumed.
 
     Args:
       calendar: the events.
       start: steps done.
-      steps: of a call that is not of a single one; there are no others, since each is a program to compile.
-      shape: of a step's batch.
+      steps: steps of a call that is not a single step; other numbers would need more programs to be compiled.
+      shape: the shape of a step's batch.
     """
     step = start
     while step < calendar.total:

@@ -1,4 +1,4 @@
-"""The train step, several of them, and the evaluation step: pure functions, jitted once for each shape of a batch."""
+"""The train step, several of them in one program, and the evaluation step: pure functions, jitted once per batch shape."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ Batch = dict[str, Array]
 
 
 Prepare = Callable[[Batch, Array], Batch]
-_PREPARE, _MIXOUT = 2**32 - 1, 2**32 - 2  # streams of random numbers that are no micro-batch's
+_PREPARE, _MIXOUT = 2**32 - 1, 2**32 - 2  # folded into a step's key where micro-batches fold in their number
 
 
 class LossFn(Protocol):
@@ -40,15 +40,15 @@ class LossFn(Protocol):
 )
 @dataclass(frozen=True)
 class TrainState:
-    """What a step changes, and what it needs besides the batch.
+    """What a step changes, and what it needs in addition to the batch.
 
     Attributes:
       params: trainable parameters only.
-      opt_state: moments of those.
+      opt_state: the optimizer's state for them.
       step: steps done, int32.
       key: the run's root key; the key of a step is `fold_in(key, step)`, so there is no random state to save.
       hyper: learning rate, weight decay, clip: float32 scalars that a sweep may map over.
-      average: moving average of the parameters; empty where none is kept.
+      average: moving average of the parameters; empty if none is kept.
     """
 
     params: Params
@@ -60,7 +60,7 @@ class TrainState:
 
     @property
     def evaluated(self) -> Params:
-        """The parameters that evaluation and export take."""
+        """The parameters that evaluation and export use: the moving average if there is one."""
         return self.average or self.params
 
 
@@ -139,14 +139,14 @@ def train_step(
 def train_steps(
     state: TrainState, frozen: Params, batches: Batch, *, steps: int, **parts: Any
 ) -> tuple[TrainState, dict[str, Array]]:
-    """`train_step` so often, one after the other in one program.
+    """Several train steps, one after the other, in one program (`runtime.steps_per_execution`).
 
     Args:
       state: trainable state; donated when jitted.
       frozen: every other parameter.
-      batches: [steps * K, R, ...] arrays, of one step after the other.
-      steps: how many.
-      parts: the same for each (see `train_step`).
+      batches: [steps * K, R, ...] arrays, the K micro-batches of each step in order.
+      steps: number of steps.
+      parts: keyword arguments of `train_step`.
 
     Returns:
       (new state, the metrics of `train_step` as arrays [steps]).
@@ -163,9 +163,9 @@ def eval_step(
     summarise: Callable[[dict[str, Array], Batch], dict[str, dict[str, Array]]],
     prepare: Prepare | None = None,
 ) -> dict[str, dict[str, Array]]:
-    """What the task wants of the outputs, and the loss among its sums, for one batch of a single micro-batch.
+    """The task's summary of the outputs, with the loss among its sums, for a batch [1, R, ...] of one micro-batch.
 
-    What `prepare` draws is the same in every evaluation, so that scores can be compared.
+    `prepare` uses the same key in every evaluation, so that scores can be compared.
     """
     batch = prepare(batch, random_keys.root_key(0)) if prepare else batch
     micro = _micro(batch, 0)
