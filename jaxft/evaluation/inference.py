@@ -18,7 +18,7 @@ from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
-from jaxft.models.model import Model
+from jaxft.models.model import Model, stored_options
 from jaxft.models.peft.read_adapter import read_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
@@ -75,7 +75,7 @@ def with_task(path: str, config: Config) -> Config:
         )
     own = config.task
     problem = problem_of(hf_config, own.problem) if kind == "text-classification" else own.problem
-    stored = (hf_config.get("task_specific_params") or {}).get("jaxft") or {}
+    stored = stored_options(hf_config)
     data = replace(config.data, split_words=config.data.split_words or stored.get("split_words"))
     threshold = own.threshold if problem == "multi_label" or own.threshold != "tune" else TaskConfig().threshold
     return replace(config, data=data, task=replace(own, name=kind, problem=problem, threshold=threshold))

@@ -165,6 +165,16 @@ def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: P
     )
 
 
+def stored_options(hf_config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What jaxft has stored in config.json about the task: `task_specific_params.jaxft`."""
+    return (hf_config.get("task_specific_params") or {}).get("jaxft") or {}
+
+
+def as_stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The field of config.json that `stored_options` reads."""
+    return {"task_specific_params": {"jaxft": dict(options)}}
+
+
 def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
     """Label names in the order of their ids (Hugging Face's default is LABEL_0 and LABEL_1)."""
     id2label = hf_config.get("id2label")

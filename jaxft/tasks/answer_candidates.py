@@ -4,6 +4,7 @@ Face's utils_qa.py."""
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import softmax
 
 from jaxft.data.formats.split_text import is_mark
 from jaxft.losses import LOWEST
@@ -93,9 +94,7 @@ def decode(spans: list[tuple[float, int, int]], context: str, null_score: float 
         found.insert(place, nothing)
         found = found[:most] + ([nothing] if place >= most else [])
     found = found or [nothing]
-    scores = np.array([answer.score for answer in found])
-    shares = np.exp(scores - scores.max())
-    shares /= shares.sum()
+    shares = softmax(np.array([answer.score for answer in found]))
     kept = tuple(replace(answer, probability=float(share)) for answer, share in zip(found, shares, strict=True))
     return Decoded(best, kept, nothing.score - best.score)
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.core.ragged import places_in_rows
 from jaxft.data.batching.collect import Collected
 from jaxft.data.reading.empty_texts import ODD
 from jaxft.data.reading.row_numbers import row_names
@@ -117,7 +118,7 @@ class MaskedLM(Task):
                 f"{config.data.max_length} tokens"
             )
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
-        number = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+        number = places_in_rows(counts)
         masks[example, number] = at - examples.offsets[example]
         return Split(rows, examples.with_columns(masks=masks), origin, {ODD: odd})
 

@@ -13,7 +13,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.reading.row_numbers import row_names
-from jaxft.models.model import are_generic, labels_of
+from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
 from jaxft.tasks.labels import PROBLEM_TYPES, class_weights, label_columns, learnt_labels, no_smoothing, own_labels, shares
@@ -73,7 +73,7 @@ class MultiLabel(Task):
         labels, chosen = labels_of(hf_config), config.task.threshold
         if len(labels) < 2:
             raise UserError(f"config.json: one label ({labels[0]}); multi-label needs two or more")
-        stored = ((hf_config.get("task_specific_params") or {}).get("jaxft") or {}).get("threshold")
+        stored = stored_options(hf_config).get("threshold")
         own = 0.5 if stored is None else stored
         return cls(tuple(labels), float(own if chosen == "tune" else chosen))
 
@@ -107,10 +107,7 @@ class MultiLabel(Task):
     @property
     def config_fields(self) -> Mapping[str, Any]:
         """Hugging Face's `problem_type`, and the threshold, for which it has no field."""
-        return {
-            "problem_type": PROBLEM_TYPES["multi_label"],
-            "task_specific_params": {"jaxft": {"threshold": self.threshold}},
-        }
+        return {"problem_type": PROBLEM_TYPES["multi_label"], **as_stored_options({"threshold": self.threshold})}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """Sigmoid cross-entropy (focal, if asked for), the mean over the labels, summed over examples; their number."""

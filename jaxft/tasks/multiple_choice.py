@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from jaxft import losses
 from jaxft.config import Config
@@ -112,8 +113,7 @@ class MultipleChoice(Task):
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The number of the likeliest choice, its probability, and those of all choices in their order."""
         for logits in collected.examples["logits"]:
-            shifted = np.exp(logits.astype(np.float64) - logits.max())
-            scores = [float(f"{x:.9g}") for x in shifted / shifted.sum()]
+            scores = [float(f"{x:.9g}") for x in softmax(logits.astype(np.float64))]
             best = int(logits.argmax())
             yield {"choice": best, "score": scores[best], "scores": scores}
 

@@ -16,6 +16,7 @@ from jaxft.data.batching.collect import Collected
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.columns import per_row
 from jaxft.data.tokens.questions import encode_questions
+from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, Decoded, best_spans, decode
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
@@ -56,7 +57,7 @@ class QuestionAnswering(Task):
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
         """Whether no answer is possible, and from which odds, as config.json says where the config does not."""
-        return cls._make(config, (hf_config.get("task_specific_params") or {}).get("jaxft") or {})
+        return cls._make(config, stored_options(hf_config))
 
     @classmethod
     def _make(cls, config: Config, stored: Mapping[str, Any]) -> Self:
@@ -109,7 +110,7 @@ class QuestionAnswering(Task):
         own: dict[str, Any] = {"unanswerable": self.unanswerable}
         if self.unanswerable:
             own["null_threshold"] = self.threshold
-        return {"task_specific_params": {"jaxft": own}}
+        return as_stored_options(own)
 
     @property
     def threshold(self) -> float | None:

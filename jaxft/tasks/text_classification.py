@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from jaxft import losses
 from jaxft.config import Config
@@ -167,8 +168,7 @@ class TextClassification(Task):
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The likeliest label, its probability, and all of them."""
         for logits in collected.examples["logits"]:
-            shifted = np.exp(logits.astype(np.float64) - logits.max())
-            scores = shifted / shifted.sum()
+            scores = softmax(logits.astype(np.float64))
             best = int(scores.argmax())
             shown = shares(self.names, scores)
             yield {"label": self.names[best], "score": shown[self.names[best]], "scores": shown}

@@ -20,7 +20,7 @@ from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, fault, iob2_labels, spans, to_iob2
 from jaxft.data.reading.columns import per_row
 from jaxft.data.tokens.words import encode_words
-from jaxft.models.model import are_generic, labels_of
+from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import class_weights, label_column, learnt_labels, own_labels
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
@@ -95,7 +95,7 @@ class TokenClassification(Task):
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
         """Labels are those of config.json, in any scheme."""
         names = tuple(labels_of(hf_config))
-        own = (hf_config.get("task_specific_params") or {}).get("jaxft", {})
+        own = stored_options(hf_config)
         single = own["tag_scheme"] == "none" if "tag_scheme" in own else not are_entities(names)
         scheme = "none" if single else config.task.tag_scheme
         how = config.data.split_words or own.get("split_words")
@@ -170,7 +170,7 @@ class TokenClassification(Task):
         """What labels alone do not say."""
         own = {"tag_scheme": "none" if self.scheme == "none" else "iob2", "label_pieces": self.label_pieces}
         own |= {"split_words": self.split_words} if self.split_words else {}
-        return {"task_specific_params": {"jaxft": own}}
+        return as_stored_options(own)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """Cross-entropy summed over the labelled tokens, and their number (or the weights of their labels)."""

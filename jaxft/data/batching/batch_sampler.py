@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from jaxft.core.ragged import places_in_rows
 from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
 from jaxft.data.batching.order import epoch_order
 from jaxft.data.batching.packing import choose_row_length, choose_slots, pack
@@ -154,7 +155,7 @@ def _assemble(
     begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
     number = slot[:, None] * group + np.arange(group)
     flat = lengths.ravel()
-    inside = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+    inside = places_in_rows(flat)
     source = np.repeat(examples.offsets[sequence].ravel(), flat) + inside
     target = np.repeat(((part * rows + row)[:, None] * length + begin).ravel(), flat) + inside
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxft.core.ragged import offsets_of
+
 MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN want even, aligned lengths
 COMPILE = 25  # steps that take about as long as compiling one more shape
 
@@ -10,7 +12,7 @@ def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]
     """At most `most` sizes, the largest need among them, that minimise the sum of sizes when each need takes the next
     larger size and every size costs `price` of the largest (exact, by dynamic programming over the distinct needs)."""
     values, counts = np.unique(needs, return_counts=True)
-    total = np.concatenate([[0], np.cumsum(counts)])
+    total = offsets_of(counts)
     n = len(values)
     best = np.full(n + 1, np.inf)
     best[0] = 0

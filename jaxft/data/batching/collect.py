@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.core.ragged import places_in_rows
 from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.data.tokens.encode import Examples
 
@@ -46,7 +47,7 @@ def collect(
             whole[index] = value[row, slot]
         if tokens := summary.get("tokens", {}):
             lengths = examples.lengths[index]
-            inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            inside = places_in_rows(lengths)
             target = np.repeat(examples.starts[index], lengths) + inside
             source = np.repeat(row, lengths), np.repeat(offset, lengths) + inside
             for name, value in tokens.items():

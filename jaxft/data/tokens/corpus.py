@@ -10,6 +10,7 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
+from jaxft.core.ragged import places_in_rows
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import CHUNK, per_row
 from jaxft.data.reading.row_numbers import row_names, select_rows
@@ -123,7 +124,7 @@ def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Ar
         stream = Stream(ids, np.insert(stream.begins, between, True), stream.lines, stream.documents)
         edges = np.array([0, len(ids)])
     parts = -(-np.diff(edges) // room)
-    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    number = places_in_rows(parts)
     start = np.repeat(edges[:-1], parts) + number * room
     stop = np.minimum(start + room, np.repeat(edges[1:], parts))
     return assemble(stream.ids, stream.begins, np.stack([start, stop], axis=-1)[:, None], frame)

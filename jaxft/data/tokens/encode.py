@@ -11,9 +11,11 @@ import numpy as np
 
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
+from jaxft.core.ragged import offsets_of
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.data.tokens.cache import Arrays, cached
+from jaxft.data.tokens.tokenizer import has_token_types
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _tokenise(
     where: RowName,
 ) -> Arrays:
     # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
-    typed = "token_type_ids" in tokenizer.model_input_names
+    typed = has_token_types(tokenizer)
     encode = _encoder(tokenizer, max_length if truncation else None, typed=typed)
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
@@ -144,7 +146,7 @@ def _tokenise(
     return {
         "input_ids": np.concatenate(ids),
         "token_type_ids": np.concatenate(types),
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
+        "offsets": offsets_of(lengths),
     }
 
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
+from jaxft.core.ragged import offsets_of
 from jaxft.data.formats.split_text import is_mark
 from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.reading.empty_texts import ODD, PLACEHOLDER
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.tokenizer import has_token_types
 
 NOTES = ("question", "begin", "end", ODD)
 COLUMNS = ("context", "start_positions", "end_positions")
@@ -78,7 +80,7 @@ def _tokenise(
 ) -> Arrays:
     if not tokenizer.is_fast:
         raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
-    typed = np.int8("token_type_ids" in tokenizer.model_input_names)
+    typed = np.int8(has_token_types(tokenizer))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
     lengths, question, context, positions = [], [], [], []
     odd = np.zeros(len(rows), bool)
@@ -116,7 +118,7 @@ def _tokenise(
                 positions.append(_positions(chunk["answers"][row], characters[low:high], low))
     arrays = {name: np.concatenate(pieces) for name, pieces in parts.items()}
     arrays |= {
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
+        "offsets": offsets_of(lengths),
         "question": np.asarray(question),
         "context": np.asarray(context, np.int32),
         ODD: odd,

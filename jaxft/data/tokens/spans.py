@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxft.core.errors import UserError
+from jaxft.core.ragged import offsets_of, places_in_rows
 from jaxft.data.tokens.cache import Arrays
+from jaxft.data.tokens.tokenizer import has_token_types
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
       UserError: when that leaves no room for a token of each.
     """
     encoded = tokenizer(*["a"] * texts, return_special_tokens_mask=True, return_token_type_ids=True)
-    typed = "token_type_ids" in tokenizer.model_input_names
+    typed = has_token_types(tokenizer)
     tokens: list[tuple[int, ...]] = [()]
     token_types: list[tuple[int, ...]] = [()]
     text_types: list[int] = []
@@ -80,7 +82,7 @@ def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Fram
       counted from 1, of the first piece of the word that a token belongs to, and 0 for special tokens.
     """
     counts = spans[..., 1] - spans[..., 0]
-    offsets = np.concatenate([[0], np.cumsum(counts.sum(1) + frame.size)])
+    offsets = offsets_of(counts.sum(1) + frame.size)
     total, at = offsets[-1], offsets[:-1].copy()
     out, types, first = np.zeros(total, np.int32), np.zeros(total, np.int8), np.ones(total, bool)
     for i, (tokens, token_types) in enumerate(zip(frame.tokens, frame.token_types, strict=True)):
@@ -90,7 +92,7 @@ def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Fram
         if i == len(frame.text_types):
             break
         size = counts[:, i]
-        inside = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+        inside = places_in_rows(size)
         source, target = np.repeat(spans[:, i, 0], size) + inside, np.repeat(at, size) + inside
         out[target], types[target] = ids[source], frame.text_types[i]
         first[target] = begins[source] | (inside == 0)

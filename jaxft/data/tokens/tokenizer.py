@@ -42,3 +42,8 @@ def _check_packages(directory: Path, found: Sequence[str]) -> None:
     if absent and all(name.endswith(".model") for name in found):
         need = f"{found[0]} without a tokenizer.json takes the package {absent.replace(' ', ' and ')}"
         raise UserError(f"{directory}: no usable tokenizer: {need} (pip install {absent})")
+
+
+def has_token_types(tokenizer: Any) -> bool:
+    """Whether the model tells two texts apart by token types; otherwise all token types are 0."""
+    return "token_type_ids" in tokenizer.model_input_names

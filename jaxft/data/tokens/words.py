@@ -11,10 +11,12 @@ import tokenizers
 
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
+from jaxft.core.ragged import offsets_of
 from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, file_of, glued, place
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.tokenizer import has_token_types
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         )
     backend.no_padding()
     backend.enable_truncation(max_length, stride=stride, direction="right")
-    typed = np.int8("token_type_ids" in tokenizer.model_input_names)  # as in encode.py
+    typed = np.int8(has_token_types(tokenizer))
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     owners: list[np.ndarray] = []
@@ -129,7 +131,7 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         "input_ids": np.concatenate(ids),
         "token_type_ids": np.concatenate(types),
         "owners": np.concatenate(owners),
-        "offsets": np.concatenate([[0], np.cumsum([len(x) for x in ids])]),
+        "offsets": offsets_of([len(x) for x in ids]),
         "sizes": sizes,
     }
 
