@@ -35,7 +35,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     if distributed.is_main_process():
         print(chosen.line(), file=sys.stderr)
-    config = inference.with_task(path, config)
+    config = inference.config_with_task(path, config)
     rows = None if held else inference.read(config, split)  # before the model: bad data is said first
     if (most := config.data.max_eval_examples) and distributed.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
             checkpoints.check(step)
             state, frozen, _ = stored_state(run, checkpoints, step)
         params = model_params(state, frozen)
-        run = replace(run, task=_fitted(run, known, step, params))
+        run = replace(run, task=_tuned_task(run, known, step, params))
         output = Path(args.output) if args.output else directory / rundir.MODEL
         export_params(run, params, output, flax=args.flax, merged=args.merge)
         print(f"wrote the model of step {step} to {output}")
@@ -114,7 +114,7 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
     print(f"wrote the merged model to {output}")
 
 
-def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
+def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:
     """The task with the thresholds of these parameters: as training has left them, or tuned on the validation data now."""
     from jaxft.evaluation.evaluator import make_evaluator
     from jaxft.run.setup import eval_sampler, make_loss, make_run
@@ -125,11 +125,11 @@ def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
             labels = {} if run.task.labels is None else {"id2label": dict(enumerate(run.task.labels))}
             return task_class(run.config).restore(run.config, {**run.model.hf_config, **fields, **labels})
         whole = make_run(run.config) if known else run
-        if not whole.task.fitted and "validation" in whole.data:
+        if not whole.task.tuned and "validation" in whole.data:
             data = whole.data["validation"]
             sampler, loss = eval_sampler(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
             made = make_evaluator(whole.task, loss, data, sampler, params, run.mesh, print)
-            return whole.task.fit(made.collect(params), data)
+            return whole.task.tune(made.collect(params), data)
         return whole.task
     return run.task
 

@@ -86,7 +86,7 @@ def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answer
     if args.output.endswith(ARRAY) and features is None:
         raise UserError(f"--output {args.output}: an array holds embeddings only; give --features {', '.join(FEATURES)}")
     if features is None:
-        config = inference.with_task(args.model, config)
+        config = inference.config_with_task(args.model, config)
         rows = inference.read(config, "test", labelled=False)
         if args.output.endswith(DOCUMENT):
             task_class(config).check_document(rows)

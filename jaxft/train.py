@@ -71,10 +71,10 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
-        fitted = replace(run, task=trainer.task)
-        if not run.task.fitted and distributed.is_main_process():
+        tuned = replace(run, task=trainer.task)
+        if not run.task.tuned and distributed.is_main_process():
             record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
-        export_params(fitted, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
+        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}

@@ -17,14 +17,14 @@ from jaxft.data.batching.prefetch import prefetch
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.reading.spool import unload
 from jaxft.data.tokens.encode import Examples
-from jaxft.evaluation.evaluator import run_plan
+from jaxft.evaluation.evaluator import run_batches
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, finished, size_of
 from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
-ROWS = 16_384  # of a part
+ROWS_PER_CHUNK = 16_384  # of a part
 WASTE, STEPS = 1.25, 8  # a plan for existing programs may cost this factor, or this many steps, more than new programs would
 SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of a step's examples that are tried to make them fit
 
@@ -40,7 +40,7 @@ def in_chunks(
       forward: computes.
       whole: make one part of all.
     """
-    size = len(rows) if whole else ROWS
+    size = len(rows) if whole else ROWS_PER_CHUNK
 
     def part(start: int) -> Split:
         if size >= len(rows):
@@ -97,7 +97,7 @@ class Forward:
             report(next(steps) / plan.sampler.steps_per_epoch)
             return programs[shape](self._params, batch)
 
-        return run_plan(plan, examples, self._mesh, run)
+        return run_batches(plan, examples, self._mesh, run)
 
     def _plan(self, examples: Examples) -> EpochBatches:
         """A plan in shapes that are there, unless others cost far less."""

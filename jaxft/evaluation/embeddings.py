@@ -33,7 +33,7 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     Raises:
       UserError: for `pooled` of a model without a trained pooler.
     """
-    model, params, tokenizer, mesh = inference.open_chunks(path, config, KIND)
+    model, params, tokenizer, mesh = inference.load_on_mesh(path, config, KIND)
     fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
     if source == "pooled" and (not model.encoder.pooler or fresh):
         raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")

@@ -40,7 +40,7 @@ class Evaluator:
 
     def collect(self, params: Params) -> Collected:
         """What the task's `summarise` gives of every example, `loss` and `weight` among the sums."""
-        return run_plan(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
+        return run_batches(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
 
 
 def score(task: Task, collected: Collected, data: Split) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def collect_outputs(
     batches = abstract_batches(sampler, examples, sharding.batch_sharding(mesh))
     lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
     compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
-    return run_plan(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
+    return run_batches(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 
-def run_plan(
+def run_batches(
     plan: EpochBatches, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any], found: Collected | None = None
 ) -> Collected:
     """Collect `run(shape, device batch)` over all steps of a plan (see `collect`)."""

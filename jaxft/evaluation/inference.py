@@ -24,7 +24,7 @@ from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
 from jaxft.run.setup import eval_sampler, make_loss
-from jaxft.run.splits import without_unknown
+from jaxft.run.splits import drop_unknown_labels
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.example_limits import first_examples, first_rows
 from jaxft.tasks.labels import problem_of
@@ -61,7 +61,7 @@ def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
     return kind_of(family_of(hf_config, str(directory / "config.json")), hf_config), hf_config
 
 
-def with_task(path: str, config: Config) -> Config:
+def config_with_task(path: str, config: Config) -> Config:
     """The config with the task that RUN_OR_MODEL_DIR was fine-tuned for.
 
     Raises:
@@ -83,13 +83,13 @@ def with_task(path: str, config: Config) -> Config:
 
 def open_model(path: str, config: Config) -> OpenedModel:
     """Open RUN_OR_MODEL_DIR with a config from `with_task`."""
-    model, params, tokenizer, mesh = open_chunks(path, config)
+    model, params, tokenizer, mesh = load_on_mesh(path, config)
     assert model.directory is not None
     task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
     return OpenedModel(config, model, params, tokenizer, task, mesh)
 
 
-def open_chunks(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
+def load_on_mesh(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
     """(model, parameters on the mesh, tokenizer, mesh) of RUN_OR_MODEL_DIR, with its own head or one of a kind."""
     model, params = load(
         rundir.model_directory(path),
@@ -115,7 +115,7 @@ def read(config: Config, split: str, *, labelled: bool = True) -> Any:
 
 def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Metrics of the labelled rows of a split."""
-    rows, notes = without_unknown(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
+    rows, notes = drop_unknown_labels(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
     for note in notes:
         say(note)
     data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
@@ -131,6 +131,6 @@ def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, An
     """
     task = opened.task
     forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
-    parts = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.by_chunks)
+    parts = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.chunkable)
     for data, found in parts:
         yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(ODD, False))

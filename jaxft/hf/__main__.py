@@ -47,7 +47,9 @@ def main(argv: list[str]) -> dict[str, float]:
 
 def flags_of(script: str, flags: Mapping[str, Any]) -> str:
     """The flags of a script that do something, and the option that each becomes."""
-    kept = {name: flag.option or "read by the script" for name, flag in flags.items() if not flag.moot and not flag.refused}
+    kept = {
+        name: flag.option or "read by the script" for name, flag in flags.items() if not flag.ignored and not flag.refused
+    }
     lines = [f"  --{name:<30} {what}" for name, what in kept.items()]
     return "\n".join([f"usage: {PROG} {script} --flag value ...", "", *lines])
 
@@ -60,11 +62,11 @@ def run(job: Any) -> dict[str, float]:
     results: dict[str, Any] = train.train(config) if job.train else {}
     where = str(directory) if job.train else str(config.model.path)
     if job.evaluate and not job.train:
-        scores = evaluate.main([where, *job.reading])
+        scores = evaluate.main([where, *job.evaluate_options])
         results = {f"eval/{name}": value for name, value in scores.items()}
     if job.predict:
         files = ["--input", str(job.test), "--output", str(directory / "predictions.jsonl")]
-        predict.main([where, *files, *job.predicting])
+        predict.main([where, *files, *job.predict_options])
     named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
     if distributed.is_main_process():
         directory.mkdir(parents=True, exist_ok=True)

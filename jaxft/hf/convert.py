@@ -12,7 +12,7 @@ from jaxft.config import Config, DataConfig, cli
 from jaxft.core.errors import UserError, nearest
 from jaxft.core.urls import refuse_url
 from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
-from jaxft.hf.lengths import Limits, local_limits, longest
+from jaxft.hf.lengths import Limits, choose_max_length, local_limits
 from jaxft.hf.scripts import Script
 
 # What the scripts do when a flag is not given, where jaxft's own default is another.
@@ -39,8 +39,8 @@ class Job:
       config: of the training run.
       train, evaluate, predict: what was asked for.
       test: file to predict on.
-      reading: how to read data, as options of `evaluate`.
-      predicting: the same of `predict`.
+      evaluate_options: how to read data, as options of `evaluate`.
+      predict_options: the same of `predict`.
       lines: which option each flag became.
     """
 
@@ -49,8 +49,8 @@ class Job:
     evaluate: bool
     predict: bool
     test: str | None
-    reading: tuple[str, ...]
-    predicting: tuple[str, ...]
+    evaluate_options: tuple[str, ...]
+    predict_options: tuple[str, ...]
     lines: tuple[str, ...]
 
 
@@ -80,7 +80,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     direct = {flag.option: flags[key] for key, flag in known.items() if key in flags and flag.option}
     options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
     options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
-    length, notes = longest(
+    length, notes = choose_max_length(
         script, flags.get("max_seq_length"), limits(options["model.path"], options.get("model.revision"))
     )
     options["data.max_length"] = length
@@ -216,8 +216,8 @@ def _lines(name: str, flags: Values, known: dict[str, Flag], options: Values) ->
         option = known[key].option or read.get(key, "")
         if option in options:
             lines.append(f"  --{key} is {option} {options[option]}")
-        elif known[key].moot:
-            lines.append(f"  --{key}: nothing to do, {known[key].moot}")
+        elif known[key].ignored:
+            lines.append(f"  --{key}: nothing to do, {known[key].ignored}")
     named = {known[key].option or read.get(key) for key in flags}
     rest = [f"{k} {v}" for k, v in options.items() if k not in named and k != "task.name"]
     return [*lines, f"  and from the script: {', '.join(rest)}"]

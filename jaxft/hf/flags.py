@@ -17,14 +17,14 @@ class Flag:
       kind: type of its value; bool flags may stand alone.
       option: dotted option of jaxft that takes the value; "" where `scripts` reads the flag itself.
       choices: Hugging Face's value -> ours; a value that is not here is refused.
-      moot: why nothing needs to be done.
+      ignored: why nothing needs to be done.
       refused: what to do instead; the flag is an error (a bool flag only when true).
     """
 
     kind: type = str
     option: str = ""
     choices: Mapping[str, Any] | None = None
-    moot: str = ""
+    ignored: str = ""
     refused: str = ""
 
 
@@ -52,9 +52,9 @@ COMMON: dict[str, Flag] = {
     "cache_dir": Flag(refused="set the environment variable HF_HOME"),
     "token": Flag(refused="set the environment variable HF_TOKEN"),
     "trust_remote_code": Flag(bool, refused="code from the hub is never run"),
-    "use_fast_tokenizer": Flag(bool, moot="fast tokenizers are always used"),
-    "ignore_mismatched_sizes": Flag(bool, moot="another number of labels always makes a new head"),
-    "low_cpu_mem_usage": Flag(bool, moot="weights are read tensor by tensor"),
+    "use_fast_tokenizer": Flag(bool, ignored="fast tokenizers are always used"),
+    "ignore_mismatched_sizes": Flag(bool, ignored="another number of labels always makes a new head"),
+    "low_cpu_mem_usage": Flag(bool, ignored="weights are read tensor by tensor"),
     "torch_dtype": Flag(refused="use --bf16 for train.dtype bfloat16"),
     # data
     "dataset_name": Flag(option="data.dataset"),
@@ -68,18 +68,18 @@ COMMON: dict[str, Flag] = {
     "max_predict_samples": Flag(int),
     "pad_to_max_length": Flag(bool, "data.layout", {"True": "pad", "False": "pack"}),
     "overwrite_cache": Flag(bool, "data.cache", {"True": False, "False": True}),
-    "preprocessing_num_workers": Flag(int, moot="the tokenizer uses all cores"),
-    "dataloader_num_workers": Flag(int, moot="a thread prepares batches ahead (data.prefetch)"),
-    "dataloader_pin_memory": Flag(bool, moot="batches are put on the device ahead"),
+    "preprocessing_num_workers": Flag(int, ignored="the tokenizer uses all cores"),
+    "dataloader_num_workers": Flag(int, ignored="a thread prepares batches ahead (data.prefetch)"),
+    "dataloader_pin_memory": Flag(bool, ignored="batches are put on the device ahead"),
     "dataloader_drop_last": Flag(bool, refused="every example is trained on in every epoch"),
-    "group_by_length": Flag(bool, moot="rows are packed, so no padding is computed"),
-    "remove_unused_columns": Flag(bool, moot="only the columns that the task needs are read"),
+    "group_by_length": Flag(bool, ignored="rows are packed, so no padding is computed"),
+    "remove_unused_columns": Flag(bool, ignored="only the columns that the task needs are read"),
     # what to do
     "do_train": Flag(bool),
     "do_eval": Flag(bool),
     "do_predict": Flag(bool),
     "output_dir": Flag(option="output_dir"),
-    "overwrite_output_dir": Flag(bool, moot="the same command resumes; another run's directory is refused"),
+    "overwrite_output_dir": Flag(bool, ignored="the same command resumes; another run's directory is refused"),
     "resume_from_checkpoint": Flag(),
     "seed": Flag(int, "seed"),
     "data_seed": Flag(int, refused="seed decides the order of examples, too"),
@@ -116,22 +116,22 @@ COMMON: dict[str, Flag] = {
     "save_total_limit": Flag(int),
     "load_best_model_at_end": Flag(bool, "checkpoint.select", {"True": "best", "False": "last"}),
     "metric_for_best_model": Flag(),
-    "greater_is_better": Flag(bool, moot="every metric knows its direction"),
+    "greater_is_better": Flag(bool, ignored="every metric knows its direction"),
     "logging_steps": Flag(int, "log.every"),
     "logging_strategy": Flag(str, "", {"steps": "steps"}),
     "logging_dir": Flag(refused="TensorBoard files are in OUTPUT_DIR/tensorboard with --report_to tensorboard"),
     "logging_first_step": Flag(bool, refused="log.every counts from step 1"),
     "report_to": Flag(str, "log.tensorboard", {"tensorboard": True, "none": False, "[]": False}),
-    "run_name": Flag(moot="a run is its directory"),
+    "run_name": Flag(ignored="a run is its directory"),
     "disable_tqdm": Flag(bool, "log.progress", {"True": False, "False": True}),
-    "log_level": Flag(moot="metrics.jsonl has everything"),
-    "prediction_loss_only": Flag(bool, moot="metrics are computed on the device"),
-    "eval_accumulation_steps": Flag(int, moot="evaluation needs no memory that grows"),
+    "log_level": Flag(ignored="metrics.jsonl has everything"),
+    "prediction_loss_only": Flag(bool, ignored="metrics are computed on the device"),
+    "eval_accumulation_steps": Flag(int, ignored="evaluation needs no memory that grows"),
     "gradient_checkpointing": Flag(bool, refused="use --gradient_accumulation_steps: micro-batches save memory, too"),
-    "torch_compile": Flag(bool, moot=_COMPILED),
-    "jit_mode_eval": Flag(bool, moot=_COMPILED),
-    "ddp_find_unused_parameters": Flag(bool, moot=_TORCH),
-    "local_rank": Flag(int, moot=_TORCH),
+    "torch_compile": Flag(bool, ignored=_COMPILED),
+    "jit_mode_eval": Flag(bool, ignored=_COMPILED),
+    "ddp_find_unused_parameters": Flag(bool, ignored=_TORCH),
+    "local_rank": Flag(int, ignored=_TORCH),
     "no_cuda": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
     "use_cpu": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
     "deepspeed": Flag(refused=_TORCH),

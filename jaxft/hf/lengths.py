@@ -37,7 +37,7 @@ def local_limits(path: str, revision: str | None) -> Limits:
     return limits_of(path, revision) if path.startswith(PACKAGE) or Path(path).expanduser().is_dir() else Limits()
 
 
-def longest(script: Script, given: int | None, limits: Limits) -> tuple[int, list[str]]:
+def choose_max_length(script: Script, given: int | None, limits: Limits) -> tuple[int, list[str]]:
     """The length that the script would cut to, and a line for people where it is not what was given.
 
     Scripts without a default take the tokenizer's limit. Where a default is more than the model has positions for, the

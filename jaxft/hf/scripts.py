@@ -156,7 +156,7 @@ SCRIPTS: dict[str, Script] = {
             "text_column_name": Flag(),
             "label_column_name": Flag(),
             "label_all_tokens": Flag(bool, "task.label_pieces", {"True": "all", "False": "first"}),
-            "return_entity_level_metrics": Flag(bool, moot="the record of a run always has a table by entity type"),
+            "return_entity_level_metrics": Flag(bool, ignored="the record of a run always has a table by entity type"),
         },
     ),
     "run_qa": Script(

@@ -85,7 +85,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.sampler, run.data["train"].examples, place).items():
         evaluation = _forward(run, params=params, batch=batch)
-        forward = hlo.product_flops(evaluation.as_text()) * run.sampler.micro_batches  # it is one of them
+        forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # it is one of them
         workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:
@@ -95,13 +95,13 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=hlo.product_flops(text),
+                    flops=hlo.matmul_flops(text),
                     forward=forward,
                     expected=expected_memory(now, rest) | {"activations": _activations(run, now, rest, batch)} | workspace,
                     arguments=memory.argument_size_in_bytes + _on_a_device(rest.get(UNUSED, {}).get("embedding")),
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
-                    accessed=hlo.traffic(text),
+                    accessed=hlo.bytes_accessed(text),
                     collectives=hlo.collectives(text),
                     text=text,
                 )

@@ -69,7 +69,7 @@ def collectives(text: str) -> list[Collective]:
     return [Collective(kind, count[kind], size[kind]) for kind in KINDS if count[kind]]
 
 
-def product_flops(text: str) -> int:
+def matmul_flops(text: str) -> int:
     """Operations of the matrix products (and convolutions) of a compiled program, a multiplication and an addition each.
 
     XLA's own count takes the body of a loop once, however often it turns, and small operations as often as fusions repeat
@@ -80,7 +80,7 @@ def product_flops(text: str) -> int:
     return sum(turns[name] * _products(x, around) for name, around in program.items() for x in around.values())
 
 
-def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[str]:
+def materialized_arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[str]:
     """Arrays such as `f32[8,12,128,128]` that are written to memory (not those inside a fusion) and for which `wanted`
     (type, shape) holds."""
     program = _parse(text)
@@ -94,7 +94,7 @@ def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[st
     return list(found)
 
 
-def traffic(text: str) -> int:
+def bytes_accessed(text: str) -> int:
     """Bytes that a compiled program reads from memory and writes to it, at least.
 
     Every instruction reads its operands once and writes its result once; what is sliced out of an array, or written into

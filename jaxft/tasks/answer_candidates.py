@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class RankedAnswers:
     """The best answers of a question.
 
     Attributes:
@@ -75,7 +75,7 @@ def best_spans(
     return found
 
 
-def decode(spans: list[tuple[float, int, int]], context: str, null_score: float | None, n_best: int) -> Decoded:
+def rank_answers(spans: list[tuple[float, int, int]], context: str, null_score: float | None, n_best: int) -> RankedAnswers:
     """Answers from the context.
 
     Args:
@@ -97,7 +97,7 @@ def decode(spans: list[tuple[float, int, int]], context: str, null_score: float 
     shares = np.exp(scores - scores.max())
     shares /= shares.sum()
     kept = tuple(replace(answer, probability=float(share)) for answer, share in zip(found, shares, strict=True))
-    return Decoded(best, kept, nothing.score - best.score)
+    return RankedAnswers(best, kept, nothing.score - best.score)
 
 
 def _cut(context: str, score: float, start: int, end: int) -> Answer:

@@ -58,8 +58,8 @@ class FillMask(MaskedLM):
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """Cross-entropy summed over masked tokens, and their number."""
-        return self.word_loss(outputs, batch, train)
+        return self.mlm_loss(outputs, batch, train)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
         """Cross-entropy against the teacher's softmax."""
-        return self.soft_word_loss(outputs, teacher, batch, temperature)
+        return self.soft_mlm_loss(outputs, teacher, batch, temperature)

@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError, some
 from jaxft.data.reading.columns import per_row
 from jaxft.data.reading.label_spelling import number_of
 from jaxft.data.reading.row_numbers import RowName, row_names
-from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
+from jaxft.tasks.labels import declared_labels, label_columns, label_ids, label_text
 
 _MARKS = {"0": False, "1": True, "false": False, "true": True}
 
@@ -58,7 +58,7 @@ def label_lists(
                 f'{where(i)} has {repr(items)[:60]} in column "{column}", 0 and 1 for each label, but other rows have lists '
                 "of labels: write all rows in one way"
             )
-        found.append([as_text(x, declared, where, i) for x in items or []])
+        found.append([label_text(x, declared, where, i) for x in items or []])
         if not all(found[-1]):
             raise UserError(f'{where(i)} has an empty label in column "{column}"')
     return found, declared or []
@@ -146,7 +146,7 @@ def _marked(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
     where = row_names(rows, origin)
     for column in columns:
         for i, value in enumerate(per_row(rows, column, lambda x: x)):
-            text = as_text(value, None, where, i)
+            text = label_text(value, None, where, i)
             if not _is_mark(text):
                 raise UserError(f'{where(i)} has "{text}" in column "{column}": must be 0 or 1')
             if _mark(text):

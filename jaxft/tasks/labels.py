@@ -95,7 +95,7 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
                 f'{where(i)} has {repr(value)[:60]} in column "{column}": must be one label; task.problem '
                 "multi_label takes lists"
             )
-        values.append(as_text(value, names, where, i))
+        values.append(label_text(value, names, where, i))
         if not values[-1]:
             raise UserError(f'{where(i)} has no label in column "{column}"')
     if values and all(_MARKS.fullmatch(value) for value in set(values)):
@@ -124,7 +124,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
     return table
 
 
-def learnt_labels(
+def choose_labels(
     config: Config, hf_config: Mapping[str, Any], declared: Sequence[str], found: Collection[str], where: str
 ) -> list[str]:
     """The labels of a new run in the order of their ids: `task.labels`, those that the data declares, or those in it.
@@ -145,13 +145,13 @@ def learnt_labels(
     if config.task.labels:
         return config.task.labels
     names = list(declared) or in_order(found, where)
-    known = own_labels(hf_config, config.task.name)
+    known = head_labels(hf_config, config.task.name)
     if not declared and same_labels(names, known):
         return known
     return known if not are_generic(known) and are_numbers(names, len(known)) else names
 
 
-def own_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
+def head_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
     """The labels of a checkpoint's own head; none where it has no head of this kind."""
     return labels_of(hf_config) if kind_of(family_of(hf_config, "config.json"), hf_config) == kind else []
 
@@ -227,12 +227,12 @@ def class_weights(
     return tuple(map(float, option))
 
 
-def shares(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+def scores_by_name(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
     """Numbers by name for a prediction, with as many digits as float32 holds."""
     return {name: float(f"{x:.9g}") for name, x in zip(names, values, strict=True)}
 
 
-def as_text(value: Any, names: Sequence[str] | None, where: RowName, row: int) -> str:
+def label_text(value: Any, names: Sequence[str] | None, where: RowName, row: int) -> str:
     """A label as text: the name behind a ClassLabel's number, `1` for 1.0, nothing for what is missing.
 
     Raises:

@@ -44,7 +44,7 @@ class MaskedLM(Task):
     tokenizer: Any = field(default=None, repr=False, compare=False)
 
     output: ClassVar[str]
-    changes_words: ClassVar[bool] = True
+    masks_inputs: ClassVar[bool] = True
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
@@ -128,12 +128,12 @@ class MaskedLM(Task):
         places = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
         return batch | {"token_positions": places.reshape(*places.shape[:2], -1)}
 
-    def word_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+    def mlm_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """Cross-entropy of masked tokens."""
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs[self.output], batch["targets"], batch["token_weights"], smoothing)
 
-    def soft_word_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+    def soft_mlm_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
         """Cross-entropy against the teacher's softmax of masked tokens."""
         ours, theirs = outputs[self.output], teacher[self.output]
         return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
@@ -143,11 +143,11 @@ class MaskedLM(Task):
         used = (batch["token_weights"] > 0).astype(jnp.float32)
         loss, words = losses.cross_entropy(outputs[self.output], batch["targets"], used)
         hits = (jnp.argmax(outputs[self.output], axis=-1) == batch["targets"]) * used
-        return {"sums": {"word_loss": loss, "words": words, "word_hits": hits.sum()}}
+        return {"sums": {"mlm_loss": loss, "words": words, "mlm_hits": hits.sum()}}
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """Perplexity, and accuracy of masked tokens."""
-        loss, words, hits = (float(collected.sums[name]) for name in ("word_loss", "words", "word_hits"))
+        loss, words, hits = (float(collected.sums[name]) for name in ("mlm_loss", "words", "mlm_hits"))
         if not words:
             return {"perplexity": None, "accuracy": None}
         return {"perplexity": float(np.exp(min(loss / words, 700.0))), "accuracy": hits / words}

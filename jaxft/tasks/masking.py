@@ -32,7 +32,7 @@ class Masking:
     vocabulary: int
     special: tuple[int, ...] = ()
 
-    def places(self, length: int, slots: int) -> int:
+    def max_predictions(self, length: int, slots: int) -> int:
         """Most words to predict in a row of so many tokens and examples: no draw asks for more."""
         return min(length, self._share * length // _ONE + slots)
 
@@ -49,7 +49,7 @@ class Masking:
           key: of the step.
 
         Returns:
-          The batch with masked `input_ids` and, for P = `places(T, M)`, [K, R, P] `token_positions` int32 (which tokens of
+          The batch with masked `input_ids` and, for P = `max_predictions(T, M)`, [K, R, P] `token_positions` int32 (which tokens of
           the row), `targets` int32 (what stood there) and `token_weights` float32 (0 in places that are not used).
         """
         (order, what), (rounding, word) = _random(batch, key)
@@ -87,7 +87,7 @@ class Masking:
         quota = (tokens.astype(jnp.uint32) * self._share + rounding) >> 16
         chosen = (slot <= slots) & (word_end.astype(jnp.uint32) <= quota)
         # Chosen positions first, in the order of the row.
-        place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.places(length, slots)]
+        place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.max_predictions(length, slots)]
         return place % length, place < length
 
     def _any_word(self, bits: Array) -> Array:

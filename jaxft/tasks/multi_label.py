@@ -16,7 +16,15 @@ from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
-from jaxft.tasks.labels import PROBLEM_TYPES, class_weights, label_columns, learnt_labels, no_smoothing, own_labels, shares
+from jaxft.tasks.labels import (
+    PROBLEM_TYPES,
+    choose_labels,
+    class_weights,
+    head_labels,
+    label_columns,
+    no_smoothing,
+    scores_by_name,
+)
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
@@ -27,7 +35,7 @@ class MultiLabel(Task):
 
     Attributes:
       names: of the labels, in the order of their ids.
-      threshold: probability from which a label is given; None is tuned by `fit`.
+      threshold: probability from which a label is given; None is tuned by `tune`.
       positive_weights, focal_gamma: of the training loss; evaluation has plain cross-entropy.
     """
 
@@ -52,12 +60,12 @@ class MultiLabel(Task):
         no_smoothing(config)
         data, columns = config.data, label_columns(config.data)
         lists, declared = label_lists(rows, data, origin, config.task.labels)
-        own = own_labels(hf_config, cls.kind)
+        own = head_labels(hf_config, cls.kind)
         if declared and are_generic(declared) and len(own) == len(declared):  # marks, in the order of the head's own labels
             lists, declared = label_lists(rows, data, origin, own)
         found = {label for labels in lists for label in labels}
         where = f'{origin}: column "{columns[0]}"'
-        labels = learnt_labels(config, hf_config, declared, found, where)
+        labels = choose_labels(config, hf_config, declared, found, where)
         if len(labels) < 2:
             raise UserError(f'{origin}: column "{columns[0]}" has {len(labels)} labels; multi-label needs two or more')
         threshold = None if config.task.threshold == "tune" else config.task.threshold
@@ -82,7 +90,7 @@ class MultiLabel(Task):
         """Rows whose texts are not empty."""
         return texts.read(config.data, split, label_columns(config.data) if labelled else [])
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """All rows: `encode` leaves out of their labels those that are not known."""
         return rows, self._hot(rows, config, origin)[1]
 
@@ -126,13 +134,13 @@ class MultiLabel(Task):
         return {"examples": {"logits": outputs["logits"]}}
 
     @property
-    def fitted(self) -> bool:
+    def tuned(self) -> bool:
         """Whether there is a threshold."""
         return self.threshold is not None
 
-    def fit(self, collected: Collected, split: Split) -> Self:
+    def tune(self, collected: Collected, split: Split) -> Self:
         """The threshold with the best micro F1, where it is to be tuned."""
-        if self.fitted:
+        if self.tuned:
             return self
         return replace(self, threshold=best_threshold(_gold(split), _probabilities(collected)))
 
@@ -145,11 +153,11 @@ class MultiLabel(Task):
         threshold = self._threshold()
         for row in _probabilities(collected):
             given = [name for name, p in zip(self.names, row, strict=True) if p >= threshold]
-            yield {"labels": given, "scores": shares(self.names, row)}
+            yield {"labels": given, "scores": scores_by_name(self.names, row)}
 
     def _threshold(self) -> float:
         if self.threshold is None:
-            raise ValueError("fit first: the threshold is not tuned yet")
+            raise ValueError("tune first: the threshold is not tuned yet")
         return self.threshold
 
 

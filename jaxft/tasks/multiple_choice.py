@@ -37,7 +37,7 @@ class MultipleChoice(Task):
 
     kind: ClassVar[str] = "multiple-choice"
     metrics: ClassVar[Mapping[str, bool]] = {"accuracy": True, "loss": False}
-    by_chunks: ClassVar[bool] = False  # the number of choices is that of most rows
+    chunkable: ClassVar[bool] = False  # the number of choices is that of most rows
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

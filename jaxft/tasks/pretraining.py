@@ -104,13 +104,13 @@ class Pretraining(MaskedLM):
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """Both losses with the weight of the pairs (see `prepare`)."""
         smoothing = self.label_smoothing if train else 0.0
-        words, _ = self.word_loss(outputs, batch, train)
+        words, _ = self.mlm_loss(outputs, batch, train)
         relation, weight = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"], smoothing)
         return words + relation, weight
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
         """Cross-entropy against the teacher's softmax of words and of pairs."""
-        words, _ = self.soft_word_loss(outputs, teacher, batch, temperature)
+        words, _ = self.soft_mlm_loss(outputs, teacher, batch, temperature)
         ours, theirs = outputs[self.relation], teacher[self.relation]
         relation, weight = losses.soft_cross_entropy(ours, theirs, batch["weights"], temperature)
         return words + relation, weight
@@ -126,7 +126,7 @@ class Pretraining(MaskedLM):
         """The loss of the whole split: a mean over its tokens and one over its pairs, not over evaluation's steps."""
         scores, sums = super().scores(collected, split), collected.sums
         words = float(sums["words"])
-        loss = float(sums["word_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
+        loss = float(sums["mlm_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
         return {"loss": loss, **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:

@@ -16,7 +16,7 @@ from jaxft.data.batching.collect import Collected
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.columns import per_row
 from jaxft.data.tokens.questions import encode_questions
-from jaxft.tasks.answer_candidates import Answer, Decoded, best_spans, decode
+from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
@@ -83,7 +83,7 @@ class QuestionAnswering(Task):
     ) -> Split:
         """One example a window of a question's context."""
         if labelled and not self.unanswerable:
-            for number, texts in enumerate(_golds(rows)):
+            for number, texts in enumerate(_gold_answers(rows)):
                 if not texts:
                     key = rows[number]["id"]
                     raise UserError(
@@ -155,25 +155,27 @@ class QuestionAnswering(Task):
         return {"examples": found | {"null_scores": nothing[0] + nothing[1]}}
 
     @property
-    def fitted(self) -> bool:
+    def tuned(self) -> bool:
         """Whether the threshold is known, or none is needed."""
         return not self.unanswerable or self.null_threshold is not None
 
-    def fit(self, collected: Collected, split: Split) -> Self:
+    def tune(self, collected: Collected, split: Split) -> Self:
         """The task with the threshold of the best F1."""
-        if self.fitted:
+        if self.tuned:
             return self
         found = list(self._decoded(collected, split))
         odds = np.array([decoded.null_odds for decoded in found])
-        return replace(self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _golds(split.rows)))
+        return replace(
+            self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _gold_answers(split.rows))
+        )
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """F1 and exact match in percent; for unanswerable questions also by kind, and the threshold."""
         texts = [decoded.answer(self.threshold).text for decoded in self._decoded(collected, split)]
         used = {"null_threshold": self.threshold} if self.unanswerable else {}
-        return squad_scores(texts, _golds(split.rows), self.unanswerable) | used
+        return squad_scores(texts, _gold_answers(split.rows), self.unanswerable) | used
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def rank_answers(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The answer, its probability and place, the other answers, and for unanswerable questions the null odds."""
         keys = per_row(split.rows, "id", str)
         for key, decoded in zip(keys, self._decoded(collected, split), strict=True):
@@ -196,7 +198,7 @@ class QuestionAnswering(Task):
         """SQuAD's predictions file: {id: answer}."""
         return {row["id"]: row["answer"] or "" for row in predictions}
 
-    def _decoded(self, collected: Collected, split: Split) -> Iterator[Decoded]:
+    def _decoded(self, collected: Collected, split: Split) -> Iterator[RankedAnswers]:
         found, notes = collected.examples, split.notes
         contexts = per_row(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
@@ -212,7 +214,7 @@ class QuestionAnswering(Task):
                 for score, window, first, last in spans
             ]
             nothing = float(found["null_scores"][low:high].min()) if self.unanswerable else None
-            yield decode(places, context, nothing, self.n_best)
+            yield rank_answers(places, context, nothing, self.n_best)
 
 
 def _own(outputs: Outputs, side: str, batch: Batch) -> Array:
@@ -224,7 +226,7 @@ def _weights(batch: Batch) -> Array:
     return batch["weights"] * (batch["start_positions"] >= 0)
 
 
-def _golds(rows: Any) -> list[list[str]]:
+def _gold_answers(rows: Any) -> list[list[str]]:
     return per_row(rows, "answers", lambda answers: answers["text"])
 
 

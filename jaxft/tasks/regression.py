@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
-from jaxft.tasks.labels import PROBLEM_TYPES, label_columns, no_smoothing, numbers, own_labels, problem_of, shares
+from jaxft.tasks.labels import PROBLEM_TYPES, head_labels, label_columns, no_smoothing, numbers, problem_of, scores_by_name
 from jaxft.tasks.metrics.regression import regression_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
@@ -37,9 +37,9 @@ class Regression(Task):
         """Targets are the labels of config.json."""
         return cls(tuple(labels_of(hf_config)))
 
-    def keeps(self, hf_config: Mapping[str, Any]) -> bool:
+    def accepts_head(self, hf_config: Mapping[str, Any]) -> bool:
         """A regression head of one number, whatever that was called, or of as many numbers that nobody has named."""
-        own = own_labels(hf_config, self.kind)
+        own = head_labels(hf_config, self.kind)
         fits = len(own) == len(self.names) and problem_of(hf_config, "single_label") == "regression"
         return fits and (len(own) == 1 or are_generic(own))
 
@@ -100,4 +100,4 @@ class Regression(Task):
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The numbers by target."""
         for row in collected.examples["logits"]:
-            yield {"scores": shares(self.names, row)}
+            yield {"scores": scores_by_name(self.names, row)}

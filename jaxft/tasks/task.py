@@ -18,7 +18,7 @@ from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
-from jaxft.tasks.labels import own_labels
+from jaxft.tasks.labels import head_labels
 
 Array = jax.Array
 Outputs = Mapping[str, Array]
@@ -43,7 +43,7 @@ class Split:
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def keep_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
+def select_known_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
     """The rows that have a known label, and how many have none.
 
     Raises:
@@ -61,15 +61,15 @@ class Task(abc.ABC):
       kind: the Hugging Face name, which is also that of its head.
       metrics: name -> whether higher is better.
       options: fields of `TaskConfig` that it honours.
-      changes_words: whether `prepare` gives the encoder other words in every step.
-      by_chunks: whether some rows are encoded without looking at the others where there are no labels.
+      masks_inputs: whether `prepare` gives the encoder other words in every step.
+      chunkable: whether some rows are encoded without looking at the others where there are no labels.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     options: ClassVar[frozenset[str]] = frozenset()
-    changes_words: ClassVar[bool] = False
-    by_chunks: ClassVar[bool] = True
+    masks_inputs: ClassVar[bool] = False
+    chunkable: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod
@@ -112,7 +112,7 @@ class Task(abc.ABC):
         del config
         return False
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """What is left of rows from `read` without labels that are not the task's, and how many labels were left out.
 
         Raises:
@@ -128,12 +128,12 @@ class Task(abc.ABC):
         """
         raise UserError(f"data.stratify: rows of {self.kind} have no single label to stratify by; leave it at false")
 
-    def keeps(self, hf_config: Mapping[str, Any]) -> bool:
+    def accepts_head(self, hf_config: Mapping[str, Any]) -> bool:
         """Whether the head of a checkpoint is this task's although its outputs are called otherwise.
 
         So it is where nobody named them (LABEL_0, LABEL_1 ...) and the task's labels are their numbers.
         """
-        own = own_labels(hf_config, self.kind)
+        own = head_labels(hf_config, self.kind)
         return bool(own) and are_generic(own) and are_numbers(self.labels or (), len(own))
 
     @abc.abstractmethod
@@ -191,11 +191,11 @@ class Task(abc.ABC):
         """What evaluation reads back of a batch: {"sums": ..., "examples": ..., "tokens": ...} (see `Collected`)."""
 
     @property
-    def fitted(self) -> bool:
-        """Whether nothing is left to `fit`."""
+    def tuned(self) -> bool:
+        """Whether nothing is left to `tune`."""
         return True
 
-    def fit(self, collected: Collected, split: Split) -> Self:
+    def tune(self, collected: Collected, split: Split) -> Self:
         """The task with its thresholds set to the best on a (validation) split, where the user wants that."""
         del collected, split
         return self

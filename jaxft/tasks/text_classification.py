@@ -18,19 +18,19 @@ from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
     PROBLEM_TYPES,
+    choose_labels,
     class_weights,
     declared_labels,
     label_column,
     label_ids,
     label_values,
-    learnt_labels,
-    shares,
+    scores_by_name,
 )
-from jaxft.tasks.metrics.classification import Cells, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
+from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
 
 Array = jax.Array
-DENSE = 64  # labels up to which evaluation adds up a whole confusion matrix
+MAX_DENSE_LABELS = 64  # labels up to which evaluation adds up a whole confusion matrix
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class TextClassification(Task):
         data, column = config.data, label_column(config.data)
         values = label_values(rows, column, origin)
         where = f'{origin}: column "{column}"'
-        labels = learnt_labels(config, hf_config, declared_labels(rows.features[column]), set(values), where)
+        labels = choose_labels(config, hf_config, declared_labels(rows.features[column]), set(values), where)
         if len(labels) < 2:
             raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
         metric = config.eval.metric
@@ -88,11 +88,11 @@ class TextClassification(Task):
         """Rows whose texts are not empty."""
         return texts.read(config.data, split, [label_column(config.data)] if labelled else [])
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The rows whose label is known."""
         values = label_values(rows, label_column(config.data), origin)
         ids = label_ids(values, self.names, row_names(rows, origin), unknown=-1)
-        return keep_rows(rows, ids >= 0, origin)
+        return select_known_rows(rows, ids >= 0, origin)
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
         """Labels by name."""
@@ -139,7 +139,7 @@ class TextClassification(Task):
         Of more than DENSE labels it is the label of each example: the matrix would be larger than what it counts.
         """
         best = jnp.argmax(outputs["logits"], -1)
-        if len(self.names) > DENSE:
+        if len(self.names) > MAX_DENSE_LABELS:
             return {"examples": {"predicted": best.astype(jnp.int32)}}
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
@@ -151,10 +151,10 @@ class TextClassification(Task):
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
         """Accuracy, F1, MCC, for two labels the ROC AUC of the second; by name, each label's and what was taken for what."""
-        if len(self.names) > DENSE:
-            cells = Cells.count(split.examples.columns["labels"], collected.examples["predicted"], len(self.names))
+        if len(self.names) > MAX_DENSE_LABELS:
+            cells = SparseConfusion.count(split.examples.columns["labels"], collected.examples["predicted"], len(self.names))
         else:
-            cells = Cells.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
+            cells = SparseConfusion.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
         scores: dict[str, Any] = classification_scores(cells)
         if len(self.names) == 2:
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
@@ -170,5 +170,5 @@ class TextClassification(Task):
             shifted = np.exp(logits.astype(np.float64) - logits.max())
             scores = shifted / shifted.sum()
             best = int(scores.argmax())
-            shown = shares(self.names, scores)
+            shown = scores_by_name(self.names, scores)
             yield {"label": self.names[best], "score": shown[self.names[best]], "scores": shown}

@@ -21,10 +21,10 @@ from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, 
 from jaxft.data.reading.columns import per_row
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, labels_of
-from jaxft.tasks.labels import class_weights, label_column, learnt_labels, own_labels
+from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
 
 Array = jax.Array
 
@@ -63,7 +63,7 @@ class TokenClassification(Task):
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """Labels are `task.labels`, or those of the training rows, with what IOB2 adds to them."""
-        own = own_labels(hf_config, cls.kind)
+        own = head_labels(hf_config, cls.kind)
         given = config.task.labels or []
         declared = [] if given else declared_tags(config.data)
         numbered = given or ([] if are_generic(own) else own)
@@ -76,7 +76,7 @@ class TokenClassification(Task):
         found: Collection[str] = counts
         if scheme != "none":
             found, given, declared = (iob2_labels(canonical(x).values()) if x else [] for x in (counts, given, declared))
-        names = given or learnt_labels(config, hf_config, declared, found, f"{origin}: tags")
+        names = given or choose_labels(config, hf_config, declared, found, f"{origin}: tags")
         if len(names) < 2:
             raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
         weights = config.task.class_weights
@@ -106,10 +106,10 @@ class TokenClassification(Task):
         """Sentences."""
         return read_sentences(config.data, split, label_column(config.data) if labelled else None)
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The sentences whose tags are all known."""
         unknown = unknown_tags(rows, config.task.labels or self.names, self.names, self.scheme, origin)
-        return keep_rows(rows, ~unknown, origin)
+        return select_known_rows(rows, ~unknown, origin)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:

@@ -194,15 +194,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "kept-prefix-without-neftune",
         "jaxft/training/frozen_features.py",
-        "if run.task.changes_words or config.regularization.neftune:",
-        "if run.task.changes_words:",
+        "if run.task.masks_inputs or config.regularization.neftune:",
+        "if run.task.masks_inputs:",
         "RowName the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
     Fault(
         "forward-flops-of-one-micro-batch",
         "jaxft/preflight/costs.py",
-        "hlo.product_flops(evaluation.as_text()) * run.sampler.micro_batches",
-        "hlo.product_flops(evaluation.as_text())",
+        "hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches",
+        "hlo.matmul_flops(evaluation.as_text())",
         "With K micro-batches jaxft.plan says that a step costs K times as many forward passes as it does.",
     ),
     Fault(

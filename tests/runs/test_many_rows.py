@@ -62,7 +62,7 @@ def test_parts_give_what_the_whole_gives(model, texts, tmp_path, monkeypatch, la
 
 def test_an_array_is_written_in_parts(model, texts, tmp_path, monkeypatch):
     arrays = []
-    for size in (chunks.ROWS, 8):
+    for size in (chunks.ROWS_PER_CHUNK, 8):
         monkeypatch.setattr(chunks, "ROWS", size)
         arrays.append(np.load(predicted(model, texts, tmp_path / f"{size}.npy", "--features=mean")))
         dropped = np.load(predicted(model, texts, tmp_path / "d.npy", "--features=mean", "--data.empty_texts=drop"))
@@ -137,7 +137,7 @@ from jaxft.evaluation import chunks
 from jaxft import predict
 from jaxft.data.reading import spool
 
-chunks.ROWS, spool.IN_MEMORY = int(sys.argv[1]), 1 << 20
+chunks.ROWS_PER_CHUNK, spool.IN_MEMORY = int(sys.argv[1]), 1 << 20
 predict.main(sys.argv[2:])
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """

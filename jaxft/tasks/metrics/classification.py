@@ -6,12 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
-SHOWN = 64  # labels up to which a table has every cell
-MISTAKES = 100  # that are shown of more
+MAX_TABLE_LABELS = 64  # labels up to which a table has every cell
+MAX_MISTAKES = 100  # that are shown of more
 
 
 @dataclass(frozen=True)
-class Cells:
+class SparseConfusion:
     """The cells of a confusion matrix that are not 0; of thousands of labels nearly all are.
 
     Attributes:
@@ -47,19 +47,19 @@ class Cells:
           `confusion`, examples [gold][predicted], with the `confusion_labels` of its rows and columns; of more than SHOWN
           labels `mistakes`, the MISTAKES most frequent as {gold label: {predicted label: examples}}.
         """
-        if self.labels <= SHOWN:
+        if self.labels <= MAX_TABLE_LABELS:
             matrix = np.zeros((self.labels, self.labels), np.int64)
             matrix[self.gold, self.predicted] = self.counts
             return {"confusion": matrix.tolist(), "confusion_labels": list(names)}
         wrong = np.flatnonzero(self.gold != self.predicted)
         table: dict[str, dict[str, int]] = {}
-        for i in wrong[np.argsort(-self.counts[wrong], kind="stable")][:MISTAKES]:
+        for i in wrong[np.argsort(-self.counts[wrong], kind="stable")][:MAX_MISTAKES]:
             gold, predicted = names[int(self.gold[i])], names[int(self.predicted[i])]
             table.setdefault(gold, {})[predicted] = int(self.counts[i])
         return {"mistakes": table}
 
 
-def classification_scores(cells: Cells) -> dict[str, float]:
+def classification_scores(cells: SparseConfusion) -> dict[str, float]:
     """Accuracy, F1 and MCC; `f1` (of label 1) only where there are two labels.
 
     As scikit-learn does by default, `macro_f1` averages over the labels that gold or predictions have.
@@ -80,9 +80,9 @@ def classification_scores(cells: Cells) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items()}
 
 
-def label_scores(cells: Cells, names: Sequence[str]) -> dict[str, Any]:
+def label_scores(cells: SparseConfusion, names: Sequence[str]) -> dict[str, Any]:
     """`labels`: precision, recall, F1 (0 of nothing) and support of each by name; no table of more than SHOWN."""
-    if cells.labels > SHOWN:
+    if cells.labels > MAX_TABLE_LABELS:
         return {}
     size, hit = cells.labels, cells.gold == cells.predicted
     gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
@@ -93,7 +93,7 @@ def label_scores(cells: Cells, names: Sequence[str]) -> dict[str, Any]:
     return {"labels": {name: {key: x[i] for key, x in columns.items()} for i, name in enumerate(names)}}
 
 
-def _mcc(cells: Cells) -> float:
+def _mcc(cells: SparseConfusion) -> float:
     """Matthews' correlation of any number of labels (Gorodkin 2004); scikit-learn's makes the whole matrix of it.
 
     Where gold or predictions are all one label it is 0, as there.
@@ -143,7 +143,7 @@ def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, n
         "macro_f1": float(metrics.f1_score(**f1, average="macro")),
         "subset_accuracy": float(metrics.accuracy_score(gold, predicted)),
         "roc_auc": roc_auc(gold, scores),
-        **({"confusion": table} if len(names) <= SHOWN else {}),
+        **({"confusion": table} if len(names) <= MAX_TABLE_LABELS else {}),
     }
 
 

@@ -31,15 +31,15 @@ def f1(prediction: str, gold: str) -> float:
     return 2 * (Counter(ours) & Counter(theirs)).total() / (len(ours) + len(theirs))
 
 
-def against_golds(
+def best_over_golds(
     metric: Callable[[str, str], float], predictions: Sequence[str], golds: Sequence[Sequence[str]]
 ) -> np.ndarray:
     """The best of a metric over the right answers of each question, float64 [N]; without any, no answer is right."""
-    pairs = zip(predictions, map(usable, golds), strict=True)
+    pairs = zip(predictions, map(usable_golds, golds), strict=True)
     return np.array([max(metric(prediction, gold) for gold in right) for prediction, right in pairs])
 
 
-def usable(golds: Sequence[str]) -> Sequence[str]:
+def usable_golds(golds: Sequence[str]) -> Sequence[str]:
     """The right answers that say something; the empty answer where there are none."""
     return [gold for gold in golds if normalise(gold)] or [""]
 
@@ -52,10 +52,10 @@ def squad_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]], una
       golds: right answers of each question.
       unanswerable: also give the figures of questions with and without answer, under the official names.
     """
-    found = {"f1": against_golds(f1, predictions, golds), "exact_match": against_golds(exact_match, predictions, golds)}
+    found = {"f1": best_over_golds(f1, predictions, golds), "exact_match": best_over_golds(exact_match, predictions, golds)}
     scores: dict[str, float | int] = {name: 100 * float(values.mean()) for name, values in found.items()}
     if unanswerable:
-        has_answer = np.array([usable(right) != [""] for right in golds])
+        has_answer = np.array([usable_golds(right) != [""] for right in golds])
         for kind, chosen in {"HasAns": has_answer, "NoAns": ~has_answer}.items():
             if chosen.any():
                 scores |= {f"{kind}_f1": 100 * float(found["f1"][chosen].mean())}
@@ -75,7 +75,7 @@ def best_null_threshold(null_odds: np.ndarray, answers: Sequence[str], golds: Se
       answers: the best answer of each question.
       golds: right answers of each question.
     """
-    answered, silent = (against_golds(f1, texts, golds) for texts in (answers, [""] * len(answers)))
+    answered, silent = (best_over_golds(f1, texts, golds) for texts in (answers, [""] * len(answers)))
     order = np.argsort(null_odds, kind="stable")
     odds, gain = null_odds[order], np.concatenate([[0.0], np.cumsum((answered - silent)[order])])
     edges = np.concatenate([odds[:1] - 1, (odds[1:] + odds[:-1]) / 2, odds[-1:] + 1])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.tasks.metrics.classification import Cells, classification_scores, label_scores
+from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores
 
 Tags = Sequence[Sequence[str]]
 
@@ -46,6 +46,6 @@ def tag_scores(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) ->
       gold, predicted: int [words].
       names: of the tags.
     """
-    cells = Cells.count(gold, predicted, len(names))
+    cells = SparseConfusion.count(gold, predicted, len(names))
     scores = classification_scores(cells)
     return {name: scores[name] for name in ("accuracy", "macro_f1")} | label_scores(cells, names)
