@@ -1,4 +1,4 @@
-"""What each flag of Hugging Face's Trainer scripts becomes (transformers 4.57 and 5: TrainingArguments and run_*.py)."""
+"""The flags of Hugging Face's Trainer scripts (transformers 4.57 and 5: TrainingArguments, run_*.py) and their options."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Flag:
     """A flag.
 
     Attributes:
-      kind: type of its value; bool flags may stand alone.
-      option: dotted option of jaxft that takes the value; "" where `scripts` reads the flag itself.
-      choices: Hugging Face's value -> ours; a value that is not here is refused.
-      ignored: why nothing needs to be done.
-      refused: what to do instead; the flag is an error (a bool flag only when true).
+      kind: the type of its value; bool flags may be given without a value.
+      option: the dotted option of jaxft that takes the value; "" if `convert` or `scripts` read the flag themselves.
+      choices: Hugging Face's value -> jaxft's value; other values are refused.
+      ignored: why the flag has no effect; "" if it has one.
+      refused: what to do instead, if the flag is an error (a bool flag only if it is true).
     """
 
     kind: type = str
@@ -31,7 +31,7 @@ class Flag:
 _HUB = "jaxft pushes nothing; upload OUTPUT_DIR/model with `hf upload`"
 _TORCH = "it belongs to PyTorch; jaxft splits over devices with mesh.data and mesh.fsdp"
 _COMPILED = "every step is compiled"
-# As HfArgumentParser reads them.
+# As HfArgumentParser parses them.
 BOOLS = {**dict.fromkeys(("yes", "true", "t", "y", "1"), True), **dict.fromkeys(("no", "false", "f", "n", "0"), False)}
 SCHEDULES = {
     "linear": "linear",
@@ -53,7 +53,7 @@ COMMON: dict[str, Flag] = {
     "token": Flag(refused="set the environment variable HF_TOKEN"),
     "trust_remote_code": Flag(bool, refused="code from the hub is never run"),
     "use_fast_tokenizer": Flag(bool, ignored="fast tokenizers are always used"),
-    "ignore_mismatched_sizes": Flag(bool, ignored="another number of labels always makes a new head"),
+    "ignore_mismatched_sizes": Flag(bool, ignored="a different number of labels always makes a new head"),
     "low_cpu_mem_usage": Flag(bool, ignored="weights are read tensor by tensor"),
     "torch_dtype": Flag(refused="use --bf16 for train.dtype bfloat16"),
     # data
@@ -74,7 +74,7 @@ COMMON: dict[str, Flag] = {
     "dataloader_drop_last": Flag(bool, refused="every example is trained on in every epoch"),
     "group_by_length": Flag(bool, ignored="rows are packed, so no padding is computed"),
     "remove_unused_columns": Flag(bool, ignored="only the columns that the task needs are read"),
-    # what to do
+    # actions
     "do_train": Flag(bool),
     "do_eval": Flag(bool),
     "do_predict": Flag(bool),
@@ -126,7 +126,7 @@ COMMON: dict[str, Flag] = {
     "disable_tqdm": Flag(bool, "log.progress", {"True": False, "False": True}),
     "log_level": Flag(ignored="metrics.jsonl has everything"),
     "prediction_loss_only": Flag(bool, ignored="metrics are computed on the device"),
-    "eval_accumulation_steps": Flag(int, ignored="evaluation needs no memory that grows"),
+    "eval_accumulation_steps": Flag(int, ignored="the memory of evaluation does not grow with the data"),
     "gradient_checkpointing": Flag(bool, refused="use --gradient_accumulation_steps: micro-batches save memory, too"),
     "torch_compile": Flag(bool, ignored=_COMPILED),
     "jit_mode_eval": Flag(bool, ignored=_COMPILED),
@@ -144,10 +144,10 @@ COMMON: dict[str, Flag] = {
 
 
 def value_of(name: str, flag: Flag, text: str) -> Any:
-    """A flag's value from the command line.
+    """Parse a flag's value.
 
     Raises:
-      UserError: when it is of another type, or one that jaxft cannot honour.
+      UserError: if the value has the wrong type, or jaxft cannot honour it.
     """
     if flag.kind is bool:
         if text.lower() not in BOOLS:
@@ -169,10 +169,10 @@ def value_of(name: str, flag: Flag, text: str) -> Any:
 
 
 def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], str]) -> Values:
-    """`--flag value`, `--flag=value` and lone bool flags by name; dashes inside names are underscores.
+    """Parse `--flag value`, `--flag=value` and bool flags without a value; dashes in names become underscores.
 
     Raises:
-      UserError: for an unknown flag, a missing value or a value of the wrong type.
+      UserError: if a flag is unknown, or its value is missing or of the wrong type.
     """
     values: Values = {}
     rest = list(argv)
@@ -184,7 +184,7 @@ def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], s
         name = name.replace("-", "_")
         flag = known.get(name)
         positive = known.get(name.removeprefix("no_"))
-        if flag is None and positive is not None and positive.kind is bool and not given:  # as HfArgumentParser has them
+        if flag is None and positive is not None and positive.kind is bool and not given:  # as in HfArgumentParser
             values[name.removeprefix("no_")] = value_of(name.removeprefix("no_"), positive, "false")
             continue
         if flag is None:
