@@ -1,6 +1,6 @@
 """jaxft: fine-tune BERT-family encoders in JAX.
 
-`load`, `forward` and `save` are the Python interface; `python -m jaxft.train --help` shows the commands.
+`load`, `forward`, `merge` and `save` are the Python interface; `jaxft --help` lists the commands.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from jaxft.models.forward import forward
     from jaxft.models.load_save import load, merge, save
 
-# Before anything can start JAX's backend: on jaxlib 0.10 CPUs compute wrong sums without this.
+# This must run before JAX's backend starts: without it, jaxlib 0.10 computes wrong sums on CPUs.
 backend.prepare()
 
 
 def __getattr__(name: str) -> Any:
-    """Import the model code at first use, so that `--help` stays fast."""
+    """Import the model code on first use, so that `--help` is fast."""
     if name in __all__:
         from jaxft.models import forward, load_save
 

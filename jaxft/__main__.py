@@ -1,4 +1,4 @@
-"""`jaxft COMMAND ...`, also as `python -m jaxft COMMAND ...`: one command for all entry points."""
+"""`jaxft COMMAND ...` or `python -m jaxft COMMAND ...`: the entry point for all commands."""
 
 import importlib
 import sys
@@ -10,18 +10,18 @@ from jaxft.config import cli
 from jaxft.core.errors import UserError, nearest
 
 COMMANDS = {
-    "train": "fine-tune, evaluate, leave a model directory; the same command again resumes",
-    "evaluate": "metrics of a fine-tuned model on labelled data",
-    "predict": "a prediction, or an embedding, for every row of a file",
-    "export": "a checkpoint of a run as a Hugging Face directory",
-    "plan": "what a run would do: parameters, rates, lengths, padding, FLOPs, memory",
+    "train": "fine-tune and evaluate a model; the same command again resumes",
+    "evaluate": "compute metrics of a fine-tuned model on labelled data",
+    "predict": "write a prediction or an embedding for every row of a file",
+    "export": "write a checkpoint of a run as a Hugging Face directory",
+    "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
     "vocabulary": "train a WordPiece tokenizer for a model from scratch",
-    "hf": "run_glue, run_ner, run_qa, run_mlm, run_swag with the flags of Hugging Face's scripts",
+    "hf": "run with the flags of Hugging Face's run_glue, run_ner, run_qa, run_mlm or run_swag",
 }
 
 
 def main(argv: list[str]) -> None:
-    """Run the command that the first argument names with the others."""
+    """Run the command named by the first argument with the remaining arguments."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
     elif argv[0] == "--version":
@@ -35,14 +35,14 @@ def main(argv: list[str]) -> None:
 
 
 def overview() -> str:
-    """A line a command."""
+    """The usage message, with one line per command."""
     lines = [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
     more = "jaxft COMMAND --help shows its options, jaxft --version the version; python -m jaxft.COMMAND is the same"
     return "\n".join(["usage: jaxft COMMAND ...", "", *lines, "", more])
 
 
 def run() -> NoReturn:
-    """The command `jaxft`."""
+    """The console script `jaxft`."""
     cli.run_main(main, sys.argv[1:])
 
 

@@ -1,4 +1,4 @@
-"""jaxft evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: metrics of a fine-tuned model on labelled data."""
+"""jaxft evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: compute metrics of a fine-tuned model on labelled data."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ PROG, BEFORE = "jaxft evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Print one JSON object with the metrics; options are those of the run, and may be given anew."""
+    """Print the metrics as one JSON object. Options default to those of the run and can be overridden."""
     cli.show_help(argv, PROG, BEFORE)
     if not argv or argv[0].startswith("-"):
         raise UserError(f"give a run or model directory first: {PROG} {BEFORE}")
@@ -24,9 +24,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         overrides = ["--data.validation_share=0", *overrides]
     config = rundir.config_of(path, overrides, prog=PROG)
     if config.data.dataset and are_files(config.data.validation):
-        config = replace(config, data=replace(config.data, dataset=None))  # a file, though the run had a hub data set
+        config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
     split = "validation" if config.data.validation else "test"
-    held = split == "test" and config.data.validation_share and config.data.train  # of the training data
+    held = split == "test" and config.data.validation_share and config.data.train  # rows held out by the run
     if not held and not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
     chosen = backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
@@ -35,8 +35,8 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     if distributed.is_main_process():
         print(chosen.line(), file=sys.stderr)
-    config = inference.with_task(path, config)
-    rows = None if held else inference.read(config, split)  # before the model: bad data is said first
+    config = inference.config_with_task(path, config)
+    rows = None if held else inference.read_split(config, split)  # before the model, so that bad data is reported first
     if (most := config.data.max_eval_examples) and distributed.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
     opened = inference.open_model(path, config)

@@ -1,7 +1,7 @@
-"""jaxft export RUN_DIR --output DIR: a checkpoint of a run as a Hugging Face directory.
+"""jaxft export RUN_DIR --output DIR: write a checkpoint of a run as a Hugging Face directory.
 
-A run with LoRA or adapters gives an adapter directory; --merge folds LoRA into an ordinary one, of a run or of an adapter
-directory.
+A run with LoRA or adapters gives an adapter directory; --merge merges LoRA into the base model and writes an ordinary model
+directory, from a run or from an adapter directory.
 """
 
 from dataclasses import replace
@@ -16,17 +16,17 @@ from jaxft.run import rundir
 
 
 def main(argv: list[str]) -> None:
-    """Write the best, the last or a given checkpoint."""
+    """Export the best, the last or a given checkpoint."""
     parser = cli.Parser(prog="jaxft export", description=__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train (or an adapter directory to merge)")
     parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
     parser.add_argument(
         "--step",
         default="selected",
-        help="a checkpoint's step, best, last, or selected: as checkpoint.select says (default)",
+        help="the step of a checkpoint, best, last, or selected (default: selected, as checkpoint.select says)",
     )
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
-    parser.add_argument("--merge", action="store_true", help="fold LoRA into the kernels: a model without adapters")
+    parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
     args = parser.parse_args(argv)
     directory = Path(args.run)
     refuse_url("RUN_DIR", args.run)
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
         return
     if not rundir.is_run(directory):
         raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
-    config = replace(rundir.read_run_config(directory), output_dir=args.run)  # a run may be moved
+    config = replace(rundir.read_run_config(directory), output_dir=args.run)  # the run may have been moved
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.run import record
     from jaxft.run.model_setup import make_model_setup
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
             checkpoints.check(step)
             state, frozen, _ = stored_state(run, checkpoints, step)
         params = model_params(state, frozen)
-        run = replace(run, task=_fitted(run, known, step, params))
+        run = replace(run, task=_tuned_task(run, known, step, params))
         output = Path(args.output) if args.output else directory / rundir.MODEL
         export_params(run, params, output, flax=args.flax, merged=args.merge)
         print(f"wrote the model of step {step} to {output}")
@@ -77,10 +77,10 @@ def main(argv: list[str]) -> None:
 
 
 def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bool = False) -> None:
-    """All parameters of a run's model as a Hugging Face directory (main process writes).
+    """Write all parameters of a run's model as a Hugging Face directory; only the main process writes.
 
-    Of a run with adapters it is an adapter directory unless `merged`: a hundredth of the size, and evaluate and predict
-    read it as they read a model's.
+    For a run with adapters this is an adapter directory unless `merged`. It has a hundredth of the size, and evaluate and
+    predict read it like a model directory.
     """
     from jaxft.core import tree
     from jaxft.models.load_save import merge, save
@@ -90,12 +90,12 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
 
     params = whole(sharding.to_host(tree.recut(params, [])))
     if distributed.is_main_process():
-        # Trained parameters are float32, whatever type the checkpoint had.
+        # Trained parameters are float32, whatever the type in the checkpoint.
         origin = Origin({}, run.model.origin.buffers)
         config: dict[str, Any] = dict(run.model.hf_config)
         config |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
         ours = dict(run.task.config_fields)
-        if nested := ours.get("task_specific_params"):  # what is there of others stays
+        if nested := ours.get("task_specific_params"):  # entries of other programs are kept
             ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}
         config |= ours
         tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
@@ -106,7 +106,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
 
 
 def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
-    """An adapter directory and its base as an ordinary model directory."""
+    """Merge an adapter directory and its base model into an ordinary model directory."""
     backend.start(distributed="off")
     from jaxft.models.load_save import load, merge, save
 
@@ -114,8 +114,8 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
     print(f"wrote the merged model to {output}")
 
 
-def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
-    """The task with the thresholds of these parameters: as training has left them, or tuned on the validation data now."""
+def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:
+    """The task with the thresholds for these parameters, from the record of the run or tuned now on its validation data."""
     from jaxft.evaluation.evaluator import make_evaluator
     from jaxft.run.setup import eval_sampler, make_loss, make_run
     from jaxft.tasks import task_class
@@ -125,11 +125,11 @@ def _fitted(run: Any, known: Any, step: int, params: Any) -> Any:
             labels = {} if run.task.labels is None else {"id2label": dict(enumerate(run.task.labels))}
             return task_class(run.config).restore(run.config, {**run.model.hf_config, **fields, **labels})
         whole = make_run(run.config) if known else run
-        if not whole.task.fitted and "validation" in whole.data:
+        if not whole.task.tuned and "validation" in whole.data:
             data = whole.data["validation"]
             sampler, loss = eval_sampler(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
             made = make_evaluator(whole.task, loss, data, sampler, params, run.mesh, print)
-            return whole.task.fit(made.collect(params), data)
+            return whole.task.tune(made.collect(params), data)
         return whole.task
     return run.task
 

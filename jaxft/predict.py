@@ -1,6 +1,6 @@
-"""jaxft predict RUN_OR_MODEL_DIR --input FILE --output FILE: a row of predictions for every row of the input.
+"""jaxft predict RUN_OR_MODEL_DIR --input FILE --output FILE: write one prediction per row of the input.
 
-Without a task's head, or with --features, the rows are embeddings; --output FILE.npy writes them as one array."""
+With --features, or if the model has no task head, it writes embeddings; --output FILE.npy writes them as one array."""
 
 import argparse
 import itertools
@@ -19,14 +19,14 @@ from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
 
 PROG = "jaxft predict"
-RUN_OPTIONS = "Every option of the run may be given anew, such as --data.text COLUMN (jaxft train --help data)."
+RUN_OPTIONS = "Every option of the run can be overridden, such as --data.text COLUMN (jaxft train --help data)."
 FEATURES = ("cls", "mean", "pooled")
 ARRAY, DOCUMENT = ".npy", ".json"
-OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # tables, which predictions are not written as
+OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # table formats, which are not written
 
 
 def main(argv: list[str]) -> None:
-    """Write a prediction, or an embedding, for every input row, in its order."""
+    """Write one prediction or embedding per input row, in the order of the input."""
     parser = cli.Parser(prog=PROG, description=__doc__, epilog=RUN_OPTIONS)
     parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
     inputs, outputs = "csv, tsv, json, jsonl, parquet or txt", "jsonl; json: all at once; npy: embeddings"
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--features",
         choices=FEATURES,
-        help="embeddings: of the first token, the mean over tokens, or the pooler's (default without a head: mean)",
+        help="embeddings: of the first token, the mean over tokens, or of the pooler (default without a head: mean)",
     )
     args, overrides = parser.parse_beside_config(argv)
     check_output(args.output, source=args.input)
@@ -44,28 +44,28 @@ def main(argv: list[str]) -> None:
     config = rundir.config_of(args.model, overrides, prog=PROG)
     named = {option.partition("=")[0].removeprefix("--data.") for option in overrides}
     limited, given = "max_eval_examples" in named, "empty_texts" in named
-    most = config.data.max_eval_examples if limited else None  # a run's own is of its evaluations
-    # A run's own choice is of its training rows: a prediction stands beside every row of the input unless it is asked for.
+    most = config.data.max_eval_examples if limited else None  # the run's limit is for its evaluations
+    # The run's choice is for its training rows. Predictions match the input row by row unless the command says otherwise.
     empty = config.data.empty_texts if given else "null"
-    kept = "null" if empty == "drop" else empty  # rows that are left out are counted first
+    kept = "null" if empty == "drop" else empty  # dropped rows are counted when writing
     with reading(args.input) as path:
         data = replace(config.data, dataset=None, test=path, empty_texts=kept, max_eval_examples=most)
-        answers = _answers(args, replace(config, data=data), drop=empty == "drop")
-        written, odd = _write(answers, args.output, drop=empty == "drop")
+        outputs = _compute(args, replace(config, data=data), drop=empty == "drop")
+        written, odd = _write(outputs, args.output, drop=empty == "drop")
     lost = ("left out" if empty == "drop" else "null") + ": no usable text (data.empty_texts)"
     more = f"; {odd} {'row is' if odd == 1 else 'rows are'} {lost}" if odd else ""
-    print(f"wrote {written} {answers.kind} to {args.output}{more}", file=sys.stderr)
+    print(f"wrote {written} {outputs.kind} to {args.output}{more}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """What is computed, as it is asked for.
+class _Outputs:
+    """Lazily computed outputs.
 
     Attributes:
-      kind: predictions or embeddings.
-      rows: a mapping, or a vector [D], for every row of the input.
-      is_null: whether it is that of a row without a text.
-      write: puts those that are kept into the output.
+      kind: "predictions" or "embeddings".
+      rows: yields one mapping, or one vector [D], per row of the input.
+      is_null: whether an output belongs to a row without a text.
+      write: writes the outputs that are kept to a file.
     """
 
     kind: str
@@ -74,8 +74,8 @@ class _Answers:
     write: Callable[[BinaryIO, Iterator[Any]], None]
 
 
-def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answers:
-    """Predictions, or embeddings where there is no head or they are wanted; `drop` says that odd rows are not kept."""
+def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Outputs:
+    """The predictions, or embeddings if requested or if there is no head; `drop` leaves out rows without a text."""
     backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.data.reading.empty_texts import empty_rows, is_null
     from jaxft.evaluation import inference
@@ -86,47 +86,47 @@ def _answers(args: argparse.Namespace, config: Config, *, drop: bool) -> _Answer
     if args.output.endswith(ARRAY) and features is None:
         raise UserError(f"--output {args.output}: an array holds embeddings only; give --features {', '.join(FEATURES)}")
     if features is None:
-        config = inference.with_task(args.model, config)
-        rows = inference.read(config, "test", labelled=False)
+        config = inference.config_with_task(args.model, config)
+        rows = inference.read_split(config, "test", labelled=False)
         if args.output.endswith(DOCUMENT):
             task_class(config).check_document(rows)
         opened = inference.open_model(args.model, config)
         write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
-        _, predictions = _begun(inference.predict(opened, rows, "test"))
-        return _Answers("predictions", predictions, is_null, write)
+        _, predictions = _peek(inference.predict(opened, rows, "test"))
+        return _Outputs("predictions", predictions, is_null, write)
     from jaxft.evaluation.embeddings import embeddings
     from jaxft.tasks import texts
 
     rows = texts.read(config.data, "test")
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
-    first, vectors = _begun(embeddings(args.model, config, rows, str(config.data.test), features))
+    first, vectors = _peek(embeddings(args.model, config, rows, str(config.data.test), features))
     kept = len(rows) - (int(empty_rows(rows).sum()) if drop else 0)
     write = partial(_write_array, count=kept, like=first) if args.output.endswith(ARRAY) else _write_embeddings
-    return _Answers("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)
+    return _Outputs("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)
 
 
-def _begun(rows: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-    """(the first row, all of them): most errors come before the output is opened."""
+def _peek(rows: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+    """(the first row, all rows), so that most errors occur before the output is opened."""
     first = next(rows)
     return first, itertools.chain([first], rows)
 
 
-def _write(answers: _Answers, output: str, *, drop: bool) -> tuple[int, int]:
-    """(rows written, rows without a text); these are left out on request. What is computed is written at once."""
+def _write(outputs: _Outputs, output: str, *, drop: bool) -> tuple[int, int]:
+    """Write outputs as they are computed; return (rows written, rows without a text, which `drop` leaves out)."""
     written = odd = 0
 
     def kept() -> Iterator[Any]:
         nonlocal written, odd
-        for row in answers.rows:
-            null = answers.is_null(row)
+        for row in outputs.rows:
+            null = outputs.is_null(row)
             odd += null
             if not (null and drop):
                 written += 1
                 yield row
 
     with writing(output) as file:
-        answers.write(file, kept())
+        outputs.write(file, kept())
     return written, odd
 
 
@@ -135,7 +135,7 @@ def _write_lines(file: BinaryIO, rows: Iterator[Any]) -> None:
 
 
 def _write_document(file: BinaryIO, rows: Iterator[Any], document: Callable[[list[Any]], Any]) -> None:
-    """All predictions as one json value, as the task has it."""
+    """Write all predictions as one json document in the task's format."""
     file.write(json.dumps(document(list(rows)), ensure_ascii=False, indent=1).encode())
 
 
@@ -144,7 +144,7 @@ def _write_embeddings(file: BinaryIO, vectors: Iterator[Any]) -> None:
 
 
 def _write_array(file: BinaryIO, vectors: Iterator[Any], count: int, like: Any) -> None:
-    """An npy file of so many vectors of one kind."""
+    """Write an npy file of shape [count, D] from vectors with the shape and type of `like`."""
     import numpy as np
 
     about = {"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": (count, *like.shape)}
@@ -157,7 +157,7 @@ def _line(content: Any) -> bytes:
 
 
 def _numbers(vector: Any) -> list[float] | None:
-    """An embedding with as many digits as float32 holds; None for a row without a text."""
+    """An embedding rounded to the 9 digits that float32 can hold; None for a row without a text."""
     return None if vector[0] != vector[0] else [float(f"{x:.9g}") for x in vector]
 
 

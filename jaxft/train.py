@@ -1,4 +1,4 @@
-"""jaxft train CONFIG.yaml [--section.field value ...]: fine-tune, evaluate, leave a model directory."""
+"""jaxft train CONFIG.yaml [--section.field value ...]: fine-tune and evaluate a model, and write a model directory."""
 
 import sys
 import time
@@ -15,15 +15,15 @@ from jaxft.run.claim import Claim
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Run the command; returns the final scores, `test/...` among them when there is a test file."""
+    """Run the command and return the final scores, including `test/...` if there is a test file."""
     return train(cli.load(argv, prog="jaxft train"))
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Train as the config says, in its output directory; resume what is there.
+    """Train as the config says; if its output directory holds this run already, resume it.
 
     Raises:
-      Stopped: after SIGTERM, SIGHUP or Ctrl-C, with a checkpoint of the step that the run was in.
+      Stopped: after SIGTERM, SIGHUP or Ctrl-C; a checkpoint of the current step has been saved.
     """
     chosen = backend.start(
         distributed=config.runtime.distributed,
@@ -31,18 +31,18 @@ def train(config: Config) -> dict[str, Any]:
         compile_cache=config.runtime.compile_cache,
     )
     with Watch() as watch:
-        return _claimed(config, chosen, watch)
+        return _claim_and_train(config, chosen, watch)
 
 
-def _claimed(config: Config, chosen: backend.Runtime, watch: Watch) -> dict[str, Any]:
-    """Train once the output directory is this run's alone."""
+def _claim_and_train(config: Config, chosen: backend.Runtime, watch: Watch) -> dict[str, Any]:
+    """Claim the output directory, then train."""
     begin = time.perf_counter()
     from jaxft.run.setup import make_run
 
     if distributed.is_main_process():
         print(chosen.line(), file=sys.stderr)
     directory = Path(config.output_dir)
-    # Other processes than the main one claim nothing, but stop where that one is refused.
+    # Only the main process claims the directory; the others stop if it is refused.
     with by_main_process(lambda: Claim(config), None) or Claim(config) as claim:
         check_shared(directory)
         run = make_run(config)
@@ -51,7 +51,7 @@ def _claimed(config: Config, chosen: backend.Runtime, watch: Watch) -> dict[str,
 
 
 def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]:
-    """Train, and leave the model."""
+    """Train, evaluate the selected model and export it."""
     from jaxft.export import export_params
     from jaxft.plan import summary
     from jaxft.run import record
@@ -71,10 +71,10 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
         if results:
             trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
-        fitted = replace(run, task=trainer.task)
-        if not run.task.fitted and distributed.is_main_process():
+        tuned = replace(run, task=trainer.task)
+        if not run.task.tuned and distributed.is_main_process():
             record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
-        export_params(fitted, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
+        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}

@@ -1,6 +1,6 @@
-"""jaxft vocabulary --input FILE... --output DIR --size N: a WordPiece tokenizer and a new BERT's config.json.
+"""jaxft vocabulary --input FILE... --output DIR --size N: train a WordPiece tokenizer and write config.json for a new BERT.
 
-A model of random weights starts from there: jaxft train --model.path DIR --model.from_scratch true ...
+To train a model with random weights from it: jaxft train --model.path DIR --model.from_scratch true ...
 """
 
 import json
@@ -16,7 +16,7 @@ from jaxft.core.urls import refuse_url
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # BERT-mini (Turc et al. 2019, arXiv:1908.08962).
 SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-MOST_CHARACTERS = 1000  # as BERT's; rarer ones become [UNK]
+MOST_CHARACTERS = 1000  # as in BERT; rarer characters become [UNK]
 
 
 def main(argv: list[str]) -> None:
@@ -27,10 +27,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="directory to write")
     parser.add_argument("--size", required=True, type=int, metavar="N", help="words and pieces, special tokens included")
     parser.add_argument("--cased", action="store_true", help="keep case and accents (default: drop them)")
-    parser.add_argument("--min_frequency", type=int, default=2, help="times that a piece must occur (default: 2)")
-    parser.add_argument("--text", default="text", help="column of the text (default: text)")
+    parser.add_argument("--min_frequency", type=int, default=2, help="minimum number of occurrences of a piece (default: 2)")
+    parser.add_argument("--text", default="text", help="text column (default: text)")
     for name, default in {**SIZES, "max_position_embeddings": 512}.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"of the model (default: {default})")
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"size of the model (default: {default})")
     args = parser.parse_args(argv)
     for option in ("input", "output"):
         refuse_url(f"--{option}", getattr(args, option))
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     if len(words) > args.size:
         raise UserError(f"--size is {args.size}, but special tokens and single characters alone are {len(words)}: raise it")
     config = {"model_type": "bert", "vocab_size": len(words), **sizes, "type_vocab_size": 2, "pad_token_id": 0}
-    make_model(config, "fill-mask", args.output)  # sizes that do not fit together are refused before anything is written
+    make_model(config, "fill-mask", args.output)  # refuse inconsistent sizes before writing anything
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": not args.cased}
     settings["model_max_length"] = args.max_position_embeddings
     written: dict[str, Any] = {
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
 
 
 def texts(files: list[str], column: str) -> Callable[[], Iterator[str]]:
-    """A function that gives the texts of files, one after another."""
+    """A function that yields the texts of files, one after another."""
     from jaxft.data.tokens import corpus
 
     corpora = [corpus.read(DataConfig(train=file, text=column, empty_texts="drop"), "train") for file in files]
@@ -79,17 +79,17 @@ def texts(files: list[str], column: str) -> Callable[[], Iterator[str]]:
 
 
 def train(read: Callable[[], Iterator[str]], size: int, *, cased: bool, min_frequency: int = 2) -> list[str]:
-    """A WordPiece vocabulary (Schuster and Nakajima 2012; Devlin et al. 2019) in the order of its ids.
+    """Train a WordPiece vocabulary (Schuster and Nakajima 2012; Devlin et al. 2019); returns it in the order of ids.
 
     Args:
-      read: gives the corpus, which is read twice.
-      size: words and pieces; single characters are kept even if they are more.
-      cased: keep case and accents.
-      min_frequency: times that a piece must occur.
+      read: yields the texts of the corpus; called twice.
+      size: the number of words and pieces; single characters are kept even if there are more.
+      cased: whether to keep case and accents.
+      min_frequency: the minimum number of occurrences of a piece.
     """
     characters = [piece for piece in _trained(read(), 0, SPECIAL, cased, 1) if piece.startswith("##")]
-    # tokenizers numbers the characters inside words in the order of a hash map and breaks ties by number, so that no two
-    # vocabularies are alike (huggingface/tokenizers#1794). Named beforehand, they have their numbers.
+    # tokenizers numbers the characters inside words in the order of a hash map and breaks ties by number, so no two runs
+    # give the same vocabulary (huggingface/tokenizers#1794). Listing the characters as special tokens fixes their numbers.
     return _trained(read(), size, [*SPECIAL, *sorted(characters)], cased, min_frequency)
 
 

@@ -8,7 +8,13 @@ import transformers
 from benchmarks.hf.settings import Peer, make_model, named
 from jaxft.run.setup import Run
 from jaxft.tasks.labels import PROBLEM_TYPES
-from jaxft.tasks.metrics.classification import Cells, best_threshold, classification_scores, multi_label_scores, roc_auc
+from jaxft.tasks.metrics.classification import (
+    SparseConfusion,
+    best_threshold,
+    classification_scores,
+    multi_label_scores,
+    roc_auc,
+)
 from jaxft.tasks.metrics.regression import regression_scores
 
 
@@ -41,7 +47,7 @@ def make_peer(run: Run) -> Peer:
             if config.task.threshold == "tune" and split == "validation":
                 thresholds["given"] = best_threshold(right > 0, probabilities)
             return numbers_of(multi_label_scores(right > 0, probabilities, thresholds["given"], labels))
-        scores = classification_scores(Cells.count(right, logits.argmax(-1), len(labels)))
+        scores = classification_scores(SparseConfusion.count(right, logits.argmax(-1), len(labels)))
         area = roc_auc(right == 1, logits[:, 1] - logits[:, 0]) if len(labels) == 2 else None
         return scores | ({} if area is None else {"roc_auc": area})
 

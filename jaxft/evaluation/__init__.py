@@ -1,1 +1,1 @@
-"""Evaluation, prediction and embeddings with a model that is trained."""
+"""Evaluation, prediction and embeddings with a fine-tuned model."""

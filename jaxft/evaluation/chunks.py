@@ -1,4 +1,4 @@
-"""Many rows predicted part by part, so that memory does not grow with their number, and each part can be written."""
+"""Prediction in chunks of rows, so that memory does not grow with their number and each chunk can be written at once."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,32 +17,32 @@ from jaxft.data.batching.prefetch import prefetch
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.reading.spool import unload
 from jaxft.data.tokens.encode import Examples
-from jaxft.evaluation.evaluator import run_plan
+from jaxft.evaluation.evaluator import run_batches
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, finished, size_of
 from jaxft.tasks.task import Batch, Outputs, Split, Summary
 
-ROWS = 16_384  # of a part
-WASTE, STEPS = 1.25, 8  # a plan for existing programs may cost this factor, or this many steps, more than new programs would
-SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of a step's examples that are tried to make them fit
+ROWS_PER_CHUNK = 16_384
+WASTE, STEPS = 1.25, 8  # batches for compiled programs may cost this factor, or this many steps, more than new programs
+SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of the batch size that are tried to fit into compiled shapes
 
 
 def in_chunks(
     rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
 ) -> Iterator[tuple[Split, Collected]]:
-    """(some of the rows as examples, what `forward` gives for them) until all have been there; the next are encoded ahead.
+    """Yield (a chunk of rows as examples, the outputs of `forward` for them); the next chunk is encoded ahead in a thread.
 
     Args:
       rows: a `datasets.Dataset`.
-      encode: tokenises some of them.
-      forward: computes.
-      whole: make one part of all.
+      encode: tokenises a chunk of the rows.
+      forward: computes the outputs.
+      whole: whether to process all rows as one chunk.
     """
-    size = len(rows) if whole else ROWS
+    size = len(rows) if whole else ROWS_PER_CHUNK
 
-    def part(start: int) -> Split:
+    def chunk(start: int) -> Split:
         if size >= len(rows):
             return encode(rows)
         try:
@@ -57,20 +57,20 @@ def in_chunks(
     def report(share: float) -> None:
         progress.at(done + int(share * count))
 
-    for data in prefetch(iter(range(0, len(rows), size)), part, 1):
+    for data in prefetch(iter(range(0, len(rows), size)), chunk, 1):
         count = len(data.rows)
         yield data, forward(data.examples, report)
         done += count
 
 
 class Forward:
-    """A pass over examples that come in parts: what is compiled for one serves all parts with batches of that size.
+    """A forward pass over chunks of examples; programs compiled for one chunk are reused for the next ones.
 
     Args of the constructor:
-      model, params, mesh: the parameters are on the mesh.
-      config: says how large batches are.
-      summarise: what to read back of the model's outputs.
-      prepare: the task's.
+      model, params, mesh: the model and its parameters, which are on the mesh.
+      config: gives the batch size.
+      summarise: selects what to read back from the model's outputs.
+      prepare: `Task.prepare`.
     """
 
     def __init__(
@@ -84,32 +84,32 @@ class Forward:
     ) -> None:
         self._params, self._mesh, self._config = params, mesh, config
         self._forward = partial(_forward, model=model, summarise=summarise, prepare=prepare)
-        self._known: list[tuple[Shape, ...]] = []
+        self._known_shapes: list[tuple[Shape, ...]] = []
         self._programs: dict[Any, Any] = {}
 
     def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Collected:
-        """What `summarise` gives for every example; `report` is told which share of the steps is behind."""
-        plan = self._plan(examples)
-        programs = {shape: self._program(plan.sampler, shape, examples) for shape in plan.shapes}
+        """The outputs of `summarise` for every example; `report` is called with the share of the steps that are done."""
+        batches = self._batches(examples)
+        programs = {shape: self._program(batches.sampler, shape, examples) for shape in batches.shapes}
         steps = itertools.count()
 
         def run(shape: Shape, batch: Batch) -> Summary:
-            report(next(steps) / plan.sampler.steps_per_epoch)
+            report(next(steps) / batches.sampler.steps_per_epoch)
             return programs[shape](self._params, batch)
 
-        return run_plan(plan, examples, self._mesh, run)
+        return run_batches(batches, examples, self._mesh, run)
 
-    def _plan(self, examples: Examples) -> EpochBatches:
-        """A plan in shapes that are there, unless others cost far less."""
+    def _batches(self, examples: Examples) -> EpochBatches:
+        """Batches in shapes that are already compiled, unless new shapes cost far less."""
         own = eval_sampler(examples, self._config, self._mesh)
         best = own.epoch_batches(0)
-        for shapes in self._known:
+        for shapes in self._known_shapes:
             most = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
             for share in SMALLER:
-                plan = _fitting(replace(own, shapes=shapes, batch_size=max(1, int(own.batch_size * share))))
-                if plan and _positions(plan) <= most:
-                    return plan
-        self._known.append(best.shapes)
+                batches = _with_given_shapes(replace(own, shapes=shapes, batch_size=max(1, int(own.batch_size * share))))
+                if batches and _positions(batches) <= most:
+                    return batches
+        self._known_shapes.append(best.shapes)
         return best
 
     def _program(self, sampler: BatchSampler, shape: Shape, examples: Examples) -> Any:
@@ -122,22 +122,22 @@ class Forward:
         return self._programs[key]
 
 
-def _fitting(sampler: BatchSampler) -> EpochBatches | None:
-    """The sampler's plan if it needs no other shape."""
+def _with_given_shapes(sampler: BatchSampler) -> EpochBatches | None:
+    """The sampler's batches if they need no other shapes than its own; otherwise None."""
     if sampler.lengths.max() > sampler.shapes[-1].length or (
         sampler.layout != "pack" and sampler.batch_size > sampler.shapes[0].rows
     ):
         return None
-    plan = sampler.epoch_batches(0)
-    return plan if plan.shapes == sampler.shapes else None
+    batches = sampler.epoch_batches(0)
+    return batches if batches.shapes == sampler.shapes else None
 
 
 def _size(shape: Shape) -> int:
     return shape.rows * shape.length
 
 
-def _positions(plan: EpochBatches) -> int:
-    return sum(_size(plan.shape(step)) for step in range(plan.sampler.steps_per_epoch))
+def _positions(batches: EpochBatches) -> int:
+    return sum(_size(batches.shape(step)) for step in range(batches.sampler.steps_per_epoch))
 
 
 def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:

@@ -1,4 +1,4 @@
-"""Embeddings: what an encoder makes of whole texts, without the head of a task."""
+"""Embeddings of whole texts by an encoder, without the head of a task."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,22 +18,22 @@ KIND = "feature-extraction"
 
 
 def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:
-    """A vector [D] for every row, float32, in their order; of NaN for rows without a text (see `data/odd`).
+    """Yield one embedding per row, float32 [D], in the order of the rows; NaN for rows without a text.
 
-    They are computed as they are asked for, in parts (see `parts`).
+    Embeddings are computed lazily, in chunks (see `chunks`).
 
     Args:
       path: RUN_OR_MODEL_DIR, with or without a head.
-      config: says which columns, lengths and batches.
-      rows: from `texts.read`.
-      origin: their file, for messages.
-      source: `cls`, the last hidden state of the first token; `mean` of the last hidden states of all tokens, special
-        ones included (as sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
+      config: gives the columns, the maximum length and the batch size.
+      rows: the rows from `texts.read`.
+      origin: their file, for error messages.
+      source: `cls`, the last hidden state of the first token; `mean`, the mean of the last hidden states over all tokens,
+        special tokens included (as in sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
 
     Raises:
-      UserError: for `pooled` of a model without a trained pooler.
+      UserError: if `source` is `pooled` and the model has no trained pooler.
     """
-    model, params, tokenizer, mesh = inference.open_chunks(path, config, KIND)
+    model, params, tokenizer, mesh = inference.load_on_mesh(path, config, KIND)
     fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
     if source == "pooled" and (not model.encoder.pooler or fresh):
         raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")

@@ -1,4 +1,4 @@
-"""Evaluation: every example once, on any number of devices, in device memory that does not grow with their number."""
+"""Evaluation: every example once, on any number of devices, with device memory that does not grow with the data."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from jaxft.tasks.task import Batch, Split, Summary, Task
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluation of one split; compile once, run as often as wanted."""
+    """Compiled evaluation of one split, which can be run repeatedly."""
 
     task: Task
     data: Split
@@ -30,8 +30,8 @@ class Evaluator:
     steps: Compiled[Shape]
 
     @cached_property
-    def plan(self) -> EpochBatches:
-        """The one plan of this split."""
+    def batches(self) -> EpochBatches:
+        """The batches of the split, the same in every evaluation."""
         return self.sampler.epoch_batches(0)
 
     def scores(self, params: Params) -> dict[str, Any]:
@@ -39,14 +39,14 @@ class Evaluator:
         return score(self.task, self.collect(params), self.data)
 
     def collect(self, params: Params) -> Collected:
-        """What the task's `summarise` gives of every example, `loss` and `weight` among the sums."""
-        return run_plan(self.plan, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
+        """The outputs of the task's `summarise` for all examples; the sums include `loss` and `weight`."""
+        return run_batches(self.batches, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
 
 
 def score(task: Task, collected: Collected, data: Split) -> dict[str, Any]:
-    """Metrics by name, `loss` first, of what `Evaluator.collect` gave.
+    """Compute metrics by name, `loss` first, from the result of `Evaluator.collect`.
 
-    What cannot be known, such as a mean of nothing, is None; then `note` says which.
+    Undefined metrics, such as the mean of no examples, are None, and `note` names them.
     """
     loss, weight = (float(collected.sums[name]) for name in ("loss", "weight"))
     scores = {"loss": loss / weight if weight else None, **task.scores(collected, data)}
@@ -63,7 +63,7 @@ def make_evaluator(
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> Evaluator:
-    """Compile the evaluation of a split for parameters of these shapes and shardings."""
+    """Compile the evaluation of a split for parameters with the shapes and shardings of `params`."""
     batches = abstract_batches(sampler, data.examples, sharding.batch_sharding(mesh))
     steps = compile_eval(loss_fn, task.summarise, params, batches, mesh, say, task.prepare)
     return Evaluator(task, data, sampler, mesh, steps)
@@ -77,28 +77,32 @@ def collect_outputs(
     mesh: jax.sharding.Mesh,
     found: Collected | None = None,
 ) -> Collected:
-    """Compile `forward`, (parameters, batch of one micro-batch) -> what to read back, and collect it of every example."""
+    """Compile `forward`, (parameters, batch of one micro-batch) -> outputs, and collect the outputs for all examples."""
     everywhere = sharding.replicated(mesh)
     batches = abstract_batches(sampler, examples, sharding.batch_sharding(mesh))
     lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
     compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
-    return run_plan(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
+    return run_batches(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 
-def run_plan(
-    plan: EpochBatches, examples: Examples, mesh: jax.sharding.Mesh, run: Callable[..., Any], found: Collected | None = None
+def run_batches(
+    batches: EpochBatches,
+    examples: Examples,
+    mesh: jax.sharding.Mesh,
+    run: Callable[..., Any],
+    found: Collected | None = None,
 ) -> Collected:
-    """Collect `run(shape, device batch)` over all steps of a plan (see `collect`)."""
+    """Collect the outputs of `run(shape, device batch)` over all batches (see `collect`)."""
     place = sharding.batch_sharding(mesh)
-    steps = range(plan.sampler.steps_per_epoch)
+    steps = range(batches.sampler.steps_per_epoch)
 
     def results() -> Iterator[Mapping[str, Mapping[str, Any]]]:
         late: Any = None
-        for step, batch in enumerate(prefetch(iter(steps), lambda step: device_batch(plan, examples, [step], place), 2)):
-            outputs = run(plan.shape(step), batch)
-            if late is not None:  # read one step late: the device already works on the next
+        for step, batch in enumerate(prefetch(iter(steps), lambda step: device_batch(batches, examples, [step], place), 2)):
+            outputs = run(batches.shape(step), batch)
+            if late is not None:  # read one step late, while the device works on the next
                 yield jax.tree.map(np.asarray, late)
             late = outputs
         yield jax.tree.map(np.asarray, late)
 
-    return collect(plan, examples, results(), found)
+    return collect(batches, examples, results(), found)

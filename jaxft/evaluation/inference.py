@@ -1,4 +1,4 @@
-"""A model opened for evaluation, prediction and features."""
+"""Open a fine-tuned model for evaluation, prediction or embeddings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
 from jaxft.run.setup import eval_sampler, make_loss
-from jaxft.run.splits import without_unknown
+from jaxft.run.splits import drop_unknown_labels
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.example_limits import first_examples, first_rows
 from jaxft.tasks.labels import problem_of
@@ -49,23 +49,23 @@ class OpenedModel:
         return self.model.directory
 
     def encode(self, rows: Any, split: str, *, labelled: bool = True) -> Split:
-        """Rows of a split as examples."""
+        """Tokenise the rows of a split."""
         origin = files.origin(self.config.data, split)
         return self.task.encode(rows, self.tokenizer, self.directory, self.config, origin, labelled=labelled)
 
 
 def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
-    """(the kind of the head of RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
+    """(the kind of head of the model in RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
     directory = resolve(rundir.model_directory(path), config.model.revision)
     hf_config = read_config(directory)
     return kind_of(family_of(hf_config, str(directory / "config.json")), hf_config), hf_config
 
 
-def with_task(path: str, config: Config) -> Config:
-    """The config with the task that RUN_OR_MODEL_DIR was fine-tuned for.
+def config_with_task(path: str, config: Config) -> Config:
+    """A copy of the config with the task that the model in RUN_OR_MODEL_DIR was fine-tuned for.
 
     Raises:
-      UserError: when it is no fine-tuned model of a task.
+      UserError: if the model has no head of a task.
     """
     kind, hf_config = head_of(path, config)
     if kind not in TASKS:
@@ -82,15 +82,15 @@ def with_task(path: str, config: Config) -> Config:
 
 
 def open_model(path: str, config: Config) -> OpenedModel:
-    """Open RUN_OR_MODEL_DIR with a config from `with_task`."""
-    model, params, tokenizer, mesh = open_chunks(path, config)
+    """Open the model in RUN_OR_MODEL_DIR with a config from `config_with_task`."""
+    model, params, tokenizer, mesh = load_on_mesh(path, config)
     assert model.directory is not None
     task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
     return OpenedModel(config, model, params, tokenizer, task, mesh)
 
 
-def open_chunks(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
-    """(model, parameters on the mesh, tokenizer, mesh) of RUN_OR_MODEL_DIR, with its own head or one of a kind."""
+def load_on_mesh(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
+    """Load (model, parameters on the mesh, tokenizer, mesh) from RUN_OR_MODEL_DIR, with its own head or one of `kind`."""
     model, params = load(
         rundir.model_directory(path),
         task=kind,
@@ -105,8 +105,8 @@ def open_chunks(path: str, config: Config, kind: str | None = None) -> tuple[Mod
     return model.on(mesh), sharding.place(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
 
 
-def read(config: Config, split: str, *, labelled: bool = True) -> Any:
-    """The rows of a split, `data.max_eval_examples` at most; without labels for prediction."""
+def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:
+    """Read the rows of a split, at most `data.max_eval_examples`; without labels for prediction."""
     if labelled:
         refuse(config.data)
     task = task_class(config)
@@ -114,8 +114,8 @@ def read(config: Config, split: str, *, labelled: bool = True) -> Any:
 
 
 def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Metrics of the labelled rows of a split."""
-    rows, notes = without_unknown(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
+    """Compute metrics on the labelled rows of a split; `say` is called with messages."""
+    rows, notes = drop_unknown_labels(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
     for note in notes:
         say(note)
     data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
@@ -125,12 +125,12 @@ def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], No
 
 
 def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, Any]]:
-    """A prediction for every row of a split, in their order; of nulls for rows without a text (see `data/odd`).
+    """Yield one prediction per row of a split, in the order of the rows; nulls for rows without a text.
 
-    Rows are encoded and computed as they are asked for, in parts (see `parts`).
+    Rows are encoded and predictions are computed lazily, in chunks (see `chunks`).
     """
     task = opened.task
     forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
-    parts = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.by_chunks)
-    for data, found in parts:
+    chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.chunkable)
+    for data, found in chunks:
         yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(ODD, False))

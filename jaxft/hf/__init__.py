@@ -1,1 +1,1 @@
-"""The flags of Hugging Face's example scripts, for people who come from there: `python -m jaxft.hf run_glue ...`."""
+"""Run jaxft with the flags of Hugging Face's example scripts: `python -m jaxft.hf run_glue ...`."""

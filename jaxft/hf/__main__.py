@@ -1,6 +1,6 @@
-"""jaxft hf run_glue|run_ner|run_qa|run_mlm|run_swag FLAGS: the flags of Hugging Face's example scripts.
+"""jaxft hf run_glue|run_ner|run_qa|run_mlm|run_swag FLAGS: run with the flags of Hugging Face's example scripts.
 
-Says which option of jaxft each flag became, trains, evaluates and predicts as --do_train, --do_eval and --do_predict ask.
+It prints the jaxft option for each flag, then trains, evaluates and predicts as --do_train, --do_eval and --do_predict say.
 """
 
 import json
@@ -17,7 +17,7 @@ PROG = "jaxft hf"
 
 
 def main(argv: list[str]) -> dict[str, float]:
-    """Run a script; returns its results by Hugging Face's names (`eval_accuracy`)."""
+    """Run a script and return its results under Hugging Face's names (such as `eval_accuracy`)."""
     from jaxft.hf.convert import convert
     from jaxft.hf.flags import COMMON
     from jaxft.hf.lengths import limits_of
@@ -46,25 +46,27 @@ def main(argv: list[str]) -> dict[str, float]:
 
 
 def flags_of(script: str, flags: Mapping[str, Any]) -> str:
-    """The flags of a script that do something, and the option that each becomes."""
-    kept = {name: flag.option or "read by the script" for name, flag in flags.items() if not flag.moot and not flag.refused}
+    """The help text of a script: the flags that have an effect, and the option for each."""
+    kept = {
+        name: flag.option or "read by the script" for name, flag in flags.items() if not flag.ignored and not flag.refused
+    }
     lines = [f"  --{name:<30} {what}" for name, what in kept.items()]
     return "\n".join([f"usage: {PROG} {script} --flag value ...", "", *lines])
 
 
 def run(job: Any) -> dict[str, float]:
-    """Train, evaluate and predict as the flags say, and write all_results.json."""
+    """Train, evaluate and predict as the flags say, and write all_results.json; returns the results."""
     from jaxft import evaluate, predict, train
 
     config, directory = job.config, Path(job.config.output_dir)
     results: dict[str, Any] = train.train(config) if job.train else {}
     where = str(directory) if job.train else str(config.model.path)
     if job.evaluate and not job.train:
-        scores = evaluate.main([where, *job.reading])
+        scores = evaluate.main([where, *job.evaluate_options])
         results = {f"eval/{name}": value for name, value in scores.items()}
     if job.predict:
         files = ["--input", str(job.test), "--output", str(directory / "predictions.jsonl")]
-        predict.main([where, *files, *job.predicting])
+        predict.main([where, *files, *job.predict_options])
     named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
     if distributed.is_main_process():
         directory.mkdir(parents=True, exist_ok=True)

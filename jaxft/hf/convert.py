@@ -1,4 +1,4 @@
-"""From the flags of a Hugging Face script to a `Config`, with a line for people about each flag."""
+"""Convert the flags of a Hugging Face script to a `Config`, and report what became of each flag."""
 
 import math
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from jaxft.config import Config, DataConfig, cli
 from jaxft.core.errors import UserError, nearest
 from jaxft.core.urls import refuse_url
 from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
-from jaxft.hf.lengths import Limits, local_limits, longest
+from jaxft.hf.lengths import Limits, choose_max_length, local_limits
 from jaxft.hf.scripts import Script
 
-# What the scripts do when a flag is not given, where jaxft's own default is another.
+# The scripts' defaults that differ from jaxft's.
 DEFAULTS = {
     "seed": 42,
     "optim.learning_rate": 5e-5,
@@ -26,22 +26,22 @@ DEFAULTS = {
     "checkpoint.keep": 1_000_000,  # all
     "log.every": 500,
 }
-# What `get_polynomial_decay_schedule_with_warmup` ends at, whatever the peak.
+# The final learning rate of `get_polynomial_decay_schedule_with_warmup`, whatever the peak.
 _POLYNOMIAL_END = 1e-7
 _METRICS = {"matthews_correlation": "mcc", "pearsonr": "pearson", "spearmanr": "spearman"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a script would do.
+    """The work that a script's command line asks for.
 
     Attributes:
-      config: of the training run.
-      train, evaluate, predict: what was asked for.
-      test: file to predict on.
-      reading: how to read data, as options of `evaluate`.
-      predicting: the same of `predict`.
-      lines: which option each flag became.
+      config: the config of the training run.
+      train, evaluate, predict: what to do.
+      test: the file to predict on.
+      evaluate_options: options of `evaluate` that say how to read the data.
+      predict_options: options of `predict` that say how to read the data.
+      lines: the report, with one line per flag.
     """
 
     config: Config
@@ -49,21 +49,21 @@ class Job:
     evaluate: bool
     predict: bool
     test: str | None
-    reading: tuple[str, ...]
-    predicting: tuple[str, ...]
+    evaluate_options: tuple[str, ...]
+    predict_options: tuple[str, ...]
     lines: tuple[str, ...]
 
 
 def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
-    """A script's command line as a job.
+    """Convert a script's command line to a job.
 
     Args:
-      name, script: which.
+      name, script: the script.
       argv: its flags.
-      limits: what a model's tokenizer takes, by path and revision; `limits_of` asks the hub, too.
+      limits: gives the length limits of a model by path and revision; `limits_of` may download from the hub.
 
     Raises:
-      UserError: for a flag that is unknown or cannot be honoured, or flags that do not fit together.
+      UserError: if a flag is unknown or cannot be honoured, or flags contradict each other.
     """
     known = {**COMMON, **script.flags}
     flags = parse(argv, known, lambda flag: f"{name} has no flag --{flag}{nearest(flag, known)}")
@@ -76,11 +76,11 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     if not (train or evaluate or predict):
         raise UserError(f"{name}: give --do_train, --do_eval or --do_predict")
     strategy = flags.get("eval_strategy", flags.get("evaluation_strategy", "no"))
-    validates = evaluate or (train and strategy != "no")  # as TrainingArguments has it
+    validates = evaluate or (train and strategy != "no")  # as in TrainingArguments
     direct = {flag.option: flags[key] for key, flag in known.items() if key in flags and flag.option}
     options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
     options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
-    length, notes = longest(
+    length, notes = choose_max_length(
         script, flags.get("max_seq_length"), limits(options["model.path"], options.get("model.revision"))
     )
     options["data.max_length"] = length
@@ -111,7 +111,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     predicting = {x: value for x, value in reading.items() if x != "data.max_eval_examples"}
     if most := flags.get("max_predict_samples"):
         predicting["data.max_eval_examples"] = most
-    lines = [*_lines(name, flags, known, options), *notes]
+    lines = [*_report(name, flags, known, options), *notes]
     return Job(config, train, evaluate, predict, test, _arguments(reading), _arguments(predicting), tuple(lines))
 
 
@@ -122,7 +122,7 @@ def _arguments(options: Values) -> tuple[str, ...]:
 def _check_files(
     name: str, flags: Values, options: Values, *, train: bool, validates: bool, predict: bool, test: str | None
 ) -> None:
-    """Refuse before the work what has no data."""
+    """Raise a UserError if data that the flags need is missing."""
     if train and not options.get("data.train"):
         raise UserError(f"{name}: --do_train needs --train_file or --dataset_name")
     resumes = flags.get("resume_from_checkpoint", "true")
@@ -136,7 +136,7 @@ def _check_files(
 
 
 def _batches(flags: Values) -> Values:
-    """The scripts count examples a device; `train.batch_size` counts those of an optimizer step."""
+    """Batch sizes: the scripts count examples per device, `train.batch_size` counts examples per optimizer step."""
     devices, parts = jax.device_count(), flags.get("gradient_accumulation_steps", 1)
     return {
         "train.batch_size": flags.get("per_device_train_batch_size", 8) * devices * parts,
@@ -152,7 +152,7 @@ def _durations(flags: Values, strategy: str) -> Values:
 
 
 def _selection(flags: Values, strategy: str) -> Values:
-    """What chooses the best model: the loss unless a metric is named."""
+    """The metric that selects the best model: the loss unless the flags name one."""
     if flags.get("load_best_model_at_end") and strategy == "no":
         raise UserError("--load_best_model_at_end needs --eval_strategy steps or epoch")
     metric = flags.get("metric_for_best_model", "loss" if flags.get("load_best_model_at_end") else None)
@@ -163,11 +163,11 @@ def _selection(flags: Values, strategy: str) -> Values:
 
 
 def _learning_rate(flags: Values, options: Values) -> Values:
-    """Warm-up, which `constant` has none of and whose steps go before its share; and the end of a polynomial."""
+    """The schedule: `constant` has no warm-up, steps of warm-up take precedence over a ratio, polynomials have an end."""
     share, steps = flags.get("warmup_ratio", 0.0), flags.get("warmup_steps", 0)
     if not 0 <= share <= 1:
         raise UserError(f"--warmup_ratio is {share}: must be from 0 to 1")
-    # 1 would be one step; the number before it is all of them.
+    # A warm-up of 1 would mean one step; the float below 1 means all steps.
     warmup = int(steps) if steps >= 1 else steps or min(share, math.nextafter(1, 0))
     kind = flags.get("lr_scheduler_type")
     found: Values = {"optim.warmup": 0 if kind == "constant" else warmup}
@@ -191,7 +191,7 @@ def _section(options: Values, section: str) -> Values:
     return {name.partition(".")[2]: value for name, value in options.items() if name.startswith(f"{section}.")}
 
 
-def _lines(name: str, flags: Values, known: dict[str, Flag], options: Values) -> list[str]:
+def _report(name: str, flags: Values, known: dict[str, Flag], options: Values) -> list[str]:
     read = {
         "per_device_train_batch_size": "train.batch_size",
         "per_device_eval_batch_size": "eval.batch_size",
@@ -211,13 +211,13 @@ def _lines(name: str, flags: Values, known: dict[str, Flag], options: Values) ->
         "label_column_name": "data.label",
         "validation_split_percentage": "data.validation_share",
     }
-    lines = [f"{name}: what each flag is in jaxft (the whole config will be in OUTPUT_DIR/config.yaml)"]
+    lines = [f"{name}: the jaxft option for each flag (the whole config will be in OUTPUT_DIR/config.yaml)"]
     for key in flags:
         option = known[key].option or read.get(key, "")
         if option in options:
             lines.append(f"  --{key} is {option} {options[option]}")
-        elif known[key].moot:
-            lines.append(f"  --{key}: nothing to do, {known[key].moot}")
+        elif known[key].ignored:
+            lines.append(f"  --{key}: nothing to do, {known[key].ignored}")
     named = {known[key].option or read.get(key) for key in flags}
     rest = [f"{k} {v}" for k, v in options.items() if k not in named and k != "task.name"]
     return [*lines, f"  and from the script: {', '.join(rest)}"]

@@ -1,4 +1,4 @@
-"""What each flag of Hugging Face's Trainer scripts becomes (transformers 4.57 and 5: TrainingArguments and run_*.py)."""
+"""The flags of Hugging Face's Trainer scripts (transformers 4.57 and 5: TrainingArguments, run_*.py) and their options."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ class Flag:
     """A flag.
 
     Attributes:
-      kind: type of its value; bool flags may stand alone.
-      option: dotted option of jaxft that takes the value; "" where `scripts` reads the flag itself.
-      choices: Hugging Face's value -> ours; a value that is not here is refused.
-      moot: why nothing needs to be done.
-      refused: what to do instead; the flag is an error (a bool flag only when true).
+      kind: the type of its value; bool flags may be given without a value.
+      option: the dotted option of jaxft that takes the value; "" if `convert` or `scripts` read the flag themselves.
+      choices: Hugging Face's value -> jaxft's value; other values are refused.
+      ignored: why the flag has no effect; "" if it has one.
+      refused: what to do instead, if the flag is an error (a bool flag only if it is true).
     """
 
     kind: type = str
     option: str = ""
     choices: Mapping[str, Any] | None = None
-    moot: str = ""
+    ignored: str = ""
     refused: str = ""
 
 
 _HUB = "jaxft pushes nothing; upload OUTPUT_DIR/model with `hf upload`"
 _TORCH = "it belongs to PyTorch; jaxft splits over devices with mesh.data and mesh.fsdp"
 _COMPILED = "every step is compiled"
-# As HfArgumentParser reads them.
+# As HfArgumentParser parses them.
 BOOLS = {**dict.fromkeys(("yes", "true", "t", "y", "1"), True), **dict.fromkeys(("no", "false", "f", "n", "0"), False)}
 SCHEDULES = {
     "linear": "linear",
@@ -52,9 +52,9 @@ COMMON: dict[str, Flag] = {
     "cache_dir": Flag(refused="set the environment variable HF_HOME"),
     "token": Flag(refused="set the environment variable HF_TOKEN"),
     "trust_remote_code": Flag(bool, refused="code from the hub is never run"),
-    "use_fast_tokenizer": Flag(bool, moot="fast tokenizers are always used"),
-    "ignore_mismatched_sizes": Flag(bool, moot="another number of labels always makes a new head"),
-    "low_cpu_mem_usage": Flag(bool, moot="weights are read tensor by tensor"),
+    "use_fast_tokenizer": Flag(bool, ignored="fast tokenizers are always used"),
+    "ignore_mismatched_sizes": Flag(bool, ignored="a different number of labels always makes a new head"),
+    "low_cpu_mem_usage": Flag(bool, ignored="weights are read tensor by tensor"),
     "torch_dtype": Flag(refused="use --bf16 for train.dtype bfloat16"),
     # data
     "dataset_name": Flag(option="data.dataset"),
@@ -68,18 +68,18 @@ COMMON: dict[str, Flag] = {
     "max_predict_samples": Flag(int),
     "pad_to_max_length": Flag(bool, "data.layout", {"True": "pad", "False": "pack"}),
     "overwrite_cache": Flag(bool, "data.cache", {"True": False, "False": True}),
-    "preprocessing_num_workers": Flag(int, moot="the tokenizer uses all cores"),
-    "dataloader_num_workers": Flag(int, moot="a thread prepares batches ahead (data.prefetch)"),
-    "dataloader_pin_memory": Flag(bool, moot="batches are put on the device ahead"),
+    "preprocessing_num_workers": Flag(int, ignored="the tokenizer uses all cores"),
+    "dataloader_num_workers": Flag(int, ignored="a thread prepares batches ahead (data.prefetch)"),
+    "dataloader_pin_memory": Flag(bool, ignored="batches are put on the device ahead"),
     "dataloader_drop_last": Flag(bool, refused="every example is trained on in every epoch"),
-    "group_by_length": Flag(bool, moot="rows are packed, so no padding is computed"),
-    "remove_unused_columns": Flag(bool, moot="only the columns that the task needs are read"),
-    # what to do
+    "group_by_length": Flag(bool, ignored="rows are packed, so no padding is computed"),
+    "remove_unused_columns": Flag(bool, ignored="only the columns that the task needs are read"),
+    # actions
     "do_train": Flag(bool),
     "do_eval": Flag(bool),
     "do_predict": Flag(bool),
     "output_dir": Flag(option="output_dir"),
-    "overwrite_output_dir": Flag(bool, moot="the same command resumes; another run's directory is refused"),
+    "overwrite_output_dir": Flag(bool, ignored="the same command resumes; another run's directory is refused"),
     "resume_from_checkpoint": Flag(),
     "seed": Flag(int, "seed"),
     "data_seed": Flag(int, refused="seed decides the order of examples, too"),
@@ -116,22 +116,22 @@ COMMON: dict[str, Flag] = {
     "save_total_limit": Flag(int),
     "load_best_model_at_end": Flag(bool, "checkpoint.select", {"True": "best", "False": "last"}),
     "metric_for_best_model": Flag(),
-    "greater_is_better": Flag(bool, moot="every metric knows its direction"),
+    "greater_is_better": Flag(bool, ignored="every metric knows its direction"),
     "logging_steps": Flag(int, "log.every"),
     "logging_strategy": Flag(str, "", {"steps": "steps"}),
     "logging_dir": Flag(refused="TensorBoard files are in OUTPUT_DIR/tensorboard with --report_to tensorboard"),
     "logging_first_step": Flag(bool, refused="log.every counts from step 1"),
     "report_to": Flag(str, "log.tensorboard", {"tensorboard": True, "none": False, "[]": False}),
-    "run_name": Flag(moot="a run is its directory"),
+    "run_name": Flag(ignored="a run is its directory"),
     "disable_tqdm": Flag(bool, "log.progress", {"True": False, "False": True}),
-    "log_level": Flag(moot="metrics.jsonl has everything"),
-    "prediction_loss_only": Flag(bool, moot="metrics are computed on the device"),
-    "eval_accumulation_steps": Flag(int, moot="evaluation needs no memory that grows"),
+    "log_level": Flag(ignored="metrics.jsonl has everything"),
+    "prediction_loss_only": Flag(bool, ignored="metrics are computed on the device"),
+    "eval_accumulation_steps": Flag(int, ignored="the memory of evaluation does not grow with the data"),
     "gradient_checkpointing": Flag(bool, refused="use --gradient_accumulation_steps: micro-batches save memory, too"),
-    "torch_compile": Flag(bool, moot=_COMPILED),
-    "jit_mode_eval": Flag(bool, moot=_COMPILED),
-    "ddp_find_unused_parameters": Flag(bool, moot=_TORCH),
-    "local_rank": Flag(int, moot=_TORCH),
+    "torch_compile": Flag(bool, ignored=_COMPILED),
+    "jit_mode_eval": Flag(bool, ignored=_COMPILED),
+    "ddp_find_unused_parameters": Flag(bool, ignored=_TORCH),
+    "local_rank": Flag(int, ignored=_TORCH),
     "no_cuda": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
     "use_cpu": Flag(bool, refused="set the environment variable JAX_PLATFORMS=cpu"),
     "deepspeed": Flag(refused=_TORCH),
@@ -144,10 +144,10 @@ COMMON: dict[str, Flag] = {
 
 
 def value_of(name: str, flag: Flag, text: str) -> Any:
-    """A flag's value from the command line.
+    """Parse a flag's value.
 
     Raises:
-      UserError: when it is of another type, or one that jaxft cannot honour.
+      UserError: if the value has the wrong type, or jaxft cannot honour it.
     """
     if flag.kind is bool:
         if text.lower() not in BOOLS:
@@ -169,10 +169,10 @@ def value_of(name: str, flag: Flag, text: str) -> Any:
 
 
 def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], str]) -> Values:
-    """`--flag value`, `--flag=value` and lone bool flags by name; dashes inside names are underscores.
+    """Parse `--flag value`, `--flag=value` and bool flags without a value; dashes in names become underscores.
 
     Raises:
-      UserError: for an unknown flag, a missing value or a value of the wrong type.
+      UserError: if a flag is unknown, or its value is missing or of the wrong type.
     """
     values: Values = {}
     rest = list(argv)
@@ -184,7 +184,7 @@ def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], s
         name = name.replace("-", "_")
         flag = known.get(name)
         positive = known.get(name.removeprefix("no_"))
-        if flag is None and positive is not None and positive.kind is bool and not given:  # as HfArgumentParser has them
+        if flag is None and positive is not None and positive.kind is bool and not given:  # as in HfArgumentParser
             values[name.removeprefix("no_")] = value_of(name.removeprefix("no_"), positive, "false")
             continue
         if flag is None:

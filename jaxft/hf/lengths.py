@@ -1,4 +1,4 @@
-"""How long sequences are in a Hugging Face script: its --max_seq_length, never more than the tokenizer says it takes."""
+"""The maximum length in a Hugging Face script: its --max_seq_length, capped at the tokenizer's limit."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,22 +9,22 @@ from jaxft.hf.scripts import Script
 from jaxft.models.model import make_model
 from jaxft.models.weights.tensor_files import read_model_config
 
-_NO_LIMIT = 10**9  # transformers gives 10^30 where a tokenizer states none
-_UNKNOWN = 512  # where nothing is known of the model
+_NO_LIMIT = 10**9  # transformers gives 10^30 if a tokenizer states no limit
+_UNKNOWN = 512  # if no limit of the model is known
 
 
 class Limits(NamedTuple):
-    """Most tokens of a sequence, None where there is no limit: the tokenizer's `model_max_length`, the model's positions."""
+    """Limits on the tokens of a sequence: the tokenizer's `model_max_length`, the model's positions; None if unlimited."""
 
     tokenizer: int | None = None
     positions: int | None = None
 
 
 def limits_of(path: str, revision: str | None) -> Limits:
-    """Of a model directory or hub id.
+    """The limits of a model directory or hub id.
 
     Raises:
-      UserError: when there is none, or its files cannot be read.
+      UserError: if the model is not found or its files cannot be read.
     """
     directory = resolve(path, revision)
     stated = int(load_tokenizer(directory).model_max_length)
@@ -33,20 +33,20 @@ def limits_of(path: str, revision: str | None) -> Limits:
 
 
 def local_limits(path: str, revision: str | None) -> Limits:
-    """The same where the hub need not be asked; else no limits."""
+    """The limits of a local model; no limits for a hub id, which is not downloaded."""
     return limits_of(path, revision) if path.startswith(PACKAGE) or Path(path).expanduser().is_dir() else Limits()
 
 
-def longest(script: Script, given: int | None, limits: Limits) -> tuple[int, list[str]]:
-    """The length that the script would cut to, and a line for people where it is not what was given.
+def choose_max_length(script: Script, given: int | None, limits: Limits) -> tuple[int, list[str]]:
+    """(the length at which the script truncates, messages if it is not the length that was given).
 
-    Scripts without a default take the tokenizer's limit. Where a default is more than the model has positions for, the
-    script would fail; here all positions are taken.
+    Scripts without a default use the tokenizer's limit. If a script's default exceeds the model's positions, the script
+    would fail; here the number of positions is used.
     """
     if given is not None:
         if limits.tokenizer is None or given <= limits.tokenizer:
             return given, []
-        line = f"  --max_seq_length {given} is more than the tokenizer's model_max_length: {limits.tokenizer} is taken"
+        line = f"  --max_seq_length {given} is more than the tokenizer's model_max_length: {limits.tokenizer} is used"
         return limits.tokenizer, [line]
     known = [x for x in (script.max_length, limits.tokenizer, limits.positions) if x is not None]
     return min([*(known or [_UNKNOWN]), *([script.most] if script.most else [])]), []

@@ -1,4 +1,4 @@
-"""Hugging Face's example scripts as configs: their own flags, their defaults, and how they find columns."""
+"""Hugging Face's example scripts: their own flags, their defaults, and how they choose columns."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from jaxft.hf.flags import Flag, Values
 
 Options = dict[str, Any]
 
-# GLUE (Wang et al. 2019, arXiv:1804.07461): text columns, metric, name of the validation split.
+# GLUE (Wang et al. 2019, arXiv:1804.07461): (text columns, metric, name of the validation split).
 GLUE: dict[str, tuple[tuple[str, ...], str, str]] = {
     "cola": (("sentence",), "mcc", "validation"),
     "mnli": (("premise", "hypothesis"), "accuracy", "validation_matched"),
@@ -25,8 +25,7 @@ GLUE: dict[str, tuple[tuple[str, ...], str, str]] = {
     "wnli": (("sentence1", "sentence2"), "accuracy", "validation"),
 }
 
-
-# Columns of the files that gluebenchmark.com gives, where they are not those of the hub: (texts, label).
+# Columns of the files from gluebenchmark.com that differ from those on the hub: (text columns, label column).
 GLUE_FILES = {
     "mnli": (("sentence1", "sentence2"), "gold_label"),
     "mrpc": (("#1 String", "#2 String"), "Quality"),
@@ -40,14 +39,14 @@ class Script:
     """A script.
 
     Attributes:
-      task: Hugging Face task name.
-      max_length: its default of --max_seq_length; None takes the tokenizer's limit.
-      most: what it takes of the tokenizer's limit at most; None takes all.
-      stride: its default of --doc_stride, where it has that flag.
-      defaults: options where the script's default is not jaxft's.
-      flags: beside the common ones.
-      columns: (flags, data options so far) -> options that name the columns and what follows from them. `train` of these is
-        whatever file there is.
+      task: the Hugging Face task name.
+      max_length: the default of --max_seq_length; None means the tokenizer's limit.
+      most: an upper bound on the tokenizer's limit; None for no bound.
+      stride: the default of --doc_stride; None if the script has no such flag.
+      defaults: options for which the script's default differs from jaxft's.
+      flags: the script's flags besides the common ones.
+      columns: (flags, data config) -> options that name the columns and follow from them. `train` of the data config is
+        whichever file is given.
     """
 
     task: str
@@ -84,7 +83,7 @@ def _glue(flags: Values, data: DataConfig) -> Options:
             raise UserError(f'{data.train}: no text column beside "{label}"')
         texts = ("sentence1", "sentence2") if {"sentence1", "sentence2"} <= set(others) else tuple(others[:2])
         options = {"data.text": texts[0]}
-        # Without labels there is nothing but a fine-tuned model to tell the kind of problem.
+        # Without labels, only a fine-tuned model tells the kind of problem.
         regression = label in names and _are_fractions(read_rows(data, "train", needed=[label])[label])
     if len(texts) > 1:
         options["data.text_pair"] = texts[1]
@@ -103,7 +102,7 @@ _WHOLE = re.compile(r"\s*[-+]?\d+\s*")
 
 
 def _are_fractions(labels: Any) -> bool:
-    """Whether labels are numbers that are not all whole: what makes run_glue a regression."""
+    """Whether labels are numbers that are not all whole, which makes run_glue treat the task as regression."""
     try:
         numbers = [float(x) for x in labels]
     except (TypeError, ValueError):
@@ -156,7 +155,7 @@ SCRIPTS: dict[str, Script] = {
             "text_column_name": Flag(),
             "label_column_name": Flag(),
             "label_all_tokens": Flag(bool, "task.label_pieces", {"True": "all", "False": "first"}),
-            "return_entity_level_metrics": Flag(bool, moot="the record of a run always has a table by entity type"),
+            "return_entity_level_metrics": Flag(bool, ignored="metrics.jsonl always has a table by entity type"),
         },
     ),
     "run_qa": Script(
@@ -188,7 +187,7 @@ SCRIPTS: dict[str, Script] = {
     ),
     "run_swag": Script("multiple-choice", None, _swag, most=1024),
 }
-# Names under which the same scripts went.
+# Former names of the scripts.
 ALIASES = {
     "run_flax_glue": "run_glue",
     "run_flax_ner": "run_ner",

@@ -1,1 +1,1 @@
-"""What a run will cost, known before it begins: FLOPs, memory, programs for devices that are not here."""
+"""Estimate before a run what it will cost: FLOPs, memory, and programs for devices that are not attached."""

@@ -1,4 +1,4 @@
-"""What a run's train step costs in each stage of its plan: FLOPs against a forward pass, and memory."""
+"""The cost of a run's train step in each stage: FLOPs relative to a forward pass, and memory."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,19 +26,19 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the compiled train step in one stage; sizes in bytes, on each device.
+    """The cost of the compiled train step in one stage. Sizes are in bytes per device.
 
     Attributes:
       start: the first step of the stage.
-      flops: of a step's matrix products.
-      forward: of those of a forward pass over the same.
-      expected: of parameters, optimizer, gradients, activations kept for the backward pass, and what a forward pass alone
-        needs for a moment, as the plan has it.
-      arguments, temporary, donated: what the compiler says, and the words that only evaluation reads; the donated are
-        arguments that results are written over.
-      accessed: bytes read from memory and written to it, at least (`hlo.traffic`).
-      collectives: exchanges between devices.
-      text: the compiled program.
+      flops: FLOPs of the matrix products in a step.
+      forward: FLOPs of the matrix products in a forward pass over the same batch.
+      expected: sizes that follow from the parameter plan: parameters, optimizer state, gradients, activations kept for the
+        backward pass, and the workspace of a forward pass alone.
+      arguments, temporary, donated: sizes from XLA's memory analysis; `arguments` includes the embedding rows that only
+        evaluation reads, `donated` are arguments that are overwritten by results.
+      accessed: a lower bound on the bytes read from and written to memory (`hlo.bytes_accessed`).
+      collectives: the communication between devices.
+      text: the compiled program as HLO text.
     """
 
     start: int
@@ -54,13 +54,13 @@ class Cost:
 
     @property
     def expected_peak(self) -> int:
-        """What the plan expects of the whole: activations go as gradients come, so only the largest of the rest counts."""
+        """The expected peak; activations are freed as gradients appear, so only the largest transient size counts."""
         e = self.expected
         return e["parameters"] + e["optimizer"] + max(e["gradients"], e["activations"], e["forward pass"])
 
 
 def lines(found: dict[Any, list[Cost]]) -> list[str]:
-    """`step_costs` for people."""
+    """Format the result of `step_costs`, one line per shape and stage."""
     text = []
     for shape, costs in found.items():
         for cost in costs:
@@ -69,13 +69,13 @@ def lines(found: dict[Any, list[Cost]]) -> list[str]:
             text.append(
                 f"train step {shape.rows} x {shape.length}{since}: {cost.flops / 1e9:.1f} GFLOP, "
                 f"{cost.flops / cost.forward:.2f} forward passes; {expected}; compiled: arguments {mib(cost.arguments)}, "
-                f"temporary {mib(cost.temporary)} a device"
+                f"temporary {mib(cost.temporary)} per device"
             )
     return text
 
 
 def step_costs(run: Run) -> dict[Any, list[Cost]]:
-    """By batch shape, for every stage of the plan."""
+    """The cost of the train step by batch shape, a list with one entry per stage."""
     optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
@@ -85,7 +85,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.sampler, run.data["train"].examples, place).items():
         evaluation = _forward(run, params=params, batch=batch)
-        forward = hlo.product_flops(evaluation.as_text()) * run.sampler.micro_batches  # it is one of them
+        forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # one micro-batch was compiled
         workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
         found[shape] = []
         for start, now, rest in stages:
@@ -95,13 +95,13 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
             found[shape].append(
                 Cost(
                     start=start,
-                    flops=hlo.product_flops(text),
+                    flops=hlo.matmul_flops(text),
                     forward=forward,
                     expected=expected_memory(now, rest) | {"activations": _activations(run, now, rest, batch)} | workspace,
                     arguments=memory.argument_size_in_bytes + _on_a_device(rest.get(UNUSED, {}).get("embedding")),
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
-                    accessed=hlo.traffic(text),
+                    accessed=hlo.bytes_accessed(text),
                     collectives=hlo.collectives(text),
                     text=text,
                 )
@@ -110,7 +110,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
 
 
 def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
-    """Bytes of what a step holds beside activations; gradients are all there at once, because they are clipped together."""
+    """Bytes that a step holds besides activations; all gradients exist at once, because they are clipped by global norm."""
     return {
         "parameters": _on_a_device(state.params) + _on_a_device(frozen),
         "optimizer": _on_a_device((state.opt_state, state.average)),
@@ -119,7 +119,7 @@ def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
 
 
 def _activations(run: Run, state: TrainState, frozen: Params, batch: Any) -> int:
-    """Bytes on a device that a forward pass over a micro-batch keeps for the backward pass, beside parameters."""
+    """Bytes per device that a forward pass over a micro-batch saves for the backward pass, besides parameters."""
     loss, prepare = run_loss(run), run.task.prepare
 
     def kept(trained: Params, rest: Params, batch: Any, key: jax.Array, hyper: Any) -> Any:
@@ -134,7 +134,7 @@ def _activations(run: Run, state: TrainState, frozen: Params, batch: Any) -> int
 
 
 def optimizer_memory(run: Run) -> list[int]:
-    """Bytes that the optimizer keeps of each row of the plan, over all devices."""
+    """Bytes of optimizer state for each row of the parameter plan, summed over all devices."""
     sizes = {
         name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], np.float32)
         for path, x in tree.flatten(split_unused(run.model.abstract(), run.used_words)[0]).items()
@@ -161,7 +161,7 @@ def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: P
 
 def _on_a_device(arrays: Any) -> int:
     def size(x: Any) -> int:
-        place = getattr(x, "sharding", None)  # None: a shape that nobody has placed yet
+        place = getattr(x, "sharding", None)  # None: the array has no sharding yet
         count = int(np.prod(place.shard_shape(x.shape) if place else x.shape))
         return 0 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else count * x.dtype.itemsize
 
@@ -169,5 +169,5 @@ def _on_a_device(arrays: Any) -> int:
 
 
 def mib(size: float) -> str:
-    """A size in bytes, for people."""
+    """Format a size in bytes as MiB."""
     return f"{size / MIB:.1f} MiB" if size < 10 * MIB else f"{size / MIB:,.0f} MiB"

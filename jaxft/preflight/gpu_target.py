@@ -1,7 +1,7 @@
-"""What XLA must be told of a GPU to compile for it where there is none (`GpuTargetConfigProto` of openxla/xla)."""
+"""The target description that XLA needs to compile for a GPU that is not attached (`GpuTargetConfigProto`, openxla/xla)."""
 
-# Architecture limits of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications) and the
-# SXM boards' clock; cuDNN's version is older than any that JAX's CUDA packages bring (9.12), as in XLA's own descriptions.
+# Architecture limits of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications) and the clock
+# of SXM boards. The cuDNN version is older than any in JAX's CUDA packages (9.12), as in XLA's own descriptions.
 _HOPPER = """
 gpu_device_info {{
   cuda_compute_capability {{ major: 9 feature_extension: ACCELERATED_FEATURES }}
@@ -22,11 +22,11 @@ device_description_str: "{name}"
 
 
 def hopper(name: str, memory: float, bandwidth: float) -> str:
-    """A Hopper GPU (H100, H200), as text.
+    """The target description of a Hopper GPU (H100, H200), a text protobuf.
 
     Args:
-      name: of the device.
-      memory: bytes.
-      bandwidth: bytes a second.
+      name: the name of the device.
+      memory: in bytes.
+      bandwidth: memory bandwidth in bytes per second.
     """
     return _HOPPER.format(name=name, memory=int(memory), bandwidth=int(bandwidth))

@@ -1,4 +1,4 @@
-"""What a compiled program says of itself in its HLO text: collectives, operations, traffic, arrays of a given kind."""
+"""Properties of a compiled program, read from its HLO text: collectives, FLOPs, bytes accessed, materialised arrays."""
 
 import re
 from collections import defaultdict
@@ -20,24 +20,24 @@ _PLACED = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\](\{[^}]*\})?")
 _SLICES = {"dynamic-slice", "slice", "gather"}
 _NO_TRAFFIC = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
 _NO_TRAFFIC += ("copy-done", "slice-done", "all-reduce-done", "all-gather-done", "async-done", "partition-id", "iota")
-_ASYNCHRONOUS = {"copy-start": 0, "slice-start": 1}  # the result that is what arrives
+_ASYNCHRONOUS = {"copy-start": 0, "slice-start": 1}  # the index of the result that holds the data
 _CONTRACTED = re.compile(r'"?lhs_contracting_dim(?:ension)?s"?[=:]([{\[][^}\]]*)')
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 _WINDOW = re.compile(r"window=\{([^}]*)\}")
 _CONSTANT = re.compile(r"= [su]32\[\][^ ]* constant\((\d+)\)")
 _INDEX = re.compile(r"get-tuple-element\(.*index=(\d+)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-_SIGNAL = ("u32", "")  # stands among the results of what goes on beside other work
+_SIGNAL = ("u32", "")  # a result of asynchronous instructions
 
 
 @dataclass(frozen=True)
 class Collective:
-    """One kind of exchange between devices in one run of a program.
+    """All collectives of one kind in one execution of a program.
 
     Attributes:
       kind: one of KINDS.
-      count: how often it runs.
-      size: bytes of the whole arrays on a device, over all of these: what is gathered afterwards, what is scattered before.
+      count: the number of executions.
+      size: total bytes of the full arrays on a device: the results of gathers, the operands of scatters.
     """
 
     kind: str
@@ -46,9 +46,9 @@ class Collective:
 
 
 def collectives(text: str) -> list[Collective]:
-    """Exchanges in a compiled program; those in a loop are counted as often as it turns."""
+    """The collectives in a compiled program; those in a loop are counted once per iteration."""
     program = _parse(text)
-    turns, fused = _turns(program), _fused(program)
+    executions, fused = _executions(program), _fused(program)
     count: dict[str, int] = defaultdict(int)
     size: dict[str, int] = defaultdict(int)
     channels = set()
@@ -58,31 +58,32 @@ def collectives(text: str) -> list[Collective]:
             kind = x.operation.removesuffix("-start")
             if kind not in KINDS:
                 continue
-            if name in fused:  # of TPUs: its start, what goes on beside it and its end each hold the same exchange
+            if name in fused:  # on TPUs the start, the overlapped work and the end each contain the same collective
                 if (channel := (kind, *(_CHANNEL.findall(x.line) or [x.name]))) in channels:
                     continue
                 channels.add(channel)
-            # TPUs have no other instruction for a sum of which every device keeps its part.
+            # TPU programs have no other instruction for a reduce-scatter.
             kind = "reduce-scatter" if scatters and kind == "all-reduce" else kind
-            count[kind] += turns[name]
-            size[kind] += turns[name] * _exchanged(x, instructions)
+            count[kind] += executions[name]
+            size[kind] += executions[name] * _transferred_bytes(x, instructions)
     return [Collective(kind, count[kind], size[kind]) for kind in KINDS if count[kind]]
 
 
-def product_flops(text: str) -> int:
-    """Operations of the matrix products (and convolutions) of a compiled program, a multiplication and an addition each.
+def matmul_flops(text: str) -> int:
+    """FLOPs of the matrix products and convolutions in a compiled program; a multiply-add is two.
 
-    XLA's own count takes the body of a loop once, however often it turns, and small operations as often as fusions repeat
-    them. Products inside kernels that are not HLO (cuDNN's and Pallas') are not counted.
+    XLA's cost analysis counts the body of a loop once, however often it runs, and small operations as often as fusions
+    repeat them. Products in kernels that are not HLO (cuDNN's and Pallas') are not counted.
     """
     program = _parse(text)
-    turns = _turns(program)
-    return sum(turns[name] * _products(x, around) for name, around in program.items() for x in around.values())
+    executions = _executions(program)
+    return sum(executions[name] * _instruction_flops(x, around) for name, around in program.items() for x in around.values())
 
 
-def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[str]:
-    """Arrays such as `f32[8,12,128,128]` that are written to memory (not those inside a fusion) and for which `wanted`
-    (type, shape) holds."""
+def materialized_arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[str]:
+    """The arrays, such as `f32[8,12,128,128]`, that are written to memory and for which `wanted(type, shape)` is true.
+
+    Arrays inside a fusion are not written to memory."""
     program = _parse(text)
     fused = _fused(program)
     found: dict[str, None] = {}
@@ -94,26 +95,26 @@ def arrays(text: str, wanted: Callable[[str, tuple[int, ...]], bool]) -> list[st
     return list(found)
 
 
-def traffic(text: str) -> int:
-    """Bytes that a compiled program reads from memory and writes to it, at least.
+def bytes_accessed(text: str) -> int:
+    """A lower bound on the bytes that a compiled program reads from and writes to memory.
 
-    Every instruction reads its operands once and writes its result once; what is sliced out of an array, or written into
-    its place, counts by its own size, and what the compiler keeps close to the processor (another memory space) not at all.
-    XLA's own count takes the whole array for each turn of a loop over slices of it.
+    Every instruction reads its operands once and writes its result once. Slices and in-place updates count with the size of
+    the slice; arrays in another memory space (close to the processor) do not count. XLA's cost analysis counts the whole
+    array in every iteration of a loop over its slices.
     """
     program = _parse(text)
-    turns, fused = _turns(program), _fused(program)
+    executions, fused = _executions(program), _fused(program)
     total = 0
     for name, instructions in program.items():
         for x in instructions.values() if name not in fused else ():
             if x.operation not in _NO_TRAFFIC and "AllocateBuffer" not in x.line:
-                total += turns[name] * _moved(x, instructions, program)
+                total += executions[name] * _instruction_bytes(x, instructions, program)
     return total
 
 
 @dataclass(frozen=True)
 class _Instruction:
-    """A line; `result` is its type, and the operand of a parameter its number."""
+    """One line of HLO; `result` is the type of the result. The operand of a parameter is its number."""
 
     name: str
     result: str
@@ -125,17 +126,17 @@ class _Instruction:
 _Computation = Mapping[str, _Instruction]
 
 
-def _exchanged(x: _Instruction, around: _Computation) -> int:
-    """Bytes of what goes into an exchange, or comes out of it where that is more."""
+def _transferred_bytes(x: _Instruction, around: _Computation) -> int:
+    """Bytes of the operands of a collective, or of its results if these are larger."""
     given = sum(_bytes(around[name].result) for name in x.operands)
     found = sum(_size(*array) for array in _ARRAY.findall(x.result) if array != _SIGNAL)
-    if x.operation.endswith("-start") and found > given:  # the operands stand before the results, except for all-reduce
+    if x.operation.endswith("-start") and found > given:  # results follow the operands, except in all-reduce
         found -= given
     return max(given, found)
 
 
-def _products(x: _Instruction, around: _Computation) -> int:
-    """Operations of an instruction's matrix product, of which there is none in most."""
+def _instruction_flops(x: _Instruction, around: _Computation) -> int:
+    """FLOPs of the matrix product of an instruction; 0 for other instructions."""
     if x.operation == "convolution":
         return _convolution(x, around)
     if x.operation == "dot" or (x.operation == "custom-call" and "__cublas$" in x.line):
@@ -146,7 +147,7 @@ def _products(x: _Instruction, around: _Computation) -> int:
 
 
 def _convolution(x: _Instruction, around: _Computation) -> int:
-    """Operations of a convolution, as which TPUs have every product; what would stand beside the input is none."""
+    """FLOPs of a convolution, as which TPU programs express every product; padding is not counted."""
     [(inputs, kernels, outputs)] = _LABELS.findall(x.line)
     shapes = [_shape(y) for y in (around[x.operands[0]].result, around[x.operands[1]].result, x.result)]
     size = [dict(zip(labels, shape, strict=True)) for labels, shape in zip((inputs, kernels, outputs), shapes, strict=True)]
@@ -162,9 +163,9 @@ def _convolution(x: _Instruction, around: _Computation) -> int:
     return 2 * total
 
 
-def _moved(x: _Instruction, around: _Computation, program: Mapping[str, _Computation]) -> int:
-    """Bytes that an instruction of a computation moves."""
-    if x.operation in _ASYNCHRONOUS:  # what arrives stands among the results, beside what it is taken from
+def _instruction_bytes(x: _Instruction, around: _Computation, program: Mapping[str, _Computation]) -> int:
+    """Bytes that an instruction reads and writes."""
+    if x.operation in _ASYNCHRONOUS:  # the results include the source
         kind, shape, layout = _PLACED.findall(x.result)[_ASYNCHRONOUS[x.operation]]
         return _size(kind, shape) * (("S(" not in layout) + ("S(" not in around[x.operands[0]].result))
     inside = {x.name: x} if x.operation != "fusion" else program[_called(x.line)[0]]
@@ -175,12 +176,12 @@ def _moved(x: _Instruction, around: _Computation, program: Mapping[str, _Computa
     written = {array[:2] for array in _PLACED.findall(x.result) if "S(" not in array[2]}
     for y, body in _nested(x, around, program):
         if y.operation == "dynamic-update-slice" and _PLACED.findall(y.result)[0][:2] in written:
-            moved -= _bytes(y.result) - _bytes(body[y.operands[1]].result)  # it writes its part alone
+            moved -= _bytes(y.result) - _bytes(body[y.operands[1]].result)  # only the slice is written
     return moved
 
 
 def _read(name: str, size: int, inside: _Computation, program: Mapping[str, _Computation]) -> int:
-    """Bytes that a computation reads of one of its arrays of so many bytes; more where it reads several parts."""
+    """Bytes that a computation reads from one of its arrays of `size` bytes; more if it reads several parts."""
     total = 0
     for y in inside.values():
         if name not in y.operands:
@@ -205,7 +206,7 @@ def _parameter(computation: _Computation, number: int) -> str:
 def _nested(
     x: _Instruction, around: _Computation, program: Mapping[str, _Computation]
 ) -> Iterator[tuple[_Instruction, _Computation]]:
-    """An instruction or, of a fusion, all that it computes; with the computation in which it stands."""
+    """Yield (instruction, its computation); for a fusion, all instructions inside it."""
     if x.operation != "fusion":
         yield x, around
         return
@@ -215,12 +216,12 @@ def _nested(
 
 
 def _in_memory(result: str) -> int:
-    """Bytes of the arrays of a type that lie in main memory."""
+    """Bytes of the arrays of a type that are in main memory."""
     return sum(_size(kind, shape) for kind, shape, layout in _PLACED.findall(result) if "S(" not in layout)
 
 
 def _shape(result: str) -> tuple[int, ...]:
-    """Of the first array of a type."""
+    """The shape of the first array of a type."""
     [(_, shape)] = _ARRAY.findall(result)[:1]
     return _dimensions(shape)
 
@@ -234,7 +235,7 @@ def _bytes(result: str) -> int:
 
 
 def _parse(text: str) -> dict[str, dict[str, _Instruction]]:
-    """Computations by name, each by the names of its instructions."""
+    """Parse HLO text into computations by name, each a dict of instructions by name."""
     found: dict[str, dict[str, _Instruction]] = {}
     instructions: dict[str, _Instruction] = {}
     for line in text.splitlines():
@@ -249,24 +250,24 @@ def _parse(text: str) -> dict[str, dict[str, _Instruction]]:
 
 
 def _fused(program: Mapping[str, _Computation]) -> set[str]:
-    """Names of the computations inside fusions."""
+    """The names of the computations inside fusions."""
     every = (x for instructions in program.values() for x in instructions.values())
     return {name for x in every if x.operation == "fusion" for name in _called(x.line)}
 
 
-def _turns(program: Mapping[str, _Computation]) -> dict[str, int]:
-    """How often each computation runs in one run of the program."""
+def _executions(program: Mapping[str, _Computation]) -> dict[str, int]:
+    """The number of executions of each computation in one execution of the program."""
     callers: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for caller, name, times in _calls(program):
         callers[name].append((caller, times))
     known: dict[str, int] = {}
 
-    def turns(name: str) -> int:
+    def executions(name: str) -> int:
         if name not in known:
-            known[name] = sum(turns(caller) * times for caller, times in callers[name]) or 1
+            known[name] = sum(executions(caller) * times for caller, times in callers[name]) or 1
         return known[name]
 
-    return {name: turns(name) for name in program}
+    return {name: executions(name) for name in program}
 
 
 def _calls(program: Mapping[str, _Computation]) -> Iterator[tuple[str, str, int]]:
@@ -280,7 +281,7 @@ def _calls(program: Mapping[str, _Computation]) -> Iterator[tuple[str, str, int]
 
 
 def _counted(condition: _Computation, body: _Computation) -> int:
-    """Turns of a loop of which the compiler does not say them: it counts from 0 to the one constant of its condition."""
+    """The trip count of a loop without `known_trip_count`: it counts from 0 to the only constant of its condition."""
     ends = [int(n) for y in condition.values() for n in _CONSTANT.findall(y.line)]
     if len(ends) != 1:
         return 1

@@ -1,4 +1,4 @@
-"""The learning rate of each group of the plan over the steps of a run, as text and as a plot."""
+"""The learning rate of each row of the parameter plan over the steps of a run, as text and as a plot."""
 
 import importlib.util
 from dataclasses import replace
@@ -11,13 +11,11 @@ from jaxft.optim import schedule_factor
 from jaxft.run.setup import Run
 
 SHOWN = 6  # steps in the text
-
-
 POINTS = 100_000  # steps in a plot
 
 
 def learning_rates(run: Run, steps: np.ndarray) -> dict[str, np.ndarray]:
-    """At some steps, by pattern of a trained row of the table: float32 [steps], zero until it is unfrozen."""
+    """Learning rates float32 [steps] by the pattern of each trained row; 0 before the row is unfrozen."""
     config = run.config.optim
     rates = {}
     for row in run.plan.rows:
@@ -31,7 +29,7 @@ def learning_rates(run: Run, steps: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def lines(run: Run) -> list[str]:
-    """For people: rates at a few steps from the first to the last."""
+    """Format the learning rates at a few steps from the first to the last as a table."""
     shown = np.unique(np.linspace(0, run.total_steps - 1, SHOWN).round().astype(int))
     head = ["learning rate at step", *(f"{step:,}" for step in shown)]
     body = [[pattern, *(f"{x:.3g}" for x in rates)] for pattern, rates in learning_rates(run, shown).items()]
@@ -40,16 +38,16 @@ def lines(run: Run) -> list[str]:
 
 
 def require_matplotlib() -> None:
-    """Refuse a plot where the package for it is not installed."""
+    """Raise a UserError if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("--plot needs the package matplotlib: pip install 'jaxft[plot]'")
 
 
 def plot(run: Run, path: str) -> None:
-    """Draw the rates of all groups into a file.
+    """Plot the learning rates of all rows into a file.
 
     Raises:
-      UserError: when the file cannot be written.
+      UserError: if the file cannot be written.
     """
     from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports] (an extra)
 

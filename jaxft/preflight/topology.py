@@ -1,6 +1,6 @@
-"""Accelerators that need not be here: a run's real train step is compiled for them, and what it would cost is predicted.
+"""Compile a run's train step for accelerators that are not attached, and predict its cost.
 
-TPU programs are compiled by the package libtpu on any machine, those of GPUs by JAX's CUDA packages. Peaks are the makers'
+TPU programs are compiled by the package libtpu on any machine, GPU programs by JAX's CUDA packages. Peaks are those of the
 data sheets (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm, https://www.nvidia.com/en-us/data-center/h200).
 """
 
@@ -21,14 +21,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip.
+    """The data sheet of one chip.
 
     Attributes:
-      flops: bfloat16 operations a second.
-      memory: bytes that programs may have.
-      bandwidth: of that memory, bytes a second.
-      links: bytes a second to other chips, all links in one direction.
-      maker: of GPUs, whose topology is a number.
+      flops: peak bfloat16 FLOP/s.
+      memory: bytes available to programs.
+      bandwidth: memory bandwidth in bytes per second.
+      links: bytes per second to other chips, over all links in one direction.
+      maker: the vendor of a GPU, whose topology is a number; None for TPUs.
     """
 
     flops: float
@@ -51,13 +51,13 @@ _NAME = re.compile(r"^(\w+):(\d+(?:x\d+){0,2})$")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the data sheet allows a step; a program is never faster, and is often slower.
+    """The data sheet's bound on a step; a program is never faster, and is often slower.
 
     Attributes:
-      seconds: the longest of computing, reading memory and talking to other chips.
-      bound: which of these it is.
-      share: of the peak's operations that the step would do in that time.
-      rows: of a batch that would fit at least, or 0 if not even its parameters do.
+      seconds: the longest of the times for computation, memory access and communication.
+      bound: which of these is the longest.
+      share: the share of the peak FLOP/s that the step reaches in that time.
+      rows: a lower bound on the rows of a batch that fit; 0 if not even the parameters fit.
     """
 
     seconds: float
@@ -67,10 +67,10 @@ class Prediction:
 
 
 def parse(name: str) -> tuple[Chip, int]:
-    """(the chip, how many) of a name such as v5e:2x4 or h200:8.
+    """Parse a topology such as v5e:2x4 or h200:8 into (chip, number of chips).
 
     Raises:
-      UserError: for another name.
+      UserError: if the name is not a known topology.
     """
     match = _NAME.match(name)
     chip = CHIPS.get(match[1]) if match else None
@@ -82,7 +82,7 @@ def parse(name: str) -> tuple[Chip, int]:
 
 
 def missing_compiler(name: str) -> str | None:
-    """The package that compiles for a topology and how to get it, where it is not installed."""
+    """The package that is needed to compile for a topology and how to install it; None if it is installed."""
     chip, _ = parse(name)
     if chip.maker is None:
         return None if find_spec("libtpu") else "the package libtpu (pip install 'jaxft[tpu]')"
@@ -92,17 +92,17 @@ def missing_compiler(name: str) -> str | None:
 
 
 def devices(name: str) -> list[Any]:
-    """Descriptions of the chips of a topology, to make a mesh of.
+    """Descriptions of the chips of a topology, from which a mesh can be made.
 
     Raises:
-      UserError: when their compiler is not installed or knows no such topology.
+      UserError: if their compiler is not installed or does not know the topology.
     """
     chip, count = parse(name)
     if missing := missing_compiler(name):
         raise UserError(f"--topology {name} needs {missing}")
     if chip.maker is None:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is run, so several processes may compile
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is executed, so several processes may compile
         wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
         wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
     else:
@@ -112,14 +112,14 @@ def devices(name: str) -> list[Any]:
 
     try:
         return list(topologies.get_topology_desc(**wanted).devices)
-    except Exception as error:  # the compilers raise their own kinds
+    except Exception as error:  # compilers raise various exception types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--topology {name}: its compiler gives no such chips: {reason}") from error
 
 
 def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
-    """The data sheet's limit for a compiled step of so many rows over all chips (`Cost` is of one chip)."""
-    # What a chip must send at least of an array: all but its own part, twice where every chip needs the sum of all.
+    """The data sheet's bound for a compiled step with `rows` rows over all chips (`Cost` is per chip)."""
+    # A chip sends at least all of an array but its own part, and twice that if every chip needs the sum.
     sent = sum(x.size * (2 if x.kind == "all-reduce" else 1) for x in cost.collectives) * (chips - 1) / chips
     times = {
         "operations": cost.flops / chip.flops,
@@ -127,13 +127,13 @@ def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
         "links": sent / chip.links,
     }
     bound = max(times, key=lambda name: times[name])
-    # Not all that is temporary grows with the rows, so this many will fit, and perhaps more.
+    # Not all temporary memory grows with the rows, so this is a lower bound.
     fit = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))
     return Prediction(times[bound], bound, times["operations"] / times[bound], fit)
 
 
 def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
-    """For people: (batch shape, cost) of every compiled step."""
+    """Format the predictions, one line per (batch shape, cost)."""
     chip, count = parse(name)
     text = [f"predicted for {count} x {name.partition(':')[0]}, from the compiled programs and the data sheet:"]
     for shape, cost in costs:
@@ -142,8 +142,8 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
         fits = "fits" if held <= chip.memory else "DOES NOT FIT"
         talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"
         text.append(
-            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.4g} GiB a chip ({fits}; at least "
-            f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms a step, limited by "
+            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.4g} GiB per chip ({fits}; at least "
+            f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms per step, limited by "
             f"{guess.bound}: {guess.share:.0%} of the peak"
         )
     return text

@@ -114,7 +114,7 @@ def open_model(
         str(config.model.path),
         task=config.task.name,
         labels=task.labels,
-        renamed=task.keeps(hf_config),
+        renamed=task.accepts_head(hf_config),
         revision=config.model.revision,
         num_layers=config.model.num_layers,
         dtype=config.train.dtype,

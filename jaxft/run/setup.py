@@ -68,7 +68,7 @@ class Run(ModelSetup):
     @cached_property
     def used_words(self) -> np.ndarray | None:
         """As `Frame` has them, found in the training data."""
-        changed = self.task.changes_words
+        changed = self.task.masks_inputs
         return used_words(self.config, self.model, self.plan, self.data["train"].examples, changed=changed)
 
     @property
@@ -79,7 +79,7 @@ class Run(ModelSetup):
     def texts(self) -> dict[str, str]:
         """Files of the run directory by name: what the run has learnt of its data, and which rows it sets aside."""
         task, held = self.task, self.config.data.validation_share
-        own = Record(task.labels, task.config_fields, task.fitted, self.steps_per_epoch, self.total_steps, self.used_words)
+        own = Record(task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
         rows = {rundir.VALIDATION_ROWS: row_numbers(self.data["validation"].rows)} if held else {}
         return {rundir.RECORD: own.text()} | {name: "".join(f"{n}\n" for n in x) for name, x in rows.items()}
 

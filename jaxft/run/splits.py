@@ -46,7 +46,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
     notes = []
     for split, origin in origins.items():
-        rows[split], note = without_unknown(task, rows[split], config, origin)
+        rows[split], note = drop_unknown_labels(task, rows[split], config, origin)
         notes += note
     if data.validation_share:
         held = held_out(task, rows["train"], config, origins["train"])
@@ -63,11 +63,11 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     return RunData(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))
 
 
-def without_unknown(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:
+def drop_unknown_labels(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:
     """The rows after `data.unknown_labels` was applied, and a note that counts the labels left out."""
     if config.data.unknown_labels == "error":
         return rows, []
-    rows, count = task.without_unknown(rows, config, origin)
+    rows, count = task.drop_unknown_labels(rows, config, origin)
     return rows, [f"{origin}: {count:,} unknown labels are left out (data.unknown_labels drop)"] if count else []
 
 
@@ -128,7 +128,7 @@ def validation_rows(directory: Path, task: Task, config: Config) -> Any:
                 raise UserError(f"{path}: names rows of data.train {before}, not of {config.data.train}")
     rows = first_rows(type(task), task.read(config, "train"), config, "train")
     if not path.is_file():
-        rows, _ = without_unknown(task, rows, config, origin)
+        rows, _ = drop_unknown_labels(task, rows, config, origin)
         return first_rows(type(task), select_rows(rows, held_out(task, rows, config, origin)), config, "validation")
     wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64)
     places = {number: place for place, number in enumerate(row_numbers(rows).tolist())}

@@ -1,4 +1,4 @@
-"""One file a task; TASKS finds it by its Hugging Face name."""
+"""One file per task; TASKS maps Hugging Face task names to task classes."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ _ALL: tuple[type[Task], ...] = (
     TokenClassification,
 )
 TASKS = {task.kind: task for task in _ALL}
-# Text classification is one of these, as `task.problem` says.
+# `task.problem` selects the class for text classification.
 PROBLEMS: dict[str, type[Task]] = {
     "single_label": TextClassification,
     "multi_label": MultiLabel,
@@ -32,10 +32,10 @@ PROBLEMS: dict[str, type[Task]] = {
 
 
 def task_class(config: Config) -> type[Task]:
-    """The task of a config.
+    """The task class that a config selects.
 
     Raises:
-      UserError: for a metric that the task does not have, or an option that it does not honour.
+      UserError: if the task does not have the metric, or does not honour an option that is set.
     """
     task, name = TASKS[config.task.name], config.task.name
     if task is TextClassification:

@@ -1,5 +1,6 @@
-"""From the best starts and ends of a question's windows to its best answers, as postprocess_qa_predictions of Hugging
-Face's utils_qa.py."""
+"""Rank the answers of a question from the best starts and ends of its windows.
+
+The rules are those of postprocess_qa_predictions in Hugging Face's utils_qa.py."""
 
 from dataclasses import dataclass, replace
 
@@ -12,11 +13,11 @@ from jaxft.losses import LOWEST
 
 @dataclass(frozen=True)
 class Answer:
-    """A span of the context, or no answer where `text` is empty.
+    """A span of the context, or no answer if `text` is empty.
 
     Attributes:
-      text: cut from the context.
-      start, end: its first character and the one after its last; None for no answer.
+      text: the text of the span.
+      start, end: character offsets in the context, `end` exclusive; None for no answer.
       score: start logit plus end logit.
       probability: softmax of the scores over the answers that were kept.
     """
@@ -29,13 +30,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class RankedAnswers:
     """The best answers of a question.
 
     Attributes:
-      best: the best that is not empty, or the empty one where there is none.
-      n_best: best first; no answer among them where that is possible.
-      null_odds: the score of no answer less that of `best`.
+      best: the best answer that is not empty; the empty answer if there is no other.
+      n_best: the best answers in descending order, including no answer if that is allowed.
+      null_odds: the score of no answer minus the score of `best`.
     """
 
     best: Answer
@@ -43,7 +44,7 @@ class Decoded:
     null_odds: float
 
     def answer(self, threshold: float | None) -> Answer:
-        """The best of `n_best`, or no answer where `null_odds` are above a threshold."""
+        """The best answer, or no answer if `null_odds` is above a threshold."""
         nothing = not self.best.text or (threshold is not None and self.null_odds > threshold)
         return next(answer for answer in self.n_best if bool(answer.text) != nothing)
 
@@ -57,12 +58,12 @@ def best_spans(
     n_best: int,
     max_answer_length: int,
 ) -> list[tuple[float, int, int, int]]:
-    """(score, window, first token, last token) of the best spans; of equals the earlier window, then the likelier start.
+    """(score, window, first token, last token) of the best spans; ties go to the earlier window, then the better start.
 
     Args:
-      start_scores, end_scores: logits, descending [W, k]; LOWEST where a window has fewer tokens.
-      start_tokens, end_tokens: their tokens [W, k].
-      n_best: spans at most.
+      start_scores, end_scores: logits [W, k] in descending order; LOWEST if a window has fewer tokens.
+      start_tokens, end_tokens: their token positions [W, k].
+      n_best: the maximum number of spans.
       max_answer_length: in tokens.
     """
     scores = start_scores[:, :, None].astype(np.float64) + end_scores[:, None, :]
@@ -76,14 +77,14 @@ def best_spans(
     return found
 
 
-def decode(spans: list[tuple[float, int, int]], context: str, null_score: float | None, n_best: int) -> Decoded:
-    """Answers from the context.
+def rank_answers(spans: list[tuple[float, int, int]], context: str, null_score: float | None, n_best: int) -> RankedAnswers:
+    """Rank the answers of one question.
 
     Args:
-      spans: (score, first character, the one after the last), best first.
-      context: of the question.
-      null_score: of no answer, the lowest over the windows; None where every question has an answer.
-      n_best: answers to keep; no answer is one of them, or is kept beside them.
+      spans: (score, start, end) in descending order of score; character offsets, `end` exclusive.
+      context: the context of the question.
+      null_score: the score of no answer, the minimum over the windows; None if every question has an answer.
+      n_best: the number of answers to keep; no answer is always kept.
     """
     found = [answer for span in spans if (answer := _cut(context, *span)).text]
     nothing = Answer("", None, None, null_score or 0.0)
@@ -96,12 +97,13 @@ def decode(spans: list[tuple[float, int, int]], context: str, null_score: float 
     found = found or [nothing]
     shares = softmax(np.array([answer.score for answer in found]))
     kept = tuple(replace(answer, probability=float(share)) for answer, share in zip(found, shares, strict=True))
-    return Decoded(best, kept, nothing.score - best.score)
+    return RankedAnswers(best, kept, nothing.score - best.score)
 
 
 def _cut(context: str, score: float, start: int, end: int) -> Answer:
-    """A span without the blanks around it, which some tokenizers count to a word, and with the marks on its last letter,
-    which tokenizers that drop accents count to none."""
+    """The answer at a span, without surrounding blanks and with the combining marks on its last letter.
+
+    Some tokenizers count blanks as part of a word; tokenizers that drop accents do not count the marks."""
     while end < len(context) and is_mark(context[end]):
         end += 1
     text = context[start:end]

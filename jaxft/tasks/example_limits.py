@@ -1,4 +1,4 @@
-"""The first so many examples of a split: `data.max_train_examples` and `data.max_eval_examples`."""
+"""Limits on the number of examples: `data.max_train_examples` and `data.max_eval_examples`."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,16 +8,16 @@ from jaxft.tasks.task import Split, Task
 
 
 def first_rows(task: type[Task], rows: Any, config: Config, split: str, *, labelled: bool = True) -> Any:
-    """The rows of a split, from `task.read`, that are used; all where the limit is one of what `encode` makes of them.
+    """The first rows of a split, up to the limit; all rows if the task joins rows and the limit counts examples.
 
-    Prediction, which has no labels, is of rows.
+    Rows without labels are for prediction, where the limit always counts rows.
     """
     most = _most(config, split)
     return rows if most is None or (labelled and task.joins_rows(config)) else rows.select(range(min(most, len(rows))))
 
 
 def first_examples(task: type[Task], data: Split, config: Config, split: str) -> Split:
-    """A split with the examples that are used, where `encode` joins rows; else as it is."""
+    """The first examples of a split, up to the limit, if the task joins rows; otherwise the split unchanged."""
     most = _most(config, split)
     return data if most is None or not task.joins_rows(config) else replace(data, examples=data.examples.first(most))
 

@@ -27,7 +27,7 @@ class FillMask(MaskedLM):
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """Documents; for prediction texts."""
+        """The documents; for prediction, texts."""
         return (
             corpus.read(config.data, split, alone=config.data.documents == "lines")
             if labelled
@@ -36,13 +36,13 @@ class FillMask(MaskedLM):
 
     @classmethod
     def joins_rows(cls, config: Config) -> bool:
-        """A stream of all texts has no rows."""
+        """Whether all texts are joined into one stream."""
         return config.data.documents == "join"
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """Documents cut into examples that hold every token; texts with masks as they are."""
+        """Cut documents into examples without losing a token; for prediction, one example per text."""
         if not labelled:
             return self.with_masks(rows, directory, config, origin)
         data = config.data
@@ -57,9 +57,9 @@ class FillMask(MaskedLM):
         return Split(rows, self.cached_examples(make, rows, directory, config, data.documents), origin)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
-        """Cross-entropy summed over masked tokens, and their number."""
-        return self.word_loss(outputs, batch, train)
+        """(cross-entropy summed over the masked tokens, their number)."""
+        return self.mlm_loss(outputs, batch, train)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax."""
-        return self.soft_word_loss(outputs, teacher, batch, temperature)
+        """Cross-entropy against the teacher's softmax at masked tokens."""
+        return self.soft_mlm_loss(outputs, teacher, batch, temperature)

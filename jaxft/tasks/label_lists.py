@@ -1,4 +1,4 @@
-"""Several labels a text: lists of names or ids, text that is cut, columns of 0 and 1, or rows of 0 and 1."""
+"""Several labels per text: lists of names or ids, separated text, columns of 0 and 1, or multi-hot rows."""
 
 import ast
 from collections.abc import Sequence
@@ -11,34 +11,35 @@ from jaxft.core.errors import UserError, some
 from jaxft.data.reading.columns import per_row
 from jaxft.data.reading.label_spelling import number_of
 from jaxft.data.reading.row_numbers import RowName, row_names
-from jaxft.tasks.labels import as_text, declared_labels, label_columns, label_ids
+from jaxft.tasks.labels import declared_labels, label_columns, label_ids, label_text
 
-_MARKS = {"0": False, "1": True, "false": False, "true": True}
+_BINARY = {"0": False, "1": True, "false": False, "true": True}
 
 
 def label_lists(
     rows: Any, data: DataConfig, origin: str, names: Sequence[str] | None = None
 ) -> tuple[list[list[str]], list[str]]:
-    """The labels of every row, perhaps none: a list, text cut at `data.label_separator`, or what is marked by 1.
+    """The labels of every row, possibly none.
 
-    Marks are several columns, or lists of 0 and 1 that all have a place for each label. Without names, the places of the
-    latter are those of a ClassLabel, or LABEL_0, LABEL_1 and so on.
+    A row has a list, text that is split at `data.label_separator`, or a multi-hot encoding: several columns of 0 and 1, or
+    lists of 0 and 1 of equal length. If the labels of multi-hot lists are not known, they are those of a ClassLabel, or
+    LABEL_0, LABEL_1 and so on.
 
     Args:
       rows: a `datasets.Dataset`.
-      data: which columns.
-      origin: file, for messages.
-      names: all labels, where they are known.
+      data: names the columns.
+      origin: the file, for error messages.
+      names: all labels, if they are known.
 
     Returns:
-      (labels of each row, the labels that marks have places for or that a ClassLabel names, in their order).
+      (labels of each row, the labels of the multi-hot encoding or of a ClassLabel in order).
 
     Raises:
-      UserError: for a row whose labels are not of that kind, naming it.
+      UserError: if the labels of a row cannot be read; the message names the row.
     """
     columns = label_columns(data)
     if len(columns) > 1:
-        return _marked(rows, columns, origin), columns
+        return _from_columns(rows, columns, origin), columns
     column, where = columns[0], row_names(rows, origin)
     raw = [_items(value, data.label_separator) for value in per_row(rows, column, lambda x: x)]
     for i, (value, items) in enumerate(zip(per_row(rows, column, lambda x: x), raw, strict=True)):
@@ -48,17 +49,19 @@ def label_lists(
                 "with data.label_separator set"
             )
     declared = declared_labels(rows.features[column]) or None
-    places = _places([items or [] for items in raw], names or declared, f'{origin}: column "{column}"', ids=bool(declared))
-    if places:
-        return [[places[i] for i, x in enumerate(items or []) if _mark(x)] for items in raw], places
+    hot_names = _multi_hot_names(
+        [items or [] for items in raw], names or declared, f'{origin}: column "{column}"', ids=bool(declared)
+    )
+    if hot_names:
+        return [[hot_names[i] for i, x in enumerate(items or []) if _is_one(x)] for items in raw], hot_names
     found = []
     for i, items in enumerate(raw):
-        if _are_marks(items or []):
+        if _is_multi_hot(items or []):
             raise UserError(
                 f'{where(i)} has {repr(items)[:60]} in column "{column}", 0 and 1 for each label, but other rows have lists '
                 "of labels: write all rows in one way"
             )
-        found.append([as_text(x, declared, where, i) for x in items or []])
+        found.append([label_text(x, declared, where, i) for x in items or []])
         if not all(found[-1]):
             raise UserError(f'{where(i)} has an empty label in column "{column}"')
     return found, declared or []
@@ -67,10 +70,13 @@ def label_lists(
 def multi_hot(
     lists: Sequence[Sequence[str]], names: Sequence[str], where: RowName, *, drop: bool = False
 ) -> tuple[np.ndarray, int]:
-    """Lists of labels as int8 [N, labels] of 0 and 1; and how many were left out because they are not among `names`.
+    """Encode lists of labels as multi-hot rows.
+
+    Returns:
+      (int8 [N, labels] of 0 and 1, the number of labels dropped because they are not in `names`).
 
     Raises:
-      UserError: for such a label, naming its row, unless it is to be dropped.
+      UserError: if a label is not in `names` and `drop` is false; the message names the row.
     """
     rows = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
     flat = [x for labels in lists for x in labels]
@@ -82,16 +88,16 @@ def multi_hot(
 
 
 def _items(value: Any, separator: str | None) -> list[Any] | None:
-    """The labels of a row as they stand there; None where there is no list."""
+    """The labels of a row as they are written; None if it has no list."""
     if isinstance(value, list):
         return value
     if not isinstance(value, str):
         return None
     text = value.strip()
-    if text.startswith("[") and text.endswith("]"):  # a list as csv files hold it
-        marks = text[1:-1].replace(",", " ").split()  # as numpy and json write it, too
-        if marks and all(map(_is_mark, marks)):
-            return marks
+    if text.startswith("[") and text.endswith("]"):  # a list, as written in csv files
+        entries = text[1:-1].replace(",", " ").split()  # numpy writes spaces, json commas
+        if entries and all(map(_is_binary, entries)):
+            return entries
         try:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -101,22 +107,24 @@ def _items(value: Any, separator: str | None) -> list[Any] | None:
     return [part.strip() for part in value.split(separator) if part.strip()] if separator else None
 
 
-def _places(lists: Sequence[Sequence[Any]], names: Sequence[str] | None, where: str, *, ids: bool) -> list[str] | None:
-    """The names of the places, if lists are rows of 0 and 1 and not lists of labels.
+def _multi_hot_names(
+    lists: Sequence[Sequence[Any]], names: Sequence[str] | None, where: str, *, ids: bool
+) -> list[str] | None:
+    """The label names of multi-hot lists; None if the lists are lists of labels.
 
-    They are where a row has 0 or 1 twice, which no list of labels has; and where all have as many places as there are
-    labels, unless 0 and 1 are labels themselves (`ids`, or by their names).
+    Lists are multi-hot if one of them has 0 or 1 twice, which no list of labels has, or if all of them have as many entries
+    as there are labels and 0 and 1 are not labels themselves (`ids`, or by their names).
 
     Raises:
-      UserError: for rows of 0 and 1 that are not as long as there are labels.
+      UserError: if multi-hot lists do not have one entry per label.
     """
-    if not all(all(map(_is_mark, labels)) for labels in lists):
+    if not all(all(map(_is_binary, labels)) for labels in lists):
         return None
     sizes = {len(labels) for labels in lists}
     size = max(sizes, default=0)
     fits = len(sizes) == 1 and size > 1 and (names is None or len(names) == size)
-    if not any(map(_are_marks, lists)):
-        are_labels = ids or (names is not None and any(map(_is_mark, names)))
+    if not any(map(_is_multi_hot, lists)):
+        are_labels = ids or (names is not None and any(map(_is_binary, names)))
         if are_labels or not fits:
             return None
     elif not fits:
@@ -125,30 +133,30 @@ def _places(lists: Sequence[Sequence[Any]], names: Sequence[str] | None, where: 
     return list(names) if names is not None else [f"LABEL_{i}" for i in range(size)]
 
 
-def _are_marks(labels: Sequence[Any]) -> bool:
-    """Whether a row is one of 0 and 1 beyond doubt: one of them stands twice."""
-    return all(map(_is_mark, labels)) and len(set(map(_mark, labels))) < len(labels)
+def _is_multi_hot(labels: Sequence[Any]) -> bool:
+    """Whether a row is certainly multi-hot: it consists of 0 and 1, and one of them occurs twice."""
+    return all(map(_is_binary, labels)) and len(set(map(_is_one, labels))) < len(labels)
 
 
-def _is_mark(value: Any) -> bool:
-    return number_of(str(value)) in (0, 1) or str(value).lower() in _MARKS
+def _is_binary(value: Any) -> bool:
+    return number_of(str(value)) in (0, 1) or str(value).lower() in _BINARY
 
 
-def _mark(value: Any) -> bool:
-    """Whether a mark is 1."""
+def _is_one(value: Any) -> bool:
+    """Whether a binary value is 1."""
     text = str(value).lower()
-    return _MARKS[text] if text in _MARKS else number_of(text) == 1
+    return _BINARY[text] if text in _BINARY else number_of(text) == 1
 
 
-def _marked(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
-    """The names of the columns that hold 1, row by row."""
+def _from_columns(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
+    """The names of the columns that hold 1, for each row."""
     found: list[list[str]] = [[] for _ in range(len(rows))]
     where = row_names(rows, origin)
     for column in columns:
         for i, value in enumerate(per_row(rows, column, lambda x: x)):
-            text = as_text(value, None, where, i)
-            if not _is_mark(text):
+            text = label_text(value, None, where, i)
+            if not _is_binary(text):
                 raise UserError(f'{where(i)} has "{text}" in column "{column}": must be 0 or 1')
-            if _mark(text):
+            if _is_one(text):
                 found[i].append(column)
     return found

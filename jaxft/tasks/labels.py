@@ -1,4 +1,4 @@
-"""Labels: columns of names or numbers to ids, the label set, and the weights of its labels."""
+"""Labels: the label set of a run, ids for columns of names or numbers, and class weights."""
 
 import itertools
 import math
@@ -23,21 +23,21 @@ PROBLEM_TYPES = {
     "regression": "regression",
 }
 
-# 0 and 1 one after the other, as text: what a row of marks looks like
-_MARKS = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*(,\s*)?[\])]?")
+# A multi-hot row as text: 0 and 1, one after the other.
+_MULTI_HOT = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*(,\s*)?[\])]?")
 
 
 def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
     """The `task.problem` of a fine-tuned text classifier.
 
-    As in Hugging Face, one output without a `problem_type` is a number.
+    As in Hugging Face's models, a head with one output and no `problem_type` is for regression.
 
     Args:
       hf_config: config.json.
-      otherwise: where it does not say.
+      otherwise: the result if config.json has no `problem_type` and several outputs.
 
     Raises:
-      UserError: for an unknown `problem_type`.
+      UserError: if the `problem_type` is unknown.
     """
     given = hf_config.get("problem_type")
     if given is None:
@@ -49,7 +49,7 @@ def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
 
 
 def no_smoothing(config: Config) -> None:
-    """Refuse label smoothing, for losses that have none."""
+    """Refuse label smoothing for losses that do not support it."""
     if config.train.label_smoothing:
         raise UserError(
             f"train.label_smoothing is {config.train.label_smoothing}, but task.problem {config.task.problem} has none: "
@@ -66,7 +66,7 @@ def label_column(data: DataConfig) -> str:
     """The one column that `data.label` names.
 
     Raises:
-      UserError: when it names several.
+      UserError: if it names several.
     """
     columns = label_columns(data)
     if len(columns) == 1:
@@ -75,16 +75,16 @@ def label_column(data: DataConfig) -> str:
 
 
 def declared_labels(feature: Any) -> list[str]:
-    """The names that a column's feature declares, a ClassLabel's or those of a list of them, in their order; or none."""
+    """The names that a column's feature (a ClassLabel or a list of ClassLabels) declares, in order; empty for others."""
     inner = getattr(feature, "feature", feature)
     return list(getattr(inner, "names", None) or [])
 
 
 def label_values(rows: Any, column: str, origin: str) -> list[str]:
-    """The label column as text: the name behind a ClassLabel, `1` for 1 and 1.0.
+    """The values of a label column as text: the name of a ClassLabel's number, `1` for 1 and 1.0.
 
     Raises:
-      UserError: for a missing label, or several in a row, naming its row.
+      UserError: if a row has no label or several; the message names the row.
     """
     names = getattr(rows.features[column], "names", None)
     raw = per_row(rows, column, lambda x: x)
@@ -95,10 +95,10 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
                 f'{where(i)} has {repr(value)[:60]} in column "{column}": must be one label; task.problem '
                 "multi_label takes lists"
             )
-        values.append(as_text(value, names, where, i))
+        values.append(label_text(value, names, where, i))
         if not values[-1]:
             raise UserError(f'{where(i)} has no label in column "{column}"')
-    if values and all(_MARKS.fullmatch(value) for value in set(values)):
+    if values and all(_MULTI_HOT.fullmatch(value) for value in set(values)):
         raise UserError(
             f'{origin}: column "{column}" has rows of 0 and 1 ({some(sorted(set(values)), 2)}), which are many labels: set '
             "task.problem multi_label"
@@ -107,10 +107,10 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
 
 
 def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
-    """Columns of numbers, or of text that is numbers, as float32 [N, columns].
+    """Columns of numbers, or of numbers written as text, as float32 [N, columns].
 
     Raises:
-      UserError: for what is no finite number, naming its row.
+      UserError: if a value is not a finite number; the message names the row.
     """
     table = np.empty((len(rows), len(columns)), np.float32)
     for c, column in enumerate(columns):
@@ -124,35 +124,35 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
     return table
 
 
-def learnt_labels(
+def choose_labels(
     config: Config, hf_config: Mapping[str, Any], declared: Sequence[str], found: Collection[str], where: str
 ) -> list[str]:
-    """The labels of a new run in the order of their ids: `task.labels`, those that the data declares, or those in it.
+    """The labels of a new run in the order of their ids: `task.labels`, the declared labels, or the labels found.
 
-    Labels that nobody declares have the order of the checkpoint's own head where they are its labels. Numbers are those of
-    a head's labels where they have names.
+    If no order is declared and the labels are those of the checkpoint's head, the head's order is kept. If the labels are
+    numbers and the head's labels have names, the numbers are taken as ids of the head's labels.
 
     Args:
-      config: of the run.
+      config: the config of the run.
       hf_config: config.json of the checkpoint.
-      declared: names of the data's features, in their order.
-      found: labels of the training rows.
-      where: their file and column, for messages.
+      declared: the label names that the data's features declare, in order.
+      found: the labels of the training rows.
+      where: their file and column, for error messages.
 
     Raises:
-      UserError: when two labels are the same number.
+      UserError: if two labels are the same number.
     """
     if config.task.labels:
         return config.task.labels
     names = list(declared) or in_order(found, where)
-    known = own_labels(hf_config, config.task.name)
+    known = head_labels(hf_config, config.task.name)
     if not declared and same_labels(names, known):
         return known
     return known if not are_generic(known) and are_numbers(names, len(known)) else names
 
 
-def own_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
-    """The labels of a checkpoint's own head; none where it has no head of this kind."""
+def head_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
+    """The labels of a checkpoint's head; empty if it has no head of this kind."""
     return labels_of(hf_config) if kind_of(family_of(hf_config, "config.json"), hf_config) == kind else []
 
 
@@ -165,18 +165,18 @@ def label_ids(
     unknown: int | None = None,
     advice: str = "; data.unknown_labels drop leaves such labels out",
 ) -> np.ndarray:
-    """Labels, by name or by number, as int32 ids (see `spelling.finder`).
+    """The ids of labels that are given by name or by number, int32 [values] (see `label_spelling.finder`).
 
     Args:
-      values: labels.
-      names: all of them, in the order of their ids.
-      where: what messages call a row.
-      rows: the row of each value, counted from 0; None is one value a row.
-      unknown: the id of a label that is not one of `names`; None makes it an error.
-      advice: for the message.
+      values: the labels.
+      names: all label names, in the order of their ids.
+      where: gives the name of a row for error messages.
+      rows: the row of each value, counted from 0; None means one value per row.
+      unknown: the id of labels that are not in `names`; None makes them an error.
+      advice: the end of the error message.
 
     Raises:
-      UserError: for a label that is not one of `names`, naming its row.
+      UserError: if a label is not in `names` and `unknown` is None; the message names the row.
     """
     find = finder(names)
     ids: dict[str, int | None] = {value: find(value) for value in set(values)}
@@ -203,16 +203,16 @@ def _hint(value: str, names: Sequence[str]) -> str:
 def class_weights(
     option: str | Sequence[float] | None, names: Sequence[str], counts: np.ndarray, total: int | None = None
 ) -> tuple[float, ...] | None:
-    """`task.class_weights` as a number for each label.
+    """`task.class_weights` as one number per label.
 
     Args:
       option: `balanced` (as scikit-learn's compute_class_weight; 1 for a label without examples), the weights, or None.
-      names: of the labels.
-      counts: int [labels], training examples of each.
-      total: of these examples, where every label is a question of its own; balanced then weighs having it against not.
+      names: the label names.
+      counts: int [labels], the number of training examples with each label.
+      total: for multi-label tasks the number of training examples; `balanced` is then negatives over positives.
 
     Raises:
-      UserError: for another number of weights than labels.
+      UserError: if the number of weights is not the number of labels.
     """
     if option is None:
         return None
@@ -227,16 +227,16 @@ def class_weights(
     return tuple(map(float, option))
 
 
-def shares(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
-    """Numbers by name for a prediction, with as many digits as float32 holds."""
+def scores_by_name(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    """The scores [labels] of a prediction by label name, rounded to the 9 digits that float32 can hold."""
     return {name: float(f"{x:.9g}") for name, x in zip(names, values, strict=True)}
 
 
-def as_text(value: Any, names: Sequence[str] | None, where: RowName, row: int) -> str:
-    """A label as text: the name behind a ClassLabel's number, `1` for 1.0, nothing for what is missing.
+def label_text(value: Any, names: Sequence[str] | None, where: RowName, row: int) -> str:
+    """A label as text: the name of a ClassLabel's number, `1` for 1.0, "" for a missing label (-1 in Hugging Face's data).
 
     Raises:
-      UserError: for a number without a name, where they have names; -1 is Hugging Face's sign for no label.
+      UserError: if labels have names and there is none for this number.
     """
     if names is not None and isinstance(value, int):
         if value == -1:

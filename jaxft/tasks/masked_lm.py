@@ -1,4 +1,4 @@
-"""What fill-mask and pretraining share: words hidden on the device, guessed at their places only, scored, predicted."""
+"""What fill-mask and pretraining share: masking on the device, loss and scores at masked positions, predictions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,13 +30,16 @@ Array = jax.Array
 
 @dataclass(frozen=True)
 class MaskedLM(Task):
-    """Masked LM (Devlin et al. 2019, arXiv:1810.04805); `output` names the scores of words, [R, P, vocabulary].
+    """Masked LM (Devlin et al. 2019, arXiv:1810.04805).
 
     Attributes:
-      mask_rate: share of the tokens to predict.
-      n_best: words that prediction gives a mask.
-      label_smoothing: of the training loss; evaluation has none.
+      mask_rate: the share of the tokens to predict.
+      n_best: the number of tokens that prediction gives for each mask.
+      label_smoothing: an option of the training loss; evaluation has none.
       tokenizer: set by `with_tokenizer`.
+
+    Class attributes:
+      output: the name of the model's output with the logits of masked tokens, [R, P, vocabulary].
     """
 
     mask_rate: float = 0.15
@@ -45,40 +48,40 @@ class MaskedLM(Task):
     tokenizer: Any = field(default=None, repr=False, compare=False)
 
     output: ClassVar[str]
-    changes_words: ClassVar[bool] = True
+    masks_inputs: ClassVar[bool] = True
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Nothing is learnt of the data."""
+        """Nothing is learned from the data."""
         return cls.restore(config, hf_config)
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """As the config says."""
+        """All options are in the config."""
         return cls(config.task.mask_rate, config.task.n_best, config.train.label_smoothing)
 
     def with_tokenizer(self, tokenizer: Any, directory: Path) -> Self:
-        """The tokenizer, which must have a mask token."""
+        """A copy of the task with the tokenizer, which must have a mask token."""
         if tokenizer.mask_token_id is None:
             raise UserError(f"{directory}: the tokenizer has no mask token, which {self.kind} needs")
         return replace(self, tokenizer=tokenizer)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
-        """One: a pair is for prediction."""
+        """The text column; `data.text_pair` is for prediction only."""
         return [config.data.text]
 
     @property
     def masking(self) -> Masking:
-        """How this tokenizer's words are masked."""
+        """The masking for this tokenizer."""
         t = self.tokenizer
         return Masking(self.mask_rate, t.mask_token_id, len(t), tuple(t.all_special_ids))
 
     def stream(self, rows: Any, config: Config, *, by_line: bool) -> Stream:
-        """The tokens of a corpus.
+        """Tokenise a corpus into one stream.
 
         Raises:
-          UserError: for whole words with a tokenizer that cannot tell them.
+          UserError: if `task.whole_words` is set and the tokenizer does not know word boundaries.
         """
         if config.task.whole_words and not self.tokenizer.is_fast:
             raise UserError(f"task.whole_words: {type(self.tokenizer).__name__} cannot tell words; it has no tokenizer.json")
@@ -87,7 +90,7 @@ class MaskedLM(Task):
     def cached_examples(
         self, make: Callable[[], Arrays], rows: Any, directory: Path, config: Config, *settings: Any
     ) -> Examples:
-        """Examples from arrays that `make` makes, or made before with the same settings."""
+        """The examples that `make` computes, or a cached copy that was computed with the same settings."""
         settings = (self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings)
         arrays = cached(
             make,
@@ -102,10 +105,10 @@ class MaskedLM(Task):
         return Examples(tokens, np.asarray(arrays["offsets"]), columns)
 
     def with_masks(self, rows: Any, directory: Path, config: Config, origin: str, *, needed: bool = True) -> Split:
-        """Texts to predict: int32 `masks` [N, most] says where their mask tokens are, -1 for none.
+        """Tokenise texts for prediction; column `masks` int32 [N, max masks] has the positions of mask tokens, -1 for none.
 
         Raises:
-          UserError: for a text without one where one is needed, naming its row.
+          UserError: if `needed` and a text has no mask token; the message names the row.
         """
         examples = texts.encode(rows, self.tokenizer, directory, config.data, origin)
         at = np.flatnonzero(examples.tokens["input_ids"] == self.tokenizer.mask_token_id)
@@ -123,44 +126,44 @@ class MaskedLM(Task):
         return Split(rows, examples.with_columns(masks=masks), origin, {ODD: odd})
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
-        """Mask the batch, or look at the mask tokens that it has."""
+        """Mask the batch in training and evaluation; in prediction find the mask tokens that it has."""
         if key is not None:
             return self.masking(batch, key)
         places = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
         return batch | {"token_positions": places.reshape(*places.shape[:2], -1)}
 
-    def word_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
-        """Cross-entropy of masked tokens."""
+    def mlm_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+        """(cross-entropy summed over the masked tokens, their number)."""
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs[self.output], batch["targets"], batch["token_weights"], smoothing)
 
-    def soft_word_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax of masked tokens."""
+    def soft_mlm_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """Cross-entropy against the teacher's softmax at masked tokens, (sum, weight)."""
         ours, theirs = outputs[self.output], teacher[self.output]
         return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Loss, number and hits of masked tokens."""
+        """The loss, number and correct predictions of masked tokens, summed."""
         used = (batch["token_weights"] > 0).astype(jnp.float32)
         loss, words = losses.cross_entropy(outputs[self.output], batch["targets"], used)
         hits = (jnp.argmax(outputs[self.output], axis=-1) == batch["targets"]) * used
-        return {"sums": {"word_loss": loss, "words": words, "word_hits": hits.sum()}}
+        return {"sums": {"mlm_loss": loss, "words": words, "mlm_hits": hits.sum()}}
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Perplexity, and accuracy of masked tokens."""
-        loss, words, hits = (float(collected.sums[name]) for name in ("word_loss", "words", "word_hits"))
+        """Perplexity and accuracy on masked tokens."""
+        loss, words, hits = (float(collected.sums[name]) for name in ("mlm_loss", "words", "mlm_hits"))
         if not words:
             return {"perplexity": None, "accuracy": None}
         return {"perplexity": float(np.exp(min(loss / words, 700.0))), "accuracy": hits / words}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Ids and probabilities [masks, n] of the best words of each example."""
+        """The ids and probabilities [R, M, masks, n] of the best tokens for each mask."""
         logits = outputs[self.output].reshape(*batch["masks"].shape, -1)
         scores, ids = jax.lax.top_k(jax.nn.softmax(logits), min(self.n_best, logits.shape[-1]))
         return {"examples": {"ids": ids, "scores": scores}}
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """The best words of each mask, with the names of Hugging Face's pipeline."""
+        """The best tokens for each mask, with the field names of Hugging Face's pipeline."""
         for masks, ids, scores in zip(
             split.examples.columns["masks"], collected.examples["ids"], collected.examples["scores"], strict=True
         ):

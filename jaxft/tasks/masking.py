@@ -1,7 +1,7 @@
-"""Dynamic masking on the device: which words of a batch are to be predicted, and what stands in their place.
+"""Dynamic masking on the device: choose the tokens of a batch that are predicted, and what replaces them.
 
-What is masked depends on the step's key, the number of the example and the place in it, never on where the layout put
-the example: the random numbers are threefry's, counted by (example, place).
+The masks depend on the step's key, the example's number and the position in the example, never on where the layout puts the
+example: the random bits are threefry's, with (example, position) as the counter.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from jax.extend.random import threefry2x32_p
 
 Array = jax.Array
 Batch = dict[str, Array]
-MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stay as they are (Devlin et al. 2019)
-_ONE = 1 << 16  # shares are counted in these, so that every device and every program rounds alike
+MASKED, REPLACED = 0.8, 0.1  # shares of the chosen tokens; the rest are unchanged (Devlin et al. 2019)
+_ONE = 1 << 16  # shares are in units of 1 / _ONE, so that all programs round alike
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How to mask.
+    """Masking for masked language modelling.
 
     Attributes:
-      rate: share of an example's words to predict, 0 to 1.
-      mask_id: the token that stands in their place.
-      vocabulary: number of tokens.
-      special: ids that never replace a word.
+      rate: the share of an example's tokens to predict, 0 to 1.
+      mask_id: the id of the mask token.
+      vocabulary: the number of tokens.
+      special: ids that never replace a token.
     """
 
     rate: float
@@ -32,8 +32,8 @@ class Masking:
     vocabulary: int
     special: tuple[int, ...] = ()
 
-    def places(self, length: int, slots: int) -> int:
-        """Most words to predict in a row of so many tokens and examples: no draw asks for more."""
+    def max_predictions(self, length: int, slots: int) -> int:
+        """The maximum number of predictions in a row of `length` tokens and `slots` examples; no draw exceeds it."""
         return min(length, self._share * length // _ONE + slots)
 
     @property
@@ -44,13 +44,13 @@ class Masking:
         """Mask a batch.
 
         Args:
-          batch: [K, R, T] `input_ids`, `segment_ids`, `position_ids` and `words` (the place of the first piece of the word
-            that a token belongs to, counted from 1; 0 is never masked); [K, R, M] `example`.
-          key: of the step.
+          batch: [K, R, T] `input_ids`, `segment_ids`, `position_ids` and `words` (the position of the first piece of the
+            word that a token belongs to, counted from 1; tokens with 0 are never masked); [K, R, M] `example`.
+          key: the key of the step.
 
         Returns:
-          The batch with masked `input_ids` and, for P = `places(T, M)`, [K, R, P] `token_positions` int32 (which tokens of
-          the row), `targets` int32 (what stood there) and `token_weights` float32 (0 in places that are not used).
+          The batch with masked `input_ids` and, with P = `max_predictions(T, M)`, [K, R, P] `token_positions` int32
+          (positions in the row), `targets` int32 (the original ids) and `token_weights` float32 (0 for unused positions).
         """
         (order, what), (rounding, word) = _random(batch, key)
         positions, used = self._choose(batch, order, rounding)
@@ -67,16 +67,16 @@ class Masking:
         }
 
     def _choose(self, batch: Batch, order: Array, rounding: Array) -> tuple[Array, Array]:
-        """Positions in rows [K, R, P] and whether each is used, from random bits [K, R, T] that pieces of a word share.
+        """Choose positions in rows, [K, R, P], and whether each is used, from random bits [K, R, T] shared within words.
 
-        An example's words are put into a random order, and the first are chosen until the example's share of tokens is
-        reached; a word that would go past it is left out. The share is rounded up or down at random, so that the rate is
-        right on average, and the number of places is bounded without a tail.
+        An example's words are put into a random order and chosen until the example's share of tokens is reached; words that
+        would exceed it are skipped. The share is rounded up or down at random, so that the rate is right on average and the
+        number of positions has a fixed bound.
         """
         words, (length, slots) = batch["words"], (batch["words"].shape[-1], batch["example"].shape[-1])
         slot = jnp.where(words > 0, batch["segment_ids"], slots + 1)
         place = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
-        # Pieces of a word share their number, so they stay together; slots + 1 holds what is never masked.
+        # Pieces of a word share its number, so they stay together; slot `slots + 1` holds what is never masked.
         slot, _, word, place, rounding = jax.lax.sort((slot, order, words, place, rounding), num_keys=3)
         rank = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
         new_slot = _differs(slot)
@@ -87,11 +87,11 @@ class Masking:
         quota = (tokens.astype(jnp.uint32) * self._share + rounding) >> 16
         chosen = (slot <= slots) & (word_end.astype(jnp.uint32) <= quota)
         # Chosen positions first, in the order of the row.
-        place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.places(length, slots)]
+        place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.max_predictions(length, slots)]
         return place % length, place < length
 
     def _any_word(self, bits: Array) -> Array:
-        """A token that is not special, from 32 random bits."""
+        """Random token ids that are not special, from 32 random bits each; the shape is that of `bits`."""
         special = sorted(i for i in set(self.special) if i < self.vocabulary)
         word = (bits % (self.vocabulary - len(special))).astype(jnp.int32)
         for i in special:
@@ -100,7 +100,7 @@ class Masking:
 
 
 def _random(batch: Batch, key: Array) -> tuple[Array, Array]:
-    """Random bits for each token, twice two words: [2, K, R, T] each; the first two are the same for all of a word."""
+    """Two pairs of random bits for each token, [2, K, R, T] each; within the first, pieces of a word share theirs."""
     slot = jnp.maximum(batch["segment_ids"] - 1, 0)
     example = jnp.take_along_axis(batch["example"], slot, axis=-1).astype(jnp.uint32)
     places = jnp.stack([batch["words"], batch["position_ids"]]).astype(jnp.uint32)
@@ -111,13 +111,13 @@ def _random(batch: Batch, key: Array) -> tuple[Array, Array]:
 
 
 def _differs(x: Array) -> Array:
-    """Whether each differs from the one before it, along the last axis."""
+    """Whether each element differs from the one before it along the last axis; True for the first."""
     changes = x[..., 1:] != x[..., :-1]
     return jnp.concatenate([jnp.ones_like(changes[..., :1]), changes], axis=-1)
 
 
 def _last(first: Array, rank: Array) -> Array:
-    """The rank of the last of each group, given where groups begin."""
+    """The rank of the last element of each group; `first` marks where groups begin."""
     size = rank.shape[-1]
     next_begins = jnp.concatenate([first[..., 1:], jnp.ones_like(first[..., :1])], axis=-1)
     return jax.lax.cummin(jnp.where(next_begins, rank, size), axis=rank.ndim - 1, reverse=True)

@@ -1,4 +1,4 @@
-"""Text classification with any number of labels a text: every label is a question of its own."""
+"""Multi-label text classification: any number of labels per text, each a binary decision of its own."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,15 @@ from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
-from jaxft.tasks.labels import PROBLEM_TYPES, class_weights, label_columns, learnt_labels, no_smoothing, own_labels, shares
+from jaxft.tasks.labels import (
+    PROBLEM_TYPES,
+    choose_labels,
+    class_weights,
+    head_labels,
+    label_columns,
+    no_smoothing,
+    scores_by_name,
+)
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
@@ -26,9 +34,9 @@ class MultiLabel(Task):
     """The task with its labels.
 
     Attributes:
-      names: of the labels, in the order of their ids.
-      threshold: probability from which a label is given; None is tuned by `fit`.
-      positive_weights, focal_gamma: of the training loss; evaluation has plain cross-entropy.
+      names: the label names, in the order of their ids.
+      threshold: the probability from which a label is predicted; None until `tune` sets it.
+      positive_weights, focal_gamma: options of the training loss; evaluation uses plain cross-entropy.
     """
 
     names: tuple[str, ...]
@@ -48,16 +56,16 @@ class MultiLabel(Task):
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Labels are `task.labels`, the columns of 0 and 1, or those of the training rows."""
+        """The labels are `task.labels`, the columns of 0 and 1, or those of the training rows."""
         no_smoothing(config)
         data, columns = config.data, label_columns(config.data)
         lists, declared = label_lists(rows, data, origin, config.task.labels)
-        own = own_labels(hf_config, cls.kind)
-        if declared and are_generic(declared) and len(own) == len(declared):  # marks, in the order of the head's own labels
+        own = head_labels(hf_config, cls.kind)
+        if declared and are_generic(declared) and len(own) == len(declared):  # multi-hot, in the order of the head's labels
             lists, declared = label_lists(rows, data, origin, own)
         found = {label for labels in lists for label in labels}
         where = f'{origin}: column "{columns[0]}"'
-        labels = learnt_labels(config, hf_config, declared, found, where)
+        labels = choose_labels(config, hf_config, declared, found, where)
         if len(labels) < 2:
             raise UserError(f'{origin}: column "{columns[0]}" has {len(labels)} labels; multi-label needs two or more')
         threshold = None if config.task.threshold == "tune" else config.task.threshold
@@ -69,7 +77,7 @@ class MultiLabel(Task):
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Labels are those of config.json, and so is the threshold (0.5 in Hugging Face's own models) where it is "tune"."""
+        """The labels are those of config.json; so is the threshold if the option is "tune" (0.5 if config.json has none)."""
         labels, chosen = labels_of(hf_config), config.task.threshold
         if len(labels) < 2:
             raise UserError(f"config.json: one label ({labels[0]}); multi-label needs two or more")
@@ -79,11 +87,11 @@ class MultiLabel(Task):
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """Rows whose texts are not empty."""
+        """The rows whose texts are not empty."""
         return texts.read(config.data, split, label_columns(config.data) if labelled else [])
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
-        """All rows: `encode` leaves out of their labels those that are not known."""
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """All rows, because `encode` drops unknown labels from each row's list."""
         return rows, self._hot(rows, config, origin)[1]
 
     def _hot(self, rows: Any, config: Config, origin: str) -> tuple[np.ndarray, int]:
@@ -93,7 +101,7 @@ class MultiLabel(Task):
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """One example a row, with 0 or 1 for each label."""
+        """One example per row; column `labels` int8 [N, labels] of 0 and 1."""
         examples = texts.encode(rows, tokenizer, directory, config.data, origin)
         if labelled:
             examples = examples.with_columns(labels=self._hot(rows, config, origin)[0])
@@ -101,16 +109,16 @@ class MultiLabel(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels."""
+        """The label names."""
         return self.names
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
-        """Hugging Face's `problem_type`, and the threshold, for which it has no field."""
+        """Hugging Face's `problem_type`, and the threshold, for which Hugging Face has no field."""
         return {"problem_type": PROBLEM_TYPES["multi_label"], **as_stored_options({"threshold": self.threshold})}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
-        """Sigmoid cross-entropy (focal, if asked for), the mean over the labels, summed over examples; their number."""
+        """(sigmoid cross-entropy or focal loss, mean over the labels, summed over the examples; number of examples)."""
         positive, gamma = (self.positive_weights, self.focal_gamma) if train else (None, 0.0)
         return losses.sigmoid_cross_entropy(outputs["logits"], batch["labels"], batch["weights"], positive, gamma)
 
@@ -119,34 +127,34 @@ class MultiLabel(Task):
         return losses.soft_sigmoid_cross_entropy(outputs["logits"], teacher["logits"], batch["weights"], temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Logits [labels] of each example: the threshold and the ROC AUC need them all."""
+        """The logits [R, M, labels]: the threshold and the ROC AUC need all of them."""
         return {"examples": {"logits": outputs["logits"]}}
 
     @property
-    def fitted(self) -> bool:
-        """Whether there is a threshold."""
+    def tuned(self) -> bool:
+        """Whether the threshold is known."""
         return self.threshold is not None
 
-    def fit(self, collected: Collected, split: Split) -> Self:
-        """The threshold with the best micro F1, where it is to be tuned."""
-        if self.fitted:
+    def tune(self, collected: Collected, split: Split) -> Self:
+        """Set the threshold to the one with the best micro F1, if it is still to be tuned."""
+        if self.tuned:
             return self
         return replace(self, threshold=best_threshold(_gold(split), _probabilities(collected)))
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """F1, subset accuracy and ROC AUC, and counts by label as a table."""
+        """F1, subset accuracy and ROC AUC, and a table of counts per label."""
         return multi_label_scores(_gold(split), _probabilities(collected), self._threshold(), self.names)
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """The labels from the threshold on, and the probability of each."""
+        """The labels whose probability reaches the threshold, and the probabilities of all labels."""
         threshold = self._threshold()
         for row in _probabilities(collected):
             given = [name for name, p in zip(self.names, row, strict=True) if p >= threshold]
-            yield {"labels": given, "scores": shares(self.names, row)}
+            yield {"labels": given, "scores": scores_by_name(self.names, row)}
 
     def _threshold(self) -> float:
         if self.threshold is None:
-            raise ValueError("fit first: the threshold is not tuned yet")
+            raise ValueError("tune first: the threshold is not tuned yet")
         return self.threshold
 
 

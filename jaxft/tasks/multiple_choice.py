@@ -1,4 +1,4 @@
-"""Multiple choice: which of several texts goes on from a context (SWAG, Zellers et al. 2018, arXiv:1808.05326)."""
+"""Multiple choice: which of several texts continues a context (SWAG, Zellers et al. 2018, arXiv:1808.05326)."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,36 +23,36 @@ from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_v
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
 Array = jax.Array
-CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one a choice
+CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
 
 
 @dataclass(frozen=True)
 class MultipleChoice(Task):
-    """The task; what the choices are stands in the data.
+    """The task; the choices are in the data.
 
     Attributes:
-      label_smoothing: of the training loss; evaluation has none.
+      label_smoothing: an option of the training loss; evaluation has none.
     """
 
     label_smoothing: float = 0.0
 
     kind: ClassVar[str] = "multiple-choice"
     metrics: ClassVar[Mapping[str, bool]] = {"accuracy": True, "loss": False}
-    by_chunks: ClassVar[bool] = False  # the number of choices is that of most rows
+    chunkable: ClassVar[bool] = False  # the number of choices is the most frequent one over all rows
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Nothing to learn."""
+        """Nothing is learned from the data."""
         return cls(config.train.label_smoothing)
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Nothing to restore."""
+        """Nothing is stored in config.json."""
         return cls()
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """Rows whose context is not empty; the beginning of the endings (`data.text_pair`) may be."""
+        """The rows whose context is not empty; the common beginning of the choices (`data.text_pair`) may be empty."""
         data = config.data
         if not data.choices:
             raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
@@ -62,13 +62,13 @@ class MultipleChoice(Task):
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
-        """Context, beginning and choices."""
+        """The columns of the context, the beginning and the choices."""
         return [*super().text_columns(config), *(config.data.choices or [])]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """One example a row, of a sequence for each choice: context, then the beginning of the ending and the choice."""
+        """One example per row with one sequence per choice: the context, then the beginning and the choice."""
         import datasets
 
         data = config.data
@@ -88,7 +88,7 @@ class MultipleChoice(Task):
         return Split(rows, examples, origin, {ODD: odd})
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
-        """Cross-entropy over each example's choices, summed over examples; their number."""
+        """(cross-entropy over each example's choices, summed over the examples; number of examples)."""
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(_by_example(outputs, batch), batch["labels"], batch["weights"], smoothing)
 
@@ -98,7 +98,7 @@ class MultipleChoice(Task):
         return losses.soft_cross_entropy(own, target, batch["weights"], temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """How many choices of a batch are right."""
+        """The number of examples in a batch whose predicted choice is right."""
         right = jnp.argmax(_by_example(outputs, batch), -1) == batch["labels"]
         return {"sums": {"right": (right * batch["weights"]).sum()}}
 
@@ -107,11 +107,11 @@ class MultipleChoice(Task):
         return {"accuracy": float(collected.sums["right"]) / len(split.examples)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Logits [choices] of each example."""
+        """The logits [R, M, choices]."""
         return {"examples": {"logits": _by_example(outputs, batch)}}
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """The number of the likeliest choice, its probability, and those of all choices in their order."""
+        """The number of the most probable choice, its probability, and the probabilities of all choices in order."""
         for logits in collected.examples["logits"]:
             scores = [float(f"{x:.9g}") for x in softmax(logits.astype(np.float64))]
             best = int(logits.argmax())
@@ -119,7 +119,7 @@ class MultipleChoice(Task):
 
 
 def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) -> np.ndarray:
-    """The number of each row's right choice; the names of a ClassLabel, such as A to D or 1 to 4, only say its order."""
+    """The number of each row's right choice; names of a ClassLabel, such as A to D or 1 to 4, only give the order."""
     values = label_values(rows, column, origin)
     declared = declared_labels(rows.features[column])
     of_choices = declared if len(declared) == len(names) and set(declared) != set(names) else names
@@ -127,27 +127,27 @@ def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) ->
 
 
 def _by_example(outputs: Outputs, batch: Batch) -> Array:
-    """[R, M * choices] logits to [R, M, choices]."""
+    """Reshape logits [R, M * choices] to [R, M, choices]."""
     return outputs["logits"].reshape(*batch["weights"].shape, -1)
 
 
 def _choices(
     rows: Any, columns: Sequence[str], origin: str, *, odd_is_null: bool
 ) -> tuple[list[str], list[list[str]], np.ndarray]:
-    """The names of the choices (their columns, or numbers for a list), the choices of every row, and which rows are odd.
+    """(names of the choices, the choices of every row, bool [rows] which rows are odd).
 
-    An odd row has no choices, or another number of them than most rows, and those of another row stand there (see
-    `data/odd`).
+    The names are the columns, or numbers if one column holds a list. An odd row has no choices, or not the number of choices
+    that most rows have; it gets the choices of another row, and its prediction is null (see `data/reading/empty_texts`).
 
     Raises:
-      UserError: for such a row where none may be odd, naming it.
+      UserError: if a row is odd and `odd_is_null` is false; the message names the row.
     """
     one = len(columns) == 1
     table = per_row(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
     where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
     counts = [_count(choices) for choices in table]
     whole = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))
-    alone = 2 if odd_is_null and not any(table) else 0  # where there is nothing in any row
+    alone = 2 if odd_is_null and not any(table) else 0  # if all rows are empty
     most = len(columns) if not one else whole.most_common(1)[0][0] if whole else alone
     odd = np.array([count != most or len(choices) != most for choices, count in zip(table, counts, strict=True)], bool)
     if most < 2 and max(counts) >= 0:
@@ -164,7 +164,7 @@ def _choices(
 
 
 def _count(choices: Any) -> int:
-    """How many texts there are to choose from; -1 for what is no list of texts."""
+    """The number of texts to choose from; -1 if `choices` is not a list of texts."""
     if not isinstance(choices, list | tuple) or not all(isinstance(x, str | None) for x in choices):
         return -1
     return sum(bool(x and x.strip()) for x in choices)

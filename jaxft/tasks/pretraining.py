@@ -1,4 +1,4 @@
-"""Pretraining: masked LM with a second task on pairs of segments: next sentence (BERT) or sentence order (ALBERT)."""
+"""Pretraining: masked LM and a second task on pairs of segments, next sentence (BERT) or sentence order (ALBERT)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ class Pretraining(MaskedLM):
     """Both tasks; the loss is the mean over masked tokens plus the mean over pairs.
 
     Attributes:
-      sentence_order: the second task (Lan et al. 2020, arXiv:1909.11942) instead of next sentence.
-      relation: the output [R, M, 2] that answers it.
-      params: `task_specific_params` of config.json, kept.
+      sentence_order: whether the second task is sentence order (Lan et al. 2020, arXiv:1909.11942) or next sentence.
+      relation: the name of the model's output with the logits of the second task, [R, M, 2].
+      params: `task_specific_params` of config.json, which are kept.
     """
 
     sentence_order: bool = False
@@ -48,7 +48,7 @@ class Pretraining(MaskedLM):
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """The second task is `task.sentence_order`, or what the model was trained on, or its family's."""
+        """The second task is given by `task.sentence_order`, else by config.json, else by the family."""
         family = families.family_of(hf_config, "config.json")
         outputs = list(family.heads.get(cls.kind, {}))
         if cls.output not in outputs:
@@ -67,13 +67,13 @@ class Pretraining(MaskedLM):
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """Documents; for prediction texts, or pairs of them."""
+        """The documents; for prediction, texts or pairs of texts."""
         return corpus.read(config.data, split) if labelled else texts.read(config.data, split)
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """Pairs of segments with a label each."""
+        """One example per pair of segments; column `labels` int32 [N]."""
         if not labelled:
             return self.with_masks(rows, directory, config, origin, needed=not config.data.text_pair)
         length = config.data.max_length
@@ -87,13 +87,13 @@ class Pretraining(MaskedLM):
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
-        """Which second task it was."""
+        """The second task."""
         return {"task_specific_params": {**(self.params or {}), "jaxft": {"sentence_order": self.sentence_order}}}
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
-        """Mask; and weigh masked tokens so that those of the step weigh as much as its pairs.
+        """Mask the batch and scale the weights of masked tokens so that their sum is the number of pairs in the step.
 
-        Both losses then have one denominator, and their sum is divided once: micro-batches and devices stay exact.
+        Both losses then share one denominator and their sum is divided once, so micro-batches and devices stay exact.
         """
         batch = super().prepare(batch, key)
         if key is None:
@@ -102,40 +102,40 @@ class Pretraining(MaskedLM):
         return batch | {"token_weights": batch["token_weights"] * share}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
-        """Both losses with the weight of the pairs (see `prepare`)."""
+        """(sum of both losses, number of pairs); see `prepare`."""
         smoothing = self.label_smoothing if train else 0.0
-        words, _ = self.word_loss(outputs, batch, train)
+        words, _ = self.mlm_loss(outputs, batch, train)
         relation, weight = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"], smoothing)
         return words + relation, weight
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax of words and of pairs."""
-        words, _ = self.soft_word_loss(outputs, teacher, batch, temperature)
+        """Cross-entropy against the teacher's softmax, for masked tokens and for pairs."""
+        words, _ = self.soft_mlm_loss(outputs, teacher, batch, temperature)
         ours, theirs = outputs[self.relation], teacher[self.relation]
         relation, weight = losses.soft_cross_entropy(ours, theirs, batch["weights"], temperature)
         return words + relation, weight
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Loss, number and hits of masked tokens and of pairs."""
+        """The loss, number and correct predictions of masked tokens and of pairs, summed."""
         sums = super().summarise(outputs, batch)["sums"]
         loss, number = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"])
         hits = (jnp.argmax(outputs[self.relation], axis=-1) == batch["labels"]) * batch["weights"]
         return {"sums": {**sums, "pair_loss": loss, "pairs": number, "pair_hits": hits.sum()}}
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """The loss of the whole split: a mean over its tokens and one over its pairs, not over evaluation's steps."""
+        """Scores over the whole split; its loss is a mean over all tokens plus a mean over all pairs, not over steps."""
         scores, sums = super().scores(collected, split), collected.sums
         words = float(sums["words"])
-        loss = float(sums["word_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
+        loss = float(sums["mlm_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
         return {"loss": loss, **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Words of masks, and probabilities [2] of the second task."""
+        """Tokens for the masks, and the probabilities [R, M, 2] of the second task."""
         examples = super().predict(outputs, batch)["examples"]
         return {"examples": {**examples, "relation": jax.nn.softmax(outputs[self.relation])}}
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """The best words of each mask; for pairs also how the second text stands to the first."""
+        """The best tokens for each mask; for pairs also the relation of the second text to the first."""
         pair = split.examples.tokens["token_type_ids"].any()
         for row, scores in zip(super().decode(collected, split), collected.examples["relation"], strict=True):
             best = int(np.argmax(scores))

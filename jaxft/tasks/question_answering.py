@@ -1,4 +1,4 @@
-"""Extractive question answering: the span of a context that answers a question, or that there is none (SQuAD 1 and 2)."""
+"""Extractive question answering: find the span of a context that answers a question, or say there is none (SQuAD 1, 2)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.columns import per_row
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
-from jaxft.tasks.answer_candidates import Answer, Decoded, best_spans, decode
+from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
 
@@ -27,13 +27,13 @@ SIDES = ("start", "end")
 
 @dataclass(frozen=True)
 class QuestionAnswering(Task):
-    """The task with how it chooses an answer.
+    """The task with the options that choose an answer.
 
     Attributes:
-      n_best: starts and ends a window, and answers a question.
+      n_best: the number of starts and ends kept per window, and of answers kept per question.
       max_answer_length: in tokens.
-      unanswerable: whether no answer is possible.
-      null_threshold: the null odds above which there is none; None until it is tuned (then 0).
+      unanswerable: whether a question may have no answer.
+      null_threshold: a question has no answer if its null odds are above this; None until it is tuned.
     """
 
     n_best: int = 20
@@ -49,14 +49,14 @@ class QuestionAnswering(Task):
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Everything is in the config."""
+        """All options are in the config; nothing is learned from the data."""
         if config.train.label_smoothing:
             raise UserError(f"train.label_smoothing is {config.train.label_smoothing}: question-answering has none")
         return cls._make(config, {})
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Whether no answer is possible, and from which odds, as config.json says where the config does not."""
+        """Options that the config does not set (`unanswerable`, the threshold) are taken from config.json."""
         return cls._make(config, stored_options(hf_config))
 
     @classmethod
@@ -71,20 +71,20 @@ class QuestionAnswering(Task):
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """A row a question."""
+        """One row per question."""
         return read_questions(config.data, split, labelled=labelled, misplaced=config.task.misplaced_answers)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
-        """As `read` calls them."""
+        """The column names that `read` gives."""
         return ["question", "context"]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """One example a window of a question's context."""
+        """One example per window of a question's context."""
         if labelled and not self.unanswerable:
-            for number, texts in enumerate(_golds(rows)):
+            for number, texts in enumerate(_gold_answers(rows)):
                 if not texts:
                     key = rows[number]["id"]
                     raise UserError(
@@ -106,7 +106,7 @@ class QuestionAnswering(Task):
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
-        """Whether no answer is possible, and from which odds."""
+        """Whether a question may have no answer, and the threshold."""
         own: dict[str, Any] = {"unanswerable": self.unanswerable}
         if self.unanswerable:
             own["null_threshold"] = self.threshold
@@ -114,41 +114,41 @@ class QuestionAnswering(Task):
 
     @property
     def threshold(self) -> float | None:
-        """The null odds above which there is no answer, untuned 0 as in Hugging Face's script; None without such."""
+        """The null odds above which there is no answer, 0 until tuned, as in Hugging Face's script; None if unused."""
         return (self.null_threshold or 0.0) if self.unanswerable else None
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
-        """Mean of start and end cross-entropy, each over a window's own tokens.
+        """(mean of start and end cross-entropy over each window's own tokens, summed over windows; number of windows).
 
-        A window whose answer's place is unknown has no weight.
+        A window has weight 0 if the position of its answer is unknown.
         """
         del train
         total = jnp.zeros(())
         for side in SIDES:
             place = batch["first_token"] + batch[f"{side}_positions"]
-            total += losses.cross_entropy(_own(outputs, side, batch), place, _weights(batch))[0]
-        return total / 2, _weights(batch).sum()
+            total += losses.cross_entropy(_own_token_logits(outputs, side, batch), place, _window_weights(batch))[0]
+        return total / 2, _window_weights(batch).sum()
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Mean of start and end cross-entropy against the teacher's distributions."""
+        """Mean of start and end cross-entropy against the teacher's softmax."""
         total = jnp.zeros(())
         for side in SIDES:
-            ours, theirs = (_own(x, side, batch) for x in (outputs, teacher))
-            total += losses.soft_cross_entropy(ours, theirs, _weights(batch), temperature)[0]
-        return total / 2, _weights(batch).sum()
+            ours, theirs = (_own_token_logits(x, side, batch) for x in (outputs, teacher))
+            total += losses.soft_cross_entropy(ours, theirs, _window_weights(batch), temperature)[0]
+        return total / 2, _window_weights(batch).sum()
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """The best context tokens to start and end at, `n_best` of each a window, and the score of no answer.
+        """The `n_best` start and end tokens of each window, [R, M, n_best], and the score of no answer, [R, M].
 
-        Only context tokens take part, so that a question's tokens cannot push them out of the best.
+        Only context tokens are considered, so that tokens of the question cannot take their places.
         """
         first = batch["first_token"]
         position, context = batch["position_ids"][:, None], batch["context"]
         inside = (position >= context[:, :, :1]) & (position < context[:, :, 1:])
         found = {}
         for side in SIDES:
-            scores = jnp.where(inside, _own(outputs, side, batch), losses.LOWEST)
-            missing = max(0, self.n_best - scores.shape[-1])  # shapes of all lengths give arrays of one size
+            scores = jnp.where(inside, _own_token_logits(outputs, side, batch), losses.LOWEST)
+            missing = max(0, self.n_best - scores.shape[-1])  # batches of all lengths must give arrays of one size
             scores = jnp.pad(scores, ((0, 0), (0, 0), (0, missing)), constant_values=losses.LOWEST)
             found[f"{side}_scores"], place = jax.lax.top_k(scores, self.n_best)
             found[f"{side}_tokens"] = place - first[..., None]
@@ -156,35 +156,37 @@ class QuestionAnswering(Task):
         return {"examples": found | {"null_scores": nothing[0] + nothing[1]}}
 
     @property
-    def fitted(self) -> bool:
-        """Whether the threshold is known, or none is needed."""
+    def tuned(self) -> bool:
+        """Whether the threshold is known or not needed."""
         return not self.unanswerable or self.null_threshold is not None
 
-    def fit(self, collected: Collected, split: Split) -> Self:
-        """The task with the threshold of the best F1."""
-        if self.fitted:
+    def tune(self, collected: Collected, split: Split) -> Self:
+        """Set the threshold to the one with the best F1, if it is still to be tuned."""
+        if self.tuned:
             return self
-        found = list(self._decoded(collected, split))
-        odds = np.array([decoded.null_odds for decoded in found])
-        return replace(self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _golds(split.rows)))
+        found = list(self._ranked(collected, split))
+        odds = np.array([ranked.null_odds for ranked in found])
+        return replace(
+            self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _gold_answers(split.rows))
+        )
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """F1 and exact match in percent; for unanswerable questions also by kind, and the threshold."""
-        texts = [decoded.answer(self.threshold).text for decoded in self._decoded(collected, split)]
+        """F1 and exact match in percent; with unanswerable questions also for each kind, and the threshold."""
+        texts = [ranked.answer(self.threshold).text for ranked in self._ranked(collected, split)]
         used = {"null_threshold": self.threshold} if self.unanswerable else {}
-        return squad_scores(texts, _golds(split.rows), self.unanswerable) | used
+        return squad_scores(texts, _gold_answers(split.rows), self.unanswerable) | used
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """The answer, its probability and place, the other answers, and for unanswerable questions the null odds."""
+        """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
         keys = per_row(split.rows, "id", str)
-        for key, decoded in zip(keys, self._decoded(collected, split), strict=True):
-            odds = {"null_odds": round(decoded.null_odds, 6)} if self.unanswerable else {}
-            others = [_shown(answer) for answer in decoded.n_best]
-            yield {"id": key} | _shown(decoded.answer(self.threshold)) | odds | {"n_best": others}
+        for key, ranked in zip(keys, self._ranked(collected, split), strict=True):
+            odds = {"null_odds": round(ranked.null_odds, 6)} if self.unanswerable else {}
+            others = [_answer_fields(answer) for answer in ranked.n_best]
+            yield {"id": key} | _answer_fields(ranked.answer(self.threshold)) | odds | {"n_best": others}
 
     @classmethod
     def check_document(cls, rows: Any) -> None:
-        """Every id must stand for one question: the document has one answer for each."""
+        """Check that ids are unique, because the document has one answer per id."""
         first: dict[str, int] = {}
         for number, key in enumerate(per_row(rows, "id", str), 1):
             if first.setdefault(key, number) != number:
@@ -197,7 +199,7 @@ class QuestionAnswering(Task):
         """SQuAD's predictions file: {id: answer}."""
         return {row["id"]: row["answer"] or "" for row in predictions}
 
-    def _decoded(self, collected: Collected, split: Split) -> Iterator[Decoded]:
+    def _ranked(self, collected: Collected, split: Split) -> Iterator[RankedAnswers]:
         found, notes = collected.examples, split.notes
         contexts = per_row(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
@@ -208,26 +210,26 @@ class QuestionAnswering(Task):
                 max_answer_length=self.max_answer_length,
             )
             begins = split.examples.starts[low:high]
-            places = [
+            candidates = [
                 (score, int(notes["begin"][begins[window] + first]), int(notes["end"][begins[window] + last]))
                 for score, window, first, last in spans
             ]
             nothing = float(found["null_scores"][low:high].min()) if self.unanswerable else None
-            yield decode(places, context, nothing, self.n_best)
+            yield rank_answers(candidates, context, nothing, self.n_best)
 
 
-def _own(outputs: Outputs, side: str, batch: Batch) -> Array:
+def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> Array:
     return losses.own_tokens(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
 
 
-def _weights(batch: Batch) -> Array:
-    """1 for a window whose label is known."""
+def _window_weights(batch: Batch) -> Array:
+    """[R, M]: 1 for a window whose label is known, otherwise 0."""
     return batch["weights"] * (batch["start_positions"] >= 0)
 
 
-def _golds(rows: Any) -> list[list[str]]:
+def _gold_answers(rows: Any) -> list[list[str]]:
     return per_row(rows, "answers", lambda answers: answers["text"])
 
 
-def _shown(answer: Answer) -> dict[str, Any]:
+def _answer_fields(answer: Answer) -> dict[str, Any]:
     return {"answer": answer.text, "score": round(answer.probability, 6), "start": answer.start, "end": answer.end}

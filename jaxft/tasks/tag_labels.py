@@ -1,4 +1,4 @@
-"""Tags of sentences as they stand in files, to IOB2 names and label ids."""
+"""Convert the tags in files to IOB2 and to label ids."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from jaxft.tasks.labels import declared_labels, label_column
 
 
 def declared_tags(data: DataConfig) -> list[str]:
-    """The names of tags that the features of the training data declare, in their order; files of text declare none."""
+    """The tag names that the features of the training data declare, in order; text files declare none."""
     given = [] if data.dataset else files.files_of(data, "train")
     if given and not any(file.is_dir() or files.kind(file) in (".parquet", ".arrow") for file in given):
         return []
@@ -28,10 +28,10 @@ def declared_tags(data: DataConfig) -> list[str]:
 
 
 def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
-    """`task.tag_scheme` with auto decided: none if the tags mark no entities.
+    """Resolve `task.tag_scheme`: auto becomes none if the tags do not mark entities.
 
     Raises:
-      UserError: when auto would have to judge numbers.
+      UserError: if the option is auto and the tags are numbers.
     """
     if option != "auto":
         return option
@@ -44,16 +44,16 @@ def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
 
 
 def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
-    """The tags of every sentence: numbers by their names, and as IOB2 unless the scheme is none.
+    """The tags of every sentence; numbers are replaced by names, and tags are in IOB2 unless the scheme is none.
 
     Args:
-      rows: from `read_sentences`.
-      numbered: names of tags that are numbers; if they are numbers themselves, so be it.
-      scheme: a name of `tags.LETTERS`, or none.
-      origin: the rows' file, for messages.
+      rows: the rows from `read_sentences`.
+      numbered: the names of tags that are numbers; not used if these names are numbers themselves.
+      scheme: a name in `tags.LETTERS`, or none.
+      origin: the file of the rows, for error messages.
 
     Raises:
-      UserError: naming line or row of a tag that the scheme does not allow, or of a number without a name.
+      UserError: if the scheme does not allow a tag, or a number has no name; the message names the line or row.
     """
     found: list[list[str]] = per_row(rows, TAGS, list)
     if numbered and not any(name.isdecimal() for name in numbered):
@@ -76,16 +76,16 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
 
 
 def tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
-    """`read_tags`, of a scheme in the letters and the spelling of a model's labels."""
+    """`read_tags` in the scheme and spelling of a model's label names."""
     found = read_tags(rows, numbered, scheme, origin)
     return found if scheme == "none" or are_iob2(names) else [respelt(tags, names) for tags in found]
 
 
 def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
-    """Label ids of all words, int32 [words]; the other arguments are those of `read_tags`.
+    """The label ids of all words, int32 [words]; for the other arguments see `read_tags`.
 
     Raises:
-      UserError: for a tag that is not one of `names`, naming its line or row.
+      UserError: if a tag is not in `names`; the message names its line or row.
     """
     ids = {name: i for i, name in enumerate(names)}
     found = tags_as(names, rows, numbered, scheme, origin)
@@ -99,7 +99,7 @@ def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: st
 
 
 def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
-    """Which sentences have a tag that is not one of `names`, bool [sentences]; arguments as of `tag_ids`."""
+    """Whether each sentence has a tag that is not in `names`, bool [sentences]; for the arguments see `tag_ids`."""
     known = set(names)
     return np.array([not known.issuperset(tags) for tags in tags_as(names, rows, numbered, scheme, origin)], bool)
 

@@ -1,4 +1,4 @@
-"""What a task is: columns to features, head, loss, what evaluation and prediction read back, scores, decode."""
+"""The contract of a task: it turns rows into examples and defines the head, the loss, the scores and the predictions."""
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
-from jaxft.tasks.labels import own_labels
+from jaxft.tasks.labels import head_labels
 
 Array = jax.Array
 Outputs = Mapping[str, Array]
@@ -28,12 +28,12 @@ Summary = dict[str, dict[str, Array]]
 
 @dataclass(frozen=True)
 class Split:
-    """A part of the data.
+    """One split of the data: training, validation or test.
 
     Attributes:
-      rows: a `datasets.Dataset`, as read.
-      examples: what was made of them, perhaps several of a row.
-      origin: file or split, for messages.
+      rows: the `datasets.Dataset` that was read.
+      examples: the tokenised examples; one row may give several.
+      origin: the file or split, for error messages.
       notes: numpy arrays that only scoring and decoding need, such as the row of each example.
     """
 
@@ -43,11 +43,19 @@ class Split:
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def keep_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
-    """The rows that have a known label, and how many have none.
+def select_known_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
+    """Select the rows that have a known label.
+
+    Args:
+      rows: a `datasets.Dataset`.
+      keep: bool [rows], whether the label of a row is known.
+      origin: the file, for error messages.
+
+    Returns:
+      (the selected rows, the number of rows left out).
 
     Raises:
-      UserError: when there is none.
+      UserError: if no row has a known label.
     """
     if not keep.any():
         raise UserError(f"{origin}: no row has a known label")
@@ -55,47 +63,47 @@ def keep_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
 
 
 class Task(abc.ABC):
-    """A task with what it has learnt of the data (its labels); a frozen dataclass.
+    """A task, with what it has learned from the data (its labels). Subclasses are frozen dataclasses.
 
     Class attributes:
-      kind: the Hugging Face name, which is also that of its head.
+      kind: the Hugging Face task name, which also names its head.
       metrics: name -> whether higher is better.
-      options: fields of `TaskConfig` that it honours.
-      changes_words: whether `prepare` gives the encoder other words in every step.
-      by_chunks: whether some rows are encoded without looking at the others where there are no labels.
+      options: the fields of `TaskConfig` that the task honours.
+      masks_inputs: whether `prepare` changes the input ids in every step.
+      chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     options: ClassVar[frozenset[str]] = frozenset()
-    changes_words: ClassVar[bool] = False
-    by_chunks: ClassVar[bool] = True
+    masks_inputs: ClassVar[bool] = False
+    chunkable: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """The task of a new run.
+        """Make the task of a new run.
 
         Args:
-          config: of the run.
-          hf_config: config.json of the checkpoint, whose labels are kept where they fit.
-          rows: training rows.
-          origin: their file, for messages.
+          config: the config of the run.
+          hf_config: config.json of the checkpoint; its labels are kept if they match.
+          rows: the training rows.
+          origin: their file, for error messages.
         """
 
     @classmethod
     @abc.abstractmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """The task of a fine-tuned model."""
+        """Make the task of a fine-tuned model from its config.json."""
 
     @classmethod
     @abc.abstractmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """The rows of a split (train, validation or test), checked; without labels for prediction."""
+        """Read and check the rows of a split (train, validation or test); without labels for prediction."""
 
     @classmethod
     def texts(cls, rows: Any, config: Config) -> Iterator[str]:
-        """The texts of all rows from `read`; lines and words are joined."""
+        """Yield the texts of all rows from `read`; lists of lines or words are joined by spaces."""
         for column in cls.text_columns(config):
             for start in range(0, len(rows), CHUNK):
                 for text in rows[start : start + CHUNK][column]:
@@ -103,61 +111,64 @@ class Task(abc.ABC):
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
-        """Columns of the rows from `read` that hold text, or lists of it."""
+        """The columns of the rows from `read` that hold texts or lists of texts."""
         return [column for column in (config.data.text, config.data.text_pair) if column]
 
     @classmethod
     def joins_rows(cls, config: Config) -> bool:
-        """Whether an example may come of several rows, so that limits count what `encode` makes of them."""
+        """Whether an example may come from several rows, so that limits count examples instead of rows."""
         del config
         return False
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
-        """What is left of rows from `read` without labels that are not the task's, and how many labels were left out.
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """Drop labels that the task does not know from rows that `read` gave.
+
+        Returns:
+          (the remaining rows, the number of labels that were dropped).
 
         Raises:
-          UserError: for a task that has no set of labels, or where nothing is left.
+          UserError: if the task has no set of labels, or nothing remains.
         """
         raise UserError(f"data.unknown_labels is drop, but {self.kind} has no set of labels: leave it at error")
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
-        """The label of each row, for a split that is stratified by it.
+        """The label of each row, to stratify a split.
 
         Raises:
-          UserError: for a task whose rows have no single label.
+          UserError: if the rows of this task do not have a single label each.
         """
         raise UserError(f"data.stratify: rows of {self.kind} have no single label to stratify by; leave it at false")
 
-    def keeps(self, hf_config: Mapping[str, Any]) -> bool:
-        """Whether the head of a checkpoint is this task's although its outputs are called otherwise.
+    def accepts_head(self, hf_config: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint's head can be kept although its outputs have other names.
 
-        So it is where nobody named them (LABEL_0, LABEL_1 ...) and the task's labels are their numbers.
+        It can if they have generic names (LABEL_0, LABEL_1 ...) and the task's labels are their numbers.
         """
-        own = own_labels(hf_config, self.kind)
+        own = head_labels(hf_config, self.kind)
         return bool(own) and are_generic(own) and are_numbers(self.labels or (), len(own))
 
     @abc.abstractmethod
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """Rows to examples.
+        """Tokenise rows into examples.
 
         Args:
-          rows: from `read`.
-          tokenizer, directory: the tokenizer and where it came from.
-          config: of the run.
-          origin: the rows' file, for messages.
-          labelled: whether the rows have labels, which then are checked.
+          rows: the rows from `read`.
+          tokenizer, directory: the tokenizer and the directory that it was loaded from.
+          config: the config of the run.
+          origin: the file of the rows, for error messages.
+          labelled: whether the rows have labels; if so, they are checked.
         """
 
     def with_tokenizer(self, tokenizer: Any, directory: Path) -> Self:
-        """The task with what it must know of the tokenizer, which came from this directory."""
+        """A copy of the task with what it needs from the tokenizer, which was loaded from `directory`."""
         del tokenizer, directory
         return self
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """Label names in the order of their ids; None for a head without labels."""
+        """The label names in the order of their ids; None for a head without labels."""
         return None
 
     @property
@@ -167,60 +178,63 @@ class Task(abc.ABC):
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
-        """Fields of config.json that `restore` reads."""
+        """The fields of config.json that `restore` reads."""
         return {}
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
-        """Change a whole step's batch [K, R, ...] inside the program (masking); the same whatever the layout.
+        """Change the batch of a whole step, arrays [K, R, ...], inside the jitted program (masking).
 
-        Without a key the batch is one of prediction, in which nothing is drawn.
+        The result does not depend on the layout. If `key` is None, the batch is for prediction and nothing is random.
         """
         del key
         return batch
 
     @abc.abstractmethod
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
-        """The loss of a micro-batch as (sum, weight)."""
+        """The loss of a micro-batch as (sum, weight), both scalars."""
 
     @abc.abstractmethod
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """The distance from a teacher's outputs, with the weight of `loss`; a cross-entropy of probabilities."""
+        """The distillation loss against a teacher's outputs, (sum, weight), with the same weight as `loss`."""
 
     @abc.abstractmethod
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """What evaluation reads back of a batch: {"sums": ..., "examples": ..., "tokens": ...} (see `Collected`)."""
+        """What evaluation reads back from a batch: {"sums": ..., "examples": ..., "tokens": ...} (see `Collected`)."""
 
     @property
-    def fitted(self) -> bool:
-        """Whether nothing is left to `fit`."""
+    def tuned(self) -> bool:
+        """Whether there is nothing left to `tune`."""
         return True
 
-    def fit(self, collected: Collected, split: Split) -> Self:
-        """The task with its thresholds set to the best on a (validation) split, where the user wants that."""
+    def tune(self, collected: Collected, split: Split) -> Self:
+        """A copy of the task whose thresholds are tuned on a (validation) split, if the config asks for it."""
         del collected, split
         return self
 
     @abc.abstractmethod
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Metrics by name, perhaps with tables that only the journal shows; the loss only where it is not sum / weight."""
+        """Metrics by name.
+
+        They may include tables, which only the journal shows, and `loss` if it is not the sum over the weight.
+        """
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """What prediction reads back of a batch."""
+        """What prediction reads back from a batch (see `summarise`)."""
         return self.summarise(outputs, batch)
 
     @abc.abstractmethod
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """A prediction for every row, in their order."""
+        """Yield one prediction per row, in the order of the rows."""
 
     @classmethod
     def check_document(cls, rows: Any) -> None:
-        """Refuse rows, from `read`, whose predictions do not fit into one `document`.
+        """Check that the predictions for rows from `read` can be written as one `document`.
 
         Raises:
-          UserError: naming such rows.
+          UserError: if they cannot; the message names the rows.
         """
         del rows
 
     def document(self, predictions: list[dict[str, Any]]) -> Any:
-        """What a json file (not json lines) holds of what `decode` gave."""
+        """The content of a json file (not json lines) with the predictions that `decode` gave."""
         return predictions

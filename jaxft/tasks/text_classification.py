@@ -1,4 +1,4 @@
-"""Text classification: one label for a text or a pair of texts."""
+"""Text classification: one label per text or pair of texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
     PROBLEM_TYPES,
+    choose_labels,
     class_weights,
     declared_labels,
     label_column,
     label_ids,
     label_values,
-    learnt_labels,
-    shares,
+    scores_by_name,
 )
-from jaxft.tasks.metrics.classification import Cells, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
+from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
 
 Array = jax.Array
-DENSE = 64  # labels up to which evaluation adds up a whole confusion matrix
+MAX_DENSE_LABELS = 64  # with at most this many labels, evaluation sums a dense confusion matrix
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class TextClassification(Task):
     """The task with its labels.
 
     Attributes:
-      names: of the labels, in the order of their ids.
-      label_smoothing, class_weights, focal_gamma: of the training loss; evaluation has plain cross-entropy.
+      names: the label names, in the order of their ids.
+      label_smoothing, class_weights, focal_gamma: options of the training loss; evaluation uses plain cross-entropy.
     """
 
     names: tuple[str, ...]
@@ -62,11 +62,11 @@ class TextClassification(Task):
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Labels are `task.labels`, or those of the training rows."""
+        """The labels are `task.labels`, or those of the training rows."""
         data, column = config.data, label_column(config.data)
         values = label_values(rows, column, origin)
         where = f'{origin}: column "{column}"'
-        labels = learnt_labels(config, hf_config, declared_labels(rows.features[column]), set(values), where)
+        labels = choose_labels(config, hf_config, declared_labels(rows.features[column]), set(values), where)
         if len(labels) < 2:
             raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
         metric = config.eval.metric
@@ -81,29 +81,29 @@ class TextClassification(Task):
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Labels are those of config.json."""
+        """The labels are those of config.json."""
         return cls(tuple(labels_of(hf_config)))
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """Rows whose texts are not empty."""
+        """The rows whose texts are not empty."""
         return texts.read(config.data, split, [label_column(config.data)] if labelled else [])
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The rows whose label is known."""
         values = label_values(rows, label_column(config.data), origin)
         ids = label_ids(values, self.names, row_names(rows, origin), unknown=-1)
-        return keep_rows(rows, ids >= 0, origin)
+        return select_known_rows(rows, ids >= 0, origin)
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
-        """Labels by name."""
+        """The label name of each row."""
         ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
         return [self.names[i] for i in ids]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """One example a row, with its label id."""
+        """One example per row; column `labels` int32 [N], the label ids."""
         examples = texts.encode(rows, tokenizer, directory, config.data, origin)
         if labelled:
             ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
@@ -112,35 +112,36 @@ class TextClassification(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels."""
+        """The label names."""
         return self.names
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
-        """As Hugging Face's."""
+        """Hugging Face's `problem_type`."""
         return {"problem_type": PROBLEM_TYPES["single_label"]}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
-        """Cross-entropy (focal, if asked for) summed over the batch's examples, and their number or their weights."""
+        """(cross-entropy or focal loss summed over the examples, their number or the sum of their class weights)."""
         logits, labels, weights = outputs["logits"], batch["labels"], batch["weights"]
         if not train:
             return losses.cross_entropy(logits, labels, weights)
         return losses.cross_entropy(logits, labels, weights, self.label_smoothing, self.class_weights, self.focal_gamma)
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Cross-entropy against the teacher's softmax; an example weighs as in `loss`."""
+        """Cross-entropy against the teacher's softmax; examples have the same weights as in `loss`."""
         weights = batch["weights"]
         if self.class_weights is not None:
             weights *= jnp.asarray(self.class_weights)[batch["labels"]]
         return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """The confusion matrix [gold, predicted] of a batch, and for two labels how much likelier the second is.
+        """The confusion matrix [gold, predicted] of a batch; with two labels also `margin` [R, M], the logit difference.
 
-        Of more than DENSE labels it is the label of each example: the matrix would be larger than what it counts.
+        With more than MAX_DENSE_LABELS labels it is the predicted label of each example instead, because the matrix would be
+        larger than the data it counts.
         """
         best = jnp.argmax(outputs["logits"], -1)
-        if len(self.names) > DENSE:
+        if len(self.names) > MAX_DENSE_LABELS:
             return {"examples": {"predicted": best.astype(jnp.int32)}}
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
@@ -151,24 +152,26 @@ class TextClassification(Task):
         return summary
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Accuracy, F1, MCC, for two labels the ROC AUC of the second; by name, each label's and what was taken for what."""
-        if len(self.names) > DENSE:
-            cells = Cells.count(split.examples.columns["labels"], collected.examples["predicted"], len(self.names))
+        """Accuracy, F1 and MCC, with two labels the ROC AUC of the second; tables of scores per label and of confusions."""
+        if len(self.names) > MAX_DENSE_LABELS:
+            confusion = SparseConfusion.count(
+                split.examples.columns["labels"], collected.examples["predicted"], len(self.names)
+            )
         else:
-            cells = Cells.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
-        scores: dict[str, Any] = classification_scores(cells)
+            confusion = SparseConfusion.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
+        scores: dict[str, Any] = classification_scores(confusion)
         if len(self.names) == 2:
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
-        return {**scores, **label_scores(cells, self.names), **cells.tables(self.names)}
+        return {**scores, **label_scores(confusion, self.names), **confusion.tables(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """Logits [labels] of each example."""
+        """The logits [R, M, labels]."""
         return {"examples": {"logits": outputs["logits"]}}
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """The likeliest label, its probability, and all of them."""
+        """The most probable label, its probability, and the probabilities of all labels."""
         for logits in collected.examples["logits"]:
             scores = softmax(logits.astype(np.float64))
             best = int(scores.argmax())
-            shown = shares(self.names, scores)
+            shown = scores_by_name(self.names, scores)
             yield {"label": self.names[best], "score": shown[self.names[best]], "scores": shown}

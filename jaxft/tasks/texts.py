@@ -1,4 +1,4 @@
-"""A column of texts, or two of them, as tasks on whole texts read and encode them."""
+"""Read and tokenise one or two text columns, for tasks on whole texts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxft.data.tokens.encode import Examples, encode_texts
 
 
 def columns(config: DataConfig) -> list[str]:
-    """Text columns that must be there."""
+    """The text columns that the data must have."""
     return [config.text] + ([config.text_pair] if config.text_pair else [])
 
 
@@ -28,9 +28,17 @@ def read(
     texts: Sequence[str] | None = None,
     kinds: Mapping[str, type] | None = None,
 ) -> Any:
-    """A split's rows with their texts (by default `columns`) and others, some of which may be of texts (`kinds`).
+    """Read the rows of a split.
 
-    Empty texts are refused, dropped, or odd rows (see `data/odd`); so are numbers, which are never dropped.
+    Rows with empty texts are refused, dropped or replaced by placeholders, as `data.empty_texts` says (see
+    `data/reading/empty_texts`). Rows with numbers instead of texts are treated likewise, but never dropped.
+
+    Args:
+      config: the data config.
+      split: train, validation or test.
+      others: further columns to read.
+      texts: the text columns; `columns(config)` by default.
+      kinds: the type of further columns, by name.
     """
     texts = columns(config) if texts is None else texts
     rows = read_rows(config, split, needed=[*texts, *others], kinds=dict.fromkeys(texts, str) | dict(kinds or {}))
@@ -46,7 +54,7 @@ def encode(
     group: int = 1,
     where: RowName | None = None,
 ) -> Examples:
-    """Rows to token ids; `group` rows make an example, which messages call `where` of it."""
+    """Tokenise rows. `group` rows make one example; `where` names the row of an example in error messages."""
     return encode_texts(
         rows,
         tokenizer,

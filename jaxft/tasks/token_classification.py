@@ -1,4 +1,4 @@
-"""Token classification: a tag for every word of a sentence (entities, chunks, parts of speech)."""
+"""Token classification: one tag per word (entities, chunks, parts of speech)."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -21,10 +21,10 @@ from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, 
 from jaxft.data.reading.columns import per_row
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
-from jaxft.tasks.labels import class_weights, label_column, learnt_labels, own_labels
+from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, keep_rows
+from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
 
 Array = jax.Array
 
@@ -34,12 +34,12 @@ class TokenClassification(Task):
     """The task with its labels.
 
     Attributes:
-      names: of the labels, in the order of their ids; IOB2 unless the scheme is none or another program made the model.
-      scheme: how tags in files mark entities; none if they mark none.
-      split_words: how texts are cut into words, where the training data are such.
-      label_pieces: whether the first or all pieces of a word are trained on; the first one's prediction is the word's.
-      class_weights: of the training loss; evaluation has none.
-      label_smoothing: of the training loss; evaluation has none.
+      names: the label names, in the order of their ids; IOB2 unless the scheme is none or another program made the model.
+      scheme: the tagging scheme of the files; none if the tags do not mark entities.
+      label_pieces: whether the first or all pieces of a word are trained; the prediction of a word is that of its first.
+      class_weights: an option of the training loss; evaluation has none.
+      label_smoothing: an option of the training loss; evaluation has none.
+      split_words: how texts are split into words, if the training data are texts.
     """
 
     names: tuple[str, ...]
@@ -62,8 +62,8 @@ class TokenClassification(Task):
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Labels are `task.labels`, or those of the training rows, with what IOB2 adds to them."""
-        own = own_labels(hf_config, cls.kind)
+        """The labels are `task.labels`, or those of the training rows, completed to IOB2."""
+        own = head_labels(hf_config, cls.kind)
         given = config.task.labels or []
         declared = [] if given else declared_tags(config.data)
         numbered = given or ([] if are_generic(own) else own)
@@ -76,7 +76,7 @@ class TokenClassification(Task):
         found: Collection[str] = counts
         if scheme != "none":
             found, given, declared = (iob2_labels(canonical(x).values()) if x else [] for x in (counts, given, declared))
-        names = given or learnt_labels(config, hf_config, declared, found, f"{origin}: tags")
+        names = given or choose_labels(config, hf_config, declared, found, f"{origin}: tags")
         if len(names) < 2:
             raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
         weights = config.task.class_weights
@@ -93,7 +93,7 @@ class TokenClassification(Task):
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """Labels are those of config.json, in any scheme."""
+        """The labels are those of config.json, in any scheme."""
         names = tuple(labels_of(hf_config))
         own = stored_options(hf_config)
         single = own["tag_scheme"] == "none" if "tag_scheme" in own else not are_entities(names)
@@ -103,23 +103,23 @@ class TokenClassification(Task):
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """Sentences."""
+        """The sentences."""
         return read_sentences(config.data, split, label_column(config.data) if labelled else None)
 
-    def without_unknown(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
-        """The sentences whose tags are all known."""
+    def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
+        """The sentences in which all tags are known."""
         unknown = unknown_tags(rows, config.task.labels or self.names, self.names, self.scheme, origin)
-        return keep_rows(rows, ~unknown, origin)
+        return select_known_rows(rows, ~unknown, origin)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
-        """The words of sentences."""
+        """The column of words."""
         return [WORDS]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """An example for every window, with `labels` of its own words (id + 1; 0 where nothing is learnt)."""
+        """One example per window; per-token `labels` int32 [tokens] of the window's own words (id + 1; 0 is not trained)."""
         data = config.data
         gold = tag_ids(rows, config.task.labels or self.names, self.names, self.scheme, origin) if labelled else None
         pieces = encode_words(
@@ -139,7 +139,7 @@ class TokenClassification(Task):
         return Split(rows, pieces.examples.with_tokens(labels=labels), origin, notes | {"gold": gold})
 
     def _piece_labels(self, gold: np.ndarray, owners: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Label id + 1 of each token, from the label id of each word."""
+        """Label id + 1 of each token [tokens], from the label id of each word [words]."""
         labels = np.zeros(len(owners), np.int32)
         if self.label_pieces == "all":
             ids = {name: i for i, name in enumerate(self.names)}
@@ -153,7 +153,7 @@ class TokenClassification(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels."""
+        """The label names."""
         return self.names
 
     @property
@@ -162,18 +162,18 @@ class TokenClassification(Task):
 
     @property
     def metric(self) -> str:
-        """F1 of entities, or accuracy where tags mark none."""
+        """Entity F1, or accuracy if the tags do not mark entities."""
         return self._metrics[0]
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
-        """What labels alone do not say."""
+        """What the label names alone do not tell."""
         own = {"tag_scheme": "none" if self.scheme == "none" else "iob2", "label_pieces": self.label_pieces}
         own |= {"split_words": self.split_words} if self.split_words else {}
         return as_stored_options(own)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
-        """Cross-entropy summed over the labelled tokens, and their number (or the weights of their labels)."""
+        """(cross-entropy summed over the labelled tokens, their number or the sum of their class weights)."""
         real = (batch["labels"] > 0).astype(jnp.float32)
         weights = self.class_weights if train else None
         smoothing = self.label_smoothing if train else 0.0
@@ -187,17 +187,17 @@ class TokenClassification(Task):
         return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """The likeliest label of each token."""
+        """The most probable label of each token, int [R, T]."""
         small = jnp.int16 if len(self.names) <= jnp.iinfo(jnp.int16).max else jnp.int32
         return {"tokens": {"predicted": jnp.argmax(outputs["logits"], -1).astype(small)}}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """And its probability."""
+        """The most probable label of each token and its probability, float32 [R, T]."""
         best = jax.nn.softmax(outputs["logits"], axis=-1).max(-1)
         return {"tokens": {**self.summarise(outputs, batch)["tokens"], "score": best}}
 
     def _of_words(self, values: np.ndarray, split: Split, missing: Any) -> np.ndarray:
-        """Values [words] at the first piece of each word; a word without a piece (control characters) has none."""
+        """Values [words] at the first piece of each word; `missing` for words without pieces (control characters)."""
         first = split.notes["first"]
         return np.where(first >= 0, values[first], missing)
 
@@ -206,28 +206,28 @@ class TokenClassification(Task):
         return self._of_words(collected.tokens["predicted"], split, missing)
 
     def _sentences(self, ids: np.ndarray, split: Split) -> list[list[str]]:
-        """Names of label ids [words], by sentence."""
+        """The label names of each sentence, from label ids [words]."""
         names = [self.names[i] for i in ids]
         ends = np.cumsum(split.notes["sizes"])
         return [names[end - size : end] for end, size in zip(ends, split.notes["sizes"], strict=True)]
 
     def _marked(self, ids: np.ndarray, split: Split) -> list[list[str]]:
-        """The same with the letters of IOB2, for models that have other ones."""
+        """The label names of each sentence in IOB2, also for models with labels of another scheme."""
         found, spelt = self._sentences(ids, split), canonical(self.names)
         return found if are_iob2(self.names) else [to_iob2([spelt[tag] for tag in tags]) for tags in found]
 
     def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
-        """Every word counts once: entity scores and accuracy, or accuracy and macro F1 of single tags."""
+        """Entity scores and accuracy, or accuracy and macro F1 of single tags; every word counts once."""
         gold, predicted = split.notes["gold"], self._predicted(collected, split)
         if self.scheme == "none":
             return tag_scores(gold, predicted, self.names)
         scores = entity_scores(self._marked(gold, split), self._marked(predicted, split))
-        return scores | {"accuracy": float((gold == predicted).mean())}  # of the model's own tags
+        return scores | {"accuracy": float((gold == predicted).mean())}  # with the model's own labels
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
-        """`words`, their `tags`, and `entities`: type, start, end, text, mean probability of its tags.
+        """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 
-        Of rows that are texts also `text`, and then start and end are its characters; else they are words.
+        If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words.
         """
         ids = self._predicted(collected, split)
         scores = self._of_words(collected.tokens["score"], split, 0.0)

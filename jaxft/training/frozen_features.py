@@ -58,7 +58,7 @@ def frozen_layers(run: Run) -> int:
     """How many of the lowest layers give the same for a text from the first step to the last, dropout included."""
     config, model = run.config, run.model
     c = model.encoder.config
-    if run.task.changes_words or config.regularization.neftune:
+    if run.task.masks_inputs or config.regularization.neftune:
         return 0
     learns = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
     trained = [int(path[1]) for path in learns if path[0] == "layer"]

@@ -178,7 +178,7 @@ class Trainer:
         """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
         collected = self._evaluator(split).collect(self._params(split))
         if split == "validation":
-            self.task = self.run.task.fit(collected, self.run.data[split])
+            self.task = self.run.task.tune(collected, self.run.data[split])
         return score(self.task, collected, self.run.data[split])
 
     def close(self) -> None:

@@ -97,7 +97,7 @@ def test_prediction():
     full = replace(cost, flops=1.0, arguments=10**10, accessed=1.0, collectives=[])
     assert topology.predict(full, chip, chips=8, rows=32).rows == 0
     [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
-    assert "11.18 of 15.75 GiB a chip (fits" in line
+    assert "11.18 of 15.75 GiB per chip (fits" in line
     assert "collectives: none" in line
 
 

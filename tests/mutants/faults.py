@@ -28,7 +28,7 @@ FAULTS: tuple[Fault, ...] = (
         "jaxft/step/train_step.py",
         "share = 1.0 / jnp.where(weight > 0, weight, 1.0)",
         "share = 1.0 / jnp.maximum(weight, 1.0)",
-        "RowName the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
+        "Where the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
     ),
     Fault(
         "micro-batches-share-dropout-key",
@@ -194,15 +194,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "kept-prefix-without-neftune",
         "jaxft/training/frozen_features.py",
-        "if run.task.changes_words or config.regularization.neftune:",
-        "if run.task.changes_words:",
-        "RowName the lowest layers are frozen and kept, regularization.neftune has no effect.",
+        "if run.task.masks_inputs or config.regularization.neftune:",
+        "if run.task.masks_inputs:",
+        "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
     Fault(
         "forward-flops-of-one-micro-batch",
         "jaxft/preflight/costs.py",
-        "hlo.product_flops(evaluation.as_text()) * run.sampler.micro_batches",
-        "hlo.product_flops(evaluation.as_text())",
+        "hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches",
+        "hlo.matmul_flops(evaluation.as_text())",
         "With K micro-batches jaxft.plan says that a step costs K times as many forward passes as it does.",
     ),
     Fault(
@@ -215,8 +215,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "collectives-of-a-loop-counted-once",
         "jaxft/preflight/hlo.py",
-        "size[kind] += turns[name] * _exchanged(x, instructions)",
-        "size[kind] += _exchanged(x, instructions)",
+        "size[kind] += executions[name] * _transferred_bytes(x, instructions)",
+        "size[kind] += _transferred_bytes(x, instructions)",
         "Bytes that devices exchange in a loop count for one turn, so predicted steps are too fast.",
     ),
     # The commands

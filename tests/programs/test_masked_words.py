@@ -61,7 +61,7 @@ def test_only_masked_places_go_through_the_vocabulary(folder):
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
     program = step.lower(state, frozen, batch).as_text()
     sizes = {math.prod(map(int, x.split("x"))) for x in re.findall(r"tensor<((?:\d+x)*\d+)x41xf32>", program)}
-    places = shape.rows * run.task.masking.places(shape.length, shape.slots)
+    places = shape.rows * run.task.masking.max_predictions(shape.length, shape.slots)
     assert places < 0.4 * shape.rows * shape.length
     assert max(sizes) == max(places, tiny.CONFIG["hidden_size"])
 

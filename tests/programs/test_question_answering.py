@@ -132,10 +132,10 @@ def test_tuned_threshold_is_the_best(tokenizer, seed, n_best, longest):
     split = encode(tokenizer, rows, task, max_length=40)
     logits = np.random.default_rng(seed).normal(size=(int(split.examples.offsets[-1]), 2)).astype(np.float32)
     what = collected(task, split, logits, batch_size=16)
-    assert not task.fitted
-    tuned = task.fit(what, split)
-    assert tuned.fitted
-    assert tuned.fit(what, split) is tuned
+    assert not task.tuned
+    tuned = task.tune(what, split)
+    assert tuned.tuned
+    assert tuned.tune(what, split) is tuned
     odds = [row["null_odds"] for row in tuned.decode(what, split)]
     golds = [row["answers"]["text"] for row in rows]
     reached = tuned.scores(what, split)

@@ -79,7 +79,7 @@ def test_commands_and_python_of_the_readme(readers_folder, capsys):
         "model.safetensors",
         "vocab.txt",
     }
-    for word in ("parameters", "tokens an example", "padding", "FLOP", "MiB"):
+    for word in ("parameters", "tokens per example", "padding", "FLOP", "MiB"):
         assert word in printed["jaxft.plan"]
 
     names = {}

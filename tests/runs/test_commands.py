@@ -172,7 +172,7 @@ def test_plan_prints_parameters_rates_waste_flops_and_memory_of_every_stage(tiny
     (tmp_path / "config.yaml").write_text(cli.dump(config))
     plan.main([str(tmp_path / "config.yaml")])
     text = capsys.readouterr().out
-    for part in ("^heads", "from step", "11,891 trained", "tokens an example", "padding by layout: pack", "GFLOP", "MiB"):
+    for part in ("^heads", "from step", "11,891 trained", "tokens per example", "padding by layout: pack", "GFLOP", "MiB"):
         assert part in text
     assert re.search(r"^pooler & .*(\s+0\.006){6}$", text, re.MULTILINE)
     padding = dict(re.findall(r"(pack|bucket|pad) ([\d.]+)%", text.partition("padding by layout: ")[2]))

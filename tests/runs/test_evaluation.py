@@ -17,7 +17,7 @@ from jaxft.evaluation.evaluator import Evaluator, make_evaluator
 from jaxft.parallel import sharding
 from jaxft.run.setup import Run, eval_sampler, make_loss, make_run
 from jaxft.tasks import text_classification
-from jaxft.tasks.metrics.classification import Cells, classification_scores
+from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores
 from tests.support import tiny
 
 
@@ -133,9 +133,9 @@ def test_binary_scores(two, devices):
 
 
 def counted(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, float]:
-    scores = classification_scores(Cells.count(gold, predicted, labels))
+    scores = classification_scores(SparseConfusion.count(gold, predicted, labels))
     matrix = metrics.confusion_matrix(gold, predicted, labels=range(labels))
-    assert classification_scores(Cells.of_matrix(matrix)) == pytest.approx(scores, rel=1e-12)
+    assert classification_scores(SparseConfusion.of_matrix(matrix)) == pytest.approx(scores, rel=1e-12)
     return scores
 
 
@@ -197,13 +197,13 @@ def test_what_is_read_back_does_not_grow(three):
 def test_a_directory_says_what_its_labels_are(tmp_path, problem_type, problem):
     """Without a run around it, a model of several labels or of numbers is evaluated as such."""
     model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS, problem_type=problem_type)
-    assert inference.with_task(str(model), Config()).task.problem == problem
+    assert inference.config_with_task(str(model), Config()).task.problem == problem
 
 
 def test_many_labels_are_counted_without_a_matrix(three, monkeypatch):
     made, params = evaluator(three, "pack", 16, 1)
     right = made.scores(params)
-    monkeypatch.setattr(text_classification, "DENSE", 2)
+    monkeypatch.setattr(text_classification, "MAX_DENSE_LABELS", 2)
     made, params = evaluator(three, "pack", 16, 1)
     collected = made.collect(params)
     assert set(collected.sums) == {"loss", "weight"}

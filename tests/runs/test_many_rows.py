@@ -49,7 +49,7 @@ def test_parts_give_what_the_whole_gives(model, texts, tmp_path, monkeypatch, la
     """To rounding: other examples share a row."""
     options = (f"--data.layout={layout}", "--eval.batch_size=8")
     whole = rows_of(predicted(model, texts, tmp_path / "whole.jsonl", *options))
-    monkeypatch.setattr(chunks, "ROWS", 8)
+    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 8)
     found = rows_of(predicted(model, texts, tmp_path / "parts.jsonl", *options))
     assert len(found) == len(whole) == COUNT
     for one, other in zip(found, whole, strict=True):
@@ -62,8 +62,8 @@ def test_parts_give_what_the_whole_gives(model, texts, tmp_path, monkeypatch, la
 
 def test_an_array_is_written_in_parts(model, texts, tmp_path, monkeypatch):
     arrays = []
-    for size in (chunks.ROWS, 8):
-        monkeypatch.setattr(chunks, "ROWS", size)
+    for size in (chunks.ROWS_PER_CHUNK, 8):
+        monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", size)
         arrays.append(np.load(predicted(model, texts, tmp_path / f"{size}.npy", "--features=mean")))
         dropped = np.load(predicted(model, texts, tmp_path / "d.npy", "--features=mean", "--data.empty_texts=drop"))
         np.testing.assert_array_equal(dropped, np.delete(arrays[-1], 20, axis=0))
@@ -78,7 +78,7 @@ def test_parts_of_one_kind_share_a_program(model, tmp_path, monkeypatch):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     compiled = []
     finished = chunks.finished
-    monkeypatch.setattr(chunks, "ROWS", 32)
+    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 32)
     monkeypatch.setattr(chunks, "finished", lambda program, name: compiled.append(name) or finished(program, name))
     predicted(model, path, tmp_path / "out.jsonl", "--eval.batch_size=8")
     assert len(compiled) == 1
@@ -86,7 +86,7 @@ def test_parts_of_one_kind_share_a_program(model, tmp_path, monkeypatch):
 
 def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(model, texts, tmp_path, monkeypatch):
     """An error in the last part names its row among all, and leaves nothing."""
-    monkeypatch.setattr(chunks, "ROWS", 8)
+    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 8)
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
     written, line = [], predict._line
@@ -107,7 +107,7 @@ def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(mode
 
 def test_one_progress_for_all_parts(model, texts, tmp_path, monkeypatch, capfd):
     """Announced once; then lines of rows done, which move on within a part, too. Tokenising has none of its own."""
-    monkeypatch.setattr(chunks, "ROWS", 30)
+    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 30)
     monkeypatch.setattr(progress, "MANY", 10)
     monkeypatch.setattr(progress, "EVERY", 0.0)
     predicted(model, texts, tmp_path / "out.jsonl", "--eval.batch_size=8")
@@ -137,7 +137,7 @@ from jaxft.evaluation import chunks
 from jaxft import predict
 from jaxft.data.reading import spool
 
-chunks.ROWS, spool.IN_MEMORY = int(sys.argv[1]), 1 << 20
+chunks.ROWS_PER_CHUNK, spool.IN_MEMORY = int(sys.argv[1]), 1 << 20
 predict.main(sys.argv[2:])
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """

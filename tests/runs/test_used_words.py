@@ -88,7 +88,7 @@ def test_the_table_is_as_small_as_the_words_are_few(large, data, tmp_path, capsy
     assert frozen[UNUSED]["embedding"].shape == (SIZE, tiny.CONFIG["hidden_size"])
     train(config)
     assert (
-        f"words: 511 of {SIZE:,} rows are trained; the others are of words that the training data lacks"
+        f"words: 511 of {SIZE:,} rows are trained; the other words do not occur in the training data"
         in capsys.readouterr().err
     )
     export.main([str(tmp_path / "run"), "--output", str(tmp_path / "again")])

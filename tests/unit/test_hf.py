@@ -12,7 +12,7 @@ from jaxft.core.errors import UserError
 from jaxft.hf import __main__ as hf
 from jaxft.hf.convert import convert
 from jaxft.hf.flags import COMMON
-from jaxft.hf.lengths import Limits, limits_of, local_limits, longest
+from jaxft.hf.lengths import Limits, choose_max_length, limits_of, local_limits
 from jaxft.hf.scripts import ALIASES, GLUE, SCRIPTS
 from jaxft.optim.schedules import warmup_steps
 
@@ -108,9 +108,9 @@ def test_samples_are_limited_for_each_split_apart(files):
     limits = ["--max_train_samples", "3", "--max_eval_samples", "2"]
     made = job("run_glue", files, *flags, *limits, "--max_predict_samples", "1")
     assert (made.config.data.max_train_examples, made.config.data.max_eval_examples) == (3, 2)
-    assert "--data.max_eval_examples=2" in made.reading
-    assert "--data.max_eval_examples=1" in made.predicting
-    assert not [x for x in job("run_glue", files, *flags, *limits).predicting if "max_eval_examples" in x]
+    assert "--data.max_eval_examples=2" in made.evaluate_options
+    assert "--data.max_eval_examples=1" in made.predict_options
+    assert not [x for x in job("run_glue", files, *flags, *limits).predict_options if "max_eval_examples" in x]
 
 
 def test_predicting_needs_no_labels(files, tmp_path):
@@ -139,7 +139,7 @@ def test_predicting_needs_no_labels(files, tmp_path):
 )
 def test_length_of_sequences(script, own, given, tokenizer, positions, length):
     assert SCRIPTS[script].max_length == own
-    found, notes = longest(SCRIPTS[script], given, Limits(tokenizer, positions))
+    found, notes = choose_max_length(SCRIPTS[script], given, Limits(tokenizer, positions))
     assert found == length
     assert bool(notes) == (given is not None and given != length)
 

@@ -106,7 +106,7 @@ ENTRY %main (k: bf16[8,16], l: f32[64,32], m: (f32[64,8], u32[])) -> (bf16[8,64]
 
 def test_arrays_inside_a_fusion_are_not_in_memory():
     x = jnp.ones((4, 64))
-    scores = partial(hlo.arrays, wanted=lambda kind, shape: kind == "f32" and shape == (64, 64))
+    scores = partial(hlo.materialized_arrays, wanted=lambda kind, shape: kind == "f32" and shape == (64, 64))
     assert scores(compiled(lambda x: (jnp.sin(x.T @ x).sum(), x.T @ x), x)) == ["f32[64,64]"]
     assert scores(compiled(lambda x: (jnp.sin(x)[:, :, None] * jnp.cos(x)[:, None, :]).sum((1, 2)), x)) == []
 
@@ -114,17 +114,17 @@ def test_arrays_inside_a_fusion_are_not_in_memory():
 def test_traffic_is_what_is_read_and_written():
     x, w, steps = (jnp.ones(shape) for shape in ((256, 256), (5, 256, 256), (5, 256)))
     size = x.nbytes
-    assert hlo.traffic(compiled(lambda x: jnp.sin(x) + jnp.cos(x), x)) == 2 * size  # one fusion
-    assert hlo.traffic(compiled(jnp.dot, x, x)) == 3 * size
+    assert hlo.bytes_accessed(compiled(lambda x: jnp.sin(x) + jnp.cos(x), x)) == 2 * size  # one fusion
+    assert hlo.bytes_accessed(compiled(jnp.dot, x, x)) == 3 * size
     # Of a stack of kernels a turn of a loop reads its own alone; x goes in and out. What is small is not counted here.
-    looped = hlo.traffic(compiled(lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], x, w))
+    looped = hlo.bytes_accessed(compiled(lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], x, w))
     assert 5 * 4 * size <= looped <= 5 * 8 * size
     # What a turn writes into a stack is its own part: a row, not the five of them.
-    written = hlo.traffic(compiled(lambda s: jax.lax.scan(lambda c, r: (c, r + 1), 0, s)[1], steps))
+    written = hlo.bytes_accessed(compiled(lambda s: jax.lax.scan(lambda c, r: (c, r + 1), 0, s)[1], steps))
     assert 2 * steps.nbytes <= written <= 5 * steps.nbytes
     # The memory beside the processor (S(1), as TPUs have it) is no traffic.
     near = compiled(jnp.dot, x, x).replace("f32[256,256]{1,0} parameter(0)", "f32[256,256]{1,0:S(1)} parameter(0)")
-    assert hlo.traffic(near) == 2 * size  # one operand and the result
+    assert hlo.bytes_accessed(near) == 2 * size  # one operand and the result
 
 
 def test_traffic_of_a_program_for_tpus():
@@ -167,7 +167,7 @@ ENTRY %main.1 (a: f32[4,8,128], j: s32[]) -> bf16[4,8,128] {
     row = 8 * 128
     fusion = 4 * row + 2 * row  # reads one float32 row, writes one bfloat16 row into the stack
     slice_in, copy_out = 2 * 4 * row, 2 * 4 * row  # two rows into near memory, and out of it
-    assert hlo.traffic(program) == fusion + slice_in + copy_out
+    assert hlo.bytes_accessed(program) == fusion + slice_in + copy_out
 
 
 @pytest.mark.parametrize(
@@ -196,13 +196,13 @@ ENTRY %main.1 (a: f32[4,8,128], j: s32[]) -> bf16[4,8,128] {
 def test_products_are_counted_as_xla_counts_them(function, shapes):
     program = jax.jit(function).lower(*(jnp.ones(shape) for shape in shapes)).compile()
     expected = program.cost_analysis()["flops"] if function is not jnp.add else 0
-    assert hlo.product_flops(program.as_text()) == expected
+    assert hlo.matmul_flops(program.as_text()) == expected
 
 
 def test_products_in_loops_and_fusions():
     x, w = jnp.ones((256, 256)), jnp.ones((5, 256, 256))
     looped = compiled(lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], x, w)
-    assert hlo.product_flops(looped) == 5 * 2 * 256**3
+    assert hlo.matmul_flops(looped) == 5 * 2 * 256**3
 
 
 def test_products_of_programs_for_tpus_and_gpus():
@@ -222,4 +222,4 @@ ENTRY %main (q: bf16[4,128,12,64], k: bf16[4,128,12,64], x: f32[16,32], w: f32[3
     gemm = f'custom_call_target="__cublas$gemm", backend_config={{"gemm_backend_config":{{{numbers}}}}}'
     program = program.replace("GEMM", gemm)
     program = program.replace("WINDOW", "window={size=4x12 stride=3x11 lhs_dilate=4x12}, dim_labels=0b1f_0o1i->01bf")
-    assert hlo.product_flops(program) == 2 * 4 * 12 * 128 * 128 * 64 + 2 * 16 * 32 * 8
+    assert hlo.matmul_flops(program) == 2 * 4 * 12 * 128 * 128 * 64 + 2 * 16 * 32 * 8

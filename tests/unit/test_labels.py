@@ -10,7 +10,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.reading import label_spelling
 from jaxft.models.load_save import load
 from jaxft.tasks import label_lists, labels
-from jaxft.tasks.metrics.classification import MISTAKES, SHOWN, Cells, classification_scores
+from jaxft.tasks.metrics.classification import MAX_MISTAKES, MAX_TABLE_LABELS, SparseConfusion, classification_scores
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.multiple_choice import _right_choices
 from jaxft.tasks.regression import Regression
@@ -90,7 +90,7 @@ def test_a_class_label_without_a_name():
     with pytest.raises(UserError, match="row 2 has no label"):
         labels.label_values(with_label([0, -1], feature), "label", "x")
     with pytest.raises(UserError, match="row 1 has the label 7, but only 3 labels have names"):
-        labels.as_text(7, ["5", "7", "1"], rows_of("x"), 0)
+        labels.label_text(7, ["5", "7", "1"], rows_of("x"), 0)
 
 
 def test_the_names_of_a_class_label_only_order_choices():
@@ -195,16 +195,16 @@ def test_rows_of_0_and_1_of_several_lengths():
 
 def test_heads_without_names_are_kept_for_their_numbers():
     generic = named("LABEL_0", "LABEL_1")
-    assert TextClassification(("0", "1")).keeps(generic)
-    assert TextClassification(("0.0", "1.0")).keeps(generic)
-    assert not TextClassification(("neg", "pos")).keeps(generic)
-    assert not TextClassification(("0", "1", "2")).keeps(generic)
-    assert not TextClassification(("0", "1")).keeps(PLAIN)  # an encoder alone
+    assert TextClassification(("0", "1")).accepts_head(generic)
+    assert TextClassification(("0.0", "1.0")).accepts_head(generic)
+    assert not TextClassification(("neg", "pos")).accepts_head(generic)
+    assert not TextClassification(("0", "1", "2")).accepts_head(generic)
+    assert not TextClassification(("0", "1")).accepts_head(PLAIN)  # an encoder alone
     one, two = named("LABEL_0"), named("LABEL_0", "LABEL_1")
-    assert Regression(("score",)).keeps(one)
-    assert not Regression(("a", "b")).keeps(one)
-    assert not Regression(("a", "b")).keeps(two)  # a classifier
-    assert Regression(("a", "b")).keeps(two | {"problem_type": "regression"})
+    assert Regression(("score",)).accepts_head(one)
+    assert not Regression(("a", "b")).accepts_head(one)
+    assert not Regression(("a", "b")).accepts_head(two)  # a classifier
+    assert Regression(("a", "b")).accepts_head(two | {"problem_type": "regression"})
 
 
 @pytest.mark.parametrize(
@@ -240,17 +240,17 @@ def test_unknown_labels_are_dropped_and_counted(tmp_path):
     (tmp_path / "d.conll").write_text("sun\tO\nriver\tB-x\n\nsun\tB-y\n")
     config = Config(data=DataConfig(validation=str(tmp_path / "d.conll"), unknown_labels="drop"))
     tagger = TokenClassification(("O", "B-x", "I-x"))
-    rows, count = tagger.without_unknown(TokenClassification.read(config, "validation"), config, "d")
+    rows, count = tagger.drop_unknown_labels(TokenClassification.read(config, "validation"), config, "d")
     assert (len(rows), count) == (1, 1)
     task = TextClassification(("a", "b"))
-    rows, count = task.without_unknown(with_label(["a", "z", "b", "y"]), config, "x")
+    rows, count = task.drop_unknown_labels(with_label(["a", "z", "b", "y"]), config, "x")
     assert (rows["label"][:], count) == (["a", "b"], 2)
     with pytest.raises(UserError, match="x: no row has a known label"):
-        task.without_unknown(with_label(["z"]), config, "x")
-    rows, count = MultiLabel(("a", "b"), 0.5).without_unknown(with_label([["a", "z"], ["y"]]), config, "x")
+        task.drop_unknown_labels(with_label(["z"]), config, "x")
+    rows, count = MultiLabel(("a", "b"), 0.5).drop_unknown_labels(with_label([["a", "z"], ["y"]]), config, "x")
     assert (len(rows), count) == (2, 2)
     with pytest.raises(UserError, match="no set of labels"):
-        Regression(("score",)).without_unknown(rows, config, "x")
+        Regression(("score",)).drop_unknown_labels(rows, config, "x")
 
 
 def test_a_subset_of_labels_can_be_learnt():
@@ -266,14 +266,14 @@ def test_ten_thousand_labels_cost_no_table():
     rng = np.random.default_rng(0)
     gold, predicted = rng.integers(0, 10_000, (2, 5000))
     predicted[:4000] = gold[:4000]
-    cells = Cells.count(gold, predicted, 10_000)
+    cells = SparseConfusion.count(gold, predicted, 10_000)
     scores = classification_scores(cells)
     assert scores["accuracy"] == np.mean(gold == predicted)
     assert len(cells.counts) <= 5000
     names = [f"class{i}" for i in range(10_000)]
     shown = cells.tables(names)["mistakes"]
-    assert sum(map(len, shown.values())) <= MISTAKES
+    assert sum(map(len, shown.values())) <= MAX_MISTAKES
     assert all(gold not in row for gold, row in shown.items())
-    few = Cells.count(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tables(["no", "yes"])
+    few = SparseConfusion.count(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tables(["no", "yes"])
     assert few == {"confusion": [[1, 1], [0, 1]], "confusion_labels": ["no", "yes"]}
-    assert SHOWN < 10_000
+    assert MAX_TABLE_LABELS < 10_000

@@ -56,7 +56,7 @@ def masked(data: Examples, rate: float, layout: str, micro_batches: int = 1, dra
         assert flat.sum() == used.sum()
         found.append((flat, ids))
     shape = sampler.shapes[0]
-    assert positions.shape[-1] == masking.places(shape.length, shape.slots)
+    assert positions.shape[-1] == masking.max_predictions(shape.length, shape.slots)
     return [np.stack(x) for x in zip(*found, strict=True)]
 
 
@@ -116,7 +116,7 @@ def test_the_layout_has_no_say(words):
 
 def test_places_hold_every_draw_and_little_more():
     masking = Masking(0.15, MASK, VOCABULARY)
-    assert masking.places(128, 1) == 20
-    assert masking.places(512, 4) == 80
-    assert masking.places(3, 2) == 2
-    assert Masking(0.999, MASK, VOCABULARY).places(8, 4) == 8
+    assert masking.max_predictions(128, 1) == 20
+    assert masking.max_predictions(512, 4) == 80
+    assert masking.max_predictions(3, 2) == 2
+    assert Masking(0.999, MASK, VOCABULARY).max_predictions(8, 4) == 8

@@ -10,7 +10,7 @@ from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.reading.empty_texts import ODD as ODD_ROW
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.tasks.answer_candidates import decode
+from jaxft.tasks.answer_candidates import rank_answers
 from tests.support import questions, tiny, vocabularies
 
 MAX_LENGTH, STRIDE = 32, 6
@@ -221,5 +221,5 @@ def test_accents_belong_to_their_answer(tmp_path, context):
     first, last = (int(examples.columns[f"{side}_positions"][0]) for side in ("start", "end"))
     assert first > 0
     place = (1.0, int(notes["begin"][first]), int(notes["end"][last]))
-    best = decode([place], context, None, 1).best
+    best = rank_answers([place], context, None, 1).best
     assert (best.text, best.start, best.end) == (word, start, start + len(word))

@@ -21,13 +21,13 @@ def collected(**sums: float) -> Collected:
 
 def test_the_perplexity_of_nothing():
     data = SimpleNamespace(origin="dev.txt")
-    found = score(FillMask(), collected(loss=0, weight=0, word_loss=0, words=0, word_hits=0), data)
+    found = score(FillMask(), collected(loss=0, weight=0, mlm_loss=0, words=0, mlm_hits=0), data)
     note = "nothing to compute loss, perplexity, accuracy of in dev.txt"
     assert found == {"loss": None, "perplexity": None, "accuracy": None, "note": note}
-    sums = {"word_loss": 0, "words": 0, "word_hits": 0, "pair_loss": 1, "pairs": 2, "pair_hits": 1}
+    sums = {"mlm_loss": 0, "words": 0, "mlm_hits": 0, "pair_loss": 1, "pairs": 2, "pair_hits": 1}
     found = score(Pretraining(), collected(loss=1, weight=2, **sums), data)
     assert (found["loss"], found["perplexity"], found["pair_accuracy"]) == (None, None, 0.5)
-    found = score(FillMask(), collected(loss=2, weight=4, word_loss=2, words=4, word_hits=1), data)
+    found = score(FillMask(), collected(loss=2, weight=4, mlm_loss=2, words=4, mlm_hits=1), data)
     assert found == {"loss": 0.5, "perplexity": np.exp(0.5), "accuracy": 0.25}
 
 

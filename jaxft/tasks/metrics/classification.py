@@ -1,4 +1,4 @@
-"""Scores of classifiers by scikit-learn: from counts, or from what each example was given."""
+"""Scores of classifiers, computed by scikit-learn from counts or from the scores of each example."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from typing import Any, Self
 
 import numpy as np
 
-SHOWN = 64  # labels up to which a table has every cell
-MISTAKES = 100  # that are shown of more
+MAX_TABLE_LABELS = 64  # with at most this many labels, tables are complete
+MAX_MISTAKES = 100  # shown with more labels
 
 
 @dataclass(frozen=True)
-class Cells:
-    """The cells of a confusion matrix that are not 0; of thousands of labels nearly all are.
+class SparseConfusion:
+    """The nonzero cells of a confusion matrix; with thousands of labels nearly all cells are 0.
 
     Attributes:
-      gold, predicted: int [cells], label ids.
-      counts: int [cells], examples.
-      labels: how many labels there are.
+      gold, predicted: label ids, int [cells].
+      counts: numbers of examples, int [cells].
+      labels: the number of labels.
     """
 
     gold: np.ndarray
@@ -27,42 +27,43 @@ class Cells:
 
     @classmethod
     def count(cls, gold: np.ndarray, predicted: np.ndarray, labels: int) -> Self:
-        """Of the label ids [N] of each example."""
+        """Count the pairs of label ids, int [N] each."""
         cells, counts = np.unique(gold.astype(np.int64) * labels + predicted, return_counts=True)
         return cls(cells // labels, cells % labels, counts, labels)
 
     @classmethod
     def of_matrix(cls, confusion: np.ndarray) -> Self:
-        """Of a matrix [gold, predicted]."""
+        """Convert a dense matrix [gold, predicted]."""
         gold, predicted = np.nonzero(confusion)
         return cls(gold, predicted, confusion[gold, predicted], len(confusion))
 
     def tables(self, names: Sequence[str]) -> dict[str, Any]:
-        """What was taken for what.
+        """Tables of confusions, for the journal.
 
         Args:
-          names: of the labels.
+          names: the label names.
 
         Returns:
-          `confusion`, examples [gold][predicted], with the `confusion_labels` of its rows and columns; of more than SHOWN
-          labels `mistakes`, the MISTAKES most frequent as {gold label: {predicted label: examples}}.
+          `confusion`, numbers of examples [gold][predicted] and `confusion_labels`, the labels of its rows and columns. With
+          more than MAX_TABLE_LABELS labels instead `mistakes`, the MAX_MISTAKES most frequent confusions as
+          {gold label: {predicted label: number of examples}}.
         """
-        if self.labels <= SHOWN:
+        if self.labels <= MAX_TABLE_LABELS:
             matrix = np.zeros((self.labels, self.labels), np.int64)
             matrix[self.gold, self.predicted] = self.counts
             return {"confusion": matrix.tolist(), "confusion_labels": list(names)}
         wrong = np.flatnonzero(self.gold != self.predicted)
         table: dict[str, dict[str, int]] = {}
-        for i in wrong[np.argsort(-self.counts[wrong], kind="stable")][:MISTAKES]:
+        for i in wrong[np.argsort(-self.counts[wrong], kind="stable")][:MAX_MISTAKES]:
             gold, predicted = names[int(self.gold[i])], names[int(self.predicted[i])]
             table.setdefault(gold, {})[predicted] = int(self.counts[i])
         return {"mistakes": table}
 
 
-def classification_scores(cells: Cells) -> dict[str, float]:
-    """Accuracy, F1 and MCC; `f1` (of label 1) only where there are two labels.
+def classification_scores(cells: SparseConfusion) -> dict[str, float]:
+    """Accuracy, F1 and MCC; `f1` (of label 1) only with two labels.
 
-    As scikit-learn does by default, `macro_f1` averages over the labels that gold or predictions have.
+    As in scikit-learn by default, `macro_f1` averages over the labels that occur in gold or predictions.
     """
     from sklearn import metrics
 
@@ -80,9 +81,9 @@ def classification_scores(cells: Cells) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items()}
 
 
-def label_scores(cells: Cells, names: Sequence[str]) -> dict[str, Any]:
-    """`labels`: precision, recall, F1 (0 of nothing) and support of each by name; no table of more than SHOWN."""
-    if cells.labels > SHOWN:
+def label_scores(cells: SparseConfusion, names: Sequence[str]) -> dict[str, Any]:
+    """`labels`: precision, recall, F1 and support of each label by name; empty with more than MAX_TABLE_LABELS labels."""
+    if cells.labels > MAX_TABLE_LABELS:
         return {}
     size, hit = cells.labels, cells.gold == cells.predicted
     gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
@@ -93,10 +94,10 @@ def label_scores(cells: Cells, names: Sequence[str]) -> dict[str, Any]:
     return {"labels": {name: {key: x[i] for key, x in columns.items()} for i, name in enumerate(names)}}
 
 
-def _mcc(cells: Cells) -> float:
-    """Matthews' correlation of any number of labels (Gorodkin 2004); scikit-learn's makes the whole matrix of it.
+def _mcc(cells: SparseConfusion) -> float:
+    """Matthews correlation coefficient for any number of labels (Gorodkin 2004), without scikit-learn's dense matrix.
 
-    Where gold or predictions are all one label it is 0, as there.
+    As in scikit-learn, it is 0 if gold or predictions have one label only.
     """
     size = cells.labels
     gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
@@ -107,13 +108,11 @@ def _mcc(cells: Cells) -> float:
 
 
 def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float | None:
-    """Area under the ROC curve, the mean over the labels for which it is defined: those that some rows have and some not.
-
-    None where there is no such label.
+    """Area under the ROC curve, averaged over the labels that some rows have and others do not; None if there are none.
 
     Args:
       gold: bool [N, C], or [N] for one label.
-      scores: [N, C] or [N], higher for likelier.
+      scores: [N, C] or [N]; higher means more probable.
     """
     from sklearn import metrics
 
@@ -124,12 +123,12 @@ def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, names: Sequence[str]) -> dict[str, Any]:
-    """Micro and macro F1, share of rows whose labels are all right, ROC AUC; for at most SHOWN labels a table of counts.
+    """Micro and macro F1, subset accuracy and ROC AUC; with at most MAX_TABLE_LABELS labels also a table of counts.
 
     Args:
       gold: bool [N, C].
-      scores: probabilities [N, C]; a label is given from `threshold` on.
-      names: of the C labels.
+      scores: probabilities [N, C]; a label is predicted from `threshold` on.
+      names: the names of the C labels.
     """
     from sklearn import metrics
 
@@ -143,12 +142,12 @@ def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, n
         "macro_f1": float(metrics.f1_score(**f1, average="macro")),
         "subset_accuracy": float(metrics.accuracy_score(gold, predicted)),
         "roc_auc": roc_auc(gold, scores),
-        **({"confusion": table} if len(names) <= SHOWN else {}),
+        **({"confusion": table} if len(names) <= MAX_TABLE_LABELS else {}),
     }
 
 
 def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold with the best micro F1, midway between two scores; the highest of several, 0.5 without any label.
+    """The threshold with the best micro F1, midway between two scores; ties go to the highest; 0.5 if gold is empty.
 
     Args:
       gold: bool [N, C].
@@ -160,8 +159,8 @@ def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
         return 0.5
     f1 = 2 * right / (np.arange(1, len(right) + 1) + right[-1])
     below = np.append(ranked[1:], 0.0)
-    parted = ranked > below  # equal scores cannot be
+    parted = ranked > below  # a threshold cannot separate equal scores
     parted[-1] = True
     best = int(np.argmax(np.where(parted, f1, -1.0)))
     middle = float(ranked[best] + below[best]) / 2
-    return middle if middle > below[best] else float(ranked[best])  # between neighbouring floats is nothing
+    return middle if middle > below[best] else float(ranked[best])  # adjacent floats have no midpoint

@@ -1,4 +1,4 @@
-"""Scores of predicted numbers by scipy."""
+"""Scores of predicted numbers, computed by scipy."""
 
 import warnings
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 
 def regression_scores(gold: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-    """Pearson and Spearman correlation and mean squared error, means over the targets; a table by target if several.
+    """Pearson and Spearman correlation and mean squared error, averaged over targets; a table if there are several.
 
-    A correlation with gold numbers that are constant, or with a single one, cannot be known and is None; that of
-    predictions that are constant is 0. Means are over the targets whose correlation is known.
+    The correlation is undefined (None) if the gold numbers are constant or there is only one; it is 0 if the predictions are
+    constant. Means are over the targets whose correlation is defined.
 
     Args:
-      gold, predicted: [N, C].
-      names: of the C targets.
+      gold, predicted: numbers [N, C].
+      names: the names of the C targets.
     """
     from scipy import stats
 

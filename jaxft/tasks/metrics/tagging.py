@@ -1,26 +1,26 @@
-"""Scores of taggers: entities by seqeval, single tags by scikit-learn."""
+"""Scores of taggers: entity scores by seqeval, scores of single tags by scikit-learn."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxft.tasks.metrics.classification import Cells, classification_scores, label_scores
+from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores
 
 Tags = Sequence[Sequence[str]]
 
 
 def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
-    """Precision, recall and F1 of whole entities, over all types, and `accuracy` of single tags.
+    """Precision, recall and F1 of whole entities, micro-averaged over types, and `accuracy` of single tags.
 
-    As in Hugging Face's run_ner (`evaluate`'s seqeval, default mode, the rules of conlleval): an entity is right if its
-    type and both its ends are; a tag that continues no entity begins one.
+    As in Hugging Face's run_ner (`evaluate`'s seqeval in default mode, the rules of conlleval), an entity is right if its
+    type and both ends are right, and a tag that continues no entity begins one.
 
     Args:
-      gold, predicted: IOB2 tags of each sentence.
+      gold, predicted: the IOB2 tags of each sentence.
 
     Returns:
-      The four numbers, and `types`: precision, recall, f1 and support (entities in gold) of each type.
+      The four numbers, and `types` with precision, recall, f1 and support (number of gold entities) of each type.
     """
     from seqeval.metrics.sequence_labeling import accuracy_score, get_entities, precision_recall_fscore_support
 
@@ -40,12 +40,12 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
 
 
 def tag_scores(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Accuracy and macro F1 of single tags, and those of each by name (see `label_scores`).
+    """Accuracy and macro F1 of single tags, and the scores of each tag (see `label_scores`).
 
     Args:
-      gold, predicted: int [words].
-      names: of the tags.
+      gold, predicted: tag ids, int [words].
+      names: the tag names.
     """
-    cells = Cells.count(gold, predicted, len(names))
-    scores = classification_scores(cells)
-    return {name: scores[name] for name in ("accuracy", "macro_f1")} | label_scores(cells, names)
+    confusion = SparseConfusion.count(gold, predicted, len(names))
+    scores = classification_scores(confusion)
+    return {name: scores[name] for name in ("accuracy", "macro_f1")} | label_scores(confusion, names)
