@@ -213,6 +213,9 @@ class TrainConfig:
     """Stop after so many evaluations without a better eval.metric; null never stops early."""
     min_delta: float = 0.0
     """Smallest change of eval.metric that counts as better."""
+    hooks: list[str] = field(default_factory=list)
+    """Hooks of your own, called at steps, evaluations, checkpoints and the end: module:Class, a subclass of
+    jaxft.training.hooks.Hook in a module of the working directory or the Python path."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are whole
 _TEXTS = {RECORD, VALIDATION_ROWS}
 # What may change between the beginning of a run and its resumption without changing its result.
-FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
+FREE = (
+    *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
+    *("data.prefetch", "data.cache", "train.hooks"),
+)
 
 
 def check_claim(config: Config) -> bool:
