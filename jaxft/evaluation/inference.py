@@ -23,7 +23,8 @@ from jaxft.models.peft.read_adapter import read_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
-from jaxft.run.setup import eval_sampler, make_loss
+from jaxft.run.loss import make_loss
+from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import without_unknown
 from jaxft.tasks import TASKS, task_class
 from jaxft.tasks.example_limits import first_examples, first_rows

@@ -23,7 +23,8 @@ from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run import input_files
 from jaxft.run.claim import Claim
-from jaxft.run.setup import Run, eval_sampler, run_loss
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import Run, eval_sampler
 from jaxft.run.state import fresh_state, frozen_content, model_params, run_optimizer
 from jaxft.step.compilation import Compiled, abstract_batch, compile_train
 from jaxft.step.distillation import NAME, TEACHERS

@@ -172,7 +172,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "evaluation-loss-smoothed",
-        "jaxft/run/setup.py",
+        "jaxft/run/loss.py",
         "task.loss(outputs, batch, train=key is not None), outputs",
         "task.loss(outputs, batch, train=True), outputs",
         "The evaluation loss has label smoothing, class weights and focal exponent of training.",
