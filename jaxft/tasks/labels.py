@@ -125,7 +125,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
 
 
 def learnt_labels(
-    config: Config, hf_config: Mapping[str, Any], declared: Sequence[str], found: Collection[str], where: str
+    config: Config, hf_config: Mapping[str, Any], kind: str, declared: Sequence[str], found: Collection[str], where: str
 ) -> list[str]:
     """The labels of a new run in the order of their ids: `task.labels`, those that the data declares, or those in it.
 
@@ -135,6 +135,7 @@ def learnt_labels(
     Args:
       config: of the run.
       hf_config: config.json of the checkpoint.
+      kind: of the task's head.
       declared: names of the data's features, in their order.
       found: labels of the training rows.
       where: their file and column, for messages.
@@ -145,7 +146,7 @@ def learnt_labels(
     if config.task.labels:
         return config.task.labels
     names = list(declared) or in_order(found, where)
-    known = own_labels(hf_config, config.task.name)
+    known = own_labels(hf_config, kind)
     if not declared and same_labels(names, known):
         return known
     return known if not are_generic(known) and are_numbers(names, len(known)) else names
