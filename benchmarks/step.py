@@ -28,7 +28,8 @@ from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.data.batching.prefetch import device_batch
 from jaxft.parallel import sharding
-from jaxft.run.setup import Run, run_loss
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import Run
 from jaxft.run.state import fresh_state, model_params, run_optimizer
 from jaxft.step.compilation import abstract_batch, lower_train
 from jaxft.training.frozen_features import cache_frozen_features

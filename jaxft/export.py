@@ -117,7 +117,8 @@ def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
 def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:
     """The task with the thresholds for these parameters, from the record of the run or tuned now on its validation data."""
     from jaxft.evaluation.evaluator import make_evaluator
-    from jaxft.run.setup import eval_sampler, make_loss, make_run
+    from jaxft.run.loss import make_loss
+    from jaxft.run.setup import eval_sampler, make_run
     from jaxft.tasks import task_class
 
     if known is None or not known.fitted:

@@ -38,7 +38,9 @@ def _claim_and_train(config: Config, chosen: backend.Runtime, watch: Watch) -> d
     """Claim the output directory, then train."""
     begin = time.perf_counter()
     from jaxft.run.setup import make_run
+    from jaxft.training.hooks import load_hooks
 
+    load_hooks(config)  # a wrong name is refused before the long reading
     if distributed.is_main_process():
         print(chosen.line(), file=sys.stderr)
     directory = Path(config.output_dir)
@@ -55,13 +57,14 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
     from jaxft.export import export_params
     from jaxft.plan import summary
     from jaxft.run import record
-    from jaxft.training.loop import Trainer, shown_number
+    from jaxft.training.display import shown_number
+    from jaxft.training.loop import Trainer
 
     config, directory = run.config, Path(run.config.output_dir)
     trainer = Trainer(run, directory, claim)
     try:
         for line in [*summary(run), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
-            trainer.journal.say(line)
+            trainer.say(line)
         trainer.train(watch)
         chosen_step = trainer.select()
         results = {}
@@ -69,8 +72,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
             if split in run.data:
                 scores = trainer.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
-        if results:
-            trainer.journal.write({"step": trainer.last_step, "selected_step": chosen_step, "final": True, **results})
+        trainer.end(chosen_step, results)
         tuned = replace(run, task=trainer.task)
         if not run.task.tuned and distributed.is_main_process():
             record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
@@ -79,7 +81,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
     figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
-    trainer.journal.say(
+    trainer.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}"
     )

@@ -5,8 +5,9 @@ import typing
 
 from jaxft.config.optim import Schedule
 from jaxft.config.plan import Duration, PlanConfig
-from jaxft.config.schema import Config
+from jaxft.config.schema import Config, TaskName
 from jaxft.core.errors import UserError
+from jaxft.core.object_reference import is_reference
 from jaxft.core.urls import refuse_url
 
 MOST = 1e15  # of steps, epochs, examples and sizes: whole numbers up to it are exact as floats
@@ -21,6 +22,9 @@ def check(config: Config) -> None:
     c = config
     for name, path in paths(c).items():
         refuse_url(name, path)
+    tasks = typing.get_args(TaskName)
+    known = c.task.name in tasks or is_reference(c.task.name)
+    _require(known, "task.name", c.task.name, f"one of {', '.join(tasks)}, or module:Class of your own")
     shares = {
         "model.dropout": c.model.dropout,
         "model.attention_dropout": c.model.attention_dropout,

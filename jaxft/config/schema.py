@@ -54,19 +54,24 @@ class VocabularyConfig:
     (Hewitt 2021); or drawn as the model's family initialises its own."""
 
 
+TaskName = Literal[
+    "fill-mask",
+    "multiple-choice",
+    "pretraining",
+    "question-answering",
+    "text-classification",
+    "token-classification",
+]
+
+
 @dataclass(frozen=True)
 class TaskConfig:
     """What is learnt."""
 
-    name: Literal[
-        "fill-mask",
-        "multiple-choice",
-        "pretraining",
-        "question-answering",
-        "text-classification",
-        "token-classification",
-    ] = "text-classification"
-    """Task name, as on the Hugging Face hub."""
+    name: TaskName | str = "text-classification"
+    """Task name, as on the Hugging Face hub, or module:Class of your own, a subclass of jaxft.tasks.task.Task."""
+    loss: str | None = None
+    """A loss of your own in place of the task's: module:function, (outputs, batch, train) -> (sum, weight)."""
     labels: list[str] | None = None
     """Label names in the order of their ids; null takes those that the training data declares (ClassLabel), or
     its labels, sorted."""
@@ -213,6 +218,9 @@ class TrainConfig:
     """Stop after so many evaluations without a better eval.metric; null never stops early."""
     min_delta: float = 0.0
     """Smallest change of eval.metric that counts as better."""
+    hooks: list[str] = field(default_factory=list)
+    """Hooks of your own, called at steps, evaluations, checkpoints and the end: module:Class, a subclass of
+    jaxft.training.hooks.Hook in a module of the working directory or the Python path."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +231,8 @@ class EvalConfig:
     """Steps (500) or text (0.5 epochs) between evaluations; end evaluates only after the last step."""
     metric: str | None = None
     """Metric that chooses the best model; null takes the task's own (docs/tasks.md lists them)."""
+    metrics: list[str] = field(default_factory=list)
+    """Metrics of your own beside the task's: module:function, (task, collected, split) -> number."""
     batch_size: int = 128
     """Examples per evaluation step."""
 

@@ -10,6 +10,7 @@ import jax
 from jaxft.config import Config, TaskConfig
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
+from jaxft.core.object_reference import is_reference
 from jaxft.core.tree import Params
 from jaxft.data.reading import files
 from jaxft.data.reading.empty_texts import ODD, empty_rows, nulls, refuse
@@ -23,9 +24,10 @@ from jaxft.models.peft.read_adapter import read_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
-from jaxft.run.setup import eval_sampler, make_loss
+from jaxft.run.loss import make_loss
+from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels
-from jaxft.tasks import TASKS, task_class
+from jaxft.tasks import TASKS, named_task, task_class
 from jaxft.tasks.example_limits import first_examples, first_rows
 from jaxft.tasks.labels import problem_of
 from jaxft.tasks.task import Split, Task
@@ -68,17 +70,27 @@ def config_with_task(path: str, config: Config) -> Config:
       UserError: if the model has no head of a task.
     """
     kind, hf_config = head_of(path, config)
+    own = config.task
+    stored = stored_options(hf_config)
+    config = replace(config, data=replace(config.data, split_words=config.data.split_words or stored.get("split_words")))
+    if is_reference(own.name):
+        task = named_task(own)
+        if task.kind != kind:
+            raise UserError(f"{path}: has the head of {kind}, but task.name {own.name} is for that of {task.kind}")
+        return config if "threshold" in task.options else replace(config, task=replace(own, threshold=_threshold(own)))
     if kind not in TASKS:
         raise UserError(
             f"{path}: is a {kind or 'feature-extraction'} model without the head of a task; fine-tune it first with "
             "python -m jaxft.train, or take embeddings with python -m jaxft.predict --features mean"
         )
-    own = config.task
     problem = problem_of(hf_config, own.problem) if kind == "text-classification" else own.problem
-    stored = stored_options(hf_config)
-    data = replace(config.data, split_words=config.data.split_words or stored.get("split_words"))
-    threshold = own.threshold if problem == "multi_label" or own.threshold != "tune" else TaskConfig().threshold
-    return replace(config, data=data, task=replace(own, name=kind, problem=problem, threshold=threshold))
+    threshold = own.threshold if problem == "multi_label" else _threshold(own)
+    return replace(config, task=replace(own, name=kind, problem=problem, threshold=threshold))
+
+
+def _threshold(own: TaskConfig) -> Any:
+    """The threshold option for a task without thresholds; "tune" means that none was given."""
+    return own.threshold if own.threshold != "tune" else TaskConfig().threshold
 
 
 def open_model(path: str, config: Config) -> OpenedModel:

@@ -1,5 +1,6 @@
 """A model: everything about it but its parameters."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,9 +118,26 @@ class Model:
         rates: DropoutRates | None = None,
     ) -> dict[str, jax.Array]:
         """Encoder and one head on a batch (see `Encoder.apply` and `Head.apply`); deterministic without a key."""
+        return self.apply_heads(params, inputs, [head], key=key, rates=rates)[head]
+
+    def apply_heads(
+        self,
+        params: Params,
+        inputs: dict[str, jax.Array],
+        heads: Sequence[str],
+        *,
+        key: jax.Array | None = None,
+        rates: DropoutRates | None = None,
+    ) -> dict[str, dict[str, jax.Array]]:
+        """The encoder once, and the outputs of several heads by their names; each head but MAIN has a key of its own."""
         rates = rates or self.rates
-        hidden = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
-        return self.heads[head].apply(self.encoder, params, head, hidden["last_hidden_state"], inputs, rates=rates, key=key)
+        hidden = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)["last_hidden_state"]
+
+        def outputs(name: str) -> dict[str, jax.Array]:
+            own = key if name == MAIN or key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+            return self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
+
+        return {name: outputs(name) for name in heads}
 
     def on(self, mesh: jax.sharding.Mesh, attention: str = "auto") -> "Model":
         """The model computed on the devices of a mesh, with this attention (see `Policy`)."""

@@ -12,7 +12,8 @@ from jaxft.core import tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
-from jaxft.run.setup import Run, make_loss, run_loss
+from jaxft.run.loss import make_loss, run_loss
+from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, finished, lower_train
 from jaxft.step.distillation import NAME, TEACHERS

@@ -102,7 +102,7 @@ def start(config: Config) -> tuple[Path, dict[str, Any]]:
             f"python -m jaxft.export {config.model.path} --merge --output DIR writes"
         )
     hf_config, where = read_model_config(directory), str(directory / "config.json")
-    make_model(hf_config, config.task.name, where)  # a bad config.json is refused before the long reading
+    make_model(hf_config, task_class(config).kind, where)  # a bad config.json is refused before the long reading
     return directory, hf_config
 
 
@@ -112,7 +112,7 @@ def open_model(
     """The model of a run with its head, its words and its adapters, and lines for people."""
     model, params = load(
         str(config.model.path),
-        task=config.task.name,
+        task=task.kind,
         labels=task.labels,
         renamed=task.accepts_head(hf_config),
         revision=config.model.revision,

@@ -11,6 +11,7 @@ from jaxft.core import lock
 from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, some
 from jaxft.core.lock import is_being_written
+from jaxft.core.object_reference import is_reference, module_file
 from jaxft.core.urls import refuse_url
 from jaxft.run import input_files
 
@@ -22,7 +23,10 @@ VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are complete
 _TEXTS = {RECORD, VALIDATION_ROWS}
 # Options that may change when a run is resumed, because they do not change its result.
-FREE = ("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "data.prefetch", "data.cache", "checkpoint.flax")
+FREE = (
+    *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
+    *("data.prefetch", "data.cache", "train.hooks"),
+)
 
 
 def check_claim(config: Config) -> bool:
@@ -114,9 +118,20 @@ def recorded_tokenizer(config: Config) -> Path | None:
 
 
 def read_run_config(directory: Path) -> Config:
-    """The config of a run directory."""
+    """The config of a run directory.
+
+    Raises:
+      UserError: when it names a Python module that lies in that directory: what comes with a model is never executed.
+    """
     path = directory / CONFIG
-    return cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
+    config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
+    named = [config.task.name, config.task.loss or "", *config.eval.metrics, *config.train.hooks]
+    for reference in filter(is_reference, named):
+        if (file := module_file(reference)) and file.is_relative_to(directory.resolve()):
+            raise UserError(
+                f"{path}: names {reference}, which lies in the run directory; only your own modules are imported"
+            )
+    return config
 
 
 def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:

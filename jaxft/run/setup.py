@@ -1,4 +1,4 @@
-"""From a config to everything a run needs: data, model, task, plan, samplers, mesh, loss. Writes nothing."""
+"""From a config to everything a run needs: data, model, task, plan, samplers, mesh. Writes nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -18,10 +18,8 @@ from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
 from jaxft.data.reading.empty_texts import refuse
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
-from jaxft.losses import WeightedSum
 from jaxft.models.encoder import fused_attention
-from jaxft.models.encoder.encoder import NOISE
-from jaxft.models.model import MAIN, Model
+from jaxft.models.model import Model
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
@@ -31,13 +29,9 @@ from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
 from jaxft.step.multi_step import Calendar
-from jaxft.step.r_drop import with_r_drop
-from jaxft.step.regularization import noisy_words
-from jaxft.step.train_step import LossFn
-from jaxft.step.unused_embeddings import UNUSED, embedded, used_words
-from jaxft.tasks.task import Split, Task
+from jaxft.step.unused_embeddings import used_words
+from jaxft.tasks.task import Split
 
-RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
 PREFIX = "frozen_prefix"  # the token column of a batch with what the lowest layers give (see `prefix`)
 
 
@@ -145,38 +139,6 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     )
     run.calendar.check(config.runtime.steps_per_execution)
     return run
-
-
-def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
-    """The task's loss as a function of all parameters and a batch; dropout rates in `hyper` replace the model's.
-
-    Args:
-      model, task: of the run.
-      neftune: size of the noise on word embeddings in training.
-    """
-
-    def loss(
-        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
-    ) -> tuple[WeightedSum, dict[str, jax.Array]]:
-        rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
-        inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
-        noise = jax.random.fold_in(key, NOISE) if neftune and key is not None else None
-        if UNUSED in params or noise is not None:
-            words = embedded(params, batch["input_ids"], training=key is not None)
-            words = words if noise is None else noisy_words(words, batch, neftune, noise)
-            inputs = inputs | {"inputs_embeds": words}
-        outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
-        return task.loss(outputs, batch, train=key is not None), outputs
-
-    return loss
-
-
-def run_loss(run: Run) -> LossFn:
-    """The training loss of a run: the task's, with what the config adds to it."""
-    own = run.config.regularization
-    loss = make_loss(run.model, run.task, own.neftune)
-    loss = distillation.with_teacher(loss, run.task, run.teacher[0], run.config.distill) if run.teacher else loss
-    return with_r_drop(loss, run.task, own.r_drop) if own.r_drop else loss
 
 
 def train_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> BatchSampler:

@@ -14,6 +14,7 @@ from jaxft.config import RegularizationConfig
 from jaxft.core import tree
 from jaxft.core.tree import Params, Path
 from jaxft.models.encoder.dropout import dropout
+from jaxft.models.encoder.encoder import NOISE
 from jaxft.optim.per_layer import of_layers
 from jaxft.param_plan import ParameterPlan
 
@@ -84,15 +85,15 @@ class Regularization:
         return jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, params)
 
 
-def noisy_words(words: Array, batch: Mapping[str, Array], alpha: float, key: Array) -> Array:
+def neftune(words: Array, batch: Mapping[str, Array], key: Array, *, alpha: float) -> Array:
     """Word embeddings with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
 
     Args:
       words: [R, T, D], of the batch.
       batch: int32 `segment_ids` [R, T] and `first_token` [R, M].
+      key: of this pass.
       alpha: the noise is uniform in +-alpha / sqrt(T D), with T the length of the token's own sequence, whatever shares its
         row.
-      key: of this pass.
 
     Returns:
       float32 [R, T, D].
@@ -101,7 +102,7 @@ def noisy_words(words: Array, batch: Mapping[str, Array], alpha: float, key: Arr
     member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]
     lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # padding gets any
     size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * words.shape[-1])
-    return words + jax.random.uniform(key, words.shape, words.dtype, -1.0, 1.0) * size[..., None]
+    return words + jax.random.uniform(jax.random.fold_in(key, NOISE), words.shape, words.dtype, -1.0, 1.0) * size[..., None]
 
 
 def split_reference(frozen: Params) -> tuple[Params, Params]:

@@ -125,7 +125,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
 
 
 def choose_labels(
-    config: Config, hf_config: Mapping[str, Any], declared: Sequence[str], found: Collection[str], where: str
+    config: Config, hf_config: Mapping[str, Any], kind: str, declared: Sequence[str], found: Collection[str], where: str
 ) -> list[str]:
     """The labels of a new run in the order of their ids: `task.labels`, the declared labels, or the labels found.
 
@@ -135,6 +135,7 @@ def choose_labels(
     Args:
       config: the config of the run.
       hf_config: config.json of the checkpoint.
+      kind: the kind of the task's head.
       declared: the label names that the data's features declare, in order.
       found: the labels of the training rows.
       where: their file and column, for error messages.
@@ -145,7 +146,7 @@ def choose_labels(
     if config.task.labels:
         return config.task.labels
     names = list(declared) or in_order(found, where)
-    known = head_labels(hf_config, config.task.name)
+    known = head_labels(hf_config, kind)
     if not declared and same_labels(names, known):
         return known
     return known if not are_generic(known) and are_numbers(names, len(known)) else names

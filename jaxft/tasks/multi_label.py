@@ -65,7 +65,7 @@ class MultiLabel(Task):
             lists, declared = label_lists(rows, data, origin, own)
         found = {label for labels in lists for label in labels}
         where = f'{origin}: column "{columns[0]}"'
-        labels = choose_labels(config, hf_config, declared, found, where)
+        labels = choose_labels(config, hf_config, cls.kind, declared, found, where)
         if len(labels) < 2:
             raise UserError(f'{origin}: column "{columns[0]}" has {len(labels)} labels; multi-label needs two or more')
         threshold = None if config.task.threshold == "tune" else config.task.threshold

@@ -66,7 +66,7 @@ class TextClassification(Task):
         data, column = config.data, label_column(config.data)
         values = label_values(rows, column, origin)
         where = f'{origin}: column "{column}"'
-        labels = choose_labels(config, hf_config, declared_labels(rows.features[column]), set(values), where)
+        labels = choose_labels(config, hf_config, cls.kind, declared_labels(rows.features[column]), set(values), where)
         if len(labels) < 2:
             raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
         metric = config.eval.metric

@@ -76,7 +76,7 @@ class TokenClassification(Task):
         found: Collection[str] = counts
         if scheme != "none":
             found, given, declared = (iob2_labels(canonical(x).values()) if x else [] for x in (counts, given, declared))
-        names = given or choose_labels(config, hf_config, declared, found, f"{origin}: tags")
+        names = given or choose_labels(config, hf_config, cls.kind, declared, found, f"{origin}: tags")
         if len(names) < 2:
             raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
         weights = config.task.class_weights

@@ -1,49 +1,45 @@
-"""What a run says: metrics.jsonl, the progress bar or lines in its place, TensorBoard. Only the main process writes."""
+"""metrics.jsonl: a row for each logged step and each evaluation, and one for the end. Only the main process writes."""
 
 import json
 import os
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxft.config import LogConfig
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
+from jaxft.training.hooks import End, Evaluation, Hook, Step
 
 FILE = "metrics.jsonl"
 
 
-class Journal:
-    """Rows of metrics.jsonl, the progress bar and TensorBoard scalars of one run.
+class Journal(Hook):
+    """The rows of a run's metrics.jsonl, of which those after `start_step` are written again."""
 
-    Where the output is no terminal (nohup, Slurm, CI) a line in the log takes the place of the bar.
-    """
-
-    def __init__(self, directory: Path, config: LogConfig, *, total_steps: int, start_step: int) -> None:
-        self.active = distributed.is_main_process()
+    def __init__(self, directory: Path, start_step: int) -> None:
         self._path = directory / FILE
-        self._bar: Any = None
-        self._board: Any = None
-        self._lines = config.progress and not sys.stderr.isatty()
-        self._pace = Pace(total_steps)
-        if not self.active:
-            return
-        rewind(self._path, start_step)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
-        if config.progress and sys.stderr.isatty():
-            import tqdm
+        self._file: Any = None
+        if distributed.is_main_process():
+            rewind(self._path, start_step)
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 
-            self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
-        if config.tensorboard:
-            import tensorboardX
+    def on_step(self, step: Step) -> None:
+        """A row for a step that is logged."""
+        if step.speed is not None:
+            self.write(step.row())
 
-            self._board = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=start_step + 1)
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """A row."""
+        self.write(evaluation.row())
+
+    def on_end(self, end: End) -> None:
+        """A row with the results, if there are any."""
+        if end.results:
+            self.write(end.row())
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; it has at least `step`."""
-        if not self.active:
+        if self._file is None:
             return
         rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in row.items()}
         try:
@@ -51,40 +47,10 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise UserError(f"{self._path}: cannot be written: {error.strerror}") from error
-        if self._board:
-            for name, value in row.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(name, value, row["step"])
-
-    def progress(self, step: int, *, loss: float | None, rate: float, tokens: float | None = None) -> None:
-        """Move the bar; without a terminal say where the run is, at steps whose `tokens` a second are known."""
-        shown = "unknown" if loss is None else f"{loss:.4f}"
-        if self._bar is not None:
-            figures = {"loss": shown, "lr": f"{rate:.2e}"}
-            self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif self._lines:
-            left = self._pace.left(step)
-            if tokens is not None:
-                figures = f"loss {shown}, learning rate {rate:.2e}, {tokens:,.0f} tokens/s"
-                self.say(f"step {step:,} of {self._pace.total:,}: {figures}{left}")
-
-    def say(self, text: str) -> None:
-        """A line for people, above the bar."""
-        if not self.active:
-            return
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Flush and close everything."""
-        if self._bar is not None:
-            self._bar.close()
-        if self._board:
-            self._board.close()
-        if self.active:
+        """Flush and close."""
+        if self._file is not None:
             self._file.close()
 
 
@@ -103,50 +69,3 @@ def rewind(path: Path, step: int) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)
-
-
-class Pace:
-    """How long a run still takes, evaluations and checkpoints included, by its pace since the first step it was asked of."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._first: tuple[int, float] | None = None
-
-    def left(self, step: int) -> str:
-        """`, 1:02:03 left`; empty at the first step, whose pace is unknown, and at the last."""
-        now = time.perf_counter()
-        first, start = self._first = self._first or (step, now)
-        if not first < step < self.total:
-            return ""
-        return f", {clock((now - start) / (step - first) * (self.total - step))} left"
-
-
-def clock(seconds: float) -> str:
-    """A duration as hours, minutes and seconds: 1:02:03, or 2:03."""
-    minutes, second = divmod(round(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour:,}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
-
-
-class Meter:
-    """Examples and real tokens a second since the last reading."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Start over (after an evaluation or a checkpoint, whose time is not training's)."""
-        self._start = time.perf_counter()
-        self._examples = self._tokens = 0
-
-    def add(self, examples: int, tokens: int) -> None:
-        """Count a step."""
-        self._examples += examples
-        self._tokens += tokens
-
-    def read(self) -> dict[str, float]:
-        """`examples_per_second` and `tokens_per_second`, and start over."""
-        seconds = max(time.perf_counter() - self._start, 1e-9)
-        rates = {"examples_per_second": self._examples / seconds, "tokens_per_second": self._tokens / seconds}
-        self.reset()
-        return rates

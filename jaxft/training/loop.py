@@ -1,7 +1,8 @@
-"""The training loop: dispatch, log one call late, evaluate, checkpoint, stop early. It owns the order of events."""
+"""The training loop: steps, evaluations, early stopping. It owns the order of events; hooks do the rest."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ import jax
 import numpy as np
 
 from jaxft import optim
-from jaxft.config import OptimConfig
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
@@ -23,7 +23,8 @@ from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run import input_files
 from jaxft.run.claim import Claim
-from jaxft.run.setup import Run, eval_sampler, run_loss
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import Run, eval_sampler
 from jaxft.run.state import fresh_state, frozen_content, model_params, run_optimizer
 from jaxft.step.compilation import Compiled, abstract_batch, compile_train
 from jaxft.step.distillation import NAME, TEACHERS
@@ -32,9 +33,15 @@ from jaxft.step.stages import later_stages, open_stage
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
 from jaxft.training.checkpoint import Checkpoints, Progress
+from jaxft.training.checkpoint_hook import SaveCheckpoints
+from jaxft.training.display import Display
+from jaxft.training.early_stopping import next_progress
 from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
-from jaxft.training.journal import Journal, Meter
+from jaxft.training.hooks import Checkpoint, End, Evaluation, Hook, Step, load_hooks
+from jaxft.training.journal import Journal
 from jaxft.training.restore import stored_state
+from jaxft.training.step_metrics import StepMetrics
+from jaxft.training.tensorboard import TensorBoard
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are there at once
@@ -66,7 +73,7 @@ class Trainer:
             teacher = run.teacher[1]
             placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
             self.frozen = self.frozen | {TEACHERS: {NAME: placed}}
-        self.journal = Journal(directory, run.config.log, total_steps=run.total_steps, start_step=self.resumed or 0)
+        self.hooks = self._make_hooks(claim)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
         self.epochs = Epochs(run.sampler, -(-run.total_steps // run.steps_per_epoch))
@@ -84,21 +91,20 @@ class Trainer:
         start = self.resumed or 0
         if start >= self.run.total_steps or self.progress.stopped:
             return
-        self.kept = cache_frozen_features(self.run, self.params, self.journal.say)
+        self.kept = cache_frozen_features(self.run, self.params, self.say)
         self.steps_per_call = self.config.runtime.steps_per_execution or self._usual_steps()
         batches = {call: self._abstract_batch(call) for call in self._first_and_others(start)}
         prepare = self.run.task.prepare
         to_come = [s for s in self.run.plan.stages[1:] if s >= start]
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
         for x in (self, *later):
-            parts = (x.state, self.kept.rest(x.frozen), batches, self.journal.say, prepare, self.run.regularization)
+            parts = (x.state, self.kept.rest(x.frozen), batches, self.say, prepare, self.run.regularization)
             self.programs.append(compile_train(self.loss, self.optimizer, *parts))
             self.checkpoints.prepare(x.state)
         if "validation" in self.run.data:
             self._evaluator("validation")
         per_epoch, calendar = self.run.steps_per_epoch, self.run.calendar
-        meter = Meter()
-        late: tuple[range, Any] | None = None
+        metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate)
         frozen = self.kept.rest(self.frozen)
         heap = host_memory.ReusedBlock(self._at_work)
         for steps, plan, batch in self._batches(start):
@@ -108,43 +114,37 @@ class Trainer:
                 frozen = self.kept.rest(self.frozen)
                 del self.programs[0]
                 trained = tree.count(self.state.params)
-                self.journal.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
+                self.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
             if steps.stop > MOST_STEPS:
-                self.checkpoints.save(self.state, self.progress)
+                self._on_steps(metrics)
+                self._on_checkpoint(steps.start)
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
             call = MultiStep(plan.shape(in_epoch.start), len(steps))
             if call not in self.programs[0]:  # of an epoch beyond those that shapes were chosen by
                 new = {call: self._abstract_batch(call)}
-                parts = (self.state, frozen, new, self.journal.say, prepare, self.run.regularization)
+                parts = (self.state, frozen, new, self.say, prepare, self.run.regularization)
                 self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
             program = self.programs[0][call]
             heap.before(program, partial(jax.block_until_ready, self.state))
-            self.state, metrics = program(self.state, frozen, batch)
+            self.state, sent = program(self.state, frozen, batch)
             watch.arm()
-            if late:
-                self._log(*late, meter)
-            late = (steps, metrics)
-            for step in in_epoch:
-                examples = plan.examples(step)
-                meter.add(len(examples), int(plan.sampler.lengths[examples].sum()))
+            self._on_steps(metrics)
+            metrics.send(steps, sent, plan)
             done = steps.stop
             leaves = watch.after(done)
             if calendar.evaluates(done) or calendar.saves(done) or leaves:
-                self._log(*late, meter)
-                late = None
+                self._on_steps(metrics)
                 better = calendar.evaluates(done) and self._evaluate(done)
                 if calendar.saves(done) or better or self.progress.stopped or leaves:
-                    if self.claim:
-                        self.claim.check()
-                    self.checkpoints.save(self.state, self.progress)
+                    self._on_checkpoint(done)
                 if leaves:
                     self.checkpoints.wait()
                     raise Stopped(
                         leaves, f"stopped: step {done} is saved in {self.directory}; the same command resumes there"
                     )
-                meter.reset()
+                metrics.meter.reset()
                 if self.progress.stopped:
-                    self.journal.say(
+                    self.say(
                         f"stopped early at step {done}: no better {self.run.metric} for "
                         f"{self.config.train.patience} evaluations"
                     )
@@ -181,17 +181,30 @@ class Trainer:
             self.task = self.run.task.tune(collected, self.run.data[split])
         return score(self.task, collected, self.run.data[split])
 
+    def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
+        """Tell the hooks that the run has ended, with the step whose parameters it leaves and their scores."""
+        for hook in self.hooks:
+            hook.on_end(End(self.last_step, selected_step, results))
+
     def close(self) -> None:
         """Finish what is written in the background, compile and plan no more, and give free memory back."""
         self._release()
         self.epochs.close()
         for evaluator in self.evaluators.values():
             evaluator.steps.cancel()
-        try:
-            self.checkpoints.close()
-        finally:
-            self.journal.close()
+        with ExitStack() as stack:
+            for hook in reversed(self.hooks):
+                stack.callback(hook.close)
         host_memory.release_freed_memory()
+
+    def _make_hooks(self, claim: Claim | None) -> list[Hook]:
+        """What happens beside training, in this order; those of the user's own come last."""
+        run, log, start = self.run, self.config.log, self.resumed or 0
+        display = Display(log, total_steps=run.total_steps, start_step=start)
+        self.say = display.say
+        hooks: list[Hook] = [SaveCheckpoints(self.checkpoints, claim), Journal(self.directory, start)]
+        hooks += [TensorBoard(self.directory, start)] if log.tensorboard else []
+        return [*hooks, display, *(hook(run, self.directory) for hook in load_hooks(self.config))]
 
     def _at_work(self) -> bool:
         """Whether anything is compiled or written in the background."""
@@ -259,60 +272,42 @@ class Trainer:
 
         return prefetch(self._calls(start), make, run.config.data.prefetch)
 
-    def _log(self, steps: range, metrics: dict[str, jax.Array], meter: Meter) -> None:
-        """Read the metrics of a call (this waits for that call only), and log its steps."""
-        names = ("loss", "weight", "grad_norm")
-        losses, weights, norms = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in names)
-        every, total, ended = self.config.log.every, self.run.total_steps, range(steps.start + 1, steps.stop + 1)
-        written = [done for done in ended if done % every == 0 or done == total]
-        rates = meter.read() if written else {}  # since the last reading; steps of a call have no times of their own
-        for done, loss, weight, norm in zip(ended, losses, weights, norms, strict=True):
-            self._log_step(done, loss, weight, norm, rates if done in written else None)
+    def _learning_rate(self, step: int) -> float:
+        """Of a step, numbered from 0, since the last evaluation."""
+        return self.config.optim.learning_rate * float(self.factor(step)) * self.progress.plateau
 
-    def _log_step(self, step: int, loss: float, weight: float, norm: float, rates: dict[str, float] | None) -> None:
-        """Stop on a loss that is no number; write a row where `rates` are given for it, without a loss of no weight."""
-        rate = self.config.optim.learning_rate * float(self.factor(step - 1)) * self.progress.plateau
-        if not np.isfinite(loss) or not np.isfinite(norm):
+    def _on_steps(self, metrics: StepMetrics) -> None:
+        """Tell the hooks of the steps that have been sent and not read."""
+        for step in metrics.read():
+            self._check_finite(step)
+            for hook in self.hooks:
+                hook.on_step(step)
+
+    def _on_checkpoint(self, step: int) -> None:
+        for hook in self.hooks:
+            hook.on_checkpoint(Checkpoint(step, self.state, self.progress))
+
+    def _check_finite(self, step: Step) -> None:
+        """Stop on a loss that is no number."""
+        if not np.isfinite(step.loss or 0.0) or not np.isfinite(step.grad_norm):
             self.checkpoints.wait()
             good = self.checkpoints.latest()
             where = f"the checkpoint of step {good} is good" if good else "there is no checkpoint yet"
             raise UserError(
-                f"the loss became {loss} at step {step} (gradient norm {norm:g}, learning rate "
-                f"{rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
+                f"the loss became {step.loss} at step {step.number} (gradient norm {step.grad_norm:g}, learning rate "
+                f"{step.learning_rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
-        known = loss if weight else None
-        if rates is not None:
-            own = {"loss": known, "learning_rate": rate, "grad_norm": norm}
-            self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **own, **rates})
-        self.journal.progress(step, loss=known, rate=rate, tokens=(rates or {}).get("tokens_per_second"))
 
     def _evaluate(self, step: int) -> bool:
-        """Evaluate, journal, and say whether this is the best so far."""
-        name = self.run.metric
-        scores = self.scores("validation")
-        numbers = {f"eval/{k}": v for k, v in scores.items() if not isinstance(v, dict)}  # tables come at the end
-        self.journal.write({"step": step, "epoch": step / self.run.steps_per_epoch, **numbers})
-        score, best = scores[name], self.progress.best_score
-        known = score is not None  # what cannot be known is never better
-        gain = None if best is None or not known else (score - best) * (1 if self.run.task.metrics[name] else -1)
-        better = known and (gain is None or gain > self.config.train.min_delta)
-        bad = 0 if better else self.progress.bad_evaluations + 1
-        patience = self.config.train.patience
-        plateau, plateau_bad = next_plateau(self.config.optim, self.progress, better)
-        self.progress = Progress(
-            best_step=step if better else self.progress.best_step,
-            best_score=score if better else best,
-            bad_evaluations=bad,
-            stopped=patience is not None and bad >= patience,
-            plateau=plateau,
-            plateau_bad=plateau_bad,
-        )
+        """Evaluate, tell the hooks, and say whether this is the best so far."""
+        name, scores = self.run.metric, self.scores("validation")
+        higher = self.run.task.metrics[name]
+        self.progress = next_progress(self.config, self.progress, step, scores[name], higher=higher)
         self._set_plateau()
-        mark = " (best)" if better else ""
-        note = f" ({scores['note']})" if "note" in scores else ""
-        shown = f"{name} {shown_number(score)}{mark}, loss {shown_number(scores['loss'])}{note}"
-        self.journal.say(f"step {step}: validation {shown}")
-        return better
+        best = self.progress.best_step == step
+        for hook in self.hooks:
+            hook.on_evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))
+        return best
 
     def _set_plateau(self) -> None:
         """Give the steps what evaluations have left of the learning rate."""
@@ -330,21 +325,6 @@ class Trainer:
                 eval_sampler(data.examples, self.config, self.run.mesh),
                 self._params(split),
                 self.run.mesh,
-                self.journal.say,
+                self.say,
             )
         return self.evaluators[split]
-
-
-def shown_number(value: float | None) -> str:
-    """A score for people."""
-    return "unknown" if value is None else f"{value:.4f}"
-
-
-def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:
-    """(share of the learning rate, bad evaluations) after an evaluation, as torch's ReduceLROnPlateau counts them."""
-    bad = 0 if better else progress.plateau_bad + 1
-    if config.schedule != optim.PLATEAU:
-        return 1.0, 0
-    if bad > config.plateau_patience:
-        return progress.plateau * config.plateau_factor, 0
-    return progress.plateau, bad

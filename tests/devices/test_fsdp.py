@@ -13,7 +13,7 @@ from jaxft.core import random_keys, tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.step.compilation import abstract_batch, lower_train
 from jaxft.step.stages import state_shardings
 from jaxft.step.train_step import eval_step, init_state

@@ -53,8 +53,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "lower-is-better-ignored",
-        "jaxft/training/loop.py",
-        "(score - best) * (1 if self.run.task.metrics[name] else -1)",
+        "jaxft/training/early_stopping.py",
+        "(score - best) * (1 if higher else -1)",
         "score - best",
         "With a metric such as loss or perplexity the worst checkpoint is kept and exported as the best.",
     ),
@@ -172,7 +172,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "evaluation-loss-smoothed",
-        "jaxft/run/setup.py",
+        "jaxft/run/loss.py",
         "task.loss(outputs, batch, train=key is not None), outputs",
         "task.loss(outputs, batch, train=True), outputs",
         "The evaluation loss has label smoothing, class weights and focal exponent of training.",

@@ -20,7 +20,7 @@ from jaxft import predict
 from jaxft.config import Config
 from jaxft.core import tree
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.tasks import TASKS
 from tests.support import tiny
 

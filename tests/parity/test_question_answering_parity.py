@@ -14,7 +14,7 @@ from jaxft.config import cli
 from jaxft.core import tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.tasks import QuestionAnswering
 from tests.support import questions, tiny
 

@@ -17,7 +17,7 @@ from jaxft.models.families import FAMILIES
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.param_plan import ParameterPlan
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support.families import LABELS, LENGTHS, PLANS, SETTINGS, STAGE, examples, planned

@@ -14,7 +14,8 @@ from jaxft.core import random_keys, tree
 from jaxft.data.batching.prefetch import put
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
-from jaxft.run.setup import Run, make_run, run_loss
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import Run, make_run
 from jaxft.run.state import fresh_state, run_optimizer
 from jaxft.step.train_step import init_state, train_step
 from tests.support import tiny

@@ -18,7 +18,8 @@ from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.config import Policy
 from jaxft.parallel import sharding
 from jaxft.run.compatibility import check_attention
-from jaxft.run.setup import make_run, run_loss
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import make_run
 from tests.support import tiny
 
 B, T, N, H = 2, 128, 2, 16

@@ -25,7 +25,8 @@ from jaxft.models.weights.tensor_files import open_weights
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
 from jaxft.run.adapter_targets import add_adapters
-from jaxft.run.setup import Run, make_loss, make_run, run_loss
+from jaxft.run.loss import make_loss, run_loss
+from jaxft.run.setup import Run, make_run
 from jaxft.run.state import fresh_state, run_optimizer
 from jaxft.step.train_step import init_state, train_step
 from jaxft.train import train

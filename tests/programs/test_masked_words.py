@@ -14,7 +14,8 @@ from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.parallel import sharding
-from jaxft.run.setup import Run, make_loss, make_run, run_loss
+from jaxft.run.loss import make_loss, run_loss
+from jaxft.run.setup import Run, make_run
 from jaxft.step.compilation import abstract_batch
 from jaxft.step.train_step import init_state, train_step
 from tests.support import running_text, tiny

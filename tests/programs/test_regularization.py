@@ -21,10 +21,11 @@ from jaxft.models.vocab_resize import split_rows
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
-from jaxft.run.setup import make_loss, make_run, run_loss
+from jaxft.run.loss import make_loss, run_loss
+from jaxft.run.setup import make_run
 from jaxft.step.compilation import abstract_batches
 from jaxft.step.r_drop import with_r_drop
-from jaxft.step.regularization import Regularization, noisy_words
+from jaxft.step.regularization import Regularization, neftune
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.question_answering import QuestionAnswering
@@ -32,7 +33,9 @@ from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
-from jaxft.training.loop import Progress, Trainer, next_plateau
+from jaxft.training.checkpoint import Progress
+from jaxft.training.early_stopping import next_plateau
+from jaxft.training.loop import Trainer
 from tests.support import tiny, zoo
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 
@@ -99,7 +102,7 @@ def test_noise_is_measured_by_the_examples_own_length():
     words = rng.normal(size=(2, 16, 64)).astype(np.float32)
     batch = {"segment_ids": segments, "first_token": np.asarray([[0, 3], [0, 0]])}
     batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
-    noise = np.asarray(noisy_words(jnp.asarray(words), batch, 5.0, jax.random.key(0))) - words
+    noise = np.asarray(neftune(jnp.asarray(words), batch, jax.random.key(0), alpha=5.0)) - words
     for rows, length in (((0, slice(0, 3)), 3), ((0, slice(3, 12)), 9), ((1, slice(0, 16)), 16)):
         uniform = noise[rows] * np.sqrt(length * 64) / 5.0
         assert 0.9 < np.abs(uniform).max() <= 1.0001
@@ -120,7 +123,7 @@ def test_noise_of_no_size_changes_nothing(family):
     task = TextClassification(tuple(map(str, range(len(model.labels)))))
 
     def logits(alpha: float) -> jax.Array:
-        loss = make_loss(model, task, alpha)
+        loss = make_loss(model, task, [partial(neftune, alpha=alpha)] if alpha else [])
         with jax.disable_jit():
             return loss(params, batch, random_keys.root_key(0), {})[1]["logits"]
 

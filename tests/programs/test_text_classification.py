@@ -17,7 +17,8 @@ from jaxft.config import DataConfig, cli
 from jaxft.core import random_keys
 from jaxft.core.errors import UserError
 from jaxft.run import rundir
-from jaxft.run.setup import make_loss, make_run, run_loss
+from jaxft.run.loss import make_loss, run_loss
+from jaxft.run.setup import make_run
 from jaxft.step.distillation import NAME, TEACHERS
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks import label_lists, labels

@@ -19,7 +19,8 @@ from jaxft.data.batching.collect import Collected
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import respelt
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.run.setup import make_loss, make_run
+from jaxft.run.loss import make_loss
+from jaxft.run.setup import make_run
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny
 from tests.support.steps import assert_same, gradients, rearranged

@@ -24,7 +24,7 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))
-WAY = "train training/loop run/setup tasks/task tasks/text_classification losses"  # what a reader opens to meet the loss
+WAY = "train training/loop run/loss tasks/task tasks/text_classification losses"  # what a reader opens to meet the loss
 
 
 def dotted(path: Path) -> str:

@@ -12,6 +12,7 @@ from jaxft.evaluation import evaluator
 from jaxft.step import compilation
 from jaxft.train import train
 from jaxft.training import loop
+from jaxft.training.journal import Journal
 from tests.support import tiny
 
 EVENT = "/jax/core/compile/backend_compile_duration"
@@ -126,18 +127,14 @@ def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
 def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_data, tmp_path, monkeypatch):
     """The last of all, evaluation, is held back until the first step is done."""
     stepped, began = threading.Event(), []
-    pool, log, compile_eval = ThreadPoolExecutor(1), loop.Trainer._log, compilation.compile_eval
+    pool, compile_eval = ThreadPoolExecutor(1), compilation.compile_eval
 
     def held_back(*rest):
         pool.submit(lambda: began.append(stepped.wait(60)))
         return compile_eval(*rest)
 
-    def logged(self, *rest):
-        stepped.set()
-        log(self, *rest)
-
     monkeypatch.setattr(compilation, "_POOL", pool)
     monkeypatch.setattr(evaluator, "compile_eval", held_back)
-    monkeypatch.setattr(loop.Trainer, "_log", logged)
+    monkeypatch.setattr(Journal, "on_step", lambda self, step: stepped.set())
     train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 3}))
     assert began == [True]

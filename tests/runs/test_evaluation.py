@@ -15,7 +15,8 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation import inference
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator
 from jaxft.parallel import sharding
-from jaxft.run.setup import Run, eval_sampler, make_loss, make_run
+from jaxft.run.loss import make_loss
+from jaxft.run.setup import Run, eval_sampler, make_run
 from jaxft.tasks import text_classification
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores
 from tests.support import tiny

@@ -13,7 +13,7 @@ from jaxft.config import cli
 from jaxft.core import signals
 from jaxft.core.signals import Stopped, Watch
 from jaxft.train import train
-from jaxft.training.loop import Trainer
+from jaxft.training.journal import Journal
 from tests.support.resuming import MODEL, every_third, journal
 
 
@@ -32,15 +32,15 @@ def asked(monkeypatch):
     """Send this process signals in a step, as soon as its row is written."""
 
     def at(step: int, *numbers: int) -> None:
-        log = Trainer._log_step
+        log = Journal.on_step
 
-        def and_ask(self, done, *more):
-            log(self, done, *more)
-            if done == step:
+        def and_ask(self, done):
+            log(self, done)
+            if done.number == step:
                 for number in numbers:
                     os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(Trainer, "_log_step", and_ask)
+        monkeypatch.setattr(Journal, "on_step", and_ask)
 
     yield at
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -15,7 +15,7 @@ from jaxft.models.encoder.config import Policy
 from jaxft.models.model import make_model
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.step.compilation import abstract_batch
 from jaxft.step.train_step import eval_step, init_state, train_step
 from jaxft.tasks.text_classification import TextClassification

@@ -22,7 +22,7 @@ from jaxft.config import OptimConfig, PlanConfig
 from jaxft.core import tree
 from jaxft.optim import hyperparameters, make_optimizer
 from jaxft.param_plan import make_plan
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny

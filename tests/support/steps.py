@@ -15,7 +15,8 @@ from jaxft.core import random_keys, tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.parallel import sharding
-from jaxft.run.setup import Run, run_loss
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import Run
 from jaxft.step.distillation import NAME, TEACHERS
 from jaxft.step.regularization import REFERENCE
 from jaxft.step.train_step import init_state, train_step

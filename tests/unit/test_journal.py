@@ -1,4 +1,4 @@
-"""What a run says where there is no terminal: how far it is, and what takes long."""
+"""What a run shows: how far it is, and what takes long."""
 
 import re
 import sys
@@ -8,25 +8,32 @@ import pytest
 
 from jaxft.config import LogConfig
 from jaxft.core.progress import announced
-from jaxft.training import journal
+from jaxft.training import display
+from jaxft.training.display import Display
+from jaxft.training.hooks import Step
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass when the test says so."""
     now = [100.0]
-    monkeypatch.setattr(journal.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(display.time, "perf_counter", lambda: now[0])
     return now
 
 
-def test_lines_stand_in_for_the_bar(tmp_path, capsys, clock):
+def step(number: int, *, loss: float, rate: float, tokens: float | None = None) -> Step:
+    speed = None if tokens is None else {"examples_per_second": 1.0, "tokens_per_second": tokens}
+    return Step(number, 0.0, loss, rate, 1.0, speed)
+
+
+def test_lines_stand_in_for_the_bar(capsys, clock):
     """A line wherever a rate is known, with the time left by the pace since the first step."""
-    written = journal.Journal(tmp_path, LogConfig(), total_steps=2000, start_step=0)
-    written.progress(1, loss=0.7, rate=1e-5)
-    for step, seconds in ((501, 2000), (1001, 4000), (2000, 7996)):
+    shown = Display(LogConfig(), total_steps=2000, start_step=0)
+    shown.on_step(step(1, loss=0.7, rate=1e-5))
+    for number, seconds in ((501, 2000), (1001, 4000), (2000, 7996)):
         clock[0] = 100.0 + seconds
-        written.progress(step, loss=0.25, rate=2e-5, tokens=12345.6)
-    written.close()
+        shown.on_step(step(number, loss=0.25, rate=2e-5, tokens=12345.6))
+    shown.close()
     figures = "loss 0.2500, learning rate 2.00e-05, 12,346 tokens/s"
     assert capsys.readouterr().err.splitlines() == [
         f"step 501 of 2,000: {figures}, 1:39:56 left",
@@ -35,28 +42,28 @@ def test_lines_stand_in_for_the_bar(tmp_path, capsys, clock):
     ]
 
 
-def test_the_first_step_knows_no_pace(tmp_path, capsys):
-    written = journal.Journal(tmp_path, LogConfig(), total_steps=20, start_step=9)
-    written.progress(10, loss=0.5, rate=0.1, tokens=7)
-    written.close()
+def test_the_first_step_knows_no_pace(capsys):
+    shown = Display(LogConfig(), total_steps=20, start_step=9)
+    shown.on_step(step(10, loss=0.5, rate=0.1, tokens=7))
+    shown.close()
     assert capsys.readouterr().err == "step 10 of 20: loss 0.5000, learning rate 1.00e-01, 7 tokens/s\n"
 
 
-def test_no_lines_where_none_are_wanted(tmp_path, capsys):
-    written = journal.Journal(tmp_path, LogConfig(progress=False), total_steps=20, start_step=0)
-    written.progress(10, loss=0.5, rate=0.1, tokens=7)
-    written.close()
+def test_no_lines_where_none_are_wanted(capsys):
+    shown = Display(LogConfig(progress=False), total_steps=20, start_step=0)
+    shown.on_step(step(10, loss=0.5, rate=0.1, tokens=7))
+    shown.close()
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_has_the_bar(tmp_path, capsys, monkeypatch):
+def test_a_terminal_has_the_bar(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    written = journal.Journal(tmp_path, LogConfig(), total_steps=20, start_step=0)
-    written.progress(10, loss=0.5, rate=0.1, tokens=7)
-    written.close()
-    shown = capsys.readouterr().err
-    assert "10/20" in shown
-    assert "step 10 of 20" not in shown
+    shown = Display(LogConfig(), total_steps=20, start_step=0)
+    shown.on_step(step(10, loss=0.5, rate=0.1, tokens=7))
+    shown.close()
+    text = capsys.readouterr().err
+    assert "10/20" in text
+    assert "step 10 of 20" not in text
 
 
 def test_what_takes_long_is_announced_and_reminded_of():

@@ -19,7 +19,7 @@ from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
 from jaxft.param_plan.presets import times
 from jaxft.preflight.costs import expected_memory
-from jaxft.run.setup import make_loss
+from jaxft.run.loss import make_loss
 from jaxft.step.stages import state_shardings
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification

@@ -1,6 +1,5 @@
 """Numbers that cannot be known are null with a note, and never the best."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,10 @@ from jaxft.evaluation.evaluator import score
 from jaxft.tasks.fill_mask import FillMask
 from jaxft.tasks.pretraining import Pretraining
 from jaxft.training.checkpoint import Progress
-from jaxft.training.journal import Meter
-from jaxft.training.loop import Trainer
+from jaxft.training.display import Display
+from jaxft.training.early_stopping import next_progress
+from jaxft.training.hooks import Evaluation
+from jaxft.training.step_metrics import StepMetrics
 
 
 def collected(**sums: float) -> Collected:
@@ -31,52 +32,26 @@ def test_the_perplexity_of_nothing():
     assert found == {"loss": 0.5, "perplexity": np.exp(0.5), "accuracy": 0.25}
 
 
-def evaluated(scores: list[float | None]) -> tuple[list[bool], Progress, list[str], list[dict]]:
-    """What a run makes of evaluations: which were better, its progress, what it said and wrote."""
-    said: list[str] = []
-    rows: list[dict] = []
-    later = iter(scores)
-    run = SimpleNamespace(metric="perplexity", steps_per_epoch=1, task=SimpleNamespace(metrics={"perplexity": False}))
-
-    def found(_: str) -> dict:
-        value = next(later)
-        return {"loss": value, "perplexity": value} | ({"note": "nothing"} if value is None else {})
-
-    trainer = SimpleNamespace(
-        run=run,
-        config=Config(),
-        progress=Progress(),
-        journal=SimpleNamespace(say=said.append, write=rows.append),
-        scores=found,
-        _set_plateau=lambda: None,
-    )
-    better = [Trainer._evaluate(trainer, step) for step in range(1, len(scores) + 1)]  # type: ignore[arg-type]
-    return better, trainer.progress, said, rows
-
-
 def test_the_loss_of_a_step_without_weight():
     """Where nothing is masked, or all weights are 0, a row of the journal has null and not a perfect 0."""
-    rows: list[dict] = []
-    shown: list[float | None] = []
-    trainer = SimpleNamespace(
-        run=SimpleNamespace(total_steps=3, steps_per_epoch=3),
-        config=Config(log=LogConfig(every=1)),
-        factor=lambda _: 1.0,
-        progress=Progress(),
-        journal=SimpleNamespace(write=rows.append, progress=lambda *_, loss, **__: shown.append(loss)),
-    )
-    trainer._log_step = partial(Trainer._log_step, trainer)  # type: ignore[arg-type]
-    metrics = {
-        name: np.array(x, np.float32) for name, x in {"loss": [0, 0, 2], "weight": [0, 4, 1], "grad_norm": [0] * 3}.items()
-    }
-    Trainer._log(trainer, range(3), metrics, Meter())  # type: ignore[arg-type]
-    assert [row["loss"] for row in rows] == shown == [None, 0.0, 2.0]
+    sampler = SimpleNamespace(lengths=np.ones(3, int))
+    plan = SimpleNamespace(examples=lambda step: np.arange(1), sampler=sampler)
+    values = {"loss": [0, 0, 2], "weight": [0, 4, 1], "grad_norm": [0] * 3}
+    metrics = StepMetrics(every=1, total_steps=3, steps_per_epoch=3, learning_rate=lambda _: 1.0)
+    metrics.send(range(3), {name: np.array(x, np.float32) for name, x in values.items()}, plan)  # type: ignore[arg-type]
+    assert [step.row()["loss"] for step in metrics.read()] == [None, 0.0, 2.0]
+    assert list(metrics.read()) == []
 
 
-def test_what_is_unknown_is_never_the_best():
-    better, progress, said, rows = evaluated([None, 3.0, None, 2.0])
-    assert better == [False, True, False, True]
-    assert (progress.best_step, progress.best_score) == (4, 2.0)
-    assert said[0] == "step 1: validation perplexity unknown, loss unknown (nothing)"
-    assert rows[0] == {"step": 1, "epoch": 1.0, "eval/loss": None, "eval/perplexity": None, "eval/note": "nothing"}
-    assert evaluated([None, None])[1].best_step is None
+def test_what_is_unknown_is_never_the_best(capsys):
+    progress, best = Progress(), []
+    for step, value in enumerate([None, 3.0, None, 2.0], 1):
+        progress = next_progress(Config(), progress, step, value, higher=False)
+        best.append(progress.best_step)
+    assert best == [None, 2, 2, 4]
+    assert progress.best_score == 2.0
+    scores = {"loss": None, "perplexity": None, "note": "nothing", "table": {"a": 1}}
+    evaluation = Evaluation(1, 1.0, scores, "perplexity", best=False)
+    assert evaluation.row() == {"step": 1, "epoch": 1.0, "eval/loss": None, "eval/perplexity": None, "eval/note": "nothing"}
+    Display(LogConfig(), total_steps=1, start_step=0).on_evaluation(evaluation)
+    assert capsys.readouterr().err == "step 1: validation perplexity unknown, loss unknown (nothing)\n"

@@ -1,0 +1,89 @@
+"""What a run shows on standard error: a progress bar, or lines where it is no terminal. Only the main process shows."""
+
+import sys
+import time
+from typing import Any
+
+from jaxft.config import LogConfig
+from jaxft.core import distributed
+from jaxft.training.hooks import Evaluation, Hook, Step
+
+
+class Display(Hook):
+    """The progress bar of a run, and messages above it.
+
+    Where the output is no terminal (nohup, Slurm, CI) a line in the log takes the place of the bar.
+    """
+
+    def __init__(self, config: LogConfig, *, total_steps: int, start_step: int) -> None:
+        self._active = distributed.is_main_process()
+        self._bar: Any = None
+        self._lines = config.progress and not sys.stderr.isatty()
+        self._pace = Pace(total_steps)
+        if self._active and config.progress and sys.stderr.isatty():
+            import tqdm
+
+            self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if not self._active:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def on_step(self, step: Step) -> None:
+        """Move the bar; without a terminal say where the run is, at steps that are logged."""
+        tokens = None if step.speed is None else step.speed["tokens_per_second"]
+        if self._bar is not None:
+            figures = {"loss": shown_number(step.loss), "lr": f"{step.learning_rate:.2e}"}
+            self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
+            self._bar.update(step.number - self._bar.n)
+        elif self._lines:
+            left = self._pace.left(step.number)
+            if tokens is not None:
+                figures = f"loss {shown_number(step.loss)}, learning rate {step.learning_rate:.2e}, {tokens:,.0f} tokens/s"
+                self.say(f"step {step.number:,} of {self._pace.total:,}: {figures}{left}")
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """A line with the metric that chooses the best model, and the loss."""
+        scores, name = evaluation.scores, evaluation.metric
+        mark = " (best)" if evaluation.best else ""
+        note = f" ({scores['note']})" if "note" in scores else ""
+        shown = f"{name} {shown_number(scores[name])}{mark}, loss {shown_number(scores['loss'])}{note}"
+        self.say(f"step {evaluation.step}: validation {shown}")
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Pace:
+    """How long a run still takes, evaluations and checkpoints included, by its pace since the first step it was asked of."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._first: tuple[int, float] | None = None
+
+    def left(self, step: int) -> str:
+        """`, 1:02:03 left`; empty at the first step, whose pace is unknown, and at the last."""
+        now = time.perf_counter()
+        first, start = self._first = self._first or (step, now)
+        if not first < step < self.total:
+            return ""
+        return f", {clock((now - start) / (step - first) * (self.total - step))} left"
+
+
+def clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds: 1:02:03, or 2:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:,}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+def shown_number(value: float | None) -> str:
+    """A loss or score with four decimals."""
+    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,56 @@
+"""The loss of a run is the task's, of transformed word embeddings, in wrappers."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.config import cli
+from jaxft.core import random_keys
+from jaxft.run.loss import make_loss, run_loss
+
+TABLE = np.arange(12, dtype=np.float32).reshape(6, 2)
+PARAMS = {"encoder": {"embeddings": {"word_embeddings": {"embedding": jnp.asarray(TABLE)}}}}
+BATCH = {"input_ids": jnp.asarray([[1, 4]])}
+
+
+class Echo:
+    """A model whose outputs are its inputs; a task whose loss is their sum."""
+
+    def override(self):
+        return None
+
+    def apply(self, params, inputs, **_):
+        return inputs
+
+    def loss(self, outputs, batch, train):
+        return jnp.sum(outputs.get("inputs_embeds", 0)), jnp.float32(1)
+
+    def soft_loss(self, outputs, teacher, batch, temperature):
+        return jnp.float32(10 * temperature), jnp.float32(1)
+
+
+def test_embeddings_are_transformed_in_order_and_in_training_only():
+    transformations = [lambda words, batch, key: words + batch["input_ids"][..., None], lambda words, batch, key: words * 2]
+    loss = make_loss(Echo(), Echo(), transformations)  # type: ignore[arg-type]
+    _, outputs = loss(PARAMS, BATCH, random_keys.root_key(0), {})
+    np.testing.assert_array_equal(outputs["inputs_embeds"], 2 * (TABLE[None, [1, 4]] + [[[1], [4]]]))
+    assert "inputs_embeds" not in loss(PARAMS, BATCH, None, {})[1]
+
+
+def test_what_the_config_adds_wraps_the_loss_in_order():
+    """Each of R-Drop's two passes is mixed with the loss against the teacher; evaluation has the task's own loss."""
+    options = ["--regularization.r_drop=3", "--regularization.neftune=1e-30", "--distill.temperature=2"]
+    config = cli.parse({}, options, origin="test", prog="test")
+    echo = Echo()
+    calls = []
+    teacher = SimpleNamespace(apply=lambda params, batch: calls.append("teacher") or {})
+    run = SimpleNamespace(config=config, model=echo, task=echo, teacher=(teacher, None))
+    batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
+    params = PARAMS | {"teachers": {"teacher": {}}}
+    (total, weight), outputs = run_loss(run)(params, batch, random_keys.root_key(0), {})  # type: ignore[arg-type]
+    assert calls == ["teacher", "teacher"]
+    assert outputs["inputs_embeds"].shape == (1, 2, 2)
+    hard = TABLE[[1, 4]].sum()
+    assert (float(total), float(weight)) == (hard / 2 + 20 / 2, 1.0)
+    assert run_loss(run)(params, batch, None, {})[0][0] == 0  # type: ignore[arg-type]
