@@ -11,7 +11,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from jaxft.config import schema
+from jaxft.config.plan import RuleConfig
+from jaxft.config.schema import Config
+from jaxft.config.task import honoured_by
 from jaxft.core.errors import UserError, nearest
 
 ALL = "all"
@@ -51,26 +53,38 @@ def text(wanted: str, usage: str) -> str:
       UserError: for a topic that there is not.
     """
     wanted = wanted.removeprefix("--")
-    return "\n".join([f"usage: {usage}", "", *(_about(wanted) if wanted else _overview())])
+    shown = _everything() if wanted == ALL else _about(wanted) if wanted else _overview()
+    return "\n".join([f"usage: {usage}", "", *shown])
 
 
 def options() -> list[Option]:
     """Every option, in the order of the schema."""
-    return list(_options(schema.Config, ""))
+    return list(_options(Config, ""))
 
 
 def _overview() -> list[str]:
     known = {option.name: option for option in options()}
     lines = ["commonest options (and their defaults):", *(_line(known[name]) for name in COMMON), "", "sections:"]
-    sections = {f.name: f.type for f in dataclasses.fields(schema.Config) if dataclasses.is_dataclass(f.type)}
+    sections = {f.name: f.type for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)}
     lines += [_cut(f"  {name:<{INDENT - 2}}{_first(kind.__doc__ or '')}") for name, kind in sections.items()]
     return [*lines, "", f"--help SECTION lists a section's options, --help {ALL} every one"]
 
 
+def _everything() -> list[str]:
+    """Every option, under the headings of the sections."""
+    sections = {name: kind.__doc__ or "" for name, kind in typing.get_type_hints(Config).items()}
+    lines, heading = [], ""
+    for option in _rules_and_options():
+        section = re.split(r"[.:]", option.name)[0] if "." in option.name else ""
+        if section != heading:
+            lines += ["", f"{section}: {sections[section]}"]
+            heading = section
+        lines += _entry(option)
+    return lines
+
+
 def _about(wanted: str) -> list[str]:
-    rule = [dataclasses.replace(o, name=f"plan.rules: {o.name}") for o in _options(schema.RuleConfig, "")]
-    every = [*options(), *rule]
-    chosen = [o for o in every if o.name == wanted or o.name.startswith((f"{wanted}.", f"{wanted}: "))]
+    chosen = [o for o in _rules_and_options() if o.name == wanted or o.name.startswith((f"{wanted}.", f"{wanted}: "))]
     if not chosen:
         parts = [name.rpartition(".")[0] for name in (o.name for o in options()) if "." in name]
         names = [*dict.fromkeys(parts), *(o.name for o in options())]
@@ -78,17 +92,27 @@ def _about(wanted: str) -> list[str]:
     return [line for option in chosen for line in _entry(option)]
 
 
+def _rules_and_options() -> typing.Iterator[Option]:
+    """Every option, and after `plan.rules` the fields of a rule."""
+    for option in options():
+        yield option
+        if option.name == "plan.rules":
+            yield from (dataclasses.replace(o, name=f"plan.rules: {o.name}") for o in _options(RuleConfig, ""))
+
+
 def _options(section: Any, prefix: str) -> typing.Iterator[Option]:
-    docs = _docs(section)
+    docs, kinds = _docs(section), typing.get_type_hints(section)
     for field in dataclasses.fields(section):
-        kind: Any = field.type
+        kind: Any = kinds[field.name]
         if dataclasses.is_dataclass(kind):
             yield from _options(kind, f"{prefix}{field.name}.")
             continue
         default = "" if field.default is dataclasses.MISSING else _yaml(field.default)
         if field.default_factory is not dataclasses.MISSING:
             default = _yaml(field.default_factory())
-        yield Option(prefix + field.name, default, tuple(_values(kind)), docs[field.name])
+        tasks = honoured_by(field.type)
+        doc = f"{docs[field.name]} For {tasks}." if tasks else docs[field.name]
+        yield Option(prefix + field.name, default, tuple(_values(kind)), doc)
 
 
 def _docs(section: Any) -> dict[str, str]:
@@ -124,7 +148,7 @@ def _entry(option: Option) -> list[str]:
     doc = option.doc
     if option.values and any(value not in doc for value in option.values):
         doc = f"{doc} One of {', '.join(option.values)}."
-    lines = textwrap.wrap(doc, max(20, _width() - INDENT))
+    lines = textwrap.wrap(doc, max(20, _width() - INDENT), break_on_hyphens=False)
     fits = len(head) < INDENT
     first = [f"{head:<{INDENT}}{lines.pop(0)}"] if fits else [head]
     return [*first, *(" " * INDENT + line for line in lines)]

@@ -42,7 +42,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     rows = {split: kind.read(config, split) for split in origins}
     rows = {split: first_rows(kind, x, config, split) for split, x in rows.items()}
     known = record.recorded(config)
-    labels = list(known.labels) if known and known.labels and "labels" in kind.options else config.task.labels
+    labels = list(known.labels) if known and known.labels and "labels" in config.task.options else config.task.labels
     task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
     notes = []
     for split, origin in origins.items():

@@ -40,12 +40,12 @@ def task_class(config: Config) -> type[Task]:
     task, name = TASKS[config.task.name], config.task.name
     if task is TextClassification:
         task, name = PROBLEMS[config.task.problem], f"{name} with task.problem {config.task.problem}"
+    own = config.task.options
     for option in dataclasses.fields(config.task):
         value = getattr(config.task, option.name)
-        if option.name not in ("name", *task.options) and value != option.default:
+        if option.name not in ("name", *own) and value != option.default:
             raise UserError(
-                f"task.{option.name} is {value}, but {name} has no such option; its own are "
-                f"{', '.join(sorted(task.options))}"
+                f"task.{option.name} is {value}, but {name} has no such option; its own are {', '.join(sorted(own))}"
             )
     if config.eval.metric is not None and config.eval.metric not in task.metrics:
         raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)} for {name}")

@@ -60,14 +60,12 @@ class Task(abc.ABC):
     Class attributes:
       kind: the Hugging Face name, which is also that of its head.
       metrics: name -> whether higher is better.
-      options: fields of `TaskConfig` that it honours.
       changes_words: whether `prepare` gives the encoder other words in every step.
       by_chunks: whether some rows are encoded without looking at the others where there are no labels.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
-    options: ClassVar[frozenset[str]] = frozenset()
     changes_words: ClassVar[bool] = False
     by_chunks: ClassVar[bool] = True
 

@@ -159,8 +159,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "rate-of-one-accepted",
         "jaxft/config/limits.py",
-        "_require(value is None or 0 <= value < 1, name",
-        "_require(value is None or 0 <= value <= 1, name",
+        "lambda x: 0 <= x < 1)",
+        "lambda x: 0 <= x <= 1)",
         "A dropout rate of 1 is accepted, and a model is trained on nothing but zeros.",
     ),
     Fault(
