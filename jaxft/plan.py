@@ -1,6 +1,5 @@
 """jaxft plan CONFIG.yaml [--plot FILE] [--topology NAME]: what a run would do, without training: parameters,
-learning rates, lengths, waste, FLOPs, memory. `--plot` draws the learning rates into a png, svg or pdf file; `--topology`
-compiles for accelerators that need not be here, such as v5e:2x4."""
+learning rates, lengths, padding, FLOPs, memory."""
 
 import sys
 from collections.abc import Sequence
@@ -8,11 +7,25 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jaxft.config import cli
+from jaxft.config import cli, help
 from jaxft.core import backend
 from jaxft.core.errors import UserError, some
 from jaxft.core.output import check_output
 from jaxft.core.progress import announced
+
+COMMAND = help.Command(
+    "jaxft plan",
+    "CONFIG.yaml [--plot FILE] [--topology NAME]",
+    own={
+        "--plot FILE": "Draw the learning rates into a png, svg or pdf file.",
+        "--topology NAME": "Compile for accelerators that need not be here, such as v5e:2x4.",
+    },
+    ignored=(
+        *("checkpoint", "log", "eval.every", "eval.metric", "train.patience", "train.min_delta"),
+        *("data.prefetch", "runtime.distributed", "runtime.precision", "runtime.steps_per_execution"),
+    ),
+    note="The other options of jaxft train are accepted and checked, but do not change the plan.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -23,7 +36,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
     if plot:
         check_output(plot, "--plot")
-    config = cli.load(rest, prog="jaxft plan", before="CONFIG.yaml [--plot FILE] [--topology NAME]")
+    config = cli.load(rest, COMMAND)
     cache = config.runtime.compile_cache and target is None  # programs for chips elsewhere cannot be read again here
     # libtpu without a TPU compiles, but as JAX's own platform it would wait for one.
     chosen = backend.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
@@ -55,7 +68,7 @@ def main(argv: list[str]) -> None:
 def _own_options(argv: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
     """(the other arguments, this command's options that no config has)."""
     rest: list[str] = []
-    found: dict[str, str | None] = {"--plot": None, "--topology": None}
+    found: dict[str, str | None] = {name.split()[0]: None for name in COMMAND.own}
     arguments = iter(argv)
     for argument in arguments:
         name, equals, value = argument.partition("=")

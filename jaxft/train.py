@@ -16,7 +16,7 @@ from jaxft.run.claim import Claim
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Run the command; returns the final scores, `test/...` among them when there is a test file."""
-    return train(cli.load(argv, prog="jaxft train"))
+    return train(cli.load(argv))
 
 
 def train(config: Config) -> dict[str, Any]:

@@ -21,8 +21,6 @@ from jaxft.core.signals import Stopped, leave
 from jaxft.core.urls import refuse_url
 from jaxft.core.utf8 import read_text
 
-BEFORE = "[CONFIG.yaml]"
-
 
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
     """Run an entry point: exit code 0, or 2 with one line for bad input, or 128 + its number for a signal (Ctrl-C: 130)."""
@@ -58,13 +56,13 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     sys.exit(0)
 
 
-def load(argv: Sequence[str], *, prog: str = "jaxft train", before: str = BEFORE) -> Config:
+def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
     """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`; `--help` is answered, and ends the program.
 
     Raises:
       UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
     """
-    show_help(argv, prog, before)
+    show_help(argv, command)
     files = []
     rest = list(argv)
     while rest and not rest[0].startswith("-"):
@@ -74,14 +72,14 @@ def load(argv: Sequence[str], *, prog: str = "jaxft train", before: str = BEFORE
     for file in files:
         refuse_url("CONFIG.yaml", file)
     values = read_yaml(files[0]) if files else {}
-    return parse(values, rest, origin=files[0] if files else "", prog=prog)
+    return parse(values, rest, origin=files[0] if files else "", prog=command.name)
 
 
-def show_help(argv: Sequence[str], prog: str, before: str = BEFORE) -> None:
+def show_help(argv: Sequence[str], command: help.Command) -> None:
     """Answer `--help [TOPIC]`, if it is there, and end the program."""
     topic = help.topic(argv)
     if topic is not None:
-        print(help.text(topic, f"{prog} {before} [--section.field value ...] [--debug]"))
+        print(help.text(topic, command))
         sys.exit(0)
 
 

@@ -66,7 +66,7 @@ class CheckpointConfig(Section):
 
 @dataclass(frozen=True)
 class DistillConfig(Section):
-    """Knowledge distillation (Hinton et al. 2015, arXiv:1503.02531)."""
+    """Knowledge distillation; see Hinton et al. 2015, arXiv:1503.02531."""
 
     teacher: PathText | None = None
     """Directory or hub id of a fine-tuned model of the same task, whose soft labels are learnt; null does not distil."""

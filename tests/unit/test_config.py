@@ -185,9 +185,8 @@ def test_help_is_fast(command):
     assert min(run_help(command)[1] for _ in range(2)) < 3  # the faster of two: other work may share the machine
 
 
-@pytest.mark.parametrize("command", ["train", "plan", "evaluate"])
-def test_help_tells_every_field(command):
-    text = run_help(command, "all")[0]
+def test_help_tells_every_field():
+    text = run_help("train", "all")[0]
     for name, (doc, default) in field_docs().items():
         shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
         assert "".join(f"--{name}({shown}){doc}".split()) in text, name
