@@ -19,9 +19,7 @@ from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
 
 PROG = "jaxft predict"
-RUN_OPTIONS = (
-    "Options of the run may be given anew, such as --data.text COLUMN; jaxft help evaluate all lists what applies."
-)
+RUN_OPTIONS = "Options of the run may be given anew, such as --data.text COLUMN; jaxft help evaluate all lists what applies."
 FEATURES = ("cls", "mean", "pooled")
 ARRAY, DOCUMENT = ".npy", ".json"
 OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # tables, which predictions are not written as

@@ -13,6 +13,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
+from jaxft.core.random_streams import OfMicroBatch
 from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
 from jaxft.data.reading.empty_texts import refuse
@@ -20,7 +21,6 @@ from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.encoder import fused_attention
-from jaxft.models.encoder.encoder import NOISE
 from jaxft.models.model import MAIN, Model
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
@@ -160,7 +160,7 @@ def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
-        noise = jax.random.fold_in(key, NOISE) if neftune and key is not None else None
+        noise = jax.random.fold_in(key, OfMicroBatch.NEFTUNE) if neftune and key is not None else None
         if UNUSED in params or noise is not None:
             words = embedded(params, batch["input_ids"], training=key is not None)
             words = words if noise is None else noisy_words(words, batch, neftune, noise)
