@@ -28,7 +28,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return {}
-    config = cli.load([x for x in argv if x != SAME], prog="python -m benchmarks.hf_trainer")
+    config = cli.load([x for x in argv if x != SAME])
     result = {"recipe": argv[0]} | train(config, same=SAME in argv)
     print(json.dumps(result))
     return result

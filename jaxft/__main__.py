@@ -26,18 +26,25 @@ def main(argv: list[str]) -> None:
         print(overview())
     elif argv[0] == "--version":
         print(f"jaxft {__version__} (jax {version('jax')})")
+    elif argv[0] == "help":
+        main(_help(*argv[1:]))
     elif argv[0] not in COMMANDS:
-        known = nearest(argv[0], COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
+        known = nearest(argv[0], [*COMMANDS, "help"]) or f"; the commands are {', '.join(COMMANDS)}"
         raise UserError(f'unknown command "{argv[0]}"{known}')
     else:
         module = "hf.__main__" if argv[0] == "hf" else argv[0]
         importlib.import_module(f"jaxft.{module}").main(argv[1:])
 
 
+def _help(command: str = "--help", *topic: str) -> list[str]:
+    """`help COMMAND TOPIC` as `COMMAND --help TOPIC`; hf has scripts in place of topics."""
+    return [command, *topic, "--help"] if command == "hf" else [command, "--help", *topic]
+
+
 def overview() -> str:
     """The usage message, with one line per command."""
     lines = [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
-    more = "jaxft COMMAND --help shows its options, jaxft --version the version; python -m jaxft.COMMAND is the same"
+    more = "jaxft help COMMAND shows its options, jaxft --version the version; python -m jaxft.COMMAND is the same"
     return "\n".join(["usage: jaxft COMMAND ...", "", *lines, "", more])
 
 

@@ -5,24 +5,37 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from jaxft.config import cli
+from jaxft.config import cli, help
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
 
-PROG, BEFORE = "jaxft evaluate", "RUN_OR_MODEL_DIR --data.validation FILE"
+COMMAND = help.Command(
+    "jaxft evaluate",
+    "RUN_OR_MODEL_DIR --data.validation FILE",
+    common=(
+        *("data.validation", "data.text", "data.label", "data.max_length", "data.max_eval_examples"),
+        *("eval.batch_size", "train.dtype", "task.threshold", "task.null_threshold"),
+    ),
+    honoured=(
+        *("data", "task", "eval.batch_size", "train.dtype", "model.revision", "seed"),
+        *("runtime.precision", "runtime.compile_cache", "runtime.unroll"),
+    ),
+    ignored=("data.prefetch", "task.name", "task.labels", "task.class_weights", "task.focal_gamma"),
+    note="Options that are not given are those of the run; the other options of jaxft train are accepted and ignored.",
+)
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Print the metrics as one JSON object. Options default to those of the run and can be overridden."""
-    cli.show_help(argv, PROG, BEFORE)
+    cli.show_help(argv, COMMAND)
     if not argv or argv[0].startswith("-"):
-        raise UserError(f"give a run or model directory first: {PROG} {BEFORE}")
+        raise UserError(f"give a run or model directory first: {COMMAND.name} {COMMAND.arguments}")
     path, overrides = argv[0], argv[1:]
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
-    config = rundir.config_of(path, overrides, prog=PROG)
+    config = rundir.config_of(path, overrides, prog=COMMAND.name)
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
     split = "validation" if config.data.validation else "test"

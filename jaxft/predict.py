@@ -19,7 +19,7 @@ from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
 
 PROG = "jaxft predict"
-RUN_OPTIONS = "Every option of the run can be overridden, such as --data.text COLUMN (jaxft train --help data)."
+RUN_OPTIONS = "Options of the run can be overridden, such as --data.text COLUMN (jaxft help evaluate all lists them)."
 FEATURES = ("cls", "mean", "pooled")
 ARRAY, DOCUMENT = ".npy", ".json"
 OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # table formats, which are not written

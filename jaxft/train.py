@@ -16,7 +16,7 @@ from jaxft.run.claim import Claim
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Run the command and return the final scores, including `test/...` if there is a test file."""
-    return train(cli.load(argv, prog="jaxft train"))
+    return train(cli.load(argv))
 
 
 def train(config: Config) -> dict[str, Any]:

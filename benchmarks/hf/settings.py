@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxft.config import Config, RuleConfig
 from jaxft.config.cli import as_dict, flatten
-from jaxft.config.limits import duration_steps
+from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.run.setup import Run

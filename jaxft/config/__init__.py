@@ -1,21 +1,13 @@
 """The options of a run: dataclasses with their units, defaults and limits, and the command line that fills them."""
 
+from jaxft.config.data import DataConfig
+from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
 from jaxft.config.plan import AdaptersConfig, LoraConfig, PlanConfig, RuleConfig
-from jaxft.config.schema import (
-    CheckpointConfig,
-    Config,
-    DataConfig,
-    DistillConfig,
-    EvalConfig,
-    LogConfig,
-    MeshConfig,
-    ModelConfig,
-    RuntimeConfig,
-    TaskConfig,
-    TrainConfig,
-    VocabularyConfig,
-)
+from jaxft.config.runtime import LogConfig, MeshConfig, RuntimeConfig
+from jaxft.config.schema import Config
+from jaxft.config.task import TaskConfig
+from jaxft.config.training import CheckpointConfig, DistillConfig, EvalConfig, TrainConfig
 
 __all__ = [
     "AdaptersConfig",

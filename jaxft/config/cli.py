@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
-from jaxft.config import help, limits, schema
+from jaxft.config import help, limits
+from jaxft.config.plan import RuleConfig
+from jaxft.config.schema import Config
 from jaxft.core import quiet, safe_yaml
 from jaxft.core.errors import UserError, nearest, one_line, shortened
 from jaxft.core.signals import Stopped, leave
 from jaxft.core.urls import refuse_url
 from jaxft.core.utf8 import read_text
-
-BEFORE = "[CONFIG.yaml]"
 
 
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
@@ -56,13 +56,13 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     sys.exit(0)
 
 
-def load(argv: Sequence[str], *, prog: str = "jaxft train", before: str = BEFORE) -> schema.Config:
+def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
     """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`; `--help` is answered, and ends the program.
 
     Raises:
       UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
     """
-    show_help(argv, prog, before)
+    show_help(argv, command)
     files = []
     rest = list(argv)
     while rest and not rest[0].startswith("-"):
@@ -72,30 +72,25 @@ def load(argv: Sequence[str], *, prog: str = "jaxft train", before: str = BEFORE
     for file in files:
         refuse_url("CONFIG.yaml", file)
     values = read_yaml(files[0]) if files else {}
-    return parse(values, rest, origin=files[0] if files else "", prog=prog)
+    return parse(values, rest, origin=files[0] if files else "", prog=command.name)
 
 
-def show_help(argv: Sequence[str], prog: str, before: str = BEFORE) -> None:
+def show_help(argv: Sequence[str], command: help.Command) -> None:
     """Answer `--help [TOPIC]`, if it is there, and end the program."""
     topic = help.topic(argv)
-    if topic == help.ALL:
-        parse({}, ["--help"], origin="", prog=prog, before=before)
-    elif topic is not None:
-        print(help.text(topic, _usage(prog, before)))
+    if topic is not None:
+        print(help.text(topic, command))
         sys.exit(0)
 
 
-def parse(
-    values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str, before: str = BEFORE
-) -> schema.Config:
-    """A nested dict and `--section.field value` overrides as a checked `Config`; `before` stands first in the usage."""
+def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str) -> Config:
+    """A nested dict and `--section.field value` overrides as a checked `Config`."""
     import jsonargparse
 
     known = field_names()
     _refuse_unknown_keys(values, known, origin)
     values = {key: value for key, value in values.items() if value is not None or key in known}
     _refuse_unknown_options(overrides, known)
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     plain = jsonargparse.get_loader("yaml")
 
     def load_value(text: str) -> Any:
@@ -105,15 +100,11 @@ def parse(
     jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
     parser = jsonargparse.ArgumentParser(
         prog=prog,
-        usage=_usage(prog, before),
         exit_on_error=False,
         default_env=False,
         parser_mode="value",
     )
-    parser.add_class_arguments(schema.Config, as_group=True)
-    for action in parser._actions:
-        if any(name.startswith(f"{action.dest}.") for name in known):
-            action.help = argparse.SUPPRESS  # jsonargparse's `--model FILE`, which is no option here
+    parser.add_class_arguments(Config, as_group=True)
     try:
         if values:
             parser.parse_object(values)
@@ -124,7 +115,7 @@ def parse(
         raise UserError(f"{origin + ': ' if origin else ''}an option is nested too deep") from error
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
-    config = schema.Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(schema.Config)})
+    config = Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Config)})
     flat = flatten(as_dict(config))
     for name, kind in known.items():
         if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
@@ -147,12 +138,12 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     return values
 
 
-def dump(config: schema.Config) -> str:
+def dump(config: Config) -> str:
     """The resolved config as YAML that `load` accepts."""
     return yaml.dump(as_dict(config), Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True)
 
 
-def as_dict(config: schema.Config) -> dict[str, Any]:
+def as_dict(config: Config) -> dict[str, Any]:
     """A config as nested dicts."""
     return dataclasses.asdict(config)
 
@@ -180,12 +171,11 @@ def field_names() -> dict[str, Any]:
 
     def fields(section: Any, prefix: str) -> dict[str, Any]:
         names: dict[str, Any] = {}
-        for f in dataclasses.fields(section):
-            inside = dataclasses.is_dataclass(f.type)
-            names |= fields(f.type, f"{prefix}{f.name}.") if inside else {prefix + f.name: f.type}
+        for name, kind in typing.get_type_hints(section).items():
+            names |= fields(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
         return names
 
-    return fields(schema.Config, "")
+    return fields(Config, "")
 
 
 class Parser(argparse.ArgumentParser):
@@ -232,14 +222,10 @@ def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> 
     for argument in overrides:
         if argument.startswith("--"):
             name = argument[2:].partition("=")[0].removesuffix("+")
-            if name not in known and name not in ("help", "plan.rules.help"):
+            if name not in known:
                 raise UserError(f'unknown option "--{name}"{nearest(f"--{name}", [f"--{x}" for x in known])}')
         if safe_yaml.has_long_number(argument):
             raise UserError(f"{argument}: a number of more than {safe_yaml.DIGITS} digits")
-
-
-def _usage(prog: str, before: str) -> str:
-    return f"{prog} {before} [--section.field value ...] [--debug]"
 
 
 def _explain(message: str) -> str:
@@ -249,7 +235,7 @@ def _explain(message: str) -> str:
     if name is None or kind is None:
         return message
     if unknown := re.search(r"Option '(\w+)' is not accepted", message):
-        options = [f.name for f in dataclasses.fields(schema.RuleConfig)]
+        options = [f.name for f in dataclasses.fields(RuleConfig)]
         return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
     return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
@@ -269,8 +255,8 @@ def _wanted(kind: Any) -> str:
         if list[arguments[0]] in arguments:
             return f"{_wanted(arguments[0])}, or a list of them"
         return " or ".join(_wanted(a) for a in arguments)
-    if arguments[0] is schema.RuleConfig:
-        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(schema.RuleConfig))}"
+    if arguments[0] is RuleConfig:
+        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(RuleConfig))}"
     return f"a list of {_wanted(arguments[0])}, such as [a, b]"
 
 

@@ -1,4 +1,4 @@
-"""What `--help` shows: one screen, or with a topic (`--help optim`) the options of a section; read from the schema."""
+"""Help, read from the schema: one screen, or with a topic (`--help optim`) the options of a section."""
 
 import ast
 import dataclasses
@@ -8,10 +8,12 @@ import re
 import shutil
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxft.config import schema
+from jaxft.config.plan import RuleConfig
+from jaxft.config.schema import Config
+from jaxft.config.task import honoured_by
 from jaxft.core.errors import UserError, nearest
 
 ALL = "all"
@@ -22,6 +24,41 @@ COMMON = (
 )
 FLAGS = ("-h", "--help")
 INDENT = 36  # column at which descriptions begin
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What help says of a command that takes options of the config.
+
+    Attributes:
+      name: what calls it, such as `jaxft train`.
+      arguments: what it takes first.
+      own: its own options, which no config has, and what they do.
+      common: options of the config on its first screen.
+      honoured: names and sections of the options that change what it does.
+      ignored: names and sections among these that do not.
+      note: a last line about its options.
+    """
+
+    name: str
+    arguments: str
+    own: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    common: tuple[str, ...] = COMMON
+    honoured: tuple[str, ...] = ("",)
+    ignored: tuple[str, ...] = ()
+    note: str = ""
+
+    def honours(self, name: str) -> bool:
+        """Whether an option changes what the command does."""
+        return _is_in(name, self.honoured) and not _is_in(name, self.ignored)
+
+
+def _is_in(name: str, parts: Sequence[str]) -> bool:
+    """Whether an option is one of these or stands in a section of them; the empty string is all."""
+    return any(part in ("", name) or name.startswith((f"{part}.", f"{part}:")) for part in parts)
+
+
+TRAIN = Command("jaxft train", "[CONFIG.yaml]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,51 +81,90 @@ def topic(argv: Sequence[str]) -> str | None:
     return None
 
 
-def text(wanted: str, usage: str) -> str:
-    """Help on a topic: a section, part of one or an option; the empty string is the overview.
+def text(wanted: str, command: Command = TRAIN) -> str:
+    """Help on a topic: a section, part of one, an option or `all`; the empty string is the overview.
 
     Raises:
-      UserError: for a topic that there is not.
+      UserError: for an unknown topic, or one that the command ignores.
     """
     wanted = wanted.removeprefix("--")
-    return "\n".join([f"usage: {usage}", "", *(_about(wanted) if wanted else _overview())])
+    shown = _everything(command) if wanted == ALL else _about(wanted, command) if wanted else _overview(command)
+    usage = f"usage: {command.name} {command.arguments} [--section.field value ...] [--debug]"
+    return "\n".join([usage, "", *shown])
 
 
 def options() -> list[Option]:
     """Every option, in the order of the schema."""
-    return list(_options(schema.Config, ""))
+    return list(_options(Config, ""))
 
 
-def _overview() -> list[str]:
+def _overview(command: Command) -> list[str]:
     known = {option.name: option for option in options()}
-    lines = ["commonest options (and their defaults):", *(_line(known[name]) for name in COMMON), "", "sections:"]
-    sections = {f.name: f.type for f in dataclasses.fields(schema.Config) if dataclasses.is_dataclass(f.type)}
-    lines += [_cut(f"  {name:<{INDENT - 2}}{_first(kind.__doc__ or '')}") for name, kind in sections.items()]
-    return [*lines, "", f"--help SECTION lists a section's options, --help {ALL} every one"]
+    lines = [*_own(command), "most common options (and their defaults):"]
+    for name in filter(command.honours, command.common):
+        lines += _columns(_head(known[name]), _first(known[name].doc))
+    lines += ["", "sections:"]
+    for name, kind in typing.get_type_hints(Config).items():
+        if dataclasses.is_dataclass(kind) and any(command.honours(x) for x in known if x.startswith(f"{name}.")):
+            lines += _columns(name, _first(kind.__doc__ or ""))
+    return [*lines, "", f"--help SECTION lists the options of a section, --help {ALL} lists all options", *_note(command)]
 
 
-def _about(wanted: str) -> list[str]:
-    rule = [dataclasses.replace(o, name=f"plan.rules: {o.name}") for o in _options(schema.RuleConfig, "")]
-    every = [*options(), *rule]
-    chosen = [o for o in every if o.name == wanted or o.name.startswith((f"{wanted}.", f"{wanted}: "))]
+def _own(command: Command) -> list[str]:
+    """The options that only this command has."""
+    lines = [line for name, doc in command.own.items() for line in _columns(name, doc)]
+    return [f"options of {command.name}:", *lines, ""] if lines else []
+
+
+def _note(command: Command) -> list[str]:
+    return textwrap.wrap(command.note, _width())
+
+
+def _everything(command: Command) -> list[str]:
+    """Every option that the command honours, under the headings of the sections."""
+    sections = {name: kind.__doc__ for name, kind in typing.get_type_hints(Config).items()}
+    lines, heading = _own(command), ""
+    for option in filter(lambda option: command.honours(option.name), _rules_and_options()):
+        section = option.name.partition(".")[0] if "." in option.name else ""
+        if section != heading:
+            lines += ["", f"{section}: {sections[section]}"]
+            heading = section
+        lines += _entry(option)
+    return [*lines, *([""] if command.note else []), *_note(command)]
+
+
+def _about(wanted: str, command: Command) -> list[str]:
+    chosen = [o for o in _rules_and_options() if _is_in(o.name, [wanted])]
     if not chosen:
         parts = [name.rpartition(".")[0] for name in (o.name for o in options()) if "." in name]
         names = [*dict.fromkeys(parts), *(o.name for o in options())]
         raise UserError(f'--help: no section or option "{wanted}"{nearest(wanted, names)}')
-    return [line for option in chosen for line in _entry(option)]
+    if not (honoured := [o for o in chosen if command.honours(o.name)]):
+        raise UserError(f"--help: {command.name} ignores {wanted}; {TRAIN.name} --help {wanted} describes it")
+    return [line for option in honoured for line in _entry(option)]
 
 
-def _options(section: Any, prefix: str) -> typing.Iterator[Option]:
-    docs = _docs(section)
+def _rules_and_options() -> Iterator[Option]:
+    """Every option, and after `plan.rules` the fields of a rule."""
+    for option in options():
+        yield option
+        if option.name == "plan.rules":
+            yield from (dataclasses.replace(o, name=f"plan.rules: {o.name}") for o in _options(RuleConfig, ""))
+
+
+def _options(section: Any, prefix: str) -> Iterator[Option]:
+    docs, kinds = _docs(section), typing.get_type_hints(section)
     for field in dataclasses.fields(section):
-        kind: Any = field.type
+        kind: Any = kinds[field.name]
         if dataclasses.is_dataclass(kind):
             yield from _options(kind, f"{prefix}{field.name}.")
             continue
         default = "" if field.default is dataclasses.MISSING else _yaml(field.default)
         if field.default_factory is not dataclasses.MISSING:
             default = _yaml(field.default_factory())
-        yield Option(prefix + field.name, default, tuple(_values(kind)), docs[field.name])
+        tasks = honoured_by(field.type)
+        doc = f"{docs[field.name]} For {tasks}." if tasks else docs[field.name]
+        yield Option(prefix + field.name, default, tuple(_values(kind)), doc)
 
 
 def _docs(section: Any) -> dict[str, str]:
@@ -102,7 +178,7 @@ def _docs(section: Any) -> dict[str, str]:
     return found
 
 
-def _values(kind: Any) -> typing.Iterator[str]:
+def _values(kind: Any) -> Iterator[str]:
     """The words that a type allows."""
     if typing.get_origin(kind) is typing.Literal:
         yield from typing.get_args(kind)
@@ -119,19 +195,19 @@ def _yaml(value: Any) -> str:
 
 
 def _entry(option: Option) -> list[str]:
-    """An option with the whole of its text, in as many lines as that takes."""
-    head = f"  {_head(option)}"
+    """An option with the whole of its text."""
     doc = option.doc
     if option.values and any(value not in doc for value in option.values):
         doc = f"{doc} One of {', '.join(option.values)}."
-    lines = textwrap.wrap(doc, max(20, _width() - INDENT))
-    fits = len(head) < INDENT
-    first = [f"{head:<{INDENT}}{lines.pop(0)}"] if fits else [head]
+    return _columns(_head(option), doc)
+
+
+def _columns(head: str, doc: str) -> list[str]:
+    """A name and its text beside it, in as many lines as the text takes."""
+    head = f"  {head}"
+    lines = textwrap.wrap(doc, max(20, _width() - INDENT), break_on_hyphens=False)
+    first = [f"{head:<{INDENT}}{lines.pop(0)}"] if len(head) < INDENT else [head]
     return [*first, *(" " * INDENT + line for line in lines)]
-
-
-def _line(option: Option) -> str:
-    return _cut(f"  {_head(option):<{INDENT - 2}}{_first(option.doc)}")
 
 
 def _head(option: Option) -> str:
@@ -142,10 +218,6 @@ def _head(option: Option) -> str:
 def _first(doc: str) -> str:
     """A text up to its first full stop or semicolon."""
     return re.split(r"; |\. |\.?\n|\.$", doc, maxsplit=1)[0]
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= _width() else line[: _width() - 3].rstrip() + "..."
 
 
 def _width() -> int:

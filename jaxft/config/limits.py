@@ -1,197 +1,108 @@
-"""The limits of a config, checked before anything starts."""
+"""The limits of options, as types: a field `dropout: Rate | None` says what it may hold, and `check` finds that there.
 
-import sys
+A limit is a callable in the metadata of an `Annotated` type: it takes the dotted name of an option and its value, and raises
+a UserError for a value that is not allowed. What relates several fields stands in the `check` of their section.
+"""
+
+import dataclasses
+import types
 import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from jaxft.config.optim import Schedule
-from jaxft.config.plan import Duration, PlanConfig
-from jaxft.config.schema import Config, TaskName
 from jaxft.core.errors import UserError
-from jaxft.core.object_reference import is_reference
 from jaxft.core.urls import refuse_url
 
+UNIONS = (typing.Union, types.UnionType)
 MOST = 1e15  # of steps, epochs, examples and sizes: whole numbers up to it are exact as floats
 
 
-def check(config: Config) -> None:
-    """Check ranges and exclusive options.
+def require(holds: bool, name: str, value: object, right: str) -> None:
+    """Raise a UserError that names an option, its value and what would be right, unless the condition holds."""
+    if not holds:
+        raise UserError(f"{name} is {'empty' if value == '' else value}: must be {right}")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of one option.
+
+    Attributes:
+      right: what the option must be, in the words of the error.
+      holds: whether a value is within the limit.
+    """
+
+    right: str
+    holds: Callable[[Any], bool]
+
+    def __call__(self, name: str, value: object) -> None:
+        """Raise a UserError for a value that is outside the limit."""
+        require(self.holds(value), name, value, self.right)
+
+
+COUNTABLE = Limit(f"above 0 and at most {MOST:g}", lambda x: 0 < x <= MOST)
+NON_NEGATIVE = Limit("0 or more", lambda x: 0 <= x < float("inf"))
+DIFFERENT_COLUMNS = Limit("different columns", lambda x: 0 < len(set(x)) == len(x))
+
+PositiveInt = Annotated[int, COUNTABLE]
+PositiveFloat = Annotated[float, COUNTABLE]
+FinitePositiveFloat = Annotated[float, Limit("a finite number above 0", lambda x: 0 < x < float("inf"))]
+NonNegativeInt = Annotated[int, NON_NEGATIVE]
+NonNegativeFloat = Annotated[float, NON_NEGATIVE]
+Rate = Annotated[float, Limit("0 or more and below 1", lambda x: 0 <= x < 1)]
+Fraction = Annotated[float, Limit("from 0 to 1", lambda x: 0 <= x <= 1)]
+ProperFraction = Annotated[float, Limit("above 0 and below 1", lambda x: 0 < x < 1)]
+Seed = Annotated[int, Limit("0 or more and below 2^32", lambda x: 0 <= x < 2**32)]
+PathText = Annotated[str, refuse_url]
+PathTexts = Annotated[str | list[str], refuse_url]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the config, which is a frozen dataclass whose types hold the limits of its fields."""
+
+    def check(self, prefix: str) -> None:
+        """Check what relates several fields.
+
+        Args:
+          prefix: what stands before the names of the fields in errors, such as `data.`.
+
+        Raises:
+          UserError: naming the fields.
+        """
+
+
+def check(section: Section, prefix: str = "") -> None:
+    """Check every field of a section and of the sections in it, and then what relates several fields.
 
     Raises:
       UserError: naming the field, the value received and what would be right.
     """
-    c = config
-    for name, path in paths(c).items():
-        refuse_url(name, path)
-    tasks = typing.get_args(TaskName)
-    known = c.task.name in tasks or is_reference(c.task.name)
-    _require(known, "task.name", c.task.name, f"one of {', '.join(tasks)}, or module:Class of your own")
-    shares = {
-        "model.dropout": c.model.dropout,
-        "model.attention_dropout": c.model.attention_dropout,
-        "model.classifier_dropout": c.model.classifier_dropout,
-        "data.validation_share": c.data.validation_share,
-        "plan.lora.dropout": c.plan.lora.dropout,
-        "train.label_smoothing": c.train.label_smoothing,
-        "regularization.mixout": c.regularization.mixout,
-        "regularization.ema": c.regularization.ema,
-        "optim.beta1": c.optim.beta1,
-        "optim.beta2": c.optim.beta2,
-    }
-    for name, value in shares.items():
-        _require(value is None or 0 <= value < 1, name, value, "0 or more and below 1")
-    _require(0 <= c.optim.end_factor <= 1, "optim.end_factor", c.optim.end_factor, "from 0 to 1")
-    _require(0 < c.optim.plateau_factor < 1, "optim.plateau_factor", c.optim.plateau_factor, "above 0 and below 1")
-    _require(1 <= c.optim.ratio < float("inf"), "optim.ratio", c.optim.ratio, "1 or more")
-    _require(0 <= c.distill.alpha <= 1, "distill.alpha", c.distill.alpha, "from 0 to 1")
-    positive = {
-        "data.max_train_examples": c.data.max_train_examples,
-        "data.max_eval_examples": c.data.max_eval_examples,
-        "data.shapes": c.data.shapes,
-        "data.prefetch": c.data.prefetch,
-        "model.num_layers": c.model.num_layers,
-        "vocabulary.most_frequent": c.vocabulary.most_frequent,
-        "optim.learning_rate": c.optim.learning_rate,
-        "optim.epsilon": c.optim.epsilon,
-        "optim.clip": c.optim.clip,
-        "optim.cycles": c.optim.cycles,
-        "optim.power": c.optim.power,
-        "train.epochs": c.train.epochs,
-        "train.max_steps": c.train.max_steps,
-        "train.batch_size": c.train.batch_size,
-        "train.micro_batches": c.train.micro_batches,
-        "train.patience": c.train.patience,
-        "task.n_best": c.task.n_best,
-        "task.max_answer_length": c.task.max_answer_length,
-        "eval.batch_size": c.eval.batch_size,
-        "checkpoint.keep": c.checkpoint.keep,
-        "distill.temperature": c.distill.temperature,
-        "mesh.fsdp": c.mesh.fsdp,
-        "runtime.steps_per_execution": c.runtime.steps_per_execution,
-        "log.every": c.log.every,
-        "plan.unfreeze_layers": c.plan.unfreeze_layers,
-        "plan.layer_decay": c.plan.layer_decay,
-        "plan.reinit_layers": c.plan.reinit_layers,
-        "plan.lora.rank": c.plan.lora.rank,
-        "plan.lora.alpha": c.plan.lora.alpha,
-        "plan.adapters.size": c.plan.adapters.size,
-        "runtime.unroll": c.runtime.unroll,
-    }
-    for name, value in positive.items():
-        if name.startswith("optim."):
-            _require(value is None or 0 < value < float("inf"), name, value, "a finite number above 0")
-        else:
-            _require(value is None or 0 < value <= MOST, name, value, f"above 0 and at most {MOST:g}")
-    for name, value in {
-        "optim.weight_decay": c.optim.weight_decay,
-        "optim.warmup": c.optim.warmup,
-        "optim.plateau_patience": c.optim.plateau_patience,
-        "train.min_delta": c.train.min_delta,
-        "plan.n": c.plan.n,
-        **{f"regularization.{x}": getattr(c.regularization, x) for x in ("l1", "l2", "l2_sp", "l2_sp_head")},
-        "regularization.r_drop": c.regularization.r_drop,
-        "regularization.neftune": c.regularization.neftune,
-        "task.focal_gamma": c.task.focal_gamma,
-    }.items():
-        _require(0 <= value < float("inf"), name, value, "0 or more")
-    for name, seed in {"seed": c.seed, "data.split_seed": c.data.split_seed}.items():
-        _require(0 <= seed < 2**32, name, seed, "0 or more and below 2^32")
-    _require(0 < c.task.mask_rate < 1, "task.mask_rate", c.task.mask_rate, "above 0 and below 1")
-    _require(c.vocabulary.min_pieces >= 2, "vocabulary.min_pieces", c.vocabulary.min_pieces, "at least 2")
-    labels = c.task.labels
-    _require(labels is None or len(set(labels)) == len(labels) > 1, "task.labels", labels, "two or more different names")
-    weights = c.task.class_weights
-    fine = not isinstance(weights, list) or (max(weights, default=0) > 0 and all(0 <= w < float("inf") for w in weights))
-    _require(fine, "task.class_weights", weights, "finite numbers, 0 or more, one of them above 0")
-    threshold, choices, stride = c.task.threshold, c.data.choices, c.data.stride
-    _require(threshold == "tune" or 0 <= float(threshold) <= 1, "task.threshold", threshold, "from 0 to 1, or tune")
-    _require(choices is None or 0 < len(set(choices)) == len(choices), "data.choices", choices, "different columns")
-    columns = [c.data.label] if isinstance(c.data.label, str) else c.data.label
-    _require(0 < len(set(columns)) == len(columns), "data.label", columns, "different columns")
-    _require(c.data.label_separator != "", "data.label_separator", "empty", "text, or null for lists")
-    most = c.data.max_length
-    _require(stride is None or 0 <= stride < most, "data.stride", stride, f"0 or more and below data.max_length {most}")
-    _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
-    _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
-    _check_plan(c.plan)
-    if found := {"lora", "adapters"} & set(c.plan.presets()):
-        _require(len(found) == 1, "plan.preset", c.plan.preset, "lora or adapters, not both")
-        _require(not c.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
-        _require(not c.checkpoint.flax, "checkpoint.flax", "true", "false: an adapter has no msgpack (jaxft.export --merge)")
-    for name, used in {"optim.schedule plateau": c.optim.schedule == "plateau", "train.patience": c.train.patience}.items():
-        if used and not (c.data.validation or c.data.validation_share):
-            raise UserError(f"{name} follows evaluations: give data.validation or data.validation_share")
-    if c.train.micro_batches > c.train.batch_size:
-        raise UserError(
-            f"train.micro_batches is {c.train.micro_batches} but train.batch_size is {c.train.batch_size}: a micro-batch "
-            "needs at least one example"
-        )
-    if c.data.validation and c.data.validation_share:
-        raise UserError("data.validation and data.validation_share exclude each other: choose a file or a share")
-    for name, value in {"eval.every": c.eval.every, "checkpoint.every": c.checkpoint.every}.items():
-        duration_steps(value, 1, name)
+    kinds = typing.get_type_hints(type(section), include_extras=True)
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if isinstance(value, Section):
+            check(value, f"{prefix}{field.name}.")
+            continue
+        for limit in _limits(kinds[field.name], value):
+            limit(prefix + field.name, value)
+    section.check(prefix)
 
 
-def paths(c: Config) -> dict[str, object]:
-    """Every option that names files, directories or models."""
-    return {
-        "output_dir": c.output_dir,
-        "model.path": c.model.path,
-        "vocabulary.file": c.vocabulary.file,
-        "vocabulary.tokenizer": c.vocabulary.tokenizer,
-        **{f"data.{name}": getattr(c.data, name) for name in ("dataset", "train", "validation", "test")},
-        "distill.teacher": c.distill.teacher,
-    }
+def _limits(kind: Any, value: object) -> Iterator[Callable[[str, object], None]]:
+    """The limits of a type that apply to a value: in a union, those of the alternatives that the value may be of."""
+    if typing.get_origin(kind) is Annotated:
+        if value is not None and _may_be(kind.__origin__, value):
+            yield from filter(callable, kind.__metadata__)
+        yield from _limits(kind.__origin__, value)
+    elif typing.get_origin(kind) in UNIONS:
+        for alternative in typing.get_args(kind):
+            yield from _limits(alternative, value)
 
 
-def _check_plan(plan: PlanConfig) -> None:
-    presets = plan.presets()
-    _require(0 < len(set(presets)) == len(presets), "plan.preset", plan.preset, "one or more different names")
-    _require("none" not in presets or len(presets) == 1, "plan.preset", plan.preset, "none alone, or presets without none")
-    if presets == ["none"] and not plan.rules:
-        raise UserError("plan.preset is none and plan.rules is empty: write rules or choose a preset")
-    _require(plan.unfreeze_every != "end", "plan.unfreeze_every", "end", "steps (500) or text such as 0.5 epochs")
-    duration_steps(plan.unfreeze_every, 1, "plan.unfreeze_every")
-    for rule in plan.rules:
-        name = f'plan.rules "{rule.pattern}"'
-        cells = {key: value for key, value in vars(rule).items() if key != "pattern"}
-        _require(set(cells.values()) != {None}, name, "null in every column", f"decide one of {', '.join(cells)}")
-        for column, choices in {"schedule": typing.get_args(Schedule), "init": ("keep", "random")}.items():
-            value = cells[column]
-            _require(value in (None, *choices), f"{name} {column}", value, f"one of {', '.join(choices)}")
-        rate = rule.dropout
-        _require(rate is None or 0 <= rate < 1, f"{name} dropout", rate, "0 or more and below 1")
-        for column in ("learning_rate", "weight_decay"):
-            value = cells[column]
-            _require(value is None or 0 <= value < float("inf"), f"{name} {column}", value, "0 or more")
-        if rule.unfreeze is not None:
-            _require(rule.unfreeze != "end", f"{name} unfreeze", "end", "steps (500) or text such as 0.5 epochs")
-            unfreeze_step(rule.unfreeze, 1, f"{name} unfreeze")
-
-
-def unfreeze_step(value: Duration, steps_per_epoch: int, name: str) -> int:
-    """`duration_steps` where 0 means from the start."""
-    return 0 if value in (0, "0") else duration_steps(value, steps_per_epoch, name)
-
-
-def duration_steps(value: Duration, steps_per_epoch: int, name: str) -> int:
-    """A duration as a number of steps, at least 1; `end` is more steps than any run has.
-
-    Raises:
-      UserError: if the text is not of the form `500`, `500 steps` or `0.5 epochs`.
-    """
-    if value == "end":
-        return sys.maxsize
-    number, _, unit = str(value).strip().partition(" ")
-    try:
-        amount = float(number)
-    except ValueError:
-        amount = -1.0
-    unit = unit.strip().removesuffix("s") or "step"
-    if not 0 < amount < float("inf") or unit not in ("step", "epoch") or (unit == "step" and amount != int(amount)):
-        raise UserError(f'{name} is "{value}": give steps (500) or text such as "500 steps", "0.5 epochs" or "end"')
-    return max(1, round(min(amount * steps_per_epoch, MOST))) if unit == "epoch" else int(amount)
-
-
-def _require(holds: bool, name: str, value: object, right: str) -> None:
-    if not holds:
-        raise UserError(f"{name} is {value}: must be {right}")
+def _may_be(kind: Any, value: object) -> bool:
+    base = typing.get_origin(kind) or kind
+    if base in UNIONS or not isinstance(base, type):
+        return True
+    return isinstance(value, (int, float) if base is float else base)

@@ -27,7 +27,7 @@ from jaxft.run.compatibility import check_lengths
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels
-from jaxft.tasks import TASKS, named_task, task_class
+from jaxft.tasks import TASKS, named_task, task_class, task_options
 from jaxft.tasks.example_limits import first_examples, first_rows
 from jaxft.tasks.labels import problem_of
 from jaxft.tasks.task import Split, Task
@@ -77,7 +77,7 @@ def config_with_task(path: str, config: Config) -> Config:
         task = named_task(own)
         if task.kind != kind:
             raise UserError(f"{path}: has the head of {kind}, but task.name {own.name} is for that of {task.kind}")
-        return config if "threshold" in task.options else replace(config, task=replace(own, threshold=_threshold(own)))
+        return config if "threshold" in task_options(own) else replace(config, task=replace(own, threshold=_threshold(own)))
     if kind not in TASKS:
         raise UserError(
             f"{path}: is a {kind or 'feature-extraction'} model without the head of a task; fine-tune it first with "

@@ -8,10 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxft.core.random_streams import OfHead, OfLayer, OfMicroBatch
 from jaxft.core.tree import Params
 from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
 from jaxft.models.encoder.dropout import dropout, fold
-from jaxft.models.encoder.encoder import ADAPTERS, HEAD, Encoder, gather, mean_pool
+from jaxft.models.encoder.encoder import Encoder, gather, mean_pool
 from jaxft.models.encoder.layers import ACTIVATIONS, NEW, Dense, LayerNorm, initial, run
 from jaxft.models.encoder.matmul import dense
 
@@ -132,7 +133,7 @@ class PartModule(nn.Module):
         def rate(fields: Fields) -> Any:
             return rates.head if fields and rates.head is not None else rates.of(fields)
 
-        x = dropout(x, rate(p.input_dropout), fold(key, 1) if p.input_dropout else None)
+        x = dropout(x, rate(p.input_dropout), fold(key, OfHead.INPUT) if p.input_dropout else None)
         if p.transform:
             x = TransformModule(c, p.transform, name="transform")(x)
         x = dropout(x, rate(p.dropout), key if p.dropout else None)
@@ -210,9 +211,9 @@ class Head:
             own = params["heads"].get(name, {})
             own = own[part.module] if part.module else own
             module = PartModule(encoder.config, part, self.num_labels)
-            k = fold(key, HEAD, i) if i else fold(key, HEAD)
+            k = fold(key, OfMicroBatch.HEAD, i) if i else fold(key, OfMicroBatch.HEAD)
             x = sources[str(part.source)]()
-            logits = run(module, own, x, words, rates, k, adapter_key=fold(k, ADAPTERS))
+            logits = run(module, own, x, words, rates, k, adapter_key=fold(k, OfLayer.ADAPTERS))
             outputs[output] = (logits[..., 0] if part.squeeze else logits).astype(jnp.float32)
         if self.kind == "question-answering":
             spans = outputs.pop("logits")

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
+from jaxft.core.random_streams import OfModel
 from jaxft.core.tree import Params
 from jaxft.models import families
 from jaxft.models.encoder import adapters
@@ -92,10 +93,10 @@ class Model:
     def init(self, key: jax.Array) -> Params:
         """Random parameters of encoder and heads; adapters come later (`adapters.add`)."""
         heads = {
-            name: head.init(self.encoder.config, jax.random.fold_in(key, i + 1))
+            name: head.init(self.encoder.config, jax.random.fold_in(key, OfModel.FIRST_HEAD + i))
             for i, (name, head) in enumerate(sorted(self.heads.items()))
         }
-        return {"encoder": self.encoder.init(jax.random.fold_in(key, 0)), "heads": heads}
+        return {"encoder": self.encoder.init(jax.random.fold_in(key, OfModel.ENCODER)), "heads": heads}
 
     def initialised(self, names: Sequence[str], seed: int) -> dict[str, np.ndarray]:
         """Random values of some parameters by dotted name, and only these: the whole would take seconds to compile."""

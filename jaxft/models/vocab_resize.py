@@ -10,13 +10,13 @@ import numpy as np
 
 from jaxft.core import tree
 from jaxft.core.errors import UserError
+from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.core.tree import Params, Path
 from jaxft.models.encoder.layers import NEW
 from jaxft.models.model import MAIN, Model, make_model
 
 _AXES = {"embedding": 0, "kernel": 1, "bias": 0}  # of words, in a leaf of a module of these:
 _MODULES = ("word_embeddings", "decoder")
-_STREAM = 2**33  # of random numbers, with the run's seed; the leaves count up from it
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
         axis, drawn = _AXES[path[-1]], fresh.get(".".join(path))
         table = np.moveaxis(x, axis, 0)
         if drawn is None:
-            stream = np.random.Generator(np.random.Philox(key=[seed, _STREAM + leaves.index(path)]))
+            stream = host_generator(seed, OfSeed.NEW_WORDS + leaves.index(path))
             result = _rows(table, sources, how, stream)
         else:
             result = np.moveaxis(np.array(drawn), axis, 0)

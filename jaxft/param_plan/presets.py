@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxft.config.plan import Duration, PlanConfig
+from jaxft.config import PlanConfig
 from jaxft.core.errors import UserError
 
 # (pattern, column -> value). An empty pattern speaks of everything else.
@@ -121,7 +121,7 @@ PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
 }
 
 
-def times(duration: Duration, factor: int) -> Duration:
+def times(duration: int | str, factor: int) -> int | str:
     """A duration so many times."""
     number, _, unit = str(duration).strip().partition(" ")
     return f"{float(number) * factor:.15g} {unit.strip() or 'steps'}"

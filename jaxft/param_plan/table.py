@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxft.config import PlanConfig
-from jaxft.config.limits import unfreeze_step
+from jaxft.config.durations import unfreeze_step
 from jaxft.core import tree
 from jaxft.core.errors import UserError, some
 from jaxft.core.tree import Params, Path

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxft.config import Config
-from jaxft.config.limits import duration_steps
+from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler

@@ -9,14 +9,13 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
 from jaxft.run.tokenizer import Vocabulary, open_vocabulary
-from jaxft.tasks import task_class
+from jaxft.tasks import task_class, task_options
 from jaxft.tasks.example_limits import first_examples, first_rows
 from jaxft.tasks.task import Split, Task
-
-SPLIT_STREAM = 2**32  # epochs count up from 0, so this stream of random numbers is never an epoch's
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     rows = {split: kind.read(config, split) for split in origins}
     rows = {split: first_rows(kind, x, config, split) for split, x in rows.items()}
     known = record.recorded(config)
-    labels = list(known.labels) if known and known.labels and "labels" in kind.options else config.task.labels
+    labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
     task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
     notes = []
     for split, origin in origins.items():
@@ -85,7 +84,7 @@ def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
     held = round(count * share)
     if not 0 < held < count:
         raise UserError(f"data.validation_share {share} of {count} examples leaves one side empty")
-    order = np.random.Generator(np.random.Philox(key=[config.data.split_seed, SPLIT_STREAM])).permutation(count)
+    order = host_generator(config.data.split_seed, OfSeed.SPLIT).permutation(count)
     if not config.data.stratify:
         return np.sort(order[:held])
     return _stratified(order, task.strata(rows, config, origin), held)

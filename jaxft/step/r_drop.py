@@ -5,12 +5,11 @@ from typing import Any
 
 import jax
 
+from jaxft.core.random_streams import OfMicroBatch
 from jaxft.core.tree import Params
 from jaxft.losses import WeightedSum
 from jaxft.step.train_step import LossFn
 from jaxft.tasks.task import Task
-
-_SECOND = 2**32 - 2  # stream of random numbers that is no layer's
 
 
 def with_r_drop(loss_fn: LossFn, task: Task, alpha: float) -> LossFn:
@@ -25,7 +24,7 @@ def with_r_drop(loss_fn: LossFn, task: Task, alpha: float) -> LossFn:
         if key is None:
             return loss_fn(params, batch, key, hyper)
         (first, weight), p = loss_fn(params, batch, key, hyper)
-        (second, _), q = loss_fn(params, batch, jax.random.fold_in(key, _SECOND), hyper)
+        (second, _), q = loss_fn(params, batch, jax.random.fold_in(key, OfMicroBatch.SECOND_PASS), hyper)
         # A cross-entropy less the entropy of its target is the divergence.
         pairs = ((p, q, 1), (q, q, -1), (q, p, 1), (p, p, -1))
         apart = sum(sign * task.soft_loss(own, target, batch, 1.0)[0] for own, target, sign in pairs)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from jaxft.config import RegularizationConfig
 from jaxft.core import tree
+from jaxft.core.random_streams import OfMicroBatch
 from jaxft.core.tree import Params, Path
 from jaxft.models.encoder.dropout import dropout
-from jaxft.models.encoder.encoder import NOISE
 from jaxft.optim.per_layer import of_layers
 from jaxft.param_plan import ParameterPlan
 
@@ -102,7 +102,11 @@ def neftune(words: Array, batch: Mapping[str, Array], key: Array, *, alpha: floa
     member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]
     lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # padding gets any
     size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * words.shape[-1])
-    return words + jax.random.uniform(jax.random.fold_in(key, NOISE), words.shape, words.dtype, -1.0, 1.0) * size[..., None]
+    return (
+        words
+        + jax.random.uniform(jax.random.fold_in(key, OfMicroBatch.NEFTUNE), words.shape, words.dtype, -1.0, 1.0)
+        * size[..., None]
+    )
 
 
 def split_reference(frozen: Params) -> tuple[Params, Params]:

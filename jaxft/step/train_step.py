@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.core import random_keys, tree
+from jaxft.core.random_streams import OfStep
 from jaxft.core.tree import Params
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
@@ -20,7 +21,6 @@ Batch = dict[str, Array]
 
 
 Prepare = Callable[[Batch, Array], Batch]
-_PREPARE, _MIXOUT = 2**32 - 1, 2**32 - 2  # folded into a step's key where micro-batches fold in their number
 
 
 class LossFn(Protocol):
@@ -101,12 +101,12 @@ def train_step(
     """
     frozen, reference = split_reference(frozen)
     step_key = jax.random.fold_in(state.key, state.step)
-    batch = prepare(batch, jax.random.fold_in(step_key, _PREPARE)) if prepare else batch
+    batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE)) if prepare else batch
 
     def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(step_key, number)
         if regularization and regularization.config.mixout:  # the same in all micro-batches
-            params = regularization.mixed(params, reference, jax.random.fold_in(step_key, _MIXOUT))
+            params = regularization.mixed(params, reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
         (loss_sum, weight), _ = loss_fn(tree.combine(params, frozen), micro, key, state.hyper)
         return loss_sum, weight
 

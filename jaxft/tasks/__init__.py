@@ -3,6 +3,7 @@
 import dataclasses
 
 from jaxft.config import Config, TaskConfig
+from jaxft.config.task import options_for
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import is_reference
 from jaxft.tasks.fill_mask import FillMask
@@ -32,6 +33,11 @@ PROBLEMS: dict[str, type[Task]] = {
     "regression": Regression,
 }
 
+# The names by which the options in `TaskConfig` say which tasks they are for.
+_NAMES: dict[type, set[str]] = {task: {task.kind} for task in _ALL} | {
+    task: {TextClassification.kind, problem} for problem, task in PROBLEMS.items()
+}
+
 
 def named_task(config: TaskConfig) -> type[Task]:
     """The class behind `task.name` and `task.problem`.
@@ -44,6 +50,18 @@ def named_task(config: TaskConfig) -> type[Task]:
     return PROBLEMS[config.problem] if config.name == TextClassification.kind else TASKS[config.name]
 
 
+def task_options(config: TaskConfig) -> list[str]:
+    """Names of the fields of `TaskConfig` that the task of a config honours.
+
+    A task of the user's own honours those of jaxft's task that it is derived from, and those in its `options`.
+    """
+    if not is_reference(config.name):
+        return config.options
+    task = load_task(config.name)
+    names = {name for base in task.__mro__ for name in _NAMES.get(base, ())}
+    return sorted({*options_for(names), *task.options} - {"problem"})
+
+
 def task_class(config: Config) -> type[Task]:
     """The task class that a config selects.
 
@@ -54,12 +72,12 @@ def task_class(config: Config) -> type[Task]:
     task = with_own_parts(named_task(own), own.loss, tuple(config.eval.metrics))
     if name == TextClassification.kind:
         name = f"{name} with task.problem {own.problem}"
+    honoured = task_options(own)
     for option in dataclasses.fields(own):
         value = getattr(own, option.name)
-        if option.name not in ("name", "loss", *task.options) and value != option.default:
+        if option.name not in ("name", "loss", *honoured) and value != option.default:
             raise UserError(
-                f"task.{option.name} is {value}, but {name} has no such option; its own are "
-                f"{', '.join(sorted(task.options))}"
+                f"task.{option.name} is {value}, but {name} has no such option; its own are {', '.join(sorted(honoured))}"
             )
     of_loss = {"task.class_weights": own.class_weights, "task.focal_gamma": own.focal_gamma}
     for option, value in {**of_loss, "train.label_smoothing": config.train.label_smoothing}.items():

@@ -22,7 +22,6 @@ class FillMask(MaskedLM):
 
     kind: ClassVar[str] = "fill-mask"
     metrics: ClassVar[Mapping[str, bool]] = {"perplexity": False, "loss": False, "accuracy": True}
-    options: ClassVar[frozenset[str]] = frozenset({"mask_rate", "whole_words", "n_best"})
     output: ClassVar[str] = "logits"
 
     @classmethod

@@ -52,7 +52,6 @@ class MultiLabel(Task):
         "roc_auc": True,
         "loss": False,
     }
-    options: ClassVar[frozenset[str]] = frozenset({"labels", "problem", "class_weights", "focal_gamma", "threshold"})
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -43,7 +43,6 @@ class Pretraining(MaskedLM):
 
     kind: ClassVar[str] = "pretraining"
     metrics: ClassVar[Mapping[str, bool]] = {"loss": False, "perplexity": False, "accuracy": True, "pair_accuracy": True}
-    options: ClassVar[frozenset[str]] = frozenset({"mask_rate", "whole_words", "n_best", "sentence_order"})
     output: ClassVar[str] = "prediction_logits"
 
     @classmethod

@@ -43,9 +43,6 @@ class QuestionAnswering(Task):
 
     kind: ClassVar[str] = "question-answering"
     metrics: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True, "loss": False}
-    options: ClassVar[frozenset[str]] = frozenset(
-        {"unanswerable", "null_threshold", "n_best", "max_answer_length", "misplaced_answers"}
-    )
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -24,7 +24,6 @@ class Regression(Task):
 
     kind: ClassVar[str] = "text-classification"
     metrics: ClassVar[Mapping[str, bool]] = {"pearson": True, "spearman": True, "mse": False, "loss": False}
-    options: ClassVar[frozenset[str]] = frozenset({"problem"})
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -68,7 +68,7 @@ class Task(abc.ABC):
     Class attributes:
       kind: the Hugging Face task name, which also names its head.
       metrics: name -> whether higher is better.
-      options: the fields of `TaskConfig` that the task honours.
+      options: for a task of the user's own, fields of `TaskConfig` that it honours; those of jaxft's tasks say it there.
       masks_inputs: whether `prepare` changes the input ids in every step.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
     """

@@ -58,7 +58,6 @@ class TextClassification(Task):
         "roc_auc": True,
         "loss": False,
     }
-    options: ClassVar[frozenset[str]] = frozenset({"labels", "problem", "class_weights", "focal_gamma"})
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -58,7 +58,6 @@ class TokenClassification(Task):
         "macro_f1": True,
         "loss": False,
     }
-    options: ClassVar[frozenset[str]] = frozenset({"labels", "class_weights", "tag_scheme", "label_pieces"})
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -124,7 +124,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "r-drop-passes-share-key",
         "jaxft/step/r_drop.py",
-        "jax.random.fold_in(key, _SECOND)",
+        "jax.random.fold_in(key, OfMicroBatch.SECOND_PASS)",
         "key",
         "Both passes of R-Drop have the same masks, so that it costs two passes and does nothing.",
     ),
@@ -159,8 +159,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "rate-of-one-accepted",
         "jaxft/config/limits.py",
-        "_require(value is None or 0 <= value < 1, name",
-        "_require(value is None or 0 <= value <= 1, name",
+        "lambda x: 0 <= x < 1)",
+        "lambda x: 0 <= x <= 1)",
         "A dropout rate of 1 is accepted, and a model is trained on nothing but zeros.",
     ),
     Fault(
@@ -344,8 +344,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "same-order-in-every-epoch",
         "jaxft/data/batching/order.py",
-        "np.random.Philox(key=[seed, epoch])",
-        "np.random.Philox(key=[seed, 0])",
+        "host_generator(seed, epoch)",
+        "host_generator(seed, 0)",
         "Every epoch has the same batches in the same order.",
     ),
     Fault(

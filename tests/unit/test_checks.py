@@ -1,12 +1,16 @@
 """The limits of every option: a number that cannot be is refused by its dotted name, with the value."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import get_args
 
 import pytest
 
-from jaxft.config import Config, RuleConfig
+from jaxft.config import Config, RuleConfig, TaskConfig
 from jaxft.config.limits import check
+from jaxft.config.task import Problem, TaskName
 from jaxft.core.errors import UserError
+
+TASKS, PROBLEMS = get_args(TaskName), get_args(Problem)
 
 NAN, INF = float("nan"), float("inf")
 NUMBERS = {
@@ -57,15 +61,27 @@ NUMBERS = {
     "log.every": [0],
     "runtime.unroll": [0],
     "seed": [-1, 2**32],
+    "data.split_seed": [-1, 2**32],
+    "data.stride": [-1, 128],
+    "data.choices": [[], ["a", "a"]],
+    "task.labels": [["a"], ["a", "a"]],
+    "task.class_weights": [[0.0, 0.0], [1.0, -1.0], [1.0, INF]],
+    "task.threshold": [-0.1, 1.1, NAN],
+    "task.mask_rate": [0, 1, NAN],
+    "vocabulary.min_pieces": [1],
+    "plan.lora.rank": [0],
 }
+
+
+def changed(section, names, value):
+    first, *rest = names
+    return replace(section, **{first: changed(getattr(section, first), rest, value) if rest else value})
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_number_out_of_range(name):
-    section, _, field = name.rpartition(".")
     for value in NUMBERS[name]:
-        changed = {field: value}
-        config = replace(Config(), **({section: replace(getattr(Config(), section), **changed)} if section else changed))
+        config = changed(Config(), name.split("."), value)
         with pytest.raises(UserError) as error:
             check(config)
         assert name in str(error.value)
@@ -74,3 +90,14 @@ def test_number_out_of_range(name):
 
 def test_the_defaults_are_fine():
     check(Config())
+
+
+@pytest.mark.parametrize(("name", "value"), [("data.label", ["a", "b"]), ("task.class_weights", "balanced"), ("seed", 0)])
+def test_an_alternative_of_a_union_has_its_own_limit(name, value):
+    check(changed(Config(), name.split("."), value))
+
+
+def test_every_option_of_the_task_says_which_tasks_honour_it():
+    named = {name for task in TASKS for name in replace(Config().task, name=task).options}
+    named |= {name for problem in PROBLEMS for name in replace(Config().task, problem=problem).options}
+    assert named | {"name"} == {field.name for field in fields(TaskConfig)}

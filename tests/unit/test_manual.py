@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from jaxft import __main__ as command
-from jaxft import plan, train
+from jaxft import evaluate, plan, train
 from jaxft.config import Config, cli, help
 from tests.support import ROOT
 
@@ -34,6 +34,36 @@ def test_help_is_one_screen(capsys, monkeypatch, option):
     assert lines[0].startswith("usage: jaxft train [CONFIG.yaml]")
     begun = {line.split()[0] for line in lines if line.startswith("  ")}
     assert begun >= {*SECTIONS, "--data.train", "--optim.learning_rate"}
+    assert not [line for line in lines if line.endswith(("...", " et al"))]
+
+
+@pytest.mark.parametrize(("asked", "same"), [([], ["--help"]), (["plan"], ["plan", "-h"]), (["hf", "run_qa"],) * 2])
+def test_the_command_help_is_the_option(capsys, asked, same):
+    same = [*same, "--help"] if same == asked else same
+    assert shown(capsys, command.main, "help", *asked) == shown(capsys, command.main, *same)
+    assert shown(capsys, command.main, "help", "evaluate", "data") == shown(capsys, evaluate.main, "--help", "data")
+
+
+def listed(text: str) -> set[str]:
+    return {line.split()[0][2:] for line in text.splitlines() if line.startswith("  --")}
+
+
+def test_help_lists_the_options_that_a_command_honours(capsys):
+    """Of train all; evaluate and plan list no option that they ignore, and name their own."""
+    every = {option.name for option in help.options()}
+    assert listed(shown(capsys, train.main, "--help", "all")) == every
+    evaluating = listed(shown(capsys, evaluate.main, "--help", "all"))
+    assert {"data.text", "data.validation_share", "eval.batch_size", "task.threshold", "seed"} <= evaluating < every
+    assert not {x.partition(".")[0] for x in evaluating} & {"optim", "plan", "checkpoint", "distill", "output_dir"}
+    assert listed(shown(capsys, evaluate.main, "--help")) <= evaluating
+    planning = listed(shown(capsys, plan.main, "--help", "all"))
+    assert every - planning > {"log.every", "checkpoint.keep", "train.patience"}
+    assert planning - every == {"plot", "topology"} == listed(shown(capsys, plan.main, "-h")) - every
+
+
+def test_help_on_what_a_command_ignores(fails):
+    fails("evaluate", ["--help", "optim"], "jaxft evaluate ignores optim; jaxft train --help optim describes it")
+    fails("__main__", ["help", "trian"], 'unknown command "trian"; did you mean "train"?')
 
 
 @pytest.mark.parametrize("section", SECTIONS)

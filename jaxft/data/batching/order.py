@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxft.core.random_streams import host_generator
+
 # Of the logarithm of lengths, before they are sorted into strata. Without it, examples of like lengths would never share a
 # step; with 0.3, two that share one are together again in the next epoch about as often as by chance, and the numbers of
 # tokens still differ by less than an example's length.
@@ -26,7 +28,7 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: i
     """
     if seed is None:
         return np.argsort(-lengths, kind="stable")
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    rng = host_generator(seed, epoch)
     order = rng.permutation(len(lengths))
     steps = len(lengths) // batch_size
     whole = order[: steps * batch_size]

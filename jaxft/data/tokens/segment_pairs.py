@@ -6,12 +6,12 @@ from bisect import bisect_left
 import numpy as np
 
 from jaxft.core.errors import UserError
+from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.corpus import Stream
 from jaxft.data.tokens.spans import Frame, assemble
 
 SHORT = 0.1  # share of the documents whose pairs are of a random shorter length
-_STREAM = 2**32 + 1  # of random numbers; epochs count up from 0, and setup has 2^32
 Span = tuple[int, int]
 
 
@@ -45,7 +45,7 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
     ]
     if not order:
         _check(documents, origin)
-    maker = _Maker(documents, max_length - frame.size, np.random.Generator(np.random.Philox(key=[seed, _STREAM])))
+    maker = _Maker(documents, max_length - frame.size, host_generator(seed, OfSeed.SEGMENT_PAIRS))
     found = [pair for number in range(len(documents)) for pair in maker.of_document(number, order)]
     if not found:
         raise UserError(f"{origin}: no document has two tokens to make a pair of")

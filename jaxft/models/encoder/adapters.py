@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxft.core import tree
+from jaxft.core.random_streams import host_generator
 from jaxft.core.tree import Params
 
 LORA = ("lora_a", "lora_b", "magnitude")  # leaves of a dense layer
@@ -169,4 +170,4 @@ def _bottleneck_leaves(names: list[str], kernel: Any, kind: Bottleneck, seed: in
 
 def _generator(seed: int, name: str) -> np.random.Generator:
     """A layer's own, so that its numbers do not depend on which other layers have adapters."""
-    return np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
+    return host_generator(seed, zlib.crc32(name.encode()))

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxft.core.random_streams import OfLayer
 from jaxft.models.encoder.adapters import ADAPTER
 from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
 from jaxft.models.encoder.disentangled import Convolution, DisentangledSelfAttention
@@ -166,8 +167,9 @@ class Attention(nn.Module):
     ) -> Any:
         c = self.config
         kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
-        context, p = kind(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
-        return Projection(c, c.dropouts.attention_output, name="output")(context, rates, fold(key, 1), x), p
+        context, p = kind(c, name="self")(x, shared, rates, fold(key, OfLayer.ATTENTION), local, probabilities)
+        output = Projection(c, c.dropouts.attention_output, name="output")
+        return output(context, rates, fold(key, OfLayer.ATTENTION_OUTPUT), x), p
 
 
 class Intermediate(nn.Module):
@@ -198,9 +200,9 @@ class PostNormLayer(nn.Module):
         c, embedded = self.config, x
         x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
         wide = Intermediate(c, name="intermediate")(x)
-        x = Projection(c, c.dropouts.output, name="output")(wide, rates, fold(key, 2), x)
+        x = Projection(c, c.dropouts.output, name="output")(wide, rates, fold(key, OfLayer.OUTPUT), x)
         if self.first and c.convolution:
-            x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, 3))
+            x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, OfLayer.BETWEEN))
         return x, p
 
 
@@ -217,8 +219,9 @@ class PreNormAttention(nn.Module):
         c = self.config
         if not self.first:
             x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
-        context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, 0), local, probabilities)
-        return Projection(c, c.dropouts.attention_output, c.attention_bias, name="output")(context, rates, fold(key, 1)), p
+        context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, OfLayer.ATTENTION), local, probabilities)
+        output = Projection(c, c.dropouts.attention_output, c.attention_bias, name="output")
+        return output(context, rates, fold(key, OfLayer.ATTENTION_OUTPUT)), p
 
 
 class PreNormLayer(nn.Module):
@@ -236,8 +239,8 @@ class PreNormLayer(nn.Module):
         context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)
         x = x + context
         normed = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
-        wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, 3))
-        return x + Projection(c, d.output, c.mlp_bias, name="output")(wide, rates, fold(key, 2)), p
+        wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, OfLayer.BETWEEN))
+        return x + Projection(c, d.output, c.mlp_bias, name="output")(wide, rates, fold(key, OfLayer.OUTPUT)), p
 
 
 class Pooler(nn.Module):

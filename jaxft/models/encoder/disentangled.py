@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxft.core.random_streams import OfAttention
 from jaxft.models.encoder.config import DropoutRates, EncoderConfig
 from jaxft.models.encoder.dropout import dropout, fold
 from jaxft.models.encoder.layers import ACTIVATIONS, Dense, LayerNorm
@@ -41,7 +42,9 @@ class DisentangledSelfAttention(nn.Module):
         scale = (head_size * c.attention_terms) ** -0.5
         bias = None
         if r and r.terms:
-            table = dropout(shared["relative"].astype(x.dtype), rates.of(c.dropouts.output), fold(key, 1))
+            table = dropout(
+                shared["relative"].astype(x.dtype), rates.of(c.dropouts.output), fold(key, OfAttention.RELATIVE_POSITIONS)
+            )
             index = shared["relative_index"][None, None]
             bias = jnp.zeros((), jnp.float32)
             if "c2p" in r.terms:
@@ -60,7 +63,7 @@ class DisentangledSelfAttention(nn.Module):
             scale=scale,
             bias=bias,
             rate=rates.of(c.dropouts.attention),
-            key=fold(key, 0),
+            key=fold(key, OfAttention.PROBABILITIES),
             by_keys=rates.by_keys,
             return_probabilities=probabilities,
         )

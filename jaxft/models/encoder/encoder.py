@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.core.random_streams import OfLayer, OfMicroBatch
 from jaxft.core.tree import Params, span, stacks
 from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
@@ -20,8 +21,6 @@ from jaxft.models.encoder.matmul import gathered
 from jaxft.models.encoder.positions import distance_buckets, relative_index, rotary_tables
 
 Array = jax.Array
-EMBEDDINGS, LAYERS, HEAD, NOISE = 0, 1, 2, 3  # streams of random numbers, folded into the key of a step
-ADAPTERS = 2**32 - 1  # a stream of each of these, which none of their own numbers is
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,15 @@ class Encoder:
         inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
         x = jnp.zeros((1, 1, c.hidden_size), jnp.float32)
         rates = DropoutRates({})
-        keys = jax.random.split(jax.random.fold_in(key, LAYERS), c.parameter_layers)
+        keys = jax.random.split(jax.random.fold_in(key, OfMicroBatch.LAYERS), c.parameter_layers)
         params: Params = {
-            "embeddings": initial(Embeddings(c, jnp.float32), jax.random.fold_in(key, EMBEDDINGS), inputs, rates, None)
+            "embeddings": initial(
+                Embeddings(c, jnp.float32), jax.random.fold_in(key, OfMicroBatch.EMBEDDINGS), inputs, rates, None
+            )
         }
         for name, module in self._shared_modules().items():
             sample = ids if isinstance(module, Embed) else x
-            params[name] = initial(module, jax.random.fold_in(key, 10 + len(params)), sample)
+            params[name] = initial(module, jax.random.fold_in(key, OfMicroBatch.SHARED_MODULES + len(params)), sample)
         shared = self._shared(params, inputs)
 
         def layer(k: Array, first: bool) -> Params:
@@ -61,7 +62,7 @@ class Encoder:
             for a, b in itertools.pairwise(edges)
         }
         if self.pooler:
-            params["pooler"] = initial(Pooler(c), jax.random.fold_in(key, HEAD), x)
+            params["pooler"] = initial(Pooler(c), jax.random.fold_in(key, OfMicroBatch.HEAD), x)
         return params
 
     def apply(
@@ -92,13 +93,13 @@ class Encoder:
         """
         c = self.config
         dtype = jnp.dtype(policy.dtype)
-        k = fold(key, EMBEDDINGS)
+        k = fold(key, OfMicroBatch.EMBEDDINGS)
         if "hidden_states" in inputs:
             x = inputs["hidden_states"]
         else:
-            x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, ADAPTERS))
+            x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, OfLayer.ADAPTERS))
         shared = self._shared(params, inputs, policy)
-        layers_key = fold(key, LAYERS)
+        layers_key = fold(key, OfMicroBatch.LAYERS)
         collected: list[dict[str, Array]] = []
         embedded = x
         for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
@@ -119,7 +120,7 @@ class Encoder:
                 for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
                     options = (r, k, local, "attentions" in outputs)
-                    x, p = run(module, layer, x, shared, *options, adapter_key=fold(k, ADAPTERS))
+                    x, p = run(module, layer, x, shared, *options, adapter_key=fold(k, OfLayer.ADAPTERS))
                     each["hidden_states"].append(x)
                     each["attentions"].append(p)
                 return x, {name: jnp.stack(each[name]) for name in outputs}
@@ -138,7 +139,9 @@ class Encoder:
 
     def pool(self, params: Params, first_tokens: Array, key: Array | None) -> Array:
         """The pooler on [..., D] hidden states of first tokens."""
-        return run(Pooler(self.config), params["pooler"], first_tokens, adapter_key=fold(key, HEAD, ADAPTERS))
+        return run(
+            Pooler(self.config), params["pooler"], first_tokens, adapter_key=fold(key, OfMicroBatch.HEAD, OfLayer.ADAPTERS)
+        )
 
     def _layer(self, first: bool, *, in_loop: bool = False) -> Any:
         return (PreNormLayer if self.config.pre_norm else PostNormLayer)(replace(self.config, in_loop=in_loop), first)

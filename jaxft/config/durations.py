@@ -1,0 +1,50 @@
+"""Durations: a number of steps (500), or text ("500 steps", "1 epoch", "0.5 epochs", "end")."""
+
+import sys
+from typing import Annotated
+
+from jaxft.config.limits import MOST, require
+from jaxft.core.errors import UserError
+
+
+def duration_steps(value: int | str, steps_per_epoch: int, name: str) -> int:
+    """Convert a duration into a number of steps, at least 1; `end` is more steps than any run has.
+
+    Raises:
+      UserError: if the text is not of the form `500`, `500 steps` or `0.5 epochs`.
+    """
+    if value == "end":
+        return sys.maxsize
+    number, _, unit = str(value).strip().partition(" ")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = -1.0
+    unit = unit.strip().removesuffix("s") or "step"
+    if not 0 < amount < float("inf") or unit not in ("step", "epoch") or (unit == "step" and amount != int(amount)):
+        raise UserError(f'{name} is "{value}": give steps (500) or text such as "500 steps", "0.5 epochs" or "end"')
+    return max(1, round(min(amount * steps_per_epoch, MOST))) if unit == "epoch" else int(amount)
+
+
+def unfreeze_step(value: int | str, steps_per_epoch: int, name: str) -> int:
+    """Convert a duration in which 0 means from the start."""
+    return 0 if value in (0, "0") else duration_steps(value, steps_per_epoch, name)
+
+
+def _check(name: str, value: int | str) -> None:
+    duration_steps(value, 1, name)
+
+
+def _check_stage(name: str, value: int | str) -> None:
+    require(value != "end", name, value, "steps (500) or text such as 0.5 epochs")
+    duration_steps(value, 1, name)
+
+
+def _check_unfreeze(name: str, value: int | str) -> None:
+    if value not in (0, "0"):
+        _check_stage(name, value)
+
+
+Duration = Annotated[int | str, _check]
+StageDuration = Annotated[int | str, _check_stage]
+UnfreezeTime = Annotated[int | str, _check_unfreeze]

@@ -1,0 +1,49 @@
+"""The sections `model` and `vocabulary`: which encoder a run starts from, and which words it gets."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from jaxft.config.limits import Limit, PathText, PositiveInt, Rate, Section
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    """The pretrained encoder."""
+
+    path: PathText | None = None
+    """Hub id or directory of the encoder; package:NAME/SUBDIR names weights that an installed Python package carries."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dropout: Rate | None = None
+    """Dropout rate of hidden states, from 0 to below 1; null keeps the checkpoint's."""
+    attention_dropout: Rate | None = None
+    """Dropout rate of attention probabilities, from 0 to below 1; null keeps the checkpoint's."""
+    attention_dropout_kind: Literal["probabilities", "keys"] = "probabilities"
+    """What dropout in attention drops: probabilities drops each probability on its own, as BERT does; keys drops a key for
+    all queries of one head and example. keys changes the noise but not its mean, needs few random numbers, and is supported
+    by the fused attention of accelerators."""
+    classifier_dropout: Rate | None = None
+    """Dropout rate before the head, from 0 to below 1; null keeps the checkpoint's."""
+    num_layers: PositiveInt | None = None
+    """Number of layers to keep, counted from the bottom; null keeps all."""
+    from_scratch: bool = False
+    """Start from random weights; only config.json and the tokenizer are read from the checkpoint."""
+
+
+@dataclass(frozen=True)
+class VocabularyConfig(Section):
+    """New words for the tokenizer and the model."""
+
+    words: list[str] | None = None
+    """Words to add. The extended tokenizer is saved with the model."""
+    file: PathText | None = None
+    """File of words to add, one per line."""
+    most_frequent: PositiveInt | None = None
+    """Number of words to add: the most frequent ones in the training texts that split into `min_pieces` pieces or more."""
+    min_pieces: Annotated[int, Limit("at least 2", lambda x: x >= 2)] = 3
+    """Smallest number of pieces of a word that most_frequent adds."""
+    tokenizer: PathText | None = None
+    """Directory or hub id of a tokenizer that replaces the model's; words in both vocabularies keep their embeddings."""
+    initialise: Literal["mean", "gaussian", "random"] = "mean"
+    """Initial embedding of a new word: mean takes the mean over its pieces; gaussian draws from a Gaussian with the mean and
+    covariance of the embedding table (Hewitt 2021); random draws as the model's family initialises its own embeddings."""

@@ -1,0 +1,97 @@
+"""All streams of random numbers of a run: what is folded into a key, or stands beside the seed, to make one of another.
+
+Each enumeration is a level. Its members are folded into the same key, beside numbers that are counted up from 0 there
+(epochs, steps, micro-batches, layers), which its docstring names. The values decide every number that a run draws. So they
+never change, and a new one differs from all others of its level.
+"""
+
+from enum import IntEnum, unique
+
+import numpy as np
+
+
+@unique
+class OfSeed(IntEnum):
+    """Streams on the host, beside the run's seed; the others are epochs, and checksums of the names of adapters.
+
+    Epochs are numbered from 0 and checksums are of 32 bits: both are below 2^32.
+    """
+
+    SPLIT = 2**32
+    """Which training examples are set aside for validation."""
+    SEGMENT_PAIRS = 2**32 + 1
+    """Pairs of segments for pretraining."""
+    NEW_WORDS = 2**33
+    """Embeddings of new words; the number of the embedding table is added."""
+
+
+@unique
+class OfModel(IntEnum):
+    """Streams of the root key for parameters that are newly initialised; the other heads follow the first.
+
+    Steps are folded into the same key. Parameters are drawn only after flax has folded their names into these keys, which
+    steps never do.
+    """
+
+    ENCODER = 0
+    FIRST_HEAD = 1
+
+
+@unique
+class OfStep(IntEnum):
+    """Streams of a step's key; the others are its micro-batches, numbered from 0."""
+
+    PREPARE = 2**32 - 1
+    """What the task changes in the whole batch, such as masks."""
+    MIXOUT = 2**32 - 2
+    """Which weights mixout replaces; checksums of the names of parameters are folded in."""
+
+
+@unique
+class OfMicroBatch(IntEnum):
+    """Streams of a micro-batch's key, and of the encoder's when it is initialised."""
+
+    EMBEDDINGS = 0
+    LAYERS = 1
+    """The number of the layer is folded in, counting each application of a shared layer."""
+    HEAD = 2
+    """The number of the head's part is folded in, except for the first. Pooler and head share this stream."""
+    NEFTUNE = 3
+    """Noise on word embeddings."""
+    SHARED_MODULES = 10
+    """Initialisation only: the number of modules that have been initialised is added."""
+    SECOND_PASS = 2**32 - 2
+    """The second pass of R-Drop, which folds all others into this key again."""
+
+
+@unique
+class OfLayer(IntEnum):
+    """Streams of a layer's key, and ADAPTERS also of the embeddings' and the head's, where parts are numbered from 1."""
+
+    ATTENTION = 0
+    ATTENTION_OUTPUT = 1
+    OUTPUT = 2
+    BETWEEN = 3
+    """Dropout between the dense layers of the feed-forward sublayer (ModernBERT), or the convolution (DeBERTa)."""
+    ADAPTERS = 2**32 - 1
+    """Flax folds the names of adapters in."""
+
+
+@unique
+class OfAttention(IntEnum):
+    """Streams of disentangled attention."""
+
+    PROBABILITIES = 0
+    RELATIVE_POSITIONS = 1
+
+
+@unique
+class OfHead(IntEnum):
+    """Streams of the key of a head's part; its last dropout uses the key itself."""
+
+    INPUT = 1
+
+
+def host_generator(seed: int, stream: int) -> np.random.Generator:
+    """The generator of a stream on the host: one of `OfSeed`, an epoch, or the checksum of a name."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream]))
