@@ -26,9 +26,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
     split = "validation" if config.data.validation else "test"
-    held = (
-        split == "test" and config.data.validation_share and config.data.train
-    )  # rows held out by the run
+    held = split == "test" and config.data.validation_share and config.data.train  # rows held out by the run
     if not held and not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
     chosen = backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)

@@ -26,9 +26,7 @@ def main(argv: list[str]) -> None:
         help="the step of a checkpoint, best, last, or selected (default: selected, as checkpoint.select says)",
     )
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
-    parser.add_argument(
-        "--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters"
-    )
+    parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
     args = parser.parse_args(argv)
     directory = Path(args.run)
     refuse_url("RUN_DIR", args.run)

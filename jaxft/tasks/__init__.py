@@ -44,7 +44,7 @@ def task_class(config: Config) -> type[Task]:
         value = getattr(config.task, option.name)
         if option.name not in ("name", *task.options) and value != option.default:
             raise UserError(
-                f"task.{option.name} is {value}, but {name} has no such option; its own are "
+                f"task.{option.name} is {value}, but {name} has no such option; its options are "
                 f"{', '.join(sorted(task.options))}"
             )
     if config.eval.metric is not None and config.eval.metric not in task.metrics:
