@@ -1,4 +1,4 @@
-"""Whole train steps on one device: the choices behind jaxft's defaults, alternatives in turn.
+"""Whole train steps on one device: the choices behind jaxft's defaults, measured in turn with their alternatives.
 
 python -m benchmarks.alternatives [--rounds 7]
 """
@@ -20,7 +20,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
 
 
 def parts() -> Iterator[Part]:
-    """A step of MiniLM with what a default decides taken the other way, and the smallest model's."""
+    """Steps of MiniLM and of the smallest model, with each default changed."""
     case = CPU["minilm-full"]
     whole = case.run()
     looped = replace(whole, model=replace(whole.model, policy=replace(whole.model.policy, unroll=1)))
@@ -63,7 +63,7 @@ def parts() -> Iterator[Part]:
 
 
 def large_batch() -> Iterator[Part]:
-    """What is computed at once, and so has to be kept, is more than caches hold."""
+    """A large batch, whose activations do not fit into the caches."""
     case = CPU["minilm-large-batch"]
     yield (
         "a step of MiniLM, 32 rows of 128",
@@ -79,13 +79,13 @@ def large_batch() -> Iterator[Part]:
 
 
 def widened(case: Case) -> Step:
-    """As on processors without units for bfloat16 (see `products._has_units`); on those it is the same program."""
+    """The program for processors without bfloat16 units (see `matmul._has_units`)."""
     with mock.patch.object(backend, "multiplies_bfloat16", return_value=False):
         return Step(case.run())
 
 
 def timer(step: Step, keep: bool = True) -> Callable[[], float]:
-    """Seconds a step; the first after another alternative, which may fault memory in, is not counted."""
+    """Seconds per step; the first step after another alternative, which may fault in memory, is not counted."""
 
     def measure() -> float:
         keep_memory(keep)
@@ -96,7 +96,7 @@ def timer(step: Step, keep: bool = True) -> Callable[[], float]:
 
 
 def keep_memory(keep: bool) -> None:
-    """glibc as jaxft sets it, or as it is by default once a process has freed a large block."""
+    """Configure glibc as jaxft does, or as it is by default after a process has freed a large block."""
     if keep:
         host_memory.keep_freed_memory()
         return

@@ -1,10 +1,11 @@
-"""The real train step compiled for chips that are not here: memory, exchanges, operations, and what the data sheet allows.
+"""Compile the real train step for chips that are not attached: memory, collectives, FLOPs and the data sheet's bound.
 
     python -m benchmarks.aot [--cases v5e-8-base ...]
 
-TPUs need the package libtpu, GPUs JAX's CUDA packages; without any --cases, those are compiled whose compiler is installed.
-Sizes are of one chip. All times are predicted, by the longest of computing, reading memory and talking to other chips
-(jaxft.topology); programs are often slower, never faster. Operations inside cuDNN's and Pallas' kernels are not counted.
+TPUs need the package libtpu, GPUs JAX's CUDA packages; without --cases, all cases whose compiler is installed are compiled.
+Sizes are per chip. All times are predicted: the longest of computation, memory access and communication
+(jaxft.preflight.topology). Programs are often slower, never faster. FLOPs inside cuDNN's and Pallas' kernels are not
+counted.
 """
 
 import argparse
@@ -31,9 +32,9 @@ class Case:
       topology: as `jaxft.plan --topology` takes it.
       size: one of SIZES.
       batch: rows over all chips.
-      length: of rows, which are full.
-      fsdp: chips that share parameters and optimizer state.
-      keys: dropout of attention by keys, not by probabilities.
+      length: tokens per row; rows are full.
+      fsdp: the number of chips that share parameters and optimizer state.
+      keys: whether attention drops keys instead of probabilities.
     """
 
     topology: str

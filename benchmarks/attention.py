@@ -1,4 +1,4 @@
-"""Attention's core, forward and backward: jaxft's, the formula left to differentiation, JAX's own function, fused kernels.
+"""The core of attention, forward and backward: jaxft's, the plain formula with autodiff, jax.nn's, fused kernels.
 
 python -m benchmarks.attention [--rounds 7]
 """
@@ -21,7 +21,7 @@ from jaxft.models.encoder.dropout import dropout
 
 
 def gradient_timer(function: Callable[..., Any], *arguments: Any, calls: int = 3) -> Callable[[], float]:
-    """Seconds of value and gradients of a sum, compiled."""
+    """Seconds for the value and gradients of a sum, compiled."""
     objective = jax.jit(jax.value_and_grad(lambda *x: function(*x).astype(jnp.float32).sum(), tuple(range(len(arguments)))))
     return record.timer(objective, *arguments, calls=calls)
 
@@ -59,7 +59,7 @@ def parts() -> Iterator[Part]:
 
 
 def plain(q: Any, k: Any, v: Any, ids: Any, rate: float = 0.0, key: Any = None) -> Any:
-    """The formula, left to differentiation."""
+    """The plain formula, differentiated by JAX."""
     scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     scores = jnp.where(fused_attention.visible(ids)[:, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = dropout(jax.nn.softmax(scores, -1).astype(v.dtype), rate, key)

@@ -27,7 +27,7 @@ def parts() -> Iterator[Part]:
         return jnp.where(drawn >= round(0.1 * jnp.iinfo(bits).max), x / 0.9, 0.0)
 
     def timer(function: Callable[..., Any]) -> Callable[[], float]:
-        """Dropout is followed by something with several uses of it, as a layer norm is."""
+        """Time dropout followed by an operation that uses its result several times, like a layer norm."""
         return record.timer(jax.jit(lambda x: jax.nn.standardize(function(x))), x, calls=20)
 
     timers = {"none": timer(lambda x: x), "jaxft": timer(partial(dropout, rate=0.1, key=random_keys.root_key(0)))}

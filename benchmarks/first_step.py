@@ -1,9 +1,10 @@
-"""From a command to its first step: the quickstart's, with no compiled programs in the cache and with them.
+"""Time from the command to the first step of the quickstart, with a cold and a warm compilation cache.
 
     python -m benchmarks.first_step [--recipe configs/banking77.yaml] [--rounds 3]
 
-Counted from the start of the process to the first row of its journal, which a step writes when the next one is on its way:
-imports, reading weights, tokenising, planning and compiling are in it. Texts are tokenised anew when cold.
+The time is from the start of the process to the first row of its journal, which is written when the next step has been
+dispatched. It includes imports, reading weights, tokenising, batching and compiling. With a cold cache, texts are tokenised
+anew.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from benchmarks import record
 
 
 def seconds(recipe: str, cache: Path, run: Path) -> float:
-    """Of a run that is stopped then."""
+    """Seconds until the first step of a run, which is then stopped."""
     options = ["--output_dir", str(run), "--log.every", "1", "--log.progress", "false"]
     start = time.perf_counter()
     command = [sys.executable, "-m", "jaxft.train", recipe, *options]

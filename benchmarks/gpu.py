@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu [--seconds 500] [--output benchmarks/results/gpu.json]
 
-Needs jax (with CUDA), flax, optax, orbax-checkpoint, transformers and torch; no data sets, no hub. First the steps that
-targets are set for, as shares of the peak; then whole loops on GLUE's lengths against PyTorch, in turn; then other steps and
-attention's implementations. Every row is written as soon as it is measured. Whatever the time is too short for, or fails,
-is a row that says why.
+It needs jax (with CUDA), flax, optax, orbax-checkpoint, transformers and torch, but no data sets and no hub. It measures
+first the steps that have targets, as shares of the peak, then whole loops on GLUE's lengths in turn with PyTorch, then
+other steps and the implementations of attention. Every row is written as soon as it is measured; a row says why if there
+was no time or it failed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ KEYS = ("what", "device", "dtype", "size", "side")
 def loops(
     size: str, dtype: str, sides: Sequence[str], rounds: int, batch: int, steps: int, left: Callable[[], float]
 ) -> list[record.Row]:
-    """Rows of all sides, measured while there is time left."""
+    """Measure rows for all sides while there is time."""
     window = [str(steps), "10"]
     ready: dict[str, Side] = {}
     failed: dict[str, str] = {}
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
 
 
 def device() -> str:
-    """The name of the device, asked for in a process that gives its memory back."""
+    """The name of the device, from a separate process, so that its memory is freed."""
     command = [sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -1,12 +1,13 @@
-"""Train a recipe of jaxft's with Hugging Face Trainer (PyTorch): the peer that jaxft is compared with.
+"""Train a jaxft recipe with Hugging Face Trainer (PyTorch), for comparison.
 
-Same weights, rows, labels, number of steps, batch size, learning rates, warm-up, schedule, weight decay, clipping, dropout
-and choice of the best evaluation; tokenisation, padding (dynamic, which Trainer recommends), model, loss and decoding are
-those of Hugging Face's example scripts; the metrics are computed by the same functions. Prints one JSON line.
+Weights, rows, labels, number of steps, batch size, learning rates, warm-up, schedule, weight decay, clipping, dropout and
+the choice of the best evaluation are the same. Tokenisation, padding (dynamic, as Trainer recommends), model, loss and
+decoding are those of Hugging Face's example scripts. Metrics are computed by the same functions. The command prints one
+JSON line.
 
     python -m benchmarks.hf_trainer configs/rte.yaml --seed 0 [--same] [--section.field value ...]
 
-The new head and the order of examples are PyTorch's own, or with --same jaxft's: what differs then is arithmetic alone.
+The new head and the order of examples are PyTorch's; with --same they are jaxft's, and only the arithmetic differs.
 """
 
 import json
@@ -24,7 +25,7 @@ SAME = "--same"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Run the command; returns what it prints."""
+    """Run the command and return what it prints."""
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return {}
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def train(config: Config, *, same: bool = False) -> dict[str, Any]:
-    """Train with the settings of a config, and score as jaxft does at the end of a run."""
+    """Train with the settings of a config, and compute the scores as jaxft does at the end of a run."""
     import transformers
 
     from benchmarks.hf import settings
@@ -76,7 +77,7 @@ def train(config: Config, *, same: bool = False) -> dict[str, Any]:
 
 
 def prepare(config: Config, start: Path | None = None) -> tuple[Any, Any]:
-    """(jaxft's run, its peer), with transformers silent and seeded; the peer has jaxft's head if it may write it there."""
+    """(jaxft's run, Trainer's side), transformers silent and seeded; with a directory for it, both have jaxft's head."""
     import transformers
 
     from benchmarks.hf import settings
@@ -117,7 +118,7 @@ def steps_of(run: Any, examples: int) -> list[list[int]]:
     """The examples of every step of jaxft's run.
 
     Raises:
-      UserError: where the peer has not as many, because its script cuts long texts in another way.
+      UserError: if the peer has a different number of examples because its script truncates long texts differently.
     """
     if examples != len(run.sampler.lengths):
         raise UserError(f"{SAME}: the peer has {examples} examples, jaxft {len(run.sampler.lengths)}")
@@ -127,11 +128,11 @@ def steps_of(run: Any, examples: int) -> list[list[int]]:
 
 
 def trainer_class(head_multiplier: float, steps: list[list[int]] | None = None) -> Any:
-    """Trainer with the head's parameters in groups of their own, that knows how long it has evaluated.
+    """A Trainer with separate parameter groups for the head, which records the time spent in evaluation.
 
     Args:
-      head_multiplier: of the head's learning rate.
-      steps: the examples of every step; None is a random order.
+      head_multiplier: the multiplier of the head's learning rate.
+      steps: the examples of every step; None means a random order.
     """
     import torch
     import transformers
@@ -167,7 +168,7 @@ def trainer_class(head_multiplier: float, steps: list[list[int]] | None = None) 
 
 
 def evaluate_last(steps: int) -> Any:
-    """Has the last step evaluated, too, as jaxft does."""
+    """Evaluates after the last step, too, as jaxft does."""
     import transformers
 
     class EvaluateLast(transformers.TrainerCallback):

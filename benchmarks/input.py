@@ -1,8 +1,8 @@
-"""The input pipeline alone: planning an epoch, building batches, and how much of them is padding.
+"""The input pipeline by itself: arranging an epoch, building batches, and the share of padding.
 
     python -m benchmarks.input [--most 7] [--recipes configs/mrpc.yaml ...]
 
-Lengths are GLUE's (benchmarks/synthetic.py); those of real data are measured through recipes.
+Lengths are like GLUE's (benchmarks/synthetic.py); --recipes measures real data.
 """
 
 import argparse
@@ -23,18 +23,18 @@ LAYOUTS = ("pack", "bucket", "pad")
 BATCHES = (32, 128, 512)
 
 
-def planner_of(lengths: np.ndarray, batch_size: int, layout: str, max_length: int = 128) -> BatchSampler:
+def sampler_of(lengths: np.ndarray, batch_size: int, layout: str, max_length: int = 128) -> BatchSampler:
     return make_sampler(lengths, batch_size=batch_size, max_length=max_length, layout=layout, epochs=1, seed=0)  # type: ignore[arg-type]
 
 
 def planning(most: int) -> list[record.Row]:
-    """Seconds to declare the shapes of a run and to plan an epoch, by number of examples."""
+    """Seconds to declare the shapes of a run and to arrange an epoch, by number of examples."""
     rows = []
     for power in range(3, most + 1):
         lengths = glue_lengths(10**power)
         for layout in LAYOUTS:
             start = time.perf_counter()
-            sampler = planner_of(lengths, 32, layout)
+            sampler = sampler_of(lengths, 32, layout)
             declared = time.perf_counter()
             plan = sampler.epoch_batches(0)
             planned = time.perf_counter()
@@ -54,12 +54,12 @@ def planning(most: int) -> list[record.Row]:
 
 
 def building(rounds: int) -> list[record.Row]:
-    """Real tokens a second that one thread puts into batches."""
+    """Real tokens per second that one thread puts into batches."""
     rows, lengths = [], glue_lengths(100_000)
     examples = examples_of(lengths, 30522)
     for batch_size in BATCHES:
         for layout in LAYOUTS:
-            plan = planner_of(lengths, batch_size, layout).epoch_batches(0)
+            plan = sampler_of(lengths, batch_size, layout).epoch_batches(0)
             steps = min(50, plan.sampler.steps_per_epoch)
             tokens = sum(int(lengths[plan.examples(i)].sum()) for i in range(steps))
             rates = []
@@ -75,8 +75,8 @@ def building(rounds: int) -> list[record.Row]:
 
 
 def waste(recipes: list[str]) -> list[record.Row]:
-    """Padding of the first epoch of real data, by batch size; packed also without the last step, which may be small, and in
-    the order of evaluation."""
+    """The padding of the first epoch of real data, by batch size; with packing also without the last, smaller step
+    and in evaluation."""
     rows = []
     for path in recipes:
         config = cli.load([path, "--data.validation=null", "--data.test=null", "--data.max_train_examples=null"])

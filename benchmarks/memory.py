@@ -1,10 +1,10 @@
-"""A run's memory, evaluation by evaluation: jaxft's and Hugging Face Trainer's (PyTorch), each in a process of its own.
+"""Memory over a run of jaxft and of Hugging Face Trainer (PyTorch), each in its own process.
 
     python -m benchmarks.memory [--sides jaxft trainer] [--evaluations 12] [--every 3] [--batch 32] [--length 256]
 
-MiniLM with a new head, texts that all fill `length`, so that neither side has padding; AdamW; an evaluation and a checkpoint
-every few steps. Resident bytes are the kernel's count, taken after every evaluation with its checkpoint; the peak is that
-of the whole process, imports and compilation (from an empty cache) included.
+The run trains MiniLM with a new head and AdamW on texts that all have `length` tokens, so neither side has padding, with an
+evaluation and a checkpoint every few steps. Resident bytes are the kernel's count after every evaluation and its
+checkpoint. The peak is that of the whole process, including imports and compilation (with an empty cache).
 """
 
 import argparse
@@ -27,19 +27,19 @@ SIDES = ("jaxft", "trainer")
 
 
 def resident(what: str = "VmRSS") -> int:
-    """Bytes of this process that are in memory, or of VmHWM the most that were."""
+    """Resident bytes of this process; with VmHWM the maximum so far."""
     found = re.search(what + r":\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert found
     return int(found[1]) * 1024
 
 
 def mark(what: str) -> None:
-    """Tell the parent what this process holds now."""
+    """Report the resident bytes to the parent process."""
     print(MARK + json.dumps({"what": what, "bytes": resident(), "peak": resident("VmHWM")}), flush=True)
 
 
 def write_texts(folder: Path, rows: int, length: int) -> None:
-    """train.csv and validation.csv: texts of more words than `length` tokens hold, in two classes."""
+    """Write train.csv and validation.csv: texts of two classes with more words than `length` tokens can hold."""
     for name, count in {"train": rows, "validation": VALIDATION}.items():
         texts = (" ".join(WORDS[(i * (j % 7 + 1) + j) % len(WORDS)] for j in range(length)) for i in range(count))
         lines = [f"{text},{i % 2}" for i, text in enumerate(texts)]
@@ -127,7 +127,7 @@ def train_trainer(folder: Path, steps: int, every: int, batch: int, length: int)
 
 
 def measure(side: str, steps: int, every: int, batch: int, length: int) -> record.Row:
-    """One side's run in a process of its own."""
+    """Measure one side's run in its own process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_texts(folder, rows=batch * steps, length=length)

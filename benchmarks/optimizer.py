@@ -1,4 +1,4 @@
-"""An optimizer's update: named optimizers, clipping, stacked and single leaves.
+"""The update of an optimizer: named optimizers, clipping, stacked leaves and one leaf per layer.
 
 python -m benchmarks.optimizer [--rounds 7]
 """

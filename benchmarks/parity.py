@@ -1,9 +1,9 @@
-"""How far jaxft's outputs are from PyTorch's: every family and head, float32 and bfloat16, tiny random configs.
+"""The difference between jaxft's and PyTorch's outputs, for every family and head, in float32 and bfloat16.
 
     python -m benchmarks.parity --configs 5      # writes benchmarks/results/parity.json and docs/models.md's table
 
-The number of a cell is the largest difference of any output at a real token, over the configs, relative to the largest
-output. bfloat16 is jaxft's compute type against PyTorch in float32, beside what PyTorch's own bfloat16 gives.
+A cell is the largest difference of an output at a real token, over several tiny random configs, relative to the largest
+output. For bfloat16, jaxft's and PyTorch's outputs in bfloat16 are both compared with PyTorch's in float32.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def measure(family: str, kind: str, config: dict, seed: int) -> dict[str, float]
 
 
 def configs_of(family: str, count: int) -> list[dict]:
-    """So many configs of the zoo, always the same."""
+    """The first configs of the zoo; always the same."""
     found: list[dict] = []
 
     @hypothesis.settings(
@@ -66,7 +66,7 @@ def configs_of(family: str, count: int) -> list[dict]:
 
 
 def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Markdown: a row a family, a column a head, `float32 / bfloat16 (PyTorch's bfloat16)`."""
+    """A Markdown table with a row per family and a column per head: `float32 / bfloat16 (PyTorch's bfloat16)`."""
     kinds = list(dict.fromkeys(kind for heads in rows.values() for kind in heads))
     lines = ["| family | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
     for family, heads in rows.items():

@@ -1,4 +1,4 @@
-"""What benchmarks of single parts have in common: alternatives in turn, ratios to jaxft's default, a result file."""
+"""What the benchmarks of single parts share: alternatives in turn, ratios to jaxft's default, a result file."""
 
 import argparse
 from collections.abc import Callable, Iterator

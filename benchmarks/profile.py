@@ -1,9 +1,9 @@
-"""Where the time of a train step goes: its operations by kind, as JAX's profiler sees them.
+"""Where the time of a train step goes: its operations by kind, measured by JAX's profiler.
 
     python -m benchmarks.profile [--cases minilm-full minilm-full-bf16] [--steps 10]
 
-Seconds of an operation count wherever it runs; those that run beside each other count twice, and what a thread waits for
-others is in them: shares say where to look, not how much a change would bring.
+The seconds of operations are summed over threads: concurrent operations count twice, and waiting for other threads is
+included. The shares say where to look, not how much a change would gain.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Recipes with jaxft and with Hugging Face Trainer, in turn, on a few seeds: the figures in the recipes' headers.
+"""Train recipes with jaxft and with Hugging Face Trainer, in turn, with a few seeds: the figures in the recipes' headers.
 
     python -m benchmarks.recipes run configs/rte.yaml configs/cola.yaml [--seeds 0 1 2] [--section.field value ...]
     python -m benchmarks.recipes table    # of all results, as Markdown
     python -m benchmarks.recipes write    # the same into docs/results.md, and each recipe's figures into its header
 
-Results are added to a JSON file (--results) after each training; what is there already, from the same settings, is not
-run again. Options such as --model.path are given to both sides, and make a row of their own; in a header they need a
-command with these options.
+Results are added to a JSON file (--results) after each training; results with the same settings are not measured again.
+Options such as --model.path are given to both sides and make a separate row; in a header, they need a command with these
+options.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def run_recipe(recipe: str, options: list[str], seeds: list[int], sides: list[st
 
 
 def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
-    """Measure a row of this name and put it in the place of its like, unless it is there from the same settings."""
+    """Measure a row and replace the one of this name, unless it exists with the same settings."""
     settings = digest([name["recipe"], *name["options"]])
     if any(row["settings"] == settings and name.items() <= row.items() for row in read(results)):
         return
@@ -79,7 +79,7 @@ def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
 
 
 def train_jaxft(recipe: str, options: list[str]) -> Row:
-    """The figures of a run, which is not kept."""
+    """The figures of a jaxft run, which is deleted."""
     with tempfile.TemporaryDirectory() as folder:
         output("jaxft.train", [recipe, *options, f"--output_dir={folder}/run", "--log.progress=false"])
         final = json.loads(Path(folder, "run", "metrics.jsonl").read_text().splitlines()[-1])
@@ -97,12 +97,12 @@ SCORERS: dict[str, Any] = {"jaxft": train_jaxft, "trainer": train_peer}
 
 
 def output(module: str, arguments: list[str]) -> str:
-    """What a command prints; its complaints are shown."""
+    """The standard output of a command; its errors are shown."""
     return subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def metric_of(argv: list[str]) -> str:
-    """The figure of a recipe: its metric on the test split if there is one, otherwise on the validation split."""
+    """The metric of a recipe: on the test split if there is one, otherwise on the validation split."""
     from jaxft.tasks import task_class
 
     config = cli.load(argv)
@@ -111,7 +111,7 @@ def metric_of(argv: list[str]) -> str:
 
 
 def digest(argv: list[str]) -> str:
-    """Changes with every option of a recipe but its name, seed and output directory."""
+    """A digest of all options of a recipe except its name, seed and output directory."""
     options = {k: v for k, v in changed(cli.load(argv)).items() if k not in ("seed", "output_dir")}
     return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -143,7 +143,7 @@ def mean(rows: list[Row]) -> str:
 
 
 def digits(row: Row) -> int:
-    """Decimals of a score: four of a share, two of percent or a perplexity."""
+    """The number of decimals of a score: four for a share, two for percent or a perplexity."""
     return 4 if abs(row["score"]) <= 1 else 2
 
 
@@ -159,7 +159,7 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def write_table(rows: list[Row], page: Path) -> None:
-    """Put the table in the place of the page's own, which has the same head; other tables stay."""
+    """Replace the table with the same head in the page; other tables stay."""
     lines, made = page.read_text(encoding="utf-8").splitlines(), table(rows)
     if made[0] not in lines:
         lines += ["", made[0]]
@@ -169,7 +169,7 @@ def write_table(rows: list[Row], page: Path) -> None:
 
 
 def write_headers(rows: list[Row]) -> None:
-    """Put the figures below the command that gives them, in the recipe's header; the peer's beside ours, if it has any."""
+    """Write the figures of both sides below their command in the recipe's header."""
     for name, sides in groups(rows):
         if not sides["jaxft"]:
             continue

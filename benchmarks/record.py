@@ -1,4 +1,4 @@
-"""What every result file holds: machine, versions and commit, and medians with their quartiles."""
+"""Result files, with machine, versions and commit, and medians with quartiles."""
 
 import json
 import os
@@ -20,9 +20,9 @@ Row = dict[str, Any]
 
 
 def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure every alternative once a round: what the machine does meanwhile falls on all of them.
+    """Measure every alternative once per round, so that changes of the machine affect all of them.
 
-    Each round has an order of its own, always the same: what comes first in a round, or after a certain other, suffers.
+    The order differs from round to round (with a fixed seed), because the first of a round tends to be slower.
     """
     found: dict[str, list[float]] = {name: [] for name in alternatives}
     for number in range(rounds):
@@ -32,7 +32,7 @@ def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dic
 
 
 def timer(function: Callable[..., Any], *arguments: Any, calls: int = 1) -> Callable[[], float]:
-    """Seconds a call of a function of JAX arrays, over so many calls; it has run once, and so is compiled."""
+    """Seconds per call of a function of JAX arrays, over several calls after a first one that compiles it."""
     import jax
 
     jax.block_until_ready(function(*arguments))
@@ -48,7 +48,7 @@ def timer(function: Callable[..., Any], *arguments: Any, calls: int = 1) -> Call
 
 
 def compare(seconds: Mapping[str, list[float]], base: str) -> dict[str, Row]:
-    """Seconds of each alternative, and its ratio to the base's of the same round."""
+    """Seconds of each alternative, and its ratio to the base in the same round."""
     return {name: {"seconds": spread(x), "ratio": ratios(x, seconds[base])} for name, x in seconds.items()}
 
 
@@ -59,12 +59,12 @@ def spread(values: Iterable[float], digits: int = 4) -> Row:
 
 
 def ratios(values: Iterable[float], base: Iterable[float]) -> Row:
-    """Spread of values over those of a base that were measured in the same rounds."""
+    """Median and quartiles of the ratios to a base that was measured in the same rounds."""
     return spread(np.array(list(values)) / np.array(list(base)), 3)
 
 
 def machine() -> Row:
-    """Where, with what and which code."""
+    """The machine, the package versions and the commit."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -75,13 +75,13 @@ def machine() -> Row:
 
 
 def commit() -> str:
-    """Of the code, with a + where files differ from it."""
+    """The commit of the code, with a + if files differ from it."""
     found = _git("rev-parse", "--short", "HEAD")
     return found + "+" * bool(found and _git("status", "--porcelain", "--", "jaxft", "benchmarks/*.py"))
 
 
 def write(path: str | Path, content: Row) -> None:
-    """Write a result file: all of it or nothing."""
+    """Write a result file atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -90,14 +90,14 @@ def write(path: str | Path, content: Row) -> None:
 
 
 def add(path: str | Path, row: Row, *names: str) -> None:
-    """Put a row into a result file, in the place of the one that has the same values of these names."""
+    """Put a row into a result file; it replaces the row with the same values of the given names."""
     row = machine() | row
     old = [other for other in read(path).get("rows", []) if any(other.get(x) != row[x] for x in names)]
     write(path, {"rows": [*old, row]})
 
 
 def read(path: str | Path) -> Row:
-    """A result file; empty where there is none yet."""
+    """A result file; empty if there is none."""
     path = Path(path)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

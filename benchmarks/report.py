@@ -1,4 +1,4 @@
-"""docs/performance.md's tables and plots from the files in benchmarks/results; what has no file is "not measured".
+"""Make the tables and plots of docs/performance.md from benchmarks/results; without a file, a table says "not measured".
 
 python -m benchmarks.report
 """
@@ -26,7 +26,7 @@ def table(heads: Iterable[str], body: Iterable[Iterable[Any]]) -> list[str]:
 
 
 def number(x: float, digits: int = 3) -> str:
-    """So many digits, with commas."""
+    """A number with the given digits and thousands separators."""
     return f"{float(f'{x:.{digits}g}'):,.10g}"
 
 
@@ -47,7 +47,7 @@ def where(row: Row) -> str:
 
 
 def short(processor: str) -> str:
-    """Maker and widest unit of a processor."""
+    """The vendor and widest vector or matrix unit of a processor."""
     return f"{re.split('[ (]', processor, maxsplit=1)[0]} {re.split('[()]', processor)[-2]}"
 
 
@@ -147,13 +147,13 @@ def inputs() -> list[str]:
 
 
 def scaling() -> list[str]:
-    """Cost of a token."""
+    """Time per token."""
     body = [[row["axis"], row["value"], middle(row["microseconds_a_token"])] for row in rows("scaling.json")]
     return table(("what grows", "to", "microseconds a token"), body) if body else [MISSING]
 
 
 def aot() -> list[str]:
-    """Programs for devices that are not here."""
+    """Programs for devices that are not attached."""
     body = []
     for row in rows("aot.json"):
         talk = ", ".join(f"{x['count']} {kind} {number(x['bytes'] / 2**20)} MiB" for kind, x in row["collectives"].items())
@@ -228,7 +228,7 @@ def profiles() -> list[str]:
 
 
 def memories() -> list[str]:
-    """What a process holds over a run."""
+    """Memory over a run."""
     made = rows("memory.json")
     peaks = {(row["processor"], row["batch"], row["length"]): row["peak_bytes"] for row in made if row["side"] == "trainer"}
     body = []
@@ -323,7 +323,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
 
 
 def main() -> None:
-    """Put every section into its place on the page."""
+    """Write every section into the page."""
     text = PAGE.read_text(encoding="utf-8")
     for name, make in SECTIONS.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"

@@ -1,9 +1,9 @@
-"""How the cost of a token grows with batch, length, layers, and simulated devices.
+"""How the time per token grows with batch size, length, layers and simulated devices.
 
     python -m benchmarks.scaling [--rounds 5]
 
-Full rows, so that a token is a token. Simulated devices share the cores: their row tells what partitioning adds, not what
-devices would gain; it is measured in processes of their own.
+Rows are full, without padding. Simulated devices share the cores, so their rows show the overhead of partitioning, not a
+gain; they are measured in separate processes.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def cases(platform: str) -> dict[str, list[tuple[int, Case]]]:
 
 
 def layers(platform: str) -> list[tuple[int, Case]]:
-    """Models of other depths, put among the known sizes."""
+    """Models of other depths, added to the known sizes."""
     size, dtype, tokens = ("minilm", "float32", TOKENS) if platform == "cpu" else ("base", "bfloat16", 32 * TOKENS)
     found = []
     for depth in (2, 4, 8):
@@ -60,7 +60,7 @@ def row_of(axis: str, value: str, tokens: int, seconds: list[float]) -> record.R
 
 
 def child(devices: int, rounds: int) -> None:
-    """Print the seconds of a step on so many simulated devices, a line a round, each when asked."""
+    """Print the seconds per step on several simulated devices, one line per round, on request."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)

@@ -1,11 +1,10 @@
-"""Scores of jaxft and of Hugging Face Trainer over ten seeds on two small sets: is one of them lower?
+"""Compare the scores of jaxft and Hugging Face Trainer over ten seeds on two small data sets.
 
     python -m benchmarks.scores run [--seeds 0 1 2] [--sides jaxft trainer same] [--sets sst2 banking77]
     python -m benchmarks.scores write    # the table into docs/results.md
 
-Each seed draws a new head and a new order of examples on each side; "same" is Trainer from jaxft's head and in its order, so
-that arithmetic alone differs. Sides take turns within a process. What is in the result file already, from the same settings,
-is not run again.
+Each seed draws a new head and a new order of examples on each side; "same" is Trainer with jaxft's head and order, so only
+the arithmetic differs. Sides take turns within a process. Results with the same settings are not measured again.
 """
 
 import argparse
@@ -31,13 +30,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Set:
-    """A slice of a recipe's data, with as many rows of each label.
+    """A slice of a recipe's data with equally many rows of each label.
 
     Attributes:
-      recipe: whose settings hold, but for `options`.
-      label: its column.
-      files: split -> (file, rows of each label at most).
-      labels: so many, the first by name.
+      recipe: the recipe, whose settings are used except for `options`.
+      label: the label column.
+      files: split -> (file, maximum number of rows per label).
+      labels: the number of labels, the first by name.
     """
 
     recipe: str
@@ -106,7 +105,7 @@ def cut(name: str) -> list[str]:
 
 
 def of_each(rows: list[Row], label: str, most: int) -> list[Row]:
-    """So many rows of each label at most, always the same ones, in random order."""
+    """A limited number of rows of each label, always the same, in random order."""
     left: dict[str, int] = {}
     chosen = []
     for row in random.Random(0).sample(rows, len(rows)):
@@ -117,7 +116,7 @@ def of_each(rows: list[Row], label: str, most: int) -> list[Row]:
 
 
 def train_jaxft(argv: list[str]) -> Row:
-    """The score of a run, which is not kept."""
+    """The score of a jaxft run, which is deleted."""
     from jaxft.train import train
 
     metric = recipes.metric_of(argv)
@@ -174,7 +173,7 @@ def error(scores: list[float]) -> float:
 
 
 def write(rows: list[Row], page: Path) -> None:
-    """Put the table between its marks."""
+    """Write the table between its marks in the page."""
     text = page.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     page.write_text("\n".join([before + BEGIN, *table(rows), END + after]), encoding="utf-8")

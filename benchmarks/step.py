@@ -1,11 +1,11 @@
-"""One train step of every kind on the device that is here: time, share of the device's peak, host time, compile time.
+"""Train steps on the attached device: time, share of the device's peak, host time, compile time.
 
     python -m benchmarks.step [--cases minilm-full ...] [--rounds 5] [--steps 3]
 
-Weights are random and words too (benchmarks/synthetic.py). Model FLOPs are 72 L D^2 + 12 L D S a real token, S the mean
-length that a token's attention sees; of a plan that trains less they are the same, so that its share tells the gain. The
-peak is the data sheet's for the accelerators named in PEAKS, otherwise that of a matrix product of the same type,
-measured here and now.
+Weights and words are random (benchmarks/synthetic.py). Model FLOPs are 72 L D^2 + 12 L D S per real token, with S the mean
+length that a token attends to. They are the same for plans that train less, so that their share shows the gain. The peak is
+that of the data sheet for accelerators in PEAKS, otherwise that of a matrix product of the same type, measured in the same
+process.
 """
 
 import argparse
@@ -44,11 +44,11 @@ class Case:
 
     Attributes:
       size: one of SIZES.
-      batch: examples a step.
-      length: of rows; every example is as long, unless `glue`.
-      glue: examples of lengths like GLUE's, up to `length`.
-      dropout: the model's own 0.1, or none.
-      keys: attention's dropout is by keys.
+      batch: examples per step.
+      length: tokens per row; all examples have this length unless `glue`.
+      glue: whether examples have lengths like GLUE's, up to `length`.
+      dropout: whether to use the model's dropout of 0.1.
+      keys: whether attention drops keys instead of probabilities.
     """
 
     size: str
@@ -114,7 +114,7 @@ GPU = {
 
 
 class Step:
-    """A run's compiled step, or so many `together`, with its state and batches of its commonest shape; compiled so often."""
+    """A run's compiled step, or several steps `together`, with its state and batches of the most frequent shape."""
 
     def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train, together: int = 1) -> None:
         self.together = together
@@ -143,7 +143,7 @@ class Step:
         self.host: list[float] = []
 
     def measure(self, steps: int) -> float:
-        """Seconds a step, over so many calls."""
+        """Seconds per step, over several calls."""
         start = time.perf_counter()
         for _ in range(steps):
             begin = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Ways to fine-tune on the same data: score, what is trained, time of a step, memory. docs/strategies.md has its table.
+"""Compare strategies on the same data: score, trained parameters, step time, memory. The table is in docs/strategies.md.
 
     python -m benchmarks.strategies run [--recipes configs/mrpc.yaml ...] [--strategies full lora ...] [--seeds 0 1 2]
     python -m benchmarks.strategies cost     # steps of all strategies in turn, on the first recipe's batches
     python -m benchmarks.strategies write    # the table into docs/strategies.md
 
 Each strategy is a few options on top of a recipe, whose learning rate suits `full`. Scores are added to a JSON file
-(--results) after each training; what is there already, from the same settings, is not run again.
+(--results) after each training; results with the same settings are not measured again.
 """
 
 import argparse
@@ -88,13 +88,13 @@ def main(argv: list[str]) -> None:
 
 
 def write(page: Path, lines: list[str]) -> None:
-    """Put a table into its place in a page."""
+    """Write a table between its marks in a page."""
     text, made = page.read_text(encoding="utf-8"), "\n".join([BEGIN, *lines, END])
     page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: made, text, flags=re.DOTALL), encoding="utf-8")
 
 
 def write_few(path: Path, each: int = 20) -> None:
-    """So many questions of each intent of banking77."""
+    """Write a limited number of questions of each intent of banking77."""
     header, *rows = csv.reader(Path("configs/data/banking77/train.csv").read_text(encoding="utf-8").splitlines())
     seen: Counter[str] = Counter()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def write_few(path: Path, each: int = 20) -> None:
 
 
 def measure(data: str, strategy: str, seed: int, results: Path) -> None:
-    """One training, added to the results unless it is there."""
+    """Run one training and add it to the results, unless it is there already."""
     recipe, *options = data.split(" ")
     options = [*options, *STRATEGIES[strategy]]
     key = {"recipe": recipe, "options": options, "side": strategy, "seed": seed}
@@ -116,7 +116,7 @@ def measure(data: str, strategy: str, seed: int, results: Path) -> None:
 
 
 def cost(recipe: str, options: list[str], rounds: int) -> list[Row]:
-    """Seconds of a step, its memory and what is trained, by strategy; all in turn. Of stages it is the first one's."""
+    """Step time, memory and trained parameters of each strategy, measured in turn; for staged plans the first stage."""
     from benchmarks.step import Step
     from jaxft.run.setup import make_run
 
@@ -140,7 +140,7 @@ def cost(recipe: str, options: list[str], rounds: int) -> list[Row]:
 
 
 def table(rows: list[Row], costs: list[Row]) -> list[str]:
-    """Markdown: a row a strategy; score with its standard deviation for each set, and its costs relative to `full`."""
+    """A Markdown table with a row per strategy: scores with standard deviations, and costs relative to `full`."""
     sets = list(dict.fromkeys(row["recipe"] for row in rows))
     metrics = {data: next(row["metric"] for row in rows if row["recipe"] == data) for data in sets}
     head = [f"{Path(data).stem} {metrics[data].partition('/')[2]}" for data in sets]

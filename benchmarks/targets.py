@@ -1,4 +1,4 @@
-"""What the project has set itself to show, against the result files: the best and the worst that was measured of each."""
+"""The project's targets against the result files: the best and worst measurement of each."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Target:
     """A line of the table.
 
     Attributes:
-      what: is measured.
-      least, aim: bounds; of what had better be small, upper ones.
-      unit: a format of a value.
-      found: every (where, value) there is.
-      small: whether small values are the good ones.
+      what: what is measured.
+      least, aim: the bounds; upper bounds if `small`.
+      unit: the format of a value.
+      found: all measurements, (where, value).
+      small: whether smaller values are better.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Target:
 
 
 def peers(recipes: tuple[str, ...], side: str, other: str) -> Callable[[], Found]:
-    """Examples a second of a side over those of another, round by round, or of the medians where rounds are not kept."""
+    """Ratio of the examples per second of two sides, within rounds, or of the medians if rounds are not recorded."""
 
     def found() -> Found:
         own = [row for row in rows("peers.json") if not row["options"]]

@@ -1,4 +1,4 @@
-"""Which packages a process has. Only the standard library: it may run in an environment of its own."""
+"""The versions of installed packages. It needs only the standard library, because it may run in another environment."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,7 +6,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "torch", "libtpu",
 
 
 def installed() -> dict[str, str]:
-    """Versions of those that there are."""
+    """The versions of the packages that are installed."""
     found = {}
     for name in PACKAGES:
         try:

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> dict[str, float]:
     name = argv[0].removesuffix(".py")
     script = ALIASES.get(name, name)
     if script not in SCRIPTS:
-        raise UserError(f'"{argv[0]}" is no script that jaxft knows; it has {names}{nearest(name, SCRIPTS)}')
+        raise UserError(f'"{argv[0]}" is not a script that jaxft knows; the scripts are {names}{nearest(name, SCRIPTS)}')
     if help.topic(argv[1:]) is not None:
         print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
         return {}

@@ -162,7 +162,7 @@ def value_of(name: str, flag: Flag, text: str) -> Any:
         raise UserError(f"--{name}: not honoured; {flag.refused}")
     if flag.choices is not None:
         if str(value) not in flag.choices:
-            raise UserError(f"--{name} is {value}: jaxft knows {', '.join(flag.choices)}")
+            raise UserError(f"--{name} is {value}: must be one of {', '.join(flag.choices)}")
         if flag.option:
             value = flag.choices[str(value)]
     return value

@@ -80,7 +80,7 @@ def _glue(flags: Values, data: DataConfig) -> Options:
         names = _columns(data)
         others = [c for c in names if c not in (label, "idx", "id")]
         if not others:
-            raise UserError(f'{data.train}: no text column beside "{label}"')
+            raise UserError(f'{data.train}: no text column besides "{label}"')
         texts = ("sentence1", "sentence2") if {"sentence1", "sentence2"} <= set(others) else tuple(others[:2])
         options = {"data.text": texts[0]}
         # Without labels, only a fine-tuned model tells the kind of problem.

@@ -114,7 +114,7 @@ def devices(name: str) -> list[Any]:
         return list(topologies.get_topology_desc(**wanted).devices)
     except Exception as error:  # compilers raise various exception types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--topology {name}: its compiler gives no such chips: {reason}") from error
+        raise UserError(f"--topology {name}: its compiler does not know this topology: {reason}") from error
 
 
 def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:

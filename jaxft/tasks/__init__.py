@@ -77,7 +77,8 @@ def task_class(config: Config) -> type[Task]:
         value = getattr(own, option.name)
         if option.name not in ("name", "loss", *honoured) and value != option.default:
             raise UserError(
-                f"task.{option.name} is {value}, but {name} has no such option; its own are {', '.join(sorted(honoured))}"
+                f"task.{option.name} is {value}, but {name} has no such option; its options are "
+                f"{', '.join(sorted(honoured))}"
             )
     of_loss = {"task.class_weights": own.class_weights, "task.focal_gamma": own.focal_gamma}
     for option, value in {**of_loss, "train.label_smoothing": config.train.label_smoothing}.items():

@@ -50,7 +50,7 @@ class FillMask(MaskedLM):
         def make() -> Arrays:
             stream = self.stream(rows, config, by_line=False)
             if not len(stream.ids):
-                raise UserError(f"{origin}: the tokenizer makes no token of this text")
+                raise UserError(f"{origin}: the tokenizer gives no tokens for this text")
             return corpus.examples(stream, frame, data.max_length, join=data.documents == "join")
 
         return Split(rows, self.cached_examples(make, rows, directory, config, data.documents), origin)

@@ -59,7 +59,7 @@ def label_lists(
         if _is_multi_hot(items or []):
             raise UserError(
                 f'{where(i)} has {repr(items)[:60]} in column "{column}", 0 and 1 for each label, but other rows have lists '
-                "of labels: write all rows in one way"
+                "of labels: use one format for all rows"
             )
         found.append([label_text(x, declared, where, i) for x in items or []])
         if not all(found[-1]):

@@ -71,7 +71,7 @@ def label_column(data: DataConfig) -> str:
     columns = label_columns(data)
     if len(columns) == 1:
         return columns[0]
-    raise UserError(f"data.label names {len(columns)} columns ({', '.join(columns)}); one label is in one column")
+    raise UserError(f"data.label names {len(columns)} columns ({', '.join(columns)}); name the one column of the label")
 
 
 def declared_labels(feature: Any) -> list[str]:
@@ -100,8 +100,8 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
             raise UserError(f'{where(i)} has no label in column "{column}"')
     if values and all(_MULTI_HOT.fullmatch(value) for value in set(values)):
         raise UserError(
-            f'{origin}: column "{column}" has rows of 0 and 1 ({some(sorted(set(values)), 2)}), which are many labels: set '
-            "task.problem multi_label"
+            f'{origin}: column "{column}" has rows of 0 and 1 ({some(sorted(set(values)), 2)}), which are several labels: '
+            "set task.problem multi_label"
         )
     return values
 

@@ -84,7 +84,9 @@ class MaskedLM(Task):
           UserError: if `task.whole_words` is set and the tokenizer does not know word boundaries.
         """
         if config.task.whole_words and not self.tokenizer.is_fast:
-            raise UserError(f"task.whole_words: {type(self.tokenizer).__name__} cannot tell words; it has no tokenizer.json")
+            raise UserError(
+                f"task.whole_words: {type(self.tokenizer).__name__} does not know word boundaries (no tokenizer.json)"
+            )
         return corpus.tokenise(rows, config.data.text, self.tokenizer, words=config.task.whole_words, by_line=by_line)
 
     def cached_examples(

@@ -54,7 +54,7 @@ class Pretraining(MaskedLM):
             able = [name for name, x in families.FAMILIES.items() if cls.output in x.heads.get(cls.kind, {})]
             raise UserError(
                 f"task pretraining is masked LM with a second task, for {' and '.join(able)}; an encoder of type "
-                f"{hf_config['model_type']} takes task.name fill-mask"
+                f"{hf_config['model_type']} needs task.name fill-mask"
             )
         relation = next(name for name in outputs if name != cls.output)
         params = hf_config.get("task_specific_params") or {}

@@ -85,7 +85,7 @@ class QuestionAnswering(Task):
                 if not texts:
                     key = rows[number]["id"]
                     raise UserError(
-                        f'{origin}: question "{key}" has no answer; if that may be, set task.unanswerable to true'
+                        f'{origin}: question "{key}" has no answer; if that is allowed, set task.unanswerable to true'
                     )
         data = config.data
         examples, notes = encode_questions(
@@ -188,8 +188,8 @@ class QuestionAnswering(Task):
         for number, key in enumerate(per_row(rows, "id", str), 1):
             if first.setdefault(key, number) != number:
                 raise UserError(
-                    f'questions {first[key]} and {number} have the id "{key}", and a json file holds one answer an id: '
-                    "give --output a name that ends in .jsonl, which has a line for every question"
+                    f'questions {first[key]} and {number} have the id "{key}", and a json file holds one answer per id: '
+                    "give --output a name that ends in .jsonl, which has one line per question"
                 )
 
     def document(self, predictions: list[dict[str, Any]]) -> dict[str, str]:

@@ -222,7 +222,7 @@ def test_something_must_be_done(files):
 
 def test_every_alias_is_a_script():
     assert set(ALIASES.values()) <= set(SCRIPTS)
-    with pytest.raises(UserError, match=r'"run_gleu" is no script .*run_glue'):
+    with pytest.raises(UserError, match=r'"run_gleu" is not a script .*run_glue'):
         hf.main(["run_gleu"])
 
 

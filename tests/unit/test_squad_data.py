@@ -188,7 +188,7 @@ def test_without_labels_every_row_is_a_question(tmp_path):
     assert found["id"][:] == ["2"] * 6
     assert found["question"][:] == ["who", "what", "who", "what", "who", "who"]
     assert empty_rows(found).tolist() == [False] * 4 + [True] * 2
-    with pytest.raises(UserError, match='questions 1 and 2 have the id "2", and a json file holds one answer an id'):
+    with pytest.raises(UserError, match='questions 1 and 2 have the id "2", and a json file holds one answer per id'):
         QuestionAnswering.check_document(found)
     QuestionAnswering.check_document(found.select([0]))
 
