@@ -111,6 +111,9 @@ def check(config: Config) -> None:
     most = c.data.max_length
     _require(stride is None or 0 <= stride < most, "data.stride", stride, f"0 or more and below data.max_length {most}")
     _require(c.data.max_length >= 3, "data.max_length", c.data.max_length, "at least 3")
+    window = c.log.profile_steps
+    fine = window is None or (len(window) == 2 and 1 <= window[0] <= window[1])
+    _require(fine, "log.profile_steps", window, "the first and the last step, such as [10, 15]")
     _require(c.mesh.data == -1 or c.mesh.data > 0, "mesh.data", c.mesh.data, "-1 or above 0")
     _check_plan(c.plan)
     if found := {"lora", "adapters"} & set(c.plan.presets()):

@@ -281,6 +281,8 @@ class LogConfig:
     """Steps between rows of metrics.jsonl, and between lines of a log that is no terminal."""
     tensorboard: bool = False
     """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
+    profile_steps: list[int] | None = None
+    """First and last step to trace with JAX's profiler, such as [10, 15], into OUTPUT_DIR/profile; null traces none."""
     progress: bool = True
     """Show a progress bar when the output is a terminal, and a line at each `every` when it is none."""
 
