@@ -28,7 +28,7 @@ KINDS = {
     "layer norms": re.compile(r'op_name="[^"]*LayerNorm'),
     "activations": re.compile(r'op_name="[^"]*/intermediate/[^/"]*"'),
     "the rest of attention": re.compile(r'op_name="[^"]*attention/self'),
-    "optimizer": re.compile(r'op_name="jit\(train_step\)/(?![^"]*jvp)'),
+    "optimizer": re.compile(r'op_name="[^"]*/optimizer/'),
     "copies": re.compile(r" (copy|transpose|slice)\(|(copy|transpose|slice|bitcast)_\w*fusion"),
 }
 REST = "the rest"

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from jaxft.config.limits import Limit, PositiveInt, Section
 
+WINDOW = Limit("the first and the last step, such as [10, 15]", lambda x: len(x) == 2 and 1 <= x[0] <= x[1])
+
 
 @dataclass(frozen=True)
 class MeshConfig(Section):
@@ -24,6 +26,8 @@ class LogConfig(Section):
     """Steps between rows of metrics.jsonl, and between lines of output that is not a terminal."""
     tensorboard: bool = False
     """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
+    profile_steps: Annotated[list[int] | None, WINDOW] = None
+    """First and last step to trace with JAX's profiler, such as [10, 15], into OUTPUT_DIR/profile; null traces none."""
     progress: bool = True
     """Show a progress bar if the output is a terminal, and otherwise a line at each `every`."""
 

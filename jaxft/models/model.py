@@ -132,11 +132,14 @@ class Model:
     ) -> dict[str, dict[str, jax.Array]]:
         """The encoder once, and the outputs of several heads by their names; each head but MAIN has a key of its own."""
         rates = rates or self.rates
-        hidden = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)["last_hidden_state"]
+        with jax.named_scope("encoder"):
+            found = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
+        hidden = found["last_hidden_state"]
 
         def outputs(name: str) -> dict[str, jax.Array]:
             own = key if name == MAIN or key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
-            return self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
+            with jax.named_scope(f"heads/{name}"):
+                return self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
 
         return {name: outputs(name) for name in heads}
 

@@ -72,7 +72,8 @@ def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTrans
                 words = transform(words, batch, key)
             inputs = inputs | {"inputs_embeds": words}
         outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
-        return task.loss(outputs, batch, train=key is not None), outputs
+        with jax.named_scope("loss"):
+            return task.loss(outputs, batch, train=key is not None), outputs
 
     return loss
 

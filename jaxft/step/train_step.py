@@ -129,8 +129,9 @@ def train_step(
     if regularization and regularization.penalises:
         penalty, pull = jax.value_and_grad(regularization.penalty)(state.params, reference)
         loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, pull)
-    updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
-    params = cast(Params, optax.apply_updates(state.params, updates))
+    with jax.named_scope("optimizer"):
+        updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
+        params = cast(Params, optax.apply_updates(state.params, updates))
     average = regularization.averaged(state.average, params, state.step) if regularization and state.average else {}
     new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper, average)
     return new, {"loss": loss, "weight": weight, "grad_norm": optimizer.norm(grads)}

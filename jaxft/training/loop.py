@@ -39,6 +39,7 @@ from jaxft.training.early_stopping import next_progress
 from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
 from jaxft.training.hooks import Checkpoint, End, Evaluation, Hook, Step, load_hooks
 from jaxft.training.journal import Journal
+from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.restore import stored_state
 from jaxft.training.step_metrics import StepMetrics
 from jaxft.training.tensorboard import TensorBoard
@@ -74,6 +75,7 @@ class Trainer:
             placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
             self.frozen = self.frozen | {TEACHERS: {NAME: placed}}
         self.hooks = self._make_hooks(claim)
+        self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
         self.epochs = Epochs(run.sampler, -(-run.total_steps // run.steps_per_epoch))
@@ -125,8 +127,9 @@ class Trainer:
                 parts = (self.state, frozen, new, self.say, prepare, self.run.regularization)
                 self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
             program = self.programs[0][call]
-            heap.before(program, partial(jax.block_until_ready, self.state))
-            self.state, sent = program(self.state, frozen, batch)
+            heap.before(program, self._wait_for_steps)
+            with self.profiler.around(steps):
+                self.state, sent = program(self.state, frozen, batch)
             watch.arm()
             self._on_steps(metrics)
             metrics.send(steps, sent, plan)
@@ -150,6 +153,7 @@ class Trainer:
                     )
                     break
                 heap.cut()
+        self.profiler.close()
         self._release()
         self.checkpoints.wait()
         watch.disarm()
@@ -195,6 +199,7 @@ class Trainer:
         with ExitStack() as stack:
             for hook in reversed(self.hooks):
                 stack.callback(hook.close)
+            stack.callback(self.profiler.close)
         host_memory.release_freed_memory()
 
     def _make_hooks(self, claim: Claim | None) -> list[Hook]:
@@ -205,6 +210,9 @@ class Trainer:
         hooks: list[Hook] = [SaveCheckpoints(self.checkpoints, claim), Journal(self.directory, start)]
         hooks += [TensorBoard(self.directory, start)] if log.tensorboard else []
         return [*hooks, display, *(hook(run, self.directory) for hook in load_hooks(self.config))]
+
+    def _wait_for_steps(self) -> None:
+        jax.block_until_ready(self.state)
 
     def _at_work(self) -> bool:
         """Whether anything is compiled or written in the background."""

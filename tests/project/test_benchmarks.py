@@ -126,15 +126,15 @@ def test_a_synthetic_run_trains_what_its_plan_says():
 
 def test_kinds_of_operations():
     """Of instructions as the CPU's compiler writes them."""
-    layer = "jit(train_step)/transpose(jvp())/closed_call/PostNormLayer"
+    layer = "jit(train_step)/transpose(jvp(encoder))/closed_call/PostNormLayer"
     lines = {
         "products of attention": ("f32[8,12,128,32]{3,2,1,0} fusion(%x)", f"{layer}/attention/self/dot_general"),
         "products with kernels": ("bf16[1024,384]{1,0} dot(%x, %y)", f"{layer}/attention/self/key/dot_general"),
         "the rest of attention": ("f32[8,12,128,128]{3,2,1,0} fusion(%x)", f"{layer}/attention/self/max"),
         "layer norms": ("f32[8,128,384]{2,1,0} fusion(%x)", f"{layer}/output/LayerNorm/mul"),
         "activations": ("f32[8,128,1536]{2,1,0} fusion(%x)", f"{layer}/intermediate/mul"),
-        "masks of dropout": ("f32[8,16,384]{2,1,0} fusion(%x)", "jit(train_step)/jvp()/PostNormLayer/output/sqrt"),
-        "optimizer": ("f32[6,384,384]{2,1,0} fusion(%x)", "jit(train_step)/sqrt"),
+        "masks of dropout": ("f32[8,16,384]{2,1,0} fusion(%x)", "jit(train_step)/jvp(encoder)/PostNormLayer/output/sqrt"),
+        "optimizer": ("f32[6,384,384]{2,1,0} fusion(%x)", "jit(train_step)/optimizer/sqrt"),
         "the rest": ("f32[1024,384]{1,0} fusion(%x)", f"{layer}/output/add"),
     }
     text = "\n".join(f'  %{i} = {what}, metadata={{op_name="{name}"}}' for i, (what, name) in enumerate(lines.values()))

@@ -1,0 +1,51 @@
+"""A trace of some steps by JAX's profiler, for TensorBoard's profile tab or Perfetto (`log.profile_steps`)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+FOLDER = "profile"
+
+
+class ProfilerWindow:
+    """Traces the calls of the program that do any of some steps; every process traces its own devices.
+
+    Args of the constructor:
+      steps: the first and the last step, numbered from 1; None traces nothing.
+      directory: of the run; the trace is in its folder `profile`.
+      wait: until the device has done all steps that were sent. Only the two ends of the window wait.
+      say: is told where the trace is.
+    """
+
+    def __init__(
+        self, steps: Sequence[int] | None, directory: Path, wait: Callable[[], object], say: Callable[[str], None]
+    ) -> None:
+        self._window = range(steps[0] - 1, steps[1]) if steps else range(0)
+        self._folder, self._wait, self._say = directory / FOLDER, wait, say
+        self._traced: range | None = None  # while a trace is being made
+
+    @contextmanager
+    def around(self, steps: range) -> Iterator[None]:
+        """A context in which the steps of a call are sent, numbered from 0."""
+        if self._traced is None and steps.start < self._window.stop and steps.stop > self._window.start:
+            self._wait()
+            jax.profiler.start_trace(str(self._folder))
+            self._traced = steps
+        with jax.profiler.StepTraceAnnotation("train", step_num=steps.start + 1):
+            yield
+        if self._traced is not None:
+            self._traced = range(self._traced.start, steps.stop)
+            if steps.stop >= self._window.stop:
+                self.close()
+
+    def close(self) -> None:
+        """Write the trace, if one has been begun."""
+        if self._traced is None:
+            return
+        first, last = self._traced.start + 1, self._traced.stop
+        self._traced = None
+        self._wait()
+        jax.profiler.stop_trace()
+        self._say(f"the profiler's trace of steps {first} to {last} is in {self._folder}")

@@ -1,0 +1,59 @@
+"""A trace of some steps, and the names under which the parts of a step stand in it."""
+
+import re
+
+import jax
+import pytest
+
+from jaxft.core.errors import UserError
+from jaxft.parallel import sharding
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import make_run
+from jaxft.run.state import fresh_state, run_optimizer
+from jaxft.step.compilation import abstract_batches, lower_train
+from jaxft.train import train
+from tests.support import tiny
+
+
+def configure(tiny_model, tiny_data, folder, window):
+    return tiny.run_config(
+        tiny_model,
+        tiny_data,
+        folder / "run",
+        model=tiny.NO_DROPOUT,
+        plan={"preset": "head"},
+        train={"max_steps": 5},
+        log={"profile_steps": window, "progress": False},
+    )
+
+
+def steps_of(file) -> list[int]:
+    """The steps that a trace holds."""
+    events = (
+        e for plane in jax.profiler.ProfileData.from_file(str(file)).planes for line in plane.lines for e in line.events
+    )
+    return sorted({int(dict(e.stats)["step_num"]) for e in events if e.name == "train"})
+
+
+@pytest.mark.parametrize(("window", "traced"), [([2, 3], [2, 3]), ([4, 99], [4, 5])])
+def test_a_window_of_steps_is_traced(tiny_data, tmp_path, capsys, window, traced):
+    train(configure(tiny.write_model(tmp_path / "model", num_hidden_layers=1), tiny_data, tmp_path, window))
+    [file] = (tmp_path / "run/profile").rglob("*.xplane.pb")
+    assert steps_of(file) == traced
+    assert f"trace of steps {traced[0]} to {traced[-1]} is in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("window", [[3], [0, 2], [5, 4]])
+def test_a_window_has_two_ends(tiny_model, tiny_data, tmp_path, window):
+    with pytest.raises(UserError, match=r"log\.profile_steps is .*: must be the first and the last step, such as"):
+        configure(tiny_model, tiny_data, tmp_path, window)
+
+
+def test_parts_of_a_step_have_names(tiny_model, tiny_data, tmp_path):
+    run = make_run(configure(tiny_model, tiny_data, tmp_path, None))
+    state, frozen = fresh_state(run)
+    batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
+    lowered = lower_train(run_loss(run), run_optimizer(run), state, frozen, next(iter(batches.values())))
+    text = lowered.as_text(debug_info=True)
+    for name in ("encoder", "heads/main", "loss", "optimizer"):
+        assert re.search(rf"[/(]{name}[/)]", text), name
