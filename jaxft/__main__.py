@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> None:
-    """Run the command that the first argument names with the others."""
+    """Run the command that the first argument names with the remaining arguments."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
     elif argv[0] == "--version":
