@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> None:
-    """Run the command named by the first argument with the remaining arguments."""
+    """Run the command that the first argument names with the remaining arguments."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
     elif argv[0] == "--version":

@@ -1,4 +1,4 @@
-"""From a command line to a `Config`, and from an exception to one line and an exit code. Nothing else parses."""
+"""Parse command lines and YAML into a `Config`, and turn exceptions into one line and an exit code."""
 
 import argparse
 import dataclasses
@@ -23,7 +23,7 @@ from jaxft.core.utf8 import read_text
 
 
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
-    """Run an entry point: exit code 0, or 2 with one line for bad input, or 128 + its number for a signal (Ctrl-C: 130)."""
+    """Run an entry point and exit: with 0, with 2 and one line for bad input, or with 128 + a signal's number."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
@@ -57,7 +57,7 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
 
 
 def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
-    """`[CONFIG.yaml] [--section.field value ...]` as a checked `Config`; `--help` is answered, and ends the program.
+    """Parse `[CONFIG.yaml] [--section.field value ...]` into a checked `Config`; `--help` prints and ends the program.
 
     Raises:
       UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
@@ -68,7 +68,7 @@ def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
     while rest and not rest[0].startswith("-"):
         files.append(rest.pop(0))
     if len(files) > 1:
-        raise UserError(f"one CONFIG.yaml at most, got {len(files)}: {' '.join(files)}")
+        raise UserError(f"give one CONFIG.yaml at most, not {len(files)}: {' '.join(files)}")
     for file in files:
         refuse_url("CONFIG.yaml", file)
     values = read_yaml(files[0]) if files else {}
@@ -76,7 +76,7 @@ def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
 
 
 def show_help(argv: Sequence[str], command: help.Command) -> None:
-    """Answer `--help [TOPIC]`, if it is there, and end the program."""
+    """If the arguments contain `--help [TOPIC]`, print the help and end the program."""
     topic = help.topic(argv)
     if topic is not None:
         print(help.text(topic, command))
@@ -84,7 +84,7 @@ def show_help(argv: Sequence[str], command: help.Command) -> None:
 
 
 def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str) -> Config:
-    """A nested dict and `--section.field value` overrides as a checked `Config`."""
+    """Make a checked `Config` of a nested dict and of `--section.field value` arguments, which override it."""
     import jsonargparse
 
     known = field_names()
@@ -94,7 +94,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
     plain = jsonargparse.get_loader("yaml")
 
     def load_value(text: str) -> Any:
-        # A column such as "#2 String" is no comment.
+        # A column may be called "#2 String", which YAML would read as a comment.
         return text if text.lstrip().startswith("#") or safe_yaml.is_deep(text) else plain(text)
 
     jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
@@ -125,7 +125,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A YAML file as a nested dict; `5e-5` is a number, and a key given twice is an error."""
+    """Read a YAML file into a nested dict; `5e-5` is a number, and a repeated key is an error."""
     text = read_text(path)
     try:
         values = safe_yaml.load(text)
@@ -139,17 +139,17 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML that `load` accepts."""
+    """Write the resolved config as YAML that `load` accepts."""
     return yaml.dump(as_dict(config), Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True)
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """A config as nested dicts."""
+    """Convert a config into nested dicts."""
     return dataclasses.asdict(config)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"data": {"train": x}}` as `{"data.train": x}`; an option that is a mapping stays one."""
+    """Convert `{"data": {"train": x}}` into `{"data.train": x}`; an option that is a mapping itself stays one."""
     mappings = [name for name, kind in field_names().items() if typing.get_origin(kind) is dict]
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -161,13 +161,13 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def argument(name: str, value: Any) -> str:
-    """An option as an argument: `--data.text=sentence`; what YAML would read as something else stands in quotes."""
+    """Write an option as an argument, `--data.text=sentence`, quoted if YAML would read the text as another type."""
     plain = isinstance(value, str) and value != "" and safe_yaml.load(value) == value
     return f"--{name}={value if plain else json.dumps(value)}"
 
 
 def field_names() -> dict[str, Any]:
-    """Every dotted option name of a `Config`, and its type."""
+    """The dotted names of all options of a `Config`, with their types."""
 
     def fields(section: Any, prefix: str) -> dict[str, Any]:
         names: dict[str, Any] = {}
@@ -179,18 +179,18 @@ def field_names() -> dict[str, Any]:
 
 
 class Parser(argparse.ArgumentParser):
-    """An `argparse` parser whose complaints are `UserError`s with the nearest option."""
+    """An `argparse` parser that raises `UserError`, and suggests the nearest option for an unknown one."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
 
     def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        """Parse; an unknown option is refused first, with the nearest one."""
+        """Parse the arguments, and refuse unknown options first."""
         self._refuse_unknown(args, self._option_string_actions)
         return super().parse_args(args)
 
     def parse_beside_config(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """(its own options, the arguments left for `parse`): the command takes `--section.field value` too."""
+        """Parse a command that also takes `--section.field value`: (its own options, the arguments left for `parse`)."""
         options = [f"--{name}{more}" for more in ("", "+") for name in field_names()]
         self._refuse_unknown(args, [*self._option_string_actions, *options])
         return super().parse_known_args(args)
@@ -201,7 +201,7 @@ class Parser(argparse.ArgumentParser):
                 raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
     def error(self, message: str) -> typing.NoReturn:
-        """Raise what argparse would print."""
+        """Raise the message that argparse would print."""
         raise UserError(f"{message}; {self.prog} --help shows the options")
 
 
@@ -229,7 +229,7 @@ def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> 
 
 
 def _explain(message: str) -> str:
-    """What jsonargparse says about a value, in terms of the field."""
+    """Rewrite a message of jsonargparse about a value in terms of the option."""
     name = re.search(r'key "([\w.]+)"', message)
     kind = field_names().get(name[1]) if name else None
     if name is None or kind is None:
@@ -242,7 +242,7 @@ def _explain(message: str) -> str:
 
 
 def _wanted(kind: Any) -> str:
-    """A field's type in words."""
+    """Describe the type of a field in words."""
     simple = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false", type(None): "null"}
     if kind in simple:
         return simple[kind]

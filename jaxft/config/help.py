@@ -54,7 +54,7 @@ class Command:
 
 
 def _is_in(name: str, parts: Sequence[str]) -> bool:
-    """Whether an option is one of these or stands in a section of them; the empty string is all."""
+    """Whether an option is one of these names or is in a section of them; the empty string stands for all."""
     return any(part in ("", name) or name.startswith((f"{part}.", f"{part}:")) for part in parts)
 
 
@@ -63,7 +63,7 @@ TRAIN = Command("jaxft train", "[CONFIG.yaml]")
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """An option by its dotted name: default and values as YAML has them, and the text under its field."""
+    """An option: its dotted name, its default and possible values as YAML, and the text under its field."""
 
     name: str
     default: str
@@ -72,7 +72,7 @@ class Option:
 
 
 def topic(argv: Sequence[str]) -> str | None:
-    """What help is asked for: the argument after `--help`, or the empty string; None where none is."""
+    """The topic after `--help`, the empty string if there is none, or None without `--help`."""
     for place, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
         if name in FLAGS:
@@ -82,7 +82,7 @@ def topic(argv: Sequence[str]) -> str | None:
 
 
 def text(wanted: str, command: Command = TRAIN) -> str:
-    """Help on a topic: a section, part of one, an option or `all`; the empty string is the overview.
+    """Write the help on a topic: a section, a part of one, an option or `all`; the empty string gives the overview.
 
     Raises:
       UserError: for an unknown topic, or one that the command ignores.
@@ -94,7 +94,7 @@ def text(wanted: str, command: Command = TRAIN) -> str:
 
 
 def options() -> list[Option]:
-    """Every option, in the order of the schema."""
+    """All options in the order of the schema."""
     return list(_options(Config, ""))
 
 
@@ -121,7 +121,7 @@ def _note(command: Command) -> list[str]:
 
 
 def _everything(command: Command) -> list[str]:
-    """Every option that the command honours, under the headings of the sections."""
+    """All options that the command honours, under the headings of their sections."""
     sections = {name: kind.__doc__ for name, kind in typing.get_type_hints(Config).items()}
     lines, heading = _own(command), ""
     for option in filter(lambda option: command.honours(option.name), _rules_and_options()):
@@ -145,7 +145,7 @@ def _about(wanted: str, command: Command) -> list[str]:
 
 
 def _rules_and_options() -> Iterator[Option]:
-    """Every option, and after `plan.rules` the fields of a rule."""
+    """All options, with the fields of a rule after `plan.rules`."""
     for option in options():
         yield option
         if option.name == "plan.rules":
@@ -168,7 +168,7 @@ def _options(section: Any, prefix: str) -> Iterator[Option]:
 
 
 def _docs(section: Any) -> dict[str, str]:
-    """The text under each field."""
+    """The texts under the fields of a section, by name."""
     (node,) = ast.parse(inspect.getsource(section)).body
     found: dict[str, str] = {}
     body = typing.cast("ast.ClassDef", node).body
@@ -179,7 +179,7 @@ def _docs(section: Any) -> dict[str, str]:
 
 
 def _values(kind: Any) -> Iterator[str]:
-    """The words that a type allows."""
+    """The words that a type allows, from its Literals."""
     if typing.get_origin(kind) is typing.Literal:
         yield from typing.get_args(kind)
     elif typing.get_origin(kind) is not list:
@@ -188,14 +188,14 @@ def _values(kind: Any) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
-    """A default as YAML has it."""
+    """Write a default as YAML."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value)
 
 
 def _entry(option: Option) -> list[str]:
-    """An option with the whole of its text."""
+    """The lines of an option with its full text."""
     doc = option.doc
     if option.values and any(value not in doc for value in option.values):
         doc = f"{doc} One of {', '.join(option.values)}."
@@ -216,7 +216,7 @@ def _head(option: Option) -> str:
 
 
 def _first(doc: str) -> str:
-    """A text up to its first full stop or semicolon."""
+    """The beginning of a text, up to its first full stop or semicolon."""
     return re.split(r"; |\. |\.?\n|\.$", doc, maxsplit=1)[0]
 
 

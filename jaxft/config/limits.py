@@ -15,7 +15,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.urls import refuse_url
 
 UNIONS = (typing.Union, types.UnionType)
-MOST = 1e15  # of steps, epochs, examples and sizes: whole numbers up to it are exact as floats
+MOST = 1e15  # of steps, epochs, examples and sizes; whole numbers up to here are exact as floats
 
 
 def require(holds: bool, name: str, value: object, right: str) -> None:

@@ -1,17 +1,17 @@
-"""Where a model drops, by dotted names, so that rules of the plan can give single places another rate."""
+"""The dropout sites of a model by dotted names, so that rules of the plan can give single sites another rate."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jaxft.models.encoder.config import Dropouts, EncoderConfig
+from jaxft.models.encoder.config import DropoutSite, EncoderConfig
 from jaxft.models.model import Model
 
 EMBEDDINGS = "encoder.embeddings.dropout"
 _OF_LAYER = {
-    "attention": "attention.self",  # of the probabilities
-    "attention_output": "attention.output",
-    "intermediate": "intermediate",
-    "output": "output",  # DeBERTa's relative embeddings and convolution, too
+    DropoutSite.ATTENTION: "attention.self",
+    DropoutSite.ATTENTION_OUTPUT: "attention.output",
+    DropoutSite.INTERMEDIATE: "intermediate",
+    DropoutSite.OUTPUT: "output",
 }
 
 
@@ -19,7 +19,7 @@ def dropout_sites(model: Model) -> list[str]:
     """Names such as encoder.embeddings.dropout, encoder.layer.3.attention.self.dropout, heads.main.dropout."""
     config = model.encoder.config
     heads = [
-        f"heads.{name}.dropout"
+        _of_head(name)
         for name, head in model.heads.items()
         if any(part.input_dropout or part.dropout for part in head.parts.values())
     ]
@@ -28,27 +28,28 @@ def dropout_sites(model: Model) -> list[str]:
 
 
 def with_dropout_rates(model: Model, own: Mapping[str, float]) -> Model:
-    """The model with other rates at some places."""
-    if not own:
-        return model
-    config, rates = model.encoder.config, model.rates
-    values = {**rates.values, **({"embeddings": own[EMBEDDINGS]} if EMBEDDINGS in own else {})}
+    """The model with other rates at some of its sites, by name."""
     layers = {
-        i: {field: own[name] for field, name in _of_layer(config, i).items() if name in own}
-        for i in range(config.parameter_layers)
+        i: {site: own[name] for site, name in _of_layer(model.encoder.config, i).items() if name in own}
+        for i in range(model.encoder.config.parameter_layers)
     }
-    head = next((rate for name, rate in own.items() if name.startswith("heads.")), rates.head)
-    # Each place has a field of its own, which comes before those of config.json.
-    dropouts = Dropouts(**{field: (field, *fields) for field, fields in vars(config.dropouts).items()})
-    encoder = replace(model.encoder, config=replace(config, dropouts=dropouts))
-    rates = replace(rates, values=values, head=head, layers={i: x for i, x in layers.items() if x})
-    return replace(model, encoder=encoder, rates=rates)
+    rates = replace(
+        model.rates,
+        sites={DropoutSite.EMBEDDINGS: own[EMBEDDINGS]} if EMBEDDINGS in own else {},
+        layers={i: x for i, x in layers.items() if x},
+        heads={name: own[_of_head(name)] for name in model.heads if _of_head(name) in own},
+    )
+    return replace(model, rates=rates)
 
 
-def _of_layer(config: EncoderConfig, number: int) -> dict[str, str]:
-    """Field of `Dropouts` -> place, for one layer."""
+def _of_head(name: str) -> str:
+    return f"heads.{name}.dropout"
+
+
+def _of_layer(config: EncoderConfig, number: int) -> dict[DropoutSite, str]:
+    """The sites of one layer and their names."""
     return {
-        field: f"encoder.layer.{number}.{where}.dropout"
-        for field, where in _OF_LAYER.items()
-        if field != "intermediate" or config.pre_norm
+        site: f"encoder.layer.{number}.{where}.dropout"
+        for site, where in _OF_LAYER.items()
+        if site != DropoutSite.INTERMEDIATE or config.pre_norm
     }

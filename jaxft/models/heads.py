@@ -127,16 +127,12 @@ class PartModule(nn.Module):
     num_labels: int
 
     @nn.compact
-    def __call__(self, x: Array, words: Params, rates: DropoutRates, key: Array | None) -> Array:
+    def __call__(self, x: Array, words: Params, input_rate: Any, rate: Any, key: Array | None) -> Array:
         c, p = self.config, self.part
-
-        def rate(fields: Fields) -> Any:
-            return rates.head if fields and rates.head is not None else rates.of(fields)
-
-        x = dropout(x, rate(p.input_dropout), fold(key, OfHead.INPUT) if p.input_dropout else None)
+        x = dropout(x, input_rate, fold(key, OfHead.INPUT) if p.input_dropout else None)
         if p.transform:
             x = TransformModule(c, p.transform, name="transform")(x)
-        x = dropout(x, rate(p.dropout), key if p.dropout else None)
+        x = dropout(x, rate, key if p.dropout else None)
         if p.outputs == VOCABULARY:
             return Decoder(c, bool(p.tied), bool(p.use_bias), name="decoder")(x, words)
         features = self.num_labels if p.outputs == LABELS else int(p.outputs)
@@ -166,7 +162,7 @@ class Head:
         for i, part in enumerate(self.parts.values()):
             module = PartModule(config, part, self.num_labels)
             k = jax.random.fold_in(key, i) if i else key
-            own = initial(module, k, hidden, words, DropoutRates({}), None)
+            own = initial(module, k, hidden, words, 0.0, 0.0, None)
             params |= {part.module: own} if part.module else own
         return params
 
@@ -213,7 +209,8 @@ class Head:
             module = PartModule(encoder.config, part, self.num_labels)
             k = fold(key, OfMicroBatch.HEAD, i) if i else fold(key, OfMicroBatch.HEAD)
             x = sources[str(part.source)]()
-            logits = run(module, own, x, words, rates, k, adapter_key=fold(k, OfLayer.ADAPTERS))
+            at = (rates.of_head(name, part.input_dropout), rates.of_head(name, part.dropout))
+            logits = run(module, own, x, words, *at, k, adapter_key=fold(k, OfLayer.ADAPTERS))
             outputs[output] = (logits[..., 0] if part.squeeze else logits).astype(jnp.float32)
         if self.kind == "question-answering":
             spans = outputs.pop("logits")

@@ -6,6 +6,7 @@ from typing import Any
 from jaxft.core.errors import UserError
 from jaxft.data.batching.batch_sampler import BatchSampler
 from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.model import Model
 from jaxft.tasks.task import Split
 
@@ -42,7 +43,7 @@ def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tupl
     """
     c, policy = model.encoder.config, model.policy
     layers = map(model.rates.of_layer, range(c.parameter_layers))
-    drops = drops and any(layer.of(c.dropouts.attention) for layer in layers) and not model.rates.by_keys
+    drops = drops and any(layer.of(DropoutSite.ATTENTION) for layer in layers) and not model.rates.by_keys
     reasons = set()
     for shape in sampler.shapes:
         call = fused_attention.Call(

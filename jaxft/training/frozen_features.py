@@ -20,6 +20,7 @@ from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Collected
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.evaluator import collect_outputs
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.run.setup import PREFIX, Run, eval_sampler
 from jaxft.tasks.task import Split
 
@@ -62,10 +63,9 @@ def frozen_layers(run: Run) -> int:
         return 0
     learns = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
     trained = [int(path[1]) for path in learns if path[0] == "layer"]
-    embeddings = c.dropouts.embeddings
-    if any(path[0] not in ABOVE for path in learns) or (c.groups and trained) or model.rates.of(embeddings):
+    if any(path[0] not in ABOVE for path in learns) or (c.groups and trained) or model.rates.of(DropoutSite.EMBEDDINGS):
         return 0
-    inside = [fields for place, fields in vars(c.dropouts).items() if place != "embeddings"]
+    inside = [site for site in DropoutSite if site != DropoutSite.EMBEDDINGS]
     frozen = range(min(trained, default=c.parameter_layers))
     return next((i for i in frozen if any(map(model.rates.of_layer(i).of, inside))), len(frozen))
 

@@ -336,8 +336,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "distilbert-drops-after-attention",
         "jaxft/models/families/distilbert.py",
-        '("attention_dropout",), (), ("dropout",))',
-        '("attention_dropout",), ("dropout",), ("dropout",))',
+        'DropoutSite.OUTPUT: ("dropout",),',
+        'DropoutSite.OUTPUT: ("dropout",), DropoutSite.ATTENTION_OUTPUT: ("dropout",),',
         "DistilBERT is trained with a dropout after attention that Hugging Face's does not have.",
     ),
     # Data

@@ -10,6 +10,7 @@ from jaxft.core import random_keys, tree
 from jaxft.models import forward, heads
 from jaxft.models.dropout_sites import dropout_sites, with_dropout_rates
 from jaxft.models.encoder import attention, blocks
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.model import make_model
 from jaxft.run.setup import make_run
 from tests.support import tiny, zoo
@@ -94,6 +95,23 @@ def test_only_matching_places_change(family, monkeypatch):
     by_keys = replace(model, rates=replace(model.rates, by_keys=True))
     assert with_dropout_rates(by_keys, plan.dropout).rates.by_keys
     assert set(plan.dropout.values()) == {0.0, 0.4, 0.7} if layers > 1 else {0.0, 0.7}
+
+
+def test_every_head_has_a_rate_of_its_own():
+    """Also beside model.classifier_dropout, which replaces the rate of every head that no rule decides."""
+    config = zoo.fixed("bert", "text-classification")
+    model = make_model(config, "text-classification", "here")
+    fields = model.heads["main"].parts["logits"].dropout
+    model = replace(model, heads=dict.fromkeys(("main", "other"), model.heads["main"]))
+    assert [site for site in dropout_sites(model) if "heads" in site] == ["heads.main.dropout", "heads.other.dropout"]
+    model = with_dropout_rates(model, {"heads.other.dropout": 0.5, "encoder.embeddings.dropout": 0.25})
+    known = config["classifier_dropout"]
+    overridden = (model.override(classifier_dropout=0.125), 0.125), (model.override(dropout=0.2), known)
+    for rates, main in ((model.rates, known), *overridden):
+        assert (rates.of_head("main", fields), rates.of_head("other", fields)) == (main, 0.5)
+        assert (rates.of_head("main", ()), rates.of_head("other", ())) == (0.0, 0.0)
+    assert rates.of(DropoutSite.EMBEDDINGS) == 0.25
+    assert rates.of(DropoutSite.OUTPUT) == 0.2
 
 
 def _inner(model, group: int) -> range:

@@ -11,6 +11,7 @@ from jaxft import plan
 from jaxft.config import cli
 from jaxft.core import tree
 from jaxft.models import forward
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.model import make_model
 from jaxft.run.setup import make_run
 from jaxft.train import train
@@ -72,7 +73,7 @@ def test_how_many_layers_stay_the_same(tiny_model, tiny_data, tmp_path, sections
 def test_dropout_of_single_layers_counts(tiny_model, tiny_data, tmp_path):
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}))
     for layer, kept in ((0, 0), (1, 1)):
-        rates = replace(run.model.rates, layers={layer: {"hidden_dropout_prob": 0.1}})
+        rates = replace(run.model.rates, layers={layer: {DropoutSite.OUTPUT: 0.1}})
         assert frozen_features.frozen_layers(replace(run, model=replace(run.model, rates=rates))) == kept
 
 

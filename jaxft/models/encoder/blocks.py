@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxft.core.random_streams import OfLayer
 from jaxft.models.encoder.adapters import ADAPTER
-from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
+from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig
 from jaxft.models.encoder.disentangled import Convolution, DisentangledSelfAttention
 from jaxft.models.encoder.dropout import dropout, fold
 from jaxft.models.encoder.layers import ACTIVATIONS, Dense, Embed, LayerNorm, elementwise, remat
@@ -44,7 +44,7 @@ class Embeddings(nn.Module):
         x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
         if c.masked_embeddings:
             x = jnp.where((inputs["segment_ids"] > 0)[:, :, None], x, jnp.zeros((), x.dtype))
-        x = dropout(x, rates.of(c.dropouts.embeddings), key)
+        x = dropout(x, rates.of(DropoutSite.EMBEDDINGS), key)
         if c.projection == "after_norm":
             x = Dense(c.hidden_size, c.kernel_init(), lora=c.lora, name="projection")(x)
         return x
@@ -117,7 +117,7 @@ class SelfAttention(nn.Module):
             v,
             bias=shared.get("distance_bias"),
             window=window,
-            rate=rates.of(c.dropouts.attention),
+            rate=rates.of(DropoutSite.ATTENTION),
             key=key,
             by_keys=rates.by_keys,
             return_probabilities=probabilities,
@@ -143,14 +143,14 @@ class Projection(nn.Module):
     and layer norm."""
 
     config: EncoderConfig
-    drop: Fields
+    site: DropoutSite
     use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array, rates: DropoutRates, key: Array | None, residual: Array | None = None) -> Array:
         c = self.config
         x = Dense(c.hidden_size, c.output_init(), self.use_bias, c.lora, name="dense")(x)
-        x = dropout(x, rates.of(self.drop), key)
+        x = dropout(x, rates.of(self.site), key)
         if self.has_variable("params", ADAPTER):
             x = Adapter(c, name=ADAPTER)(x)
         return x if residual is None else LayerNorm(c.layer_norm_eps, again=c.in_loop, name="LayerNorm")(x + residual)
@@ -168,7 +168,7 @@ class Attention(nn.Module):
         c = self.config
         kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
         context, p = kind(c, name="self")(x, shared, rates, fold(key, OfLayer.ATTENTION), local, probabilities)
-        output = Projection(c, c.dropouts.attention_output, name="output")
+        output = Projection(c, DropoutSite.ATTENTION_OUTPUT, name="output")
         return output(context, rates, fold(key, OfLayer.ATTENTION_OUTPUT), x), p
 
 
@@ -200,7 +200,7 @@ class PostNormLayer(nn.Module):
         c, embedded = self.config, x
         x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
         wide = Intermediate(c, name="intermediate")(x)
-        x = Projection(c, c.dropouts.output, name="output")(wide, rates, fold(key, OfLayer.OUTPUT), x)
+        x = Projection(c, DropoutSite.OUTPUT, name="output")(wide, rates, fold(key, OfLayer.OUTPUT), x)
         if self.first and c.convolution:
             x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, OfLayer.BETWEEN))
         return x, p
@@ -220,7 +220,7 @@ class PreNormAttention(nn.Module):
         if not self.first:
             x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
         context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, OfLayer.ATTENTION), local, probabilities)
-        output = Projection(c, c.dropouts.attention_output, c.attention_bias, name="output")
+        output = Projection(c, DropoutSite.ATTENTION_OUTPUT, c.attention_bias, name="output")
         return output(context, rates, fold(key, OfLayer.ATTENTION_OUTPUT)), p
 
 
@@ -235,12 +235,14 @@ class PreNormLayer(nn.Module):
     def __call__(
         self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
     ) -> Any:
-        c, d = self.config, self.config.dropouts
+        c = self.config
         context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)
         x = x + context
         normed = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
-        wide = dropout(Intermediate(c, name="intermediate")(normed), rates.of(d.intermediate), fold(key, OfLayer.BETWEEN))
-        return x + Projection(c, d.output, c.mlp_bias, name="output")(wide, rates, fold(key, OfLayer.OUTPUT)), p
+        wide = dropout(
+            Intermediate(c, name="intermediate")(normed), rates.of(DropoutSite.INTERMEDIATE), fold(key, OfLayer.BETWEEN)
+        )
+        return x + Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, rates, fold(key, OfLayer.OUTPUT)), p
 
 
 class Pooler(nn.Module):

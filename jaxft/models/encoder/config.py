@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from jaxft.models.encoder.adapters import Bottleneck, Lora
@@ -10,22 +11,19 @@ from jaxft.models.encoder.layers import Initializer, normal_init, sinusoids
 Fields = tuple[str, ...]  # config.json fields in the order in which a rate is looked for; none is no dropout
 
 
-@dataclass(frozen=True)
-class Dropouts:
-    """Where an encoder drops, and which fields of config.json hold the rate.
+class DropoutSite(StrEnum):
+    """Where an encoder drops."""
 
-    Attributes:
-      embeddings: after the embeddings' norm.
-      attention: of the probabilities.
-      attention_output, output: of the two sublayers, before the residual.
-      intermediate: between the two halves of the feed-forward sublayer.
-    """
-
-    embeddings: Fields = ("hidden_dropout_prob",)
-    attention: Fields = ("attention_probs_dropout_prob",)
-    attention_output: Fields = ("hidden_dropout_prob",)
-    output: Fields = ("hidden_dropout_prob",)
-    intermediate: Fields = ()
+    EMBEDDINGS = "embeddings"
+    """After the norm of the embeddings."""
+    ATTENTION = "attention"
+    """The probabilities of attention."""
+    ATTENTION_OUTPUT = "attention_output"
+    """The output of attention, before the residual."""
+    INTERMEDIATE = "intermediate"
+    """Between the two dense layers of the feed-forward sublayer (pre-norm layers only)."""
+    OUTPUT = "output"
+    """The output of the feed-forward sublayer, before the residual; DeBERTa's relative embeddings and convolution, too."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,6 @@ class EncoderConfig:
     layer_norm_eps: float
     initializer_range: float
     pad_token_id: int
-    dropouts: Dropouts = Dropouts()
     embedding_size: int = 0
     projection: str = "none"
     absolute_positions: bool = True
@@ -187,40 +184,54 @@ class DropoutRates:
 
     Attributes:
       values: by field of config.json.
-      head: replaces what config.json says for heads.
-      layers: layer number -> field -> rate, for single layers (see `places`).
+      fields: site -> fields of config.json; the default rate of the site is that of the first field that has one.
+      head: replaces what config.json says for every head.
+      sites: rates of single sites, which come before all others; so do those of `layers` and `heads`.
+      layers: number of the layer -> site -> rate.
+      heads: by name of the head.
       by_keys: dropout of attention drops keys, not single probabilities (see `attend`).
     """
 
     values: Mapping[str, Any]
+    fields: Mapping[DropoutSite, Fields] = field(default_factory=dict)
     head: Any = None
-    layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    sites: Mapping[DropoutSite, Any] = field(default_factory=dict)
+    layers: Mapping[int, Mapping[DropoutSite, Any]] = field(default_factory=dict)
+    heads: Mapping[str, Any] = field(default_factory=dict)
     by_keys: bool = False
 
-    def of(self, fields: Fields) -> Any:
-        """The rate of the first field that has one."""
+    def of(self, site: DropoutSite) -> Any:
+        """The rate of a site."""
+        return self.sites[site] if site in self.sites else self._first(self.fields.get(site, ()))
+
+    def of_head(self, name: str, fields: Fields) -> Any:
+        """The rate at a place of a head that has these fields of config.json; without fields it does not drop."""
+        own = self.heads.get(name, self.head)
+        return self._first(fields) if own is None or not fields else own
+
+    def _first(self, fields: Fields) -> Any:
         return next((self.values[f] for f in fields if self.values.get(f) is not None), 0.0)
 
     def override(self, fields: Fields, rate: Any) -> "DropoutRates":
-        """The same with another rate for some fields; None changes nothing."""
-        return self if rate is None else self.updated(dict.fromkeys(fields, rate))
+        """The same with another rate for some fields of config.json; None changes nothing."""
+        return self if rate is None else replace(self, values={**self.values, **dict.fromkeys(fields, rate)})
 
-    def updated(self, values: Mapping[str, Any]) -> "DropoutRates":
-        """The same with other rates by field."""
-        return replace(self, values={**self.values, **values})
+    def at(self, sites: Mapping[DropoutSite, Any]) -> "DropoutRates":
+        """The same with other rates at some sites."""
+        return replace(self, sites={**self.sites, **sites}) if sites else self
 
     def of_layer(self, number: int) -> "DropoutRates":
         """The rates of one layer."""
-        return self.updated(self.layers[number]) if number in self.layers else self
+        return self.at(self.layers.get(number, {}))
 
-    def of_layers(self, numbers: Sequence[int], dropouts: Dropouts) -> tuple["DropoutRates", dict[str, list[Any]]]:
-        """(the rates that some layers have in common, those in which they differ: field -> a rate for each layer)."""
+    def of_layers(self, numbers: Sequence[int]) -> tuple["DropoutRates", dict[DropoutSite, list[Any]]]:
+        """(the rates that some layers have in common, those in which they differ: site -> a rate for each layer)."""
         common = self.of_layer(numbers[0])
         if not any(number in self.layers for number in numbers):
             return common, {}
         each = [self.of_layer(number) for number in numbers]
-        rates = {name: [x.of(fields) for x in each] for name, fields in vars(dropouts).items()}
-        return common, {name: x for name, x in rates.items() if any(rate is not x[0] for rate in x)}
+        rates = {site: [x.of(site) for x in each] for site in DropoutSite}
+        return common, {site: x for site, x in rates.items() if any(rate is not x[0] for rate in x)}
 
 
 @dataclass(frozen=True)

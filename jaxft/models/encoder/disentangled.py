@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.core.random_streams import OfAttention
-from jaxft.models.encoder.config import DropoutRates, EncoderConfig
+from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig
 from jaxft.models.encoder.dropout import dropout, fold
 from jaxft.models.encoder.layers import ACTIVATIONS, Dense, LayerNorm
 from jaxft.models.encoder.matmul import gathered
@@ -43,7 +43,7 @@ class DisentangledSelfAttention(nn.Module):
         bias = None
         if r and r.terms:
             table = dropout(
-                shared["relative"].astype(x.dtype), rates.of(c.dropouts.output), fold(key, OfAttention.RELATIVE_POSITIONS)
+                shared["relative"].astype(x.dtype), rates.of(DropoutSite.OUTPUT), fold(key, OfAttention.RELATIVE_POSITIONS)
             )
             index = shared["relative_index"][None, None]
             bias = jnp.zeros((), jnp.float32)
@@ -62,7 +62,7 @@ class DisentangledSelfAttention(nn.Module):
             v,
             scale=scale,
             bias=bias,
-            rate=rates.of(c.dropouts.attention),
+            rate=rates.of(DropoutSite.ATTENTION),
             key=fold(key, OfAttention.PROBABILITIES),
             by_keys=rates.by_keys,
             return_probabilities=probabilities,
@@ -94,7 +94,7 @@ class Convolution(nn.Module):
             product = jnp.einsum("btgi,igo->btgo", grouped, taps, preferred_element_type=jnp.float32)
             y = y + product.reshape(y.shape)
         y = jnp.where(real[:, :, None], y + bias[None, None], 0.0).astype(x.dtype)
-        y = ACTIVATIONS[conv.activation](dropout(y, rates.of(c.dropouts.output), key))
+        y = ACTIVATIONS[conv.activation](dropout(y, rates.of(DropoutSite.OUTPUT), key))
         return jnp.where(real[:, :, None], LayerNorm(c.layer_norm_eps, name="LayerNorm")(x + y), jnp.zeros((), x.dtype))
 
 

@@ -14,7 +14,7 @@ from jaxft.core.random_streams import OfLayer, OfMicroBatch
 from jaxft.core.tree import Params, span, stacks
 from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
-from jaxft.models.encoder.config import PLAIN, DropoutRates, EncoderConfig, Policy
+from jaxft.models.encoder.config import PLAIN, DropoutRates, DropoutSite, EncoderConfig, Policy
 from jaxft.models.encoder.dropout import fold
 from jaxft.models.encoder.layers import Embed, LayerNorm, initial, run
 from jaxft.models.encoder.matmul import gathered
@@ -103,20 +103,20 @@ class Encoder:
         collected: list[dict[str, Array]] = []
         embedded = x
         for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
-            common, differing = rates.of_layers(numbers, c.dropouts) if not sets else (rates, {})
+            common, differing = rates.of_layers(numbers) if not sets else (rates, {})
             unroll = min(policy.unrolled_layers, len(numbers))
             module = self._layer(first, in_loop=unroll < len(numbers))
 
             def body(
                 x: Array,
-                scanned: tuple[Params, Array, Array, dict[str, Array]],
+                scanned: tuple[Params, Array, Array, dict[DropoutSite, Array]],
                 sets: list[tuple[int, Params]] = sets,
                 module: Any = module,
                 common: DropoutRates = common,
             ) -> tuple[Array, dict[str, Any]]:
                 weights, number, local, differing = scanned
                 each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}
-                alone = [(common.updated(differing), weights)]
+                alone = [(common.at(differing), weights)]
                 for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
                     options = (r, k, local, "attentions" in outputs)

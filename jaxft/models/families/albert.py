@@ -1,6 +1,6 @@
 """ALBERT (Lan et al. 2020, arXiv:1909.11942): shared layers, factorised embeddings."""
 
-from jaxft.models.encoder.config import Dropouts
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.families.bert import BERT
 from jaxft.models.families.common import (
     ANSWER,
@@ -64,5 +64,6 @@ ALBERT = Family(
         "pooler.dense": "pooler",
     },
     dropouts={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.1},
-    more=lambda read: {"projection": "after_norm", "dropouts": Dropouts(output=())},
+    more=lambda read: {"projection": "after_norm"},
+    sites={site: fields for site, fields in BERT.sites.items() if site != DropoutSite.OUTPUT},
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jaxft.models.encoder.config import Dropouts
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.families.common import (
     ANSWER,
     CHOOSE,
@@ -72,11 +72,15 @@ DISTILBERT = Family(
         "layer.*.output.dense": "transformer.layer.*.ffn.lin2",
         "layer.*.output.LayerNorm": "transformer.layer.*.output_layer_norm",
     },
+    sites={
+        DropoutSite.EMBEDDINGS: ("dropout",),
+        DropoutSite.ATTENTION: ("attention_dropout",),
+        DropoutSite.OUTPUT: ("dropout",),
+    },
     dropouts={"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2, "qa_dropout": 0.1},
     more=lambda read: {
         "layer_norm_eps": 1e-12,
         "sinusoidal": bool(read.get("sinusoidal_pos_embds", False)),
-        "dropouts": Dropouts(("dropout",), ("attention_dropout",), (), ("dropout",)),
     },
     pooler=False,
     hidden_dropouts=("dropout",),

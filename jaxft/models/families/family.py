@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.core.errors import UserError, nearest
-from jaxft.models.encoder.config import DropoutRates, EncoderConfig, Fields
+from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig, Fields
 from jaxft.models.encoder.layers import ACTIVATIONS
 from jaxft.models.heads import VOCABULARY, Field, Part, Transform
 
@@ -71,6 +71,14 @@ class Read:
         return value
 
 
+SITES: Mapping[DropoutSite, Fields] = {
+    DropoutSite.EMBEDDINGS: ("hidden_dropout_prob",),
+    DropoutSite.ATTENTION: ("attention_probs_dropout_prob",),
+    DropoutSite.ATTENTION_OUTPUT: ("hidden_dropout_prob",),
+    DropoutSite.OUTPUT: ("hidden_dropout_prob",),
+}
+
+
 @dataclass(frozen=True)
 class Family:
     """One row.
@@ -86,6 +94,7 @@ class Family:
       variants: (field of config.json, value) -> heads that replace others then.
       pooler: whether the model without a head has one.
       dropouts: fields of config.json that hold a dropout rate, with their defaults.
+      sites: where the encoder drops -> the fields of config.json that its rate is looked for in.
       hidden_dropouts, attention_dropouts: those that model.dropout and model.attention_dropout replace.
       ignored: ends of names of tensors that are no parameters (they are written back as they came).
       flax: whether transformers 4 had the family in Flax.
@@ -100,6 +109,7 @@ class Family:
     more: Callable[[Read], dict[str, Any]] = lambda read: {}
     variants: dict[tuple[str, Any], dict[str, dict[str, Part]]] = field(default_factory=dict)
     pooler: bool = True
+    sites: Mapping[DropoutSite, Fields] = field(default_factory=lambda: SITES)
     hidden_dropouts: Fields = ("hidden_dropout_prob",)
     attention_dropouts: Fields = ("attention_probs_dropout_prob",)
     ignored: tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -156,7 +166,7 @@ class Family:
             if value is not None and not (isinstance(value, int | float) and 0 <= value < 1):
                 raise UserError(f"{where}: {name} is {value!r}: must be 0 or more and less than 1")
             values[name] = value
-        return DropoutRates(values)
+        return DropoutRates(values, self.sites)
 
 
 def _resolve(part: Part, read: Read) -> Part:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft.core.errors import UserError
-from jaxft.models.encoder.config import Dropouts, Rotary
+from jaxft.models.encoder.config import DropoutSite, Rotary
 from jaxft.models.families.common import ANSWER, CHOOSE, CLASSIFY, FEATURES, FILL, TAG, TIED, choice, classes
 from jaxft.models.families.family import Family, Read
 from jaxft.models.heads import LABELS, TOKENS, VOCABULARY, Field, Part, Transform
@@ -56,7 +56,6 @@ def _more(read: Read) -> dict[str, Any]:
         "init_cutoff": read.number("initializer_cutoff_factor", 2.0),
         "init_output": spread / math.sqrt(2.0 * layers),
         "init_head": hidden**-0.5,
-        "dropouts": Dropouts(("embedding_dropout",), ("attention_dropout",), ("attention_dropout",), (), ("mlp_dropout",)),
     }
 
 
@@ -103,6 +102,12 @@ MODERNBERT = Family(
         "layer.*.intermediate.dense": "layers.*.mlp.Wi",
         "layer.*.output.dense": "layers.*.mlp.Wo",
         "final_norm": "final_norm",
+    },
+    sites={
+        DropoutSite.EMBEDDINGS: ("embedding_dropout",),
+        DropoutSite.ATTENTION: ("attention_dropout",),
+        DropoutSite.ATTENTION_OUTPUT: ("attention_dropout",),
+        DropoutSite.INTERMEDIATE: ("mlp_dropout",),
     },
     dropouts={"embedding_dropout": 0.0, "attention_dropout": 0.0, "mlp_dropout": 0.0, "classifier_dropout": 0.0},
     more=_more,
