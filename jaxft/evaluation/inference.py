@@ -12,7 +12,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.data.reading import files
-from jaxft.data.reading.empty_texts import ODD, empty_rows, nulls, refuse
+from jaxft.data.reading.empty_texts import EMPTY, empty_rows, nulls, refuse
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.evaluation.evaluator import make_evaluator
@@ -102,7 +102,7 @@ def open_chunks(path: str, config: Config, kind: str | None = None) -> tuple[Mod
     tokenizer = load_tokenizer(model.directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
-    return model.on(mesh), sharding.place(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
+    return model.on(mesh), sharding.device_put(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
 
 
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -133,4 +133,4 @@ def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, An
     forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
     parts = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.by_chunks)
     for data, found in parts:
-        yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(ODD, False))
+        yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(EMPTY, False))

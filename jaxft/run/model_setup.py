@@ -152,7 +152,7 @@ def plan_of(config: Config, model: Model, params: Params, steps_per_epoch: int, 
         model.encoder.config.parameter_layers,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        places=dropout_sites(model),
+        dropout_sites=dropout_sites(model),
     )
 
 

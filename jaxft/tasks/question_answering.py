@@ -14,7 +14,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.formats.squad import read_questions
-from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.columns import map_column
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.tasks.answer_candidates import Answer, Decoded, best_spans, decode
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
@@ -99,7 +99,7 @@ class QuestionAnswering(Task):
             use_cache=data.cache,
             labelled=labelled,
             origin=origin,
-            odd_is_null=data.empty_texts == "null",
+            invalid_is_null=data.empty_texts == "null",
         )
         return Split(rows, examples, origin, notes)
 
@@ -175,7 +175,7 @@ class QuestionAnswering(Task):
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The answer, its probability and place, the other answers, and for unanswerable questions the null odds."""
-        keys = per_row(split.rows, "id", str)
+        keys = map_column(split.rows, "id", str)
         for key, decoded in zip(keys, self._decoded(collected, split), strict=True):
             odds = {"null_odds": round(decoded.null_odds, 6)} if self.unanswerable else {}
             others = [_shown(answer) for answer in decoded.n_best]
@@ -185,7 +185,7 @@ class QuestionAnswering(Task):
     def check_document(cls, rows: Any) -> None:
         """Every id must stand for one question: the document has one answer for each."""
         first: dict[str, int] = {}
-        for number, key in enumerate(per_row(rows, "id", str), 1):
+        for number, key in enumerate(map_column(rows, "id", str), 1):
             if first.setdefault(key, number) != number:
                 raise UserError(
                     f'questions {first[key]} and {number} have the id "{key}", and a json file holds one answer an id: '
@@ -198,7 +198,7 @@ class QuestionAnswering(Task):
 
     def _decoded(self, collected: Collected, split: Split) -> Iterator[Decoded]:
         found, notes = collected.examples, split.notes
-        contexts = per_row(split.rows, "context", str)
+        contexts = map_column(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
         for context, low, high in zip(contexts, edges, edges[1:], strict=False):
             spans = best_spans(
@@ -216,7 +216,7 @@ class QuestionAnswering(Task):
 
 
 def _own(outputs: Outputs, side: str, batch: Batch) -> Array:
-    return losses.own_tokens(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
+    return losses.logits_per_sequence(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
 
 
 def _weights(batch: Batch) -> Array:
@@ -225,7 +225,7 @@ def _weights(batch: Batch) -> Array:
 
 
 def _golds(rows: Any) -> list[list[str]]:
-    return per_row(rows, "answers", lambda answers: answers["text"])
+    return map_column(rows, "answers", lambda answers: answers["text"])
 
 
 def _shown(answer: Answer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 import jaxft
 from jaxft.config import Config, cli
 from jaxft.core import patterns
-from jaxft.core.contained_path import inside
+from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import LONG_TEXT, UserError
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.label_spelling import in_order
@@ -158,9 +158,9 @@ def test_links_of_the_hubs_cache_are_fine(model, tmp_path):
     assert jaxft.load(str(snapshot))[0].report.loaded == right
     (tmp_path / "short").symlink_to(snapshot)
     assert jaxft.load(str(tmp_path / "short"))[0].report.loaded == right
-    assert inside(snapshot, "../../../x") is None
+    assert path_inside(snapshot, "../../../x") is None
     (snapshot / "out").symlink_to(tmp_path / "m")
-    assert inside(snapshot, "out") is None
+    assert path_inside(snapshot, "out") is None
 
 
 @pytest.mark.parametrize(

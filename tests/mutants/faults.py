@@ -28,7 +28,7 @@ FAULTS: tuple[Fault, ...] = (
         "jaxft/step/train_step.py",
         "share = 1.0 / jnp.where(weight > 0, weight, 1.0)",
         "share = 1.0 / jnp.maximum(weight, 1.0)",
-        "RowName the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
+        "Where the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
     ),
     Fault(
         "micro-batches-share-dropout-key",
@@ -196,7 +196,7 @@ FAULTS: tuple[Fault, ...] = (
         "jaxft/training/frozen_features.py",
         "if run.task.changes_words or config.regularization.neftune:",
         "if run.task.changes_words:",
-        "RowName the lowest layers are frozen and kept, regularization.neftune has no effect.",
+        "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
     Fault(
         "forward-flops-of-one-micro-batch",
@@ -379,8 +379,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "answer-at-end-of-window-lost",
         "jaxft/data/tokens/questions.py",
-        "characters[-1, 1] < end - marks:",
-        "characters[-1, 1] <= end - marks:",
+        "characters[-1, 1] < end - accents:",
+        "characters[-1, 1] <= end - accents:",
         "An answer that ends with the last character of its window is trained on as no answer.",
     ),
     # Tasks and metrics

@@ -222,7 +222,7 @@ def _checkpoint(name: str) -> Callable[[Path], Path]:
             (folder / "checkpoints/3" / part).mkdir(parents=True)
         (folder / "checkpoints/3/progress/metadata").write_text(json.dumps({"best_step": 2, "checksums": True}))
         (folder / "checkpoints/3/state/data").write_bytes(bytes(range(100)))
-        checksums.record(folder / "checkpoints/3", frozen="abc")
+        checksums.write_manifest(folder / "checkpoints/3", frozen="abc")
         return folder / "checkpoints/3" / name
 
     return make

@@ -122,7 +122,7 @@ def test_batches_larger_than_the_data_are_all_alike():
 
 def test_a_step_that_needs_more_rows_than_were_expected_has_a_shape_of_its_own(monkeypatch):
     """Beyond the epochs that were looked at; on every process and in every resumed run the same."""
-    monkeypatch.setattr(batch_sampler, "LOOKED_AT", (1, 1))
+    monkeypatch.setattr(batch_sampler, "SAMPLED_EPOCHS", (1, 1))
     lengths = np.random.default_rng(2).integers(1, 40, 203)
     sampler = make_sampler(lengths, batch_size=8, max_length=40, layout="pack", epochs=10**6, seed=0, shapes=1)
     grown = [plan for plan in map(sampler.epoch_batches, range(60)) if len(plan.shapes) > len(sampler.shapes)]
@@ -272,7 +272,7 @@ def test_a_row_is_as_full_as_the_examples_left_can_make_it(sizes, length, slots)
 def test_rows_are_filled_where_first_fit_leaves_more_than_enough():
     """5, 4, 4, 3, 2, 2: the longest that fit next give rows of 9, 9 and 2; two full rows hold them all."""
     lengths = np.array([2, 4, 3, 2, 5, 4])
-    assert pack(lengths, 6, 10, 6, enough=3)[3].tolist() == [3]
+    assert pack(lengths, 6, 10, 6, min_rows=3)[3].tolist() == [3]
     row, offset, slot, used = pack(lengths, 6, 10, 6)
     assert used.tolist() == [2]
     assert np.bincount(row, lengths).tolist() == [10, 10]
@@ -347,9 +347,9 @@ def test_the_next_epoch_is_planned_beside_the_steps_of_this_one(monkeypatch):
 
     monkeypatch.setattr(BatchSampler, "epoch_batches", slow)
     epochs = Epochs(make_sampler(np.full(8, 3), batch_size=4, max_length=4, layout="pack", seed=0), 4)
-    assert [epochs.plan(n) for n in (0, 0, 1, 1)] == ["plan 0", "plan 0", "plan 1", "plan 1"]  # plan 2 is not there yet
+    assert [epochs.batches(n) for n in (0, 0, 1, 1)] == ["plan 0", "plan 0", "plan 1", "plan 1"]  # plan 2 is not there yet
     go_on.set()
-    assert [epochs.plan(n) for n in (2, 3)] == ["plan 2", "plan 3"]
+    assert [epochs.batches(n) for n in (2, 3)] == ["plan 2", "plan 3"]
     assert begun == [0, 1, 2, 3]  # each once, and none after the last
     epochs.close()
 

@@ -27,13 +27,13 @@ print(*found, host_memory.is_free(size))
 def calls_of(monkeypatch, busy: list[bool], size: int = host_memory.LARGE) -> list[str]:
     """What happens before calls of a program, one for every element of `busy`: is anything else at work then?"""
     events: list[str] = []
-    monkeypatch.setattr(host_memory, "release", lambda: events.append("release"))
-    monkeypatch.setattr(host_memory, "temporaries", lambda _: size)
+    monkeypatch.setattr(host_memory, "release_freed_memory", lambda: events.append("release"))
+    monkeypatch.setattr(host_memory, "temporary_bytes", lambda _: size)
     states = iter(busy)
     calls = host_memory.ReusedBlock(lambda: next(states))
     for number in range(len(busy)):
         events.append(f"call {number}")
-        calls.before(calls_of, lambda: events.append("wait"))
+        calls.before_call(calls_of, lambda: events.append("wait"))
     return events
 
 
@@ -46,13 +46,13 @@ def test_free_memory_goes_back_while_others_allocate_and_once_after(monkeypatch)
 
 def test_an_evaluation_counts_as_one_of_them(monkeypatch):
     events: list[str] = []
-    monkeypatch.setattr(host_memory, "release", lambda: events.append("release"))
-    monkeypatch.setattr(host_memory, "temporaries", lambda _: host_memory.LARGE)
+    monkeypatch.setattr(host_memory, "release_freed_memory", lambda: events.append("release"))
+    monkeypatch.setattr(host_memory, "temporary_bytes", lambda _: host_memory.LARGE)
     calls = host_memory.ReusedBlock(lambda: False)
     for evaluated in (False, False, True):
         if evaluated:
-            calls.cut()
-        calls.before(calls_of, lambda: None)
+            calls.mark_fragmented()
+        calls.before_call(calls_of, lambda: None)
     assert len(events) == 2  # before the first and after the evaluation
 
 
@@ -71,15 +71,15 @@ def test_whether_a_block_is_free():
 def test_a_call_begins_when_the_block_of_the_one_before_is_free(monkeypatch, free_at, times):
     """Or after a while: what has been cut up is not seen to be free."""
     slept, asked = [], []
-    monkeypatch.setattr(host_memory, "release", lambda: None)
-    monkeypatch.setattr(host_memory, "temporaries", lambda _: host_memory.LARGE)
+    monkeypatch.setattr(host_memory, "release_freed_memory", lambda: None)
+    monkeypatch.setattr(host_memory, "temporary_bytes", lambda _: host_memory.LARGE)
     monkeypatch.setattr(host_memory.time, "sleep", slept.append)
     monkeypatch.setattr(host_memory, "PATIENCE", 1e-3 / host_memory.LARGE)
     monkeypatch.setattr(host_memory, "is_free", lambda size: asked.append(size) or len(asked) - 1 == free_at)
     calls = host_memory.ReusedBlock(lambda: False)
-    calls.before(calls_of, lambda: None)
+    calls.before_call(calls_of, lambda: None)
     assert asked == []  # there was none
-    calls.before(calls_of, lambda: None)
+    calls.before_call(calls_of, lambda: None)
     assert set(asked) == {host_memory.LARGE}
     assert len(slept) == times
     assert sum(slept) <= 1.0001e-3

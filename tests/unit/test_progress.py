@@ -67,7 +67,7 @@ def test_parts_of_what_is_reported_as_a_whole_say_nothing(clock, capsys):
 
 
 def test_only_the_main_process_reports(clock, capsys, monkeypatch):
-    monkeypatch.setattr(progress.runtime, "is_main_process", lambda: False)
+    monkeypatch.setattr(progress.distributed, "is_main_process", lambda: False)
     shown = Progress("tokenising", MANY)
     clock(11)
     shown.at(1_000)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft.core import random_keys
 
-random_keys.let_philox_be_sharded()  # masks are drawn from its products, whatever kind the key is of
+random_keys.make_philox_shardable()  # masks are drawn from its products, whatever kind the key is of
 
 Array = jax.Array
 _GROUP = 8  # numbers of 16 bits in what the generator gives at once

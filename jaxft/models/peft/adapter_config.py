@@ -76,7 +76,7 @@ class Settings:
         assert isinstance(kind, Lora)
         alphas: dict[str, float] = {}
         ends = [rf"^(.*\.)?({pattern})$" for pattern in self.alphas]  # as PEFT has it
-        for alpha, found in zip(self.alphas.values(), patterns.each(ends, ranks, "alpha_pattern"), strict=True):
+        for alpha, found in zip(self.alphas.values(), patterns.match_each(ends, ranks, "alpha_pattern"), strict=True):
             alphas = {module: alpha for module, fits in zip(ranks, found, strict=True) if fits} | alphas
         return {
             module: Lora(rank, alphas.get(module, kind.alpha), rank_stabilized=kind.rank_stabilized).scale
@@ -164,7 +164,7 @@ def _modules(value: Any, where: str) -> str | tuple[str, ...] | None:
 def _named(modules: Sequence[str], names: str | tuple[str, ...]) -> list[bool]:
     """As PEFT has it: a text is a pattern of the whole name, a list has whole names or their endings."""
     if isinstance(names, str):
-        return patterns.matches(names, modules, "target_modules", whole=True)
+        return patterns.match(names, modules, "target_modules", full=True)
     ends = tuple(f".{name}" for name in names)
     return [f".{module}".endswith(ends) for module in modules]
 

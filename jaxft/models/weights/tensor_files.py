@@ -15,9 +15,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.core.contained_path import inside
+from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import UserError, json_fault, one_line
-from jaxft.core.lock import MARK, is_being_written, mark
+from jaxft.core.lock import TAG, is_being_written, process_tag
 from jaxft.models.weights.flax_msgpack import open_msgpack
 from jaxft.models.weights.stored_tensor import Stored
 
@@ -48,9 +48,9 @@ def read_model_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     if not path.is_file():
-        inside = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
-        where = f"it lies in a folder: give {directory / inside[0]}" if inside else "a model directory holds config.json"
-        raise UserError(f"{directory}: no config.json; {where}{'' if inside else ' and model.safetensors'}")
+        folders = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
+        where = f"it lies in a folder: give {directory / folders[0]}" if folders else "a model directory holds config.json"
+        raise UserError(f"{directory}: no config.json; {where}{'' if folders else ' and model.safetensors'}")
     return read_json(path)
 
 
@@ -104,10 +104,10 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
     try:
         beside = directory if directory.is_dir() else directory.parent
         beside.mkdir(parents=True, exist_ok=True)
-        for leftover in beside.glob(f".{glob.escape(directory.name)}.{MARK}*"):
+        for leftover in beside.glob(f".{glob.escape(directory.name)}.{TAG}*"):
             if not is_being_written(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.{mark()}.", dir=beside))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.{process_tag()}.", dir=beside))
         umask = os.umask(0)
         os.umask(umask)
         for name, write in writers.items():
@@ -172,7 +172,7 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
         raise UserError(f"{path}: no weight_map from tensors to files")
     stored: dict[str, Stored] = {}
     for shard in sorted(set(weight_map.values())):
-        file = inside(path.parent, shard)
+        file = path_inside(path.parent, shard)
         if file is None:
             raise UserError(f"{path}: names the shard {shard}, which lies outside of its directory")
         if not os.path.isfile(file):
