@@ -28,7 +28,7 @@ def by_main_process(action: Callable[[], T], otherwise: T) -> T:
         except UserError as error:
             failure = error
     if not all_agree(failure is None):
-        raise failure or UserError("process 0 refuses to begin, so no other process does; it says why")
+        raise failure or UserError("process 0 cannot begin, so no other process does; see its message")
     return result
 
 

@@ -106,7 +106,7 @@ def _in_package(path: str) -> Path:
     root = Path(next(iter(spec.submodule_search_locations or [os.path.dirname(spec.origin or "")])))
     directory = path_inside(root, folder)
     if directory is None:
-        raise UserError(f"{path}: {folder} lies outside of the package {name}")
+        raise UserError(f"{path}: {folder} is outside of the package {name}")
     if not os.path.isdir(directory):
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("_"))
         raise UserError(f"{path}: the package {name} has no folder {folder} (it has {', '.join(folders) or 'none'})")

@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key in keys:
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" stands twice', node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" occurs twice', node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

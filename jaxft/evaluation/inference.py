@@ -12,14 +12,14 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.data.reading import files
-from jaxft.data.reading.empty_texts import EMPTY, empty_rows, nulls, refuse
+from jaxft.data.reading.empty_texts import EMPTY, check_not_kept, empty_rows, nulls
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
 from jaxft.models.model import Model
-from jaxft.models.peft.read_adapter import read_config
+from jaxft.models.peft.read_adapter import read_hf_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
@@ -57,7 +57,7 @@ class OpenedModel:
 def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
     """(the kind of the head of RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
     directory = resolve(rundir.model_directory(path), config.model.revision)
-    hf_config = read_config(directory)
+    hf_config = read_hf_config(directory)
     return kind_of(family_of(hf_config, str(directory / "config.json")), hf_config), hf_config
 
 
@@ -108,7 +108,7 @@ def open_chunks(path: str, config: Config, kind: str | None = None) -> tuple[Mod
 def read(config: Config, split: str, *, labelled: bool = True) -> Any:
     """The rows of a split, `data.max_eval_examples` at most; without labels for prediction."""
     if labelled:
-        refuse(config.data)
+        check_not_kept(config.data)
     task = task_class(config)
     return first_rows(task, task.read(config, split, labelled=labelled), config, split, labelled=labelled)
 

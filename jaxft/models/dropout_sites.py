@@ -1,4 +1,4 @@
-"""Where a model drops, by dotted names, so that rules of the plan can give single places another rate."""
+"""The dropout sites of a model by dotted names, so that rules of the plan can set the dropout rate of single sites."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,10 +8,10 @@ from jaxft.models.model import Model
 
 EMBEDDINGS = "encoder.embeddings.dropout"
 _OF_LAYER = {
-    "attention": "attention.self",  # of the probabilities
+    "attention": "attention.self",  # dropout of the probabilities
     "attention_output": "attention.output",
     "intermediate": "intermediate",
-    "output": "output",  # DeBERTa's relative embeddings and convolution, too
+    "output": "output",  # also DeBERTa's relative embeddings and convolution
 }
 
 
@@ -27,18 +27,18 @@ def dropout_sites(model: Model) -> list[str]:
     return [EMBEDDINGS, *layers, *heads]
 
 
-def with_dropout_rates(model: Model, own: Mapping[str, float]) -> Model:
-    """The model with other rates at some places."""
-    if not own:
+def with_dropout_rates(model: Model, site_rates: Mapping[str, float]) -> Model:
+    """The model with other dropout rates at some sites."""
+    if not site_rates:
         return model
     config, rates = model.encoder.config, model.rates
-    values = {**rates.values, **({"embeddings": own[EMBEDDINGS]} if EMBEDDINGS in own else {})}
+    values = {**rates.values, **({"embeddings": site_rates[EMBEDDINGS]} if EMBEDDINGS in site_rates else {})}
     layers = {
-        i: {field: own[name] for field, name in _of_layer(config, i).items() if name in own}
+        i: {field: site_rates[name] for field, name in _of_layer(config, i).items() if name in site_rates}
         for i in range(config.parameter_layers)
     }
-    head = next((rate for name, rate in own.items() if name.startswith("heads.")), rates.head)
-    # Each place has a field of its own, which comes before those of config.json.
+    head = next((rate for name, rate in site_rates.items() if name.startswith("heads.")), rates.head)
+    # Each site gets a separate field, which takes precedence over those of config.json.
     dropouts = Dropouts(**{field: (field, *fields) for field, fields in vars(config.dropouts).items()})
     encoder = replace(model.encoder, config=replace(config, dropouts=dropouts))
     rates = replace(rates, values=values, head=head, layers={i: x for i, x in layers.items() if x})
@@ -46,7 +46,7 @@ def with_dropout_rates(model: Model, own: Mapping[str, float]) -> Model:
 
 
 def _of_layer(config: EncoderConfig, number: int) -> dict[str, str]:
-    """Field of `Dropouts` -> place, for one layer."""
+    """Field of `Dropouts` -> name of the dropout site, for one layer."""
     return {
         field: f"encoder.layer.{number}.{where}.dropout"
         for field, where in _OF_LAYER.items()

@@ -44,7 +44,7 @@ def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTran
     values = dict(config.arguments)
     for name in _FIELDS:
         if name in values:
-            raise UserError(f"optim.arguments: {name} is an option of its own, optim.{name}")
+            raise UserError(f"optim.arguments: {name} is a separate option, optim.{name}")
         if (value := getattr(config, name)) is not None:
             if name not in known:
                 raise UserError(f"optim.{name} is {value} but {config.name} has none: leave it null")

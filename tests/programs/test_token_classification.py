@@ -123,7 +123,7 @@ def test_loss_and_gradients_are_transformers(tagger, tmp_path):
         expected = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
         largest = max(np.abs(g).max() for g in expected.values())
         for name, g in tree.unstack(jax.tree.map(np.asarray, grads)).items():
-            right = expected[run.model.naming.theirs(name)]
+            right = expected[run.model.naming.hf_name(name)]
             assert np.abs((g.T if name.endswith(".kernel") else g) - right).max() <= 1e-5 * largest, name
         seen.append(int(weight))
     assert seen[0] < seen[1]

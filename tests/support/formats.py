@@ -210,7 +210,7 @@ def _vocab(folder: Path) -> Path:
 
 
 def _settings(path: Path) -> Any:
-    settings = adapter_config.read_settings(path.parent)
+    settings = adapter_config.read_adapter_config(path.parent)
     modules = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in range(3) for part in ("query", "key", "value")]
     scales = settings.scales(dict.fromkeys(modules, 4)) if isinstance(settings.kind, Lora) else {}
     return settings.expected(modules), scales

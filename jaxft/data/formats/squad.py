@@ -68,7 +68,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
         if not (question.single and first.single and same):
             file, _, row = first.where.rpartition(": ")
             where_first = row if question.where.startswith(f"{file}: ") else first.where
-            raise UserError(f'{question.where}: the id "{question.id}" stands twice (first in {where_first})')
+            raise UserError(f'{question.where}: the id "{question.id}" occurs twice (first in {where_first})')
         first.answers += question.answers
     questions = list(by_id.values())
     if not questions:

@@ -35,7 +35,7 @@ def load_verified(load: Callable[..., Any]) -> Any:
     if fault is None:
         return rows
     if distributed.is_main_process():
-        print(f"what is kept of the data in {digests.parent} is damaged ({fault}) and is made again", file=sys.stderr)
+        print(f"the cached data in {digests.parent} is damaged ({fault}) and is made again", file=sys.stderr)
     del rows
     rows = load(download_mode="force_redownload")
     _find_fault([Path(file["filename"]) for file in rows.cache_files], digests)

@@ -39,7 +39,7 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
     names = csv_header(file, config)
     for column in columns:
         if names.count(column) > 1:
-            raise UserError(f'{file}: the column "{column}" stands twice ({some(names)})')
+            raise UserError(f'{file}: the column "{column}" occurs twice ({some(names)})')
     indices = [names.index(column) for column in columns]
     with closing(_records(file, config)) as records:
         first = list(itertools.islice(records, 1))

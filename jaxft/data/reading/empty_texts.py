@@ -13,14 +13,14 @@ PLACEHOLDER = "."  # the text that they get
 _ROW_FIELDS = ("id",)  # the fields of a prediction that identify its row
 
 
-def refuse(config: DataConfig) -> None:
+def check_not_kept(config: DataConfig) -> None:
     """Raise an error if a config for training or evaluation keeps rows without a text.
 
     Raises:
       UserError: if data.empty_texts is null.
     """
     if config.empty_texts == "null":
-        raise UserError("data.empty_texts is null, which is for jaxft.predict alone: must be error or drop")
+        raise UserError("data.empty_texts is null, which is for jaxft.predict only: must be error or drop")
 
 
 def empty_rows(rows: Any) -> np.ndarray:

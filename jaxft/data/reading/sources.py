@@ -79,7 +79,7 @@ def _open(
     paths = files.files_of(config, split)
     if any(path.is_dir() for path in paths):
         if len(paths) > 1:
-            raise UserError(f"{files.origin(config, split)}: a directory can only be given alone (data.{split})")
+            raise UserError(f"{files.origin(config, split)}: a directory must be the only path (data.{split})")
         rows = _directory(paths[0], f"data.{split}")
         return rows, list(rows.column_names)
     import datasets
