@@ -270,7 +270,7 @@ def _with_labels(
 
 
 def _order(before: Sequence[str], after: Sequence[str]) -> list[int] | None:
-    """The old indices of labels whose order has changed; None if the order or the labels are the same or different."""
+    """The old index of each label if only the order of the labels has changed, else None."""
     return [before.index(x) for x in after] if before != after and set(before) == set(after) else None
 
 
