@@ -18,7 +18,7 @@ def config(tiny_model, tiny_data, tmp_path, monkeypatch):
     """A config whose model and data are copies; it is read back at once."""
     model, data = shutil.copytree(tiny_model, tmp_path / "model"), shutil.copytree(tiny_data, tmp_path / "data")
     config = tiny.run_config(model, data, tmp_path / "run", data={"test": str(data / "test.csv")})
-    monkeypatch.setattr(rundir, "read_config", lambda directory: config)
+    monkeypatch.setattr(rundir, "read_run_config", lambda directory: config)
     return config
 
 

@@ -18,10 +18,9 @@ Array = jax.Array
 Fused = Callable[[Array, Array, Array, Array, float, Any, bool, Any], Array]
 LANES = 128  # of a TPU: splash attention needs row lengths that are multiples of it
 _PLAIN_ALONE = "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
-SPLASH_FROM = (
-    384  # shorter rows are faster with plain attention (compiled for v5e, plain attention moves 70 MB and splash 60
-)
-# at 128, 785 and 241 at 512, but splash also has start-up costs and unused lanes)
+# Shorter rows are faster with plain attention. Compiled for v5e, plain attention moves 70 MB and splash 60 MB for rows of
+# 128, 785 MB and 241 MB for rows of 512, but splash also has start-up costs and unused lanes.
+SPLASH_FROM = 384
 
 
 @dataclass(frozen=True)
