@@ -248,9 +248,8 @@ def _with_labels(
     if not any(part.outputs == LABELS for part in family.heads.get(kind, {}).values()):
         if num_labels is not None or labels is not None:
             raise UserError(f'num_labels and labels have no meaning for task "{kind}", which has no labels')
-        if (
-            kind == "question-answering" and len(labels_of(hf_config)) != 2
-        ):  # in Hugging Face the two outputs are start and end
+        # In Hugging Face the two outputs are start and end.
+        if kind == "question-answering" and len(labels_of(hf_config)) != 2:
             drop = ("id2label", "label2id", "num_labels", "_num_labels")
             return {name: x for name, x in hf_config.items() if name not in drop}, not same_kind
         return hf_config, not same_kind

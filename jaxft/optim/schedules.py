@@ -29,10 +29,8 @@ def schedule_factor(
       A function from the number of finished steps (int [...]) to the fraction of the peak learning rate (float32 [...]).
     """
     name = name or config.schedule
-    warmup, total = (
-        float(warmup_steps(config, total_steps)),
-        float(total_steps),
-    )  # floats, since the number of steps may exceed int32
+    # Floats, since the number of steps may exceed int32.
+    warmup, total = float(warmup_steps(config, total_steps)), float(total_steps)
 
     def falling(step: Any, progress: Any) -> Any:
         """`progress` goes from 0 at the end of warm-up to 1 at the last step."""

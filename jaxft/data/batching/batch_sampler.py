@@ -223,9 +223,8 @@ def make_sampler(
       lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).
     """
     unit = micro_batches * shards
-    batch_size = min(
-        batch_size, len(lengths) + 1
-    )  # one more than all examples is as good as any larger size: the only step is a smaller one
+    # One more than all examples is as good as any larger size: the only step is a smaller one.
+    batch_size = min(batch_size, len(lengths) + 1)
     seen = min(epochs, max(SAMPLED_EPOCHS[0], min(SAMPLED_EPOCHS[1], SAMPLED_EXAMPLES // max(1, len(lengths)))))
     price = COMPILE * seen / epochs  # of one more shape, in steps of the sampled epochs
     common = {

@@ -13,10 +13,7 @@ from jaxft.data.reading.datasets_cache import load_verified
 from jaxft.data.reading.folders import read_folders
 from jaxft.data.reading.tables import read_table, validated
 
-_SAVED, _SAVED_SPLITS = (
-    "state.json",
-    "dataset_dict.json",
-)  # files that save_to_disk writes for a Dataset and for a DatasetDict
+_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"  # what save_to_disk writes for a Dataset, for a DatasetDict
 
 
 def read_rows(

@@ -27,9 +27,8 @@ def load_tokenizer(directory: Path) -> Any:
     _check_packages(directory, names)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
-        tokenizer(
-            UNKNOWN
-        )  # without [UNK] in the vocabulary this raises here, and not at the first row with an unknown character
+        # Without [UNK] in the vocabulary this raises here, and not at the first row with an unknown character.
+        tokenizer(UNKNOWN)
         return tokenizer
     except Exception as error:  # tokenizers raises plain Exceptions for a damaged tokenizer.json
         raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error

@@ -15,9 +15,8 @@ _GROUP = 8  # 16-bit numbers per call of the generator
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint32(0xD2511F53), np.uint32(0xCD9E8D57))
 _KEY_STEPS = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
-_USE = np.uint32(
-    0x6D61736B
-)  # part of the counter, so that masks share no numbers with other uses of a key, such as `fold_in`
+# Part of the counter, so that masks share no numbers with other uses of a key, such as `fold_in`.
+_USE = np.uint32(0x6D61736B)
 
 
 def dropout(x: Array, rate: Any, key: Array | None) -> Array:

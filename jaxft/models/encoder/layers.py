@@ -93,9 +93,8 @@ class Dense(nn.Module):
         change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
         # No gradient flows through the norm, as in section 4.3 of the paper and in PEFT.
         norm = jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)
-        ratio = (
-            self.get_variable("params", "magnitude") / norm
-        )  # near 1, where bfloat16 is too coarse; so ratio - 1 is rounded below
+        # The ratio is near 1, where bfloat16 is too coarse; so ratio - 1 is rounded below.
+        ratio = self.get_variable("params", "magnitude") / norm
         base = y if key is None else dense(dropped, kernel)
         return y + _like(ratio - 1, y) * base + _like(ratio, y) * change
 
@@ -226,9 +225,8 @@ def sinusoids(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> A
         angle = position / np.power(10000.0, 2 * (feature // 2) / shape[1])
         return np.where(feature % 2, np.cos(angle), np.sin(angle)).astype(dtype)
 
-    if (
-        math.prod(shape) > _LARGE
-    ):  # a callback, so that tracing for shapes does not allocate it if a malicious config.json asks for a huge one
+    # A callback, so that tracing for shapes does not allocate a huge table that a malicious config.json asks for.
+    if math.prod(shape) > _LARGE:
         return jax.pure_callback(table, jax.ShapeDtypeStruct(shape, dtype))
     return jnp.asarray(table())
 
