@@ -61,7 +61,7 @@ def parts() -> Iterator[Part]:
 def plain(q: Any, k: Any, v: Any, ids: Any, rate: float = 0.0, key: Any = None) -> Any:
     """The plain formula, differentiated by JAX."""
     scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    scores = jnp.where(fused_attention.visible(ids)[:, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(fused_attention.attention_mask(ids)[:, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = dropout(jax.nn.softmax(scores, -1).astype(v.dtype), rate, key)
     return jnp.einsum("bnts,bsnh->btnh", probabilities, v, preferred_element_type=jnp.float32).astype(v.dtype)
 

@@ -28,7 +28,7 @@ def sampler_of(lengths: np.ndarray, batch_size: int, layout: str, max_length: in
 
 
 def planning(most: int) -> list[record.Row]:
-    """Seconds to declare the shapes of a run and to arrange an epoch, by number of examples."""
+    """Seconds to declare the shapes of a run and to compute the batches of an epoch, by number of examples."""
     rows = []
     for power in range(3, most + 1):
         lengths = glue_lengths(10**power)
@@ -36,7 +36,7 @@ def planning(most: int) -> list[record.Row]:
             start = time.perf_counter()
             sampler = sampler_of(lengths, 32, layout)
             declared = time.perf_counter()
-            plan = sampler.epoch_batches(0)
+            batches = sampler.epoch_batches(0)
             planned = time.perf_counter()
             rows.append(
                 {
@@ -46,7 +46,7 @@ def planning(most: int) -> list[record.Row]:
                     "declare_seconds": round(declared - start, 4),
                     "plan_seconds": round(planned - declared, 4),
                     "nanoseconds_an_example": round((planned - declared) / 10**power * 1e9),
-                    "padding": round(1 - plan.fill(), 4),
+                    "padding": round(1 - batches.fill(), 4),
                 }
             )
             print(rows[-1], flush=True)
@@ -59,14 +59,14 @@ def building(rounds: int) -> list[record.Row]:
     examples = examples_of(lengths, 30522)
     for batch_size in BATCHES:
         for layout in LAYOUTS:
-            plan = sampler_of(lengths, batch_size, layout).epoch_batches(0)
-            steps = min(50, plan.sampler.steps_per_epoch)
-            tokens = sum(int(lengths[plan.examples(i)].sum()) for i in range(steps))
+            batches = sampler_of(lengths, batch_size, layout).epoch_batches(0)
+            steps = min(50, batches.sampler.steps_per_epoch)
+            tokens = sum(int(lengths[batches.examples(i)].sum()) for i in range(steps))
             rates = []
             for _ in range(rounds):
                 start = time.perf_counter()
                 for i in range(steps):
-                    plan.batch(examples, i)
+                    batches.batch(examples, i)
                 rates.append(tokens / (time.perf_counter() - start))
             row = {"what": "building", "layout": layout, "batch_size": batch_size, "tokens_per_second": record.spread(rates)}
             rows.append(row)

@@ -1,4 +1,4 @@
-"""Losses as (sum, weight): divided once, after micro-batches and devices, so that no mean of means is ever taken."""
+"""Losses as (sum, weight): divided once, after micro-batches and devices are summed, so there is never a mean of means."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 WeightedSum = tuple[Array, Array]
-LOWEST = -1e30  # the logit of what is not to be chosen; finite, so that a slot with nothing to choose gives no NaN
+LOWEST = -1e30  # the logit of what must not be chosen; finite, so that a slot with nothing to choose does not give NaN
 
 
 def cross_entropy(
@@ -20,19 +20,22 @@ def cross_entropy(
 ) -> WeightedSum:
     """Softmax cross-entropy with smoothing and class weights as in torch.nn.CrossEntropyLoss, or the focal loss.
 
-    With class weights the mean is weighted: the weight of an example is that of its label. The focal loss (Lin et al.
-    2017, arXiv:1708.02002) multiplies what every class costs by (1 - its probability) ** gamma.
+    With class weights the mean is weighted by the class weight of each example's label. The focal loss (Lin et al. 2017,
+    arXiv:1708.02002) multiplies the cost of every class by (1 - its probability) ** gamma.
 
     Args:
       logits: [..., C] float32.
-      labels: [...] int; only read where the weight is not 0.
+      labels: [...] int; ignored where the weight is 0.
       weights: [...] float32; 0 for empty slots.
       label_smoothing: probability spread evenly over all C classes.
       class_weights: C numbers; None is all ones.
       focal_gamma: 0 or more.
+
+    Returns:
+      (sum, weight), float32 scalars.
     """
     costs = -jax.nn.log_softmax(logits, axis=-1)
-    if focal_gamma:  # the bound keeps the gradient of a root at certainty finite
+    if focal_gamma:  # the lower bound keeps the gradient finite at probability 1 if gamma is below 1
         costs *= jnp.maximum(-jnp.expm1(-costs), jnp.finfo(costs.dtype).tiny) ** focal_gamma
     total = weights
     if class_weights is not None:
@@ -46,9 +49,9 @@ def cross_entropy(
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """Cross-entropy against a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
+    """Cross-entropy with a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
 
-    The square keeps the gradient's size comparable to the hard loss's at any temperature.
+    The square keeps the size of the gradient comparable to that of the hard loss at any temperature.
 
     Args:
       logits, teacher_logits: [..., C] float32.
@@ -68,14 +71,14 @@ def sigmoid_cross_entropy(
     positive_weights: Sequence[float] | None = None,
     focal_gamma: float = 0.0,
 ) -> WeightedSum:
-    """Sigmoid cross-entropy, the mean over C labels, as in torch.nn.BCEWithLogitsLoss, or the focal loss.
+    """Sigmoid cross-entropy, averaged over C labels, as in torch.nn.BCEWithLogitsLoss, or the focal loss.
 
     Args:
       logits: [..., C] float32.
       targets: [..., C] 0 or 1, or probabilities.
       weights: [...] float32; 0 for empty slots.
       positive_weights: C numbers, torch's `pos_weight`; None is all ones.
-      focal_gamma: as in `cross_entropy`; each label is a question of its own (Lin et al. 2017).
+      focal_gamma: as in `cross_entropy`, for each label as a binary decision (Lin et al. 2017).
     """
     yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
     cost_yes, cost_no = -yes, -no
@@ -90,14 +93,20 @@ def sigmoid_cross_entropy(
 
 
 def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """`soft_cross_entropy` for labels that are questions of their own: sigmoids, and the mean over the labels."""
+    """`soft_cross_entropy` for independent labels: with sigmoids, averaged over the labels.
+
+    Args:
+      logits, teacher_logits: [..., C] float32.
+      weights: [...] float32.
+      temperature: above 0.
+    """
     target = jax.nn.sigmoid(teacher_logits / temperature)
     loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
     return loss * temperature**2, weight
 
 
 def squared_error(predictions: Array, targets: Array, weights: Array) -> WeightedSum:
-    """Squared error, the mean over C targets, as in torch.nn.MSELoss.
+    """Squared error, averaged over C targets, as in torch.nn.MSELoss.
 
     Args:
       predictions, targets: [..., C] float32.
@@ -106,24 +115,24 @@ def squared_error(predictions: Array, targets: Array, weights: Array) -> Weighte
     return (jnp.square(predictions - targets).mean(-1) * weights).sum(), weights.sum()
 
 
-def own_tokens(logits: Array, segment_ids: Array, slots: int) -> Array:
-    """The logits of each sequence's tokens for itself, LOWEST for all other tokens of its row.
+def logits_per_sequence(logits: Array, segment_ids: Array, slots: int) -> Array:
+    """For each sequence of a packed row, the logits of its tokens, and LOWEST at all other tokens of the row.
 
-    A softmax over the last axis is then over the sequence's own tokens, as if it lay alone in its row; an empty slot has
-    LOWEST everywhere. It takes M / D of the memory of the hidden states [R, T, D].
+    A softmax over the last axis is then over the sequence's own tokens, as if it were alone in its row; an empty slot has
+    LOWEST everywhere. The result takes M / D of the memory of the hidden states [R, T, D].
 
     Args:
-      logits: a number a token [R, T], float32.
+      logits: one number per token, float32 [R, T].
       segment_ids: int32 [R, T], from 1 (0 for padding).
-      slots: M, sequences a row at most.
+      slots: M, the most sequences per row.
 
     Returns:
       float32 [R, M, T].
     """
-    mine = segment_ids[:, None] == jnp.arange(1, slots + 1)[None, :, None]
-    return jnp.where(mine, logits[:, None], LOWEST)
+    member = segment_ids[:, None] == jnp.arange(1, slots + 1)[None, :, None]
+    return jnp.where(member, logits[:, None], LOWEST)
 
 
 def mix(hard: WeightedSum, soft: WeightedSum, alpha: float) -> WeightedSum:
-    """(1 - alpha) hard + alpha soft; both have the same weight."""
+    """(1 - alpha) * hard + alpha * soft, for losses of the same weight."""
     return (1 - alpha) * hard[0] + alpha * soft[0], hard[1]

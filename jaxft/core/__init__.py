@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, parameter trees, processes, and what is set before JAX starts."""
+"""What all other rooms use: errors, files, parameter trees, processes, and settings made before JAX starts."""

@@ -1,4 +1,4 @@
-"""All that is set before JAX starts its backend: XLA flags, compile cache, matmul precision, the cluster.
+"""Everything that is set before JAX starts its backend: XLA flags, compile cache, matmul precision, the cluster.
 
 `prepare()` is idempotent and cheap, and `import jaxft` calls it. Commands call `start()`; only that, and making a mesh
 (`core/random_keys`), changes any other setting of the process.
@@ -17,14 +17,14 @@ from jaxft.core.distributed import cluster_announced, join_cluster
 from jaxft.core.errors import UserError
 
 # jaxlib 0.10.2 to 0.11.1 fuse reductions into the YNN library on CPU and silently return wrong sums (jax-ml/jax#39103,
-# fixed in 0.11.2). The flag is known to 0.10 and newer; an unknown flag would abort the process, hence the version gate.
+# fixed in 0.11.2). jaxlib 0.10 and newer know the flag; an unknown flag would abort the process, hence the version check.
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 FAULTY_JAXLIB = ("0.10.", "0.11.0", "0.11.1")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What was chosen, for the start-up line and the journal."""
+    """The backend's settings, for the start-up line and the journal."""
 
     platform: str
     device: str
@@ -47,15 +47,15 @@ def prepare() -> None:
     This is all that `import jaxft` does to a process. What else a run sets, `start` does.
 
     Raises:
-      UserError: if a backend is already up in this process without the CPU flag and computes wrong sums.
+      UserError: if a backend has already started in this process without the CPU flag and computes wrong sums.
     """
     if not version("jaxlib").startswith(FAULTY_JAXLIB):
         return
     if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
         return
-    late = _backend_is_up()
+    backend_started = _backend_has_started()
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}".strip()
-    if late and not sums_are_right():
+    if backend_started and not sums_are_right():
         raise UserError(
             "this process started JAX before jaxft and its CPU sums are wrong (a fault of jaxlib 0.10): import jaxft "
             f"first, or set XLA_FLAGS={YNN_FLAG}"
@@ -64,14 +64,14 @@ def prepare() -> None:
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether this machine's processor has units for products of bfloat16 (AVX-512 or a matrix unit)."""
+    """Whether this machine's processor multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
     path = Path("/proc/cpuinfo")
     words = set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
     return bool(words & {"avx512_bf16", "amx_bf16"})
 
 
 def sums_are_right() -> bool:
-    """Whether a jitted sum over matrix-vector products is exact (it is not on CPUs with a faulty jaxlib and no flag)."""
+    """Whether a jitted sum over matrix-vector products is exact, which it is not on CPU with a faulty jaxlib and no flag."""
     import jax
     import jax.numpy as jnp
 
@@ -85,13 +85,13 @@ def sums_are_right() -> bool:
 def start(
     *, distributed: str = "auto", precision: str = "float32", compile_cache: bool = True, platforms: str | None = None
 ) -> Runtime:
-    """Prepare, join the cluster if there is one, start the backend, and say what was chosen.
+    """Prepare, join the cluster if there is one, start the backend, and return its settings.
 
     Args:
-      distributed: `auto` joins a cluster when the environment announces one, `on` always, `off` never.
+      distributed: `auto` joins a cluster if the environment announces one; `on` always does, `off` never.
       precision: matmul precision of float32 products (`float32` is exact; `tensorfloat32` and `bfloat16` are faster).
       compile_cache: keep compiled programs in the user's cache folder.
-      platforms: the only ones to start, such as cpu; None starts what JAX finds.
+      platforms: the platforms to start, such as cpu; None starts what JAX finds.
     """
     prepare()
     host_memory.keep_freed_memory()
@@ -132,7 +132,7 @@ def _use_compile_cache() -> str:
     return folder
 
 
-def _backend_is_up() -> bool:
+def _backend_has_started() -> bool:
     if "jax" not in sys.modules:
         return False
     from jax._src import xla_bridge  # no public way to ask without starting the backend

@@ -1,4 +1,4 @@
-"""The processes of a run: joining them, what they agree on, and that they share its directory."""
+"""The processes of a run: joining the cluster, agreeing on values, and checking that they share the run directory."""
 
 import contextlib
 import os
@@ -12,38 +12,38 @@ from jaxft.core.errors import UserError
 
 T = TypeVar("T")
 MARK = ".shared-"
-PATIENCE = 5.0  # seconds in which a network file system shows what another host wrote
+PATIENCE = 5.0  # seconds within which a network file system shows what another host wrote
 
 
 def by_main_process(action: Callable[[], T], otherwise: T) -> T:
-    """What `action` gives on the main process, `otherwise` on the others; where it refuses, all do.
+    """Call `action` on the main process and return its result there, `otherwise` on the other processes.
 
     Raises:
-      UserError: the main process's own, and one on every other that points there.
+      UserError: on all processes if `action` raises one; on the others it points to the main process.
     """
-    result, refusal = otherwise, None
+    result, failure = otherwise, None
     if is_main_process():
         try:
             result = action()
         except UserError as error:
-            refusal = error
-    if not all_agree(refusal is None):
-        raise refusal or UserError("process 0 refuses to begin, so no other process does; it says why")
+            failure = error
+    if not all_agree(failure is None):
+        raise failure or UserError("process 0 cannot begin, so no other process does; see its message")
     return result
 
 
 def check_shared(directory: Path) -> None:
-    """Refuse processes that do not see one another's files in the run directory; a single process shares it with nobody.
+    """Raise an error unless all processes see one another's files in the run directory.
 
-    The main process writes a small file there, and the others look for it.
+    The main process writes a small file there, and the others look for it. A single process need not look.
 
     Raises:
-      UserError: on all of them, naming those that do not see it.
+      UserError: on all processes, naming those that do not see the file.
     """
     token = gather(secrets.randbits(31))
     if len(token) == 1:
         return
-    mark, made = directory / f"{MARK}{token[0]:08x}", not directory.exists()
+    mark, created = directory / f"{MARK}{token[0]:08x}", not directory.exists()
     written = True
     if is_main_process():
         try:
@@ -56,7 +56,7 @@ def check_shared(directory: Path) -> None:
     blind = [number for number, sees in enumerate(gather(_appears(mark))) if not sees]
     if is_main_process():
         mark.unlink(missing_ok=True)
-        if made and blind:
+        if created and blind:
             with contextlib.suppress(OSError):
                 directory.rmdir()
     if blind:
@@ -67,7 +67,7 @@ def check_shared(directory: Path) -> None:
 
 
 def _appears(path: Path) -> bool:
-    """Whether a file is there, or soon is; to list its folder makes network file systems look again."""
+    """Whether a file exists now or within PATIENCE; listing its folder makes network file systems look again."""
     end = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError):
@@ -86,7 +86,7 @@ def is_main_process() -> bool:
 
 
 def process_count() -> int:
-    """Processes of the run."""
+    """The number of processes of the run."""
     import jax
 
     return jax.process_count()
@@ -103,7 +103,7 @@ def barrier(name: str) -> None:
 
 
 def from_main(value: int) -> int:
-    """A number of the main process, on every process."""
+    """Returns the main process's number on every process."""
     import jax
 
     if jax.process_count() == 1:
@@ -115,7 +115,7 @@ def from_main(value: int) -> int:
 
 
 def gather(number: int) -> list[int]:
-    """A number of every process, of 31 bits at most, in their order."""
+    """Returns the numbers of all processes, each of at most 31 bits, in the order of the processes."""
     import jax
 
     if jax.process_count() == 1:
@@ -127,7 +127,7 @@ def gather(number: int) -> list[int]:
 
 
 def all_agree(yes: bool) -> bool:
-    """Whether every process says yes."""
+    """Whether `yes` is true on every process."""
     import jax
 
     if jax.process_count() == 1:
@@ -141,14 +141,14 @@ def all_agree(yes: bool) -> bool:
 def cluster_announced() -> bool:
     """Whether the environment announces other processes to join."""
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if hosts and "," not in hosts:  # a single TPU VM announces itself, but there is nobody to join
+    if hosts and "," not in hosts:  # a single TPU VM announces only itself
         hosts = ""
     tasks = int(os.environ.get("SLURM_NTASKS", "1") or 1)
     return bool(os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)
 
 
 def join_cluster() -> None:
-    """Start jax.distributed, with the coordinator that JAX_COORDINATOR_ADDRESS names if it is set."""
+    """Start jax.distributed, with the coordinator at JAX_COORDINATOR_ADDRESS if that is set."""
     import jax
 
     explicit: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The one exception that is an answer to the user: what is wrong, where, and what would be right."""
+"""The exception for user mistakes: it says what is wrong, where, and what would be right."""
 
 import difflib
 import re
@@ -10,7 +10,7 @@ LONG_WORD, LONG_TEXT = 400, 2000  # characters of a message; a path of a real fi
 class UserError(Exception):
     """Bad input. Entry points print its text as one line and exit with code 2; `--debug` shows the traceback.
 
-    What it quotes may come from a file and have any length: `shortened` cuts it.
+    The text may quote a file at any length; `shortened` cuts it.
     """
 
     def __init__(self, text: object) -> None:
@@ -18,21 +18,21 @@ class UserError(Exception):
 
 
 def shortened(text: str) -> str:
-    """A message without the middle of words, or of a whole, that nobody could read."""
+    """A message with the middle of overlong words, and of an overlong text, cut out."""
     text = re.sub(rf"\S{{{LONG_WORD + 1},}}", lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
     return text if len(text) <= LONG_TEXT else f"{text[:1400]} ... {text[-400:]}"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean "x"?` for the closest valid name, or the empty string when nothing is close."""
-    if len(name) > LONG_WORD:  # comparing takes time, and nothing is close
+    if len(name) > LONG_WORD:  # the comparison would be slow, and nothing would be close
         return ""
     close = difflib.get_close_matches(name, [x for x in valid if len(x) <= LONG_WORD], n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
-    """The first few items, and how many more."""
+    """The first few items, and how many more there are."""
     if not items:
         return "none"
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
@@ -42,7 +42,7 @@ def json_fault(error: ValueError | RecursionError) -> str:
     """Why `json.loads` could not read a text, in one line."""
     if isinstance(error, RecursionError):
         return "brackets are nested too deep"
-    return one_line(error).partition("; use sys.")[0]  # advice to raise Python's limit of digits
+    return one_line(error).partition("; use sys.")[0]  # drops the advice to raise Python's limit on digits
 
 
 def one_line(text: object) -> str:

@@ -1,6 +1,6 @@
-"""What glibc does with memory that programs on the CPU leave: kept for the next call, given back where it would be cut up.
+"""How glibc treats memory that programs on the CPU free: it is kept for the next call, and returned before it fragments.
 
-XLA:CPU asks malloc for one block of temporaries a call, often most of what a process holds, and frees it afterwards.
+XLA:CPU allocates one block of temporaries per call, often most of a process's memory, and frees it afterwards.
 """
 
 import ctypes
@@ -11,17 +11,16 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-PATIENCE = 2e-11  # seconds a byte for which a call that is ready may still hold its temporaries, less than 2 % of its time
-LARGE = 32 * 2**20  # bytes; glibc maps larger blocks by themselves unless told otherwise
+PATIENCE = 2e-11  # seconds per byte for which a finished call may still hold its temporaries: under 2 % of its time
+LARGE = 32 * 2**20  # bytes; by default glibc maps larger blocks separately
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of giving them back to the kernel after every step.
+    """Let glibc reuse large blocks instead of returning them to the kernel after every step.
 
-    glibc maps blocks of 32 MB and more anew each time, and in every thread but the first blocks of 64 MB and more whatever
-    it is told, unless all threads share the first one's arena; and the free end of its heap, once it is as long as the trim
-    threshold, goes back whatever its use (-1: never). The page faults cost a quarter of a MiniLM step
-    (benchmarks/alternatives.py).
+    By default glibc maps each block of 32 MB or more anew. In every thread but the first it does so from 64 MB on whatever
+    the settings, unless all threads share the first thread's arena. It also returns the free end of its heap once that is
+    as long as the trim threshold (-1: never). The page faults take a quarter of a MiniLM step (benchmarks/alternatives.py).
     """
     if not (libc := _glibc()):
         return
@@ -32,50 +31,50 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give the kernel what nothing uses: nobody else can, since glibc keeps it (`keep`)."""
+    """Return unused memory to the kernel, which glibc does not do by itself after `keep_freed_memory`."""
     if libc := _glibc():
         libc.malloc_trim(0)
 
 
 class ReusedBlock:
-    """Keeps what a process holds constant over calls of programs on the CPU: one block of temporaries, the largest.
+    """Keeps a process's memory constant over calls of programs on the CPU: one block of temporaries, the largest.
 
-    A call that begins when the results of the one before are ready may ask for its block before that one's is free, and
-    then there are two; on a busy machine, in time, three. And while a compiler or a checkpoint in the background takes
-    pieces from the free block between two calls, what is left is too short for the next one: that gets a new block, and
-    the old one is kept as well. So a call with a large block begins when that of the one before is free; and as long as
-    anything else is at work, and once after it, what is free is given back first, which costs the page faults of a step,
-    a quarter of its time.
+    A call that begins as soon as the previous call's results are ready may allocate its block before the previous block is
+    free. Then there are two blocks, and on a busy machine eventually three. If a compiler or a checkpoint in the background
+    takes pieces of the free block between two calls, the rest is too short for the next call: it gets a new block, and the
+    old one stays as well. So a call with a large block waits until the previous block is free. While anything else
+    allocates, and once afterwards, free memory is returned to the kernel first, which costs a step's page faults, a quarter
+    of its time.
 
-    Args of the constructor:
-      busy: whether anything allocates beside the calls.
+    Args:
+      busy: whether anything else allocates during the calls.
     """
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
-        self._cut = True  # what is free may be cut up
+        self._fragmented = True  # the free memory may be fragmented
         self._sizes: dict[Any, int] = {}
-        self._last = 0  # bytes of the block of the call before
+        self._last = 0  # bytes of the previous call's block
 
-    def cut(self) -> None:
-        """Something else than calls has allocated: an evaluation, or the copies of a checkpoint."""
-        self._cut = True
+    def mark_fragmented(self) -> None:
+        """Note that something else has allocated memory: an evaluation, or the copies of a checkpoint."""
+        self._fragmented = True
 
-    def before(self, program: Any, wait: Callable[[], Any]) -> None:
-        """To be called before a program; `wait` until the results of the call before are ready."""
+    def before_call(self, program: Any, wait: Callable[[], Any]) -> None:
+        """Call this before a program; `wait` returns when the previous call's results are ready."""
         busy = self._busy()
         if program not in self._sizes:
             self._sizes[program] = temporary_bytes(program)
         if (size := self._sizes[program]) >= LARGE:
             wait()
             _wait_until_free(self._last)
-            if busy or self._cut:
+            if busy or self._fragmented:
                 release_freed_memory()
-        self._cut, self._last = busy, size
+        self._fragmented, self._last = busy, size
 
 
 def temporary_bytes(program: Any) -> int:
-    """Bytes of a compiled program's temporaries in the process's own memory."""
+    """Bytes of host memory that a compiled program's temporaries take; 0 unless it runs on the CPU."""
     import jax
 
     analysis = program.memory_analysis() if jax.default_backend() == "cpu" else None
@@ -83,7 +82,7 @@ def temporary_bytes(program: Any) -> int:
 
 
 def _wait_until_free(size: int) -> None:
-    """Until a block that a call has used is free again; not for ever, since that cannot be seen once it has been cut up."""
+    """Wait until the block that a call has used is free, up to a limit: a fragmented block never appears to be free."""
     pause, left = 5e-5, PATIENCE * size
     while left > 0 and not is_free(size):
         time.sleep(min(pause, left))
@@ -91,26 +90,26 @@ def _wait_until_free(size: int) -> None:
 
 
 def is_free(size: int) -> bool:
-    """Whether a block of so many bytes that was written to is free: then glibc gives it, and not fresh memory.
+    """Whether a block of `size` bytes that was used before is free: glibc then returns it instead of fresh memory.
 
-    Fresh memory is in no page until it is written to, so that to ask for it costs nothing; glibc's own count of what is in
-    use (mallinfo2) takes 10 ms where the heap is in 60,000 pieces.
+    Fresh memory has no pages until it is written to, so asking for it costs nothing. glibc's own count of memory in use
+    (mallinfo2) takes 10 ms if the heap is in 60,000 pieces.
     """
     if not (libc := _glibc()):
         return True
     if not (block := libc.malloc(size)):
         return True
     try:
-        return all(_in_memory(libc, block + size * quarter // 4) for quarter in (1, 2, 3))
+        return all(_is_resident(libc, block + size * quarter // 4) for quarter in (1, 2, 3))
     finally:
         libc.free(block)
 
 
-def _in_memory(libc: Any, address: int) -> bool:
-    found = ctypes.c_ubyte()
+def _is_resident(libc: Any, address: int) -> bool:
+    residency = ctypes.c_ubyte()
     page = address - address % mmap.PAGESIZE
-    known = libc.mincore(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), ctypes.byref(found)) == 0
-    return known and bool(found.value & 1)
+    known = libc.mincore(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), ctypes.byref(residency)) == 0
+    return known and bool(residency.value & 1)
 
 
 @cache

@@ -1,8 +1,8 @@
-"""One run a directory: a file that says who works in it, also where several machines see the directory.
+"""One run per directory: a lock file names the owner of a directory, even if several machines share the directory.
 
-No lock of the kernel: those of network file systems are often only the machine's own. The owner's file is made at once and
-whole (a link to a finished file, which NFS does atomically), and its time is renewed while the owner lives. On the owner's
-machine its process is looked for instead: a killed run can be resumed at once.
+Kernel locks are not used: on network file systems they often hold on one machine only. The lock file is created atomically
+(as a link to a finished file, which is atomic on NFS), and its modification time is renewed while the owner is alive. On
+the owner's machine the process itself is looked for instead, so a killed run can be resumed at once.
 """
 
 import contextlib
@@ -22,40 +22,40 @@ from typing import Any
 from jaxft.core.errors import UserError
 
 FILE = "run.lock"
-MARK = "by-"
+TAG = "by-"
 BEAT = 10.0  # seconds between signs of life
-STALE = 90.0  # seconds without one after which an owner on another machine is taken for dead
+STALE = 90.0  # seconds without a sign of life after which an owner on another machine counts as dead
 DAY = 86_400.0  # seconds
 EMPTY: dict[str, Any] = {"pid": 0, "host": "an unknown host", "start": None, "place": None, "token": None}
 _held: set[str] = set()  # tokens of this process
 
 
 class Lock:
-    """The lock of a directory, from `hold` until it is closed."""
+    """The lock of a directory, from `acquire` until `close`."""
 
     def __init__(self, directory: Path, token: str) -> None:
         self._path = directory / FILE
         self._token = token
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lock", daemon=True)
         _held.add(token)
         self._thread.start()
 
     def check(self) -> None:
-        """That it is still this process's.
+        """Raise an error unless this process still holds the lock.
 
         Raises:
-          UserError: when another has taken it (this process had stood still, or somebody deleted it).
+          UserError: if another process holds it (because this one was suspended), or if the file was deleted.
         """
         owner = _read(self._path)
         if owner is None or owner["token"] != self._token:
-            now = "nobody's" if owner is None else _who(owner)
+            now = "nobody's" if owner is None else _describe(owner)
             raise UserError(
                 f"{self._path}: is {now} now: this run was taken for dead, and stops: two must not write in one directory"
             )
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._done.set()
         self._thread.join()
         _held.discard(self._token)
@@ -71,134 +71,135 @@ class Lock:
     ) -> None:
         self.close()
 
-    def _beat(self) -> None:
+    def _renew(self) -> None:
         while not self._done.wait(BEAT):
-            with contextlib.suppress(OSError):  # a file system that is away for a while
+            with contextlib.suppress(OSError):  # the file system may be unavailable for a while
                 if (owner := _read(self._path)) and owner["token"] == self._token:
                     os.utime(self._path)
 
 
-def hold(directory: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> Lock:
-    """Take the lock of a directory, which exists; over from an owner that is dead.
+def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> Lock:
+    """Acquire the lock of an existing directory, if need be from an owner that is dead.
 
-    Where the owner is on another machine, this waits until its file gets a new time (it lives) or is `STALE` seconds old.
+    If the owner is on another machine, this waits until the lock file gets a new modification time (the owner is alive) or
+    is `STALE` seconds old.
 
     Args:
-      directory: of the run.
-      say: for people.
+      directory: the directory of the run.
+      say: prints a line to the user.
 
     Raises:
-      UserError: when another process works in the directory, naming it; or when nothing can be written there.
+      UserError: if another process works in the directory, naming it; or if the directory cannot be written.
     """
     path, token = directory / FILE, uuid.uuid4().hex
-    mine = directory / f".{FILE}.{token}"
+    candidate = directory / f".{FILE}.{token}"
     try:
-        mine.write_text(json.dumps({**identity(), "token": token}), encoding="utf-8")
+        candidate.write_text(json.dumps({**identity(), "token": token}), encoding="utf-8")
         try:
-            while not _make(mine, path):
+            while not _link(candidate, path):
                 owner = _read(path)
                 if owner is None:
-                    continue  # given back meanwhile
-                if _lives(owner, path, mine, say):
+                    continue  # the lock was released in the meantime
+                if _is_alive(owner, path, candidate, say):
                     raise UserError(
-                        f"output_dir {directory}: another run works in it: {_who(owner)}; give --output_dir another "
+                        f"output_dir {directory}: another run works in it: {_describe(owner)}; give --output_dir another "
                         "name, or wait until it has ended"
                     )
-                say(f"taking over {path} of {_who(owner)}, which has ended without giving it back")
+                say(f"taking over {path} of {_describe(owner)}, which has ended without giving it back")
                 _remove(path, owner["token"], directory)
         finally:
-            mine.unlink(missing_ok=True)
-        _sweep(directory)
+            candidate.unlink(missing_ok=True)
+        _remove_stale_candidates(directory)
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
     return Lock(directory, token)
 
 
-def is_mine(name: str) -> bool:
-    """Whether a file of a directory is one of those that this module makes."""
+def is_lock_file(name: str) -> bool:
+    """Whether a file name is one that this module creates."""
     return name == FILE or name.startswith(f".{FILE}.")
 
 
 def identity() -> dict[str, Any]:
-    """This process: its number, when it started, its host, and the machine and name space in which the number counts."""
-    return {"pid": os.getpid(), "start": _start(os.getpid()), "host": socket.gethostname(), "place": _place()}
+    """This process: its pid, start time and host, and the boot and pid namespace in which the pid is unique."""
+    return {"pid": os.getpid(), "start": _start_time(os.getpid()), "host": socket.gethostname(), "place": _namespace()}
 
 
 def is_dead(owner: dict[str, Any]) -> bool | None:
-    """Whether a process that had this `identity` has ended; None where that cannot be seen from here."""
-    if owner["host"] != socket.gethostname() or owner["place"] != _place():
+    """Whether the process with this `identity` has ended; None if that cannot be seen from here."""
+    if owner["host"] != socket.gethostname() or owner["place"] != _namespace():
         return None
     try:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # another user's
+        pass  # a process of another user
     except (OSError, OverflowError, TypeError):
         return None
-    if owner["start"] is None:  # a system that does not say: the number may be another process's by now
+    if owner["start"] is None:  # without start times, the pid may belong to another process by now
         return None
-    return _start(owner["pid"]) != owner["start"]
+    return _start_time(owner["pid"]) != owner["start"]
 
 
-def mark() -> str:
-    """This process in a few letters that any file system takes; for names of what it leaves if it is killed."""
-    return f"{MARK}{os.getpid()}-{_start(os.getpid()) or ''}-{_here()}"
+def process_tag() -> str:
+    """A short tag of this process that any file system accepts, for the names of temporary files."""
+    return f"{TAG}{os.getpid()}-{_start_time(os.getpid()) or ''}-{_machine_id()}"
 
 
-def has_ended(marked: str) -> bool | None:
-    """Whether the process of a `mark` has ended, as `is_dead`; True for what is no mark."""
+def has_ended(tag: str) -> bool | None:
+    """Whether the process of a `process_tag` has ended, as `is_dead`; True if `tag` is not one."""
     try:
-        pid, start, here = marked.removeprefix(MARK).split("-")
+        pid, start, machine = tag.removeprefix(TAG).split("-")
         owner = {**identity(), "pid": int(pid), "start": start or None}
     except ValueError:
         return True
-    return is_dead(owner) if here == _here() else None
+    return is_dead(owner) if machine == _machine_id() else None
 
 
 def is_being_written(temporary: Path) -> bool:
-    """Whether the process that made a temporary folder of `models.files.write_directory` may still fill it.
+    """Whether the process that made a temporary folder of `models.weights.tensor_files` may still write to it.
 
-    One on another machine may for a day. A folder without the mark of a process is of a jaxft that set none: nobody's.
+    A process on another machine may for a day. A folder without a process tag is from an old version and abandoned.
     """
-    dead = has_ended(next((part for part in reversed(temporary.name.split(".")) if part.startswith(MARK)), ""))
+    dead = has_ended(next((part for part in reversed(temporary.name.split(".")) if part.startswith(TAG)), ""))
     try:
         return time.time() - temporary.stat().st_mtime < DAY if dead is None else not dead
     except OSError:
         return False
 
 
-def _here() -> str:
-    return hashlib.sha256(f"{socket.gethostname()} {_place()}".encode()).hexdigest()[:12]
+def _machine_id() -> str:
+    return hashlib.sha256(f"{socket.gethostname()} {_namespace()}".encode()).hexdigest()[:12]
 
 
-def _make(mine: Path, path: Path) -> bool:
-    """Give `mine` the name `path` if that is free."""
+def _link(candidate: Path, path: Path) -> bool:
+    """Link the file `candidate` to the name `path`; False if that exists."""
     try:
-        os.link(mine, path)
+        os.link(candidate, path)
     except FileExistsError:
         return False
     except OSError:  # a file system without links
         try:
             with open(path, "x", encoding="utf-8") as file:
-                file.write(mine.read_text(encoding="utf-8"))
+                file.write(candidate.read_text(encoding="utf-8"))
         except FileExistsError:
             return False
     return True
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None when nobody does."""
+    """The owner of a lock; None if the lock is free."""
     try:
-        found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) and found.keys() >= EMPTY.keys() else EMPTY
+        owner = json.loads(path.read_bytes())
+        return owner if isinstance(owner, dict) and owner.keys() >= EMPTY.keys() else EMPTY
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError):  # torn, or another is just writing it (see _make)
+    except (ValueError, RecursionError):  # damaged, or another process is just writing it (see _link)
         return EMPTY
 
 
-def _lives(owner: dict[str, Any], path: Path, mine: Path, say: Callable[[str], None]) -> bool:
+def _is_alive(owner: dict[str, Any], path: Path, candidate: Path, say: Callable[[str], None]) -> bool:
     if owner["pid"] == os.getpid() and is_dead(owner) is False:
         return owner["token"] in _held
     dead = is_dead(owner)
@@ -211,20 +212,20 @@ def _lives(owner: dict[str, Any], path: Path, mine: Path, say: Callable[[str], N
         except FileNotFoundError:
             return False
         first = beat if first is None else first
-        os.utime(mine)  # what the clock of the file system says, which need not be this machine's
-        age = mine.stat().st_mtime - beat
+        os.utime(candidate)  # reads the file system's clock, which may differ from this machine's
+        age = candidate.stat().st_mtime - beat
         if beat != first:
             return True
         if age > STALE:
             return False
         if not waiting:
-            say(f"{path} is {_who(owner)}'s; waiting up to {STALE - age:.0f} s for a sign of life")
+            say(f"{path} is {_describe(owner)}'s; waiting up to {STALE - age:.0f} s for a sign of life")
             waiting = True
         time.sleep(1)
 
 
 def _remove(path: Path, token: str | None, directory: Path) -> None:
-    """Remove the lock of a dead owner, and no other's that may have taken its place since."""
+    """Remove the lock of a dead owner, but not that of an owner that has taken it since."""
     aside = directory / f".{FILE}.{uuid.uuid4().hex}"
     try:
         os.rename(path, aside)
@@ -232,12 +233,12 @@ def _remove(path: Path, token: str | None, directory: Path) -> None:
         return
     moved = _read(aside)
     if moved is not None and moved["token"] != token:
-        _make(aside, path)
+        _link(aside, path)
     aside.unlink(missing_ok=True)
 
 
-def _sweep(directory: Path) -> None:
-    """Remove what those have left who were killed while they took the lock."""
+def _remove_stale_candidates(directory: Path) -> None:
+    """Remove the files of processes that were killed while they acquired the lock."""
     now = time.time()
     for path in directory.glob(f".{FILE}.*"):
         with contextlib.suppress(OSError):
@@ -245,12 +246,12 @@ def _sweep(directory: Path) -> None:
                 path.unlink()
 
 
-def _who(owner: dict[str, Any]) -> str:
+def _describe(owner: dict[str, Any]) -> str:
     return f"process {owner['pid']} on {owner['host']}"
 
 
-def _start(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None where the system has no /proc, or there is no such process."""
+def _start_time(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; None without /proc, or if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -258,8 +259,8 @@ def _start(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]  # a zombie has ended
 
 
-def _place() -> str | None:
-    """The boot of the machine and the name space of process numbers (a container has its own)."""
+def _namespace() -> str | None:
+    """The machine's boot id and pid namespace (a container has its own)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -1,4 +1,4 @@
-"""From what a user writes for a model to a local directory: a directory, package:NAME/SUBDIR, or a hub id."""
+"""Finds the local directory of a model, given as a directory, `package:NAME/SUBDIR` or a hub id."""
 
 import glob
 import importlib.util
@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxft.core.contained_path import inside
+from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.urls import refuse_url
 
 PACKAGE = "package:"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
-# Any of these makes a tokenizer; without one, transformers would make a tokenizer that knows no words. Names and patterns.
+# A tokenizer needs one of these; without any, transformers would make a tokenizer with an empty vocabulary. Glob patterns.
 VOCABULARY_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -23,7 +23,7 @@ VOCABULARY_FILES = (
     "prophetnet.tokenizer",
     "byte_maps.json",
 )
-# What belongs to a tokenizer: these travel with the model unchanged. All that transformers' classes ask for.
+# All files that transformers' tokenizers read. They are copied with the model, unchanged.
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
     "tokenizer_config.json",
@@ -48,20 +48,20 @@ TOKENIZER_FILES = (
 
 
 def resolve(path: str, revision: str | None = None) -> Path:
-    """The local directory of a model.
+    """Returns the local directory of a model.
 
     Args:
-      path: a directory, `package:NAME/SUBDIR` for files that an installed Python package carries, or a hub id.
+      path: a directory, `package:NAME/SUBDIR` for files that an installed Python package contains, or a hub id.
       revision: branch, tag or commit of a hub id.
 
     Raises:
-      UserError: when it cannot be found, saying where was looked.
+      UserError: if the model is not found, naming where it was looked for.
     """
     refuse_url("model", path)
     if path.startswith(PACKAGE):
         return _in_package(path)
     local = Path(path).expanduser()
-    if os.path.isdir(local):  # the method would raise for a name that is too long
+    if os.path.isdir(local):  # Path.is_dir raises for a name that is too long
         return local
     if os.path.exists(local):
         raise UserError(f"{path}: is a file; give the directory that holds config.json")
@@ -71,22 +71,22 @@ def resolve(path: str, revision: str | None = None) -> Path:
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
-    """The tokenizer's files in a directory: by their names, and those that tokenizer_config.json names."""
-    return _named(directory, [*TOKENIZER_FILES, *_declared(directory / "tokenizer_config.json")])
+    """The tokenizer's files in a directory: those with known names, and those that tokenizer_config.json names."""
+    return _glob_files(directory, [*TOKENIZER_FILES, *_configured_files(directory / "tokenizer_config.json")])
 
 
 def vocabulary_files(directory: Path) -> list[Path]:
-    """Those that make a tokenizer; none where there is no tokenizer."""
-    return _named(directory, VOCABULARY_FILES)
+    """The vocabulary files in a directory; none if it has no tokenizer."""
+    return _glob_files(directory, VOCABULARY_FILES)
 
 
-def _named(directory: Path, names: Iterable[str]) -> list[Path]:
-    found = {path: None for name in names for path in sorted(directory.glob(name)) if path.is_file()}
-    return list(found)
+def _glob_files(directory: Path, globs: Iterable[str]) -> list[Path]:
+    files = {path: None for name in globs for path in sorted(directory.glob(name)) if path.is_file()}
+    return list(files)
 
 
-def _declared(config: Path) -> list[str]:
-    """Files that stand under names such as `vocab_file`, by name and in the same directory."""
+def _configured_files(config: Path) -> list[str]:
+    """Names of files in the same directory that tokenizer_config.json gives under keys such as `vocab_file`."""
     try:
         values = json.loads(config.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
@@ -104,13 +104,13 @@ def _in_package(path: str) -> Path:
     if spec is None or not (spec.submodule_search_locations or spec.origin):
         raise UserError(f"{path}: the Python package {name} is not installed (pip install {name.replace('_', '-')})")
     root = Path(next(iter(spec.submodule_search_locations or [os.path.dirname(spec.origin or "")])))
-    found = inside(root, folder)
-    if found is None:
-        raise UserError(f"{path}: {folder} lies outside of the package {name}")
-    if not os.path.isdir(found):
+    directory = path_inside(root, folder)
+    if directory is None:
+        raise UserError(f"{path}: {folder} is outside of the package {name}")
+    if not os.path.isdir(directory):
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("_"))
         raise UserError(f"{path}: the package {name} has no folder {folder} (it has {', '.join(folders) or 'none'})")
-    return found
+    return directory
 
 
 def _from_hub(path: str, revision: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""A file that the user names for results: whole or not there at all, but links and devices are written through."""
+"""Output files are written atomically; links, devices and pipes are written through."""
 
 import errno
 import os
@@ -18,14 +18,14 @@ from jaxft.core.urls import refuse_url
 STANDARD = "-"
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(self|thread-self|\d+))/fd/(\d+)")
 _STREAMS = {STANDARD: 0, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 
 
 def check_output(name: str, option: str = "--output", *, source: str | None = None) -> None:
-    """Refuse before the work what cannot be written after it, and to write over what is read (`source`).
+    """Raise an error, before the work begins, if the output cannot be written or is the input (`source`).
 
     Raises:
-      UserError: for a URL, a directory, a place that is not writable, or the source.
+      UserError: for a URL, a directory, a path that is not writable, or the source.
     """
     refuse_url(option, name)
     target, descriptor = _target(name, option)
@@ -48,13 +48,14 @@ def check_output(name: str, option: str = "--output", *, source: str | None = No
 
 @contextmanager
 def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
-    """The output opened for bytes: `-` is standard output; a device or pipe is written to, a link is followed.
+    """Opens the output for bytes. `-` is standard output; devices and pipes are written to, links are followed.
 
-    A plain file is made beside its name and takes its place, with the mode of the one that was there, when the block ends
-    well; otherwise that one stays as it is. What has other names (hard links) gets the new content under all of them.
+    A regular file is written under a temporary name beside the target. It replaces the target, and takes its mode, if the
+    block ends without an error; otherwise the target stays as it is. A target with hard links gets the new content under
+    all its names.
 
     Raises:
-      UserError: when it cannot be written.
+      UserError: if it cannot be written.
     """
     target, descriptor = _target(name, option)
     try:
@@ -74,7 +75,7 @@ def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
 
 @contextmanager
 def reading(name: str) -> Iterator[str]:
-    """An input as the path of a plain file: `-` is standard input; that, pipes and devices are json lines."""
+    """Yields the path of a regular file with the input: JSON lines from standard input (`-`), a pipe or a device."""
     refuse_url("--input", name)
     path = Path(name).expanduser()
     if name != STANDARD and (path.is_file() or path.is_dir() or not path.exists()):
@@ -95,23 +96,23 @@ def reading(name: str) -> Iterator[str]:
         try:
             yield str(copy)
         except UserError as error:
-            told = str(error).replace(str(copy), "standard input" if descriptor == 0 else name)
-            advice = "; it is read as json lines, plain text only from a .txt file" if "not valid JSON" in told else ""
-            raise UserError(told + advice) from error
+            text = str(error).replace(str(copy), "standard input" if descriptor == 0 else name)
+            advice = "; it is read as json lines, plain text only from a .txt file" if "not valid JSON" in text else ""
+            raise UserError(text + advice) from error
 
 
 def _target(name: str, option: str) -> tuple[Path, int | None]:
-    """(where links lead, the open descriptor that this is, if it is one)."""
+    """(the path after following links, the open file descriptor if the path names one)."""
     if name == STANDARD:
         return Path(name), 1
     path = Path(name).expanduser()
-    for _ in range(_MOST_LINKS):
-        place = os.path.normpath(path if path.is_absolute() else Path.cwd() / path)
-        if place in _STREAMS:
-            return path, _STREAMS[place]
-        if found := _DESCRIPTOR.fullmatch(place):
-            ours = not (found[1] or "").isdecimal() or int(found[1]) == os.getpid()
-            return path, int(found[2]) if ours else None
+    for _ in range(_MAX_LINKS):
+        normal = os.path.normpath(path if path.is_absolute() else Path.cwd() / path)
+        if normal in _STREAMS:
+            return path, _STREAMS[normal]
+        if match := _DESCRIPTOR.fullmatch(normal):
+            of_this_process = not (match[1] or "").isdecimal() or int(match[1]) == os.getpid()
+            return path, int(match[2]) if of_this_process else None
         if not path.is_symlink():
             return path, None
         path = path.parent / os.readlink(path)
@@ -120,7 +121,7 @@ def _target(name: str, option: str) -> tuple[Path, int | None]:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside the target that takes its place at the end."""
+    """Opens a temporary file beside the target that replaces the target at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
     old = os.stat(target) if target.exists() else None
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}."[:100], dir=target.parent)

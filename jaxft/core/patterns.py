@@ -1,4 +1,4 @@
-"""Regular expressions that users and files bring: matched in bounded time, whatever they are."""
+"""Regular expressions from users and files, matched in bounded time."""
 
 import json
 import re
@@ -9,25 +9,25 @@ from collections.abc import Iterable, Sequence
 from jaxft.core.errors import UserError
 
 LONGEST = 20_000  # characters
-SECONDS = 5.0  # for the patterns that may take long, all together
-QUICK = 4  # repetitions in a pattern that needs no guard, if none stands in another
-_RISKY = re.compile(r"\)[*+{]|\\[1-9]|\(\?P=")  # groups that are repeated, and references to them
-_ANY_CASE = re.compile(r"\(\?[aLmsux]*i")  # with it, large classes take long to compile
-# Matching cannot be broken off where it runs, so what may never end runs in a process of its own.
+SECONDS = 5.0  # time limit for all patterns that may be slow together
+QUICK = 4  # repetitions that a pattern may have without a time limit, if none is nested in another
+_RISKY = re.compile(r"\)[*+{]|\\[1-9]|\(\?P=")  # repeated groups, and references to groups
+_ANY_CASE = re.compile(r"\(\?[aLmsux]*i")  # ignoring case makes large character classes slow to compile
+# A match cannot be interrupted within a process, so patterns that may never end are matched in a subprocess.
 _PROGRAM = """
 import json, re, sys
-patterns, names, whole = json.load(sys.stdin)
-found = [[bool((x.fullmatch if whole else x.search)(name)) for name in names] for x in map(re.compile, patterns)]
-json.dump(found, sys.stdout)
+patterns, names, full = json.load(sys.stdin)
+matched = [[bool((x.fullmatch if full else x.search)(name)) for name in names] for x in map(re.compile, patterns)]
+json.dump(matched, sys.stdout)
 """
 
 
 def check(pattern: str, what: str = "rule") -> None:
-    """Refuse what is no regular expression.
+    """Raise an error unless a pattern is a regular expression.
 
     Args:
-      pattern: the expression.
-      what: has it, for messages.
+      pattern: the regular expression.
+      what: what the pattern belongs to, for messages.
 
     Raises:
       UserError: saying what is wrong with it.
@@ -35,7 +35,7 @@ def check(pattern: str, what: str = "rule") -> None:
     if len(pattern) > LONGEST:
         raise UserError(f'{what} "{pattern[:60]}..." has {len(pattern):,} characters: at most {LONGEST:,} are read')
     if _ANY_CASE.search(pattern):
-        _guarded([pattern], [], what, whole=False)
+        _match_in_subprocess([pattern], [], what, full=False)
         return
     try:
         re.compile(pattern)
@@ -44,45 +44,48 @@ def check(pattern: str, what: str = "rule") -> None:
         raise UserError(f'{what} "{pattern}" is not a regular expression: {why}') from error
 
 
-def matches(pattern: str, names: Sequence[str], what: str = "rule", *, whole: bool = False) -> list[bool]:
-    """Which names a pattern is found in, or, with `whole`, which it matches from end to end (see `each`)."""
-    return each([pattern], names, what, whole=whole)[0]
+def match(pattern: str, names: Sequence[str], what: str = "rule", *, full: bool = False) -> list[bool]:
+    """For each name, whether the pattern occurs in it, or, with `full`, matches all of it (see `match_each`)."""
+    return match_each([pattern], names, what, full=full)[0]
 
 
-def each(patterns: Sequence[str], names: Iterable[str], what: str = "rule", *, whole: bool = False) -> list[list[bool]]:
-    """For every pattern, which of the names it is found in.
+def match_each(patterns: Sequence[str], names: Iterable[str], what: str = "rule", *, full: bool = False) -> list[list[bool]]:
+    """For every pattern, which of the names it matches.
 
     Args:
-      patterns: as `re` reads them.
-      names: of parameters or modules.
-      what: has the patterns, for messages.
-      whole: whether they are to match from end to end.
+      patterns: regular expressions.
+      names: names of parameters or modules.
+      what: what the patterns belong to, for messages.
+      full: use `re.fullmatch` instead of `re.search`.
+
+    Returns:
+      One list per pattern, with one value per name.
 
     Raises:
-      UserError: for a pattern that is none, or those whose matching does not end within SECONDS.
+      UserError: for a malformed pattern, or patterns whose matching takes longer than SECONDS.
     """
-    names, found = list(names), {}
+    names, matched = list(names), {}
     for pattern in dict.fromkeys(patterns):
         check(pattern, what)
         if _is_quick(pattern):
-            own = re.compile(pattern)
-            found[pattern] = [bool((own.fullmatch if whole else own.search)(name)) for name in names]
-    if slow := [pattern for pattern in dict.fromkeys(patterns) if pattern not in found]:
-        found |= dict(zip(slow, _guarded(slow, names, what, whole=whole), strict=True))
-    return [found[pattern] for pattern in patterns]
+            compiled = re.compile(pattern)
+            matched[pattern] = [bool((compiled.fullmatch if full else compiled.search)(name)) for name in names]
+    if slow := [pattern for pattern in dict.fromkeys(patterns) if pattern not in matched]:
+        matched |= dict(zip(slow, _match_in_subprocess(slow, names, what, full=full), strict=True))
+    return [matched[pattern] for pattern in patterns]
 
 
 def _is_quick(pattern: str) -> bool:
-    """Whether the time is bounded by a small power of a name's length: few repetitions, none of a group."""
+    """Whether matching takes at most a small power of a name's length: few repetitions, and no repeated group."""
     repeated = len(re.findall(r"[*+{]|(?<!\()\?", pattern))
     return repeated <= QUICK and not (_RISKY.search(pattern) or _ANY_CASE.search(pattern))
 
 
-def _guarded(patterns: Sequence[str], names: Sequence[str], what: str, *, whole: bool) -> list[list[bool]]:
+def _match_in_subprocess(patterns: Sequence[str], names: Sequence[str], what: str, *, full: bool) -> list[list[bool]]:
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _PROGRAM],
-            input=json.dumps([patterns, names, whole]),
+            input=json.dumps([patterns, names, full]),
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -1,4 +1,4 @@
-"""Lines that say how far something has come that takes longer than a few seconds."""
+"""Lines that report the progress of work that takes longer than a few seconds."""
 
 import sys
 import threading
@@ -9,35 +9,35 @@ from contextvars import ContextVar
 
 from jaxft.core import distributed
 
-FIRST = 10.0  # seconds until the first reminder; each of the later ones comes after twice as long
+FIRST = 10.0  # seconds until the first reminder; each later one waits twice as long
 EVERY = 10.0  # seconds between lines
-MANY = 5_000  # work on at least this many is announced when it begins
+MANY = 5_000  # work on at least this many items is announced when it begins
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 class Progress:
-    """Reports how many items of the total are done: at most one line per 10 s, on standard error, even if that is a file.
+    """Reports how many items are done: at most one line per 10 s on standard error, even if that is a file.
 
-    Only the main process reports, and nothing that is part of other work that does (`silent`).
+    Only the main process reports, and not within `silent`.
 
-    Args of the constructor:
-      what: is being done, such as "tokenising train.csv".
-      total: how many there are; None where nobody knows.
-      unit: of what.
+    Args:
+      what: the work, such as "tokenising train.csv".
+      total: the number of items; None if it is unknown.
+      unit: the name of the items.
     """
 
     def __init__(self, what: str, total: int | None, unit: str = "rows") -> None:
         self.what, self.total, self.unit = what, total, unit
-        self._start = self._said = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         if total is not None and total >= MANY:
             self._say(f"{total:,} {unit}")
 
     def at(self, done: int) -> None:
         """Report that `done` items are finished, if a line is due."""
         now = time.monotonic()
-        if now - self._said < EVERY or done == self.total:
+        if now - self._last_line < EVERY or done == self.total:
             return
-        self._said = now
+        self._last_line = now
         if self.total is None:
             self._say(f"{done:,} {self.unit}")
             return
@@ -51,7 +51,7 @@ class Progress:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Parts of work whose progress is reported as a whole say nothing of their own, in this thread."""
+    """In this context and thread nothing reports progress: the enclosing work reports it as a whole."""
     token = _SILENT.set(True)
     try:
         yield
@@ -60,7 +60,7 @@ def silent() -> Iterator[None]:
 
 
 def in_steps(what: str, total: int, size: int) -> Iterator[int]:
-    """0, `size`, 2 `size` ... below `total`, with its progress."""
+    """Yields 0, `size`, 2 `size` ... below `total`, and reports the progress."""
     progress = Progress(what, total)
     for start in range(0, total, size):
         progress.at(start)
@@ -69,7 +69,7 @@ def in_steps(what: str, total: int, size: int) -> Iterator[int]:
 
 @contextmanager
 def announced(what: str, say: Callable[[str], None], first: float = FIRST) -> Iterator[None]:
-    """Say what begins, and at ever longer intervals that it still goes on."""
+    """Announce work with `say`, and remind at ever longer intervals that it still goes on."""
     say(what)
     over, start = threading.Event(), time.perf_counter()
 

@@ -1,10 +1,10 @@
-"""Libraries say nothing that a user of the commands can act on: what matters in it jaxft says itself."""
+"""Silences the libraries' warnings in the commands; jaxft itself reports what the user needs to know."""
 
 import os
 import sys
 import warnings
 
-# Read by each library when it is imported; what the user has set stays.
+# Each library reads its variable when it is imported. Variables that the user has set keep their values.
 LEVELS = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",  # "PyTorch was not found"
     "TRANSFORMERS_VERBOSITY": "error",
@@ -14,10 +14,10 @@ LEVELS = {
 
 
 def silence() -> None:
-    """For the commands, before they import anything large; `python -W` and the libraries' own variables still hold."""
+    """Set the log levels; call it before the imports. `python -W` and variables that are already set take precedence."""
     for name, value in LEVELS.items():
         os.environ.setdefault(name, value)
     if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of downloads: thousands of lines in a log
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a download would write thousands of lines into a log
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -6,30 +6,30 @@ PRNG = "philox4x32"
 
 
 def root_key(seed: int) -> Any:
-    """The key of a run. Philox keys cost a tenth of threefry's on CPU and give the same bits on every device."""
+    """The root key of a run. On CPU, Philox takes a tenth of threefry's time; its bits are the same on every device."""
     import jax
 
     return jax.random.key(seed, impl=PRNG)
 
 
-def let_philox_be_sharded() -> None:
-    """Lower the high word of a product to plain arithmetic: the same bits.
+def make_philox_shardable() -> None:
+    """Lower the high word of an integer product to plain arithmetic, with the same bits.
 
     jax 0.10 to 0.12 lower it to `chlo.mulhi`, which the Shardy partitioner cannot export, so that any program with a
     philox key on several devices fails with "Unable to convert MHLO to StableHLO". `parallel.sharding.make_mesh` calls this:
     it changes the whole process, which to import jaxft or to load a model does not.
     """
-    if getattr(let_philox_be_sharded, "done", False):
+    if getattr(make_philox_shardable, "done", False):
         return
     from jax._src.interpreters import mlir  # no public way to choose a lowering
     from jax._src.lax import lax
 
     mlir.register_lowering(lax.mulhi_p, mlir.lower_fun(_high_word, multiple_results=False))
-    let_philox_be_sharded.done = True  # type: ignore[attr-defined]
+    make_philox_shardable.done = True  # type: ignore[attr-defined]
 
 
 def _high_word(x: Any, y: Any) -> Any:
-    """Upper 32 bits of the product of two uint32 arrays; 64-bit types are allowed here alone."""
+    """The upper 32 bits of the product of two uint32 arrays; 64-bit types are enabled only here."""
     import jax
 
     with jax.enable_x64(True):

@@ -1,4 +1,4 @@
-"""YAML 1.1 as configs have it, and what of it is read in bounded time: no number, nesting or repetition without an end."""
+"""YAML 1.1 for configs, read in bounded time: the length of numbers, nesting and the expansion of aliases are limited."""
 
 import re
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import yaml
 
 LONGEST = 2**19  # characters, which take some seconds
-DEEP = 100  # brackets inside brackets
-DIGITS = 300  # of a number; more are no float
-EXPANDED = 10**6  # values, when those that are named once and meant many times are counted each time
+DEEP = 100  # levels of brackets
+DIGITS = 300  # digits of a number; a float has at most 309
+EXPANDED = 10**6  # values, counting those of an alias each time that it occurs
 
 
 def load(text: str) -> Any:
-    """A document; `5e-5` is a number, and a key given twice is an error.
+    """Load a document; `5e-5` is a number, and a repeated key is an error.
 
     Raises:
-      yaml.YAMLError: for what is none, or too large to be a config.
+      yaml.YAMLError: for invalid YAML, or a document too large to be a config.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text):,} characters, more than {LONGEST:,}")
@@ -28,11 +28,11 @@ def load(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _expanded(node, {})
+        _count_values(node, {})
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("nested too deep") from error
-    except (ValueError, OverflowError, TypeError, LookupError, AttributeError) as error:  # of a month 13, or a list as a key
+    except (ValueError, OverflowError, TypeError, LookupError, AttributeError) as error:  # month 13, or a list as a key
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
@@ -44,7 +44,7 @@ def has_long_number(text: str) -> bool:
 
 
 def is_deep(text: str) -> bool:
-    """Whether brackets stand inside more than DEEP others, which takes a parser long."""
+    """Whether brackets are nested in more than DEEP others, which makes a parser slow."""
     if text.count("[") + text.count("{") <= DEEP:
         return False
     depth = 0
@@ -58,27 +58,27 @@ def is_deep(text: str) -> bool:
 _LONG_NUMBER = re.compile(rf"(?<![\w.])[-+]?\d[\w.:]{{{DIGITS},}}")
 
 
-def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for, where an alias stands for all that it repeats."""
+def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of values in a node, where an alias counts as all the values that it repeats."""
     if id(node) not in known:
-        known[id(node)] = EXPANDED  # of one that holds itself
+        known[id(node)] = EXPANDED  # the count of a node that contains itself
         children: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
         inside = [x for child in children for x in (child if isinstance(child, tuple) else (child,))]
-        known[id(node)] = 1 + sum(_expanded(child, known) for child in inside)
+        known[id(node)] = 1 + sum(_count_values(child, known) for child in inside)
     if known[id(node)] > EXPANDED:
         raise yaml.YAMLError(f"more than {EXPANDED:,} values")
     return known[id(node)]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without two of its traps: `5e-5` read as text, and a repeated key that silently wins."""
+    """YAML 1.1 without two of its pitfalls: `5e-5` is read as text, and a repeated key silently wins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         seen = set()
         for key in keys:
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" stands twice', node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" occurs twice', node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -92,7 +92,7 @@ _Loader.add_implicit_resolver(
 
 
 class Dumper(yaml.SafeDumper):
-    """Puts quotes around the text that `_Loader` would read as a number."""
+    """Quotes text that `_Loader` would read as a number."""
 
 
 Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

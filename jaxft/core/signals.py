@@ -1,4 +1,4 @@
-"""Signals that ask a run to leave: it does after the step that it is in, with a checkpoint."""
+"""Signals that ask a run to stop: it finishes its step, writes a checkpoint and stops."""
 
 import os
 import signal
@@ -9,12 +9,15 @@ from typing import Any, Self
 
 from jaxft.core import distributed
 
-# Of a scheduler, of a terminal that closes, and Ctrl-C.
+# From a scheduler, from a terminal that closes, and Ctrl-C.
 WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
 
 
 class Stopped(BaseException):
-    """A run has left because of a signal, `number`; its text says where it stands. No error, which somebody might catch."""
+    """A run has stopped because of the signal `number`; the text says where.
+
+    It is a BaseException, so that no handler of errors catches it.
+    """
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(text)
@@ -22,10 +25,10 @@ class Stopped(BaseException):
 
 
 class Watch:
-    """A context in which signals are remembered, not obeyed at once; what was ignored before (nohup) still is.
+    """A context in which signals are remembered and do not end the run at once; ignored signals (nohup) stay ignored.
 
-    Several processes agree on the step after which they leave, through JAX's own service, which hears SIGTERM: there the
-    other signals are passed on to it.
+    Several processes agree on the step after which they stop through JAX's preemption service. It listens to SIGTERM, so
+    other signals are passed on as SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -34,11 +37,11 @@ class Watch:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # signals are its alone
+        if threading.current_thread() is threading.main_thread():  # only the main thread can set handlers
             for number in WATCHED:
                 service = self._several and number == signal.SIGTERM
                 if not service and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._hear)
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,29 +49,32 @@ class Watch:
             signal.signal(number, before)
 
     def arm(self) -> None:
-        """From now on there is something to save; before, a signal ends the run at once."""
+        """From now on a signal waits for a checkpoint; before, there is nothing to save and it ends the run at once."""
         self._armed = True
 
     def disarm(self) -> None:
-        """All is saved: from now on a signal ends the run at once, and so does one that was heard too late for a step.
+        """Everything is saved: from now on a signal ends the run at once, and so does one that arrived after the last step.
 
         Raises:
-          Stopped, KeyboardInterrupt: for that one.
+          Stopped, KeyboardInterrupt: for a signal that arrived after the last step.
         """
         self._armed = False
         if self.number is not None and not self._several:
             self._end(self.number)
 
     def after(self, step: int) -> int | None:
-        """The signal because of which the run leaves after this step; the same on all processes. Ask after every call."""
+        """The signal because of which the run stops after this step, or None; the same on all processes.
+
+        Call it after every execution of the train step.
+        """
         if not self._several:
             return self.number
         from jax.experimental import multihost_utils
 
-        leaves = multihost_utils.reached_preemption_sync_point(step)
-        return (self.number or int(signal.SIGTERM)) if leaves else None
+        stop = multihost_utils.reached_preemption_sync_point(step)
+        return (self.number or int(signal.SIGTERM)) if stop else None
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._armed:
             self._end(number)
         if number == signal.SIGINT and self.number is not None:
@@ -88,6 +94,6 @@ class Watch:
 
 
 def leave(error: Stopped) -> None:
-    """End the process as its signal would have: exit code 128 + number."""
+    """End the process with the exit code of its signal, 128 + number."""
     print(error, file=sys.stderr, flush=True)
     sys.exit(128 + error.number)

@@ -1,8 +1,8 @@
-"""Parameter paths: nested dicts, stacks of layers, first-match rules, and the cut into trainable and frozen.
+"""Parameter paths: nested dicts, stacks of layers, first-match rules, and the partition into trainable and frozen.
 
-Parameters are a nested dict. The layers of an encoder are *stacked*: under a key `"a:b"` (layers a to b-1) every leaf has
-a leading axis of length b - a. Users, rules and files speak of single layers: `encoder.layer.3.output.dense.kernel`. This
-file is the one decoder between the two.
+Parameters are a nested dict. The layers of an encoder are *stacked*: under a key `"a:b"` (layers a to b - 1) every leaf
+has a leading axis of length b - a. Users, rules and files name single layers: `encoder.layer.3.output.dense.kernel`. Only
+this module translates between the two.
 """
 
 import itertools
@@ -37,12 +37,12 @@ def parse_span(key: str) -> tuple[int, int]:
 
 
 def stacks(layers: Mapping[str, Any]) -> list[tuple[int, int, Any]]:
-    """(start, stop, subtree) of every stack, from the bottom up."""
+    """(start, stop, subtree) of every stack, lowest layer first."""
     return sorted((*parse_span(key), subtree) for key, subtree in layers.items())
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[Path, Any]:
-    """`{("encoder", "pooler", ...): leaf}` in the order of the dict."""
+    """The leaves by path, `{("encoder", "pooler", ...): leaf}`, in the order of the dict."""
     flat: dict[Path, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -69,12 +69,12 @@ def map_with_path(function: Callable[[Path, Any], Any], tree: Mapping[str, Any])
 
 
 def is_stacked(path: Path) -> bool:
-    """Whether a leaf holds one array a layer."""
+    """Whether a leaf holds one array per layer."""
     return any(_SPAN.match(key) for key in path)
 
 
 def names(path: Path) -> list[str]:
-    """Dotted names of a leaf: one, or one a layer when the leaf is stacked."""
+    """Dotted names of a leaf: one, or one per layer if the leaf is stacked."""
     for i, key in enumerate(path):
         if _SPAN.match(key):
             start, stop = parse_span(key)
@@ -83,12 +83,12 @@ def names(path: Path) -> list[str]:
 
 
 def all_names(tree: Mapping[str, Any]) -> list[str]:
-    """Dotted names of every parameter of a tree, layers counted singly."""
+    """Dotted names of every parameter of a tree, one for each layer of a stack."""
     return [name for path in flatten(tree) for name in names(path)]
 
 
 def unstack(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """`{dotted name: array}` with one entry per parameter per layer (views where the arrays are numpy)."""
+    """`{dotted name: array}` with one entry per parameter per layer (numpy arrays give views)."""
     flat = {}
     for path, leaf in flatten(tree).items():
         flat |= {name: leaf[i] if is_stacked(path) else leaf for i, name in enumerate(names(path))}
@@ -107,7 +107,7 @@ def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[l
 
 
 def recut(tree: Mapping[str, Any], cuts: Iterable[int]) -> Params:
-    """The same parameters with stacks that end exactly at `cuts` (layer numbers) and at the last layer."""
+    """The same parameters, with stacks that end exactly at `cuts` (layer numbers) and at the last layer."""
     if "layer" in tree and all(_SPAN.match(key) for key in tree["layer"]):
         return {**tree, "layer": _recut_stacks(tree["layer"], sorted(set(cuts)))}
     return {key: recut(value, cuts) if isinstance(value, Mapping) else value for key, value in tree.items()}
@@ -115,7 +115,7 @@ def recut(tree: Mapping[str, Any], cuts: Iterable[int]) -> Params:
 
 def _recut_stacks(layers: Mapping[str, Any], cuts: list[int]) -> Params:
     result: Params = {}
-    # Layers with other parameters than their neighbours keep a stack of their own.
+    # Layers whose parameters differ from their neighbours' stay in separate stacks.
     for _, group in itertools.groupby(stacks(layers), lambda stack: jax.tree.structure(stack[2])):
         parts = list(group)
         first, last = parts[0][0], parts[-1][1]
@@ -123,9 +123,9 @@ def _recut_stacks(layers: Mapping[str, Any], cuts: list[int]) -> Params:
         if [(a, b) for a, b, _ in parts] == list(itertools.pairwise(edges)):
             result |= {span(a, b): stack for a, b, stack in parts}
             continue
-        whole = parts[0][2] if len(parts) == 1 else jax.tree.map(lambda *x: _concatenate(x), *[p for _, _, p in parts])
+        joined = parts[0][2] if len(parts) == 1 else jax.tree.map(lambda *x: _concatenate(x), *[p for _, _, p in parts])
         for a, b in itertools.pairwise(edges):
-            result[span(a, b)] = jax.tree.map(partial(_slice, start=a - first, stop=b - first), whole)
+            result[span(a, b)] = jax.tree.map(partial(_slice, start=a - first, stop=b - first), joined)
     return result
 
 
@@ -142,7 +142,7 @@ def _concatenate(leaves: Sequence[Any]) -> Any:
 
 
 def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[str, T]:
-    """The value of the first rule whose pattern is found in each name.
+    """For each name, the value of the first rule whose pattern matches it.
 
     Args:
       rules: (regular expression, value), tried in order with `re.search`.
@@ -153,15 +153,15 @@ def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[s
     """
     every = list(dotted)
     chosen: dict[str, T] = {}
-    for (_, value), found in zip(rules, patterns.each([pattern for pattern, _ in rules], every), strict=True):
-        chosen = {name: value for name, fits in zip(every, found, strict=True) if fits} | chosen
+    for (_, value), matched in zip(rules, patterns.match_each([pattern for pattern, _ in rules], every), strict=True):
+        chosen = {name: value for name, is_match in zip(every, matched, strict=True) if is_match} | chosen
     if missing := [name for name in every if name not in chosen]:
         raise UserError(f"{len(missing)} parameters are covered by no rule, first {missing[0]}")
     return chosen
 
 
 def nearest_path(pattern: str, dotted: Sequence[str]) -> str:
-    """The path, or the part of one with as many names as the pattern, that is most like the pattern."""
+    """A suggestion for messages: the path, or the part of one as long as the pattern, that is closest to the pattern."""
     plain = re.sub(r"[^\w.]", "", pattern.replace("\\", "")).strip(".")
     size = plain.count(".") + 1
     parts = [name.split(".") for name in dotted]
@@ -170,7 +170,7 @@ def nearest_path(pattern: str, dotted: Sequence[str]) -> str:
 
 
 def uniform_cuts(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
-    """Layer numbers at which any setting changes: `recut` there and each stacked leaf has one setting."""
+    """Layer numbers at which any setting changes: after `recut` there, each stacked leaf has one setting."""
     cuts: set[int] = set()
     for path in flatten(tree):
         if not is_stacked(path):

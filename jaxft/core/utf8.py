@@ -1,4 +1,4 @@
-"""Text files are UTF-8; what is not is an error that names the line and the byte."""
+"""Text files are UTF-8; an error names the line and the byte of anything else."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,14 @@ from jaxft.core.errors import UserError
 
 
 def read_text(path: str | os.PathLike[str], where: str = "") -> str:
-    """The text of a file without its byte order mark.
+    """Returns the text of a file without its byte order mark.
 
     Args:
-      path: of the file.
-      where: what messages call it; the path unless given.
+      path: the file.
+      where: the file's name in error messages; the path by default.
 
     Raises:
-      UserError: for a file that cannot be read or is not UTF-8.
+      UserError: if the file cannot be read or is not UTF-8.
     """
     where = where or str(path)
     try:
@@ -28,10 +28,10 @@ def read_text(path: str | os.PathLike[str], where: str = "") -> str:
 
 
 def check_utf8(file: str | os.PathLike[str] | BinaryIO, where: str) -> None:
-    """Read a file, or what is open already, line by line.
+    """Read a path or an open file line by line.
 
     Raises:
-      UserError: with the line and the byte of the first that is not UTF-8.
+      UserError: naming the first line, and its byte, that is not UTF-8.
     """
     with open(file, "rb") if isinstance(file, str | os.PathLike) else file as lines:
         for number, line in enumerate(lines, 1):
@@ -39,10 +39,10 @@ def check_utf8(file: str | os.PathLike[str] | BinaryIO, where: str) -> None:
 
 
 def decode(line: bytes, number: int, where: str) -> str:
-    """A line as text.
+    """Returns a line as text.
 
     Raises:
-      UserError: with the line's number and the first byte that is not UTF-8.
+      UserError: naming the line and its first byte that is not UTF-8.
     """
     try:
         return line.decode()

@@ -1,1 +1,1 @@
-"""From files to batches: sources (rows), encode (token ids), batches (the plan), feed (device arrays)."""
+"""From files to batches: `reading` (rows), `formats` (annotations), `tokens` (token ids), `batching` (device arrays)."""

@@ -13,14 +13,14 @@ from jaxft.core.model_source import resolve
 from jaxft.core.object_reference import is_reference
 from jaxft.core.tree import Params
 from jaxft.data.reading import files
-from jaxft.data.reading.empty_texts import ODD, empty_rows, nulls, refuse
+from jaxft.data.reading.empty_texts import EMPTY, check_not_kept, empty_rows, nulls
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
 from jaxft.models.model import Model, stored_options
-from jaxft.models.peft.read_adapter import read_config
+from jaxft.models.peft.read_adapter import read_hf_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.compatibility import check_lengths
@@ -59,7 +59,7 @@ class OpenedModel:
 def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
     """(the kind of head of the model in RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
     directory = resolve(rundir.model_directory(path), config.model.revision)
-    hf_config = read_config(directory)
+    hf_config = read_hf_config(directory)
     return kind_of(family_of(hf_config, str(directory / "config.json")), hf_config), hf_config
 
 
@@ -114,13 +114,13 @@ def load_on_mesh(path: str, config: Config, kind: str | None = None) -> tuple[Mo
     tokenizer = load_tokenizer(model.directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
-    return model.on(mesh), sharding.place(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
+    return model.on(mesh), sharding.device_put(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
 
 
 def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:
     """Read the rows of a split, at most `data.max_eval_examples`; without labels for prediction."""
     if labelled:
-        refuse(config.data)
+        check_not_kept(config.data)
     task = task_class(config)
     return first_rows(task, task.read(config, split, labelled=labelled), config, split, labelled=labelled)
 
@@ -145,4 +145,4 @@ def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, An
     forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
     chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.chunkable)
     for data, found in chunks:
-        yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(ODD, False))
+        yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(EMPTY, False))

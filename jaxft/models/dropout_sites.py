@@ -1,4 +1,4 @@
-"""The dropout sites of a model by dotted names, so that rules of the plan can give single sites another rate."""
+"""The dropout sites of a model by dotted names, so that rules of the plan can set the dropout rate of single sites."""
 
 from collections.abc import Mapping
 from dataclasses import replace

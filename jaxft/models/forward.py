@@ -1,4 +1,4 @@
-"""`forward`: a model on numpy arrays, with Hugging Face's names for what goes in and what comes out."""
+"""`forward`: applies a model to numpy arrays, with Hugging Face's names of inputs and outputs."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,21 +12,21 @@ from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 from jaxft.models.model import MAIN, Model
 
-_ONE_A_ROW = {"pooler_output", "mean_output", "seq_relationship_logits", "sop_logits"}  # [B, 1, ...]: one example a row
-_ROW_KINDS = {"text-classification", "multiple-choice", "next-sentence-prediction"}  # whose logits are so, too
+_ONE_PER_ROW = {"pooler_output", "mean_output", "seq_relationship_logits", "sop_logits"}  # [B, 1, ...]: one per row
+_ROW_TASKS = {"text-classification", "multiple-choice", "next-sentence-prediction"}  # their logits are [B, 1, ...], too
 
 
 def forward(model: Model, params: Params, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Run a model without dropout.
+    """Applies a model without dropout.
 
     Args:
       model, params: from `load`.
-      inputs: [B, T] `input_ids` (or float `inputs_embeds` [B, T, D]); `attention_mask`, `token_type_ids` and
-        `position_ids` as in Hugging Face, where absent ones are ones, zeros and what the family counts. For multiple
-        choice all are [B, choices, T].
+      inputs: [B, T] `input_ids` (or float `inputs_embeds` [B, T, D]), and optionally `attention_mask`, `token_type_ids` and
+        `position_ids` as in Hugging Face; their defaults are ones, zeros and the family's positions. For multiple choice all
+        are [B, choices, T].
 
     Returns:
-      numpy float32 by Hugging Face's output names, such as `logits` [B, labels]; a model without a head also gives
+      numpy float32 arrays by Hugging Face's output names, such as `logits` [B, labels]; a model without a head also returns
       `mean_output` [B, D], the mean of the hidden states of real tokens.
 
     Raises:
@@ -37,7 +37,7 @@ def forward(model: Model, params: Params, inputs: Mapping[str, Any]) -> dict[str
 
 
 def batch_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """What `Model.apply` takes, one example a row, from Hugging Face's inputs (see `forward`)."""
+    """Converts Hugging Face's inputs (see `forward`) to the inputs of `Model.apply`, with one example per row."""
     arrays = {name: np.asarray(x) for name, x in inputs.items()}
     if "input_ids" not in arrays and "inputs_embeds" not in arrays:
         raise UserError(f"forward needs input_ids or inputs_embeds, got {', '.join(arrays) or 'nothing'}")
@@ -50,7 +50,7 @@ def batch_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
         "segment_ids": arrays.get("attention_mask", np.ones(shape)),
         "token_type_ids": arrays.get("token_type_ids", np.zeros(shape)),
         "position_ids": positions,
-        "positions": positions,  # as they are, whatever ids stand there
+        "positions": positions,  # used as they are, also where ids are padding
         "first_token": np.zeros((shape[0], 1)),
     }
     batch = {name: jnp.asarray(x, jnp.int32) for name, x in batch.items()}
@@ -60,21 +60,21 @@ def batch_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 
 def outputs_of(model: Model, outputs: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """`Model.apply`'s outputs for one example a row in Hugging Face's shapes."""
+    """Converts the outputs of `Model.apply`, for one example per row, to Hugging Face's shapes."""
     kind = model.heads[MAIN].kind
-    rows = _ONE_A_ROW | ({"logits"} if kind in _ROW_KINDS else set())
+    rows = _ONE_PER_ROW | ({"logits"} if kind in _ROW_TASKS else set())
     result = {name: x[:, 0] if name in rows else x for name, x in outputs.items()}
     leading = _leading({name: np.asarray(x) for name, x in inputs.items()})
     return {name: x.reshape(leading[:-1]) for name, x in result.items()} if kind == "multiple-choice" else result
 
 
 def _leading(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """Rows and tokens: [B, T], or [B, choices, T]."""
+    """The leading axes of the inputs: (B, T), or (B, choices, T)."""
     return arrays["input_ids"].shape if "input_ids" in arrays else arrays["inputs_embeds"].shape[:-1]
 
 
 def _positions(model: Model, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Positions counted from 0, from Hugging Face's, which some families count from their padding id."""
+    """Positions counted from 0, int [B, T]; Hugging Face counts them from the padding id in some families."""
     config = model.encoder.config
     if "position_ids" in arrays:
         return np.broadcast_to(arrays["position_ids"] - config.position_offset, shape)
@@ -93,7 +93,7 @@ def _check_ranges(model: Model, arrays: Mapping[str, np.ndarray], shape: tuple[i
     }
     for name, (size, what) in limits.items():
         if name == "token_type_ids" and not size:
-            continue  # the family has no types: Hugging Face ignores them too
+            continue  # the family has no token types, and Hugging Face ignores them as well
         if name in arrays and arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < size:
             raise UserError(f"{name} holds {arrays[name].max()} but the {what} of this model ends at {size - 1}")
     most = config.usable_positions

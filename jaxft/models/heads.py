@@ -1,4 +1,4 @@
-"""Heads: what is put on the encoder for a task. A head is one or more parts, and a part is data (see `families`)."""
+"""The heads of tasks. A head has one or more parts, which are described by data (see `families`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ LABELS, VOCABULARY = "labels", "vocabulary"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of config.json, where a row of `families` leaves a value to the checkpoint."""
+    """A field of config.json, in a family's data, for values that differ between checkpoints."""
 
     name: str
     default: Any
@@ -35,9 +35,9 @@ class Transform:
 
     Attributes:
       activation: a name of ACTIVATIONS.
-      narrow: whether it goes to the size of the embeddings instead of the hidden size.
+      narrow: whether its output has the size of the embeddings instead of the hidden size.
       norm: whether a layer norm follows.
-      use_bias: of the dense layer.
+      use_bias: whether the dense layer has a bias.
     """
 
     activation: str | Field
@@ -51,17 +51,17 @@ class Part:
     """One output of a head.
 
     Attributes:
-      source: what it looks at: `pooler`, `first` token, `mean` of the tokens, or all `tokens`.
-      outputs: a number, `labels` or `vocabulary`.
+      source: its input: `pooler`, `first` token, `mean` of the tokens, or all `tokens`.
+      outputs: number of outputs, `labels` or `vocabulary`.
       names: our module (or parameter) -> Hugging Face's module, outside the encoder's prefix.
-      transform: before the last layer.
-      input_dropout, dropout: before the transform, before the last layer.
+      transform: the layer before the last layer.
+      input_dropout, dropout: fields of the dropout rates before the transform and before the last layer.
       squeeze: drop the axis of a single output.
-      use_bias: of the last layer.
-      tied: the last layer is the table of word embeddings (vocabulary only).
-      module: prefix of its parameters, where a head has several parts.
-      copies: Hugging Face's name -> the name of the tensor that it only repeats; `words` is the embedding table.
-      flax_names: our parameter -> its name in a msgpack file, where that is not PyTorch's.
+      use_bias: whether the last layer has a bias.
+      tied: whether the last layer is the table of word embeddings (only for `vocabulary`).
+      module: prefix of its parameters, if a head has several parts.
+      copies: Hugging Face's name -> the name of the tensor that it repeats; `words` is the embedding table.
+      flax_names: our parameter -> its name in a msgpack file, if that differs from PyTorch's.
     """
 
     source: str | Field
@@ -79,7 +79,7 @@ class Part:
 
 
 class TransformModule(nn.Module):
-    """Dense, activation and perhaps a norm."""
+    """Dense layer, activation and optional norm: [..., D] to [..., D], or to the size of the embeddings."""
 
     config: EncoderConfig
     transform: Transform
@@ -93,9 +93,9 @@ class TransformModule(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Scores of every word, float32: a product with the word embeddings, or with a kernel of its own.
+    """Logits of all words, [..., D] to [..., V]: a product with the word embeddings, or with a separate kernel.
 
-    New words that are leaves of their own in the table (see `Embed`) are so here.
+    If new words are separate leaves of the table (see `Embed`), they are separate leaves here as well.
     """
 
     config: EncoderConfig
@@ -110,8 +110,8 @@ class Decoder(nn.Module):
         return jnp.concatenate(scores, axis=-1) if new else scores[0]
 
     def _scores(self, x: Array, words: Params, prefix: str, size: int) -> Array:
-        own, init = (x.shape[-1], size), self.config.output_init()
-        kernel = words[f"{prefix}embedding"].T if self.tied else self.param(f"{prefix}kernel", init, own, jnp.float32)
+        shape, init = (x.shape[-1], size), self.config.output_init()
+        kernel = words[f"{prefix}embedding"].T if self.tied else self.param(f"{prefix}kernel", init, shape, jnp.float32)
         y = dense(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], size)
         if not self.use_bias:
             return y
@@ -120,7 +120,7 @@ class Decoder(nn.Module):
 
 
 class PartModule(nn.Module):
-    """[..., D] to [..., outputs]."""
+    """One part of a head: [..., D] to [..., outputs]."""
 
     config: EncoderConfig
     part: Part
@@ -146,7 +146,7 @@ class Head:
     Attributes:
       kind: a Hugging Face task name.
       parts: output name -> part.
-      num_labels: where a part has `labels` outputs.
+      num_labels: number of labels, if a part has `labels` outputs.
     """
 
     kind: str
@@ -180,13 +180,16 @@ class Head:
         """Outputs by their Hugging Face names, float32.
 
         Args:
-          encoder: for its pooler and sizes.
+          encoder: the encoder, for its pooler and sizes.
           params: {"encoder": ..., "heads": {name: ...}}.
-          name: which head.
+          name: name of the head.
           hidden: [B, T, D].
-          inputs: the batch; `first_token` int32 [B, M] says where examples start. Where it has `token_positions` int32
-            [B, P], parts that look at all tokens look at those only, so that no [B, T, vocabulary] is made.
+          inputs: the batch; `first_token` int32 [B, M] is the first token of each example. If there is `token_positions`
+            int32 [B, P], parts with `tokens` as source use these tokens only, so that no array [B, T, vocabulary] is made.
           rates, key: as in `Encoder.apply`.
+
+        Returns:
+          [B, M, outputs] for parts of whole examples, [B, T, outputs] (or [B, P, outputs]) for parts of tokens.
         """
         first = gather(hidden, inputs["first_token"])
         slots = inputs["first_token"].shape[1]
@@ -204,13 +207,13 @@ class Head:
         words = params["encoder"]["embeddings"]["word_embeddings"]
         outputs = {}
         for i, (output, part) in enumerate(self.parts.items()):
-            own = params["heads"].get(name, {})
-            own = own[part.module] if part.module else own
+            part_params = params["heads"].get(name, {})
+            part_params = part_params[part.module] if part.module else part_params
             module = PartModule(encoder.config, part, self.num_labels)
             k = fold(key, OfMicroBatch.HEAD, i) if i else fold(key, OfMicroBatch.HEAD)
             x = sources[str(part.source)]()
             at = (rates.of_head(name, part.input_dropout), rates.of_head(name, part.dropout))
-            logits = run(module, own, x, words, *at, k, adapter_key=fold(k, OfLayer.ADAPTERS))
+            logits = run(module, part_params, x, words, *at, k, adapter_key=fold(k, OfLayer.ADAPTERS))
             outputs[output] = (logits[..., 0] if part.squeeze else logits).astype(jnp.float32)
         if self.kind == "question-answering":
             spans = outputs.pop("logits")

@@ -1,4 +1,4 @@
-"""The door: `load` a model from files, `save` it as a Hugging Face directory."""
+"""Loads models from files, and saves them as Hugging Face directories."""
 
 import json
 import os
@@ -26,10 +26,10 @@ from jaxft.models.model import MAIN, Model, Origin, are_generic, labels_of, make
 from jaxft.models.peft import adapter_names, read_adapter, save_adapter
 from jaxft.models.weights import tensor_files
 from jaxft.models.weights.flax_msgpack import write_msgpack
-from jaxft.models.weights.merge import Checkpoint, Found, Report
+from jaxft.models.weights.merge import Checkpoint, MatchedTensors, Report
 
 DTYPES = ("float32", "bfloat16")
-_PRETRAINING = {"pretraining", "fill-mask", "next-sentence-prediction"}  # heads that have parts in common
+_PRETRAINING = {"pretraining", "fill-mask", "next-sentence-prediction"}  # tasks whose heads share parts
 
 
 def load(
@@ -46,23 +46,24 @@ def load(
     seed: int = 0,
     from_scratch: bool = False,
 ) -> tuple[Model, Params]:
-    """A model and its parameters (numpy float32, layers stacked).
+    """Loads a model and its parameters (numpy float32, layers stacked).
 
     Args:
-      path: directory, hub id, or `package:NAME/SUBDIR`; an adapter directory (PEFT's) loads the base that it names, too.
-      task: Hugging Face task name; None takes the checkpoint's own head.
-      num_labels: size of a head; another size than the checkpoint's means a new head.
-      labels: label names; other names than the checkpoint's mean a new head, the same in another order its outputs in it.
-      renamed: other names are new names for the outputs of the checkpoint's head, if it has as many.
-      revision: of a hub id.
-      num_layers: keep only the first so many layers.
+      path: directory, hub id, or `package:NAME/SUBDIR`; for an adapter directory (PEFT's), its base is loaded as well.
+      task: Hugging Face task name; None takes the checkpoint's head.
+      num_labels: number of labels; if it differs from the checkpoint's, the head is new.
+      labels: label names. If they differ from the checkpoint's, the head is new; if only the order differs, the outputs of
+        the checkpoint's head are reordered.
+      renamed: different names are new names for the outputs of the checkpoint's head, if it has the same number.
+      revision: branch, tag or commit of a hub id.
+      num_layers: keep only the first `num_layers` layers.
       dtype: `float32` or `bfloat16`, of activations and matrix products.
-      unroll: layers in one turn of the loop over them; None takes the best for the device.
-      seed: of what is newly initialised.
-      from_scratch: everything is; of the directory only config.json is read.
+      unroll: layers per iteration of the scan over layers; None takes the best number for the device.
+      seed: seed for newly initialised parameters.
+      from_scratch: initialise all parameters; only config.json is read from the directory.
 
     Raises:
-      UserError: when the files are missing, torn, unknown or do not fit together.
+      UserError: if files are missing, damaged, of an unknown kind, or do not fit together.
     """
     backend.prepare()
     if dtype not in DTYPES:
@@ -76,9 +77,9 @@ def load(
         if kind == stored.kind and num_labels is None and labels is None:
             labels = stored.labels
         more = {"num_layers": _fewer_layers(stored), "dtype": dtype, "unroll": unroll, "seed": seed}
-        base = stored.settings
-        found = load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more)
-        return read_adapter.fit(stored, *read_adapter.with_words(stored, *found))
+        base = stored.config
+        loaded = load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more)
+        return read_adapter.attach_adapter(stored, *read_adapter.resize_vocabulary(stored, *loaded))
     hf_config = tensor_files.read_model_config(directory)
     where = str(directory / "config.json")
     family = families.family_of(hf_config, where)
@@ -104,53 +105,53 @@ def load(
     expected = _unstacked_shapes(abstract)
     last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
     checkpoint = Checkpoint(stored, layout, model.naming, str(directory))
-    found = checkpoint.find(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
-    fresh = model.initialised(found.report.new, seed)
-    params = tree.map_with_path(lambda path, leaf: _leaf(path, leaf, found, fresh), abstract)
+    matched = checkpoint.match(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
+    fresh = model.initialised(matched.report.new, seed)
+    params = tree.map_with_path(lambda path, leaf: _load_leaf(path, leaf, matched, fresh), abstract)
     if not new_head and (order := _order(before, labels_of(hf_config))):
         params = tree.map_with_path(lambda p, x: x[..., order] if tree.names(p)[0] in last_layer else x, params)
     origin = Origin(
-        dtypes={name: tensor.dtype for name, tensor in found.tensors.items()},
-        buffers={name: tensor.read() for name, tensor in found.buffers.items()},
-        copies=found.copies,
+        dtypes={name: tensor.dtype for name, tensor in matched.tensors.items()},
+        buffers={name: tensor.read() for name, tensor in matched.buffers.items()},
+        copies=matched.copies,
     )
-    return replace(model, origin=origin, report=found.report), params
+    return replace(model, origin=origin, report=matched.report), params
 
 
 def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:
-    """The model with new values for some parameters (numpy; dotted names), as `init` draws them; its report says so."""
+    """Initialises some parameters (dotted names) anew, with the distributions of `init`, and adds them to the report."""
     if not names:
         return model, params
     fresh = model.initialised(names, seed)
     flat = tree.unstack(params)
-    report = replace(model.report or Report(0, (), ()), again=tuple(names))
+    report = replace(model.report or Report(0, (), ()), reinitialised=tuple(names))
     return replace(model, report=report), tree.restack(flat | fresh, params)
 
 
 def merge(model: Model, params: Params) -> tuple[Model, Params]:
-    """The ordinary model that does what one with LoRA does: its kernels are `W + scale A B`, or DoRA's.
+    """Merges LoRA into the kernels, as `W + scale A B` or by DoRA's formula, and returns a model without adapters.
 
     Raises:
-      UserError: when there is no LoRA to merge.
+      UserError: if there is no LoRA to merge.
     """
     lora = model.encoder.config.lora
     if lora is None:
-        has = "bottleneck adapters, which are layers of their own" if model.adapted else "no adapters"
+        has = "bottleneck adapters, which are separate layers" if model.adapted else "no adapters"
         raise UserError(f"nothing to merge: the model has {has}")
     merged = read_adapter.with_adapters(model, None, None)
-    # Sums are float32, whatever type the base had.
+    # Merged kernels are float32, whatever the dtype of the base.
     return replace(merged, origin=replace(model.origin, dtypes={})), adapters.merge(jax.tree.map(np.asarray, params), lora)
 
 
 def save(model: Model, params: Params, directory: str | Path, *, flax: bool = False) -> None:
-    """Write config.json, model.safetensors and the tokenizer's files; `flax` adds flax_model.msgpack.
+    """Writes config.json, model.safetensors and the tokenizer's files; `flax` adds flax_model.msgpack.
 
-    Rows of new words that are leaves of their own go back into their tables. Of a model with adapters, write an adapter
-    directory in place of model.safetensors (see `peft`); `merge` it first for an ordinary one.
+    Rows of new words that are separate leaves are joined to their tables. For a model with adapters, this writes an adapter
+    directory instead (see `peft`), without model.safetensors; `merge` it first to write a model directory.
 
     Raises:
-      UserError: when the disk is full or read-only, or Hugging Face's Flax never had the family; nothing is
-        half-written then.
+      UserError: if the disk is full or read-only, or Hugging Face's Flax never had the family; existing files are then
+        unchanged.
     """
     refuse_url("the directory to save to", str(directory))
     directory = Path(directory)
@@ -171,7 +172,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
         if flax:
             raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
         if (directory / "config.json").is_file() and not read_adapter.is_adapter(directory):
-            raise UserError(f"{directory}: holds a whole model; give an adapter a directory of its own")
+            raise UserError(f"{directory}: contains a complete model; give the adapter another directory")
         tensor_files.write_directory(
             directory, writers | save_adapter.adapter_writers(model, vocab_resize.join_rows(params))
         )
@@ -180,32 +181,34 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
         name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
         for name, x in tree.unstack(vocab_resize.join_rows(params)).items()
     }
-    tensors = {naming.theirs(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
+    tensors = {naming.hf_name(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
     tensors |= {copy: flat[of] for copy, of in model.origin.copies.items() if of in flat}
-    spare = naming.spare()
-    tensors |= {name: flat[of] for name, of in spare.items() if of in flat}
+    unused_biases = naming.unused_biases()
+    tensors |= {name: flat[of] for name, of in unused_biases.items() if of in flat}
     for name, x in model.origin.buffers.items():
         bare = name.removeprefix(f"{family.prefix}.")
-        tensors[name if name in spare else naming.prefix + bare] = x
+        tensors[name if name in unused_biases else naming.prefix + bare] = x
     writers[tensor_files.SAFETENSORS] = partial(tensor_files.write_safetensors, tensors)
     if flax:
-        written = {naming.theirs(name, flax=True): x for name, x in flat.items()}
-        writers[tensor_files.MSGPACK] = partial(write_msgpack, written)
+        flax_tensors = {naming.hf_name(name, flax=True): x for name, x in flat.items()}
+        writers[tensor_files.MSGPACK] = partial(write_msgpack, flax_tensors)
     tensor_files.write_directory(directory, writers, remove=(read_adapter.CONFIG, adapter_names.WEIGHTS))
 
 
 def _fewer_layers(stored: read_adapter.AdapterDirectory) -> int | None:
-    """How many layers of the base the adapted model has, if not all."""
-    base = tensor_files.read_model_config(model_source.resolve(stored.settings.base, stored.settings.revision))
-    theirs, own = (families.family_of(x, str(stored.path)).encoder_config(x, "") for x in (base, stored.hf_config))
-    return own.num_layers if own.num_layers < theirs.num_layers else None
+    """The number of layers of the adapted model if the base has more, else None."""
+    base_config = tensor_files.read_model_config(model_source.resolve(stored.config.base, stored.config.revision))
+    base, adapted = (
+        families.family_of(x, str(stored.path)).encoder_config(x, "").num_layers for x in (base_config, stored.hf_config)
+    )
+    return adapted if adapted < base else None
 
 
-def _leaf(path: tree.Path, leaf: Any, found: Found, fresh: Mapping[str, np.ndarray]) -> np.ndarray:
-    """One parameter, read tensor by tensor into its place, so that a checkpoint is in memory only once."""
+def _load_leaf(path: tree.Path, leaf: Any, matched: MatchedTensors, fresh: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Reads one parameter, tensor by tensor into its stack, so that a checkpoint is in memory only once."""
 
     def value(name: str) -> np.ndarray:
-        return found.read(name) if name in found.tensors else fresh[name]
+        return matched.read(name) if name in matched.tensors else fresh[name]
 
     dotted = tree.names(path)
     if not tree.is_stacked(path):
@@ -217,13 +220,13 @@ def _leaf(path: tree.Path, leaf: Any, found: Found, fresh: Mapping[str, np.ndarr
 
 
 def _with_depth(family: Family, hf_config: dict[str, Any], num_layers: int, path: str, where: str) -> dict[str, Any]:
-    """config.json of the first so many layers."""
+    """The config.json of a model with only the first `num_layers` layers."""
     config = family.encoder_config(hf_config, where)
     if not 0 < num_layers <= config.num_layers:
         raise UserError(f"model.num_layers is {num_layers} but {path} has {config.num_layers} layers")
     if config.groups > 1:
         raise UserError(f"model.num_layers: {path} shares {config.groups} groups of layers, which cannot be cut short")
-    # Depth goes back under the name it came from.
+    # The number of layers keeps the family's field name.
     shorter = hf_config | {family.fields["num_layers"][0]: num_layers}
     return shorter | ({"layer_types": kinds[:num_layers]} if (kinds := hf_config.get("layer_types")) else {})
 
@@ -236,43 +239,48 @@ def _with_labels(
     labels: Sequence[str] | None,
     renamed: bool,
 ) -> tuple[dict[str, Any], bool]:
-    """(config.json with the labels of the head that will be, whether the last layer of that head is new).
+    """(config.json with the labels of the new head, whether the last layer of that head is new).
 
-    What comes before the last layer is loaded if the checkpoint has it, as Hugging Face does.
+    Layers before the last are loaded if the checkpoint has them, as in Hugging Face.
     """
-    own_kind = families.kind_of(family, hf_config)
-    same_kind = own_kind == kind or {own_kind, kind} <= _PRETRAINING
+    checkpoint_kind = families.kind_of(family, hf_config)
+    same_kind = checkpoint_kind == kind or {checkpoint_kind, kind} <= _PRETRAINING
     if not any(part.outputs == LABELS for part in family.heads.get(kind, {}).values()):
         if num_labels is not None or labels is not None:
-            raise UserError(f'num_labels and labels say nothing to task "{kind}", which has no labels')
-        if kind == "question-answering" and len(labels_of(hf_config)) != 2:  # Hugging Face reads start and end from it
+            raise UserError(f'num_labels and labels have no meaning for task "{kind}", which has no labels')
+        # In Hugging Face the two outputs are start and end.
+        if kind == "question-answering" and len(labels_of(hf_config)) != 2:
             drop = ("id2label", "label2id", "num_labels", "_num_labels")
             return {name: x for name, x in hf_config.items() if name not in drop}, not same_kind
         return hf_config, not same_kind
-    have = labels_of(hf_config)
+    old_labels = labels_of(hf_config)
     if labels is None:
-        labels = have if num_labels in (None, len(have)) else [f"LABEL_{i}" for i in range(num_labels or 0)]
+        labels = old_labels if num_labels in (None, len(old_labels)) else [f"LABEL_{i}" for i in range(num_labels or 0)]
     if num_labels is not None and num_labels != len(labels):
         raise UserError(f"num_labels is {num_labels} but {len(labels)} labels are named")
     if not labels or len(set(labels)) < len(labels):
         raise UserError(f"labels must be one or more different names, got {some(list(labels))}")
-    if same_kind and (list(labels) == have or (len(labels) == len(have) and are_generic(labels))):
+    if same_kind and (list(labels) == old_labels or (len(labels) == len(old_labels) and are_generic(labels))):
         return hf_config, False
     named = {"id2label": {str(i): x for i, x in enumerate(labels)}, "label2id": {x: i for i, x in enumerate(labels)}}
-    return hf_config | named, not same_kind or not (set(labels) == set(have) or (renamed and len(labels) == len(have)))
+    return hf_config | named, not same_kind or not (
+        set(labels) == set(old_labels) or (renamed and len(labels) == len(old_labels))
+    )
 
 
 def _order(before: Sequence[str], after: Sequence[str]) -> list[int] | None:
-    """Where labels in another order were before."""
+    """The old index of each label if only the order of the labels has changed, else None."""
     return [before.index(x) for x in after] if before != after and set(before) == set(after) else None
 
 
 def _check_memory(abstract: Params, where: str) -> None:
-    """Refuse parameters that no start could make."""
+    """Raise an error if the parameters do not fit into this machine's memory."""
     needed = 4 * tree.count(abstract)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize
-    if needed > there:
-        raise UserError(f"{where}: asks for {needed / 1e9:,.0f} GB of parameters; this machine has {there / 1e9:,.0f} GB")
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize
+    if needed > available:
+        raise UserError(
+            f"{where}: asks for {needed / 1e9:,.0f} GB of parameters; this machine has {available / 1e9:,.0f} GB"
+        )
 
 
 def _unstacked_shapes(abstract: Params) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""A model: everything about it but its parameters."""
+"""The `Model` dataclass: everything about a model except its parameters."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ from jaxft.models.heads import LABELS, POOLER, Head
 from jaxft.models.weights.merge import Report
 from jaxft.models.weights.tensor_names import Naming
 
-MOST_LABELS = 10**6  # that nobody has named
-MAIN = "main"  # the name of the head when there is one
+MAX_LABELS = 10**6  # without names in id2label
+MAIN = "main"  # the name of a model's only head
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is needed to write a checkpoint back as it came.
+    """What is needed to write a checkpoint back in its original form.
 
     Attributes:
-      dtypes: by our names.
-      buffers: tensors that are no parameters, by the file's names.
-      copies: the file's names of tensors that repeat one of ours -> ours.
+      dtypes: parameter name -> dtype in the file.
+      buffers: tensors that are not parameters, by their names in the file.
+      copies: names in the file of tensors that repeat a parameter -> name of the parameter.
     """
 
     dtypes: Mapping[str, np.dtype] = field(default_factory=dict)
@@ -44,18 +44,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Everything about a model but its parameters.
+    """Everything about a model except its parameters.
 
     Attributes:
-      hf_config: config.json as it came (with labels of the present head).
+      hf_config: the original config.json, with the labels of the current head.
       encoder: the encoder.
-      heads: named heads.
+      heads: heads by name.
       rates: dropout rates of training.
       policy: how to compute.
-      directory: where it came from, for its tokenizer.
-      origin: for writing it back unchanged.
-      report: what became of the checkpoint's tensors.
-      adapted: where it has adapters.
+      directory: the directory that it was loaded from, for its tokenizer.
+      origin: for writing the checkpoint back in its original form.
+      report: which tensors were loaded, new or unused.
+      adapted: which modules have adapters; None without adapters.
     """
 
     hf_config: Mapping[str, Any]
@@ -70,7 +70,7 @@ class Model:
 
     @property
     def family(self) -> Family:
-        """The row of FAMILIES."""
+        """The model's entry in FAMILIES."""
         return families.FAMILIES[self.hf_config["model_type"]]
 
     @property
@@ -80,18 +80,18 @@ class Model:
 
     @property
     def naming(self) -> Naming:
-        """How Hugging Face's class for the main head calls the parameters."""
+        """The parameter names of Hugging Face's class for the main head."""
         head = self.heads[MAIN]
         return Naming(self.family, MAIN, head.kind, head.parts, self.encoder.config.inner)
 
     def abstract(self) -> Params:
-        """Shapes and types of the parameters, adapters among them."""
+        """Shapes and dtypes of the parameters, including adapters."""
         params = jax.eval_shape(self.init, random_keys.root_key(0))
         kind = self.encoder.config.adapter
         return adapters.add(params, self.adapted.modules, kind) if self.adapted and kind else params
 
     def init(self, key: jax.Array) -> Params:
-        """Random parameters of encoder and heads; adapters come later (`adapters.add`)."""
+        """Random parameters of encoder and heads, without adapters (see `adapters.add`)."""
         heads = {
             name: head.init(self.encoder.config, jax.random.fold_in(key, OfModel.FIRST_HEAD + i))
             for i, (name, head) in enumerate(sorted(self.heads.items()))
@@ -99,13 +99,13 @@ class Model:
         return {"encoder": self.encoder.init(jax.random.fold_in(key, OfModel.ENCODER)), "heads": heads}
 
     def initialised(self, names: Sequence[str], seed: int) -> dict[str, np.ndarray]:
-        """Random values of some parameters by dotted name, and only these: the whole would take seconds to compile."""
+        """Random values of some parameters by dotted name; initialising all of them would take seconds to compile."""
         if not names:
             return {}
 
         def random(key: jax.Array) -> dict[str, jax.Array]:
-            every = tree.unstack(self.init(key))
-            return {name: every[name] for name in names}
+            values = tree.unstack(self.init(key))
+            return {name: values[name] for name in names}
 
         return jax.tree.map(np.asarray, jax.jit(random)(random_keys.root_key(seed)))
 
@@ -144,16 +144,16 @@ class Model:
         return {name: outputs(name) for name in heads}
 
     def on(self, mesh: jax.sharding.Mesh, attention: str = "auto") -> "Model":
-        """The model computed on the devices of a mesh, with this attention (see `Policy`)."""
+        """The same model for the devices of a mesh, with this implementation of attention (see `Policy`)."""
         platform = mesh.devices.flat[0].platform
         return replace(self, policy=replace(self.policy, attention=attention, platform=platform, mesh=mesh))
 
     def override(
         self, *, dropout: Any = None, attention_dropout: Any = None, classifier_dropout: Any = None
     ) -> DropoutRates:
-        """The rates with those of hidden states, of attention probabilities, or of the head replaced; None keeps.
+        """The dropout rates, with those of hidden states, of attention probabilities, or of the head replaced unless None.
 
-        A head whose checkpoint names no rate of its own follows the hidden states.
+        If the checkpoint has no rate for the head, the head follows the hidden states.
         """
         rates = self.rates.override(self.family.hidden_dropouts, dropout)
         rates = rates.override(self.family.attention_dropouts, attention_dropout)
@@ -161,16 +161,16 @@ class Model:
 
 
 def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: Policy = PLAIN) -> Model:
-    """A model from a config.json.
+    """Makes a model from the content of a config.json.
 
     Args:
-      hf_config: its content.
+      hf_config: the content of config.json.
       kind: task name of the head.
-      where: for messages.
+      where: the file, for messages.
       policy: how to compute.
 
     Raises:
-      UserError: naming the field that jaxft cannot honour, or a head that the family lacks.
+      UserError: naming a field with a value that jaxft does not support, or a head that the family lacks.
     """
     family = families.family_of(hf_config, where)
     if kind not in family.classes:
@@ -206,11 +206,11 @@ def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
         except (TypeError, ValueError) as error:
             raise UserError(f"config.json: id2label is {id2label!r}: must map numbers to names") from error
     count = hf_config.get("num_labels", hf_config.get("_num_labels", 2))
-    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_LABELS:
-        raise UserError(f"config.json: num_labels is {count!r}: must be a whole number, {MOST_LABELS:,} at most")
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_LABELS:
+        raise UserError(f"config.json: num_labels is {count!r}: must be a whole number, {MAX_LABELS:,} at most")
     return [f"LABEL_{i}" for i in range(count)]
 
 
 def are_generic(labels: Sequence[str]) -> bool:
-    """Whether nobody has named these labels."""
+    """Whether these are the default labels LABEL_0, LABEL_1 ..."""
     return list(labels) == [f"LABEL_{i}" for i in range(len(labels))]

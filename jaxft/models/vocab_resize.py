@@ -1,6 +1,6 @@
-"""Rows of a vocabulary: those of new words, those that are kept, and new rows as leaves of their own to be trained alone.
+"""Changes the vocabulary of a model: adds rows for new words, drops old rows, and splits new rows into separate leaves.
 
-A vocabulary has a row in the table of word embeddings and, where a head scores words, in the decoder's bias and its kernel.
+Each word has a row in the table of word embeddings and, if a head predicts words, in the decoder's bias and kernel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,67 +15,67 @@ from jaxft.core.tree import Params, Path
 from jaxft.models.encoder.layers import NEW
 from jaxft.models.model import MAIN, Model, make_model
 
-_AXES = {"embedding": 0, "kernel": 1, "bias": 0}  # of words, in a leaf of a module of these:
+_AXES = {"embedding": 0, "kernel": 1, "bias": 0}  # the axis of words in the leaves of these modules:
 _MODULES = ("word_embeddings", "decoder")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What the rows of a vocabulary are made from.
+    """The sources of the rows of a new vocabulary.
 
     Attributes:
-      kept: int64 [size], the old row of each id, or -1 for a new word.
-      pieces: id of a new word -> old ids of the pieces that its text splits into.
+      old_ids: int64 [size], the old id of each word, or -1 for a new word.
+      pieces: id of a new word -> old ids of the tokens that its text splits into.
       token_ids: fields of config.json, such as `pad_token_id`, that change.
     """
 
-    kept: np.ndarray
+    old_ids: np.ndarray
     pieces: Mapping[int, Sequence[int]]
     token_ids: Mapping[str, int]
 
     @property
     def new(self) -> int:
         """Number of new words."""
-        return int((self.kept < 0).sum())
+        return int((self.old_ids < 0).sum())
 
     @property
     def appended(self) -> int:
-        """Number of new words if all of them stand behind the old ones, which have kept their ids; else 0."""
-        old = len(self.kept) - self.new
-        return self.new if np.array_equal(self.kept[:old], np.arange(old)) else 0
+        """Number of new words if all of them follow the old words, whose ids are unchanged; else 0."""
+        old = len(self.old_ids) - self.new
+        return self.new if np.array_equal(self.old_ids[:old], np.arange(old)) else 0
 
 
 def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, seed: int) -> tuple[Model, Params]:
-    """The model with another vocabulary, and its parameters.
+    """Replaces the vocabulary of a model.
 
     Args:
       model, params: as loaded, numpy.
-      sources: of the rows. Rows of the old table that no word keeps are dropped, as `resize_token_embeddings` in
-        transformers drops what lies behind the tokenizer's last token.
-      how: new rows are the `mean` of their pieces' rows (of all rows, where there is no piece), drawn from a `gaussian`
-        with the mean and covariance of the old table (Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html;
-        `mean_resizing` in transformers draws with 1e-9 of that covariance, which is the mean), or `random`: as the family
+      sources: the sources of the new rows. Other old rows are dropped, as `resize_token_embeddings` in transformers drops
+        rows after the tokenizer's last token.
+      how: new rows are the `mean` of their pieces' rows (of all rows if there are no pieces); drawn from a `gaussian` with
+        the mean and covariance of the old table (Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html;
+        `mean_resizing` in transformers draws with 1e-9 of that covariance, which is the mean); or `random`, as the family
         initialises them.
-      seed: of what is drawn.
+      seed: seed of random rows.
 
     Raises:
-      UserError: when the model counts its positions from the id of padding, and that changes.
+      UserError: if the model counts positions from the padding id, and that changes.
     """
     field = model.family.fields["vocab_size"][0]
-    config = {**model.hf_config, field: len(sources.kept), **sources.token_ids}
-    made = make_model(config, model.heads[MAIN].kind, str(model.directory), policy=model.policy)
-    # A bias of the old size that PyTorch keeps and never uses is written anew.
-    buffers = {name: x for name, x in model.origin.buffers.items() if name not in model.naming.spare()}
+    config = {**model.hf_config, field: len(sources.old_ids), **sources.token_ids}
+    resized = make_model(config, model.heads[MAIN].kind, str(model.directory), policy=model.policy)
+    # The unused bias of PyTorch's untied decoders, which has the old size, is written anew.
+    buffers = {name: x for name, x in model.origin.buffers.items() if name not in model.naming.unused_biases()}
     origin = replace(model.origin, buffers=buffers)
-    made = replace(made, directory=model.directory, origin=origin, report=model.report)
-    old, new = model.encoder.config, made.encoder.config
+    resized = replace(resized, directory=model.directory, origin=origin, report=model.report)
+    old, new = model.encoder.config, resized.encoder.config
     if old.position_offset != new.position_offset:
         raise UserError(
             f"{model.directory}: the model counts positions from its padding id {old.pad_token_id}, but the padding id of "
             f"the new vocabulary is {new.pad_token_id}: give padding the same id there"
         )
     leaves = [path for path in tree.flatten(params) if _has_words(path)]
-    fresh = made.initialised([".".join(path) for path in leaves], seed) if how == "random" else {}
+    fresh = resized.initialised([".".join(path) for path in leaves], seed) if how == "random" else {}
 
     def leaf(path: Path, x: np.ndarray) -> np.ndarray:
         if path not in leaves:
@@ -87,14 +87,14 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
             result = _rows(table, sources, how, stream)
         else:
             result = np.moveaxis(np.array(drawn), axis, 0)
-        result[sources.kept >= 0] = table[sources.kept[sources.kept >= 0]]
+        result[sources.old_ids >= 0] = table[sources.old_ids[sources.old_ids >= 0]]
         return np.ascontiguousarray(np.moveaxis(result, 0, axis))
 
-    return made, tree.map_with_path(leaf, params)
+    return resized, tree.map_with_path(leaf, params)
 
 
 def split_rows(model: Model, params: Params, new: int) -> tuple[Model, Params]:
-    """The model with the last `new` rows of its vocabulary as leaves of their own: `new_embedding` beside `embedding`."""
+    """Splits the last `new` rows of the vocabulary off into separate leaves: `new_embedding` beside `embedding`."""
     encoder = replace(model.encoder, config=replace(model.encoder.config, new_words=new))
     flat = {}
     for path, x in tree.flatten(params).items():
@@ -102,17 +102,17 @@ def split_rows(model: Model, params: Params, new: int) -> tuple[Model, Params]:
             flat[path] = x
             continue
         old, axis = x.shape[_AXES[path[-1]]] - new, _AXES[path[-1]]
-        flat[path], flat[_beside(path)] = np.split(x, [old], axis)
+        flat[path], flat[_new_rows_path(path)] = np.split(x, [old], axis)
     return replace(model, encoder=encoder), tree.unflatten(flat)
 
 
 def join_rows(params: Params) -> Params:
-    """Inverse of `split_rows` for numpy parameters; others stay as they are."""
+    """Inverse of `split_rows`, for numpy parameters; parameters without separate rows are unchanged."""
     flat = tree.flatten(params)
-    apart = {path: _beside(path) for path in flat if _has_words(path) and _beside(path) in flat}
-    joined = {path: np.concatenate([flat[path], flat[new]], _AXES[path[-1]]) for path, new in apart.items()}
-    gone = set(apart.values())
-    return tree.unflatten({path: joined.get(path, x) for path, x in flat.items() if path not in gone})
+    split = {path: _new_rows_path(path) for path in flat if _has_words(path) and _new_rows_path(path) in flat}
+    joined = {path: np.concatenate([flat[path], flat[new]], _AXES[path[-1]]) for path, new in split.items()}
+    new_paths = set(split.values())
+    return tree.unflatten({path: joined.get(path, x) for path, x in flat.items() if path not in new_paths})
 
 
 def word_leaves(params: Params) -> set[str]:
@@ -121,25 +121,25 @@ def word_leaves(params: Params) -> set[str]:
 
 
 def joined_name(name: str) -> str:
-    """The dotted name of a parameter in a tree that `join_rows` gives back."""
+    """The dotted name of a parameter after `join_rows`."""
     module, _, leaf = name.rpartition(".")
     return f"{module}.{leaf.removeprefix(NEW)}"
 
 
-def _rows(table: np.ndarray, sources: Sources, how: str, stream: np.random.Generator) -> np.ndarray:
-    """[size, ...] with the rows of new words made from the old table [V, ...]; the others are not set."""
-    wide = table.reshape(len(table), -1).astype(np.float64)
-    mean = wide.mean(0)
-    rows = np.zeros((len(sources.kept), wide.shape[1]))
-    new = np.flatnonzero(sources.kept < 0)
+def _rows(table: np.ndarray, sources: Sources, how: str, rng: np.random.Generator) -> np.ndarray:
+    """Makes the rows of new words from the old table [V, ...]: [size, ...], in which all other rows are zero."""
+    flat_table = table.reshape(len(table), -1).astype(np.float64)
+    mean = flat_table.mean(0)
+    rows = np.zeros((len(sources.old_ids), flat_table.shape[1]))
+    new = np.flatnonzero(sources.old_ids < 0)
     if how == "gaussian":
-        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(wide, rowvar=False, bias=True)))
-        spread = vectors * np.sqrt(np.maximum(values, 0))
-        rows[new] = mean + stream.standard_normal((len(new), len(mean))) @ spread.T
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(flat_table, rowvar=False, bias=True)))
+        factor = vectors * np.sqrt(np.maximum(values, 0))
+        rows[new] = mean + rng.standard_normal((len(new), len(mean))) @ factor.T
     else:
         for i in new:
             pieces = sources.pieces.get(int(i))
-            rows[i] = wide[list(pieces)].mean(0) if pieces else mean
+            rows[i] = flat_table[list(pieces)].mean(0) if pieces else mean
     return rows.reshape(-1, *table.shape[1:]).astype(table.dtype)
 
 
@@ -147,5 +147,5 @@ def _has_words(path: Path) -> bool:
     return len(path) > 1 and path[-2] in _MODULES and path[-1] in _AXES
 
 
-def _beside(path: Path) -> Path:
+def _new_rows_path(path: Path) -> Path:
     return (*path[:-1], NEW + path[-1])

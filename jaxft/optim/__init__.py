@@ -1,4 +1,4 @@
-"""The optimizer: optax, with rates and decay made from the plan; schedules; clipping. Layers of a stack are seen singly."""
+"""The optimizer: optax transformations with learning rates and decay from the parameter plan; schedules; clipping."""
 
 from jaxft.optim.clip import clip_by_global_norm, global_norm
 from jaxft.optim.optimizer import Hyper, Optimizer, core, hyperparameters, make_optimizer

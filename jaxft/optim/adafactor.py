@@ -1,4 +1,4 @@
-"""Adafactor (Shazeer & Stern 2018, arXiv:1804.04235) by the conventions of transformers' `Adafactor`, layer by layer."""
+"""Adafactor (Shazeer & Stern 2018, arXiv:1804.04235) with the conventions of transformers' `Adafactor`, per layer."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from jaxft.optim.per_layer import layer_axes, map_trees, transformation
 
 
 class AdafactorState(NamedTuple):
-    """Second moments: `row` [..., in] and `column` [..., out] of matrices, `full` of everything else."""
+    """Second moments: `row` [..., in] and `column` [..., out] of matrices, `full` of all other parameters."""
 
     steps: jax.Array
     row: Params
@@ -30,15 +30,16 @@ def adafactor(
     scale_parameter: bool = True,
     relative_step: bool = False,
 ) -> optax.GradientTransformation:
-    """Adafactor without its first moment; decay is decoupled and scaled like the update.
+    """Adafactor without a first moment; weight decay is decoupled and scaled like the update.
 
     Args:
-      decay: (updates, parameters) -> updates with decay, which is times the same learning rate.
+      decay: (updates, parameters) -> updates with weight decay, to be multiplied by the same learning rate.
       decay_rate: exponent c of the second moment's decay 1 - t**c.
-      clip_threshold: largest root mean square of a tensor's update.
-      epsilon, smallest_scale: added to the squared gradient; the least that a parameter's scale counts (`eps`).
+      clip_threshold: maximum root mean square of a tensor's update.
+      epsilon: added to the squared gradient (transformers' `eps[0]`).
+      smallest_scale: minimum of a parameter's root mean square in `scale_parameter` (transformers' `eps[1]`).
       scale_parameter: multiply the learning rate by the root mean square of the parameter.
-      relative_step: multiply it by min(0.01, 1 / sqrt(t)), too.
+      relative_step: also multiply it by min(0.01, 1 / sqrt(t)).
     """
 
     def is_matrix(path: Path, leaf: Any) -> bool:
@@ -61,18 +62,19 @@ def adafactor(
         moments: dict[str, dict[Path, jax.Array]] = {"row": {}, "column": {}, "full": {}}
         before = {name: tree.flatten(getattr(state, name)) for name in moments}
 
-        def follow(name: str, path: Path, x: jax.Array) -> jax.Array:
+        def update_moment(name: str, path: Path, x: jax.Array) -> jax.Array:
             moments[name][path] = keep * before[name][path] + (1.0 - keep) * x
             return moments[name][path]
 
         def direction(path: Path, g: jax.Array) -> jax.Array:
             square = jnp.square(g) + epsilon
             if is_matrix(path, g):
-                row, column = follow("row", path, square.mean(-1)), follow("column", path, square.mean(-2))
+                row = update_moment("row", path, square.mean(-1))
+                column = update_moment("column", path, square.mean(-2))
                 row = jax.lax.rsqrt(row / row.mean(-1, keepdims=True))
                 u = row[..., None] * jax.lax.rsqrt(column)[..., None, :] * g
             else:
-                u = jax.lax.rsqrt(follow("full", path, square)) * g
+                u = jax.lax.rsqrt(update_moment("full", path, square)) * g
             return u / jnp.maximum(1.0, _rms(path, u) / clip_threshold)
 
         def scaled(path: Path, u: jax.Array, p: jax.Array) -> jax.Array:

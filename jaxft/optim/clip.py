@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-_BLOCK = 1 << 16  # floats; the running sums stay in the second-level cache
+_BLOCK = 1 << 16  # floats; the running sums stay in the L2 cache
 
 
 def global_norm(updates: Any, *, blocked: bool = False) -> jax.Array:
@@ -14,15 +14,15 @@ def global_norm(updates: Any, *, blocked: bool = False) -> jax.Array:
 
     Args:
       updates: a tree of arrays.
-      blocked: sum in cache-sized blocks: on one CPU device a tenth of the time of XLA's plain reduction, which writes the
-        squares out first (benchmarks/alternatives.py). It flattens leaves, which would gather sharded ones.
+      blocked: sum in cache-sized blocks. On one CPU device this takes a tenth of the time of XLA's plain reduction, which
+        first writes the squares to memory (benchmarks/alternatives.py). It flattens leaves, which would gather sharded ones.
     """
     square_sum = _blocked_sum_of_squares if blocked else _sum_of_squares
     return jnp.sqrt(sum(square_sum(leaf) for leaf in jax.tree.leaves(updates)))
 
 
 def clip_by_global_norm(limit: Any, *, blocked: bool = False) -> optax.GradientTransformation:
-    """Scale all updates so that their global norm is at most `limit` (Pascanu et al. 2013, arXiv:1211.5063)."""
+    """Scales all updates so that their global norm is at most `limit` (Pascanu et al. 2013, arXiv:1211.5063)."""
 
     def clip(updates: Any, _: Any) -> Any:
         scale = jnp.minimum(1.0, limit / jnp.maximum(global_norm(updates, blocked=blocked), 1e-16))

@@ -1,7 +1,7 @@
-"""The named optimizers: what each makes of a gradient, before learning rate and schedule.
+"""The named optimizers: optax transformations of the gradient, before learning rate and schedule.
 
-Each is a function `(decay, **arguments)`; its arguments are what `optim.arguments` may hold. `decay` is a function (updates,
-parameters) -> updates that adds weight decay where the plan wants it. All treat the layers of a stack singly.
+Each is a function `(decay, **arguments)`; its arguments are those that `optim.arguments` may contain. `decay` is a function
+(updates, parameters) -> updates that adds weight decay where the plan says so. All treat the layers of a stack separately.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ Transformation = optax.GradientTransformation
 
 
 def adamw(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Transformation:
-    """Adam with decoupled decay (Loshchilov & Hutter 2019, arXiv:1711.05101), as torch.optim.AdamW."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), as in torch.optim.AdamW."""
     return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), _then(decay))
 
 
 def adam(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Transformation:
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980); decay is L2 in the gradient, as in torch.optim.Adam."""
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980); weight decay is added to the gradient (L2), as in torch.optim.Adam."""
     return optax.chain(_then(decay), optax.scale_by_adam(beta1, beta2, epsilon))
 
 
@@ -45,18 +45,18 @@ def bert_adam(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon
 
 
 def sgd(decay: Decay, *, momentum: float = 0.9, nesterov: bool = False) -> Transformation:
-    """Stochastic gradient descent; decay is L2 in the gradient, as in torch.optim.SGD."""
+    """Stochastic gradient descent; weight decay is added to the gradient (L2), as in torch.optim.SGD."""
     return optax.chain(_then(decay), optax.trace(momentum, nesterov) if momentum else optax.identity())
 
 
 def rmsprop(decay: Decay, *, alpha: float = 0.99, epsilon: float = 1e-8, momentum: float = 0.0) -> Transformation:
-    """RMSprop as torch.optim.RMSprop: epsilon outside the root, decay is L2 in the gradient."""
+    """RMSprop as in torch.optim.RMSprop: epsilon is outside the root, weight decay is added to the gradient (L2)."""
     scale = optax.scale_by_rms(alpha, epsilon, eps_in_sqrt=False)
     return optax.chain(_then(decay), scale, optax.trace(momentum) if momentum else optax.identity())
 
 
 def adagrad(decay: Decay, *, initial_accumulator: float = 0.0, epsilon: float = 1e-10) -> Transformation:
-    """Adagrad (Duchi et al. 2011) as torch.optim.Adagrad: epsilon outside the root, decay is L2 in the gradient."""
+    """Adagrad (Duchi et al. 2011) as in torch.optim.Adagrad: epsilon is outside the root, weight decay is L2."""
 
     def update(updates: Params, state: Squares, params: Any = None) -> tuple[Params, Squares]:
         gradient = decay(updates, params)
@@ -70,12 +70,12 @@ def adagrad(decay: Decay, *, initial_accumulator: float = 0.0, epsilon: float = 
 
 
 def lion(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.99) -> Transformation:
-    """Lion (Chen et al. 2023, arXiv:2302.06675): the sign of the momentum, decoupled decay."""
+    """Lion (Chen et al. 2023, arXiv:2302.06675): the sign of the momentum, with decoupled weight decay."""
     return optax.chain(optax.scale_by_lion(beta1, beta2), _then(decay))
 
 
 def lamb(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-6) -> Transformation:
-    """LAMB (You et al. 2020, arXiv:1904.00962): AdamW's update times |parameter| / |update|, for each layer's tensors."""
+    """LAMB (You et al. 2020, arXiv:1904.00962): AdamW's update times |parameter| / |update|, per tensor of each layer."""
 
     def trusted(path: Path, update: jax.Array, param: jax.Array) -> jax.Array:
         of_param, of_update = (jnp.sqrt(jnp.square(x).sum(layer_axes(path, x), keepdims=True)) for x in (param, update))
@@ -97,13 +97,13 @@ def muon(
 ) -> Transformation:
     """Muon (Jordan 2024) for the encoder's kernels, AdamW for embeddings, vectors and heads.
 
-    The update of a kernel is its momentum made orthogonal, scaled to AdamW's size (Liu et al. 2025, arXiv:2502.16982), so
-    that both take AdamW's learning rate and decay.
+    The update of a kernel is its orthogonalised momentum, scaled to the size of AdamW's updates (Liu et al. 2025,
+    arXiv:2502.16982), so both use AdamW's learning rate and weight decay.
     """
-    dimensions = optax.contrib.MuonDimensionNumbers(-2, -1)  # the axis of a stack, where there is one, is a batch
+    dimensions = optax.contrib.MuonDimensionNumbers(-2, -1)  # the axis of a stack counts as a batch axis
 
-    def chosen(params: Any) -> Any:
-        """The dimensions of what Muon updates; whatever optax has masked stays so."""
+    def dimension_numbers(params: Any) -> Any:
+        """The dimensions of the parameters that Muon updates; those that optax has masked stay masked."""
         return jax.tree.map(lambda _: dimensions, params)
 
     def labels(params: Params) -> Params:
@@ -117,7 +117,7 @@ def muon(
     def sized(update: jax.Array) -> jax.Array:
         return update * (consistent_rms * max(update.shape[-2:]) ** 0.5)
 
-    orthogonal = optax.contrib.scale_by_muon(beta=momentum, eps=epsilon, weight_dimension_numbers=chosen)
+    orthogonal = optax.contrib.scale_by_muon(beta=momentum, eps=epsilon, weight_dimension_numbers=dimension_numbers)
     parts: dict[Any, Transformation] = {
         "muon": optax.chain(orthogonal, stateless(lambda updates, _: jax.tree.map(sized, updates))),
         "adam": optax.scale_by_adam(beta1, beta2, epsilon),
@@ -126,14 +126,14 @@ def muon(
 
 
 class Moments(NamedTuple):
-    """Of Adam."""
+    """State of Adam."""
 
     mean: Params
     square: Params
 
 
 class Squares(NamedTuple):
-    """Of Adagrad."""
+    """State of Adagrad."""
 
     total: Params
 

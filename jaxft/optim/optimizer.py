@@ -1,4 +1,4 @@
-"""The optimizer of a run: clip, then what the optimizer makes of the gradient, then rates, all as the plan says."""
+"""The optimizer of a run: clipping, the optimizer's transformation, then learning rates, as the parameter plan says."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ Hyper = Mapping[str, Any]
 
 
 def hyperparameters(config: OptimConfig) -> dict[str, jax.Array]:
-    """The numbers of a run that may be traced, and so swept in one program. float32 scalars.
+    """The hyperparameters that may be traced, and so swept in one program, as float32 scalars.
 
-    `plateau`, where there is that schedule, is what its evaluations have left of the learning rate.
+    `plateau`, if the schedule is plateau, is the factor to which evaluations have reduced the learning rate.
     """
     values = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
     if config.clip is not None:
@@ -35,35 +35,40 @@ def hyperparameters(config: OptimConfig) -> dict[str, jax.Array]:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What the train step needs: the transformation for (possibly traced) hyperparameters, and the norm it clips by."""
+    """What the train step needs.
+
+    Attributes:
+      build: hyperparameters, possibly traced -> the transformation.
+      blocked_norm: see `global_norm`.
+    """
 
     build: Callable[[Hyper], optax.GradientTransformation]
     blocked_norm: bool
 
     def norm(self, updates: Any) -> jax.Array:
-        """The global norm, computed as clipping computes it, so that the compiler merges the two."""
+        """The global norm, computed in the same way as for clipping, so that the compiler merges the two."""
         return global_norm(updates, blocked=self.blocked_norm)
 
 
 def make_optimizer(config: OptimConfig, plan: ParameterPlan, total_steps: int, *, blocked_norm: bool = False) -> Optimizer:
-    """The optimizer of a run: clip by the global norm, `core`, rates."""
+    """Makes the optimizer of a run: clipping by the global norm, `core`, and learning rates."""
 
     def build(hyper: Hyper) -> optax.GradientTransformation:
         parts = [clip_by_global_norm(hyper["clip"], blocked=blocked_norm)] if "clip" in hyper else []
-        parts += [by_stage(core(config, plan, hyper), plan), scale_by_rates(config, plan, total_steps, hyper)]
+        parts += [by_stage(core(config, plan, hyper), plan), scale_by_learning_rates(config, plan, total_steps, hyper)]
         return optax.chain(*parts)
 
     return Optimizer(build, blocked_norm)
 
 
 def core(config: OptimConfig, plan: ParameterPlan, hyper: Hyper) -> optax.GradientTransformation:
-    """What is kept of each parameter, and decay: a direction for each, whatever other parameters there are.
+    """The optimizer's transformation with weight decay: the direction of each parameter's update.
 
-    Works on any part of the trainable tree.
+    It does not depend on other parameters, so it works on any part of the trainable tree.
     """
 
     def amount(decay: Any) -> Any:
-        """The plan says where decay applies (true), or how much."""
+        """The number for a plan's weight decay, which is true, false or a number."""
         return hyper["weight_decay"] if decay is True else float(decay or 0.0)
 
     def decayed(path: Path, update: jax.Array, param: jax.Array) -> jax.Array:
@@ -73,8 +78,10 @@ def core(config: OptimConfig, plan: ParameterPlan, hyper: Hyper) -> optax.Gradie
     return make_transformation(config, lambda updates, params: map_trees(decayed, updates, params))
 
 
-def scale_by_rates(config: OptimConfig, plan: ParameterPlan, total_steps: int, hyper: Hyper) -> optax.GradientTransformation:
-    """Minus learning rate x schedule x multiplier, the latter two as the plan says for each parameter."""
+def scale_by_learning_rates(
+    config: OptimConfig, plan: ParameterPlan, total_steps: int, hyper: Hyper
+) -> optax.GradientTransformation:
+    """Multiplies updates by minus learning rate x schedule x multiplier, with each parameter's schedule and multiplier."""
     names = {config.schedule, *(x.schedule for x in plan.settings.values() if x.schedule)}
     factors = {name: schedule_factor(config, total_steps, name=name) for name in names}
 

@@ -1,4 +1,4 @@
-"""Stacked leaves, one layer at a time: what an optimizer may not compute over a whole stack, and settings of each layer."""
+"""Stacked leaves in optimizers: statistics and settings of single layers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from jaxft.core.tree import Params, Path
 
 
 def layer_axes(path: Path, leaf: jax.Array) -> tuple[int, ...]:
-    """The axes of a single layer's parameter, counted from the end."""
+    """The axes of a single layer's parameter, as negative numbers: all axes but that of the stack."""
     return tuple(range(-leaf.ndim + tree.is_stacked(path), 0))
 
 
@@ -23,25 +23,25 @@ def map_trees(function: Callable[..., Any], first: Mapping[str, Any], *others: M
 
 
 def of_layers(path: Path, leaf: jax.Array, choice: Callable[[str], Any], value: Callable[[Any], Any]) -> Any:
-    """A number for a leaf, or one a layer where the plan has chosen differently for the layers of a stack.
+    """A number for a leaf, or one per layer if the plan's choices differ between the layers of a stack.
 
     Args:
-      path, leaf: of a tree of parameters.
-      choice: dotted name of a parameter -> what was chosen for it (hashable).
-      value: a choice -> number, perhaps traced.
+      path, leaf: a leaf of a tree of parameters.
+      choice: dotted name of a parameter -> the plan's choice for it (hashable).
+      value: a choice -> number, possibly traced.
 
     Returns:
-      a number, or [L, 1, ...] with as many axes as the leaf.
+      A number, or [L, 1, ...] with as many axes as the leaf.
     """
     choices = [choice(name) for name in tree.names(path)]
-    if len({(type(x), x) for x in choices}) == 1:  # true and 1.0 are two choices
+    if len({(type(x), x) for x in choices}) == 1:  # true and 1.0 are different choices
         return value(choices[0])
     numbers = jnp.stack([jnp.asarray(value(x), leaf.dtype) for x in choices])
     return numbers.reshape(-1, *[1] * (leaf.ndim - 1))
 
 
 def transformation(init: Any, update: Any) -> optax.GradientTransformation:
-    """optax's pair of functions; its types know of trees in general, ours of nested dicts."""
+    """A GradientTransformation of functions on nested dicts, which optax's types do not accept."""
     return optax.GradientTransformation(init, update)
 
 
@@ -51,17 +51,17 @@ def stateless(update: Any) -> optax.GradientTransformation:
 
 
 def unstacked(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """A transformation that sees every layer's parameters as leaves of their own, `{dotted name: array}`.
+    """A transformation applied to unstacked parameters, `{dotted name: array}`, for optimizers with per-tensor statistics.
 
-    For optimizers whose statistics are of whole tensors. It costs a slice and a copy of every stack.
+    It costs a slice and a copy of every stack.
     """
 
     def init(params: Params) -> Any:
         return inner.init(tree.unstack(params))
 
     def update(updates: Params, state: Any, params: Params) -> tuple[Params, Any]:
-        found: Any
-        found, state = inner.update(tree.unstack(updates), state, tree.unstack(params))
-        return tree.restack(found, updates, jnp.stack), state
+        unstacked_updates: Any
+        unstacked_updates, state = inner.update(tree.unstack(updates), state, tree.unstack(params))
+        return tree.restack(unstacked_updates, updates, jnp.stack), state
 
     return transformation(init, update)

@@ -1,4 +1,4 @@
-"""From `optim.name` and `optim.arguments` to an optimizer: one of ours, or any that optax has."""
+"""Looks up an optimizer by `optim.name` and `optim.arguments`: a named one, or any optimizer of optax."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,12 +16,18 @@ from jaxft.optim.named_optimizers import NAMED, Decay
 from jaxft.optim.per_layer import stateless, unstacked
 
 PREFIX = "optax."
-_FIELDS = ("beta1", "beta2", "epsilon")  # arguments that are options of their own
-_OURS = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}  # decided by optim and plan
+_FIELDS = ("beta1", "beta2", "epsilon")  # arguments that are separate options, such as optim.beta1
+_RESERVED = {
+    "learning_rate",
+    "weight_decay",
+    "weight_decay_rate",
+    "weight_decay_mask",
+    "mask",
+}  # set by other options of optim and plan
 
 
 def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTransformation:
-    """What the optimizer makes of a gradient (a direction to subtract), before learning rate and schedule.
+    """The optimizer's transformation, without learning rate and schedule; the result is to be subtracted.
 
     Raises:
       UserError: for a name or an argument that does not exist, or an optimizer that needs more than gradients.
@@ -38,7 +44,7 @@ def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTran
     values = dict(config.arguments)
     for name in _FIELDS:
         if name in values:
-            raise UserError(f"optim.arguments: {name} is an option of its own, optim.{name}")
+            raise UserError(f"optim.arguments: {name} is a separate option, optim.{name}")
         if (value := getattr(config, name)) is not None:
             if name not in known:
                 raise UserError(f"optim.{name} is {value} but {config.name} has none: leave it null")
@@ -50,16 +56,16 @@ def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTran
 
 
 def check_optimizer(config: OptimConfig) -> None:
-    """Build the optimizer and trace a step of it, so that whatever is wrong is known before any work is done.
+    """Build the optimizer and trace an update, to report errors before any work is done.
 
     Raises:
-      UserError: as `make_core`.
+      UserError: as in `make_transformation`.
     """
     make_transformation(config, lambda updates, _: updates)
 
 
 def _optax(config: OptimConfig) -> optax.GradientTransformation:
-    """An optimizer of optax or optax.contrib at learning rate 1 without decay, as directions to subtract."""
+    """An optimizer of optax or optax.contrib at learning rate 1 without weight decay; the result is to be subtracted."""
     names, name = _optax_names(), config.name.removeprefix(PREFIX)
     if name not in names:
         raise UserError(f'optim.name is "{config.name}": optax has no such optimizer{nearest(name, names)}')
@@ -67,35 +73,35 @@ def _optax(config: OptimConfig) -> optax.GradientTransformation:
         if (value := getattr(config, field)) is not None:
             raise UserError(f"optim.{field} is {value}: give {config.name} its own names in optim.arguments")
     parameters = inspect.signature(names[name]).parameters
-    _refuse_unknown(config, [x for x in parameters if x not in _OURS])
+    _refuse_unknown(config, [x for x in parameters if x not in _RESERVED])
     fixed = {"learning_rate": 1.0, "weight_decay": 0.0}
     try:
-        made = names[name](**{k: x for k, x in fixed.items() if k in parameters}, **config.arguments)
-        made = optax.with_extra_args_support(made)
+        optimizer = names[name](**{k: x for k, x in fixed.items() if k in parameters}, **config.arguments)
+        optimizer = optax.with_extra_args_support(optimizer)
         sample = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-        jax.eval_shape(lambda x: made.update(x, made.init(x), x), sample)
-    except Exception as error:  # whatever optax makes of the user's arguments
+        jax.eval_shape(lambda x: optimizer.update(x, optimizer.init(x), x), sample)
+    except Exception as error:  # the user's arguments may raise anything in optax
         raise UserError(
             f"optim.name {config.name} with optim.arguments {config.arguments} does not work on gradients alone: "
             f"{one_line(error)[:200]}"
         ) from error
-    return optax.chain(made, optax.scale(-1.0))
+    return optax.chain(optimizer, optax.scale(-1.0))
 
 
 def _optax_names() -> Mapping[str, Callable[..., Any]]:
-    """The optimizers of optax: functions of a learning rate. Schedule-free ones want other parameters in evaluation."""
-    found = {}
+    """The optimizers of optax: functions of a learning rate, except schedule-free ones, which evaluate other parameters."""
+    optimizers = {}
     for module in (optax.contrib, optax):
         for name, x in vars(module).items():
             hidden = name.startswith(("_", "scale_by", "schedule_free")) or not isinstance(x, FunctionType | partial)
             if not hidden and "learning_rate" in inspect.signature(x).parameters:
-                found[name] = x
-    return found
+                optimizers[name] = x
+    return optimizers
 
 
 def _refuse_unknown(config: OptimConfig, known: list[str]) -> None:
     for name in config.arguments:
-        if name in _OURS:
+        if name in _RESERVED:
             raise UserError(f"optim.arguments: {name} is decided by optim.learning_rate, optim.weight_decay and plan")
         if name not in known:
             has = ", ".join(known) or "none"

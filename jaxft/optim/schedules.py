@@ -1,4 +1,4 @@
-"""Learning rate over its peak, as a function of the number of steps done."""
+"""Learning rate schedules, as fractions of the peak learning rate by step."""
 
 import math
 from collections.abc import Callable
@@ -16,17 +16,21 @@ PLATEAU = "plateau"
 def schedule_factor(
     config: OptimConfig, total_steps: int, numpy: Any = jnp, *, name: str | None = None
 ) -> Callable[[Any], Any]:
-    """A schedule with linear warm-up: the numbers of Hugging Face's `get_scheduler` where it has them.
+    """Makes a schedule with linear warm-up, equal to Hugging Face's `get_scheduler` for the schedules that it has.
 
     Args:
-      config: schedule, its numbers, and warm-up.
-      total_steps: of the run.
+      config: the schedule, its parameters, and warm-up.
+      total_steps: steps of the run.
       numpy: `jax.numpy` inside a program, `numpy` on the host (which must not wait for a device to log a number).
-      name: the schedule; None takes the config's. The factor of `plateau` is what the loop's evaluations leave of the
-        rate, which is not a function of the step: here it is 1.
+      name: the schedule; None takes the config's. The factor of `plateau` depends on evaluations and not on the step: after
+        warm-up it is 1 here.
+
+    Returns:
+      A function from the number of finished steps (int [...]) to the fraction of the peak learning rate (float32 [...]).
     """
     name = name or config.schedule
-    warmup, total = float(warmup_steps(config, total_steps)), float(total_steps)  # more than an int32 holds, perhaps
+    # Floats, since the number of steps may exceed int32.
+    warmup, total = float(warmup_steps(config, total_steps)), float(total_steps)
 
     def falling(step: Any, progress: Any) -> Any:
         """`progress` goes from 0 at the end of warm-up to 1 at the last step."""
@@ -52,7 +56,7 @@ def schedule_factor(
         step = numpy.asarray(step, numpy.float32)
         progress = numpy.clip((step - warmup) / max(1.0, total - warmup), 0.0, 1.0)
         rising = step / max(1.0, warmup)
-        if name == "slanted_triangular":  # ULMFiT's rises from the same low rate that it falls to
+        if name == "slanted_triangular":  # ULMFiT's rises from the same low learning rate that it falls to
             rising = (1.0 + rising * (config.ratio - 1.0)) / config.ratio
         return numpy.where(step < warmup, rising, falling(step, progress))
 
@@ -60,16 +64,16 @@ def schedule_factor(
 
 
 def check_schedules(config: OptimConfig, plan: ParameterPlan) -> None:
-    """Refuse a rule's plateau where the run has none.
+    """Raise an error if a rule has the schedule plateau but the run has not.
 
     Raises:
       UserError: naming the first parameter.
     """
     for name, setting in plan.settings.items():
         if setting.schedule == PLATEAU != config.schedule:
-            raise UserError(f"schedule plateau of {name}: only where optim.schedule is plateau, too")
+            raise UserError(f"schedule plateau of {name}: only if optim.schedule is plateau, too")
 
 
 def warmup_steps(config: OptimConfig, total_steps: int) -> int:
-    """Steps of the warm-up."""
+    """The number of warm-up steps."""
     return math.ceil(config.warmup * total_steps) if config.warmup < 1 else int(config.warmup)

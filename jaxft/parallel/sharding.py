@@ -1,7 +1,7 @@
-"""The device mesh and where every array lies on it.
+"""The device mesh and the sharding of every array.
 
-Batches are split over both axes (`data` x `fsdp`); parameters and moments over `fsdp` by path rules, replicated over
-`data`. Models say where what is split is gathered (`lower`); the compiler inserts the collectives.
+Batches are sharded over both axes (`data` x `fsdp`); parameters and moments are sharded over `fsdp` by path rules, and
+replicated over `data`. The model code says where sharded parameters are gathered; the compiler inserts the collectives.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 
-# Pattern over dotted names -> the axis of a single layer's parameter that fsdp splits first; None replicates.
+# (pattern over dotted names, axis of a single layer's parameter that fsdp shards; None replicates).
 RULES: list[tuple[str, int | None]] = [
     (r"\.(new_)?embedding$", 0),
     (r"\.((new_)?kernel|lora_b)$", 1),
@@ -27,12 +27,12 @@ RULES: list[tuple[str, int | None]] = [
 
 
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
-    """A (data, fsdp) mesh over all devices, or over the first few where mesh.data says so.
+    """Makes a (data, fsdp) mesh over all devices, or over the first few if mesh.data says so.
 
     Raises:
-      UserError: when the sizes do not multiply to the number of devices.
+      UserError: if the product of the sizes is not the number of devices.
     """
-    random_keys.let_philox_be_sharded()
+    random_keys.make_philox_shardable()
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     data = config.data if config.data > 0 else count // config.fsdp
@@ -46,28 +46,28 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """For [K, R, ...] batches: rows over all devices."""
+    """The sharding of [K, R, ...] batches: rows over all devices."""
     return NamedSharding(mesh, P(None, ("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same value everywhere."""
+    """The sharding of a value that all devices have."""
     return NamedSharding(mesh, P())
 
 
-def known(mesh: Mesh) -> Any:
-    """A context: models that are traced in it gather the parameters that the mesh splits."""
+def use_mesh(mesh: Mesh) -> Any:
+    """A context in which models are traced for the mesh: they gather the parameters that it shards."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def lower(function: Callable[..., Any], mesh: Mesh, *args: Any, **options: Any) -> Any:
-    """`jax.jit(function, **options).lower(*args)`, traced where the mesh is `known`."""
-    with known(mesh):
+    """`jax.jit(function, **options).lower(*args)`, traced within `use_mesh`."""
+    with use_mesh(mesh):
         return jax.jit(function, **options).lower(*args)
 
 
 def shard_count(mesh: Mesh) -> int:
-    """Devices that a micro-batch's rows are divided over."""
+    """The number of devices that a micro-batch's rows are divided over."""
     return mesh.size
 
 
@@ -79,29 +79,29 @@ def param_shardings(mesh: Mesh, params: Params) -> Params:
     """
     axes = tree.first_match(RULES, tree.all_names(params))
 
-    def place(path: tree.Path, leaf: Any) -> NamedSharding:
+    def sharding_of(path: tree.Path, leaf: Any) -> NamedSharding:
         axis, stacked = axes[tree.names(path)[0]], tree.is_stacked(path)
         if axis is None:
             return replicated(mesh)
-        # The other axis where the first does not divide: 30,522 words over 8 devices lie split by hidden size.
+        # If fsdp does not divide the first axis, try the other: 30,522 words over 8 devices are sharded by hidden size.
         for candidate in (axis + stacked, (1 - axis) + stacked):
             if leaf.shape[candidate] % mesh.shape["fsdp"] == 0:
                 return NamedSharding(mesh, P(*[None] * candidate, "fsdp"))
         return replicated(mesh)
 
-    return tree.map_with_path(place, params)
+    return tree.map_with_path(sharding_of, params)
 
 
 def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
     """A sharding for every array of an optimizer's state.
 
-    What has the shape of a parameter and stands under its path lies where the parameter lies. Everything else is small
-    (counters, factored moments) and replicated.
+    An array with the path and shape of a parameter is sharded as the parameter. All others are small (counters, factored
+    moments) and replicated.
 
     Args:
-      mesh: of the run.
+      mesh: mesh of the run.
       opt_state: arrays or shapes.
-      params: those that it was made for; an optimizer may see layers singly, under their dotted names.
+      params: the parameters that the state is for; the state may have single layers under their dotted names.
     """
     single = {
         name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], x.dtype)
@@ -109,30 +109,30 @@ def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
         for name in tree.names(path)
     }
     leaves = {**tree.flatten(params), **tree.flatten(single)}
-    places = {**tree.flatten(param_shardings(mesh, params)), **tree.flatten(param_shardings(mesh, single))}
+    shardings = {**tree.flatten(param_shardings(mesh, params)), **tree.flatten(param_shardings(mesh, single))}
 
-    def place(keys: Any, leaf: Any) -> NamedSharding:
+    def sharding_of(keys: Any, leaf: Any) -> NamedSharding:
         path = tuple(key.key for key in keys if isinstance(key, jax.tree_util.DictKey))
         for start in range(len(path)):
             if path[start:] in leaves and leaves[path[start:]].shape == leaf.shape:
-                return places[path[start:]]
+                return shardings[path[start:]]
         return replicated(mesh)
 
-    return jax.tree_util.tree_map_with_path(place, opt_state)
+    return jax.tree_util.tree_map_with_path(sharding_of, opt_state)
 
 
 def shapes(mesh: Mesh, params: Params) -> Params:
-    """Parameters as shapes with their shardings, for a mesh whose devices need not be there."""
+    """Parameters as shapes with their shardings, for a mesh whose devices need not exist."""
     return jax.tree.map(with_sharding, params, param_shardings(mesh, params))
 
 
 def with_sharding(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    """The shape of an array that lies so."""
+    """The shape and dtype of an array, with a sharding."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
-def place(params: Any, shardings: Any) -> Any:
-    """Host arrays (the same on every process) as device arrays."""
+def device_put(params: Any, shardings: Any) -> Any:
+    """Puts host arrays (the same on every process) on the devices, with these shardings."""
 
     def put(x: Any, sharding: NamedSharding) -> jax.Array:
         x = np.asarray(x)
@@ -142,7 +142,7 @@ def place(params: Any, shardings: Any) -> Any:
 
 
 def to_host(params: Any) -> Any:
-    """Device arrays, wherever they lie, as numpy on every process."""
+    """Copies device arrays of any sharding to numpy arrays on every process."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 

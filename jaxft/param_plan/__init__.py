@@ -1,4 +1,4 @@
-"""The parameter plan: one table, made from path rules, of what is trained and how. Presets write its rows."""
+"""The parameter plan: a table, made from path rules, of which parameters are trained and how. Presets write its rows."""
 
 from jaxft.param_plan.staged_optimizer import by_stage
 from jaxft.param_plan.table import ParameterPlan, Setting, make_plan

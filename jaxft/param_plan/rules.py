@@ -1,4 +1,4 @@
-"""Which row decides which column of which parameter: own rows first, then the presets', each column by itself."""
+"""Finds the rule that decides each column of each parameter: the user's rules come first, then the presets'."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from jaxft.param_plan.presets import PRESETS
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A row of the plan.
+    """A rule of the plan.
 
     Attributes:
-      pattern: searched in dotted names.
-      cells: the columns that it decides.
-      preset: which wrote it; empty for a user's.
+      pattern: a regular expression that is searched in dotted names.
+      cells: column -> value, for the columns that the rule decides.
+      preset: the preset that it is from; empty for a user's rule.
     """
 
     pattern: str
@@ -26,45 +26,55 @@ class Rule:
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """The name of the rule in messages."""
         return f"plan.preset {self.preset}" if self.preset else f'rule "{self.pattern}"'
 
 
-Decisions = Mapping[str, Mapping[str, Rule]]  # column -> dotted name -> the row that decides
+Decisions = Mapping[str, Mapping[str, Rule]]  # column -> dotted name -> the deciding rule
 
 
 def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: Sequence[str]) -> Decisions:
-    """The row that decides each of these columns for each name; names that no row decides are absent.
+    """Finds the rule that decides each of these columns for each name; names that no rule decides are absent.
 
-    What a preset says of everything else (an empty pattern) gives way to what another preset says of some parameters, so
-    that two of them together train what either trains.
+    A preset's row for all other parameters (an empty pattern) has lower priority than another preset's row for some, so two
+    presets together train what either of them trains.
+
+    Args:
+      config: the presets and the user's rules.
+      names: dotted names of parameters, or of dropout sites.
+      num_layers: layers of the encoder.
+      columns: the columns to decide.
 
     Raises:
-      UserError: for a cell of a user's rule that decides nothing, a malformed pattern, or presets that contradict each
+      UserError: for a value of a user's rule that decides nothing, a malformed pattern, or presets that contradict each
         other.
     """
-    own = [Rule(r.pattern, {k: v for k, v in vars(r).items() if k != "pattern" and v is not None}) for r in config.rules]
-    mine = _first(own, names, columns)
-    _refuse_unused(own, mine, names)
-    each = [
-        _first([Rule(pattern, cells, preset) for pattern, cells in PRESETS[preset](config, num_layers)], names, columns)
+    user_rules = [
+        Rule(r.pattern, {k: v for k, v in vars(r).items() if k != "pattern" and v is not None}) for r in config.rules
+    ]
+    by_user = _first_match(user_rules, names, columns)
+    _refuse_unused(user_rules, by_user, names)
+    by_preset = [
+        _first_match(
+            [Rule(pattern, cells, preset) for pattern, cells in PRESETS[preset](config, num_layers)], names, columns
+        )
         for preset in config.presets()
         if preset != "none"
     ]
     decided: dict[str, dict[str, Rule]] = {}
     for column in columns:
-        decided[column] = dict(mine[column])
+        decided[column] = dict(by_user[column])
         for name in names:
-            candidates = [preset[column][name] for preset in each if name in preset[column]]
+            candidates = [decisions[column][name] for decisions in by_preset if name in decisions[column]]
             if name not in decided[column] and candidates:
                 decided[column][name] = _agreed(column, name, candidates)
     return decided
 
 
-def _first(rules: Sequence[Rule], names: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Rule]]:
+def _first_match(rules: Sequence[Rule], names: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Rule]]:
     decided: dict[str, dict[str, Rule]] = {column: {} for column in columns}
-    for rule, found in zip(rules, patterns.each([rule.pattern for rule in rules], names), strict=True):
-        matching = [name for name, fits in zip(names, found, strict=True) if fits]
+    for rule, matched in zip(rules, patterns.match_each([rule.pattern for rule in rules], names), strict=True):
+        matching = [name for name, is_match in zip(names, matched, strict=True) if is_match]
         for column in rule.cells.keys() & decided.keys():
             decided[column] = {**dict.fromkeys(matching, rule), **decided[column]}
     return decided
@@ -75,22 +85,22 @@ def _refuse_unused(rules: Sequence[Rule], decided: Decisions, names: Sequence[st
         for column in [c for c in decided if c in rule.cells]:
             if rule in decided[column].values():
                 continue
-            if not any(patterns.matches(rule.pattern, names)):
-                what = "place of dropout" if column == "dropout" else "parameter"
+            if not any(patterns.match(rule.pattern, names)):
+                what = "dropout site" if column == "dropout" else "parameter"
                 raise UserError(f"{rule.where} matches no {what}{tree.nearest_path(rule.pattern, names)}")
             raise UserError(f"{rule.where} decides nothing: earlier rules decide {column} of all of its parameters")
 
 
 def _agreed(column: str, name: str, candidates: Sequence[Rule]) -> Rule:
-    strong = [rule for rule in candidates if rule.pattern] or candidates
-    for other in strong[1:]:
-        a, b = strong[0].cells[column], other.cells[column]
+    specific = [rule for rule in candidates if rule.pattern] or candidates
+    for other in specific[1:]:
+        a, b = specific[0].cells[column], other.cells[column]
         if a != b:
             raise UserError(
-                f"plan.preset {strong[0].preset} and {other.preset} contradict each other: {column} of {name} is {_word(a)} "
-                f"for the one and {_word(b)} for the other; choose one, or write a rule for it"
+                f"plan.preset {specific[0].preset} and {other.preset} contradict each other: {column} of {name} is "
+                f"{_word(a)} in the first and {_word(b)} in the second; choose one of them, or write a rule for it"
             )
-    return strong[0]
+    return specific[0]
 
 
 def _word(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Stages inside the optimizer: the state of what begins to be trained later is kept by itself."""
+"""Stages of unfreezing inside the optimizer: parameters that are unfrozen later have a separate state."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from jaxft.param_plan.table import ParameterPlan
 
 
 def by_stage(core: optax.GradientTransformation, plan: ParameterPlan) -> optax.GradientTransformation:
-    """`core` with a state of its own for the parameters of each stage, as PyTorch has one for each parameter.
+    """`core` with a separate state for the parameters of each stage, as PyTorch has one for each parameter.
 
-    Its bias correction so counts from the step at which they begin to be trained, and the states of the stages before are
-    the same arrays after a stage opens. The state is a tuple, in the order of the stages, that grows at its end.
+    So bias correction counts from the step at which the parameters of a stage are unfrozen, and the states of earlier stages
+    are the same arrays after a stage begins. The state is a tuple, in the order of the stages, that grows at its end.
 
     Args:
-      core: what an optimizer keeps of each parameter; nothing in it may depend on other parameters.
-      plan: of the run.
+      core: a transformation in which no parameter's update or state depends on other parameters.
+      plan: parameter plan of the run.
     """
     if len(plan.stages) == 1:
         return core
@@ -31,9 +31,9 @@ def by_stage(core: optax.GradientTransformation, plan: ParameterPlan) -> optax.G
         return tuple(core.init(part) for part in parts(params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        done: list[tuple[Any, Any]] = [
+        results: list[tuple[Any, Any]] = [
             core.update(u, s, p) for u, s, p in zip(parts(updates), state, parts(params), strict=True)
         ]
-        return tree.combine(*(u for u, _ in done)), tuple(s for _, s in done)
+        return tree.combine(*(u for u, _ in results)), tuple(s for _, s in results)
 
     return optax.GradientTransformation(init, update)

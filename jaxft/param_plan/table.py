@@ -1,4 +1,4 @@
-"""The table of a run: what every parameter is, in which groups, and from which step on."""
+"""The parameter plan of a run: for every parameter whether, when and how it is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,22 +11,22 @@ from jaxft.core.errors import UserError, some
 from jaxft.core.tree import Params, Path
 from jaxft.param_plan.rules import Rule, decide
 
-# Hugging Face's Trainer: no norm, and nothing with "bias" in its name, MPNet's table of relative biases included.
+# As in Hugging Face's Trainer: no norm, and nothing with "bias" in its name, which includes MPNet's relative biases.
 NO_DECAY = r"bias|\.scale$"
 COLUMNS = ("trainable", "learning_rate", "weight_decay", "unfreeze", "schedule", "adapter", "init")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a parameter is: one row of the plan.
+    """How a parameter is trained.
 
     Attributes:
-      trainable: frozen parameters get no gradient, no moments, no decay.
-      learning_rate: multiplier.
-      weight_decay: none, optim.weight_decay (True), or a decay of its own.
-      unfreeze: the step (counted from 0) from which on it is trained.
-      schedule: its own, instead of optim.schedule.
-      adapter: whether its layer gets an adapter; None as the adapters' own options say.
+      trainable: frozen parameters have no gradient, no moments and no decay.
+      learning_rate: multiplier of the learning rate.
+      weight_decay: False for none, True for optim.weight_decay, or a number.
+      unfreeze: the first step, from 0, at which it is trained.
+      schedule: a schedule instead of optim.schedule.
+      adapter: whether its layer gets an adapter; None leaves it to plan.lora or plan.adapters.
       init: keep the checkpoint's values, or random ones.
     """
 
@@ -44,10 +44,11 @@ class Row:
     """Parameters that the same rules decide, for the printed table.
 
     Attributes:
-      pattern: of those rules.
-      setting: of the parameters; where `decay_by_kind`, their weight decay differs.
-      names: dotted.
-      parameters: scalars among them.
+      pattern: the patterns of these rules.
+      setting: the setting of the parameters.
+      decay_by_kind: whether their weight decay differs by kind (none for biases and norms).
+      names: dotted names.
+      parameters: number of scalars.
     """
 
     pattern: str
@@ -59,14 +60,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ParameterPlan:
-    """The plan of a run.
+    """The parameter plan of a run.
 
     Attributes:
-      rows: the table.
-      settings: dotted parameter name -> setting with weight decay decided.
-      cuts: layer numbers at which the stacks are cut, so that the layers of a leaf may only differ in learning rate and in
-        the size of their decay.
-      dropout: place -> rate, where a rule gives one.
+      rows: the rows of the printed table.
+      settings: dotted parameter name -> setting, with weight decay decided.
+      cuts: layer numbers at which the stacks are cut, so that the layers of a leaf differ only in learning rate and in the
+        size of their weight decay.
+      dropout: dropout site -> dropout rate, where a rule sets one.
     """
 
     rows: tuple[Row, ...]
@@ -76,15 +77,15 @@ class ParameterPlan:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Steps at which parameters begin to be trained, the first of them 0."""
+        """Steps at which parameters are unfrozen; the first is 0."""
         return tuple(sorted({s.unfreeze for s in self.settings.values() if s.trainable}))
 
     def of(self, path: Path) -> Setting:
-        """The setting of a leaf of a tree that is cut at `cuts`; where its layers differ, that of the first."""
+        """The setting of a leaf of a tree that is cut at `cuts`; if its layers differ, that of the first."""
         return self.settings[tree.names(path)[0]]
 
     def split(self, params: Params, step: int = 0) -> tuple[Params, Params]:
-        """(parameters trained at a step, the others), cut at `cuts`."""
+        """(parameters trained at a step, frozen parameters), with stacks cut at `cuts`."""
 
         def trained(path: Path) -> bool:
             setting = self.of(path)
@@ -93,7 +94,7 @@ class ParameterPlan:
         return tree.partition(tree.recut(params, self.cuts), trained)
 
     def lines(self, **more: Sequence[str]) -> list[str]:
-        """The table, for people; `more` columns by name, a text for every row."""
+        """The printed table, line by line; `more` adds columns by name, with one text for every row."""
         columns: dict[str, list[str]] = {
             "rule": [row.pattern for row in self.rows],
             "trained": ["yes" if row.setting.trainable else "no" for row in self.rows],
@@ -113,7 +114,7 @@ class ParameterPlan:
         cells = [tuple(columns), *zip(*columns.values(), strict=True)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells]
         for rate in dict.fromkeys(self.dropout.values()):
-            lines.append(f"dropout {rate:g}: {some([place for place, x in self.dropout.items() if x == rate])}")
+            lines.append(f"dropout {rate:g}: {some([site for site, x in self.dropout.items() if x == rate])}")
         return lines
 
 
@@ -124,19 +125,19 @@ def make_plan(
     *,
     steps_per_epoch: int = 1,
     total_steps: int | None = None,
-    places: Sequence[str] = (),
+    dropout_sites: Sequence[str] = (),
 ) -> ParameterPlan:
-    """Decide every parameter.
+    """Makes the plan: decides the setting of every parameter.
 
     Args:
-      config: presets and own rules; column by column, own rules come first and the first that decides wins.
+      config: presets and the user's rules; in each column the user's rules come first, and the first matching rule wins.
       params: arrays or shapes, stacked.
-      num_layers: of the encoder.
-      steps_per_epoch, total_steps: of the run; for stages.
-      places: where the model drops.
+      num_layers: layers of the encoder.
+      steps_per_epoch, total_steps: steps of the run, for the stages of unfreezing.
+      dropout_sites: names of the model's dropout sites.
 
     Raises:
-      UserError: for a parameter that no rule makes trainable or not, a rule of the user that decides nothing, presets that
+      UserError: for a parameter that no rule makes trainable or frozen, a user's rule that decides nothing, presets that
         contradict each other, a stage after the last step, or a plan that trains nothing.
     """
     names = tree.all_names(params)
@@ -155,12 +156,12 @@ def make_plan(
     if not any(s.trainable for s in settings.values()):
         raise UserError("the plan trains nothing: make a rule trainable or choose another plan.preset")
     _refuse_idle(rules, settings)
-    dropped = decide(config, places, num_layers, ["dropout"])["dropout"]
+    dropout_rules = decide(config, dropout_sites, num_layers, ["dropout"])["dropout"]
     plan = ParameterPlan(
         _rows(rules, settings, _sizes(params)),
         settings,
-        tuple(tree.uniform_cuts(params, {name: _kept_together(s) for name, s in settings.items()})),
-        {place: rule.cells["dropout"] for place, rule in dropped.items()},
+        tuple(tree.uniform_cuts(params, {name: _stack_key(s) for name, s in settings.items()})),
+        {site: rule.cells["dropout"] for site, rule in dropout_rules.items()},
     )
     if plan.stages[0] > 0:
         raise UserError(f"the plan trains nothing before step {plan.stages[0]}: let unfreeze of some rule be 0")
@@ -181,20 +182,20 @@ def _setting(
             f"{rule.where}: {name} would be unfrozen at step {start}, but the run ends after {total_steps}; unfreeze it "
             "earlier or train longer"
         )
-    own = cells.get("weight_decay", decayed)
-    decay: bool | float = own if isinstance(own, bool) else own or False
+    cell = cells.get("weight_decay", decayed)
+    decay: bool | float = cell if isinstance(cell, bool) else cell or False
     return replace(setting, weight_decay=decay, unfreeze=start)
 
 
 def _refuse_idle(rules: Mapping[str, Mapping[str, Rule | None]], settings: Mapping[str, Setting]) -> None:
-    """Refuse a user's rule whose rate, decay, stage or schedule falls on frozen parameters alone."""
+    """Raise an error if a user's learning rate, decay, stage or schedule applies only to frozen parameters."""
     for column in ("learning_rate", "weight_decay", "unfreeze", "schedule"):
-        found: dict[Rule, list[str]] = {}
+        decided: dict[Rule, list[str]] = {}
         for name, by_column in rules.items():
             rule = by_column[column]
             if rule and not rule.preset:
-                found.setdefault(rule, []).append(name)
-        for rule, names in found.items():
+                decided.setdefault(rule, []).append(name)
+        for rule, names in decided.items():
             if not any(settings[name].trainable for name in names):
                 raise UserError(
                     f"{rule.where}: {column} has no effect, because all {len(names)} parameters that it decides are frozen, "
@@ -202,10 +203,10 @@ def _refuse_idle(rules: Mapping[str, Mapping[str, Rule | None]], settings: Mappi
                 )
 
 
-def _kept_together(setting: Setting) -> tuple[Any, ...]:
-    """What the layers of a leaf have in common. Numbers need not be: the optimizer takes one a layer."""
-    own_decay = not isinstance(setting.weight_decay, bool)
-    decay = "own" if own_decay else setting.weight_decay
+def _stack_key(setting: Setting) -> tuple[Any, ...]:
+    """What all layers of a leaf must have in common. Numbers may differ: the optimizer takes one per layer."""
+    is_number = not isinstance(setting.weight_decay, bool)
+    decay = "number" if is_number else setting.weight_decay
     return setting.trainable, setting.unfreeze, setting.schedule, setting.adapter, decay
 
 
@@ -238,5 +239,5 @@ def _decay(row: Row) -> str:
         return "-"
     if row.decay_by_kind:
         return "by kind"
-    own = row.setting.weight_decay
-    return ("yes" if own else "no") if isinstance(own, bool) else f"{own:g}"
+    decay = row.setting.weight_decay
+    return ("yes" if decay else "no") if isinstance(decay, bool) else f"{decay:g}"

@@ -105,7 +105,7 @@ def _targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> 
 
 
 def _found(pattern: str, names: Sequence[str]) -> set[str]:
-    return {name for name, fits in zip(names, patterns.matches(pattern, names), strict=True) if fits}
+    return {name for name, fits in zip(names, patterns.match(pattern, names), strict=True) if fits}
 
 
 def _base(path: str) -> str:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from jaxft.config import Config
 from jaxft.core import distributed
-from jaxft.core.lock import Lock, hold
+from jaxft.core.lock import Lock, acquire
 from jaxft.run import input_files, rundir
 
 
@@ -34,7 +34,7 @@ class Claim:
         try:
             resuming = rundir.check_claim(config)
             if resuming:
-                self._lock = hold(self._directory)
+                self._lock = acquire(self._directory)
             self._files = input_files.read(config)
             if resuming:
                 self._compare()
@@ -46,7 +46,7 @@ class Claim:
         """Lock a new directory, and write what defines the run into it (see `rundir.claim`)."""
         if self._lock is not None or not distributed.is_main_process():
             return
-        self._lock = hold(rundir.make(self._config))
+        self._lock = acquire(rundir.make(self._config))
         if rundir.check_claim(self._config):  # the same run has begun elsewhere meanwhile, and ended
             self._compare()
         else:

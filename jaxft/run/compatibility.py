@@ -57,4 +57,4 @@ def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tupl
         fused_attention.choose(policy, call)
         reasons.add(fused_attention.why_plain(policy, call))
     whys = sorted(filter(None, reasons))
-    return tuple(f"attention: plain, not {fused_attention.OWN[policy.platform]}: {why}" for why in whys)
+    return tuple(f"attention: plain, not {fused_attention.BY_PLATFORM[policy.platform]}: {why}" for why in whys)

@@ -152,7 +152,7 @@ def plan_of(config: Config, model: Model, params: Params, steps_per_epoch: int, 
         model.encoder.config.parameter_layers,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        places=dropout_sites(model),
+        dropout_sites=dropout_sites(model),
     )
 
 
@@ -176,5 +176,5 @@ def _with_words(
                 "replaces them: train all words"
             )
         model, params = split_rows(model, params, sources.appended)
-    line = f"vocabulary: {len(sources.kept) - sources.new:,} words keep their rows, {sources.new:,} are new ({how})"
+    line = f"vocabulary: {len(sources.old_ids) - sources.new:,} words keep their rows, {sources.new:,} are new ({how})"
     return replace(model, directory=vocabulary.directory), params, (line,)

@@ -46,7 +46,7 @@ def check_claim(config: Config) -> bool:
     if not os.access(probe, os.W_OK):
         raise UserError(f"output_dir {directory}: {probe} is not writable")
     names = {path.name for path in directory.iterdir()} if directory.exists() else set()
-    if _cut_short({name for name in names if not lock.is_mine(name) and not name.startswith(MARK)}):
+    if _cut_short({name for name in names if not lock.is_lock_file(name) and not name.startswith(MARK)}):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")

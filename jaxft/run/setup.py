@@ -15,7 +15,7 @@ from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
-from jaxft.data.reading.empty_texts import refuse
+from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
@@ -92,7 +92,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
     if config.data.train is None:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
-    refuse(config.data)
+    check_not_kept(config.data)
     check_optimizer(config.optim)
     directory, hf_config = start(config)
     read = read_data(config, directory, hf_config)
@@ -153,7 +153,7 @@ def train_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
         shards=sharding.shard_count(mesh),
-        lengthen=partial(fused_attention.lengthened, platform=mesh.devices.flat[0].platform),
+        lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
     )
 
 
@@ -172,5 +172,5 @@ def eval_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh) ->
         seed=0 if packed else None,
         shapes=1 if packed else config.data.shapes,
         shards=sharding.shard_count(mesh),
-        lengthen=partial(fused_attention.lengthened, platform=mesh.devices.flat[0].platform),
+        lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
     )

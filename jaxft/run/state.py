@@ -20,7 +20,7 @@ def fresh_state(run: ModelSetup) -> tuple[TrainState, Params]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     start = _start(run)
     shapes, _ = _shapes(run, *start)
-    trainable, frozen = (sharding.place(x, sharding.param_shardings(run.mesh, x)) for x in start)
+    trainable, frozen = (sharding.device_put(x, sharding.param_shardings(run.mesh, x)) for x in start)
     placed = jax.tree.map(lambda x: x.sharding, shapes)
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
 

@@ -28,7 +28,7 @@ class FillMask(MaskedLM):
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """The documents; for prediction, texts."""
         return (
-            corpus.read(config.data, split, alone=config.data.documents == "lines")
+            corpus.read(config.data, split, line_documents=config.data.documents == "lines")
             if labelled
             else texts.read(config.data, split)
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
-from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.label_spelling import number_of
 from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.tasks.labels import declared_labels, label_columns, label_ids, label_text
@@ -41,8 +41,8 @@ def label_lists(
     if len(columns) > 1:
         return _from_columns(rows, columns, origin), columns
     column, where = columns[0], row_names(rows, origin)
-    raw = [_items(value, data.label_separator) for value in per_row(rows, column, lambda x: x)]
-    for i, (value, items) in enumerate(zip(per_row(rows, column, lambda x: x), raw, strict=True)):
+    raw = [_items(value, data.label_separator) for value in map_column(rows, column, lambda x: x)]
+    for i, (value, items) in enumerate(zip(map_column(rows, column, lambda x: x), raw, strict=True)):
         if items is None:
             raise UserError(
                 f'{where(i)} has {repr(value)[:60]} in column "{column}": must be a list of labels, or text '
@@ -153,7 +153,7 @@ def _from_columns(rows: Any, columns: Sequence[str], origin: str) -> list[list[s
     found: list[list[str]] = [[] for _ in range(len(rows))]
     where = row_names(rows, origin)
     for column in columns:
-        for i, value in enumerate(per_row(rows, column, lambda x: x)):
+        for i, value in enumerate(map_column(rows, column, lambda x: x)):
             text = label_text(value, None, where, i)
             if not _is_binary(text):
                 raise UserError(f'{where(i)} has "{text}" in column "{column}": must be 0 or 1')

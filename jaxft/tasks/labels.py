@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxft.config import Config, DataConfig
 from jaxft.core.errors import UserError, some
-from jaxft.data.reading.columns import per_row
-from jaxft.data.reading.label_spelling import are_numbers, finder, in_order, same_labels, twin
+from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.label_spelling import are_numbers, finder, in_order, same_labels, same_number
 from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.model import are_generic, labels_of
@@ -87,7 +87,7 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
       UserError: if a row has no label or several; the message names the row.
     """
     names = getattr(rows.features[column], "names", None)
-    raw = per_row(rows, column, lambda x: x)
+    raw = map_column(rows, column, lambda x: x)
     values, where = [], row_names(rows, origin)
     for i, value in enumerate(raw):
         if isinstance(value, list | dict):
@@ -114,7 +114,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
     """
     table = np.empty((len(rows), len(columns)), np.float32)
     for c, column in enumerate(columns):
-        for i, value in enumerate(per_row(rows, column, lambda x: x)):
+        for i, value in enumerate(map_column(rows, column, lambda x: x)):
             try:
                 table[i, c] = float(value)
             except (TypeError, ValueError):
@@ -194,7 +194,7 @@ def label_ids(
 
 
 def _hint(value: str, names: Sequence[str]) -> str:
-    if other := twin(value, names):
+    if other := same_number(value, names):
         return f'; it is the number "{other}", written in another way'
     if all(map(_is_number, names)) and not _is_number(value):
         return "; the known labels are numbers and this one is text"

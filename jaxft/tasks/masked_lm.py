@@ -14,7 +14,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import places_in_rows
 from jaxft.data.batching.collect import Collected
-from jaxft.data.reading.empty_texts import ODD
+from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays, cached
@@ -125,7 +125,7 @@ class MaskedLM(Task):
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
         number = places_in_rows(counts)
         masks[example, number] = at - examples.offsets[example]
-        return Split(rows, examples.with_columns(masks=masks), origin, {ODD: odd})
+        return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: odd})
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
         """Mask the batch in training and evaluation; in prediction find the mask tokens that it has."""

@@ -15,8 +15,8 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
-from jaxft.data.reading.columns import per_row
-from jaxft.data.reading.empty_texts import ODD, PLACEHOLDER
+from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
@@ -73,8 +73,8 @@ class MultipleChoice(Task):
 
         data = config.data
         names, choices, odd = _choices(rows, data.choices or [], origin, odd_is_null=data.empty_texts == "null")
-        contexts = per_row(rows, data.text, lambda x: x)
-        begun = per_row(rows, data.text_pair, lambda x: x or "") if data.text_pair else [""] * len(rows)
+        contexts = map_column(rows, data.text, lambda x: x)
+        begun = map_column(rows, data.text_pair, lambda x: x or "") if data.text_pair else [""] * len(rows)
         flat = {
             CONTEXT: [context for context in contexts for _ in names],
             ENDING: [f"{start} {end}".strip() for start, ends in zip(begun, choices, strict=True) for end in ends],
@@ -85,7 +85,7 @@ class MultipleChoice(Task):
         if labelled:
             ids = _right_choices(rows, label_column(data), names, origin)
             examples = examples.with_columns(labels=ids)
-        return Split(rows, examples, origin, {ODD: odd})
+        return Split(rows, examples, origin, {EMPTY: odd})
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy over each example's choices, summed over the examples; number of examples)."""
@@ -143,7 +143,7 @@ def _choices(
       UserError: if a row is odd and `odd_is_null` is false; the message names the row.
     """
     one = len(columns) == 1
-    table = per_row(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
+    table = map_column(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
     where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
     counts = [_count(choices) for choices in table]
     whole = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))

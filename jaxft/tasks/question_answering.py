@@ -14,7 +14,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.formats.squad import read_questions
-from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.columns import map_column
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
@@ -97,7 +97,7 @@ class QuestionAnswering(Task):
             use_cache=data.cache,
             labelled=labelled,
             origin=origin,
-            odd_is_null=data.empty_texts == "null",
+            invalid_is_null=data.empty_texts == "null",
         )
         return Split(rows, examples, origin, notes)
 
@@ -175,7 +175,7 @@ class QuestionAnswering(Task):
 
     def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
         """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
-        keys = per_row(split.rows, "id", str)
+        keys = map_column(split.rows, "id", str)
         for key, ranked in zip(keys, self._ranked(collected, split), strict=True):
             odds = {"null_odds": round(ranked.null_odds, 6)} if self.unanswerable else {}
             others = [_answer_fields(answer) for answer in ranked.n_best]
@@ -185,7 +185,7 @@ class QuestionAnswering(Task):
     def check_document(cls, rows: Any) -> None:
         """Check that ids are unique, because the document has one answer per id."""
         first: dict[str, int] = {}
-        for number, key in enumerate(per_row(rows, "id", str), 1):
+        for number, key in enumerate(map_column(rows, "id", str), 1):
             if first.setdefault(key, number) != number:
                 raise UserError(
                     f'questions {first[key]} and {number} have the id "{key}", and a json file holds one answer per id: '
@@ -198,7 +198,7 @@ class QuestionAnswering(Task):
 
     def _ranked(self, collected: Collected, split: Split) -> Iterator[RankedAnswers]:
         found, notes = collected.examples, split.notes
-        contexts = per_row(split.rows, "context", str)
+        contexts = map_column(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
         for context, low, high in zip(contexts, edges, edges[1:], strict=False):
             spans = best_spans(
@@ -216,7 +216,7 @@ class QuestionAnswering(Task):
 
 
 def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> Array:
-    return losses.own_tokens(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
+    return losses.logits_per_sequence(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
 
 
 def _window_weights(batch: Batch) -> Array:
@@ -225,7 +225,7 @@ def _window_weights(batch: Batch) -> Array:
 
 
 def _gold_answers(rows: Any) -> list[list[str]]:
-    return per_row(rows, "answers", lambda answers: answers["text"])
+    return map_column(rows, "answers", lambda answers: answers["text"])
 
 
 def _answer_fields(answer: Answer) -> dict[str, Any]:

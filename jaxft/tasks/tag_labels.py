@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
-from jaxft.data.formats.sentences import TAGS, WORDS, file_of, place
-from jaxft.data.formats.tags import are_iob2, canonical, fault, mark_entities, respelt, to_iob2
+from jaxft.data.formats.sentences import TAGS, WORDS, file_of, location
+from jaxft.data.formats.tags import are_iob2, canonical, find_violation, mark_entities, to_iob2, to_scheme_of
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.sources import read_rows
 from jaxft.tasks.labels import declared_labels, label_column
 
@@ -20,7 +20,7 @@ from jaxft.tasks.labels import declared_labels, label_column
 def declared_tags(data: DataConfig) -> list[str]:
     """The tag names that the features of the training data declare, in order; text files declare none."""
     given = [] if data.dataset else files.files_of(data, "train")
-    if given and not any(file.is_dir() or files.kind(file) in (".parquet", ".arrow") for file in given):
+    if given and not any(file.is_dir() or files.file_format(file) in (".parquet", ".arrow") for file in given):
         return []
     column = label_column(data)
     rows = read_rows(replace(data, columns=None), "train", needed=[], wanted=[column, data.text])
@@ -55,7 +55,7 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
     Raises:
       UserError: if the scheme does not allow a tag, or a number has no name; the message names the line or row.
     """
-    found: list[list[str]] = per_row(rows, TAGS, list)
+    found: list[list[str]] = map_column(rows, TAGS, list)
     if numbered and not any(name.isdecimal() for name in numbered):
         names = {str(i): name for i, name in enumerate(numbered)}
         if all(tag.isdecimal() for tag in chain.from_iterable(found)):
@@ -69,7 +69,7 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
     spelt = canonical(chain.from_iterable(found))
     given, found = found, [[spelt[tag] for tag in tags] for tags in found]
     for i, tags in enumerate(found):
-        if wrong := fault(tags, scheme):
+        if wrong := find_violation(tags, scheme):
             hint = "; task.tag_scheme none takes tags as they are"
             _refuse(rows, origin, i, wrong[0], given[i][wrong[0]], wrong[1] + hint)
     return [to_iob2(tags) for tags in found]
@@ -78,7 +78,7 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
 def tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
     """`read_tags` in the scheme and spelling of a model's label names."""
     found = read_tags(rows, numbered, scheme, origin)
-    return found if scheme == "none" or are_iob2(names) else [respelt(tags, names) for tags in found]
+    return found if scheme == "none" or are_iob2(names) else [to_scheme_of(tags, names) for tags in found]
 
 
 def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
@@ -106,5 +106,5 @@ def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], schem
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:
     text = rows[sentence][WORDS][word]
-    at = f"{file_of(rows, origin, sentence, word)}: {place(rows, sentence, word)}"
+    at = f"{file_of(rows, origin, sentence, word)}: {location(rows, sentence, word)}"
     raise UserError(f'{at} has the tag "{tag}" ("{text}"), {why}')

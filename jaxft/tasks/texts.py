@@ -9,7 +9,7 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import each, per_row
+from jaxft.data.reading.columns import column_values, map_column
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
 from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.reading.sources import read_rows
@@ -73,7 +73,7 @@ def encode(
 def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: str) -> Any:
     keep = np.ones(len(rows), bool)
     for column in texts:
-        for i, value in enumerate(each(rows, column)):
+        for i, value in enumerate(column_values(rows, column)):
             if value is not None and not isinstance(value, str):
                 if config.empty_texts != "null":
                     raise UserError(f'{row_names(rows, origin)(i)} has {value!r} in column "{column}": must be text')
@@ -90,7 +90,7 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
             return rows
         fine = {}
         for column in texts:
-            values = per_row(rows, column, lambda x: x)
+            values = map_column(rows, column, lambda x: x)
             fine[column] = [x if kept else PLACEHOLDER for x, kept in zip(values, keep, strict=True)]
         return with_placeholders(rows, ~keep, fine)
     if not keep.any():

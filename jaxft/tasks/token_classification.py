@@ -15,10 +15,10 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
-from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, cut_at
+from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, split_mode
 from jaxft.data.formats.tagged import read_sentences
-from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, fault, iob2_labels, spans, to_iob2
-from jaxft.data.reading.columns import per_row
+from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
+from jaxft.data.reading.columns import map_column
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
@@ -69,7 +69,7 @@ class TokenClassification(Task):
         raw = read_tags(rows, numbered, "none", origin)
         scheme = scheme_of({*chain.from_iterable(raw), *given}, config.task.tag_scheme, origin)
         for name, spelt in canonical(given).items() if scheme != "none" else ():
-            if wrong := fault([spelt], "auto"):
+            if wrong := find_violation([spelt], "auto"):
                 raise UserError(f'task.labels has "{name}", {wrong[1]}')
         counts = Counter(chain.from_iterable(read_tags(rows, numbered, scheme, origin)))
         found: Collection[str] = counts
@@ -81,7 +81,7 @@ class TokenClassification(Task):
         weights = config.task.class_weights
         if weights is not None:
             weights = class_weights(weights, names, np.array([counts[name] for name in names]))
-        how = config.data.split_words or cut_at(rows)
+        how = config.data.split_words or split_mode(rows)
         task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing, how)
         if config.eval.metric not in (None, "loss", *task._metrics):
             what = "are single (task.tag_scheme none)" if scheme == "none" else "mark entities"
@@ -245,7 +245,7 @@ class TokenClassification(Task):
 
 
 def _column(rows: Any, name: str) -> list[Any]:
-    return per_row(rows, name, lambda x: x) if name in rows.column_names else [None] * len(rows)
+    return map_column(rows, name, lambda x: x) if name in rows.column_names else [None] * len(rows)
 
 
 def _entities(

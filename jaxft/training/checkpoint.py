@@ -176,7 +176,7 @@ class Checkpoints:
                 checkpointer.save(path, frozen, force=True)
             # A kill before this leaves no checkpoint yet, and the next start writes all of it again.
             if distributed.is_main_process():
-                checksums.record(path, leave_out=TIMES, frozen=self._frozen)
+                checksums.write_manifest(path, exclude=TIMES, frozen=self._frozen)
 
         self._guarded(write)
 
@@ -233,7 +233,9 @@ class Checkpoints:
         """Write the record of the checkpoint that lacks but its name; orbax calls it in its thread, on one host."""
         folder = self._directory / FOLDER
         temporary = sorted(folder.glob(f"{self._saving}.*tmp*"))
-        checksums.record(temporary[0] if temporary else folder / str(self._saving), leave_out=TIMES, frozen=self._frozen)
+        checksums.write_manifest(
+            temporary[0] if temporary else folder / str(self._saving), exclude=TIMES, frozen=self._frozen
+        )
 
     def _say(self, line: str) -> None:
         if distributed.is_main_process():

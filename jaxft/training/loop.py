@@ -72,7 +72,7 @@ class Trainer:
             self._set_plateau()
         if run.teacher:
             teacher = run.teacher[1]
-            placed = sharding.place(teacher, sharding.param_shardings(run.mesh, teacher))
+            placed = sharding.device_put(teacher, sharding.param_shardings(run.mesh, teacher))
             self.frozen = self.frozen | {TEACHERS: {NAME: placed}}
         self.hooks = self._make_hooks(claim)
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
@@ -127,7 +127,7 @@ class Trainer:
                 parts = (self.state, frozen, new, self.say, prepare, self.run.regularization)
                 self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
             program = self.programs[0][call]
-            heap.before(program, self._wait_for_steps)
+            heap.before_call(program, self._wait_for_steps)
             with self.profiler.around(steps):
                 self.state, sent = program(self.state, frozen, batch)
             watch.arm()
@@ -152,7 +152,7 @@ class Trainer:
                         f"{self.config.train.patience} evaluations"
                     )
                     break
-                heap.cut()
+                heap.mark_fragmented()
         self.profiler.close()
         self._release()
         self.checkpoints.wait()
@@ -247,7 +247,7 @@ class Trainer:
 
     def _shape(self, step: int) -> Shape:
         epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
-        return self.epochs.plan(epoch).shape(in_epoch)
+        return self.epochs.batches(epoch).shape(in_epoch)
 
     def _calls(self, start: int) -> Iterator[range]:
         return multi_steps(self.run.calendar, start, self.steps_per_call, self._shape)
@@ -274,7 +274,7 @@ class Trainer:
 
         def make(steps: range) -> tuple[range, EpochBatches, dict[str, jax.Array]]:
             epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
-            plan = self.epochs.plan(epoch)
+            plan = self.epochs.batches(epoch)
             batch = device_batch(plan, self._data("train").examples, range(in_epoch, in_epoch + len(steps)), place)
             return steps, plan, batch
 
@@ -320,7 +320,7 @@ class Trainer:
     def _set_plateau(self) -> None:
         """Give the steps what evaluations have left of the learning rate."""
         if optim.PLATEAU in self.state.hyper:
-            left = sharding.place(np.float32(self.progress.plateau), sharding.replicated(self.run.mesh))
+            left = sharding.device_put(np.float32(self.progress.plateau), sharding.replicated(self.run.mesh))
             self.state = replace(self.state, hyper=self.state.hyper | {optim.PLATEAU: left})
 
     def _evaluator(self, split: str) -> Evaluator:

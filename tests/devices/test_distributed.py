@@ -74,7 +74,7 @@ def test_a_refusal_of_the_main_process_ends_all(two, tmp_path):
     first, second = (host.communicate(timeout=300)[1] for host in hosts)
     assert [host.returncode for host in hosts] == [2, 2]
     assert "holds files but no config.yaml" in first
-    assert "process 0 refuses to begin" in second
+    assert "process 0 cannot begin" in second
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ DATA = {
     "empty file": ("a.csv", b"", ["a.csv", "empty", "data.train"]),
     "header only": ("a.csv", b"text,label\n", ["a.csv", "no rows"]),
     "missing column": ("a.csv", b"texts,label\nx,calm\n", ["a.csv", 'no column "text"', 'did you mean "texts"']),
-    "column twice": ("a.csv", b"text,label,text\nx,calm,y\n", ["a.csv", "stands twice"]),
+    "column twice": ("a.csv", b"text,label,text\nx,calm,y\n", ["a.csv", "occurs twice"]),
     "no label": ("a.csv", b"text,label\nx,calm\ny,\n", ["a.csv", "row 2", "no label", '"label"']),
     "label null": ("a.jsonl", b'{"text": "x", "label": null}\n', ["a.jsonl", "row 1", "no label"]),
     "label NaN": ("a.json", b'[{"text": "x", "label": 1.5}, {"text": "x", "label": NaN}]', ["a.json"]),

@@ -94,7 +94,7 @@ def test_the_advice_about_a_pickle_keeps_its_head(tmp_path):
 
 def test_a_model_inside_a_folder_is_pointed_at(tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "st" / "0_Transformer")
-    with pytest.raises(UserError, match=r"no config\.json; it lies in a folder: give .*/st/0_Transformer$"):
+    with pytest.raises(UserError, match=r"no config\.json; it is in a folder: give .*/st/0_Transformer$"):
         read_model_config(tmp_path / "st")
 
 

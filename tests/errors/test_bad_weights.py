@@ -116,7 +116,7 @@ BAD = {
     "in two shards": (twice_in_shards, r"the tensor pooler\.dense\.weight is in two shards"),
     "in no shard": (absent_from_shards, r"the tensor pooler\.dense\.bias, which is in no shard"),
     "unreadable index": (unreadable_index, r"index\.json: no weight_map from tensors to files"),
-    "truncated shard": (truncated_shard, r"model-00002-of-00002\.safetensors: not a whole safetensors file"),
+    "truncated shard": (truncated_shard, r"model-00002-of-00002\.safetensors: not a complete safetensors file"),
 }
 
 
@@ -132,14 +132,14 @@ def test_bad_directories(base, damage, message):
 def test_truncated_safetensors(base, share):
     file = base / "model.safetensors"
     os.truncate(file, int(share * file.stat().st_size))
-    assert f"{file}: not a whole safetensors file" in error_of(str(base))
+    assert f"{file}: not a complete safetensors file" in error_of(str(base))
 
 
 @pytest.mark.parametrize("share", [0, 0.00002, 0.0005, 0.01, 0.5, 0.99999])
 def test_truncated_msgpack(base, share):
     file = to_msgpack(base)
     os.truncate(file, int(share * file.stat().st_size))
-    assert f"{file}: not a whole Flax msgpack file" in error_of(str(base))
+    assert f"{file}: not a complete Flax msgpack file" in error_of(str(base))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -147,7 +147,7 @@ def test_truncated_msgpack(base, share):
 def test_random_bytes(base, name, seed):
     (base / "model.safetensors").unlink()
     (base / name).write_bytes(np.random.default_rng(seed).bytes(2000))
-    assert f"{base / name}: not a whole" in error_of(str(base))
+    assert f"{base / name}: not a complete" in error_of(str(base))
 
 
 @pytest.mark.parametrize("position", range(0, 400, 13))

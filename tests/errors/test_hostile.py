@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 import jaxft
 from jaxft.config import Config, cli
 from jaxft.core import patterns
-from jaxft.core.contained_path import inside
+from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import LONG_TEXT, UserError
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.label_spelling import in_order
@@ -92,7 +92,7 @@ def test_sizes_that_no_memory_holds(model):
 )
 def test_headers_of_safetensors(model, header):
     (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    refused(lambda: jaxft.load(str(model)), "not a whole safetensors file")
+    refused(lambda: jaxft.load(str(model)), "not a complete safetensors file")
 
 
 def test_names_of_tensors(model):
@@ -139,7 +139,7 @@ def test_shards_lie_in_their_directory(model, tmp_path):
     index = model / "model.safetensors.index.json"
     for name in (f"../{first}", str(tmp_path / first), "link.safetensors", f"a/../../{first}", "/dev/zero", ".."):
         index.write_text(json.dumps({"weight_map": {k: name if v == first else v for k, v in names.items()}}))
-        refused(lambda: jaxft.load(str(model)), "names the shard", "which lies outside of its directory")
+        refused(lambda: jaxft.load(str(model)), "names the shard", "which is outside of its directory")
     for name in (NAME, "a\0b", f"{'a/' * 5000}b"):
         index.write_text(json.dumps({"weight_map": {k: name if v == first else v for k, v in names.items()}}))
         refused(lambda: jaxft.load(str(model)), "names the shard", "which is not there")
@@ -158,17 +158,17 @@ def test_links_of_the_hubs_cache_are_fine(model, tmp_path):
     assert jaxft.load(str(snapshot))[0].report.loaded == right
     (tmp_path / "short").symlink_to(snapshot)
     assert jaxft.load(str(tmp_path / "short"))[0].report.loaded == right
-    assert inside(snapshot, "../../../x") is None
+    assert path_inside(snapshot, "../../../x") is None
     (snapshot / "out").symlink_to(tmp_path / "m")
-    assert inside(snapshot, "out") is None
+    assert path_inside(snapshot, "out") is None
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("package:jaxft/../tests", "../tests lies outside of the package jaxft"),
-        ("package:jaxft//etc", "/etc lies outside of the package jaxft"),
-        ("package:jaxft/models/../../..", "lies outside of the package jaxft"),
+        ("package:jaxft/../tests", "../tests is outside of the package jaxft"),
+        ("package:jaxft//etc", "/etc is outside of the package jaxft"),
+        ("package:jaxft/models/../../..", "is outside of the package jaxft"),
         (f"package:jaxft/{NAME}", "has no folder xxx"),
         (f"package:{NAME}/a", "is not installed"),
         ("package:../tests", "the Python package .. is not installed"),
@@ -187,7 +187,7 @@ def test_a_link_out_of_a_package(tmp_path, monkeypatch):
     (tmp_path / "carrier/__init__.py").write_text("")
     (tmp_path / "carrier/out").symlink_to("/tmp")
     monkeypatch.syspath_prepend(str(tmp_path))
-    refused(lambda: jaxft.load("package:carrier/out"), "out lies outside of the package carrier")
+    refused(lambda: jaxft.load("package:carrier/out"), "out is outside of the package carrier")
 
 
 # Options

@@ -280,15 +280,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "window-one-token-short",
         "jaxft/models/encoder/fused_attention.py",
-        "place[None, :]) <= window)[None]",
-        "place[None, :]) < window)[None]",
+        "position[None, :]) <= window)[None]",
+        "position[None, :]) < window)[None]",
         "ModernBERT's local layers do not see the outermost token of their window, which shows in long texts only.",
     ),
     Fault(
         "attention-gradient-ignores-dropout",
         "jaxft/models/encoder/attention.py",
-        "jnp.where(signed > 0, of_kept, 0)",
-        "of_kept",
+        "jnp.where(signed > 0, dp, 0)",
+        "dp",
         "Queries and keys get gradients through probabilities that dropout has dropped.",
     ),
     Fault(
@@ -379,8 +379,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "answer-at-end-of-window-lost",
         "jaxft/data/tokens/questions.py",
-        "characters[-1, 1] < end - marks:",
-        "characters[-1, 1] <= end - marks:",
+        "characters[-1, 1] < end - accents:",
+        "characters[-1, 1] <= end - accents:",
         "An answer that ends with the last character of its window is trained on as no answer.",
     ),
     # Tasks and metrics

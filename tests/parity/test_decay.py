@@ -21,6 +21,6 @@ def test_decayed_parameters(family, kind):
     expected = set(Trainer.get_decay_parameter_names(SimpleNamespace(), theirs)) & dict(theirs.named_parameters()).keys()
     model = make_model(config, kind, "zoo")
     settings = make_plan(PlanConfig(), model.abstract(), model.encoder.config.num_layers).settings
-    decayed = {model.naming.theirs(name) for name, setting in settings.items() if setting.weight_decay}
+    decayed = {model.naming.hf_name(name) for name, setting in settings.items() if setting.weight_decay}
     assert decayed == expected
     assert len(decayed) < len(settings)

@@ -108,7 +108,7 @@ def test_gradients_and_a_step(family, kind, tmp_path):
     assert largest > 1e-2
     for name, g in grads.items():
         reverse = name.endswith(".kernel")
-        hf = model.naming.theirs(name)
+        hf = model.naming.hf_name(name)
         right = expected[hf].numpy() if hf in expected else np.zeros(after[hf].shape, np.float32)
         right = right.T if reverse else right
         # A gradient that is zero in theory (a key's bias) is rounding noise in both: measured against the whole.

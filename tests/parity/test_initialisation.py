@@ -41,7 +41,7 @@ def test_fresh_parameters(family, kind):
     ours = tree.unstack(jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(0))))
     theirs = fresh(family, kind, config)
     for name, x in ours.items():
-        y = theirs[model.naming.theirs(name)]
+        y = theirs[model.naming.hf_name(name)]
         y = y.T if name.endswith(".kernel") else y
         assert x.shape == y.shape, name
         if len(np.unique(y)) == 1:

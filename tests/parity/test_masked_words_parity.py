@@ -98,7 +98,7 @@ def test_loss_and_gradients_at_given_masks(family, kind, tmp_path):
     largest = max(np.abs(g).max() for g in right.values())
     seen = set()
     for ours, g in tree.unstack(jax.tree.map(np.asarray, grads)).items():
-        name = model.naming.theirs(ours)
+        name = model.naming.hf_name(ours)
         assert np.abs((g.T if ours.endswith(".kernel") else g) - right[name]).max() <= 1e-5 * largest, name
         seen.add(name)
     assert seen == right.keys()

@@ -39,6 +39,6 @@ def test_the_parameters_are_those_of_a_resized_model(family, tmp_path):
     assert loaded.config.vocab_size == size + NEW
     found = {name: x.numpy() for name, x in loaded.state_dict().items()}
     assert found.keys() == expected.keys()
-    for name in expected.keys() - model.naming.spare().keys():  # of which transformers makes no use
+    for name in expected.keys() - model.naming.unused_biases().keys():  # of which transformers makes no use
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
     assert transformers.AutoConfig.from_pretrained(tmp_path / "new").vocab_size == size + NEW

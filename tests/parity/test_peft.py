@@ -275,7 +275,7 @@ def test_torn_and_missing_weights(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "adapter")
     weights = tmp_path / "adapter" / adapter_names.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         jaxft.load(str(tmp_path / "adapter"))
     weights.unlink()
     with pytest.raises(UserError, match=r"no adapter_model\.safetensors"):
@@ -285,7 +285,7 @@ def test_torn_and_missing_weights(adapter, tmp_path):
 def test_where_an_adapter_is_not_written(adapter, bert):
     """Into the directory of its base, whose config.json it would replace."""
     model, params = jaxft.load(str(adapter))
-    with pytest.raises(UserError, match="holds a whole model"):
+    with pytest.raises(UserError, match="contains a complete model"):
         jaxft.save(model, params, bert[2])
     with pytest.raises(UserError, match="no msgpack"):
         jaxft.save(model, params, bert[2], flax=True)

@@ -85,7 +85,7 @@ def test_loss_and_gradients(models, examples, layout):
     grads = tree.unstack(jax.tree.map(np.asarray, grads))
     assert len(grads) == len(expected)
     for name, g in grads.items():
-        right = expected[model.naming.theirs(name)]
+        right = expected[model.naming.hf_name(name)]
         assert np.abs((g.T if name.endswith(".kernel") else g) - right).max() <= 1e-5 * largest, name
 
 

@@ -56,7 +56,7 @@ def test_the_same_logits(tmp_path, wrap):
     wrapped = [name for name in stored if unwrapped(name) != name]
     assert model.report.loaded == len(stored)
     assert set(model.report.wrapped) == set(wrapped)
-    assert f"{len(wrapped)} names are read without what PyTorch's wrappers put into them" in " ".join(model.report.lines())
+    assert f"{len(wrapped)} names are read without what PyTorch's wrappers added to them" in " ".join(model.report.lines())
     jaxft.save(model, params, tmp_path / "saved")
     assert set(load_file(tmp_path / "saved/model.safetensors")) == {unwrapped(name) for name in stored}
 

@@ -89,10 +89,10 @@ def test_packed_is_padded(case):
 @token_cases
 def test_eight_devices_are_one(case):
     mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
-    params = sharding.place(case.params, sharding.param_shardings(mesh, case.params))
+    params = sharding.device_put(case.params, sharding.param_shardings(mesh, case.params))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
     batch = {name: jax.device_put(x, rows) for name, x in batch_of(case.data, "pack").items()}
-    with sharding.known(mesh):
+    with sharding.use_mesh(mesh):
         assert_same(case.run(batch, params), case.packed)
 
 

@@ -33,14 +33,14 @@ def after_steps(model: Model, params: tree.Params, plan: ParameterPlan, layout: 
     batch = put(epoch.batch(data, 0), sharding.batch_sharding(devices), epoch.shape(0).rows)
     optimizer, hyper = optim.make_optimizer(SETTINGS, plan, 10), optim.hyperparameters(SETTINGS)
     trained, frozen = (
-        sharding.place(x, sharding.param_shardings(devices, x))
+        sharding.device_put(x, sharding.param_shardings(devices, x))
         for x in plan.split(params, step=STAGE if plan.stages[1:] else 0)
     )
     state = init_state(trained, optimizer, random_keys.root_key(0), hyper)
     task = TextClassification(LABELS)
     step = jax.jit(partial(train_step, loss_fn=make_loss(model, task), optimizer=optimizer))
     losses = []
-    with sharding.known(devices):
+    with sharding.use_mesh(devices):
         for _ in range(3):
             state, metrics = step(state, frozen, batch)
             losses.append(float(metrics["loss"]))

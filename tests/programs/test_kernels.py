@@ -156,16 +156,16 @@ def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
 
 def test_rows_on_tpus_come_in_whole_lanes():
     """From where splash attention is used; on other devices, and where rows are shorter, nothing changes."""
-    assert [fused_attention.lengthened(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
-    assert fused_attention.lengthened(392, "gpu") == 392
+    assert [fused_attention.padded_length(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
+    assert fused_attention.padded_length(392, "gpu") == 392
     lengths = np.random.default_rng(0).integers(100, 393, 300)
     for layout in ("pack", "bucket"):
         options = {"batch_size": 16, "max_length": 400, "layout": layout, "seed": 0}
-        own = make_sampler(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="tpu"))
+        own = make_sampler(lengths, **options, lengthen=partial(fused_attention.padded_length, platform="tpu"))
         assert {shape.length % 128 for shape in own.shapes if shape.length >= 384} == {0}
         examples = Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {})
         assert own.epoch_batches(0).batch(examples, 0)["example"].max() > 0
-        same = make_sampler(lengths, **options, lengthen=partial(fused_attention.lengthened, platform="gpu"))
+        same = make_sampler(lengths, **options, lengthen=partial(fused_attention.padded_length, platform="gpu"))
         assert same.shapes == make_sampler(lengths, **options).shapes
 
 

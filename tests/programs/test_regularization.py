@@ -329,5 +329,5 @@ def test_plateau_counts_as_torch_does():
 def test_a_rules_plateau_needs_the_runs(run):
     first = next(iter(run.plan.settings))
     plan = replace(run.plan, settings={first: replace(run.plan.settings[first], schedule="plateau")})
-    with pytest.raises(UserError, match=r"only where optim\.schedule is plateau"):
+    with pytest.raises(UserError, match=r"only if optim\.schedule is plateau"):
         optim.check_schedules(OptimConfig(), plan)

@@ -22,7 +22,7 @@ def test_a_state_grows_and_loses_nothing():
     assert plan.stages == (0, 1, 2)
     mesh, settings = sharding.make_mesh(MeshConfig(1)), OptimConfig()
     optimizer, hyper = optim.make_optimizer(settings, plan, 10), optim.hyperparameters(settings)
-    trained, frozen = (sharding.place(x, sharding.param_shardings(mesh, x)) for x in plan.split(PARAMS, step=0))
+    trained, frozen = (sharding.device_put(x, sharding.param_shardings(mesh, x)) for x in plan.split(PARAMS, step=0))
     state = init_state(trained, optimizer, random_keys.root_key(0), hyper, average=True)
     key = random_keys.root_key(1)
 

@@ -79,7 +79,7 @@ def test_only_matching_places_change(family, monkeypatch):
     assert len(per_layer) == layers * len(OF_LAYER)
     before = rates_seen(model, monkeypatch)
     rules = [RuleConfig(**rule) for rule in RULES]
-    plan = make_plan(PlanConfig(rules=rules), model.abstract(), layers, places=dropout_sites(model))
+    plan = make_plan(PlanConfig(rules=rules), model.abstract(), layers, dropout_sites=dropout_sites(model))
     after = rates_seen(with_dropout_rates(model, plan.dropout), monkeypatch)
     called = ["encoder.embeddings"]
     group = [int(i / (depth / (model.encoder.config.groups or depth))) for i in range(depth)]

@@ -17,7 +17,7 @@ from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Collected
 from jaxft.data.formats.tagged import read_sentences
-from jaxft.data.formats.tags import respelt
+from jaxft.data.formats.tags import to_scheme_of
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import make_run
@@ -124,7 +124,7 @@ def test_loss_and_gradients_are_transformers(tagger, tmp_path):
         expected = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
         largest = max(np.abs(g).max() for g in expected.values())
         for name, g in tree.unstack(jax.tree.map(np.asarray, grads)).items():
-            right = expected[run.model.naming.theirs(name)]
+            right = expected[run.model.naming.hf_name(name)]
             assert np.abs((g.T if name.endswith(".kernel") else g) - right).max() <= 1e-5 * largest, name
         seen.append(int(weight))
     assert seen[0] < seen[1]
@@ -260,19 +260,19 @@ def test_a_model_with_other_labels_is_scored_by_its_entities(tagger, tmp_path, l
     task = TokenClassification.restore(Config(), {"id2label": dict(enumerate(labels))})
     config = configure(tagger, tmp_path, tmp_path / "run", data={"cache": False})
     gold = []
-    for tags in (iob2, respelt(iob2, labels)):
+    for tags in (iob2, to_scheme_of(iob2, labels)):
         write_conll(tmp_path / "train.conll", [(["stone"] * 7, tags)])
         split = task.encode(task.read(config, "train"), load_tokenizer(tagger), tagger, config, "x")
         gold.append([labels[i] for i in split.notes["gold"]])
         right = np.maximum(split.examples.tokens["labels"] - 1, 0)
         wrong = right.copy()
-        wrong[split.notes["first"][0]] = labels.index(respelt(["O"], labels)[0])
+        wrong[split.notes["first"][0]] = labels.index(to_scheme_of(["O"], labels)[0])
         scores = [task.scores(Collected(tokens={"predicted": x}), split) for x in (right, wrong)]
         assert [(x["precision"], x["recall"], x["accuracy"]) for x in scores] == [(1, 1, 1), (1, 2 / 3, 6 / 7)]
         found = next(iter(task.decode(Collected(tokens={"predicted": right, "score": np.ones(len(right))}), split)))
         assert found["tags"] == gold[0]
         assert [(x["type"], x["start"], x["end"]) for x in found["entities"]] == [("x", 0, 1), ("x", 2, 5), ("x", 5, 7)]
-    assert gold[0] == gold[1] == respelt(iob2, labels)
+    assert gold[0] == gold[1] == to_scheme_of(iob2, labels)
 
 
 @pytest.mark.parametrize(("how", "stored"), [(None, "punctuation"), ("spaces", "spaces")])

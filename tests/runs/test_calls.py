@@ -205,7 +205,7 @@ def test_a_shape_beyond_those_of_the_epochs_looked_at(tiny_model, tmp_path, monk
     """Of a run of very many epochs not all are planned beforehand; a program that lacks is compiled when it is due."""
     tiny.write_rows(tmp_path / "train.csv", 37)
     tiny.write_rows(tmp_path / "dev.csv", 5)
-    monkeypatch.setattr(batch_sampler, "LOOKED_AT", (1, 1))
+    monkeypatch.setattr(batch_sampler, "SAMPLED_EPOCHS", (1, 1))
     settings = {"model": tiny.NO_DROPOUT, "train": {"epochs": 8, "batch_size": 4}, "eval": {"every": "end"}}
     train(tiny.run_config(tiny_model, tmp_path, tmp_path / "run", plan={"preset": "head"}, log={"every": 1}, **settings))
     assert len(journal(tmp_path / "run")) >= 80

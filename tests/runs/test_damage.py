@@ -147,7 +147,7 @@ def test_the_best_step_is_needed_too(tmp_path):
         folder = tmp_path / "checkpoints" / str(step)
         (folder / "progress").mkdir(parents=True)
         (folder / "progress" / "metadata").write_text(json.dumps({"best_step": best, integrity.RECORDED: True}))
-        checksums.record(folder)
+        checksums.write_manifest(folder)
 
     for step, best in ((3, 3), (6, 3), (8, 8), (9, 8)):
         write(step, best)

@@ -84,7 +84,7 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
         eval=replace(run.config.eval, batch_size=batch_size),
     )
     data = run.data["validation"]
-    params = sharding.place(run.params, sharding.param_shardings(mesh, run.params))
+    params = sharding.device_put(run.params, sharding.param_shardings(mesh, run.params))
     sampler = eval_sampler(data.examples, config, mesh)
     loss = make_loss(run.model, run.task)
     return make_evaluator(run.task, loss, data, sampler, params, mesh, lambda _: None), params

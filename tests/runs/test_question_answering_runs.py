@@ -174,7 +174,7 @@ def test_a_model_directory_asked_about_a_csv_file(tmp_path, data, capsys):
             {},
             ["train.json", 'question "q0-0" has no answer', "task.unanswerable"],
         ),
-        (questions.make(1, seed=0) * 2, {}, ["train.json", 'the id "q0-0" stands twice']),
+        (questions.make(1, seed=0) * 2, {}, ["train.json", 'the id "q0-0" occurs twice']),
         (questions.make(1, seed=0), {"data.stride": 31}, ["data.stride is 31", "29 tokens"]),
         (questions.make(1, seed=0), {"task.name": "text-classification"}, ["train.json", 'no column "text"']),
         ([], {}, ["train.json", "no questions"]),

@@ -135,7 +135,7 @@ def test_a_step_of_an_earlier_stage_is_exported(finished, tiny_model, tiny_data,
     found, _ = open_weights(tmp_path / "early")
     expected = tree.unstack(tree.combine(state.params, frozen))
     for name in ("heads.main.classifier.bias", "encoder.layer.0.output.LayerNorm.scale", "encoder.pooler.dense.bias"):
-        np.testing.assert_array_equal(found[run.model.naming.theirs(name)].read(), np.asarray(expected[name]))
+        np.testing.assert_array_equal(found[run.model.naming.hf_name(name)].read(), np.asarray(expected[name]))
 
 
 @pytest.mark.slow

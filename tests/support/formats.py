@@ -210,7 +210,7 @@ def _vocab(folder: Path) -> Path:
 
 
 def _settings(path: Path) -> Any:
-    settings = adapter_config.read_settings(path.parent)
+    settings = adapter_config.read_adapter_config(path.parent)
     modules = [f"bert.encoder.layer.{i}.attention.self.{part}" for i in range(3) for part in ("query", "key", "value")]
     scales = settings.scales(dict.fromkeys(modules, 4)) if isinstance(settings.kind, Lora) else {}
     return settings.expected(modules), scales
@@ -222,7 +222,7 @@ def _checkpoint(name: str) -> Callable[[Path], Path]:
             (folder / "checkpoints/3" / part).mkdir(parents=True)
         (folder / "checkpoints/3/progress/metadata").write_text(json.dumps({"best_step": 2, "checksums": True}))
         (folder / "checkpoints/3/state/data").write_bytes(bytes(range(100)))
-        checksums.record(folder / "checkpoints/3", frozen="abc")
+        checksums.write_manifest(folder / "checkpoints/3", frozen="abc")
         return folder / "checkpoints/3" / name
 
     return make

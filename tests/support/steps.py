@@ -59,12 +59,12 @@ def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int
 def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     """(loss, gradient by parameter name) of each of STEPS, through the real train step."""
     trainable, frozen = run.plan.split(run.params)
-    trainable = sharding.place(trainable, sharding.param_shardings(run.mesh, trainable))
+    trainable = sharding.device_put(trainable, sharding.param_shardings(run.mesh, trainable))
     if run.teacher:
         frozen = frozen | {TEACHERS: {NAME: run.teacher[1]}}
     if run.regularization.needs_reference:  # as far away as training would go
         frozen = frozen | {REFERENCE: jax.tree.map(lambda x: x * 0.9, run.plan.split(run.params)[0])}
-    frozen = sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
+    frozen = sharding.device_put(frozen, sharding.param_shardings(run.mesh, frozen))
     state = init_state(trainable, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
     step = jax.jit(
         partial(
@@ -80,7 +80,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     for number in STEPS:
         rows = plan.shape(number).rows // run.sampler.micro_batches
         batch = put(plan.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
-        with sharding.known(run.mesh):
+        with sharding.use_mesh(run.mesh):
             after, metrics = step(state, frozen, batch)
         grads = tree.unstack(tree.recut(jax.tree.map(np.asarray, after.opt_state), []))
         results.append((float(metrics["loss"]), grads))

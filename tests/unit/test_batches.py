@@ -67,15 +67,15 @@ def make_examples(lengths: np.ndarray) -> Examples:
     return Examples(tokens, offsets, {"labels": np.arange(len(lengths), dtype=np.int32) * 7})
 
 
-def plans(job: Job) -> Iterator[tuple[BatchSampler, EpochBatches]]:
+def all_batches(job: Job) -> Iterator[tuple[BatchSampler, EpochBatches]]:
     for layout in LAYOUTS:
         sampler = job.sampler(layout)
         for epoch in range(job.epochs):
             yield sampler, sampler.epoch_batches(epoch)
 
 
-def members(plan: EpochBatches, examples: Examples, step: int) -> list[int]:
-    found = plan.batch(examples, step)["example"]
+def members(batches: EpochBatches, examples: Examples, step: int) -> list[int]:
+    found = batches.batch(examples, step)["example"]
     return sorted(found[found >= 0].tolist())
 
 
@@ -103,37 +103,37 @@ def test_a_run_without_end_is_planned_at_once(layout, batch_size):
     sampler = make_sampler(lengths, batch_size=batch_size, max_length=48, layout=layout, epochs=10**12, seed=0)
     assert time.perf_counter() - start < 5
     for epoch in (0, 10**12 - 1):
-        plan = sampler.epoch_batches(epoch)
+        batches = sampler.epoch_batches(epoch)
         steps = range(sampler.steps_per_epoch)
-        assert sorted(x for step in steps for x in plan.examples(step)) == list(range(100))
-        assert {plan.shape(step) for step in steps} <= set(plan.shapes)
+        assert sorted(x for step in steps for x in batches.examples(step)) == list(range(100))
+        assert {batches.shape(step) for step in steps} <= set(batches.shapes)
 
 
 def test_batches_larger_than_the_data_are_all_alike():
     lengths = np.random.default_rng(1).integers(1, 40, 30)
-    plans = [
+    all_batches = [
         make_sampler(lengths, batch_size=n, max_length=48, layout="pack", seed=0).epoch_batches(1) for n in (31, 64, 10**9)
     ]
-    for plan in plans[1:]:
-        np.testing.assert_array_equal(plan.order, plans[0].order)
-        np.testing.assert_array_equal(plan.row, plans[0].row)
-        assert plan.shapes == plans[0].shapes
+    for batches in all_batches[1:]:
+        np.testing.assert_array_equal(batches.order, all_batches[0].order)
+        np.testing.assert_array_equal(batches.row, all_batches[0].row)
+        assert batches.shapes == all_batches[0].shapes
 
 
 def test_a_step_that_needs_more_rows_than_were_expected_has_a_shape_of_its_own(monkeypatch):
     """Beyond the epochs that were looked at; on every process and in every resumed run the same."""
-    monkeypatch.setattr(batch_sampler, "LOOKED_AT", (1, 1))
+    monkeypatch.setattr(batch_sampler, "SAMPLED_EPOCHS", (1, 1))
     lengths = np.random.default_rng(2).integers(1, 40, 203)
     sampler = make_sampler(lengths, batch_size=8, max_length=40, layout="pack", epochs=10**6, seed=0, shapes=1)
-    grown = [plan for plan in map(sampler.epoch_batches, range(60)) if len(plan.shapes) > len(sampler.shapes)]
+    grown = [batches for batches in map(sampler.epoch_batches, range(60)) if len(batches.shapes) > len(sampler.shapes)]
     assert grown
     assert len(sampler.epoch_batches(0).shapes) == len(sampler.shapes)
     examples = make_examples(lengths)
-    for plan in grown[:3]:
+    for batches in grown[:3]:
         for step in range(sampler.steps_per_epoch):
-            rows = plan.shape(step).rows
-            assert rows > plan.row[plan._slice(step)].max()
-            assert plan.batch(examples, step)["input_ids"].shape == (1, rows, plan.shape(step).length)
+            rows = batches.shape(step).rows
+            assert rows > batches.row[batches._slice(step)].max()
+            assert batches.batch(examples, step)["input_ids"].shape == (1, rows, batches.shape(step).length)
 
 
 @quick
@@ -150,17 +150,17 @@ def test_batches_rebuild_every_example(job):
 
 def check_layout(job: Job) -> None:
     n = len(job.lengths)
-    for sampler, plan in plans(job):
-        assert sorted(plan.order.tolist()) == list(range(n))
+    for sampler, batches in all_batches(job):
+        assert sorted(batches.order.tolist()) == list(range(n))
         assert len(sampler.shapes) <= (1 if sampler.layout == "pad" else job.shapes)
         assert sampler.shapes == tuple(sorted(set(sampler.shapes)))
         for step in range(sampler.steps_per_epoch):
-            shape = plan.shape(step)
+            shape = batches.shape(step)
             assert shape in sampler.shapes
             assert shape.rows % (job.micro_batches * job.shards) == 0
             chosen = slice(step * job.batch_size, (step + 1) * job.batch_size)
-            row, start, slot = plan.row[chosen], plan.offset[chosen], plan.slot[chosen]
-            stop = start + job.lengths[plan.order[chosen]]
+            row, start, slot = batches.row[chosen], batches.offset[chosen], batches.slot[chosen]
+            stop = start + job.lengths[batches.order[chosen]]
             assert 0 <= row.min() <= row.max() < shape.rows
             assert 0 <= start.min() <= stop.max() <= shape.length
             assert 0 <= slot.min() <= slot.max() < shape.slots
@@ -172,11 +172,11 @@ def check_layout(job: Job) -> None:
 
 def check_arrays(job: Job) -> None:
     examples = make_examples(job.lengths)
-    for sampler, plan in plans(job):
+    for sampler, batches in all_batches(job):
         seen = []
         for step in range(sampler.steps_per_epoch):
-            batch = plan.batch(examples, step)
-            shape = plan.shape(step)
+            batch = batches.batch(examples, step)
+            shape = batches.shape(step)
             assert batch["input_ids"].shape == (job.micro_batches, shape.rows // job.micro_batches, shape.length)
             assert batch["example"].shape[2] == shape.slots
             filled = np.argwhere(batch["example"] >= 0)
@@ -210,22 +210,22 @@ def test_a_step_holds_the_same_examples_whatever_the_layout(job, micro_batches, 
     other = Job(**{**vars(job), "micro_batches": micro_batches, "shards": shards, "shapes": 2})
     reference = job.sampler("pad").epoch_batches(job.epochs - 1)
     for sampler in (job.sampler("pack"), job.sampler("bucket"), other.sampler("pack"), other.sampler("pad")):
-        plan = sampler.epoch_batches(job.epochs - 1)
+        batches = sampler.epoch_batches(job.epochs - 1)
         for step in range(sampler.steps_per_epoch):
-            assert members(plan, examples, step) == members(reference, examples, step)
+            assert members(batches, examples, step) == members(reference, examples, step)
 
 
 @quick
 @given(jobs(), st.data())
 def test_built_rows_are_slices_of_the_full_batch(job, data):
     examples = make_examples(job.lengths)
-    for sampler, plan in plans(job):
+    for sampler, batches in all_batches(job):
         step = data.draw(st.integers(0, sampler.steps_per_epoch - 1))
-        whole = plan.batch(examples, step)
+        whole = batches.batch(examples, step)
         each = whole["input_ids"].shape[1]
         a = data.draw(st.integers(0, each))
         b = data.draw(st.integers(a, each))
-        part = plan.batch(examples, step, slice(a, b))
+        part = batches.batch(examples, step, slice(a, b))
         assert part.keys() == whole.keys()
         for name, x in whole.items():
             np.testing.assert_array_equal(part[name], x[:, a:b], err_msg=name)
@@ -236,13 +236,13 @@ def test_built_rows_are_slices_of_the_full_batch(job, data):
 def test_a_plan_is_a_function_of_seed_and_epoch(layout):
     lengths = np.random.default_rng(0).integers(2, 30, 200)
 
-    def plan(seed: int, epoch: int) -> list[np.ndarray]:
+    def batches(seed: int, epoch: int) -> list[np.ndarray]:
         made = make_sampler(lengths, batch_size=16, max_length=32, layout=layout, epochs=3, seed=seed).epoch_batches(epoch)
         return [made.order, made.row, made.offset, made.slot, made.shape_index]
 
-    for again, once in zip(plan(5, 2), plan(5, 2), strict=True):
+    for again, once in zip(batches(5, 2), batches(5, 2), strict=True):
         np.testing.assert_array_equal(again, once)
-    orders = [plan(seed, epoch)[0].tolist() for seed in (5, 6) for epoch in (0, 1, 2)]
+    orders = [batches(seed, epoch)[0].tolist() for seed in (5, 6) for epoch in (0, 1, 2)]
     assert all(a != b for a, b in itertools.combinations(orders, 2))
 
 
@@ -272,7 +272,7 @@ def test_a_row_is_as_full_as_the_examples_left_can_make_it(sizes, length, slots)
 def test_rows_are_filled_where_first_fit_leaves_more_than_enough():
     """5, 4, 4, 3, 2, 2: the longest that fit next give rows of 9, 9 and 2; two full rows hold them all."""
     lengths = np.array([2, 4, 3, 2, 5, 4])
-    assert pack(lengths, 6, 10, 6, enough=3)[3].tolist() == [3]
+    assert pack(lengths, 6, 10, 6, min_rows=3)[3].tolist() == [3]
     row, offset, slot, used = pack(lengths, 6, 10, 6)
     assert used.tolist() == [2]
     assert np.bincount(row, lengths).tolist() == [10, 10]
@@ -347,9 +347,9 @@ def test_the_next_epoch_is_planned_beside_the_steps_of_this_one(monkeypatch):
 
     monkeypatch.setattr(BatchSampler, "epoch_batches", slow)
     epochs = Epochs(make_sampler(np.full(8, 3), batch_size=4, max_length=4, layout="pack", seed=0), 4)
-    assert [epochs.plan(n) for n in (0, 0, 1, 1)] == ["plan 0", "plan 0", "plan 1", "plan 1"]  # plan 2 is not there yet
+    assert [epochs.batches(n) for n in (0, 0, 1, 1)] == ["plan 0", "plan 0", "plan 1", "plan 1"]  # plan 2 is not there yet
     go_on.set()
-    assert [epochs.plan(n) for n in (2, 3)] == ["plan 2", "plan 3"]
+    assert [epochs.batches(n) for n in (2, 3)] == ["plan 2", "plan 3"]
     assert begun == [0, 1, 2, 3]  # each once, and none after the last
     epochs.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from jaxft.config import DataConfig
 from jaxft.core import checksums
-from jaxft.data.reading.datasets_cache import intact
+from jaxft.data.reading.datasets_cache import load_verified
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens import cache
 from tests.support import tiny
@@ -23,7 +23,7 @@ def folder(tmp_path) -> Path:
     (tmp_path / "f" / "a").write_bytes(bytes(range(200)))
     (tmp_path / "f" / "deep" / "b").write_bytes(b"some text")
     (tmp_path / "f" / "deep" / "empty").write_bytes(b"")
-    checksums.record(tmp_path / "f", leave_out=["left"], step=3)
+    checksums.write_manifest(tmp_path / "f", exclude=["left"], step=3)
     return tmp_path / "f"
 
 
@@ -81,7 +81,7 @@ def test_a_file_of_the_same_name_size_and_time_is_read_anew(tmp_path):
         os.utime(path, (1e9, 1e9))
         rows = read_rows(DataConfig(train=str(path)), "train", needed=["text", "label"])
         assert [*rows[0].values()] == content.split("\n")[1].split(",")
-    digests = {cache.content(x) for x in (rows, rows.select([0]), rows.select_columns(["text"]), rows.select([]))}
+    digests = {cache.content_digest(x) for x in (rows, rows.select([0]), rows.select_columns(["text"]), rows.select([]))}
     assert len(digests) == 3
 
 
@@ -129,11 +129,11 @@ def test_damaged_tokens_are_made_again(tmp_path, monkeypatch, capfd, how):
 def test_damaged_rows_in_the_cache_of_datasets_are_read_again(tmp_path, how):
     (tmp_path / "t.csv").write_text(f"text,label\n{how},a\n")
     load = partial(datasets.load_dataset, "csv", data_files=str(tmp_path / "t.csv"), split="train", cache_dir=tmp_path / "c")
-    path = Path(intact(load).cache_files[0]["filename"])
+    path = Path(load_verified(load).cache_files[0]["filename"])
     if how == "flipped":
         data = path.read_bytes()
         path.write_bytes(data.replace(b"flipped", b"flopped"))
     else:
         broken(path, how)
     for _ in range(2):
-        assert intact(load)[0] == {"text": how, "label": "a"}
+        assert load_verified(load)[0] == {"text": how, "label": "a"}

@@ -33,11 +33,11 @@ def test_collect_undoes_batches(layout, data):
     count = data.draw(st.integers(1, 20)) * group
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=count, max_size=count))
     examples = make_examples(lengths, group)
-    plan = planned(examples, layout, data.draw(st.integers(1, 8)), seed=data.draw(st.sampled_from([None, 5])))
+    batches = planned(examples, layout, data.draw(st.integers(1, 8)), seed=data.draw(st.sampled_from([None, 5])))
 
     def steps():
-        for step in range(plan.sampler.steps_per_epoch):
-            batch = {name: x[0] for name, x in plan.batch(examples, step).items()}
+        for step in range(batches.sampler.steps_per_epoch):
+            batch = {name: x[0] for name, x in batches.batch(examples, step).items()}
             slots = batch["labels"]
             yield {
                 "sums": {"count": batch["weights"].sum()},
@@ -45,7 +45,7 @@ def test_collect_undoes_batches(layout, data):
                 "tokens": {"ids": batch["input_ids"]},
             }
 
-    found = collect(plan, examples, steps())
+    found = collect(batches, examples, steps())
     assert found.sums["count"] == len(examples)
     assert found.examples["labels"].tolist() == examples.columns["labels"].tolist()
     assert found.examples["pair"].tolist() == [[x, x + 1] for x in examples.columns["labels"]]
@@ -59,8 +59,8 @@ def test_sequences_of_an_example_lie_together(layout):
     examples = make_examples(lengths, group=3)
     assert len(examples) == 3
     assert examples.lengths.tolist() == [6, 8, 7]
-    plan = planned(examples, layout, 3)
-    batch = {name: x[0] for name, x in plan.batch(examples, 0).items()}
+    batches = planned(examples, layout, 3)
+    batch = {name: x[0] for name, x in batches.batch(examples, 0).items()}
     assert batch["first_token"].shape == (batch["example"].shape[0], batch["example"].shape[1] * 3)
     seen = 0
     for row, slot in zip(*np.nonzero(batch["example"] >= 0), strict=True):

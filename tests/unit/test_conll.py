@@ -8,7 +8,7 @@ import pytest
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
-from jaxft.data.formats.sentences import place
+from jaxft.data.formats.sentences import location
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.tasks.tag_labels import read_tags, scheme_of, tag_ids
 
@@ -43,7 +43,7 @@ def test_text_files(tmp_path, name):
     lines = TEXTS[name].split("\n")
     for i, words in enumerate(rows["words"]):
         for j, word in enumerate(words):
-            unit, number = place(rows, i, j).split()
+            unit, number = location(rows, i, j).split()
             assert unit == "line"
             assert word in lines[int(number) - 1]
 
@@ -80,7 +80,7 @@ def test_conllu(tmp_path, name):
     rows = read(tmp_path / name)
     assert rows["words"][:] == [["The", "di", "la"], ["#", "10 000"]]
     assert rows["tags"][:] == [["DET", "ADP", "DET"], ["SYM", "NUM"]]
-    assert place(rows, 0, 2) == "line 7"
+    assert location(rows, 0, 2) == "line 7"
     assert read(tmp_path / name, label="xpos")["tags"][0] == ["DT", "E", "RD"]
     assert read(tmp_path / name, label="feats")["tags"][0] == ["_", "_", "Number=Sing"]
     assert read(tmp_path / name, label=None, text="lemma")["words"][:] == [["the", "di", "il"], ["#", "10000"]]
@@ -113,7 +113,7 @@ PLAIN = {
 def test_plain_text_is_read_whole(tmp_path, capsys, case):
     (tmp_path / "a.txt").write_text(PLAIN[case], encoding="utf-8")
     rows = read(tmp_path / "a.txt", label=None)
-    assert capsys.readouterr().err == f"{tmp_path / 'a.txt'}: read as plain text, a sentence a line\n"
+    assert capsys.readouterr().err == f"{tmp_path / 'a.txt'}: read as plain text, one sentence per line\n"
     assert rows["text"][:] == PLAIN[case].strip().split("\n")
     assert ["".join(words) for words in rows["words"]] == ["".join(text.split()) for text in rows["text"]]
 
@@ -226,7 +226,7 @@ def test_tables_with_lists(tmp_path, name, kind):
     write_table(tmp_path / name, datasets.List(kind))
     rows = read(tmp_path / name, text="tokens", label="ner_tags")
     assert content(rows) == SENTENCES
-    assert place(rows, 1) == "row 2"
+    assert location(rows, 1) == "row 2"
 
 
 def test_a_saved_data_set(tmp_path):

@@ -44,7 +44,7 @@ def write_txt(path, texts: list[list[str]]):
 
 
 def read(path, tokenizer, *, alone: bool = False, by_line: bool = False, words: bool = False, **options):
-    rows = corpus.read(DataConfig(train=str(path), **options), "train", alone=alone)
+    rows = corpus.read(DataConfig(train=str(path), **options), "train", line_documents=alone)
     return rows, corpus.tokenise(rows, "text", tokenizer, words=words, by_line=by_line)
 
 
@@ -242,7 +242,9 @@ def test_empty_documents_are_dropped_on_request(tmp_path):
 
 def test_what_pairs_cannot_be_made_of(tokenizer):
     frame, one = frame_of(tokenizer, 2, 32), numbered(1, 4, 5)
-    with pytest.raises(UserError, match=r"here\.txt: .*two documents or more, but there is 1; empty lines .*sentence_order"):
+    with pytest.raises(
+        UserError, match=r"here\.txt: .*two documents or more, but there is 1; in txt files empty lines .*sentence_order"
+    ):
         pairs(one, frame, 32, order=False, seed=0, origin="here.txt")
     with pytest.raises(UserError, match=r"here\.txt: no document has two lines"):
         pairs(numbered(4, 1, 5), frame, 32, order=False, seed=0, origin="here.txt")

@@ -11,7 +11,7 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.formats import tags
 from jaxft.data.formats.entities import Span, tags_of
-from jaxft.data.formats.sentences import cut_at
+from jaxft.data.formats.sentences import split_mode
 from jaxft.data.formats.tagged import read_sentences
 
 TEXT = "🙂 Anna Bell's cat, in Paris."
@@ -72,7 +72,7 @@ def test_every_form_gives_the_same_tags(tmp_path, form):
     assert rows["tags"][:] == [TAGS, ["O", "O"]]
     assert rows["text"][:] == [TEXT, "Nobody."]
     assert [TEXT[a:b] for a, b in zip(rows["begins"][0], rows["ends"][0], strict=True)] == WORDS
-    assert cut_at(rows) == "punctuation"
+    assert split_mode(rows) == "punctuation"
 
 
 @pytest.mark.parametrize("first", [[], SPANS])
@@ -106,7 +106,7 @@ def test_files_of_other_kinds(tmp_path):
 def test_words_are_cut_where_entities_end(tmp_path, capsys):
     rows = read(tmp_path / "a.jsonl", {"text": "서울에서 x", "label": [[0, 2, "LOC"]]}, split_words="spaces")
     assert (rows["words"][0], rows["tags"][0]) == (["서울", "에서", "x"], ["B-LOC", "O", "O"])
-    assert "a.jsonl: words that are cut because an entity begins or ends within: 1" in capsys.readouterr().err
+    assert "a.jsonl: 1 words were cut because an entity begins or ends within them" in capsys.readouterr().err
 
 
 def test_rows_that_nobody_accepted_are_left_out_and_counted(tmp_path, capsys):
@@ -116,7 +116,7 @@ def test_rows_that_nobody_accepted_are_left_out_and_counted(tmp_path, capsys):
     assert rows["row"][1] == [3, 3]
     rows = read(tmp_path / "a.jsonl", studio(SPANS), studio(), studio(SPANS, SPANS), studio([]))
     assert rows["tags"][:] == [TAGS, TAGS, ["O"] * len(TAGS)]
-    assert capsys.readouterr().err.count("left out 1 rejected or not annotated") == 2
+    assert capsys.readouterr().err.count("left out 1 rows that are rejected or not annotated") == 2
 
 
 def test_texts_of_tasks_are_read_for_prediction(tmp_path):

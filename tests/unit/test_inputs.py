@@ -136,10 +136,10 @@ def test_a_claim_that_was_cut_short_is_begun_again(config, tmp_path, left):
 
 def test_what_an_interrupted_export_left_goes(config, tmp_path):
     begin(config)
-    for folder in (".model.abcdefgh", ".model.by-1-1-0123456789ab", f"model/.model.by-{2**22 + 5}-1-{lock._here()}.x"):
+    for folder in (".model.abcdefgh", ".model.by-1-1-0123456789ab", f"model/.model.by-{2**22 + 5}-1-{lock._machine_id()}.x"):
         (tmp_path / "run" / folder).mkdir(parents=True)
         (tmp_path / "run" / folder / "model.safetensors").write_text("half")
-    here = tmp_path / "run" / f".model.{lock.mark()}.x"
+    here = tmp_path / "run" / f".model.{lock.process_tag()}.x"
     here.mkdir()
     rundir.sweep(tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").glob(".model.*")} == {here.name, ".model.by-1-1-0123456789ab"}

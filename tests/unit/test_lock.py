@@ -31,30 +31,30 @@ def other():
 
 
 def test_a_held_directory_is_refused_and_a_released_one_is_not(tmp_path):
-    with lock.hold(tmp_path) as held:
+    with lock.acquire(tmp_path) as held:
         held.check()
         with pytest.raises(UserError, match=f"process {os.getpid()} on {socket.gethostname()}"):
-            lock.hold(tmp_path)
+            lock.acquire(tmp_path)
     assert not list(tmp_path.iterdir())
-    lock.hold(tmp_path).close()
+    lock.acquire(tmp_path).close()
 
 
 def test_a_living_process_keeps_it_and_a_dead_one_does_not(tmp_path, other):
-    owned(tmp_path, pid=other.pid, start=lock._start(other.pid))
+    owned(tmp_path, pid=other.pid, start=lock._start_time(other.pid))
     with pytest.raises(UserError, match=f"process {other.pid} on"):
-        lock.hold(tmp_path)
+        lock.acquire(tmp_path)
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie, as others' children are for a while
     said = []
-    with lock.hold(tmp_path, said.append):
+    with lock.acquire(tmp_path, said.append):
         assert f"of process {other.pid} on" in said[0]
 
 
 def test_another_process_of_the_same_number_is_not_the_owner(tmp_path, other):
     owned(tmp_path, pid=other.pid, start="1")
-    lock.hold(tmp_path, print).close()
+    lock.acquire(tmp_path, print).close()
     owned(tmp_path)  # this very process, which holds nothing: left by a thread that ended badly
-    lock.hold(tmp_path, print).close()
+    lock.acquire(tmp_path, print).close()
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"place": "another boot"}, {"start": None, "pid": 1}])
@@ -62,17 +62,17 @@ def test_elsewhere_the_time_of_the_file_decides(tmp_path, monkeypatch, change):
     path = owned(tmp_path, **change)
     now = time.time()
     os.utime(path, (now - lock.STALE - 5,) * 2)
-    lock.hold(tmp_path, print).close()
+    lock.acquire(tmp_path, print).close()
 
     path = owned(tmp_path, **change)
     monkeypatch.setattr(time, "sleep", lambda seconds: os.utime(path, (now + 7,) * 2))  # a sign of life
     with pytest.raises(UserError, match="another run works in it"):
-        lock.hold(tmp_path, print)
+        lock.acquire(tmp_path, print)
 
     os.utime(path, (now - lock.STALE + 20,) * 2)
     monkeypatch.setattr(time, "sleep", lambda seconds: monkeypatch.setattr(lock, "STALE", 1.0))  # time passes without one
     said = []
-    lock.hold(tmp_path, said.append).close()
+    lock.acquire(tmp_path, said.append).close()
     assert "waiting up to" in said[0]
     assert "taking over" in said[1]
 
@@ -82,12 +82,12 @@ def test_a_torn_lock_is_taken_over_when_it_is_old(tmp_path, content):
     path = tmp_path / lock.FILE
     path.write_text(content)
     os.utime(path, (1e9, 1e9))
-    lock.hold(tmp_path, print).close()
+    lock.acquire(tmp_path, print).close()
 
 
 def test_signs_of_life_and_a_lock_that_was_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.01)
-    with lock.hold(tmp_path) as held:
+    with lock.acquire(tmp_path) as held:
         path = tmp_path / lock.FILE
         os.utime(path, (1e9, 1e9))
         for _ in range(500):
@@ -106,8 +106,8 @@ def test_where_there_are_no_links(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "link", no_links)
-    with lock.hold(tmp_path), pytest.raises(UserError, match="another run"):
-        lock.hold(tmp_path)
+    with lock.acquire(tmp_path), pytest.raises(UserError, match="another run"):
+        lock.acquire(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -115,7 +115,7 @@ def test_of_many_that_take_over_at_once_one_wins(tmp_path):
     program = (
         "import sys; from pathlib import Path; from jaxft.core import lock\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "with lock.hold(Path(sys.argv[1])): print('won', flush=True); sys.stdin.readline()"
+        "with lock.acquire(Path(sys.argv[1])): print('won', flush=True); sys.stdin.readline()"
     )
     owned(tmp_path, pid=2**22 + 1, start="1")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
@@ -134,10 +134,14 @@ def test_of_many_that_take_over_at_once_one_wins(tmp_path):
 
 def test_what_an_interrupted_writer_leaves_is_removed_by_the_next(tmp_path, other):
     target = tmp_path / "model"
-    here = lock._here()
+    here = lock._machine_id()
     living, dead, far = (
         tmp_path / f".model.{mark}.x1"
-        for mark in (f"by-{other.pid}-{lock._start(other.pid)}-{here}", f"by-{other.pid}-1-{here}", "by-5-5-0123456789ab")
+        for mark in (
+            f"by-{other.pid}-{lock._start_time(other.pid)}-{here}",
+            f"by-{other.pid}-1-{here}",
+            "by-5-5-0123456789ab",
+        )
     )
     for folder in (living, dead, far, tmp_path / ".modelling.by-1-1-ab.x"):
         folder.mkdir()
@@ -147,7 +151,7 @@ def test_what_an_interrupted_writer_leaves_is_removed_by_the_next(tmp_path, othe
         ["model", living.name, far.name, ".modelling.by-1-1-ab.x"]
     )
     os.utime(far, (1e9, 1e9))
-    inside = target / f".model.{lock.mark()}.left"  # of an earlier try of this process? it lives: it stays
+    inside = target / f".model.{lock.process_tag()}.left"  # of an earlier try of this process? it lives: it stays
     inside.mkdir()
     write_directory(target, {"a": lambda path: path.write_text("b")})
     assert inside.exists()

@@ -33,7 +33,7 @@ def calls_of(monkeypatch, busy: list[bool], size: int = host_memory.LARGE) -> li
     calls = host_memory.ReusedBlock(lambda: next(states))
     for number in range(len(busy)):
         events.append(f"call {number}")
-        calls.before(calls_of, lambda: events.append("wait"))
+        calls.before_call(calls_of, lambda: events.append("wait"))
     return events
 
 
@@ -51,8 +51,8 @@ def test_an_evaluation_counts_as_one_of_them(monkeypatch):
     calls = host_memory.ReusedBlock(lambda: False)
     for evaluated in (False, False, True):
         if evaluated:
-            calls.cut()
-        calls.before(calls_of, lambda: None)
+            calls.mark_fragmented()
+        calls.before_call(calls_of, lambda: None)
     assert len(events) == 2  # before the first and after the evaluation
 
 
@@ -77,9 +77,9 @@ def test_a_call_begins_when_the_block_of_the_one_before_is_free(monkeypatch, fre
     monkeypatch.setattr(host_memory, "PATIENCE", 1e-3 / host_memory.LARGE)
     monkeypatch.setattr(host_memory, "is_free", lambda size: asked.append(size) or len(asked) - 1 == free_at)
     calls = host_memory.ReusedBlock(lambda: False)
-    calls.before(calls_of, lambda: None)
+    calls.before_call(calls_of, lambda: None)
     assert asked == []  # there was none
-    calls.before(calls_of, lambda: None)
+    calls.before_call(calls_of, lambda: None)
     assert set(asked) == {host_memory.LARGE}
     assert len(slept) == times
     assert sum(slept) <= 1.0001e-3

@@ -84,7 +84,7 @@ def test_torn_anywhere(tmp_path, chunks):
     assert len(open_msgpack(file)) == 17 + 3
     for end in range(0, len(content)):
         file.write_bytes(content[:end])
-        with pytest.raises(UserError, match="not a whole Flax msgpack file"):
+        with pytest.raises(UserError, match="not a complete Flax msgpack file"):
             open_msgpack(file)
     file.write_bytes(content + b"\xc0")
     with pytest.raises(UserError, match="1 bytes too many"):
@@ -114,7 +114,7 @@ def test_flipped_anywhere(tmp_path, chunks):
     {
         "no map": (serialization.msgpack_serialize(np.zeros(3)), "no tree of tensors"),
         "twice": (b"\x82" + b"\xa1a\x01" * 2, "'a' is named twice"),
-        "no name": (b"\x81\x01\x01", "a name is no text"),
+        "no name": (b"\x81\x01\x01", "a name is not text"),
         "text": (b"\x81\xa1a\xa1b", "a leaf is str"),
         "nothing": (b"\x81\xa1a\xc0", "a leaf is NoneType"),
         "unknown extension": (b"\x81\xa1a\xd4\x09\x00", "an extension of type 9"),

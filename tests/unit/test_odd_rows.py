@@ -106,5 +106,5 @@ def test_predictions_are_null_but_for_their_id():
 
 
 def test_only_prediction_keeps_them():
-    with pytest.raises(UserError, match=r"data\.empty_texts is null, which is for jaxft\.predict alone"):
-        empty_texts.refuse(DataConfig(empty_texts="null"))
+    with pytest.raises(UserError, match=r"data\.empty_texts is null, which is for jaxft\.predict only"):
+        empty_texts.check_not_kept(DataConfig(empty_texts="null"))

@@ -24,11 +24,11 @@ ENDLESS = [r"(\w+\.?)+!", r"((\w|\.)+)+!", r".*.*.*.*.*.*.*.*.*!", r"(?i)" + r"[
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_as_re_has_it(whole):
-    found = patterns.each(FINE, NAMES, whole=whole)
+    found = patterns.match_each(FINE, NAMES, full=whole)
     for pattern, fits in zip(FINE, found, strict=True):
         match = re.compile(pattern).fullmatch if whole else re.compile(pattern).search
         assert fits == [match(name) is not None for name in NAMES], pattern
-        assert patterns.matches(pattern, NAMES, whole=whole) == fits
+        assert patterns.match(pattern, NAMES, full=whole) == fits
 
 
 @pytest.mark.parametrize("pattern", ENDLESS, ids=range(len(ENDLESS)))
@@ -36,7 +36,7 @@ def test_what_never_ends_is_an_error(pattern, monkeypatch):
     monkeypatch.setattr(patterns, "SECONDS", 0.5)
     start = time.perf_counter()
     with pytest.raises(UserError, match=r'^rule ".*takes more than 0\.5 seconds to match'):
-        patterns.matches(pattern, NAMES)
+        patterns.match(pattern, NAMES)
     assert time.perf_counter() - start < 4
 
 
@@ -51,7 +51,7 @@ def test_what_never_ends_is_an_error(pattern, monkeypatch):
     ],
 )
 def test_what_is_none(pattern, words):
-    for run in (lambda: patterns.check(pattern, "rule"), lambda: patterns.matches(pattern, NAMES)):
+    for run in (lambda: patterns.check(pattern, "rule"), lambda: patterns.match(pattern, NAMES)):
         with pytest.raises(UserError) as error:
             run()
         assert words in str(error.value)

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxft.core.errors import UserError
 from jaxft.data.formats.squad import NOWHERE
-from jaxft.data.reading.empty_texts import ODD as ODD_ROW
+from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.tasks.answer_candidates import rank_answers
@@ -54,7 +54,7 @@ def dataset(rows):
     return datasets.Dataset.from_list(rows)
 
 
-def encode(tokenizer, rows, *, max_length=MAX_LENGTH, stride=STRIDE, labelled=True, cache=False, odd_is_null=False):
+def encode(tokenizer, rows, *, max_length=MAX_LENGTH, stride=STRIDE, labelled=True, cache=False, invalid_is_null=False):
     tokenizer, directory = tokenizer
     return encode_questions(
         dataset(rows),
@@ -65,7 +65,7 @@ def encode(tokenizer, rows, *, max_length=MAX_LENGTH, stride=STRIDE, labelled=Tr
         use_cache=cache,
         labelled=labelled,
         origin="a.json",
-        odd_is_null=odd_is_null,
+        invalid_is_null=invalid_is_null,
     )
 
 
@@ -195,11 +195,11 @@ def test_a_question_without_room_beside_it(tmp_path):
         UserError, match=r'a\.json: question "q10-1" has 20 tokens and leaves its context 9 of.*data\.stride 9'
     ):
         encode(tokenizer, rows, stride=9)
-    null, notes = encode(tokenizer, rows, stride=9, labelled=False, odd_is_null=True)
-    assert notes[ODD_ROW].tolist() == [False, True]
+    null, notes = encode(tokenizer, rows, stride=9, labelled=False, invalid_is_null=True)
+    assert notes[EMPTY].tolist() == [False, True]
     assert set(notes["question"].tolist()) == {0, 1}
     assert max(null.lengths) <= 32
-    assert not encode(tokenizer, rows, stride=8, odd_is_null=True)[1][ODD_ROW].any()
+    assert not encode(tokenizer, rows, stride=8, invalid_is_null=True)[1][EMPTY].any()
     assert len(encode(tokenizer, rows, stride=8)[0]) > 2
     rows[1]["question"] = "river " * 50
     with pytest.raises(UserError, match=r"leaves its context 0 of data\.max_length 32"):

@@ -280,9 +280,9 @@ model, params = jaxft.load({str(tiny_model)!r}, task="text-classification", num_
 from jaxft.config import MeshConfig
 from jaxft.core import random_keys
 from jaxft.parallel import sharding
-replaced = [getattr(random_keys.let_philox_be_sharded, "done", False)]
+replaced = [getattr(random_keys.make_philox_shardable, "done", False)]
 sharding.make_mesh(MeshConfig())
-replaced.append(getattr(random_keys.let_philox_be_sharded, "done", False))
+replaced.append(getattr(random_keys.make_philox_shardable, "done", False))
 print(json.dumps([imported, replaced]))
 """
     )

@@ -118,7 +118,7 @@ def changed(**values):
 
 
 ROWS = {
-    "id twice": (changed(id="q3-0"), ["row 2", 'the id "q3-0" stands twice', "row 1"]),
+    "id twice": (changed(id="q3-0"), ["row 2", 'the id "q3-0" occurs twice', "row 1"]),
     "no id": (changed(id=None), ["row 2", 'no id in "id"']),
     "empty context": (changed(context=" \t"), ["row 2", "empty context", "data.empty_texts"]),
     "no context": (changed(context=None), ["row 2", "empty context"]),
@@ -175,7 +175,7 @@ def test_bad_squad_files(tmp_path, case):
 def test_same_id_in_a_csv_file_for_two_questions(tmp_path):
     rows = [["1", "q", "the sun", "sun", "4"], ["1", "other", "the sun", "sun", "4"]]
     path = table(tmp_path / "a.csv", rows, ["id", "question", "context", "answers", "answer_start"])
-    with pytest.raises(UserError, match=r'row 2: the id "1" stands twice \(first in row 1\)'):
+    with pytest.raises(UserError, match=r'row 2: the id "1" occurs twice \(first in row 1\)'):
         read(path)
 
 

@@ -34,7 +34,7 @@ NAMES = tree.all_names(PARAMS)
 
 def plan(*presets: Any, rules: tuple[dict, ...] = (), params=PARAMS, layers: int = DEPTH, **options):
     config = PlanConfig(preset=list(presets), rules=[RuleConfig(**rule) for rule in rules], **options)
-    return make_plan(config, params, layers, steps_per_epoch=10, total_steps=100, places=dropout_sites(MODEL))
+    return make_plan(config, params, layers, steps_per_epoch=10, total_steps=100, dropout_sites=dropout_sites(MODEL))
 
 
 @given(
@@ -129,10 +129,10 @@ def test_presets_together_train_what_either_trains():
     ("presets", "rules", "message"),
     [
         (["full", "head"], [], "plan.preset full and head contradict each other: trainable of encoder.embeddings"),
-        (["freeze_embeddings", "norms"], [], "trainable of encoder.embeddings.LayerNorm.bias is false for the one"),
+        (["freeze_embeddings", "norms"], [], "trainable of encoder.embeddings.LayerNorm.bias is false in the first"),
         (["full"], [{"pattern": "clasifier", "learning_rate": 2.0}], 'did you mean "classifier"'),
         (["full"], [{"pattern": "query", "init": "random"}, {"pattern": "query.bias", "init": "keep"}], "earlier rules"),
-        (["full"], [{"pattern": "query", "dropout": 0.1}], "matches no place of dropout"),
+        (["full"], [{"pattern": "query", "dropout": 0.1}], "matches no dropout site"),
         (["full"], [{"pattern": "pooler", "unfreeze": 100}], "step 100, but the run ends after 100"),
         (["gradual"], [{"pattern": "^heads|pooler", "unfreeze": 5}], "trains nothing before step 5"),
         (["head"], [{"pattern": r"layer\.1\.", "learning_rate": 2.0}], "learning_rate has no effect, because all"),

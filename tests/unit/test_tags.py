@@ -50,8 +50,8 @@ def spelt(iob2: list[str], scheme: str) -> list[str]:
 @given(iob2=entities())
 def test_every_scheme_is_read_as_iob2(scheme, iob2):
     there = spelt(iob2, scheme)
-    assert tags.fault(there, scheme) is None
-    assert tags.fault(there, "auto") is None
+    assert tags.find_violation(there, scheme) is None
+    assert tags.find_violation(there, "auto") is None
     assert tags.to_iob2(there) == iob2
     assert tags.mark_entities(there) == (set(there) != {"O"})
 
@@ -62,7 +62,7 @@ def test_entities_are_those_that_seqeval_sees(sentence):
     right = [(kind, first, last + 1) for kind, first, last in get_entities(sentence)]
     assert tags.spans(sentence) == right
     assert tags.spans(tags.to_iob2(sentence)) == right
-    assert tags.fault(tags.to_iob2(sentence), "iob2") is None
+    assert tags.find_violation(tags.to_iob2(sentence), "iob2") is None
 
 
 GRAMMARS = {"iob1": "(O|I[IB]*)*", "iob2": "(O|BI*)*", "bioes": "(O|S|BI*E)*", "bilou": "(O|U|BI*L)*", "bmes": "(O|S|BM*E)*"}
@@ -74,7 +74,7 @@ def test_a_scheme_allows_its_grammar_and_nothing_else(scheme):
     for length in range(1, 6):
         for letters in itertools.product(tags.LETTERS[scheme], repeat=length):
             fine = re.fullmatch(GRAMMARS[scheme], "".join(letters)) is not None
-            assert (tags.fault(letters, scheme) is None) == fine, letters
+            assert (tags.find_violation(letters, scheme) is None) == fine, letters
             seen.add(fine)
     assert seen == {True, False}
 
@@ -95,7 +95,7 @@ def test_a_scheme_allows_its_grammar_and_nothing_else(scheme):
     ],
 )
 def test_faults_name_the_tag(scheme, sentence, position, words):
-    where, why = tags.fault(sentence, scheme) or (None, "")
+    where, why = tags.find_violation(sentence, scheme) or (None, "")
     assert where == position
     assert words in why
 
@@ -146,7 +146,7 @@ def test_every_spelling_is_read_and_written_again(scheme, spelling):
     labels = [SPELLINGS[spelling](f"{letter}-{kind}") for letter in tags.LETTERS[scheme][1:] for kind in TYPES]
     names = tags.canonical([*there, *labels])
     assert tags.to_iob2([names[tag] for tag in there]) == iob2
-    assert tags.respelt(iob2, list(names)) == there
+    assert tags.to_scheme_of(iob2, list(names)) == there
 
 
 @pytest.mark.parametrize(

@@ -254,14 +254,14 @@ def test_another_vocabulary_keeps_the_rows_of_words_that_both_have(kind, tmp_pat
         kept = [word for word in OTHER_WORDS if len(ids(old, f" {word}")) == 1]
         assert kept
         for word in kept:
-            assert sources.kept[vocabulary[word]] == ids(old, f" {word}")[0]
+            assert sources.old_ids[vocabulary[word]] == ids(old, f" {word}")[0]
             np.testing.assert_array_equal(rows[vocabulary[word]], table[ids(old, f" {word}")[0]])
         for role in ("pad", "unk", "cls", "sep", "mask"):
             mine, theirs = (getattr(t, f"{role}_token_id") for t in (new, old))
             np.testing.assert_array_equal(rows[mine], table[theirs])
     continuation = {"WordPiece": "##n", "byte-level": "n", "SentencePiece": "n"}[kind]
-    assert sources.kept[vocabulary["##n"]] == old.get_vocab()[continuation]
-    assert sources.new == len(vocabulary) - (sources.kept >= 0).sum() > 0
+    assert sources.old_ids[vocabulary["##n"]] == old.get_vocab()[continuation]
+    assert sources.new == len(vocabulary) - (sources.old_ids >= 0).sum() > 0
     assert not sources.appended
 
 

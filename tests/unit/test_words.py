@@ -85,7 +85,7 @@ def test_the_owner_shows_most_of_a_words_surroundings(sizes, room, data):
     while starts[-1] + room < len(pieces):
         starts.append(starts[-1] + room - stride)
     windows = [np.array([-1, *pieces[s : s + room], -1]) for s in starts]
-    found = words.owned(windows, room - stride)
+    found = words.owned_words(windows, room - stride)
     for word in set(pieces.tolist()):
         where = np.flatnonzero(pieces == word)
         context = [

@@ -1,7 +1,7 @@
-"""The sampler: which examples share a step, and where each sits in the step's rows, in plain numpy.
+"""The batch sampler: which examples share a step, and their positions in the step's rows, in plain numpy.
 
-The plan of an epoch is a function of (lengths, seed, epoch): nothing is stored, and to resume is to compute it again and
-jump. A step always holds the same examples whatever the layout; packing only says where they sit.
+The batches of an epoch are a function of (lengths, seed, epoch). Nothing is stored: a resumed run computes them again and
+skips steps. A step contains the same examples in every layout; packing only decides their positions.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from jaxft.data.batching.packing import choose_row_length, choose_slots, pack
 from jaxft.data.tokens.encode import Examples
 
 Layout = Literal["pack", "bucket", "pad"]
-# Epochs that shapes are chosen by: at least and at most so many, of so many examples together. To plan all of a million
-# epochs would take hours before the first step.
-LOOKED_AT = (4, 200)
-LOOKED_AT_EXAMPLES = 4_000_000
+# Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. To
+# compute all of a million epochs would take hours before the first step.
+SAMPLED_EPOCHS = (4, 200)
+SAMPLED_EXAMPLES = 4_000_000
 
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """A declared batch shape: rows of all micro-batches together, row length, and examples a row at most."""
+    """A batch shape: the rows of all micro-batches together, the row length in tokens, and the most examples per row."""
 
     rows: int
     length: int
@@ -35,17 +35,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """How examples become batches; made once a run by `make_planner`.
+    """Divides examples into batches; made once per run by `make_sampler`.
 
     Attributes:
       lengths: tokens of each example, int64 [N].
-      batch_size: examples a step.
-      seed: of the order; None keeps the given order (evaluation: longest first).
+      batch_size: examples per step.
+      seed: seed of the order; None orders by length, longest first (evaluation).
       layout: pack, bucket or pad.
-      shapes: every shape that a step may have, ascending; each is compiled once. Of very many epochs only some are looked at
-        beforehand (`LOOKED_AT`): a packed step of another one may need more rows, and then has a shape of its own.
-      micro_batches: parts that a step's rows are divided into.
-      unit: of which the rows of every step are a multiple.
+      shapes: the shapes that steps may have, ascending; each is compiled once. In a run of very many epochs the shapes are
+        chosen by some epochs only (`SAMPLED_EPOCHS`): a packed step of another epoch may need more rows, and then has a
+        further shape.
+      micro_batches: number of parts that a step's rows are divided into.
+      unit: the number of rows of every step is a multiple of it.
     """
 
     lengths: np.ndarray
@@ -58,11 +59,11 @@ class BatchSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that hold every example once; the last may be smaller."""
+        """Steps per epoch, in which every example occurs once; the last step may be smaller."""
         return -(-len(self.lengths) // self.batch_size)
 
     def epoch_batches(self, epoch: int) -> "EpochBatches":
-        """Where every example of an epoch goes."""
+        """Computes the batches of an epoch."""
         order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
         if self.layout == "pack":
             length, slots = self.shapes[0].length, self.shapes[0].slots
@@ -81,7 +82,16 @@ class BatchSampler:
 
 @dataclass(frozen=True)
 class EpochBatches:
-    """The plan of one epoch, with its shapes. Arrays over examples are in the order in which they are trained on."""
+    """The batches of one epoch.
+
+    Attributes:
+      sampler: the sampler that made them.
+      order: int64 [N], the examples in training order; all other arrays over examples are in this order.
+      row, offset, slot: int64 [N], for each example its row in the step, its first token in the row, and its number among
+        the row's examples.
+      shape_index: int64 [steps], indices into `shapes`.
+      shapes: the sampler's shapes, and possibly more.
+    """
 
     sampler: BatchSampler
     order: np.ndarray
@@ -103,24 +113,24 @@ class EpochBatches:
         return slice(step * self.sampler.batch_size, (step + 1) * self.sampler.batch_size)
 
     def fill(self) -> float:
-        """Share of the positions that hold real tokens."""
+        """The share of positions that hold tokens rather than padding."""
         cells = sum(s.rows * s.length * int((self.shape_index == i).sum()) for i, s in enumerate(self.shapes))
         return float(self.sampler.lengths[self.order].sum() / cells)
 
     def cells(self, step: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """The examples of a step and where they are: (micro-batch, row, first token, slot)."""
+        """(examples of a step, (micro-batch, row, first token, slot) of each), all int64 [examples of the step]."""
         chosen, parts = self._slice(step), self.sampler.micro_batches
-        # Rows are dealt out to micro-batches in turn, so that each gets its share of a half-empty last step.
+        # Rows are distributed over micro-batches round-robin, so that each gets a share of a smaller last step.
         row = self.row[chosen]
         return self.order[chosen], (row % parts, row // parts, self.offset[chosen], self.slot[chosen])
 
     def batch(self, examples: Examples, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
-        """The arrays of a step.
+        """Builds the arrays of a step.
 
         Args:
-          examples: what the sampler's lengths are of.
-          step: within the epoch.
-          rows: which rows of each micro-batch to build (this process's share); None builds all.
+          examples: the examples whose lengths the sampler has.
+          step: number of the step in the epoch.
+          rows: the rows of each micro-batch to build (this process's share); None builds all.
 
         Returns:
           int32 `input_ids`, `token_type_ids`, `segment_ids`, `position_ids` and every other token column [K, R, T];
@@ -132,24 +142,24 @@ class EpochBatches:
         rows_each = shape.rows // parts
         index, (part, row, offset, slot) = self.cells(step)
         if rows is not None:
-            here = (row >= rows.start) & (row < rows.stop)
-            index, row, offset, slot, part = index[here], row[here] - rows.start, offset[here], slot[here], part[here]
+            local = (row >= rows.start) & (row < rows.stop)
+            index, row, offset, slot, part = index[local], row[local] - rows.start, offset[local], slot[local], part[local]
             rows_each = rows.stop - rows.start
         return _assemble(examples, index, (part, row, offset, slot), (parts, rows_each, shape.length, shape.slots))
 
 
 def token_type(column: np.ndarray) -> np.dtype:
-    """What a token column is in a batch: whole numbers are int32."""
+    """The dtype of a token column in a batch: int32 for integers, else unchanged."""
     return np.dtype(np.int32) if np.issubdtype(column.dtype, np.integer) else column.dtype
 
 
 def _assemble(
-    examples: Examples, index: np.ndarray, place: tuple[np.ndarray, ...], size: tuple[int, int, int, int]
+    examples: Examples, index: np.ndarray, cells: tuple[np.ndarray, ...], size: tuple[int, int, int, int]
 ) -> dict[str, np.ndarray]:
-    part, row, offset, slot = place
+    part, row, offset, slot = cells
     parts, rows, length, slots = size
     group = examples.group
-    # Sequences of the examples, one after another: [examples, group].
+    # The sequences of each example: [examples, group].
     sequence = index[:, None] * group + np.arange(group)
     lengths = examples.offsets[sequence + 1] - examples.offsets[sequence]
     begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
@@ -182,7 +192,7 @@ def _assemble(
 
 
 def per_step_max(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """The longest example of every step."""
+    """The length of the longest example of every step: [N] -> [steps]."""
     return np.maximum.reduceat(lengths, np.arange(0, len(lengths), batch_size))
 
 
@@ -199,25 +209,26 @@ def make_sampler(
     shards: int = 1,
     lengthen: Callable[[int], int] = int,
 ) -> BatchSampler:
-    """Choose the batch shapes of a run.
+    """Makes the sampler of a run and chooses its batch shapes.
 
     Args:
-      lengths: tokens of each example.
-      batch_size: examples a step.
-      max_length: longest sequence allowed.
+      lengths: tokens of each example, int64 [N].
+      batch_size: examples per step.
+      max_length: the maximum length of a sequence.
       layout: pack, bucket or pad.
-      epochs: how many epochs will be planned; the shapes fit every step of those that are looked at.
-      seed: of the order; None for evaluation.
-      shapes: most shapes to choose.
-      micro_batches: parts of a step.
+      epochs: epochs of the run; the shapes fit every step of the epochs that they are chosen by.
+      seed: seed of the order; None for evaluation.
+      shapes: the maximum number of shapes.
+      micro_batches: micro-batches per step.
       shards: devices that a micro-batch's rows are divided over.
-      lengthen: to what a device would have a row of so many tokens lengthened (a pure function; not for layout pad).
+      lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).
     """
     unit = micro_batches * shards
-    batch_size = min(batch_size, len(lengths) + 1)  # beyond all examples, as far as one: the last step is a smaller one
-    seen = min(epochs, max(LOOKED_AT[0], min(LOOKED_AT[1], LOOKED_AT_EXAMPLES // max(1, len(lengths)))))
-    price = COMPILE * seen / epochs  # of a shape, beside the steps that are looked at
-    everything = {
+    # One more than all examples is as good as any larger size: the only step is a smaller one.
+    batch_size = min(batch_size, len(lengths) + 1)
+    seen = min(epochs, max(SAMPLED_EPOCHS[0], min(SAMPLED_EPOCHS[1], SAMPLED_EXAMPLES // max(1, len(lengths)))))
+    price = COMPILE * seen / epochs  # of one more shape, in steps of the sampled epochs
+    common = {
         "lengths": lengths,
         "batch_size": batch_size,
         "seed": seed,
@@ -228,17 +239,17 @@ def make_sampler(
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
-            return BatchSampler(**everything, shapes=(Shape(rows, max_length, 1),))
+            return BatchSampler(**common, shapes=(Shape(rows, max_length, 1),))
         needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(seen)]
         steps = np.minimum(round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
         sizes = choose_bucket_sizes(longer[steps], shapes, price)
-        return BatchSampler(**everything, shapes=tuple(Shape(rows, t, 1) for t in sizes))
+        return BatchSampler(**common, shapes=tuple(Shape(rows, t, 1) for t in sizes))
     total_steps = epochs * -(-len(lengths) // batch_size)
     ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     first = next(ordered)
-    length, enough = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
+    length, min_rows = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
-    needs = [pack(x, batch_size, length, slots, enough)[3] for x in chain([first], ordered)]
+    needs = [pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)]
     ladder = choose_bucket_sizes(round_up(np.concatenate(needs), unit), shapes, price)
-    return BatchSampler(**everything, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
+    return BatchSampler(**common, shapes=tuple(Shape(rows, length, slots) for rows in ladder))

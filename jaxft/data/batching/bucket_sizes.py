@@ -1,16 +1,24 @@
-"""Which sizes to declare, when every size that there is has to be compiled."""
+"""Chooses bucket sizes, each of which has to be compiled."""
 
 import numpy as np
 
 from jaxft.core.ragged import offsets_of
 
-MULTIPLE = 8  # row lengths are multiples of this; accelerators' tiles and cuDNN want even, aligned lengths
-COMPILE = 25  # steps that take about as long as compiling one more shape
+MULTIPLE = 8  # row lengths are multiples of this, since accelerators' tiles and cuDNN require aligned lengths
+COMPILE = 25  # compiling one more shape takes about as long as this many steps
 
 
 def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]:
-    """At most `most` sizes, the largest need among them, that minimise the sum of sizes when each need takes the next
-    larger size and every size costs `price` of the largest (exact, by dynamic programming over the distinct needs)."""
+    """Chooses at most `most` bucket sizes, the largest need among them, at minimal total cost.
+
+    The cost of a need is the smallest size that is not below it, and every size also costs `price` times the largest need.
+    The choice is exact, by dynamic programming over the distinct needs.
+
+    Args:
+      needs: int [steps].
+      most: the maximum number of sizes.
+      price: cost of a size, in steps of the largest size.
+    """
     values, counts = np.unique(needs, return_counts=True)
     total = offsets_of(counts)
     n = len(values)
@@ -37,5 +45,5 @@ def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]
 
 
 def round_up(value, multiple: int):  # type: ignore[no-untyped-def]  # int or array
-    """The next multiple."""
+    """The smallest multiple of `multiple` that is not below `value`."""
     return -(-value // multiple) * multiple

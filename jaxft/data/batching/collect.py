@@ -1,4 +1,4 @@
-"""From what the steps of a plan read back to one array over all examples, in their order."""
+"""Collects the results of the steps of an epoch into arrays over all examples, in the order of the examples."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from jaxft.data.tokens.encode import Examples
 
 @dataclass
 class Collected:
-    """What a pass over a split read back.
+    """The results of a pass over a split.
 
     Attributes:
-      sums: added over the steps, in float64; `loss` and `weight` among them in evaluation.
+      sums: sums over the steps, in float64; in evaluation they include `loss` and `weight`.
       examples: [N, ...] from [R, M, ...] of every step.
       tokens: [total, ...] like `Examples.tokens`, from [R, T, ...].
     """
@@ -27,30 +27,35 @@ class Collected:
 
 
 def collect(
-    plan: EpochBatches,
+    batches: EpochBatches,
     examples: Examples,
     steps: Iterable[Mapping[str, Mapping[str, Any]]],
-    found: Collected | None = None,
+    collected: Collected | None = None,
 ) -> Collected:
-    """Put every step's arrays (already on the host, one micro-batch) where their examples are.
+    """Collects the arrays of every step.
 
-    Every example is written once: which cell of a step holds which example is the plan's knowledge, so empty cells are
-    never read. What is in `found` already is written to.
+    Every example is written once. `batches` says which cell of a step holds which example, so empty cells are never read.
+
+    Args:
+      batches: the batches that the steps ran on, in order.
+      examples: the examples of the batches.
+      steps: for each step its `sums`, `examples` [R, M, ...] and `tokens` [R, T, ...], on the host, of one micro-batch.
+      collected: results to add to; None starts empty.
     """
-    found = found or Collected()
+    collected = collected or Collected()
     for step, summary in enumerate(steps):
-        index, (_, row, offset, slot) = plan.cells(step)
+        index, (_, row, offset, slot) = batches.cells(step)
         for name, value in summary.get("sums", {}).items():
-            found.sums[name] = found.sums.get(name, 0) + np.asarray(value, np.float64)
+            collected.sums[name] = collected.sums.get(name, 0) + np.asarray(value, np.float64)
         for name, value in summary.get("examples", {}).items():
-            whole = found.examples.setdefault(name, np.zeros((len(examples), *value.shape[2:]), value.dtype))
-            whole[index] = value[row, slot]
+            array = collected.examples.setdefault(name, np.zeros((len(examples), *value.shape[2:]), value.dtype))
+            array[index] = value[row, slot]
         if tokens := summary.get("tokens", {}):
             lengths = examples.lengths[index]
             inside = places_in_rows(lengths)
             target = np.repeat(examples.starts[index], lengths) + inside
             source = np.repeat(row, lengths), np.repeat(offset, lengths) + inside
             for name, value in tokens.items():
-                whole = found.tokens.setdefault(name, np.zeros((examples.offsets[-1], *value.shape[2:]), value.dtype))
-                whole[target] = value[source]
-    return found
+                array = collected.tokens.setdefault(name, np.zeros((examples.offsets[-1], *value.shape[2:]), value.dtype))
+                array[target] = value[source]
+    return collected

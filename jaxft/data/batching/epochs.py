@@ -1,4 +1,4 @@
-"""The plans of a run's epochs, one after the other, each made beside the steps of the one before."""
+"""The batches of a run's epochs; those of the next epoch are computed in a thread during the current one."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -6,24 +6,27 @@ from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches
 
 
 class Epochs:
-    """Plans by number of epoch; the present one and the next are held.
+    """The batches of the current and the next epoch.
 
-    A plan of ten million examples takes many seconds, in which the first batch of an epoch would have to be waited for.
+    Computing those of ten million examples takes many seconds, for which the first step of an epoch would have to wait.
+
+    Args:
+      sampler: the sampler of the run.
+      count: number of epochs.
     """
 
     def __init__(self, sampler: BatchSampler, count: int) -> None:
-        """Args: sampler; count: epochs that there are, the last of which has no next one."""
-        self._planner, self._count = sampler, count
-        self._thread = ThreadPoolExecutor(1, "jaxft-plan")
-        self._plans: dict[int, Future[EpochBatches]] = {}
+        self._sampler, self._count = sampler, count
+        self._thread = ThreadPoolExecutor(1, "jaxft-batches")
+        self._futures: dict[int, Future[EpochBatches]] = {}
 
-    def plan(self, epoch: int) -> EpochBatches:
-        """Of this epoch; waits for it. The next one is begun."""
+    def batches(self, epoch: int) -> EpochBatches:
+        """Waits for the batches of an epoch, and starts to compute those of the next one."""
         wanted = range(epoch, min(epoch + 2, self._count))
-        held = self._plans
-        self._plans = {n: held.get(n) or self._thread.submit(self._planner.epoch_batches, n) for n in wanted}
-        return self._plans[epoch].result()
+        futures = self._futures
+        self._futures = {n: futures.get(n) or self._thread.submit(self._sampler.epoch_batches, n) for n in wanted}
+        return self._futures[epoch].result()
 
     def close(self) -> None:
-        """Make no more plans."""
+        """Stop computing batches."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Which row of a step every example goes into, and how long rows are."""
+"""Packs the examples of a step into rows, and chooses the row length."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -7,36 +7,36 @@ import numpy as np
 
 from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
 
-LONGEST_ROW = 512  # to which rows of several examples may grow; longer ones fill no better
-# Row length at which attention costs as much as all else, for encoders as wide as D = 768: 6 D by count of operations, but
-# 2.2 to 3.4 D by measurement (benchmarks.scaling), because it is less efficient.
+LONGEST_ROW = 512  # maximum length of rows with several examples; longer rows do not fill better
+# Row length at which attention costs as much as all other layers, for encoders of width D = 768: 6 D by operation count, but
+# 2.2 to 3.4 D by measurement (benchmarks.scaling), because attention is less efficient.
 ATTENTION = 1650
-NEAR = 1.01  # ratio of prices that are not told apart
-_SAMPLE = 16_384  # examples that the row length is chosen by
-_CHUNK = 4_000_000  # cells of the packing table held at once
+NEAR = 1.01  # prices within this ratio count as equal
+_SAMPLE = 16_384  # number of examples by which the row length is chosen
+_CHUNK = 4_000_000  # cells of the packing table in memory at once
 
 
 def pack(
-    lengths: np.ndarray, batch_size: int, length: int, slots: int, enough: int = 0
+    lengths: np.ndarray, batch_size: int, length: int, slots: int, min_rows: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """First-fit decreasing inside every step, all steps at once; where that leaves more rows than `enough`, and than
-    there are tokens for, rows as full as can be.
+    """Packs every step by first-fit decreasing, all steps at once. Steps that use more rows than `min_rows`, and more than
+    their tokens could fill, are packed by `fullest_rows` instead if that uses fewer.
 
     Args:
-      lengths: tokens of the examples in training order.
-      batch_size: examples a step.
+      lengths: tokens of the examples in training order, [N].
+      batch_size: examples per step.
       length, slots: capacity of a row in tokens and in examples.
-      enough: rows of which no step needs fewer.
+      min_rows: a step that uses no more rows than this is not packed again.
 
     Returns:
-      (row, offset, slot) of every example and the number of rows that each step uses.
+      (row, offset, slot), int64 [N] each, and the number of rows that each step uses, int64 [steps].
     """
     total, steps = len(lengths), -(-len(lengths) // batch_size)
     padded = np.zeros(steps * batch_size, np.int64)
     padded[:total] = lengths
     table = padded.reshape(steps, batch_size)
     tokens = table.sum(axis=1)
-    # First-fit leaves no two rows half empty, unless all slots of one are taken.
+    # First-fit leaves at most one row less than half full, not counting rows without free slots.
     rows = int(min(batch_size, 2 * -(-tokens.max(initial=0) // length) + -(-batch_size // slots) + 1))
     row, offset, slot = (np.zeros((steps, batch_size), np.int64) for _ in range(3))
     used = np.zeros(steps, np.int64)
@@ -44,13 +44,13 @@ def pack(
     for start in range(0, steps, step_chunk):
         part = slice(start, start + step_chunk)
         _first_fit(table[part], length, slots, rows, row[part], offset[part], slot[part], used[part])
-    for step in np.flatnonzero(used > np.maximum(-(-tokens // length), enough)):
+    for step in np.flatnonzero(used > np.maximum(-(-tokens // length), min_rows)):
         by_length = np.argsort(-table[step], kind="stable")[: np.count_nonzero(table[step])]
-        places = fullest_rows(table[step, by_length].tolist(), length, slots)
-        if (rows_used := 1 + max(places[0])) < used[step]:
+        packed = fullest_rows(table[step, by_length].tolist(), length, slots)
+        if (rows_used := 1 + max(packed[0])) < used[step]:
             used[step] = rows_used
-            for values, found in zip((row, offset, slot), places, strict=True):
-                values[step, by_length] = found
+            for values, new_values in zip((row, offset, slot), packed, strict=True):
+                values[step, by_length] = new_values
     return row.ravel()[:total], offset.ravel()[:total], slot.ravel()[:total], used
 
 
@@ -83,8 +83,8 @@ def _first_fit(
 
 
 def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[int], list[int], list[int]]:
-    """Row by row the longest example left and those of the others that fill its row most, long ones before short ones
-    (minimum bin slack; Gupta and Ho, 1999).
+    """Fills one row after another: the longest remaining example, and those others that fill the rest of the row most, long
+    ones before short ones (minimum bin slack; Gupta and Ho, 1999).
 
     Args:
       sizes: tokens of each example, longest first.
@@ -93,30 +93,30 @@ def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[in
     Returns:
       (row, offset, slot) of each example.
     """
-    rows, offsets, places = ([0] * len(sizes) for _ in range(3))
-    left, less, row = list(range(len(sizes))), [-size for size in sizes], 0
+    rows, offsets, row_slots = ([0] * len(sizes) for _ in range(3))
+    left, negative, row = list(range(len(sizes))), [-size for size in sizes], 0
     while left:
         filled, taken = sizes[left[0]], 1
         rows[left.pop(0)] = row
-        space = length + less.pop(0)
-        every = (1 << space + 1) - 1
-        # Bit s of sums[n]: some of the n shortest have s tokens together. Soon there is nothing that they cannot have.
+        space = length + negative.pop(0)
+        all_sums = (1 << space + 1) - 1
+        # Bit s of sums[n]: some of the n shortest examples have s tokens in total. Soon all sums are possible.
         sums = [1]
-        for size in reversed(less):
-            if sums[-1] == every:
+        for size in reversed(negative):
+            if sums[-1] == all_sums:
                 break
-            sums.append((sums[-1] | sums[-1] << -size) & every)
+            sums.append((sums[-1] | sums[-1] << -size) & all_sums)
         space, at = sums[-1].bit_length() - 1, 0
-        while space and taken < slots:  # what is left from `at` on can fill the space
-            at = bisect_left(less, -space, at)
-            if sums[min(len(less) - at - 1, len(sums) - 1)] >> space + less[at] & 1:
+        while space and taken < slots:  # some of the remaining examples from `at` on fill the space exactly
+            at = bisect_left(negative, -space, at)
+            if sums[min(len(negative) - at - 1, len(sums) - 1)] >> space + negative[at] & 1:
                 example = left.pop(at)
-                rows[example], offsets[example], places[example] = row, filled, taken
-                filled, taken, space = filled + sizes[example], taken + 1, space + less.pop(at)
+                rows[example], offsets[example], row_slots[example] = row, filled, taken
+                filled, taken, space = filled + sizes[example], taken + 1, space + negative.pop(at)
             else:
                 at += 1
         row += 1
-    return rows, offsets, places
+    return rows, offsets, row_slots
 
 
 def choose_row_length(
@@ -127,20 +127,22 @@ def choose_row_length(
     total_steps: int,
     lengthen: Callable[[int], int] = int,
 ) -> tuple[int, int]:
-    """The row length for packing that costs least in at most `shapes` shapes, and the rows of the smallest of them; rows may
-    be longer than any example.
+    """Chooses the row length for packing with the lowest price in at most `shapes` shapes; it may exceed every example.
 
-    Attention makes longer rows dearer: a position costs 1 + T / ATTENTION. Rows are rounded up to whole units per step,
-    which makes long rows wasteful for small batches. Where prices are the same as far as they are known, the fewest
-    positions are taken: they need less memory.
+    Attention makes longer rows more expensive: a position costs 1 + T / ATTENTION. A step's rows are rounded up to a
+    multiple of `unit`, which makes long rows wasteful for small batches. Among prices within NEAR, the fewest positions are
+    chosen, because they need less memory.
 
     Args:
-      ordered: tokens of the examples in the order of an epoch.
-      batch_size, unit, shapes, total_steps, lengthen: as in `make_planner`; a step's rows are a multiple of `unit`.
+      ordered: tokens of the examples in the order of an epoch, [N].
+      batch_size, unit, shapes, total_steps, lengthen: as in `make_sampler`; a step's rows are a multiple of `unit`.
+
+    Returns:
+      (row length, rows of the smallest shape).
     """
     longest = round_up(int(ordered.max()), MULTIPLE)
     candidates = {lengthen(t) for t in range(longest, max(longest, LONGEST_ROW) + 1, MULTIPLE)}
-    # Steps as they are: rows are so full that others, with as many tokens on average, might not fit.
+    # A sample of the actual steps: rows are so full that random steps, with as many tokens on average, might not fit.
     steps, most = len(ordered) // batch_size, max(32, _SAMPLE // batch_size)
     if steps > most:
         chosen = np.random.default_rng(0).permutation(steps)[:most]
@@ -150,26 +152,27 @@ def choose_row_length(
     def price(t: int, rows: float) -> float:
         return rows * t * (1 + t / ATTENTION)
 
-    # However well rows are filled.
+    # Lower bounds, for rows that are completely full.
     least = {t: price(t, round_up(-(-tokens // t), unit).sum()) for t in candidates}
-    found: list[tuple[float, float, int, int]] = []  # (price, positions, row length, smallest shape's rows)
+    options: list[tuple[float, float, int, int]] = []  # (price, positions, row length, smallest shape's rows)
     for t in sorted(candidates, key=lambda t: (least[t], t)):
-        if found and least[t] > NEAR * min(found)[0]:
+        if options and least[t] > NEAR * min(options)[0]:
             break
         used = round_up(pack(ordered, batch_size, t, choose_slots(ordered, t))[3], unit)
         compiling = COMPILE * len(used) / total_steps
         ladder = np.array(choose_bucket_sizes(used, shapes, compiling))
         rows = ladder[np.searchsorted(ladder, used)].sum() + compiling * ladder[-1] * len(ladder)
-        found.append((price(t, rows), rows * t, t, int(ladder[0])))
-    near = [x for x in found if x[0] <= NEAR * min(found)[0]]
-    _, _, length, rows = min(near, key=lambda x: (x[1], x[2]))
+        options.append((price(t, rows), rows * t, t, int(ladder[0])))
+    nearly_best = [x for x in options if x[0] <= NEAR * min(options)[0]]
+    _, _, length, rows = min(nearly_best, key=lambda x: (x[1], x[2]))
     return length, rows
 
 
 def choose_slots(lengths: np.ndarray, length: int) -> int:
-    """Examples a row can hold: thrice the average, because the last rows get the short ones, but never more than can fit.
+    """The most examples per row: three times the average, because the last rows get the short examples, but at most as many
+    as can fit.
 
-    With twice the average the limit decided, and cost a row in 25; heads that work on every slot are cheap beside a row.
+    Twice the average was too tight and cost one row in 25; heads compute every slot, which is cheap compared with a row.
     """
     average = length / lengths.mean()
     return int(max(1, min(length // lengths.min(), np.ceil(3 * average))))

@@ -1,4 +1,4 @@
-"""From a plan to sharded device arrays: each process builds only its rows, a thread stays ahead of the device."""
+"""Puts batches on the devices: each process builds only its rows, in a thread that works ahead of the device."""
 
 import queue
 import threading
@@ -16,33 +16,33 @@ T = TypeVar("T")
 
 
 def local_rows(sharding: NamedSharding, rows: int) -> slice:
-    """The rows of a micro-batch that this process's devices hold (axis 1 of a [K, R, ...] batch)."""
+    """The rows of a micro-batch that are on this process's devices (axis 1 of a [K, R, ...] batch)."""
     indices = sharding.addressable_devices_indices_map((1, rows))
     spans = [index[1].indices(rows)[:2] for index in indices.values() if index is not None]
     return slice(min(a for a, _ in spans), max(b for _, b in spans))
 
 
 def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dict[str, jax.Array]:
-    """Host arrays with this process's rows as global device arrays of `rows` rows."""
+    """Makes global device arrays [K, rows, ...] of host arrays with this process's rows."""
 
-    def place(x: np.ndarray) -> jax.Array:
+    def make_global(x: np.ndarray) -> jax.Array:
         return jax.make_array_from_process_local_data(sharding, x, (x.shape[0], rows, *x.shape[2:]))
 
-    return {name: place(x) for name, x in batch.items()}
+    return {name: make_global(x) for name, x in batch.items()}
 
 
 def device_batch(
-    plan: EpochBatches, examples: Examples, steps: Sequence[int], sharding: NamedSharding
+    batches: EpochBatches, examples: Examples, steps: Sequence[int], sharding: NamedSharding
 ) -> dict[str, jax.Array]:
-    """Steps of an epoch, all of one shape, on the devices: their micro-batches one after the other."""
-    rows = plan.shape(steps[0]).rows // plan.sampler.micro_batches
-    parts = [plan.batch(examples, step, local_rows(sharding, rows)) for step in steps]
-    whole = parts[0] if len(parts) == 1 else {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
-    return put(whole, sharding, rows)
+    """Builds the arrays of steps of one shape on the devices, their micro-batches concatenated: [steps * K, R, ...]."""
+    rows = batches.shape(steps[0]).rows // batches.sampler.micro_batches
+    parts = [batches.batch(examples, step, local_rows(sharding, rows)) for step in steps]
+    batch = parts[0] if len(parts) == 1 else {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
+    return put(batch, sharding, rows)
 
 
 def prefetch(items: Iterator[Any], make: Callable[[Any], T], depth: int) -> Iterator[T]:
-    """`map(make, items)` with a thread that works up to `depth` items ahead. Exceptions arrive where they are due."""
+    """`map(make, items)` in a thread that works up to `depth` items ahead; exceptions are raised at the item they are of."""
     results: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 

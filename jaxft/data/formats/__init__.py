@@ -1,1 +1,1 @@
-"""From rows to sentences, questions and entities: the formats in which annotated text comes."""
+"""Formats of annotated text: reads files and rows into sentences, questions and entities."""

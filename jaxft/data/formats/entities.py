@@ -1,4 +1,4 @@
-"""Entities as spans of characters: what annotation tools and pipelines write, and tags of words made of it."""
+"""Entities as character spans, as annotation tools and pipelines write them, and their conversion to tags of words."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.formats.split_text import Bounds, split_text
 from jaxft.data.formats.tags import OUTSIDE, parse
 
-# What the parts of a span are called by doccano, Label Studio, Prodigy, spaCy, Hugging Face's pipelines and this package.
+# Keys of a span in doccano, Label Studio, Prodigy, spaCy, Hugging Face's pipelines and this package.
 _START = ("start", "start_offset", "begin")
 _END = ("end", "end_offset", "stop")
 _KIND = ("label", "labels", "entity_group", "type", "entity_type", "entity", "tag")
@@ -17,7 +17,7 @@ _KIND = ("label", "labels", "entity_group", "type", "entity_type", "entity", "ta
 
 @dataclass(frozen=True)
 class Span:
-    """An entity: a type, its first character, one past the last, and perhaps its text."""
+    """An entity: its type, its first character, one past its last, and its text if the data contain it."""
 
     kind: str
     start: int
@@ -26,50 +26,51 @@ class Span:
 
 
 def are_spans(value: Any) -> bool:
-    """Whether a value is a list of spans, which are lists or objects, and not of tags."""
+    """Whether a value is a list of spans (lists or objects) rather than of tags."""
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(x, list | tuple | Mapping) for x in value)
 
 
 def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
-    """The spans of a text, sorted, and checked against it.
+    """Reads the spans of a text, checks them against it, and sorts them.
 
     Args:
-      values: [start, end, type], or objects that name these; equal ones are one.
-      text: of the row. Where a span says its own text, it must stand there; offsets may then count UTF-16 units, as
-        JavaScript does.
+      values: lists [start, end, type], or objects with these keys; duplicates are dropped.
+      text: the text of the row. If a span contains its text, that must be found at its offsets, which may then count
+        UTF-16 units, as in JavaScript.
       where: file and row, for messages.
 
     Raises:
-      UserError: for a span that is none, is empty or outside of the text, or that overlaps another.
+      UserError: for a malformed or empty span, one outside of the text, or one that overlaps another.
     """
-    found = {_placed(_span(value, where), text, where) for value in values}
-    spans = sorted(found, key=lambda span: (span.start, span.end, span.kind))
+    unique = {_checked(_parse_span(value, where), text, where) for value in values}
+    spans = sorted(unique, key=lambda span: (span.start, span.end, span.kind))
     for before, span in itertools.pairwise(spans):
         if span.start < before.end:
             raise UserError(
-                f"{where}: {_shown(before, text)} and {_shown(span, text)} overlap; a word has one tag, so keep one of them"
+                f"{where}: {_describe(before, text)} and {_describe(span, text)} overlap; a word has one tag, so keep one "
+                "of them"
             )
     return spans
 
 
 def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[str], int]:
-    """A text as words and IOB2 tags.
+    """Splits a text into words with IOB2 tags.
 
     Args:
-      text: of the row.
+      text: the text of the row.
       spans: sorted, without overlap.
-      how: as in `split_text`. A word that an entity begins or ends within is cut there.
+      how: as in `split_text`. A word is cut if an entity begins or ends within it.
 
     Returns:
-      (the words' characters, their tags, how many words were cut).
+      (the words' bounds, their tags, the number of words that were cut).
     """
     edges = {edge for span in spans for edge in (span.start, span.end)}
     bounds: Bounds = []
     cut = 0
     for begin, end in split_text(text, how):
-        places = [begin, *sorted(x for x in edges if begin < x < end), end]
-        bounds += itertools.pairwise(places)
-        cut += len(places) > 2
+        edges_in_word = [begin, *sorted(x for x in edges if begin < x < end), end]
+        bounds += itertools.pairwise(edges_in_word)
+        cut += len(edges_in_word) > 2
     tags = [OUTSIDE] * len(bounds)
     at = 0
     for span in spans:
@@ -82,12 +83,12 @@ def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[st
     return bounds, tags, cut
 
 
-def _span(value: Any, where: str) -> Span:
+def _parse_span(value: Any, where: str) -> Span:
     if isinstance(value, Mapping):
         start, end, kind = (_first(value, names) for names in (_START, _END, _KIND))
         if kind is value.get("entity") and (parsed := parse(str(kind))) and parsed[1]:
             raise UserError(
-                f'{where}: has "{kind}", the tag of a piece and no entity; give the pipeline an aggregation_strategy'
+                f'{where}: has "{kind}", the tag of a token and not an entity; give the pipeline an aggregation_strategy'
             )
     elif len(value) == 3:
         start, end, kind = value
@@ -95,22 +96,22 @@ def _span(value: Any, where: str) -> Span:
         start = end = kind = None
     if isinstance(kind, list | tuple) and len(kind) == 1:
         kind = kind[0]
-    first, last = _whole(start), _whole(end)
+    first, last = _as_int(start), _as_int(end)
     if first is None or last is None or not isinstance(kind, str) or not kind.strip():
         raise UserError(
             f"{where}: has the span {repr(value)[:80]}: must be [start, end, label], or an object with start, end and one "
             "label"
         )
-    own = value.get("text") if isinstance(value, Mapping) else None
-    return Span(kind.strip(), first, last, own if isinstance(own, str) and own else None)
+    span_text = value.get("text") if isinstance(value, Mapping) else None
+    return Span(kind.strip(), first, last, span_text if isinstance(span_text, str) and span_text else None)
 
 
 def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((value[name] for name in names if value.get(name) is not None), None)
 
 
-def _whole(value: Any) -> int | None:
-    """A whole number, perhaps written as text or with a fraction of 0."""
+def _as_int(value: Any) -> int | None:
+    """A value as an int if it is a whole number, also as text or with a fraction of 0; else None."""
     try:
         number = None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -118,8 +119,8 @@ def _whole(value: Any) -> int | None:
     return int(number) if number is not None and abs(number) < 2**53 and number == int(number) else None
 
 
-def _placed(span: Span, text: str, where: str) -> Span:
-    """The span without the blanks at its ends, once it is where it says."""
+def _checked(span: Span, text: str, where: str) -> Span:
+    """Checks a span against the text and strips the white space at its ends."""
     name = f"the span {span.start} to {span.end} ({span.kind})"
     if span.start == span.end:
         raise UserError(f"{where}: {name} is empty")
@@ -128,11 +129,11 @@ def _placed(span: Span, text: str, where: str) -> Span:
     start, end = span.start, span.end
     if span.text is not None and not _same(text[start:end], span.text):
         units = text.encode("utf-16-le", "surrogatepass")
-        before, own = (units[2 * a : 2 * b].decode("utf-16-le", "replace") for a, b in ((0, start), (start, end)))
-        if not _same(own, span.text):
-            there = text[start:end][:60]
-            raise UserError(f'{where}: {name} is "{there}" in the text, but should be "{span.text[:60]}"')
-        start, end = len(before), len(before) + len(own)
+        before, unit_text = (units[2 * a : 2 * b].decode("utf-16-le", "replace") for a, b in ((0, start), (start, end)))
+        if not _same(unit_text, span.text):
+            actual = text[start:end][:60]
+            raise UserError(f'{where}: {name} is "{actual}" in the text, but should be "{span.text[:60]}"')
+        start, end = len(before), len(before) + len(unit_text)
     if end > len(text):
         raise UserError(f"{where}: {name} is outside of the text, which has {len(text)} characters")
     words = split_text(text[start:end], "spaces")
@@ -142,9 +143,9 @@ def _placed(span: Span, text: str, where: str) -> Span:
 
 
 def _same(text: str, other: str) -> bool:
-    """Whether texts are the same but for white space, which tools write in their own ways."""
+    """Whether texts are equal except for white space, which tools write in different ways."""
     return text == other or "".join(text.split()) == "".join(other.replace("\\n", " ").split())
 
 
-def _shown(span: Span, text: str) -> str:
+def _describe(span: Span, text: str) -> str:
     return f'"{text[span.start : span.end][:40]}" ({span.start} to {span.end}, {span.kind})'

@@ -1,4 +1,4 @@
-"""Rows of a text and its entities as spans of characters: doccano, Prodigy, Label Studio, Hugging Face's pipelines."""
+"""Reads rows of a text with its entities as character spans: doccano, Prodigy, Label Studio, Hugging Face's pipelines."""
 
 import ast
 import sys
@@ -18,49 +18,50 @@ from jaxft.data.reading.json_rows import JsonTables
 from jaxft.data.reading.row_numbers import files_of, locate
 from jaxft.data.reading.sources import read_rows
 
-KNOWN = ("spans", "entities", "labels")  # columns of spans, where data.label is the default
+KNOWN = ("spans", "entities", "labels")  # columns of spans that are looked for if data.label is the default
 _DEFAULT = "label"
 Row = Mapping[str, Any]
 
 
 def read_span_rows(config: DataConfig, split: str, label: str | None, where: str) -> Sentences | None:
-    """The sentences of rows with spans, or None of other rows.
+    """Reads the sentences of rows with spans; None if the rows have no spans.
 
     Args:
-      config, split: files or a hub data set; `config.text` is the column of the text, `config.split_words` how it is cut.
-      label: column of the spans; the default `label` also finds those of KNOWN, one for all rows. None reads none.
+      config, split: files or a hub data set; `config.text` is the column of the text, and `config.split_words` says how it
+        is split.
+      label: column of the spans; for the default `label`, also the columns in KNOWN, one for all rows. None reads none.
       where: the file, for messages.
 
     Raises:
-      UserError: naming the row of what is no span, or overlaps.
+      UserError: naming the row of a malformed or overlapping span.
     """
     column = _span_column((row for _, _, row in _rows(config, split, label, where)), config, label)
     if column is None:
         return None
-    found, how = Sentences("row"), config.split_words or "punctuation"
+    sentences, how = Sentences("row"), config.split_words or "punctuation"
     left_out = cut = 0
-    for number, (file, own_number, row) in enumerate(_rows(config, split, label, where), 1):
-        if own_number == 1:
-            found.files.append((file, 0))
-        found.files[-1] = (file, own_number)
-        place = f"{file}: row {own_number}"
+    for number, (file, file_row, row) in enumerate(_rows(config, split, label, where), 1):
+        if file_row == 1:
+            sentences.files.append((file, 0))
+        sentences.files[-1] = (file, file_row)
+        where_row = f"{file}: row {file_row}"
         if label and (row.get("answer") in ("reject", "ignore") or (_is_task(row) and not _annotations(row))):
             left_out += 1
             continue
-        text = _text(row, config, place)
+        text = _text(row, config, where_row)
         if not split_text(text, "spaces"):
             if config.empty_texts == "null":
-                found.add_odd([], number)
+                sentences.add_empty([], number)
             elif config.empty_texts == "error":
-                raise UserError(f"{place} has no words (data.empty_texts drop leaves such rows out)")
+                raise UserError(f"{where_row} has no words (data.empty_texts drop leaves such rows out)")
             continue
-        spans = read_spans(_values(row, column, place), text, place) if label else []
-        bounds, tags, own = tags_of(text, spans, how)
-        cut += own
-        found.add_text(text, bounds, tags if label else [], number)
-    _say(f"{where}: left out {left_out:,} rejected or not annotated", left_out)
-    _say(f"{where}: words that are cut because an entity begins or ends within: {cut:,}", cut)
-    return found
+        spans = read_spans(_values(row, column, where_row), text, where_row) if label else []
+        bounds, tags, cut_here = tags_of(text, spans, how)
+        cut += cut_here
+        sentences.add_text(text, bounds, tags if label else [], number)
+    _say(f"{where}: left out {left_out:,} rows that are rejected or not annotated", left_out)
+    _say(f"{where}: {cut:,} words were cut because an entity begins or ends within them", cut)
+    return sentences
 
 
 def _say(line: str, count: int) -> None:
@@ -69,10 +70,10 @@ def _say(line: str, count: int) -> None:
 
 
 def _rows(config: DataConfig, split: str, label: str | None, where: str) -> Iterator[tuple[str, int, Row]]:
-    """(file, number from 1 in that file, row)."""
-    given = [] if config.dataset else files.files_of(config, split)
-    if given and all(file.is_file() and files.kind(file) in (".json", ".jsonl") for file in given):
-        for file in given:
+    """Yields (file, row number in that file from 1, row)."""
+    paths = [] if config.dataset else files.files_of(config, split)
+    if paths and all(file.is_file() and files.file_format(file) in (".json", ".jsonl") for file in paths):
+        for file in paths:
             yield from ((str(file), i, row) for i, row in enumerate(JsonTables(file, lists=True).rows(), 1))
     elif label:
         rows = read_rows(replace(config, columns=None), split, needed=[config.text], wanted=_columns(label), lists=True)
@@ -88,8 +89,8 @@ def _columns(label: str) -> tuple[str, ...]:
 
 
 def _span_column(rows: Iterable[Row], config: DataConfig, label: str | None) -> str | None:
-    """The column that holds the spans of all rows: the first of `_columns` with spans in any row, or else with empty lists
-    where none holds anything. None of rows without spans; the column of tasks of Label Studio is `label`."""
+    """The column of the spans: the first of `_columns` with spans in any row, else, if none contains anything, the first
+    with empty lists. None for rows without spans; `label` for tasks of Label Studio."""
     empty: dict[str, None] = {}
     spans: set[str] = set()
     others = False
@@ -110,7 +111,7 @@ def _span_column(rows: Iterable[Row], config: DataConfig, label: str | None) -> 
         if label in spans:
             return label
         if others and len(_columns(label)) == 1:
-            return None  # no other column can hold spans
+            return None  # no other column can contain spans
     return next((name for name in _columns(label or _DEFAULT) if name in spans), None if others else next(iter(empty), None))
 
 
@@ -120,40 +121,44 @@ def _is_task(row: Row) -> bool:
 
 
 def _annotations(row: Row) -> list[Mapping[str, Any]]:
-    """The results of a task's annotators."""
-    given = row.get("annotations", row.get("completions")) or []
-    return [x for x in given if isinstance(x, Mapping) and not x.get("was_cancelled") and isinstance(x.get("result"), list)]
+    """The finished annotations of a Label Studio task."""
+    paths = row.get("annotations", row.get("completions")) or []
+    return [x for x in paths if isinstance(x, Mapping) and not x.get("was_cancelled") and isinstance(x.get("result"), list)]
 
 
-def _text(row: Row, config: DataConfig, place: str) -> str:
+def _text(row: Row, config: DataConfig, where_row: str) -> str:
     value = row.get(config.text)
     if _is_task(row) and value is None:
         texts = [x for x in row["data"].values() if isinstance(x, str)]
         value = row["data"].get(config.text, texts[0] if len(texts) == 1 else None)
         if value is None:
-            raise UserError(f"{place}: data has {', '.join(map(str, row['data'])) or 'nothing'}; name the text in data.text")
+            raise UserError(
+                f"{where_row}: data has {', '.join(map(str, row['data'])) or 'nothing'}; name the text in data.text"
+            )
     if value is None or (config.empty_texts == "null" and not isinstance(value, str)):
         return ""
     if not isinstance(value, str):
-        raise UserError(f'{place} has {repr(value)[:60]} in column "{config.text}": must be a text, beside its spans')
+        raise UserError(f'{where_row} has {repr(value)[:60]} in column "{config.text}": must be a text, beside its spans')
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{place}: the text has lone surrogates, which are no Unicode") from None
+        raise UserError(f"{where_row}: the text has lone surrogates, which are no Unicode") from None
     return value
 
 
-def _values(row: Row, column: str, place: str) -> list[Any]:
+def _values(row: Row, column: str, where_row: str) -> list[Any]:
     if _is_task(row) and row.get(column) is None:
         results = [_of_task(x["result"]) for x in _annotations(row)]
         if any(x != results[0] for x in results):
-            raise UserError(f"{place} has {len(results)} annotations that differ; keep one of them")
+            raise UserError(f"{where_row} has {len(results)} annotations that differ; keep one of them")
         return results[0]
     value = _literal(row.get(column))
     if value == [] or (value is None and ("answer" in row or column in row)):
         return []
     if value is None or not are_spans(value):
-        raise UserError(f'{place} has {repr(value)[:60]} in column "{column}": must be a list of spans [start, end, label]')
+        raise UserError(
+            f'{where_row} has {repr(value)[:60]} in column "{column}": must be a list of spans [start, end, label]'
+        )
     return list(value)
 
 
@@ -163,7 +168,7 @@ def _of_task(result: list[Any]) -> list[Any]:
 
 
 def _literal(value: Any) -> Any:
-    """A list as csv files hold it; also a list of columns as `datasets` gives lists of objects."""
+    """Parses a list as csv files contain it; also converts the columns that `datasets` makes of a list of objects."""
     if isinstance(value, str) and value.lstrip().startswith(("[[", "[{", "[(", "[]")):
         try:
             return ast.literal_eval(value.strip())

@@ -1,7 +1,7 @@
-"""Questions about contexts, in every form in which they come, as one table: id, question, context, answers.
+"""Reads questions about contexts, in any of three formats, as a table with the columns id, question, context, answers.
 
-The forms: SQuAD's own json (data, paragraphs, qas; versions 1 and 2), rows whose `answers` are {text, answer_start} as on
-the hub, and rows with the text of one answer and the place where it starts, as in csv files.
+The formats are SQuAD's json (data, paragraphs, qas; versions 1 and 2), rows whose `answers` are {text, answer_start} as on
+the hub, and rows with the text of one answer and the offset where it starts, as in csv files.
 """
 
 import json
@@ -23,7 +23,7 @@ from jaxft.data.reading.json_rows import is_unicode, rows_of
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.reading.sources import read_rows
 
-NOWHERE = -1  # answer_start of an answer that is not where the data says
+NOWHERE = -1  # the answer_start of an answer that is not at its offset
 
 
 @dataclass
@@ -35,50 +35,51 @@ class Question:
     context: str
     where: str
     answers: list[tuple[str, int]] = field(default_factory=list)
-    single: bool = True  # whether a row held one answer, so that others may follow
-    odd: bool = False  # whether it lacks a text, and stands in the place of its row (see `data/odd`)
+    single: bool = True  # whether its row has one answer, so that rows with more answers may follow
+    empty: bool = False  # whether it lacks a text, and only keeps its row's position (see `data.reading.empty_texts`)
 
 
 def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced: Literal["error", "drop"]) -> Any:
-    """A split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
+    """Reads a split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
 
     Args:
-      config: which files or hub data set, and the names of their columns.
+      config: the files or hub data set, and the names of their columns.
       split: train, validation or test: a field of `config`.
-      labelled: whether answers are read, those of one question from all rows of its id; without, every row is a question
-        by itself, whatever its id, and has none.
-      misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves
-        training questions out that have no other, and says how many there were.
+      labelled: whether to read answers. If so, rows with the same id are one question with several answers; otherwise every
+        row is a question of its own, whatever its id.
+      misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves out
+        training questions that have no other answer, and prints how many there are.
 
     Raises:
-      UserError: for what cannot be read, an id that stands for two questions, an empty text, or a misplaced answer.
+      UserError: for data that cannot be read, one id for two questions, an empty text, or a misplaced answer.
     """
     import datasets
 
     origin = files.origin(config, split)
-    found: dict[str | int, Question] = {}  # by their ids, or by their numbers where they stand for themselves
+    by_id: dict[str | int, Question] = {}  # by id, or by row number if every row is a question of its own
     for number, (where, values) in enumerate(_records(config, split, labelled), 1):
-        one = _question(values, where, number, config)
-        if one is None:
+        question = _question(values, where, number, config)
+        if question is None:
             continue
-        first = found.setdefault(one.id if labelled and "id" in values else number, one)
-        if first is one:
+        first = by_id.setdefault(question.id if labelled and "id" in values else number, question)
+        if first is question:
             continue
-        if not (one.single and first.single) or (one.question, one.context) != (first.question, first.context):
-            file, _, place = first.where.rpartition(": ")
-            before = place if one.where.startswith(f"{file}: ") else first.where
-            raise UserError(f'{one.where}: the id "{one.id}" stands twice (first in {before})')
-        first.answers += one.answers
-    questions = list(found.values())
+        same = (question.question, question.context) == (first.question, first.context)
+        if not (question.single and first.single and same):
+            file, _, row = first.where.rpartition(": ")
+            where_first = row if question.where.startswith(f"{file}: ") else first.where
+            raise UserError(f'{question.where}: the id "{question.id}" occurs twice (first in {where_first})')
+        first.answers += question.answers
+    questions = list(by_id.values())
     if not questions:
         raise UserError(f"{origin}: no questions")
-    lost = _place(questions, origin, misplaced)
+    lost = _check_offsets(questions, origin, misplaced)
     if lost and split == "train":
         questions = [q for q in questions if not q.answers or any(start != NOWHERE for _, start in q.answers)]
         if not questions:
             raise UserError(f"{origin}: no answer is at its offset")
-    text, whole = datasets.Value("string"), datasets.Value("int32")
-    answers = {"text": datasets.List(text), "answer_start": datasets.List(whole)}
+    text, integer = datasets.Value("string"), datasets.Value("int32")
+    answers = {"text": datasets.List(text), "answer_start": datasets.List(integer)}
     rows = datasets.Dataset.from_dict(
         {
             "id": [q.id for q in questions],
@@ -88,11 +89,11 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
         },
         features=datasets.Features({"id": text, "question": text, "context": text, "answers": answers}),
     )
-    return with_placeholders(rows, np.array([q.odd for q in questions]), {})
+    return with_placeholders(rows, np.array([q.empty for q in questions]), {})
 
 
 def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, {id, question, context, answers, answer_start}) of every row; what a row lacks is missing there."""
+    """(location, {id, question, context, answers, answer_start}) of every row; keys that a row lacks are absent."""
     origin = files.origin(config, split)
     names = {"id": config.id, "question": config.question, "context": config.context}
     answers = {"answers": config.answers, "answer_start": config.answer_start} if labelled else {}
@@ -110,7 +111,7 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
         for column in needed:
             if column not in row and not (config.empty_texts == "null" and i):
                 raise UserError(f'{where_row} has no "{column}" ({", ".join(row)}){nearest(column, row)}')
-        yield where_row, {ours: row[theirs] for ours, theirs in (names | answers).items() if theirs in row}
+        yield where_row, {name: row[column] for name, column in (names | answers).items() if column in row}
 
 
 def _rows(rows: Any) -> Iterator[dict[str, Any]]:
@@ -131,23 +132,23 @@ def _article(article: Mapping[str, Any], where: str, labelled: bool) -> Iterator
 
 
 def _list(values: Mapping[str, Any], name: str, where: str) -> list[Any]:
-    """A list of mappings that must be there."""
-    found = values.get(name)
-    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+    """The value `name`, which must be a list of mappings."""
+    items = values.get(name)
+    if not isinstance(items, list) or not all(isinstance(x, dict) for x in items):
         raise UserError(f'{where} has no list of "{name}" as SQuAD has it')
-    return found
+    return items
 
 
 def _documents(config: DataConfig, split: str) -> list[tuple[str, str, Any]] | None:
-    """The rows of json documents, articles of the SQuAD format among them; None for other files, and for a row a line.
+    """The rows of json documents, or their articles in the SQuAD format; None for other files, and for one row per line.
 
-    Each stands behind two names of its place, of a row and of an article.
+    Each item is (its name in messages if it is a row, its name if it is an article, the row or article).
     """
     if config.dataset:
         return None
-    found: list[tuple[str, str, Any]] = []
+    named: list[tuple[str, str, Any]] = []
     for file in files.files_of(config, split):
-        if file.is_dir() or files.kind(file) != ".json":
+        if file.is_dir() or files.file_format(file) != ".json":
             return None
         try:
             document = json.loads(files.content(file).decode("utf-8-sig"))
@@ -156,13 +157,13 @@ def _documents(config: DataConfig, split: str) -> list[tuple[str, str, Any]] | N
         rows = rows_of(document, str(file), lists=False)
         if not all(isinstance(row, dict) for row in rows) or (rows == [document] and config.question not in document):
             raise UserError(f'{file}: not in the SQuAD format: must be {{"data": [...]}} or a list of rows')
-        found += ((f"{file}: row {i + 1}", f"{file}: data[{i}]", row) for i, row in enumerate(rows))
-    return found
+        named += ((f"{file}: row {i + 1}", f"{file}: data[{i}]", row) for i, row in enumerate(rows))
+    return named
 
 
 def _question(values: Mapping[str, Any], where: str, number: int, config: DataConfig) -> Question | None:
-    """One row, checked; None for an empty text that is to be dropped."""
-    texts, odd = {}, False
+    """Checks a row and makes a question of it; None if a text is empty and the row is to be dropped."""
+    texts, empty = {}, False
     for name in ("question", "context"):
         column = getattr(config, name)
         if not isinstance(text := values.get(name), str | None) and config.empty_texts == "null":
@@ -180,7 +181,7 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
             if config.empty_texts == "drop":
                 return None
             if config.empty_texts == "null":
-                odd, text = True, PLACEHOLDER
+                empty, text = True, PLACEHOLDER
         if not text.strip():
             raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
         texts[name] = text
@@ -192,11 +193,11 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
     if not is_unicode(str(key)):
         raise UserError(f'{where} has {repr(key)[:60]} in "{config.id}": must be text without lone surrogates')
     answers, single = _answers(values, f'{where} (question "{key}")', config)
-    return Question(str(key), **texts, where=where, answers=answers, single=single, odd=odd)
+    return Question(str(key), **texts, where=where, answers=answers, single=single, empty=empty)
 
 
 def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple[list[tuple[str, int]], bool]:
-    """(answers, whether the row has the form of a single one); empty answers are left out."""
+    """(answers, whether the row's format allows one answer only); empty answers are left out."""
     given = values.get("answers")
     single = given is None or isinstance(given, str)
     if isinstance(given, str):
@@ -223,23 +224,23 @@ def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple
 
 
 def _start(value: Any, where: str) -> int:
-    """A character's number, also from `12`, `12.0` and `(12, 20)`."""
-    found = re.match(r"\s*[(\[]?\s*(-?\d{1,18})(?:\.0*)?(?![\w.])", value) if isinstance(value, str) else None
-    if found:
-        return int(found[1])
+    """The offset of a character, given as a number or as the text `12`, `12.0` or `(12, 20)`."""
+    match = re.match(r"\s*[(\[]?\s*(-?\d{1,18})(?:\.0*)?(?![\w.])", value) if isinstance(value, str) else None
+    if match:
+        return int(match[1])
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
     raise UserError(f"{where}: an answer's start is {value!r}: must be the number of a character of the context")
 
 
-def _place(questions: list[Question], origin: str, misplaced: Literal["error", "drop"]) -> int:
-    """Give misplaced answers the offset NOWHERE; how many there are."""
+def _check_offsets(questions: list[Question], origin: str, misplaced: Literal["error", "drop"]) -> int:
+    """Gives misplaced answers the offset NOWHERE and returns their number."""
     lost, first = 0, ""
     for q in questions:
         for i, (text, start) in enumerate(q.answers):
             if start < 0 or not q.context.startswith(text, start):
-                there = q.context[start : start + len(text)] if start >= 0 else ""
-                first = first or f'"{text}" of question "{q.id}" at {start}, where the context has "{there}"'
+                actual = q.context[start : start + len(text)] if start >= 0 else ""
+                first = first or f'"{text}" of question "{q.id}" at {start}, where the context has "{actual}"'
                 q.answers[i] = (text, NOWHERE)
                 lost += 1
     if not lost:

@@ -1,4 +1,4 @@
-"""Tagged sentences from every kind of file: which reader is whose, and rows with a sentence each."""
+"""Reads tagged sentences from files of any kind: chooses the reader, and reads rows with one sentence each."""
 
 import ast
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from jaxft.data.formats.sentences import Sentences
 from jaxft.data.formats.span_rows import read_span_rows
 from jaxft.data.formats.split_text import split_text
 from jaxft.data.formats.tags import parse
-from jaxft.data.formats.word_per_row import is_word_a_row, read_words, refusal, sentence_columns
+from jaxft.data.formats.word_per_row import is_word_per_row, no_sentence_column, read_word_rows, sentence_columns
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.delimited import csv_header
 from jaxft.data.reading.row_numbers import RowName, files_of, row_names
 from jaxft.data.reading.sources import column_names, read_rows
 
-TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # every other file is text, but for .tsv with a header
+TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # all other files are text, except .tsv with a header
 
 
 def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
-    """One split as a `datasets.Dataset` of sentences.
+    """Reads a split as a `datasets.Dataset` of sentences.
 
     Args:
-      config: files or hub data set. A csv, json or parquet file and a hub data set have a row for each sentence, in which
-        `config.text` and `label` are lists, or text that is split at whitespace; or a text with spans of characters
-        (`span_rows`); or they have a row for each word (`long_rows`). A text alone is cut by `config.split_words`. Any other
-        file is text: a line a word, columns separated by tabs or spaces, sentences by blank lines, documents by
-        -DOCSTART-. Its first column is the word and its last the tag, unless `config.columns` names them; CoNLL-U has
-        names of its own. A text file whose first line holds ` <=> ` has a sentence a line, as
-        `word:tag word:tag <=> intent`; without tags to read, a line of plain text is a sentence.
+      config: files or hub data set. A csv, json or parquet file and a hub data set have one row per sentence, in which
+        `config.text` and `label` are lists, or text that is split at white space; or a text with character spans
+        (`span_rows`); or they have one row per word (`word_per_row`). A text without tags is split as `config.split_words`
+        says. Any other file is text: one word per line, columns separated by tabs or spaces, sentences by blank lines,
+        documents by -DOCSTART-. The first column is the word and the last the tag, unless `config.columns` names them;
+        CoNLL-U has fixed names. A text file whose first line contains ` <=> ` has one sentence per line, as
+        `word:tag word:tag <=> intent`. If no tags are read, each line of plain text is a sentence.
       split: train, validation or test.
       label: column of the tags; None reads none.
 
@@ -41,28 +41,28 @@ def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
       The columns of `Sentences.rows`.
 
     Raises:
-      UserError: naming the line or row of what is malformed.
+      UserError: naming a malformed line or row.
     """
     where = files.origin(config, split)
-    given = [] if config.dataset else files.files_of(config, split)
-    tables = [_is_table(file, config, label) for file in given]
+    paths = [] if config.dataset else files.files_of(config, split)
+    tables = [_is_table(file, config, label) for file in paths]
     if any(tables) and not all(tables):
         raise UserError(f"{where}: some of these files are tables and some are text: give files of one kind")
     if all(tables):
-        found = read_span_rows(config, split, label, where) or _from_rows(config, split, label, where)
+        sentences = read_span_rows(config, split, label, where) or _from_rows(config, split, label, where)
     else:
-        found = Sentences("line")
-        for file in given:
-            found.extend(read_text_file(config, file, f"data.{split}", label))
-    if not found.words:
+        sentences = Sentences("line")
+        for file in paths:
+            sentences.extend(read_text_file(config, file, f"data.{split}", label))
+    if not sentences.words:
         raise UserError(f"{where}: no sentences")
-    return found.rows(labelled=label is not None)
+    return sentences.rows(labelled=label is not None)
 
 
 def _is_table(file: Path, config: DataConfig, label: str | None) -> bool:
-    if file.is_dir() or files.kind(file) in TABLES:
+    if file.is_dir() or files.file_format(file) in TABLES:
         return True
-    if files.kind(file) != ".tsv" or config.columns:
+    if files.file_format(file) != ".tsv" or config.columns:
         return False
     header = csv_header(file, config)
     return config.text in header and (label in header if label else parse(header[-1]) is None)
@@ -71,48 +71,48 @@ def _is_table(file: Path, config: DataConfig, label: str | None) -> bool:
 def _from_rows(config: DataConfig, split: str, label: str | None, where: str) -> Sentences:
     needed = [config.text, *([label] if label else [])]
     columns = sentence_columns(config, split, needed) if config.sentence_column else []
-    # A model that was trained on a word a row may be asked for the tags of texts.
+    # A model trained on one word per row may be asked for the tags of texts.
     if columns and (label or set(columns) <= set(column_names(config, split))):
-        return read_words(config, split, label, columns, where)
-    # data.columns names the columns of text files; a table has names of its own.
+        return read_word_rows(config, split, label, columns, where)
+    # data.columns names the columns of text files; a table has its own names.
     rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True, kinds={config.text: list})
-    texts = per_row(rows, config.text, lambda x: x)
-    tags = per_row(rows, label, lambda x: x) if label else [None] * len(rows)
-    if is_word_a_row(texts, tags if label else None):
+    texts = map_column(rows, config.text, lambda x: x)
+    tags = map_column(rows, label, lambda x: x) if label else [None] * len(rows)
+    if is_word_per_row(texts, tags if label else None):
         if columns := sentence_columns(config, split, needed):
-            return read_words(config, split, label, columns, where)
+            return read_word_rows(config, split, label, columns, where)
         if label:
-            raise refusal(config, label, where, column_names(config, split))
+            raise no_sentence_column(config, label, where, column_names(config, split))
     names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
-    found, place = Sentences("row", files=files_of(rows)), row_names(rows, where)
+    sentences, where_row = Sentences("row", files=files_of(rows)), row_names(rows, where)
     for number, (value, tag_values) in enumerate(zip(texts, tags, strict=True), 1):
-        is_text = isinstance(value, str) and _listed(value) is None
+        is_text = isinstance(value, str) and _parse_list(value) is None
         bounds = split_text(value, "spaces" if label else config.split_words or "punctuation") if is_text else []
-        words = _words(value, place, number, config) if label or not is_text else [value[a:b] for a, b in bounds]
+        words = _words(value, where_row, number, config) if label or not is_text else [value[a:b] for a, b in bounds]
         if not words:
             if config.empty_texts == "null":
-                found.add_odd([], number)
+                sentences.add_empty([], number)
             elif config.empty_texts == "error":
                 raise UserError(
-                    f'{place(number - 1)} has no words in column "{config.text}" (data.empty_texts drop leaves such rows '
-                    "out)"
+                    f'{where_row(number - 1)} has no words in column "{config.text}" (data.empty_texts drop leaves such '
+                    "rows out)"
                 )
             continue
-        own: list[str] = []
+        sentence_tags: list[str] = []
         if label:
-            items = _items(tag_values, (str, int, float), place, number, label)
+            items = _items(tag_values, (str, int, float), where_row, number, label)
             if len(items) != len(words):
-                raise UserError(f"{place(number - 1)} has {len(words)} words but {len(items)} tags")
-            own = [_tag_name(x, names, place, number) for x in items]
+                raise UserError(f"{where_row(number - 1)} has {len(words)} words but {len(items)} tags")
+            sentence_tags = [_tag_name(x, names, where_row, number) for x in items]
         if is_text and [value[a:b] for a, b in bounds] == words:
-            found.add_text(value, bounds, own, number)
+            sentences.add_text(value, bounds, sentence_tags, number)
         else:
-            found.add_sentence(words, own, number)
-    return found
+            sentences.add_sentence(words, sentence_tags, number)
+    return sentences
 
 
 def _words(value: Any, where: RowName, number: int, config: DataConfig) -> list[str]:
-    """The words of a row; none of what is no list of words, where predictions are nulls then."""
+    """The words of a row. A value that is not a list of words is an error, or no words if predictions may be null."""
     try:
         return _items(value, (str,), where, number, config.text)
     except UserError:
@@ -123,7 +123,7 @@ def _words(value: Any, where: RowName, number: int, config: DataConfig) -> list[
 
 def _items(value: Any, kinds: tuple[type, ...], where: RowName, number: int, column: str) -> list[Any]:
     if isinstance(value, str):
-        listed = _listed(value)
+        listed = _parse_list(value)
         return value.split() if listed is None else listed
     if not isinstance(value, Sequence) or not all(isinstance(x, kinds) for x in value):
         wanted = "words" if int not in kinds else "tags"
@@ -133,15 +133,15 @@ def _items(value: Any, kinds: tuple[type, ...], where: RowName, number: int, col
     return list(value)
 
 
-def _listed(value: str) -> list[str] | None:
-    """A list of text as csv files hold it, `['O', 'B-x']`; None for other text."""
+def _parse_list(value: str) -> list[str] | None:
+    """A list as csv files contain it, `['O', 'B-x']`; None for other text."""
     if not value.startswith("[") or not value.endswith("]"):
         return None
     try:
-        found = ast.literal_eval(value)
+        literal = ast.literal_eval(value)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
-    return found if isinstance(found, list) and found and all(isinstance(x, str) for x in found) else None
+    return literal if isinstance(literal, list) and literal and all(isinstance(x, str) for x in literal) else None
 
 
 def _tag_name(value: str | float, names: list[str] | None, where: RowName, number: int) -> str:

@@ -1,4 +1,4 @@
-"""Tables with a word a row, whose sentences a column tells apart (Kaggle's NER set, simpletransformers)."""
+"""Reads tables with one word per row and a column that identifies sentences (Kaggle's NER set, simpletransformers)."""
 
 import math
 import re
@@ -10,17 +10,17 @@ from typing import Any
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
 from jaxft.data.formats.sentences import Sentences
-from jaxft.data.reading.columns import per_row
+from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.row_numbers import RowName, files_of, row_names
 from jaxft.data.reading.sources import column_names, read_rows
 
-# What the column of the sentence is called, whatever the case of letters and what stands between its words.
+# Names of the sentence's and the document's column, in lower case and without punctuation.
 _KNOWN = {x + y for x in ("sentence", "sent") for y in ("", "id", "idx", "index", "no", "num", "number")}
 _DOCUMENTS = {x + y for x in ("document", "doc", "article", "file") for y in ("", "id", "idx", "index", "no", "num", "name")}
-_MOST = 0.9  # share of the rows that hold one word where a table has a word a row
+_MOST = 0.9  # share of rows with one word from which on a table counts as one word per row
 
 
-def is_word_a_row(texts: Sequence[Any], tags: Sequence[Any] | None) -> bool:
+def is_word_per_row(texts: Sequence[Any], tags: Sequence[Any] | None) -> bool:
     """Whether rows are single words, each with a single tag where there are tags."""
     if len(texts) < 2 or not all(isinstance(x, str | None) for x in texts):
         return False
@@ -30,8 +30,8 @@ def is_word_a_row(texts: Sequence[Any], tags: Sequence[Any] | None) -> bool:
 
 
 def sentence_columns(config: DataConfig, split: str, taken: Sequence[str]) -> list[str]:
-    """The columns that tell sentences apart: those of `data.sentence_column`, or the first whose name is known for it,
-    behind the one of its document, if there is one."""
+    """The columns that identify sentences: those of `data.sentence_column`, or the first with a known name, preceded by the
+    document's column if there is one."""
     if config.sentence_column:
         return [config.sentence_column] if isinstance(config.sentence_column, str) else list(config.sentence_column)
     others = {name: re.sub(r"[\W_]", "", name).lower() for name in column_names(config, split) if name not in taken}
@@ -40,103 +40,110 @@ def sentence_columns(config: DataConfig, split: str, taken: Sequence[str]) -> li
     return [*document, *sentence] if sentence else []
 
 
-def read_words(config: DataConfig, split: str, label: str | None, columns: Sequence[str], where: str) -> Sentences:
-    """The sentences of a table with a word a row.
+def read_word_rows(config: DataConfig, split: str, label: str | None, columns: Sequence[str], where: str) -> Sentences:
+    """Reads the sentences of a table with one word per row.
 
-    A sentence begins where its file begins or one of its columns is another than in the row before; a column that is filled
-    in the first rows of sentences alone is read likewise. Rows without anything are none.
+    A sentence begins where its file begins or one of `columns` changes; if a column is filled only in the first row of each
+    sentence, a sentence begins where it is filled. Empty rows are ignored.
 
     Args:
       config, split: the table.
       label: column of the tags; None reads none.
-      columns: that tell sentences apart, together.
+      columns: the columns that together identify a sentence.
       where: the file, for messages.
 
     Raises:
-      UserError: for a word, tag or sentence that is missing, or a sentence whose rows do not lie together.
+      UserError: for a missing word, tag or sentence, or a sentence whose rows are not contiguous.
     """
     needed = [config.text, *([label] if label else []), *columns]
     rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True)
-    place = row_names(rows, where)
-    words = [_text(x, place, number, config.text) for number, x in enumerate(per_row(rows, config.text, lambda x: x), 1)]
-    tags = [_text(x, place, number, label) for number, x in enumerate(per_row(rows, label, lambda x: x), 1)] if label else []
+    where_row = row_names(rows, where)
+    words = [
+        _text(x, where_row, number, config.text) for number, x in enumerate(map_column(rows, config.text, lambda x: x), 1)
+    ]
+    tags = (
+        [_text(x, where_row, number, label) for number, x in enumerate(map_column(rows, label, lambda x: x), 1)]
+        if label
+        else []
+    )
     names = getattr(rows.features[label], "names", None) if label else None
-    cells = [[_mark(x) for x in per_row(rows, column, lambda x: x)] for column in columns]
+    cells = [[_cell_text(x) for x in map_column(rows, column, lambda x: x)] for column in columns]
     files = files_of(rows)
-    kept = [i for i, word in enumerate(words) if word or (label and tags[i]) or any(column[i] for column in cells)]
-    beginnings = _beginnings(cells, kept, files, columns, place, named=config.sentence_column is not None)
-    found, begins = Sentences("row", files=files), True
-    for i in kept:
+    filled = [i for i, word in enumerate(words) if word or (label and tags[i]) or any(column[i] for column in cells)]
+    starts = _beginnings(cells, filled, files, columns, where_row, named=config.sentence_column is not None)
+    sentences, new_sentence = Sentences("row", files=files), True
+    for i in filled:
         number, word, tag = i + 1, words[i], tags[i] if label else ""
-        begins = begins or i in beginnings
+        new_sentence = new_sentence or i in starts
         if not word or (label and not tag):
             if config.empty_texts == "error":
                 column = label if word else config.text
                 advice = "" if word else " (data.empty_texts drop leaves such rows out)"
-                raise UserError(f'{place(i)} has no {"tag" if word else "word"} in column "{column}"{advice}')
+                raise UserError(f'{where_row(i)} has no {"tag" if word else "word"} in column "{column}"{advice}')
             continue
-        found.add(word, names[int(tag)] if names and tag.isdecimal() else tag, number, begins)
-        begins = False
-    return found
+        sentences.add(word, names[int(tag)] if names and tag.isdecimal() else tag, number, new_sentence)
+        new_sentence = False
+    return sentences
 
 
 def _beginnings(
     cells: Sequence[Sequence[str]],
-    kept: Sequence[int],
+    filled: Sequence[int],
     files: Sequence[tuple[str, int]],
     columns: Sequence[str],
-    place: RowName,
+    where_row: RowName,
     *,
     named: bool,
 ) -> set[int]:
-    """The rows that begin a sentence: where a file begins, a filled column changes, or one of first rows is filled.
+    """The rows that begin a sentence: a file begins, a column changes, or a column for first rows only is filled.
 
     Args:
-      cells: of `columns`, as text.
-      kept: rows that hold anything.
-      files: (name, rows) of each, where there are several.
-      place: what messages call a row.
-      named: whether the user chose the columns; otherwise those before the last count only where they are filled.
+      cells: the values of `columns`, as text.
+      filled: rows that are not empty.
+      files: (name, number of rows) of each, if there are several.
+      columns: the names of the columns.
+      where_row: names rows in messages.
+      named: whether the user chose the columns; otherwise those before the last are used only if all their rows are filled.
     """
-    first_only = [_first_rows_only(column, kept) for column in cells]
+    first_only = [_first_rows_only(column, filled) for column in cells]
     used = [c for c, first in enumerate(first_only) if named or c + 1 == len(cells) or first is False]
     for c in used:
         if first_only[c] is None:
-            row = next(i for i in kept if not cells[c][i])
+            row = next(i for i in filled if not cells[c][i])
             raise UserError(
-                f'{place(row)} has nothing in column "{columns[c]}", which says of every word, or of the first words of '
-                "sentences alone, which sentence it is of"
+                f'{where_row(row)} has nothing in column "{columns[c]}", which must name the sentence of every word, or '
+                "only of the first word of each sentence"
             )
     starts = {0, *accumulate(count for _, count in files)}
-    whole = not any(first_only[c] for c in used)
-    found, seen, before = set(), set(), -1
-    for i in kept:
+    all_filled = not any(first_only[c] for c in used)
+    begins, seen, before = set(), set(), -1
+    for i in filled:
         new_file = not starts.isdisjoint(range(before + 1, i + 1))
         changed = (bool(cells[c][i]) if first_only[c] else cells[c][i] != cells[c][before] for c in used)
         if new_file or any(changed):
-            found.add(i)
+            begins.add(i)
             seen = set() if new_file else seen
-            mark = tuple(cells[c][i] for c in used)
-            if whole and mark in seen:
+            key = tuple(cells[c][i] for c in used)
+            if all_filled and key in seen:
                 raise UserError(
-                    f'{place(i)} begins {columns[used[-1]]} "{mark[-1]}" again; the rows of a sentence stand together, '
+                    f'{where_row(i)} begins {columns[used[-1]]} "{key[-1]}" again; the rows of a sentence must be together, '
                     "and sentences of several documents need data.sentence_column [DOCUMENT, SENTENCE]"
                 )
-            seen.add(mark)
+            seen.add(key)
         before = i
-    return found
+    return begins
 
 
-def _first_rows_only(column: Sequence[str], kept: Sequence[int]) -> bool | None:
-    """Whether a column is filled in the first rows of sentences alone; None if it is neither that nor filled everywhere."""
-    if all(column[i] for i in kept):
+def _first_rows_only(column: Sequence[str], filled: Sequence[int]) -> bool | None:
+    """Whether a column is filled only in the first row of each sentence; None if neither so nor filled in all rows."""
+    if all(column[i] for i in filled):
         return False
-    again = any(column[i] and column[i] == column[before] for before, i in pairwise(kept))
-    return None if again or not column[kept[0]] else True
+    again = any(column[i] and column[i] == column[before] for before, i in pairwise(filled))
+    return None if again or not column[filled[0]] else True
 
 
-def refusal(config: DataConfig, label: str, where: str, columns: Sequence[str]) -> UserError:
-    """What to say of a table with a word a row in which no column tells sentences apart."""
+def no_sentence_column(config: DataConfig, label: str, where: str, columns: Sequence[str]) -> UserError:
+    """The error for a table with one word per row in which no column identifies sentences."""
     return UserError(
         f'{where}: every row is one word ("{config.text}") with one tag ("{label}"), and no column is known to say which '
         f"sentence it is of; name one in data.sentence_column (columns: {some(columns, 20)}), or give rows of lists"
@@ -148,11 +155,11 @@ def _text(value: Any, where: RowName, number: int, column: str | None) -> str:
         raise UserError(
             f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": with data.sentence_column a row is a word'
         )
-    return _mark(value)
+    return _cell_text(value)
 
 
-def _mark(value: Any) -> str:
-    """A cell as text; nothing and NaN are empty, and 1.0 is 1."""
+def _cell_text(value: Any) -> str:
+    """A cell as text; None and NaN are empty, and 1.0 is 1."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -1,1 +1,1 @@
-"""From files to rows: which files an option names, and the tables that they hold."""
+"""Reads files into rows: finds the files that an option names, and reads their columns as Arrow tables."""

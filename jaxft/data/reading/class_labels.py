@@ -1,4 +1,4 @@
-"""The names of labels that some files declare (Hugging Face's ClassLabel), also for the rows of others beside them."""
+"""Label names that files declare (Hugging Face's ClassLabel), applied to the rows of files that declare none."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,41 +8,44 @@ from jaxft.core.errors import UserError, some
 from jaxft.data.reading.label_spelling import finder
 
 _FEATURES = b"huggingface"
-_NONE = -1  # Hugging Face's sign for no label
+_NO_LABEL = -1  # as in Hugging Face's data sets
 
 
 def with_declared_labels(tables: Sequence[Any], where: str) -> tuple[list[Any], Any]:
-    """The tables, with ids in all of them where some declare the names of a column's labels, and their common metadata.
+    """Converts the labels of every table to ids if any table declares the names of a column's labels.
 
     Args:
-      tables: of Arrow; in those that declare nothing, labels are names or numbers (see `spelling.finder`).
+      tables: Arrow tables; if a table declares nothing, its labels are names or numbers (see `label_spelling.finder`).
       where: their files, for messages.
 
+    Returns:
+      (the tables, their common schema metadata).
+
     Raises:
-      UserError: when two declare other names, or a label is none of those that another declares.
+      UserError: if two tables declare different names, or a label is not among those that another table declares.
     """
     import datasets
 
-    own = [_declared(table) for table in tables]
-    found: dict[str, Any] = {}
-    for features in own:
+    declared = [_declared_features(table) for table in tables]
+    merged: dict[str, Any] = {}
+    for features in declared:
         for name, feature in features.items():
-            if found.setdefault(name, feature) != feature:
+            if merged.setdefault(name, feature) != feature:
                 raise UserError(f'{where}: the files declare different labels for the column "{name}"')
-    if not found:
+    if not merged:
         return list(tables), tables[0].schema.metadata
-    alike: list[Any] = []
+    converted: list[Any] = []
     row = 0
-    for table, features in zip(tables, own, strict=True):
-        alike.append(table)
-        for name in found.keys() & set(table.column_names) - features.keys():
-            alike[-1] = _with_ids(alike[-1], name, found[name], f"{where}: row", row)
+    for table, features in zip(tables, declared, strict=True):
+        converted.append(table)
+        for name in merged.keys() & set(table.column_names) - features.keys():
+            converted[-1] = _with_ids(converted[-1], name, merged[name], f"{where}: row", row)
         row += len(table)
-    return alike, datasets.Features(found).arrow_schema.metadata
+    return converted, datasets.Features(merged).arrow_schema.metadata
 
 
-def _declared(table: Any) -> dict[str, Any]:
-    """The features of the columns whose labels have names."""
+def _declared_features(table: Any) -> dict[str, Any]:
+    """The features of the columns that declare the names of their labels."""
     import datasets
 
     if _FEATURES not in (table.schema.metadata or {}):
@@ -74,11 +77,11 @@ def _with_ids(table: Any, column: str, feature: Any, where: str, before: int) ->
 
 
 def _ids(value: Any, find: Callable[[str], int | None]) -> Any:
-    """The id of a label, of those in a list too; raises LookupError for what is no label."""
+    """The id of a label, or of each label in a list; raises LookupError for an unknown label."""
     if isinstance(value, list):
         return [_ids(x, find) for x in value]
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
-    if (found := find(str(value).strip())) is None and value != _NONE:
+    if (label_id := find(str(value).strip())) is None and value != _NO_LABEL:
         raise LookupError(value)
-    return _NONE if found is None else found
+    return _NO_LABEL if label_id is None else label_id

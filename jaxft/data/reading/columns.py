@@ -1,4 +1,4 @@
-"""A column of a data set, read some rows at a time."""
+"""Reads a column of a data set in chunks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,14 +8,14 @@ from jaxft.data.reading.spool import unload
 CHUNK = 2048  # rows that are read, and tokenised, at a time
 
 
-def each(rows: Any, column: str) -> Iterator[Any]:
-    """The values of a column, read in chunks, of which one is in memory where the rows are mapped."""
-    alone = rows.select_columns([column])
+def column_values(rows: Any, column: str) -> Iterator[Any]:
+    """The values of a column, read in chunks; only one chunk of memory-mapped rows is in memory at a time."""
+    selected = rows.select_columns([column])
     for start in range(0, len(rows), CHUNK):
-        yield from alone[start : start + CHUNK][column]
+        yield from selected[start : start + CHUNK][column]
         unload()
 
 
-def per_row(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:
-    """`function` over a column, read in chunks."""
-    return [function(x) for x in each(rows, column)]
+def map_column(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:
+    """`function` of each value of a column, read in chunks."""
+    return [function(x) for x in column_values(rows, column)]

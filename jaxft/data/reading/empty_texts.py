@@ -1,4 +1,4 @@
-"""Rows without a text that prediction keeps: they stand in their place with another text, and their prediction is nulls."""
+"""Rows without a text in prediction: they keep their position with a placeholder text, and their predictions are null."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,42 +8,48 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 
-ODD = "odd row"  # a column of the rows that says which these are
-PLACEHOLDER = "."  # their text
-_KEPT = ("id",)  # of a prediction: what says which row it is of
+EMPTY = "odd row"  # a boolean column that marks the rows without a text
+PLACEHOLDER = "."  # the text that they get
+_ROW_FIELDS = ("id",)  # the fields of a prediction that identify its row
 
 
-def refuse(config: DataConfig) -> None:
-    """Training and evaluation have no use for rows without a text.
+def check_not_kept(config: DataConfig) -> None:
+    """Raise an error if a config for training or evaluation keeps rows without a text.
 
     Raises:
-      UserError: where they would be kept.
+      UserError: if data.empty_texts is null.
     """
     if config.empty_texts == "null":
-        raise UserError("data.empty_texts is null, which is for jaxft.predict alone: must be error or drop")
+        raise UserError("data.empty_texts is null, which is for jaxft.predict only: must be error or drop")
 
 
 def empty_rows(rows: Any) -> np.ndarray:
-    """Which rows of a `datasets.Dataset` are odd: bool [N]."""
-    return np.asarray(rows[ODD][:], bool) if ODD in rows.column_names else np.zeros(len(rows), bool)
+    """Which rows of a `datasets.Dataset` have no text: bool [N]."""
+    return np.asarray(rows[EMPTY][:], bool) if EMPTY in rows.column_names else np.zeros(len(rows), bool)
 
 
-def with_placeholders(rows: Any, odd: np.ndarray, texts: Mapping[str, Sequence[str]]) -> Any:
-    """The rows with other texts in some columns, and a note of which are odd."""
-    if not odd.any():
+def with_placeholders(rows: Any, is_empty: np.ndarray, texts: Mapping[str, Sequence[str]]) -> Any:
+    """Replaces some columns by `texts` and marks the empty rows.
+
+    Args:
+      rows: a `datasets.Dataset` of N rows.
+      is_empty: bool [N].
+      texts: the new values of columns, by name.
+    """
+    if not is_empty.any():
         return rows
-    rows = rows.add_column(ODD, odd.tolist())
+    rows = rows.add_column(EMPTY, is_empty.tolist())
     for column, values in texts.items():
         rows = rows.remove_columns(column).add_column(column, list(values))
     return rows
 
 
-def nulls(predictions: Iterable[Mapping[str, Any]], odd: np.ndarray) -> Iterator[dict[str, Any]]:
-    """The predictions, of odd rows null in every field but those that say which row it is."""
-    for row, is_odd in zip(predictions, odd, strict=True):
-        yield {name: x if name in _KEPT or not is_odd else None for name, x in row.items()}
+def nulls(predictions: Iterable[Mapping[str, Any]], is_empty: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The predictions; those of empty rows are null in every field except those that identify the row."""
+    for row, empty in zip(predictions, is_empty, strict=True):
+        yield {name: x if name in _ROW_FIELDS or not empty else None for name, x in row.items()}
 
 
 def is_null(prediction: Mapping[str, Any]) -> bool:
-    """Whether a prediction is one of an odd row."""
-    return all(x is None for name, x in prediction.items() if name not in _KEPT)
+    """Whether a prediction is that of a row without a text."""
+    return all(x is None for name, x in prediction.items() if name not in _ROW_FIELDS)

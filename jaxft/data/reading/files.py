@@ -1,4 +1,4 @@
-"""Which files an option of the config means (names, patterns, lists), and their bytes, decompressed."""
+"""Finds the files that an option of the config names (names, patterns, lists), and opens them, decompressed."""
 
 import glob
 import hashlib
@@ -12,24 +12,23 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.utf8 import check_utf8
 
-COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # as pyarrow calls them
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # suffix -> pyarrow's name of the codec
 
 
 def origin(config: DataConfig, split: str) -> str:
-    """What messages call the data of a split: its files, or its name in a hub data set."""
+    """The name of a split's data in messages: its files, or the data set and split on the hub."""
     where = getattr(config, split)
     text = where if isinstance(where, str) else ", ".join(where or [])
     return f"{config.dataset}:{text}" if config.dataset else text
 
 
 def files_of(config: DataConfig, split: str) -> list[Path]:
-    """The files that `data.train`, `data.validation` or `data.test` names, in order; perhaps a directory.
+    """The files that `data.train`, `data.validation` or `data.test` names, in order; one may be a directory.
 
-    A name with *, ? or [ is a pattern only where no file has that very name; the files that match are sorted, and hidden
-    ones are left out.
+    A name with *, ? or [ is a pattern unless a file has exactly that name. Matching files are sorted, without hidden ones.
 
     Raises:
-      UserError: when one is absent, empty or not readable, or nothing matches.
+      UserError: if a file is absent, empty or not readable, or nothing matches.
     """
     where = getattr(config, split)
     names: Sequence[str] = [where] if isinstance(where, str) else where or []
@@ -39,7 +38,7 @@ def files_of(config: DataConfig, split: str) -> list[Path]:
 
 
 def are_files(where: str | Sequence[str] | None) -> bool:
-    """Whether an option names files that are there, by name or pattern, and no split of a hub data set."""
+    """Whether an option names existing files, by name or pattern, rather than a split of a hub data set."""
     names = [where] if isinstance(where, str) else where or []
     return any(_exists(path := Path(name).expanduser()) and path.is_file() for name in names) or any(
         glob.has_magic(name) and glob.glob(name) for name in names
@@ -50,24 +49,24 @@ def _matching(name: str, field: str) -> list[Path]:
     path = Path(name).expanduser()
     if _exists(path) or not glob.has_magic(name):
         return [path if _exists(path) and path.is_dir() else existing_file(name, field)]
-    found = [file for file in sorted(glob.glob(str(path), recursive=True)) if not Path(file).is_dir()]
-    if not found:
+    matching = [file for file in sorted(glob.glob(str(path), recursive=True)) if not Path(file).is_dir()]
+    if not matching:
         raise UserError(f"{name}: no such file, and no file matches this pattern ({field})")
-    return [existing_file(file, field) for file in found]
+    return [existing_file(file, field) for file in matching]
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a null byte
+    except (OSError, ValueError):  # a name that is too long or contains a null byte
         return False
 
 
 def existing_file(path: str, field: str) -> Path:
-    """The file that `field` of the config names.
+    """The file `path`, which `field` of the config names.
 
     Raises:
-      UserError: when it is absent, a directory, empty or not readable.
+      UserError: if it is absent, a directory, empty or not readable.
     """
     file = Path(path).expanduser()
     if not _exists(file):
@@ -84,17 +83,17 @@ def existing_file(path: str, field: str) -> Path:
     return file
 
 
-def kind(file: str | os.PathLike[str]) -> str:
-    """The ending that says what a file holds, such as `.csv`, also of `rows.csv.gz`."""
+def file_format(file: str | os.PathLike[str]) -> str:
+    """The suffix that names a file's format, such as `.csv`, also for `rows.csv.gz`."""
     path = Path(file)
     return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSED else path.suffix.lower()
 
 
 def open_bytes(file: str | os.PathLike[str]) -> BinaryIO:
-    """A file opened for reading, decompressed.
+    """Opens a file for reading, decompressed.
 
     Raises:
-      UserError: when it is of a kind that this Python's pyarrow cannot decompress.
+      UserError: if the installed pyarrow cannot decompress it.
     """
     import pyarrow as pa
 
@@ -110,19 +109,19 @@ def content(file: Path) -> bytes:
     """All bytes of a text file, decompressed.
 
     Raises:
-      UserError: when it cannot be read or is not UTF-8 (with the line and the byte).
+      UserError: if it cannot be read or is not UTF-8 (naming the line and the byte).
     """
     try:
         with open_bytes(file) as stream:
-            found = stream.read()
+            data = stream.read()
     except OSError as error:
         raise unreadable(file, error) from error
-    check_utf8(io.BytesIO(found), str(file))
-    return found
+    check_utf8(io.BytesIO(data), str(file))
+    return data
 
 
 def fingerprint(files: Sequence[Path], settings: object) -> str:
-    """A digest of the files' bytes and of how they are read: equal for equal rows, whatever names and times say."""
+    """A digest of the files' bytes and of the settings for reading them; it ignores file names and times."""
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
     for file in files:
         with open(file, "rb") as stream:
@@ -131,5 +130,5 @@ def fingerprint(files: Sequence[Path], settings: object) -> str:
 
 
 def unreadable(file: object, error: BaseException) -> UserError:
-    """What to raise when a reader gives up."""
+    """The error to raise if a reader fails."""
     return UserError(f"{file}: cannot be read: {type(error).__name__}: {one_line(error)[:200]}")

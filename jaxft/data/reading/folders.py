@@ -1,4 +1,4 @@
-"""Texts in files of their own, in a folder for each label: how IMDB's reviews and many other collections come."""
+"""Reads a directory with one folder per label and one text file per example, such as IMDB's reviews."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ from jaxft.core.utf8 import read_text
 
 
 def read_folders(root: Path) -> Any | None:
-    """A `datasets.Dataset` of the .txt files in the folders of `root`: columns text, and label, the folder's name.
+    """Reads the .txt files in the folders of `root`: their texts, and as labels the names of their folders.
 
-    Labels take turns, by their shares, and files go by name within a label: any first so many rows have all labels. Hidden
-    folders and files are none.
+    Labels are interleaved in proportion to their numbers of files, and files are sorted by name within a label, so the first
+    N rows contain all labels for any N that is not small. Hidden folders and files are ignored.
 
     Returns:
-      None when no folder of `root` holds .txt files.
+      A `datasets.Dataset` with the columns text and label; None if no folder of `root` contains .txt files.
 
     Raises:
       UserError: for a file that is not UTF-8.
@@ -22,8 +22,8 @@ def read_folders(root: Path) -> Any | None:
 
     labels = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     files = {x: sorted(p for p in (root / x).glob("*.txt") if not p.name.startswith(".")) for x in labels}
-    turns = sorted((i / len(paths), label, path) for label, paths in files.items() for i, path in enumerate(paths))
-    if not turns:
+    interleaved = sorted((i / len(paths), label, path) for label, paths in files.items() for i, path in enumerate(paths))
+    if not interleaved:
         return None
-    texts = [read_text(path) for _, _, path in turns]
-    return datasets.Dataset.from_dict({"text": texts, "label": [label for _, label, _ in turns]})
+    texts = [read_text(path) for _, _, path in interleaved]
+    return datasets.Dataset.from_dict({"text": texts, "label": [label for _, label, _ in interleaved]})

@@ -1,6 +1,6 @@
-"""json and jsonl files as Arrow tables, some rows at a time: an object a line, a list of objects, or columns.
+"""Reads json and jsonl files as Arrow tables, in chunks: one object per line, a list of objects, or columns.
 
-Only the columns that are asked for are looked at: others may come late, change their type or be nested as they like.
+Only the requested columns are checked: others may first occur in a late row, change their type, or be nested.
 """
 
 import itertools
@@ -11,35 +11,35 @@ from typing import Any
 
 from jaxft.core.errors import UserError, json_fault, one_line
 from jaxft.core.utf8 import decode
-from jaxft.data.reading.files import content, kind, open_bytes
+from jaxft.data.reading.files import content, file_format, open_bytes
 
-ROWS = 10_000  # of a table
-DEEP = 30  # lists and objects in each other
-MOST_NAMES = 1_000  # of columns, for messages
+ROWS = 10_000  # rows per table
+DEEP = 30  # levels of nested lists and objects
+MAX_NAMES = 1_000  # column names kept for messages
 
 
 class JsonTables:
     """The rows of a file.
 
     Attributes:
-      names: of the columns that have been seen, in their order; complete when `tables` has ended.
+      names: names of the columns seen so far, in order; complete once `tables` is exhausted.
     """
 
     def __init__(self, file: Path, *, lists: bool) -> None:
-        """A file, perhaps compressed; `lists` says that a row's values are lists."""
+        """Opens nothing yet; the file may be compressed. `lists`: the values of a row are lists."""
         self.file, self.lists = file, lists
         self.names: dict[str, None] = {}
 
-    def tables(self, columns: Sequence[str], *, odd_is_null: bool, kinds: Mapping[str, type]) -> Iterator[Any]:
-        """The rows.
+    def tables(self, columns: Sequence[str], *, invalid_is_null: bool, kinds: Mapping[str, type]) -> Iterator[Any]:
+        """The rows as Arrow tables.
 
         Args:
-          columns: which to give; those that no row has are null.
-          odd_is_null: make null of a value of another kind than those before it; otherwise it is an error.
-          kinds: the `kind` of columns by their names, as in `as_array`.
+          columns: the columns to return; a column that no row has is null.
+          invalid_is_null: replace a value whose type differs from earlier values by null instead of raising an error.
+          kinds: the `kind` of columns by name, as in `as_array`.
 
         Raises:
-          UserError: naming the line or row of what cannot be read.
+          UserError: naming the line or row that cannot be read.
         """
         import pyarrow as pa
 
@@ -48,8 +48,9 @@ class JsonTables:
             arrays = []
             for column in columns:
                 values = [row.get(column) for row in chunk]
-                own = kinds.get(column)
-                arrays.append(as_array(values, f"{self.file}: row", start, column, odd_is_null=odd_is_null, kind=own))
+                kind = kinds.get(column)
+                where = f"{self.file}: row"
+                arrays.append(as_array(values, where, start, column, invalid_is_null=invalid_is_null, kind=kind))
             start += len(chunk)
             yield pa.table(arrays, names=list(columns))
 
@@ -58,14 +59,14 @@ class JsonTables:
         for number, row in enumerate(self._rows(), 1):
             if not isinstance(row, Mapping):
                 raise UserError(f"{self.file}: row {number} is {repr(row)[:60]}: must be an object such as {{...}}")
-            if row.keys() - self.names.keys() and len(self.names) < MOST_NAMES:
+            if row.keys() - self.names.keys() and len(self.names) < MAX_NAMES:
                 self.names |= dict.fromkeys(row)
             yield row
 
     def _rows(self) -> Iterator[Any]:
-        """Rows of whatever the file holds: its first line says what that is."""
+        """The rows in whichever layout the file has, which its first line shows."""
         with open_bytes(self.file) as stream:
-            lines = _filled(stream, str(self.file))
+            lines = _nonblank_lines(stream, str(self.file))
             first = next(lines, None)
             if first is None:
                 return
@@ -73,7 +74,7 @@ class JsonTables:
                 row, second = json.loads(first[1]), next(lines, None)
             except (ValueError, RecursionError):
                 row, second = None, None
-            if isinstance(row, dict) and (second or kind(self.file) == ".jsonl"):
+            if isinstance(row, dict) and (second or file_format(self.file) == ".jsonl"):
                 yield row
                 for number, line in itertools.chain([second] if second else [], lines):
                     yield _loads(line, f"{self.file}: cannot be read: line {number}:")
@@ -83,13 +84,13 @@ class JsonTables:
 
 
 def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
-    """The rows of a whole json document.
+    """The rows of a json document.
 
     Args:
       document: a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or as
         pandas writes them by default, {"0": ..., "1": ...}; or one row.
       where: the file, for messages.
-      lists: whether a row's values are lists, so that lists of single values are one row.
+      lists: the values of a row are lists, so an object whose values are flat lists is one row and not columns.
     """
     if isinstance(document, list):
         return document
@@ -105,7 +106,7 @@ def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
     values = list(document.values())
     if values and all(isinstance(x, dict) for x in values) and len({tuple(x) for x in values}) == 1:
         values = [list(x.values()) for x in values]
-    elif not values or not all(isinstance(x, list) for x in values) or (lists and not _nested(values)):
+    elif not values or not all(isinstance(x, list) for x in values) or (lists and not _are_nested(values)):
         return [document]
     counts = {name: len(x) for name, x in zip(document, values, strict=True)}
     if len(set(counts.values())) > 1:
@@ -114,44 +115,44 @@ def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
 
 
 def as_array(
-    values: Sequence[Any], where: str, start: int, column: str, *, odd_is_null: bool, kind: type | None = None
+    values: Sequence[Any], where: str, start: int, column: str, *, invalid_is_null: bool, kind: type | None = None
 ) -> Any:
-    """Python values as an Arrow array; where numbers stand among texts, all are text, unless the column is one of texts.
+    """Converts Python values to an Arrow array. If texts and numbers are mixed, all become text, unless `kind` forbids it.
 
     Args:
-      values: of a column.
-      where: what comes before a row's number in messages.
-      start: rows before these.
-      column: its name.
-      odd_is_null: as in `JsonTables.tables`.
-      kind: str where every value should be a text, list where a list of texts: a number is odd there, beside texts as
-        alone. Where no value is of this kind, the first decides; a column without lists may be one of words, which may be
-        numbers, unless odd values are null.
+      values: the values of a column.
+      where: the text before a row's number in messages.
+      start: the number of rows before these.
+      column: the column's name.
+      invalid_is_null: as in `JsonTables.tables`.
+      kind: str if every value should be a text, list if every value should be a list of texts: numbers are invalid there.
+        If no value is of this kind, the first value decides. A column for lists that contains none may be a column of words
+        in which numbers are valid, unless invalid values become null.
 
     Raises:
-      UserError: for a value of another kind (text, list, object) than the first, and for text that is no Unicode.
+      UserError: for a value of another kind (text, list, object) than the first, and for text that is not valid Unicode.
     """
     import pyarrow as pa
 
     try:
-        return _flat(pa.array(values), where, start, column)
+        return _check_depth(pa.array(values), where, start, column)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass
     kinds = [_kind(x) for x in values]
-    kind = None if kind is list and list not in kinds and not odd_is_null else kind
-    usual = kind if kind and kind in kinds else next((x for x in kinds if x), str)
-    found: list[Any] = []
-    for i, (value, own) in enumerate(zip(values, kinds, strict=True)):
+    kind = None if kind is list and list not in kinds and not invalid_is_null else kind
+    expected = kind if kind and kind in kinds else next((x for x in kinds if x), str)
+    texts: list[Any] = []
+    for i, (value, value_kind) in enumerate(zip(values, kinds, strict=True)):
         number = kind is not None and not _is_of_texts(value)
-        fine = own in (None, usual) and not number and is_unicode(value)
-        if not fine and not odd_is_null:
-            right = "text like other rows" if usual is str else f"a {usual.__name__} like other rows"
-            if own is usual:
-                right = "text without lone surrogates" if not number else "text" if usual is str else "a list of texts"
+        valid = value_kind in (None, expected) and not number and is_unicode(value)
+        if not valid and not invalid_is_null:
+            right = "text like other rows" if expected is str else f"a {expected.__name__} like other rows"
+            if value_kind is expected:
+                right = "text without lone surrogates" if not number else "text" if expected is str else "a list of texts"
             raise UserError(f'{where} {start + i + 1} has {repr(value)[:60]} in column "{column}": must be {right}')
-        found.append(_as_text(value) if fine else None)
+        texts.append(_as_text(value) if valid else None)
     try:
-        return _flat(pa.array(found), where, start, column)
+        return _check_depth(pa.array(texts), where, start, column)
     except (pa.ArrowException, OverflowError) as error:
         raise UserError(
             f'{where}s {start + 1} to {start + len(values)} hold values of different kinds in column "{column}": '
@@ -159,8 +160,8 @@ def as_array(
         ) from error
 
 
-def _flat(array: Any, where: str, start: int, column: str) -> Any:
-    """The array, unless lists and objects stand in each other more than DEEP levels deep: Arrow cannot write such types."""
+def _check_depth(array: Any, where: str, start: int, column: str) -> Any:
+    """Returns the array unless its lists and objects are nested more than DEEP levels: Arrow cannot write such types."""
     kinds, levels = [array.type], 0
     while kinds := [kind.field(i).type for kind in kinds for i in range(kind.num_fields)]:
         levels += 1
@@ -170,7 +171,7 @@ def _flat(array: Any, where: str, start: int, column: str) -> Any:
     return array
 
 
-def _filled(stream: Any, where: str) -> Iterator[tuple[int, str]]:
+def _nonblank_lines(stream: Any, where: str) -> Iterator[tuple[int, str]]:
     """(number, text) of the lines that are not blank, without a byte order mark."""
     for number, line in enumerate(stream, 1):
         text = decode(line, number, where)
@@ -186,7 +187,7 @@ def _loads(text: str, where: str) -> Any:
         raise UserError(f"{where} not valid JSON ({json_fault(error)[:200]})") from error
 
 
-def _nested(columns: Sequence[list[Any]]) -> bool:
+def _are_nested(columns: Sequence[list[Any]]) -> bool:
     return any(isinstance(value, list) for column in columns for value in column[:1])
 
 
@@ -201,7 +202,7 @@ def _is_of_texts(value: Any) -> bool:
 
 
 def _as_text(value: Any) -> Any:
-    """Numbers and truth values as json writes them, also inside lists and objects."""
+    """Converts numbers and booleans to text as json writes them, also inside lists and objects."""
     if isinstance(value, list):
         return [_as_text(x) for x in value]
     if isinstance(value, dict):
@@ -210,7 +211,7 @@ def _as_text(value: Any) -> Any:
 
 
 def is_unicode(value: Any) -> bool:
-    """Whether all texts of a value can be written as UTF-8: json can name half of a character, a lone surrogate."""
+    """Whether all texts of a value can be encoded as UTF-8: json can contain half a character, a lone surrogate."""
     try:
         (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
     except (UnicodeEncodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where rows stand in the files that they were read from, whichever of them were left out since."""
+"""The numbers of rows in the files that they were read from, also after other rows were left out."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,35 +6,40 @@ from typing import Any
 
 import numpy as np
 
-RowName = Callable[[int], str]  # the number of a row of a data set, from 0 -> `a.csv: row 3`
+RowName = Callable[[int], str]  # index of a row in a data set, from 0 -> its name in messages, `a.csv: row 3`
 
 
 def with_files(files: Sequence[tuple[str, int]]) -> Any:
-    """The `DatasetInfo` of rows that were read from files one after the other: (name, rows) of each."""
+    """A `DatasetInfo` that records the files of concatenated rows: (name, number of rows) of each."""
     import datasets
 
     return datasets.DatasetInfo(description=json.dumps(files) if len(files) > 1 else "")
 
 
 def select_rows(rows: Any, chosen: Any) -> Any:
-    """Some rows of a `datasets.Dataset`, which keep their numbers: `select` forgets those of rows that follow each other."""
+    """Some rows of a `datasets.Dataset`, with their row numbers: `select` forgets the numbers of contiguous rows.
+
+    Args:
+      rows: a `datasets.Dataset`.
+      chosen: int [N], indices into it.
+    """
     return rows._select_with_indices_mapping(np.asarray(chosen, np.int64), keep_in_memory=True)
 
 
 def row_numbers(rows: Any) -> np.ndarray:
-    """The numbers from 1 that rows have in what they were read from, all files together."""
+    """Row numbers, from 1, counted through all files that the rows were read from: int [N]."""
     chosen = rows._indices
     return 1 + (np.arange(len(rows)) if chosen is None else chosen.column(0).to_numpy())
 
 
 def files_of(rows: Any) -> list[tuple[str, int]]:
-    """What `with_files` noted of a data set: nothing where all rows are of one file."""
+    """The files that `with_files` recorded; empty if all rows are from one file."""
     note = str(rows.info.description)
     return [(file, count) for file, count in json.loads(note)] if note.startswith('[["') else []
 
 
 def locate(files: Sequence[tuple[str, int]], number: int, origin: str) -> tuple[str, int]:
-    """The file of a number from 1 that counts through all files, and its number in that file."""
+    """(file, row number in that file) of a row number, from 1, that counts through all files."""
     for file, count in files:
         if number <= count:
             return file, number
@@ -43,7 +48,7 @@ def locate(files: Sequence[tuple[str, int]], number: int, origin: str) -> tuple[
 
 
 def row_names(rows: Any, origin: str) -> RowName:
-    """How messages call the rows of a data set from `origin`: by their file and their number in it."""
+    """Names rows of a data set in messages, by their file (`origin` if there is one) and their number in it."""
     chosen, files = rows._indices, files_of(rows)
 
     def where(row: int) -> str:

@@ -1,4 +1,4 @@
-"""Many Arrow tables as one: large ones lie in a file without a name, and their columns get one type."""
+"""Concatenates Arrow tables: large ones are spooled to an unlinked temporary file, and columns get a common type."""
 
 import mmap
 import tempfile
@@ -14,74 +14,73 @@ IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
-def joined(tables: Iterable[Any], *, odd_is_null: bool, kinds: Mapping[str, type], where: str) -> Any:
-    """One table of all rows, or None of no table.
+def concatenate(tables: Iterable[Any], *, invalid_is_null: bool, kinds: Mapping[str, type], where: str) -> Any:
+    """Concatenates the rows of all tables; None if there are no tables.
 
     Args:
-      tables: whose columns may differ in type (numbers among texts are text then), or be absent (null).
-      kinds: the `kind` of columns by their names, as in `json_rows.as_array`.
-      odd_is_null, where: as there.
+      tables: their columns may differ in type (mixed numbers and texts become text), or be absent (null).
+      invalid_is_null, kinds, where: as in `json_rows.as_array`.
     """
     import pyarrow as pa
 
-    found = _spooled(tables)
-    if not found:
+    parts = _spooled(tables)
+    if not parts:
         return None
-    found, metadata = with_declared_labels(found, where)
+    parts, metadata = with_declared_labels(parts, where)
     try:
-        whole = pa.concat_tables([table.replace_schema_metadata() for table in found], promote_options="permissive")
-        return whole.replace_schema_metadata(metadata)
+        table = pa.concat_tables([part.replace_schema_metadata() for part in parts], promote_options="permissive")
+        return table.replace_schema_metadata(metadata)
     except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        names = list(dict.fromkeys(name for table in found for name in table.column_names))
+        names = list(dict.fromkeys(name for part in parts for name in part.column_names))
         columns = {}
         for name in names:
-            values = [x for t in found for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
+            values = [x for t in parts for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
             kind = kinds.get(name)
-            columns[name] = as_array(values, f"{where}: row", 0, name, odd_is_null=odd_is_null, kind=kind)
+            columns[name] = as_array(values, f"{where}: row", 0, name, invalid_is_null=invalid_is_null, kind=kind)
         return pa.table(columns).replace_schema_metadata(metadata)
 
 
 def unload() -> None:
-    """Take the rows that are mapped out of the process's memory; they come back where they are read again."""
+    """Release the pages of memory-mapped rows; they are loaded again when they are read."""
     for mapping in list(_MAPPED):
         if hasattr(mapping, "madvise"):
             mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _spooled(tables: Iterable[Any]) -> list[Any]:
-    """The same tables, of which no more than IN_MEMORY bytes are in memory."""
+    """The same tables; if they exceed IN_MEMORY bytes, all are memory-mapped from a temporary file."""
     import pyarrow as pa
 
-    kept: list[Any] = []
+    in_memory: list[Any] = []
     size = 0
     iterator = iter(tables)
     for table in iterator:
-        kept.append(table)
+        in_memory.append(table)
         size += table.nbytes
         if size > IN_MEMORY:
             break
     else:
-        return kept
+        return in_memory
     try:
         root = cache_dir()
         root.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=root, prefix="rows.")  # noqa: SIM115 (it goes with the process)
-    except OSError:  # no place: it stays in memory
-        return [*kept, *iterator]
+        file = tempfile.NamedTemporaryFile(dir=root, prefix="rows.")  # noqa: SIM115 (deleted with the process)
+    except OSError:  # there is no space: the tables stay in memory
+        return [*in_memory, *iterator]
     with file:
-        places = []
-        for more in (kept, iterator):
+        offsets = []
+        for more in (in_memory, iterator):
             for table in more:
-                places.append(file.tell())
+                offsets.append(file.tell())
                 with pa.ipc.new_stream(file, table.schema) as writer:
                     writer.write_table(table)
-            kept.clear()
+            in_memory.clear()
         file.flush()
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _MAPPED.add(mapping)
         mapped = pa.BufferReader(pa.py_buffer(mapping))
-    found = []
-    for place in places:
-        mapped.seek(place)
-        found.append(pa.ipc.open_stream(mapped).read_all())
-    return found
+    spooled = []
+    for offset in offsets:
+        mapped.seek(offset)
+        spooled.append(pa.ipc.open_stream(mapped).read_all())
+    return spooled

@@ -1,4 +1,4 @@
-"""Files of rows as one Arrow table of the columns that are asked for; what is large lies on disk and is mapped."""
+"""Reads the requested columns of files as one Arrow table; large tables are memory-mapped from disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,31 +9,31 @@ from jaxft.core.errors import UserError
 from jaxft.core.progress import Progress
 from jaxft.core.utf8 import check_utf8
 from jaxft.data.reading.delimited import csv_header, csv_tables, text_tables
-from jaxft.data.reading.files import COMPRESSED, kind, open_bytes, unreadable
+from jaxft.data.reading.files import COMPRESSED, file_format, open_bytes, unreadable
 from jaxft.data.reading.json_rows import JsonTables
-from jaxft.data.reading.spool import joined
+from jaxft.data.reading.spool import concatenate
 
-KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
 _BINARY = (".parquet", ".arrow")
 
 
 def read_table(
     files: Sequence[Path], config: DataConfig, columns: Sequence[str], *, lists: bool, kinds: Mapping[str, type]
 ) -> tuple[Any, list[str], list[tuple[str, int]]]:
-    """The rows of files, one file after the other.
+    """Reads the rows of files, one file after the other.
 
     Args:
-      files: of any of KINDS; those of text may be compressed.
-      config: how to read csv and tsv files; with `empty_texts` null, odd values are null.
-      columns: names; a column that one file lacks is null in its rows.
-      lists: whether a row's values are lists (see `json_rows.rows_of`).
-      kinds: columns of texts, or of lists of them (see `json_rows.as_array`).
+      files: of any of FORMATS; text files may be compressed.
+      config: how to read csv and tsv files; with `empty_texts` null, invalid values become null.
+      columns: names of the columns to read; a column that a file lacks is null in its rows.
+      lists: the values of a row are lists (see `json_rows.rows_of`).
+      kinds: columns of texts, or of lists of texts (see `json_rows.as_array`).
 
     Returns:
-      (a table of those of `columns` that are there, the names of all columns, the files and how many rows each has).
+      (a table of those of `columns` that exist, the names of all columns, the name and number of rows of each file).
 
     Raises:
-      UserError: when a file is not what its name says, naming the place.
+      UserError: if a file is not in the format that its name implies, naming the line or row.
     """
     names: dict[str, None] = {}
     counts: list[tuple[str, int]] = []
@@ -48,11 +48,11 @@ def read_table(
                 yield table
             counts.append((str(file), rows - before))
 
-    odd_is_null = config.empty_texts == "null"
-    found = joined(tables(), odd_is_null=odd_is_null, kinds=kinds, where=", ".join(map(str, files)))
-    if found is not None:
-        found = found.select([name for name in found.column_names if name in names])
-    return found, list(names), counts
+    invalid_is_null = config.empty_texts == "null"
+    table = concatenate(tables(), invalid_is_null=invalid_is_null, kinds=kinds, where=", ".join(map(str, files)))
+    if table is not None:
+        table = table.select([name for name in table.column_names if name in names])
+    return table, list(names), counts
 
 
 def _tables(
@@ -65,18 +65,18 @@ def _tables(
     kinds: Mapping[str, type],
 ) -> Iterator[Any]:
     """The rows of one file; its columns are added to `names`."""
-    own = kind(file)
-    if own not in KINDS or (own in _BINARY and file.suffix.lower() in COMPRESSED):
-        raise UserError(f'{file}: unknown kind of file "{file.suffix}"; jaxft reads {", ".join(KINDS)}')
+    file_kind = file_format(file)
+    if file_kind not in FORMATS or (file_kind in _BINARY and file.suffix.lower() in COMPRESSED):
+        raise UserError(f'{file}: unknown kind of file "{file.suffix}"; jaxft reads {", ".join(FORMATS)}')
     try:
-        if own in (".json", ".jsonl"):
+        if file_kind in (".json", ".jsonl"):
             source = JsonTables(file, lists=lists)
-            yield from source.tables(columns, odd_is_null=config.empty_texts == "null", kinds=kinds)
+            yield from source.tables(columns, invalid_is_null=config.empty_texts == "null", kinds=kinds)
             names |= source.names
-        elif own == ".txt":
-            names |= {config.text: None}  # it has one column, whatever the others call theirs
+        elif file_kind == ".txt":
+            names |= {config.text: None}  # a txt file has one column, which has no name of its own
             yield from text_tables(file, config.text)
-        elif own in _BINARY:
+        elif file_kind in _BINARY:
             yield from _arrow_tables(file, columns, names)
         else:
             header = csv_header(file, config)
@@ -84,8 +84,8 @@ def _tables(
             yield from csv_tables(file, config, [column for column in columns if column in header])
     except UserError:
         raise
-    except Exception as error:  # pandas and pyarrow have errors of many kinds
-        if own not in _BINARY:
+    except Exception as error:  # pyarrow raises errors of many kinds
+        if file_kind not in _BINARY:
             _check_text(file)
         raise unreadable(file, error) from error
 
@@ -102,13 +102,13 @@ def _arrow_tables(file: Path, columns: Sequence[str], names: dict[str, None]) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if kind(file) == ".parquet":
+    if file_format(file) == ".parquet":
         parquet = pq.ParquetFile(file, memory_map=True)
         schema = parquet.schema_arrow
         wanted = [name for name in schema.names if name in columns]
         names |= dict.fromkeys(schema.names)
         for batch in parquet.iter_batches(columns=wanted):
-            yield whole(pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata))
+            yield validated(pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata))
         return
     source = pa.memory_map(str(file))
     try:
@@ -116,14 +116,14 @@ def _arrow_tables(file: Path, columns: Sequence[str], names: dict[str, None]) ->
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(source).read_all()
     names |= dict.fromkeys(table.column_names)
-    yield whole(table.select([name for name in table.column_names if name in columns]))
+    yield validated(table.select([name for name in table.column_names if name in columns]))
 
 
-def whole(table: Any) -> Any:
-    """The table, all of which has been looked at: Arrow believes a damaged file, and would read beyond its end.
+def validated(table: Any) -> Any:
+    """Returns the table after checking all of it: Arrow trusts a damaged file, and would read beyond its end.
 
     Raises:
-      pyarrow.ArrowInvalid: naming the column that is not whole.
+      pyarrow.ArrowInvalid: naming the damaged column.
     """
     table.validate(full=True)
     return table

@@ -1,1 +1,1 @@
-"""From text to token ids, cached on disk."""
+"""Converts text to token ids, cached on disk."""

@@ -1,4 +1,4 @@
-"""Tokenised text on disk: named arrays under a digest of what they were made from, memory-mapped when found again."""
+"""The cache of tokenised text on disk: memory-mapped named arrays, keyed by a digest of everything that determines them."""
 
 import hashlib
 import json
@@ -25,18 +25,18 @@ BATCH = 8192  # rows hashed at once
 def cached(
     make: Callable[[], Arrays], *, rows: Any, directory: Path, tokenizer: Any, settings: list[Any], use: bool
 ) -> Arrays:
-    """`make()`, or what it gave before for the same rows, settings and tokenizer, by content, and the same code.
+    """Returns `make()`, or its cached result for the same content of rows and tokenizer, the same settings and code.
 
     Args:
-      make: named arrays; the names are the files' names.
-      rows: the `datasets.Dataset` that they are made from.
-      directory, tokenizer: the tokenizer and where it came from; its files' content counts.
-      settings: everything else that decides the arrays, as JSON: columns, lengths, a name.
-      use: False only makes.
+      make: returns named arrays; the names become file names.
+      rows: the `datasets.Dataset` that the arrays are made from.
+      directory, tokenizer: the tokenizer and its directory; the content of its files is part of the key.
+      settings: everything else that determines the arrays, as JSON: columns, lengths, a name.
+      use: whether to use the cache; False only calls `make`.
     """
     if not use:
         return make()
-    digest = hashlib.blake2b(json.dumps([*settings, content(rows), _code()]).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps([*settings, content_digest(rows), _code_digest()]).encode(), digest_size=16)
     digest.update(type(tokenizer).__name__.encode())
     for path in tokenizer_files(directory):
         digest.update(path.read_bytes())
@@ -44,10 +44,10 @@ def cached(
     return _read(folder) or _write(folder, make())
 
 
-def content(rows: Any) -> str:
-    """A digest of the values of a `datasets.Dataset`, and of their names and types.
+def content_digest(rows: Any) -> str:
+    """A digest of the values, column names and types of a `datasets.Dataset`.
 
-    Its `_fingerprint` would not do: that of rows read from a file is one of the file's name and time.
+    Its `_fingerprint` cannot be used: for rows read from a file it depends on the file's name and time.
     """
     import pyarrow as pa
 
@@ -56,7 +56,7 @@ def content(rows: Any) -> str:
     table = rows.with_format("arrow")
     for start in range(0, len(rows), BATCH):
         for column in table[start : start + BATCH].columns:
-            # Rows that were chosen lie in many short pieces: the same values are the same bytes once they are one.
+            # Selected rows are in many short chunks; equal values have equal bytes only in one chunk.
             joined = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
             batch = pa.record_batch([joined], names=["x"])
             sink = pa.BufferOutputStream()
@@ -67,8 +67,8 @@ def content(rows: Any) -> str:
 
 
 @cache
-def _code() -> str:
-    """A digest of what reads and tokenises: another version may make something else of the same text."""
+def _code_digest() -> str:
+    """A digest of the code that reads and tokenises, since another version may give other tokens for the same text."""
     digest = hashlib.blake2b(digest_size=16)
     package = Path(__file__).parents[2]
     for path in sorted([*package.glob("data/**/*.py"), *package.glob("tasks/**/*.py")]):
@@ -80,12 +80,12 @@ def _code() -> str:
 
 def _read(folder: Path) -> Arrays | None:
     try:
-        record = checksums.verify(folder)
-        if record is None:
+        manifest = checksums.verify(folder)
+        if manifest is None:
             if folder.exists():
                 raise checksums.Damaged(f"{checksums.MANIFEST} is not there")
             return None
-        return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in record["files"]}
+        return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in manifest["files"]}
     except (OSError, ValueError, checksums.Damaged) as error:
         if distributed.is_main_process():
             print(f"the cached tokens in {folder} are damaged ({error}) and are made again", file=sys.stderr)
@@ -93,15 +93,15 @@ def _read(folder: Path) -> Arrays | None:
 
 
 def _write(folder: Path, arrays: Arrays) -> Arrays:
-    """Best effort: a cache that cannot be written costs time, nothing else."""
+    """Writes the arrays if possible: without a writable cache they are only made again."""
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array)
-        checksums.record(temporary)
-        if folder.exists():  # damaged: those who have it mapped keep what they have
+        checksums.write_manifest(temporary)
+        if folder.exists():  # damaged; processes that have mapped its files keep them
             os.replace(folder, temporary / "damaged")
         os.replace(temporary, folder)
         shutil.rmtree(folder / "damaged", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Text to token ids, kept as flat arrays (one concatenation and its offsets) and cached on disk, memory-mapped."""
+"""Converts text to token ids, as flat arrays with offsets that are cached on disk and memory-mapped."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +20,13 @@ from jaxft.data.tokens.tokenizer import has_token_types
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded examples. An example is `group` sequences, which lie one after another in the same row of a batch.
+    """Encoded examples. An example is `group` sequences, which follow one another in the same row of a batch.
 
     Attributes:
-      tokens: per-token columns, flat, such as `input_ids` and `token_type_ids` [total].
+      tokens: flat per-token columns, such as `input_ids` and `token_type_ids` [total].
       offsets: int64 [N * group + 1]; sequence i is `[offsets[i]:offsets[i + 1]]` of every token column.
       columns: per-example columns, such as `labels` [N].
-      group: sequences an example (the choices of multiple choice).
+      group: sequences per example (the choices of multiple choice).
     """
 
     tokens: Mapping[str, np.ndarray]
@@ -39,16 +39,16 @@ class Examples:
 
     @property
     def starts(self) -> np.ndarray:
-        """The first token of each example, int64 [N]."""
+        """The index of each example's first token, int64 [N]."""
         return self.offsets[: -1 : self.group]
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, int64 [N]."""
+        """The number of tokens of each example, int64 [N]."""
         return np.diff(self.offsets[:: self.group])
 
     def first(self, count: int) -> "Examples":
-        """The first so many examples, or all that there are."""
+        """The first `count` examples, or all if there are fewer."""
         offsets = self.offsets[: min(count, len(self)) * self.group + 1]
         tokens = {name: x[: int(offsets[-1])] for name, x in self.tokens.items()}
         return replace(self, tokens=tokens, offsets=offsets, columns={name: x[:count] for name, x in self.columns.items()})
@@ -76,31 +76,31 @@ def encode_texts(
     group: int = 1,
     where: RowName | None = None,
 ) -> Examples:
-    """Tokenise a column, or a pair of columns, of a `datasets.Dataset`.
+    """Tokenises a column, or a pair of columns, of a `datasets.Dataset`.
 
     Args:
       rows: the data set.
-      tokenizer, directory: the tokenizer and where it came from.
+      tokenizer, directory: the tokenizer and its directory.
       text, text_pair: column names.
-      max_length: longest sequence, special tokens included.
-      truncation: cut longer sequences (the longer text of a pair first); otherwise they are errors.
-      use_cache: look in, and add to, the user's cache folder.
+      max_length: the maximum length of a sequence, special tokens included.
+      truncation: truncate longer sequences (the longer text of a pair first); otherwise they are errors.
+      use_cache: read from, and write to, the user's cache folder.
       origin: the file, for messages.
-      group: rows that make an example together.
-      where: how messages call an example; by default as `placed` calls the rows.
+      group: rows per example.
+      where: names examples in messages; by default by the row numbers of `row_names`.
 
     Raises:
-      UserError: for a text that is too long while truncation is off, naming its row.
+      UserError: for a text that is too long if truncation is off, naming its row.
     """
     settings = ["texts", text, text_pair, max_length, truncation]
 
     def make() -> Arrays:
-        place = where or row_names(rows, origin)
-        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, lambda row: place(row // group))
+        name = where or row_names(rows, origin)
+        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, lambda row: name(row // group))
 
-    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
-    return Examples(tokens, np.asarray(found["offsets"]), {}, group)
+    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids")}
+    return Examples(tokens, np.asarray(arrays["offsets"]), {}, group)
 
 
 def _tokenise(
@@ -113,7 +113,7 @@ def _tokenise(
     origin: str,
     where: RowName,
 ) -> Arrays:
-    # Some tokenizers number the texts of a pair although their models are not told (RoBERTa).
+    # Some tokenizers give the texts of a pair different types although their models have none (RoBERTa).
     typed = has_token_types(tokenizer)
     encode = _encoder(tokenizer, max_length if truncation else None, typed=typed)
     ids: list[np.ndarray] = []
@@ -124,13 +124,13 @@ def _tokenise(
         chunk = rows[start : start + CHUNK]
         return encode(chunk[text], chunk[text_pair] if text_pair else None)
 
-    with ThreadPoolExecutor(1) as ahead:  # the tokenizer works outside the interpreter's lock
+    with ThreadPoolExecutor(1) as ahead:  # the tokenizer releases the GIL
         starts = in_steps(f"tokenising {origin}", len(rows), CHUNK)
-        coming = ahead.submit(encoded, 0)
+        pending = ahead.submit(encoded, 0)
         for start in starts:
-            rows_ids, rows_types = coming.result()
+            rows_ids, rows_types = pending.result()
             if start + CHUNK < len(rows):
-                coming = ahead.submit(encoded, start + CHUNK)
+                pending = ahead.submit(encoded, start + CHUNK)
             sizes = np.fromiter(map(len, rows_ids), np.int64, len(rows_ids))
             if sizes.max() > max_length:
                 i = int(np.argmax(sizes > max_length))
@@ -140,9 +140,9 @@ def _tokenise(
                 )
             lengths[start : start + len(sizes)] = sizes
             total = int(sizes.sum())
-            none = np.zeros(total, np.int8)
+            zeros = np.zeros(total, np.int8)
             ids.append(np.fromiter(chain.from_iterable(rows_ids), np.int32, total))
-            types.append(none if rows_types is None else np.fromiter(chain.from_iterable(rows_types), np.int8, total))
+            types.append(zeros if rows_types is None else np.fromiter(chain.from_iterable(rows_types), np.int8, total))
     return {
         "input_ids": np.concatenate(ids),
         "token_type_ids": np.concatenate(types),
@@ -151,14 +151,14 @@ def _tokenise(
 
 
 def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable[[Sequence[str], Sequence[str] | None], Any]:
-    """(texts, perhaps the second ones) -> (ids of every row, their types or None where all are 0).
+    """Returns a function (texts, second texts or None) -> (ids of every row, their token types or None if all are 0).
 
-    What transformers makes of the answer of a fast tokenizer takes a third of the time; so that one is asked itself, once
-    transformers has set it up and where both give the same for a row.
+    transformers spends a third of the time on converting the result of a fast tokenizer. So the function calls the fast
+    tokenizer directly, after transformers has configured it, if both give the same for the first row.
     """
 
     def plain(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
-        found = tokenizer(
+        encoded = tokenizer(
             texts,
             pairs,
             truncation="longest_first" if max_length is not None else False,
@@ -166,12 +166,12 @@ def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable
             return_token_type_ids=True,
             return_attention_mask=False,
         )
-        return found["input_ids"], found["token_type_ids"] if typed else None
+        return encoded["input_ids"], encoded["token_type_ids"] if typed else None
 
     def fast(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
         batch = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        found = tokenizer.backend_tokenizer.encode_batch_fast(batch)
-        return [x.ids for x in found], [x.type_ids for x in found] if typed else None
+        encodings = tokenizer.backend_tokenizer.encode_batch_fast(batch)
+        return [x.ids for x in encodings], [x.type_ids for x in encodings] if typed else None
 
     def either(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
         first = (texts[:1], pairs[:1] if pairs else None)

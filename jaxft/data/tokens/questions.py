@@ -1,4 +1,4 @@
-"""Questions and contexts as windows of tokens, with the place of the answer: Hugging Face's run_qa.py, as flat arrays."""
+"""Tokenises questions and contexts into windows with the position of the answer, as Hugging Face's run_qa.py does."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +13,12 @@ from jaxft.core.ragged import offsets_of
 from jaxft.data.formats.split_text import is_mark
 from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.reading.columns import CHUNK
-from jaxft.data.reading.empty_texts import ODD, PLACEHOLDER
+from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.tokenizer import has_token_types
 
-NOTES = ("question", "begin", "end", ODD)
+NOTES = ("question", "begin", "end", EMPTY)
 COLUMNS = ("context", "start_positions", "end_positions")
 
 
@@ -32,40 +32,41 @@ def encode_questions(
     use_cache: bool,
     labelled: bool,
     origin: str,
-    odd_is_null: bool = False,
+    invalid_is_null: bool = False,
 ) -> tuple[Examples, Mapping[str, np.ndarray]]:
-    """Tokenise questions with their contexts; a context that is too long becomes several windows.
+    """Tokenises questions with their contexts; a context that is too long is divided into several windows.
 
     Args:
       rows: from `read_questions`.
-      tokenizer, directory: the tokenizer and where it came from.
-      max_length: longest window, with the question and special tokens.
+      tokenizer, directory: the tokenizer and its directory.
+      max_length: the maximum length of a window, with the question and special tokens.
       stride: context tokens that neighbouring windows share.
-      use_cache: look in, and add to, the user's cache folder.
-      labelled: whether to look for the answers.
+      use_cache: read from, and write to, the user's cache folder.
+      labelled: whether to find the positions of the answers.
       origin: the file, for messages.
-      odd_is_null: whether a question that leaves its context no room is an odd row (see `data/odd`); else it is an error.
+      invalid_is_null: whether a question that leaves no room for its context counts as an empty row (see
+        `data.reading.empty_texts`) instead of an error.
 
     Returns:
       Windows in the order of their questions, and notes. Per-window columns: `context` int32 [N, 2], the first context
-      token and the one after the last, counted from the window's first token; where labelled `start_positions` and
-      `end_positions` int32 [N], the first and last token of the question's first answer: 0 (the first, [CLS] token) for a
-      window that does not hold all of it, NOWHERE for a question whose answers are all misplaced.
-      Notes: `question` int64 [N], the row of each window; `begin` and `end` int32 [total], the characters of the context
-      that a context token stands for; ODD bool [rows].
+      token and the one after the last, counted from the window's first token; if labelled, `start_positions` and
+      `end_positions` int32 [N], the first and last token of the question's first answer: 0 (the first token, [CLS]) for a
+      window that does not contain all of it, NOWHERE for a question whose answers are all misplaced.
+      Notes: `question` int64 [N], the row of each window; `begin` and `end` int32 [total], for each context token the
+      first of its characters in the context and one past the last; EMPTY bool [rows].
 
     Raises:
-      UserError: for a question that leaves its context no room, or a tokenizer that cannot tell characters.
+      UserError: for a question that leaves no room for its context, or a tokenizer without character offsets.
     """
-    settings = ["questions", max_length, stride, labelled, odd_is_null]
+    settings = ["questions", max_length, stride, labelled, invalid_is_null]
 
     def make() -> Arrays:
-        return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin, odd_is_null)
+        return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin, invalid_is_null)
 
-    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
-    columns = {name: found[name] for name in COLUMNS if name in found}
-    return Examples(tokens, np.asarray(found["offsets"]), columns), {name: found[name] for name in NOTES}
+    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids")}
+    columns = {name: arrays[name] for name in COLUMNS if name in arrays}
+    return Examples(tokens, np.asarray(arrays["offsets"]), columns), {name: arrays[name] for name in NOTES}
 
 
 def _tokenise(
@@ -76,21 +77,21 @@ def _tokenise(
     stride: int,
     labelled: bool,
     origin: str,
-    odd_is_null: bool,
+    invalid_is_null: bool,
 ) -> Arrays:
     if not tokenizer.is_fast:
         raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
     typed = np.int8(has_token_types(tokenizer))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
     lengths, question, context, positions = [], [], [], []
-    odd = np.zeros(len(rows), bool)
+    is_empty = np.zeros(len(rows), bool)
     for first in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[first : first + CHUNK]
-        questions = [text.lstrip() for text in chunk["question"]]  # as run_qa.py: leading blanks may be many tokens
+        questions = [text.lstrip() for text in chunk["question"]]  # as in run_qa.py: leading spaces may be many tokens
         for i, why in _without_room(questions, chunk, tokenizer, max_length, stride):
-            if not odd_is_null:
+            if not invalid_is_null:
                 raise UserError(f"{origin}: {why}")
-            odd[first + i], questions[i] = True, PLACEHOLDER
+            is_empty[first + i], questions[i] = True, PLACEHOLDER
         encoded = tokenizer(
             questions,
             chunk["context"],
@@ -103,8 +104,8 @@ def _tokenise(
             return_attention_mask=False,
         )
         for i, row in enumerate(encoded["overflow_to_sample_mapping"]):
-            inside = np.flatnonzero([part == 1 for part in encoded.sequence_ids(i)])
-            low, high = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (1, 1)
+            context_tokens = np.flatnonzero([part == 1 for part in encoded.sequence_ids(i)])
+            low, high = (int(context_tokens[0]), int(context_tokens[-1]) + 1) if len(context_tokens) else (1, 1)
             characters = np.asarray(encoded["offset_mapping"][i], np.int32)
             characters[:low] = characters[high:] = 0
             parts["input_ids"].append(np.asarray(encoded["input_ids"][i], np.int32))
@@ -121,7 +122,7 @@ def _tokenise(
         "offsets": offsets_of(lengths),
         "question": np.asarray(question),
         "context": np.asarray(context, np.int32),
-        ODD: odd,
+        EMPTY: is_empty,
     }
     if labelled:
         both = np.asarray(positions, np.int32)
@@ -134,8 +135,8 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
 
     Args:
       answers: {text, answer_start}.
-      characters: int [context tokens, 2] of a window.
-      low: the window's first context token.
+      characters: int [context tokens, 2], the first character of each token of a window and one past the last.
+      low: index of the window's first context token.
     """
     if not answers["text"]:
         return 0, 0
@@ -144,11 +145,11 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
     if start == NOWHERE:
         return NOWHERE, NOWHERE
     start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
-    # Accents at its end are part of no token where the tokenizer drops them.
-    marks = len(list(itertools.takewhile(is_mark, reversed(text.rstrip()))))
-    if not len(characters) or characters[0, 0] > start or characters[-1, 1] < end - marks:
+    # If the tokenizer drops accents, those at the answer's end belong to no token.
+    accents = len(list(itertools.takewhile(is_mark, reversed(text.rstrip()))))
+    if not len(characters) or characters[0, 0] > start or characters[-1, 1] < end - accents:
         return 0, 0
-    # The tokens that share a character with the answer: one character may be several tokens, and be in none.
+    # The tokens that share a character with the answer; a character may belong to several tokens, or to none.
     first = int(np.searchsorted(characters[:, 1], start, "right"))
     last = int(np.searchsorted(characters[:, 0], end, "left")) - 1
     return (low + first, low + last) if first <= last else (0, 0)
@@ -157,13 +158,16 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
 def _without_room(
     questions: list[str], chunk: Mapping[str, Any], tokenizer: Any, max_length: int, stride: int
 ) -> Iterator[tuple[int, str]]:
-    """Questions beside which no window of their context can move on (tokenizers would panic), and why."""
+    """(index, reason) of the questions that are so long that the windows of their contexts could not advance (the tokenizers
+    library would panic)."""
     plain = {"add_special_tokens": False, "return_attention_mask": False}
-    most = max_length - tokenizer.num_special_tokens_to_add(pair=True)
-    if stride >= most:
-        raise UserError(f"data.stride is {stride}: question and context share {most} tokens of data.max_length {max_length}")
+    max_tokens = max_length - tokenizer.num_special_tokens_to_add(pair=True)
+    if stride >= max_tokens:
+        raise UserError(
+            f"data.stride is {stride}: question and context share {max_tokens} tokens of data.max_length {max_length}"
+        )
     for i, ids in enumerate(tokenizer(questions, **plain)["input_ids"]):
-        room = most - len(ids)
+        room = max_tokens - len(ids)
         if room <= stride and len(tokenizer(chunk["context"][i], **plain)["input_ids"]) > room:
             yield (
                 i,

@@ -1,4 +1,4 @@
-"""Pairs of segments for the second task of pretraining, made as BERT's and ALBERT's `create_pretraining_data` make them."""
+"""Pairs of segments for the second pretraining task, as in BERT's and ALBERT's `create_pretraining_data`."""
 
 import itertools
 from bisect import bisect_left
@@ -11,33 +11,36 @@ from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.corpus import Stream
 from jaxft.data.tokens.spans import Frame, assemble
 
-SHORT = 0.1  # share of the documents whose pairs are of a random shorter length
+SHORT = 0.1  # share of documents whose pairs have a random shorter length
 Span = tuple[int, int]
 
 
 def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: int, origin: str) -> Arrays:
-    """Examples (see `assemble`) of two segments each, and int32 `labels` [N].
+    """Makes examples (see `assemble`) of two segments each, with int32 `labels` [N].
 
-    Lines of a document are gathered up to the length of an example and divided at a random line. For next sentence
-    (Devlin et al. 2019, arXiv:1810.04805), the second segment of half of them, and of those of a single line, is replaced
-    by lines of another document (label 1), and the lines it would have had are used again. For sentence order (Lan et al.
-    2020, arXiv:1909.11942), half are swapped (label 1), and a single line is divided at a random token. What is longer than
-    an example loses tokens of the longer segment, at a random end.
+    Lines of a document are collected up to the length of an example and divided at a random line. For next sentence
+    prediction (Devlin et al. 2019, arXiv:1810.04805), the second segment is replaced by lines of another document (label 1)
+    in half of the pairs, and whenever there is only one line; the replaced lines are used again. For sentence order
+    prediction (Lan et al. 2020, arXiv:1909.11942), half of the pairs are swapped (label 1), and a single line is divided at
+    a random token. If a pair is too long, tokens are removed from the longer segment, at a random end.
 
     Args:
       stream: the corpus.
       frame: special tokens around two texts.
-      max_length: special tokens included.
+      max_length: length of an example, special tokens included.
       order: sentence order instead of next sentence.
-      seed: of every choice.
+      seed: of all random choices.
       origin: the file, for messages.
 
+    Returns:
+      The arrays of `assemble`, and `labels` int32 [N].
+
     Raises:
-      UserError: when next sentence has no other document or no document of two lines, or there is no pair at all.
+      UserError: if next sentence has only one document or no document of two lines, or there is no pair at all.
     """
     lines = np.unique(stream.lines)
     edges = stream.lines[stream.documents]
-    # Where the lines of each document begin and end; empty lines and documents are gone.
+    # The line boundaries of each document, without empty lines and documents.
     documents = [
         lines[np.searchsorted(lines, a) : np.searchsorted(lines, b) + 1].tolist()
         for a, b in itertools.pairwise(edges)
@@ -45,32 +48,32 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
     ]
     if not order:
         _check(documents, origin)
-    maker = _Maker(documents, max_length - frame.size, host_generator(seed, OfSeed.SEGMENT_PAIRS))
-    found = [pair for number in range(len(documents)) for pair in maker.of_document(number, order)]
-    if not found:
+    maker = _PairMaker(documents, max_length - frame.size, host_generator(seed, OfSeed.SEGMENT_PAIRS))
+    made = [pair for number in range(len(documents)) for pair in maker.of_document(number, order)]
+    if not made:
         raise UserError(f"{origin}: no document has two tokens to make a pair of")
-    spans = np.array([[a, b] for a, b, _ in found], np.int64)
+    spans = np.array([[a, b] for a, b, _ in made], np.int64)
     arrays = assemble(stream.ids, stream.begins, spans, frame)
-    return {**arrays, "labels": np.array([label for *_, label in found], np.int32)}
+    return {**arrays, "labels": np.array([label for *_, label in made], np.int32)}
 
 
 def _check(documents: list[list[int]], origin: str) -> None:
     if len(documents) < 2:
         raise UserError(
-            f"{origin}: next sentence needs two documents or more, but there is {len(documents)}; empty lines stand between "
-            "documents in txt, and elsewhere a row is a document (task.sentence_order true needs only one)"
+            f"{origin}: next sentence needs two documents or more, but there is {len(documents)}; in txt files empty lines "
+            "separate documents, in other files every row is a document (task.sentence_order true needs only one)"
         )
     if all(len(edges) == 2 for edges in documents):
-        raise UserError(f"{origin}: no document has two lines; next sentence needs a sentence a line")
+        raise UserError(f"{origin}: no document has two lines; next sentence needs one sentence per line")
 
 
-class _Maker:
-    """The pairs of one corpus.
+class _PairMaker:
+    """Makes the pairs of one corpus.
 
     Attributes:
-      documents: where the lines of each begin, and the last ends.
-      room: tokens of an example without special ones.
-      random: every choice, in turn.
+      documents: for each document the token indices at which its lines begin, and at which the last one ends.
+      room: tokens of an example without special tokens.
+      random: the generator of all random choices.
     """
 
     def __init__(self, documents: list[list[int]], room: int, random: np.random.Generator) -> None:
@@ -78,7 +81,7 @@ class _Maker:
 
     def of_document(self, number: int, order: bool) -> list[tuple[Span, Span, int]]:
         """(first segment, second, label) of each pair of a document."""
-        edges, found, begin = self.documents[number], [], 0
+        edges, made, begin = self.documents[number], [], 0
         target = int(self.random.integers(2, self.room + 1)) if self._half(SHORT) else self.room
         while begin < len(edges) - 1:
             end = _reach(edges, begin, target)
@@ -88,26 +91,26 @@ class _Maker:
             if order:
                 if end - begin == 1:
                     if a[1] - a[0] < 2:
-                        break  # one token, the last of its document
+                        break  # a single token is left of the document
                     cut = a[0] + int(self.random.integers(1, a[1] - a[0]))
                     a, b = (a[0], cut), (cut, a[1])
                 if self._half():
                     a, b, label = b, a, 1
             elif end - begin == 1 or self._half():
                 b, label, used = self._elsewhere(number, target - (a[1] - a[0])), 1, middle
-            found.append((*self._truncated(a, b), label))
+            made.append((*self._truncated(a, b), label))
             begin = used
-        return found
+        return made
 
     def _elsewhere(self, number: int, length: int) -> Span:
-        """Lines of another document, at least one and until there are so many tokens."""
+        """Lines of a random other document: at least one, and as many as give `length` tokens."""
         other = int(self.random.integers(len(self.documents) - 1))
         edges = self.documents[other + (other >= number)]
         begin = int(self.random.integers(len(edges) - 1))
         return edges[begin], edges[_reach(edges, begin, length)]
 
     def _truncated(self, a: Span, b: Span) -> tuple[Span, Span]:
-        """Both, cut to the room there is: always the longer one, at a random end each time."""
+        """Both segments, truncated to `room` tokens: each token is removed from the longer segment, at a random end."""
         lengths = a[1] - a[0], b[1] - b[0]
         extra = max(0, sum(lengths) - self.room)
         ahead = min(extra, abs(lengths[0] - lengths[1]))
@@ -124,5 +127,5 @@ class _Maker:
 
 
 def _reach(edges: list[int], begin: int, length: int) -> int:
-    """The line before which so many tokens have passed since `begin`, at least one line later and at most the end."""
+    """The first line boundary at least `length` tokens after line `begin`, but after it and not beyond the last."""
     return min(max(bisect_left(edges, edges[begin] + length, begin), begin + 1), len(edges) - 1)

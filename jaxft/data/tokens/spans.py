@@ -1,4 +1,4 @@
-"""Examples made of spans of a long stream of token ids, with the special tokens of a tokenizer around them."""
+"""Makes examples of spans of a stream of token ids, with the tokenizer's special tokens around them."""
 
 import itertools
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Frame:
     """The special tokens around one text, or around two.
 
     Attributes:
-      tokens: before the first text, after it (and after the second).
-      token_types: of those.
-      text_types: of the texts.
-      special: every special id, of which none is a word.
+      tokens: ids of the special tokens before the first text, after it (and after the second).
+      token_types: the token types of these special tokens.
+      text_types: the token types of the texts.
+      special: the ids of all special tokens, which are never part of a word.
     """
 
     tokens: tuple[tuple[int, ...], ...]
@@ -30,7 +30,7 @@ class Frame:
 
     @property
     def size(self) -> int:
-        """Special tokens of an example."""
+        """The number of special tokens per example."""
         return sum(map(len, self.tokens))
 
     @property
@@ -40,10 +40,10 @@ class Frame:
 
 
 def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
-    """What a tokenizer puts around one or two texts.
+    """The special tokens that a tokenizer adds to one or two texts.
 
     Raises:
-      UserError: when that leaves no room for a token of each.
+      UserError: if max_length leaves no room for one token of each text.
     """
     encoded = tokenizer(*["a"] * texts, return_special_tokens_mask=True, return_token_type_ids=True)
     typed = has_token_types(tokenizer)
@@ -70,16 +70,17 @@ def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
 
 
 def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Frame) -> Arrays:
-    """Examples from spans of a stream.
+    """Makes examples from spans of a stream.
 
     Args:
-      ids, begins: tokens of the stream, and whether each is the first piece of a word.
+      ids: int32 [stream tokens].
+      begins: bool [stream tokens], whether a token is the first of its word.
       spans: int64 [N, texts, 2], where the texts of each example begin and end in the stream.
-      frame: the special tokens around so many texts.
+      frame: the special tokens around that number of texts.
 
     Returns:
-      `input_ids`, `token_type_ids` and `words` [total] with `offsets` int64 [N + 1]. `words` is the place in its example,
-      counted from 1, of the first piece of the word that a token belongs to, and 0 for special tokens.
+      `input_ids`, `token_type_ids` and `words` [total] with `offsets` int64 [N + 1]. `words` is the position in its example,
+      counted from 1, of the first token of a token's word, and 0 for special tokens.
     """
     counts = spans[..., 1] - spans[..., 0]
     offsets = offsets_of(counts.sum(1) + frame.size)
@@ -97,6 +98,6 @@ def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Fram
         out[target], types[target] = ids[source], frame.text_types[i]
         first[target] = begins[source] | (inside == 0)
         at += size
-    place = np.maximum.accumulate(np.where(first, np.arange(total), 0)) - np.repeat(offsets[:-1], np.diff(offsets))
-    words = np.where(np.isin(out, frame.special), 0, place + 1).astype(np.int32)
+    position = np.maximum.accumulate(np.where(first, np.arange(total), 0)) - np.repeat(offsets[:-1], np.diff(offsets))
+    words = np.where(np.isin(out, frame.special), 0, position + 1).astype(np.int32)
     return {"input_ids": out, "token_type_ids": types, "words": words, "offsets": offsets}

@@ -1,4 +1,4 @@
-"""The tokenizer of a model directory, read by transformers."""
+"""Loads the tokenizer of a model directory with transformers."""
 
 import os
 from collections.abc import Sequence
@@ -12,35 +12,36 @@ UNKNOWN = "a \u2603 \U0010fffd"  # hardly any vocabulary has the last character
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer of a model directory; its code never comes from that directory.
+    """Loads the tokenizer of a model directory, without running code from that directory.
 
     Raises:
-      UserError: when there is none, it cannot be read, or a package for it is missing.
+      UserError: if there is none, it cannot be read, or a package for it is missing.
     """
-    found = [path.name for path in vocabulary_files(directory)]
-    if not found:
+    names = [path.name for path in vocabulary_files(directory)]
+    if not names:
         raise UserError(f"{directory}: no usable tokenizer: none of {', '.join(VOCABULARY_FILES)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import transformers
 
     transformers.logging.set_verbosity_error()
-    _check_packages(directory, found)
+    _check_packages(directory, names)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
-        tokenizer(UNKNOWN)  # of a vocabulary without [UNK] the first unknown character would be told of, at some row
+        # Without [UNK] in the vocabulary this raises here, and not at the first row with an unknown character.
+        tokenizer(UNKNOWN)
         return tokenizer
-    except Exception as error:  # tokenizers raises plain Exceptions for a torn tokenizer.json
+    except Exception as error:  # tokenizers raises plain Exceptions for a damaged tokenizer.json
         raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error
 
 
-def _check_packages(directory: Path, found: Sequence[str]) -> None:
-    """What a SentencePiece model without tokenizer.json takes; where it lacks, transformers names another package."""
+def _check_packages(directory: Path, names: Sequence[str]) -> None:
+    """Check for the packages that a SentencePiece model without tokenizer.json needs; transformers names wrong ones."""
     from transformers import utils
 
-    there = {"sentencepiece": utils.is_sentencepiece_available(), "protobuf": utils.is_protobuf_available()}
-    absent = " ".join(name for name, is_there in there.items() if not is_there)
-    if absent and all(name.endswith(".model") for name in found):
-        need = f"{found[0]} without a tokenizer.json takes the package {absent.replace(' ', ' and ')}"
+    available = {"sentencepiece": utils.is_sentencepiece_available(), "protobuf": utils.is_protobuf_available()}
+    absent = " ".join(name for name, is_available in available.items() if not is_available)
+    if absent and all(name.endswith(".model") for name in names):
+        need = f"{names[0]} without a tokenizer.json takes the package {absent.replace(' ', ' and ')}"
         raise UserError(f"{directory}: no usable tokenizer: {need} (pip install {absent})")
 
 

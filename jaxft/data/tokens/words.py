@@ -1,4 +1,4 @@
-"""Words to pieces: sentences that are split into words become examples, long ones several windows that overlap."""
+"""Tokenises sentences that are split into words; long sentences become several overlapping windows."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import tokenizers
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.core.ragged import offsets_of
-from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, file_of, glued, place
+from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, file_of, location, without_space
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.encode import Examples
@@ -21,13 +21,13 @@ from jaxft.data.tokens.tokenizer import has_token_types
 
 @dataclass(frozen=True)
 class Pieces:
-    """Encoded sentences; a sentence is one example, or several windows of one.
+    """Encoded sentences; a sentence is one example, or several windows.
 
     Attributes:
       examples: the windows.
-      owners: the word, counted over all sentences, that each token is a piece of, int32 [total]; -1 for special tokens and
-        for pieces of words that another window owns.
-      sizes: words of each sentence, int64 [sentences].
+      owners: the word, counted over all sentences, that each token belongs to, int32 [total]; -1 for special tokens and for
+        tokens of words that another window owns.
+      sizes: number of words of each sentence, int64 [sentences].
     """
 
     examples: Examples
@@ -36,7 +36,7 @@ class Pieces:
 
     @property
     def first(self) -> np.ndarray:
-        """The token that is the first piece of each word, int64 [words]; -1 for a word that has no piece."""
+        """The index of each word's first token, int64 [words]; -1 for a word without tokens."""
         tokens = np.flatnonzero(self.owners >= 0)
         words, at = np.unique(self.owners[tokens], return_index=True)
         first = np.full(self.sizes.sum(), -1, np.int64)
@@ -55,21 +55,21 @@ def encode_words(
     use_cache: bool,
     origin: str,
 ) -> Pieces:
-    """Tokenise the sentences of `read_sentences`.
+    """Tokenises the sentences of `read_sentences`.
 
     Args:
-      rows: with a column of lists of words; where these were cut from texts, byte-level tokenizers see which of them
-        follow each other without a space.
-      tokenizer, directory: the tokenizer, which must be a fast one, and where it came from.
-      max_length: longest window, special tokens included.
+      rows: with a column of lists of words. If the words were split from texts, byte-level tokenizers see which words follow
+        one another without a space.
+      tokenizer, directory: the tokenizer, which must be a fast one, and its directory.
+      max_length: the maximum length of a window, special tokens included.
       stride: tokens that neighbouring windows share; None takes a quarter of `max_length`.
-      truncation: cut longer sentences into windows; otherwise they are errors.
-      use_cache: look in, and add to, the user's cache folder.
+      truncation: split longer sentences into windows; otherwise they are errors.
+      use_cache: read from, and write to, the user's cache folder.
       origin: the file, for messages.
 
     Raises:
-      UserError: for a tokenizer that cannot say which word a piece belongs to, a stride that leaves no room, or a sentence
-        that is too long while truncation is off.
+      UserError: for a tokenizer that cannot map tokens to words, a stride that leaves no room, or a sentence that is too
+        long if truncation is off.
     """
     if not tokenizer.is_fast:
         raise UserError(
@@ -82,16 +82,16 @@ def encode_words(
     def make() -> Arrays:
         return _tokenise(rows, tokenizer, max_length, stride, truncation, origin)
 
-    found = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    tokens = {name: found[name] for name in ("input_ids", "token_type_ids")}
-    return Pieces(Examples(tokens, np.asarray(found["offsets"]), {}), found["owners"], found["sizes"])
+    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
+    tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids")}
+    return Pieces(Examples(tokens, np.asarray(arrays["offsets"]), {}), arrays["owners"], arrays["sizes"])
 
 
 def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncation: bool, origin: str) -> Arrays:
-    # A tokenizer of our own: its windows are nobody else's business.
+    # A copy of the tokenizer, since windows are configured on it.
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Byte-level tokenizers know a word in the middle of a text by its space (Hugging Face: add_prefix_space).
-    space = " " if _give_spaces(state["pre_tokenizer"]) else ""
+    # Byte-level tokenizers recognise a word within a text by its leading space (Hugging Face: add_prefix_space).
+    space = " " if _disable_prefix_space(state["pre_tokenizer"]) else ""
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     room = max_length - backend.num_special_tokens_to_add(False)
     if stride >= room:
@@ -111,20 +111,21 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         sentences = chunk[WORDS]
         spaced = [[word and space + word for word in words] for words in sentences]
         if space and TEXT in chunk:
-            apart = zip(chunk[BEGINS], chunk[ENDS], sentences, strict=True)
-            joins = [glued(begins, ends) or [False] * len(words) for begins, ends, words in apart]
-            spaced = [[w[g:] for w, g in zip(words, own, strict=True)] for words, own in zip(spaced, joins, strict=True)]
+            bounds = zip(chunk[BEGINS], chunk[ENDS], sentences, strict=True)
+            unspaced = [without_space(begins, ends) or [False] * len(words) for begins, ends, words in bounds]
+            # Drops the space again from words that follow the previous word without one.
+            spaced = [[w[u:] for w, u in zip(words, us, strict=True)] for words, us in zip(spaced, unspaced, strict=True)]
         for i, encoding in enumerate(backend.encode_batch(spaced, is_pretokenized=True), start):
             windows = [encoding, *encoding.overflowing]
             if len(windows) > 1 and not truncation:
                 raise UserError(
-                    f"{file_of(rows, origin, i)}: the sentence at {place(rows, i)} has more than data.max_length "
+                    f"{file_of(rows, origin, i)}: the sentence at {location(rows, i)} has more than data.max_length "
                     f"{max_length} tokens; raise it or set data.truncation to true"
                 )
             words = [np.array([-1 if w is None else w for w in window.word_ids], np.int32) for window in windows]
             ids += [np.asarray(window.ids, np.int32) for window in windows]
             types += [np.asarray(window.type_ids, np.int8) * typed for window in windows]
-            owners += [np.where(own < 0, -1, own + before).astype(np.int32) for own in owned(words, room - stride)]
+            owners += [np.where(word < 0, -1, word + before).astype(np.int32) for word in owned_words(words, room - stride)]
             sizes[i] = len(sentences[i - start])
             before += sizes[i]
     return {
@@ -136,25 +137,25 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
     }
 
 
-def _give_spaces(part: Any) -> bool:
-    """Whether there is a byte-level part in a pre-tokenizer; it no longer adds a space of its own to words without one."""
+def _disable_prefix_space(part: Any) -> bool:
+    """Whether a pre-tokenizer has a byte-level part. Such parts are changed not to add a space to words by themselves."""
     if isinstance(part, dict) and part.get("type") == "ByteLevel":
         part["add_prefix_space"] = False
         return True
     inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-    return sum(map(_give_spaces, inner)) > 0  # all of them are looked at
+    return sum(map(_disable_prefix_space, inner)) > 0  # `sum`, since `any` would stop at the first
 
 
-def owned(windows: Sequence[np.ndarray], step: int) -> list[np.ndarray]:
-    """Give each word of a sentence to the window in which it has most context on its poorer side.
+def owned_words(windows: Sequence[np.ndarray], step: int) -> list[np.ndarray]:
+    """Assigns each word of a sentence to the window in which its shorter side of context is longest.
 
     Args:
-      windows: word of each token, int32 [tokens]; -1 for special tokens.
-      step: tokens, special ones left out, from the beginning of a window to that of the next.
+      windows: for each window the word of each token, int32 [tokens]; -1 for special tokens.
+      step: tokens, without special ones, between the beginnings of consecutive windows.
 
     Returns:
-      The same with -1 for the words of other windows. Of equal windows the earlier owns a word, and only a window that
-      holds a word's first piece can.
+      The same arrays with -1 for words that other windows own. Only a window that contains a word's first token can own it;
+      of equal windows the earlier one does.
     """
     if len(windows) == 1:
         return list(windows)

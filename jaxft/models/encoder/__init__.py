@@ -1,1 +1,1 @@
-"""The encoder: layers as Linen modules, attention, and the matrix products below them."""
+"""The encoder: layers as Linen modules, attention, and matrix products."""

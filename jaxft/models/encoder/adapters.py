@@ -1,4 +1,4 @@
-"""Adapters, a few new parameters beside frozen ones: what they are, how they are added, how LoRA is merged."""
+"""Adapters, small trainable modules beside frozen parameters: their hyperparameters, adding them, and merging LoRA."""
 
 import math
 import zlib
@@ -14,7 +14,7 @@ from jaxft.core.random_streams import host_generator
 from jaxft.core.tree import Params
 
 LORA = ("lora_a", "lora_b", "magnitude")  # leaves of a dense layer
-ADAPTER = "adapter"  # module beside a dense layer that writes to the residual stream
+ADAPTER = "adapter"  # module beside the dense layer after which it stands
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,9 @@ class Lora:
     Attributes:
       rank: columns of A [in, rank], rows of B [rank, out].
       alpha: numerator of the scale.
-      dropout: rate, before A.
-      rank_stabilized: the scale is alpha / sqrt(rank), not alpha / rank (Kalajdzievski 2023, arXiv:2312.03732).
-      dora: the columns of the sum have lengths of their own, a parameter `magnitude` [out] (Liu et al. 2024,
-        arXiv:2402.09353).
+      dropout: dropout rate before A.
+      rank_stabilized: the scale is alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023, arXiv:2312.03732).
+      dora: the lengths of the sum's columns are a separate parameter `magnitude` [out] (Liu et al. 2024, arXiv:2402.09353).
     """
 
     rank: int
@@ -44,12 +43,12 @@ class Lora:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """A narrow layer with a residual of its own, `x + up(activation(down(x)))` (Houlsby et al. 2019, arXiv:1902.00751).
+    """A narrow layer with a residual, `x + up(activation(down(x)))` (Houlsby et al. 2019, arXiv:1902.00751).
 
     Attributes:
-      size: of the narrow side.
+      size: width of the narrow layer.
       activation: a name of ACTIVATIONS.
-      stddev: of the initial `down`; `up` starts as zeros.
+      stddev: standard deviation of the initial `down`; `up` is initialised to zeros.
     """
 
     size: int
@@ -59,13 +58,13 @@ class Bottleneck:
 
 @dataclass(frozen=True)
 class Adapted:
-    """Where a model has adapters, and what belongs to them.
+    """Which modules of a model have adapters, and what is saved with them.
 
     Attributes:
-      modules: dotted names of the dense layers that have one.
-      base: what was loaded: a directory, a hub id or package:...
-      revision: of a hub id.
-      saved: other parameters that are not as in the base, and so are saved with the adapter.
+      modules: dotted names of the dense layers with adapters.
+      base: the base model that was loaded: a directory, a hub id or package:...
+      revision: revision of a hub id.
+      saved: other parameters that differ from the base, and so are saved with the adapter.
     """
 
     modules: tuple[str, ...]
@@ -75,13 +74,13 @@ class Adapted:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a dotted parameter name is an adapter's."""
+    """Whether a dotted name is that of an adapter's parameter."""
     path = name.split(".")
     return path[-1] in LORA or ADAPTER in path
 
 
 def dense_modules(params: Mapping[str, Any]) -> list[str]:
-    """Dotted names of the dense layers, adapters' own left out."""
+    """Dotted names of the dense layers, without those of adapters."""
     return [
         name.removesuffix(".kernel")
         for path, leaf in tree.flatten(params).items()
@@ -92,23 +91,23 @@ def dense_modules(params: Mapping[str, Any]) -> list[str]:
 
 
 def add(params: Params, modules: Collection[str], kind: Lora | Bottleneck, seed: int = 0) -> Params:
-    """The parameters with new adapters that change nothing yet, as PEFT initialises them.
+    """Adds new adapters, initialised as in PEFT, so that the model's outputs are unchanged.
 
     Args:
       params: numpy arrays, or shapes (then shapes are added).
       modules: dotted names of dense layers.
-      kind: what to add.
-      seed: of A, or of `down`.
+      kind: hyperparameters of the adapters.
+      seed: seed of A, or of `down`.
     """
-    have = set(modules)
-    params = tree.recut(params, _cuts(params, have))
+    adapted_modules = set(modules)
+    params = tree.recut(params, _cuts(params, adapted_modules))
     flat = {}
     for path, leaf in tree.flatten(params).items():
         name = tree.names(path)[0]
         if is_adapter(name):
             continue
         flat[path] = leaf
-        if path[-1] == "kernel" and name.removesuffix(".kernel") in have:
+        if path[-1] == "kernel" and name.removesuffix(".kernel") in adapted_modules:
             if isinstance(kind, Lora):
                 flat |= {(*path[:-1], new): x for new, x in _lora_leaves(tree.names(path), leaf, kind, seed).items()}
             else:
@@ -118,7 +117,7 @@ def add(params: Params, modules: Collection[str], kind: Lora | Bottleneck, seed:
 
 
 def merge(params: Params, lora: Lora) -> Params:
-    """Numpy parameters without adapters whose kernels do what those with LoRA did."""
+    """Merges LoRA into the kernels (numpy parameters)."""
     flat = tree.flatten(params)
     for path in [path for path in flat if path[-1] == "lora_a"]:
         at = path[:-1]
@@ -131,9 +130,11 @@ def merge(params: Params, lora: Lora) -> Params:
     return tree.recut(tree.unflatten(flat), ())
 
 
-def _cuts(params: Params, have: Collection[str]) -> list[int]:
-    """Where stacks must end so that all layers of one have adapters at the same places."""
-    return tree.uniform_cuts(params, {name: name.removesuffix(".kernel") in have for name in tree.all_names(params)})
+def _cuts(params: Params, adapted_modules: Collection[str]) -> list[int]:
+    """Where stacks must end so that all layers of a stack have adapters in the same modules."""
+    return tree.uniform_cuts(
+        params, {name: name.removesuffix(".kernel") in adapted_modules for name in tree.all_names(params)}
+    )
 
 
 def _lora_leaves(names: list[str], kernel: Any, kind: Lora, seed: int) -> dict[str, Any]:

@@ -33,31 +33,31 @@ def attend(
 
     Args:
       q_BxTxNxH, k_BxSxNxH, v_BxSxNxH: queries, keys and values, T = S.
-      segment_ids: int32 [B, T]: 0 for padding, and 1, 2, ... for the examples of a packed row. A token sees the tokens of
-        its own segment. Padding is never seen; what it sees itself, and so its output, is up to the implementation (the
-        plain one lets it see every real token of its row, as a Hugging Face attention mask does).
-      scale: of the scores; None is 1 / sqrt(H).
+      segment_ids: int32 [B, T]: 0 for padding, and 1, 2, ... for the examples of a packed row. A token attends to the tokens
+        of its own segment. No token attends to padding; what padding attends to, and so its output, depends on the
+        implementation (in the plain one it attends to every real token of its row, as with a Hugging Face attention mask).
+      scale: factor of the scores; None means 1 / sqrt(H).
       bias: added to the scaled scores, [B or 1, N, T, S].
-      window: a token sees no token that is further away than this; may be traced. None is no limit.
+      window: a token attends to no token further away than this; may be traced. None means no limit.
       rate: dropout rate of the probabilities.
       key: JAX key, None for deterministic.
-      by_keys: dropout drops a key for all queries of its row and head at once (the columns of Zehui et al. 2019,
-        arXiv:1907.11065), where BERT's drops every probability by itself: the expectation is the same, the noise is not.
+      by_keys: dropout drops a key for all queries of its row and head (the columns of Zehui et al. 2019, arXiv:1907.11065),
+        while BERT's drops single probabilities: the expectation is the same, but not the noise.
       return_probabilities: also return the probabilities before dropout, [B, N, T, S].
-      policy: which implementation is wanted, and for which device.
-      single: whether every row is known to hold one segment at most, from its first token on.
+      policy: the implementation to use, and the device.
+      single: whether every row is known to contain at most one segment, from its first token on.
 
     Returns:
-      ([B, T, N, H] in the type of v, probabilities or None).
+      ([B, T, N, H] in the dtype of v, probabilities or None).
 
     Raises:
-      UserError: when an implementation is forced that cannot do this.
+      UserError: if policy.attention forces an implementation that does not support these arguments.
     """
     factor = q_BxTxNxH.shape[-1] ** -0.5 if scale is None else scale
     key = key_for(rate, key)
     if by_keys and key is not None:
-        keep, up = keep_mask((*v_BxSxNxH.shape[:3], 1), rate, key)
-        v_BxSxNxH, key = jnp.where(keep, v_BxSxNxH * up.astype(v_BxSxNxH.dtype), 0), None
+        keep, keep_scale = keep_mask((*v_BxSxNxH.shape[:3], 1), rate, key)
+        v_BxSxNxH, key = jnp.where(keep, v_BxSxNxH * keep_scale.astype(v_BxSxNxH.dtype), 0), None
     call = fused_attention.Call(
         dtype=v_BxSxNxH.dtype.name,
         length=q_BxTxNxH.shape[1],
@@ -70,70 +70,70 @@ def attend(
         return fused(q_BxTxNxH, k_BxSxNxH, v_BxSxNxH, segment_ids, factor, window, single, policy.mesh), None
     q, k, v = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
     q = q * jnp.asarray(factor, q.dtype)
-    seen = fused_attention.visible(segment_ids, window)[:, None]
-    if policy.platform == "cpu":  # otherwise computed anew for every head and every use, which takes as long as a product
-        seen = jax.lax.optimization_barrier(seen)
+    mask = fused_attention.attention_mask(segment_ids, window)[:, None]
+    if policy.platform == "cpu":  # otherwise it is recomputed for every head and every use, which takes as long as a product
+        mask = jax.lax.optimization_barrier(mask)
     bias = None if bias is None else bias.astype(jnp.float32)
     if not return_probabilities:
-        return _attention(q, k, v, bias, seen, rate, key), None
-    probabilities = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1).astype(v.dtype)
+        return _attention(q, k, v, bias, mask, rate, key), None
+    probabilities = jax.nn.softmax(_scores(q, k, bias, mask), axis=-1).astype(v.dtype)
     context_BxNxTxH = batched(dropout(probabilities, rate, key), v, (3, 2))
     return context_BxNxTxH.astype(v.dtype).swapaxes(1, 2), probabilities
 
 
-def _scores(q: Array, k: Array, bias: Array | None, seen: Array) -> Array:
-    """Float32 [B, N, T, S], from products rounded to the type of q, as PyTorch's autocast has them.
+def _scores(q: Array, k: Array, bias: Array | None, mask: Array) -> Array:
+    """Scores, float32 [B, N, T, S], from products rounded to the dtype of q, as in PyTorch's autocast.
 
-    Softmax reads them more than once, so they go through memory: in bfloat16 half of the way.
+    Softmax reads the products more than once, so they are written to memory, in bfloat16 with half the bytes.
     """
     scores = batched(q, k, (3, 3), q.dtype).astype(jnp.float32)
     scores = scores if bias is None else scores + bias
-    # A large finite number, not -inf: a row without any real key gives a uniform distribution instead of NaN.
-    return jnp.minimum(scores, jnp.where(seen, jnp.inf, jnp.finfo(jnp.float32).min))
+    # A large finite number instead of -inf: a row without any real key gives a uniform distribution instead of NaN.
+    return jnp.minimum(scores, jnp.where(mask, jnp.inf, jnp.finfo(jnp.float32).min))
 
 
 @jax.custom_vjp
 def _attention(
-    q_BxNxTxH: Array, k_BxNxSxH: Array, v_BxNxSxH: Array, bias: Array | None, seen: Array, rate: Any, key: Array | None
+    q_BxNxTxH: Array, k_BxNxSxH: Array, v_BxNxSxH: Array, bias: Array | None, mask: Array, rate: Any, key: Array | None
 ) -> Array:
-    """Context [B, T, N, H] of scaled queries, by a backward pass of its own.
+    """Context [B, T, N, H] of scaled queries, with a custom backward pass.
 
-    One array of [B, N, T, S] is kept for the backward pass, in the type of v: the probabilities, negative where dropout
-    dropped them. Differentiation would keep float32 exponentials, probabilities and what is left of them, and multiply
-    float32 gradients with values of another type.
+    Only one array of [B, N, T, S] is saved for the backward pass, in the dtype of v: the probabilities, negated where
+    dropout has dropped them. Automatic differentiation would save float32 exponentials and probabilities before and after
+    dropout, and multiply float32 gradients by values of another dtype.
     """
-    return _attention_forward(q_BxNxTxH, k_BxNxSxH, v_BxNxSxH, bias, seen, rate, key)[0]
+    return _attention_forward(q_BxNxTxH, k_BxNxSxH, v_BxNxSxH, bias, mask, rate, key)[0]
 
 
 def _attention_forward(
-    q: Array, k: Array, v: Array, bias: Array | None, seen: Array, rate: Any, key: Array | None
+    q: Array, k: Array, v: Array, bias: Array | None, mask: Array, rate: Any, key: Array | None
 ) -> tuple[Array, Any]:
-    signed = jax.nn.softmax(_scores(q, k, bias, seen), axis=-1)
+    signed = jax.nn.softmax(_scores(q, k, bias, mask), axis=-1)
     scale = jnp.ones((), jnp.float32)
     if key is not None:
         keep, scale = keep_mask(signed.shape, rate, key)
         signed = jnp.where(keep, signed, -signed)
     signed = signed.astype(v.dtype)
-    context = batched(_kept(signed, key), v, (3, 2)) * scale
-    context = context.astype(v.dtype).swapaxes(1, 2)  # as the next layer keeps it for its own backward pass
-    return context, (q, k, v, bias, seen, signed, scale, key, context)
+    context = batched(_after_dropout(signed, key), v, (3, 2)) * scale
+    context = context.astype(v.dtype).swapaxes(1, 2)  # the layout in which the next layer saves it for its backward pass
+    return context, (q, k, v, bias, mask, signed, scale, key, context)
 
 
 def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
-    q, k, v, bias, seen, signed, scale, key, context = saved
-    wide = g.astype(jnp.float32)
-    # What softmax subtracts of every row, the sum of probabilities times their gradients, is that of context times its own
-    # (Dao et al. 2022, arXiv:2205.14135, appendix B.2): no pass over [B, N, T, S].
-    shared = (wide * context.astype(jnp.float32)).sum(-1).swapaxes(1, 2)[..., None]
-    g = (wide * scale).astype(v.dtype).swapaxes(1, 2)
-    dv = batched(_kept(signed, key), g, (2, 2))
-    of_kept = batched(g, v, (3, 3), v.dtype)
-    of_kept = (of_kept if key is None else jnp.where(signed > 0, of_kept, 0)).astype(jnp.float32)
+    q, k, v, bias, mask, signed, scale, key, context = saved
+    g32 = g.astype(jnp.float32)
+    # The gradient of softmax subtracts from every row the sum of probabilities times their gradients. That equals the sum of
+    # the context times its gradient (Dao et al. 2022, arXiv:2205.14135, appendix B.2), without a pass over [B, N, T, S].
+    row_sum = (g32 * context.astype(jnp.float32)).sum(-1).swapaxes(1, 2)[..., None]
+    g = (g32 * scale).astype(v.dtype).swapaxes(1, 2)
+    dv = batched(_after_dropout(signed, key), g, (2, 2))
+    dp = batched(g, v, (3, 3), v.dtype)
+    dp = (dp if key is None else jnp.where(signed > 0, dp, 0)).astype(jnp.float32)
     probabilities = signed if key is None else jnp.abs(signed)
-    ds = jnp.where(seen, probabilities.astype(jnp.float32) * (of_kept - shared), 0.0)
-    narrow = ds.astype(q.dtype)
-    dq = batched(narrow, k, (3, 2))
-    dk = batched(narrow, q, (2, 2))
+    ds = jnp.where(mask, probabilities.astype(jnp.float32) * (dp - row_sum), 0.0)
+    ds_rounded = ds.astype(q.dtype)
+    dq = batched(ds_rounded, k, (3, 2))
+    dk = batched(ds_rounded, q, (2, 2))
     dbias = None
     if bias is not None:
         axes = tuple(i for i, size in enumerate(bias.shape) if size != ds.shape[i])
@@ -141,8 +141,8 @@ def _attention_backward(saved: Any, g: Array) -> tuple[Any, ...]:
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias, None, None, None
 
 
-def _kept(signed: Array, key: Array | None) -> Array:
-    """Probabilities that dropout has kept; without dropout, one array instead of two in memory."""
+def _after_dropout(signed: Array, key: Array | None) -> Array:
+    """The probabilities after dropout, unscaled; without dropout they are `signed` itself, and no second array is made."""
     return signed if key is None else jnp.maximum(signed, 0)
 
 

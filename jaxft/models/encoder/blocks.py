@@ -1,4 +1,4 @@
-"""The parts of an encoder as Linen modules, each for one layer. Which of them a model has is said by its EncoderConfig."""
+"""The blocks of an encoder as Linen modules, each for a single layer; EncoderConfig says which of them a model has."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,15 +30,15 @@ class Embeddings(nn.Module):
         c = self.config
         words = Embed(c.vocab_size, c.width, c.table_init(c.pad_token_id), c.new_words, name="word_embeddings")
         x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
-        # A text may hold the padding token; the token's rows do not learn from it (PyTorch's `padding_idx`).
+        # A text may contain the padding token, whose embedding has no gradient (PyTorch's `padding_idx`).
         padding = inputs["input_ids"] == c.pad_token_id if "input_ids" in inputs else None
-        x = _constant(x, padding)
+        x = _without_gradient(x, padding)
         if c.type_vocab_size:
             x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])
         if c.absolute_positions:
             positions = Embed(c.max_positions, c.width, c.position_init(), name="position_embeddings")
             of_positions = positions(self._positions(inputs) + c.position_offset)
-            x = x + (_constant(of_positions, padding) if c.position_offset else of_positions)
+            x = x + (_without_gradient(of_positions, padding) if c.position_offset else of_positions)
         if c.projection == "before_norm":
             x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, lora=c.lora, name="projection")(x)
         x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
@@ -50,21 +50,21 @@ class Embeddings(nn.Module):
         return x
 
     def _positions(self, inputs: dict[str, Array]) -> Array:
-        """Rows of the table of positions, int32 [B, T], counted from the offset."""
+        """Rows of the position table, int32 [B, T], counted from position_offset."""
         if "positions" in inputs:
             return inputs["positions"]
-        place, offset = inputs["position_ids"], self.config.position_offset
-        return skip_padding(place, inputs["input_ids"], offset - 1) if offset and "input_ids" in inputs else place
+        positions, offset = inputs["position_ids"], self.config.position_offset
+        return skip_padding(positions, inputs["input_ids"], offset - 1) if offset and "input_ids" in inputs else positions
 
 
-def _constant(x: Array, where: Array | None) -> Array:
-    """x [B, T, D], without a gradient where [B, T] says so."""
+def _without_gradient(x: Array, where: Array | None) -> Array:
+    """x [B, T, D], without a gradient where `where` [B, T] is true."""
     return x if where is None else _blocked(x, where)
 
 
 @jax.custom_vjp
 def _blocked(x: Array, where: Array) -> Array:
-    """Only the backward pass chooses: to choose between x and `stop_gradient(x)` would count x twice among what is kept."""
+    """Masks only in the backward pass; a choice between x and `stop_gradient(x)` would save x twice."""
     return x
 
 
@@ -80,14 +80,15 @@ _blocked.defvjp(_blocked_forward, _blocked_backward)
 
 
 def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:
-    """An activation by its name in config.json, as it is best computed in a loop or without one."""
+    """An activation by its name in config.json, in the form that is best in a loop or without one."""
     return partial(elementwise, ACTIVATIONS[name]) if config.in_loop else ACTIVATIONS[name]
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D].
 
-    `shared` holds what all layers have in common: `segment_ids` [B, T], and `distance_bias` [1, N, T, T] or `rotary`.
+    `shared` contains the inputs that all layers share: `segment_ids` [B, T], `attend`, and `distance_bias` [1, N, T, T] or
+    `rotary`.
     """
 
     config: EncoderConfig
@@ -126,7 +127,7 @@ class SelfAttention(nn.Module):
 
 
 class Adapter(nn.Module):
-    """A narrow layer with a residual of its own (see `Bottleneck`). [..., D] to [..., D]."""
+    """A narrow layer with a residual (see `Bottleneck`). [..., D] to [..., D]."""
 
     config: EncoderConfig
 
@@ -139,8 +140,8 @@ class Adapter(nn.Module):
 
 
 class Projection(nn.Module):
-    """The end of both sublayers: back to the hidden size, dropout, perhaps an adapter; then, in a post-norm layer, residual
-    and layer norm."""
+    """The end of both sublayers: projection to the hidden size, dropout, and an optional adapter; in a post-norm layer also
+    residual and layer norm. [..., F] to [..., D]."""
 
     config: EncoderConfig
     site: DropoutSite
@@ -153,11 +154,11 @@ class Projection(nn.Module):
         x = dropout(x, rates.of(self.site), key)
         if self.has_variable("params", ADAPTER):
             x = Adapter(c, name=ADAPTER)(x)
-        return x if residual is None else LayerNorm(c.layer_norm_eps, again=c.in_loop, name="LayerNorm")(x + residual)
+        return x if residual is None else LayerNorm(c.layer_norm_eps, remat=c.in_loop, name="LayerNorm")(x + residual)
 
 
 class Attention(nn.Module):
-    """The first sublayer of a post-norm layer."""
+    """The attention sublayer of a post-norm layer. [B, T, D] to [B, T, D]."""
 
     config: EncoderConfig
 
@@ -173,7 +174,7 @@ class Attention(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The widening half of the feed-forward sublayer."""
+    """The first half of the feed-forward sublayer. [B, T, D] to [B, T, intermediate_size]."""
 
     config: EncoderConfig
 
@@ -207,7 +208,10 @@ class PostNormLayer(nn.Module):
 
 
 class PreNormAttention(nn.Module):
-    """The first sublayer of a pre-norm layer, without the residual; the embeddings' norm serves the first one."""
+    """The attention sublayer of a pre-norm layer, without the residual; the first layer has no norm after the embeddings'.
+
+    [B, T, D] to [B, T, D].
+    """
 
     config: EncoderConfig
     first: bool

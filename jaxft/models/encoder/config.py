@@ -1,4 +1,4 @@
-"""An encoder's configuration in the field's terms: what `families` translates every config.json into."""
+"""An encoder's configuration in common terms, to which `families` translates every config.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Any
 from jaxft.models.encoder.adapters import Bottleneck, Lora
 from jaxft.models.encoder.layers import Initializer, normal_init, sinusoids
 
-Fields = tuple[str, ...]  # config.json fields in the order in which a rate is looked for; none is no dropout
+Fields = tuple[str, ...]  # fields of config.json in which a dropout rate is looked up, in order; empty means no dropout
 
 
 class DropoutSite(StrEnum):
@@ -28,7 +28,14 @@ class DropoutSite(StrEnum):
 
 @dataclass(frozen=True)
 class Relative:
-    """DeBERTa's disentangled attention: which terms, how many rows of relative embeddings."""
+    """DeBERTa's disentangled attention.
+
+    Attributes:
+      terms: `c2p` (content to position), `p2c` (position to content), or both.
+      buckets: `position_buckets`; 0 or less for no buckets.
+      longest: `max_relative_positions`.
+      share_keys: whether positions use the projections of the content.
+    """
 
     terms: tuple[str, ...]
     buckets: int
@@ -37,7 +44,7 @@ class Relative:
 
     @property
     def span(self) -> int:
-        """Half the rows of the table."""
+        """Half the number of rows of the table of relative embeddings."""
         return self.buckets if self.buckets > 0 else self.longest
 
 
@@ -52,7 +59,14 @@ class Convolution1D:
 
 @dataclass(frozen=True)
 class Rotary:
-    """ModernBERT's rotations and the layers that see a window only."""
+    """ModernBERT's rotary positions and local attention.
+
+    Attributes:
+      theta, stretch: base of the wavelengths and divisor of the frequencies, for layers with global attention.
+      local_theta, local_stretch: the same for layers with local attention.
+      window: the largest distance of a visible token in local attention.
+      local: for each layer, whether its attention is local.
+    """
 
     theta: float
     stretch: float
@@ -64,29 +78,32 @@ class Rotary:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """An encoder in the field's terms; `families` translates every config.json into this.
+    """An encoder in common terms, to which `families` translates every config.json.
 
     Attributes:
-      embedding_size: of the lookup tables; 0 is the hidden size.
+      embedding_size: width of the embedding tables; 0 means the hidden size.
       projection: from embedding to hidden size: none, `before_norm` (DeBERTa, no bias) or `after_norm` (ALBERT, ELECTRA).
       absolute_positions: whether positions are added to the embeddings.
       position_offset: row of the first token's position (RoBERTa counts from pad_token_id + 1).
-      zero_position: row of the position table that starts as zeros.
-      sinusoidal: whether the position table starts as sinusoids; it is trained like any other.
+      zero_position: row of the position table that is initialised to zeros.
+      sinusoidal: whether the position table is initialised to sinusoids; it is trained like any other table.
       masked_embeddings: embeddings of padding are zeros (DeBERTa).
-      pre_norm: norms stand before the sublayers (ModernBERT).
+      pre_norm: norms are before the sublayers (ModernBERT).
       gated: the feed-forward sublayer is a product of two halves.
-      fused: query, key and value are one kernel.
-      norm_bias, attention_bias, mlp_bias: whether those have biases.
-      groups, inner: ALBERT's sharing: `groups` sets of `inner` layers run for num_layers applications; 0 is no sharing.
-      distance_bias: rows of MPNet's relative bias; 0 is none.
-      relative, relative_norm, attention_terms: DeBERTa's; the number of terms scales the scores.
-      convolution, rotary: DeBERTa's and ModernBERT's.
-      new_words: the last rows of the word table, and of a decoder, that are leaves of their own (`models/rows`).
-      init_cutoff, init_output, init_head: ModernBERT's truncated normal, the spread of kernels that write to the residual
-        stream, and of a head's last layer.
-      adapter: what the adapters compute where the parameters have them.
-      in_loop: whether these are layers in a loop, which writes out what is kept for the backward pass (`layers.recomputed`).
+      fused: query, key and value have one common kernel.
+      norm_bias, attention_bias, mlp_bias: whether norms, attention and feed-forward layers have biases.
+      groups, inner: ALBERT's sharing: `groups` groups of `inner` layers, applied num_layers times in total; 0 means that
+        layers are not shared.
+      distance_bias: rows of MPNet's table of relative position biases; 0 means none.
+      relative, relative_norm, attention_terms: DeBERTa's disentangled attention; scores are scaled by the number of terms.
+      convolution: DeBERTa's convolution.
+      rotary: ModernBERT's rotary positions.
+      new_words: number of last rows of the word table, and of a decoder, that are separate leaves (`models/vocab_resize`).
+      init_cutoff: ModernBERT truncates the normal initialisation at this number of standard deviations.
+      init_output, init_head: standard deviation of kernels that write to the residual stream, and of a head's last layer.
+      adapter: the hyperparameters of adapters, for modules whose parameters include them.
+      in_loop: whether the layers run in a loop, which writes everything saved for the backward pass to memory
+        (`layers.remat`).
     """
 
     vocab_size: int
@@ -130,51 +147,51 @@ class EncoderConfig:
 
     @property
     def lora(self) -> Lora | None:
-        """The numbers of LoRA."""
+        """The hyperparameters of LoRA, if the adapters are LoRA."""
         return self.adapter if isinstance(self.adapter, Lora) else None
 
     @property
     def bottleneck(self) -> Bottleneck | None:
-        """The numbers of bottleneck adapters."""
+        """The hyperparameters of bottleneck adapters, if the adapters are of this kind."""
         return self.adapter if isinstance(self.adapter, Bottleneck) else None
 
     @property
     def width(self) -> int:
-        """Size of the lookup tables."""
+        """Width of the embedding tables."""
         return self.embedding_size or self.hidden_size
 
     @property
     def parameter_layers(self) -> int:
-        """Layers that have parameters of their own."""
+        """The number of layers with different parameters."""
         return self.groups * self.inner if self.groups else self.num_layers
 
     @property
     def usable_positions(self) -> int | None:
-        """Tokens an example may have; None where positions are only relative."""
+        """The maximum number of tokens per example; None if positions are only relative."""
         if self.absolute_positions or self.rotary:
             return self.max_positions - self.position_offset
         return None
 
     @property
     def first_layer_differs(self) -> bool:
-        """Whether layer 0 has other parameters than the rest."""
+        """Whether layer 0 has other kinds of parameters than the rest."""
         return self.pre_norm or self.convolution is not None
 
     def kernel_init(self, stddev: float | None = None) -> Initializer:
-        """Of dense kernels."""
+        """The initialiser of dense kernels."""
         return normal_init(self.initializer_range if stddev is None else stddev, cutoff=self.init_cutoff)
 
     def output_init(self) -> Initializer:
-        """Of kernels that write to the residual stream."""
+        """The initialiser of kernels that write to the residual stream."""
         return self.kernel_init(self.init_output)
 
     def table_init(self, zero_row: int | None = None) -> Initializer:
-        """Of lookup tables."""
+        """The initialiser of embedding tables."""
         row = zero_row if self.init_cutoff is None else None
         return normal_init(self.initializer_range, zero_row=row, cutoff=self.init_cutoff)
 
     def position_init(self) -> Initializer:
-        """Of the table of absolute positions."""
+        """The initialiser of the table of absolute positions."""
         return sinusoids if self.sinusoidal else self.table_init(self.zero_position)
 
 
@@ -236,14 +253,14 @@ class DropoutRates:
 
 @dataclass(frozen=True)
 class Policy:
-    """How, not what, is computed: nothing here changes results beyond rounding.
+    """How a model is computed; nothing here changes results beyond rounding.
 
     Attributes:
-      dtype: of activations and matrix products.
-      unroll: layers in one turn of the loop over them; None takes the best for the platform (`unrolled_layers`).
-      attention: auto, plain, cudnn or splash (see `kernels`).
-      platform: of the devices that the program is for: cpu, gpu or tpu.
-      mesh: of these devices; None for one.
+      dtype: dtype of activations and matrix products.
+      unroll: layers per iteration of the scan over layers; None takes the best for the platform (`unrolled_layers`).
+      attention: auto, plain, cudnn or splash (see `fused_attention`).
+      platform: platform of the devices that the program is for: cpu, gpu or tpu.
+      mesh: mesh of these devices; None for one device.
     """
 
     dtype: str = "float32"
@@ -254,11 +271,11 @@ class Policy:
 
     @property
     def unrolled_layers(self) -> int:
-        """Layers in one turn of the loop, if there are as many.
+        """The maximum number of layers per iteration of the scan.
 
-        More save its copies of activations, which are a quarter of the memory traffic of a BERT base step compiled for H200
-        (benchmarks/aot.py; on CPU benchmarks/alternatives.py), and cost time to compile: on TPUs, where a step in a loop is
-        limited by its operations, many minutes.
+        Unrolling saves the loop's copies of activations, which are a quarter of the memory traffic of a BERT base step
+        compiled for H200 (benchmarks/aot.py; on CPU benchmarks/alternatives.py), but takes time to compile: many minutes on
+        TPUs, where a step in a loop is limited by its operations and not by memory.
         """
         return self.unroll or (1 if self.platform == "tpu" else 12)
 

@@ -1,4 +1,4 @@
-"""What only DeBERTa-v2 and v3 have: disentangled attention and a convolution beside the first layer (He et al. 2021,
+"""The modules of DeBERTa-v2 and v3: disentangled attention, and a convolution beside the first layer (He et al. 2021,
 arXiv:2006.03654 and arXiv:2111.09543)."""
 
 from typing import Any
@@ -19,7 +19,7 @@ Array = jax.Array
 class DisentangledSelfAttention(nn.Module):
     """DeBERTa's attention: content to content, content to position, position to content (arXiv:2006.03654).
 
-    `shared` holds `relative` [2 * span, D], the table of relative embeddings, and `relative_index` [T, T] into it.
+    `shared` contains `relative` [2 * span, D], the table of relative embeddings, and `relative_index` [T, T] into it.
     """
 
     config: EncoderConfig
@@ -84,10 +84,10 @@ class Convolution(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
         real = segment_ids > 0
         y = jnp.zeros(embedded.shape, jnp.float32)
-        for tap in range(size):  # one product a tap, so that neighbours of another example can be left out
+        for tap in range(size):  # one product per tap, so that neighbours of other examples can be masked
             shift = tap - (size - 1) // 2
             neighbour = jnp.roll(embedded, -shift, axis=1)
-            same = (jnp.roll(segment_ids, -shift, axis=1) == segment_ids) & _inside(segment_ids.shape[1], shift)[None]
+            same = (jnp.roll(segment_ids, -shift, axis=1) == segment_ids) & _in_range(segment_ids.shape[1], shift)[None]
             neighbour = jnp.where((same & real)[:, :, None], neighbour, jnp.zeros((), neighbour.dtype))
             grouped = neighbour.reshape(*neighbour.shape[:2], conv.groups, features // conv.groups)
             taps = gathered(kernel[tap].astype(x.dtype)).reshape(-1, conv.groups, features // conv.groups)
@@ -103,6 +103,7 @@ def _look_up(scores: Array, index: Array) -> Array:
     return jnp.take_along_axis(scores, index, axis=-1)
 
 
-def _inside(length: int, shift: int) -> Array:
-    place = jnp.arange(length, dtype=jnp.int32) + shift
-    return (place >= 0) & (place < length)
+def _in_range(length: int, shift: int) -> Array:
+    """Whether the neighbour at distance `shift` is within the row, bool [length]."""
+    neighbour = jnp.arange(length, dtype=jnp.int32) + shift
+    return (neighbour >= 0) & (neighbour < length)

@@ -1,4 +1,4 @@
-"""Dropout, and the random masks behind it."""
+"""Dropout and its random masks."""
 
 from typing import Any
 
@@ -7,20 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
-_GROUP = 8  # numbers of 16 bits in what the generator gives at once
+_GROUP = 8  # 16-bit numbers per call of the generator
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint32(0xD2511F53), np.uint32(0xCD9E8D57))
 _KEY_STEPS = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
-_USE = np.uint32(0x6D61736B)  # in the counter: with other uses of a key, such as `fold_in`, no mask shares its numbers
+# Part of the counter, so that masks share no numbers with other uses of a key, such as `fold_in`.
+_USE = np.uint32(0x6D61736B)
 
 
 def dropout(x: Array, rate: Any, key: Array | None) -> Array:
-    """Zero a share `rate` of `x` and scale the rest, so that the expectation stays (Srivastava et al. 2014).
+    """Zeroes a share `rate` of `x` and scales the rest, so that the expectation is unchanged (Srivastava et al. 2014).
 
     Args:
       x: any shape.
       rate: 0 to 1; may be traced. It is rounded to 1/65536, and the scale is that of the rounded rate.
-      key: a JAX key; None is the deterministic mode.
+      key: a JAX key; None means deterministic.
+
+    Returns:
+      An array like `x`.
     """
     key = key_for(rate, key)
     if key is None:
@@ -30,7 +34,7 @@ def dropout(x: Array, rate: Any, key: Array | None) -> Array:
 
 
 def key_for(rate: Any, key: Array | None) -> Array | None:
-    """The key, or None where the rate is known to be zero and no mask is to be drawn."""
+    """The key, or None if the rate is known to be zero, so that no mask is needed."""
     return None if isinstance(rate, float | int) and rate == 0 else key
 
 
@@ -44,11 +48,11 @@ def fold(key: Array | None, *numbers: Any) -> Array | None:
 
 
 def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Array]:
-    """What dropout keeps, boolean of this shape, and the float32 scale of it (see `dropout`).
+    """(mask of the elements that dropout keeps, bool of this shape; the float32 scale of these elements) (see `dropout`).
 
-    16 random bits decide for an element: half the cost of 32, and the rate is still exact to 1.5e-5. What the generator
-    gives at once is for eight elements, that lie apart in the last axis but one: the last lies across a vector unit, and the
-    first may be split over devices. `jax.random.bits` gives one of the eight and drops the others.
+    16 random bits decide for an element: half the cost of 32, and the rate is still exact to 1.5e-5. The numbers of one call
+    of the generator are for eight elements along the second-last axis, because the last axis lies across a vector unit, and
+    the first may be sharded. `jax.random.bits` returns one of the eight numbers and drops the others.
     """
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536).astype(jnp.uint32)
     sizes = shape or (1,)
@@ -58,23 +62,26 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Arr
     for i, word in enumerate(philox(key, _counter(groups))):
         for j, number in enumerate((word & 0xFFFF, word >> 16)):
             packed |= (number >= threshold).astype(jnp.uint32) << (2 * i + j)
-    # A root counts as expensive: XLA computes it once for what it is spread over and for all uses of the mask, where it
-    # would repeat the whole generator for every element in every one of them (a layer norm has four).
+    # A square root counts as expensive, so XLA computes it once for all elements that share it and for all uses of the mask.
+    # Without it, XLA would repeat the whole generator for every element in every use (a layer norm has four).
     root = jnp.expand_dims(jnp.sqrt(packed.astype(jnp.float32)), axis)
-    spread = jnp.broadcast_to(root, (*groups[:axis], _GROUP, *groups[axis:]))
-    bit = jax.lax.broadcasted_iota(jnp.uint32, spread.shape, axis)
-    keep = (jnp.round(spread * spread).astype(jnp.uint32) >> bit) & 1
+    roots = jnp.broadcast_to(root, (*groups[:axis], _GROUP, *groups[axis:]))
+    bit = jax.lax.broadcasted_iota(jnp.uint32, roots.shape, axis)
+    keep = (jnp.round(roots * roots).astype(jnp.uint32) >> bit) & 1
     keep = keep.reshape(*groups[:axis], -1, *groups[axis + 1 :])
     keep = jax.lax.slice_in_dim(keep, 0, sizes[axis], axis=axis).reshape(shape)
     return keep.astype(bool), 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
 
 
 def philox(key: Array, counter: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-    """Philox4x32-10 (Salmon et al. 2011, doi:10.1145/2063384.2063405): four random words of each counter.
+    """Philox4x32-10 (Salmon et al. 2011, doi:10.1145/2063384.2063405): four random words for each counter.
 
     Args:
-      key: of any kind; the first two words of it.
-      counter: uint32 of one shape.
+      key: a JAX key of any kind, of which the first two words are used.
+      counter: four uint32 arrays of one shape.
+
+    Returns:
+      Four uint32 arrays of this shape.
     """
     data = jax.random.key_data(key)
     words, keys = counter, (data[0], data[1])
@@ -86,16 +93,16 @@ def philox(key: Array, counter: tuple[Array, Array, Array, Array]) -> tuple[Arra
 
 
 def _product(multiplier: np.uint32, x: Array) -> tuple[Array, Array]:
-    """High and low word."""
+    """The high and the low word of the product."""
     wide = jnp.full_like(x, multiplier)
     return jax.lax.mulhi(wide, x), wide * x
 
 
 def _counter(shape: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-    """The place in an array of this shape: in the first axis, and in the rest of it."""
-    place = jnp.zeros(shape, jnp.uint32)
+    """A counter for each element of an array of this shape: its index in the flattened other axes, and in the first axis."""
+    index = jnp.zeros(shape, jnp.uint32)
     for axis in range(1, len(shape)):
         step = np.uint32(np.prod(shape[axis + 1 :], dtype=np.int64))
-        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
+        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
     first = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
-    return place, first, jnp.zeros(shape, jnp.uint32), jnp.full(shape, _USE)
+    return index, first, jnp.zeros(shape, jnp.uint32), jnp.full(shape, _USE)

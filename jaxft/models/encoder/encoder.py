@@ -1,4 +1,4 @@
-"""The encoder: embeddings, layers stacked and run by scans, pooler, as pure functions over a tree of parameters."""
+"""The encoder as pure functions over a tree of parameters: embeddings, stacked layers run by scans, and pooler."""
 
 import itertools
 from collections.abc import Collection, Iterator
@@ -28,15 +28,15 @@ class Encoder:
     """An encoder as two pure functions, `init` and `apply`, over {"embeddings", "layer": {"0:L": stack}, "pooler"?, ...}.
 
     Attributes:
-      config: what it computes.
-      pooler: whether it has one (a head must want it).
+      config: the encoder's configuration.
+      pooler: whether it has a pooler (only if a head uses it).
     """
 
     config: EncoderConfig
     pooler: bool = True
 
     def init(self, key: Array) -> Params:
-        """Random parameters, distributed as Hugging Face initialises them."""
+        """Random parameters, with the distributions of Hugging Face."""
         c = self.config
         ids = jnp.zeros((1, 1), jnp.int32)
         inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
@@ -75,21 +75,23 @@ class Encoder:
         policy: Policy = PLAIN,
         outputs: Collection[str] = (),
     ) -> dict[str, Array]:
-        """Run the encoder.
+        """Runs the encoder.
 
         Args:
-          params: parameters; the layers may be cut into any number of stacks, each of which is one scan.
+          params: parameters; the layers may be cut into any number of stacks, and each stack is one scan.
           inputs: int32 [B, T] `input_ids` (or float `inputs_embeds` [B, T, width], or `hidden_states` [B, T, D] of the
-            layer below the lowest of `params`), `token_type_ids`, `position_ids`
-            (counted from 0 in each example) and `segment_ids` (0 for padding). `positions` says which rows of the table of
-            positions to take, where these are not the family's own. `first_token` [B, M] with M = 1 says that every row
-            is one segment from its first token on.
+            layer below the lowest in `params`), `token_type_ids`, `position_ids` (counted from 0 in each example) and
+            `segment_ids` (0 for padding). `positions`, if present, are the rows of the position table to use instead of the
+            family's. `first_token` [B, M] with M = 1 means that every row is one segment from its first token on.
           rates: dropout rates.
-          key: JAX key; None is deterministic.
-          policy: type of activations, unrolling.
-          outputs: what to return beside `last_hidden_state` [B, T, D], as transformers 5 does: `hidden_states`
-            [L + 1, B, T, D], the embeddings first and `last_hidden_state` last (ModernBERT's has been normalised),
-            `attentions` [L, B, N, T, T] probabilities before dropout. L counts applications of layers.
+          key: JAX key; None means deterministic.
+          policy: how to compute: dtype of activations, unrolling, attention.
+          outputs: what to return besides `last_hidden_state` [B, T, D], as in transformers 5: `hidden_states`
+            [L + 1, B, T, D], from the embeddings to `last_hidden_state` (after the final norm in ModernBERT), and
+            `attentions` [L, B, N, T, T], probabilities before dropout. L counts applications of layers.
+
+        Returns:
+          Output name -> array.
         """
         c = self.config
         dtype = jnp.dtype(policy.dtype)
@@ -126,8 +128,8 @@ class Encoder:
                 return x, {name: jnp.stack(each[name]) for name in outputs}
 
             local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
-            each_layers = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
-            scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), each_layers)
+            layer_rates = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
+            scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), layer_rates)
             x, extra = jax.lax.scan(body, x, scanned, unroll=unroll)
             collected.append(extra)
         if "final_norm" in params:
@@ -150,10 +152,10 @@ class Encoder:
         return self.config.first_layer_differs and (start, stop) == (0, 1)
 
     def _scans(self, layers: Params) -> Iterator[tuple[list[tuple[int, Params]], Params, bool, range]]:
-        """What to scan over: (layers held fixed and their numbers, stacked layers, whether it is the special first layer,
-        numbers of applications).
+        """What to scan over: ((number, parameters) of shared layers, stacked layers, whether it is the special first layer,
+        numbers of the applications).
 
-        A stack is scanned as it is; shared layers (ALBERT) are held fixed while their applications are counted.
+        A stack is scanned over its layers; a scan over shared layers (ALBERT) repeats them.
         """
         c = self.config
         if not c.groups or not layers:
@@ -172,7 +174,7 @@ class Encoder:
             yield sets, {}, False, range(first, first + group_of.count(group))
 
     def _shared_modules(self) -> dict[str, Any]:
-        """Modules that all layers have in common."""
+        """The modules that all layers share."""
         c = self.config
         modules: dict[str, Any] = {}
         if c.distance_bias:
@@ -186,7 +188,7 @@ class Encoder:
         return modules
 
     def _shared(self, params: Params, inputs: dict[str, Array], policy: Policy = PLAIN) -> dict[str, Any]:
-        """What every layer is given: segments, attention among them, and whatever of positions acts inside attention."""
+        """The inputs that all layers share: segment ids, the attention function, and positions inside attention."""
         c, segment_ids = self.config, inputs["segment_ids"]
         length = segment_ids.shape[1]
         single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
@@ -212,12 +214,12 @@ class Encoder:
 
 
 def gather(hidden: Array, positions: Array) -> Array:
-    """Hidden states at some tokens of each row: [B, T, D] and int32 [B, M] to [B, M, D]."""
+    """The hidden states of some tokens of each row: [B, T, D] and int32 [B, M] to [B, M, D]."""
     return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
 
 
 def mean_pool(hidden: Array, segment_ids: Array, slots: int) -> Array:
-    """Mean of each example's hidden states: [B, T, D] and int32 [B, T] to float32 [B, slots, D]; zeros where none is."""
+    """The mean of each example's hidden states: [B, T, D] and int32 [B, T] to float32 [B, slots, D]; 0 for empty slots."""
     numbers = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
     member = (segment_ids[:, None, :] == numbers[None, :, None]).astype(jnp.float32)
     total = jnp.einsum("bmt,btd->bmd", member, hidden.astype(jnp.float32))

@@ -1,6 +1,6 @@
-"""Fused attention of accelerators, which never writes the scores to memory, and the rules by which one is chosen.
+"""Fused attention kernels, which never write the scores to memory, and the rules for choosing one.
 
-cuDNN's on GPUs; splash attention (a Pallas kernel of JAX) on TPUs. Neither drops single probabilities.
+They are cuDNN's on GPUs and splash attention (a Pallas kernel of JAX) on TPUs. Neither can drop single probabilities.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,24 @@ from jaxft.models.encoder.config import Policy
 
 Array = jax.Array
 Fused = Callable[[Array, Array, Array, Array, float, Any, bool, Any], Array]
-LANES = 128  # of a TPU: rows of keys and queries come in multiples of these
+LANES = 128  # of a TPU: splash attention needs row lengths that are multiples of it
 _PLAIN_ALONE = "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
-SPLASH_FROM = 384  # shorter rows are faster with their scores in memory (compiled for v5e: 70 MB moved against 60 at 128,
-# 785 against 241 at 512, but the kernel's own start and its unused lanes weigh more)
+# Shorter rows are faster with plain attention. Compiled for v5e, plain attention moves 70 MB and splash 60 MB for rows of
+# 128, 785 MB and 241 MB for rows of 512, but splash also has start-up costs and unused lanes.
+SPLASH_FROM = 384
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is known of an attention when it is traced.
+    """The properties of a call of attention that are known during tracing.
 
     Attributes:
-      dtype: of the values.
-      length: of rows.
-      head_size: features a head.
-      plain: something that only the plain implementation does: a bias, dropout of single probabilities, probabilities.
-      window: whether tokens see only their surroundings.
+      dtype: dtype of the values.
+      length: row length in tokens.
+      head_size: features per head.
+      plain: whether it needs what only the plain implementation can do: a bias, dropout of single probabilities, or
+        returning probabilities.
+      window: whether attention is local.
       single: whether a row is one segment from its first token on.
     """
 
@@ -44,14 +46,14 @@ class Call:
 
 
 def choose(policy: Policy, call: Call) -> Fused | None:
-    """The implementation for a device and an attention; None is the plain one.
+    """Chooses the implementation for a device and a call; None means the plain one.
 
     Raises:
-      UserError: when `policy.attention` forces one that cannot do this.
+      UserError: if `policy.attention` forces an implementation that does not support the call.
     """
     name = policy.attention
     if name == "auto":
-        name = OWN.get(policy.platform, "plain")
+        name = BY_PLATFORM.get(policy.platform, "plain")
         if name == "splash" and call.length < SPLASH_FROM:
             name = "plain"
         return FUSED[name][1] if name in FUSED and FUSED[name][0](policy, call) is None else None
@@ -67,20 +69,20 @@ def choose(policy: Policy, call: Call) -> Fused | None:
     return FUSED[name][1]
 
 
-def lengthened(length: int, platform: str) -> int:
-    """To what a row of so many tokens is best lengthened: to whole lanes, where it is long enough for splash attention."""
+def padded_length(length: int, platform: str) -> int:
+    """The length to which rows should be padded: a multiple of LANES if they are long enough for splash attention."""
     return -(-length // LANES) * LANES if platform == "tpu" and length >= SPLASH_FROM else length
 
 
 def why_plain(policy: Policy, call: Call) -> str | None:
-    """Why a device with an attention of its own computes the plain one, if it does."""
-    if policy.attention != "auto" or policy.platform not in OWN or choose(policy, call):
+    """Why a device with a fused kernel uses plain attention; None if it does not."""
+    if policy.attention != "auto" or policy.platform not in BY_PLATFORM or choose(policy, call):
         return None
-    own = OWN[policy.platform]
-    return FUSED[own][0](policy, call) or f"rows of {call.length} are shorter than {SPLASH_FROM}"
+    name = BY_PLATFORM[policy.platform]
+    return FUSED[name][0](policy, call) or f"rows of {call.length} are shorter than {SPLASH_FROM}"
 
 
-def _cudnn_refuses(policy: Policy, call: Call) -> str | None:
+def _why_not_cudnn(policy: Policy, call: Call) -> str | None:
     if call.plain:
         return _PLAIN_ALONE
     if policy.platform != "gpu":
@@ -94,13 +96,13 @@ def _cudnn_refuses(policy: Policy, call: Call) -> str | None:
     return None
 
 
-def _splash_refuses(policy: Policy, call: Call) -> str | None:
+def _why_not_splash(policy: Policy, call: Call) -> str | None:
     if call.plain:
         return _PLAIN_ALONE
     if policy.platform != "tpu":
         return f"the device is a {policy.platform}"
     if call.window:
-        return "whether a layer's window is a local one is only known in its loop"
+        return "whether a layer's attention is local is only known at run time"
     if call.length % LANES:
         return f"rows of {call.length} are no multiple of {LANES}"
     return None
@@ -109,13 +111,13 @@ def _splash_refuses(policy: Policy, call: Call) -> str | None:
 def cudnn(
     q: Array, k: Array, v: Array, segment_ids: Array, scale: float, window: Any, single: bool, mesh: Any, name: Any = "cudnn"
 ) -> Array:
-    """`jax.nn.dot_product_attention` on [B, T, N, H]; padding sees nothing that would be of use."""
-    del mesh  # XLA shares it out over devices by rows
+    """`jax.nn.dot_product_attention` on [B, T, N, H]; the outputs of padding are meaningless."""
+    del mesh  # XLA shards it by rows
     lengths = mask = None
     if single and window is None:
-        lengths = jnp.maximum((segment_ids > 0).sum(1, dtype=jnp.int32), 1)  # of an empty row, one key
+        lengths = jnp.maximum((segment_ids > 0).sum(1, dtype=jnp.int32), 1)  # at least one key, also in an empty row
     else:
-        mask = visible(segment_ids, window)[:, None]
+        mask = attention_mask(segment_ids, window)[:, None]
     return jax.nn.dot_product_attention(
         q, k, v, mask=mask, scale=scale, key_value_seq_lengths=lengths, query_seq_lengths=lengths, implementation=name
     )
@@ -132,7 +134,7 @@ def splash(
     mesh: Any,
     interpret: bool = False,
 ) -> Array:
-    """Splash attention on [B, T, N, H], rows shared out over the mesh; padding sees padding."""
+    """Splash attention on [B, T, N, H], with rows sharded over the mesh; padding attends to padding."""
     del window, single
     from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
@@ -153,10 +155,10 @@ def splash(
 
 
 def _at_default_precision(function: Callable[..., Array]) -> Callable[..., Array]:
-    """A function of arrays whose products, forward and backward, are traced at JAX's default precision.
+    """Makes a function trace its products, forward and backward, at JAX's default precision.
 
-    The compiler of TPU kernels refuses a product of narrow numbers for which float32 precision is asked, and that is what a
-    run asks for its float32 products. A context around the call alone would not hold for the backward pass.
+    The compiler of TPU kernels rejects bfloat16 products with float32 precision, which is what a run sets for its float32
+    products. A context around the call alone would not apply to the backward pass.
     """
 
     @jax.custom_vjp
@@ -180,22 +182,22 @@ def _at_default_precision(function: Callable[..., Array]) -> Callable[..., Array
 def _splash_kernel(heads: int, length: int, interpret: bool) -> Any:
     from jax.experimental.pallas.ops.tpu.splash_attention import FullMask, MultiHeadMask, make_splash_mha_single_device
 
-    with jax.ensure_compile_time_eval():  # the kernel is made once, outside of whatever is being traced
+    with jax.ensure_compile_time_eval():  # the kernel is made once, outside of the current trace
         return make_splash_mha_single_device(MultiHeadMask([FullMask((length, length))] * heads), interpret=interpret)
 
 
-def visible(segment_ids: Array, window: Any = None) -> Array:
-    """Boolean [B, T, S]: whether the query at t may see the key at s."""
+def attention_mask(segment_ids: Array, window: Any = None) -> Array:
+    """The attention mask, bool [B, T, S]: whether the query at t attends to the key at s."""
     query, key = segment_ids[:, :, None], segment_ids[:, None, :]
-    seen = (key > 0) & ((query == key) | (query == 0))
+    mask = (key > 0) & ((query == key) | (query == 0))
     if window is None:
-        return seen
-    place = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
-    return seen & (jnp.abs(place[:, None] - place[None, :]) <= window)[None]
+        return mask
+    position = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
+    return mask & (jnp.abs(position[:, None] - position[None, :]) <= window)[None]
 
 
-OWN = {"gpu": "cudnn", "tpu": "splash"}
+BY_PLATFORM = {"gpu": "cudnn", "tpu": "splash"}
 FUSED: dict[str, tuple[Callable[[Policy, Call], str | None], Fused]] = {
-    "cudnn": (_cudnn_refuses, cudnn),
-    "splash": (_splash_refuses, splash),
+    "cudnn": (_why_not_cudnn, cudnn),
+    "splash": (_why_not_splash, splash),
 }

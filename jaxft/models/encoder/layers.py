@@ -1,4 +1,4 @@
-"""The parts that every encoder is made of: dense, layer norm, embedding lookup, activations."""
+"""The basic layers of every encoder: dense, layer norm, embedding lookup, activations."""
 
 import math
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from jaxft.models.encoder.dropout import dropout
 from jaxft.models.encoder.matmul import dense, dense_pair, gathered
 
 Array = jax.Array
-NEW = "new_"  # begins the names of leaves that hold the rows of new words apart from the others
+NEW = "new_"  # prefix of the names of leaves with the rows of new words
 Initializer = Callable[..., Array]
 
 
 def gelu(x: Array) -> Array:
-    """x Phi(x) by the error function, in float32 (Hendrycks & Gimpel 2016, arXiv:1606.08415), as PyTorch computes it.
+    """x Phi(x) with the error function, in float32 (Hendrycks & Gimpel 2016, arXiv:1606.08415), as in PyTorch.
 
-    `jax.nn.gelu` takes erfc, which is exact to more digits far below zero; its parts are many, and XLA keeps two more arrays
-    of them for the backward pass.
+    `jax.nn.gelu` uses erfc, which is more exact far below zero, but has more operations, so XLA saves two more arrays for
+    the backward pass.
     """
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
@@ -58,10 +58,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Dense(nn.Module):
-    """`x @ kernel + bias` with float32 parameters, computed and returned in the type of `x`.
+    """`x @ kernel + bias` with float32 parameters, computed and returned in the dtype of `x`.
 
-    Where its parameters hold `lora_a` and `lora_b`, it is a LoRA layer with the numbers of `lora`; its dropout draws from
-    the rng "adapter", and is off without one.
+    If its parameters include `lora_a` and `lora_b`, it is a LoRA layer with the hyperparameters `lora`; its dropout uses the
+    rng "adapter", and is off without one.
 
     Shapes: x [..., in], kernel [in, features], bias [features], lora_a [in, r], lora_b [r, features], magnitude [features].
     """
@@ -84,16 +84,17 @@ class Dense(nn.Module):
         return y + _like(self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32), y)
 
     def _adapted(self, x: Array, kernel: Array, y: Array, lora: Lora) -> Array:
-        """y = x @ kernel with the low-rank part; no product of the size of the kernel is made for LoRA."""
+        """y = x @ kernel plus the low-rank part; LoRA does not compute a product of the size of the kernel."""
         a, b = self.get_variable("params", "lora_a"), self.get_variable("params", "lora_b")
         key = self.make_rng("adapter") if lora.dropout and self.has_rng("adapter") else None
         dropped = dropout(x, lora.dropout, key)
         if not lora.dora:
             return dense_pair(x, kernel, dense(dropped, a), lora.scale * b)
         change = dense(dense(dropped, a), b) * jnp.asarray(lora.scale, x.dtype)
-        # A constant to the gradient, as section 4.3 of the paper and PEFT have it.
+        # No gradient flows through the norm, as in section 4.3 of the paper and in PEFT.
         norm = jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)
-        ratio = self.get_variable("params", "magnitude") / norm  # near 1: bfloat16 has too few digits for what it lacks
+        # The ratio is near 1, where bfloat16 is too coarse; so ratio - 1 is rounded below.
+        ratio = self.get_variable("params", "magnitude") / norm
         base = y if key is None else dense(dropped, kernel)
         return y + _like(ratio - 1, y) * base + _like(ratio, y) * change
 
@@ -103,27 +104,27 @@ class LayerNorm(nn.Module):
 
     epsilon: float
     use_bias: bool = True
-    again: bool = False  # see `recomputed`
+    remat: bool = False  # see `remat`
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32) if self.use_bias else None
-        return remat(partial(layer_norm, epsilon=self.epsilon), self.again)(x, scale, bias)
+        return remat(partial(layer_norm, epsilon=self.epsilon), self.remat)(x, scale, bias)
 
 
 def layer_norm(x: Array, scale: Array, bias: Array | None, epsilon: float) -> Array:
-    """The formula of `LayerNorm`."""
+    """Layer normalisation: x [..., D], scale and bias [D] to [..., D]."""
     wide = x.astype(jnp.float32)
     centred = wide - wide.mean(-1, keepdims=True)
-    # The two-pass variance: the fast form loses digits when the mean is large against the spread.
+    # The two-pass variance: the one-pass form loses digits if the mean is large compared with the standard deviation.
     variance = jnp.square(centred).mean(-1, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + epsilon) * _like(scale, wide)
     return (y if bias is None else y + _like(bias, wide)).astype(x.dtype)
 
 
 class Embed(nn.Module):
-    """A lookup table [num, features], of which the last `new` rows may be a leaf of their own, `new_embedding`."""
+    """An embedding table [num, features]; its last `new` rows may be a separate leaf, `new_embedding`."""
 
     num: int
     features: int
@@ -140,31 +141,32 @@ class Embed(nn.Module):
 
 
 def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> Array:
-    """Rows [..., D] of an `Embed`, by the names of its leaves."""
+    """Looks up rows of an `Embed`: ids [...] to [..., D]; the other arguments are named like its leaves."""
     rows = jnp.take(gathered(embedding), ids, axis=0, mode="clip")
     if new_embedding is None:
         return rows
-    # Two lookups: one table made of both in every step would cost a copy, and a gradient, of all words.
-    own = ids - embedding.shape[0]
-    return jnp.where((own >= 0)[..., None], jnp.take(gathered(new_embedding), own, axis=0, mode="clip"), rows)
+    # Two lookups, since concatenating the tables in every step would cost a copy, and a gradient, of all words.
+    new_ids = ids - embedding.shape[0]
+    return jnp.where((new_ids >= 0)[..., None], jnp.take(gathered(new_embedding), new_ids, axis=0, mode="clip"), rows)
 
 
-def remat(function: Callable[..., Array], again: bool = True) -> Callable[..., Array]:
-    """A cheap function of which the backward pass keeps nothing but the arguments, and takes it anew (where `again`).
+def remat(function: Callable[..., Array], enabled: bool = True) -> Callable[..., Array]:
+    """Rematerialises a cheap function: the backward pass saves only its arguments and computes it again.
 
-    For norms, and what else is cheap in a loop over layers: what follows a matrix product is float32, and differentiation
-    would write several arrays of it, as wide as the layer, for every turn (a BERT base step of 256 x 128 in bfloat16: 2.5
-    times as much is kept). Without a loop the compiler chooses by itself, and this would change nothing.
+    It is used for norms and other cheap functions in a loop over layers. The result of a matrix product is float32, and
+    automatic differentiation would save several such arrays, as wide as the layer, per iteration (2.5 times as much memory
+    in a BERT base step of 256 x 128 in bfloat16). Without a loop the compiler chooses by itself, and this has no effect.
     """
-    return jax.checkpoint(function, prevent_cse=False) if again else function
+    return jax.checkpoint(function, prevent_cse=False) if enabled else function
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def elementwise(function: Callable[[Array], Array], x: Array) -> Array:
-    """function(x), of which the backward pass keeps x and computes the derivative, as one float32 array.
+    """function(x); the backward pass saves x and computes the derivative as one float32 array.
 
-    Differentiation would add up products of the gradient with the parts of the derivative, and for erf and its like the
-    compiler for TPUs writes every part to memory (BERT base: three float32 arrays a layer, as wide as the intermediate).
+    Automatic differentiation would sum products of the gradient with the terms of the derivative, and for functions such as
+    erf the TPU compiler writes every term to memory (BERT base: three float32 arrays per layer, as wide as the intermediate
+    layer).
     """
     return function(x)
 
@@ -183,22 +185,22 @@ elementwise.defvjp(_elementwise_forward, _elementwise_backward)
 
 
 def initial(module: nn.Module, key: Array, *args: Any) -> Params:
-    """A module's parameters, initialised for these arguments."""
+    """Initialises a module's parameters for these arguments."""
     return cast(Params, module.init(key, *args)["params"])
 
 
 def run(module: nn.Module, params: Params, *args: Any, adapter_key: Array | None = None) -> Any:
-    """A module on its parameters; the dropout of its adapters is off without a key."""
+    """Applies a module to its parameters and arguments; the dropout of its adapters is off without a key."""
     return module.apply({"params": params}, *args, rngs=None if adapter_key is None else {"adapter": adapter_key})
 
 
 def normal_init(stddev: float, *, zero_row: int | None = None, cutoff: float | None = None) -> Initializer:
-    """The normal distributions that Hugging Face initialises kernels and embeddings with.
+    """The normal distributions with which Hugging Face initialises kernels and embeddings.
 
     Args:
-      stddev: before any truncation.
-      zero_row: the row of a table that starts as zeros (PyTorch's `padding_idx`).
-      cutoff: truncate at so many standard deviations, without correcting the spread (`torch.nn.init.trunc_normal_`).
+      stddev: standard deviation before truncation.
+      zero_row: the row of a table that is initialised to zeros (PyTorch's `padding_idx`).
+      cutoff: truncate at this number of standard deviations, without rescaling (`torch.nn.init.trunc_normal_`).
     """
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -216,37 +218,38 @@ _LARGE = 2**26  # numbers
 
 
 def sinusoids(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """The table of positions [num, features] of Vaswani et al. 2017 (arXiv:1706.03762), sine and cosine by turns; no key."""
+    """The position table [num, features] of Vaswani et al. 2017 (arXiv:1706.03762), alternating sine and cosine."""
 
     def table() -> np.ndarray:
         position, feature = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
         angle = position / np.power(10000.0, 2 * (feature // 2) / shape[1])
         return np.where(feature % 2, np.cos(angle), np.sin(angle)).astype(dtype)
 
-    if math.prod(shape) > _LARGE:  # it is not made where only its shape is asked for, as a hostile config.json may
+    # A callback, so that tracing for shapes does not allocate a huge table that a malicious config.json asks for.
+    if math.prod(shape) > _LARGE:
         return jax.pure_callback(table, jax.ShapeDtypeStruct(shape, dtype))
     return jnp.asarray(table())
 
 
 def _like(vector: Array, x: Array) -> Array:
-    """A vector as the last axis of every row of x, in its type: strict rank promotion wants the broadcast written out."""
-    return _spread(vector, x.shape, x.dtype)
+    """Broadcasts a vector to the shape and dtype of x explicitly, as strict rank promotion requires."""
+    return _broadcast(vector, x.shape, x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _spread(vector: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+def _broadcast(vector: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     return jnp.broadcast_to(vector.astype(dtype).reshape((1,) * (len(shape) - 1) + vector.shape), shape)
 
 
-def _spread_forward(vector: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
-    return _spread(vector, shape, dtype), None
+def _broadcast_forward(vector: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
+    return _broadcast(vector, shape, dtype), None
 
 
-def _spread_backward(shape: tuple[int, ...], dtype: Any, _: None, g: Array) -> tuple[Array]:
+def _broadcast_backward(shape: tuple[int, ...], dtype: Any, _: None, g: Array) -> tuple[Array]:
     return (jax.lax.platform_dependent(g, cpu=_column_sums_by_products, default=_column_sums),)
 
 
-_spread.defvjp(_spread_forward, _spread_backward)
+_broadcast.defvjp(_broadcast_forward, _broadcast_backward)
 
 
 def _column_sums(g: Array) -> Array:
@@ -255,6 +258,7 @@ def _column_sums(g: Array) -> Array:
 
 
 def _column_sums_by_products(g: Array) -> Array:
-    """The same: XLA:CPU sums columns on one thread, in 4.7 ms where a product with ones takes 0.6 (1,024 x 1,536)."""
+    """The same as a product with ones: 0.6 ms instead of 4.7 ms on CPU, where XLA sums columns on one thread (1,024 x
+    1,536)."""
     ones = jnp.ones(g.shape[:-1], g.dtype)
     return jnp.einsum("...t,...tc->...c", ones, g, preferred_element_type=jnp.float32).sum(range(g.ndim - 2))

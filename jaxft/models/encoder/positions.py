@@ -1,7 +1,7 @@
-"""Positions: how RoBERTa counts them, and those that act inside attention: MPNet's buckets, DeBERTa's disentangled matrices,
-ModernBERT's rotations.
+"""Positions: how RoBERTa counts them, and those inside attention: MPNet's buckets, DeBERTa's relative embeddings,
+ModernBERT's rotary positions.
 
-The latter depend on differences of positions only, so an example gives the same scores wherever it lies in a packed row.
+The latter depend only on differences of positions, so an example has the same scores anywhere in a packed row.
 """
 
 import math
@@ -16,32 +16,32 @@ BUCKETS = 32  # Hugging Face's MPNet uses these constants whatever its config sa
 MAX_DISTANCE = 128
 
 
-def skip_padding(place: Array, ids: Array, pad: int) -> Array:
-    """Positions of families that count from their padding id: a padding id takes none, wherever a text holds it.
+def skip_padding(position_ids: Array, ids: Array, pad: int) -> Array:
+    """Positions in families that count from their padding id: a padding id within a text has no position.
 
-    Hugging Face's `create_position_ids_from_input_ids` without the offset, for rows that may hold several examples.
+    This is Hugging Face's `create_position_ids_from_input_ids` without the offset, for rows with several examples.
 
     Args:
-      place: int32 [B, T], each token's place in its example, counted from 0.
+      position_ids: int32 [B, T], each token's position in its example, from 0.
       ids: int32 [B, T].
       pad: the padding id.
 
     Returns:
-      int32 [B, T]: how many tokens of the example stand before, padding ids left out; -1 for a padding id.
+      int32 [B, T]: the number of earlier tokens of the example, without padding ids; -1 for a padding id.
     """
     padding = ids == pad
     so_far = jnp.cumsum(padding, axis=1, dtype=jnp.int32)
     before = so_far - padding.astype(jnp.int32)
-    start = jnp.arange(ids.shape[1], dtype=jnp.int32)[None] - place
+    start = jnp.arange(ids.shape[1], dtype=jnp.int32)[None] - position_ids
     skipped = before - jnp.take_along_axis(before, start, axis=1)
-    return jnp.where(padding, -1, place - skipped)
+    return jnp.where(padding, -1, position_ids - skipped)
 
 
 def distance_buckets(length: int) -> np.ndarray:
-    """The bucket of every (query, key), int32 [T, T] (MPNet, Song et al. 2020, after T5: near distances singly, far ones
-    in logarithmic steps; keys to the right take the upper half)."""
-    place = np.arange(length)
-    ahead = place[None, :] - place[:, None]
+    """The bucket of every (query, key), int32 [T, T], in MPNet (Song et al. 2020), as in T5: one bucket for each short
+    distance, logarithmic buckets for long ones; keys to the right are in the upper half."""
+    position = np.arange(length)
+    ahead = position[None, :] - position[:, None]
     half, exact = BUCKETS // 2, BUCKETS // 4
     distance = np.abs(ahead)
     with np.errstate(divide="ignore"):
@@ -52,15 +52,15 @@ def distance_buckets(length: int) -> np.ndarray:
 
 
 def relative_index(length: int, buckets: int, longest: int) -> np.ndarray:
-    """Row of DeBERTa's relative embeddings for every (query, key), int32 [T, T] (He et al. 2021, arXiv:2006.03654).
+    """The row of DeBERTa's relative embeddings for every (query, key), int32 [T, T] (He et al. 2021, arXiv:2006.03654).
 
     Args:
       length: T.
-      buckets: `position_buckets`; 0 or less keeps every distance up to `longest` apart.
+      buckets: `position_buckets`; 0 or less gives every distance up to `longest` its own row.
       longest: `max_relative_positions`.
     """
-    place = np.arange(length)
-    distance = place[:, None] - place[None, :]
+    position = np.arange(length)
+    distance = position[:, None] - position[None, :]
     span = buckets if buckets > 0 else longest
     if buckets > 0:
         middle = buckets // 2
@@ -87,7 +87,7 @@ def rotary_tables(position_ids: Array, head_size: int, theta: float, stretch: fl
 
 
 def rotate(x: Array, tables: tuple[Any, Any]) -> Array:
-    """Rotate pairs (i, i + H / 2) of a query or key [B, T, N, H] by the angles of their positions."""
+    """Rotates the pairs (i, i + H / 2) of a query or key [B, T, N, H] by the angles of its position."""
     cos, sin = (table.astype(x.dtype).astype(jnp.float32)[:, :, None] for table in tables)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Model families as data. One that needs no new mathematics is one more row here and one golden (docs/models.md)."""
+"""Model families as data. A family without new mathematics needs one more entry here and a golden file (docs/models.md)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(hf_config: Mapping[str, Any], where: str) -> Family:
-    """The row for a config.json.
+    """The family of a config.json.
 
     Raises:
       UserError: for a missing or unknown `model_type`.
@@ -45,9 +45,9 @@ def family_of(hf_config: Mapping[str, Any], where: str) -> Family:
 
 
 def kind_of(family: Family, hf_config: Mapping[str, Any]) -> str | None:
-    """The task that a checkpoint's `architectures` names, if jaxft has its head."""
-    named = hf_config.get("architectures")
-    for architecture in named if isinstance(named, list) else []:
+    """The task of the class in a checkpoint's `architectures`; None if jaxft has no such head."""
+    architectures = hf_config.get("architectures")
+    for architecture in architectures if isinstance(architectures, list) else []:
         for kind, name in family.classes.items():
             if architecture in (name, f"Flax{name}"):
                 return kind

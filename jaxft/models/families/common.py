@@ -1,4 +1,4 @@
-"""What rows share: task names, class names, and parts that most families have."""
+"""Shared data of the families: task names, class names, and parts that most families have."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ TIED = Field("tie_word_embeddings", True)
 
 
 def classes(name: str, *kinds: str) -> dict[str, str]:
-    """Hugging Face's class names."""
+    """Hugging Face's class names by task."""
     endings = {
         FEATURES: "Model",
         CLASSIFY: "ForSequenceClassification",
@@ -28,15 +28,23 @@ def classes(name: str, *kinds: str) -> dict[str, str]:
 
 
 def words(transform: Transform, at: str, decoder: str, bias: str, norm: str = "LayerNorm") -> Part:
-    """A masked-LM part: `at` holds dense and norm, `decoder` the product with the words, `bias` the bias when tied."""
+    """A part for masked language modelling.
+
+    Args:
+      transform: the layer before the decoder.
+      at: Hugging Face's module with the transform's dense layer and norm.
+      decoder: Hugging Face's module of the product with the word embeddings.
+      bias: Hugging Face's module with the decoder's bias, if the decoder is tied.
+      norm: the norm's name in `at`.
+    """
     copies = {f"{decoder}.weight": "words"} | ({} if bias == decoder else {f"{decoder}.bias": f"{bias}.bias"})
     names = {"transform.dense": f"{at}.dense", "transform.LayerNorm": f"{at}.{norm}", "decoder": bias}
     return Part(TOKENS, VOCABULARY, names, transform, copies=copies, tied=TIED)
 
 
 def inside(part: Part, module: str) -> Part:
-    """A part of a head with several."""
-    return replace(part, module=module, names={f"{module}.{ours}": theirs for ours, theirs in part.names.items()})
+    """The part as a module of a head with several parts."""
+    return replace(part, module=module, names={f"{module}.{name}": hf_name for name, hf_name in part.names.items()})
 
 
 def two_layers(activation: str, drop: Fields) -> Part:
@@ -46,7 +54,7 @@ def two_layers(activation: str, drop: Fields) -> Part:
 
 
 def choice(part: Part) -> Part:
-    """A classifying part as the score of one choice."""
+    """A classification part with a single output, the score of one choice."""
     return replace(part, outputs=1, squeeze=True)
 
 

@@ -1,4 +1,4 @@
-"""DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654 and arXiv:2111.09543): disentangled attention, a convolution."""
+"""DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654 and arXiv:2111.09543): disentangled attention and a convolution."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from jaxft.models.families.common import (
     classes,
     words,
 )
-from jaxft.models.families.family import Family, Read
+from jaxft.models.families.family import ConfigReader, Family
 from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
 _CLASSIFY = Part(
@@ -32,9 +32,9 @@ _CLASSIFY = Part(
 _LM_HEAD = "lm_predictions.lm_head"
 
 
-def _more(read: Read) -> dict[str, Any]:
-    hidden = read.whole("hidden_size", 1536)
-    width = read.whole("embedding_size", hidden)
+def _more(read: ConfigReader) -> dict[str, Any]:
+    hidden = read.integer("hidden_size", 1536)
+    width = read.integer("embedding_size", hidden)
     terms = read.get("pos_att_type", [])
     terms = [t.strip() for t in terms.lower().split("|")] if isinstance(terms, str) else read.texts("pos_att_type", [])
     values: dict[str, Any] = {
@@ -46,18 +46,18 @@ def _more(read: Read) -> dict[str, Any]:
         "relative_norm": "layer_norm" in str(read.get("norm_rel_ebd", "none")).lower(),
     }
     read.choice("pooler_hidden_size", hidden, (hidden,))
-    head_size = hidden // read.whole("num_attention_heads", 24)
+    head_size = hidden // read.integer("num_attention_heads", 24)
     read.choice("attention_head_size", head_size, (head_size,))
     if read.get("relative_attention", False):
-        longest = read.whole("max_relative_positions", -1, -1)
+        longest = read.integer("max_relative_positions", -1, -1)
         values["relative"] = Relative(
             terms=tuple(t for t in ("c2p", "p2c") if t in terms),
-            buckets=read.whole("position_buckets", -1, -1),
-            longest=longest if longest >= 1 else read.whole("max_position_embeddings", 512),
+            buckets=read.integer("position_buckets", -1, -1),
+            longest=longest if longest >= 1 else read.integer("max_position_embeddings", 512),
             share_keys=bool(read.get("share_att_key", False)),
         )
-    if size := read.whole("conv_kernel_size", 0, 0):
-        groups = read.whole("conv_groups", 1)
+    if size := read.integer("conv_kernel_size", 0, 0):
+        groups = read.integer("conv_groups", 1)
         if size % 2 == 0 or hidden % groups:
             raise UserError(
                 f"{read.where}: conv_kernel_size {size} with conv_groups {groups}: the size must be odd and the groups "
@@ -130,7 +130,7 @@ DEBERTA_V2 = Family(
     },
     more=_more,
     pooler=False,
-    # v3 checkpoints carry a position table that their own model does not have.
+    # v3 checkpoints contain a position table that their model does not have.
     ignored=(*BERT.ignored, "embeddings.position_embeddings.weight"),
     flax=False,
 )

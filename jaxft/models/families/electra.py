@@ -18,12 +18,12 @@ from jaxft.models.families.common import (
     two_layers,
     words,
 )
-from jaxft.models.families.family import Read
+from jaxft.models.families.family import ConfigReader
 from jaxft.models.heads import FIRST, TOKENS, Field, Part, Transform
 
 
-def _factorised(read: Read) -> dict[str, Any]:
-    same = read.whole("embedding_size", 128) == read.whole("hidden_size", 256)
+def _factorised(read: ConfigReader) -> dict[str, Any]:
+    same = read.integer("embedding_size", 128) == read.integer("hidden_size", 256)
     return {"projection": "none" if same else "after_norm"}
 
 

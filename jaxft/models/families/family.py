@@ -1,4 +1,4 @@
-"""What a model family is: how a config.json is read, what its fields default to, how parameters are called, which heads."""
+"""The `Family` dataclass: how a config.json is translated, defaults of its fields, parameter names and heads."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,14 +11,14 @@ from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig
 from jaxft.models.encoder.layers import ACTIVATIONS
 from jaxft.models.heads import VOCABULARY, Field, Part, Transform
 
-MOST = 2**31 - 1  # of any number: the largest that an index of four bytes reaches
-MOST_LAYERS = 10_000
-MOST_NUMBER = float(np.finfo(np.float32).max)
+MAX_INTEGER = 2**31 - 1  # the largest int32 index
+MAX_LAYERS = 10_000
+MAX_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class Read:
-    """A config.json being read, with errors that name file and field."""
+class ConfigReader:
+    """Reads the fields of a config.json, with errors that name the file and field."""
 
     values: Mapping[str, Any]
     where: str
@@ -28,8 +28,8 @@ class Read:
         value = self.values.get(name)
         return default if value is None else value
 
-    def whole(self, name: str, default: int, least: int = 1, most: int = MOST) -> int:
-        """A whole number from `least` to `most`."""
+    def integer(self, name: str, default: int, least: int = 1, most: int = MAX_INTEGER) -> int:
+        """An integer from `least` to `most`."""
         value = self.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise UserError(f"{self.where}: {name} is {value!r}: must be a whole number from {least} to {most:,}")
@@ -38,12 +38,12 @@ class Read:
     def number(self, name: str, default: float) -> float:
         """A finite number, 0 or more."""
         value = self.get(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MOST_NUMBER:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
             raise UserError(f"{self.where}: {name} is {value!r}: must be a number, 0 or more")
         return float(value)
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        """An object; empty where it is absent."""
+        """An object; empty if it is absent."""
         value = self.get(name, {})
         if not isinstance(value, Mapping):
             raise UserError(f"{self.where}: {name} is {value!r}: must be an object such as {{...}}")
@@ -81,12 +81,12 @@ SITES: Mapping[DropoutSite, Fields] = {
 
 @dataclass(frozen=True)
 class Family:
-    """One row.
+    """The data of one model family.
 
     Attributes:
-      prefix: what Hugging Face's models with a head put before the encoder's names (`bert.`).
-      classes: head kind -> Hugging Face class name in `architectures`; the first is the model without a head.
-      heads: head kind -> output name -> part. Values that the checkpoint decides are Fields.
+      prefix: prefix of the encoder's names in Hugging Face's models with a head (`bert`).
+      classes: task -> Hugging Face class name in `architectures`; the first is the model without a head.
+      heads: task -> output name -> part. Values that differ between checkpoints are Fields.
       fields: EncoderConfig field -> (config.json field, default of the Hugging Face config class).
       names: our module -> Hugging Face's module inside the encoder; `*` is the number of a layer; the longest match wins.
         Two stars in Hugging Face's name are the group and the layer in it.
@@ -106,7 +106,7 @@ class Family:
     fields: dict[str, tuple[str, Any]]
     names: dict[str, str]
     dropouts: dict[str, float | None]
-    more: Callable[[Read], dict[str, Any]] = lambda read: {}
+    more: Callable[[ConfigReader], dict[str, Any]] = lambda read: {}
     variants: dict[tuple[str, Any], dict[str, dict[str, Part]]] = field(default_factory=dict)
     pooler: bool = True
     sites: Mapping[DropoutSite, Fields] = field(default_factory=lambda: SITES)
@@ -116,21 +116,22 @@ class Family:
     flax: bool = True
 
     def encoder_config(self, hf_config: Mapping[str, Any], where: str) -> EncoderConfig:
-        """Translate a config.json.
+        """Translates a config.json.
 
         Raises:
-          UserError: naming the field that jaxft cannot honour.
+          UserError: naming a field with a value that jaxft does not support.
         """
-        read = Read(hf_config, where)
+        read = ConfigReader(hf_config, where)
         values: dict[str, Any] = {"type_vocab_size": 0}
-        for ours, (theirs, default) in self.fields.items():
+        for field_name, (hf_field, default) in self.fields.items():
             if isinstance(default, str):
-                values[ours] = read.activation(theirs, default)
+                values[field_name] = read.activation(hf_field, default)
             elif isinstance(default, float):
-                values[ours] = read.number(theirs, default)
+                values[field_name] = read.number(hf_field, default)
             else:
-                least = 0 if ours in ("pad_token_id", "type_vocab_size") else 1
-                values[ours] = read.whole(theirs, default, least, MOST_LAYERS if ours == "num_layers" else MOST)
+                least = 0 if field_name in ("pad_token_id", "type_vocab_size") else 1
+                most = MAX_LAYERS if field_name == "num_layers" else MAX_INTEGER
+                values[field_name] = read.integer(hf_field, default, least, most)
         read.choice("is_decoder", False, (False,))
         read.choice("add_cross_attention", False, (False,))
         read.choice("position_embedding_type", "absolute", ("absolute", "sans_pos"))
@@ -146,8 +147,8 @@ class Family:
         return config
 
     def parts(self, kind: str, hf_config: Mapping[str, Any], where: str) -> dict[str, Part]:
-        """The parts of a head for this checkpoint, with every Field looked up."""
-        read = Read(hf_config, where)
+        """The parts of a head for this checkpoint, with the values of all Fields."""
+        read = ConfigReader(hf_config, where)
         heads = self.heads
         for (name, value), others in self.variants.items():
             if hf_config.get(name) == value:
@@ -155,7 +156,7 @@ class Family:
         return {output: _resolve(part, read) for output, part in heads[kind].items()}
 
     def rates(self, hf_config: Mapping[str, Any], where: str) -> DropoutRates:
-        """The dropout rates that a config.json asks for.
+        """The dropout rates of a config.json.
 
         Raises:
           UserError: for a rate outside 0 to 1.
@@ -169,7 +170,7 @@ class Family:
         return DropoutRates(values, self.sites)
 
 
-def _resolve(part: Part, read: Read) -> Part:
+def _resolve(part: Part, read: ConfigReader) -> Part:
     transform = part.transform
     if transform:
         activation = transform.activation
@@ -197,5 +198,5 @@ def _resolve(part: Part, read: Read) -> Part:
     )
 
 
-def _value(value: Any, read: Read) -> Any:
+def _value(value: Any, read: ConfigReader) -> Any:
     return read.get(value.name, value.default) if isinstance(value, Field) else value

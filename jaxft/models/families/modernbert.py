@@ -1,4 +1,4 @@
-"""ModernBERT (Warner et al. 2024, arXiv:2412.13663): rotations, gated layers with norms in front, local attention."""
+"""ModernBERT (Warner et al. 2024, arXiv:2412.13663): rotary positions, gated pre-norm layers, local attention."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 from jaxft.core.errors import UserError
 from jaxft.models.encoder.config import DropoutSite, Rotary
 from jaxft.models.families.common import ANSWER, CHOOSE, CLASSIFY, FEATURES, FILL, TAG, TIED, choice, classes
-from jaxft.models.families.family import Family, Read
+from jaxft.models.families.family import ConfigReader, Family
 from jaxft.models.heads import LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
 _NAMES = {"transform.dense": "head.dense", "transform.LayerNorm": "head.norm", "classifier": "classifier"}
@@ -16,23 +16,23 @@ _POOLED = Part(Field("classifier_pooling", "cls"), LABELS, _NAMES, _HEAD, dropou
 _FULL, _LOCAL = "full_attention", "sliding_attention"
 
 
-def _rope(read: Read, kind: str, old_name: str, default: float) -> tuple[float, float]:
-    """(theta, stretch) of one kind of layer, from new and from old fields."""
-    own = replace(read, values=read.mapping("rope_parameters")).mapping(kind)
-    table = replace(read, values={"rope_theta": read.get(old_name, default), **own, **read.mapping("rope_scaling")})
+def _rope(read: ConfigReader, kind: str, old_name: str, default: float) -> tuple[float, float]:
+    """(theta, stretch) of one kind of layer, from the new or the old fields of config.json."""
+    kind_fields = replace(read, values=read.mapping("rope_parameters")).mapping(kind)
+    table = replace(read, values={"rope_theta": read.get(old_name, default), **kind_fields, **read.mapping("rope_scaling")})
     rope_type = table.get("rope_type", table.get("type", "default"))
     if rope_type not in ("default", "linear"):
         raise UserError(f"{read.where}: rope_type {rope_type!r}: jaxft computes only 'default', 'linear'")
     return table.number("rope_theta", default), table.number("factor", 1.0) if rope_type == "linear" else 1.0
 
 
-def _more(read: Read) -> dict[str, Any]:
-    layers, hidden = read.whole("num_hidden_layers", 22), read.whole("hidden_size", 768)
-    every = read.whole("global_attn_every_n_layers", 3)
+def _more(read: ConfigReader) -> dict[str, Any]:
+    layers, hidden = read.integer("num_hidden_layers", 22), read.integer("hidden_size", 768)
+    every = read.integer("global_attn_every_n_layers", 3)
     kinds = read.texts("layer_types", [_LOCAL if i % every else _FULL for i in range(layers)])
     if len(kinds) != layers or not set(kinds) <= {_FULL, _LOCAL}:
         raise UserError(f"{read.where}: layer_types must be {layers} times {_FULL} or {_LOCAL}")
-    if hidden // read.whole("num_attention_heads", 12) % 2:
+    if hidden // read.integer("num_attention_heads", 12) % 2:
         raise UserError(f"{read.where}: rotations need an even number of features a head")
     theta, stretch = _rope(read, _FULL, "global_rope_theta", 160_000.0)
     local_theta, local_stretch = _rope(read, _LOCAL, "local_rope_theta", 10_000.0)
@@ -50,7 +50,7 @@ def _more(read: Read) -> dict[str, Any]:
             stretch=stretch,
             local_theta=local_theta,
             local_stretch=local_stretch,
-            window=read.whole("local_attention", 128) // 2,
+            window=read.integer("local_attention", 128) // 2,
             local=tuple(kind == _LOCAL for kind in kinds),
         ),
         "init_cutoff": read.number("initializer_cutoff_factor", 2.0),

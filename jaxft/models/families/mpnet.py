@@ -1,18 +1,18 @@
-"""MPNet (Song et al. 2020, arXiv:2004.09297): one relative bias for all layers."""
+"""MPNet (Song et al. 2020, arXiv:2004.09297): one table of relative position biases for all layers."""
 
 from dataclasses import replace
 from typing import Any
 
 from jaxft.models.families.common import CLASSIFIER, CLASSIFY, TAG, classes, two_layers
-from jaxft.models.families.family import Read
+from jaxft.models.families.family import ConfigReader
 from jaxft.models.families.roberta import ROBERTA
 from jaxft.models.heads import LABELS, TOKENS, Part
 
 
-def _mpnet(read: Read) -> dict[str, Any]:
-    # Hugging Face computes 32 buckets and counts positions from 2 whatever the config says.
+def _mpnet(read: ConfigReader) -> dict[str, Any]:
+    # Hugging Face uses 32 buckets and counts positions from 2, whatever config.json says.
     return {
-        "distance_bias": read.whole("relative_attention_num_buckets", 32, 32),
+        "distance_bias": read.integer("relative_attention_num_buckets", 32, 32),
         "position_offset": 2,
         "zero_position": 1,
         "pad_token_id": 1,

@@ -1,4 +1,4 @@
-"""RoBERTa, XLM-R, CamemBERT (Liu et al. 2019, arXiv:1907.11692): BERT with positions counted from the padding."""
+"""RoBERTa, XLM-R, CamemBERT (Liu et al. 2019, arXiv:1907.11692): BERT with positions counted from the padding id."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,14 +17,14 @@ from jaxft.models.families.common import (
     two_layers,
     words,
 )
-from jaxft.models.families.family import Read
+from jaxft.models.families.family import ConfigReader
 from jaxft.models.heads import POOLER, Part, Transform
 
 _ROBERTA_WORDS = words(Transform("gelu", norm=True), "lm_head", "lm_head.decoder", "lm_head", "layer_norm")
 
 
-def _after_padding(read: Read) -> dict[str, Any]:
-    pad = read.whole("pad_token_id", 1, 0)
+def _after_padding(read: ConfigReader) -> dict[str, Any]:
+    pad = read.integer("pad_token_id", 1, 0)
     return {"position_offset": pad + 1, "zero_position": pad}
 
 

@@ -1,1 +1,1 @@
-"""Adapters in PEFT's directory format, read and written without PEFT."""
+"""Reads and writes adapters in PEFT's directory format, without PEFT."""

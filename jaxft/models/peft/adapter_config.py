@@ -1,4 +1,4 @@
-"""adapter_config.json: what PEFT calls the numbers of an adapter, and which of its options jaxft computes."""
+"""adapter_config.json: PEFT's names of an adapter's hyperparameters, and which of its options jaxft supports."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,17 +12,17 @@ from jaxft.models.encoder.layers import ACTIVATIONS
 from jaxft.models.weights import tensor_files
 
 CONFIG = "adapter_config.json"
-LORA, BOTTLENECK = "LORA", "JAXFT_BOTTLENECK"  # the second is ours: PEFT has no such adapters
-MOST = 1e15  # of ranks, sizes and alphas
+LORA, BOTTLENECK = "LORA", "JAXFT_BOTTLENECK"  # PEFT has no bottleneck adapters; their name is jaxft's own
+MAX_VALUE = 1e15  # limit of ranks, sizes and alphas
 TASK_TYPES = {
     "text-classification": "SEQ_CLS",
     "token-classification": "TOKEN_CLS",
     "question-answering": "QUESTION_ANS",
     "feature-extraction": "FEATURE_EXTRACTION",
 }
-# How A and B began does not matter, unless it changed the base.
+# The initialisation of A and B does not matter, unless it changed the base.
 _INITIAL = (None, True, False, "gaussian", "eva", "orthogonal")
-# What else changes the sum x W + scale * x A B.
+# Options that change the sum x W + scale * x A B in other ways.
 _REFUSED = (
     "alora_invocation_tokens",
     "arrow_config",
@@ -39,16 +39,16 @@ _REFUSED = (
 
 
 @dataclass(frozen=True)
-class Settings:
-    """An adapter_config.json.
+class AdapterConfig:
+    """The content of an adapter_config.json.
 
     Attributes:
-      kind: numbers of the adapters.
-      base, revision: the model that they were made for.
-      task: kind of the head, where the file says it.
-      alphas: pattern at the end of a module's name -> alpha there.
-      targets: modules that have LoRA: a pattern of whole names, or endings of names; None where the file does not say.
-      excluded: the same of modules that have none all the same.
+      kind: the hyperparameters of the adapters.
+      base, revision: the model that the adapter was made for.
+      task: task of the head, if the file names it.
+      alphas: pattern for the end of a module's name -> alpha of matching modules.
+      targets: modules with LoRA: a pattern of full names, or suffixes of names; None if the file does not say.
+      excluded: modules without LoRA despite `targets`, in the same form.
     """
 
     kind: Lora | Bottleneck
@@ -60,40 +60,43 @@ class Settings:
     excluded: str | tuple[str, ...] = ()
 
     def expected(self, modules: Sequence[str]) -> list[bool]:
-        """Which modules, by Hugging Face's names, have LoRA as the file says."""
+        """For each module (Hugging Face's names), whether it should have LoRA according to the file."""
         if self.targets is None:
             return [False] * len(modules)
-        named, excluded = _named(modules, self.targets), _named(modules, self.excluded)
-        return [yes and not no for yes, no in zip(named, excluded, strict=True)]
+        targets, excluded = _matches(modules, self.targets), _matches(modules, self.excluded)
+        return [is_target and not is_excluded for is_target, is_excluded in zip(targets, excluded, strict=True)]
 
     def scales(self, ranks: Mapping[str, int]) -> dict[str, float]:
         """The scale of each LoRA layer.
 
         Args:
-          ranks: Hugging Face's name of the module -> rank.
+          ranks: Hugging Face's name of a module -> rank.
+
+        Returns:
+          Hugging Face's name of a module -> scale.
         """
         kind = self.kind
         assert isinstance(kind, Lora)
         alphas: dict[str, float] = {}
-        ends = [rf"^(.*\.)?({pattern})$" for pattern in self.alphas]  # as PEFT has it
-        for alpha, found in zip(self.alphas.values(), patterns.each(ends, ranks, "alpha_pattern"), strict=True):
-            alphas = {module: alpha for module, fits in zip(ranks, found, strict=True) if fits} | alphas
+        ends = [rf"^(.*\.)?({pattern})$" for pattern in self.alphas]  # as in PEFT
+        for alpha, matched in zip(self.alphas.values(), patterns.match_each(ends, ranks, "alpha_pattern"), strict=True):
+            alphas = {module: alpha for module, is_match in zip(ranks, matched, strict=True) if is_match} | alphas
         return {
             module: Lora(rank, alphas.get(module, kind.alpha), rank_stabilized=kind.rank_stabilized).scale
             for module, rank in ranks.items()
         }
 
 
-def read_settings(directory: Path) -> Settings:
-    """The settings of an adapter directory.
+def read_adapter_config(directory: Path) -> AdapterConfig:
+    """Reads the adapter_config.json of an adapter directory.
 
     Raises:
-      UserError: for another kind of adapter, an option that jaxft does not compute, or a number out of range.
+      UserError: for another kind of adapter, an option that jaxft does not support, or a number out of range.
     """
     where = directory / CONFIG
     values = tensor_files.read_json(where)
 
-    def number(name: str, default: float, least: float, most: float = MOST) -> Any:
+    def number(name: str, default: float, least: float, most: float = MAX_VALUE) -> Any:
         value = values.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < most:
             raise UserError(f"{where}: {name} is {value!r}: must be a number, {least:g} or more and less than {most:g}")
@@ -109,7 +112,7 @@ def read_settings(directory: Path) -> Settings:
             raise UserError(
                 f"{where}: init_lora_weights is {initial!r}: it changed the base; save the model merged, with PEFT"
             )
-        numbers: Lora | Bottleneck = Lora(
+        adapter: Lora | Bottleneck = Lora(
             rank=int(number("r", 8, 1)),
             alpha=float(number("lora_alpha", 8, 0)),
             dropout=float(number("lora_dropout", 0.0, 0, 1)),
@@ -120,17 +123,17 @@ def read_settings(directory: Path) -> Settings:
         activation = str(values.get("activation"))
         if activation not in ACTIVATIONS:
             raise UserError(f'{where}: activation "{activation}" is unknown{nearest(activation, ACTIVATIONS)}')
-        numbers = Bottleneck(int(number("size", 0, 1)), activation)
+        adapter = Bottleneck(int(number("size", 0, 1)), activation)
     else:
         raise UserError(f"{where}: peft_type is {kind!r}: jaxft reads {LORA} and {BOTTLENECK}")
-    tasks = {theirs: ours for ours, theirs in TASK_TYPES.items()}
+    tasks = {task_type: task for task, task_type in TASK_TYPES.items()}
     alphas = _alphas(values.get("alpha_pattern") or {}, where)
-    if isinstance(numbers, Lora) and alphas and not numbers.alpha:  # the scale that layers share must not be 0
-        numbers, alphas = replace(numbers, alpha=1.0), alphas | {".*": 0.0}
-    # Single layers are chosen by options of their own, which only PEFT's model of the base can settle.
+    if isinstance(adapter, Lora) and alphas and not adapter.alpha:  # the common scale of all layers must not be 0
+        adapter, alphas = replace(adapter, alpha=1.0), alphas | {".*": 0.0}
+    # layers_to_transform selects layers in a way that depends on PEFT's model of the base.
     some_layers = values.get("layers_to_transform") is not None
-    return Settings(
-        numbers,
+    return AdapterConfig(
+        adapter,
         base,
         values.get("revision"),
         tasks.get(str(values.get("task_type"))),
@@ -145,9 +148,9 @@ def _alphas(values: Any, where: Path) -> dict[str, float]:
         raise UserError(f"{where}: alpha_pattern is {values!r}: must map patterns to numbers")
     for pattern, alpha in values.items():
         patterns.check(pattern, f"{where}: alpha_pattern")
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < MOST:
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < MAX_VALUE:
             raise UserError(
-                f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more, less than {MOST:g}"
+                f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more, less than {MAX_VALUE:g}"
             )
     return dict(values)
 
@@ -161,18 +164,18 @@ def _modules(value: Any, where: str) -> str | tuple[str, ...] | None:
     return tuple(value) if value else None
 
 
-def _named(modules: Sequence[str], names: str | tuple[str, ...]) -> list[bool]:
-    """As PEFT has it: a text is a pattern of the whole name, a list has whole names or their endings."""
+def _matches(modules: Sequence[str], names: str | tuple[str, ...]) -> list[bool]:
+    """As in PEFT: a string is a pattern of the full name, a list contains full names or suffixes."""
     if isinstance(names, str):
-        return patterns.matches(names, modules, "target_modules", whole=True)
-    ends = tuple(f".{name}" for name in names)
-    return [f".{module}".endswith(ends) for module in modules]
+        return patterns.match(names, modules, "target_modules", full=True)
+    suffixes = tuple(f".{name}" for name in names)
+    return [f".{module}".endswith(suffixes) for module in modules]
 
 
-def settings_fields(
+def adapter_config_fields(
     kind: Lora | Bottleneck, task: str, base: str, revision: str | None, modules_to_save: list[str]
 ) -> dict[str, Any]:
-    """What adapter_config.json holds, but for the modules that have adapters."""
+    """The fields of adapter_config.json, except the modules with adapters."""
     shared = {
         "base_model_name_or_path": base,
         "inference_mode": True,
@@ -195,12 +198,12 @@ def settings_fields(
     }
 
 
-def endings(targets: Collection[str], others: Collection[str]) -> list[str]:
-    """For every target the shortest ending of its name that is no other's, as PEFT matches names in a list."""
+def unique_suffixes(targets: Collection[str], others: Collection[str]) -> list[str]:
+    """For every target the shortest suffix of its name that matches no other module, for PEFT's `target_modules`."""
 
-    def ending(name: str) -> str:
+    def suffix(name: str) -> str:
         keys = name.split(".")
-        ends = (".".join(keys[-n:]) for n in range(1, len(keys)))
-        return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name)
+        suffixes = (".".join(keys[-n:]) for n in range(1, len(keys)))
+        return next((end for end in suffixes if not any(f".{other}".endswith(f".{end}") for other in others)), name)
 
-    return sorted(set(map(ending, targets)))
+    return sorted(set(map(suffix, targets)))

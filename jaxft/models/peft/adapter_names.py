@@ -1,4 +1,4 @@
-"""How PEFT names the tensors of adapter_model.safetensors."""
+"""PEFT's names of the tensors in adapter_model.safetensors."""
 
 from collections.abc import Collection
 
@@ -7,13 +7,13 @@ from jaxft.models.weights.tensor_names import Naming
 
 WEIGHTS = "adapter_model.safetensors"
 ROOT = "base_model.model."
-TRANSPOSED = (".kernel", ".lora_a", ".lora_b")  # PyTorch's linear layers have their axes in reverse
+TRANSPOSED = (".kernel", ".lora_a", ".lora_b")  # the weights of PyTorch's linear layers have reversed axes
 LORA_LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 
 
 def module_name(naming: Naming, module: str) -> str:
     """Hugging Face's name of one of our modules."""
-    return naming.theirs(f"{module}.kernel").removesuffix(".weight")
+    return naming.hf_name(f"{module}.kernel").removesuffix(".weight")
 
 
 def parent(name: str) -> str:
@@ -22,14 +22,20 @@ def parent(name: str) -> str:
 
 
 def file_name(naming: Naming, name: str, has_lora: Collection[str]) -> str:
-    """PEFT's name of one of our parameters, without its root."""
+    """PEFT's name of one of our parameters, without ROOT.
+
+    Args:
+      naming: Hugging Face's names.
+      name: our dotted name.
+      has_lora: our names of the modules with LoRA.
+    """
     module, _, leaf = name.rpartition(".")
     if leaf in LORA_LEAVES:
         return f"{module_name(naming, module)}.{LORA_LEAVES[leaf]}"
     if f".{adapters.ADAPTER}." in name:
-        parent, _, side = module.partition(f".{adapters.ADAPTER}.")
-        return f"{module_name(naming, f'{parent}.dense')}.adapter_{side}.{'weight' if leaf == 'kernel' else leaf}"
-    theirs = naming.theirs(name)
+        owner, _, side = module.partition(f".{adapters.ADAPTER}.")
+        return f"{module_name(naming, f'{owner}.dense')}.adapter_{side}.{'weight' if leaf == 'kernel' else leaf}"
+    hf_name = naming.hf_name(name)
     if module in has_lora:
-        return ".base_layer.".join(theirs.rsplit(".", 1))
-    return theirs
+        return ".base_layer.".join(hf_name.rsplit(".", 1))
+    return hf_name

@@ -1,4 +1,4 @@
-"""A trained adapter as a directory that PEFT loads."""
+"""Writes a trained adapter as a directory that PEFT can load."""
 
 import json
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from jaxft.models.encoder import adapters
 from jaxft.models.encoder.adapters import Lora
 from jaxft.models.heads import VOCABULARY
 from jaxft.models.model import MAIN, Model
-from jaxft.models.peft.adapter_config import CONFIG, endings, settings_fields
+from jaxft.models.peft.adapter_config import CONFIG, adapter_config_fields, unique_suffixes
 from jaxft.models.peft.adapter_names import ROOT, TRANSPOSED, WEIGHTS, file_name, module_name, parent
 from jaxft.models.weights import tensor_files
 
 
 def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], object]]:
-    """File name -> function that writes it, for `files.write_directory`.
+    """File name -> function that writes it, for `tensor_files.write_directory`.
 
     Raises:
-      UserError: when the base is not known.
+      UserError: if the base is unknown.
     """
     adapted, kind, naming = model.adapted, model.encoder.config.adapter, model.naming
     assert adapted is not None
@@ -31,28 +31,28 @@ def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], 
     if adapted.base is None:
         raise UserError("the adapter's base model was not loaded from anywhere: save the merged model")
     flat = tree.unstack(params)
-    own = {name for name in flat if adapters.is_adapter(name)}
-    saved = {name for name in flat if name in adapted.saved or name.startswith("heads.")} - own
+    adapter_params = {name for name in flat if adapters.is_adapter(name)}
+    saved = {name for name in flat if name in adapted.saved or name.startswith("heads.")} - adapter_params
     has_lora = set(adapted.modules) if isinstance(kind, Lora) else set()
-    biases = {name for name in flat.keys() - own if name.endswith(".bias")}
+    biases = {name for name in flat.keys() - adapter_params if name.endswith(".bias")}
     every_bias = bool(biases) and biases <= saved
-    # PEFT saves a module as a whole, or its bias alone.
-    whole = {parent(name) for name in (saved - biases if every_bias else saved)} - has_lora
-    saved |= {name for name in flat.keys() - own if parent(name) in whole}
+    # PEFT saves complete modules, or only biases.
+    modules_to_save = {parent(name) for name in (saved - biases if every_bias else saved)} - has_lora
+    saved |= {name for name in flat.keys() - adapter_params if parent(name) in modules_to_save}
     tensors = {}
-    for name in own | saved:
+    for name in adapter_params | saved:
         x = flat[name].astype(model.origin.dtypes.get(name, np.float32), copy=False)
         tensors[ROOT + file_name(naming, name, has_lora)] = x.T if name.endswith(TRANSPOSED) else x
-    fields = settings_fields(
-        kind, model.heads[MAIN].kind, adapted.base, adapted.revision, _modules_to_save(model, sorted(whole))
+    fields = adapter_config_fields(
+        kind, model.heads[MAIN].kind, adapted.base, adapted.revision, _modules_to_save(model, sorted(modules_to_save))
     )
     if isinstance(kind, Lora):
         some_bias = any(f"{module}.bias" in saved for module in has_lora)
-        modules = {module_name(naming, parent(name)) for name in flat.keys() - own}
+        modules = {module_name(naming, parent(name)) for name in flat.keys() - adapter_params}
         targets = {module_name(naming, module) for module in has_lora}
         fields |= {
             "bias": "all" if every_bias else "lora_only" if some_bias else "none",
-            "target_modules": endings(targets, modules - targets),
+            "target_modules": unique_suffixes(targets, modules - targets),
         }
     text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
     return {
@@ -62,17 +62,17 @@ def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], 
 
 
 def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
-    """Hugging Face's names of modules that PEFT saves as a whole: heads, and what else was trained.
+    """Hugging Face's names of the modules that PEFT saves completely: heads, and other trained modules.
 
-    A decoder that is tied to the words must not be copied: its bias stands in the file without being named here.
+    A decoder that is tied to the word embeddings must not be copied: its bias is in the file without being named here.
     """
     vocabulary = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
     names = []
     for module in modules:
-        theirs = module_name(model.naming, module)
+        hf_name = module_name(model.naming, module)
         if module.startswith("heads."):
             if module.endswith(".decoder"):
                 continue
-            theirs = theirs if vocabulary else theirs.partition(".")[0]
-        names.append(theirs)
+            hf_name = hf_name if vocabulary else hf_name.partition(".")[0]
+        names.append(hf_name)
     return list(dict.fromkeys(names))

@@ -1,1 +1,1 @@
-"""Weight files: their tensors, the names of these, and the merge into a model's parameters."""
+"""Weight files: reading and writing tensors, their names, and matching them to a model's parameters."""

@@ -1,7 +1,8 @@
-"""flax_model.msgpack: a file is walked once for where its tensors lie, and each is read when it is wanted.
+"""flax_model.msgpack: one pass over the file finds the offsets of its tensors, and each tensor is read on demand.
 
-msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md) puts a kind and a length before every value, so that a
-walk reads a few bytes a tensor; the library would read them all. Flax's part of the format is in flax.serialization.
+msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md) puts a kind and a length before every value, so the pass
+reads only a few bytes per tensor; the msgpack library would read everything. Flax's part of the format is defined in
+flax.serialization.
 """
 
 import math
@@ -17,14 +18,14 @@ import numpy as np
 
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.tree import flatten, unflatten
-from jaxft.models.weights.stored_tensor import Stored
+from jaxft.models.weights.stored_tensor import StoredTensor
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # Flax's extensions
-_CHUNKED = "__msgpack_chunked_array__"  # Flax's mark of a tensor in several pieces, each less than msgpack's 2 GiB
+_CHUNKED = "__msgpack_chunked_array__"  # Flax's key of a tensor in several chunks, each below msgpack's limit of 2 GiB
 
 
 def _heads() -> dict[int, tuple[str, Any]]:
-    """First byte of a value -> (kind, its length or the number itself, or the struct format of that)."""
+    """First byte of a value -> (kind, its length, or the number itself, or the struct format of either)."""
     heads: dict[int, tuple[str, Any]] = {0xC0: ("number", None), 0xC2: ("number", False), 0xC3: ("number", True)}
     heads |= {byte: ("number", byte) for byte in range(0x80)} | {byte: ("number", byte - 256) for byte in range(0xE0, 256)}
     for kind, start, stop in (("map", 0x80, 0x90), ("array", 0x90, 0xA0), ("text", 0xA0, 0xC0)):
@@ -46,33 +47,33 @@ _HEADS = _heads()
 
 
 class _Bytes(NamedTuple):
-    """A run of bytes in the file."""
+    """A range of bytes in the file."""
 
     start: int
     length: int
 
 
 class _Tensor(NamedTuple):
-    """A tensor in the file."""
+    """The location of a tensor in the file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     pieces: tuple[_Bytes, ...]
 
 
-def open_msgpack(path: Path) -> dict[str, Stored]:
-    """All tensors of a file by their paths joined by dots; the bytes of none are read.
+def open_msgpack(path: Path) -> dict[str, StoredTensor]:
+    """Opens a file without reading its tensors: {path joined by dots: tensor}.
 
     Raises:
-      UserError: when the file is torn: every tensor lies wholly inside it and is as long as its shape and type say.
+      UserError: if the file is damaged: every tensor must be inside the file and have the length of its shape and dtype.
     """
     with _errors(path), path.open("rb") as file:
-        tree = _Walk(file, path.stat().st_size).whole()
+        tree = _Reader(file, path.stat().st_size).tree()
         return {".".join(keys): _stored(path, leaf) for keys, leaf in flatten(tree).items()}
 
 
 def write_msgpack(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """The file as transformers 4's Flax classes expect it, one tensor at a time."""
+    """Writes the file as transformers 4's Flax classes expect it, one tensor at a time."""
     with path.open("wb") as file:
         _write(unflatten({tuple(name.split(".")): x for name, x in tensors.items()}), file)
 
@@ -85,7 +86,7 @@ def _write(value: Any, file: BinaryIO) -> None:
         return
     size = len(value)
     file.write(bytes([0x80 | size]) if size < 16 else b"\xde" + struct.pack(">H", size))
-    for key in sorted(value):  # as Flax does
+    for key in sorted(value):  # as in Flax
         _write(key, file)
         _write(value[key], file)
 
@@ -95,38 +96,38 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise UserError(f"{path}: not a whole Flax msgpack file ({one_line(error)[:120]}); fetch it again") from error
+        raise UserError(f"{path}: not a complete Flax msgpack file ({one_line(error)[:120]}); fetch it again") from error
 
 
-def _stored(path: Path, leaf: Any) -> Stored:
+def _stored(path: Path, leaf: Any) -> StoredTensor:
     if isinstance(leaf, _Tensor):
-        return Stored(leaf.shape, leaf.dtype, partial(_read, path, leaf))
+        return StoredTensor(leaf.shape, leaf.dtype, partial(_read, path, leaf))
     array = np.asarray(leaf)
     if array.dtype.kind not in "biufc":
         raise ValueError(f"a leaf is {type(leaf).__name__}")
-    return Stored(array.shape, array.dtype, lambda: array)
+    return StoredTensor(array.shape, array.dtype, lambda: array)
 
 
 def _read(path: Path, tensor: _Tensor) -> np.ndarray:
     array = np.empty(tensor.shape, tensor.dtype)
-    room = array.reshape(-1).view(np.uint8).data
+    buffer = array.reshape(-1).view(np.uint8).data
     with _errors(path), path.open("rb") as file:
         for piece in tensor.pieces:
             file.seek(piece.start)
-            if file.readinto(room[: piece.length]) != piece.length:
+            if file.readinto(buffer[: piece.length]) != piece.length:
                 raise ValueError("it has changed while it was read")
-            room = room[piece.length :]
+            buffer = buffer[piece.length :]
     return array
 
 
-class _Walk:
-    """One pass over a file, from value to value."""
+class _Reader:
+    """Reads the structure of a file in one pass, value by value."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
 
-    def whole(self) -> dict[str, Any]:
-        """The tree of the file."""
+    def tree(self) -> dict[str, Any]:
+        """The nested dict of the whole file."""
         tree = self.value()
         if not isinstance(tree, dict):
             raise ValueError("no tree of tensors")
@@ -159,9 +160,9 @@ class _Walk:
         for _ in range(count):
             key = self.value()
             if not isinstance(key, str) or key in values:
-                raise ValueError(f"{key!r} is named twice" if isinstance(key, str) else "a name is no text")
+                raise ValueError(f"{key!r} is named twice" if isinstance(key, str) else "a name is not text")
             values[key] = self.value()
-        return _joined(values) if _CHUNKED in values else values
+        return _join_chunks(values) if _CHUNKED in values else values
 
     def extension(self, length: int) -> Any:
         code, stop = self.take(1)[0], self.file.tell() + length
@@ -189,8 +190,8 @@ class _Walk:
         return _Bytes(start, length)
 
 
-def _joined(values: dict[str, Any]) -> _Tensor:
-    """A tensor that Flax has cut."""
+def _join_chunks(values: dict[str, Any]) -> _Tensor:
+    """Joins a tensor that Flax has written in chunks."""
     shape, chunks = ([values[key][str(i)] for i in range(len(values[key]))] for key in ("shape", "chunks"))
     if not chunks or not all(isinstance(x, _Tensor) and x.dtype == chunks[0].dtype for x in chunks):
         raise ValueError("a tensor in pieces that do not fit")

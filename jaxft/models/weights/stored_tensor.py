@@ -1,4 +1,4 @@
-"""A tensor of a weight file that has not been read yet."""
+"""A tensor of a weight file that is read on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A tensor in a file: what it is, and how to read it when it is wanted."""
+class StoredTensor:
+    """A tensor in a file: its shape and dtype, and a function that reads it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

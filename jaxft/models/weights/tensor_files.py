@@ -1,4 +1,4 @@
-"""Weight files to and from flat `{name: numpy array}`. Nothing here unpickles."""
+"""Reads and writes weight files as flat `{name: numpy array}`. Nothing here unpickles."""
 
 import glob
 import json
@@ -15,13 +15,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.core.contained_path import inside
+from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import UserError, json_fault, one_line
-from jaxft.core.lock import MARK, is_being_written, mark
+from jaxft.core.lock import TAG, is_being_written, process_tag
 from jaxft.models.weights.flax_msgpack import open_msgpack
-from jaxft.models.weights.stored_tensor import Stored
+from jaxft.models.weights.stored_tensor import StoredTensor
 
-# safetensors' names of types (safetensors.numpy has them, but not in its interface)
+# safetensors' names of dtypes (safetensors.numpy has them, but not in its public interface)
 _TYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -41,27 +41,27 @@ SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json
 
 
 def read_model_config(directory: Path) -> dict[str, Any]:
-    """config.json as a dict.
+    """Reads config.json.
 
     Raises:
-      UserError: when it is missing or no JSON object.
+      UserError: if it is missing or not a JSON object.
     """
     path = directory / "config.json"
     if not path.is_file():
-        inside = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
-        where = f"it lies in a folder: give {directory / inside[0]}" if inside else "a model directory holds config.json"
-        raise UserError(f"{directory}: no config.json; {where}{'' if inside else ' and model.safetensors'}")
+        folders = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
+        where = f"it is in a folder: give {directory / folders[0]}" if folders else "a model directory holds config.json"
+        raise UserError(f"{directory}: no config.json; {where}{'' if folders else ' and model.safetensors'}")
     return read_json(path)
 
 
-def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
-    """All tensors of a model directory; nothing but headers is read.
+def open_weights(directory: Path) -> tuple[dict[str, StoredTensor], str]:
+    """Opens all tensors of a model directory, reading only headers.
 
     Returns:
-      ({name as in the file, Flax paths joined by dots: tensor}, "pt" or "flax": whose layout kernels have).
+      ({name in the file, with Flax paths joined by dots: tensor}, "pt" or "flax", the layout of kernels).
 
     Raises:
-      UserError: when there are no weights, or a file is truncated, corrupt or only there as a pickle.
+      UserError: if there are no weights, a file is truncated or corrupt, or the weights are pickled.
     """
     if (directory / SAFETENSORS).is_file():
         return open_safetensors(directory / SAFETENSORS), "pt"
@@ -80,39 +80,39 @@ def open_weights(directory: Path) -> tuple[dict[str, Stored], str]:
 
 
 def _class_of(directory: Path) -> str:
-    """transformers' class of a checkpoint, with its head: AutoModel would leave a fine-tuned head out."""
+    """The checkpoint's class in transformers, including its head, which AutoModel would drop."""
     try:
-        named = read_model_config(directory).get("architectures")
+        classes = read_model_config(directory).get("architectures")
     except UserError:
-        named = None
-    name = named[0] if isinstance(named, list) and named else None
+        classes = None
+    name = classes[0] if isinstance(classes, list) and classes else None
     return name if isinstance(name, str) and re.fullmatch(r"(?!Flax|TF)[A-Z]\w{1,99}", name) else "AutoModel"
 
 
 def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()) -> None:
-    """Write files so that none is ever half there: all are made in a temporary folder on the same disk, then moved.
+    """Writes files atomically: all are written to a temporary folder on the same disk, and then moved.
 
     Args:
-      directory: made if absent; other files in it stay.
-      writers: file name -> function that writes the path it is given.
-      remove: files that would contradict the new ones.
+      directory: created if absent; other files in it are unchanged.
+      writers: file name -> function that writes a given path.
+      remove: files to remove because they would contradict the new ones.
 
     Raises:
-      UserError: when the disk is full or read-only; then nothing in `directory` has changed.
+      UserError: if the disk is full or read-only; then nothing in `directory` has changed.
     """
     temporary = None
     try:
         beside = directory if directory.is_dir() else directory.parent
         beside.mkdir(parents=True, exist_ok=True)
-        for leftover in beside.glob(f".{glob.escape(directory.name)}.{MARK}*"):
+        for leftover in beside.glob(f".{glob.escape(directory.name)}.{TAG}*"):
             if not is_being_written(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.{mark()}.", dir=beside))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.{process_tag()}.", dir=beside))
         umask = os.umask(0)
         os.umask(umask)
         for name, write in writers.items():
             write(temporary / name)
-            os.chmod(temporary / name, 0o666 & ~umask)  # safetensors makes files that only their owner can read
+            os.chmod(temporary / name, 0o666 & ~umask)  # safetensors creates files that only their owner can read
         directory.mkdir(exist_ok=True)
         for name in writers:
             os.replace(temporary / name, directory / name)
@@ -126,33 +126,33 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
 
 
 def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """model.safetensors as PyTorch's transformers expects it."""
+    """Writes model.safetensors as PyTorch's transformers expects it."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     try:
         save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # it wraps a full disk
+    except SafetensorError as error:  # raised for a full disk, among others
         raise OSError(None, one_line(error)) from error
 
 
-def open_safetensors(path: Path) -> dict[str, Stored]:
-    """All tensors of one file; nothing but headers is read."""
+def open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Opens all tensors of one file, reading only headers."""
     from safetensors import safe_open
 
     def read(name: str) -> np.ndarray:
-        # Opened anew for each tensor: an open file keeps every page that was read mapped into memory.
+        # The file is opened for each tensor, since an open file keeps all pages that were read in memory.
         with _safetensors_errors(path), safe_open(path, framework="np") as file:
             return file.get_tensor(name)
 
     stored = {}
     with _safetensors_errors(path), safe_open(path, framework="np") as file:
-        for name in file.keys():  # noqa: SIM118 (no mapping)
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
             part = file.get_slice(name)
             kind = part.get_dtype()
             if kind not in _TYPES:
                 raise UserError(f"{path}: {name} is of type {kind}, which jaxft does not read")
-            stored[name] = Stored(tuple(part.get_shape()), np.dtype(jnp.dtype(_TYPES[kind])), partial(read, name))
+            stored[name] = StoredTensor(tuple(part.get_shape()), np.dtype(jnp.dtype(_TYPES[kind])), partial(read, name))
     return stored
 
 
@@ -163,18 +163,18 @@ def _safetensors_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)}); fetch it again") from error
+        raise UserError(f"{path}: not a complete safetensors file ({one_line(error)}); fetch it again") from error
 
 
-def _open_sharded(path: Path) -> dict[str, Stored]:
+def _open_sharded(path: Path) -> dict[str, StoredTensor]:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise UserError(f"{path}: no weight_map from tensors to files")
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredTensor] = {}
     for shard in sorted(set(weight_map.values())):
-        file = inside(path.parent, shard)
+        file = path_inside(path.parent, shard)
         if file is None:
-            raise UserError(f"{path}: names the shard {shard}, which lies outside of its directory")
+            raise UserError(f"{path}: names the shard {shard}, which is outside of its directory")
         if not os.path.isfile(file):
             raise UserError(f"{path}: names the shard {shard}, which is not there")
         for name, tensor in open_safetensors(file).items():
@@ -187,16 +187,20 @@ def _open_sharded(path: Path) -> dict[str, Stored]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, all of whose texts can be written again as UTF-8."""
+    """Reads a JSON object whose texts can all be written as UTF-8.
+
+    Raises:
+      UserError: for anything else, and for an object that names a key twice.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        value = json.loads(text, object_pairs_hook=partial(_once, path))
+        value = json.loads(text, object_pairs_hook=partial(_unique_keys, path))
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         lone = ascii(error.object[error.start])[1:-1]
         raise UserError(f"{path}: holds {lone}, half of a character: in UTF-16 two such make one") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, too
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise UserError(f"{path}: not valid JSON ({json_fault(error)})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
@@ -206,8 +210,8 @@ def read_json(path: Path) -> dict[str, Any]:
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON file, in which Python would keep the last of two equal keys without a word."""
+def _unique_keys(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of a JSON file; Python would silently keep the last of two equal keys."""
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
