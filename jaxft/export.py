@@ -66,6 +66,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
         if step != steps[-1]:
             checkpoints.check(step)
+            del state, frozen  # or there would be two of each in memory
             state, frozen, _ = stored_state(run, checkpoints, step)
         params = model_params(state, frozen)
         run = replace(run, task=_fitted(run, known, step, params))

@@ -1,6 +1,7 @@
 """The state of a run: fresh, or as shapes for a mesh that is not here."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 
@@ -25,6 +26,12 @@ def fresh_state(run: ModelSetup) -> tuple[TrainState, Params]:
     return jax.jit(_starter(run), out_shardings=placed)(trainable), frozen
 
 
+def fresh_frozen(run: ModelSetup) -> Params:
+    """The frozen parameters before the first step, placed on the mesh."""
+    frozen = _start(run)[1]
+    return sharding.place(frozen, sharding.param_shardings(run.mesh, frozen))
+
+
 def start_shapes(run: ModelSetup) -> tuple[TrainState, Params]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
     return _shapes(run, *_start(run))
@@ -34,6 +41,13 @@ def _shapes(run: ModelSetup, *start: Params) -> tuple[TrainState, Params]:
     trainable, frozen = (sharding.shapes(run.mesh, part) for part in start)
     state = jax.eval_shape(_starter(run), trainable)
     return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
+
+
+def with_constants(run: ModelSetup, shapes: TrainState) -> TrainState:
+    """A state of shapes in which the key and the hyperparameters, which no checkpoint holds, are arrays on the mesh."""
+    constants = random_keys.root_key(run.config.seed), optim.hyperparameters(run.config.optim)
+    key, hyper = jax.jit(lambda: constants, out_shardings=sharding.replicated(run.mesh))()
+    return replace(shapes, key=key, hyper=hyper)
 
 
 def _starter(run: ModelSetup) -> Callable[[Params], TrainState]:

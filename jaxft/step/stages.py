@@ -49,13 +49,28 @@ def later_stages(
     state, frozen = _abstract(state), _abstract(frozen)
     stages = []
     for start in starts:
-        more, frozen = _begin(plan, frozen, start)
-        shapes = jax.eval_shape(opened, state, more)
-        places = state_shardings(mesh, shapes)
+        more, _ = _begin(plan, frozen, start)
+        shapes, frozen = stage_shapes(plan, optimizer, mesh, state, frozen, start)
+        places = jax.tree.map(lambda x: x.sharding, shapes)
         program = jax.jit(opened, donate_argnums=0, out_shardings=places).lower(state, more).compile()
-        state = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+        state = shapes
         stages.append(Stage(start, state, frozen, program))
     return stages
+
+
+def stage_shapes(
+    plan: ParameterPlan, optimizer: Optimizer, mesh: jax.sharding.Mesh, state: TrainState, frozen: Params, start: int
+) -> tuple[TrainState, Params]:
+    """(state, frozen parameters) of the stage that begins at `start`, as shapes with shardings; nothing is compiled.
+
+    Args:
+      plan, optimizer, mesh: of the run.
+      state, frozen: shapes with shardings, of the stage before.
+      start: a step at which parameters begin to be trained.
+    """
+    more, rest = _begin(plan, frozen, start)
+    shapes = jax.eval_shape(partial(_opened, optimizer=optimizer), state, more)
+    return jax.tree.map(sharding.with_sharding, shapes, state_shardings(mesh, shapes)), rest
 
 
 def open_stage(plan: ParameterPlan, stage: Stage, state: TrainState, frozen: Params) -> tuple[TrainState, Params]:

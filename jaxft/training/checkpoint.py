@@ -111,7 +111,12 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
-        """A checkpoint on the devices and with the shardings of `like`."""
+        """A checkpoint on the devices and with the shardings of `like`.
+
+        Args:
+          step: of the checkpoint.
+          like: arrays or shapes with shardings; its key and its hyperparameters, which are in no checkpoint, are kept.
+        """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
         try:
             restored = self._manager.restore(
@@ -180,18 +185,19 @@ class Checkpoints:
 
         self._guarded(write)
 
-    def restore_frozen(self, like: Any, content: Callable[[], str], step: int) -> Any:
-        """The frozen parameters with the shardings of `like`; `like` itself where there are none on disk.
+    def restore_frozen(self, like: Any, make: Callable[[], Any], content: Callable[[], str], step: int) -> Any:
+        """The frozen parameters with the shardings of `like`; those of `make` where there are none on disk.
 
-        Damaged ones are made again where `like`, which comes from the model, is the same.
+        Damaged ones are made again where the model gives the same.
 
         Args:
-          like: what a run that begins now has.
-          content: gives its digest.
+          like: shapes with shardings of what a run that begins now has.
+          make: gives the arrays of that, from the model.
+          content: gives their digest.
           step: of the checkpoint that they belong to.
 
         Raises:
-          UserError: when they are damaged and `like` is not the same.
+          UserError: when they are damaged and the model does not give the same.
         """
         path = (self._directory / FROZEN).absolute()
         found, recorded = self._look_at_frozen(step)
@@ -205,11 +211,12 @@ class Checkpoints:
                     "frozen parameters: put the model back that the run began with, or give --output_dir another name"
                 )
             self._say(f"{found.wrong}: the frozen parameters are made again from the model, which gives the same")
+            made = make()
             if not self._read_only:
-                self.save_frozen(like, content)
-            return like
+                self.save_frozen(made, content)
+            return made
         if not path.exists():
-            return like
+            return make()
         if found.record is None:
             self._say(f"{FROZEN}/ was written without checksums: it is not verified")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

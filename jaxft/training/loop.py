@@ -45,8 +45,7 @@ class Trainer:
 
     def __init__(self, run: Run, directory: Path, claim: Claim | None = None) -> None:
         self.run = run
-        self.config = run.config
-        self.task = run.task
+        self.config, self.task = run.config, run.task
         self.directory = directory
         self.claim = claim
         self.resumed = self._newest()
@@ -159,9 +158,10 @@ class Trainer:
         best = self.progress.best_step
         if self.config.checkpoint.select == "best" and best is not None and best != int(self.state.step):
             self.checkpoints.check(best)
-            others = {name: x for name, x in self.frozen.items() if name not in self.run.params}
+            taught = {name: x for name, x in self.frozen.items() if name == TEACHERS}
+            del self.state, self.frozen  # or there would be two of each in memory
             self.state, frozen, _ = stored_state(self.run, self.checkpoints, best)
-            self.frozen = frozen | others
+            self.frozen = frozen | taught
         return int(self.state.step)
 
     @property
