@@ -118,13 +118,20 @@ def load(
 
 
 def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:
-    """The model with new values for some parameters (numpy; dotted names), as `init` draws them; its report says so."""
+    """The model with new values for some parameters (dotted names), as `init` draws them; its report says so.
+
+    Args:
+      model: to be given new values.
+      params: numpy arrays, or shapes, which stay as they are.
+      names: of the parameters.
+      seed: of the values.
+    """
     if not names:
         return model, params
-    fresh = model.initialised(names, seed)
-    flat = tree.unstack(params)
-    report = replace(model.report or Report(0, (), ()), again=tuple(names))
-    return replace(model, report=report), tree.restack(flat | fresh, params)
+    model = replace(model, report=replace(model.report or Report(0, (), ()), again=tuple(names)))
+    if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+        return model, params
+    return model, tree.restack(tree.unstack(params) | model.initialised(names, seed), params)
 
 
 def merge(model: Model, params: Params) -> tuple[Model, Params]:
