@@ -89,7 +89,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     from jaxft.parallel import sharding
     from jaxft.step.unused_embeddings import whole
 
-    params = whole(sharding.to_host(tree.recut(params, [])))
+    params = whole(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
     if distributed.is_main_process():
         # Trained parameters are float32, whatever type the checkpoint had.
         origin = Origin({}, run.model.origin.buffers)

@@ -32,10 +32,11 @@ from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
 from jaxft.step.multi_step import Calendar
+from jaxft.step.parameters import Parameters
 from jaxft.step.r_drop import with_r_drop
 from jaxft.step.regularization import noisy_words
 from jaxft.step.train_step import LossFn
-from jaxft.step.unused_embeddings import UNUSED, embedded, used_words
+from jaxft.step.unused_embeddings import embedded, used_words
 from jaxft.tasks.task import Split, Task
 
 RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
@@ -155,16 +156,16 @@ def make_loss(model: Model, task: Task, neftune: float = 0.0) -> LossFn:
     """
 
     def loss(
-        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
+        params: Parameters, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
         noise = jax.random.fold_in(key, NOISE) if neftune and key is not None else None
-        if UNUSED in params or noise is not None:
+        if params.unused_words or noise is not None:
             words = embedded(params, batch["input_ids"], training=key is not None)
             words = words if noise is None else noisy_words(words, batch, neftune, noise)
             inputs = inputs | {"inputs_embeds": words}
-        outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
+        outputs = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates)
         return task.loss(outputs, batch, train=key is not None), outputs
 
     return loss

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, one_line
+from jaxft.step.parameters import Parameters, from_stored
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
 from jaxft.training.integrity import FOLDER, FROZEN, RECORDED, TIMES
@@ -164,7 +165,7 @@ class Checkpoints:
         """Finish and release."""
         self._guarded(self._manager.close)
 
-    def save_frozen(self, frozen: Any, content: Callable[[], str]) -> None:
+    def save_frozen(self, frozen: Parameters, content: Callable[[], str]) -> None:
         """Write the frozen parameters of a run that begins (over those of a start that left no checkpoint).
 
         Args:
@@ -178,14 +179,16 @@ class Checkpoints:
 
         def write() -> None:
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(path, frozen, force=True)
+                checkpointer.save(path, frozen.as_stored(), force=True)
             # A kill before this leaves no checkpoint yet, and the next start writes all of it again.
             if distributed.is_main_process():
                 checksums.record(path, leave_out=TIMES, frozen=self._frozen)
 
         self._guarded(write)
 
-    def restore_frozen(self, like: Any, make: Callable[[], Any], content: Callable[[], str], step: int) -> Any:
+    def restore_frozen(
+        self, like: Parameters, make: Callable[[], Parameters], content: Callable[[], str], step: int
+    ) -> Parameters:
         """The frozen parameters with the shardings of `like`; those of `make` where there are none on disk.
 
         Damaged ones are made again where the model gives the same.
@@ -219,10 +222,10 @@ class Checkpoints:
             return make()
         if found.record is None:
             self._say(f"{FROZEN}/ was written without checksums: it is not verified")
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.as_stored())
         with ocp.StandardCheckpointer() as checkpointer:
             try:
-                return checkpointer.restore(path, target)
+                return from_stored(checkpointer.restore(path, target))
             except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{path}: cannot be read: a file in it is damaged, or it is of another version of jaxft"
