@@ -12,12 +12,10 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.core import random_keys
 from jaxft.data.tokens.encode import Examples
-from jaxft.models.dropout_sites import with_dropout_rates
 from jaxft.models.encoder.encoder import Policy
 from jaxft.models.model import Model, make_model
 from jaxft.parallel import sharding
-from jaxft.run.adapter_targets import add_adapters, settled
-from jaxft.run.model_setup import plan_of, settle_model
+from jaxft.run.assembly import OpenedModel, planned, with_adapters, with_words
 from jaxft.run.setup import Run, train_sampler
 from jaxft.tasks.task import Split
 from jaxft.tasks.text_classification import TextClassification
@@ -76,24 +74,22 @@ def run_of(
     """
     model = model_of(size, config.train.dtype, config.runtime.unroll)
     mesh = sharding.make_mesh(config.mesh, devices)
-    model = settle_model(model, config, mesh)
     params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(0)))
-    model, params = add_adapters(model, params, config)
+    adapted = with_adapters(with_words(OpenedModel(model, params), None, config), config, mesh)
     examples = examples_of(lengths, SIZES[size].config()["vocab_size"], config.seed)
     steps_per_epoch = -(-len(examples) // config.train.batch_size)
     total = config.train.max_steps or steps_per_epoch
-    plan = plan_of(config, model, params, steps_per_epoch, total)
-    model, params = settled(model, params, plan, config.seed)
+    made = planned(adapted, config, steps_per_epoch=steps_per_epoch, total_steps=total)
     return Run(
         config=config,
-        model=with_dropout_rates(model, plan.dropout),
-        params=params,
+        model=made.model,
+        params=made.params,
         teacher=None,
         tokenizer=None,
         task=TextClassification(("label 0", "label 1")),
         data={"train": Split(None, examples, "synthetic")},
         mesh=mesh,
-        plan=plan,
+        plan=made.plan,
         sampler=train_sampler(examples, config, mesh, epochs=-(-total // steps_per_epoch)),
         total_steps=total,
     )

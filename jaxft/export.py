@@ -66,6 +66,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{args.run}: no checkpoint of step {args.step}; there are {', '.join(map(str, steps))}")
         if step != steps[-1]:
             checkpoints.check(step)
+            del state, frozen  # or there would be two of each in memory
             state, frozen, _ = stored_state(run, checkpoints, step)
         params = model_params(state, frozen)
         run = replace(run, task=_tuned_task(run, known, step, params))
@@ -88,7 +89,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     from jaxft.parallel import sharding
     from jaxft.step.unused_embeddings import whole
 
-    params = whole(sharding.to_host(tree.recut(params, [])))
+    params = whole(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
     if distributed.is_main_process():
         # Trained parameters are float32, whatever the type in the checkpoint.
         origin = Origin({}, run.model.origin.buffers)

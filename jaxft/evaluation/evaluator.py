@@ -15,6 +15,7 @@ from jaxft.data.batching.prefetch import device_batch, prefetch
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.step.compilation import Compiled, abstract_batches, compile_eval, finished, size_of
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import LossFn
 from jaxft.tasks.task import Batch, Split, Summary, Task
 
@@ -34,11 +35,11 @@ class Evaluator:
         """The batches of the split, the same in every evaluation."""
         return self.sampler.epoch_batches(0)
 
-    def scores(self, params: Params) -> dict[str, Any]:
+    def scores(self, params: Parameters) -> dict[str, Any]:
         """Metrics by name, `loss` first."""
         return score(self.task, self.collect(params), self.data)
 
-    def collect(self, params: Params) -> Collected:
+    def collect(self, params: Parameters) -> Collected:
         """The outputs of the task's `summarise` for all examples; the sums include `loss` and `weight`."""
         return run_batches(self.batches, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
 
@@ -59,7 +60,7 @@ def make_evaluator(
     loss_fn: LossFn,
     data: Split,
     sampler: BatchSampler,
-    params: Params,
+    params: Parameters,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> Evaluator:

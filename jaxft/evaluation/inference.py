@@ -27,6 +27,7 @@ from jaxft.run.compatibility import check_lengths
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels
+from jaxft.step.parameters import Parameters
 from jaxft.tasks import TASKS, named_task, task_class, task_options
 from jaxft.tasks.example_limits import first_examples, first_rows
 from jaxft.tasks.labels import problem_of
@@ -133,7 +134,8 @@ def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], No
     data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
     sampler = eval_sampler(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
-    return make_evaluator(opened.task, loss, data, sampler, opened.params, opened.mesh, say).scores(opened.params)
+    params = Parameters(opened.params)
+    return make_evaluator(opened.task, loss, data, sampler, params, opened.mesh, say).scores(params)
 
 
 def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, Any]]:

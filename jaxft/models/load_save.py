@@ -119,13 +119,20 @@ def load(
 
 
 def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:
-    """Initialises some parameters (dotted names) anew, with the distributions of `init`, and adds them to the report."""
+    """Initialises some parameters anew, with the distributions of `init`, and adds them to the model's report.
+
+    Args:
+      model: with its report.
+      params: numpy arrays; or shapes, which stay as they are.
+      names: dotted names of the parameters.
+      seed: of the new values.
+    """
     if not names:
         return model, params
-    fresh = model.initialised(names, seed)
-    flat = tree.unstack(params)
-    report = replace(model.report or Report(0, (), ()), reinitialised=tuple(names))
-    return replace(model, report=report), tree.restack(flat | fresh, params)
+    model = replace(model, report=replace(model.report or Report(0, (), ()), reinitialised=tuple(names)))
+    if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+        return model, params
+    return model, tree.restack(tree.unstack(params) | model.initialised(names, seed), params)
 
 
 def merge(model: Model, params: Params) -> tuple[Model, Params]:

@@ -19,10 +19,10 @@ from jaxft.core.tree import Params
 
 # (pattern over dotted names, axis of a single layer's parameter that fsdp shards; None replicates).
 RULES: list[tuple[str, int | None]] = [
-    (r"\.(new_)?embedding$", 0),
+    (r"(^|\.)(new_)?embedding$", 0),
     (r"\.((new_)?kernel|lora_b)$", 1),
     (r"\.lora_a$", 0),
-    (r"\.((new_)?bias|scale|magnitude|rank)$", None),
+    (r"(^|\.)((new_)?bias|scale|magnitude|rank)$", None),
 ]
 
 

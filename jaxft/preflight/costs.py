@@ -1,6 +1,6 @@
 """The cost of a run's train step in each stage: FLOPs relative to a forward pass, and memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,11 @@ from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, finished, lower_train
-from jaxft.step.distillation import NAME, TEACHERS
-from jaxft.step.regularization import split_reference
+from jaxft.step.distillation import NAME
+from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages
 from jaxft.step.train_step import TrainState, eval_step
-from jaxft.step.unused_embeddings import UNUSED, split_unused
+from jaxft.step.unused_embeddings import split_unused
 
 MIB = 2**20
 
@@ -80,8 +80,9 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
-    taught = {TEACHERS: {NAME: sharding.shapes(run.mesh, run.teacher[1])}} if run.teacher else {}
-    stages = [(0, state, frozen | taught), *((x.start, x.state, x.frozen | taught) for x in later)]
+    teachers = {NAME: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
+    every = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
+    stages = [(start, now, replace(rest, teachers=teachers)) for start, now, rest in every]
     params = model_params(state, frozen)
     found: dict[Any, list[Cost]] = {}
     for shape, batch in abstract_batches(run.sampler, run.data["train"].examples, place).items():
@@ -99,7 +100,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
                     flops=hlo.matmul_flops(text),
                     forward=forward,
                     expected=expected_memory(now, rest) | {"activations": _activations(run, now, rest, batch)} | workspace,
-                    arguments=memory.argument_size_in_bytes + _on_a_device(rest.get(UNUSED, {}).get("embedding")),
+                    arguments=memory.argument_size_in_bytes + _on_a_device(rest.unused_words.get("embedding")),
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
                     accessed=hlo.bytes_accessed(text),
@@ -110,7 +111,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     return found
 
 
-def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
+def expected_memory(state: TrainState, frozen: Parameters) -> dict[str, int]:
     """Bytes that a step holds besides activations; all gradients exist at once, because they are clipped by global norm."""
     return {
         "parameters": _on_a_device(state.params) + _on_a_device(frozen),
@@ -119,15 +120,15 @@ def expected_memory(state: TrainState, frozen: Params) -> dict[str, int]:
     }
 
 
-def _activations(run: Run, state: TrainState, frozen: Params, batch: Any) -> int:
+def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) -> int:
     """Bytes per device that a forward pass over a micro-batch saves for the backward pass, besides parameters."""
     loss, prepare = run_loss(run), run.task.prepare
 
-    def kept(trained: Params, rest: Params, batch: Any, key: jax.Array, hyper: Any) -> Any:
+    def kept(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any) -> Any:
         micro = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
-        return jax.vjp(lambda p: loss(tree.combine(p, rest), micro, key, hyper)[0][0], trained)[1]
+        return jax.vjp(lambda p: loss(rest.combined(p), micro, key, hyper)[0][0], trained)[1]
 
-    rest, _ = split_reference(frozen)
+    rest = replace(frozen, reference={})
     found = jax.tree.leaves(jax.eval_shape(kept, state.params, rest, batch, state.key, state.hyper))
     known = {x.shape for x in jax.tree.leaves((state.params, rest))}
     plain = [x for x in found if x.shape not in known and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
@@ -149,13 +150,13 @@ def optimizer_memory(run: Run) -> list[int]:
     return found
 
 
-def _forward(run: Run, *, params: Params, batch: Any) -> Any:
+def _forward(run: Run, *, params: Parameters, batch: Any) -> Any:
     loss = make_loss(run.model, run.task)
     step = partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare)
     return finished(sharding.lower(step, run.mesh, params, batch), "evaluation step")
 
 
-def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Params, batch: Any) -> Any:
+def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Parameters, batch: Any) -> Any:
     parts = (run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization)
     return finished(lower_train(*parts), "train step")
 

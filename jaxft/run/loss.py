@@ -9,15 +9,15 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxft.core.tree import Params
 from jaxft.losses import WeightedSum
 from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import PREFIX, Run
 from jaxft.step.distillation import with_teacher
+from jaxft.step.parameters import Parameters
 from jaxft.step.r_drop import with_r_drop
 from jaxft.step.regularization import neftune
 from jaxft.step.train_step import LossFn
-from jaxft.step.unused_embeddings import UNUSED, embedded
+from jaxft.step.unused_embeddings import embedded
 from jaxft.tasks.task import Task
 
 RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
@@ -60,18 +60,18 @@ def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTrans
     """
 
     def loss(
-        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
+        params: Parameters, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
         transformed = transformations if key is not None else ()
-        if UNUSED in params or transformed:
+        if params.unused_words or transformed:
             words = embedded(params, batch["input_ids"], training=key is not None)
             for transform in transformed:
                 assert key is not None
                 words = transform(words, batch, key)
             inputs = inputs | {"inputs_embeds": words}
-        outputs = model.apply(params, inputs, head=MAIN, key=key, rates=rates)
+        outputs = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates)
         with jax.named_scope("loss"):
             return task.loss(outputs, batch, train=key is not None), outputs
 

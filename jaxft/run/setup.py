@@ -23,8 +23,9 @@ from jaxft.models.model import Model
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
+from jaxft.run.assembly import open_model, planned, with_adapters, with_words
 from jaxft.run.compatibility import check_attention, check_lengths, check_types
-from jaxft.run.model_setup import ModelSetup, open_model, plan_of, settle, start
+from jaxft.run.model_setup import ModelSetup, start
 from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
@@ -98,13 +99,12 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     read = read_data(config, directory, hf_config)
     task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer
     mesh = sharding.make_mesh(config.mesh, devices)
-    model, params, notes = open_model(config, task, read.vocabulary, hf_config, mesh)
-    notes = read.notes + notes
-    check_lengths(model, tokenizer, config.data.max_length)
-    check_types(model, data)
+    adapted = with_adapters(with_words(open_model(config, task, hf_config), read.vocabulary, config), config, mesh)
+    check_lengths(adapted.model, tokenizer, config.data.max_length)
+    check_types(adapted.model, data)
     teacher = None
     if config.distill.teacher:
-        teacher = distillation.load_teacher(config.distill, model, tokenizer, dtype=config.train.dtype)
+        teacher = distillation.load_teacher(config.distill, adapted.model, tokenizer, dtype=config.train.dtype)
         teacher = (teacher[0].on(mesh), teacher[1])
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
     training = data["train"].examples
@@ -115,27 +115,26 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
     sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch))
-    plan = plan_of(config, model, params, steps_per_epoch, total)
-    check_schedules(config.optim, plan)
-    model, params = settle(config, model, params, plan, resized=read.vocabulary.previous is not None)
-    notes += check_attention(model, sampler, drops=True)
+    made = planned(adapted, config, steps_per_epoch=steps_per_epoch, total_steps=total)
+    check_schedules(config.optim, made.plan)
+    notes = read.notes + made.notes + check_attention(made.model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those can do everything, and planning takes time
         for split in [x for name, x in data.items() if name != "train"]:
-            check_attention(model, eval_sampler(split.examples, config, mesh), drops=False)
+            check_attention(made.model, eval_sampler(split.examples, config, mesh), drops=False)
     run = Run(
         config=config,
-        model=model,
-        params=params,
+        model=made.model,
+        params=made.params,
         teacher=teacher,
         tokenizer=tokenizer,
         task=task,
         data=data,
         mesh=mesh,
-        plan=plan,
+        plan=made.plan,
         sampler=sampler,
         total_steps=total,
         notes=notes,
-        own_tokenizer=read.vocabulary.directory if read.vocabulary.previous is not None else None,
+        own_tokenizer=read.vocabulary.directory if made.resized else None,
     )
     run.calendar.check(config.runtime.steps_per_execution)
     return run

@@ -18,12 +18,12 @@ from jax.sharding import NamedSharding
 
 from jaxft.core.errors import UserError
 from jaxft.core.progress import announced
-from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, Shape, token_type
 from jaxft.data.tokens.encode import Examples
 from jaxft.optim import Optimizer
 from jaxft.parallel import sharding
 from jaxft.step.multi_step import MultiStep
+from jaxft.step.parameters import Parameters
 from jaxft.step.regularization import Regularization
 from jaxft.step.train_step import LossFn, Prepare, TrainState, eval_step, train_step, train_steps
 
@@ -95,7 +95,7 @@ def lower_train(
     loss_fn: LossFn,
     optimizer: Optimizer,
     state: TrainState,
-    frozen: Params,
+    frozen: Parameters,
     batch: dict[str, Any],
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
@@ -135,7 +135,7 @@ def compile_train(
     loss_fn: LossFn,
     optimizer: Optimizer,
     state: TrainState,
-    frozen: Params,
+    frozen: Parameters,
     batches: Mapping[MultiStep, dict[str, Any]],
     say: Callable[[str], None],
     prepare: Prepare | None = None,
@@ -153,7 +153,7 @@ def compile_train(
 def compile_eval(
     loss_fn: LossFn,
     summarise: Any,
-    params: Params,
+    params: Parameters,
     batches: Mapping[Shape, dict[str, Any]],
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],

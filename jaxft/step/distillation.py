@@ -12,11 +12,11 @@ from jaxft.core.tree import Params
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.load_save import load
 from jaxft.models.model import Model, are_generic
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import LossFn
 from jaxft.tasks.task import Task
 
-TEACHERS = "teachers"  # frozen parameters: {"teachers": {name: params}}
-NAME = "teacher"
+NAME = "teacher"  # among `Parameters.teachers`
 
 
 def load_teacher(config: DistillConfig, student: Model, tokenizer: Any, *, dtype: str) -> tuple[Model, Params]:
@@ -53,13 +53,12 @@ def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillCon
     """The student's loss mixed with the soft loss of the teacher; evaluation keeps the student's own."""
 
     def loss(
-        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
+        params: Parameters, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[losses.WeightedSum, dict[str, jax.Array]]:
-        own = {name: value for name, value in params.items() if name != TEACHERS}
-        hard, outputs = loss_fn(own, batch, key, hyper)
+        hard, outputs = loss_fn(params, batch, key, hyper)
         if key is None:
             return hard, outputs
-        target = jax.lax.stop_gradient(teacher.apply(params[TEACHERS][NAME], batch))
+        target = jax.lax.stop_gradient(teacher.apply(params.teachers[NAME], batch))
         soft = task.soft_loss(outputs, target, batch, config.temperature)
         return losses.mix(hard, soft, config.alpha), outputs
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from jaxft.core.random_streams import OfMicroBatch
-from jaxft.core.tree import Params
 from jaxft.losses import WeightedSum
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import LossFn
 from jaxft.tasks.task import Task
 
@@ -19,7 +19,7 @@ def with_r_drop(loss_fn: LossFn, task: Task, alpha: float) -> LossFn:
     """
 
     def loss(
-        params: Params, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
+        params: Parameters, batch: dict[str, jax.Array], key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, jax.Array]]:
         if key is None:
             return loss_fn(params, batch, key, hyper)

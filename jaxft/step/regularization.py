@@ -1,6 +1,7 @@
 """Regularisation of parameters: penalties, mixout, an average for evaluation; and noise on embeddings. Pure functions.
 
-L2-SP and mixout pull towards the parameters that the run started from, which are one more frozen tree, REFERENCE.
+L2-SP and mixout pull towards the parameters that the run started from, which lie frozen beside the
+model (`Parameters.reference`).
 """
 
 import zlib
@@ -19,7 +20,6 @@ from jaxft.optim.per_layer import of_layers
 from jaxft.param_plan import ParameterPlan
 
 Array = jax.Array
-REFERENCE = "reference"  # frozen parameters: {"reference": the trainable ones before the first step}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Regularization:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether there must be a frozen tree REFERENCE."""
+        """Whether there must be `Parameters.reference`."""
         return bool(self.config.l2_sp or self.config.mixout)
 
     @property
@@ -107,8 +107,3 @@ def neftune(words: Array, batch: Mapping[str, Array], key: Array, *, alpha: floa
         + jax.random.uniform(jax.random.fold_in(key, OfMicroBatch.NEFTUNE), words.shape, words.dtype, -1.0, 1.0)
         * size[..., None]
     )
-
-
-def split_reference(frozen: Params) -> tuple[Params, Params]:
-    """(the frozen parameters, what the run started from or nothing)."""
-    return {name: x for name, x in frozen.items() if name != REFERENCE}, frozen.get(REFERENCE, {})

@@ -17,6 +17,7 @@ from jaxft.core.tree import Params
 from jaxft.optim import Optimizer
 from jaxft.parallel import sharding
 from jaxft.param_plan import ParameterPlan
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import TrainState, init_state
 
 
@@ -32,7 +33,7 @@ class Stage:
 
     start: int
     state: TrainState
-    frozen: Params
+    frozen: Parameters
     program: Any
 
 
@@ -41,7 +42,7 @@ def later_stages(
     optimizer: Optimizer,
     mesh: jax.sharding.Mesh,
     state: TrainState,
-    frozen: Params,
+    frozen: Parameters,
     starts: Iterable[int],
 ) -> list[Stage]:
     """The stages that begin at `starts`, where `state` and `frozen` (arrays or shapes) are of the stage before them."""
@@ -49,16 +50,31 @@ def later_stages(
     state, frozen = _abstract(state), _abstract(frozen)
     stages = []
     for start in starts:
-        more, frozen = _begin(plan, frozen, start)
-        shapes = jax.eval_shape(opened, state, more)
-        places = state_shardings(mesh, shapes)
+        more, _ = _begin(plan, frozen, start)
+        shapes, frozen = stage_shapes(plan, optimizer, mesh, state, frozen, start)
+        places = jax.tree.map(lambda x: x.sharding, shapes)
         program = jax.jit(opened, donate_argnums=0, out_shardings=places).lower(state, more).compile()
-        state = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+        state = shapes
         stages.append(Stage(start, state, frozen, program))
     return stages
 
 
-def open_stage(plan: ParameterPlan, stage: Stage, state: TrainState, frozen: Params) -> tuple[TrainState, Params]:
+def stage_shapes(
+    plan: ParameterPlan, optimizer: Optimizer, mesh: jax.sharding.Mesh, state: TrainState, frozen: Parameters, start: int
+) -> tuple[TrainState, Parameters]:
+    """(state, frozen parameters) of the stage that begins at `start`, as shapes with shardings; nothing is compiled.
+
+    Args:
+      plan, optimizer, mesh: of the run.
+      state, frozen: shapes with shardings, of the stage before.
+      start: a step at which parameters begin to be trained.
+    """
+    more, rest = _begin(plan, frozen, start)
+    shapes = jax.eval_shape(partial(_opened, optimizer=optimizer), state, more)
+    return jax.tree.map(sharding.with_sharding, shapes, state_shardings(mesh, shapes)), rest
+
+
+def open_stage(plan: ParameterPlan, stage: Stage, state: TrainState, frozen: Parameters) -> tuple[TrainState, Parameters]:
     """(state, frozen parameters) with the parameters that begin; `state` is donated."""
     more, rest = _begin(plan, frozen, stage.start)
     return stage.program(state, more), rest
@@ -75,14 +91,15 @@ def state_shardings(mesh: jax.sharding.Mesh, state: TrainState) -> Any:
     )
 
 
-def _begin(plan: ParameterPlan, frozen: Params, start: int) -> tuple[Params, Params]:
-    """(those of the frozen leaves that begin at a step, the others); a teacher's are in no plan."""
+def _begin(plan: ParameterPlan, frozen: Parameters, start: int) -> tuple[Params, Parameters]:
+    """(those of the model's frozen parameters that begin at a step, the others and what lies beside them)."""
 
     def begins(path: tree.Path) -> bool:
-        setting = plan.settings.get(tree.names(path)[0])
-        return setting is not None and setting.trainable and setting.unfreeze == start
+        setting = plan.settings[tree.names(path)[0]]
+        return setting.trainable and setting.unfreeze == start
 
-    return tree.partition(frozen, begins)
+    more, rest = tree.partition(frozen.model, begins)
+    return more, replace(frozen, model=rest)
 
 
 def _opened(state: TrainState, more: Params, optimizer: Optimizer) -> TrainState:

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.core import random_keys, tree
+from jaxft.core import random_keys
 from jaxft.core.random_streams import OfStep
 from jaxft.core.tree import Params
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
-from jaxft.step.regularization import Regularization, split_reference
+from jaxft.step.parameters import Parameters
+from jaxft.step.regularization import Regularization
 
 Array = jax.Array
 Batch = dict[str, Array]
@@ -27,7 +28,7 @@ class LossFn(Protocol):
     """(all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs)."""
 
     def __call__(
-        self, params: Params, batch: Batch, key: Array | None, hyper: Mapping[str, Any]
+        self, params: Parameters, batch: Batch, key: Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, dict[str, Array]]:
         """Pure."""
         ...
@@ -74,7 +75,7 @@ def init_state(
 
 def train_step(
     state: TrainState,
-    frozen: Params,
+    frozen: Parameters,
     batch: Batch,
     *,
     loss_fn: LossFn,
@@ -89,7 +90,7 @@ def train_step(
 
     Args:
       state: trainable state; donated when jitted.
-      frozen: every other parameter, teachers included.
+      frozen: every other parameter.
       batch: [K, R, ...] arrays.
       loss_fn: the task's loss.
       optimizer: built from `state.hyper` inside the program.
@@ -99,15 +100,14 @@ def train_step(
     Returns:
       (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
     """
-    frozen, reference = split_reference(frozen)
     step_key = jax.random.fold_in(state.key, state.step)
     batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE)) if prepare else batch
 
     def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(step_key, number)
         if regularization and regularization.config.mixout:  # the same in all micro-batches
-            params = regularization.mixed(params, reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
-        (loss_sum, weight), _ = loss_fn(tree.combine(params, frozen), micro, key, state.hyper)
+            params = regularization.mixed(params, frozen.reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
+        (loss_sum, weight), _ = loss_fn(frozen.combined(params), micro, key, state.hyper)
         return loss_sum, weight
 
     gradient = jax.value_and_grad(objective, has_aux=True)
@@ -127,7 +127,7 @@ def train_step(
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
     loss = loss_sum * share
     if regularization and regularization.penalises:
-        penalty, pull = jax.value_and_grad(regularization.penalty)(state.params, reference)
+        penalty, pull = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
         loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, pull)
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
@@ -138,7 +138,7 @@ def train_step(
 
 
 def train_steps(
-    state: TrainState, frozen: Params, batches: Batch, *, steps: int, **parts: Any
+    state: TrainState, frozen: Parameters, batches: Batch, *, steps: int, **parts: Any
 ) -> tuple[TrainState, dict[str, Array]]:
     """Several train steps, one after the other, in one program (`runtime.steps_per_execution`).
 
@@ -157,7 +157,7 @@ def train_steps(
 
 
 def eval_step(
-    params: Params,
+    params: Parameters,
     batch: Batch,
     *,
     loss_fn: LossFn,

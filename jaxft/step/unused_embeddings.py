@@ -20,8 +20,8 @@ from jaxft.models.heads import VOCABULARY
 from jaxft.models.model import MAIN, Model
 from jaxft.models.weights.tensor_names import WORDS
 from jaxft.param_plan import ParameterPlan
+from jaxft.step.parameters import Parameters
 
-UNUSED = "unused_words"  # of frozen parameters: `embedding`, the table [V, D] of the start, and `rank`, int32 [V]
 _ROWS = 512  # a table has a multiple of so many: it can be split over devices, and similar data have the same programs
 _CHUNK = 1 << 24  # token ids that are counted at a time
 # Optimizers that move a number without gradient by decay alone, by a factor; and those of which this holds without decay.
@@ -58,7 +58,7 @@ def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Exam
 
 
 def split_unused(params: Params, used: np.ndarray | None) -> tuple[Params, Params]:
-    """(the parameters with a table of used words and decay's row, what is frozen beside them).
+    """(the parameters with a table of used words and decay's row, `Parameters.unused_words`).
 
     Args:
       params: numpy arrays or shapes.
@@ -74,13 +74,13 @@ def split_unused(params: Params, used: np.ndarray | None) -> tuple[Params, Param
         own = np.concatenate([table[used], np.ones((1, table.shape[1]), table.dtype)])
     rank = np.full(table.shape[0], -1, np.int32)
     rank[used] = np.arange(len(used))
-    return tree.unflatten({**flat, _PATH: own}), {UNUSED: {"embedding": table, "rank": rank}}
+    return tree.unflatten({**flat, _PATH: own}), {"embedding": table, "rank": rank}
 
 
-def embedded(params: Params, ids: jax.Array, *, training: bool) -> jax.Array:
+def embedded(params: Parameters, ids: jax.Array, *, training: bool) -> jax.Array:
     """Word embeddings [..., D] of ids [...]; in training all words are used ones."""
-    leaves, rest = params["encoder"]["embeddings"]["word_embeddings"], params.get(UNUSED)
-    if rest is None:
+    leaves, rest = params.model["encoder"]["embeddings"]["word_embeddings"], params.unused_words
+    if not rest:
         return lookup(ids, **leaves)
     table, rank = leaves["embedding"], jnp.take(rest["rank"], ids, mode="clip")
     rows = lookup(rank, table)
@@ -90,10 +90,10 @@ def embedded(params: Params, ids: jax.Array, *, training: bool) -> jax.Array:
     return jnp.where((rank >= 0)[..., None], rows, others)
 
 
-def whole(params: Params) -> Params:
+def whole(params: Parameters) -> Params:
     """Inverse of `split_unused` for numpy parameters, whatever training has made of them; others stay as they are."""
-    if UNUSED not in params:
-        return params
-    flat = tree.flatten({name: x for name, x in params.items() if name != UNUSED})
-    own, rank, table = flat[_PATH], params[UNUSED]["rank"], params[UNUSED]["embedding"]
+    if not params.unused_words:
+        return params.model
+    flat = tree.flatten(params.model)
+    own, rank, table = flat[_PATH], params.unused_words["rank"], params.unused_words["embedding"]
     return tree.unflatten({**flat, _PATH: np.where(rank[:, None] >= 0, own[rank], table * own[-1:])})

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, one_line
+from jaxft.step.parameters import Parameters, from_stored
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
 from jaxft.training.integrity import FOLDER, FROZEN, RECORDED, TIMES
@@ -111,7 +112,12 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
-        """A checkpoint on the devices and with the shardings of `like`."""
+        """A checkpoint on the devices and with the shardings of `like`.
+
+        Args:
+          step: of the checkpoint.
+          like: arrays or shapes with shardings; its key and its hyperparameters, which are in no checkpoint, are kept.
+        """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
         try:
             restored = self._manager.restore(
@@ -159,7 +165,7 @@ class Checkpoints:
         """Finish and release."""
         self._guarded(self._manager.close)
 
-    def save_frozen(self, frozen: Any, content: Callable[[], str]) -> None:
+    def save_frozen(self, frozen: Parameters, content: Callable[[], str]) -> None:
         """Write the frozen parameters of a run that begins (over those of a start that left no checkpoint).
 
         Args:
@@ -173,25 +179,28 @@ class Checkpoints:
 
         def write() -> None:
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(path, frozen, force=True)
+                checkpointer.save(path, frozen.as_stored(), force=True)
             # A kill before this leaves no checkpoint yet, and the next start writes all of it again.
             if distributed.is_main_process():
                 checksums.write_manifest(path, exclude=TIMES, frozen=self._frozen)
 
         self._guarded(write)
 
-    def restore_frozen(self, like: Any, content: Callable[[], str], step: int) -> Any:
-        """The frozen parameters with the shardings of `like`; `like` itself where there are none on disk.
+    def restore_frozen(
+        self, like: Parameters, make: Callable[[], Parameters], content: Callable[[], str], step: int
+    ) -> Parameters:
+        """The frozen parameters with the shardings of `like`; those of `make` where there are none on disk.
 
-        Damaged ones are made again where `like`, which comes from the model, is the same.
+        Damaged ones are made again where the model gives the same.
 
         Args:
-          like: what a run that begins now has.
-          content: gives its digest.
+          like: shapes with shardings of what a run that begins now has.
+          make: gives the arrays of that, from the model.
+          content: gives their digest.
           step: of the checkpoint that they belong to.
 
         Raises:
-          UserError: when they are damaged and `like` is not the same.
+          UserError: when they are damaged and the model does not give the same.
         """
         path = (self._directory / FROZEN).absolute()
         found, recorded = self._look_at_frozen(step)
@@ -205,17 +214,18 @@ class Checkpoints:
                     "frozen parameters: put the model back that the run began with, or give --output_dir another name"
                 )
             self._say(f"{found.wrong}: the frozen parameters are made again from the model, which gives the same")
+            made = make()
             if not self._read_only:
-                self.save_frozen(like, content)
-            return like
+                self.save_frozen(made, content)
+            return made
         if not path.exists():
-            return like
+            return make()
         if found.record is None:
             self._say(f"{FROZEN}/ was written without checksums: it is not verified")
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.as_stored())
         with ocp.StandardCheckpointer() as checkpointer:
             try:
-                return checkpointer.restore(path, target)
+                return from_stored(checkpointer.restore(path, target))
             except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{path}: cannot be read: a file in it is damaged, or it is of another version of jaxft"

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.evaluator import collect_outputs
 from jaxft.models.encoder.config import DropoutSite
 from jaxft.run.setup import PREFIX, Run, eval_sampler
+from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
 
 ABOVE = ("layer", "pooler", "final_norm")  # parts of an encoder that act after a layer, not before the first
@@ -41,9 +43,11 @@ class FrozenFeatures:
     whole: bool = False
     data: Mapping[str, Split] = field(default_factory=dict)
 
-    def rest(self, params: Params) -> Params:
+    def rest(self, params: Parameters) -> Parameters:
         """The parameters without those of the kept layers."""
-        return tree.partition(params, lambda path: not (path[0] == "encoder" and _below(path[1:], self.layers)))[0]
+        below = partial(_below, layers=self.layers)
+        model, _ = tree.partition(params.model, lambda path: not (path[0] == "encoder" and below(path[1:])))
+        return replace(params, model=model)
 
 
 def lowest(params: Params, layers: int) -> Params:
@@ -70,7 +74,7 @@ def frozen_layers(run: Run) -> int:
     return next((i for i in frozen if any(map(model.rates.of_layer(i).of, inside))), len(frozen))
 
 
-def cache_frozen_features(run: Run, params: Params, say: Callable[[str], None]) -> FrozenFeatures:
+def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], None]) -> FrozenFeatures:
     """Compute the prefix of the training and the validation data, if it would be computed more than once and there is room.
 
     Args:
@@ -81,7 +85,7 @@ def cache_frozen_features(run: Run, params: Params, say: Callable[[str], None]) 
     if not run.config.runtime.keep_frozen or run.total_steps <= run.steps_per_epoch:
         return FrozenFeatures()
     unchanged = frozen_layers(run)
-    layers = max((stop for _, stop, _ in tree.stacks(params["encoder"]["layer"]) if stop <= unchanged), default=0)
+    layers = max((stop for _, stop, _ in tree.stacks(params.model["encoder"]["layer"]) if stop <= unchanged), default=0)
     if not layers:
         return FrozenFeatures()
     data = {name: split for name, split in run.data.items() if name != "test"}
@@ -95,7 +99,7 @@ def cache_frozen_features(run: Run, params: Params, say: Callable[[str], None]) 
         return FrozenFeatures()
     say(f"computing {what} once: they do not change")
     for name, split in data.items():
-        _fill(files[name], run, lowest(params, layers), split.examples)
+        _fill(files[name], run, lowest(params.model, layers), split.examples)
     whole = layers == run.model.encoder.config.parameter_layers
     found = {x: replace(y, examples=y.examples.with_tokens(**{PREFIX: files[x]})) for x, y in data.items()}
     return FrozenFeatures(layers, whole, found)

@@ -15,7 +15,6 @@ from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
-from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import EpochBatches, Shape
 from jaxft.data.batching.epochs import Epochs
 from jaxft.data.batching.prefetch import device_batch, prefetch
@@ -27,8 +26,9 @@ from jaxft.run.loss import run_loss
 from jaxft.run.setup import Run, eval_sampler
 from jaxft.run.state import fresh_state, frozen_content, model_params, run_optimizer
 from jaxft.step.compilation import Compiled, abstract_batch, compile_train
-from jaxft.step.distillation import NAME, TEACHERS
+from jaxft.step.distillation import NAME
 from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
+from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages, open_stage
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
@@ -53,8 +53,7 @@ class Trainer:
 
     def __init__(self, run: Run, directory: Path, claim: Claim | None = None) -> None:
         self.run = run
-        self.config = run.config
-        self.task = run.task
+        self.config, self.task = run.config, run.task
         self.directory = directory
         self.claim = claim
         self.resumed = self._newest()
@@ -73,7 +72,7 @@ class Trainer:
         if run.teacher:
             teacher = run.teacher[1]
             placed = sharding.device_put(teacher, sharding.param_shardings(run.mesh, teacher))
-            self.frozen = self.frozen | {TEACHERS: {NAME: placed}}
+            self.frozen = replace(self.frozen, teachers={NAME: placed})
         self.hooks = self._make_hooks(claim)
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
@@ -163,13 +162,14 @@ class Trainer:
         best = self.progress.best_step
         if self.config.checkpoint.select == "best" and best is not None and best != int(self.state.step):
             self.checkpoints.check(best)
-            others = {name: x for name, x in self.frozen.items() if name not in self.run.params}
+            teachers = self.frozen.teachers
+            del self.state, self.frozen  # or there would be two of each in memory
             self.state, frozen, _ = stored_state(self.run, self.checkpoints, best)
-            self.frozen = frozen | others
+            self.frozen = replace(frozen, teachers=teachers)
         return int(self.state.step)
 
     @property
-    def params(self) -> Params:
+    def params(self) -> Parameters:
         """`model_params` of the present state, whatever the stage."""
         return model_params(self.state, self.frozen)
 
@@ -236,7 +236,7 @@ class Trainer:
     def _data(self, split: str) -> Split:
         return self.kept.data.get(split, self.run.data[split])
 
-    def _params(self, split: str) -> Params:
+    def _params(self, split: str) -> Parameters:
         """The parameters that a split needs."""
         return self.kept.rest(self.params) if split in self.kept.data else self.params
 

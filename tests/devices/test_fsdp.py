@@ -15,6 +15,7 @@ from jaxft.parallel import sharding
 from jaxft.preflight import hlo
 from jaxft.run.loss import make_loss
 from jaxft.step.compilation import abstract_batch, lower_train
+from jaxft.step.parameters import Parameters
 from jaxft.step.stages import state_shardings
 from jaxft.step.train_step import eval_step, init_state
 from jaxft.tasks.text_classification import TextClassification
@@ -37,9 +38,9 @@ def programs(family: str, plan: dict):
     state = jax.tree.map(sharding.with_sharding, state, state_shardings(mesh, state))
     task = TextClassification(LABELS)
     loss = make_loss(model, task)
-    train = lower_train(loss, optimizer, state, frozen, batch).compile()
+    train = lower_train(loss, optimizer, state, Parameters(frozen), batch).compile()
     evaluate = partial(eval_step, loss_fn=loss, summarise=task.summarise)
-    evaluation = sharding.lower(evaluate, mesh, tree.combine(trained, frozen), batch).compile()
+    evaluation = sharding.lower(evaluate, mesh, Parameters(frozen).combined(trained), batch).compile()
     return 4 * tree.count(trained), 4 * tree.count(params), train, evaluation
 
 

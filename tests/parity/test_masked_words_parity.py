@@ -21,6 +21,7 @@ from jaxft.config import Config
 from jaxft.core import tree
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
+from jaxft.step.parameters import Parameters
 from jaxft.tasks import TASKS
 from tests.support import tiny
 
@@ -74,7 +75,7 @@ def test_loss_and_gradients_at_given_masks(family, kind, tmp_path):
     batch = {name: np.asarray(x)[0] for name, x in batch.items()}
 
     def mean(p):
-        (total, weight), _ = make_loss(model, task)(p, batch, None, {})
+        (total, weight), _ = make_loss(model, task)(Parameters(p), batch, None, {})
         return total / weight
 
     loss, grads = jax.value_and_grad(mean)(params)

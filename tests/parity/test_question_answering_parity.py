@@ -15,6 +15,7 @@ from jaxft.core import tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
+from jaxft.step.parameters import Parameters
 from jaxft.tasks import QuestionAnswering
 from tests.support import questions, tiny
 
@@ -75,7 +76,7 @@ def test_loss_and_gradients(models, examples, layout):
     batch = step(examples, layout)
 
     def mean(params):
-        (loss, weight), _ = make_loss(model, TASK)(params, batch, None, {})
+        (loss, weight), _ = make_loss(model, TASK)(Parameters(params), batch, None, {})
         return loss / weight
 
     ours, grads = jax.jit(jax.value_and_grad(mean))(params)

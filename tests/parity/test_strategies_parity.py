@@ -22,6 +22,7 @@ from jaxft.optim import hyperparameters, make_optimizer
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
 from jaxft.run.loss import make_loss
+from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages, open_stage
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
@@ -71,7 +72,8 @@ def jaxft_losses(model, params, batches, preset) -> list[float]:
     plan = make_plan(config, params, LAYERS, total_steps=STEPS)
     mesh = sharding.make_mesh(MeshConfig(1))
     optimizer = make_optimizer(OPTIM, plan, STEPS)
-    trainable, frozen = plan.split(jax.tree.map(jnp.asarray, params))
+    trainable, rest = plan.split(jax.tree.map(jnp.asarray, params))
+    frozen = Parameters(rest)
     state = init_state(trainable, optimizer, random_keys.root_key(0), hyperparameters(OPTIM))
     loss_fn = make_loss(model, TextClassification(tuple(model.labels)))
     step = jax.jit(partial(train_step, loss_fn=loss_fn, optimizer=optimizer))

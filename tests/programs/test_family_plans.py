@@ -18,6 +18,7 @@ from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.param_plan import ParameterPlan
 from jaxft.run.loss import make_loss
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support.families import LABELS, LENGTHS, PLANS, SETTINGS, STAGE, examples, planned
@@ -42,7 +43,7 @@ def after_steps(model: Model, params: tree.Params, plan: ParameterPlan, layout: 
     losses = []
     with sharding.use_mesh(devices):
         for _ in range(3):
-            state, metrics = step(state, frozen, batch)
+            state, metrics = step(state, Parameters(frozen), batch)
             losses.append(float(metrics["loss"]))
     return losses, state, flat(tree.combine(state.params, frozen))
 

@@ -20,6 +20,7 @@ from jaxft.parallel import sharding
 from jaxft.run.compatibility import check_attention
 from jaxft.run.loss import run_loss
 from jaxft.run.setup import make_run
+from jaxft.step.parameters import Parameters
 from tests.support import tiny
 
 B, T, N, H = 2, 128, 2, 16
@@ -195,7 +196,7 @@ def test_a_run_drops_what_it_is_told_to(tiny_model, tiny_data, tmp_path):
         sections = {"model": {**tiny.NO_DROPOUT, **model}, "data": {"layout": "pad"}}
         run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections))
         batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(run.data["train"].examples, 0).items()}
-        loss = jax.jit(lambda key: run_loss(run)(run.params, batch, key, {})[0][0])
+        loss = jax.jit(lambda key: run_loss(run)(Parameters(run.params), batch, key, {})[0][0])
         return [float(loss(random_keys.root_key(0))) for _ in range(2)]
 
     found = [losses(), losses(attention_dropout=0.5), losses(attention_dropout=0.5, attention_dropout_kind="keys")]

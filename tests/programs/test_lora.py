@@ -28,6 +28,7 @@ from jaxft.run.adapter_targets import add_adapters
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import Run, make_run
 from jaxft.run.state import fresh_state, run_optimizer
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.train import train
 from tests.support import costs, tiny
@@ -193,7 +194,7 @@ def test_only_lora_and_the_head_move(run):
         batch = epoch.batch(run.data["train"].examples, number)
         rows = epoch.shape(number).rows
         state, _ = step(state, frozen, put(batch, sharding.batch_sharding(run.mesh), rows))
-    after = flat(tree.combine(state.params, frozen))
+    after = flat(frozen.combined(state.params).model)
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved == trainable(run.params)
     counted = sum(row.parameters for row in run.plan.rows if row.setting.trainable)
@@ -216,7 +217,7 @@ class Costs(costs.Costs):
         trained, frozen = made.split(model.abstract())
         state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trained)
         step = jax.jit(partial(train_step, loss_fn=make_loss(model, self.task), optimizer=optimizer), donate_argnums=0)
-        compiled = step.lower(state, frozen, self.batch(costs.ROWS, parts)).compile()
+        compiled = step.lower(state, Parameters(frozen), self.batch(costs.ROWS, parts)).compile()
         return compiled, tree.count(trained), tree.count(params)
 
 

@@ -17,6 +17,7 @@ from jaxft.parallel import sharding
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import Run, make_run
 from jaxft.step.compilation import abstract_batch
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from tests.support import running_text, tiny
 from tests.support.steps import RECORDER, assert_same, gradients, rearranged
@@ -60,7 +61,7 @@ def test_only_masked_places_go_through_the_vocabulary(folder):
     shape = run.sampler.shapes[0]
     batch = abstract_batch(run.sampler, shape, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
-    program = step.lower(state, frozen, batch).as_text()
+    program = step.lower(state, Parameters(frozen), batch).as_text()
     sizes = {math.prod(map(int, x.split("x"))) for x in re.findall(r"tensor<((?:\d+x)*\d+)x41xf32>", program)}
     places = shape.rows * run.task.masking.max_predictions(shape.length, shape.slots)
     assert places < 0.4 * shape.rows * shape.length
@@ -80,8 +81,8 @@ def test_masks_change_from_step_to_step_but_not_between_evaluations(folder, kind
         sampler = make_sampler(
             data.examples.lengths, batch_size=batch_size, max_length=40, layout=layout, seed=None, shapes=1
         )
-        made = make_evaluator(run.task, make_loss(run.model, run.task), data, sampler, run.params, run.mesh, len)
-        scores.append(made.scores(run.params))
+        made = make_evaluator(run.task, make_loss(run.model, run.task), data, sampler, Parameters(run.params), run.mesh, len)
+        scores.append(made.scores(Parameters(run.params)))
     assert scores[0] == scores[1]
     assert scores[0].keys() == set(run.task.metrics)
     for name, value in scores[0].items():  # one mean over all tokens, and one over all pairs

@@ -24,6 +24,7 @@ from jaxft.param_plan import make_plan
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import make_run
 from jaxft.step.compilation import abstract_batches
+from jaxft.step.parameters import Parameters
 from jaxft.step.r_drop import with_r_drop
 from jaxft.step.regularization import Regularization, neftune
 from jaxft.step.train_step import init_state, train_step
@@ -125,7 +126,7 @@ def test_noise_of_no_size_changes_nothing(family):
     def logits(alpha: float) -> jax.Array:
         loss = make_loss(model, task, [partial(neftune, alpha=alpha)] if alpha else [])
         with jax.disable_jit():
-            return loss(params, batch, random_keys.root_key(0), {})[1]["logits"]
+            return loss(Parameters(params), batch, random_keys.root_key(0), {})[1]["logits"]
 
     np.testing.assert_array_equal(logits(1e-30), logits(0.0))
     assert np.any(np.asarray(logits(5.0) != logits(0.0)))
@@ -157,7 +158,7 @@ def test_r_drop(name):
             logits, loss = next(passes)
             return (jnp.asarray(loss), jnp.asarray(6.0)), {"logits": logits}
 
-        (loss, weight), outputs = with_r_drop(loss_fn, task, 3.0)({}, batch, jax.random.key(0), {})
+        (loss, weight), outputs = with_r_drop(loss_fn, task, 3.0)(Parameters({}), batch, jax.random.key(0), {})
         assert (float(weight), outputs["logits"] is p) == (6.0, True)
         return loss - 2.0  # the mean of both
 
@@ -188,7 +189,7 @@ def test_the_passes_of_r_drop_draw_apart():
         return (jnp.float32(1), jnp.float32(6)), {"logits": jnp.zeros(shape)}
 
     key = random_keys.root_key(0)
-    with_r_drop(loss_fn, task, 3.0)({}, batch, key, {})
+    with_r_drop(loss_fn, task, 3.0)(Parameters({}), batch, key, {})
     assert keys[0] == tuple(np.asarray(jax.random.key_data(key)).tolist())  # the first is the plain loss's
     assert len(set(keys)) == 2
 
@@ -207,7 +208,7 @@ def test_r_drop_of_answers_is_over_each_windows_own_tokens():
             logits = next(passes)
             return (jnp.zeros(()), jnp.ones(())), {"start_logits": logits, "end_logits": logits}
 
-        return with_r_drop(loss_fn, QuestionAnswering(), 1.0)({}, batch, jax.random.key(0), {})[0][0]
+        return with_r_drop(loss_fn, QuestionAnswering(), 1.0)(Parameters({}), batch, jax.random.key(0), {})[0][0]
 
     def divergence(a, b):
         a, b = jax.nn.log_softmax(a), jax.nn.log_softmax(b)
@@ -241,7 +242,7 @@ def program(run, step=train_step, **options) -> str:
     state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trainable)
     batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     function = partial(step, optimizer=optimizer, **options)
-    return str(jax.make_jaxpr(function)(state, frozen, next(iter(batches.values()))))
+    return str(jax.make_jaxpr(function)(state, Parameters(frozen), next(iter(batches.values()))))
 
 
 def test_off_is_the_plain_step_and_each_option_changes_it(run):

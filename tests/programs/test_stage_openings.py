@@ -11,6 +11,7 @@ from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
 from jaxft.core import random_keys, tree
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
+from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages, open_stage
 from jaxft.step.train_step import init_state
 from tests.support.parameters import LAYERS, PARAMS
@@ -23,6 +24,7 @@ def test_a_state_grows_and_loses_nothing():
     mesh, settings = sharding.make_mesh(MeshConfig(1)), OptimConfig()
     optimizer, hyper = optim.make_optimizer(settings, plan, 10), optim.hyperparameters(settings)
     trained, frozen = (sharding.device_put(x, sharding.param_shardings(mesh, x)) for x in plan.split(PARAMS, step=0))
+    rest = Parameters(frozen)
     state = init_state(trained, optimizer, random_keys.root_key(0), hyper, average=True)
     key = random_keys.root_key(1)
 
@@ -32,9 +34,9 @@ def test_a_state_grows_and_loses_nothing():
     state = replace(state, **{name: jax.tree.map(used, getattr(state, name)) for name in ("opt_state", "average", "step")})
     everywhere = sharding.replicated(mesh)
     state = jax.tree.map(lambda x: jax.device_put(x, everywhere), state)
-    for stage in later_stages(plan, optimizer, mesh, state, frozen, plan.stages[1:]):
+    for stage in later_stages(plan, optimizer, mesh, state, rest, plan.stages[1:]):
         before = dict(jax.tree_util.tree_leaves_with_path(jax.tree.map(np.array, replace(state, key=None))))
-        state, frozen = open_stage(plan, stage, state, frozen)
+        state, rest = open_stage(plan, stage, state, rest)
         after = dict(jax.tree_util.tree_leaves_with_path(jax.tree.map(np.array, replace(state, key=None))))
         assert before.keys() < after.keys()
         for path, x in before.items():
@@ -44,6 +46,6 @@ def test_a_state_grows_and_loses_nothing():
                 assert not after[path].any(), path
         begins = {name for name, x in plan.settings.items() if x.unfreeze <= stage.start}
         assert set(tree.all_names(state.params)) == set(tree.all_names(state.average)) == begins
-    assert not frozen
+    assert not rest.model
     for name, x in tree.unstack(state.params).items():
         np.testing.assert_array_equal(x, tree.unstack(PARAMS)[name])

@@ -19,7 +19,8 @@ from jaxft.core.errors import UserError
 from jaxft.run import rundir
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import make_run
-from jaxft.step.distillation import NAME, TEACHERS
+from jaxft.step.distillation import NAME
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks import label_lists, labels
 from jaxft.tasks.text_classification import TextClassification
@@ -118,7 +119,7 @@ def test_a_step_with_tiny_class_weights_is_a_step_with_large_ones(tiny_model, fo
         batch = run.sampler.epoch_batches(0).batch(run.data["train"].examples, 0)
         batch = {name: np.asarray(x) for name, x in batch.items()}
         state = init_state(run.params, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
-        state, scores = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER))(state, {}, batch)
+        state, scores = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER))(state, Parameters({}), batch)
         found.append((float(scores["loss"]), float(scores["grad_norm"])))
         assert float(scores["weight"]) == pytest.approx(sum(task["class_weights"][y] for y in labels_of(batch)), rel=1e-5)
     assert found[1] == pytest.approx(found[0], rel=1e-4)
@@ -175,7 +176,7 @@ def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
         run = make_run(configure(student, folder, tmp_path / "run", base, model=model, distill=distill))
         examples = run.data["train"].examples
         batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(examples, 0).items()}
-        params = run.params | ({TEACHERS: {NAME: run.teacher[1]}} if run.teacher else {})
+        params = Parameters(run.params, teachers={NAME: run.teacher[1]} if run.teacher else {})
         (total, weight), _ = jax.jit(run_loss(run))(params, batch, random_keys.root_key(0), {})
         found.append(float(total / weight))
     ids, mask = np.zeros((2, len(examples), 32), np.int32)
@@ -271,7 +272,7 @@ def test_evaluation_has_plain_cross_entropy(train):
             return {"logits": logits}
 
     batch = {"labels": jnp.asarray([[0], [1]]), "weights": jnp.ones((2, 1))}
-    (total, weight), _ = make_loss(Model(), task)({}, batch, random_keys.root_key(0) if train else None, {})
+    (total, weight), _ = make_loss(Model(), task)(Parameters({}), batch, random_keys.root_key(0) if train else None, {})
     plain = -jax.nn.log_softmax(logits)[np.arange(2), 0, np.arange(2)].sum()
     assert (float(weight) == 2) != train
     assert (float(total) == pytest.approx(float(plain), rel=1e-6)) != train

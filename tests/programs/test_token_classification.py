@@ -21,6 +21,7 @@ from jaxft.data.formats.tags import to_scheme_of
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import make_run
+from jaxft.step.parameters import Parameters
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny
 from tests.support.steps import assert_same, gradients, rearranged
@@ -109,7 +110,7 @@ def test_loss_and_gradients_are_transformers(tagger, tmp_path):
             loss = make_loss(run.model, run.task)
 
             def mean(params, batch, loss=loss):
-                (total, weight), _ = loss(params, batch, None, {})
+                (total, weight), _ = loss(Parameters(params), batch, None, {})
                 return total / weight, weight
 
             value_and_grad = jax.jit(jax.value_and_grad(mean, has_aux=True))

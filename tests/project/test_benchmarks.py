@@ -2,13 +2,16 @@
 
 import io
 import json
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import profile, recipes, record, report, scores, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
 from benchmarks.step import Case
+from jaxft.config import Config, MeshConfig, PlanConfig, RuleConfig, TrainConfig
 from jaxft.core import tree
 
 
@@ -122,6 +125,20 @@ def test_a_synthetic_run_trains_what_its_plan_says():
     trained = {name for name, x in run.plan.settings.items() if x.trainable}
     assert {name.rpartition(".")[2] for name in trained if name.startswith("encoder")} == {"lora_a", "lora_b"}
     assert trained <= set(tree.all_names(run.params))
+
+
+def test_a_synthetic_run_draws_anew_what_its_plan_says():
+    """And drops where the plan says so; of a run of shapes there is nothing to draw."""
+    lengths, plan = synthetic.glue_lengths(32), PlanConfig(preset="reinit")
+    plan = replace(plan, rules=[RuleConfig(r"layer\.0\.output\.dropout", dropout=0.3)])
+    config = Config(train=TrainConfig(batch_size=4, max_steps=2), mesh=MeshConfig(data=1), seed=3)
+    plain, drawn = (synthetic.run_of("tiny", lengths, replace(config, plan=x)) for x in (PlanConfig(), plan))
+    before, after = tree.unstack(plain.params), tree.unstack(drawn.params)
+    changed = {name for name, x in after.items() if not np.array_equal(before[name], x)}
+    assert changed == {name for name in after if name.startswith("encoder.layer.1.") and name.endswith("kernel")}
+    assert drawn.model.rates.layers == {0: {"output": 0.3}}
+    abstract = synthetic.run_of("tiny", lengths, replace(config, plan=plan), abstract=True)
+    assert jax.tree.map(np.shape, abstract.params) == jax.tree.map(np.shape, drawn.params)
 
 
 def test_kinds_of_operations():

@@ -17,6 +17,7 @@ from jaxft.evaluation.evaluator import Evaluator, make_evaluator
 from jaxft.parallel import sharding
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import Run, eval_sampler, make_run
+from jaxft.step.parameters import Parameters
 from jaxft.tasks import text_classification
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores
 from tests.support import tiny
@@ -76,7 +77,7 @@ def right_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     return scores | ({"f1": metrics.f1_score(gold, predicted)} if gold.max() == 1 else {})
 
 
-def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Evaluator, dict]:
+def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Evaluator, Parameters]:
     mesh = sharding.make_mesh(MeshConfig(devices))
     config = replace(
         run.config,
@@ -84,7 +85,7 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
         eval=replace(run.config.eval, batch_size=batch_size),
     )
     data = run.data["validation"]
-    params = sharding.device_put(run.params, sharding.param_shardings(mesh, run.params))
+    params = Parameters(sharding.device_put(run.params, sharding.param_shardings(mesh, run.params)))
     sampler = eval_sampler(data.examples, config, mesh)
     loss = make_loss(run.model, run.task)
     return make_evaluator(run.task, loss, data, sampler, params, mesh, lambda _: None), params

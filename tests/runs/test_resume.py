@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,8 +21,9 @@ from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
+from jaxft.run.state import fresh_state, frozen_content
 from jaxft.train import train
-from jaxft.training.checkpoint import Checkpoints
+from jaxft.training.checkpoint import Checkpoints, Progress
 from jaxft.training.journal import rewind
 from jaxft.training.loop import Trainer
 from tests.support import tiny
@@ -143,6 +147,35 @@ def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, t
     rows, expected = journal(tmp_path / "moved"), journal(tmp_path / "whole")
     assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(1, 8))
     np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in expected], rtol=1e-5)
+
+
+def test_what_is_restored_is_the_only_copy(classifier, tiny_data, tmp_path, monkeypatch):
+    """When a checkpoint is read, at a start or for the best model, no other state is in the memory of devices."""
+    run = make_run(every_third(classifier, tiny_data, tmp_path, plan={"preset": "last_n", "n": 1}))
+    state, frozen = fresh_state(run)
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    checkpoints.save_frozen(frozen, partial(frozen_content, run))
+    for step in (1, 2):
+        checkpoints.save(replace(state, step=np.int32(step) + state.step), Progress(best_step=1, best_score=0.5))
+    checkpoints.close()
+    frozen_bytes, state_bytes = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (frozen, state.opt_state))
+    del state, frozen, checkpoints
+    others, found, restore = {id(x) for x in jax.live_arrays()}, [], Checkpoints.restore
+
+    def seen(self, step, like):
+        found.append((step, sum(x.nbytes for x in jax.live_arrays() if id(x) not in others)))
+        return restore(self, step, like)
+
+    monkeypatch.setattr(Checkpoints, "restore", seen)
+    trainer = Trainer(run, tmp_path)
+    assert trainer.select() == 1
+    trainer.close()
+    assert [step for step, _ in found] == [2, 1]
+    assert all(frozen_bytes <= size < frozen_bytes + state_bytes / 2 for _, size in found), (
+        found,
+        frozen_bytes,
+        state_bytes,
+    )
 
 
 def test_frozen_parameters_come_from_the_run(tiny_data, tmp_path, classifier):

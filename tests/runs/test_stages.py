@@ -63,7 +63,7 @@ def test_each_stage_trains_what_the_plan_says(finished, tiny_model, tiny_data):
         assert sorted(name for x in moments for name in tree.all_names(x)) == sorted([*trained, *trained])
         # Bias correction counts from the step at which a stage begins; the schedule counts all steps.
         assert counts == [step - start for start in run.plan.stages if start < step] + [step]
-        flat[step] = tree.unstack(jax.tree.map(np.array, tree.combine(state.params, frozen)))
+        flat[step] = tree.unstack(jax.tree.map(np.array, frozen.combined(state.params).model))
     checkpoints.close()
     start = tree.unstack(run.params)
     for name, x in start.items():
@@ -133,7 +133,7 @@ def test_a_step_of_an_earlier_stage_is_exported(finished, tiny_model, tiny_data,
     state, frozen, _ = stored_state(run, checkpoints, 2)
     checkpoints.close()
     found, _ = open_weights(tmp_path / "early")
-    expected = tree.unstack(tree.combine(state.params, frozen))
+    expected = tree.unstack(frozen.combined(state.params).model)
     for name in ("heads.main.classifier.bias", "encoder.layer.0.output.LayerNorm.scale", "encoder.pooler.dense.bias"):
         np.testing.assert_array_equal(found[run.model.naming.hf_name(name)].read(), np.asarray(expected[name]))
 

@@ -15,7 +15,8 @@ from jaxft.param_plan import make_plan
 from jaxft.run.setup import make_run
 from jaxft.run.state import fresh_state
 from jaxft.step import unused_embeddings
-from jaxft.step.unused_embeddings import UNUSED, embedded, split_unused, whole
+from jaxft.step.parameters import Parameters
+from jaxft.step.unused_embeddings import embedded, split_unused, whole
 from jaxft.train import train
 from tests.support import tiny
 from tests.support.resuming import MODEL, ends_the_same, journal, same_journals
@@ -85,7 +86,7 @@ def test_the_table_is_as_small_as_the_words_are_few(large, data, tmp_path, capsy
     state, frozen = fresh_state(run)
     for params in (state.params, *(x.mu for x in jax.tree.leaves(state.opt_state, is_leaf=is_adam) if is_adam(x))):
         assert tree.unstack(params)[WORDS].shape == (512, tiny.CONFIG["hidden_size"])
-    assert frozen[UNUSED]["embedding"].shape == (SIZE, tiny.CONFIG["hidden_size"])
+    assert frozen.unused_words["embedding"].shape == (SIZE, tiny.CONFIG["hidden_size"])
     train(config)
     assert (
         f"words: 511 of {SIZE:,} rows are trained; the other words do not occur in the training data"
@@ -175,7 +176,7 @@ def test_words_are_looked_up_where_their_rows_are():
     own, beside = split_unused(params, used)
     small = tree.flatten(own)[path]
     assert np.array_equal(small, [*table[used], np.ones(3)])
-    trained = tree.unflatten({path: np.concatenate([small[:3] + 1, small[3:] * 0.5])}) | beside
+    trained = Parameters(tree.unflatten({path: np.concatenate([small[:3] + 1, small[3:] * 0.5])}), beside)
     expected = table * 0.5
     expected[used] = table[used] + 1
     assert np.array_equal(tree.flatten(whole(trained))[path], expected)
@@ -184,5 +185,5 @@ def test_words_are_looked_up_where_their_rows_are():
     assert np.array_equal(embedded(arrays, ids, training=False), expected[ids])
     inside = jnp.asarray(used[rng.integers(0, 3, (2, 5))])
     assert np.array_equal(embedded(arrays, inside, training=True), expected[inside])
-    assert whole(params) is params
+    assert whole(Parameters(params)) is params
     assert split_unused(params, None) == (params, {})

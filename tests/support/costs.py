@@ -17,6 +17,7 @@ from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
 from jaxft.run.loss import make_loss
 from jaxft.step.compilation import abstract_batch
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import eval_step, init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 
@@ -69,7 +70,7 @@ class Costs:
         hyper = optim.hyperparameters(OptimConfig(clip=clip))
         state = jax.eval_shape(lambda p: init_state(p, optimizer, random_keys.root_key(0), hyper), trainable)
         program = jax.jit(partial(train_step, loss_fn=self.loss, optimizer=optimizer))
-        return flops(program.lower(state, frozen, self.batch(ROWS, parts)))
+        return flops(program.lower(state, Parameters(frozen), self.batch(ROWS, parts)))
 
 
 def flops(lowered) -> float:

@@ -23,6 +23,7 @@ from jaxft.core import tree
 from jaxft.optim import hyperparameters, make_optimizer
 from jaxft.param_plan import make_plan
 from jaxft.run.loss import make_loss
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
@@ -105,7 +106,7 @@ def jaxft_metrics(
             "labels": labels[:, None],
         }
         batch = {name: x[None].astype(np.int32) for name, x in batch.items()}  # one micro-batch
-        state, metrics = step(state, frozen, batch | {"weights": np.ones((1, rows, 1), np.float32)})
+        state, metrics = step(state, Parameters(frozen), batch | {"weights": np.ones((1, rows, 1), np.float32)})
         seen.append({name: float(x) for name, x in metrics.items()})
     assert tree.count(state.params) == sum(row.parameters for row in plan.rows if row.setting.trainable)
     return seen

@@ -268,7 +268,7 @@ def test_checkpoints_hold_the_state(run, tmp_path, name):
         np.testing.assert_array_equal(x, y)
         assert x.sharding == y.sharding
     evaluated = model_params(restored, frozen)  # what is evaluated and exported
-    jax.tree.map(np.testing.assert_array_equal, evaluated, trained["average"] or trained["params"])
+    jax.tree.map(np.testing.assert_array_equal, evaluated.model, trained["average"] or trained["params"])
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lion"])

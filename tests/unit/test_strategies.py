@@ -20,6 +20,7 @@ from jaxft.param_plan import make_plan
 from jaxft.param_plan.presets import times
 from jaxft.preflight.costs import expected_memory
 from jaxft.run.loss import make_loss
+from jaxft.step.parameters import Parameters
 from jaxft.step.stages import state_shardings
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
@@ -188,8 +189,8 @@ def test_memory_falls_by_what_the_plan_says():
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, state_shardings(mesh, state)
         )
         step = jax.jit(partial(train_step, loss_fn=make_loss(model, task), optimizer=optimizer), donate_argnums=0)
-        memory: Any = step.lower(placed, frozen, batch).compile().memory_analysis()
-        return expected_memory(placed, frozen), memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        memory: Any = step.lower(placed, Parameters(frozen), batch).compile().memory_analysis()
+        return expected_memory(placed, Parameters(frozen)), memory.argument_size_in_bytes, memory.temp_size_in_bytes
 
     (said, arguments, temporary), (less, fewer_arguments, less_temporary) = sizes_of("full"), sizes_of("last_n", n=1)
     assert said["parameters"] == less["parameters"]
