@@ -12,7 +12,8 @@ from benchmarks.peers.compiling import listen
 from benchmarks.peers.windows import Done, Windows
 from jaxft.config import cli
 from jaxft.core import backend
-from jaxft.run.setup import make_run
+from jaxft.run.setup import Run, make_run
+from jaxft.training.batch_feed import BatchFeed
 from jaxft.training.loop import Trainer
 
 
@@ -22,20 +23,21 @@ def device_peak() -> Callable[[], int] | None:
     return (lambda: device.memory_stats()["peak_bytes_in_use"]) if device.memory_stats() else None
 
 
-class Watched(Trainer):
-    """Counts the steps that its loop takes."""
+def watch(windows: Windows, run: Run) -> None:
+    """Count the steps that the loop takes."""
+    batches = BatchFeed.batches
 
-    windows: Windows
-
-    def _batches(self, start: int) -> Iterator[Any]:
-        for steps, plan, batch in super()._batches(start):
-            self.windows.tick()
+    def counted(self: BatchFeed, start: int) -> Iterator[Any]:
+        for steps, plan, batch in batches(self, start):
+            windows.tick()
             for step in steps:
-                in_epoch = step % self.run.steps_per_epoch
+                in_epoch = step % run.steps_per_epoch
                 examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
                 tokens = int(plan.sampler.lengths[examples].sum())
-                self.windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
+                windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
             yield steps, plan, batch
+
+    BatchFeed.batches = counted  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -44,10 +46,10 @@ def main() -> None:
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     compiling = listen()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Watched(make_run(config), Path(folder))
-        trainer.windows = Windows(
-            int(steps), int(warm), lambda: jax.block_until_ready(trainer.state), device_peak(), compiling
-        )
+        run = make_run(config)
+        trainer = Trainer(run, Path(folder))
+        windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(trainer.state), device_peak(), compiling)
+        watch(windows, run)
         try:
             trainer.train()
         except Done:

@@ -25,9 +25,10 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
     import jax
 
     from benchmarks.peers.compiling import listen
-    from benchmarks.peers.side_jaxft import Watched, device_peak
+    from benchmarks.peers.side_jaxft import device_peak, watch
     from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
     from jaxft.core import backend
+    from jaxft.training.loop import Trainer
 
     config = Config(
         model=ModelConfig(attention_dropout_kind=kind),
@@ -40,8 +41,8 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
     compiling = listen()
     run = run_of(size, glue_lengths(COUNT), config)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Watched(run, Path(folder))
-        trainer.windows = Windows(*windows, lambda: jax.block_until_ready(trainer.state), device_peak(), compiling)
+        trainer = Trainer(run, Path(folder))
+        watch(Windows(*windows, lambda: jax.block_until_ready(trainer.state), device_peak(), compiling), run)
         try:
             trainer.train()
         except Done:

@@ -1,7 +1,7 @@
 """The training loop: steps, evaluations, early stopping. It owns the order of events; hooks do the rest."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,9 +15,7 @@ from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
-from jaxft.data.batching.batch_sampler import EpochBatches, Shape
 from jaxft.data.batching.epochs import Epochs
-from jaxft.data.batching.prefetch import device_batch, prefetch
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run import input_files
@@ -25,13 +23,14 @@ from jaxft.run.claim import Claim
 from jaxft.run.loss import run_loss
 from jaxft.run.setup import Run, eval_sampler
 from jaxft.run.state import fresh_state, frozen_content, model_params, run_optimizer
-from jaxft.step.compilation import Compiled, abstract_batch, compile_train
+from jaxft.step.compilation import Compiled, compile_train
 from jaxft.step.distillation import NAME
-from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
+from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages, open_stage
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
+from jaxft.training.batch_feed import BatchFeed
 from jaxft.training.checkpoint import Checkpoints, Progress
 from jaxft.training.checkpoint_hook import SaveCheckpoints
 from jaxft.training.display import Display
@@ -45,7 +44,6 @@ from jaxft.training.step_metrics import StepMetrics
 from jaxft.training.tensorboard import TensorBoard
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
-BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are there at once
 
 
 class Trainer:
@@ -80,7 +78,6 @@ class Trainer:
         self.epochs = Epochs(run.sampler, -(-run.total_steps // run.steps_per_epoch))
         self.programs: list[Compiled[MultiStep]] = []  # of this stage and those to come
         self.kept = FrozenFeatures()
-        self.steps_per_call = 1
 
     def train(self, watch: Watch | None = None) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed.
@@ -93,8 +90,8 @@ class Trainer:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         self.kept = cache_frozen_features(self.run, self.params, self.say)
-        self.steps_per_call = self.config.runtime.steps_per_execution or self._usual_steps()
-        batches = {call: self._abstract_batch(call) for call in self._first_and_others(start)}
+        feed = BatchFeed(self.run, self.epochs, self._data("train").examples, whole=self.kept.whole)
+        batches = {call: feed.abstract(call) for call in feed.calls(start)}
         prepare = self.run.task.prepare
         to_come = [s for s in self.run.plan.stages[1:] if s >= start]
         later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, to_come)
@@ -108,7 +105,7 @@ class Trainer:
         metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate)
         frozen = self.kept.rest(self.frozen)
         heap = host_memory.ReusedBlock(self._at_work)
-        for steps, plan, batch in self._batches(start):
+        for steps, plan, batch in feed.batches(start):
             in_epoch = range(steps.start % per_epoch, steps.start % per_epoch + len(steps))
             if later and later[0].start == steps.start:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
@@ -122,7 +119,7 @@ class Trainer:
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
             call = MultiStep(plan.shape(in_epoch.start), len(steps))
             if call not in self.programs[0]:  # of an epoch beyond those that shapes were chosen by
-                new = {call: self._abstract_batch(call)}
+                new = {call: feed.abstract(call)}
                 parts = (self.state, frozen, new, self.say, prepare, self.run.regularization)
                 self.programs[0] = self.programs[0].also(compile_train(self.loss, self.optimizer, *parts))
             program = self.programs[0][call]
@@ -199,7 +196,7 @@ class Trainer:
         with ExitStack() as stack:
             for hook in reversed(self.hooks):
                 stack.callback(hook.close)
-            stack.callback(self.profiler.close)
+            stack.callback(self.profiler.close, wait=False)
         host_memory.release_freed_memory()
 
     def _make_hooks(self, claim: Claim | None) -> list[Hook]:
@@ -244,41 +241,6 @@ class Trainer:
         for programs in self.programs:
             programs.cancel()
         self.programs.clear()
-
-    def _shape(self, step: int) -> Shape:
-        epoch, in_epoch = divmod(step, self.run.steps_per_epoch)
-        return self.epochs.batches(epoch).shape(in_epoch)
-
-    def _calls(self, start: int) -> Iterator[range]:
-        return multi_steps(self.run.calendar, start, self.steps_per_call, self._shape)
-
-    def _usual_steps(self) -> int:
-        """Steps of a call where nobody says: several where a head on few tokens is all that is left of a step."""
-        short = self.kept.whole and self.run.teacher is None and self.run.calendar.longest >= STEPS_PER_CALL
-        batches = [self._abstract_batch(MultiStep(shape, STEPS_PER_CALL)) for shape in self.run.sampler.shapes]
-        size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
-        return STEPS_PER_CALL if short and size <= BATCH_BYTES else 1
-
-    def _first_and_others(self, start: int) -> list[MultiStep]:
-        """Every call that there can be, that from a step on first."""
-        first = MultiStep(self._shape(start), len(next(self._calls(start))))
-        every = (MultiStep(shape, steps) for shape in self.run.sampler.shapes for steps in (1, self.steps_per_call))
-        return list(dict.fromkeys([first, *every]))
-
-    def _abstract_batch(self, call: MultiStep) -> dict[str, Any]:
-        place, examples = sharding.batch_sharding(self.run.mesh), self._data("train").examples
-        return abstract_batch(self.run.sampler, call.shape, examples, place, call.steps)
-
-    def _batches(self, start: int) -> Iterator[tuple[range, EpochBatches, dict[str, jax.Array]]]:
-        run, place = self.run, sharding.batch_sharding(self.run.mesh)
-
-        def make(steps: range) -> tuple[range, EpochBatches, dict[str, jax.Array]]:
-            epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
-            plan = self.epochs.batches(epoch)
-            batch = device_batch(plan, self._data("train").examples, range(in_epoch, in_epoch + len(steps)), place)
-            return steps, plan, batch
-
-        return prefetch(self._calls(start), make, run.config.data.prefetch)
 
     def _learning_rate(self, step: int) -> float:
         """Of a step, numbered from 0, since the last evaluation."""

@@ -40,12 +40,13 @@ class ProfilerWindow:
             if steps.stop >= self._window.stop:
                 self.close()
 
-    def close(self) -> None:
-        """Write the trace, if one has been begun."""
+    def close(self, *, wait: bool = True) -> None:
+        """Write the trace, if one has been begun; after an error without waiting for its steps."""
         if self._traced is None:
             return
         first, last = self._traced.start + 1, self._traced.stop
         self._traced = None
-        self._wait()
+        if wait:
+            self._wait()
         jax.profiler.stop_trace()
         self._say(f"the profiler's trace of steps {first} to {last} is in {self._folder}")

@@ -258,8 +258,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "average-not-evaluated",
         "jaxft/run/state.py",
-        "return tree.combine(state.evaluated, own)",
-        "return tree.combine(state.params, own)",
+        "frozen.combined(state.evaluated)",
+        "frozen.combined(state.params)",
         "With regularization.ema evaluation and export take the parameters themselves, not their average.",
     ),
     Fault(

@@ -14,7 +14,8 @@ from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
 from jaxft.step.multi_step import Calendar, multi_steps
 from jaxft.train import train
-from jaxft.training import loop
+from jaxft.training import batch_feed
+from jaxft.training.batch_feed import BatchFeed
 from tests.support import tiny
 from tests.support.resuming import MODEL, back_to, ends_the_same, journal, same_journals
 
@@ -29,14 +30,14 @@ def several(steps: int | None) -> dict:
 @pytest.fixture
 def made(monkeypatch):
     """Steps of each call that a run makes."""
-    found, make = [], loop.Trainer._batches
+    found, make = [], BatchFeed.batches
 
     def counted(self, start):
         for steps, *rest in make(self, start):
             found.append(len(steps))
             yield steps, *rest
 
-    monkeypatch.setattr(loop.Trainer, "_batches", counted)
+    monkeypatch.setattr(BatchFeed, "batches", counted)
     return found
 
 
@@ -171,7 +172,7 @@ def test_the_default_is_several_where_a_head_is_left(tiny_model, classifier, tmp
 
 
 def test_the_default_is_one_where_batches_are_large(tiny_model, tmp_path, made, monkeypatch):
-    monkeypatch.setattr(loop, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(batch_feed, "BATCH_BYTES", 10_000)
     train(heads(tiny_model, tmp_path, "run", 160, **HEAD))
     assert set(made) == {1}
 

@@ -1,5 +1,6 @@
 """The loss of a run is the task's, of transformed word embeddings, in wrappers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -8,9 +9,10 @@ import numpy as np
 from jaxft.config import cli
 from jaxft.core import random_keys
 from jaxft.run.loss import make_loss, run_loss
+from jaxft.step.parameters import Parameters
 
 TABLE = np.arange(12, dtype=np.float32).reshape(6, 2)
-PARAMS = {"encoder": {"embeddings": {"word_embeddings": {"embedding": jnp.asarray(TABLE)}}}}
+PARAMS = Parameters({"encoder": {"embeddings": {"word_embeddings": {"embedding": jnp.asarray(TABLE)}}}})
 BATCH = {"input_ids": jnp.asarray([[1, 4]])}
 
 
@@ -47,7 +49,7 @@ def test_what_the_config_adds_wraps_the_loss_in_order():
     teacher = SimpleNamespace(apply=lambda params, batch: calls.append("teacher") or {})
     run = SimpleNamespace(config=config, model=echo, task=echo, teacher=(teacher, None))
     batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
-    params = PARAMS | {"teachers": {"teacher": {}}}
+    params = replace(PARAMS, teachers={"teacher": {}})
     (total, weight), outputs = run_loss(run)(params, batch, random_keys.root_key(0), {})  # type: ignore[arg-type]
     assert calls == ["teacher", "teacher"]
     assert outputs["inputs_embeds"].shape == (1, 2, 2)
