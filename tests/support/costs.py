@@ -61,7 +61,7 @@ class Costs:
 
     def forward(self, rows: int) -> float:
         step = jax.jit(partial(eval_step, loss_fn=self.loss, summarise=self.task.summarise))
-        return flops(step.lower(self.params, self.batch(rows)))
+        return flops(step.lower(Parameters(self.params), self.batch(rows)))
 
     def train(self, preset: dict, *, clip: float | None = 1.0, parts: int = 1, step: int = 0) -> float:
         plan = make_plan(PlanConfig(**preset), self.params, DEPTH)
