@@ -31,7 +31,7 @@ COMMAND = help.Command(
 
 
 def main(argv: list[str]) -> None:
-    """Print the plan of a run."""
+    """Print the parameter plan of a run and what the run would cost."""
     rest, options = _own_options(argv)
     plot, target = options["--plot"], options["--topology"]
     if plot is not None and not plot.endswith((".png", ".svg", ".pdf")):
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     from jaxft.training import frozen_features
 
     if plot:
-        learning_rates.require_matplotlib()  # before the long reading
+        learning_rates.require_matplotlib()  # before reading the data, which takes long
     run = make_run(config, None if target is None else topology.devices(target))
     print(chosen.line(), file=sys.stderr)
     about = summary(run, optimizer=[costs.mib(size) if size else "-" for size in costs.optimizer_memory(run)])
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
 
 
 def _own_options(argv: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
-    """(the other arguments, this command's options that no config has)."""
+    """Split arguments into (arguments for the config, this command's own options)."""
     rest: list[str] = []
     found: dict[str, str | None] = {name.split()[0]: None for name in COMMAND.own}
     arguments = iter(argv)
@@ -82,7 +82,7 @@ def _own_options(argv: Sequence[str]) -> tuple[list[str], dict[str, str | None]]
 
 
 def summary(run: Any, **more: Sequence[str]) -> list[str]:
-    """The start-up summary: weights, parameter plan (with `more` columns), shapes, steps."""
+    """The start-up summary: weights, parameter plan (with additional columns `more`), batch shapes, steps."""
     rows = run.plan.rows
     trainable, frozen = (sum(row.parameters for row in rows if row.setting.trainable is x) for x in (True, False))
     first = run.sampler.epoch_batches(0)
@@ -91,7 +91,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     names = run.task.labels or ()
     labels = f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
     used, words = run.used_words, run.model.encoder.config.vocab_size
-    others = "the others are of words that the training data lacks"
+    others = "the other words do not occur in the training data"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [
@@ -102,13 +102,13 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
         *unused,
         f"examples: {sizes}{labels}",
-        f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} an epoch); "
+        f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} per epoch); "
         f"layout {run.config.data.layout}, rows x length {shapes}, padding {1 - first.fill():.1%}",
     ]
 
 
 def lengths(run: Any) -> list[str]:
-    """A histogram of the training examples' lengths, and the padding of every layout."""
+    """A histogram of the lengths of the training examples, and the padding in each layout."""
     import numpy as np
 
     from jaxft.run.setup import train_sampler
@@ -117,7 +117,7 @@ def lengths(run: Any) -> list[str]:
     values = examples.lengths
     edges = [0, 8, 16, 32, 64, 128, 256, 512, max(513, int(values.max()) + 1)]
     counts, _ = np.histogram(values, edges)
-    rows = [f"tokens an example: mean {values.mean():.1f}, median {np.median(values):.0f}, longest {values.max()}"]
+    rows = [f"tokens per example: mean {values.mean():.1f}, median {np.median(values):.0f}, longest {values.max()}"]
     for low, high, n in zip(edges, edges[1:], counts, strict=False):
         if n:
             rows.append(f"  {low:>4} to {high - 1:<4} {n:>9,}  {'#' * max(1, round(50 * n / counts.max()))}")

@@ -88,7 +88,7 @@ def test_switched_off_and_refused(classifier):
     assert {name.split(".")[2] for name in names if adapters.is_adapter(name)} == {"1"}
     with pytest.raises(UserError, match="behind which an adapter can stand"):
         adapted(classifier, "houlsby", [{"pattern": "query", "adapter": True}])
-    with pytest.raises(UserError, match="layers of their own"):
+    with pytest.raises(UserError, match="bottleneck adapters, which are separate layers"):
         jaxft.merge(*adapted(classifier, "houlsby")[:2])
     plan = {"preset": "adapters", "adapters": {"activation": "gleu"}}
     config = cli.parse({"plan": plan}, [], origin="test", prog="test")

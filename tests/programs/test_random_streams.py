@@ -16,6 +16,7 @@ from jaxft.core.random_streams import OfHead, OfLayer, OfMicroBatch, OfSeed, OfS
 from jaxft.models import families, forward, heads
 from jaxft.models.encoder import attention, blocks, disentangled
 from jaxft.models.model import make_model
+from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from tests.support import ROOT, tiny, zoo
 from tests.support.steps import RECORDER
@@ -63,13 +64,13 @@ def test_micro_batches_and_steps_have_streams_of_their_own(micro_batches):
     """The key of micro-batch k of step n is fold_in(fold_in(root, n), k)."""
 
     def loss(params, batch, key, hyper):
-        return (jax.random.uniform(key) + 0 * params["w"].sum(), jnp.float32(1)), {}
+        return (jax.random.uniform(key) + 0 * params.model["w"].sum(), jnp.float32(1)), {}
 
     root = random_keys.root_key(7)
     state = init_state({"w": jnp.ones(2)}, RECORDER, root, optim.hyperparameters(OptimConfig()))
     step = jax.jit(partial(train_step, loss_fn=loss, optimizer=RECORDER))
     for number in range(2):
-        state, metrics = step(state, {}, {"x": jnp.zeros((micro_batches, 1))})
+        state, metrics = step(state, Parameters({}), {"x": jnp.zeros((micro_batches, 1))})
         of_step = jax.random.fold_in(root, number)
         drawn = [float(jax.random.uniform(jax.random.fold_in(of_step, k))) for k in range(micro_batches)]
         assert len(set(drawn)) == micro_batches

@@ -245,5 +245,5 @@ def test_one_document_and_families_without_the_head(folder, start, tmp_path):
     electra = json.loads((start / "config.json").read_text()) | {"model_type": "electra"}
     (tmp_path / "electra").mkdir()
     (tmp_path / "electra/config.json").write_text(json.dumps(electra))
-    with pytest.raises(UserError, match=r"for albert and bert; an encoder of type electra takes task\.name fill-mask"):
+    with pytest.raises(UserError, match=r"for albert and bert; an encoder of type electra needs task\.name fill-mask"):
         make_run(running_text.config(tmp_path / "electra", folder, tmp_path / "run", "pretraining"))

@@ -100,4 +100,4 @@ def test_an_alternative_of_a_union_has_its_own_limit(name, value):
 def test_every_option_of_the_task_says_which_tasks_honour_it():
     named = {name for task in TASKS for name in replace(Config().task, name=task).options}
     named |= {name for problem in PROBLEMS for name in replace(Config().task, problem=problem).options}
-    assert named | {"name"} == {field.name for field in fields(TaskConfig)}
+    assert named | {"name", "loss"} == {field.name for field in fields(TaskConfig)}
