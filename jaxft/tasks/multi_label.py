@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from jaxft import losses
 from jaxft.config import Config
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, some
 from jaxft.data.batching.collect import Collected
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
@@ -22,6 +22,7 @@ from jaxft.tasks.labels import (
     class_weights,
     head_labels,
     label_columns,
+    label_ids,
     no_smoothing,
     scores_by_name,
 )
@@ -94,6 +95,11 @@ class MultiLabel(Task):
         return rows, self._hot(rows, config, origin)[1]
 
     def _hot(self, rows: Any, config: Config, origin: str) -> tuple[np.ndarray, int]:
+        """(`labels`, the number of labels left out); where each label has a column, none may be missing."""
+        if len(columns := label_columns(config.data)) > 1:
+            given = set(label_ids(columns, self.names, row_names(rows, origin), unknown=-1).tolist())
+            if missing := [name for i, name in enumerate(self.names) if i not in given]:
+                raise UserError(f"data.label names no column for {some(missing)}: name one for each of the model's labels")
         lists, _ = label_lists(rows, config.data, origin, self.names)
         return multi_hot(lists, self.names, row_names(rows, origin), drop=_drops(config))
 

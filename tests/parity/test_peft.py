@@ -257,7 +257,11 @@ def test_another_models_adapter(adapter, bert, tmp_path):
             {"hidden_size": 8 * heads + heads * (width != 8 * heads)},
             r"query\.lora_A\.weight is \[3, \d+\], .*asks for \[3, ",
         ),
-        ("short", {"num_hidden_layers": 1}, r"layer\.1\.attention\.self\.query\.lora_A\.weight \[3, \d+\] is not in the base model"),
+        (
+            "short",
+            {"num_hidden_layers": 1},
+            r"layer\.1\.attention\.self\.query\.lora_A\.weight \[3, \d+\] is not in the base model",
+        ),
         (
             "deep",
             {"num_hidden_layers": config["num_hidden_layers"] + 1},

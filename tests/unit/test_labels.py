@@ -277,3 +277,12 @@ def test_ten_thousand_labels_cost_no_table():
     few = SparseConfusion.count(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tables(["no", "yes"])
     assert few == {"confusion": [[1, 1], [0, 1]], "confusion_labels": ["no", "yes"]}
     assert MAX_TABLE_LABELS < 10_000
+
+
+def test_a_label_without_a_column_is_no_label_that_nothing_has():
+    """A file in which a label's column is missing does not say that no text has that label."""
+    task = MultiLabel(("a", "b", "c"), 0.5)
+    rows = datasets.Dataset.from_dict({"a": [1, 0], "b": [0, 1], "c": [1, 1]})
+    assert task.drop_unknown_labels(rows, Config(data=DataConfig(label=["c", "a", "b"])), "x.csv") == (rows, 0)
+    with pytest.raises(UserError, match=r"data\.label names no column for c:"):
+        task.drop_unknown_labels(rows, Config(data=DataConfig(label=["a", "b"])), "x.csv")
