@@ -19,7 +19,7 @@ COMMAND = help.Command(
         *("eval.batch_size", "train.dtype", "task.threshold", "task.null_threshold"),
     ),
     honoured=(
-        *("data", "task", "eval.batch_size", "train.dtype", "model.revision", "seed"),
+        *("data", "task", "eval.batch_size", "eval.metrics", "train.dtype", "model.revision", "seed"),
         *("runtime.precision", "runtime.compile_cache", "runtime.unroll"),
     ),
     ignored=("data.prefetch", "task.name", "task.labels", "task.class_weights", "task.focal_gamma"),

@@ -26,12 +26,12 @@ class DataConfig(Section):
     """Hub id or saved Arrow directory; train, validation and test then name its splits instead of files."""
     dataset_config: str | None = None
     """Configuration name of a hub data set."""
-    train: PathTexts | None = None
+    train: PathTexts = None
     """Training data: a file, a pattern such as data/*.csv, a list of files, or a directory with a folder of .txt files for
     each label. Files are csv, tsv, json, jsonl or txt (also .gz, .bz2 or .zst), parquet or arrow."""
-    validation: PathTexts | None = None
+    validation: PathTexts = None
     """Validation data; null sets `validation_share` of the training examples aside."""
-    test: PathTexts | None = None
+    test: PathTexts = None
     """Test data, which the final parameters are evaluated on once after training."""
     validation_share: Rate = 0.0
     """Share of the training examples, from 0 to below 1, that is set aside for validation if no validation data is given."""

@@ -55,7 +55,7 @@ Fraction = Annotated[float, Limit("from 0 to 1", lambda x: 0 <= x <= 1)]
 ProperFraction = Annotated[float, Limit("above 0 and below 1", lambda x: 0 < x < 1)]
 Seed = Annotated[int, Limit("0 or more and below 2^32", lambda x: 0 <= x < 2**32)]
 PathText = Annotated[str, refuse_url]
-PathTexts = Annotated[str | list[str], refuse_url]
+PathTexts = Annotated[str | list[str] | None, refuse_url]  # null stands in the union itself: jsonargparse reads it there
 
 
 @dataclass(frozen=True)

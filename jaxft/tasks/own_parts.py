@@ -20,7 +20,7 @@ def load_task(reference: str) -> type[Task]:
     """
     task = load_object(reference, "task.name")
     if not (isinstance(task, type) and issubclass(task, Task)):
-        raise UserError(f"task.name {reference}: is no subclass of {Task.__module__}.{Task.__name__}")
+        raise UserError(f"task.name {reference}: is not a subclass of {Task.__module__}.{Task.__name__}")
     lacking = [name for name in ("kind", "metrics") if not hasattr(task, name)]
     lacking += sorted(task.__abstractmethods__) if inspect.isabstract(task) else []
     if lacking:

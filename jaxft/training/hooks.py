@@ -143,6 +143,6 @@ def load_hooks(config: Config) -> list[type[Hook]]:
     for reference in config.train.hooks:
         hook = load_object(reference, "train.hooks")
         if not (isinstance(hook, type) and issubclass(hook, Hook)):
-            raise UserError(f"train.hooks {reference}: is no subclass of {Hook.__module__}.{Hook.__name__}")
+            raise UserError(f"train.hooks {reference}: is not a subclass of {Hook.__module__}.{Hook.__name__}")
         found.append(hook)
     return found

@@ -126,9 +126,9 @@ class Trainer:
             heap.before_call(program, self._wait_for_steps)
             with self.profiler.around(steps):
                 self.state, sent = program(self.state, frozen, batch)
-            watch.arm()
-            self._on_steps(metrics)
-            metrics.send(steps, sent, plan)
+                watch.arm()
+                self._on_steps(metrics)
+                metrics.send(steps, sent, plan)  # at its end the window waits for these steps, which is part of their time
             done = steps.stop
             leaves = watch.after(done)
             if calendar.evaluates(done) or calendar.saves(done) or leaves:

@@ -174,7 +174,7 @@ def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
         ({"task": {"name": "my_parts"}}, "task.name is my_parts: must be one of fill-mask, multiple-choice, "),
         (
             {"task": {"name": "my_parts:twice"}},
-            "task.name my_parts:twice: is no subclass of jaxft.tasks",
+            "task.name my_parts:twice: is not a subclass of jaxft.tasks",
         ),
         (
             {"task": {"name": "my_parts:Half"}},

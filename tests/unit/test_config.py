@@ -58,6 +58,23 @@ def test_null_on_the_command_line_and_in_the_file(tmp_path):
     assert load("optim: {clip: null}\ndata:\n", tmp_path) == cli.load(["--optim.clip", "null"])
 
 
+NULLABLE = [
+    f"{section.name}.{field.name}"
+    for section in dataclasses.fields(Config)
+    if dataclasses.is_dataclass(kind := type(getattr(Config(), section.name)))
+    for field in dataclasses.fields(kind)
+    if getattr(getattr(Config(), section.name), field.name) is None
+]
+
+
+@pytest.mark.parametrize("name", NULLABLE)
+def test_null_is_no_text(name):
+    """Whatever else an option takes: `--data.validation null` is no file of that name."""
+    section, field = name.split(".")
+    for argv in ([f"--{name}=null"], [f"--{name}", "null"]):
+        assert getattr(getattr(cli.parse({}, argv, origin="test", prog="test"), section), field) is None
+
+
 def test_lists_and_rules(tmp_path):
     config = load("plan: {rules: [{pattern: bias, learning_rate: 2}]}\ntask: {labels: [b, a]}", tmp_path)
     assert config.plan.rules == [RuleConfig("bias", learning_rate=2.0)]
