@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core import random_keys
+from jaxft.core.ragged import offsets_of
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.encoder import Policy
 from jaxft.models.model import Model, make_model
@@ -97,7 +98,7 @@ def run_of(
 
 def examples_of(lengths: np.ndarray, vocabulary: int, seed: int = 0) -> Examples:
     """Random words, as frequent as Zipf's law has them, and labels."""
-    rng, offsets = np.random.default_rng(seed), np.concatenate([[0], np.cumsum(lengths)])
+    rng, offsets = np.random.default_rng(seed), offsets_of(lengths)
     ids = (999 + np.exp(rng.uniform(0, np.log(vocabulary - 999), offsets[-1]))).astype(np.int32)
     ids[offsets[:-1]], ids[offsets[1:] - 1] = 101, 102
     tokens = {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}

@@ -115,7 +115,7 @@ def load_on_mesh(path: str, config: Config, kind: str | None = None) -> tuple[Mo
     tokenizer = load_tokenizer(model.directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
-    return model.on(mesh), sharding.device_put(params, sharding.param_shardings(mesh, params)), tokenizer, mesh
+    return model.on(mesh), sharding.place_params(mesh, params), tokenizer, mesh
 
 
 def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:

@@ -141,6 +141,11 @@ def device_put(params: Any, shardings: Any) -> Any:
     return jax.tree.map(put, params, shardings)
 
 
+def place_params(mesh: Mesh, params: Params) -> Params:
+    """Parameters on the mesh, as `param_shardings` says."""
+    return device_put(params, param_shardings(mesh, params))
+
+
 def to_host(params: Any) -> Any:
     """Copies device arrays of any sharding to numpy arrays on every process."""
     if jax.process_count() > 1:

@@ -21,23 +21,19 @@ def fresh_state(run: ModelSetup) -> tuple[TrainState, Parameters]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
     start = _start(run)
     shapes, _ = _shapes(run, *start)
-    trainable, frozen = _placed(run, start[0]), start[1].each(partial(_placed, run))
+    trainable, frozen = sharding.place_params(run.mesh, start[0]), start[1].each(partial(sharding.place_params, run.mesh))
     places = jax.tree.map(lambda x: x.sharding, shapes)
     return jax.jit(_starter(run), out_shardings=places)(trainable), frozen
 
 
 def fresh_frozen(run: ModelSetup) -> Parameters:
     """The frozen parameters before the first step, placed on the mesh."""
-    return _start(run)[1].each(partial(_placed, run))
+    return _start(run)[1].each(partial(sharding.place_params, run.mesh))
 
 
 def start_shapes(run: ModelSetup) -> tuple[TrainState, Parameters]:
     """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
     return _shapes(run, *_start(run))
-
-
-def _placed(run: ModelSetup, params: Params) -> Params:
-    return sharding.device_put(params, sharding.param_shardings(run.mesh, params))
 
 
 def _shapes(run: ModelSetup, trainable: Params, frozen: Parameters) -> tuple[TrainState, Parameters]:

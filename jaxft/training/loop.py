@@ -68,9 +68,7 @@ class Trainer:
             self.checkpoints.go_back(self.resumed)
             self._set_plateau()
         if run.teacher:
-            teacher = run.teacher[1]
-            placed = sharding.device_put(teacher, sharding.param_shardings(run.mesh, teacher))
-            self.frozen = replace(self.frozen, teachers={NAME: placed})
+            self.frozen = replace(self.frozen, teachers={NAME: sharding.place_params(run.mesh, run.teacher[1])})
         self.hooks = self._make_hooks(claim)
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)

@@ -44,7 +44,9 @@ class StepMetrics:
             return
         (steps, metrics), self._sent = self._sent, None
         names = ("loss", "weight", "grad_norm")
-        values = [np.atleast_1d(np.asarray(metrics[name])).tolist() for name in names]  # waits, so it is before the time
+        values = [
+            np.atleast_1d(np.asarray(metrics[name])).tolist() for name in names
+        ]  # waits for the call, which is part of its time
         ended = range(steps.start + 1, steps.stop + 1)
         logged = [done for done in ended if done % self._every == 0 or done == self._total]
         speed = self.meter.read() if logged else {}  # steps of a call have no times of their own
@@ -55,7 +57,7 @@ class StepMetrics:
 
 
 class Meter:
-    """Examples and real tokens a second since the last reading."""
+    """Examples and real tokens per second since the last reading."""
 
     def __init__(self) -> None:
         self.reset()
