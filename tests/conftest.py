@@ -4,19 +4,19 @@ import os
 import tempfile
 from importlib.metadata import version
 
-# What jaxft caches is the session's own: it starts cold, and what tests write is gone with it.
+# Every session has its own cache of jaxft's: it begins empty and is removed at the end.
 CACHE = tempfile.mkdtemp(prefix="jaxft-test-cache-")
 os.environ["JAXFT_CACHE"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_CACHE"] = f"{CACHE}/datasets"
-# The programs are tiny: compiling them well would take longer than running them. programs/test_compile_options.py compares
-# what comes out with what the user's options give.
+# The programs are tiny: optimising them would take longer than running them. programs/test_compile_options.py compares
+# the results with those of a user's options.
 TEST_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if version("jaxlib").startswith("0.10."):  # later ones have no other emitters; an unknown flag would abort the process
     TEST_FLAGS += " --xla_cpu_use_fusion_emitters=false"
-# Eight devices share two cores: on a busy machine one may well reach an exchange 40 s after the others, where XLA aborts.
+# Eight devices share two cores: on a busy machine one may reach a collective 40 s after the others, and XLA would abort.
 TEST_FLAGS += " --xla_cpu_collective_call_terminate_timeout_seconds=600"
-if TEST_FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers have the main process's
+if TEST_FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers inherit the main process's
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {TEST_FLAGS}".strip()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # of PyTorch, whose threads spin; there is a worker for each core
@@ -41,9 +41,9 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads them, and a tenth of tracing goes into them
-programs.keep()
-# Tracing makes many objects that live long; to look through them, and through what was imported, again and again takes time.
+jax.config.update("jax_traceback_in_locations_limit", 0)  # they take a tenth of tracing
+programs.use_cache()
+# Tracing makes many long-lived objects; the garbage collector would visit them, and imported modules, again and again.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
@@ -70,7 +70,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model with a classifier of tiny.LABELS, as it is after fine-tuning."""
+    """The same model with a classifier of tiny.LABELS, as after fine-tuning."""
     return tiny.write_model(tmp_path_factory.mktemp("tiny") / "classifier", labels=tiny.LABELS)
 
 
@@ -93,7 +93,7 @@ def finished(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def fails(capfd):
-    """Run an entry point that must fail with one line that holds all the words; returns the line."""
+    """Run a command that must fail with one line that contains all the words; returns the line."""
 
     def run(command: str, argv: list, *words: str) -> str:
         with pytest.raises(SystemExit) as stop:

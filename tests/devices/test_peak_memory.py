@@ -1,4 +1,4 @@
-"""What the plan says of memory against the compiler: on a real model a strategy saves what it says."""
+"""The plan's memory against the compiler's: on a real model a strategy saves what the plan says."""
 
 import importlib.util
 import json
@@ -20,8 +20,8 @@ PLANS = {
     "head": ["--plan.preset=head"],
     "LoRA": ["--plan.preset=lora", "--plan.lora.targets=all"],
 }
-# All-MiniLM-L6-v2's first two layers on 32 rows of 128, with all words: the plan counts some activations twice that the
-# compiler keeps once (the input of a layer, in two shapes), as much as the gradient of the words takes beside them.
+# The first two layers of All-MiniLM-L6-v2 on 32 rows of 128, with all words: the plan counts some activations twice that
+# the compiler keeps once (the input of a layer, in two shapes); they are as large as the gradient of the embeddings.
 RUN = ["--model.num_layers=2", "--data.layout=pad", "--data.max_train_examples=200", "--data.validation=null"]
 RUN += ["--data.test=null", "--mesh.data=1", "--plan.rules=[]", "--runtime.skip_unused_words=false"]
 
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 def peaks(output: str) -> dict[str, tuple[int, int]]:
-    """Plan -> (bytes the compiler wants, bytes the plan expects) of a train step."""
+    """Plan -> (bytes that a train step needs by the compiler, bytes that the plan expects)."""
     found = {}
     for name, plan in PLANS.items():
         config = cli.load([str(ROOT / "configs/banking77.yaml"), *RUN, f"--output_dir={output}", *plan])
@@ -47,8 +47,8 @@ def peaks(output: str) -> dict[str, tuple[int, int]]:
 def measured(tmp_path_factory):
     """`peaks`, in a process of its own.
 
-    From jaxlib 0.12 XLA's CPU compiler, left alone, writes the constants of GELU out as three arrays as wide as the
-    intermediate layer; the flag that jaxft sets for 0.10 keeps it from that.
+    By default XLA's CPU compiler of jaxlib 0.12 and later materialises the constants of GELU as three arrays as wide as the
+    intermediate layer; the flag that jaxft sets for 0.10 prevents that.
     """
     flags = os.environ["XLA_FLAGS"]
     flags += "" if YNN_FLAG in flags else f" {YNN_FLAG}"

@@ -1,4 +1,4 @@
-"""Programs for devices that are not here: what is predicted of them, and a real TPU program."""
+"""Programs for devices that this machine lacks: predictions from their costs, and a real TPU program."""
 
 import importlib.util
 import subprocess
@@ -17,7 +17,7 @@ from tests.support import ROOT, tiny, tpu
 
 
 def run_and_cost(model, data, folder, count):
-    """A run on so many devices, data-parallel, and the cost of its step."""
+    """A data-parallel run on `count` devices, and the cost of its step."""
     sections = {"mesh": {"data": count}, "data": {"layout": "pad"}, "train": {"batch_size": 16}}
     run = make_run(tiny.run_config(model, data, folder / "run", **sections))
     [[cost]] = costs.step_costs(run).values()
@@ -36,7 +36,7 @@ def eight(tiny_model, tiny_data, tmp_path_factory):
 
 @pytest.mark.slow
 def test_gradients_are_reduced_once(one, eight):
-    """Over 8 devices every gradient goes over the wires once, in float32, with a few numbers beside it."""
+    """On 8 devices every gradient is exchanged once, in float32, together with a few numbers."""
     run, cost = eight
     gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
     [reduced] = cost.collectives
@@ -46,7 +46,7 @@ def test_gradients_are_reduced_once(one, eight):
 
 
 def test_micro_batches_are_all_counted(tiny_model, tiny_data, tmp_path, one):
-    """A loop over four micro-batches computes what one batch does, and moves what all of them move."""
+    """A loop over four micro-batches has the FLOPs of one batch and the traffic of all four."""
     train, data = {"batch_size": 16, "micro_batches": 4}, {"layout": "pad"}
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", data=data, train=train))
     [[cost]] = costs.step_costs(run).values()
@@ -58,7 +58,7 @@ def test_micro_batches_are_all_counted(tiny_model, tiny_data, tmp_path, one):
 
 @pytest.mark.parametrize("devices", ["one", pytest.param("eight", marks=pytest.mark.slow)])
 def test_state_is_donated(devices, request):
-    """Parameters and moments are written over: a step takes no second copy of them."""
+    """Parameters and moments are updated in place."""
     _, cost = request.getfixturevalue(devices)
     held = cost.expected["parameters"] + cost.expected["optimizer"]
     assert held <= cost.donated <= held + 1024
@@ -68,7 +68,7 @@ def test_state_is_donated(devices, request):
     "plan",
     [pytest.param({}, marks=pytest.mark.slow, id="one loop"), pytest.param({"preset": "last_n", "n": 1}, id="two loops")],
 )
-def test_loops_over_layers_are_counted_as_often_as_they_turn(tiny_data, tmp_path, plan):
+def test_flops_of_loops_over_layers_count_once_per_layer(tiny_data, tmp_path, plan):
     model = tiny.write_model(tmp_path / "model", num_hidden_layers=4)
     found = []
     for unroll in (1, 4):
@@ -80,7 +80,7 @@ def test_loops_over_layers_are_counted_as_often_as_they_turn(tiny_data, tmp_path
     assert looped.forward == plain.forward
 
 
-def test_prediction():
+def test_the_predicted_time_is_that_of_the_slowest_resource():
     chip = topology.Chip(flops=100e12, memory=10e9, bandwidth=1e12, links=1e11)
     step = {"start": 0, "forward": 0.0, "expected": {"gradients": 10**9}, "donated": 0, "text": ""}
     reduced = [hlo.Collective("all-reduce", 3, 10**9)]
@@ -108,18 +108,18 @@ def costs_shape():
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:8", "v5litepod:2x4", "v5e:0x2", "h200:1x1", "h200", "h200:0", ""])
-def test_another_name_is_refused(name):
+def test_an_unknown_topology_is_refused(name):
     message = r"give v4, v5e, v5p, v6e and a shape \(v5e:2x4\), or h100, h200 and a number \(h200:8\)"
     with pytest.raises(UserError, match=message):
         topology.parse(name)
 
 
-def test_names():
+def test_topologies_have_chips_and_a_count():
     assert topology.parse("v5p:2x2x1") == (topology.CHIPS["v5p"], 4)
     assert topology.parse("h200:8") == (topology.CHIPS["h200"], 8)
 
 
-def test_a_missing_compiler_is_named(monkeypatch):
+def test_a_missing_compiler_package_is_named(monkeypatch):
     monkeypatch.setattr(topology, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"v5e:2x4 needs the package libtpu"):
         topology.devices("v5e:2x4")
@@ -142,7 +142,7 @@ def planned(tiny_model, tiny_data, tmp_path, name, **sections):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "says"), [("v5e:2x2", "predicted for 4 x v5e"), ("h200:2", "predicted for 2 x h200")])
-def test_plan_compiles_for_chips_that_are_not_here(tiny_model, tiny_data, tmp_path, name, says):
+def test_plan_compiles_for_chips_that_this_machine_lacks(tiny_model, tiny_data, tmp_path, name, says):
     done = planned(tiny_model, tiny_data, tmp_path, name, train={"dtype": "bfloat16"})
     assert done.returncode == 0, done.stderr
     assert says in done.stdout

@@ -1,6 +1,6 @@
-"""The real train step compiled for TPUs, which needs the package libtpu and no TPU: what must never come back into it.
+"""The real train step compiled for TPUs, which needs the package libtpu but no TPU: regressions of the program.
 
-A layer as wide as BERT base on four chips of v5e, in bfloat16, with dropout. `benchmarks.aot` compiles whole models.
+One layer as wide as BERT base on four v5e chips, in bfloat16, with dropout. `benchmarks.aot` compiles whole models.
 """
 
 import json
@@ -19,9 +19,9 @@ CASES = {
     "rows of 512": aot.Case("v5e:2x2", "a layer", 4 * 8, 512, keys=True),
     "split parameters": aot.Case("v5e:2x2", "a layer", 4 * 32, 128, fsdp=4),
 }
-# MiB of a chip that a step may need beside its arguments: 2 % more than it needed when this was written. Of one layer the
-# compiler keeps more or less outside of its fast memory as it likes: rows of 128 were 199 with masks of another generator,
-# and BERT base needs as much with either.
+# MiB per chip that a step may need besides its arguments: 2 % more than it needed when this was written. How much of one
+# layer the compiler keeps in fast memory varies: rows of 128 needed 199 with masks of another generator, although BERT base
+# needs the same with either.
 TEMPORARY = {"rows of 128": 237, "rows of 512": 273, "split parameters": 230}
 
 pytestmark = [
@@ -32,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=CASES)
 def compiled(request) -> dict[str, Any]:
-    """The row of a case, from a process of its own."""
+    """The results of a case, compiled in a process of its own."""
     command = [sys.executable, "-m", "tests.devices.test_tpu_programs", request.param]
     done = subprocess.run(command, env=tpu.environment(), cwd=ROOT, check=True, capture_output=True, text=True)
     return {"name": request.param, **json.loads(done.stdout.splitlines()[-1])}
@@ -43,8 +43,8 @@ def test_state_is_donated(compiled):
 
 
 def test_gradients_are_reduced_once(compiled):
-    """And parameters that are split are gathered, float32 where they are looked up and bfloat16 where they are multiplied;
-    the sum of a kernel's gradient is then sent on from chip to chip beside the product, in one step more than there are."""
+    """Split parameters are gathered, in float32 for lookups and in bfloat16 for products; the gradient of a kernel is then
+    reduced by collective-permutes during the product, in one step more than necessary."""
     moved = {kind: x["bytes"] for kind, x in compiled["collectives"].items()}
     gathered = moved.pop("all-gather", 0)
     if compiled["case"]["fsdp"] == 1:

@@ -1,4 +1,4 @@
-"""evaluate, predict, export and plan on bad input: one line, and no file that is half written."""
+"""evaluate, predict, export and plan on bad input: one line, and no partly written file."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ COMMANDS = {
     # predict gives embeddings of a base model
     [(c, k) for k in ("absent", "empty", "base", "begun") for c in COMMANDS if (c, k) != ("predict", "base")],
 )
-def test_directory_that_is_no_finished_run(fails, tiny_model, tiny_data, tmp_path, finished, command, kind):
+def test_a_directory_without_a_finished_run_is_refused(fails, tiny_model, tiny_data, tmp_path, finished, command, kind):
     model = tiny_model if kind == "base" else tmp_path / kind
     if kind in ("empty", "begun"):
         model.mkdir()
@@ -54,7 +54,7 @@ def test_directory_that_is_no_finished_run(fails, tiny_model, tiny_data, tmp_pat
         ("export", ["RUN", "--step", "99"], ["no checkpoint of step 99", "there are 7"]),
     ],
 )
-def test_bad_arguments_of_the_other_commands(fails, classifier, finished, monkeypatch, tmp_path, command, argv, words):
+def test_bad_arguments_are_refused(fails, classifier, finished, monkeypatch, tmp_path, command, argv, words):
     monkeypatch.chdir(tmp_path)
     fails(command, [{"MODEL": classifier, "RUN": finished}.get(a, a) for a in argv], *words)
     assert not list(tmp_path.iterdir())
@@ -72,14 +72,14 @@ def test_predict_without_the_text_column(fails, classifier, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_a_line_of_a_txt_file_is_the_text_whatever_its_column_is_called(classifier, tmp_path, capfdbinary):
+def test_a_line_of_a_txt_file_is_the_text_whatever_data_text_is(classifier, tmp_path, capfdbinary):
     (tmp_path / "a.txt").write_text("river\nstorm\n")
     argv = ["--input", str(tmp_path / "a.txt"), "--output", "-", "--data.text=x", "--data.max_length=32"]
     predict.main([str(classifier), *argv])
     assert len(capfdbinary.readouterr().out.splitlines()) == 2
 
 
-def test_standard_input_that_is_no_json(fails, classifier, tmp_path):
+def test_standard_input_that_is_not_json(fails, classifier, tmp_path):
     (tmp_path / "a").write_text("the river\n")
     before = os.dup(0)
     try:
@@ -115,7 +115,7 @@ def test_predict_keeps_the_old_file_when_the_disk_fills(fails, classifier, tiny_
     assert (tmp_path / "o.jsonl").read_text() == "old"
 
 
-def test_export_to_a_place_that_cannot_be_made(fails, finished):
+def test_export_to_a_directory_that_cannot_be_made(fails, finished):
     fails("export", [finished, "--output", "/proc/nowhere/model"], "/proc/nowhere", "cannot be written")
 
 
@@ -134,7 +134,7 @@ def test_plan_reports_like_train(fails, tmp_path):
     fails("plan", [path], "no/such/dir: no such directory")
 
 
-def test_predictions_are_no_table(fails, classifier, tmp_path):
+def test_predictions_are_not_written_as_a_table(fails, classifier, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "the river"}\n')
     argv = [str(classifier), "--input", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "p.csv")]
     fails("predict", argv, "p.csv", "written as .jsonl or .json")

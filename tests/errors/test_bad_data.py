@@ -1,4 +1,4 @@
-"""Data that cannot be trained on: one line that says what is wrong, where, and what would be right; nothing written."""
+"""Bad training data: one line that says what is wrong, where, and what would be right; nothing is written."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_missing_pair_column(train_fails):
         (["0", "1"], ["0", "2"], ["dev.csv", "row 2", '"2"', "0, 1"]),
     ],
 )
-def test_label_that_training_never_had(train_fails, tmp_path, training, validation, words):
+def test_label_that_training_lacks(train_fails, tmp_path, training, validation, words):
     for name, labels in (("train", training), ("dev", validation)):
         (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"river,{x}\n" for x in labels))
     train_fails({"data.train": tmp_path / "train.csv", "data.validation": tmp_path / "dev.csv"}, *words)
@@ -129,7 +129,7 @@ TAGGED = {
 
 
 @pytest.mark.parametrize("case", TAGGED)
-def test_bad_tags(train_fails, tmp_path, case):
+def test_bad_tags_and_tagging_options(train_fails, tmp_path, case):
     files, options, words = TAGGED[case]
     names = dict(zip("ab", ("train", "validation"), strict=True))
     given = {"task.name": "token-classification"}

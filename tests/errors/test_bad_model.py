@@ -1,4 +1,4 @@
-"""A model or a teacher that cannot be used: one line that names the file or the field; nothing written."""
+"""A model or a teacher that cannot be used: one line that names the file or the field; nothing is written."""
 
 import shutil
 
@@ -82,8 +82,8 @@ def test_pickled_weights_are_never_opened(train_fails, tiny_model, tmp_path):
     train_fails({}, "pytorch_model.bin", "never opens", model=directory)
 
 
-def test_the_advice_about_a_pickle_keeps_its_head(tmp_path):
-    """The class is that of config.json; a name that is no class of transformers' PyTorch models is not believed."""
+def test_the_advice_about_a_pickle_keeps_the_models_class(tmp_path):
+    """The class is that of config.json if it is one of transformers' PyTorch models."""
     directory = tiny.write_model(tmp_path / "m", labels=tiny.LABELS)
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     for named, told in (("BertForSequenceClassification",) * 2, ("FlaxBertModel", "AutoModel"), ('M"; rm x', "AutoModel")):

@@ -1,4 +1,4 @@
-"""Command lines, config files and options that cannot be: one line that names the option; nothing written."""
+"""Invalid command lines, config files and options: one line that names the option; nothing is written."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""URLs wherever a path may stand: refused in one line before anything is read or written."""
+"""URLs in place of paths are refused in one line before anything is read or written."""
 
 import os
 
@@ -16,7 +16,7 @@ URL = "gs://bucket/there"
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Nothing may appear in the working directory."""
+    """The working directory, which stays empty."""
     monkeypatch.chdir(tmp_path)
     yield
     assert not os.listdir(tmp_path)
@@ -27,7 +27,7 @@ PATHS = [name for name in cli.field_names() if name.rpartition(".")[2] in KINDS]
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_options_of_a_run(fails, tmp_path, name):
+def test_a_url_as_an_option_of_a_run(fails, tmp_path, name):
     fails("train", [f"--{name}={URL}"], f"{name} is {URL}", "URLs")
 
 
@@ -48,12 +48,12 @@ def test_options_of_a_run(fails, tmp_path, name):
         ("vocabulary", ["--input", "x.txt", "--output", URL, "--size", "9"]),
     ],
 )
-def test_arguments_of_commands(fails, classifier, command, argv):
+def test_a_url_as_an_argument_of_a_command(fails, classifier, command, argv):
     fails(command, [classifier if x == "MODEL" else x for x in argv], URL, "URLs (gs://) are neither read nor written")
 
 
 @pytest.mark.parametrize("flag", ["output_dir", "model_name_or_path", "train_file", "test_file"])
-def test_flags_of_scripts(flag):
+def test_a_url_as_a_flag_of_a_script(flag):
     given = {"output_dir": "o", "model_name_or_path": "m", "train_file": "t.csv"} | {flag: URL}
     with pytest.raises(UserError, match=f"--{flag} is {URL}"):
         convert(
@@ -63,7 +63,7 @@ def test_flags_of_scripts(flag):
         )
 
 
-def test_load_and_save(classifier):
+def test_a_url_given_to_load_and_save(classifier):
     with pytest.raises(UserError, match=URL):
         jaxft.load(URL)
     model, params = jaxft.load(str(classifier))
@@ -71,7 +71,7 @@ def test_load_and_save(classifier):
         jaxft.save(model, params, URL)
 
 
-def test_the_cache_folder(monkeypatch):
+def test_a_url_as_the_cache_folder(monkeypatch):
     monkeypatch.setenv("JAXFT_CACHE", URL)
     with pytest.raises(UserError, match=f"JAXFT_CACHE is {URL}"):
         cache_dir()

@@ -1,4 +1,4 @@
-"""Output directories that are taken, and what goes wrong while a run goes on: one line, and what was good stays."""
+"""Output directories that are in use, and failures during a run: one line, and good files stay."""
 
 import importlib
 import os
@@ -52,12 +52,12 @@ def test_torn_config_in_the_output_dir(train_fails, tmp_path):
     train_fails({"output_dir": tmp_path / "torn"}, "torn/config.yaml", "not valid YAML")
 
 
-# While a run goes on
+# During a run
 
 
 @pytest.fixture
 def short_run(tiny_model, tiny_data, tmp_path):
-    """argv of a short run; sections change it."""
+    """The arguments of a short run, with changed sections."""
 
     def argv(**sections) -> list:
         sections = {"model": tiny.NO_DROPOUT, "train": {"epochs": 1}, **sections}
@@ -68,7 +68,7 @@ def short_run(tiny_model, tiny_data, tmp_path):
     return argv
 
 
-def test_loss_that_is_no_number(fails, short_run, tmp_path):
+def test_loss_that_is_not_a_number(fails, short_run, tmp_path):
     argv = short_run(optim={"learning_rate": 1e30, "clip": None, "warmup": 0}, checkpoint={"every": 1})
     line = fails("train", argv, "at step", "learning rate", "e+", "the checkpoint of step", "lower optim.learning_rate")
     step = int(line.split("at step ")[1].split()[0])
@@ -98,16 +98,6 @@ def test_disk_full_while_the_model_is_written(fails, short_run, monkeypatch, tmp
     fails("train", short_run(), "model", "cannot be written", "No space left on device")
     assert not (tmp_path / "run" / "model").exists()
     assert not list((tmp_path / "run").glob(".model*"))
-
-
-def test_ctrl_c_is_no_success(capsys):
-    def interrupted(argv):
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as stop:
-        cli.run_main(interrupted, [])
-    assert stop.value.code == 130
-    assert "resumes" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(tmp_path):

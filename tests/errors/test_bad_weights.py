@@ -1,4 +1,4 @@
-"""The door on bad input: one line that names the file or the tensor, never a crash, and no pickle is opened."""
+"""Bad model directories given to `jaxft.load`: one line that names the file or the tensor; no pickle is opened."""
 
 import contextlib
 import os
@@ -121,7 +121,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("damage", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_directories(base, damage, message):
+def test_a_bad_directory_is_refused(base, damage, message):
     damage(base)
     error = error_of(str(base))
     assert re.search(message, error), error
@@ -151,11 +151,11 @@ def test_random_bytes(base, name, seed):
 
 
 @pytest.mark.parametrize("position", range(0, 400, 13))
-def test_a_flipped_byte_in_the_head_of_a_msgpack_is_no_crash(base, position):
+def test_a_flipped_byte_in_the_header_of_a_msgpack_never_crashes(base, position):
     content = bytearray(to_msgpack(base).read_bytes())
     content[position] ^= 0xFF
     (base / "flax_model.msgpack").write_bytes(content)
-    with contextlib.suppress(UserError):  # a byte of a number is none the wiser
+    with contextlib.suppress(UserError):  # a byte of a number may go unnoticed
         jaxft.load(str(base))
 
 
@@ -190,7 +190,7 @@ def test_a_pickle_is_never_opened(base, tmp_path):
         (__file__, f"{__file__}: is a file; give the directory that holds config.json"),
     ],
 )
-def test_places_where_no_model_is(path, message):
+def test_paths_without_a_model_are_refused(path, message):
     assert message in error_of(path)
 
 
@@ -203,5 +203,5 @@ def test_places_where_no_model_is(path, message):
         ({"num_labels": 2, "labels": tiny.LABELS}, "num_labels is 2 but 3 labels are named"),
     ],
 )
-def test_arguments_that_do_not_fit(classifier, arguments, message):
+def test_arguments_that_do_not_fit_the_model_are_refused(classifier, arguments, message):
     assert message in error_of(str(classifier), **arguments)

@@ -1,4 +1,4 @@
-"""Checkpoints of every family: what cannot be loaded says so in one line."""
+"""Model directories of every family: those that cannot be loaded are refused in one line."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_weights_of_another_family(family, tmp_path):
     refused(tmp_path, "the checkpoint lacks: ", "the model has no: ")
 
 
-def test_shards(tmp_path):
+def test_bad_shards_are_refused(tmp_path):
     write(tmp_path, "deberta-v2", "fill-mask")
     right = tree.flatten(jaxft.load(str(tmp_path))[1])
     index = shard(tmp_path)
@@ -58,7 +58,7 @@ def test_shards(tmp_path):
 
 
 @pytest.mark.parametrize(("family", "name"), [("modernbert", "attn.Wqkv.weight"), ("albert", "ffn.weight")])
-def test_wrong_shape_and_type(family, name, tmp_path):
+def test_a_wrong_shape_or_type_is_refused(family, name, tmp_path):
     write(tmp_path, family, "fill-mask")
     full = next(n for n in load_file(tmp_path / "model.safetensors") if n.endswith(name))
     whole = load_file(tmp_path / "model.safetensors")[full]
@@ -68,14 +68,14 @@ def test_wrong_shape_and_type(family, name, tmp_path):
     refused(tmp_path, full, "int32")
 
 
-def test_heads_that_a_family_lacks(tmp_path):
+def test_heads_that_a_family_lacks_are_refused(tmp_path):
     write(tmp_path, "roberta", "feature-extraction")
     refused(tmp_path, "next-sentence-prediction", "roberta", task="next-sentence-prediction")
     refused(tmp_path, "no labels", task="question-answering", num_labels=3)
 
 
 @pytest.mark.parametrize("family", ["mpnet", "deberta-v2", "modernbert", "camembert"])
-def test_flax_never_had_it(family, tmp_path):
+def test_families_that_flax_lacks_are_not_saved_as_msgpack(family, tmp_path):
     with pytest.raises(UserError, match="Flax has no"):
         write(tmp_path / "model", family, "fill-mask", flax=True)
     assert not (tmp_path / "model").exists()
@@ -95,7 +95,7 @@ def test_flax_never_had_it(family, tmp_path):
         ("roberta", {"num_attention_heads": 7}, "num_attention_heads 7"),
     ],
 )
-def test_configs_that_cannot_be(family, change, part, tmp_path):
+def test_invalid_configs_are_refused(family, change, part, tmp_path):
     kind = "multiple-choice"
     write(tmp_path, family, kind)
     edit_config(tmp_path, **change)
@@ -104,8 +104,8 @@ def test_configs_that_cannot_be(family, change, part, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("family", ["bert", "deberta-v2"])
-def test_half_precision_goes_both_ways(family, dtype, tmp_path):
-    """Float32 holds every float16 and bfloat16, so what is loaded and saved has the same bits."""
+def test_half_precision_is_saved_as_it_was_loaded(family, dtype, tmp_path):
+    """Float32 represents every float16 and bfloat16, so the saved bits are the loaded ones."""
     write(tmp_path / "a", family, "fill-mask")
     rewrite(tmp_path / "a", lambda t: {name: np.asarray(jax.numpy.asarray(x, dtype)) for name, x in t.items()})
     model, params = jaxft.load(str(tmp_path / "a"))

@@ -1,4 +1,4 @@
-"""Damaged copies of every kind of file: read as something, or refused in one line; never a crash, a hang or much memory."""
+"""Damaged copies of every kind of file are read or refused in one line; never a crash, a hang or much memory."""
 
 import contextlib
 import random
@@ -14,29 +14,29 @@ from jaxft.core.errors import LONG_TEXT, UserError
 from tests.support.formats import FORMATS
 
 SECONDS, BYTES = 10, 2 << 30
-FEW, MANY, PARTS = 8, 250, 2  # mutations of a kind of file: always, and in each of several slow tests
+FEW, MANY, PARTS = 8, 250, 2  # mutations per kind of file: in the default tier, and in each of several slow tests
 
 
 class TooLong(BaseException):
-    """Nothing catches it."""
+    """No handler of the package catches it."""
 
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """No more time and address space than a file may cost."""
+    """Limits processor time and address space to what reading a file may take."""
 
     def stop(*_: object) -> None:
         raise TooLong
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before, handler = resource.getrlimit(resource.RLIMIT_AS), signal.signal(signal.SIGALRM, stop)
+    before, handler = resource.getrlimit(resource.RLIMIT_AS), signal.signal(signal.SIGPROF, stop)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, before[1]))
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, handler)
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
@@ -63,12 +63,12 @@ def mutate(name: str, folder: Path, seeds: range) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_few_mutations(name, tmp_path):
+def test_a_few_mutations_are_read_or_refused(name, tmp_path):
     mutate(name, tmp_path, range(FEW))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", FORMATS)
-def test_many_mutations(name, part, tmp_path):
+def test_many_mutations_are_read_or_refused(name, part, tmp_path):
     mutate(name, tmp_path, range(FEW + part * MANY, FEW + (part + 1) * MANY))

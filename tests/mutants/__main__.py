@@ -1,13 +1,13 @@
-"""Applies the faults of faults.py, one at a time, to a copy of the project, and notes which test catches each.
+"""Applies the faults of faults.py, one at a time, to a copy of the project, and records which test catches each.
 
     python -m tests.mutants              # all of them
     python -m tests.mutants NAME ...     # only these
     python -m tests.mutants --near ...   # only likely files of the default tier: quick, and no final word
     python -m tests.mutants --first FILE --  NAME ...   # begin with a file where you expect the catch
 
-Tests of the default tier come first: files that speak of what the fault breaks, then those that import the changed module,
-then all. A fault that they miss meets the slow tests in the same order. The first failure ends the search. What is found
-goes into results.json, and from there into the table of docs/mutants.md.
+Tests of the default tier come first: files that mention what the fault breaks, then those that import the changed module,
+then all. If they pass, the slow tests follow in the same order. The first failure ends the search. The results go into
+results.json, and from there into the table of docs/mutants.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 
 
 def copy_project(folder: Path) -> Path:
-    """The files that git knows or would take, beside a link to the shared data."""
+    """Copy the files that git tracks or would track, beside a link to the shared data."""
     project = folder / "main"
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -58,7 +58,7 @@ def imports(path: Path, module: str) -> bool:
 
 
 def likely(fault: Fault) -> list[list[str]]:
-    """Test files to begin with: the few that have most rare words of the fault, then all that import its module."""
+    """Test files to begin with: those with most of the fault's rare words, then all that import its module."""
     texts = {p: p.read_text(encoding="utf-8").lower() for p in sorted((ROOT / "tests").rglob("test_*.py"))}
     texts = {path: text for path, text in texts.items() if path.parent.name != "project"}
     module = fault.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -84,7 +84,7 @@ def first_failure(project: Path, environment: dict[str, str], files: list[str], 
     return found[1] if found else f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
 
 
-def hunt(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
+def search(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
     """The first test that catches a fault, and its tier; `near` looks in the likely files of the default tier.
 
     `first` are files to begin with.
@@ -96,7 +96,7 @@ def hunt(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
         if text.count(fault.old) != 1:
             sys.exit(f"{fault.name}: its text stands {text.count(fault.old)} times in {fault.file}, must be once")
         path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-        if CACHE.is_dir():  # a copy: nobody else has a use for the programs of a fault
+        if CACHE.is_dir():  # a copy: the programs of a fault are of no use to others
             shutil.copytree(CACHE, Path(folder) / "cache")
         environment = {**os.environ, "JAXFT_TEST_CACHE": f"{folder}/cache"}
         for tier in ["default"] if near else TIERS:
@@ -108,7 +108,7 @@ def hunt(fault: Fault, near: bool, first: list[str]) -> dict[str, str | None]:
 
 
 def main() -> None:
-    """Hunt, keep what was found, and write the table."""
+    """Look for every fault, record the results, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="NAME")
     parser.add_argument("--near", action="store_true", help="only likely files of the default tier")
@@ -118,7 +118,7 @@ def main() -> None:
         if arguments.names and fault.name not in arguments.names:
             continue
         start = time.perf_counter()
-        found = hunt(fault, arguments.near, arguments.first)
+        found = search(fault, arguments.near, arguments.first)
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results[fault.name] = found
         ordered = {x.name: results[x.name] for x in FAULTS if x.name in results}

@@ -1,17 +1,17 @@
-"""Small faults, such as a refactoring could make and a review miss, to see how many of them the tests catch."""
+"""Small faults, such as a refactoring could introduce and a review could miss, to measure how many of them tests catch."""
 
 from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One place of the package made wrong.
+    """One wrong change of the package.
 
     Attributes:
       name: unique.
       file: path below the project root.
-      old: text that stands exactly once in the file.
-      new: what stands there instead.
-      breaks: what a user would get.
+      old: text that occurs exactly once in the file.
+      new: its replacement.
+      breaks: the consequence for a user.
     """
 
     name: str

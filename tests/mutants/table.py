@@ -1,4 +1,4 @@
-"""The page docs/mutants.md, from what was found."""
+"""The page docs/mutants.md, made of the results."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def page(results: dict[str, dict[str, str | None]]) -> str:
 
 
 def write(results: Path) -> None:
-    """Write the page where every fault has been looked for."""
+    """Write the page if every fault has a result."""
     found = json.loads(results.read_text(encoding="utf-8"))
     if all(fault.name in found for fault in FAULTS):
         PAGE.write_text(page(found), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Weight decay falls on the parameters on which Hugging Face's Trainer lets it fall, in every family and head."""
+"""Weight decay acts on the parameters that Hugging Face's Trainer chooses, in every family and head."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from tests.support import zoo, zoo_torch
 
 
 @pytest.mark.parametrize(("family", "kind"), zoo.PAIRS)
-def test_decayed_parameters(family, kind):
+def test_decayed_parameters_are_trainers(family, kind):
     config = zoo.fixed(family, kind)
     theirs = zoo_torch.torch_model(family, kind, config)
     expected = set(Trainer.get_decay_parameter_names(SimpleNamespace(), theirs)) & dict(theirs.named_parameters()).keys()

@@ -1,4 +1,4 @@
-"""Every family and head: the numbers of PyTorch, its gradients, and the same tensors back."""
+"""Every family and head against PyTorch: outputs, gradients, and tensors that are saved as they were loaded."""
 # ruff: noqa: E402
 
 import tempfile
@@ -22,8 +22,8 @@ from tests.support import zoo, zoo_torch
 
 
 @pytest.mark.parametrize(("family", "kind"), zoo.PAIRS)
-def test_outputs_and_tensors(family, kind):
-    """One config of each head of each family, with everything that the family has."""
+def test_outputs_and_saved_tensors_are_transformers(family, kind):
+    """One config of each head of each family, with every feature of the family."""
     assert_outputs_and_tensors(family, kind, zoo.fixed(family, kind), 1)
 
 
@@ -31,12 +31,12 @@ def test_outputs_and_tensors(family, kind):
 @pytest.mark.parametrize(("family", "kind"), zoo.PAIRS)
 @settings(max_examples=3, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 99))
-def test_outputs_and_tensors_of_any_config(family, kind, data, seed):
+def test_outputs_and_saved_tensors_of_any_config_are_transformers(family, kind, data, seed):
     assert_outputs_and_tensors(family, kind, zoo.with_head(family, kind, data.draw(zoo.configs(family))), seed)
 
 
 def assert_outputs_and_tensors(family: str, kind: str, config: dict, seed: int) -> None:
-    """Logits within 1e-5 of PyTorch's, and what was loaded is saved as the same bytes."""
+    """Outputs are within 1e-5 of PyTorch's, and loaded tensors are saved as the same bytes."""
     theirs = zoo_torch.torch_model(family, kind, config, seed)
     inputs = zoo.inputs_for(family, kind, config, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def assert_outputs_and_tensors(family: str, kind: str, config: dict, seed: int) 
 
 
 def cotangents(outputs: dict[str, np.ndarray], mask: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Random weights of every output, zero on padding: their sum of products is a loss that every output is part of."""
+    """Random weights of every output, zero on padding: the weighted sum is a loss that depends on every output."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, x in sorted(outputs.items()):
@@ -68,20 +68,19 @@ def cotangents(outputs: dict[str, np.ndarray], mask: np.ndarray, seed: int) -> d
 
 
 @pytest.mark.parametrize(("family", "kind"), zoo.pairs())
-def test_gradients_and_a_step(family, kind, tmp_path):
-    """Of every parameter: gradients within 1e-4, and parameters after one AdamW step within 1e-6, of texts that hold the
-    padding token, too."""
-    # Wide weights saturate attention, whose gradients are then differences of equal numbers: rounding, in PyTorch too.
+def test_gradients_and_an_adamw_step_are_transformers(family, kind, tmp_path):
+    """Gradients within 1e-4 and parameters after one AdamW step within 1e-6, for texts that contain the padding token."""
+    # Large weights saturate attention, whose gradients are then mere rounding errors, in PyTorch too.
     config = zoo.fixed(family, kind) | {"initializer_range": 0.03}
     theirs = zoo_torch.torch_model(family, kind, config, seed=1, noise=0.05)
     theirs.save_pretrained(tmp_path)
     model, params = jaxft.load(str(tmp_path), unroll=1)  # a loop over layers; other tests unroll it
-    # Where a window of ModernBERT's holds padding only, PyTorch's outputs there are NaN, and all gradients with them.
+    # If a window of ModernBERT has only padding, PyTorch's outputs there and all gradients are NaN.
     inputs = zoo.inputs_for(family, kind, config, shortest=7, seed=2)
-    inputs["input_ids"][..., 3] = model.encoder.config.pad_token_id  # a text may hold it, and attention sees it there
+    inputs["input_ids"][..., 3] = model.encoder.config.pad_token_id  # attention sees it in a text
     weights = cotangents(zoo_torch.run_torch(theirs, inputs), inputs["attention_mask"], seed=3)
 
-    theirs = theirs.double()  # so that only our rounding counts
+    theirs = theirs.double()  # so that only the rounding of jaxft matters
     outputs = theirs(**{name: torch.tensor(x) for name, x in inputs.items()})
     sum((outputs[name] * torch.tensor(w)).sum() for name, w in weights.items()).backward()
     expected = {n: p.grad for n, p in theirs.named_parameters(remove_duplicate=False) if p.grad is not None}

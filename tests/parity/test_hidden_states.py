@@ -1,4 +1,4 @@
-"""What the encoder gives beside its last hidden state is what transformers gives under the same names."""
+"""Hidden states and attentions of the encoder are transformers', under the same names."""
 # ruff: noqa: E402
 
 import jax
@@ -17,7 +17,7 @@ OUTPUTS = ("hidden_states", "attentions")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_layer(family, tmp_path):
+def test_hidden_states_and_attentions_of_every_layer_are_transformers(family, tmp_path):
     config = zoo.fixed(family, KIND)
     theirs = zoo_torch.torch_model(family, KIND, config)
     theirs.save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""What a checkpoint lacks starts as Hugging Face starts it: the same distribution of every parameter of every family."""
+"""Parameters that a checkpoint lacks have the initial distributions of Hugging Face, in every family."""
 # ruff: noqa: E402
 
 import jax
@@ -27,7 +27,7 @@ def fresh(family: str, kind: str, config: dict) -> dict[str, np.ndarray]:
 
 
 HEADS = ("text-classification", "fill-mask")
-CASES = [  # the two by turns; the other of each family is slow
+CASES = [  # alternating; the other head of each family is slow
     pytest.param(family, kind, marks=() if (i + j) % 2 else pytest.mark.slow)
     for i, family in enumerate(FAMILIES)
     for j, kind in enumerate(HEADS)
@@ -35,7 +35,7 @@ CASES = [  # the two by turns; the other of each family is slow
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
-def test_fresh_parameters(family, kind):
+def test_initial_parameters_have_transformers_distributions(family, kind):
     config = zoo.fixed(family, kind) | {"initializer_range": 0.07}
     model = make_model(config, kind, "zoo")
     ours = tree.unstack(jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(0))))
@@ -51,7 +51,7 @@ def test_fresh_parameters(family, kind):
         assert stats.ks_2samp(x.ravel(), y.ravel()).pvalue > 1e-4, name
 
 
-def test_sinusoids_of_distilbert():
+def test_sinusoids_of_distilbert_are_transformers():
     name, kind = "embeddings.position_embeddings.weight", "feature-extraction"
     for dim in (24, 30):
         config = zoo.fixed("distilbert", kind) | {"sinusoidal_pos_embds": True, "dim": dim, "n_heads": 3}

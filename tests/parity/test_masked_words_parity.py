@@ -1,8 +1,7 @@
-"""Masked LM and pretraining as in PyTorch: loss and gradients at given masks, predictions, models that go back."""
+"""Masked LM and pretraining as in PyTorch: loss and gradients at given masks, and predictions."""
 # ruff: noqa: E402 (without torch this file is skipped before it imports more)
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -23,30 +22,28 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
 from jaxft.step.parameters import Parameters
 from jaxft.tasks import TASKS
-from tests.support import tiny
+from tests.support import read_jsonl, tiny, zoo_torch
 
 ROWS, LENGTH = 6, 20
 CONFIG = tiny.CONFIG | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_hidden_layers": 1}
 
 
 def hf_model(family: str, kind: str, directory):
-    """A random model of Hugging Face's with every parameter away from zero, in a directory with the tiny tokenizer."""
+    """A random model of Hugging Face with every parameter away from zero, in a directory with the tiny tokenizer."""
     values = {k: v for k, v in CONFIG.items() if k not in ("model_type", "architectures")}
     if family == "albert":
         values |= {"embedding_size": 16, "classifier_dropout_prob": 0.0}
     config = getattr(transformers, f"{family.capitalize()}Config")(**values, attn_implementation="eager")
     torch.manual_seed(0)
     model = {"fill-mask": AutoModelForMaskedLM, "pretraining": AutoModelForPreTraining}[kind].from_config(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    zoo_torch.add_noise(model)
     model.save_pretrained(directory)
     tiny.write_tokenizer(directory)
     return model
 
 
 def padded(lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """One example a row, two segments each; no id is the padding's, whose row PyTorch never trains."""
+    """One example per row, two segments each; no id is that of padding, whose row PyTorch never trains."""
     rng = np.random.default_rng(0)
     place = np.arange(LENGTH)[None]
     real = place < lengths[:, None]
@@ -111,7 +108,7 @@ def test_predictions_are_those_of_the_pipeline(tmp_path):
     (tmp_path / "in.txt").write_text("\n".join(texts) + "\n")
     argv = [str(tmp_path / "model"), "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.jsonl")]
     predict.main([*argv, "--data.max_length", "40"])
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "out.jsonl")
     fill = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(tmp_path / "model"), top_k=20)
     for row, text in zip(rows, texts, strict=True):
         theirs = fill(text)

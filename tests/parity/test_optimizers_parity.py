@@ -1,4 +1,4 @@
-"""Twenty steps of a small model with PyTorch's optimizers: the same losses."""
+"""Twenty steps of a small model give the losses of PyTorch's optimizers."""
 # ruff: noqa: E402 (without torch this file is skipped before it imports more)
 
 import copy
@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor
 
 import jaxft
 from jaxft.config import OptimConfig
-from tests.support.lessons import CLIP, WARMUP, decay_groups, jaxft_metrics, torch_losses, write_lesson
+from tests.support.torch_training import CLIP, WARMUP, decay_groups, jaxft_metrics, torch_losses, write_learnable_batches
 
 STEPS, DECAY = 20, 0.1
 # our name: learning rate, PyTorch's optimizer, our arguments
@@ -44,9 +44,9 @@ OPTIMIZERS = {
 
 
 @pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("lesson")
-    return directory, *write_lesson(directory, STEPS)
+def case(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("case")
+    return directory, *write_learnable_batches(directory, STEPS)
 
 
 def loss_of(model, inputs, labels):
@@ -54,8 +54,8 @@ def loss_of(model, inputs, labels):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_twenty_steps(lesson, name):
-    directory, model, batches = lesson
+def test_twenty_steps_give_the_same_losses(case, name):
+    directory, model, batches = case
     rate, make, arguments = OPTIMIZERS[name]
     config = OptimConfig(
         name=name.split()[0], learning_rate=rate, weight_decay=DECAY, warmup=WARMUP, clip=CLIP, arguments=arguments
@@ -63,13 +63,13 @@ def test_twenty_steps(lesson, name):
     theirs = copy.deepcopy(model)
     expected = torch_losses(theirs, batches, make(decay_groups(theirs, DECAY), rate))
     ours = jaxft_metrics(*jaxft.load(str(directory), unroll=1), batches, config)
-    assert abs(expected[-1] - loss_of(model, *batches[-1]).item()) > 0.02  # which is the last loss of no training
+    assert abs(expected[-1] - loss_of(model, *batches[-1]).item()) > 0.02  # the last loss without training
     np.testing.assert_allclose([row["loss"] for row in ours], expected, atol=1e-4, rtol=0)
 
 
-def test_adafactor_with_relative_steps(lesson):
-    """Where the rate is Adafactor's own, optim.learning_rate is a factor of 1 and the schedule is constant."""
-    directory, model, batches = lesson
+def test_adafactor_with_relative_steps_gives_the_same_losses(case):
+    """Adafactor then chooses the rate: optim.learning_rate is a factor of 1 and the schedule is constant."""
+    directory, model, batches = case
     config = OptimConfig(
         name="adafactor",
         learning_rate=1.0,

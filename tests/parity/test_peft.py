@@ -1,4 +1,4 @@
-"""PEFT's adapter directories: PyTorch and we read each other's, with the same logits."""
+"""PEFT's adapter directories: PyTorch and jaxft read each other's, with the same logits."""
 # ruff: noqa: E402
 
 import json
@@ -23,7 +23,7 @@ from jaxft.models.encoder import adapters
 from jaxft.models.encoder.adapters import Adapted, Lora
 from jaxft.models.families import FAMILIES
 from jaxft.models.peft import read_adapter as ours
-from tests.support import lessons, tiny, zoo, zoo_torch
+from tests.support import tiny, torch_training, zoo, zoo_torch
 
 KIND = "text-classification"
 TOLERANCE = 1e-5
@@ -42,13 +42,13 @@ def base_model(family: str, folder: Path, kind: str = KIND):
 
 
 def linear_names(theirs) -> list[str]:
-    """Last names of the dense layers inside the encoder's layers."""
+    """The last parts of the names of the dense layers in the encoder's layers."""
     inside = [n for n, m in theirs.base_model.named_modules() if isinstance(m, torch.nn.Linear) and ".0." in n]
     return sorted({name.rpartition(".")[2] for name in inside})
 
 
 def randomise(model, seed: int = 0) -> None:
-    """Every trainable parameter, so that B is not zero."""
+    """Add noise to every trainable parameter, so that B is not zero."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -72,8 +72,8 @@ def assert_same(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray],
 
 
 @pytest.mark.parametrize("family", zoo.families())
-def test_both_ways(family, tmp_path):
-    """All dense layers of the layers, DoRA and rank-stabilised where the family's number is odd."""
+def test_adapters_are_exchanged_in_both_directions(family, tmp_path):
+    """LoRA on all dense layers of the encoder's layers; every other family has DoRA and rank-stabilised scales."""
     config, theirs = base_model(family, tmp_path / "base")
     odd = sorted(FAMILIES).index(family) % 2 == 1
     options = {"use_dora": odd, "use_rslora": odd, "target_modules": linear_names(theirs)}
@@ -90,7 +90,7 @@ def test_both_ways(family, tmp_path):
     again = peft.PeftModel.from_pretrained(fresh(theirs, tmp_path / "base"), tmp_path / "ours").eval()
     assert_same(zoo_torch.run_torch(again, inputs), outputs, inputs["attention_mask"])
     before, after = ({n: x.read() for n, x in ours.open_adapter(tmp_path / x).tensors.items()} for x in ("theirs", "ours"))
-    assert before.keys() <= after.keys()  # we save the head, of which PEFT leaves out what it does not call classifier
+    assert before.keys() <= after.keys()  # jaxft saves the whole head, PEFT only its "classifier"
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
     merged, kernels = jaxft.merge(model, params)
@@ -107,22 +107,23 @@ def fresh(theirs, base: Path):
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_twenty_steps_give_the_same_losses(dora, tmp_path):
-    """From PEFT's own first A and B, with AdamW, decay groups, schedule and clipping."""
+    """From PEFT's initial A and B, with AdamW, decay groups, schedule and clipping."""
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
     config = {key: x for key, x in tiny.CONFIG.items() if key not in ("model_type", "architectures")} | rates
-    lessons.write_hf(tmp_path / "base", lessons.BertForSequenceClassification, config | {"num_labels": 3})
-    base = lessons.BertForSequenceClassification.from_pretrained(tmp_path / "base")
+    torch_training.write_hf(tmp_path / "base", torch_training.BertForSequenceClassification, config | {"num_labels": 3})
+    base = torch_training.BertForSequenceClassification.from_pretrained(tmp_path / "base")
     options = {"r": 4, "lora_alpha": 16, "use_dora": dora, "target_modules": "all-linear", "task_type": "SEQ_CLS"}
     theirs = peft.get_peft_model(base, peft.LoraConfig(**options))
     theirs.save_pretrained(tmp_path / "adapter")
     batches = []
     for seed in range(20):
-        inputs = lessons.random_inputs(config, rows=16, length=10, seed=seed, lowest_id=1)
+        inputs = torch_training.random_inputs(config, rows=16, length=10, seed=seed, lowest_id=1)
         batches.append((inputs, inputs["input_ids"][:, 0] % 3))
     model, params = jaxft.load(str(tmp_path / "adapter"), unroll=1)
-    found = lessons.jaxft_metrics(model, params, batches, config=PlanConfig(preset="lora"))
-    groups = lessons.decay_groups(theirs, lessons.OPTIM.weight_decay)
-    expected = lessons.torch_losses(theirs.eval(), batches, torch.optim.AdamW(groups, lr=lessons.OPTIM.learning_rate))
+    found = torch_training.jaxft_metrics(model, params, batches, config=PlanConfig(preset="lora"))
+    groups = torch_training.decay_groups(theirs, torch_training.OPTIM.weight_decay)
+    adamw = torch.optim.AdamW(groups, lr=torch_training.OPTIM.learning_rate)
+    expected = torch_training.torch_losses(theirs.eval(), batches, adamw)
     assert max(expected) - min(expected) > 0.05
     np.testing.assert_allclose([row["loss"] for row in found], expected, atol=1e-4, rtol=0)
 
@@ -137,8 +138,8 @@ def test_twenty_steps_give_the_same_losses(dora, tmp_path):
         ("roberta", "token-classification"),
     ],
 )
-def test_trained_heads_norms_and_biases(family, kind, tmp_path):
-    """PEFT takes from our files whatever was trained beside LoRA; so do we."""
+def test_peft_reads_trained_heads_norms_and_biases(family, kind, tmp_path):
+    """So does jaxft."""
     config, theirs = base_model(family, tmp_path / "base", kind)
     model, params = jaxft.load(str(tmp_path / "base"))
     targets = [name for name in adapters.dense_modules(params) if name.endswith("query")]
@@ -171,8 +172,8 @@ def bert(tmp_path_factory):
     return *base_model("bert", folder), folder
 
 
-def test_ranks_and_alphas_that_differ(bert, tmp_path):
-    """And more modules to save, all biases, and a checkpoint whose head has more labels than the base's."""
+def test_adapters_with_different_ranks_and_alphas_are_read(bert, tmp_path):
+    """Also with modules to save, all biases, and a head with more labels than the base's."""
     config, _, folder = bert
     with_labels = zoo_torch.transformers.BertForSequenceClassification.from_pretrained(
         folder, num_labels=9, ignore_mismatched_sizes=True, attn_implementation="eager"
@@ -196,7 +197,7 @@ def test_ranks_and_alphas_that_differ(bert, tmp_path):
     np.testing.assert_array_equal(jaxft.forward(*again, inputs)["logits"], outputs["logits"])
 
 
-def test_alpha_0_but_for_some_layers(bert, tmp_path):
+def test_alpha_may_be_0_except_for_some_layers(bert, tmp_path):
     config, theirs, folder = bert
     peft_model = with_peft(
         fresh(theirs, folder),
@@ -238,7 +239,7 @@ def adapter(bert, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_settings(adapter, tmp_path, case):
+def test_bad_settings_are_refused(adapter, tmp_path, case):
     changes, message = BAD[case]
     shutil.copytree(adapter, tmp_path / "adapter")
     edit(tmp_path / "adapter", **changes)
@@ -246,8 +247,8 @@ def test_bad_settings(adapter, tmp_path, case):
         jaxft.load(str(tmp_path / "adapter"))
 
 
-def test_another_models_adapter(adapter, bert, tmp_path):
-    """The first tensor that does not fit is named, with both shapes where it has another."""
+def test_the_adapter_of_another_model_is_refused(adapter, bert, tmp_path):
+    """The first tensor that does not fit is named, with both shapes if they differ."""
     config, theirs, _ = bert
     shutil.copytree(adapter, tmp_path / "adapter")
     width, heads = config["hidden_size"], config["num_attention_heads"]
@@ -275,7 +276,7 @@ def test_another_models_adapter(adapter, bert, tmp_path):
             jaxft.load(str(tmp_path / "adapter"))
 
 
-def test_torn_and_missing_weights(adapter, tmp_path):
+def test_incomplete_and_missing_weights_are_refused(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "adapter")
     weights = tmp_path / "adapter" / adapter_names.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -286,8 +287,8 @@ def test_torn_and_missing_weights(adapter, tmp_path):
         jaxft.load(str(tmp_path / "adapter"))
 
 
-def test_where_an_adapter_is_not_written(adapter, bert):
-    """Into the directory of its base, whose config.json it would replace."""
+def test_an_adapter_is_not_saved_over_its_base_or_as_msgpack(adapter, bert):
+    """It would replace config.json of the base."""
     model, params = jaxft.load(str(adapter))
     with pytest.raises(UserError, match="contains a complete model"):
         jaxft.save(model, params, bert[2])

@@ -1,4 +1,4 @@
-"""Loss, gradients and soft loss of question answering are PyTorch's, of windows that lie padded or packed in rows."""
+"""Loss, gradients and soft loss of question answering are PyTorch's, for windows in padded and in packed rows."""
 # ruff: noqa: E402
 
 import jax
@@ -17,7 +17,7 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
 from jaxft.step.parameters import Parameters
 from jaxft.tasks import QuestionAnswering
-from tests.support import questions, tiny
+from tests.support import questions, tiny, zoo_torch
 
 TASK = QuestionAnswering(unanswerable=True)
 
@@ -27,9 +27,7 @@ def hf_model(directory, seed):
     torch.manual_seed(seed)
     config = {key: x for key, x in tiny.CONFIG.items() if key not in ("model_type", "architectures")}
     model = BertForQuestionAnswering(BertConfig(**config)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    zoo_torch.add_noise(model)
     model.save_pretrained(directory)
     tiny.write_tokenizer(directory)
     return model, *jaxft.load(str(directory), unroll=1)
@@ -54,14 +52,14 @@ def examples(models):
 
 
 def one(examples, number):
-    """A window alone, as PyTorch takes it."""
+    """A single window as inputs of PyTorch's model."""
     low, high = examples.offsets[number : number + 2]
     names = ("input_ids", "token_type_ids")
     return {name: torch.tensor(examples.tokens[name][low:high].astype(np.int64))[None] for name in names}
 
 
 @pytest.mark.parametrize("layout", ["pad", "pack"])
-def test_loss_and_gradients(models, examples, layout):
+def test_loss_and_gradients_are_transformers(models, examples, layout):
     theirs, model, params = models[0]
     theirs.zero_grad()
     total = 0.0
@@ -90,8 +88,8 @@ def test_loss_and_gradients(models, examples, layout):
         assert np.abs((g.T if name.endswith(".kernel") else g) - right).max() <= 1e-5 * largest, name
 
 
-def test_soft_loss(models, examples):
-    """The cross-entropy of two softmaxes at a temperature, times its square, of every window alone."""
+def test_the_soft_loss_is_pytorchs(models, examples):
+    """The cross-entropy of two softmaxes at a temperature, times its square, over the tokens of every window."""
     (theirs, model, params), (teacher, teacher_model, teacher_params) = models
     temperature, expected = 3.0, 0.0
     with torch.no_grad():
@@ -108,7 +106,7 @@ def test_soft_loss(models, examples):
     assert float(total / weight) == pytest.approx(expected, rel=1e-5)
 
 
-def test_windows_whose_answer_has_no_known_place_have_no_weight(models, examples):
+def test_windows_whose_answer_has_no_known_position_have_no_weight(models, examples):
     _, model, params = models[0]
     batch = step(examples, "pack")
     hidden = batch["example"] % 2 == 1

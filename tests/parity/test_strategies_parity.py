@@ -27,6 +27,7 @@ from jaxft.step.stages import later_stages, open_stage
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
+from tests.support.torch_training import as_batch
 
 STEPS, LAYERS, EVERY, DECAY = 20, 3, 4, 0.6
 OPTIM = OptimConfig(learning_rate=3e-3, weight_decay=0.1, warmup=3, clip=1.0)
@@ -34,7 +35,7 @@ PRESETS = ["layerwise_decay", "gradual", ["gradual", "layerwise_decay"]]
 
 
 def height(name: str) -> int:
-    """0 for heads and pooler, 1 for the top layer, and so on; of our names and of PyTorch's."""
+    """0 for heads and pooler, 1 for the top layer, and so on, for names of jaxft and of PyTorch."""
     if "embeddings" in name:
         return LAYERS + 1
     return LAYERS - int(name.partition("layer.")[2].partition(".")[0]) if "layer." in name else 0
@@ -89,21 +90,6 @@ def jaxft_losses(model, params, batches, preset) -> list[float]:
     return seen
 
 
-def as_batch(inputs, labels) -> dict[str, np.ndarray]:
-    """One micro-batch of one example a row."""
-    rows, length = inputs["input_ids"].shape
-    batch = {
-        "input_ids": inputs["input_ids"],
-        "segment_ids": inputs["attention_mask"],
-        "token_type_ids": np.zeros((rows, length)),
-        "position_ids": np.tile(np.arange(length), (rows, 1)),
-        "first_token": np.zeros((rows, 1)),
-        "labels": labels[:, None],
-    }
-    batch = {name: x[None].astype(np.int32) for name, x in batch.items()}
-    return batch | {"weights": np.ones((1, rows, 1), np.float32)}
-
-
 @pytest.mark.parametrize(
     "preset", [pytest.param(x, marks=pytest.mark.slow if "gradual" in x else ()) for x in PRESETS], ids=str
 )
@@ -122,6 +108,6 @@ def test_twenty_steps_give_the_same_losses(preset, tmp_path):
         batches.append(({"input_ids": ids, "attention_mask": np.ones_like(ids)}, ids[:, 0] % 3))
     start = jaxft.load(str(tmp_path), unroll=1)
     ours, plain = jaxft_losses(*start, batches, preset), jaxft_losses(*start, batches, "full")
-    assert np.abs(np.subtract(ours, plain)).max() > 1e-2  # the preset is seen
+    assert np.abs(np.subtract(ours, plain)).max() > 1e-2  # the preset makes a difference
     expected = torch_losses(theirs.train(), batches, preset)
     np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=0)

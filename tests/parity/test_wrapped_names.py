@@ -1,4 +1,4 @@
-"""Weights saved of models inside PyTorch's wrappers: the same logits as without, and a report that says so."""
+"""Weights saved from models inside PyTorch's wrappers give the same logits, and the report says so."""
 # ruff: noqa: E402 (without torch this file is skipped before it imports more)
 
 import json
@@ -47,7 +47,7 @@ def write(folder: Path, wrap) -> tuple[Path, dict]:
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
-def test_the_same_logits(tmp_path, wrap):
+def test_wrapped_weights_give_the_same_logits(tmp_path, wrap):
     folder, right = write(tmp_path / "m", wrap)
     stored = load_file(folder / "model.safetensors")
     model, params = jaxft.load(str(folder))
@@ -61,7 +61,7 @@ def test_the_same_logits(tmp_path, wrap):
     assert set(load_file(tmp_path / "saved/model.safetensors")) == {unwrapped(name) for name in stored}
 
 
-def test_one_tensor_under_two_names(tmp_path):
+def test_one_tensor_under_two_names_is_refused(tmp_path):
     folder, _ = write(tmp_path / "m", torch.nn.DataParallel)
     stored = load_file(folder / "model.safetensors")
     save_file(stored | {"classifier.bias": stored["module.classifier.bias"].clone()}, folder / "model.safetensors")
@@ -70,7 +70,7 @@ def test_one_tensor_under_two_names(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # PEFT and transformers warn of what they deprecate in each other
-def test_an_adapter_of_a_wrapped_model(tmp_path):
+def test_an_adapter_of_a_wrapped_model_gives_the_same_logits(tmp_path):
     peft = pytest.importorskip("peft")
     base = zoo_torch.torch_model("bert", KIND, CONFIG)
     base.save_pretrained(tmp_path / "base")

@@ -1,4 +1,4 @@
-"""Attention's own backward pass against differentiation of the plain formula, and what it keeps; dense likewise."""
+"""The backward passes of attention and dense layers against plain differentiation, what they store, and their products."""
 
 import re
 
@@ -25,7 +25,7 @@ BIAS = {
 
 
 def value_and_gradients(bias, probabilities: bool, **options):
-    """Of one number; asking for the probabilities takes the plain formula, which JAX differentiates."""
+    """Of a scalar objective; with `probabilities` attention uses the plain formula, which JAX differentiates."""
 
     def objective(q, k, v, bias):
         context, _ = attend(q, k, v, SEGMENTS, bias=bias, return_probabilities=probabilities, **options)
@@ -37,7 +37,7 @@ def value_and_gradients(bias, probabilities: bool, **options):
 @pytest.mark.parametrize("bias", BIAS)
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("window", [None, 2])
-def test_backward(bias, rate, window):
+def test_the_backward_pass_is_plain_differentiation(bias, rate, window):
     options = {"rate": rate, "key": random_keys.root_key(3), "window": None if window is None else jnp.asarray(window)}
     found, expected = (value_and_gradients(BIAS[bias], plain, **options) for plain in (False, True))
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -46,8 +46,8 @@ def test_backward(bias, rate, window):
     assert all(moved) == (rate < 1)
 
 
-def test_one_array_of_scores_is_kept():
-    """Of [B, N, T, T], in the type of the values: dropout's mask is the sign of the probabilities."""
+def test_one_array_of_scores_is_stored_for_the_backward_pass():
+    """[B, N, T, T], in the type of the values: the sign of a probability is the mask of dropout."""
     q, k, v = (x.astype(jnp.bfloat16) for x in (Q, K, V))
 
     def context(q, k, v):
@@ -69,8 +69,8 @@ def attention_gradients(q, k, v):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_products_take_the_narrow_type(platform):
-    """An accelerator would compute a product with a float32 operand in float32; two results are as large as the scores."""
+def test_products_have_bfloat16_operands_on_accelerators(platform):
+    """A float32 operand would make a product float32; of the results only the two with the size of scores are narrow."""
     narrow = [x.astype(jnp.bfloat16) for x in (Q, K, V)]
     of_dense = jax.jit(layer_gradients).trace(narrow[0].reshape(-1, H), jnp.eye(H))
     of_attention = jax.jit(attention_gradients).trace(*narrow)
@@ -81,9 +81,9 @@ def test_products_take_the_narrow_type(platform):
 
 
 @pytest.mark.parametrize(("dtype", "units"), [(jnp.float32, False), (jnp.bfloat16, False), (jnp.bfloat16, True)])
-def test_products_of_attention_on_cpus(dtype, units, monkeypatch):
-    """Right by all ways; for its fast kernels XLA:CPU wants a left operand that is not transposed, and with units for
-    bfloat16 none is widened for them."""
+def test_products_of_attention_on_cpus_use_fast_kernels(dtype, units, monkeypatch):
+    """XLA:CPU has them for a left operand that is not transposed; with units for bfloat16 no operand is widened. The numbers
+    are right in every case."""
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: units)
     wide = [jnp.asarray(RNG.normal(size=(B, 64, N, 32)), jnp.float32) for _ in range(3)]
 
@@ -106,7 +106,7 @@ def test_products_of_attention_on_cpus(dtype, units, monkeypatch):
 @pytest.mark.parametrize(
     ("axes", "formula"), [((3, 3), "bnij,bnkj->bnik"), ((3, 2), "bnij,bnjk->bnik"), ((2, 2), "bnij,bnik->bnjk")]
 )
-def test_batched_products(axes, formula):
+def test_batched_products_are_einsums(axes, formula):
     sizes = dict(zip("bnijk", (2, 3, 5, 7, 4), strict=True))
     a, b = (RNG.normal(size=[sizes[x] for x in part]) for part in formula.split("->")[0].split(","))
     found = jax.jit(batched, static_argnums=2)(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32), axes)
@@ -114,8 +114,8 @@ def test_batched_products(axes, formula):
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
-def test_dense_backward(dtype, close):
-    """Against numpy in float64; the gradient of the float32 kernel is float32."""
+def test_the_backward_pass_of_dense_is_numpys(dtype, close):
+    """In float64; the gradient of the float32 kernel is float32."""
     x, kernel, g = (RNG.normal(size=shape) for shape in ((9, 5), (5, 3), (9, 3)))
     y, pull = jax.vjp(dense, jnp.asarray(x, dtype), jnp.asarray(kernel, jnp.float32))
     dx, dw = pull(jnp.asarray(g, dtype))
@@ -125,8 +125,8 @@ def test_dense_backward(dtype, close):
 
 
 @pytest.mark.parametrize("units", [True, False])
-def test_a_kernels_gradient_on_processors_that_multiply_bfloat16(units, monkeypatch):
-    """The same to the rounding of float32 sums; and no product widens its operands, as one of the three does elsewhere."""
+def test_the_gradient_of_a_kernel_with_and_without_bfloat16_units(units, monkeypatch):
+    """The same up to rounding; with units no product widens its operands, without them one of three does."""
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: units)
     x, kernel, g = (RNG.normal(size=shape) for shape in ((96, 64), (64, 128), (96, 128)))
     x, g = jnp.asarray(x, jnp.bfloat16), jnp.asarray(g, jnp.bfloat16)
@@ -144,8 +144,8 @@ def test_a_kernels_gradient_on_processors_that_multiply_bfloat16(units, monkeypa
     assert len(widened) == (0 if units else 1)
 
 
-def test_kernels_are_cast_once():
-    """Forward and backward, where layers are one after the other: the compiler sees that both want the same."""
+def test_each_kernel_is_cast_once():
+    """For forward and backward, in an unrolled model: the compiler shares the cast."""
 
     def layers(x, kernels):
         for kernel in kernels:
@@ -160,8 +160,8 @@ def test_kernels_are_cast_once():
 
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
 @pytest.mark.parametrize("shape", [(64, 5), (4, 16, 5), (2, 2, 16, 5)])
-def test_gradients_of_vectors(shape, dtype, close):
-    """Scale and bias of a layer norm against sums in float64; they are float32, whatever the type of what is summed."""
+def test_gradients_of_scale_and_bias_are_float32_sums(shape, dtype, close):
+    """Of a layer norm, against sums in float64, whatever the type of the summands."""
     x, g = (RNG.normal(size=shape) for _ in range(2))
     module, params = LayerNorm(1e-12), {"scale": jnp.ones(5), "bias": jnp.zeros(5)}
     _, pull = jax.vjp(lambda p: module.apply({"params": p}, jnp.asarray(x, dtype)), params)

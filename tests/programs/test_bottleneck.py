@@ -1,4 +1,4 @@
-"""Bottleneck adapters: nothing changes at the start, both kinds stand where they should, files hold them."""
+"""Bottleneck adapters: nothing changes at the start, both kinds are where they should be, files hold them."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from jaxft.run.adapter_targets import add_adapters, settled
 from jaxft.run.setup import Run, make_run
 from tests.support import tiny, zoo
 from tests.support.lora import randomised
-from tests.support.resuming import ends_the_same
+from tests.support.resuming import assert_resume_is_exact
 from tests.support.steps import assert_same, gradients, rearranged
 
 KIND = "text-classification"
@@ -35,8 +35,8 @@ def adapted(base, kind: str, rules=()):
 
 
 @pytest.mark.parametrize("family", zoo.families())
-def test_every_family(family, tmp_path):
-    """Begins as the base, does something, and comes back from its files as it was."""
+def test_adapters_of_every_family_begin_as_the_base_and_round_trip(family, tmp_path):
+    """Random ones change the logits."""
     config = zoo.fixed(family, KIND)
     base = make_model(config, KIND, "zoo")
     jaxft.save(base, tiny.random_params(base), tmp_path / "base")
@@ -56,7 +56,7 @@ def test_every_family(family, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
-def test_one_layer_is_what_the_paper_says(classifier):
+def test_an_adapter_computes_the_papers_formula(classifier):
     """After the projection and before the residual and norm: h + up(tanh(down(h))), in numpy."""
     model, params, _ = adapted(classifier, "pfeiffer")
     flat = {name.removeprefix("encoder.layer.1.output."): x for name, x in tree.unstack(randomised(params)).items()}
@@ -70,19 +70,19 @@ def test_one_layer_is_what_the_paper_says(classifier):
     np.testing.assert_allclose(run(Adapter(model.encoder.config), own, h), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "places"), [("houlsby", {"attention.output", "output"}), ("pfeiffer", {"output"})])
-def test_what_is_trained(classifier, kind, places):
+@pytest.mark.parametrize(("kind", "sites"), [("houlsby", {"attention.output", "output"}), ("pfeiffer", {"output"})])
+def test_adapters_norms_and_heads_are_trained(classifier, kind, sites):
     model, params, plan = adapted(classifier, kind)
     names = tree.all_names(params)
     found = {name.partition(".adapter.")[0].partition("layer.")[2][2:] for name in names if ".adapter." in name}
-    assert found == places
+    assert found == sites
     norms = {n for n in names if ".layer." in n and "LayerNorm" in n} if kind == "houlsby" else set()
     expected = norms | {n for n in names if ".adapter." in n or n.startswith("heads.")}
     assert {name for name, setting in plan.settings.items() if setting.trainable} == expected
     assert model.adapted.saved == {name for name in expected if ".adapter." not in name}
 
 
-def test_switched_off_and_refused(classifier):
+def test_rules_switch_adapters_off_and_bad_plans_are_refused(classifier):
     rules = [{"pattern": r"layer\.0\.", "adapter": False}]
     names = tree.all_names(adapted(classifier, "houlsby", rules)[1])
     assert {name.split(".")[2] for name in names if adapters.is_adapter(name)} == {"1"}
@@ -105,15 +105,15 @@ def run(classifier, tiny_data, tmp_path_factory) -> Run:
     )
 
 
-def test_packed_on_eight_devices_is_padded_on_one(run):
+def test_gradients_do_not_depend_on_the_layout(run):
     assert_same(rearranged(run, data=4, fsdp=2), gradients(rearranged(run, "pad")))
 
 
-def test_a_run_and_its_files(tiny_model, tiny_data, tmp_path):
-    """Resumed, it ends bit-identical; the files hold what was trained, norms among it, under documented names."""
+def test_a_run_resumes_exactly_and_writes_documented_files(tiny_model, tiny_data, tmp_path):
+    """The files have the trained parameters, norms included, under documented names."""
     plan = {"preset": "adapters", "adapters": SMALL}
     weights = "model/adapter_model.safetensors"
-    ends_the_same(tiny_model, tiny_data, tmp_path, weights, plan=plan)
+    assert_resume_is_exact(tiny_model, tiny_data, tmp_path, weights, plan=plan)
     names = open_safetensors(tmp_path / "whole" / weights).keys()
     layer = "base_model.model.bert.encoder.layer.1."
     assert {f"{layer}attention.output.dense.adapter_down.weight", f"{layer}output.dense.adapter_up.bias"} <= names

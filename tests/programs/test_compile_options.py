@@ -1,4 +1,4 @@
-"""Tests compile fast and badly (conftest.py); what a user's options compile gives the same numbers."""
+"""Tests compile with little optimisation (conftest.py); a user's options give the same numbers."""
 
 import os
 import subprocess
@@ -13,7 +13,11 @@ from jaxft.models import forward
 from jaxft.models.model import make_model
 from tests.support import ROOT, tiny, zoo
 
-DROPOUT = {"bert": True, "deberta-v2": False, "modernbert": False}  # one of each attention; random bits compile for long
+DROPOUT = {
+    "bert": True,
+    "deberta-v2": False,
+    "modernbert": False,
+}  # one of each attention; random bits compile slowly
 KIND = "token-classification"
 
 

@@ -1,4 +1,4 @@
-"""Masks of dropout: the published generator, the rate, independence; and the same on any number of devices."""
+"""Masks of dropout: the published generator, the rate, independence, and the same on any number of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ SHAPES = [(), (5,), (3, 1), (13, 6), (2, 12, 4), (3, 2, 17, 5), (2, 2, 2, 8, 3)]
         ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
     ],
 )
-def test_philox(counter, key, expected):
+def test_philox_gives_the_published_answers(counter, key, expected):
     wrapped = jax.random.wrap_key_data(words(key), impl=random_keys.PRNG)
     found = jax.jit(philox)(wrapped, tuple(words(counter)[:, None]))
     assert [int(x[0]) for x in found] == [int(x) for x in words(expected)]
@@ -32,8 +32,8 @@ def words(text: str):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes(shape):
-    """Any; all is kept at rate 0, nothing at rate 1, and what is kept is scaled."""
+def test_masks_have_any_shape(shape):
+    """At rate 0 nothing is dropped, at rate 1 everything; other values are scaled."""
     for rate, expected in ((0.0, 1.0), (1.0, 0.0)):
         keep, _ = keep_mask(shape, jnp.float32(rate), random_keys.root_key(1))
         assert keep.shape == shape
@@ -45,8 +45,8 @@ def test_shapes(shape):
 
 @pytest.mark.parametrize("kind", ["philox4x32", "threefry2x32", "rbg"])
 @pytest.mark.parametrize("rate", [1 / 65536, 0.1, 0.5, 0.9])
-def test_rate(kind, rate):
-    """To five standard deviations, of all and of every one of the eight that are drawn at once."""
+def test_the_share_of_dropped_values_is_the_rate(kind, rate):
+    """Within five standard deviations, for all values and for each of the eight parts that are drawn together."""
     keep, scale = jax.jit(keep_mask, static_argnums=0)((64, 64, 256), rate, jax.random.key(7, impl=kind))
     dropped = 1 - np.asarray(keep, np.float64)
     share = round(rate * 65536) / 65536
@@ -55,8 +55,8 @@ def test_rate(kind, rate):
         assert abs(part.mean() - share) <= 5 * np.sqrt(share * (1 - share) / part.size)
 
 
-def test_independence():
-    """No two rows, columns, planes, keys or uses of a key have more in common than chance gives them."""
+def test_masks_are_independent():
+    """Rows, columns, planes, keys and folded keys are uncorrelated."""
     key = random_keys.root_key(3)
     keys = (key, random_keys.root_key(4), jax.random.fold_in(key, 1))
     x, other, step = (np.asarray(keep_mask((16, 64, 64), 0.5, each)[0], np.float64) - 0.5 for each in keys)
@@ -68,7 +68,7 @@ def test_independence():
         assert np.abs(common - np.diag(np.diag(common))).max() < 5.5 * 0.25 / np.sqrt(rows.shape[1])
 
 
-def test_a_rate_that_is_traced():
+def test_the_rate_may_be_traced():
     mask = jax.jit(keep_mask, static_argnums=0)
     for rate in (0.0, 0.1, 0.37, 1.0):
         for x, y in zip(
@@ -77,8 +77,8 @@ def test_a_rate_that_is_traced():
             np.testing.assert_array_equal(x, y)
 
 
-def test_the_same_on_devices():
-    """Rows lie split over 8 devices, and each draws its own: the mask is that of one device, and nothing is exchanged."""
+def test_masks_are_the_same_on_eight_devices():
+    """Each device draws the mask of its rows, and nothing is exchanged."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     placed = jax.device_put(jnp.ones((16, 12, 6)), jax.sharding.NamedSharding(mesh, P("data")))
     key = random_keys.root_key(5)
@@ -87,8 +87,8 @@ def test_the_same_on_devices():
     assert not any(kind in program.as_text() for kind in ("all-gather", "all-reduce", "collective-permute"))
 
 
-def test_one_draw_for_all_uses():
-    """XLA:CPU would repeat the generator in every use of a mask: of its twenty products a block, a layer has them once."""
+def test_a_mask_is_drawn_once_for_all_uses():
+    """XLA:CPU would repeat the generator in every use of a mask; a layer has its twenty products per block once."""
 
     def layer(x):
         return jax.nn.standardize(dropout(x, 0.1, random_keys.root_key(0)))

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,12 +14,12 @@ from jaxft.run.setup import Run, make_run
 from jaxft.run.state import fresh_state
 from jaxft.train import train
 from tests.support import tiny
-from tests.support.steps import TOLERANCE, WAYS, assert_same, configure, gradients, rearranged
+from tests.support.steps import LAYOUTS, TOLERANCE, assert_same, configure, gradients, moment_trees, rearranged
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> Path:
-    """Another one, to learn from."""
+    """Another classifier, which teaches."""
     return tiny.write_model(tmp_path_factory.mktemp("teacher") / "model", labels=tiny.LABELS, seed=9)
 
 
@@ -34,12 +33,12 @@ def reference(plain):
     return gradients(rearranged(plain, "pad"))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_gradients(plain, reference, way):
-    assert_same(rearranged(plain, **WAYS[way]), reference)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_do_not_depend_on_the_layout(plain, reference, layout):
+    assert_same(rearranged(plain, **LAYOUTS[layout]), reference)
 
 
-def test_gradients_with_smoothing_and_a_teacher(classifier, teacher, tiny_data, tmp_path):
+def test_gradients_with_smoothing_and_a_teacher_do_not_depend_on_the_layout(classifier, teacher, tiny_data, tmp_path):
     sections = {
         "train": {"label_smoothing": 0.2},
         "distill": {"teacher": str(teacher), "alpha": 0.7, "temperature": 3.0},
@@ -48,8 +47,8 @@ def test_gradients_with_smoothing_and_a_teacher(classifier, teacher, tiny_data, 
     assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), gradients(rearranged(run, "pad")))
 
 
-def test_gradients_with_penalties_and_mixout(classifier, tiny_data, tmp_path, reference):
-    """Once a step, whatever its parts."""
+def test_gradients_with_penalties_and_mixout_do_not_depend_on_the_layout(classifier, tiny_data, tmp_path, reference):
+    """They count once per step, whatever the number of micro-batches."""
     changes = {"l1": 1e-3, "l2": 0.02, "l2_sp": 0.5, "l2_sp_head": 0.05, "mixout": 0.3}
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", regularization=changes))
     found = gradients(rearranged(run, "pad"))
@@ -80,7 +79,7 @@ def single_device(classifier, tiny_data, tmp_path_factory) -> list[float]:
     ],
     ids=str,
 )
-def test_whole_runs(classifier, tiny_data, tmp_path, single_device, sections):
+def test_losses_of_runs_do_not_depend_on_the_layout(classifier, tiny_data, tmp_path, single_device, sections):
     found = losses(configure(classifier, tiny_data, tmp_path / "run", **{**SHORT, **sections}))
     assert len(found) == 7
     np.testing.assert_allclose(found, single_device, rtol=TOLERANCE)
@@ -104,9 +103,9 @@ def test_every_parameter_has_a_sharding_rule(plain):
 
 
 def test_parameters_and_moments_are_split_over_fsdp(plain):
-    """All but vectors; 41 words, 3 types and 3 labels do not divide by 4, but their other axis does."""
+    """Except vectors; 41 words, 3 token types and 3 labels are not divisible by 4, but the other axis is."""
     state, _ = fresh_state(rearranged(plain, data=2, fsdp=4))
-    moments = [x for x in jax.tree.leaves(state.opt_state, is_leaf=lambda x: isinstance(x, dict)) if isinstance(x, dict)]
+    moments = moment_trees(state.opt_state)
     assert len(moments) == 2
     for params in (state.params, *moments):
         split = 0

@@ -1,4 +1,4 @@
-"""Every family: packed = padded and eight devices = one, in loss and gradients; neighbours in a row. Needs no torch."""
+"""Every family: packed = padded, eight devices = one, and examples of a row do not influence each other. Needs no torch."""
 
 from functools import cached_property
 
@@ -31,14 +31,14 @@ class Case:
     def __init__(self, family: str, kind: str) -> None:
         seed = KINDS.index(kind)
         self.kind = kind
-        # A loop over layers is traced once; that it computes the same has a test of its own (test_loops.py).
+        # A loop over layers is traced once; test_loops.py shows that it computes the same.
         self.model = make_model(zoo.fixed(family, kind, seed), kind, "zoo", policy=Policy(unroll=1))
         self.params = tiny.random_params(self.model, seed)
         self.data = examples(self.model)
         self.program = jax.jit(jax.value_and_grad(self.loss, has_aux=True))
 
     def loss(self, params, batch):
-        """A sum over examples, or over tokens, in which each weighs what it says itself; and the logits."""
+        """A sum over examples, or tokens, each with its own weight; and the logits."""
         logits = self.model.apply(params, batch)["logits"]
         if self.kind == "text-classification":
             weight = jnp.where(batch["example"] >= 0, 1.0 + batch["example"], 0.0)
@@ -79,7 +79,7 @@ def assert_same(found, right) -> None:
 
 
 @cases
-def test_packed_is_padded(case):
+def test_packed_rows_give_what_padded_rows_give(case):
     padded = batch_of(case.data, "pad")
     assert batch_of(case.data, "pack")["segment_ids"].max() > 1
     assert padded["segment_ids"].max() == 1
@@ -87,7 +87,7 @@ def test_packed_is_padded(case):
 
 
 @token_cases
-def test_eight_devices_are_one(case):
+def test_eight_devices_give_what_one_gives(case):
     mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
     params = sharding.device_put(case.params, sharding.param_shardings(mesh, case.params))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
@@ -97,8 +97,8 @@ def test_eight_devices_are_one(case):
 
 
 @token_cases
-def test_neighbours_in_a_row_do_not_matter(case):
-    """What an example's tokens become does not depend on who shares its row, for attention, positions and convolution."""
+def test_examples_of_a_row_do_not_influence_each_other(case):
+    """Neither through attention nor through positions or convolution."""
     batch = batch_of(case.data, "pack")
     row = int(np.argmax(batch["segment_ids"].max(1)))
     mine = batch["segment_ids"][row] == 2

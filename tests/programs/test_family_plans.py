@@ -1,5 +1,5 @@
-"""Every family with adapters and with stages: real steps move what the plan says, and packed rows on eight devices
-go the way of padded ones on one. Needs no torch."""
+"""Every family with adapters and with stages: steps change the parameters that the plan says, and packed rows on eight
+devices give what padded rows on one give. Needs no torch."""
 
 from dataclasses import replace
 from functools import partial
@@ -68,11 +68,11 @@ def test_a_plan_holds_in_every_family(family, plan):
     if plan != "gradual":
         assert tree.count(state.params) == sum(row.parameters for row in made.rows if row.setting.trainable)
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
-    # What the bias of a key (or of a key of positions) adds is the same for all scores of a query.
+    # The bias of a key (or of a key of positions) adds the same to all scores of a query: it has no gradient.
     assert {name for name in moved ^ trained if not name.endswith("key.bias")} == set()
     others, _, elsewhere = after_steps(model, params, made, "pack", MeshConfig(data=4, fsdp=2))
     np.testing.assert_allclose(others, losses, rtol=1e-5)
-    assert losses[2] != pytest.approx(losses[0], rel=1e-3)  # a step later, what moved is seen
+    assert losses[2] != pytest.approx(losses[0], rel=1e-3)  # the steps have an effect
     largest = max(np.abs(after[name] - before[name]).max() for name in trained)
     for name in trained:
         assert np.abs(elsewhere[name] - after[name]).max() <= 1e-4 * largest, name

@@ -1,4 +1,4 @@
-"""What is frozen stays bit for bit, costs nothing, and has no optimizer state; what is trainable moves as its row says."""
+"""Frozen parameters stay bit for bit, cost nothing and have no optimizer state; trainable ones follow their row."""
 
 from dataclasses import replace
 from functools import partial
@@ -70,7 +70,7 @@ def expected_trainable(name: str, plan: str) -> bool:
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_only_what_is_trainable_moves(base, plan):
+def test_only_trainable_parameters_change(base, plan):
     run = with_plan(base, PLANS[plan])
     before = flat(run.params)
     state, frozen = fresh_state(run)
@@ -117,8 +117,8 @@ RULES = {
 }
 
 
-def test_decay_touches_only_its_rows(base):
-    """Where the gradient is zero, whatever moves was moved by decay."""
+def test_decay_acts_on_its_rows_only(base):
+    """With gradients of zero every change is due to decay."""
     run = with_plan(base, RULES)
     params = flat(run.params)
     found = updates(run, OptimConfig(learning_rate=0.1, weight_decay=0.5, warmup=0, schedule="constant"), 0.0)
@@ -155,12 +155,12 @@ def forward(costs) -> float:
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_head_costs_a_forward_pass(costs, forward, parts):
+def test_training_a_head_costs_one_forward_pass(costs, forward, parts):
     assert costs.train({"preset": "head"}, parts=parts) <= 1.05 * (forward if parts == 1 else costs.forward(ROWS // parts))
 
 
 @pytest.mark.parametrize(("trained", "clip", "parts"), [(1, 1.0, 1), (2, None, 1), (3, 1.0, 2), (DEPTH, 1.0, 1)])
-def test_a_share_of_the_layers_costs_its_share(costs, forward, trained, clip, parts):
+def test_training_some_layers_costs_their_share(costs, forward, trained, clip, parts):
     """Backward is twice forward, and only for the layers from the lowest trainable one up."""
     found = costs.train({"preset": "last_n", "n": trained}, clip=clip, parts=parts)
     # The compiler counts the body of the loop over micro-batches once.
@@ -169,8 +169,8 @@ def test_a_share_of_the_layers_costs_its_share(costs, forward, trained, clip, pa
 
 
 @pytest.mark.parametrize(("step", "trained", "parts"), [(0, 0, 1), (5, 2, 2), (14, 4, 1), (15, DEPTH, 1)])
-def test_a_stage_costs_what_is_unfrozen(costs, forward, step, trained, parts):
-    """Two layers every five steps, and the embeddings with the last of them."""
+def test_a_stage_costs_the_share_of_unfrozen_layers(costs, forward, step, trained, parts):
+    """Two layers every five steps, and the embeddings with the last ones."""
     plan = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 5, "unfreeze_layers": 2}
     found = costs.train(plan, step=step, parts=parts)
     bound = (1 + 2 * trained / DEPTH) * (forward if parts == 1 else costs.forward(ROWS // parts))

@@ -1,4 +1,4 @@
-"""What Hugging Face's own Flax classes wrote (goldens/write_flax.py): jaxft opens it, computes the same, writes it back."""
+"""Models that Hugging Face's Flax classes wrote (goldens/write_flax.py): jaxft loads them, computes and saves the same."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def msgpack(directory: Path) -> dict[tuple[str, ...], np.ndarray]:
     return flatten(serialization.msgpack_restore((directory / "flax_model.msgpack").read_bytes()))
 
 
-def test_there_are_the_families_that_flax_had():
+def test_there_is_a_golden_of_every_family_of_flax():
     assert {name.split("_")[1] for name in NAMES} == {"bert", "roberta", "xlm", "distilbert", "albert", "electra"}
 
 

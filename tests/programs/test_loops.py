@@ -1,4 +1,4 @@
-"""Layers in a loop or one after the other: the same gradients, with dropout on; and what a loop keeps for its backward."""
+"""Layers in a loop or unrolled: the same gradients, also with dropout; and what a loop stores for the backward pass."""
 
 from dataclasses import replace
 from functools import partial
@@ -33,16 +33,16 @@ def objective(model, batch):
     return lambda params: model.apply(params, batch, key=random_keys.root_key(3))["logits"].astype(jnp.float32).sum()
 
 
-@pytest.mark.parametrize(("policy", "turns"), [(Policy(unroll=None), 0), (Policy(unroll=None, platform="tpu"), 1)])
-def test_on_tpus_layers_are_in_a_loop(policy, turns):
-    """Whose programs libtpu compiles in minutes, where it takes many for layers one after the other."""
+@pytest.mark.parametrize(("policy", "loops"), [(Policy(unroll=None), 0), (Policy(unroll=None, platform="tpu"), 1)])
+def test_layers_are_in_a_loop_on_tpus(policy, loops):
+    """Unrolled layers would take libtpu many minutes to compile."""
     model = replace(make_model(zoo.fixed("bert", "text-classification"), "text-classification", "zoo"), policy=policy)
     params, batch = tiny.random_params(model), batch_of(model.encoder.config)
-    assert jax.jit(objective(model, batch)).lower(params).as_text().count("stablehlo.while") == turns
+    assert jax.jit(objective(model, batch)).lower(params).as_text().count("stablehlo.while") == loops
 
 
 @pytest.mark.parametrize("family", zoo.families(("bert", "modernbert")))
-def test_a_loop_gives_the_gradients_of_its_turns(family):
+def test_a_loop_gives_the_gradients_of_unrolled_layers(family):
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
     params, batch = tiny.random_params(model), batch_of(model.encoder.config)
     found = []
@@ -56,14 +56,14 @@ def test_a_loop_gives_the_gradients_of_its_turns(family):
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_a_loop_keeps_activations_in_their_own_type(family):
-    """In bfloat16 nothing of [layers, rows, tokens, features] is kept in float32, as activations and norms would have it."""
+def test_a_loop_stores_activations_in_their_own_type(family):
+    """In bfloat16 no array [layers, rows, tokens, features] is stored in float32, as activations and norms would do."""
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
     model = replace(model, policy=Policy("bfloat16", unroll=1))
     params, batch = model.abstract(), batch_of(model.encoder.config)
     kept = jax.eval_shape(lambda p: jax.vjp(objective(model, batch), p)[1], params)
     c = model.encoder.config
-    layers = c.num_layers - c.first_layer_differs  # the first one of ModernBERT is no loop
+    layers = c.num_layers - c.first_layer_differs  # the first one of ModernBERT is not in the loop
     stacked = [x for x in jax.tree.leaves(kept) if x.shape[:1] == (layers,) and x.shape[1:2] in ((ROWS,), (ROWS * LENGTH,))]
     wide = [x for x in stacked if x.size >= layers * ROWS * LENGTH * c.hidden_size]
     assert any(x.dtype == jnp.bfloat16 for x in wide)
@@ -71,8 +71,8 @@ def test_a_loop_keeps_activations_in_their_own_type(family):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_an_activation_in_a_loop_has_its_derivative(name):
-    """Taken as one array, it is what differentiation gives, in bfloat16 rounded once; only the argument is kept."""
+def test_the_derivative_of_an_elementwise_activation_is_right(name):
+    """It is that of plain differentiation, in bfloat16 rounded once; only the argument is stored."""
     function = ACTIVATIONS[name]
     x, g = jnp.linspace(-8.03, 8.07, 402), jnp.linspace(0.3, 2.0, 402)
     y, backward = jax.vjp(partial(elementwise, function), x)

@@ -1,6 +1,5 @@
 """LoRA and DoRA in a run: nothing changes at the start, only what the plan says is trained, layouts and devices agree."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -31,11 +30,11 @@ from jaxft.run.state import fresh_state, run_optimizer
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.train import train
-from tests.support import costs, tiny
+from tests.support import costs, read_jsonl, tiny
 from tests.support.damage import rewrite
 from tests.support.lora import modules, randomised, trainable
-from tests.support.resuming import ends_the_same
-from tests.support.steps import WAYS, assert_same, flat, gradients, moments, rearranged
+from tests.support.resuming import assert_resume_is_exact
+from tests.support.steps import LAYOUTS, assert_same, flat, gradients, moments, rearranged
 
 LAYERS = 4
 INPUTS = {"input_ids": np.array([[2, 9, 8, 7, 3], [2, 5, 6, 3, 0]]), "attention_mask": np.array([[1] * 5, [1] * 4 + [0]])}
@@ -61,8 +60,8 @@ def adapted(base: str, plan: dict, **sections):
 
 
 @pytest.mark.parametrize("plan", [ALL, {"preset": "lora"}], ids=["all", "default"])
-def test_it_begins_as_the_base(base, plan):
-    """To the bit, operation by operation: two programs may be fused, and so rounded, differently."""
+def test_lora_begins_as_the_base(base, plan):
+    """Bit for bit when each operation runs alone: two programs may be fused, and so rounded, differently."""
     model, params = load(base)
     with jax.disable_jit():
         expected = jaxft.forward(model, params, INPUTS)["logits"]
@@ -94,7 +93,7 @@ def test_dora_begins_as_the_base(base):
         ),
     ],
 )
-def test_targets(base, plan, expected):
+def test_targets_choose_the_adapted_layers(base, plan, expected):
     model, params = adapted(base, {"preset": "lora", **plan})
     dense = adapters.dense_modules(params)
     assert modules(params) == {name for name in dense if name.startswith("encoder.") and re.search(expected, name)}
@@ -132,7 +131,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_plans(base, case):
+def test_a_bad_plan_is_refused(base, case):
     plan, message = BAD[case]
 
     def attempt() -> None:
@@ -143,14 +142,14 @@ def test_bad_plans(base, case):
         attempt()
 
 
-def test_bad_combinations():
+def test_lora_excludes_from_scratch_and_flax():
     for section, field in (("model", "from_scratch"), ("checkpoint", "flax")):
         with pytest.raises(UserError, match=f"{section}.{field} is true"):
             cli.parse({"plan": {"preset": "lora"}, section: {field: True}}, [], origin="test", prog="test")
 
 
-def test_merging(base):
-    """Also where layers differ, and with DoRA and the rank-stabilised scale."""
+def test_a_merged_adapter_gives_the_same_logits(base):
+    """Also if layers differ, with DoRA and the rank-stabilised scale."""
     options = {"rank": 3, "alpha": 2.0, "dora": True, "rank_stabilized": True, "targets": ["query", "inter", "pooler"]}
     rules = [{"pattern": r"layer\.1\.", "adapter": False}]
     model, params = adapted(base, {"preset": "lora", "lora": options, "rules": rules})
@@ -166,7 +165,7 @@ def test_merging(base):
 
 @pytest.fixture(scope="module")
 def run(base, tiny_data, tmp_path_factory) -> Run:
-    """LoRA with numbers that are not its first, so that A has a gradient."""
+    """A run whose LoRA parameters are not the initial ones, so that A has a gradient."""
     made = make_run(config_of(base, ALL, tiny_data, tmp_path_factory.mktemp("run") / "run"))
     return replace(made, params=randomised(made.params))
 
@@ -176,11 +175,11 @@ def reference(run):
     return gradients(rearranged(run, "pad"))
 
 
-@pytest.mark.parametrize("way", ["pack", "5 micro-batches padded", "data 4, fsdp 2"])
-def test_gradients(run, reference, way):
-    """Packed = padded = micro-batched = 8 devices; and only LoRA and the head have any."""
+@pytest.mark.parametrize("layout", ["pack", "5 micro-batches padded", "data 4, fsdp 2"])
+def test_gradients_do_not_depend_on_the_layout(run, reference, layout):
+    """Packed = padded = micro-batched = 8 devices; only LoRA and the head have gradients."""
     assert all(set(grads) == trainable(run.params) for _, grads in reference)
-    assert_same(rearranged(run, **WAYS[way]), reference)
+    assert_same(rearranged(run, **LAYOUTS[layout]), reference)
 
 
 def test_only_lora_and_the_head_move(run):
@@ -205,10 +204,10 @@ WIDE = costs.CONFIG | {"hidden_size": 256, "num_hidden_layers": 2, "intermediate
 
 
 class Costs(costs.Costs):
-    """FLOPs and memory of a step on a BERT that is so wide that a rank of 3 is small, as it is in practice."""
+    """FLOPs and memory of a step of a BERT so wide that a rank of 3 is small, as in practice."""
 
     def compiled(self, plan: dict, *, clip: float | None = 1.0, parts: int = 1):
-        """(the compiled step, scalars trained, scalars in all)."""
+        """(the compiled step, number of trained scalars, number of all scalars)."""
         config = cli.parse({"model": {"path": "base"}, "plan": plan}, [], origin="test", prog="test")
         model, params = add_adapters(self.model, tiny.random_params(self.model), config)
         made = make_plan(config.plan, params, WIDE["num_hidden_layers"])
@@ -222,8 +221,8 @@ class Costs(costs.Costs):
 
 
 @pytest.mark.parametrize(("clip", "parts"), [(None, 1), (1.0, 2)])
-def test_flops_and_memory(clip, parts):
-    """LoRA on all dense layers: forward, backward through activations alone, little more; moments of what is trained."""
+def test_flops_and_memory_of_a_step(clip, parts):
+    """LoRA on all dense layers: a forward pass, a backward pass for activations, little more; moments of LoRA alone."""
     wide = Costs(WIDE)
     compiled, trained, parameters = wide.compiled(ALL, clip=clip, parts=parts)
     found = compiled.cost_analysis()["flops"]
@@ -233,15 +232,15 @@ def test_flops_and_memory(clip, parts):
     assert compiled.memory_analysis().argument_size_in_bytes == pytest.approx(4 * (parameters + 2 * trained), rel=0.01)
 
 
-def test_resuming_with_dropout_in_lora(tiny_model, tiny_data, tmp_path):
-    """Bit-identical; and the run's model/ is an adapter directory that holds no kernel of the base."""
+def test_resuming_with_dropout_in_lora_is_exact(tiny_model, tiny_data, tmp_path):
+    """The run's model/ is an adapter directory without the kernels of the base."""
     plan = {"preset": "lora", "lora": {"rank": 2, "dropout": 0.3}}
-    ends_the_same(tiny_model, tiny_data, tmp_path, "model/adapter_model.safetensors", plan=plan)
+    assert_resume_is_exact(tiny_model, tiny_data, tmp_path, "model/adapter_model.safetensors", plan=plan)
     assert not (tmp_path / "whole" / "model" / "model.safetensors").exists()
 
 
-def test_dropout_in_lora_drops(base, tiny_data, tmp_path):
-    """With a key, and only then."""
+def test_lora_dropout_acts_in_training_only(base, tiny_data, tmp_path):
+    """Training is a call with a key."""
     plan = {"preset": "lora", "lora": {"dropout": 0.5}}
     model, params = adapted(base, plan)
     params = randomised(params)
@@ -257,7 +256,7 @@ def test_dropout_in_lora_drops(base, tiny_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_commands(base, tiny_data, tmp_path, capsys):
+def test_commands_agree_on_a_lora_run(base, tiny_data, tmp_path, capsys):
     """train, evaluate, predict, export and export --merge of a LoRA run agree; a run does not start from an adapter."""
     sections = {"data": {"validation": str(tiny_data / "dev.csv")}, "train": {"epochs": 1}, "optim": {"learning_rate": 0.02}}
     train(config_of(base, {"preset": "lora", "lora": {"targets": "all"}}, tiny_data, tmp_path / "run", **sections))
@@ -276,9 +275,7 @@ def test_commands(base, tiny_data, tmp_path, capsys):
     for x in ("run", "merged"):
         options = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / f"{x}.jsonl"), "--data.max_length=32"]
         predict.main([str(tmp_path / x), *options])
-    rows = [
-        [json.loads(line)["label"] for line in (tmp_path / f"{x}.jsonl").read_text().splitlines()] for x in ("run", "merged")
-    ]
+    rows = [[row["label"] for row in read_jsonl(tmp_path / f"{x}.jsonl")] for x in ("run", "merged")]
     assert rows[0] == rows[1]
     with pytest.raises(UserError, match=r"is an adapter; .*--merge"):
         make_run(config_of(str(tmp_path / "again"), {}, tiny_data, tmp_path / "next"))
@@ -286,7 +283,7 @@ def test_commands(base, tiny_data, tmp_path, capsys):
         export.main([str(tmp_path / "run"), "--merge"])
 
 
-def test_an_adapter_teaches(base, tiny_data, tmp_path):
+def test_a_teacher_may_be_an_adapter(base, tiny_data, tmp_path):
     """distill.teacher may be an adapter directory."""
     model, params = adapted(base, ALL)
     jaxft.save(model, randomised(params), tmp_path / "teacher")
@@ -295,7 +292,7 @@ def test_an_adapter_teaches(base, tiny_data, tmp_path):
 
 
 def test_what_the_base_lacks_is_saved_with_the_adapter(base, tiny_data, tmp_path):
-    """A pooler that was drawn because the checkpoint has none, also where it is frozen."""
+    """A pooler that was drawn because the checkpoint has none, even if it is frozen."""
     shutil.copytree(base, tmp_path / "base")
     rewrite(tmp_path / "base", lambda tensors: {name: x for name, x in tensors.items() if "pooler" not in name})
     plan = {"preset": "lora", "rules": [{"pattern": "pooler", "trainable": False}]}
@@ -308,7 +305,7 @@ def test_what_the_base_lacks_is_saved_with_the_adapter(base, tiny_data, tmp_path
 
 
 def test_dora_follows_a_kernel_that_the_plan_draws(base, tiny_data, tmp_path):
-    """And what is drawn is saved with the adapter, because the base does not have it."""
+    """The kernel is saved with the adapter, because the base does not have it."""
     plan = {"preset": ["lora", "reinit"], "lora": {"dora": True}}
     run = make_run(config_of(base, plan, tiny_data, tmp_path / "run"))
     flat, before = tree.unstack(run.params), tree.unstack(load(base)[1])

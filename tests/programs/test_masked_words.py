@@ -1,4 +1,4 @@
-"""Fill-mask and pretraining with masking on: neither layouts nor micro-batches nor devices change what a step computes."""
+"""Fill-mask and pretraining with masking: a step does not depend on layout, micro-batches and devices."""
 
 import math
 import re
@@ -39,7 +39,7 @@ def open_run(folder, kind: str, **sections) -> Run:
     model = {"path": str(folder / "model"), **tiny.NO_DROPOUT}
     task = {"whole_words": True, "mask_rate": 0.3}
     sections = {"model": model, "task": task, "data": {"documents": "lines"}, **sections}
-    return make_run(running_text.config(folder / "model", folder, folder / "run", kind, **sections))
+    return make_run(running_text.configure(folder / "model", folder, folder / "run", kind, **sections))
 
 
 @pytest.mark.slow
@@ -53,8 +53,8 @@ def test_loss_and_gradients_do_not_depend_on_the_layout(folder, kind):
     assert_same(rearranged(run, micro_batches=2, data=4, fsdp=2), reference)
 
 
-def test_only_masked_places_go_through_the_vocabulary(folder):
-    """The largest product with the 41 words in the program, and its operations, are those of the places."""
+def test_only_masked_positions_are_multiplied_with_the_vocabulary(folder):
+    """The largest product with the 41 words in the program has one row per position that may be masked."""
     run = open_run(folder, "fill-mask", data={"layout": "pad"})
     trainable, frozen = run.plan.split(run.params)
     state = init_state(trainable, RECORDER, random_keys.root_key(0), optim.hyperparameters(run.config.optim))
@@ -63,13 +63,13 @@ def test_only_masked_places_go_through_the_vocabulary(folder):
     step = jax.jit(partial(train_step, loss_fn=run_loss(run), optimizer=RECORDER, prepare=run.task.prepare))
     program = step.lower(state, Parameters(frozen), batch).as_text()
     sizes = {math.prod(map(int, x.split("x"))) for x in re.findall(r"tensor<((?:\d+x)*\d+)x41xf32>", program)}
-    places = shape.rows * run.task.masking.max_predictions(shape.length, shape.slots)
-    assert places < 0.4 * shape.rows * shape.length
-    assert max(sizes) == max(places, tiny.CONFIG["hidden_size"])
+    positions = shape.rows * run.task.masking.max_predictions(shape.length, shape.slots)
+    assert positions < 0.4 * shape.rows * shape.length
+    assert max(sizes) == max(positions, tiny.CONFIG["hidden_size"])
 
 
 @pytest.mark.parametrize("kind", [pytest.param("fill-mask", marks=pytest.mark.slow), "pretraining"])
-def test_masks_change_from_step_to_step_but_not_between_evaluations(folder, kind):
+def test_masks_differ_between_steps_but_not_between_evaluations(folder, kind):
     run = open_run(folder, kind)
     plan = run.sampler.epoch_batches(0)
     batch = put(plan.batch(run.data["train"].examples, 0), sharding.batch_sharding(run.mesh), plan.shape(0).rows)

@@ -1,4 +1,4 @@
-"""Multiple choice: from rows to sequences, layouts, a whole run, and what is said of bad input."""
+"""Multiple choice: from rows to sequences, layouts, a whole run, and messages for bad input."""
 
 import json
 import random
@@ -15,9 +15,9 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.setup import make_run
 from jaxft.tasks.multiple_choice import MultipleChoice
 from jaxft.train import train
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 from tests.support.choices import ENDINGS, SWAG, configure, row
-from tests.support.resuming import resumed
+from tests.support.resuming import assert_resumes_to_same_model
 from tests.support.steps import assert_same, gradients, rearranged
 
 
@@ -41,8 +41,8 @@ ROWS = [
 ]
 
 
-def test_a_sequence_for_each_choice_as_in_hugging_faces_script(tiny_model):
-    """Context, and the beginning of the ending with each choice behind it."""
+def test_each_choice_is_a_sequence_as_in_hugging_faces_script(tiny_model):
+    """The context, and the beginning of the ending followed by the choice."""
     examples = encode(ROWS, tiny_model).examples
     assert (len(examples), examples.group, examples.columns["labels"].tolist()) == (2, 3, [2, 0])
     tokenizer = load_tokenizer(tiny_model)
@@ -54,11 +54,11 @@ def test_a_sequence_for_each_choice_as_in_hugging_faces_script(tiny_model):
 
 
 @pytest.mark.parametrize("label", [1, "1", 1.0, "ending1"])
-def test_the_right_choice_by_number_or_by_name(tiny_model, label):
+def test_the_right_choice_is_given_by_number_or_name(tiny_model, label):
     assert encode([ROWS[0] | {"label": label}], tiny_model).examples.columns["labels"].tolist() == [1]
 
 
-def test_choices_in_one_list_column(tiny_model):
+def test_choices_may_be_in_one_column_of_lists(tiny_model):
     listed = [{"sent1": r["sent1"], "sent2": r["sent2"], "c": [r[x] for x in ENDINGS], "label": r["label"]} for r in ROWS]
     one, several = encode(listed, tiny_model, choices=["c"]).examples, encode(ROWS, tiny_model).examples
     assert one.tokens["input_ids"].tolist() == several.tokens["input_ids"].tolist()
@@ -77,7 +77,7 @@ def test_choices_in_one_list_column(tiny_model):
         ({}, ["ending0"], "row 1 has 'runs.'"),
     ],
 )
-def test_bad_choices(tiny_model, changes, choices, words):
+def test_bad_choices_are_refused(tiny_model, changes, choices, words):
     rows = [r | {"c": ["a", "b"]} for r in ROWS]
     rows[1] |= changes
     with pytest.raises(UserError) as stop:
@@ -91,8 +91,8 @@ def test_a_choice_that_is_too_long_names_its_row(tiny_model):
         encode(rows, tiny_model, truncation=False)
 
 
-def test_it_names_its_file_and_its_number_there(tiny_model, tmp_path):
-    """Whatever was left out before."""
+def test_messages_name_the_file_and_the_row_in_it(tiny_model, tmp_path):
+    """Also after rows that were left out."""
     paths = []
     for name, rows in (("a", ROWS), ("b", [ROWS[1] | {"sent1": ""}, ROWS[1], ROWS[0] | {"ending1": "river " * 30}])):
         paths.append(str(tmp_path / f"{name}.jsonl"))
@@ -113,12 +113,12 @@ def test_it_names_its_file_and_its_number_there(tiny_model, tmp_path):
         ({"data.choices": "[text, texts]"}, ['no column "texts"', 'did you mean "text"']),
     ],
 )
-def test_bad_options(train_fails, changes, words):
+def test_bad_options_are_refused(train_fails, changes, words):
     train_fails({"task.name": "multiple-choice"} | changes, *words)
 
 
 def test_gradients_do_not_depend_on_the_layout(folder, tmp_path):
-    """Of a model whose choices differ: what they have in common leaves no gradient, only rounding."""
+    """The model has large weights: choices with equal logits would have no gradient but rounding errors."""
     model = tiny.write_model(tmp_path / "model", initializer_range=0.2, num_hidden_layers=1)
     sections = {
         "model": {"path": str(model), **tiny.NO_DROPOUT},
@@ -131,7 +131,7 @@ def test_gradients_do_not_depend_on_the_layout(folder, tmp_path):
     assert_same(rearranged(run, "bucket"), right)
 
 
-def test_a_teacher_is_followed_in_each_examples_choices():
+def test_the_soft_loss_is_over_the_choices_of_each_example():
     """[rows, slots * choices] logits; the second slot of the second row is empty."""
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(0, 2, (2, 2, 6)).astype(np.float32)
@@ -155,8 +155,8 @@ def test_a_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     argv = ["--input", str(folder / "dev.jsonl"), "--output", str(tmp_path / "p.jsonl"), "--data.text=sent1"]
     argv += ["--data.text_pair=sent2", "--data.max_length=32", f"--data.choices={json.dumps(ENDINGS)}"]
     predict.main([str(tmp_path / "run/model"), *argv])
-    answers = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
-    rows = [json.loads(line) for line in (folder / "dev.jsonl").read_text().splitlines()]
+    answers = read_jsonl(tmp_path / "p.jsonl")
+    rows = read_jsonl(folder / "dev.jsonl")
     right = np.mean([answer["choice"] == r["label"] for answer, r in zip(answers, rows, strict=True)])
     assert right == scores["accuracy"]
     assert all(answer["score"] == max(answer["scores"]) == answer["scores"][answer["choice"]] for answer in answers)
@@ -164,19 +164,19 @@ def test_a_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForMultipleChoice, AutoTokenizer
 
-    model, info = AutoModelForMultipleChoice.from_pretrained(tmp_path / "run/model", output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    from tests.support.zoo_torch import from_pretrained
+
+    model = from_pretrained(AutoModelForMultipleChoice, tmp_path / "run/model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/model")
     texts = [r["sent1"] for r in rows for _ in ENDINGS], [f"{r['sent2']} {r[x]}" for r in rows for x in ENDINGS]
     inputs = tokenizer(*texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        logits = model.eval()(**{name: x.reshape(len(rows), 3, -1) for name, x in inputs.items()}).logits
+        logits = model(**{name: x.reshape(len(rows), 3, -1) for name, x in inputs.items()}).logits
     np.testing.assert_allclose(logits.softmax(-1).numpy(), [a["scores"] for a in answers], atol=1e-5)
-    resumed(config, keep=1)
+    assert_resumes_to_same_model(config, keep=1)
 
 
-def test_swags_own_file(tiny_model, shared_data, tmp_path):
-    """Hugging Face's fixture."""
+def test_hugging_faces_sample_of_swag_is_read(tiny_model, shared_data, tmp_path):
     file = str(shared_data / "hf_fixtures/swag/sample.json")
     data = {"train": file, "validation": None, "choices": [f"ending{i}" for i in range(4)]}
     run = make_run(configure(tiny_model, Path(), tmp_path / "run", data=data))

@@ -1,4 +1,4 @@
-"""Answers are chosen as Hugging Face's script chooses them, from packed rows as from single ones."""
+"""Answers are chosen as in Hugging Face's script, in every layout."""
 
 import collections
 
@@ -38,7 +38,7 @@ def encode(tokenizer, rows, task, *, max_length=24, labelled=True):
 
 
 def collected(task, split, logits, layout="pack", batch_size=7):
-    """What evaluation collects of given start and end logits [total tokens, 2]; padding has higher ones than all tokens."""
+    """What evaluation collects for given start and end logits [total tokens, 2]; those of padding are the highest."""
     examples = split.examples
     sampler = make_sampler(
         examples.lengths, batch_size=batch_size, max_length=24, layout=layout, seed=None, shapes=2, shards=1
@@ -98,7 +98,7 @@ def hugging_face(split, logits, *, n_best, max_answer_length, unanswerable, thre
 @pytest.mark.parametrize("unanswerable", [False, True])
 @pytest.mark.parametrize("layout", ["pack", "bucket", "pad"])
 def test_answers_are_those_of_hugging_face(tokenizer, layout, unanswerable):
-    """Logits of few values, so that ties abound; n_best below and above what a window has."""
+    """Logits have few values, so that there are many ties; n_best is below and above the number of tokens."""
     rows = questions.make(12, seed=1, unanswerable=0.3 if unanswerable else 0, longest=45)
     for n_best, longest in ((3, 4), (30, 30)):
         options = {"n_best": n_best, "max_answer_length": longest, "unanswerable": unanswerable}
@@ -147,7 +147,7 @@ def test_tuned_threshold_is_the_best(tokenizer, seed, n_best, longest):
 
 
 def test_a_context_without_tokens_has_no_answer(tokenizer):
-    """Characters that the tokenizer drops; the answer is empty, and everything else still holds."""
+    """Its characters are dropped by the tokenizer; the answer is empty with score 1."""
     rows = [{"id": "a", "question": "the sun", "context": "\u200b\u200b", "answers": {"text": [], "answer_start": []}}]
     for unanswerable in (False, True):
         task = QuestionAnswering(unanswerable=unanswerable)
@@ -157,7 +157,7 @@ def test_a_context_without_tokens_has_no_answer(tokenizer):
         assert (found["answer"], found["start"], found["score"]) == ("", None, 1.0)
 
 
-def test_questions_without_answer_need_an_option(tokenizer):
+def test_questions_without_answer_need_task_unanswerable(tokenizer):
     rows = questions.make(3, seed=0)
     rows[1]["answers"] = {"text": [], "answer_start": []}
     with pytest.raises(UserError, match=r'a\.json: question "q0-1" has no answer.*task\.unanswerable'):
@@ -166,7 +166,7 @@ def test_questions_without_answer_need_an_option(tokenizer):
     assert encode(tokenizer, rows, QuestionAnswering(unanswerable=True)).examples.columns["start_positions"].min() == 0
 
 
-def test_settings_are_restored_from_config_json():
+def test_options_are_restored_from_config_json():
     tuned = QuestionAnswering(unanswerable=True, null_threshold=-1.5)
     assert QuestionAnswering.restore(configure(), dict(tuned.config_fields)) == tuned
     assert QuestionAnswering.restore(configure(null_threshold=2), dict(tuned.config_fields)).threshold == 2.0
@@ -188,7 +188,7 @@ def test_settings_are_restored_from_config_json():
         ({"eval": {"metric": "accuracy"}}, "must be one of f1, exact_match, loss for question-answering"),
     ],
 )
-def test_options_that_cannot_be(options, words):
+def test_invalid_options_are_refused(options, words):
     values = {**options, "task": {"name": "question-answering", **options.get("task", {})}}
 
     def learn():

@@ -1,4 +1,4 @@
-"""What is drawn is drawn once: no two layers, places, micro-batches or steps share a stream of random numbers."""
+"""No two layers, dropout sites, micro-batches or steps share a stream of random numbers."""
 
 import ast
 import zlib
@@ -28,7 +28,7 @@ def bits(key) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("family", zoo.families(("bert", "albert")))
 def test_every_dropout_has_a_key_of_its_own(family, monkeypatch):
-    """Also in R-Drop's second pass, and beside the other streams; ALBERT applies the same layers several times."""
+    """Also in R-Drop's second pass and compared with other streams; ALBERT applies the same layers several times."""
     kind = "text-classification"
     config = zoo.fixed(family, kind)
     model = make_model(config, kind, "zoo")
@@ -80,14 +80,14 @@ def test_micro_batches_and_steps_have_streams_of_their_own(micro_batches):
 MANY = 10**9  # epochs, micro-batches, layers
 
 
-def test_no_stream_is_a_number_that_is_counted_up_at_its_level():
+def test_no_stream_is_a_number_that_counts_steps_epochs_or_layers():
     assert min(OfSeed) >= 2**32  # epochs and checksums are below
     assert min(OfStep) > MANY
     assert OfMicroBatch.SECOND_PASS > MANY < OfLayer.ADAPTERS
     assert max(OfMicroBatch.EMBEDDINGS, OfMicroBatch.LAYERS, OfMicroBatch.HEAD) < OfMicroBatch.SHARED_MODULES
 
 
-def test_the_input_of_a_head_has_no_stream_of_another_part():
+def test_the_input_of_a_head_has_its_own_stream():
     for family in families.FAMILIES.values():
         for parts in family.heads.values():
             first = next(iter(parts.values()), None)
@@ -95,8 +95,8 @@ def test_the_input_of_a_head_has_no_stream_of_another_part():
 
 
 @pytest.mark.parametrize("family", zoo.families())
-def test_names_give_streams_that_differ(family):
-    """Checksums of parameters (mixout) and of dense layers (adapters), which are no epochs of a usual run."""
+def test_names_give_different_streams(family):
+    """Checksums of parameters (mixout) and of dense layers (adapters) differ, also from the epochs of a usual run."""
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
     params = model.abstract()
     stacks, layers = ({".".join(path) for path in tree.flatten(params)}, set(tree.all_names(params)))
@@ -106,7 +106,7 @@ def test_names_give_streams_that_differ(family):
         assert min(found) > 1000
 
 
-def test_every_stream_stands_in_the_registry():
+def test_every_stream_is_in_the_registry():
     """No number is folded into a key elsewhere, and no generator has another key."""
     for path in (ROOT / "jaxft").rglob("*.py"):
         text = path.read_text(encoding="utf-8")

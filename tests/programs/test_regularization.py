@@ -1,10 +1,8 @@
-"""Penalties, mixout, R-Drop, moving average and NEFTune, each against its paper's formula; off, they leave no trace."""
+"""Penalties, mixout, R-Drop, moving average and NEFTune follow their papers; when off, they do not change the program."""
 
-import json
 import shutil
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +37,7 @@ from jaxft.training.early_stopping import next_plateau
 from jaxft.training.loop import Trainer
 from tests.support import tiny, zoo
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
+from tests.support.resuming import MODEL, copy_run_at, journal
 
 START = GRADIENTS[0]  # a tree of the same shapes
 
@@ -48,7 +47,7 @@ def regularization(rules=(), **options) -> Regularization:
     return Regularization(RegularizationConfig(**options), plan)
 
 
-def test_penalties():
+def test_penalties_are_those_of_their_formulas():
     options = {"l1": 0.01, "l2": 0.2, "l2_sp": 0.5, "l2_sp_head": 0.7}
     rules = [{"pattern": r"layer\.1\.dense\.kernel", "weight_decay": False}]
     expected = dict.fromkeys(options, 0.0)
@@ -68,7 +67,7 @@ def test_penalties():
     assert float(together) == pytest.approx(sum(x * expected[name] for name, x in options.items()), rel=1e-5)
 
 
-def test_mixout():
+def test_mixout_is_the_papers_function():
     """The paper's function (github.com/bloodwass/mixout): (mask t + (1 - mask) w - p t) / (1 - p)."""
     p, own = 0.25, regularization(mixout=0.25)
     found = [tree.flatten(own.mixed(PARAMS, START, jax.random.key(seed))) for seed in range(2)]
@@ -84,7 +83,7 @@ def test_mixout():
         np.testing.assert_allclose(x, (mask * t + (1 - mask) * w - p * t) / (1 - p), rtol=1e-4, atol=1e-5)
 
 
-def test_moving_average():
+def test_the_moving_average_is_that_of_its_formula():
     own, average = regularization(ema=0.3), PARAMS
     expected = tree.unstack(PARAMS)
     for step, params in enumerate(GRADIENTS):
@@ -95,7 +94,7 @@ def test_moving_average():
         np.testing.assert_allclose(x, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_noise_is_measured_by_the_examples_own_length():
+def test_neftune_noise_is_scaled_by_the_examples_own_length():
     """Two examples of 3 and 9 tokens in a row, and one of 16 in another."""
     segments = np.zeros((2, 16), np.int32)
     segments[0, :3], segments[0, 3:12], segments[1] = 1, 2, 1
@@ -111,9 +110,9 @@ def test_noise_is_measured_by_the_examples_own_length():
 
 
 @pytest.mark.parametrize("family", zoo.families(("bert",)))
-def test_noise_of_no_size_changes_nothing(family):
-    """Wherever the rows of words lie: those of new words are a leaf of their own. To the bit, operation by operation: two
-    programs may be fused, and so rounded, differently."""
+def test_neftune_noise_of_size_zero_changes_nothing(family):
+    """Also with new words, whose rows are a leaf of their own. Bit for bit when each operation runs alone: two programs may
+    be fused, and so rounded, differently."""
     kind = "text-classification"
     config = zoo.fixed(family, kind)
     model = make_model(config, kind, "zoo")
@@ -142,8 +141,8 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_r_drop(name):
-    """The authors' formula (github.com/dropreg/R-Drop) by torch, with gradients of both passes."""
+def test_r_drop_is_the_authors_formula(name):
+    """The formula (github.com/dropreg/R-Drop) and the gradients of both passes, computed by torch."""
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
     task, shape, columns, kind = TASKS[name]
@@ -179,7 +178,7 @@ def test_r_drop(name):
         np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_passes_of_r_drop_draw_apart():
+def test_the_passes_of_r_drop_have_different_keys():
     task, shape, columns, _ = TASKS["text classification"]
     batch = {column: jnp.ones(size, jnp.float32 if column == "weights" else jnp.int32) for column, size in columns.items()}
     keys = []
@@ -195,7 +194,7 @@ def test_the_passes_of_r_drop_draw_apart():
 
 
 def test_r_drop_of_answers_is_over_each_windows_own_tokens():
-    """Two windows in a row and a free slot: equal passes do not disagree, others do, and gradients stay finite."""
+    """Two windows in a row and an empty slot: equal passes have loss 0, others do not, and gradients are finite."""
     segments = jnp.asarray([[1, 1, 1, 2, 2, 0]], jnp.int32)
     batch = {"segment_ids": segments, "first_token": jnp.asarray([[0, 3, 0]], jnp.int32)}
     batch |= {"weights": jnp.asarray([[1.0, 1.0, 0.0]]), "start_positions": jnp.ones((1, 3), jnp.int32)}
@@ -245,7 +244,7 @@ def program(run, step=train_step, **options) -> str:
     return str(jax.make_jaxpr(function)(state, Parameters(frozen), next(iter(batches.values()))))
 
 
-def test_off_is_the_plain_step_and_each_option_changes_it(run):
+def test_each_option_changes_the_step_and_without_any_it_is_plain(run):
     plain = program(run, loss_fn=make_loss(run.model, run.task))
     assert program(run, loss_fn=run_loss(run), regularization=run.regularization) == plain
     for name, value in {"l1": 1.0, "l2": 1.0, "l2_sp_head": 1.0, "r_drop": 1.0, "neftune": 5.0}.items():
@@ -264,31 +263,19 @@ EVERYTHING = {
 }
 
 
-def rows(directory: Path) -> list[dict]:
-    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.slow
 def test_a_run_with_everything_resumes_exactly(tiny_data, tmp_path):
-    """From the start that the run began with, whatever has become of the model's directory."""
+    """Its start parameters come from the run, even if the model's directory has changed."""
     model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS)
     train(configure(model, tiny_data, tmp_path / "whole", **EVERYTHING))
-    shutil.copytree(tmp_path / "whole", tmp_path / "again")
-    shutil.rmtree(tmp_path / "again/model")
-    for path in (tmp_path / "again/checkpoints").iterdir():
-        if path.name.isdigit() and int(path.name) > 3:
-            shutil.rmtree(path)
+    copy_run_at(3, tmp_path / "whole", tmp_path / "again")
     shutil.rmtree(model)
     tiny.write_model(model, labels=tiny.LABELS, seed=5)
     config = configure(model, tiny_data, tmp_path / "again", **EVERYTHING)
     train(config)
-    weights = Path("model/model.safetensors")
-    assert (tmp_path / "again" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
-    timings = ("examples_per_second", "tokens_per_second")
-    found, expected = (
-        [{k: x for k, x in r.items() if k not in timings} for r in rows(tmp_path / d)] for d in ("again", "whole")
-    )
-    assert found == expected
+    assert (tmp_path / "again" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+    expected = journal(tmp_path / "whole")
+    assert journal(tmp_path / "again") == expected
 
     # Evaluations after steps 2, 4, 6 and 7: all but the first are bad, and each halves the rate of the steps that follow.
     rates = [row["learning_rate"] for row in expected if "learning_rate" in row]

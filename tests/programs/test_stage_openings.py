@@ -1,4 +1,4 @@
-"""When a stage opens, what was trained keeps parameters, moments and average bit for bit, and what begins starts anew."""
+"""When a stage opens, parameters, moments and average of earlier ones stay bit for bit, and new ones start from zero."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the plan changes before the first step: values that are drawn anew, and dropout rates of single places."""
+"""What the plan changes before the first step: parameters that are drawn again, and dropout rates of single sites."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ from jaxft.run.setup import make_run
 from tests.support import tiny, zoo
 
 
-def test_reinitialised_layers_are_those_of_a_model_from_scratch(tiny_model, tiny_data, tmp_path):
-    """The distribution and the seed are `from_scratch`'s; everything else is the checkpoint's."""
+def test_reinitialised_layers_are_those_of_from_scratch(tiny_model, tiny_data, tmp_path):
+    """With the same distribution and seed; everything else is the checkpoint's."""
 
     def params(**sections):
         run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", seed=3, **sections))
@@ -40,7 +40,7 @@ def test_reinitialised_layers_are_those_of_a_model_from_scratch(tiny_model, tiny
 
 
 def rates_seen(model, monkeypatch) -> list[float]:
-    """Rates in the order in which the program drops; dropout itself is replaced by a note."""
+    """Dropout rates in the order of their use; dropout is replaced by a function that notes the rate."""
     seen = []
 
     def note(x, rate, key):
@@ -68,14 +68,14 @@ RULES = [
 
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
-def test_only_matching_places_change(family, monkeypatch):
+def test_only_matching_dropout_sites_change(family, monkeypatch):
     from jaxft.config import PlanConfig, RuleConfig
     from jaxft.param_plan import make_plan
 
     config = zoo.fixed(family, "text-classification")
     model = make_model(config, "text-classification", "here")
     depth, layers = model.encoder.config.num_layers, model.encoder.config.parameter_layers
-    per_layer = [place for place in dropout_sites(model) if place.startswith("encoder.layer.")]
+    per_layer = [site for site in dropout_sites(model) if site.startswith("encoder.layer.")]
     assert len(per_layer) == layers * len(OF_LAYER)
     before = rates_seen(model, monkeypatch)
     rules = [RuleConfig(**rule) for rule in RULES]
@@ -98,7 +98,7 @@ def test_only_matching_places_change(family, monkeypatch):
 
 
 def test_every_head_has_a_rate_of_its_own():
-    """Also beside model.classifier_dropout, which replaces the rate of every head that no rule decides."""
+    """Also with model.classifier_dropout, which is the rate of every head without a rule."""
     config = zoo.fixed("bert", "text-classification")
     model = make_model(config, "text-classification", "here")
     fields = model.heads["main"].parts["logits"].dropout

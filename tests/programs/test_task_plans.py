@@ -1,6 +1,6 @@
-"""Adapters in every kind of task: packed on eight devices in micro-batches = padded on one; only they and the head learn.
+"""Adapters in every kind of task: gradients do not depend on the layout, and only adapters and the head have any.
 
-Text classification has its own tests (test_lora.py), filling masks has runs/test_adapters_words.py.
+Text classification is in test_lora.py, fill-mask in runs/test_adapters_words.py.
 """
 
 import json

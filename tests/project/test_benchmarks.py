@@ -1,4 +1,4 @@
-"""What benchmarks are made of: medians of rounds, windows of steps, result files, and the page that is written from them."""
+"""Parts of the benchmarks: medians of rounds, windows of steps, result files, and the pages that show them."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from jaxft.core import tree
 
 
 def test_ratios_are_of_the_same_round():
-    """The machine was slow in the second round; both alternatives felt it."""
+    """A slow second round slows both alternatives."""
     seconds = record.in_turn({"a": iter([1.0, 10.0, 1.0]).__next__, "b": iter([2.0, 20.0, 2.0]).__next__}, 3)
     found = record.compare(seconds, "a")
     assert found["b"]["ratio"] == {"median": 2.0, "quartiles": [2.0, 2.0]}
@@ -31,7 +31,7 @@ def test_every_alternative_is_first_in_some_round():
     assert {order[0] for order in rounds} == {"a", "b", "c"}
 
 
-def test_a_row_takes_the_place_of_its_like(tmp_path):
+def test_a_row_replaces_the_one_of_the_same_keys(tmp_path):
     path = tmp_path / "results" / "x.json"
     for name, value in (("a", 1), ("b", 2), ("a", 3)):
         record.add(path, {"name": name, "device": "cpu", "value": value}, "name", "device")
@@ -41,7 +41,7 @@ def test_a_row_takes_the_place_of_its_like(tmp_path):
     assert record.read(tmp_path / "none.json") == {}
 
 
-def test_windows_count_their_own_steps_alone(capsys, monkeypatch):
+def test_windows_count_only_their_own_steps(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("go\ngo\n"))
     windows, steps = Windows(steps=3, warm=2, wait=lambda: None), 0
 
@@ -70,7 +70,7 @@ def test_lengths_are_those_of_pairs_of_sentences():
 
 
 def test_a_difference_of_scores_has_its_standard_error(tmp_path):
-    """Of both sides over seeds; and of seed by seed where the peer has jaxft's head and order."""
+    """Of means over seeds, or of differences by seed if the peer has jaxft's head and order."""
     found = {"jaxft": [0.80, 0.82, 0.84], "trainer": [0.81, 0.83, 0.85], "same": [0.80, 0.82, 0.83]}
     rows = [
         {"set": "small", "side": side, "seed": seed, "score": score}
@@ -113,22 +113,22 @@ def test_the_page_of_strategies_shows_scores_and_costs():
     assert made in (report.ROOT / strategies.PAGE).read_text(encoding="utf-8")
 
 
-def test_figures_for_people():
+def test_figures_are_formatted():
     assert report.number(1234567.8) == "1,230,000"
     assert report.number(0.00123456) == "0.00123"
     assert report.middle({"median": 0.5, "quartiles": [0.25, 1.0]}, 1e3) == "500 (250 to 1,000)"
 
 
 def test_a_synthetic_run_trains_what_its_plan_says():
-    """As `make_run` would have it: with adapters, where the plan has some."""
+    """As `make_run` does, with the adapters of the plan."""
     run = Case("tiny", 4, 32, preset="lora").run()
     trained = {name for name, x in run.plan.settings.items() if x.trainable}
     assert {name.rpartition(".")[2] for name in trained if name.startswith("encoder")} == {"lora_a", "lora_b"}
     assert trained <= set(tree.all_names(run.params))
 
 
-def test_a_synthetic_run_draws_anew_what_its_plan_says():
-    """And drops where the plan says so; of a run of shapes there is nothing to draw."""
+def test_a_synthetic_run_reinitialises_and_drops_as_its_plan_says():
+    """An abstract run has the same shapes."""
     lengths, plan = synthetic.glue_lengths(32), PlanConfig(preset="reinit")
     plan = replace(plan, rules=[RuleConfig(r"layer\.0\.output\.dropout", dropout=0.3)])
     config = Config(train=TrainConfig(batch_size=4, max_steps=2), mesh=MeshConfig(data=1), seed=3)
@@ -141,8 +141,8 @@ def test_a_synthetic_run_draws_anew_what_its_plan_says():
     assert jax.tree.map(np.shape, abstract.params) == jax.tree.map(np.shape, drawn.params)
 
 
-def test_kinds_of_operations():
-    """Of instructions as the CPU's compiler writes them."""
+def test_operations_are_classified():
+    """From instructions as XLA's CPU compiler prints them."""
     layer = "jit(train_step)/transpose(jvp(encoder))/closed_call/PostNormLayer"
     lines = {
         "products of attention": ("f32[8,12,128,32]{3,2,1,0} fusion(%x)", f"{layer}/attention/self/dot_general"),

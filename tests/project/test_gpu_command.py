@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`, on the CPU: with few packages, in time, and a row for whatever could not be measured."""
+"""`python -m benchmarks.gpu` on the CPU: with few packages, within its time, and with a row for what was skipped."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from benchmarks.synthetic import glue_lengths
 from jaxft.data.batching.batch_sampler import make_sampler
 from tests.support import ROOT
 
-# All that jaxft or its benchmarks use elsewhere, beside what the command says it needs.
+# Packages that jaxft or its benchmarks use elsewhere, and that the command does not need.
 HIDDEN = ["datasets", "pyarrow", "pandas", "accelerate", "peft", "sklearn", "seqeval", "tensorboardX", "matplotlib"]
 BLOCK = f"""import sys
 from importlib.machinery import PathFinder
@@ -52,7 +52,7 @@ def test_everything_is_measured(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_there_is_no_time_for_says_so(tmp_path):
+def test_measurements_beyond_the_time_limit_are_reported(tmp_path):
     options = ["--sizes", "tiny", "--sides", "jaxft", "--first", "tiny", "--rest", "attention", "--seconds", "3"]
     rows = run(tmp_path / "gpu.json", tmp_path, *options)
     assert {(row["what"], row["skipped"]) for row in rows} == {
@@ -62,7 +62,7 @@ def test_what_there_is_no_time_for_says_so(tmp_path):
     }
 
 
-def test_packed_rows_of_512_are_of_512():
+def test_packed_rows_of_512_tokens_have_512():
     case = step.GPU["large-packed-512"]
     lengths = glue_lengths(20 * case.batch, case.length)
     options = {"batch_size": case.batch, "max_length": case.length, "layout": case.layout, "seed": 0}

@@ -1,4 +1,4 @@
-"""docs/models.md's table is what benchmarks/parity.py measured, has every cell, and its bfloat16 holds here, too."""
+"""docs/models.md shows what benchmarks/parity.py measured, with every cell, and bfloat16 is as good as documented."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_the_table_is_the_measurement():
 
 @pytest.mark.parametrize("family", zoo.families(("bert",)))
 def test_bfloat16_is_as_near_as_pytorchs(family, tmp_path):
-    """The median token's distance from float32; the largest is one token's luck in a norm over a few numbers."""
+    """By the median distance of a token from float32; the largest depends on a single token."""
     config = zoo.fixed(family, "fill-mask")
     ours, theirs = [], []
     for seed in range(3):

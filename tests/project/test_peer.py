@@ -1,4 +1,4 @@
-"""The peer in PyTorch (benchmarks/hf_trainer.py) trains with the recipe's settings, and scores the same weights alike."""
+"""The peer in PyTorch (benchmarks/hf_trainer.py) trains with the recipe's settings and scores the same weights alike."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +23,15 @@ HEAD = {"pattern": r"^heads\.", "learning_rate": 5}
 
 @pytest.fixture
 def peer():
-    """`benchmarks.hf_trainer`, where there is torch."""
+    """`benchmarks.hf_trainer`, which needs torch."""
     pytest.importorskip("torch")
     from benchmarks import hf_trainer
 
     return hf_trainer
 
 
-def same_scores(peer, config) -> None:
-    """Both score the weights that config names alike; training is a step that changes nothing a score shows."""
+def assert_same_scores(peer, config) -> None:
+    """Both give the weights of a config the same scores; the peer trains one step that is too small to change them."""
     run = make_run(config)
     trainer = Trainer(run, Path(config.output_dir))
     splits = {"validation": "eval", "test": "test"}
@@ -41,11 +41,11 @@ def same_scores(peer, config) -> None:
     theirs = peer.train(still)["scores"]
     assert set(theirs) == {name for name in ours if name.partition("/")[2] in run.task.metrics}
     for name in theirs:
-        if not (name.endswith("/loss") and run.task.kind == "question-answering"):  # padding takes part in theirs
+        if not (name.endswith("/loss") and run.task.kind == "question-answering"):  # theirs includes padding
             assert theirs[name] == pytest.approx(ours[name], rel=1e-4), name
 
 
-def test_five_steps_are_jaxfts(peer, classifier, tiny_data, tmp_path):
+def test_five_steps_give_the_same_scores(peer, classifier, tiny_data, tmp_path):
     """Batches of all rows, no dropout: learning rates, warm-up, decay, clipping, best evaluation and loss are the same."""
     config = tiny.run_config(
         classifier,
@@ -64,7 +64,7 @@ def test_five_steps_are_jaxfts(peer, classifier, tiny_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_start_and_order(peer, tiny_model, tiny_data, tmp_path):
+def test_the_same_start_and_order_give_the_same_losses(peer, tiny_model, tiny_data, tmp_path):
     """A new head, small batches, two epochs: with jaxft's head and order the losses are the same, otherwise not."""
     config = tiny.run_config(
         tiny_model,
@@ -82,7 +82,7 @@ def test_the_same_start_and_order(peer, tiny_model, tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("problem", ["multi_label", "regression"])
-def test_scores_of_texts(peer, problem, tmp_path):
+def test_scores_of_texts_are_the_same(peer, problem, tmp_path):
     names = tiny.LABELS if problem == "multi_label" else ["how", "why"]
     rows = [[" ".join(tiny.WORDS[i : i + 5]), *(str((i >> c) % 2) for c in range(len(names)))] for i in range(10)]
     (tmp_path / "dev.csv").write_text("\n".join(",".join(row) for row in [["text", *names], *rows]))
@@ -94,10 +94,10 @@ def test_scores_of_texts(peer, problem, tmp_path):
         task={"problem": problem},
         data={"train": str(tmp_path / "dev.csv"), "text_pair": "text", "label": names},
     )
-    same_scores(peer, config)
+    assert_same_scores(peer, config)
 
 
-def test_scores_of_tags(peer, tmp_path):
+def test_scores_of_tags_are_the_same(peer, tmp_path):
     lines = ["old O", "stone B-place", "bridge I-place", "", "brightly O", "river B-place", "", "the O", "sun B-place"]
     (tmp_path / "dev.conll").write_text("\n".join([*lines, ""]))
     config = tiny.CONFIG | {"architectures": ["BertForTokenClassification"], "id2label": dict(enumerate(TAGS))}
@@ -106,11 +106,11 @@ def test_scores_of_tags(peer, tmp_path):
     tiny.write_tokenizer(tmp_path / "model")
     files = {name: str(tmp_path / "dev.conll") for name in ("train", "validation", "test")}
     sections = {"task": {"name": "token-classification"}, "data": files}
-    same_scores(peer, tiny.run_config(tmp_path / "model", tmp_path, tmp_path / "run", **sections))
+    assert_same_scores(peer, tiny.run_config(tmp_path / "model", tmp_path, tmp_path / "run", **sections))
 
 
 @pytest.mark.parametrize("unanswerable", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_scores_of_answers(peer, unanswerable, tmp_path):
+def test_scores_of_answers_are_the_same(peer, unanswerable, tmp_path):
     model, share = questions.write_model(tmp_path / "model"), 0.3 if unanswerable else 0.0
     files = {"train": 8, "validation": 20, "test": 21}
     for name, count in files.items():
@@ -119,15 +119,15 @@ def test_scores_of_answers(peer, unanswerable, tmp_path):
         "task": {"name": "question-answering", "unanswerable": unanswerable},
         "data": {"stride": 8} | {name: str(tmp_path / f"{name}.json") for name in files},
     }
-    same_scores(peer, tiny.run_config(model, tmp_path, tmp_path / "run", **sections))
+    assert_same_scores(peer, tiny.run_config(model, tmp_path, tmp_path / "run", **sections))
 
 
-def test_masked_words(peer, tiny_model, tmp_path):
-    """The same examples; the perplexity of a model that knows nothing is about the size of its vocabulary."""
+def test_examples_of_masked_words_are_the_same(peer, tiny_model, tmp_path):
+    """The perplexity of an untrained model is about the size of its vocabulary."""
     for name in ("train", "dev"):
         running_text.write(tmp_path / f"{name}.txt", 8, lines=6)
     sections = {"data": {"documents": "lines", "max_length": 8}, "train": {"max_steps": 2}}
-    config = running_text.config(tiny_model, tmp_path, tmp_path / "run", "fill-mask", **sections)
+    config = running_text.configure(tiny_model, tmp_path, tmp_path / "run", "fill-mask", **sections)
     run = make_run(config)
     from benchmarks.hf import masks
 
@@ -160,13 +160,13 @@ def test_every_recipe_has_a_peer(path):
         (["--plan.rules=[{pattern: '^heads\\.', trainable: false}]"], "plan.rules"),
     ],
 )
-def test_what_the_peer_would_train_otherwise_is_refused(options, words):
+def test_options_that_the_peer_cannot_follow_are_refused(options, words):
     with pytest.raises(UserError, match=words.replace(".", r"\.")):
         settings.check(cli.load([str(ROOT / "configs" / "banking77.yaml"), *options]))
 
 
-def test_results_are_gathered(tmp_path, monkeypatch, capsys):
-    """Each side and seed once; again only when an option of the recipe has changed; a table and a header."""
+def test_results_are_collected_and_shown(tmp_path, monkeypatch, capsys):
+    """Each side and seed is run once, and again only if the recipe has changed; they are shown in a table and a header."""
     done = []
 
     def fake(side: str, score: float):

@@ -1,4 +1,4 @@
-"""What the documentation says is what the project does: commands run, recipes parse, options and files exist."""
+"""The documentation is true: commands run, recipes parse, options and files exist."""
 
 import importlib
 import importlib.util
@@ -44,7 +44,7 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch) -> Path:
-    """The present directory: the README's names and those of its recipe stand for a tiny model and a few rows."""
+    """The working directory, with a tiny model and a few rows under the names in the README and its recipe."""
     model = tiny.write_model(
         tmp_path / "google-bert" / "bert-base-uncased", num_hidden_layers=1, max_position_embeddings=128
     )
@@ -121,7 +121,7 @@ def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
 
 
 def is_in_code(name: str) -> bool:
-    """Whether a module (`data.batches`), or an attribute of one (`runtime.root_key`), is there."""
+    """Whether a module (`data.batching`) or an attribute of one (`losses.cross_entropy`) exists."""
     module, _, attribute = name.partition(".")
     if not importlib.util.find_spec(f"jaxft.{module}"):
         return False

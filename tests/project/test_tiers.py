@@ -1,4 +1,4 @@
-"""What keeps the default tier quick, and that the faults of tests/mutants still are faults of this code."""
+"""The default tier stays fast, and the faults of tests/mutants are still faults of this code."""
 
 import json
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tests.support.tiers import LIMIT, PROPERTY, Limit, part_of
 
 
 def session_of(limit: Limit, *seconds: float, slow: bool = False) -> tuple[pytest.ExitCode, str]:
-    """(exit status, summary) of a session whose tests took so long."""
+    """(exit status, summary) of a session whose tests took these seconds."""
     for i, took in enumerate(seconds):
         keywords = {"slow": 1} if slow else {}
         properties = [(PROPERTY, took / 2), (PROPERTY, took / 2)]
@@ -33,7 +33,7 @@ def test_a_slow_test_of_the_default_tier_fails_a_warm_session(tmp_path):
     assert "test_0" not in said
 
 
-def test_it_does_not_where_programs_were_compiled_or_the_test_is_marked_slow(tmp_path):
+def test_a_slow_test_is_allowed_if_programs_were_compiled_or_it_is_marked_slow(tmp_path):
     assert session_of(Limit(tmp_path), LIMIT + 1, slow=True) == (pytest.ExitCode.OK, "")
     cold = Limit(tmp_path)
     (tmp_path / "program").write_text("")
@@ -57,15 +57,22 @@ def test_there_are_faults_in_all_folders():
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_one_place_of_the_code(fault):
+def test_a_faults_text_occurs_once_in_the_code(fault):
     text = (ROOT / fault.file).read_text(encoding="utf-8")
     assert text.count(fault.old) == 1
     compile(text.replace(fault.old, fault.new), fault.file, "exec")
 
 
-def test_the_page_shows_what_was_found():
+def test_the_page_shows_which_test_catches_each_fault():
     results = json.loads((ROOT / "tests/mutants/results.json").read_text(encoding="utf-8"))
     assert table.PAGE.read_text(encoding="utf-8") == table.page(results)
     tiers = [found["tier"] for found in results.values()]
     assert None not in tiers
     assert tiers.count("default") >= 0.9 * len(FAULTS)
+
+
+def test_the_tests_that_catch_faults_exist():
+    results = json.loads((ROOT / "tests/mutants/results.json").read_text(encoding="utf-8"))
+    for name, found in results.items():
+        file, _, test = found["caught_by"].partition("::")
+        assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8"), name

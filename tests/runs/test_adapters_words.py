@@ -1,4 +1,4 @@
-"""Adapters of a model that has learnt new words: the directory holds the rows; we read it, and so does PEFT."""
+"""Adapters of a model with new words: the directory has their rows; jaxft and PEFT read it."""
 
 import json
 
@@ -23,12 +23,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["new rows", "frozen rows"])
 def run(request, folder, tmp_path_factory):
-    """(run directory, final scores) of LoRA with new words, whose rows are trained or stay what they were made."""
+    """(run directory, final scores) of LoRA with new words, whose rows are trained or frozen."""
     directory = tmp_path_factory.mktemp("run") / "run"
     preset = ["lora", "new_tokens"] if request.param == "new rows" else "lora"
     sections = {
         "model": tiny.NO_DROPOUT,
-        "vocabulary": {"words": new_words.FOUR},
+        "vocabulary": {"words": new_words.WORDS},
         "plan": {"preset": preset, "lora": {"rank": 2, "targets": "all"}},
         "optim": {"learning_rate": 0.02},
         "data": {"validation": str(folder / "dev.csv"), "max_length": 48},
@@ -42,7 +42,7 @@ def inputs(directory):
     return {name: encoded[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
-def test_the_directory_holds_the_rows(run, folder):
+def test_the_directory_has_the_new_rows(run, folder):
     directory, scores = run
     tensors = open_safetensors(directory / "model" / "adapter_model.safetensors")
     size = len(load_tokenizer(folder / "model")) + 4
@@ -54,7 +54,7 @@ def test_the_directory_holds_the_rows(run, folder):
     assert again["loss"] == pytest.approx(scores["eval/loss"], rel=1e-5)
 
 
-def test_merged_it_is_an_ordinary_model(run, tmp_path):
+def test_a_merged_adapter_is_an_ordinary_model(run, tmp_path):
     directory, _ = run
     export.main([str(directory / "model"), "--merge", "--output", str(tmp_path / "merged")])
     given = inputs(directory / "model")
@@ -65,7 +65,7 @@ def test_merged_it_is_an_ordinary_model(run, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # PEFT and transformers warn of what they deprecate in each other
-def test_peft_gives_our_logits(run, folder):
+def test_peft_gives_the_same_logits(run, folder):
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
     directory, _ = run

@@ -21,7 +21,7 @@ from jaxft.core.errors import UserError
 from jaxft.preflight import learning_rates
 from jaxft.run.setup import make_run
 from jaxft.train import train
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_evaluate_gives_what_training_saw(run, tiny_data):
 def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
     directory, results = run
     predict.main([str(directory), "--input", str(tiny_data / "test.csv"), "--output", str(tmp_path / "out.jsonl")])
-    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    answers = read_jsonl(tmp_path / "out.jsonl")
     with open(tiny_data / "test.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(answers) == len(rows)
@@ -76,7 +76,7 @@ def test_predict_answers_row_by_row_as_forward_does(run, tiny_data, tmp_path):
 READING = ["--data.max_length", "32"]
 
 
-def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
+def test_evaluation_can_be_limited(classifier, tiny_data, capsys):
     evaluate.main(
         [str(classifier), "--data.validation", str(tiny_data / "dev.csv"), "--data.max_eval_examples", "6", *READING]
     )
@@ -86,14 +86,14 @@ def test_a_limit_of_evaluate(classifier, tiny_data, capsys):
 
 
 @pytest.mark.parametrize("more", [[], ["--features", "mean"]])
-def test_a_limit_of_predict(classifier, tiny_data, tmp_path, more):
+def test_predictions_can_be_limited(classifier, tiny_data, tmp_path, more):
     argv = [str(classifier), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "out.jsonl"), *READING, *more]
     predict.main([*argv, "--data.max_eval_examples=4"])
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
 
 
 def test_predict_from_a_pipe_to_standard_output(classifier, tmp_path, capfd):
-    """Beside nothing else: what is for people goes to standard error."""
+    """Nothing else is printed there: messages go to standard error."""
     os.mkfifo(tmp_path / "pipe.csv")
     rows = [{"text": "the old river"}, {"text": "a song"}]
     write = threading.Thread(target=lambda: (tmp_path / "pipe.csv").write_text("".join(f"{json.dumps(x)}\n" for x in rows)))
@@ -103,8 +103,8 @@ def test_predict_from_a_pipe_to_standard_output(classifier, tmp_path, capfd):
     assert [set(json.loads(line)) for line in capfd.readouterr().out.splitlines()] == [{"label", "score", "scores"}] * 2
 
 
-def test_an_array_through_a_pipe(classifier, tiny_data, tmp_path):
-    """Which has no position, that numpy would ask of a file."""
+def test_an_array_can_be_written_to_a_pipe(classifier, tiny_data, tmp_path):
+    """A pipe has no position, which numpy would ask for."""
     os.mkfifo(tmp_path / "pipe.npy")
     reader = subprocess.Popen(["cat", str(tmp_path / "pipe.npy")], stdout=subprocess.PIPE)
     argv = ["--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "pipe.npy"), "--features", "mean", *READING]
@@ -113,7 +113,7 @@ def test_an_array_through_a_pipe(classifier, tiny_data, tmp_path):
     assert (found.shape, found.dtype) == ((30, 24), np.float32)
 
 
-def test_a_runs_limit_is_none_of_its_predictions(finished, tiny_data, tmp_path):
+def test_the_limit_of_a_run_does_not_apply_to_predictions(finished, tiny_data, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("max_eval_examples: null", "max_eval_examples: 5"))
@@ -122,8 +122,8 @@ def test_a_runs_limit_is_none_of_its_predictions(finished, tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["null", "drop", "error"])
-def test_rows_without_a_text_stop_no_prediction(run, tmp_path, capsys, option):
-    """They are null and counted, or left out; only on request are they an error."""
+def test_rows_without_a_text_do_not_stop_predictions(run, tmp_path, capsys, option):
+    """They are null or left out, and counted; they are an error only on request."""
     (tmp_path / "in.csv").write_text('text\nthe river\n""\n  \nstorm\n')
     command = [str(run[0]), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.jsonl")]
     given = [] if option == "null" else [f"--data.empty_texts={option}"]
@@ -132,7 +132,7 @@ def test_rows_without_a_text_stop_no_prediction(run, tmp_path, capsys, option):
             predict.main([*command, *given])
         return
     predict.main([*command, *given])
-    labels = [json.loads(line)["label"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    labels = [row["label"] for row in read_jsonl(tmp_path / "out.jsonl")]
     assert [label is None for label in labels] == ([False, True, True, False] if option == "null" else [False, False])
     how = {
         "null": "wrote 4 predictions .*; 2 rows are null: no usable text",
@@ -184,12 +184,12 @@ def test_plan_prints_parameters_rates_waste_flops_and_memory_of_every_stage(tiny
 
 
 @pytest.mark.parametrize(("argument", "words"), [("--plot=x.jpg", '"x.jpg"'), ("--plot", "ends in .png")])
-def test_a_plot_of_another_kind(fails, argument, words):
+def test_a_plot_of_an_unknown_kind_is_refused(fails, argument, words):
     fails("plan", [argument], words)
 
 
 def test_a_plot_shows_the_rates(tiny_model, tiny_data, tmp_path):
-    """A line a group: its multiplier of a schedule that falls to 0 with the run, and nothing before its stage begins."""
+    """One line per group: its multiple of a schedule that falls to 0, and 0 before its stage begins."""
     preset = {"preset": ["gradual", "layerwise_decay"], "unfreeze_every": 2, "layer_decay": 0.5}
     settings = {"learning_rate": 1.0, "warmup": 0}
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", plan=preset, optim=settings))
@@ -222,7 +222,7 @@ def test_early_stopping_keeps_the_best(tiny_model, tiny_data, tmp_path):
         checkpoint={"every": 5, "keep": 1},
     )
     train(config)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     evaluated = [row["step"] for row in rows if "eval/loss" in row and not row.get("final")]
     assert evaluated == [2, 4, 6]
     assert rows[-1]["selected_step"] == 2
@@ -245,8 +245,8 @@ def test_distillation_pulls_the_student_to_the_teacher(run, tiny_data, tmp_path)
 
 
 @pytest.mark.parametrize(("options", "lines"), [([], 3), (["--data.empty_texts=drop"], 2)])
-def test_predictions_stand_beside_their_rows(finished, tmp_path, capsys, options, lines):
-    """A run that drops empty texts does so in training; in predictions only where that is asked for. Each is counted."""
+def test_predictions_are_aligned_with_their_rows(finished, tmp_path, capsys, options, lines):
+    """A run that drops empty texts in training drops them in predictions only on request; they are counted."""
     directory = shutil.copytree(finished, tmp_path / "run")
     config = (directory / "config.yaml").read_text()
     assert "empty_texts: error" in config
@@ -254,7 +254,7 @@ def test_predictions_stand_beside_their_rows(finished, tmp_path, capsys, options
     (tmp_path / "in.csv").write_text('text,label\nriver,calm\n" ",calm\nsong,merry\n')
     argv = ["--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.jsonl"), *options]
     predict.main([str(directory), *argv])
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "out.jsonl")
     assert len(rows) == lines
     assert [i for i, row in enumerate(rows) if row["label"] is None] == ([1] if lines == 3 else [])
     assert "1 row is" in capsys.readouterr().err

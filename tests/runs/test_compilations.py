@@ -1,4 +1,4 @@
-"""Every declared shape compiles once, asked for before the first step; nothing else compiles while training goes on."""
+"""Every declared shape is compiled once, requested before the first step; nothing else is compiled during training."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +33,7 @@ class Compilations:
 @pytest.fixture
 def compilations(monkeypatch):
     workers = compilation._POOL._max_workers
-    free = threading.Barrier(workers)  # what an earlier test left to be compiled is not this one's
+    free = threading.Barrier(workers)  # wait for compilations that earlier tests began
     for each in [compilation._POOL.submit(free.wait) for _ in range(workers)]:
         each.result()
     found = Compilations()
@@ -74,7 +74,7 @@ def test_compilations_are_the_declared_shapes(
 
     monkeypatch.setattr(loop.Trainer, "__init__", init)
     for module in (batch_sampler, packing):
-        monkeypatch.setattr(module, "COMPILE", 0)  # so short a run, and long rows, would have one shape
+        monkeypatch.setattr(module, "COMPILE", 0)  # a short run, or one with long rows, would have one shape
     monkeypatch.setattr(packing, "LONGEST_ROW", 0)
     config = tiny.run_config(
         classifier,
@@ -98,7 +98,7 @@ def test_compilations_are_the_declared_shapes(
     assert 1 <= compilations.names.count("jit(eval_step)") <= 2
     assert len(compilations.at_step) == 26 if together == 1 else 13 <= len(compilations.at_step) < 26
 
-    def others(first: int) -> set[str]:  # the steps themselves are as many as are declared
+    def others(first: int) -> set[str]:  # besides the steps, which were counted
         during = compilations.names[compilations.at_step[first] : compilations.at_step[-1]]
         return set(during) - {"jit(train_step)", "jit(train_steps)", "jit(eval_step)"}
 
@@ -113,7 +113,7 @@ def shape(rows: int) -> Shape:
     return Shape(rows=rows, length=8, slots=1)
 
 
-def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
+def test_a_program_is_awaited_and_a_failure_is_raised_at_once():
     ready, failing = Future(), Future()
     programs = compilation.Compiled({shape(1): ready, shape(2): failing})
     ready.set_result("program")
@@ -125,16 +125,16 @@ def test_a_program_is_waited_for_and_a_failure_is_told_at_once():
 
 
 def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_data, tmp_path, monkeypatch):
-    """The last of all, evaluation, is held back until the first step is done."""
+    """The last one, evaluation, is delayed until the first step is done."""
     stepped, began = threading.Event(), []
     pool, compile_eval = ThreadPoolExecutor(1), compilation.compile_eval
 
-    def held_back(*rest):
+    def delayed(*rest):
         pool.submit(lambda: began.append(stepped.wait(60)))
         return compile_eval(*rest)
 
     monkeypatch.setattr(compilation, "_POOL", pool)
-    monkeypatch.setattr(evaluator, "compile_eval", held_back)
+    monkeypatch.setattr(evaluator, "compile_eval", delayed)
     monkeypatch.setattr(Journal, "on_step", lambda self, step: stepped.set())
     train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 3}))
     assert began == [True]

@@ -1,4 +1,4 @@
-"""Damaged checkpoints: one that is not what it was is passed over, with a line, and the run ends with the same model."""
+"""Damaged checkpoints are skipped with a line, and the run ends with the same model."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from jaxft.train import train
 from jaxft.training import integrity
 from jaxft.training.checkpoint import Checkpoints, Progress
 from tests.support import tiny
-from tests.support.resuming import MODEL, every_third, journal
+from tests.support.resuming import MODEL, journal, short_config
 
 SECTIONS = {
     "plan": {"preset": "head"},
@@ -30,7 +30,7 @@ SECTIONS = {
 def whole(classifier, tiny_data, tmp_path_factory) -> Path:
     """A finished run of 7 steps with checkpoints at 2, 4, 6 and 7, most of it frozen; to read only."""
     directory = tmp_path_factory.mktemp("whole") / "run"
-    train(every_third(classifier, tiny_data, directory, **SECTIONS))
+    train(short_config(classifier, tiny_data, directory, **SECTIONS))
     return directory
 
 
@@ -41,7 +41,7 @@ def again(whole, classifier, tiny_data, tmp_path):
     shutil.copytree(whole, directory, ignore=shutil.ignore_patterns("model"))
 
     def run(model: Path = classifier) -> bytes:
-        train(every_third(model, tiny_data, directory, **SECTIONS))
+        train(short_config(model, tiny_data, directory, **SECTIONS))
         return (directory / MODEL).read_bytes()
 
     return directory, run
@@ -86,7 +86,7 @@ def test_damage_of_any_file_is_noticed_and_named(whole, tmp_path):
             frozen = path.is_relative_to(tmp_path / "frozen")
             if not path.exists() or path.read_bytes() != before:
                 noticed = integrity.look_at_frozen(tmp_path, content).wrong if frozen else integrity.look(tmp_path, 7).wrong
-                seal = path.name == checksums.MANIFEST and path.exists()  # white space of it may be other white space
+                seal = path.name == checksums.MANIFEST and path.exists()  # a bit of its white space may change nothing
                 assert noticed or (seal and checksums.read_sealed(path)), what
                 assert seal or path.name in noticed
                 if not frozen and noticed:
@@ -95,7 +95,7 @@ def test_damage_of_any_file_is_noticed_and_named(whole, tmp_path):
             path.write_bytes(before)
 
 
-def test_a_damaged_checkpoint_is_passed_over(again, whole, capfd):
+def test_a_damaged_checkpoint_is_skipped(again, whole, capfd):
     directory, run = again
     damaged = max(files(directory, "checkpoints/7/state"), key=lambda path: path.stat().st_size)
     data = bytearray(damaged.read_bytes())
@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_passed_over(again, whole, capfd):
 
 
 @pytest.mark.slow
-def test_frozen_parameters_are_made_again_where_the_model_gives_the_same(again, whole, capfd, classifier, tmp_path):
+def test_frozen_parameters_are_restored_from_the_model_if_it_gives_the_same(again, whole, capfd, classifier, tmp_path):
     directory, run = again
     damaged = max(files(directory, "frozen"), key=lambda path: path.stat().st_size)
     damaged.write_bytes(damaged.read_bytes()[:-5])
@@ -132,7 +132,7 @@ def test_frozen_parameters_are_made_again_where_the_model_gives_the_same(again, 
 
 
 @pytest.mark.slow
-def test_down_to_the_start(again, whole, capfd):
+def test_a_run_without_an_intact_checkpoint_begins_again(again, whole, capfd):
     directory, run = again
     for step in integrity.steps(directory):
         files(directory, f"checkpoints/{step}/state")[-1].unlink()
@@ -142,7 +142,7 @@ def test_down_to_the_start(again, whole, capfd):
     assert "begins again with step 0" in err
 
 
-def test_the_best_step_is_needed_too(tmp_path):
+def test_a_checkpoint_needs_its_best_step(tmp_path):
     def write(step: int, best: int) -> None:
         folder = tmp_path / "checkpoints" / str(step)
         (folder / "progress").mkdir(parents=True)
@@ -164,7 +164,7 @@ def test_the_best_step_is_needed_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_checkpoints_from_before_there_were_checksums(again, whole, capfd):
+def test_checkpoints_without_checksums_are_read(again, whole, capfd):
     directory, run = again
     shutil.rmtree(directory / "checkpoints/7")
     for path in directory.rglob(checksums.MANIFEST):
@@ -192,7 +192,7 @@ def test_checkpoints_from_before_there_were_checksums(again, whole, capfd):
     assert integrity.steps(directory) == [2, 4, 6, 7]
 
 
-def test_a_failing_disk_is_no_damage(again, monkeypatch):
+def test_a_failing_disk_is_not_taken_for_damage(again, monkeypatch):
     directory, _ = again
 
     def fails(path):
@@ -203,8 +203,8 @@ def test_a_failing_disk_is_no_damage(again, monkeypatch):
         integrity.newest(directory, best=True, say=print)
 
 
-def test_of_a_record_only_whole_checkpoints_get_their_name(tmp_path):
-    """orbax calls the record before it renames the folder, so that a kill leaves both or none."""
+def test_checksums_are_recorded_before_a_checkpoint_gets_its_name(tmp_path):
+    """So that a killed process leaves both or neither."""
     seen = []
 
     class Spy(Checkpoints):

@@ -95,7 +95,7 @@ def evaluator(run: Run, layout: str, batch_size: int, devices: int) -> tuple[Eva
     ("layout", "batch_size", "devices"),
     [("pack", 128, 1), ("pack", 7, 8), ("bucket", 16, 1), ("bucket", 128, 8), ("pad", 61, 1), ("pad", 8, 8), ("pack", 1, 1)],
 )
-def test_scores_are_scikit_learns(three, layout, batch_size, devices):
+def test_scores_of_three_labels_are_scikit_learns(three, layout, batch_size, devices):
     gold, logits, loss = direct(three)
     predicted = logits.argmax(-1)
     assert len(set(predicted)) == 3
@@ -113,7 +113,7 @@ def test_scores_are_scikit_learns(three, layout, batch_size, devices):
 
 @pytest.mark.parametrize(("count", "batches"), [(3000, 24), (260, 3), (5, 1)])
 def test_packed_evaluation_computes_little_padding(count, batches):
-    """Lengths that differ by a factor of ten; no batch is mostly empty because the last one got what was left."""
+    """Lengths differ by a factor of ten; the last batch is not mostly empty."""
     lengths = np.clip(np.random.default_rng(0).lognormal(3, 0.7, count), 6, 128).astype(np.int64)
     examples = Examples({}, np.concatenate([[0], np.cumsum(lengths)]), {})
     config = replace(Config(), eval=replace(Config().eval, batch_size=128))
@@ -123,7 +123,7 @@ def test_packed_evaluation_computes_little_padding(count, batches):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_binary_scores(two, devices):
+def test_scores_of_two_labels_are_scikit_learns(two, devices):
     gold, logits, _ = direct(two)
     predicted = logits.argmax(-1)
     assert len(set(predicted)) == 2
@@ -142,7 +142,7 @@ def counted(gold: np.ndarray, predicted: np.ndarray, labels: int) -> dict[str, f
 
 
 @pytest.mark.parametrize("labels", [2, 3, 7])
-def test_counts_of_random_predictions(labels):
+def test_scores_of_random_predictions_are_scikit_learns(labels):
     rng = np.random.default_rng(labels)
     gold, predicted = rng.integers(0, labels, (2, 200))
     predicted[:90] = gold[:90]
@@ -151,7 +151,7 @@ def test_counts_of_random_predictions(labels):
 
 
 MACRO = {"zero_division": 0.0, "average": "macro"}
-ADVERSARIAL = {
+EXTREME = {
     "all wrong": ([0, 1, 2, 0], [1, 2, 0, 2]),
     "all right": ([0, 1, 2, 0], [0, 1, 2, 0]),
     "one answer": ([0, 1, 2, 0], [1, 1, 1, 1]),
@@ -161,10 +161,10 @@ ADVERSARIAL = {
 }
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.parametrize("name", EXTREME)
 @pytest.mark.filterwarnings("error")
-def test_counts_of_adversarial_predictions(name):
-    gold, predicted = map(np.array, ADVERSARIAL[name])
+def test_scores_of_extreme_predictions_are_scikit_learns(name):
+    gold, predicted = map(np.array, EXTREME[name])
     scores = counted(gold, predicted, 3)
     assert scores["accuracy"] == np.mean(gold == predicted)
     assert scores["micro_f1"] == pytest.approx(np.mean(gold == predicted))
@@ -179,8 +179,8 @@ def test_binary_f1_where_a_side_is_missing(gold, predicted):
     assert scores["f1"] == metrics.f1_score(gold, predicted, zero_division=0.0)
 
 
-def test_what_is_read_back_does_not_grow(three):
-    """Of three labels a step gives a confusion matrix, the loss and its weight, however many examples there are."""
+def test_the_collected_sums_do_not_grow_with_the_examples(three):
+    """For three labels they are a confusion matrix, the loss and its weight."""
     made, params = evaluator(three, "pack", 16, 1)
     collected = made.collect(params)
     assert {name: x.shape for name, x in collected.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}
@@ -196,7 +196,7 @@ def test_what_is_read_back_does_not_grow(three):
         ("single_label_classification", "single_label"),
     ],
 )
-def test_a_directory_says_what_its_labels_are(tmp_path, problem_type, problem):
+def test_a_model_directory_tells_its_problem(tmp_path, problem_type, problem):
     """Without a run around it, a model of several labels or of numbers is evaluated as such."""
     model = tiny.write_model(tmp_path / "model", labels=tiny.LABELS, problem_type=problem_type)
     assert inference.config_with_task(str(model), Config()).task.problem == problem

@@ -1,7 +1,6 @@
-"""Each family trains from a small random start on real sentences, and PyTorch makes the same of what is exported."""
+"""Every family trains from a small random start on real sentences, and PyTorch computes the same with the saved model."""
 # ruff: noqa: E402
 
-import json
 from pathlib import Path
 
 import jax
@@ -18,7 +17,8 @@ import jaxft
 from jaxft.models.families import FAMILIES
 from jaxft.models.model import make_model
 from jaxft.train import train
-from tests.support import tiny, vocabularies
+from tests.support import read_jsonl, tiny, vocabularies
+from tests.support.zoo_torch import from_pretrained
 
 SMALL = {
     "hidden_size": 48,
@@ -48,7 +48,7 @@ WORDPIECE = {"bert": "bert-base-uncased", "distilbert": "bert-base-uncased", "el
 
 
 def write(family: str, directory: Path, shared: Path, texts: list[str]) -> Path:
-    """A model of this family as it is before any training, with the kind of tokenizer that it has."""
+    """An untrained model of a family, with the family's kind of tokenizer."""
     directory.mkdir()
     if name := WORDPIECE.get(family):
         vocabularies.wordpiece(directory, shared / "vocab" / name, lower=name.endswith("uncased"))
@@ -74,7 +74,7 @@ def sst2(shared_data, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_trains_and_goes_back_to_pytorch(family, sst2, shared_data, tmp_path):
+def test_a_family_trains_and_is_read_by_pytorch(family, sst2, shared_data, tmp_path):
     texts = [line.split("\t")[0] for line in (sst2 / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]]
     start = write(family, tmp_path / "start", shared_data, texts)
     run = tmp_path / "run"
@@ -89,19 +89,18 @@ def test_a_family_trains_and_goes_back_to_pytorch(family, sst2, shared_data, tmp
         model={"path": str(start), "dropout": 0, "attention_dropout": 0, "classifier_dropout": 0},
     )
     train(config)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(run / "metrics.jsonl")
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[0] > 0.6
     assert losses[-1] < 0.8 * losses[0]
-    for path in start.iterdir():  # the vocabulary is what it was
+    for path in start.iterdir():  # the tokenizer is unchanged
         if path.name not in ("config.json", "model.safetensors"):
             assert (run / "model" / path.name).read_bytes() == path.read_bytes()
 
-    theirs, info = AutoModelForSequenceClassification.from_pretrained(run / "model", output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    theirs = from_pretrained(AutoModelForSequenceClassification, run / "model")
     inputs = AutoTokenizer.from_pretrained(run / "model")(texts[:24], padding=True, return_tensors="pt")
     with torch.no_grad():
-        expected = theirs.eval()(**inputs).logits.numpy()
+        expected = theirs(**inputs).logits.numpy()
     found = jaxft.forward(*jaxft.load(str(run / "model")), {name: x.numpy() for name, x in inputs.items()})["logits"]
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     assert len(set(found.argmax(-1))) == 2

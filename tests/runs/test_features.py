@@ -1,6 +1,5 @@
-"""Embeddings by `predict`: those of transformers' hidden states, whatever the batch; jsonl and npy."""
+"""Embeddings of `predict`: those of transformers' hidden states, in any batch; as jsonl and npy."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from jaxft import predict
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 TEXTS = ["the river runs", "a bright lake .", "storm", "old stone and song under the bridge runs over the old sun"]
 
@@ -29,12 +28,12 @@ def embedded(model: Path, source: Path, output: Path, *options: str) -> np.ndarr
     predict.main([str(model), "--input", str(source), "--output", str(output), "--data.max_length", "32", *options])
     if output.suffix == ".npy":
         return np.load(output)
-    rows = [json.loads(line)["embedding"] for line in output.read_text().splitlines()]
+    rows = [row["embedding"] for row in read_jsonl(output)]
     return np.array(rows, object if None in rows else None)
 
 
 def right(model: Path) -> dict[str, np.ndarray]:
-    """From transformers' outputs for single texts."""
+    """The embeddings from transformers' outputs for single texts."""
     torch = pytest.importorskip("torch")
     from transformers import AutoModel
 
@@ -61,25 +60,25 @@ def test_rows_without_a_text_have_no_embedding(tiny_model, tmp_path):
     assert [row is None for row in rows] == [False, True, False]
 
 
-def test_every_kind_is_transformers(tiny_model, source, tmp_path):
+def test_every_kind_of_embedding_is_transformers(tiny_model, source, tmp_path):
     expected = right(tiny_model)
     for name in ("cls", "mean", "pooled"):
         found = embedded(tiny_model, source, tmp_path / f"{name}.jsonl", "--features", name)
         assert found.shape == (len(TEXTS), tiny.CONFIG["hidden_size"])
         np.testing.assert_allclose(found, expected[name], atol=1e-5 * np.abs(expected[name]).max())
-    plain = embedded(tiny_model, source, tmp_path / "plain.npy", "--eval.batch_size", "2")  # no head, nothing said: the mean
+    plain = embedded(tiny_model, source, tmp_path / "plain.npy", "--eval.batch_size", "2")  # no head: the mean
     assert plain.dtype == np.float32
     np.testing.assert_allclose(plain, expected["mean"], atol=1e-5 * np.abs(expected["mean"]).max())
 
 
-def test_a_model_with_a_head_gives_features_when_asked(classifier, source, tmp_path):
+def test_a_model_with_a_head_gives_embeddings_on_request(classifier, source, tmp_path):
     expected = right(classifier)["cls"]
     found = embedded(classifier, source, tmp_path / "a.npy", "--features", "cls")
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_pooled_needs_a_pooler(fails, tmp_path, source):
-    """A checkpoint without one would give what a random one makes of it."""
+    """A checkpoint without one would be given a random one."""
     from safetensors.numpy import load_file, save_file
 
     model = tiny.write_model(tmp_path / "model")
@@ -90,6 +89,6 @@ def test_pooled_needs_a_pooler(fails, tmp_path, source):
     assert not (tmp_path / "o.jsonl").exists()
 
 
-def test_an_array_is_for_embeddings(fails, classifier, source, tmp_path):
+def test_an_array_is_for_embeddings_only(fails, classifier, source, tmp_path):
     argv = [classifier, "--input", source, "--output", tmp_path / "o.npy", "--data.max_length", 32]
     fails("predict", argv, "o.npy", "--features cls, mean, pooled")

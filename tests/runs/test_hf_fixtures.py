@@ -1,4 +1,4 @@
-"""Hugging Face's own example tests (examples/pytorch/test_pytorch_examples.py): their files, their flags, their bars."""
+"""Hugging Face's own example tests (examples/pytorch/test_pytorch_examples.py): their files, flags and thresholds."""
 
 import importlib.util
 import json
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support import read_jsonl
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture
 def script(shared_data, tmp_path):
-    """Run a script on files of the fixtures as users do, on one device and compiled well; returns its results."""
+    """Run a script on files of the fixtures as users do, on one device and with full optimisation; returns its results."""
 
     def run(name: str, flags: str, train: str, validation: str) -> dict[str, float]:
         files = {"train_file": train, "validation_file": validation}
@@ -64,8 +66,8 @@ def test_masked_words(script, tmp_path):
     flags = "--max_steps=8 --eval_strategy=steps --eval_steps=2 --learning_rate=1e-3 --max_seq_length=128"
     flags += " --per_device_train_batch_size=4 --per_device_eval_batch_size=4"
     script("run_mlm", flags, "sample_text.txt", "sample_text.txt")
-    rows = [json.loads(line) for line in Path(tmp_path, "run", "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(Path(tmp_path, "run", "metrics.jsonl"))
     perplexities = [row["eval/perplexity"] for row in rows if "eval/perplexity" in row and not row.get("final")]
     assert len(perplexities) == 4
     assert perplexities == sorted(perplexities, reverse=True)
-    assert perplexities[-1] < 30_522 / 20  # the new head began worse than a guess among all words
+    assert perplexities[-1] < 30_522 / 20  # the new head began worse than guessing among all words

@@ -1,4 +1,4 @@
-"""Hooks of the user's own, which the config names."""
+"""Hooks of the user, which the config names as module:name."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.train import train
 from jaxft.training.hooks import load_hooks
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 MODULE = """
 import json
@@ -66,7 +66,7 @@ def test_a_hook_sees_every_event_in_order(tiny_model, tiny_data, folder):
     best = [x for x in events if x[0] == "evaluation" and x[3]]
     expected = [("step", 1), ("step", 2), ("evaluation", 2), ("checkpoint", 2), ("step", 3), ("checkpoint", 3)]
     assert names == [*expected, ("step", 4), ("evaluation", 4), ("checkpoint", 4), ("end", 4)]
-    rows = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(folder / "run/metrics.jsonl")
     logged = {row["step"]: row["loss"] for row in rows if "loss" in row}
     assert {x[1]: float(f"{x[2]:.7g}") for x in events if x[0] == "step" and x[3]} == logged
     assert all(x[1] == x[2] and x[3] == max(b[1] for b in best if b[1] <= x[1]) for x in events if x[0] == "checkpoint")
@@ -84,7 +84,7 @@ def test_a_hook_sees_every_event_in_order(tiny_model, tiny_data, folder):
         ("broken:Events", "broken cannot be imported: ModuleNotFoundError: No module named 'lost'"),
     ],
 )
-def test_a_wrong_name_is_one_line(folder, reference, wrong):
+def test_a_wrong_name_is_refused_in_one_line(folder, reference, wrong):
     (folder / "broken.py").write_text("import lost\n")
     config = cli.parse({}, [], origin="test", prog="test")
     config = replace(config, train=replace(config.train, hooks=[reference]))

@@ -1,6 +1,5 @@
-"""Prediction of many rows goes part by part: the same answers in their order, written as they come, whole or not at all."""
+"""Prediction of many rows in chunks: the same answers in the same order, written as they come, completely or not at all."""
 
-import json
 import re
 import tracemalloc
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxft.core import progress
 from jaxft.core.errors import UserError
 from jaxft.data.reading import delimited, spool
 from jaxft.evaluation import chunks
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 COUNT = 45
 WORDS = ["river", "runs", "bright", "lake", "storm", "old", "stone", "and", "song", "under", "the", "bridge", "over", "sun"]
@@ -27,7 +26,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory) -> Path:
-    """Lengths that differ from part to part, and a row without a text."""
+    """Lengths that differ between chunks, and a row without a text."""
     path = tmp_path_factory.mktemp("rows") / "in.txt"
     lines = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(1 + i // 3)) for i in range(COUNT)]
     lines[20] = ""
@@ -41,12 +40,12 @@ def predicted(model: Path, texts: Path, output: Path, *options: str) -> Path:
 
 
 def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_jsonl(path)
 
 
 @pytest.mark.parametrize("layout", ["pack", "bucket", "pad"])
-def test_parts_give_what_the_whole_gives(model, texts, tmp_path, monkeypatch, layout):
-    """To rounding: other examples share a row."""
+def test_chunks_give_the_same_answers(model, texts, tmp_path, monkeypatch, layout):
+    """Up to rounding, because other examples share a row."""
     options = (f"--data.layout={layout}", "--eval.batch_size=8")
     whole = rows_of(predicted(model, texts, tmp_path / "whole.jsonl", *options))
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 8)
@@ -60,7 +59,7 @@ def test_parts_give_what_the_whole_gives(model, texts, tmp_path, monkeypatch, la
     assert found[20] == {"label": None, "score": None, "scores": None}
 
 
-def test_an_array_is_written_in_parts(model, texts, tmp_path, monkeypatch):
+def test_an_array_is_written_in_chunks(model, texts, tmp_path, monkeypatch):
     arrays = []
     for size in (chunks.ROWS_PER_CHUNK, 8):
         monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", size)
@@ -71,8 +70,8 @@ def test_an_array_is_written_in_parts(model, texts, tmp_path, monkeypatch):
     assert np.isnan(arrays[1]).all(axis=1).nonzero()[0].tolist() == [20]
 
 
-def test_parts_of_one_kind_share_a_program(model, tmp_path, monkeypatch):
-    """Also where the last one is smaller."""
+def test_chunks_share_a_program(model, tmp_path, monkeypatch):
+    """Also the last one, which is smaller."""
     path = tmp_path / "in.txt"
     lines = [" ".join(WORDS[: 3 + (i * 7) % 9]) for i in range(150)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -84,8 +83,8 @@ def test_parts_of_one_kind_share_a_program(model, tmp_path, monkeypatch):
     assert len(compiled) == 1
 
 
-def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(model, texts, tmp_path, monkeypatch):
-    """An error in the last part names its row among all, and leaves nothing."""
+def test_rows_are_written_as_they_come_and_an_error_leaves_no_output(model, texts, tmp_path, monkeypatch):
+    """The error, in the last chunk, names the row of the whole file."""
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 8)
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
@@ -105,8 +104,8 @@ def test_rows_are_written_as_they_come_and_the_output_is_whole_or_not_there(mode
     assert list(output.parent.iterdir()) == []
 
 
-def test_one_progress_for_all_parts(model, texts, tmp_path, monkeypatch, capfd):
-    """Announced once; then lines of rows done, which move on within a part, too. Tokenising has none of its own."""
+def test_all_chunks_share_one_progress(model, texts, tmp_path, monkeypatch, capfd):
+    """It is announced once and also advances within a chunk; tokenising reports nothing."""
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 30)
     monkeypatch.setattr(progress, "MANY", 10)
     monkeypatch.setattr(progress, "EVERY", 0.0)
@@ -122,7 +121,7 @@ def test_one_progress_for_all_parts(model, texts, tmp_path, monkeypatch, capfd):
 
 
 def test_tokenising_for_a_run_is_announced_once(model, tmp_path, monkeypatch, capfd):
-    """By the number of rows; and not at all where the cache has it."""
+    """With the number of rows, and not at all if the cache has the tokens."""
     monkeypatch.setattr(progress, "MANY", 10)
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
     rows = tiny.write_rows(tmp_path / "rows.csv", 12)

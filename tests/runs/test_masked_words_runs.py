@@ -1,4 +1,4 @@
-"""Whole runs of fill-mask and pretraining: from scratch, evaluated, resumed, given back to PyTorch, used for other tasks."""
+"""Runs of fill-mask and pretraining: from scratch, evaluated, resumed, loaded by PyTorch, reused for other tasks."""
 
 import json
 import shutil
@@ -13,7 +13,8 @@ from jaxft.core.errors import UserError
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.setup import make_run
 from jaxft.train import train
-from tests.support import running_text, tiny
+from tests.support import read_jsonl, running_text, tiny
+from tests.support.resuming import assert_resumes_to_same_model
 
 WEIGHTS = "model/model.safetensors"
 SHORT = {
@@ -34,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(folder):
-    """What the vocabulary command makes of the corpus: a tokenizer and a config.json, no weights."""
+    """The output of the vocabulary command for the corpus: a tokenizer and a config.json, no weights."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     sizes["max_position_embeddings"] = 64
     argv = ["--input", str(folder / "train.txt"), "--output", str(folder / "start"), "--size", "90"]
@@ -46,24 +47,24 @@ def start(folder):
 def run(request, folder, start):
     """(task, run directory, config, scores) of a short run from scratch."""
     directory = folder / request.param
-    config = running_text.config(start, folder, directory, request.param, model={"from_scratch": True}, **SHORT)
+    config = running_text.configure(start, folder, directory, request.param, model={"from_scratch": True}, **SHORT)
     return request.param, directory, config, train(config)
 
 
-def test_limits_count_examples_where_texts_are_joined(folder, start):
-    """As run_mlm's do: a txt file without empty lines is a single row."""
+def test_limits_count_examples_if_texts_are_joined(folder, start):
+    """As in run_mlm: a txt file without empty lines is a single row."""
     limits = {"max_train_examples": 5, "max_eval_examples": 3}
     made = make_run(
-        running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}, data=limits)
+        running_text.configure(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}, data=limits)
     )
-    whole = make_run(running_text.config(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}))
+    whole = make_run(running_text.configure(start, folder, folder / "unused", "fill-mask", model={"from_scratch": True}))
     for split, count in (("train", 5), ("validation", 3)):
         found, every = made.data[split].examples, whole.data[split].examples
         assert len(found) == count < len(every)
         assert found.tokens["input_ids"].tolist() == every.tokens["input_ids"][: every.offsets[count]].tolist()
 
 
-def test_the_vocabulary(folder, start, tmp_path):
+def test_the_vocabulary_command_makes_a_tokenizer(folder, start, tmp_path):
     tokenizer = load_tokenizer(start)
     words = {word for line in (folder / "train.txt").read_text().split("\n") for word in line.split()}
     assert {*words, *vocabulary.SPECIAL} <= set(tokenizer.get_vocab())
@@ -87,7 +88,7 @@ def test_the_vocabulary(folder, start, tmp_path):
 
 def test_a_run_from_scratch_learns(run):
     task, directory, _, scores = run
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(directory / "metrics.jsonl")
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < 0.8 * losses[0]
     size = json.loads((directory / "model/config.json").read_text())["vocab_size"]
@@ -97,16 +98,17 @@ def test_a_run_from_scratch_learns(run):
         assert scores["eval/perplexity"] == pytest.approx(np.exp(scores["eval/loss"]), rel=1e-5)
 
 
-def test_pytorch_loads_it(run):
+def test_pytorch_loads_the_model_and_computes_the_same(run):
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
+    from tests.support.zoo_torch import from_pretrained
+
     task, directory, *_ = run
     kind = transformers.AutoModelForMaskedLM if task == "fill-mask" else transformers.AutoModelForPreTraining
-    theirs, info = kind.from_pretrained(directory / "model", output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    theirs = from_pretrained(kind, directory / "model")
     inputs = transformers.AutoTokenizer.from_pretrained(directory / "model")(["the [MASK] runs"], return_tensors="pt")
     with torch.no_grad():
-        expected = theirs.eval()(**inputs)
+        expected = theirs(**inputs)
     found = jaxft.forward(*jaxft.load(str(directory / "model")), {name: x.numpy() for name, x in inputs.items()})
     for name, x in found.items():
         right = expected[name].numpy()
@@ -120,27 +122,21 @@ def test_evaluate_gives_what_training_saw(run, folder):
         assert again[name.removeprefix("eval/")] == pytest.approx(value, rel=1e-5)
 
 
-def test_a_run_that_lost_its_end_is_finished_the_same(run):
+def test_a_run_that_lost_its_end_resumes_exactly(run):
     """The last checkpoint, the model and the last rows are gone, as after a kill."""
     _, directory, config, scores = run
-    weights = (directory / WEIGHTS).read_bytes()
-    steps = sorted(int(p.name) for p in (directory / "checkpoints").iterdir() if p.name.isdecimal())
-    assert len(steps) == 2
-    shutil.rmtree(directory / "checkpoints" / str(steps[-1]))
-    shutil.rmtree(directory / "model")
-    again = train(config)
-    assert (directory / WEIGHTS).read_bytes() == weights
-    assert again == scores
+    assert len([path for path in (directory / "checkpoints").iterdir() if path.name.isdecimal()]) == 2
+    assert assert_resumes_to_same_model(config, keep=1) == scores
 
 
-def test_predictions(run, tmp_path):
+def test_predict_fills_masks(run, tmp_path):
     task, directory, *_ = run
     texts = [{"text": "under bridge brightly a [MASK] the river", "other": "runs over old stone"}] * 3
     texts.append({"text": "old [MASK] and [MASK] bridge", "other": "brightly a sun"})
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
     argv = [str(directory), "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
     predict.main(argv)
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "out.jsonl")
     assert [len(row["masks"]) for row in rows] == [1, 1, 1, 2]
     assert rows[0] == rows[1] == rows[2]
     assert all(row.keys() == {"masks"} for row in rows)
@@ -151,16 +147,16 @@ def test_predictions(run, tmp_path):
         assert sum(scores) <= 1 + 1e-4
     if task == "pretraining":
         predict.main([*argv, "--data.text_pair", "other"])
-        rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        rows = read_jsonl(tmp_path / "out.jsonl")
         assert all(row["label"] in ("next", "random") and 0.5 <= row["score"] <= 1 for row in rows)
     (tmp_path / "in.jsonl").write_text('{"text": "old [MASK]"}\n{"text": "no mask"}\n')
     predict.main(argv)
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [row["masks"] is None for row in rows] == [False, True]  # beside its row
+    rows = read_jsonl(tmp_path / "out.jsonl")
+    assert [row["masks"] is None for row in rows] == [False, True]  # a row without masks keeps its position
 
 
 def test_an_adapted_model_starts_a_classifier(run, tiny_data, tmp_path):
-    """The second command of domain adaptation: the encoder is what masked LM left, the head is new."""
+    """The second step of domain adaptation: the encoder is that of masked LM, the head is new."""
     _, directory, *_ = run
     config = tiny.run_config(directory / "model", tiny_data, tmp_path / "run", train={"epochs": 1}, data={"shapes": 1})
     opened = make_run(config)
@@ -174,12 +170,12 @@ def test_an_adapted_model_starts_a_classifier(run, tiny_data, tmp_path):
 
 
 def test_from_scratch_ignores_weights(tmp_path, folder):
-    """Random weights that the seed decides, whatever the directory holds; all other options act as ever."""
+    """The seed determines random weights, whatever the directory contains; other options act as usual."""
     tiny.write_model(tmp_path / "model")
     (tmp_path / "model/model.safetensors").write_bytes(b"nothing of the sort")
     runs = [
         make_run(
-            running_text.config(
+            running_text.configure(
                 tmp_path / "model",
                 folder,
                 tmp_path / "run",
@@ -198,11 +194,11 @@ def test_from_scratch_ignores_weights(tmp_path, folder):
 
 
 def test_a_student_learns_a_teachers_words(run, folder, tmp_path):
-    """On soft labels alone, of random masks, the student comes closer to its teacher."""
+    """With soft labels alone the student approaches its teacher."""
     task, directory, *_ = run
     sections = {**SHORT, "train": {"epochs": 3, "batch_size": 16}, "model": {"from_scratch": True, **tiny.NO_DROPOUT}}
     sections["distill"] = {"teacher": str(directory / "model"), "alpha": 1.0, "temperature": 1.0}
-    scores = train(running_text.config(directory / "model", folder, tmp_path / "run", task, seed=5, **sections))
+    scores = train(running_text.configure(directory / "model", folder, tmp_path / "run", task, seed=5, **sections))
     size = json.loads((directory / "model/config.json").read_text())["vocab_size"]
     assert scores["eval/perplexity"] < 0.6 * size
 
@@ -218,32 +214,32 @@ def test_a_student_learns_a_teachers_words(run, folder, tmp_path):
     ],
     ids=str,
 )
-def test_options_that_cannot_be(folder, start, tmp_path, sections, words):
+def test_invalid_options_are_refused(folder, start, tmp_path, sections, words):
     name = sections.get("task", {}).get("name", "fill-mask")
     sections = {"model": {"from_scratch": True}, **sections}
     with pytest.raises(UserError) as error:
-        make_run(running_text.config(start, folder, tmp_path / "run", name, **sections))
+        make_run(running_text.configure(start, folder, tmp_path / "run", name, **sections))
     for word in words:
         assert word in str(error.value)
 
 
-def test_a_tokenizer_without_a_mask_token(folder, start, tmp_path):
+def test_a_tokenizer_without_a_mask_token_is_refused(folder, start, tmp_path):
     shutil.copytree(start, tmp_path / "start")
     settings = json.loads((tmp_path / "start/tokenizer_config.json").read_text()) | {"mask_token": None}
     (tmp_path / "start/tokenizer_config.json").write_text(json.dumps(settings))
-    config = running_text.config(tmp_path / "start", folder, tmp_path / "run", "fill-mask", model={"from_scratch": True})
+    config = running_text.configure(tmp_path / "start", folder, tmp_path / "run", "fill-mask", model={"from_scratch": True})
     with pytest.raises(UserError, match=r"start: the tokenizer has no mask token, which fill-mask needs"):
         make_run(config)
 
 
-def test_one_document_and_families_without_the_head(folder, start, tmp_path):
+def test_pretraining_needs_two_documents_and_a_head(folder, start, tmp_path):
     one = running_text.write(tmp_path / "one.txt", 1)
     data = {"train": str(one), "validation": None}
-    config = running_text.config(start, folder, tmp_path / "run", "pretraining", model={"from_scratch": True}, data=data)
+    config = running_text.configure(start, folder, tmp_path / "run", "pretraining", model={"from_scratch": True}, data=data)
     with pytest.raises(UserError, match=r"one\.txt: next sentence needs two documents or more, but there is 1"):
         make_run(config)
     electra = json.loads((start / "config.json").read_text()) | {"model_type": "electra"}
     (tmp_path / "electra").mkdir()
     (tmp_path / "electra/config.json").write_text(json.dumps(electra))
     with pytest.raises(UserError, match=r"for albert and bert; an encoder of type electra needs task\.name fill-mask"):
-        make_run(running_text.config(tmp_path / "electra", folder, tmp_path / "run", "pretraining"))
+        make_run(running_text.configure(tmp_path / "electra", folder, tmp_path / "run", "pretraining"))

@@ -1,4 +1,4 @@
-"""Runs with new words: what moves and what stays; layouts and devices; resumed, evaluated, given to PyTorch."""
+"""Runs with new words: what is trained and what is not; layouts and devices; resumed, evaluated, loaded by PyTorch."""
 
 import json
 import shutil
@@ -45,12 +45,12 @@ def masked(folder: Path, output: Path, **sections):
         "checkpoint": {"every": 4},
         **sections,
     }
-    return running_text.config(folder / "model", folder, output, "fill-mask", **sections)
+    return running_text.configure(folder / "model", folder, output, "fill-mask", **sections)
 
 
 @pytest.fixture(scope="module")
 def finished(folder):
-    """(run directory, config, scores) of masked LM that trains new rows and the head."""
+    """(run directory, config, scores) of a run of masked LM that trains the new rows and the head."""
     config = masked(folder, folder / "run")
     return folder / "run", config, train(config)
 
@@ -60,7 +60,7 @@ def test_only_the_new_rows_and_the_head_move(finished, folder):
     before, after = load_file(folder / "model/model.safetensors"), load_file(directory / WEIGHTS)
     old = len(before[TABLE])
     tokenizer = load_tokenizer(directory / "model")
-    assert sorted(tokenizer.convert_ids_to_tokens(range(old, len(tokenizer)))) == sorted(new_words.FOUR)
+    assert sorted(tokenizer.convert_ids_to_tokens(range(old, len(tokenizer)))) == sorted(new_words.WORDS)
     assert len(after[TABLE]) == len(after[BIAS]) == old + 4
     start = join_rows(make_run(masked(folder, folder / "elsewhere")).params)
     first = start["encoder"]["embeddings"]["word_embeddings"]["embedding"]
@@ -79,20 +79,21 @@ def test_only_the_new_rows_and_the_head_move(finished, folder):
 def test_pytorch_loads_the_model_and_its_tokenizer(finished):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
+    from tests.support.zoo_torch import from_pretrained
+
     directory = finished[0] / "model"
-    theirs, info = transformers.AutoModelForMaskedLM.from_pretrained(directory, output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    theirs = from_pretrained(transformers.AutoModelForMaskedLM, directory)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     inputs = tokenizer(["the river [MASK] over", "brightly a sun"], return_tensors="pt", padding=True)
     assert theirs.config.vocab_size == len(tokenizer) > inputs["input_ids"].max() >= len(tokenizer) - 4
     with torch.no_grad():
-        expected = theirs.eval()(**inputs).logits.numpy()
+        expected = theirs(**inputs).logits.numpy()
     found = jaxft.forward(*jaxft.load(str(directory)), {name: x.numpy() for name, x in inputs.items()})["logits"]
     real = inputs["attention_mask"].numpy() == 1
     assert np.abs(found - expected)[real].max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_evaluation_and_prediction_of_the_run(finished, folder, tmp_path):
+def test_evaluate_and_predict_use_the_new_words(finished, folder, tmp_path):
     directory, _, scores = finished
     again = evaluate.main([str(directory), "--data.validation", str(folder / "dev.txt")])
     for name, value in scores.items():
@@ -103,8 +104,8 @@ def test_evaluation_and_prediction_of_the_run(finished, folder, tmp_path):
     assert "river" in [word["token_str"] for word in best]
 
 
-def test_a_run_that_lost_its_end_is_finished_the_same(finished, tmp_path, monkeypatch):
-    """Also in another place, and without counting words again."""
+def test_a_run_that_lost_its_end_resumes_exactly(finished, tmp_path, monkeypatch):
+    """Also in another directory, and without counting words again."""
     monkeypatch.delattr("jaxft.run.tokenizer.most_frequent")
     directory, config, scores = finished
     shutil.copytree(directory, tmp_path / "moved")
@@ -123,7 +124,7 @@ def test_a_run_that_lost_its_end_is_finished_the_same(finished, tmp_path, monkey
         train(replace(moved, vocabulary=replace(moved.vocabulary, most_frequent=5)))
 
 
-def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
+def test_an_interrupted_claim_is_made_again(finished, tmp_path):
     directory, config, _ = finished
     config = replace(config, output_dir=str(tmp_path / "run"))
     for written in ([".tokenizer"], [".tokenizer", ".config.yaml"], ["tokenizer", ".config.yaml"]):
@@ -146,11 +147,11 @@ def test_a_claim_that_was_cut_short_begins_again(finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def classifier(folder):
-    """A run of text classification whose new rows are trained alone, as support/steps.py has them."""
+    """A run of text classification that trains everything but the old rows of words."""
     sections = {
         "model": tiny.NO_DROPOUT,
         "data": {"validation": None},
-        "vocabulary": {"words": new_words.FOUR},
+        "vocabulary": {"words": new_words.WORDS},
         "plan": {"preset": ["new_tokens", "full"]},
     }
     return make_run(tiny.run_config(folder / "model", folder, folder / "classifier", **sections))
@@ -161,14 +162,14 @@ def reference(classifier):
     return gradients(rearranged(classifier, "pad"))
 
 
-@pytest.mark.parametrize("way", [{}, {"data": 4, "fsdp": 2, "micro_batches": 2}], ids=str)
-def test_gradients_in_other_layouts_and_on_eight_devices(classifier, reference, way):
+@pytest.mark.parametrize("layout", [{}, {"data": 4, "fsdp": 2, "micro_batches": 2}], ids=str)
+def test_gradients_do_not_depend_on_the_layout(classifier, reference, layout):
     assert all("word_embeddings.embedding" not in name for _, grads in reference for name in grads)
-    assert_same(rearranged(classifier, **way), reference)
+    assert_same(rearranged(classifier, **layout), reference)
 
 
 def test_gradients_are_those_of_one_table(classifier, reference):
-    """The split changes no gradient: new rows have those that they have in a whole table."""
+    """Splitting the table changes no gradient: new rows have the same as in a single table."""
     params = join_rows(classifier.params)
     model = replace(
         classifier.model,
@@ -199,8 +200,8 @@ def test_scores_of_words_are_those_of_one_table(folder, tied):
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
-def test_presets_together(folder, tmp_path):
-    """What each trains; new_tokens itself keeps the old rows, whatever the others do."""
+def test_new_tokens_combines_with_other_presets(folder, tmp_path):
+    """Each trains its own parameters; with new_tokens the old rows stay frozen, whatever the others train."""
 
     def trained(**options) -> set[str]:
         run = make_run(masked(folder, tmp_path / "run", plan=options))
@@ -219,7 +220,7 @@ def test_presets_together(folder, tmp_path):
     assert len(whole.params["heads"]["main"]["decoder"]["bias"]) == len(whole.tokenizer)
 
 
-def test_the_vocabulary_is_replaced_in_a_run(folder, tmp_path):
+def test_a_run_may_replace_the_vocabulary(folder, tmp_path):
     vocabularies.unigram(tmp_path, ["the", "river", "runs", "over"])
     sections = {"vocabulary": {"tokenizer": str(tmp_path)}, "plan": {"preset": "full"}, "train": {"max_steps": 1}}
     run = make_run(masked(folder, tmp_path / "run", **sections))
@@ -234,8 +235,8 @@ def test_the_vocabulary_is_replaced_in_a_run(folder, tmp_path):
         make_run(masked(folder, tmp_path / "run", vocabulary={"tokenizer": str(tmp_path)}))
 
 
-def test_a_new_word_may_stand_in_place_of_a_masked_one(finished):
-    """One word in ten is replaced by any other, and the mask itself may hide a new word."""
+def test_a_masked_word_may_be_replaced_by_a_new_one(finished):
+    """One masked word in ten is replaced by a random one of all words, new ones included."""
     task = make_run(finished[1]).task
     assert isinstance(task, FillMask)
     size = len(load_tokenizer(finished[0] / "model"))

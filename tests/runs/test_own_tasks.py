@@ -1,4 +1,4 @@
-"""Tasks, losses and metrics of the user's own, which the config names as module:name."""
+"""Tasks, losses and metrics of the user, which the config names as module:name."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run import rundir
 from jaxft.tasks import task_class
 from jaxft.train import train
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 MODULE = '''
 from dataclasses import dataclass
@@ -120,7 +120,7 @@ def trained(tiny_data, tmp_path_factory):
         return folder, train(configure(model, tiny_data, folder / "run", task={"name": "my_parts:Calm"}, **schedule))
 
 
-def test_a_task_of_ones_own_is_evaluated_and_exported(trained, monkeypatch):
+def test_a_users_task_is_evaluated_and_exported(trained, monkeypatch):
     folder, results = trained
     monkeypatch.chdir(folder)
     stored = json.loads(Path("run/model/config.json").read_text())
@@ -134,19 +134,19 @@ def test_a_task_of_ones_own_is_evaluated_and_exported(trained, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "options"), [("run", []), ("run/model", ["--task.name=my_parts:Calm", "--data.max_length=32"])]
 )
-def test_a_task_of_ones_own_predicts(trained, tiny_data, monkeypatch, path, options):
-    """A model directory names no module: there the user does."""
+def test_a_users_task_predicts(trained, tiny_data, monkeypatch, path, options):
+    """A model directory does not name the module; the user does."""
     folder, results = trained
     monkeypatch.chdir(folder)
     predict.main([path, "--input", str(tiny_data / "dev.csv"), "--output", "found.jsonl", *options])
-    found = [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()]
+    found = read_jsonl(Path("found.jsonl"))
     gold = [line.rsplit(",", 1)[1] == "calm" for line in (tiny_data / "dev.csv").read_text().splitlines()[1:]]
     right = [row == {"calm": x} for row, x in zip(found, gold, strict=True)]
     assert np.mean(right) == pytest.approx(results["eval/right"])
 
 
-def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
-    """Twice the loss has twice the gradient; the metrics stand beside the task's, and one chooses the best model."""
+def test_a_users_loss_and_metrics_are_used(tiny_model, tiny_data, folder):
+    """Twice the loss has twice the gradient; the metrics are added to the task's, and one chooses the best model."""
     common = {"plan": {"preset": "head"}, "train": {"max_steps": 2}, "log": {"every": 1, "progress": False}}
     own = {
         "task": {"loss": "my_parts:twice"},
@@ -154,10 +154,7 @@ def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
     }
     plain = train(configure(tiny_model, tiny_data, folder / "plain", **common, eval={"every": 1}))
     results = train(configure(tiny_model, tiny_data, folder / "own", **common, **own))
-    rows = {
-        name: [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("plain", "own")
-    }
+    rows = {name: read_jsonl(folder / name / "metrics.jsonl") for name in ("plain", "own")}
     for key in ("loss", "grad_norm"):
         assert rows["own"][0][key] == pytest.approx(2 * rows["plain"][0][key], rel=1e-5)
     count = results["eval/errors"] / (1 - results["eval/accuracy"])
@@ -200,14 +197,14 @@ def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
         ),
     ],
 )
-def test_wrong_names_are_one_line(tiny_model, tiny_data, folder, sections, wrong):
+def test_wrong_names_are_refused_in_one_line(tiny_model, tiny_data, folder, sections, wrong):
     with pytest.raises(UserError) as found:
         task_class(configure(tiny_model, tiny_data, folder / "run", **sections))
     assert str(found.value).removeprefix("test: ").startswith(wrong)
 
 
-def test_a_run_directory_brings_no_code(folder):
-    """Not even where it is the working directory."""
+def test_modules_of_a_run_directory_are_not_imported(folder):
+    """Not even if it is the working directory."""
     (folder / "config.yaml").write_text("task: {name: 'of_the_run:Calm'}\n")
     (folder / "of_the_run.py").write_text("raise SystemExit")
     for path in (folder, Path()):

@@ -1,4 +1,4 @@
-"""A trace of some steps, and the names under which the parts of a step stand in it."""
+"""Traces of some steps, and the names of a step's parts in them."""
 
 import gzip
 import json
@@ -43,7 +43,7 @@ def test_a_window_of_steps_is_traced(tiny_data, tmp_path, capsys, window, traced
 
 
 @pytest.mark.parametrize("window", [[3], [0, 2], [5, 4]])
-def test_a_window_has_two_ends(tiny_model, tiny_data, tmp_path, window):
+def test_a_bad_window_is_refused(tiny_model, tiny_data, tmp_path, window):
     with pytest.raises(UserError, match=r"log\.profile_steps is .*: must be the first and the last step, such as"):
         configure(tiny_model, tiny_data, tmp_path, window)
 

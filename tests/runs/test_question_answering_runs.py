@@ -12,7 +12,7 @@ from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
 from jaxft.train import train
 from jaxft.training.journal import Journal
-from tests.support import official_squad, questions, tiny
+from tests.support import official_squad, questions, read_jsonl, tiny
 from tests.support.questions import configure
 from tests.support.steps import assert_same, gradients, rearranged
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-WAYS = {
+LAYOUTS = {
     "bucket": {"layout": "bucket"},
     "pack, 5 micro-batches": {"micro_batches": 5},
     "pack, 8 devices, 2 micro-batches": {"data": 4, "fsdp": 2, "micro_batches": 2},
@@ -36,7 +36,7 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def distilled(data, tmp_path_factory):
-    """A run whose loss is half the labels', half a teacher's: what holds for it holds for both."""
+    """A run whose loss is the mean of the labels' and of a teacher's, so that it tests both."""
     student, teacher = (questions.write_model(tmp_path_factory.mktemp("m") / "m", seed=seed) for seed in (0, 5))
     sections = {
         "model": tiny.NO_DROPOUT | {"path": str(student)},
@@ -48,18 +48,18 @@ def distilled(data, tmp_path_factory):
     return run, gradients(rearranged(run, "pad"))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_gradients(distilled, way):
-    assert_same(rearranged(distilled[0], **WAYS[way]), distilled[1])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_do_not_depend_on_the_layout(distilled, layout):
+    assert_same(rearranged(distilled[0], **LAYOUTS[layout]), distilled[1])
 
 
 class Stop(Exception):
-    """What ends a run in the middle."""
+    """Ends a run in the middle."""
 
 
 @pytest.mark.slow
-def test_a_whole_run(tiny_model, data, tmp_path, monkeypatch, capsys):
-    """Trained, stopped and resumed, read by PyTorch, evaluated, and its predictions scored by the official rules."""
+def test_a_run_from_training_to_pytorch(tiny_model, data, tmp_path, monkeypatch, capsys):
+    """The run is resumed exactly, evaluated, read by PyTorch, and its predictions are scored by the official rules."""
     sections = {
         "data": {"test": str(data / "test.json")},
         "optim": {"learning_rate": 1e-2},
@@ -72,7 +72,7 @@ def test_a_whole_run(tiny_model, data, tmp_path, monkeypatch, capsys):
     assert results["eval/f1"] > 40  # above what never answering gets
     assert 0 < results["eval/HasAns_f1"] <= 100
     assert results["eval/HasAns_total"] + results["eval/NoAns_total"] == 30
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(directory / "metrics.jsonl")
     assert rows[-1]["eval/f1"] == max(row["eval/f1"] for row in rows if "eval/f1" in row)
     model = directory / "model"
     stored = json.loads((model / "config.json").read_text())
@@ -106,7 +106,7 @@ def test_a_whole_run(tiny_model, data, tmp_path, monkeypatch, capsys):
     gold = questions.make(20, seed=2, unanswerable=0.4, longest=34)
     for form in ("json", "jsonl"):
         predict.main([str(directory), "--input", str(data / "test.json"), "--output", str(tmp_path / f"out.{form}")])
-    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    answers = read_jsonl(tmp_path / "out.jsonl")
     predictions = json.loads((tmp_path / "out.json").read_text())
     assert predictions == {row["id"]: row["answer"] for row in answers}
     assert list(predictions) == [row["id"] for row in gold]
@@ -116,22 +116,22 @@ def test_a_whole_run(tiny_model, data, tmp_path, monkeypatch, capsys):
         if row["answer"]:
             assert asked["context"][row["start"] : row["end"]] == row["answer"]
         assert sum(answer["score"] for answer in row["n_best"]) == pytest.approx(1, abs=1e-4)
-    check_in_pytorch(model, gold)
+    assert_pytorch(model, gold)
 
 
-def check_in_pytorch(directory: Path, gold: list[dict]) -> None:
+def assert_pytorch(directory: Path, gold: list[dict]) -> None:
     """The model directory is a Hugging Face model that gives the same logits."""
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
     import jaxft
+    from tests.support.zoo_torch import from_pretrained
 
-    theirs, info = AutoModelForQuestionAnswering.from_pretrained(directory, output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    theirs = from_pretrained(AutoModelForQuestionAnswering, directory)
     texts = [[row[name] for row in gold[:6]] for name in ("question", "context")]
     inputs = AutoTokenizer.from_pretrained(directory)(*texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        expected = theirs.eval()(**inputs)
+        expected = theirs(**inputs)
     found = jaxft.forward(*jaxft.load(str(directory)), {name: x.numpy() for name, x in inputs.items()})
     real = inputs["attention_mask"].numpy() == 1
     for name in ("start_logits", "end_logits"):
@@ -139,20 +139,20 @@ def check_in_pytorch(directory: Path, gold: list[dict]) -> None:
         assert np.abs(found[name][real] - right).max() <= 1e-5 * np.abs(right).max()
 
 
-def test_a_model_directory_asked_about_a_csv_file(tmp_path, data, capsys):
-    """No run, no ids, columns of other names: untuned, by the options alone."""
+def test_a_model_directory_answers_questions_of_a_csv_file(tmp_path, data, capsys):
+    """Without a run, ids or the usual column names; the options alone decide about unanswerable questions."""
     model = questions.write_model(tmp_path / "model")
     (tmp_path / "in.csv").write_text('ask,text\nthe storm,"the old storm runs"\nthe sun,"a sun and a lake"\n')
     columns = ["--data.question", "ask", "--data.context", "text", "--data.max_length", "32"]
     predict.main([str(model), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "o.jsonl"), *columns])
-    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "o.jsonl")
     assert [row["id"] for row in rows] == ["1", "2"]
     assert all(row["answer"] and "null_odds" not in row for row in rows)
     (tmp_path / "in.csv").write_text(f'ask,text\nthe storm,"the old storm"\n{"river " * 40},the sun and a lake\n')
     predict.main([str(model), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "o.jsonl"), *columns])
-    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "o.jsonl")
     assert rows[0]["answer"]
-    assert rows[1] == {name: "2" if name == "id" else None for name in rows[0]}  # the question leaves no room
+    assert rows[1] == {name: "2" if name == "id" else None for name in rows[0]}  # the question leaves no space
     assert "1 row is null: no usable text" in capsys.readouterr().err
     (tmp_path / "in.csv").write_text("id,ask,text\n" + 'a,the storm,"the old storm"\n' * 2)
     argv = [str(model), "--input", str(tmp_path / "in.csv"), *columns]
@@ -180,7 +180,7 @@ def test_a_model_directory_asked_about_a_csv_file(tmp_path, data, capsys):
         ([], {}, ["train.json", "no questions"]),
     ],
 )
-def test_one_line(fails, tiny_model, tmp_path, rows, options, words):
+def test_bad_input_is_refused_in_one_line(fails, tiny_model, tmp_path, rows, options, words):
     settings = {
         "model.path": tiny_model,
         "task.name": "question-answering",

@@ -1,4 +1,4 @@
-"""A finished run does not depend on its data any more: export, evaluation and a re-run use what the run wrote down."""
+"""Export, evaluation and a restart of a finished run use what it recorded, not its data."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from jaxft import evaluate, export
 from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
-from tests.support.classes import MULTI, configure, write_files
+from tests.support.labelled_texts import MULTI, configure, write_files
 
 
 def tensors(directory: Path) -> dict[str, np.ndarray]:
@@ -47,7 +47,7 @@ def test_a_run_is_exported_without_its_data(held, tmp_path):
     assert (tmp_path / "model/config.json").read_text() == (run / "model/config.json").read_text()
 
 
-def test_the_rows_that_were_set_aside_are_evaluated_again(held):
+def test_held_out_rows_are_evaluated_again(held):
     run, _, results = held
     numbers = (run / "validation_rows.txt").read_text().split()
     assert len(numbers) == 15
@@ -57,8 +57,8 @@ def test_the_rows_that_were_set_aside_are_evaluated_again(held):
     assert scores["confusion_labels"] == list(tiny.LABELS)
 
 
-def test_rows_that_were_set_aside_are_not_taken_from_another_file(held, tmp_path, fails):
-    """Numbers of rows mean nothing in a file that has changed; the same file may lie elsewhere."""
+def test_held_out_rows_are_not_taken_from_a_changed_file(held, tmp_path, fails):
+    """Row numbers mean nothing in a file that has changed; an equal file may be elsewhere."""
     run, file, results = held
     copy = tmp_path / "copy.csv"
     shutil.copy(file, copy)
@@ -76,7 +76,7 @@ def test_rows_that_were_set_aside_are_not_taken_from_another_file(held, tmp_path
     assert evaluate.main([str(run / "model"), *share])["accuracy"] == results["eval/accuracy"]
 
 
-def test_the_first_of_the_rows_that_were_set_aside(held, tiny_model, tmp_path):
+def test_held_out_rows_can_be_limited(held, tiny_model, tmp_path):
     """`data.max_eval_examples` limits them in training, and in evaluation of the same or of a longer list."""
     run, file, _ = held
     numbers = (run / "validation_rows.txt").read_text().split()
@@ -89,7 +89,7 @@ def test_the_first_of_the_rows_that_were_set_aside(held, tiny_model, tmp_path):
     assert limited.texts()["validation_rows.txt"].split() == numbers[:4]
 
 
-def test_a_label_file_that_changes_renames_nothing(held, tmp_path, fails):
+def test_changed_labels_do_not_rename_those_of_a_run(held, tmp_path, fails):
     run, file, _ = held
     before = file.read_bytes()
     shutil.copytree(run, tmp_path / "run")

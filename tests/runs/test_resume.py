@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and started again ends as if nothing had happened."""
+"""A run that is killed at any moment and started again ends as if it had not been interrupted."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from jaxft.training.checkpoint import Checkpoints, Progress
 from jaxft.training.journal import rewind
 from jaxft.training.loop import Trainer
 from tests.support import tiny
-from tests.support.resuming import MODEL, back_to, every_third, journal
+from tests.support.resuming import MODEL, copy_run_at, journal, short_config
 
 
 class Command:
@@ -47,7 +47,7 @@ class Command:
         assert self.start().wait() == 0, self.log.read_text()
 
     def kill_when(self, happens) -> bool:
-        """Kill the run as soon as `happens()`; whether it got that far."""
+        """Kill the run as soon as `happens()`; returns whether it happened before the run ended."""
         process = self.start()
         while process.poll() is None:
             if happens():
@@ -82,7 +82,7 @@ def test_killed_runs_end_bit_identical(tiny_model, tiny_data, tmp_path):
     expected = journal(whole.directory)
     steps = [row["step"] for row in expected if "loss" in row]
     assert steps == list(range(1, len(steps) + 1))
-    assert 36 <= len(steps) <= 56  # it may stop after 8 evaluations without a better one, at the earliest
+    assert 36 <= len(steps) <= 56  # at the earliest it stops after 8 evaluations without a better one
     rng = random.Random(0)
     begin = time.monotonic()
     delay = rng.uniform(1.0, 5.0)
@@ -125,10 +125,10 @@ def text(path: Path) -> str:
         pytest.param({"data": 1, "fsdp": 8}, {"data": 1}, marks=pytest.mark.slow),
     ],
 )
-def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, tiny_data, tmp_path, first, second):
-    train(every_third(classifier, tiny_data, tmp_path / "whole", mesh=first))
-    back_to(3, tmp_path / "whole", tmp_path / "moved")
-    config = every_third(classifier, tiny_data, tmp_path / "moved", mesh=second)
+def test_a_run_resumes_on_another_number_of_devices(classifier, tiny_data, tmp_path, first, second):
+    train(short_config(classifier, tiny_data, tmp_path / "whole", mesh=first))
+    copy_run_at(3, tmp_path / "whole", tmp_path / "moved")
+    config = short_config(classifier, tiny_data, tmp_path / "moved", mesh=second)
 
     def restored(config) -> dict[str, np.ndarray]:
         run = make_run(config)
@@ -138,9 +138,9 @@ def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, t
         assert {x.sharding.mesh.size for x in tree.flatten(trainer.state.params).values()} == {run.mesh.size}
         return tree.unstack(trainer.state.params)
 
-    back_to(3, tmp_path / "whole", tmp_path / "same")
+    copy_run_at(3, tmp_path / "whole", tmp_path / "same")
     there = restored(config)
-    here = restored(every_third(classifier, tiny_data, tmp_path / "same", mesh=first))
+    here = restored(short_config(classifier, tiny_data, tmp_path / "same", mesh=first))
     for name, x in here.items():
         np.testing.assert_array_equal(there[name], x, err_msg=name)
     train(config)
@@ -149,9 +149,9 @@ def test_another_number_of_devices_goes_on_where_the_first_stopped(classifier, t
     np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in expected], rtol=1e-5)
 
 
-def test_what_is_restored_is_the_only_copy(classifier, tiny_data, tmp_path, monkeypatch):
-    """When a checkpoint is read, at a start or for the best model, no other state is in the memory of devices."""
-    run = make_run(every_third(classifier, tiny_data, tmp_path, plan={"preset": "last_n", "n": 1}))
+def test_a_restored_state_is_the_only_copy_on_devices(classifier, tiny_data, tmp_path, monkeypatch):
+    """When a checkpoint is read, at the start or for the best model, the devices have no other state."""
+    run = make_run(short_config(classifier, tiny_data, tmp_path, plan={"preset": "last_n", "n": 1}))
     state, frozen = fresh_state(run)
     checkpoints = Checkpoints(tmp_path, keep=9)
     checkpoints.save_frozen(frozen, partial(frozen_content, run))
@@ -178,15 +178,15 @@ def test_what_is_restored_is_the_only_copy(classifier, tiny_data, tmp_path, monk
     )
 
 
-def test_frozen_parameters_come_from_the_run(tiny_data, tmp_path, classifier):
+def test_frozen_parameters_are_restored_from_the_run(tiny_data, tmp_path, classifier):
     model = tmp_path / "model"
     shutil.copytree(classifier, model)
-    config = every_third(model, tiny_data, tmp_path / "run", plan={"preset": "head"})
+    config = short_config(model, tiny_data, tmp_path / "run", plan={"preset": "head"})
     train(config)
-    back_to(3, tmp_path / "run", tmp_path / "copy")
+    copy_run_at(3, tmp_path / "run", tmp_path / "copy")
     shutil.rmtree(model)
     tiny.write_model(model, labels=tiny.LABELS, seed=5)
-    train(every_third(model, tiny_data, tmp_path / "copy", plan={"preset": "head"}))
+    train(short_config(model, tiny_data, tmp_path / "copy", plan={"preset": "head"}))
     assert (tmp_path / "copy" / MODEL).read_bytes() == (tmp_path / "run" / MODEL).read_bytes()
     other, _ = open_weights(model)
     kept, _ = open_weights(tmp_path / "run" / "model")
@@ -216,7 +216,7 @@ def test_another_config_is_refused_and_harmless_changes_are_not(tiny_model, tiny
             rundir.check_claim(config(**changed))
 
 
-def test_rewind_drops_torn_later_and_final_rows(tmp_path):
+def test_rewind_drops_incomplete_later_and_final_rows(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": 1}, {"step": 2, "loss": 0.5}, {"step": 2, "eval/loss": 0.25}]
     kept = "".join(json.dumps(row) + "\n" for row in rows)
@@ -234,7 +234,7 @@ def test_rewind_drops_torn_later_and_final_rows(tmp_path):
     [b"\xff\xfe", b"null", b"[1]", b"7", b'{"step": "3"}', b'{"step": null}', b"[" * 10**5, b'{"step": %s}' % (b"9" * 5000)],
     ids=["bytes", "null", "list", "number", "text", "no step", "brackets", "digits"],
 )
-def test_a_line_that_is_no_row_is_dropped(tmp_path, bad):
+def test_a_line_that_is_not_a_row_is_dropped(tmp_path, bad):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "note": "\xe2\x80\xa8"}\n' + bad + b'\n{"step": 2}\n')
     rewind(path, 2)

@@ -1,4 +1,4 @@
-"""A run that is asked to leave saves the step that it is in, says so, and goes on from there as if nothing had happened."""
+"""A run that receives a signal saves its current step, says so, and resumes there exactly."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from jaxft.core import signals
 from jaxft.core.signals import Stopped, Watch
 from jaxft.train import train
 from jaxft.training.journal import Journal
-from tests.support.resuming import MODEL, every_third, journal
+from tests.support.resuming import MODEL, journal, short_config
 
 
 @pytest.fixture(autouse=True)
 def _heard():
-    """Under nohup, or in the background of a shell, signals are ignored from the start, and then a run ignores them, too."""
+    """Default handlers: under nohup, or in the background of a shell, signals are ignored, and a run ignores them too."""
     usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
@@ -29,7 +29,7 @@ def _heard():
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Send this process signals in a step, as soon as its row is written."""
+    """Sends signals to this process in a step, as soon as its row is written."""
 
     def at(step: int, *numbers: int) -> None:
         log = Journal.on_step
@@ -47,9 +47,9 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_run_leaves_with_a_checkpoint(tiny_model, tiny_data, tmp_path, asked, monkeypatch, number):
-    config = every_third(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}, eval={"every": "end"})
-    asked(1, number)  # of which is heard when step 2 has been begun
+def test_a_signal_ends_a_run_with_a_checkpoint(tiny_model, tiny_data, tmp_path, asked, monkeypatch, number):
+    config = short_config(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}, eval={"every": "end"})
+    asked(1, number)  # which is noticed when step 2 has begun
     with pytest.raises(Stopped, match=r"step 2 is saved in .*run; the same command resumes there") as stopped:
         train(config)
     assert stopped.value.number == number
@@ -59,15 +59,13 @@ def test_a_run_leaves_with_a_checkpoint(tiny_model, tiny_data, tmp_path, asked, 
         return
     monkeypatch.undo()
     train(config)
-    whole = every_third(tiny_model, tiny_data, tmp_path / "whole", plan={"preset": "head"}, eval={"every": "end"})
+    whole = short_config(tiny_model, tiny_data, tmp_path / "whole", plan={"preset": "head"}, eval={"every": "end"})
     train(whole)
     assert (tmp_path / "run" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
     assert journal(tmp_path / "run") == journal(tmp_path / "whole")
 
 
-def test_exit_codes(capsys):
-    """Those of the signals; Ctrl-C as ever."""
-
+def test_exit_codes_are_those_of_the_signals(capsys):
     def stop(_):
         raise Stopped(signal.SIGTERM, "stopped: step 2 is saved")
 
@@ -81,8 +79,8 @@ def test_exit_codes(capsys):
         assert words in capsys.readouterr().err
 
 
-def test_a_watch(monkeypatch, capfd):
-    """Nothing to save: at once. Something: after the step. Ctrl-C twice: at once, whatever there is."""
+def test_a_signal_acts_after_the_step_or_at_once(monkeypatch, capfd):
+    """At once before there is a step to save, otherwise after the step; a second Ctrl-C always acts at once."""
     left = []
     monkeypatch.setattr(signals.os, "_exit", left.append)
     with Watch() as watch:
@@ -98,12 +96,12 @@ def test_a_watch(monkeypatch, capfd):
         assert not left
         os.kill(os.getpid(), signal.SIGINT)
         assert left == [130]
-        with pytest.raises(Stopped):  # heard too late for a step
+        with pytest.raises(Stopped):  # too late for a step
             watch.disarm()
     assert "SIGHUP: a checkpoint follows this step" in capfd.readouterr().err
 
 
-def test_what_nohup_ignores_stays_ignored():
+def test_signals_that_nohup_ignores_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Watch() as watch:
@@ -116,9 +114,9 @@ def test_what_nohup_ignores_stays_ignored():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_command_that_is_sent_a_signal(tiny_model, tiny_data, tmp_path, number):
+def test_a_command_that_receives_a_signal_saves_its_last_step(tiny_model, tiny_data, tmp_path, number):
     sections = {"train": {"max_steps": 10**6, "batch_size": 16}, "log": {"every": 1, "progress": False}}
-    config = every_third(tiny_model, tiny_data, tmp_path / "run", checkpoint={"every": 10**6, "keep": 2}, **sections)
+    config = short_config(tiny_model, tiny_data, tmp_path / "run", checkpoint={"every": 10**6, "keep": 2}, **sections)
     (tmp_path / "c.yaml").write_text(cli.dump(config))
     command = [sys.executable, "-m", "jaxft.train", str(tmp_path / "c.yaml")]
     process = subprocess.Popen(command, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stderr=subprocess.PIPE, text=True)

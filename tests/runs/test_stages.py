@@ -1,4 +1,4 @@
-"""What is unfrozen later is frozen bit for bit until then and trained from then on; resuming in any stage is exact."""
+"""Parameters that are unfrozen later do not change until then and are trained afterwards; resuming in any stage is exact."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,8 @@ from jaxft.train import train
 from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.restore import stored_state
 from tests.support import tiny
-from tests.support.resuming import MODEL, back_to, journal
+from tests.support.resuming import MODEL, copy_run_at, journal
+from tests.support.steps import moment_trees
 
 # One epoch of 7 steps: heads and pooler, then layer 1 from step 2 on, then layer 0 and the embeddings from step 4 on.
 STAGES = {"preset": "gradual", "unfreeze_every": 2}
@@ -58,9 +59,9 @@ def test_each_stage_trains_what_the_plan_says(finished, tiny_model, tiny_data):
         state, frozen, _ = stored_state(run, checkpoints, step)
         trained = {name for name in tree.all_names(run.params) if begins(name) < step}
         assert set(tree.all_names(state.params)) == trained
-        moments = [x for x in jax.tree.leaves(state.opt_state, is_leaf=lambda x: isinstance(x, dict)) if isinstance(x, dict)]
         counts = [int(x) for x in jax.tree.leaves(state.opt_state) if x.ndim == 0]
-        assert sorted(name for x in moments for name in tree.all_names(x)) == sorted([*trained, *trained])
+        names = [name for x in moment_trees(state.opt_state) for name in tree.all_names(x)]
+        assert sorted(names) == sorted([*trained, *trained])
         # Bias correction counts from the step at which a stage begins; the schedule counts all steps.
         assert counts == [step - start for start in run.plan.stages if start < step] + [step]
         flat[step] = tree.unstack(jax.tree.map(np.array, frozen.combined(state.params).model))
@@ -77,7 +78,7 @@ def test_each_stage_trains_what_the_plan_says(finished, tiny_model, tiny_data):
 
 @pytest.mark.parametrize("step", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)])
 def test_resuming_in_any_stage_and_at_its_beginning_is_exact(finished, tiny_model, tiny_data, tmp_path, step):
-    back_to(step, finished, tmp_path / "copy")
+    copy_run_at(step, finished, tmp_path / "copy")
     train(staged(tiny_model, tiny_data, tmp_path / "copy"))
     assert journal(tmp_path / "copy") == journal(finished)
     assert (tmp_path / "copy" / MODEL).read_bytes() == (finished / MODEL).read_bytes()
@@ -93,10 +94,10 @@ def test_resuming_in_any_stage_and_at_its_beginning_is_exact(finished, tiny_mode
     ],
     ids=["average and penalties", "muon", "lora"],
 )
-def test_stages_go_with_the_rest(tiny_model, tiny_data, tmp_path, sections):
-    """Another run opens the same from the same checkpoint, and in the end everything has moved that should."""
+def test_stages_work_with_other_options(tiny_model, tiny_data, tmp_path, sections):
+    """A resumed run opens the same stages, and in the end every trainable parameter has changed."""
     train(staged(tiny_model, tiny_data, tmp_path / "whole", **sections))
-    back_to(3, tmp_path / "whole", tmp_path / "copy")
+    copy_run_at(3, tmp_path / "whole", tmp_path / "copy")
     train(staged(tiny_model, tiny_data, tmp_path / "copy", **sections))
     assert journal(tmp_path / "copy") == journal(tmp_path / "whole")
     run, checkpoints = make_run(staged(tiny_model, tiny_data, tmp_path / "whole", **sections)), []
@@ -118,7 +119,7 @@ def test_stages_go_with_the_rest(tiny_model, tiny_data, tmp_path, sections):
 def test_a_stage_is_restored_and_the_next_opened_on_eight_devices(tiny_model, tiny_data, tmp_path):
     sections = {"model": {"path": str(tiny_model), **tiny.NO_DROPOUT}}
     train(staged(tiny_model, tiny_data, tmp_path / "one", **sections))
-    back_to(3, tmp_path / "one", tmp_path / "eight")
+    copy_run_at(3, tmp_path / "one", tmp_path / "eight")
     train(staged(tiny_model, tiny_data, tmp_path / "eight", mesh={"data": 2, "fsdp": 4}, **sections))
     rows, expected = journal(tmp_path / "eight"), journal(tmp_path / "one")
     assert [row["step"] for row in rows] == [row["step"] for row in expected]

@@ -1,4 +1,4 @@
-"""Several labels and numbers as users run them, from training to PyTorch."""
+"""Runs with several labels and with numeric targets, from training to PyTorch."""
 
 import csv
 import json
@@ -12,8 +12,9 @@ from sklearn import metrics
 from jaxft import evaluate, predict
 from jaxft.config import cli
 from jaxft.train import train
-from tests.support.classes import MULTI, TARGETS, configure, write_files
-from tests.support.resuming import resumed
+from tests.support import read_jsonl
+from tests.support.labelled_texts import MULTI, TARGETS, configure, write_files
+from tests.support.resuming import assert_resumes_to_same_model
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def table(path: Path) -> list[dict]:
 
 def predictions(directory: Path, source: Path, output: Path) -> list[dict]:
     predict.main([str(directory), "--input", str(source), "--output", str(output)])
-    return [json.loads(line) for line in output.read_text().splitlines()]
+    return read_jsonl(output)
 
 
 @pytest.mark.slow
@@ -75,7 +76,7 @@ def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path
     }
     assert {name: scores[name] for name in right} == pytest.approx(right, rel=1e-12)
     assert_pytorch(tmp_path / "run/model", [row["text"] for row in rows], lambda x: x.sigmoid(), shares)
-    resumed(config, keep=1)
+    assert_resumes_to_same_model(config, keep=1)
 
 
 @pytest.mark.slow
@@ -100,13 +101,14 @@ def test_a_regression_run_from_training_to_pytorch(tiny_model, folder, tmp_path)
 
 
 def assert_pytorch(directory: Path, texts: list[str], activation, right: np.ndarray) -> None:
-    """PyTorch opens the model with nothing missing and says the same."""
+    """PyTorch loads the whole model and computes the same scores."""
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model, info = AutoModelForSequenceClassification.from_pretrained(directory, output_loading_info=True)
-    assert {name: list(x) for name, x in info.items() if x} == {}
+    from tests.support.zoo_torch import from_pretrained
+
+    model = from_pretrained(AutoModelForSequenceClassification, directory)
     inputs = AutoTokenizer.from_pretrained(directory)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        outputs = activation(model.eval()(**inputs).logits).numpy()
+        outputs = activation(model(**inputs).logits).numpy()
     np.testing.assert_allclose(outputs, right, atol=1e-5 * np.abs(right).max())

@@ -1,4 +1,4 @@
-"""Token classification as users run it, from CoNLL files to predictions."""
+"""Runs of token classification, from CoNLL files to predictions."""
 
 import json
 import shutil
@@ -12,6 +12,8 @@ from jaxft import evaluate, predict
 from jaxft.config import Config
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.train import train
+from tests.support import read_jsonl
+from tests.support.resuming import assert_resumes_to_same_model
 from tests.support.tagged import DEV, LABELS, configure, write_files
 
 
@@ -38,7 +40,7 @@ def run(tiny_model, folder, tmp_path_factory) -> tuple[Config, dict]:
 
 def answers(run_or_model: Path, data: Path, folder: Path) -> list[dict]:
     predict.main([str(run_or_model), "--input", str(data), "--output", str(folder / "out.jsonl")])
-    return [json.loads(line) for line in (folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_jsonl(folder / "out.jsonl")
 
 
 def test_a_run_learns_and_journals_every_type(run):
@@ -70,13 +72,13 @@ def test_evaluate_and_predict_agree(run, folder, tmp_path):
             assert entity["text"] == " ".join(row["words"][entity["start"] : entity["end"]])
             assert row["tags"][entity["start"]].endswith(entity["type"])
             assert 0 < entity["score"] <= 1
-    # The output is data again: what is predicted there is predicted here.
+    # The output can be evaluated as data: the same tags are predicted.
     columns = ["--data.text", "words", "--data.label", "tags", "--data.max_length", "16"]
     again = evaluate.main([str(directory / "model"), "--data.validation", str(tmp_path / "out.jsonl"), *columns])
     assert again["f1"] == 1
 
 
-def test_plain_text_is_split(run, folder, tmp_path):
+def test_plain_text_is_split_into_words(run, folder, tmp_path):
     directory = Path(run[0].output_dir)
     (tmp_path / "a.csv").write_text("text\nthe stone  bridge\n.\n")
     found = answers(directory, tmp_path / "a.csv", tmp_path)
@@ -91,8 +93,8 @@ def test_plain_text_is_split(run, folder, tmp_path):
     }
 
 
-def test_entities_of_a_text_are_found_in_it(run, folder, tmp_path):
-    """A line of a txt file is a sentence; what is predicted of it is data again."""
+def test_entities_have_the_offsets_of_their_text(run, folder, tmp_path):
+    """A line of a txt file is a sentence; its prediction can be evaluated as data."""
     text = "  the river,\tthe stone\u00a0bridge. the storm!"
     (tmp_path / "a.txt").write_text(f"{text}\n\n.\n", encoding="utf-8")
     found = answers(Path(run[0].output_dir), tmp_path / "a.txt", tmp_path)
@@ -107,19 +109,14 @@ def test_entities_of_a_text_are_found_in_it(run, folder, tmp_path):
     assert scores["f1"] == 1
 
 
-def test_resumed_from_an_earlier_checkpoint(run, tmp_path):
+def test_a_run_that_lost_its_end_resumes_exactly(run, tmp_path):
     config, scores = run
-    directory = shutil.copytree(config.output_dir, tmp_path / "run")
-    weights = (directory / "model" / "model.safetensors").read_bytes()
-    steps = sorted((p for p in (directory / "checkpoints").iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
-    shutil.rmtree(steps[-1])
-    shutil.rmtree(directory / "model")
-    assert train(replace(config, output_dir=str(directory))) == scores
-    assert (directory / "model" / "model.safetensors").read_bytes() == weights
+    shutil.copytree(config.output_dir, tmp_path / "run")
+    assert assert_resumes_to_same_model(replace(config, output_dir=str(tmp_path / "run")), keep=-1) == scores
 
 
 def test_pytorch_predicts_the_same(run, folder, tmp_path):
-    """On Hugging Face's windows, each word by the window in which its poorer side is longest."""
+    """On Hugging Face's windows, each word in the window in which its shorter side of context is longest."""
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForTokenClassification
 

@@ -1,7 +1,6 @@
-"""Whole runs in this process: the loop, the run directory, and what it leaves."""
+"""Runs in this process: the training loop, the run directory, and its files."""
 
 import gc
-import json
 from pathlib import Path
 
 import jax
@@ -10,11 +9,11 @@ import numpy as np
 import jaxft
 from jaxft.train import train
 from jaxft.training.loop import Trainer
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 
 def rows(directory: Path) -> list[dict]:
-    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return read_jsonl(directory / "metrics.jsonl")
 
 
 def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data, tmp_path):
@@ -45,10 +44,10 @@ def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data,
     assert np.isfinite(outputs["logits"]).all()
 
 
-def test_memory_is_constant(tiny_data, tmp_path, monkeypatch):
-    """Evaluations and checkpoints leave nothing: a state kept by each would double what is alive in the second half.
+def test_memory_is_constant_over_evaluations_and_checkpoints(tiny_data, tmp_path, monkeypatch):
+    """If each held a state, the arrays that are alive in the second half would double.
 
-    A few batches and a checkpoint may be under way or not.
+    A few batches and a checkpoint may be in flight or not.
     """
     alive, evaluate = [], Trainer._evaluate
 

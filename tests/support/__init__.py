@@ -1,6 +1,12 @@
-"""What tests share: data, models, and ways to look at runs. No test imports another."""
+"""Data, models and helpers that tests share. No test imports another."""
 
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """The rows of a file with one JSON object per line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""Small multiple-choice data in the columns of SWAG, over the words of `tiny`, and runs on them."""
+"""Small multiple-choice data in SWAG's columns, made of the words of `tiny`, and configs of runs on it."""
 
 import random
 from pathlib import Path
@@ -12,7 +12,7 @@ SWAG = {"text": "sent1", "text_pair": "sent2", "choices": ENDINGS, "max_length":
 
 
 def row(rng: random.Random) -> dict:
-    """The right ending has a song in it."""
+    """A row whose right ending contains "song"."""
     right = rng.randrange(3)
     others = ["storm", "lake"]
     clues = ["song" if choice == right else rng.choice(others) for choice in range(3)]

@@ -1,4 +1,4 @@
-"""What forward passes and train steps cost, counted by the compiler on a model whose matrix products dominate."""
+"""FLOPs of forward passes and train steps, counted by the compiler on a model that matrix products dominate."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""Model directories taken apart: what tests do to the files of a checkpoint."""
+"""Changes to the files of a model directory, most of them damage."""
 
 import errno
 import json
@@ -16,14 +16,14 @@ DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def flip(path: Path) -> None:
-    """Other bytes at the start of a file."""
+    """Overwrite the first eight bytes of a file."""
     data = bytearray(path.read_bytes())
     data[:8] = b"\xff" * 8
     path.write_bytes(data)
 
 
 def half(path: Path) -> None:
-    """The first half of a file."""
+    """Truncate a file to its first half."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 

@@ -29,7 +29,7 @@ def examples(model: Model) -> Examples:
 KIND, LABELS = "text-classification", ("a", "b", "c")
 
 
-STAGE = 1  # the step that is looked at where there are stages: the top layer is trained, too
+STAGE = 1  # the step that tests look at with gradual unfreezing: by then the top layer is trained
 
 
 PLANS = {
@@ -44,6 +44,7 @@ SETTINGS = OptimConfig(name="sgd", learning_rate=0.05, warmup=0, schedule="const
 
 
 def planned(family: str, plan: dict) -> tuple[Model, tree.Params, ParameterPlan]:
+    """A classifier of a family, its parameters with the adapters that a plan asks for, and the plan."""
     config = zoo.fixed(family, KIND) | {"id2label": {str(i): name for i, name in enumerate(LABELS)}}
     model = make_model(config, KIND, "zoo", policy=Policy(unroll=1))  # traced once a stack; programs/test_loops.py
     model = replace(model, rates=model.override(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0))

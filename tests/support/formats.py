@@ -1,4 +1,4 @@
-"""Every kind of file that jaxft reads: a small good one, and how a run reads it, as far as its first step."""
+"""Every kind of file that jaxft reads: a small valid one, and a function that reads it as the start of a run does."""
 
 import bz2
 import csv
@@ -37,8 +37,8 @@ class Format:
     """A kind of file.
 
     Attributes:
-      make: writes files into an empty folder; gives the one that is to be damaged.
-      read: reads them, given that one, and gives what was read.
+      make: writes files into an empty folder and returns the one to damage.
+      read: takes that file and returns what a run reads from it.
       damage: makes a damaged copy of its bytes.
     """
 
@@ -54,7 +54,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _task(path: Path, name: str = "text-classification", *, labelled: bool = True, **data: Any) -> Any:
-    """The rows of a file, the labels that are learnt of them, and their tokens."""
+    """Read the rows of a file, learn their labels and tokenise them."""
     own = Config()
     options = {"train": str(path), "max_length": 32, "cache": False, **data}
     config = replace(own, task=replace(own.task, name=name), data=replace(own.data, **options))
@@ -178,7 +178,7 @@ def _msgpack(folder: Path) -> Path:
 
 
 def _load(path: Path) -> Any:
-    """A model without its initialisers, whose compilation takes a second."""
+    """Load a model with zeros in place of its initialisers, whose compilation takes a second."""
 
     def zeros(self: Model, names: Any, seed: int) -> dict[str, np.ndarray]:
         shapes = tree.unstack(self.abstract()) if names else {}

@@ -1,4 +1,4 @@
-"""Adapters with random numbers, and which parameters of a run they are."""
+"""Random values for adapters, and the names of the modules and parameters that belong to them."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from jaxft.models.encoder import adapters
 
 
 def randomised(params, seed: int = 0):
-    """B is not zero, and magnitudes are not the columns' lengths."""
+    """Noise on adapters: B is not zero, and magnitudes are not the columns' lengths."""
     rng = np.random.default_rng(seed)
 
     def leaf(path, x):
@@ -23,4 +23,5 @@ def modules(params) -> set[str]:
 
 
 def trainable(params) -> set[str]:
+    """Dotted names of the parameters that the preset lora trains."""
     return {name for name in tree.all_names(params) if name.startswith("heads.") or ".lora_" in name}

@@ -1,4 +1,4 @@
-"""Damaged copies of a file's bytes, by a seed: flipped bits, cut, doubled, inserted and exchanged pieces, hostile values."""
+"""Damaged copies of a file's bytes, chosen by a seed: bits flipped, pieces cut, doubled, inserted or swapped, bad values."""
 
 import copy
 import json
@@ -31,13 +31,13 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_json(content: bytes, rng: random.Random) -> bytes:
-    """The same, or, half of the time, a document in which one to three values or names are others."""
+    """`damaged`, or half of the time the document with one to three values or names changed, removed or added."""
     if rng.random() < 0.5:
         return damaged(content, rng)
     document = [json.loads(content)]
     for _ in range(rng.choice((1, 1, 2, 3))):
-        places = list(_places(document))
-        holder, key = rng.choice(places)
+        positions = list(_positions(document))
+        holder, key = rng.choice(positions)
         if key not in (holder if isinstance(holder, dict) else range(len(holder))):
             continue
         kind = rng.random()
@@ -52,11 +52,11 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
     return json.dumps(document[0]).encode()
 
 
-def _places(value: Any) -> Any:
+def _positions(value: Any) -> Any:
     for key in range(len(value)) if isinstance(value, list) else value:
         yield value, key
         if isinstance(value[key], list | dict):
-            yield from _places(value[key])
+            yield from _positions(value[key])
 
 
 def _twist(value: Any, rng: random.Random) -> Any:

@@ -1,4 +1,4 @@
-"""A model that spells most words of a corpus by letters, which has words to learn."""
+"""A model whose tokenizer splits most words of a corpus into letters, so that they may be added as new words."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.model import make_model
 from tests.support import running_text, tiny, vocabularies
 
-FOUR = ["brightly", "river", "bridge", "stone"]  # words of the corpus that the tokenizer spells
+WORDS = ["brightly", "river", "bridge", "stone"]  # words of the corpus that the tokenizer splits
 
 
 def write(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The rules of SQuAD's official evaluation (version 2.0), written down once more, step by step."""
+"""The rules of SQuAD's official evaluation (version 2.0), written independently of the package."""
 
 import collections
 import re
@@ -43,7 +43,7 @@ def raw_scores(golds, predictions):
 
 
 def evaluate(golds, predictions):
-    """The figures of the official script in percent, with and without answer apart."""
+    """The official scores in percent: of all questions, of those with an answer, and of those without."""
     exact, f1 = raw_scores(golds, predictions)
     has = {key for key, texts in golds.items() if any(normalize_answer(text) for text in texts)}
 
@@ -58,7 +58,7 @@ def evaluate(golds, predictions):
 
 
 def find_best_thresh(preds, scores, na_probs, qid_to_has_ans):
-    """(best sum of scores, threshold): the walk of the official script."""
+    """The official search for a threshold: (best sum of scores, threshold)."""
     cur_score = sum(1 for k in qid_to_has_ans if not qid_to_has_ans[k])
     best_score, best_thresh = cur_score, 0.0
     for qid in sorted(na_probs, key=lambda k: na_probs[k]):

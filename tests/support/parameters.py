@@ -1,4 +1,4 @@
-"""A small parameter tree with a stack, and gradients for it."""
+"""A small parameter tree with a stack of layers, and gradients for it."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
-"""Where tests keep compiled programs: one folder for all workers, runs and processes; `make clean` removes it.
+"""The cache of compiled programs: one folder for all workers, sessions and subprocesses; `make clean` removes it.
 
-JAX names a program by its text, its options and the version of jaxlib. The folder is, besides, for one version of JAX, one
-set of flags and one processor: what is compiled for one processor need not run on another.
+JAX names a program by its text, its options and the version of jaxlib. The name of the folder adds the version of JAX, the
+flags and the processor, because a program that is compiled for one processor may not run on another.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ CACHE = Path(os.environ.get("JAXFT_TEST_CACHE") or ROOT / ".test_cache")
 FOLDER = _folder()
 
 
-def keep() -> None:
-    """Take programs from the folder, and put all that are compiled there, also in processes that tests start."""
+def use_cache() -> None:
+    """Read programs from the folder and write new ones there, also in processes that tests start."""
     settings = {"jax_compilation_cache_dir": str(FOLDER), "jax_persistent_cache_min_compile_time_secs": 0.0}
     for name, value in settings.items():
         jax.config.update(name, value)

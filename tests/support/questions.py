@@ -1,4 +1,4 @@
-"""Small question-answering data over the words of `tiny`: the answer is the clue that the question names and a word more."""
+"""Small question-answering data over the words of `tiny`: the answer is the clue in the question and the word after it."""
 
 import json
 import random
@@ -14,7 +14,7 @@ PLAIN = [word for word in tiny.WORDS if word.isalpha()]
 
 
 def make(count: int, seed: int, *, unanswerable: float = 0.0, longest: int = 30) -> list[dict[str, Any]]:
-    """Rows as on the hub: id, question, context, answers {text, answer_start}."""
+    """Rows in the hub's form: id, question, context, answers {text, answer_start}."""
     rng = random.Random(seed)
     rows = []
     for number in range(count):
@@ -32,7 +32,7 @@ def make(count: int, seed: int, *, unanswerable: float = 0.0, longest: int = 30)
 
 
 def nested(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """SQuAD's own form, two paragraphs an article."""
+    """SQuAD's own form, with two paragraphs per article."""
     paragraphs = []
     for row in rows:
         answers = [

@@ -1,13 +1,12 @@
-"""Runs that go on from an earlier checkpoint, and whether they end as the whole run did."""
+"""Runs that are resumed from an earlier checkpoint, and comparisons with the uninterrupted run."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from jaxft.train import train
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 SPEED = {"examples_per_second", "tokens_per_second"}
 
@@ -16,22 +15,22 @@ MODEL = "model/model.safetensors"
 
 
 def journal(directory: Path) -> list[dict]:
-    """The rows of metrics.jsonl without the two that a clock decides."""
+    """The rows of metrics.jsonl without the two columns that depend on the clock."""
     path = directory / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = read_jsonl(path) if path.exists() else []
     return [{k: v for k, v in row.items() if k not in SPEED} for row in rows]
 
 
-def same_journals(found: list[dict], expected: list[dict], rel: float) -> None:
-    """The same rows, with numbers that agree to within rounding."""
+def assert_journals_close(found: list[dict], expected: list[dict], rel: float) -> None:
+    """Two journals have the same rows, and numbers that agree within `rel`."""
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys()
         for key, value in other.items():
             assert one[key] == (value if isinstance(value, list | dict | None) else pytest.approx(value, rel=rel)), key
 
 
-def every_third(model: Path, data: Path, output: Path, /, **sections):
-    """One epoch of 7 steps with a checkpoint at 3 and 6, all of them kept."""
+def short_config(model: Path, data: Path, output: Path, /, **sections):
+    """A run of one epoch of 7 steps that keeps its checkpoints of steps 3, 6 and 7."""
     sections = {
         "model": {"path": str(model), **tiny.NO_DROPOUT},
         "data": {"validation": None},
@@ -43,8 +42,8 @@ def every_third(model: Path, data: Path, output: Path, /, **sections):
     return tiny.run_config(model, data, output, **sections)
 
 
-def back_to(step: int, finished: Path, copy: Path) -> None:
-    """A copy of a finished run as it was right after the checkpoint of a step."""
+def copy_run_at(step: int, finished: Path, copy: Path) -> None:
+    """Copy a finished run as it was right after the checkpoint of a step."""
     shutil.copytree(finished, copy)
     shutil.rmtree(copy / "model")
     for path in (copy / "checkpoints").iterdir():
@@ -52,26 +51,30 @@ def back_to(step: int, finished: Path, copy: Path) -> None:
             shutil.rmtree(path)
 
 
-def ends_the_same(model: Path, data: Path, folder: Path, weights: str, /, **sections) -> None:
-    """A run in folder/whole, and in folder/half one that goes on from its first checkpoint: weights and journals agree."""
-    whole, half = (every_third(model, data, folder / name, **sections) for name in ("whole", "half"))
+def assert_resume_is_exact(model: Path, data: Path, folder: Path, weights: str, /, **sections) -> None:
+    """A run in folder/whole and one in folder/half that resumes at step 3 end with the same weights and journals."""
+    whole, half = (short_config(model, data, folder / name, **sections) for name in ("whole", "half"))
     train(whole)
-    back_to(3, folder / "whole", folder / "half")
+    copy_run_at(3, folder / "whole", folder / "half")
     train(half)
     assert (folder / "half" / weights).read_bytes() == (folder / "whole" / weights).read_bytes()
     assert journal(folder / "half") == journal(folder / "whole")
 
 
-def resumed(config, keep: int) -> None:
-    """Run again from an earlier checkpoint; the model that it leaves must be the same."""
+def assert_resumes_to_same_model(config, keep: int) -> dict:
+    """Resume a finished run that has lost its model and all but the first `keep` checkpoints; returns its results.
+
+    A negative `keep` is a number of last checkpoints that are lost.
+    """
     directory = Path(config.output_dir)
     weights = (directory / "model/model.safetensors").read_bytes()
     settings = (directory / "model/config.json").read_text()
     steps = sorted((int(p.name), p) for p in (directory / "checkpoints").iterdir() if p.name.isdigit())
-    assert len(steps) > keep
+    assert 0 < len(steps[keep:]) < len(steps)
     for _, path in steps[keep:]:
         shutil.rmtree(path)
     shutil.rmtree(directory / "model")
-    train(config)
+    results = train(config)
     assert (directory / "model/model.safetensors").read_bytes() == weights
     assert (directory / "model/config.json").read_text() == settings
+    return results

@@ -1,4 +1,4 @@
-"""Real train steps, taken apart: the gradients of a run in any layout, on any devices, and whether two runs agree."""
+"""Gradients of a run's real train steps in any layout and on any devices, and assertions that two runs agree."""
 
 from dataclasses import replace
 from functools import partial
@@ -61,7 +61,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     trainable, frozen = run.plan.split(run.params)
     trainable = sharding.device_put(trainable, sharding.param_shardings(run.mesh, trainable))
     teachers = {NAME: run.teacher[1]} if run.teacher else {}
-    # The reference is as far away as training would go.
+    # The parameters that penalties pull to: at some distance, as after training.
     reference = jax.tree.map(lambda x: x * 0.9, run.plan.split(run.params)[0]) if run.regularization.needs_reference else {}
     frozen = Parameters(frozen, reference=reference, teachers=teachers).each(
         lambda part: sharding.device_put(part, sharding.param_shardings(run.mesh, part))
@@ -76,11 +76,11 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
             regularization=run.regularization,
         )
     )
-    plan = run.sampler.epoch_batches(0)
+    batches = run.sampler.epoch_batches(0)
     results = []
     for number in STEPS:
-        rows = plan.shape(number).rows // run.sampler.micro_batches
-        batch = put(plan.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
+        rows = batches.shape(number).rows // run.sampler.micro_batches
+        batch = put(batches.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
         with sharding.use_mesh(run.mesh):
             after, metrics = step(state, frozen, batch)
         grads = tree.unstack(tree.recut(jax.tree.map(np.asarray, after.opt_state), []))
@@ -89,6 +89,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
 
 
 def assert_same(run: Run, reference: list[tuple[float, dict[str, np.ndarray]]]) -> None:
+    """Losses and gradients of a run equal those of `gradients(other run)` within TOLERANCE."""
     for (loss, grads), (right_loss, right) in zip(gradients(run), reference, strict=True):
         assert loss == pytest.approx(right_loss, rel=TOLERANCE)
         assert grads.keys() == right.keys()
@@ -98,7 +99,7 @@ def assert_same(run: Run, reference: list[tuple[float, dict[str, np.ndarray]]]) 
             assert np.abs(g - right[name]).max() <= TOLERANCE * largest, name
 
 
-WAYS = {
+LAYOUTS = {
     "bucket": {"layout": "bucket"},
     "pack": {},
     "5 micro-batches padded": {"micro_batches": 5, "layout": "pad"},
@@ -111,7 +112,12 @@ def flat(params) -> dict[str, np.ndarray]:
     return tree.unstack(jax.tree.map(np.array, params))
 
 
-def moments(opt_state) -> list[set[str]]:
-    """Names in every moment of the optimizer's state."""
+def moment_trees(opt_state) -> list[tree.Params]:
+    """The trees in an optimizer's state that have the structure of parameters."""
     found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, dict))
-    return [set(tree.all_names(x)) for x in found if isinstance(x, dict)]
+    return [x for x in found if isinstance(x, dict)]
+
+
+def moments(opt_state) -> list[set[str]]:
+    """The names of the parameters in every moment of an optimizer's state."""
+    return [set(tree.all_names(x)) for x in moment_trees(opt_state)]

@@ -1,9 +1,10 @@
-"""Tagged sentences over the words of `tiny`, as CoNLL files, and runs on them."""
+"""Tagged sentences made of the words of `tiny`, CoNLL files of them, and configs of runs on them."""
 
 import random
 from pathlib import Path
 
-from jaxft.config import Config
+from jaxft.config import Config, DataConfig
+from jaxft.data.formats.tagged import read_sentences
 from tests.support import tiny
 
 LABELS = ["O", "B-place", "I-place", "B-mood", "I-mood"]
@@ -49,3 +50,9 @@ def configure(model: Path, folder: Path, output: Path, /, **sections) -> Config:
     sections["data"] = files | sections.get("data", {})
     sections["task"] = {"name": "token-classification", **sections.get("task", {})}
     return tiny.run_config(model, folder, output, **sections)
+
+
+def read(path: Path | list[str], *, label: str | None = "label", **options):
+    """The rows of a file, or of several, as training data with these options."""
+    train = path if isinstance(path, list) else str(path)
+    return read_sentences(DataConfig(train=train, **options), "train", label)

@@ -1,7 +1,7 @@
-"""The tiers of the suite: what is not marked slow is the default tier, in which no test may be slow.
+"""The tiers of the suite: tests that are not marked slow are the default tier, in which no test may be slow.
 
 `--part K/N` runs the K-th of N parts of the slow tests and nothing else. A test of the default tier that takes more than
-LIMIT seconds fails the session and is named, where all programs came from the cache: what compiles is slow only once.
+LIMIT seconds fails the session and is named, unless programs were compiled: a test that compiles is slow only once.
 """
 
 import resource
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests run in workers; what they took is looked at here."""
+    """Tests run in workers; the main process looks at their times."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Limit(programs.FOLDER))
 
@@ -35,7 +35,7 @@ def part_of(file: str, test: str, parts: int) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the slow tests of the part that is asked for."""
+    """Selects the slow tests of the requested part."""
     if not (given := config.getoption("part")):
         return
     part, parts = map(int, given.split("/"))
@@ -75,7 +75,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 class Limit:
-    """What every test took; fails a session in which one was too slow without compiling. Lives in the main process."""
+    """The time of every test; fails a session in which one was too slow although nothing was compiled."""
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
@@ -93,12 +93,12 @@ class Limit:
             self.slow[report.nodeid] = took
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Before the summary, so that the exit status is this one's."""
+        """Sets the exit status, before the summary."""
         if self.slow and self.programs() == self.before and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Says what to do with a slow test."""
+        """Names the slow tests."""
         if not self.slow:
             return
         warm = self.programs() == self.before

@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = {
 
 
 def random_params(model: Model, seed: int = 0, spread: float = 0.1) -> Params:
-    """Numpy parameters, none of them zero or one. Drawn here, because to compile an initialiser takes seconds."""
+    """Parameters drawn by numpy, none of them zero or one: compiling the initialisers would take seconds."""
     rng = np.random.default_rng(seed)
 
     def draw(path: tree.Path, leaf: Any) -> np.ndarray:
@@ -75,7 +75,7 @@ def write_tokenizer(directory: Path) -> None:
 
 
 def write_rows(path: Path, rows: int, seed: int = 0, columns: Sequence[str] = ("text", "label")) -> Path:
-    """A csv file of random words and one clue a row, which tells the label."""
+    """Write a csv file whose rows have random words and one clue that determines the label."""
     rng = random.Random(seed)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -89,7 +89,7 @@ def write_rows(path: Path, rows: int, seed: int = 0, columns: Sequence[str] = ("
 
 
 def run_config(model: Path, folder: Path, output: Path, /, **sections: Any) -> Any:
-    """A config of a short run on the tiny model and data; sections update the defaults here."""
+    """The config of a short run on the tiny model and data; `sections` update these defaults."""
     values: dict[str, Any] = {
         "output_dir": str(output),
         "model": {"path": str(model)},

@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-# `make test` puts libtpu here, not among the packages: a JAX that finds it there looks for a TPU before it takes the CPU.
+# `make test` installs libtpu here, not among the packages: JAX would find it there and look for a TPU first.
 _BESIDE = Path(sys.prefix) / "libtpu"
 MISSING = not _BESIDE.is_dir() and importlib.util.find_spec("libtpu") is None
 
 
 def environment() -> dict[str, str]:
-    """For a process that compiles."""
+    """The environment of a process that compiles for TPUs."""
     path = os.pathsep.join([str(_BESIDE), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}

@@ -1,4 +1,4 @@
-"""Tokenizers of the kinds that families use, in the files that real checkpoints carry, or trained on a few words."""
+"""Tokenizers of the kinds that families use, with the files of real checkpoints or trained on a few words."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def wordpiece(directory: Path, vocabulary: Path, *, lower: bool) -> Path:
 
 
 def byte_level(directory: Path, vocabulary: Path, *, one_file: bool = False) -> Path:
-    """RoBERTa's vocab.json and merges.txt, or the same as ModernBERT has it: tokenizer.json."""
+    """RoBERTa's: vocab.json and merges.txt, or the same in one tokenizer.json, as ModernBERT has it."""
     settings = {"tokenizer_class": "RobertaTokenizer", "cls_token": "<s>", "sep_token": "</s>", **ROBERTA}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) if one_file else directory
@@ -38,7 +38,7 @@ def byte_level(directory: Path, vocabulary: Path, *, one_file: bool = False) -> 
 
 
 def letters(directory: Path, words: Iterable[str], *, lower: bool = True) -> Path:
-    """BERT's kind of a few words and all letters: what it does not know splits into letters."""
+    """BERT's kind with a few words and all letters: unknown words split into letters."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = [*special, *words, ".", ",", "-", *_ALPHABET, *(f"##{letter}" for letter in _ALPHABET)]
     (directory / "vocab.txt").write_text("\n".join(dict.fromkeys(pieces)) + "\n", encoding="utf-8")
@@ -69,7 +69,7 @@ def sentencepiece(directory: Path, texts: Iterable[str], size: int = 1200) -> Pa
 
 
 def unigram(directory: Path, words: Iterable[str]) -> Path:
-    """The same of a few words and all letters, without training."""
+    """The same kind with a few words and all letters, without training."""
     pieces = [*_SPECIAL, "▁", *(f"▁{word}" for word in words), *_ALPHABET, ".", ","]
     scores = [(piece, 0.0 if piece in _SPECIAL else -5.0) for piece in dict.fromkeys(pieces)]
     return _save_roberta(directory, _visible_spaces(models.Unigram(scores, unk_id=_SPECIAL.index("<unk>"))))

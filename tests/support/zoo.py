@@ -15,7 +15,7 @@ PAIRS = [(family, kind) for family in FAMILIES for kind in FAMILIES[family].clas
 
 
 def _covering() -> set[tuple[str, str]]:
-    """Few pairs in which every family and every kind of head is there: each family has the kind that is rarest so far."""
+    """A few pairs with every family and every kind of head: each family gets the kind that is rarest so far."""
     names = sorted({kind for _, kind in PAIRS})
     kinds = sorted(names, key=lambda kind: sum(kind == other for _, other in PAIRS))
     used: dict[str, int] = dict.fromkeys(kinds, 0)
@@ -36,7 +36,7 @@ def pairs() -> list[Any]:
     return [pytest.param(family, kind, marks=marks[family, kind], id=f"{family}-{kind}") for family, kind in PAIRS]
 
 
-# One of each kind of attention; what holds for them holds for the others, which are the same code with other options.
+# One of each kind of attention; the other families run the same code with other options.
 FIRST = ("bert", "deberta-v2", "modernbert")
 
 
@@ -181,11 +181,11 @@ def inputs_for(
 
 
 def real(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The part of an output that belongs to real tokens: what a model says of padding means nothing."""
+    """The part of an output that belongs to real tokens; outputs for padding mean nothing."""
     return x[mask == 1] if x.shape[: mask.ndim] == mask.shape else x
 
 
-# With these, whatever a family can do is done in one model.
+# Fields with which one model has every feature of its family.
 FULL: dict[str, dict[str, Any]] = {
     "deberta-v2": {
         "relative_attention": True,
@@ -205,7 +205,7 @@ FULL: dict[str, dict[str, Any]] = {
 
 
 def fixed(family: str, kind: str, seed: int = 0) -> dict[str, Any]:
-    """One of `configs` for a head, always the same, with everything that the family has."""
+    """One config of `configs` for a head, always the same, with every feature of the family."""
     found: list[dict[str, Any]] = []
 
     @settings(max_examples=seed + 3, deadline=None, derandomize=True, database=None, phases=[Phase.generate])

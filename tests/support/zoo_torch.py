@@ -1,5 +1,5 @@
 """The torch models of the zoo."""
-# ruff: noqa: E402 (without torch this is skipped before it imports more)
+# ruff: noqa: E402 (without torch every test that imports this is skipped)
 
 from typing import Any
 
@@ -26,6 +26,13 @@ NAMES = {
 }
 
 
+def add_noise(model: Any, noise: float = 0.1) -> None:
+    """Move every parameter: biases and norms start as zeros and ones, which would hide a mix-up."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+
+
 def torch_model(family: str, kind: str, config: dict[str, Any], seed: int = 0, noise: float = 0.1) -> Any:
     """A random Hugging Face model in evaluation mode, with every parameter away from zero and one."""
     config = dict(config)
@@ -35,10 +42,15 @@ def torch_model(family: str, kind: str, config: dict[str, Any], seed: int = 0, n
     name = FAMILIES[family].classes[kind]
     config_class = getattr(transformers, f"{NAMES[family]}Config")
     model = getattr(transformers, name)(config_class(**config, attn_implementation="eager")).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(noise * torch.randn_like(parameter))
+    add_noise(model, noise)
     return model
+
+
+def from_pretrained(model_class: Any, directory: Any) -> Any:
+    """Hugging Face's model of a directory, in evaluation mode; it must find all its tensors there, and no other."""
+    model, info = model_class.from_pretrained(directory, output_loading_info=True)
+    assert {name: list(x) for name, x in info.items() if x} == {}
+    return model.eval()
 
 
 def run_torch(model: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

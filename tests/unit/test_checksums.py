@@ -1,4 +1,4 @@
-"""Files known by their content: records of folders, and caches that notice what changed or broke."""
+"""Checksums: manifests of folders, and caches that notice changed or damaged files."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "f"
 
 
-def test_a_record_tells_its_folder(folder):
+def test_a_manifest_verifies_its_folder(folder):
     (folder / "left").write_text("new files and those left out do not count")
     assert checksums.verify(folder)["step"] == 3
     (folder / checksums.MANIFEST).unlink()
@@ -36,13 +36,13 @@ def test_a_record_tells_its_folder(folder):
 
 
 @pytest.mark.parametrize("name", ["a", "deep/b", checksums.MANIFEST])
-def test_any_bit_of_any_file_counts(folder, name):
+def test_a_flipped_bit_in_any_file_is_found(folder, name):
     whole, rng = (folder / name).read_bytes(), random.Random(0)
     for _ in range(40):
         data = bytearray(whole)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         (folder / name).write_bytes(data)
-        try:  # a bit may be one of the white space between numbers, and then nothing is another
+        try:  # a bit of the manifest's white space may change nothing
             assert name == checksums.MANIFEST
             assert checksums.verify(folder)["step"] == 3
         except (AssertionError, checksums.Damaged):
@@ -59,13 +59,13 @@ def test_any_bit_of_any_file_counts(folder, name):
         (lambda path: path.write_bytes(b"some tixt"), "deep/b has other content"),
     ],
 )
-def test_what_is_wrong_is_said(folder, change, words):
+def test_the_damage_is_described(folder, change, words):
     change(folder / "deep" / "b")
     with pytest.raises(checksums.Damaged, match=words):
         checksums.verify(folder)
 
 
-def test_arrays_are_known_by_names_types_shapes_and_values():
+def test_a_digest_of_arrays_depends_on_names_types_shapes_and_values():
     x = np.arange(6, dtype=np.float32)
     several = [[("a", x)], [("b", x)], [("a", x.reshape(2, 3))], [("a", x.astype(np.int32))], [("a", x + 1)], []]
     digests = [checksums.of_arrays(arrays) for arrays in several]
@@ -74,7 +74,7 @@ def test_arrays_are_known_by_names_types_shapes_and_values():
     assert checksums.of_arrays([("a", np.float32(1))]) != checksums.of_arrays([("a", np.float32(2))])
 
 
-def test_a_file_of_the_same_name_size_and_time_is_read_anew(tmp_path):
+def test_a_changed_file_of_the_same_name_size_and_time_is_read_again(tmp_path):
     path = tmp_path / "t.csv"
     for content in ("text,label\ngood,a\n", "text,label\nevil,b\n"):
         path.write_text(content)
@@ -85,7 +85,7 @@ def test_a_file_of_the_same_name_size_and_time_is_read_anew(tmp_path):
     assert len(digests) == 3
 
 
-def broken(path: Path, how: str) -> None:
+def damage(path: Path, how: str) -> None:
     data = bytearray(path.read_bytes())
     data[-3] ^= 4
     path.write_bytes({"flipped": data, "truncated": data[:-8], "empty": b""}.get(how, b""))
@@ -94,7 +94,7 @@ def broken(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "deleted"])
-def test_damaged_tokens_are_made_again(tmp_path, monkeypatch, capfd, how):
+def test_damaged_cached_tokens_are_computed_again(tmp_path, monkeypatch, capfd, how):
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
     tiny.write_tokenizer(tmp_path)
     rows, made = datasets.Dataset.from_dict({"text": ["a", "b"]}), []
@@ -113,7 +113,7 @@ def test_damaged_tokens_are_made_again(tmp_path, monkeypatch, capfd, how):
     assert len(made) == 1
     for name in ("x.npy", "y.npy", checksums.MANIFEST):
         (path,) = (tmp_path / "cache" / "tokens").glob(f"*/{name}")
-        broken(path, how)
+        damage(path, how)
         capfd.readouterr()
         before = len(made)
         look()
@@ -134,6 +134,6 @@ def test_damaged_rows_in_the_cache_of_datasets_are_read_again(tmp_path, how):
         data = path.read_bytes()
         path.write_bytes(data.replace(b"flipped", b"flopped"))
     else:
-        broken(path, how)
+        damage(path, how)
     for _ in range(2):
         assert load_verified(load)[0] == {"text": how, "label": "a"}

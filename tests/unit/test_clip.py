@@ -1,4 +1,4 @@
-"""The norm of a gradient and clipping by it, in one sum and in blocks, against numpy."""
+"""The global norm of gradients and clipping by it, as one sum and in blocks, against numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ SIZES = [(3,), (_BLOCK,), (_BLOCK + 3,), (2, _BLOCK // 2 + 1), (3 * _BLOCK + 1,)
 
 @pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("sizes", [*([size] for size in SIZES), SIZES], ids=str)
-def test_norm(sizes, blocked):
-    """The last numbers of a tensor are as large as all others together, so that none may be left out."""
+def test_the_global_norm_is_numpys(sizes, blocked):
+    """The last number of a tensor is as large as all others together, so that none may be left out."""
     rng = np.random.default_rng(0)
     leaves = [rng.normal(size=size).astype(np.float32) for size in sizes]
     for x in leaves:
@@ -24,7 +24,7 @@ def test_norm(sizes, blocked):
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-def test_clipping_scales_all_leaves_alike_and_only_what_is_too_long(blocked):
+def test_clipping_scales_all_leaves_alike_and_only_if_the_norm_is_too_large(blocked):
     updates = {"a": jnp.asarray([3.0, 0.0]), "b": jnp.asarray([[4.0]])}
     clip = clip_by_global_norm(2.5, blocked=blocked)
     found, _ = clip.update(updates, clip.init(updates))

@@ -1,4 +1,4 @@
-"""Examples of several sequences, and the way back from batches to examples."""
+"""`collect` restores the order of examples; an example may consist of several sequences."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def make_examples(lengths: list[int], group: int) -> Examples:
     return Examples(tokens, np.concatenate([[0], np.cumsum(lengths)]), columns, group)
 
 
-def planned(examples: Examples, layout: str, batch_size: int, seed: int | None = None):
+def make_batches(examples: Examples, layout: str, batch_size: int, seed: int | None = None):
     longest = int(examples.lengths.max())
     return make_sampler(
         examples.lengths, batch_size=batch_size, max_length=longest, layout=layout, seed=seed, shards=2
@@ -28,12 +28,12 @@ def planned(examples: Examples, layout: str, batch_size: int, seed: int | None =
 @pytest.mark.parametrize("layout", ["pack", "bucket", "pad"])
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_collect_undoes_batches(layout, data):
+def test_collect_restores_the_order_of_examples(layout, data):
     group = data.draw(st.sampled_from([1, 3]))
     count = data.draw(st.integers(1, 20)) * group
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=count, max_size=count))
     examples = make_examples(lengths, group)
-    batches = planned(examples, layout, data.draw(st.integers(1, 8)), seed=data.draw(st.sampled_from([None, 5])))
+    batches = make_batches(examples, layout, data.draw(st.integers(1, 8)), seed=data.draw(st.sampled_from([None, 5])))
 
     def steps():
         for step in range(batches.sampler.steps_per_epoch):
@@ -53,13 +53,13 @@ def test_collect_undoes_batches(layout, data):
 
 
 @pytest.mark.parametrize("layout", ["pack", "bucket"])
-def test_sequences_of_an_example_lie_together(layout):
+def test_sequences_of_an_example_share_a_row(layout):
     """Each sequence has its own segment, its own positions and its own first token; slots are counted by example."""
     lengths = [2, 3, 1, 4, 2, 2, 1, 1, 5]
     examples = make_examples(lengths, group=3)
     assert len(examples) == 3
     assert examples.lengths.tolist() == [6, 8, 7]
-    batches = planned(examples, layout, 3)
+    batches = make_batches(examples, layout, 3)
     batch = {name: x[0] for name, x in batches.batch(examples, 0).items()}
     assert batch["first_token"].shape == (batch["example"].shape[0], batch["example"].shape[1] * 3)
     seen = 0

@@ -1,4 +1,4 @@
-"""Running text: every token is in an example, documents stay apart as they should, pairs are made as BERT's are."""
+"""Running text: every token is in an example, documents stay separate, and segment pairs are made as BERT's are."""
 
 import dataclasses
 import itertools
@@ -75,7 +75,7 @@ def test_no_token_is_lost_when_documents_are_joined(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl"])
-def test_no_token_is_lost_when_each_is_alone(tokenizer, tmp_path, kind):
+def test_no_token_is_lost_when_documents_stay_separate(tokenizer, tmp_path, kind):
     texts = documents(5, words=30)
     path = tmp_path / f"a.{kind}"
     if kind == "txt":
@@ -95,19 +95,19 @@ def test_no_token_is_lost_when_each_is_alone(tokenizer, tmp_path, kind):
     assert not found
 
 
-def test_words_of_pieces(tokenizer, tmp_path):
-    """The word of a token is the place of its first piece; special tokens, also those in the text, are in none."""
+def test_every_token_knows_the_word_that_it_belongs_to(tokenizer, tmp_path):
+    """A word's number is 1 + the position of its first piece; special tokens, also those in the text, have 0."""
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "the brightly [MASK] sun brightly old brightly"}))
     arrays = corpus.examples(read(path, tokenizer, words=True)[1], frame_of(tokenizer, 1, 8), 8, join=True)
     assert np.split(arrays["words"], arrays["offsets"][1:-1])[0].tolist() == [0, 2, 3, 3, 0, 6, 7, 0]
-    # [CLS] ##ly old bright ##ly [SEP]: a word that is cut begins anew
+    # [CLS] ##ly old bright ##ly [SEP]: a word that is cut counts as a new one
     assert np.split(arrays["words"], arrays["offsets"][1:-1])[1].tolist() == [0, 2, 3, 4, 4, 0]
     plain = corpus.examples(read(path, tokenizer)[1], frame_of(tokenizer, 1, 8), 8, join=True)
     assert plain["words"][:8].tolist() == [0, 2, 3, 4, 0, 6, 7, 0]
 
 
-def test_frames_are_those_of_the_tokenizer(tokenizer, tmp_path, shared_data):
+def test_special_tokens_are_those_of_the_tokenizer(tokenizer, tmp_path, shared_data):
     roberta = load_tokenizer(vocabularies.byte_level(tmp_path, shared_data / "vocab/roberta-base"))
     for tok in (tokenizer, roberta):
         a, b = ids(tok, "the old stone"), ids(tok, "a river")
@@ -138,8 +138,8 @@ def numbered(count: int, lines: int, words: int, seed: int = 0) -> corpus.Stream
     return corpus.Stream(np.arange(100, 100 + total), np.ones(total, bool), edges, np.arange(0, count * lines + 1, lines))
 
 
-def place(stream: corpus.Stream, tokens: list[int]) -> int:
-    """The document of a run of tokens, which must be one run of one document."""
+def document_of(stream: corpus.Stream, tokens: list[int]) -> int:
+    """The document of some tokens, which must be consecutive and in a single document."""
     assert tokens == list(range(tokens[0], tokens[0] + len(tokens)))
     edges = stream.lines[stream.documents] + 100
     first, last = np.searchsorted(edges, [tokens[0], tokens[-1]], side="right")
@@ -147,24 +147,24 @@ def place(stream: corpus.Stream, tokens: list[int]) -> int:
     return int(first) - 1
 
 
-def test_next_sentence_pairs(tokenizer):
+def test_next_sentence_pairs_are_made_as_berts_are(tokenizer):
     stream, length = numbered(200, 8, 20), 64
     frame = frame_of(tokenizer, 2, length)
     made = pairs(stream, frame, length, order=False, seed=0, origin="x")
     found = halves(made)
-    seen, room = np.zeros(len(stream.ids), bool), length - 3
+    seen, longest = np.zeros(len(stream.ids), bool), length - 3
     for a, b, label in found:
         assert len(a) >= 1
         assert len(b) >= 1
-        assert len(a) + len(b) <= room
-        assert (place(stream, a) != place(stream, b)) == label
-        if not label:  # what was cut away lies between them
+        assert len(a) + len(b) <= longest
+        assert (document_of(stream, a) != document_of(stream, b)) == label
+        if not label:  # truncated tokens may lie between them
             assert a[-1] < b[0]
         seen[np.array(a) - 100] = True
         seen[np.array(b) - 100] = True
     labels = np.array([label for *_, label in found])
     assert 0.45 < labels.mean() < 0.6  # half, and those of a single line
-    full = np.mean([len(a) + len(b) == room for a, b, _ in found])
+    full = np.mean([len(a) + len(b) == longest for a, b, _ in found])
     assert 0.4 < full < 0.95
     assert seen.mean() > 0.9
     again = pairs(stream, frame, length, order=False, seed=0, origin="x")
@@ -179,21 +179,21 @@ def test_a_tenth_of_the_documents_has_short_pairs(tokenizer):
     found = halves(pairs(stream, frame_of(tokenizer, 2, length), length, order=True, seed=0, origin="x"))
     longest = np.zeros(400, int)
     for a, b, _ in found:
-        document = place(stream, sorted(a + b))
+        document = document_of(stream, sorted(a + b))
         longest[document] = max(longest[document], len(a) + len(b))
     assert 0.05 < (longest < 61).mean() < 0.15
     assert longest.min() < 30
 
 
-def test_sentence_order_pairs(tokenizer):
-    """One document is enough; single lines are divided; nothing that fits is lost."""
+def test_sentence_order_pairs_are_consecutive_segments_in_either_order(tokenizer):
+    """One document is enough, single lines are divided, and no token that fits is lost."""
     stream = numbered(30, 5, 9)
     frame = frame_of(tokenizer, 2, 64)
     found = halves(pairs(stream, frame, 64, order=True, seed=0, origin="x"))
     seen = []
     for a, b, label in found:
         first, second = (b, a) if label else (a, b)
-        assert place(stream, first + second) >= 0  # one run: the second follows the first
+        assert document_of(stream, first + second) >= 0  # the second follows the first
         seen += first + second
     assert 0.3 < np.mean([label for *_, label in found]) < 0.7
     assert sorted(seen) == stream.ids.tolist()
@@ -226,7 +226,7 @@ def test_long_pairs_lose_tokens_of_the_longer_segment_at_either_end(tokenizer):
         ("a.txt", "", {}, ["a.txt", "empty"]),
     ],
 )
-def test_corpora_without_text(tmp_path, name, content, options, words):
+def test_a_corpus_without_text_is_refused(tmp_path, name, content, options, words):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError) as error:
         corpus.read(DataConfig(train=str(tmp_path / name), **options), "train")
@@ -240,7 +240,7 @@ def test_empty_documents_are_dropped_on_request(tmp_path):
     assert corpus.read(config, "train")["text"] == ["x", "y"]
 
 
-def test_what_pairs_cannot_be_made_of(tokenizer):
+def test_a_corpus_without_pairs_is_refused(tokenizer):
     frame, one = frame_of(tokenizer, 2, 32), numbered(1, 4, 5)
     with pytest.raises(
         UserError, match=r"here\.txt: .*two documents or more, but there is 1; in txt files empty lines .*sentence_order"

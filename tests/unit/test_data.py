@@ -1,6 +1,4 @@
-"""From files to encoded examples: every kind of source, labels as they stand, the split, and the token cache."""
-
-import os
+"""From files to encoded examples: every kind of source, labels, the validation split, and the token cache."""
 
 import datasets
 import numpy as np
@@ -15,7 +13,7 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.setup import make_run
 from jaxft.tasks import labels, texts
 from tests.support import tiny
-from tests.support.places import rows_of
+from tests.support.row_names import rows_of
 
 ROWS = [("the river runs", "calm"), ('a "bright" storm, old', "angry"), ("song\tand stone", "merry")]
 
@@ -57,24 +55,24 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name, write):
     assert read(tmp_path / name) == ROWS
 
 
-def test_tsv_with_stray_quotes(tmp_path):
+def test_stray_quotes_of_a_tsv_are_text(tmp_path):
     rows = [('5" of "rain', "calm"), ('"open', "merry"), ("the end", "calm")]
     (tmp_path / "a.tsv").write_text("text\tlabel\n" + "".join(f"{t}\t{x}\n" for t, x in rows))
     assert read(tmp_path / "a.tsv") == rows
 
 
-def test_quotes_of_a_tsv_can_be_standard(tmp_path):
+def test_quotes_of_a_tsv_may_be_standard(tmp_path):
     write_csv(tmp_path / "a.tsv", separator="\t")
     assert read(tmp_path / "a.tsv", quotes="standard") == ROWS
 
 
-def test_file_without_a_header(tmp_path):
+def test_a_file_without_a_header_is_read_by_data_columns(tmp_path):
     write_csv(tmp_path / "a.csv", header=False)
     assert read(tmp_path / "a.csv", columns=["sentence", "kind"], text="sentence", label="kind") == ROWS
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
-def test_byte_order_mark_and_windows_lines(tmp_path, name):
+def test_byte_order_marks_and_windows_line_ends_are_ignored(tmp_path, name):
     separator = "," if name == "a.csv" else "\t"
     (tmp_path / name).write_bytes(f"\ufefftext{separator}label\r\nriver{separator}calm\r\n".encode())
     assert read(tmp_path / name) == [("river", "calm")]
@@ -88,8 +86,8 @@ def test_lines_of_a_text_file_have_no_labels(tmp_path):
         texts.read(config, "test", ["label"])
 
 
-def test_a_folder_of_texts_for_each_label(tmp_path):
-    """Labels take turns by their shares, whatever the folders' order; other files are not read."""
+def test_a_folder_of_texts_per_label_is_read(tmp_path):
+    """Rows alternate between labels in proportion to their numbers; other files are not read."""
     for label, texts_of in {"pos": ["p0", "p1"], "neg": ["n0", "n1", "n2", "n3"]}.items():
         (tmp_path / label).mkdir()
         for i, text in enumerate(texts_of):
@@ -110,7 +108,7 @@ def test_a_folder_of_texts_for_each_label(tmp_path):
         read(tmp_path)
 
 
-def test_saved_arrow_directory(tmp_path):
+def test_a_saved_data_set_is_read(tmp_path):
     features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["merry", "calm"]))
     rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
     datasets.DatasetDict(train=rows, dev=rows.select([1])).save_to_disk(tmp_path / "saved")
@@ -137,7 +135,7 @@ def test_empty_texts_can_be_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("column", [[0, 2, 1], [0.0, 2.0, 1.0], ["0", "2", "1"]])
-def test_numeric_labels_of_any_type(column):
+def test_numeric_labels_of_any_type_are_the_same(column):
     rows = datasets.Dataset.from_dict({"label": column})
     assert labels.label_values(rows, "label", "x") == ["0", "2", "1"]
 
@@ -148,7 +146,7 @@ def test_label_that_is_nan_is_missing():
         labels.label_values(rows, "label", "x")
 
 
-def test_labels_by_number_and_by_name():
+def test_labels_are_found_by_number_and_by_name():
     names = ["no", "maybe", "yes"]
     assert labels.label_ids(["yes", "0", "1", "no"], names, rows_of("x")).tolist() == [2, 0, 1, 0]
     assert labels.label_ids(["7", "5"], ["5", "7"], rows_of("x")).tolist() == [1, 0]  # numbers are names here
@@ -187,13 +185,13 @@ def ids(*words: str) -> list[int]:
     return [tiny.VOCABULARY.index(word) for word in words]
 
 
-def test_a_text_becomes_ids(tokenizer, tiny_model):
+def test_a_text_becomes_token_ids(tokenizer, tiny_model):
     examples = encoded(dataset("The river", "storm xyz"), tokenizer, tiny_model)
     assert examples.lengths.tolist() == [4, 4]
     assert examples.tokens["input_ids"].tolist() == ids("[CLS]", "the", "river", "[SEP]", "[CLS]", "storm", "[UNK]", "[SEP]")
 
 
-def test_a_pair_has_two_types_and_the_longer_is_cut(tokenizer, tiny_model):
+def test_a_pair_has_two_token_types_and_its_longer_text_is_truncated(tokenizer, tiny_model):
     rows = dataset("river " * 20, pairs=["stone stone"])
     examples = encoded(rows, tokenizer, tiny_model, text_pair="pair", max_length=8)
     assert examples.tokens["input_ids"].tolist() == ids(*["[CLS]", *["river"] * 3, "[SEP]", "stone", "stone", "[SEP]"])
@@ -216,7 +214,7 @@ def test_validation_share_is_seeded_disjoint_and_complete(tiny_model, tiny_data,
     parts = np.split(everything.tokens["input_ids"], everything.offsets[1:-1])
     assert sorted(train + held) == sorted(map(tuple, parts))  # each exactly once
     assert split(0) == (train, held)
-    assert split(0, more=1) == (train, held)  # the seed of the run moves nothing
+    assert split(0, more=1) == (train, held)  # the seed of the run does not matter
     assert split(1) != (train, held)
 
 
@@ -232,8 +230,8 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("pair", [None, "pair"])
 @pytest.mark.parametrize("length", [6, 16])
-def test_many_rows_are_what_transformers_makes_of_each(tokenizer, tiny_model, monkeypatch, pair, length):
-    """Over several calls, cut and whole, special tokens inside texts and empty ones among them."""
+def test_rows_are_encoded_as_transformers_encodes_each(tokenizer, tiny_model, monkeypatch, pair, length):
+    """In several chunks, with texts that are truncated, empty or contain special tokens."""
     monkeypatch.setattr(encode, "CHUNK", 3)
     texts = ["the river", "", "old stone and song under the bridge", "[MASK] runs [SEP]", "storm", "zzz", "over the lake"]
     pairs = list(reversed(texts))
@@ -246,8 +244,8 @@ def test_many_rows_are_what_transformers_makes_of_each(tokenizer, tiny_model, mo
         assert found.tokens["token_type_ids"][begin:end].tolist() == expected["token_type_ids"][0]
 
 
-def never(tokenizer):
-    """The tokenizer, except that a call fails."""
+def failing(tokenizer):
+    """A tokenizer whose calls fail."""
 
     def call(self, *args, **kwargs):
         raise AssertionError("the cache was missed")
@@ -260,10 +258,10 @@ def same(a, b) -> bool:
     return all(np.array_equal(a.tokens[k], b.tokens[k]) for k in a.tokens) and np.array_equal(a.offsets, b.offsets)
 
 
-def test_second_read_comes_from_the_files(tokenizer, tiny_model, cache):
+def test_a_second_encoding_comes_from_the_cache(tokenizer, tiny_model, cache):
     rows = dataset("the river", "old stone")
     first = encoded(rows, tokenizer, tiny_model, use_cache=True)
-    second = encoded(rows, never(tokenizer), tiny_model, use_cache=True)
+    second = encoded(rows, failing(tokenizer), tiny_model, use_cache=True)
     assert same(first, second)
     assert isinstance(second.tokens["input_ids"], np.memmap)
     assert len(list(cache.iterdir())) == 1
@@ -283,29 +281,10 @@ def test_a_change_misses_the_cache(tokenizer, tiny_model, tmp_path, cache, chang
     else:
         options = {"length": {"max_length": 3}, "truncation": {"truncation": False}}[change]
     with pytest.raises(AssertionError, match="missed"):
-        encoded(rows, never(tokenizer), directory, use_cache=True, **options)
+        encoded(rows, failing(tokenizer), directory, use_cache=True, **options)
 
 
-def test_a_changed_file_is_read_anew(tokenizer, tiny_model, tmp_path, cache):
-    path = tmp_path / "a.csv"
-    lengths = []
-    for number, text in enumerate(["river", "river runs over"]):
-        path.write_text(f"text,label\n{text},calm\n")
-        os.utime(path, (number, number))
-        rows = texts.read(DataConfig(train=str(path)), "train")
-        lengths.append(encoded(rows, tokenizer, tiny_model, use_cache=True).lengths.tolist())
-    assert lengths == [[3], [5]]
-
-
-def test_torn_cache_is_made_again(tokenizer, tiny_model, cache):
-    rows = dataset("the river", "old stone")
-    first = encoded(rows, tokenizer, tiny_model, use_cache=True)
-    file = next(cache.iterdir()) / "input_ids.npy"
-    file.write_bytes(file.read_bytes()[:-4])
-    assert same(encoded(rows, tokenizer, tiny_model, use_cache=True), first)
-
-
-def test_cache_that_cannot_be_written_is_no_error(tokenizer, tiny_model, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_no_error(tokenizer, tiny_model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
     assert encoded(dataset("the river"), tokenizer, tiny_model, use_cache=True).lengths.tolist() == [4]

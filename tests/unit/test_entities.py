@@ -1,4 +1,4 @@
-"""Spans of characters, in the forms in which tools write them, as tags of words; and what is wrong with them, by row."""
+"""Entities as character spans, in the formats of several tools, become tags of words; errors name the row."""
 
 import json
 
@@ -65,7 +65,7 @@ def read(path, *rows, label: str | None = "label", **options):
 
 
 @pytest.mark.parametrize("form", ROWS)
-def test_every_form_gives_the_same_tags(tmp_path, form):
+def test_every_format_gives_the_same_tags(tmp_path, form):
     empty = {"text": "Nobody.", "label": [], "spans": [], "entities": []}
     rows = read(tmp_path / "a.jsonl", ROWS[form], empty)
     assert rows["words"][:] == [WORDS, ["Nobody", "."]]
@@ -90,8 +90,8 @@ def test_one_column_holds_the_spans_of_all_rows(tmp_path, first, ending):
     assert found["tags"][:] == [TAGS if first else ["O"] * len(TAGS), ["O", "O"], TAGS]
 
 
-def test_files_of_other_kinds(tmp_path):
-    """json as a list; csv as pandas writes it; parquet and saved data sets with lists of objects."""
+def test_spans_are_read_from_json_csv_parquet_and_saved_data_sets(tmp_path):
+    """JSON as a list; csv as pandas writes it; parquet and saved data sets with lists of objects."""
     (tmp_path / "a.json").write_text(json.dumps([studio(SPANS), studio([])]))
     kept = datasets.Dataset.from_list([{"text": TEXT, "label": named("start", "end", "label")}, {"text": TEXT, "label": []}])
     kept.to_parquet(tmp_path / "a.parquet")
@@ -103,13 +103,13 @@ def test_files_of_other_kinds(tmp_path):
         assert rows["tags"][:] == [TAGS, ["O"] * len(TAGS)], name
 
 
-def test_words_are_cut_where_entities_end(tmp_path, capsys):
+def test_words_are_split_where_entities_begin_and_end(tmp_path, capsys):
     rows = read(tmp_path / "a.jsonl", {"text": "서울에서 x", "label": [[0, 2, "LOC"]]}, split_words="spaces")
     assert (rows["words"][0], rows["tags"][0]) == (["서울", "에서", "x"], ["B-LOC", "O", "O"])
     assert "a.jsonl: 1 words were cut because an entity begins or ends within them" in capsys.readouterr().err
 
 
-def test_rows_that_nobody_accepted_are_left_out_and_counted(tmp_path, capsys):
+def test_rejected_and_unannotated_rows_are_left_out_and_counted(tmp_path, capsys):
     accepted = {"text": "a b", "answer": "accept"}
     rows = read(tmp_path / "a.jsonl", ROWS["prodigy"], ROWS["prodigy"] | {"answer": "reject"}, accepted)
     assert rows["tags"][:] == [TAGS, ["O", "O"]]
@@ -119,7 +119,7 @@ def test_rows_that_nobody_accepted_are_left_out_and_counted(tmp_path, capsys):
     assert capsys.readouterr().err.count("left out 1 rows that are rejected or not annotated") == 2
 
 
-def test_texts_of_tasks_are_read_for_prediction(tmp_path):
+def test_unannotated_tasks_are_read_for_prediction(tmp_path):
     rows = read(tmp_path / "a.jsonl", studio(), {"data": {"text": " "}}, label=None, empty_texts="null")
     assert rows["words"][:] == [WORDS, ["."]]
     assert "tags" not in rows.column_names
@@ -159,7 +159,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_spans(tmp_path, case):
+def test_a_bad_span_is_refused_by_row(tmp_path, case):
     value, *words = BAD[case]
     with pytest.raises(UserError) as error:
         read(tmp_path / "a.jsonl", {"text": "x y", "label": [[0, 1, "A"]]}, {"text": "Paris ok", "label": value})
@@ -179,7 +179,7 @@ def test_bad_spans(tmp_path, case):
         ({"text": "a"}, "must be a list of spans"),
     ],
 )
-def test_bad_rows(tmp_path, row, words):
+def test_a_bad_row_is_refused(tmp_path, row, words):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "x y", "label": [[0, 1, "A"]]}) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl: row 2") as error:

@@ -15,6 +15,7 @@ from jaxft.hf.flags import COMMON
 from jaxft.hf.lengths import Limits, choose_max_length, limits_of, local_limits
 from jaxft.hf.scripts import ALIASES, GLUE, SCRIPTS
 from jaxft.optim.schedules import warmup_steps
+from tests.support import read_jsonl
 
 MRPC = "label,sentence1,sentence2\ncalm,the river,old stone\nmerry,a song,the sun\ncalm,the lake,a bridge\nmerry,song,sun\n"
 
@@ -30,7 +31,7 @@ def job(script: str, files: dict[str, str], *flags: str, do: str = "--do_train")
     return convert(script, SCRIPTS[script], [*base, *flags])
 
 
-def test_flags_are_options(files):
+def test_flags_become_options(files):
     flags = "--learning_rate=3e-5 --num_train_epochs 2 --per_device_train_batch_size 4 --gradient_accumulation_steps 2"
     flags += " --max-seq-length 99 --warmup_ratio 0.2 --weight_decay .1 --max_steps -1 --bf16 --pad_to_max_length False"
     flags += f" --eval_strategy steps --eval_steps 7 --load_best_model_at_end True --validation_file {files['train']}"
@@ -48,7 +49,7 @@ def test_flags_are_options(files):
     assert "--max_seq_length is data.max_length 99" in shown
 
 
-def test_the_scripts_own_defaults(files):
+def test_defaults_are_those_of_the_scripts(files):
     """Hugging Face's: no decay, no warm-up, 3 epochs, batches of 8, a checkpoint every 500 steps, no evaluation."""
     c = job("run_glue", files).config
     assert (c.seed, c.optim.learning_rate, c.optim.weight_decay, c.optim.warmup) == (42, 5e-5, 0.0, 0)
@@ -71,39 +72,39 @@ def test_the_scripts_own_defaults(files):
         ("--lr_scheduler_type cosine --warmup_ratio 0.1", 0.1, "cosine"),
     ],
 )
-def test_warm_up(files, flags, warmup, schedule):
+def test_warm_up_flags_become_optim_warmup(files, flags, warmup, schedule):
     c = job("run_glue", files, *flags.split()).config
     assert (c.optim.warmup, c.optim.schedule) == (warmup, schedule)
 
 
-def test_a_warm_up_of_the_whole_run(files):
+def test_a_warm_up_ratio_of_one_is_the_whole_run(files):
     """A share of 1 is all steps, not one."""
     c = job("run_glue", files, "--warmup_ratio", "1").config
     assert [warmup_steps(c.optim, total) for total in (7, 100, 12_345)] == [7, 100, 12_345]
 
 
-def test_the_end_of_a_polynomial_is_that_of_the_scripts(files):
+def test_a_polynomial_schedule_ends_at_the_scripts_rate(files):
     c = job("run_glue", files, "--lr_scheduler_type", "polynomial", "--learning_rate", "1e-4").config
     assert c.optim.end_factor * c.optim.learning_rate == pytest.approx(1e-7)
 
 
-def test_numbers_that_stand_for_nothing(files):
+def test_zero_switches_clipping_and_limits_off(files):
     c = job("run_glue", files, "--max_grad_norm=0", "--max_steps=0", "--save_total_limit=0").config
     assert (c.optim.clip, c.train.max_steps, c.checkpoint.keep > 1000) == (None, None, True)
     assert job("run_glue", files, "--no_pad_to_max_length").config.data.layout == "pack"
 
 
-def test_the_best_model_is_that_of_the_least_loss_unless_a_metric_is_named(files):
+def test_the_best_model_has_the_lowest_loss_unless_a_metric_is_named(files):
     flags = ["--eval_strategy", "epoch", "--validation_file", files["train"]]
     made = job("run_glue", files, *flags, "--load_best_model_at_end")
     assert (made.config.eval.metric, made.config.checkpoint.select) == ("loss", "best")
-    assert made.config.data.validation == files["train"]  # an evaluation strategy evaluates, without --do_eval too
+    assert made.config.data.validation == files["train"]  # an evaluation strategy evaluates, even without --do_eval
     task = job("run_glue", files, *flags, "--load_best_model_at_end", "--task_name", "MRPC")
     assert task.config.eval.metric == "loss"
     assert job("run_glue", files, *flags, "--task_name", "mrpc").config.eval.metric == "f1"
 
 
-def test_samples_are_limited_for_each_split_apart(files):
+def test_samples_are_limited_for_each_split(files):
     flags = ["--validation_file", files["train"], "--test_file", files["train"], "--do_eval", "--do_predict"]
     limits = ["--max_train_samples", "3", "--max_eval_samples", "2"]
     made = job("run_glue", files, *flags, *limits, "--max_predict_samples", "1")
@@ -114,7 +115,7 @@ def test_samples_are_limited_for_each_split_apart(files):
 
 
 def test_predicting_needs_no_labels(files, tmp_path):
-    """The columns are those of the file that there is; the model knows the kind of problem."""
+    """Columns are found in the file that is given; the model knows the kind of problem."""
     (tmp_path / "test.csv").write_text("sentence\nthe river\n")
     base = ["--model_name_or_path", "m", "--output_dir", "o", "--test_file", str(tmp_path / "test.csv"), "--do_predict"]
     for script in ("run_glue", "run_ner"):
@@ -137,14 +138,14 @@ def test_predicting_needs_no_labels(files, tmp_path):
         ("run_mlm", None, 100, None, 512, 100),
     ],
 )
-def test_length_of_sequences(script, own, given, tokenizer, positions, length):
+def test_the_sequence_length_is_the_scripts_within_the_models_limits(script, own, given, tokenizer, positions, length):
     assert SCRIPTS[script].max_length == own
     found, notes = choose_max_length(SCRIPTS[script], given, Limits(tokenizer, positions))
     assert found == length
     assert bool(notes) == (given is not None and given != length)
 
 
-def test_limits_of_a_model(tiny_model, tmp_path):
+def test_length_limits_are_read_from_the_model_directory(tiny_model, tmp_path):
     assert limits_of(str(tiny_model), None) == Limits(48, 48)
     assert local_limits("a/model-of-the-hub", None) == Limits()
     bare = shutil.copytree(tiny_model, tmp_path / "bare")
@@ -152,14 +153,14 @@ def test_limits_of_a_model(tiny_model, tmp_path):
     assert local_limits(str(bare), None) == Limits(None, 48)
 
 
-def test_windows_and_thresholds_of_run_qa(files):
+def test_run_qa_sets_windows_and_the_null_threshold(files):
     c = job("run_qa", files).config
     assert (c.data.max_length, c.data.stride, c.task.null_threshold) == (384, 128, 0.0)
     c = job("run_qa", files, "--max_seq_length", "64", "--null_score_diff_threshold", "-1").config
-    assert (c.data.stride, c.task.null_threshold) == (16, -1.0)  # 128 leaves no room in 64
+    assert (c.data.stride, c.task.null_threshold) == (16, -1.0)  # a stride of 128 does not fit in 64
 
 
-def test_fractions_are_a_regression(files):
+def test_fractional_labels_are_a_regression(files):
     Path(files["train"]).write_text("label,sentence1\n0.5,the river\n3,a song\n")
     assert job("run_glue", files).config.task.problem == "regression"
     Path(files["train"]).write_text("label,sentence1\n1,the river\n3,a song\n")
@@ -201,7 +202,7 @@ def test_glue_tasks_come_from_the_hub(files, name):
         (["--resume_from_checkpoint", "elsewhere/checkpoint-5"], ["--resume_from_checkpoint elsewhere/checkpoint-5"]),
     ],
 )
-def test_flags_that_are_refused(files, flags, words):
+def test_a_bad_flag_is_refused(files, flags, words):
     with pytest.raises(UserError) as error:
         job("run_glue", files, *flags)
     assert all(word in str(error.value) for word in words), error.value
@@ -213,7 +214,7 @@ def test_a_refused_flag_may_be_false(files, name):
         job("run_glue", files, f"--{name}", no)
 
 
-def test_something_must_be_done(files):
+def test_a_command_needs_something_to_do(files):
     with pytest.raises(UserError, match="--do_train, --do_eval or --do_predict"):
         job("run_glue", files, do="--overwrite_output_dir")
     with pytest.raises(UserError, match="needs --model_name_or_path"):
@@ -227,15 +228,15 @@ def test_every_alias_is_a_script():
 
 
 @pytest.mark.slow
-def test_a_whole_command(tiny_model, files, tmp_path, capsys):
-    """Trains, evaluates, predicts; the numbers are those that evaluation of what was written gives."""
+def test_a_command_trains_evaluates_and_predicts(tiny_model, files, tmp_path, capsys):
+    """Its scores are those of its predictions, and those of evaluating the saved model."""
     (tmp_path / "dev.csv").write_text(MRPC)
     flags = ["--model_name_or_path", str(tiny_model), "--output_dir", files["output"], "--max_seq_length", "32"]
     flags += ["--train_file", files["train"], "--validation_file", str(tmp_path / "dev.csv"), "--test_file"]
     flags += [str(tmp_path / "dev.csv"), "--max_steps", "2", "--do_train", "--do_eval", "--do_predict"]
     results = hf.main(["run_glue.py", *flags])
     assert json.loads((Path(files["output"]) / "all_results.json").read_text()) == results
-    predicted = [json.loads(x)["label"] for x in (Path(files["output"]) / "predictions.jsonl").read_text().splitlines()]
+    predicted = [row["label"] for row in read_jsonl(Path(files["output"]) / "predictions.jsonl")]
     gold = [line.split(",")[0] for line in MRPC.splitlines()[1:]]
     assert results["eval_accuracy"] == sum(a == b for a, b in zip(gold, predicted, strict=True)) / 4
     assert "--max_steps is train.max_steps 2" in capsys.readouterr().err
@@ -245,7 +246,7 @@ def test_a_whole_command(tiny_model, files, tmp_path, capsys):
     assert hf.main(["run_glue", *again])["eval_accuracy"] == results["eval_accuracy"]
 
 
-def test_splits_of_a_data_set_have_their_usual_names(tmp_path):
+def test_splits_and_columns_of_a_data_set_are_found_by_their_usual_names(tmp_path):
     rows = datasets.Dataset.from_dict({"tokens": [["a", "river"]], "ner_tags": [["O", "B-X"]]})
     datasets.DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "data"))
     flags = f"--model_name_or_path x --output_dir y --dataset_name {tmp_path / 'data'} --do_train --do_eval".split()

@@ -1,4 +1,4 @@
-"""What a program says of itself: exchanges, products, traffic, arrays; real programs, and text as TPUs and GPUs have it."""
+"""Figures of compiled programs: collectives, products, traffic and arrays, in real programs and in TPU and GPU text."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ def compiled(function, *arguments) -> str:
     return jax.jit(function).lower(*arguments).compile().as_text()
 
 
-def test_collectives_in_a_loop_are_counted_as_often_as_it_turns():
+def test_collectives_in_a_loop_count_once_per_iteration():
     mesh = sharding.make_mesh(MeshConfig(data=8))
     x = jax.device_put(jnp.ones((8, 16)), NamedSharding(mesh, P("data")))
 
@@ -33,8 +33,8 @@ def test_collectives_in_a_loop_are_counted_as_often_as_it_turns():
 
 
 def test_collectives_of_a_program_for_tpus():
-    """As libtpu prints them: a gathering that goes on beside other work, a sum of which each chip keeps its part, and sums
-    sent on from chip to chip in a loop of two steps a turn."""
+    """As libtpu prints them: an asynchronous all-gather, a reduce-scatter, and a collective-permute in a loop whose counter
+    grows by two."""
     program = """HloModule m
 
 %begin (p: bf16[8,16]) -> (bf16[8,16], bf16[8,64], u32[]) {
@@ -116,19 +116,19 @@ def test_traffic_is_what_is_read_and_written():
     size = x.nbytes
     assert hlo.bytes_accessed(compiled(lambda x: jnp.sin(x) + jnp.cos(x), x)) == 2 * size  # one fusion
     assert hlo.bytes_accessed(compiled(jnp.dot, x, x)) == 3 * size
-    # Of a stack of kernels a turn of a loop reads its own alone; x goes in and out. What is small is not counted here.
+    # An iteration reads its own kernel of the stack alone, and reads and writes x. Small arrays are ignored here.
     looped = hlo.bytes_accessed(compiled(lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], x, w))
     assert 5 * 4 * size <= looped <= 5 * 8 * size
-    # What a turn writes into a stack is its own part: a row, not the five of them.
+    # An iteration writes its own part of the stack: one row of five.
     written = hlo.bytes_accessed(compiled(lambda s: jax.lax.scan(lambda c, r: (c, r + 1), 0, s)[1], steps))
     assert 2 * steps.nbytes <= written <= 5 * steps.nbytes
-    # The memory beside the processor (S(1), as TPUs have it) is no traffic.
+    # Access to the memory beside the processor (S(1), on TPUs) is no traffic.
     near = compiled(jnp.dot, x, x).replace("f32[256,256]{1,0} parameter(0)", "f32[256,256]{1,0:S(1)} parameter(0)")
     assert hlo.bytes_accessed(near) == 2 * size  # one operand and the result
 
 
 def test_traffic_of_a_program_for_tpus():
-    """As libtpu prints them: copies that go on beside other work, memory that is only reserved, and fusions in fusions."""
+    """As libtpu prints them: asynchronous copies, buffers that are only allocated, and nested fusions."""
     program = """HloModule m
 
 %inner.1 (p: f32[4,8,128], i: s32[]) -> f32[8,128] {
@@ -199,7 +199,7 @@ def test_products_are_counted_as_xla_counts_them(function, shapes):
     assert hlo.matmul_flops(program.as_text()) == expected
 
 
-def test_products_in_loops_and_fusions():
+def test_products_in_a_loop_count_once_per_iteration():
     x, w = jnp.ones((256, 256)), jnp.ones((5, 256, 256))
     looped = compiled(lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], x, w)
     assert hlo.matmul_flops(looped) == 5 * 2 * 256**3

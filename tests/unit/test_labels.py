@@ -1,4 +1,4 @@
-"""Labels: their order, one number written in two ways, rows of 0 and 1, heads that are kept, and what is dropped."""
+"""Labels: their order, two spellings of one number, rows of 0 and 1, heads that are reused, and rows that are dropped."""
 
 import datasets
 import numpy as np
@@ -17,7 +17,7 @@ from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from tests.support import tiny
-from tests.support.places import rows_of
+from tests.support.row_names import rows_of
 
 PLAIN = tiny.CONFIG
 CLASSIFIER = PLAIN | {"architectures": ["BertForSequenceClassification"]}
@@ -53,7 +53,7 @@ def learnt(column, hf_config=PLAIN, feature=None, kind=TextClassification, **tas
         (["9" * 5000, "1", "1e999999999"], ["1", "9" * 5000, "1e999999999"]),
     ],
 )
-def test_labels_that_nobody_declares_in_order(values, names):
+def test_undeclared_labels_are_sorted(values, names):
     assert label_spelling.in_order(values, "x") == names
 
 
@@ -85,7 +85,7 @@ def test_declared_tags_keep_their_order(tmp_path, kind):
     assert task.labels == tuple(names)
 
 
-def test_a_class_label_without_a_name():
+def test_a_class_label_without_a_name_is_refused():
     feature = datasets.ClassLabel(names=["5", "7", "1"])
     with pytest.raises(UserError, match="row 2 has no label"):
         labels.label_values(with_label([0, -1], feature), "label", "x")
@@ -93,23 +93,23 @@ def test_a_class_label_without_a_name():
         labels.label_text(7, ["5", "7", "1"], rows_of("x"), 0)
 
 
-def test_the_names_of_a_class_label_only_order_choices():
+def test_names_of_a_class_label_do_not_change_the_right_choice():
     for names in (["1", "2"], ["A", "B"]):
         rows = with_label([0, 1], datasets.ClassLabel(names=names))
         assert _right_choices(rows, "label", ["0", "1"], "x").tolist() == [0, 1]
     assert _right_choices(with_label(["yes", "0"]), "label", ["no", "yes"], "x").tolist() == [1, 0]
 
 
-# One number written in two ways
+# Two spellings of one number
 
 
 @pytest.mark.parametrize(
     "values", [["1", "1.0", "2"], ["007", "7"], ["1.1", "1.10"], ["True", "true", "false"], ["1e1", "10", "x"], ["0", "-0"]]
 )
-def test_two_spellings_of_one_number_are_no_two_labels(values):
+def test_two_spellings_of_one_number_are_refused(values):
     with pytest.raises(UserError, match=r"x: has the labels .* one number written in two ways"):
         label_spelling.in_order(values, "x")
-    find = label_spelling.finder(values)  # named so in task.labels, they are found as they are written
+    find = label_spelling.finder(values)  # if task.labels names both, each is found as it is written
     assert [find(value) for value in values] == list(range(len(values)))
 
 
@@ -126,7 +126,7 @@ def test_two_spellings_of_one_number_are_no_two_labels(values):
         (["1.1", "1.2"], {"1.10": None, "1": None}),
     ],
 )
-def test_a_number_is_never_another_label(names, found):
+def test_a_number_never_finds_another_label(names, found):
     find = label_spelling.finder(names)
     assert {text: find(text) for text in found} == found
 
@@ -141,7 +141,7 @@ def test_an_unknown_label_that_is_a_known_number_says_so():
 
 
 @pytest.mark.parametrize("rows", [[[0, 1, 0], [1, 1, 0]], [[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]], ["[0, 1, 0]", "[1 1 0]"]])
-def test_rows_of_0_and_1_are_many_labels(rows):
+def test_rows_of_0_and_1_are_lists_of_labels(rows):
     def read(names=None):
         return label_lists.label_lists(with_label(rows), DataConfig(), "x", names)[0]
 
@@ -156,7 +156,7 @@ def test_rows_of_0_and_1_are_many_labels(rows):
 
 
 @pytest.mark.parametrize("texts", [["0 1", "1 0"], ["0,1,1", "1,0,0"], ["[0. 1.]", "[1. 1.]"], ["0|1", "0|0"]])
-def test_rows_of_0_and_1_as_text_are_not_one_label(texts):
+def test_rows_of_0_and_1_as_text_are_refused_as_single_labels(texts):
     with pytest.raises(UserError, match="has rows of 0 and 1"):
         learnt(texts)
 
@@ -177,12 +177,12 @@ def test_lists_of_labels_stay_lists(rows, names, found):
 
 
 @pytest.mark.parametrize("row", [["1", "0", "1"], ["1.0", "0.0", "1.0", "1.0"]])
-def test_a_row_of_0_and_1_among_lists_of_labels_is_no_list_of_ids(row):
+def test_a_row_of_0_and_1_among_lists_of_labels_is_refused(row):
     with pytest.raises(UserError, match=r"row 2 has .* 0 and 1 for each label, but other rows have lists of labels"):
         label_lists.label_lists(with_label([["a", "b"], row]), DataConfig(), "x", ["a", "b", "c"])
 
 
-def test_rows_of_0_and_1_of_several_lengths():
+def test_rows_of_0_and_1_of_several_lengths_are_refused():
     with pytest.raises(UserError, match="rows of 0 and 1 with 2, 3 places"):
         label_lists.label_lists(with_label([[0, 0, 1], [1, 0]]), DataConfig(), "x")
     nested = "[" * 100_000 + "]" * 100_000
@@ -193,7 +193,7 @@ def test_rows_of_0_and_1_of_several_lengths():
 # Heads
 
 
-def test_heads_without_names_are_kept_for_their_numbers():
+def test_a_head_without_label_names_is_reused_for_its_numbers():
     generic = named("LABEL_0", "LABEL_1")
     assert TextClassification(("0", "1")).accepts_head(generic)
     assert TextClassification(("0.0", "1.0")).accepts_head(generic)
@@ -211,16 +211,16 @@ def test_heads_without_names_are_kept_for_their_numbers():
     ("given", "read"),
     [(["length", "songs"], ["length", "songs"]), (["songs", "length"], ["length", "songs"]), (["b", "a"],) * 2],
 )
-def test_targets_are_known_by_their_names(given, read):
+def test_columns_of_targets_are_in_the_order_of_the_model(given, read):
     assert Regression(("length", "songs")).columns(Config(data=DataConfig(label=given))) == read
 
 
-def test_labels_of_another_kind_of_head_name_nothing():
+def test_labels_of_another_kind_of_head_are_ignored():
     tagger = named("O", "B-x") | {"architectures": ["BertForTokenClassification"]}
     assert learnt(["0", "1"], tagger) == ("0", "1")
 
 
-def test_a_head_in_another_order_keeps_its_outputs(tmp_path):
+def test_labels_in_another_order_reorder_the_outputs(tmp_path):
     directory = tiny.write_model(tmp_path / "m", labels=["a", "b", "c"])
     inputs = {"input_ids": np.array([[2, 6, 7, 3]])}
     right = jaxft.forward(*load(str(directory)), inputs)["logits"]
@@ -233,7 +233,7 @@ def test_a_head_in_another_order_keeps_its_outputs(tmp_path):
     assert load(str(directory), labels=["x", "y", "z"])[0].report.new
 
 
-# What is dropped
+# Rows that are dropped
 
 
 def test_unknown_labels_are_dropped_and_counted(tmp_path):
@@ -262,7 +262,7 @@ def test_a_subset_of_labels_can_be_learnt():
 # Thousands of labels
 
 
-def test_ten_thousand_labels_cost_no_table():
+def test_ten_thousand_labels_need_no_dense_table():
     rng = np.random.default_rng(0)
     gold, predicted = rng.integers(0, 10_000, (2, 5000))
     predicted[:4000] = gold[:4000]
@@ -279,8 +279,8 @@ def test_ten_thousand_labels_cost_no_table():
     assert MAX_TABLE_LABELS < 10_000
 
 
-def test_a_label_without_a_column_is_no_label_that_nothing_has():
-    """A file in which a label's column is missing does not say that no text has that label."""
+def test_a_label_without_a_column_is_refused():
+    """It would otherwise count as a label that no text has."""
     task = MultiLabel(("a", "b", "c"), 0.5)
     rows = datasets.Dataset.from_dict({"a": [1, 0], "b": [0, 1], "c": [1, 1]})
     assert task.drop_unknown_labels(rows, Config(data=DataConfig(label=["c", "a", "b"])), "x.csv") == (rows, 0)

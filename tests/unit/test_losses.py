@@ -22,7 +22,7 @@ WEIGHTS = RNG.uniform(0.01, 3, CLASSES).astype(np.float32)
 
 
 def mean_and_gradient(loss) -> tuple[float, np.ndarray]:
-    """Of a `WeightedSum` at LOGITS."""
+    """The mean and the gradient of a `WeightedSum` at LOGITS."""
 
     def mean(logits):
         total, weight = loss(logits)
@@ -45,7 +45,7 @@ def assert_torch(loss, theirs) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-def test_cross_entropy(smoothing, weighted):
+def test_cross_entropy_is_torchs(smoothing, weighted):
     weights = WEIGHTS if weighted else None
     theirs = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights) if weighted else None, label_smoothing=smoothing)
     labels = torch.tensor(LABELS[REAL], dtype=torch.int64)
@@ -53,7 +53,7 @@ def test_cross_entropy(smoothing, weighted):
 
 
 def test_class_weights_that_add_up_to_less_than_one_are_still_a_mean():
-    """Only their ratios count, in the step too (programs/test_text_classification.py)."""
+    """Only their ratios matter, in a step too (programs/test_text_classification.py)."""
     one, tiny = (
         mean_and_gradient(lambda x, k=k: losses.cross_entropy(x, LABELS, SLOTS, 0.1, WEIGHTS * k)) for k in (1, 1e-4)
     )
@@ -82,7 +82,7 @@ def test_focal_loss_at_certainty_has_a_finite_gradient(gamma):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_sigmoid_cross_entropy(weighted):
+def test_sigmoid_cross_entropy_is_torchs(weighted):
     weights = WEIGHTS if weighted else None
     theirs = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weights) if weighted else None)
     targets = torch.tensor(HOT[REAL], dtype=torch.float32)
@@ -98,7 +98,7 @@ def test_sigmoid_focal_loss_is_its_closed_form(gamma):
     assert float(total) == pytest.approx(-np.where(HOT[REAL] == 1, yes, no).mean(-1).sum(), rel=1e-5)
 
 
-def test_squared_error():
+def test_squared_error_is_torchs():
     targets = torch.tensor(NUMBERS[REAL])
     assert_torch(
         lambda logits: losses.squared_error(logits, NUMBERS, SLOTS), lambda x: torch.nn.functional.mse_loss(x, targets)
@@ -106,7 +106,7 @@ def test_squared_error():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_soft_losses(temperature):
+def test_soft_losses_are_torchs(temperature):
     """Cross-entropy with the teacher's probabilities as targets, times the square of the temperature."""
     teacher = torch.tensor(TEACHER[REAL]) / temperature
     functional = torch.nn.functional

@@ -1,4 +1,4 @@
-"""Masking on the device: how many, which, what stands there instead, and that the layout has no say in it."""
+"""Masking on the device: how many tokens, which ones, what replaces them; and the layout has no influence."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def corpus(words: bool) -> Examples:
 
 
 def masked(data: Examples, rate: float, layout: str, micro_batches: int = 1, draws: int = DRAWS):
-    """For each draw, what every token of the corpus became: (chosen [total], input id [total], places used, most)."""
+    """Whether each token of the corpus was chosen, and its input id: two arrays [draws, total tokens]."""
     masking = Masking(rate, MASK, VOCABULARY, SPECIAL)
     sampler = make_sampler(
         data.lengths, batch_size=len(data), max_length=48, layout=layout, seed=0, micro_batches=micro_batches
@@ -61,8 +61,8 @@ def masked(data: Examples, rate: float, layout: str, micro_batches: int = 1, dra
 
 
 @pytest.mark.parametrize("rate", [0.15, 0.4])
-def test_each_example_has_its_share(rate):
-    """Simple words: the number is the share rounded up or down, right on average, and every place is as likely."""
+def test_each_example_has_its_share_of_masked_tokens(rate):
+    """With words of one piece: the share, rounded up or down and right on average; all positions are equally likely."""
     data = corpus(words=False)
     chosen, ids = masked(data, rate, "pack", draws=200)
     real = data.tokens["words"] > 0
@@ -73,7 +73,7 @@ def test_each_example_has_its_share(rate):
     assert np.abs(counts.mean(0) - share).max() < 4 * 0.5 / np.sqrt(len(counts))
     each = chosen[:, real].mean(0)
     assert np.abs(each - rate).max() < 5 * np.sqrt(rate * (1 - rate) / len(chosen))
-    assert len(np.unique(chosen, axis=0)) == len(chosen)  # another key, other places
+    assert len(np.unique(chosen, axis=0)) == len(chosen)  # another key chooses other positions
     was = np.broadcast_to(data.tokens["input_ids"], ids.shape)[chosen]
     became = ids[chosen]
     n = len(was)
@@ -85,7 +85,7 @@ def test_each_example_has_its_share(rate):
     assert set(np.unique(became[other])) == set(range(VOCABULARY)) - set(SPECIAL)
 
 
-def test_pieces_of_a_word_go_together():
+def test_pieces_of_a_word_are_masked_together():
     data = corpus(words=True)
     chosen, ids = masked(data, 0.3, "pack")
     word = data.tokens["words"] + 100 * np.repeat(np.arange(len(data)), LENGTHS)
@@ -99,14 +99,14 @@ def test_pieces_of_a_word_go_together():
     counts = np.add.reduceat(chosen, data.starts, axis=1)
     assert (counts < 0.3 * (LENGTHS - 2) + 1).all()  # a word that would go past the share is left out
     assert 0.22 < chosen[:, real].mean() < 0.3
-    # what stands there instead is drawn for each piece
+    # the replacement is drawn for each piece
     pair = np.flatnonzero((np.diff(word) == 0) & real[1:])
     both = chosen[:, pair]
     assert (both & ((ids[:, pair] == MASK) != (ids[:, pair + 1] == MASK))).any()
 
 
 @pytest.mark.parametrize("words", [False, True])
-def test_the_layout_has_no_say(words):
+def test_masks_do_not_depend_on_the_layout(words):
     data = corpus(words)
     right = masked(data, 0.25, "pad", draws=3)
     for layout, parts in (("pack", 3), ("bucket", 1)):
@@ -114,7 +114,7 @@ def test_the_layout_has_no_say(words):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_places_hold_every_draw_and_little_more():
+def test_max_predictions_holds_every_draw_and_little_more():
     masking = Masking(0.15, MASK, VOCABULARY)
     assert masking.max_predictions(128, 1) == 20
     assert masking.max_predictions(512, 4) == 80

@@ -1,4 +1,4 @@
-"""flax_model.msgpack: what Flax reads is what is read here, tensor by tensor; what is torn is refused at opening."""
+"""flax_model.msgpack: tensors are read as Flax reads them, one by one; damaged files are refused when they are opened."""
 
 from pathlib import Path
 
@@ -51,13 +51,13 @@ def equal(found: dict, expected: dict) -> bool:
 
 @pytest.fixture
 def chunks(monkeypatch):
-    """Flax cuts tensors of more than 64 bytes, as it else cuts those of more than 1 GiB."""
+    """Flax splits tensors of more than 64 bytes, as it normally splits those of more than 1 GiB."""
     monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", 64)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=TREES)
-def test_any_tree_of_flax(tree, tmp_path, chunks):
+def test_any_tree_is_read_as_flax_wrote_it(tree, tmp_path, chunks):
     file = tmp_path / "flax_model.msgpack"
     file.write_bytes(serialization.msgpack_serialize(tree))
     assert equal(read(file), flat(tree))
@@ -65,7 +65,7 @@ def test_any_tree_of_flax(tree, tmp_path, chunks):
 
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=st.dictionaries(st.lists(NAMES, min_size=3, max_size=3).map(tuple), tensors(), max_size=20))
-def test_flax_writes_the_same_file(tree, tmp_path, chunks):
+def test_files_are_those_that_flax_writes(tree, tmp_path, chunks):
     write_msgpack({".".join(path): x for path, x in tree.items()}, tmp_path / "ours")
     assert (tmp_path / "ours").read_bytes() == serialization.msgpack_serialize(unflatten(tree))
 
@@ -77,8 +77,8 @@ def whole_file() -> bytes:
     return serialization.msgpack_serialize({"encoder": {"layer": layers}, "words": words, "scale": np.float32(3), "z": 1j})
 
 
-def test_torn_anywhere(tmp_path, chunks):
-    """Wherever a file ends too early, opening it says so: every byte counts, those of tensors too."""
+def test_a_file_that_ends_too_early_is_refused(tmp_path, chunks):
+    """At opening, wherever it ends, also within the bytes of a tensor."""
     content, file = whole_file(), tmp_path / "flax_model.msgpack"
     file.write_bytes(content)
     assert len(open_msgpack(file)) == 17 + 3
@@ -91,21 +91,21 @@ def test_torn_anywhere(tmp_path, chunks):
         open_msgpack(file)
 
 
-def test_flipped_anywhere(tmp_path, chunks):
-    """A changed byte is an error, or it is in a value or a name, and then Flax reads the same."""
+def test_a_changed_byte_is_refused_or_read_as_flax_reads_it(tmp_path, chunks):
+    """A changed byte may be in a value or a name; then Flax reads the same."""
     content, file = bytearray(whole_file()), tmp_path / "flax_model.msgpack"
     refused = 0
-    for place in range(len(content)):
+    for position in range(len(content)):
         for mask in (0xFF, 0x01):
             torn = content.copy()
-            torn[place] ^= mask
+            torn[position] ^= mask
             file.write_bytes(torn)
             try:
                 found = read(file)
             except UserError:
                 refused += 1
             else:
-                assert equal(found, flat(serialization.msgpack_restore(bytes(torn)))), place
+                assert equal(found, flat(serialization.msgpack_restore(bytes(torn)))), position
     assert refused > len(content) / 2
 
 
@@ -123,7 +123,7 @@ def test_flipped_anywhere(tmp_path, chunks):
         "deep": (b"\x81\xa1a" * 5000 + b"\x01", "recursion"),
     }.values(),
 )
-def test_what_is_no_tensor(tmp_path, content, message):
+def test_a_file_without_tensors_is_refused(tmp_path, content, message):
     file = tmp_path / "flax_model.msgpack"
     file.write_bytes(content)
     with pytest.raises(UserError) as info:

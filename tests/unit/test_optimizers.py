@@ -1,4 +1,4 @@
-"""Every optimizer: layers of a stack singly, the plan's decay, rates and schedules, traced numbers, any devices, resume."""
+"""Every optimizer: layers within stacks, the plan's decay, rates and schedules, traced numbers, devices, checkpoints."""
 
 from dataclasses import replace
 
@@ -22,14 +22,14 @@ from jaxft.training.checkpoint import Checkpoints, Progress
 from tests.support import tiny
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 
-# Of whole tensors (lars, adafactor), of all tensors together (prodigy), and elementwise.
+# They use norms of tensors (lars, adafactor) or of all tensors together (prodigy), or are elementwise.
 OPTAX = ["optax.lars", "optax.adafactor", "optax.prodigy", "optax.nadamw"]
 NAMES = [*NAMED, *OPTAX]
 CONSTANT = {"warmup": 0, "schedule": "constant", "clip": None, "learning_rate": 0.1}
 
 
 def unstacked(params):
-    """The same tree with a subtree a layer."""
+    """The same tree with one subtree per layer."""
     return tree.unflatten({tuple(name.split(".")): x for name, x in tree.unstack(params).items()})
 
 
@@ -37,7 +37,7 @@ def plan_of(*rules: RuleConfig):
     return make_plan(PlanConfig(rules=list(rules)), PARAMS, LAYERS)
 
 
-def follow(config: OptimConfig, plan, params=PARAMS, gradients=GRADIENTS, place=None, total=10):
+def train_steps(config: OptimConfig, plan, params=PARAMS, gradients=GRADIENTS, place=None, total=10):
     """(parameters after some steps by dotted name, optimizer state).
 
     Where `place` puts arrays on several devices, a step is one program: hundreds of small ones, of which each waits for all
@@ -65,33 +65,33 @@ def assert_close(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_layers_of_a_stack_are_seen_singly(name):
+def test_layers_of_a_stack_are_updated_like_single_layers(name):
     config = OptimConfig(name=name, weight_decay=0.1, **CONSTANT)
-    found, _ = follow(config, plan_of())
+    found, _ = train_steps(config, plan_of())
     before = tree.unstack(PARAMS)
     assert all(np.abs(x - before[n]).max() > 0 for n, x in found.items())
-    expected, _ = follow(config, plan_of(), unstacked(PARAMS), [unstacked(g) for g in GRADIENTS])
+    expected, _ = train_steps(config, plan_of(), unstacked(PARAMS), [unstacked(g) for g in GRADIENTS])
     assert_close(found, expected)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "optax.prodigy"])  # 0 / 0 at a zero gradient
 def test_the_plan_decides_rates_schedules_and_decay(name):
-    """Each column on its own, per layer of a stack that is not cut."""
+    """Each column alone, for single layers of a stack that is not cut."""
     config = OptimConfig(name=name, weight_decay=0.5, **CONSTANT)
     before, plan = tree.unstack(PARAMS), plan_of(RuleConfig(r"layer\.1\.", weight_decay=False))
     plan = replace(
         plan, settings={**plan.settings, "heads.main.bias": replace(plan.settings["heads.main.bias"], weight_decay=True)}
     )
     nothing = jax.tree.map(jnp.zeros_like, PARAMS)
-    without, _ = follow(config, plan, gradients=[nothing])
+    without, _ = train_steps(config, plan, gradients=[nothing])
     for key, x in without.items():
         decayed = (key.endswith(("kernel", "embedding")) and ".1." not in key) or key == "heads.main.bias"
         assert decayed == (not np.array_equal(x, before[key])), key
 
-    plain, _ = follow(config, plan_of(), gradients=GRADIENTS[:1])
+    plain, _ = train_steps(config, plan_of(), gradients=GRADIENTS[:1])
     rates = {"heads": 3.0, ".1.": 0.25, "embeddings": 0.0}
     plan = plan_of(*(RuleConfig(key.replace(".", r"\."), learning_rate=rate) for key, rate in rates.items()))
-    found, _ = follow(config, plan, gradients=GRADIENTS[:1])
+    found, _ = train_steps(config, plan, gradients=GRADIENTS[:1])
     expected = {}
     for key, x in plain.items():
         rate = next((rate for part, rate in rates.items() if part in key), 1.0)
@@ -99,25 +99,25 @@ def test_the_plan_decides_rates_schedules_and_decay(name):
     assert_close(found, expected)
 
     settings = {key: replace(x, schedule="linear" if ".2." in key else None) for key, x in plan_of().settings.items()}
-    third, _ = follow(config, replace(plan_of(), settings=settings), gradients=GRADIENTS[:1], total=3)
+    third, _ = train_steps(config, replace(plan_of(), settings=settings), gradients=GRADIENTS[:1], total=3)
     assert_close(third, plain)  # no step is done yet, so both rates are at their peak
-    steps = [follow(config, replace(plan_of(), settings=settings), gradients=GRADIENTS[:n], total=2)[0] for n in (2, 3)]
+    steps = [train_steps(config, replace(plan_of(), settings=settings), gradients=GRADIENTS[:n], total=2)[0] for n in (2, 3)]
     for key in before:
         assert (".2." in key) == np.array_equal(steps[0][key], steps[1][key]), key  # after two of two steps linear is at 0
 
 
-def test_decay_may_be_a_number_of_its_own():
+def test_weight_decay_of_a_parameter_may_be_a_number():
     plan = plan_of()
     settings = {key: replace(x, weight_decay=0.25 if ".1." in key else x.weight_decay) for key, x in plan.settings.items()}
     nothing = jax.tree.map(jnp.zeros_like, PARAMS)
-    found, _ = follow(OptimConfig(weight_decay=0.5, **CONSTANT), replace(plan, settings=settings), gradients=[nothing])
+    found, _ = train_steps(OptimConfig(weight_decay=0.5, **CONSTANT), replace(plan, settings=settings), gradients=[nothing])
     for key, x in tree.unstack(PARAMS).items():
         decay = 0.25 if ".1." in key else 0.5 if key.endswith(("kernel", "embedding")) else 0.0
         np.testing.assert_allclose(found[key], x * (1 - 0.1 * decay), rtol=1e-6, err_msg=key)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_learning_rate_and_decay_may_be_mapped_over(name):
+def test_learning_rate_and_decay_may_be_vmapped(name):
     config, plan = OptimConfig(name=name, **CONSTANT), plan_of()
     optimizer, hyper = optim.make_optimizer(config, plan, 10), optim.hyperparameters(config)
 
@@ -126,14 +126,14 @@ def test_learning_rate_and_decay_may_be_mapped_over(name):
         return transform.update(GRADIENTS[0], transform.init(PARAMS), PARAMS)[0]
 
     found = jax.jit(jax.vmap(once))(jnp.asarray([0.1, 0.2]), jnp.asarray([0.0, 0.5]))
-    second, _ = follow(replace(config, learning_rate=0.2, weight_decay=0.5), plan, gradients=GRADIENTS[:1])
+    second, _ = train_steps(replace(config, learning_rate=0.2, weight_decay=0.5), plan, gradients=GRADIENTS[:1])
     mapped = tree.unstack(jax.tree.map(lambda p, u: np.asarray(p + u[1]), PARAMS, found))
     assert_close(mapped, second)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lamb", "muon", "optax.prodigy"])
-def test_eight_devices(name):
-    """What has a parameter's shape is split as the parameter is; the steps are the same."""
+def test_updates_on_eight_devices_are_those_of_one(name):
+    """State with a parameter's shape is split as the parameter is."""
     mesh = sharding.make_mesh(MeshConfig(2, 4))
     params = sharding.param_shardings(mesh, PARAMS)
 
@@ -144,26 +144,26 @@ def test_eight_devices(name):
 
     config = OptimConfig(name=name, weight_decay=0.1, **{**CONSTANT, "clip": 1.0})
     gradients = [jax.device_put(g, params) for g in GRADIENTS]
-    found, _ = follow(config, plan_of(), gradients=gradients, place=place)
-    assert_close(found, follow(config, plan_of())[0])
+    found, _ = train_steps(config, plan_of(), gradients=gradients, place=place)
+    assert_close(found, train_steps(config, plan_of())[0])
     sizes = {x.shape for path, x in tree.flatten(PARAMS).items() if path[-1] in ("kernel", "embedding")}
     sizes |= {shape[1:] for shape in sizes if len(shape) == 3}
     initial = place(optim.make_optimizer(config, plan_of(), 10).build(optim.hyperparameters(config)).init(PARAMS))
     split = [x for x in jax.tree.leaves(initial) if x.shape in sizes]
-    assert bool(split) == (name != "adafactor")  # whose moments are vectors
+    assert bool(split) == (name != "adafactor")  # its moments are vectors
     for x in split:
         assert {shard.data.size * 4 for shard in x.addressable_shards} == {x.size}
 
 
 def test_adafactor_keeps_vectors_of_matrices():
-    _, state = follow(OptimConfig(name="adafactor", **CONSTANT), plan_of())
+    _, state = train_steps(OptimConfig(name="adafactor", **CONSTANT), plan_of())
     assert max(x.size for x in jax.tree.leaves(state)) == LAYERS * 16 < tree.count(PARAMS) / 10
 
 
 def test_berts_own_adam_has_no_bias_correction():
     """google-research/bert: `AdamWeightDecayOptimizer.apply_gradients`, in numpy."""
     config = OptimConfig(name="bert_adam", weight_decay=0.1, **CONSTANT)
-    found, _ = follow(config, plan_of())
+    found, _ = train_steps(config, plan_of())
     gradients = [tree.unstack(g) for g in GRADIENTS]
     for key, start in tree.unstack(jax.tree.map(np.asarray, PARAMS)).items():
         p = start
@@ -187,7 +187,7 @@ def test_berts_own_adam_has_no_bias_correction():
         ),
     ],
 )
-def test_the_numbers_of_optax(name, oracle):
+def test_updates_are_those_of_optax(name, oracle):
     config = OptimConfig(name=name, weight_decay=0.2, **CONSTANT)
     params, plan = tree.unstack(PARAMS), plan_of()
     transform = oracle({key: bool(setting.weight_decay) for key, setting in plan.settings.items()})
@@ -195,12 +195,12 @@ def test_the_numbers_of_optax(name, oracle):
     for gradient in GRADIENTS:
         updates, state = transform.update(tree.unstack(gradient), state, params)
         params = optax.apply_updates(params, updates)
-    assert_close(follow(config, plan)[0], params)
+    assert_close(train_steps(config, plan)[0], params)
 
 
 def test_muon_orthogonalises_the_kernels_of_the_encoder():
-    found, _ = follow(OptimConfig(name="muon", weight_decay=0.0, **CONSTANT), plan_of())
-    adam, _ = follow(OptimConfig(name="adamw", weight_decay=0.0, **CONSTANT), plan_of())
+    found, _ = train_steps(OptimConfig(name="muon", weight_decay=0.0, **CONSTANT), plan_of())
+    adam, _ = train_steps(OptimConfig(name="adamw", weight_decay=0.0, **CONSTANT), plan_of())
     params = tree.unstack(PARAMS)
     kernels = {key: x for key, x in params.items() if ".layer." in key and key.endswith("kernel")}
     transform = optax.contrib.muon(0.1, consistent_rms=0.2)
@@ -232,7 +232,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("changes", "words"), ERRORS)
-def test_what_does_not_exist_is_one_line(changes, words):
+def test_an_unknown_optimizer_or_argument_is_refused(changes, words):
     with pytest.raises(UserError) as error:
         optim.check_optimizer(OptimConfig(**changes))
     assert "\n" not in str(error.value)
@@ -240,7 +240,7 @@ def test_what_does_not_exist_is_one_line(changes, words):
         assert word in str(error.value)
 
 
-def test_options_reach_the_check(train_fails):
+def test_train_checks_the_optimizers_arguments(train_fails):
     train_fails({"optim.name": "optax.sgd", "optim.arguments": "{momentum: 0.9, nestero: true}"}, '"nestero"', "nesterov")
 
 
@@ -251,8 +251,8 @@ def run(classifier, tiny_data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["adafactor", "muon", "optax.prodigy"])
-def test_checkpoints_hold_the_state(run, tmp_path, name):
-    """Also what has not its parameters' shape, belongs to a part of them, or stands under dotted names; and the average."""
+def test_checkpoints_restore_the_optimizer_state(run, tmp_path, name):
+    """Also state without a parameter's shape, of some parameters only, or with dotted names; and the moving average."""
     averaged = RegularizationConfig(ema=0.9 if name == "muon" else 0.0)
     run = replace(run, config=replace(run.config, optim=OptimConfig(name=name), regularization=averaged))
     fresh, frozen = fresh_state(run)
@@ -272,8 +272,8 @@ def test_checkpoints_hold_the_state(run, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lion"])
-def test_the_plan_prints_the_memory_of_the_state(run, name):
-    """Row by row; Muon keeps one moment of kernels and two of the rest."""
+def test_the_plan_computes_the_memory_of_the_state(run, name):
+    """Muon has one moment of kernels and two of other parameters."""
     run = replace(run, config=replace(run.config, optim=OptimConfig(name=name)))
     state, _ = fresh_state(run)
     sizes = [x.size * x.dtype.itemsize for x in jax.tree.leaves(state.opt_state) if x.ndim]

@@ -1,4 +1,4 @@
-"""The order of training: a permutation with even steps, in which chance decides which examples share a step."""
+"""The order of examples: a permutation with even steps, in which chance decides which examples share a step."""
 
 import numpy as np
 from hypothesis import given
@@ -16,13 +16,13 @@ def tokens(batch_size: int, epoch: int = 0) -> np.ndarray:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 12), st.integers(0, 3))
-def test_every_example_once(lengths, batch_size, epoch):
+def test_every_example_occurs_once(lengths, batch_size, epoch):
     found = epoch_order(np.array(lengths), batch_size, 1, epoch)
     assert sorted(found.tolist()) == list(range(len(lengths)))
     assert found.tolist() == epoch_order(np.array(lengths), batch_size, 1, epoch).tolist()
 
 
-def test_steps_hold_as_many_tokens():
+def test_steps_have_about_the_same_number_of_tokens():
     for batch_size in (8, 32, 128):
         found = tokens(batch_size)
         assert found.std() < 0.01 * found.mean()
@@ -30,9 +30,9 @@ def test_steps_hold_as_many_tokens():
         assert plain.std() > 0.05 * found.mean()
 
 
-def test_which_examples_share_a_step_is_chance():
-    """Pairs that share a step are together again in another epoch as often as any two are; of the longest, which lie in
-    few strata, less than thrice as often."""
+def test_examples_share_a_step_by_chance():
+    """Two examples that share a step meet again in another epoch as often as any two do; the longest, which are in few
+    strata, less than three times as often."""
     batch_size, epochs = 16, 8
     steps = len(LENGTHS) // batch_size
     step_of = np.full((epochs, len(LENGTHS)), -1)
@@ -51,7 +51,7 @@ def test_which_examples_share_a_step_is_chance():
         assert 0.5 < again / pairs * steps < most
 
 
-def test_steps_come_in_no_order():
+def test_steps_are_shuffled():
     """The step with the longest example is not always the first."""
     firsts = {int(np.flatnonzero(epoch_order(LENGTHS, 32, 5, e) == LENGTHS.argmax())[0]) // 32 for e in range(10)}
     assert len(firsts) > 5

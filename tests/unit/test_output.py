@@ -1,4 +1,4 @@
-"""Files that the user names: whole or as they were, links and devices written through; URLs refused."""
+"""Output files: written completely or not at all, through links and to devices; URLs are refused."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ def write(path, content: bytes = b"new") -> None:
         file.write(content)
 
 
-def test_a_new_file(tmp_path):
+def test_a_new_file_is_created_with_its_folders(tmp_path):
     write(tmp_path / "a" / "b" / "out")
     assert (tmp_path / "a" / "b" / "out").read_bytes() == b"new"
     umask = os.umask(0)
@@ -28,7 +28,7 @@ def test_a_new_file(tmp_path):
     assert stat.S_IMODE((tmp_path / "a" / "b" / "out").stat().st_mode) == 0o666 & ~umask
 
 
-def test_a_file_keeps_its_mode_and_other_names(tmp_path):
+def test_a_file_keeps_its_mode_and_hard_links(tmp_path):
     (tmp_path / "out").write_bytes(b"old, and longer")
     (tmp_path / "out").chmod(0o600)
     write(tmp_path / "out")
@@ -53,14 +53,14 @@ def test_links_are_followed(tmp_path, there):
     assert sorted(x.name for x in real.parent.iterdir()) == ["real"]
 
 
-def test_links_without_end(tmp_path):
+def test_a_cycle_of_links_is_refused(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(UserError, match="symbolic links"):
         check_output(str(tmp_path / "a"))
 
 
-def test_what_was_there_stays_when_writing_fails(tmp_path):
+def test_the_old_file_stays_if_writing_fails(tmp_path):
     (tmp_path / "out").write_bytes(b"old")
     with contextlib.suppress(ZeroDivisionError), writing(str(tmp_path / "out")) as file:
         file.write(b"half")
@@ -93,8 +93,8 @@ print("after")
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 @pytest.mark.parametrize("to", ["pipe", "file"])
-def test_standard_output(tmp_path, name, to):
-    """Whatever it is, and in its order; a file to which it leads is neither cut nor replaced."""
+def test_standard_output_is_written_in_order(tmp_path, name, to):
+    """Be it a pipe or a file, which is neither truncated nor replaced."""
     if name == "link":
         (tmp_path / "link").symlink_to("/dev/stdout")
     command = [sys.executable, "-c", CODE, str(tmp_path / "link") if name == "link" else name]
@@ -108,12 +108,12 @@ def test_standard_output(tmp_path, name, to):
     assert os.path.islink("/dev/stdout")
 
 
-def test_a_directory_is_no_file(tmp_path):
+def test_a_directory_is_refused(tmp_path):
     with pytest.raises(UserError, match="is a directory"):
         check_output(str(tmp_path))
 
 
-def test_what_is_read_is_not_written_over(tmp_path):
+def test_the_input_is_not_overwritten(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}")
     (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
     for name in ("rows.jsonl", "link.jsonl"):
@@ -159,5 +159,5 @@ def test_urls_are_refused(value, words):
 @pytest.mark.parametrize(
     "value", ["a/b", "package:gt/model", "C:/models", "C:\\models", "a b: c/d", "/s3://x", None, True, 3]
 )
-def test_what_is_no_url(value):
+def test_other_values_are_not_taken_for_urls(value):
     refuse_url("data.train", value)

@@ -1,4 +1,4 @@
-"""Patterns of users and files: what `re` says, within seconds."""
+"""Regular expressions from users and files: matches are those of `re`, in bounded time."""
 
 import re
 import time
@@ -9,7 +9,7 @@ from jaxft.core import patterns
 from jaxft.core.errors import UserError
 
 NAMES = [f"encoder.layer.{i}.attention.self.{part}.kernel" for i in range(12) for part in ("query", "key", "value")]
-FINE = [
+GOOD = [
     "",
     r"\.query\.",
     r"^encoder\.layer\.(0|11)\.",
@@ -23,16 +23,16 @@ ENDLESS = [r"(\w+\.?)+!", r"((\w|\.)+)+!", r".*.*.*.*.*.*.*.*.*!", r"(?i)" + r"[
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_as_re_has_it(whole):
-    found = patterns.match_each(FINE, NAMES, full=whole)
-    for pattern, fits in zip(FINE, found, strict=True):
+def test_matches_are_those_of_re(whole):
+    found = patterns.match_each(GOOD, NAMES, full=whole)
+    for pattern, fits in zip(GOOD, found, strict=True):
         match = re.compile(pattern).fullmatch if whole else re.compile(pattern).search
         assert fits == [match(name) is not None for name in NAMES], pattern
         assert patterns.match(pattern, NAMES, full=whole) == fits
 
 
 @pytest.mark.parametrize("pattern", ENDLESS, ids=range(len(ENDLESS)))
-def test_what_never_ends_is_an_error(pattern, monkeypatch):
+def test_a_pattern_that_takes_too_long_is_an_error(pattern, monkeypatch):
     monkeypatch.setattr(patterns, "SECONDS", 0.5)
     start = time.perf_counter()
     with pytest.raises(UserError, match=r'^rule ".*takes more than 0\.5 seconds to match'):
@@ -50,7 +50,7 @@ def test_what_never_ends_is_an_error(pattern, monkeypatch):
         ("x" * 100_000, "has 100,000 characters: at most 20,000"),
     ],
 )
-def test_what_is_none(pattern, words):
+def test_a_bad_pattern_is_refused(pattern, words):
     for run in (lambda: patterns.check(pattern, "rule"), lambda: patterns.match(pattern, NAMES)):
         with pytest.raises(UserError) as error:
             run()

@@ -1,4 +1,4 @@
-"""Positions against the functions of Hugging Face's models; relative ones at lengths where logarithms round."""
+"""Positions against the functions of Hugging Face's models, also at distances where logarithms are rounded."""
 # ruff: noqa: E402
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxft.models.encoder.positions import distance_buckets, relative_index, ski
 
 
 def test_padding_ids_inside_a_text_take_no_position():
-    """Alone and as one of several examples of a row."""
+    """For each text alone, and for several in one row."""
     pad, texts = 1, [[0, 5, 1, 6, 2], [1, 1, 7], [0, 8, 9, 2], [1]]
     theirs = [
         RobertaEmbeddings.create_position_ids_from_input_ids(torch.tensor([ids]), pad)[0].numpy() - pad - 1 for ids in texts
@@ -24,7 +24,7 @@ def test_padding_ids_inside_a_text_take_no_position():
     np.testing.assert_array_equal(ours[0], np.concatenate(theirs))
 
 
-def test_mpnet_buckets():
+def test_mpnet_buckets_are_transformers():
     length = 700
     place = torch.arange(length)
     theirs = MPNetEncoder.relative_position_bucket(place[None, :] - place[:, None], num_buckets=32)
@@ -32,7 +32,7 @@ def test_mpnet_buckets():
 
 
 @pytest.mark.parametrize(("buckets", "longest"), [(256, 512), (32, 128), (6, 20), (-1, 16), (-1, 512), (48, 77)])
-def test_deberta_index(buckets, longest):
+def test_deberta_indices_are_transformers(buckets, longest):
     length = 600
     x = torch.zeros(1, length, 1)
     relative = build_relative_position(x, x, bucket_size=buckets, max_position=longest)[0]

@@ -1,11 +1,13 @@
-"""Lines about what takes long: few, and none about what is short."""
+"""Lines about the progress of long work; none for short work."""
 
+import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from jaxft.core import progress
-from jaxft.core.progress import MANY, Progress, in_steps, silent
+from jaxft.core.progress import MANY, Progress, announced, in_steps, silent
 
 
 @pytest.fixture
@@ -32,22 +34,22 @@ def test_a_line_every_ten_seconds(clock, capsys):
     ]
 
 
-def test_what_is_short_says_nothing_and_what_is_much_says_so_at_once(clock, capsys):
+def test_little_work_prints_nothing_and_much_work_is_announced(clock, capsys):
     assert list(in_steps("tokenising", 5, 2)) == [0, 2, 4]
     assert capsys.readouterr().err == ""
     Progress("tokenising", MANY)
     assert capsys.readouterr().err == "tokenising: 5,000 rows\n"
 
 
-def test_a_number_that_nobody_knows(clock, capsys):
+def test_the_total_may_be_unknown(clock, capsys):
     shown = Progress("reading", None)
     clock(11)
     shown.at(70_000)
     assert capsys.readouterr().err == "reading: 70,000 rows\n"
 
 
-def test_parts_of_what_is_reported_as_a_whole_say_nothing(clock, capsys):
-    """Also in a thread of their own; elsewhere lines go on."""
+def test_silent_parts_of_reported_work_print_nothing(clock, capsys):
+    """Also in another thread; the whole is reported."""
     whole = Progress("predicting", 6_000)
 
     def part() -> None:
@@ -72,3 +74,25 @@ def test_only_the_main_process_reports(clock, capsys, monkeypatch):
     clock(11)
     shown.at(1_000)
     assert capsys.readouterr().err == ""
+
+
+def test_long_work_is_announced_and_reminders_double_their_intervals(monkeypatch):
+    said, waits, reminded = [], [], threading.Event()
+
+    class Over(threading.Event):
+        """Time passes at once until the third reminder; then the work goes on until it is over."""
+
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            if len(waits) <= 3:
+                return False
+            reminded.set()
+            return super().wait(60)
+
+    monkeypatch.setattr(progress, "threading", SimpleNamespace(Event=Over, Thread=threading.Thread))
+    with announced("compiling a step", said.append, first=10):
+        assert reminded.wait(60)
+    assert waits == [10, 20, 40, 80]
+    assert said[0] == "compiling a step"
+    assert len(said) == 4
+    assert all(re.fullmatch(r"still compiling a step, \d+ s so far", line) for line in said[1:])

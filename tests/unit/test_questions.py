@@ -1,4 +1,4 @@
-"""Windows of questions and contexts, and the tokens of answers in them, for each kind of tokenizer."""
+"""Windows of questions and contexts, and the tokens of answers in them, for every kind of tokenizer."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def texts() -> list[str]:
 
 
 def byte_level(directory):
-    """RoBERTa's kind, which knows no token types: a character may be several tokens."""
+    """RoBERTa's kind, without token types: a character may be several tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -70,7 +70,7 @@ def encode(tokenizer, rows, *, max_length=MAX_LENGTH, stride=STRIDE, labelled=Tr
 
 
 def odd_rows() -> list[dict]:
-    """Every piece of a text with characters of many kinds as an answer, with and without blanks around it."""
+    """Parts of a text with many kinds of characters as answers, with and without blanks around them."""
     rows = []
     for text in ["café", "北京", "京", "🙂", "🙂🙂", " naïve ﬁsh", "Ünïcode… ", "東京 and under the sun", "c", ODD]:
         answers = {"text": [text], "answer_start": [ODD.index(text)]}
@@ -79,7 +79,7 @@ def odd_rows() -> list[dict]:
 
 
 def windows(examples, notes):
-    """(row, tokens of the window, characters of its context tokens with their places) of every window."""
+    """For every window: (row, token ids, [(position, (begin, end) in characters)] of its context tokens)."""
     for number, row in enumerate(notes["question"]):
         begin, end = examples.offsets[number : number + 2]
         low, high = examples.columns["context"][number]
@@ -88,7 +88,7 @@ def windows(examples, notes):
         yield int(row), examples.tokens["input_ids"][begin:end].tolist(), list(zip(places, characters, strict=True))
 
 
-def test_windows_are_what_the_tokenizer_makes(tokenizer):
+def test_windows_are_those_of_the_tokenizer(tokenizer):
     """Question, context part, special tokens; neighbours share the stride, and together they are the context."""
     rows = questions.make(20, seed=6) + odd_rows()
     examples, notes = encode(tokenizer, rows)
@@ -139,7 +139,7 @@ def test_positions_are_the_tokens_that_share_characters_with_the_answer(tokenize
 
 
 def test_positions_are_those_of_run_qa(tokenizer):
-    """The walk of Hugging Face's script, where answers are whole words: from both ends over the offsets."""
+    """Hugging Face's script searches the offsets from both ends; compared for answers that are whole words."""
     rows = questions.make(40, seed=8)
     examples, notes = encode(tokenizer, rows)
     for number, (row, _, context) in enumerate(windows(examples, notes)):
@@ -157,7 +157,7 @@ def test_positions_are_those_of_run_qa(tokenizer):
         assert expected == (examples.columns["start_positions"][number], examples.columns["end_positions"][number])
 
 
-def test_the_first_answer_that_is_placed_counts(tmp_path):
+def test_the_first_answer_with_a_known_position_is_used(tmp_path):
     tiny.write_tokenizer(tmp_path)
     answers = [([NOWHERE, 10], (7, 7)), ([10, NOWHERE], (6, 7)), ([NOWHERE, NOWHERE], (NOWHERE, NOWHERE))]
     context = "the sun a bridge runs over the river"
@@ -186,7 +186,7 @@ def test_cached_arrays_are_the_same(tokenizer):
     assert encode(tokenizer, rows, cache=True, labelled=False)[0].columns.keys() == {"context"}
 
 
-def test_a_question_without_room_beside_it(tmp_path):
+def test_a_question_that_leaves_no_space_for_its_context_is_refused(tmp_path):
     tiny.write_tokenizer(tmp_path)
     tokenizer = (load_tokenizer(tmp_path), tmp_path)
     rows = questions.make(2, seed=10, longest=20)
@@ -204,7 +204,7 @@ def test_a_question_without_room_beside_it(tmp_path):
     rows[1]["question"] = "river " * 50
     with pytest.raises(UserError, match=r"leaves its context 0 of data\.max_length 32"):
         encode(tokenizer, rows, stride=0)
-    rows[1] |= {"question": "river " * 28, "context": "sun"}  # it fits, so there is nothing to share
+    rows[1] |= {"question": "river " * 28, "context": "sun"}  # a single window needs no stride
     assert encode(tokenizer, rows[1:])[0].lengths.tolist() == [32]
     with pytest.raises(UserError, match=r"data\.stride is 29: question and context share 29 tokens"):
         encode(tokenizer, rows, stride=29)

@@ -8,7 +8,7 @@ from jaxft.core.ragged import offsets_of, places_in_rows
 
 
 @given(st.lists(st.integers(0, 9), max_size=8))
-def test_offsets_and_places(lengths):
+def test_offsets_and_positions(lengths):
     offsets, places = offsets_of(lengths), places_in_rows(np.array(lengths, np.int64))
     assert offsets.dtype == places.dtype == np.int64
     assert offsets.tolist() == [sum(lengths[:i]) for i in range(len(lengths) + 1)]

@@ -1,4 +1,4 @@
-"""The loss of a run is the task's, of transformed word embeddings, in wrappers."""
+"""The loss of a run: the task's loss, with transformed word embeddings, in loss wrappers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def test_embeddings_are_transformed_in_order_and_in_training_only():
     assert "inputs_embeds" not in loss(PARAMS, BATCH, None, {})[1]
 
 
-def test_what_the_config_adds_wraps_the_loss_in_order():
+def test_loss_wrappers_of_the_config_are_applied_in_order():
     """Each of R-Drop's two passes is mixed with the loss against the teacher; evaluation has the task's own loss."""
     options = ["--regularization.r_drop=3", "--regularization.neftune=1e-30", "--distill.temperature=2"]
     config = cli.parse({}, options, origin="test", prog="test")

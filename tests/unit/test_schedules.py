@@ -1,4 +1,4 @@
-"""Learning rates: PyTorch's schedules in transformers, the papers' formulas, reduction on plateau."""
+"""Schedules of learning rates: transformers' functions, the papers' formulas, and very long runs."""
 
 import math
 import typing
@@ -24,7 +24,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("warmup", [0, 7, 30])
-def test_transformers_schedules(name, warmup):
+def test_schedules_are_those_of_transformers(name, warmup):
     torch = pytest.importorskip("torch")
     from transformers import get_scheduler
 
@@ -39,7 +39,7 @@ def test_transformers_schedules(name, warmup):
 
 
 @pytest.mark.parametrize("ratio", [32.0, 4.0])
-def test_slanted_triangular(ratio):
+def test_slanted_triangular_is_the_papers_formula(ratio):
     """Howard & Ruder 2018, equation 3, with the warm-up as its cut."""
     cut_frac = 0.2
     cut = math.floor(TOTAL * cut_frac)
@@ -49,18 +49,18 @@ def test_slanted_triangular(ratio):
         assert float(ours(t)) == pytest.approx((1 + p * (ratio - 1)) / ratio, rel=1e-5)
 
 
-def test_a_share_of_the_steps_is_rounded_up():
+def test_a_warm_up_share_is_rounded_up():
     factor = schedule_factor(OptimConfig(warmup=0.11), TOTAL)
     assert [float(factor(step)) for step in (0, 2, 4)] == pytest.approx([0, 0.5, 1.0])
 
 
 @pytest.mark.parametrize("total", [2**33, 10**12, 10**18])
 @pytest.mark.parametrize("name", [x for x in typing.get_args(Schedule) if x != "plateau"])
-def test_totals_beyond_32_bits(name, total):
-    """In a program and on the host alike."""
+def test_totals_may_exceed_32_bits(name, total):
+    """In a program and on the host."""
     config = OptimConfig(schedule=name, warmup=0.1)
     at = np.array([0, 1, 1000, 2**31 - 1], np.int32)
     inside = np.asarray(jax.jit(schedule_factor(config, total))(at))
     np.testing.assert_allclose(inside, schedule_factor(config, total, np)(at), rtol=1e-5)
     assert ((inside >= 0) & (inside <= 1)).all()
-    assert inside[3] > inside[1]  # it warms up, if slowly
+    assert inside[3] > inside[1]  # it warms up, although slowly

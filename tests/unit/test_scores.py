@@ -1,4 +1,4 @@
-"""Scores of multi-label classifiers and of predicted numbers are scikit-learn's and scipy's, ties and constants included."""
+"""Scores of multi-label classification and regression are scikit-learn's and scipy's, also for ties and constants."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ CASES = {
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("case", CASES)
-def test_multi_label_scores(case, threshold):
+def test_multi_label_scores_are_scikit_learns(case, threshold):
     gold, scores = CASES[case]
     found = multi_label_scores(gold, scores, threshold, "abcd")
     predicted = scores >= threshold
@@ -45,7 +45,7 @@ def test_multi_label_scores(case, threshold):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_best_threshold_beats_every_other(case):
+def test_no_threshold_is_better_than_the_best_one(case):
     gold, scores = (x[:15] for x in CASES[case])
 
     def f1(threshold: float) -> float:
@@ -57,7 +57,7 @@ def test_best_threshold_beats_every_other(case):
     assert f1(best) == pytest.approx(max(map(f1, others)), abs=1e-12)
 
 
-def test_a_threshold_lies_between_the_scores_that_it_parts():
+def test_a_threshold_lies_between_the_scores_that_it_separates():
     gold = np.array([[True, True], [False, True]])
     assert best_threshold(gold, np.array([[0.9, 0.8], [0.2, 0.6]])) == pytest.approx(0.4)
     near = np.nextafter(0.9, 1)
@@ -69,12 +69,12 @@ def test_a_threshold_lies_between_the_scores_that_it_parts():
     ("gold", "scores"),
     [([0, 1, 1, 0], [0.1, 0.4, 0.4, 0.4]), ([1, 0], [-3.0, 5.0]), ([0, 1, 1], [2.0, 2.0, 2.0])],
 )
-def test_area_of_two_labels(gold, scores):
+def test_roc_auc_is_scikit_learns(gold, scores):
     assert roc_auc(np.array(gold) == 1, np.array(scores)) == pytest.approx(metrics.roc_auc_score(gold, scores))
 
 
 @pytest.mark.parametrize("gold", [[True, True], [False, False], [True]])
-def test_area_of_one_label_is_unknown(gold):
+def test_roc_auc_of_one_label_is_unknown(gold):
     assert roc_auc(np.array(gold), np.linspace(0, 1, len(gold))) is None
 
 
@@ -87,7 +87,7 @@ CLOSE = NUMBERS + RNG.normal(0, 2, (50, 2))
     [(NUMBERS, CLOSE), (np.round(NUMBERS), np.round(CLOSE)), (NUMBERS, -NUMBERS), (NUMBERS[:2], CLOSE[:2])],
     ids=["random", "ties", "opposite", "two rows"],
 )
-def test_regression_scores(gold, predicted):
+def test_regression_scores_are_scipys(gold, predicted):
     found = regression_scores(gold, predicted, ("joy", "fear"))
     for c, name in enumerate(("joy", "fear")):
         x, y = gold[:, c], predicted[:, c]
@@ -107,12 +107,12 @@ def test_regression_scores(gold, predicted):
     [([1.0, 2.0, 3.0], [5.0, 5.0, 5.0], 0), ([4.0, 4.0], [1.0, 2.0], None), ([1.0], [3.0], None)],
     ids=["constant predictions", "constant gold", "one row"],
 )
-def test_correlations_of_constants(gold, predicted, right):
+def test_correlations_of_constants_are_zero_or_unknown(gold, predicted, right):
     found = regression_scores(np.array(gold)[:, None], np.array(predicted)[:, None], ("score",))
     assert found == {"pearson": right, "spearman": right, "mse": np.mean(np.square(np.array(gold) - predicted))}
 
 
-def test_means_are_over_the_targets_that_are_known():
+def test_means_are_over_the_targets_with_known_scores():
     gold = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
     found = regression_scores(gold, gold[:, ::-1] + [[0, 1], [1, 0], [1, 2]], ("known", "constant"))
     assert found["targets"]["constant"]["pearson"] is None

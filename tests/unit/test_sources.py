@@ -1,4 +1,4 @@
-"""Which files are meant and that they are read whole: names, patterns, compression, forms of json, unused columns."""
+"""Finding and reading files: names, patterns, compression, forms of JSON, unused columns."""
 
 import bz2
 import gzip
@@ -25,7 +25,7 @@ def read(given, *needed, **options):
 
 
 @pytest.mark.parametrize("name", ["a[1].csv", "a*.csv", "[a].csv", "who?.csv"])
-def test_a_name_with_the_signs_of_a_pattern_is_a_name(tmp_path, name):
+def test_the_name_of_a_file_is_not_taken_for_a_pattern(tmp_path, name):
     (tmp_path / name).write_text(TABLE)
     (tmp_path / "a1.csv").write_text("text,label\nother,other\n")
     assert read(tmp_path / name) == ROWS
@@ -44,7 +44,7 @@ def test_patterns_and_lists_are_read_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b.csv"])
-def test_names_that_no_file_can_have(name):
+def test_names_that_no_file_can_have_are_refused(name):
     with pytest.raises(UserError, match="no such file"):
         read(name)
 
@@ -54,7 +54,7 @@ def _zstd(content):
 
 
 @pytest.mark.parametrize(("ending", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("zst", _zstd)])
-def test_compressed_files_are_what_they_hold(tmp_path, ending, compress):
+def test_compressed_files_are_read(tmp_path, ending, compress):
     for name, text in {"a.csv": TABLE, "a.tsv": TABLE.replace(",", "\t"), "a.json": json.dumps(ROWS)}.items():
         (tmp_path / f"{name}.{ending}").write_bytes(compress(text.encode()))
         assert read(tmp_path / f"{name}.{ending}") == ROWS
@@ -75,12 +75,12 @@ def test_compressed_files_are_what_they_hold(tmp_path, ending, compress):
         ("a.jsonl", '{"text": "river", "label": "calm"}\n{"text": "storm", "label": "angry"}\n'),
     ],
 )
-def test_a_byte_order_mark_is_no_text(tmp_path, name, text):
+def test_a_byte_order_mark_is_ignored(tmp_path, name, text):
     (tmp_path / name).write_text(MARK + text, encoding="utf-8")
     assert read(tmp_path / name) == ROWS
 
 
-def test_a_byte_order_mark_before_a_table_without_header(tmp_path):
+def test_a_byte_order_mark_is_ignored_without_a_header(tmp_path):
     (tmp_path / "a.csv").write_text(f"{MARK}river,calm\n", encoding="utf-8")
     assert read(tmp_path / "a.csv", columns=["text", "label"]) == {"text": ["river"], "label": ["calm"]}
 
@@ -98,12 +98,12 @@ JSON = {
 
 @pytest.mark.parametrize("form", JSON)
 @pytest.mark.parametrize("indent", [None, 2])
-def test_forms_of_json(tmp_path, form, indent):
+def test_every_form_of_json_gives_the_same_rows(tmp_path, form, indent):
     (tmp_path / "a.json").write_text(json.dumps(JSON[form], indent=indent))
     assert read(tmp_path / "a.json") == ROWS
 
 
-def test_one_json_row_and_rows_of_lists_are_no_columns(tmp_path):
+def test_one_json_row_and_rows_of_lists_are_not_taken_for_columns(tmp_path):
     (tmp_path / "a.json").write_text('{"text": "river", "label": "calm"}')
     assert read(tmp_path / "a.json") == {"text": ["river"], "label": ["calm"]}
     (tmp_path / "b.jsonl").write_text('{"text": ["a", "b"], "label": ["O", "O"]}\n')
@@ -114,7 +114,7 @@ def test_one_json_row_and_rows_of_lists_are_no_columns(tmp_path):
 
 
 @pytest.mark.parametrize("late", ['"note": "seen"', '"note": 1.5', '"note": [1, {}]', '"other": {"a": 1}'])
-def test_json_keys_that_nobody_asks_for_do_not_matter(tmp_path, late):
+def test_unused_json_keys_do_not_matter(tmp_path, late):
     first = [{"text": "river", "label": "calm", "note": x} for x in (None, 1, {})]
     last = f'{{"text": "storm", "label": "angry", {late}}}'
     (tmp_path / "a.jsonl").write_text("\n".join([*map(json.dumps, first), last]))
@@ -122,7 +122,7 @@ def test_json_keys_that_nobody_asks_for_do_not_matter(tmp_path, late):
 
 
 def test_numbers_among_texts_are_text(tmp_path, monkeypatch):
-    """In one part of a file and in another; and of many files, whatever is in memory."""
+    """Wherever they are in a file and in which file, in memory and on disk."""
     rows = [{"text": "a", "label": x} for x in (1, "1", 1.5, True, None)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read(tmp_path / "a.jsonl")["label"] == ["1", "1", "1.5", "true", None]
@@ -136,8 +136,8 @@ def test_numbers_among_texts_are_text(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "number", "text"), [(str, 5, "river"), (str, 1.5, "river"), (list, ["a", 5], ["b"]), (list, [5], ["b"])]
 )
-def test_a_number_in_a_column_of_texts_is_odd_wherever_it_stands(tmp_path, monkeypatch, kind, number, text, memory):
-    """Null in prediction and an error otherwise, in one file with texts and in another."""
+def test_a_number_in_a_column_of_texts_is_refused_wherever_it_is(tmp_path, monkeypatch, kind, number, text, memory):
+    """Or null in prediction; in a file with texts and in another one."""
     monkeypatch.setattr(spool, "IN_MEMORY", memory)
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.jsonl"]
     for file, values in zip(files, [[number, text], [text, number], [number]], strict=True):
@@ -161,15 +161,15 @@ def test_a_number_in_a_column_of_texts_is_odd_wherever_it_stands(tmp_path, monke
         ("[" * 100_000, r"line 2: not valid JSON \(brackets are nested"),
     ],
 )
-def test_odd_json_rows_are_named(tmp_path, bad, words):
+def test_bad_json_rows_are_named(tmp_path, bad, words):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "a"}}\n{bad}\n')
     with pytest.raises(UserError, match=words):
         read(tmp_path / "a.jsonl", "text")
 
 
 @pytest.mark.parametrize("head", [",text,label", ",,text,label", "n,n,text,label"])
-def test_columns_of_a_table_that_nobody_asks_for_do_not_matter(tmp_path, head):
-    """The index that pandas writes without a name, and names that stand twice."""
+def test_unused_columns_of_a_table_do_not_matter(tmp_path, head):
+    """Such as the index that pandas writes without a name, and names that occur twice."""
     before = "0," * (head.count(",") - 1)
     (tmp_path / "a.csv").write_text(f"{head}\n{before}river,calm\n{before}storm,angry\n")
     assert read(tmp_path / "a.csv") == ROWS
@@ -177,12 +177,12 @@ def test_columns_of_a_table_that_nobody_asks_for_do_not_matter(tmp_path, head):
 
 
 @pytest.mark.parametrize("head", ["", "text,label\n", '"text","label"\n'])
-def test_a_header_that_says_what_columns_say_is_no_row(tmp_path, head):
+def test_a_header_that_repeats_data_columns_is_no_row(tmp_path, head):
     (tmp_path / "a.csv").write_text(f"{head}river,calm\ntext,label\n")
     assert read(tmp_path / "a.csv", columns=["text", "label"]) == {"text": ["river", "text"], "label": ["calm", "label"]}
 
 
-def test_separators_that_end_lines_and_lines_of_spaces(tmp_path):
+def test_separators_at_line_ends_are_ignored_and_lines_of_spaces_are_text(tmp_path):
     (tmp_path / "a.tsv").write_text("text\tlabel\nriver\tcalm\t\nstorm\tangry\t\n")
     assert read(tmp_path / "a.tsv") == ROWS
     (tmp_path / "b.csv").write_text('text\nriver\n  \n\n""\nstorm\n')
@@ -190,7 +190,7 @@ def test_separators_that_end_lines_and_lines_of_spaces(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
-def test_a_first_row_that_is_larger_than_any_block(tmp_path, name):
+def test_a_first_row_larger_than_any_block_is_read(tmp_path, name):
     long = "river " * 3_000_000
     rows = [{"text": long, "label": "calm"}, {"text": "storm", "label": "angry"}]
     lines = ["text,label", *(f"{row['text']},{row['label']}" for row in rows)] if name == "a.csv" else map(json.dumps, rows)
@@ -198,7 +198,7 @@ def test_a_first_row_that_is_larger_than_any_block(tmp_path, name):
     assert read(tmp_path / name) == {"text": [long, "storm"], "label": ["calm", "angry"]}
 
 
-def test_saved_data_sets_with_and_without_splits(tmp_path):
+def test_saved_data_sets_are_read_with_and_without_splits(tmp_path):
     rows = datasets.Dataset.from_dict(ROWS)
     rows.save_to_disk(tmp_path / "one")
     datasets.DatasetDict(dev=rows).save_to_disk(tmp_path / "several")
@@ -211,7 +211,7 @@ def test_saved_data_sets_with_and_without_splits(tmp_path):
         read(tmp_path / "several")
 
 
-def test_files_that_declare_other_labels_are_not_joined(tmp_path):
+def test_files_that_declare_different_labels_are_not_joined(tmp_path):
     for name, labels in {"a": ["no", "yes"], "b": ["yes", "no"]}.items():
         kind = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=labels))
         datasets.Dataset.from_dict({"text": ["x"], "label": [1]}, features=kind).to_parquet(tmp_path / f"{name}.parquet")
@@ -227,7 +227,7 @@ def test_files_that_declare_other_labels_are_not_joined(tmp_path):
     "values", [["yes", "no"], ["1", "0.0"], [1, 0], [1.0, 0.0]], ids=["names", "ids as text", "ids", "floats"]
 )
 @pytest.mark.parametrize("first", [True, False], ids=["declared first", "declared last"])
-def test_labels_that_one_file_declares_are_those_of_files_beside_it(tmp_path, text, values, first):
+def test_labels_declared_by_one_file_apply_to_the_others(tmp_path, text, values, first):
     kind = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["yes", "no"]))
     declared, other = tmp_path / "a.parquet", tmp_path / "b.jsonl"
     datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=kind).to_parquet(declared)
@@ -242,15 +242,15 @@ def test_labels_that_one_file_declares_are_those_of_files_beside_it(tmp_path, te
         read_rows(DataConfig(train=given), "train", needed=["text", "label"])
 
 
-def test_hidden_folders_and_files_are_no_classes(tmp_path):
+def test_hidden_folders_and_files_are_ignored(tmp_path):
     for name in ("calm/a.txt", ".ipynb_checkpoints/a.txt", "calm/.b.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("river")
     assert read(tmp_path) == {"text": ["river"], "label": ["calm"]}
 
 
-def test_a_file_is_known_by_its_content(tmp_path):
-    """Not by name or time: that is how the cache of token ids knows it."""
+def test_the_fingerprint_of_a_file_depends_on_its_content(tmp_path):
+    """Not on its name or time; the cache of token ids uses it."""
 
     def digest(text: str) -> str:
         (tmp_path / "a.csv").write_text(f"text\n{text}\n")

@@ -1,4 +1,4 @@
-"""Texts cut into words: nothing is lost, nothing is moved."""
+"""Texts are split into words, without losing or moving a character."""
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +30,7 @@ ODD = (
         ("", "", ""),
     ],
 )
-def test_words(text, spaces, punctuation):
+def test_texts_are_split_into_words(text, spaces, punctuation):
     for how, words in (("spaces", spaces), ("punctuation", punctuation)):
         if words is not None:
             assert [text[begin:end] for begin, end in split_text(text, how)] == words.split("|") * bool(words)
@@ -48,4 +48,4 @@ def test_every_character_but_blanks_is_in_one_word(text):
         assert all(text[i].isspace() or text[i] in "\u200b\ufeff" or ord(text[i]) < 160 for i in between)
         assert not any(x.isspace() for begin, end in bounds for x in text[begin:end])
     edges = {x for pair in found["punctuation"] for x in pair}
-    assert edges >= {x for pair in found["spaces"] for x in pair}  # what blanks part is parted
+    assert edges >= {x for pair in found["spaces"] for x in pair}  # both split at blanks

@@ -1,4 +1,4 @@
-"""Rows that are set aside for validation, and what a run writes down of its data."""
+"""Rows that are held out for validation, and what a run records about its data."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def config_of(**data) -> Config:
     return Config(data=DataConfig(validation_share=0.2, **data))
 
 
-def test_the_seed_of_a_split_is_its_own():
+def test_a_split_has_its_own_seed():
     rows = rows_of(LABELS)
     held = held_out(TASK, rows, config_of(), "x").tolist()
     assert len(set(held)) == 20
@@ -60,7 +60,7 @@ def test_rows_keep_their_numbers():
     assert row_names(following, "a.csv")(1) == "a.csv: row 7"
 
 
-def test_a_single_row_that_is_set_aside_keeps_its_number(tmp_path):
+def test_a_single_held_out_row_keeps_its_number(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(8)))
     numbers = set()
@@ -74,8 +74,8 @@ def test_a_single_row_that_is_set_aside_keeps_its_number(tmp_path):
 
 
 @pytest.mark.parametrize("kinds", [("csv", "csv"), ("csv", "jsonl")])
-def test_messages_name_the_file_of_a_row_and_its_number_there(tmp_path, kinds):
-    """Also after rows before it were left out."""
+def test_messages_name_the_file_of_a_row_and_its_number_in_it(tmp_path, kinds):
+    """Also after earlier rows were left out."""
     rows = [[("one", "a"), ("two", "b")], [(" ", "a"), ("three", "b"), ("four", "c"), ("five", "a")]]
     files = []
     for number, (kind, pairs) in enumerate(zip(kinds, rows, strict=True)):
@@ -93,7 +93,7 @@ def test_messages_name_the_file_of_a_row_and_its_number_there(tmp_path, kinds):
         TASK.read(config_of(train=names), "train")
 
 
-def test_the_rows_that_a_run_wrote_down_are_read_again(tmp_path):
+def test_recorded_validation_rows_are_read_again(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" if i != 1 else ",a\n" for i in range(20)))
     config = config_of(train=str(path), empty_texts="drop")
@@ -105,7 +105,7 @@ def test_the_rows_that_a_run_wrote_down_are_read_again(tmp_path):
         validation_rows(tmp_path, TASK, config)
 
 
-def test_the_rows_that_a_run_wrote_down_are_of_its_split(tmp_path):
+def test_recorded_validation_rows_belong_to_their_split(tmp_path):
     datasets.DatasetDict(train=rows_of(list("abab")), more=rows_of(list("baba"))).save_to_disk(tmp_path / "saved")
     config = config_of(dataset=str(tmp_path / "saved"), train="train")
     (tmp_path / rundir.CONFIG).write_text(cli.dump(config))
@@ -128,7 +128,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path, words):
     np.testing.assert_array_equal(found.words, words)
 
 
-def test_a_damaged_record(tmp_path):
+def test_a_damaged_record_is_refused(tmp_path):
     assert record.read(tmp_path) is None
     whole = record.Record(("calm", "angry"), {}, True, 3, 9).text()
     for text in ('{"labels": ["a"', "[" * 100_000, "[]", whole.replace("calm", "cdlm"), whole.replace("9", "8")):

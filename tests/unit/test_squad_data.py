@@ -1,4 +1,4 @@
-"""Questions are read from every form to the same rows; what is wrong with them is said in one line."""
+"""Questions are read from every form to the same rows; errors are described in one line."""
 
 import csv
 import json
@@ -63,8 +63,8 @@ def test_every_form_gives_the_same_rows(tmp_path):
     assert read_questions(hub, "train", labelled=True, misplaced="error").to_list() == rows
 
 
-def test_a_csv_file_with_columns_of_its_own(tmp_path):
-    """SubjQA's form: several rows a question, (start, end), a mark for no answer that also ends every context."""
+def test_columns_of_a_csv_file_may_be_named(tmp_path):
+    """SubjQA's form: several rows per question, (start, end), and a mark for no answer at the end of every context."""
     context = "the old river runs NONE"
     rows = [
         ["7", "which river", context, "old river", "(4, 13)"],
@@ -87,8 +87,8 @@ def test_questions_without_ids_are_numbered(tmp_path):
     assert read(lines(tmp_path / "a.jsonl", rows))["id"][:] == ["1", "2", "3"]
 
 
-def test_misplaced_answers(tmp_path, capsys):
-    """An error with their number; on request they are no longer placed, and training questions without others are gone."""
+def test_misplaced_answers_are_refused_or_dropped(tmp_path, capsys):
+    """The error counts them; dropped, they have no position, and training questions without another answer are left out."""
     rows = questions.make(4, seed=2)
     rows[1]["answers"]["answer_start"][0] += 1
     rows[2]["answers"]["answer_start"] = [-1, 999]
@@ -136,7 +136,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_bad_rows(tmp_path, case):
+def test_a_bad_row_is_refused(tmp_path, case):
     rows, words = ROWS[case]
     (tmp_path / "a.json").write_text(json.dumps({"data": rows}))
     with pytest.raises(UserError) as error:
@@ -163,7 +163,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_bad_squad_files(tmp_path, case):
+def test_a_bad_squad_file_is_refused(tmp_path, case):
     content, words = FILES[case]
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(UserError) as error:
@@ -172,7 +172,7 @@ def test_bad_squad_files(tmp_path, case):
         assert word in str(error.value)
 
 
-def test_same_id_in_a_csv_file_for_two_questions(tmp_path):
+def test_one_id_for_two_questions_of_a_csv_file_is_refused(tmp_path):
     rows = [["1", "q", "the sun", "sun", "4"], ["1", "other", "the sun", "sun", "4"]]
     path = table(tmp_path / "a.csv", rows, ["id", "question", "context", "answers", "answer_start"])
     with pytest.raises(UserError, match=r'row 2: the id "1" occurs twice \(first in row 1\)'):
@@ -180,7 +180,7 @@ def test_same_id_in_a_csv_file_for_two_questions(tmp_path):
 
 
 def test_without_labels_every_row_is_a_question(tmp_path):
-    """Whatever its id, which a row without one has by its number; odd rows too."""
+    """Whatever its id, which defaults to the row's number, and whether it is usable or not."""
     one, other = {"id": "2", "question": "who", "context": "the sun"}, {"question": "what", "context": "the sun"}
     rows = [one, other | {"id": None}, one, other | {"id": "2"}, one | {"context": ""}, one | {"context": None}]
     path = lines(tmp_path / "a.jsonl", rows)
@@ -193,7 +193,7 @@ def test_without_labels_every_row_is_a_question(tmp_path):
     QuestionAnswering.check_document(found.select([0]))
 
 
-def test_the_number_of_a_row_is_nobody_elses_id(tmp_path):
+def test_a_row_number_may_equal_the_id_of_another_row(tmp_path):
     good = questions.make(1, seed=3)[0]
     unnamed = {name: x for name, x in good.items() if name != "id"}
     (tmp_path / "a.json").write_text(json.dumps([good | {"id": "2"}, unnamed]))
@@ -206,7 +206,7 @@ def test_empty_contexts_are_dropped_on_request(tmp_path):
     assert read(path, empty_texts="drop")["id"][:] == [rows[0]["id"]]
 
 
-def test_real_files(shared_data):
+def test_real_files_are_read(shared_data):
     """XQuAD, a sample of SQuAD 2 as Hugging Face keeps it, and SubjQA with its misplaced answers."""
     assert len(read(shared_data / "xquad/xquad.zh.json")) == 1190
     sample = read(shared_data / "hf_fixtures/SQUAD/sample.json")

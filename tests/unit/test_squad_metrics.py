@@ -18,7 +18,7 @@ QUESTIONS = st.lists(st.tuples(st.lists(TEXTS, max_size=3), TEXTS), min_size=1, 
 @example("the", "")
 @example("a river", "The river.")
 @settings(max_examples=300, deadline=None)
-def test_one_answer(gold, prediction):
+def test_scores_of_one_answer_are_official(gold, prediction):
     assert normalise(prediction) == official.normalize_answer(prediction)
     assert exact_match(prediction, gold) == official.compute_exact(gold, prediction)
     assert f1(prediction, gold) == pytest.approx(official.compute_f1(gold, prediction), abs=1e-12)
@@ -26,7 +26,7 @@ def test_one_answer(gold, prediction):
 
 @given(QUESTIONS)
 @settings(max_examples=200, deadline=None)
-def test_whole_files(questions):
+def test_scores_of_many_answers_are_official(questions):
     golds, predictions = {i: g for i, (g, _) in enumerate(questions)}, {i: p for i, (_, p) in enumerate(questions)}
     found = squad_scores(list(predictions.values()), list(golds.values()), unanswerable=True)
     assert found == pytest.approx(official.evaluate(golds, predictions), abs=1e-9)
@@ -36,8 +36,8 @@ def test_whole_files(questions):
 
 @given(QUESTIONS, st.data())
 @settings(max_examples=300, deadline=None)
-def test_threshold(questions, data):
-    """No threshold has a better F1, also among ties; without ties it is as good as the official one thinks its own."""
+def test_the_null_threshold_is_the_best_one(questions, data):
+    """No threshold has a better F1, also with ties; without ties its F1 is the one that the official search reports."""
     distinct = data.draw(st.booleans())
     some = st.integers(-3, 3) if not distinct else st.integers(-50, 50)
     drawn = data.draw(st.lists(some, min_size=len(questions), max_size=len(questions), unique=distinct))
@@ -53,7 +53,7 @@ def test_threshold(questions, data):
     assert not np.isin(threshold, odds)
     if distinct:
         has = {i: any(map(official.normalize_answer, g)) for i, g in enumerate(golds)}
-        # The official walk takes it that an answer that is not empty is wrong where there is none.
+        # The official search counts a non-empty answer as wrong if the question has none.
         meaning = [a if official.normalize_answer(a) else "" for a in answers]
         _, scores = official.raw_scores(dict(enumerate(golds)), dict(enumerate(meaning)))
         best, _ = official.find_best_thresh(meaning, scores, dict(enumerate(odds)), has)

@@ -1,4 +1,4 @@
-"""Entities of texts: their offsets, for every kind of tokenizer and odd texts."""
+"""Entities of texts have the right offsets, for every kind of tokenizer and for unusual texts."""
 
 import random
 
@@ -44,7 +44,7 @@ def tokenizer(request, tmp_path_factory):
 
 @pytest.mark.parametrize("how", ["punctuation", "spaces"])
 @pytest.mark.parametrize("max_length", [64, 12])
-def test_offsets_are_those_of_the_text(tokenizer, tmp_path, how, max_length):
+def test_entities_have_the_offsets_of_their_text(tokenizer, tmp_path, how, max_length):
     (tmp_path / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     data = DataConfig(test=str(tmp_path / "a.txt"), split_words=how, max_length=max_length, stride=2, cache=False)
     config = Config(task=TaskConfig(name="token-classification"), data=data)

@@ -1,4 +1,4 @@
-"""Tag schemes, against seqeval's reading of them and their grammars; entity scores against seqeval."""
+"""Tag schemes, against seqeval and their grammars; entity scores, against seqeval."""
 
 import itertools
 import re
@@ -58,7 +58,7 @@ def test_every_scheme_is_read_as_iob2(scheme, iob2):
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(sentence=anything)
-def test_entities_are_those_that_seqeval_sees(sentence):
+def test_entities_are_those_of_seqeval(sentence):
     right = [(kind, first, last + 1) for kind, first, last in get_entities(sentence)]
     assert tags.spans(sentence) == right
     assert tags.spans(tags.to_iob2(sentence)) == right
@@ -69,7 +69,7 @@ GRAMMARS = {"iob1": "(O|I[IB]*)*", "iob2": "(O|BI*)*", "bioes": "(O|S|BI*E)*", "
 
 
 @pytest.mark.parametrize("scheme", GRAMMARS)
-def test_a_scheme_allows_its_grammar_and_nothing_else(scheme):
+def test_a_scheme_accepts_exactly_its_grammar(scheme):
     seen = set()
     for length in range(1, 6):
         for letters in itertools.product(tags.LETTERS[scheme], repeat=length):
@@ -94,7 +94,7 @@ def test_a_scheme_allows_its_grammar_and_nothing_else(scheme):
         ("bmes", ["B-a", "I-a", "E-a"], 1, "neither O nor begins with B-, M-, E-, S- (bmes)"),
     ],
 )
-def test_faults_name_the_tag(scheme, sentence, position, words):
+def test_violations_name_the_tag(scheme, sentence, position, words):
     where, why = tags.find_violation(sentence, scheme) or (None, "")
     assert where == position
     assert words in why
@@ -113,11 +113,11 @@ def test_faults_name_the_tag(scheme, sentence, position, words):
         ({"O"}, False),
     ],
 )
-def test_what_auto_takes_for_entities(distinct, yes):
+def test_entity_tags_are_recognised(distinct, yes):
     assert tags.mark_entities(distinct) is yes
 
 
-def test_labels_are_made_whole():
+def test_labels_are_completed_to_iob2():
     assert sorted(tags.iob2_labels({"S-b", "I-a"})) == ["B-a", "B-b", "I-a", "I-b", "O"]
     assert tags.iob2_labels(["I-a", "O", "E-a", "S-a", "B-a"]) == ["I-a", "O", "B-a"]
     assert tags.iob2_labels(["B", "M", "E", "S"]) == ["B", "I", "O"]
@@ -139,7 +139,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("scheme", ["iob2", "bioes", "bilou", "bmes"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_spelling_is_read_and_written_again(scheme, spelling):
+def test_every_spelling_is_read_and_restored(scheme, spelling):
     iob2 = ["B-PER", "O", "B-creative-work", "I-creative-work", "I-creative-work", "B-PER", "I-PER"]
     there = [SPELLINGS[spelling](tag) for tag in spelt(iob2, scheme)]
     # Each type in each place, as a model's labels are.
@@ -159,7 +159,7 @@ def test_every_spelling_is_read_and_written_again(scheme, spelling):
         (["NN-B", "VB"], ["NN-B", "VB"]),
     ],
 )
-def test_what_is_no_tag_stays_as_it_is(distinct, unread):
+def test_other_labels_stay_unchanged(distinct, unread):
     found = tags.canonical(distinct)
     assert [tag for tag in distinct if tags.parse(found[tag]) is None] == unread
     assert all(found[tag] == tag for tag in unread)
@@ -201,7 +201,7 @@ def test_scores_are_seqevals(name, swapped):
         assert row["recall"] == pytest.approx(len(mine & theirs) / max(len(theirs), 1))
 
 
-def test_no_entity_anywhere():
+def test_scores_without_entities_are_zero():
     nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "accuracy": 1.0, "types": {}}
     assert entity_scores([["O", "O"]], [["O", "O"]]) == nothing
 

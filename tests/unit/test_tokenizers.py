@@ -1,4 +1,4 @@
-"""Tokenizers beside those of runs/test_family_training.py: Chinese WordPiece, and SentencePiece without its package."""
+"""Tokenizers that runs/test_family_training.py does not have: Chinese WordPiece, and SentencePiece without its package."""
 
 import re
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_chinese_character_is_a_token(chinese, reviews):
         assert found == [number["[CLS]"], *expected, number["[SEP]"]]
 
 
-def test_chinese_trains_and_comes_out_as_it_was(chinese, reviews, tmp_path):
+def test_a_chinese_model_trains_and_its_tokenizer_is_saved_unchanged(chinese, reviews, tmp_path):
     data = {"train": str(reviews), "validation": None, "columns": ["text", "label"], "text": "text", "max_length": 64}
     run, out = tmp_path / "run", tmp_path / "out"
     train(tiny.run_config(chinese, tmp_path, run, data=data, train={"epochs": 1, "batch_size": 32}))
@@ -70,7 +70,7 @@ def test_chinese_trains_and_comes_out_as_it_was(chinese, reviews, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["spiece.model", "spm.model", "sentencepiece.bpe.model"])
-def test_sentencepiece_without_its_package(tmp_path, monkeypatch, name):
+def test_sentencepiece_without_its_package_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
     (tmp_path / name).write_bytes(b"a model")
     with pytest.raises(UserError) as info:
@@ -81,15 +81,15 @@ def test_sentencepiece_without_its_package(tmp_path, monkeypatch, name):
     assert "\n" not in message
 
 
-def test_sentencepiece_needs_no_package_where_a_tokenizer_json_is(tmp_path, monkeypatch):
+def test_sentencepiece_needs_no_package_if_there_is_a_tokenizer_json(tmp_path, monkeypatch):
     monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
     vocabularies.sentencepiece(tmp_path, [f"the river runs over stone {i}" for i in range(50)], size=60)
     (tmp_path / "spiece.model").write_bytes(b"a model")
     assert load_tokenizer(tmp_path).decode(ids(tmp_path, ["the river"])[0], skip_special_tokens=True) == "the river"
 
 
-def test_every_file_of_a_tokenizer_travels(tmp_path):
-    """Whatever a class of transformers calls its files, and what tokenizer_config.json names; nothing from outside."""
+def test_every_file_of_a_tokenizer_is_copied(tmp_path):
+    """All names of transformers' classes and those in tokenizer_config.json, but no file outside of the folder."""
     import transformers
 
     folder = Path(transformers.__file__).parent

@@ -1,4 +1,4 @@
-"""Parameter paths: stacks and single layers, cuts, the partition, first-match rules."""
+"""Parameter trees: stacks and single layers, cuts, partitions, rules of which the first match wins."""
 
 import jax
 import numpy as np
@@ -44,7 +44,7 @@ def same(left: tree.Params, right: tree.Params) -> bool:
 
 @quick
 @given(cuts, cuts)
-def test_recut_loses_nothing_and_goes_back(first, second):
+def test_recut_loses_nothing_and_can_be_undone(first, second):
     once = tree.recut(PARAMS, first)
     inside = sorted({c for c in first if 0 < c < LAYERS})
     assert list(once["encoder"]["layer"]) == [tree.span(a, b) for a, b in zip([0, *inside], [*inside, LAYERS], strict=True)]
@@ -100,11 +100,11 @@ def test_names_of_stacked_leaves():
     assert tree.count(PARAMS) == 7 * 4 + LAYERS * (16 + 4 + 4) + 16 + 3
 
 
-def test_uniform_cuts_stand_where_a_setting_changes():
+def test_uniform_cuts_are_where_a_setting_changes():
     settings = {name: ".2." in name or name.endswith("0.output.LayerNorm.scale") for name in tree.all_names(PARAMS)}
     assert tree.uniform_cuts(PARAMS, settings) == [1, 2, 3]
     assert tree.uniform_cuts(PARAMS, dict.fromkeys(settings, 0)) == []
-    cut = tree.recut(PARAMS, [2])  # where a model's stacks begin at other layers than 0, numbers stay those of layers
+    cut = tree.recut(PARAMS, [2])  # cuts are layer numbers, also for a stack that does not begin at layer 0
     settings = {name: "layer.4." in name for name in tree.all_names(cut)}
     assert tree.uniform_cuts(cut, settings) == [4]
 
@@ -123,7 +123,7 @@ def test_the_first_match_wins():
         ([("(", 0), ("", 1)], 'rule "(" is not a regular expression'),
     ],
 )
-def test_rules_that_do_not_cover_are_errors(rules, message):
+def test_incomplete_and_malformed_rules_are_errors(rules, message):
     with pytest.raises(UserError) as error:
         tree.first_match(rules, tree.all_names(PARAMS))
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""Numbers that cannot be known are null with a note, and never the best."""
+"""Scores that cannot be computed are null with a note, and never the best."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def collected(**sums: float) -> Collected:
     return Collected(sums={name: np.float64(x) for name, x in sums.items()})
 
 
-def test_the_perplexity_of_nothing():
+def test_the_perplexity_of_no_words_is_null():
     data = SimpleNamespace(origin="dev.txt")
     found = score(FillMask(), collected(loss=0, weight=0, mlm_loss=0, words=0, mlm_hits=0), data)
     note = "nothing to compute loss, perplexity, accuracy of in dev.txt"
@@ -32,8 +32,8 @@ def test_the_perplexity_of_nothing():
     assert found == {"loss": 0.5, "perplexity": np.exp(0.5), "accuracy": 0.25}
 
 
-def test_the_loss_of_a_step_without_weight():
-    """Where nothing is masked, or all weights are 0, a row of the journal has null and not a perfect 0."""
+def test_the_loss_of_a_step_without_weight_is_null():
+    """If nothing is masked or all weights are 0, the journal has null, not a perfect 0."""
     sampler = SimpleNamespace(lengths=np.ones(3, int))
     plan = SimpleNamespace(examples=lambda step: np.arange(1), sampler=sampler)
     values = {"loss": [0, 0, 2], "weight": [0, 4, 1], "grad_norm": [0] * 3}
@@ -43,7 +43,7 @@ def test_the_loss_of_a_step_without_weight():
     assert list(metrics.read()) == []
 
 
-def test_what_is_unknown_is_never_the_best(capsys):
+def test_an_unknown_score_is_never_the_best(capsys):
     progress, best = Progress(), []
     for step, value in enumerate([None, 3.0, None, 2.0], 1):
         progress = next_progress(Config(), progress, step, value, higher=False)

@@ -1,4 +1,4 @@
-"""New words in a tokenizer, another tokenizer in its place, and which rows their words start from."""
+"""New words in a tokenizer, another tokenizer in its place, and how the rows of their embeddings start."""
 
 import random
 from collections import Counter
@@ -45,7 +45,7 @@ def replaced(sequence: list[int], old: list[int], new: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_word_is_one_token_where_it_stands_as_a_word(kind, tmp_path):
+def test_a_new_word_is_one_token_if_it_is_a_whole_word(kind, tmp_path):
     old = load_tokenizer(make(kind, tmp_path / "old"))
     found = opened(tmp_path / "old", words=["quark", "gluon"])
     new, first = found.tokenizer, len(old)
@@ -64,8 +64,8 @@ def test_a_new_word_is_one_token_where_it_stands_as_a_word(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_words_of_a_sentence_keep_their_places(kind, tmp_path):
-    """Token classification reads lists of words."""
+def test_a_new_word_of_a_sentence_keeps_its_word_number(kind, tmp_path):
+    """Token classification encodes lists of words."""
     make(kind, tmp_path / "old")
     new = opened(tmp_path / "old", words=["quark"]).tokenizer
     encoding = new.backend_tokenizer.encode([" the", " quark", " runs"], is_pretokenized=True, add_special_tokens=False)
@@ -75,7 +75,7 @@ def test_words_of_a_sentence_keep_their_places(kind, tmp_path):
     assert encoding.word_ids.count(1) == 1
 
 
-def test_case_and_letters_that_stand_without_spaces(tmp_path):
+def test_new_words_ignore_case_and_chinese_ones_need_no_spaces(tmp_path):
     make("WordPiece", tmp_path / "old")
     new = opened(tmp_path / "old", words=["quark", "新冠", "il-2"]).tokenizer
     first = len(new) - 3
@@ -123,7 +123,7 @@ def test_bad_words_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_most_frequent_words_that_split(kind, tmp_path):
+def test_the_most_frequent_split_words_are_added(kind, tmp_path):
     old = load_tokenizer(make(kind, tmp_path / "old"))
     counts = {"quark": 5, "gluon": 7, "boson": 5, "hadronic": 9, "muon": 1, "the": 50, "river": 30, "1234567": 8}
     words = [word for word, n in counts.items() for _ in range(n)]
@@ -145,7 +145,7 @@ def model_of(directory: Path, *, tied: bool = True, kind: str = "fill-mask"):
 
 
 def tables(params) -> dict[str, np.ndarray]:
-    """Everything that has a row for each word, [words, ...]."""
+    """All parameters with one row per word, as [words, ...]."""
     flat = tree.unstack(params)
     found = {name: x for name, x in flat.items() if "word_embeddings" in name or ".decoder." in name}
     return {name: x.T if name.endswith("kernel") else x for name, x in found.items()}
@@ -171,7 +171,7 @@ def test_new_rows_are_means_of_pieces(kind, tied, tmp_path):
     assert made.hf_config["vocab_size"] == size + 2
 
 
-def test_rows_behind_the_tokenizers_last_are_dropped_as_transformers_drops_them(tmp_path):
+def test_rows_beyond_the_tokenizer_are_dropped(tmp_path):
     make("WordPiece", tmp_path / "old")
     model, params = model_of(tmp_path / "old")
     size = model.hf_config["vocab_size"]
@@ -186,8 +186,8 @@ def test_rows_behind_the_tokenizers_last_are_dropped_as_transformers_drops_them(
     assert params.keys() == new.keys()
 
 
-def test_gaussian_and_random_rows(tmp_path):
-    """Many new words, so that what they were drawn from can be told."""
+def test_new_rows_may_be_gaussian_or_random(tmp_path):
+    """Many new words, so that their distribution can be measured."""
     model, params = model_of(make("WordPiece", tmp_path / "old"))
     rng = np.random.default_rng(0)
     words = params["encoder"]["embeddings"]["word_embeddings"]
@@ -216,7 +216,7 @@ def test_gaussian_and_random_rows(tmp_path):
     np.testing.assert_array_equal(made["encoder.embeddings.word_embeddings.embedding"][:size], table)
 
 
-def test_split_and_join(tmp_path):
+def test_split_rows_can_be_joined_again(tmp_path):
     model, params = model_of(make("WordPiece", tmp_path / "old"), tied=False)
     apart, parts = split_rows(model, params, 3)
     size = model.hf_config["vocab_size"]
@@ -236,7 +236,7 @@ OTHER_WORDS = ["the", "river", "sun", "quark", "bridge", "stone"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_vocabulary_keeps_the_rows_of_words_that_both_have(kind, tmp_path):
-    """WordPiece in place of every kind: words keep their rows whatever marks a kind puts before or into them."""
+    """WordPiece replaces every kind, whatever marks that kind puts before or into words."""
     old = load_tokenizer(make(kind, tmp_path / "old"))
     vocabularies.letters(tmp_path, OTHER_WORDS)
     found = opened(tmp_path / "old", tokenizer=str(tmp_path))
@@ -265,7 +265,7 @@ def test_another_vocabulary_keeps_the_rows_of_words_that_both_have(kind, tmp_pat
     assert not sources.appended
 
 
-def test_a_vocabulary_with_more_words_is_an_extension(tmp_path):
+def test_a_tokenizer_that_extends_the_old_one_keeps_its_ids(tmp_path):
     model, params = model_of(make("WordPiece", tmp_path / "old"))
     bigger = opened(tmp_path / "old", words=["quark", "gluon"])
     found = opened(tmp_path / "old", tokenizer=str(bigger.directory), words=["boson"])
@@ -275,7 +275,7 @@ def test_a_vocabulary_with_more_words_is_an_extension(tmp_path):
 
 
 def test_positions_counted_from_padding_must_stay(tmp_path):
-    """RoBERTa's first position is behind the padding id."""
+    """RoBERTa's positions begin after the padding id."""
     make("byte-level", tmp_path / "old")
     vocabularies.letters(tmp_path, OTHER_WORDS)
     size = len(load_tokenizer(tmp_path / "old"))

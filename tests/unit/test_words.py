@@ -1,4 +1,4 @@
-"""From words to pieces and windows: every word is owned once, by the window that shows most of its surroundings."""
+"""From words to pieces and windows: every word belongs to one window, the one that shows most of its context."""
 
 import itertools
 import json
@@ -43,7 +43,7 @@ def encode(rows: list[list[str]], directory, *, max_length: int = 16, stride: in
 
 
 @pytest.mark.parametrize(("max_length", "stride"), [(16, None), (16, 0), (12, 9), (48, 5), (7, 1)])
-def test_windows_are_hugging_faces_and_words_are_owned_once(directory, max_length, stride):
+def test_windows_are_hugging_faces_and_every_word_belongs_to_one(directory, max_length, stride):
     rows = sentences(1)
     pieces, tokenizer = encode(rows, directory, max_length=max_length, stride=stride)
     stride = max_length // 4 if stride is None else stride
@@ -75,21 +75,21 @@ def test_windows_are_hugging_faces_and_words_are_owned_once(directory, max_lengt
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.integers(0, 12), min_size=1, max_size=20).filter(lambda x: sum(x) > 0),
-    room=st.integers(2, 9),
+    size=st.integers(2, 9),
     data=st.data(),
 )
-def test_the_owner_shows_most_of_a_words_surroundings(sizes, room, data):
-    stride = data.draw(st.integers(0, room - 1))
+def test_a_word_belongs_to_the_window_with_most_context(sizes, size, data):
+    stride = data.draw(st.integers(0, size - 1))
     pieces = np.repeat(np.arange(len(sizes)), sizes)
     starts = [0]
-    while starts[-1] + room < len(pieces):
-        starts.append(starts[-1] + room - stride)
-    windows = [np.array([-1, *pieces[s : s + room], -1]) for s in starts]
-    found = words.owned_words(windows, room - stride)
+    while starts[-1] + size < len(pieces):
+        starts.append(starts[-1] + size - stride)
+    windows = [np.array([-1, *pieces[s : s + size], -1]) for s in starts]
+    found = words.owned_words(windows, size - stride)
     for word in set(pieces.tolist()):
         where = np.flatnonzero(pieces == word)
         context = [
-            min(where[0] - s, s + min(room, len(pieces) - s) - 1 - where[-1]) if s <= where[0] < s + room else -99
+            min(where[0] - s, s + min(size, len(pieces) - s) - 1 - where[-1]) if s <= where[0] < s + size else -99
             for s in starts
         ]
         mine = [i for i, own in enumerate(found) if (own == word).any()]
@@ -99,7 +99,7 @@ def test_the_owner_shows_most_of_a_words_surroundings(sizes, room, data):
         assert ((own == window) | (own == -1)).all()
 
 
-def test_a_word_longer_than_a_window_is_owned_by_one_that_has_its_first_piece(directory):
+def test_a_word_longer_than_a_window_belongs_to_one_with_its_first_piece(directory):
     pieces, _ = encode([["sun", "bright" + "ly" * 30, "sun"]], directory, max_length=10, stride=3)
     assert (pieces.first >= 0).all()
     lengths = np.diff(pieces.examples.offsets)
@@ -107,13 +107,13 @@ def test_a_word_longer_than_a_window_is_owned_by_one_that_has_its_first_piece(di
     assert (pieces.owners == 1).sum() < 31
 
 
-def test_too_long_for_a_window(directory):
+def test_without_truncation_a_sentence_must_fit_into_a_window(directory):
     with pytest.raises(UserError, match=r"a\.jsonl: the sentence at row 2 has more than data\.max_length 6 tokens"):
         encode([["sun"], ["sun"] * 5], directory, max_length=6, truncation=False)
     assert len(encode([["sun"] * 4], directory, max_length=6, truncation=False)[0].examples) == 1
 
 
-def test_too_long_for_a_window_in_one_of_several_files(directory):
+def test_a_sentence_that_does_not_fit_is_named_by_its_file(directory):
     found = Sentences("row")
     for name, rows in (("a.jsonl", [["sun"]] * 2), ("b.jsonl", [["sun"], ["sun"] * 5])):
         more = Sentences("row", files=[(name, len(rows))])
@@ -125,7 +125,7 @@ def test_too_long_for_a_window_in_one_of_several_files(directory):
         words.encode_words(found.rows(labelled=False), load_tokenizer(directory), directory, **options)
 
 
-def test_a_stride_without_room(directory):
+def test_a_stride_that_does_not_fit_is_refused(directory):
     with pytest.raises(UserError, match=r"data\.stride is 5: must be below 4"):
         encode([["sun"]], directory, max_length=6, stride=5)
 
@@ -161,21 +161,21 @@ def byte_level(folder, *, regex: bool):
 
 @pytest.mark.parametrize("regex", [True, False])
 def test_byte_level_words_begin_with_their_space(tmp_path, regex):
-    """As Hugging Face does with add_prefix_space, which the tokenizer's own file need not ask for."""
+    """As Hugging Face does with add_prefix_space, even if the tokenizer's own file does not set it."""
     rows = [text.split() for text in TEXTS[:2]]
     pieces, tokenizer = encode(rows, byte_level(tmp_path, regex=regex), max_length=48)
     right = [tokenizer(" " + text)["input_ids"] for text in TEXTS[:2]]
     assert pieces.examples.tokens["input_ids"].tolist() == [i for row in right for i in row]
     assert "\u0120bridge" in tokenizer.convert_ids_to_tokens(right[1])
-    assert tokenizer("bridge")["input_ids"] != tokenizer(" bridge")["input_ids"]  # the tokenizer itself is as it was
+    assert tokenizer("bridge")["input_ids"] != tokenizer(" bridge")["input_ids"]  # the tokenizer itself is unchanged
     if regex:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         assert tokenizer(rows, is_split_into_words=True)["input_ids"] == right
 
 
 @pytest.mark.parametrize("prefix", [True, False])
-def test_byte_level_words_of_a_text_are_as_far_apart_as_there(tmp_path, prefix):
-    """Which of them have their space is what the text says, whatever the tokenizer does on its own."""
+def test_byte_level_words_keep_the_spaces_of_their_text(tmp_path, prefix):
+    """Whether a word begins with a space depends on the text alone, not on the tokenizer's settings."""
     directory = byte_level(tmp_path, regex=True)
     text = "the river, under (a bridge) runs."
     right = load_tokenizer(directory)(" " + text)["input_ids"]
@@ -200,7 +200,7 @@ def test_sentencepiece_words_begin_with_their_space(tmp_path):
     assert pieces.examples.tokens["input_ids"].tolist() == right
 
 
-def test_the_cache_knows_words_and_windows(directory, monkeypatch):
+def test_cached_windows_depend_on_words_and_options(directory, monkeypatch):
     monkeypatch.setenv("JAXFT_CACHE", str(directory / "cache"))
     rows = sentences(2)
     kept, _ = encode(rows, directory, use_cache=True)

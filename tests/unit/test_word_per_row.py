@@ -1,4 +1,4 @@
-"""Tables with a word a row: their sentences, and what is refused."""
+"""Tables with one word per row: how their sentences are found, and what is refused."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_words_are_grouped_by_their_sentence(tmp_path, header, marks):
     assert read(tmp_path / "a.csv", header, marks, label=None)["words"][:] == SENTENCES[0]
 
 
-def test_named_columns(tmp_path):
+def test_sentence_columns_may_be_named(tmp_path):
     rows = read(tmp_path / "a.csv", "sid", list("11122"), sentence_column="sid")
     assert rows["words"][:] == SENTENCES[0]
     rows = read(tmp_path / "a.csv", "document,sid", ["1,1", "1,1", "1,1", "2,1", "2,1"], sentence_column=["document", "sid"])
@@ -47,7 +47,7 @@ def test_named_columns(tmp_path):
     assert texts["words"][:] == [["John", "lives"]]
 
 
-def test_jsonl_and_blank_rows(tmp_path):
+def test_null_rows_of_a_jsonl_file_are_skipped(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"sentence": 1, "text": "a", "label": "O"}\n{"sentence": null, "text": null, "label": null}\n'
         '{"sentence": 2, "text": "b", "label": "B-x"}\n'
@@ -57,7 +57,7 @@ def test_jsonl_and_blank_rows(tmp_path):
 
 
 @pytest.mark.parametrize("marks", [list("11122"), ["S", "", "", "S", ""]], ids=["whole", "first rows"])
-def test_rows_of_nothing_are_no_sentences(tmp_path, marks):
+def test_blank_rows_are_skipped(tmp_path, marks):
     rows = [*ROWS[:3], ("", ""), *ROWS[3:], ("", "")]
     (tmp_path / "a.csv").write_text(
         "Sentence #,Word,Tag\n"
@@ -67,14 +67,14 @@ def test_rows_of_nothing_are_no_sentences(tmp_path, marks):
     assert found["words"][:] == SENTENCES[0]
 
 
-def test_a_sentence_is_of_one_file(tmp_path):
+def test_a_sentence_ends_with_its_file(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text(f"sentence_id,text,label\n1,x{name},O\n1,y,B-x\n")
     files = [str(tmp_path / x) for x in ("a.csv", "b.csv")]
     assert read_sentences(DataConfig(train=files), "train", "label")["words"][:] == [["xa", "y"], ["xb", "y"]]
 
 
-def test_columns_that_only_first_rows_fill(tmp_path):
+def test_only_the_first_row_of_a_sentence_needs_its_number(tmp_path):
     marks = ["a,1", "a,", "a,", "b,1", "b,"]
     rows = read(tmp_path / "a.csv", "doc,sid", marks, sentence_column=["doc", "sid"])
     assert rows["words"][:] == SENTENCES[0]
@@ -92,7 +92,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_tables(tmp_path, case):
+def test_a_bad_table_is_refused(tmp_path, case):
     header, marks, options, words = BAD[case]
     with pytest.raises(UserError) as error:
         read(tmp_path / "a.csv", header, marks, **options)
@@ -100,21 +100,21 @@ def test_bad_tables(tmp_path, case):
         assert word in str(error.value)
 
 
-def test_single_words_are_texts_where_no_tags_are_read(tmp_path):
+def test_single_words_are_texts_in_prediction(tmp_path):
     (tmp_path / "a.csv").write_text("text\nParis\nLondon\n")
     rows = read_sentences(DataConfig(test=str(tmp_path / "a.csv")), "test", None)
     assert rows["words"][:] == [["Paris"], ["London"]]
 
 
-def test_a_sentence_a_row_stays_one(tmp_path):
-    """Whatever its other columns are called, and where lists are written as csv files hold them (Kaggle's ner.csv)."""
+def test_rows_with_whole_sentences_are_not_joined(tmp_path):
+    """Whatever the other columns are called, and also if lists are written as text (Kaggle's ner.csv)."""
     (tmp_path / "a.csv").write_text("Sentence #,text,label\n1,The old bridge,O O B-x\n2,sun,O\n3,\"['a']\",\"['O']\"\n")
     rows = read_sentences(DataConfig(train=str(tmp_path / "a.csv")), "train", "label")
     assert rows["words"][:] == [["The", "old", "bridge"], ["sun"], ["a"]]
     assert rows["tags"][:] == [["O", "O", "B-x"], ["O"], ["O"]]
 
 
-def test_rows_are_those_of_their_own_file(tmp_path):
+def test_messages_count_rows_within_their_file(tmp_path):
     (tmp_path / "a.csv").write_text("text,label,sentence\na,O,1\na,O,1\na,O,1\n")
     (tmp_path / "b.csv").write_text("text,label,sentence\na,O,2\nb,,2\n")
     files = [str(tmp_path / x) for x in ("a.csv", "b.csv")]

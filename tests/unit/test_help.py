@@ -1,4 +1,4 @@
-"""The command `jaxft` and its help: a screen, a section, everything."""
+"""The command `jaxft` and its help, on a screen, a section or a single option."""
 
 import dataclasses
 import subprocess
@@ -16,7 +16,7 @@ SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_datacla
 
 
 def shown(capsys, main, *argv: str) -> str:
-    """What a command prints that ends by itself."""
+    """The output of a command that exits with success."""
     with pytest.raises(SystemExit) as stop:
         cli.run_main(main, argv)
     assert stop.value.code == 0
@@ -38,7 +38,7 @@ def test_help_is_one_screen(capsys, monkeypatch, option):
 
 
 @pytest.mark.parametrize(("asked", "same"), [([], ["--help"]), (["plan"], ["plan", "-h"]), (["hf", "run_qa"],) * 2])
-def test_the_command_help_is_the_option(capsys, asked, same):
+def test_jaxft_help_is_the_same_as_the_option(capsys, asked, same):
     same = [*same, "--help"] if same == asked else same
     assert shown(capsys, command.main, "help", *asked) == shown(capsys, command.main, *same)
     assert shown(capsys, command.main, "help", "evaluate", "data") == shown(capsys, evaluate.main, "--help", "data")
@@ -49,7 +49,7 @@ def listed(text: str) -> set[str]:
 
 
 def test_help_lists_the_options_that_a_command_honours(capsys):
-    """Of train all; evaluate and plan list no option that they ignore, and name their own."""
+    """train lists all; evaluate and plan list none that they ignore, and their own."""
     every = {option.name for option in help.options()}
     assert listed(shown(capsys, train.main, "--help", "all")) == every
     evaluating = listed(shown(capsys, evaluate.main, "--help", "all"))
@@ -61,21 +61,21 @@ def test_help_lists_the_options_that_a_command_honours(capsys):
     assert planning - every == {"plot", "topology"} == listed(shown(capsys, plan.main, "-h")) - every
 
 
-def test_help_on_what_a_command_ignores(fails):
+def test_help_on_options_that_a_command_ignores_is_refused(fails):
     fails("evaluate", ["--help", "optim"], "jaxft evaluate ignores optim; jaxft train --help optim describes it")
     fails("__main__", ["help", "trian"], 'unknown command "trian"; did you mean "train"?')
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_help_on_a_section_tells_its_options(capsys, section):
-    """Each with its default and the whole of its text, and no other."""
+def test_help_on_a_section_describes_its_options_alone(capsys, section):
+    """Each with its default and its whole description."""
     text = "".join(shown(capsys, train.main, "--help", section).split())
     for option in help.options():
         entry = f"--{option.name}({option.default}){option.doc}"
         assert ("".join(entry.split()) in text) == option.name.startswith(f"{section}."), option.name
 
 
-def test_what_help_says_of_single_options(capsys):
+def test_help_describes_single_options(capsys):
     assert "(5e-05)" in shown(capsys, train.main, "--help=optim.learning_rate")
     assert "One of linear, cosine, " in " ".join(shown(capsys, train.main, "--help", "optim.schedule").split())
     text = shown(capsys, train.main, "x.yaml", "--help", "plan.rules")
@@ -85,7 +85,7 @@ def test_what_help_says_of_single_options(capsys):
     assert shown(capsys, command.main, "evaluate", "-h").startswith("usage: jaxft evaluate RUN_OR_MODEL_DIR")
 
 
-def test_the_flags_of_a_script(capsys):
+def test_help_lists_the_flags_of_a_script(capsys):
     lines = shown(capsys, command.main, "hf", "run_qa", "--help").splitlines()
     assert lines[0] == "usage: jaxft hf run_qa --flag value ..."
     flags = dict(line.split(maxsplit=1) for line in lines[2:])
@@ -94,13 +94,13 @@ def test_the_flags_of_a_script(capsys):
     assert "--cache_dir" not in flags
 
 
-def test_help_on_what_is_not_there(fails):
+def test_help_on_an_unknown_option_suggests_another(fails):
     fails("train", ["--help", "optm"], 'no section or option "optm"; did you mean "optim"?')
     fails("train", ["--help", "seeds"], 'did you mean "seed"?')
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
-def test_the_commands_stand_in_a_line_each(capsys, argv):
+def test_commands_are_listed_one_per_line(capsys, argv):
     lines = shown(capsys, command.main, *argv).splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(command.COMMANDS)
     assert max(map(len, lines)) <= 110
@@ -117,14 +117,14 @@ def test_every_entry_point_is_a_command():
     assert callable(command.run)
 
 
-def test_a_command_gets_the_other_arguments(fails):
+def test_a_command_receives_its_arguments(fails):
     fails("__main__", ["train", "none.yaml"], "none.yaml: cannot be read")
     fails("__main__", ["hf", "run_glu"], 'did you mean "run_glue"?')
     fails("__main__", ["trian", "x.yaml"], 'unknown command "trian"; did you mean "train"?')
     fails("__main__", ["x.yaml"], 'unknown command "x.yaml"; the commands are train, evaluate, ')
 
 
-def test_the_version_comes_without_jax():
+def test_the_version_is_printed_without_importing_jax():
     program = "import sys; from jaxft.__main__ import main; main(['--version']); sys.exit('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

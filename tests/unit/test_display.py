@@ -1,13 +1,10 @@
-"""What a run shows: how far it is, and what takes long."""
+"""The display of a run's progress: a bar on a terminal, lines elsewhere."""
 
-import re
 import sys
-import time
 
 import pytest
 
 from jaxft.config import LogConfig
-from jaxft.core.progress import announced
 from jaxft.training import display
 from jaxft.training.display import Display
 from jaxft.training.hooks import Step
@@ -26,8 +23,8 @@ def step(number: int, *, loss: float, rate: float, tokens: float | None = None) 
     return Step(number, 0.0, loss, rate, 1.0, speed)
 
 
-def test_lines_stand_in_for_the_bar(capsys, clock):
-    """A line wherever a rate is known, with the time left by the pace since the first step."""
+def test_without_a_terminal_there_are_lines(capsys, clock):
+    """A line whenever the speed is known, with the time left at the pace since the first step."""
     shown = Display(LogConfig(), total_steps=2000, start_step=0)
     shown.on_step(step(1, loss=0.7, rate=1e-5))
     for number, seconds in ((501, 2000), (1001, 4000), (2000, 7996)):
@@ -42,21 +39,21 @@ def test_lines_stand_in_for_the_bar(capsys, clock):
     ]
 
 
-def test_the_first_step_knows_no_pace(capsys):
+def test_the_first_line_has_no_time_left(capsys):
     shown = Display(LogConfig(), total_steps=20, start_step=9)
     shown.on_step(step(10, loss=0.5, rate=0.1, tokens=7))
     shown.close()
     assert capsys.readouterr().err == "step 10 of 20: loss 0.5000, learning rate 1.00e-01, 7 tokens/s\n"
 
 
-def test_no_lines_where_none_are_wanted(capsys):
+def test_there_are_no_lines_with_progress_off(capsys):
     shown = Display(LogConfig(progress=False), total_steps=20, start_step=0)
     shown.on_step(step(10, loss=0.5, rate=0.1, tokens=7))
     shown.close()
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_has_the_bar(capsys, monkeypatch):
+def test_a_terminal_has_a_bar(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     shown = Display(LogConfig(), total_steps=20, start_step=0)
     shown.on_step(step(10, loss=0.5, rate=0.1, tokens=7))
@@ -64,15 +61,3 @@ def test_a_terminal_has_the_bar(capsys, monkeypatch):
     text = capsys.readouterr().err
     assert "10/20" in text
     assert "step 10 of 20" not in text
-
-
-def test_what_takes_long_is_announced_and_reminded_of():
-    said = []
-    with announced("compiling a step", said.append, first=0.01):
-        assert said == ["compiling a step"]
-        time.sleep(0.2)
-    count = len(said)
-    assert 2 <= count <= 6  # 0.01, 0.02, 0.04, 0.08 s apart
-    assert all(re.fullmatch(r"still compiling a step, \d s so far", line) for line in said[1:])
-    time.sleep(0.05)
-    assert len(said) == count

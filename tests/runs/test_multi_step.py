@@ -1,6 +1,4 @@
-"""Several steps in one call of a program give what single ones give; calls end where something else happens."""
-
-import json
+"""Several steps per execution give what single steps give; an execution ends before any other event."""
 
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ from jaxft.step.multi_step import Calendar, multi_steps
 from jaxft.train import train
 from jaxft.training import batch_feed
 from jaxft.training.batch_feed import BatchFeed
-from tests.support import tiny
-from tests.support.resuming import MODEL, back_to, ends_the_same, journal, same_journals
+from tests.support import read_jsonl, tiny
+from tests.support.resuming import MODEL, assert_journals_close, assert_resume_is_exact, copy_run_at, journal
 
 SHAPES = [Shape(rows=4, length=n, slots=1) for n in (8, 16)]
 HEAD = {"plan": {"preset": "head"}, "model": {**tiny.NO_DROPOUT, "classifier_dropout": 0.3}}
@@ -29,7 +27,7 @@ def several(steps: int | None) -> dict:
 
 @pytest.fixture
 def made(monkeypatch):
-    """Steps of each call that a run makes."""
+    """The number of steps of each execution of a run."""
     found, make = [], BatchFeed.batches
 
     def counted(self, start):
@@ -53,8 +51,8 @@ calendars = st.builds(
 
 @given(calendar=calendars, most=st.integers(1, 9), shapes=st.lists(st.integers(0, 1), min_size=60, max_size=60))
 @settings(max_examples=200, deadline=None)
-def test_calls(calendar, most, shapes):
-    """All steps once and in order; no event within a call; as long as there can be, and the same from any event on."""
+def test_executions_cover_all_steps_and_end_at_events(calendar, most, shapes):
+    """They are as long as possible, and after any event the same as in the whole run."""
 
     def made(start):
         return list(multi_steps(calendar, start, most, lambda step: SHAPES[shapes[step]]))
@@ -64,18 +62,18 @@ def test_calls(calendar, most, shapes):
         return due or calendar.saves(done) or calendar.evaluates(done)
 
     found = made(0)
-    assert [step for call in found for step in call] == list(range(calendar.total))
+    assert [step for execution in found for step in execution] == list(range(calendar.total))
     events = [done for done in range(1, calendar.total + 1) if happens(done)]
-    for call in found:
-        assert len(call) in (1, most)
-        assert len({shapes[step] for step in call}) == 1
-        assert not any(happens(done) for done in range(call.start + 1, call.stop))
-        ahead = range(call.start, call.start + most)
+    for execution in found:
+        assert len(execution) in (1, most)
+        assert len({shapes[step] for step in execution}) == 1
+        assert not any(happens(done) for done in range(execution.start + 1, execution.stop))
+        ahead = range(execution.start, execution.start + most)
         apart = any(done in events for done in range(ahead.start + 1, ahead.stop)) or ahead.stop > calendar.total
-        if len(call) < most:
+        if len(execution) < most:
             assert apart or len({shapes[step] for step in ahead}) == 2
     for done in events:
-        assert made(done) == [call for call in found if call.start >= done]
+        assert made(done) == [execution for execution in found if execution.start >= done]
     assert calendar.longest == max(np.diff([0, *events]))
 
 
@@ -98,7 +96,7 @@ def masked(tmp_path):
     ],
     ids=["average and mixout", "stages and shapes", "devices", "plateau and bfloat16", "kept", "masked words"],
 )
-def test_a_run_gives_what_it_gives_step_by_step(tiny_model, tiny_data, tmp_path, made, sections, task):
+def test_a_run_gives_what_single_steps_give(tiny_model, tiny_data, tmp_path, made, sections, task):
     sections = sections | (task(tmp_path) if task else {})
     found, journals = [], []
     for steps in (1, 3):
@@ -109,7 +107,7 @@ def test_a_run_gives_what_it_gives_step_by_step(tiny_model, tiny_data, tmp_path,
         assert max(made) == steps
         found.append({name: x.read() for name, x in open_weights(path / "model")[0].items()})
         journals.append(journal(path))
-    same_journals(*journals, rel=1e-4)
+    assert_journals_close(*journals, rel=1e-4)
     for name, x in found[0].items():
         if not name.endswith("key.bias"):  # its gradient is zero but for rounding, which Adam makes large
             assert found[1][name] == pytest.approx(x, rel=1e-4, abs=1e-5), name
@@ -117,16 +115,16 @@ def test_a_run_gives_what_it_gives_step_by_step(tiny_model, tiny_data, tmp_path,
 
 @pytest.mark.slow
 def test_resuming_is_exact(tiny_model, tiny_data, tmp_path):
-    """Also with the rates of every logged step, and with dropout."""
-    ends_the_same(tiny_model, tiny_data, tmp_path, MODEL, model={"path": str(tiny_model)}, runtime=several(2))
+    """Also with dropout, and with a row for every step."""
+    assert_resume_is_exact(tiny_model, tiny_data, tmp_path, MODEL, model={"path": str(tiny_model)}, runtime=several(2))
 
 
-def test_speed_is_that_of_a_call(tiny_model, tiny_data, tmp_path):
-    """The steps of a call have no times of their own: their rows have one speed, which is read once."""
+def test_steps_of_an_execution_share_one_speed(tiny_model, tiny_data, tmp_path):
+    """They have no times of their own."""
     own = {"eval": {"every": 6}, "log": {"every": 1}, "train": {"epochs": 1, "batch_size": 16}, "model": tiny.NO_DROPOUT}
     config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **own, runtime=several(3))
     train(config)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     rows = [row for row in rows if "loss" in row]
     speeds = [row["tokens_per_second"] for row in rows]
     assert [row["step"] for row in rows] == list(range(1, 8))
@@ -135,7 +133,7 @@ def test_speed_is_that_of_a_call(tiny_model, tiny_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_within_a_call_is_named(tiny_model, tiny_data, tmp_path):
+def test_a_loss_that_is_not_finite_is_named_by_its_step(tiny_model, tiny_data, tmp_path):
     found = []
     for steps in (1, 3):
         own = {"optim": {"learning_rate": 1e30, "clip": None, "warmup": 0}, "eval": {"every": 6}}
@@ -145,7 +143,7 @@ def test_a_loss_that_is_no_number_within_a_call_is_named(tiny_model, tiny_data, 
     assert found[0] == found[1]
 
 
-def test_more_steps_than_there_ever_are_are_refused(tiny_model, tiny_data, tmp_path):
+def test_more_steps_than_lie_between_events_are_refused(tiny_model, tiny_data, tmp_path):
     own = {"eval": {"every": 5}, "train": {"epochs": 2, "batch_size": 16}}  # 7 steps an epoch
     with pytest.raises(UserError, match=r"steps_per_execution 6: at most 5 steps lie between .*: give 5 or less"):
         make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **own, runtime=several(6)))
@@ -164,14 +162,14 @@ def test_more_steps_than_there_ever_are_are_refused(tiny_model, tiny_data, tmp_p
     ],
     ids=["head", "devices", "short epochs", "teacher", "one epoch", "full"],
 )
-def test_the_default_is_several_where_a_head_is_left(tiny_model, classifier, tmp_path, made, sections, rows, steps):
+def test_the_default_is_several_steps_for_a_head_alone(tiny_model, classifier, tmp_path, made, sections, rows, steps):
     if "distill" in sections:
         sections = sections | {"distill": {"teacher": str(classifier)}}
     train(heads(tiny_model, tmp_path, "run", rows, **sections))
     assert set(made) == steps
 
 
-def test_the_default_is_one_where_batches_are_large(tiny_model, tmp_path, made, monkeypatch):
+def test_the_default_is_one_step_if_batches_are_large(tiny_model, tmp_path, made, monkeypatch):
     monkeypatch.setattr(batch_feed, "BATCH_BYTES", 10_000)
     train(heads(tiny_model, tmp_path, "run", 160, **HEAD))
     assert set(made) == {1}
@@ -184,11 +182,11 @@ def heads(model, folder, name, rows, /, **sections):
     return tiny.run_config(model, folder, folder / name, **own | sections, runtime=several(None))
 
 
-def test_a_head_resumes_exactly(tiny_model, tmp_path, made):
+def test_a_run_of_a_head_resumes_exactly(tiny_model, tmp_path, made):
     own = {"checkpoint": {"every": 9, "keep": 9}, "log": {"every": 1, "progress": False}}
     whole, half = (heads(tiny_model, tmp_path, name, 160, **HEAD, **own) for name in ("whole", "half"))
     train(whole)
-    back_to(9, tmp_path / "whole", tmp_path / "half")
+    copy_run_at(9, tmp_path / "whole", tmp_path / "half")
     made.clear()
     train(half)
     assert made == [1, 8, 1, 1]  # to the end of the first epoch, to the next checkpoint, and to the end
@@ -196,14 +194,14 @@ def test_a_head_resumes_exactly(tiny_model, tmp_path, made):
     assert journal(tmp_path / "half") == journal(tmp_path / "whole")
 
 
-def test_the_longest_time_between_events_of_a_run_without_end():
+def test_the_longest_time_between_events_of_a_very_long_run():
     assert Calendar(10**12, 4, 7, 10**6, (3, 50)).longest == 4
     assert Calendar(10**12, 10**11, None, 10**11).longest == 10**11
     assert Calendar(10**12, 3, 2, 10**6, (1,)).longest == 2
 
 
-def test_a_shape_beyond_those_of_the_epochs_looked_at(tiny_model, tmp_path, monkeypatch, capsys):
-    """Of a run of very many epochs not all are planned beforehand; a program that lacks is compiled when it is due."""
+def test_a_shape_of_an_epoch_that_was_not_sampled_is_compiled_when_due(tiny_model, tmp_path, monkeypatch, capsys):
+    """Only some epochs of a very long run are sampled for shapes."""
     tiny.write_rows(tmp_path / "train.csv", 37)
     tiny.write_rows(tmp_path / "dev.csv", 5)
     monkeypatch.setattr(batch_sampler, "SAMPLED_EPOCHS", (1, 1))

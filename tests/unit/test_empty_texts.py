@@ -1,4 +1,4 @@
-"""Rows without a text in prediction: kept in their place, marked, and null in what is written."""
+"""Rows without a usable text in prediction keep their position, are marked, and are null in the output."""
 
 import json
 
@@ -20,7 +20,7 @@ def config(path, *rows, **options):
     return DataConfig(test=str(path), empty_texts="null", **options)
 
 
-def test_texts(tmp_path):
+def test_unusable_texts_are_marked(tmp_path):
     values = ["river", "", None, " \t", ["x"], "\ud800", "storm"]
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     rows = texts.read(data, "test")
@@ -29,7 +29,7 @@ def test_texts(tmp_path):
 
 
 @pytest.mark.parametrize("values", [[5, 7], [5, "river"], ["river", 5], [5, ["x"], "river"], [["x"], 5, "river"]])
-def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
+def test_numbers_are_unusable_texts(tmp_path, values):
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     assert empty_texts.empty_rows(texts.read(data, "test")).tolist() == [x != "river" for x in values]
     data = config(tmp_path / "b.jsonl", *({"question": x, "context": "the sun"} for x in values))
@@ -39,18 +39,18 @@ def test_numbers_are_odd_whatever_stands_beside_them(tmp_path, values):
 
 
 @pytest.mark.parametrize("other", [["river"], [6]])
-def test_numbers_are_no_words_whatever_stands_beside_them(tmp_path, other):
+def test_numbers_are_unusable_words(tmp_path, other):
     data = config(tmp_path / "a.jsonl", {"text": [5]}, {"text": other}, {"text": ["a", 5]})
     rows = read_sentences(data, "test", None)
     assert empty_texts.empty_rows(rows).tolist() == [True, other == [6], True]
 
 
-def test_one_of_two_texts(tmp_path):
+def test_a_pair_needs_both_texts(tmp_path):
     data = config(tmp_path / "a.jsonl", {"text": "a", "b": "c"}, {"text": "a", "b": ""}, {"text": "a"}, text_pair="b")
     assert empty_texts.empty_rows(texts.read(data, "test")).tolist() == [False, True, True]
 
 
-def test_rows_of_words(tmp_path):
+def test_rows_without_words_are_marked(tmp_path):
     values = [["the", "sun"], [], None, "", ["x", None]]
     data = config(tmp_path / "a.jsonl", *({"text": x} for x in values))
     rows = read_sentences(data, "test", None)
@@ -58,7 +58,7 @@ def test_rows_of_words(tmp_path):
     assert empty_texts.empty_rows(rows).tolist() == [False, True, True, True, True]
 
 
-def test_questions(tmp_path):
+def test_questions_without_texts_are_marked(tmp_path):
     good = {"id": "a", "question": "what", "context": "the sun"}
     data = config(
         tmp_path / "a.jsonl", good, good | {"id": "b", "context": ""}, {"id": "c", "question": "why"}, good | {"id": None}
@@ -68,7 +68,7 @@ def test_questions(tmp_path):
     assert empty_texts.empty_rows(rows).tolist() == [False, True, True, False]
 
 
-def test_choices(tmp_path):
+def test_rows_without_all_choices_are_marked(tmp_path):
     data = config(tmp_path / "a.jsonl", *({"text": "a", "c": x} for x in (None, ["x", "y"], ["x"], ["x", ""], ["y", "x"])))
     rows = texts.read(data, "test", ["c"])
     names, choices, found = _choices(rows, ["c"], "x", odd_is_null=True)
@@ -90,7 +90,7 @@ def test_the_number_of_choices_is_that_of_most_rows(first):
         _choices(rows, ["c"], "x", odd_is_null=False)
 
 
-def test_no_row_with_choices():
+def test_every_row_may_lack_its_choices():
     nothing = datasets.Dataset.from_dict({"a": ["x", None], "b": [None, "y"], "c": [None, None], "d": ["['x', 'y']", "z"]})
     for columns in (["a", "b"], ["c"]):
         assert _choices(nothing, columns, "x", odd_is_null=True)[2].all()
@@ -98,13 +98,13 @@ def test_no_row_with_choices():
         _choices(nothing, ["d"], "x", odd_is_null=True)
 
 
-def test_predictions_are_null_but_for_their_id():
+def test_predictions_are_null_except_for_their_id():
     rows = [{"id": "a", "answer": "x", "n_best": []}, {"id": "b", "answer": "y", "n_best": [1]}]
     found = list(empty_texts.nulls(rows, np.array([False, True])))
     assert found == [rows[0], {"id": "b", "answer": None, "n_best": None}]
     assert [empty_texts.is_null(row) for row in found] == [False, True]
 
 
-def test_only_prediction_keeps_them():
+def test_null_is_for_prediction_only():
     with pytest.raises(UserError, match=r"data\.empty_texts is null, which is for jaxft\.predict only"):
         empty_texts.check_not_kept(DataConfig(empty_texts="null"))

@@ -1,4 +1,4 @@
-"""Frozen layers that are computed once give what they give in every step."""
+"""Frozen layers whose outputs are computed once give what they give in every step."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from jaxft.step.parameters import Parameters
 from jaxft.train import train
 from jaxft.training import frozen_features
 from tests.support import tiny, zoo
-from tests.support.resuming import MODEL, ends_the_same, journal, same_journals
+from tests.support.resuming import MODEL, assert_journals_close, assert_resume_is_exact, journal
 
 KIND = "feature-extraction"
 LAST = {"plan": {"preset": "last_n", "n": 1}}
@@ -32,7 +32,7 @@ def configure(model, data, output, /, **sections):
 
 
 @pytest.mark.parametrize("family", zoo.families())
-def test_every_family_goes_on_from_any_layer(family):
+def test_every_family_continues_from_the_outputs_of_any_layer(family):
     config = zoo.fixed(family, KIND)
     model = make_model(config, KIND, "zoo")
     params, batch = tiny.random_params(model), forward.batch_of(model, zoo.inputs_for(family, KIND, config))
@@ -66,12 +66,12 @@ def test_every_family_goes_on_from_any_layer(family):
         (LAST | {"regularization": {"neftune": 5.0}}, 0),
     ],
 )
-def test_how_many_layers_stay_the_same(tiny_model, tiny_data, tmp_path, sections, layers):
+def test_the_number_of_frozen_layers_depends_on_the_config(tiny_model, tiny_data, tmp_path, sections, layers):
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", **sections))
     assert frozen_features.frozen_layers(run) == layers
 
 
-def test_dropout_of_single_layers_counts(tiny_model, tiny_data, tmp_path):
+def test_a_layer_with_dropout_is_not_frozen(tiny_model, tiny_data, tmp_path):
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}))
     for layer, kept in ((0, 0), (1, 1)):
         rates = replace(run.model.rates, layers={layer: {DropoutSite.OUTPUT: 0.1}})
@@ -79,14 +79,14 @@ def test_dropout_of_single_layers_counts(tiny_model, tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize(("silent", "kept"), [(r"embeddings|layer\.[01]", 2), (r"embeddings|layer\.0", 1), ("layer", 0)])
-def test_rules_that_switch_dropout_off(tiny_model, tiny_data, tmp_path, silent, kept):
+def test_layers_are_frozen_if_rules_switch_dropout_off(tiny_model, tiny_data, tmp_path, silent, kept):
     plan = {"preset": "head", "rules": [{"pattern": rf"({silent}).*dropout", "dropout": 0.0}]}
     rates = {"dropout": 0.1, "attention_dropout": 0.1}
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan=plan, model=rates))
     assert frozen_features.frozen_layers(run) == kept
 
 
-def test_masked_words_are_new_in_every_step(tiny_model, tiny_data, tmp_path):
+def test_no_layer_is_frozen_if_inputs_are_masked(tiny_model, tiny_data, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("the old river runs over stone.\n\n" * 40)
     sections = {"task": {"name": "fill-mask"}, "data": {"train": str(texts), "validation": None}, "plan": {"preset": "head"}}
@@ -104,7 +104,7 @@ def test_masked_words_are_new_in_every_step(tiny_model, tiny_data, tmp_path):
     ],
     ids=["head", "devices", "teacher", "gradual"],
 )
-def test_a_run_gives_what_it_gives_without(tiny_model, classifier, tiny_data, tmp_path, capsys, sections):
+def test_a_run_gives_what_it_gives_without_the_cache(tiny_model, classifier, tiny_data, tmp_path, capsys, sections):
     if "distill" in sections:
         sections = sections | {"distill": {"teacher": str(classifier)}}
     found = []
@@ -115,12 +115,12 @@ def test_a_run_gives_what_it_gives_without(tiny_model, classifier, tiny_data, tm
         train(config)
         assert ("computing the frozen" in capsys.readouterr().err) == keep
         found.append(journal(tmp_path / name))
-    same_journals(*found, rel=1e-4)
+    assert_journals_close(*found, rel=1e-4)
 
 
 def test_resuming_is_exact(tiny_model, tiny_data, tmp_path):
     sections = {"model": {"path": str(tiny_model), **tiny.NO_DROPOUT}, "train": {"epochs": 2, "batch_size": 16}}
-    ends_the_same(tiny_model, tiny_data, tmp_path, MODEL, **LAST, **sections)
+    assert_resume_is_exact(tiny_model, tiny_data, tmp_path, MODEL, **LAST, **sections)
 
 
 def full(*_):
@@ -134,13 +134,13 @@ def full(*_):
         (frozen_features.os, "posix_fallocate", full),
     ],
 )
-def test_without_room_every_step_computes_them(tiny_model, tiny_data, tmp_path, capsys, monkeypatch, owner, name, broken):
+def test_without_disk_space_nothing_is_cached(tiny_model, tiny_data, tmp_path, capsys, monkeypatch, owner, name, broken):
     monkeypatch.setattr(owner, name, broken)
     train(configure(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}))
     assert "do not fit into" in capsys.readouterr().err
 
 
-def test_plan_says_so(tiny_model, tiny_data, tmp_path, capsys):
+def test_plan_reports_the_frozen_layers(tiny_model, tiny_data, tmp_path, capsys):
     path = tmp_path / "config.yaml"
     path.write_text(cli.dump(configure(tiny_model, tiny_data, tmp_path / "run", **LAST)))
     plan.main([str(path)])

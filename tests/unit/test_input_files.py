@@ -1,4 +1,4 @@
-"""What a run is made from, by content: which changes a resume refuses, and what it says."""
+"""The record of a run's input files: which changes a resume refuses, and the messages."""
 
 import shutil
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.support import tiny
 
 @pytest.fixture
 def config(tiny_model, tiny_data, tmp_path, monkeypatch):
-    """A config whose model and data are copies; it is read back at once."""
+    """A config whose model and data are copies; reading the config of a run gives it back."""
     model, data = shutil.copytree(tiny_model, tmp_path / "model"), shutil.copytree(tiny_data, tmp_path / "data")
     config = tiny.run_config(model, data, tmp_path / "run", data={"test": str(data / "test.csv")})
     monkeypatch.setattr(rundir, "read_run_config", lambda directory: config)
@@ -49,7 +49,7 @@ def swap(path: Path) -> None:
         ("model/config.json", "model.path: config.json has changed"),
     ],
 )
-def test_a_resume_refuses_other_files(config, tmp_path, name, said):
+def test_a_resume_refuses_changed_files(config, tmp_path, name, said):
     begin(config)
     begin(config)
     swap(tmp_path / name)
@@ -62,7 +62,7 @@ def test_a_resume_refuses_other_files(config, tmp_path, name, said):
         Claim(config)
 
 
-def test_other_weights_matter_until_there_is_a_checkpoint(config, tmp_path, capsys):
+def test_changed_weights_are_refused_until_there_is_a_checkpoint(config, tmp_path, capsys):
     begin(config)
     swap(tmp_path / "model/model.safetensors")
     with Claim(config) as claim:
@@ -77,7 +77,7 @@ def test_other_weights_matter_until_there_is_a_checkpoint(config, tmp_path, caps
     assert input_files.WEIGHTS not in input_files.read(scratch)
 
 
-def test_teacher_words_and_folders_count(config, tmp_path):
+def test_the_record_covers_teacher_vocabulary_file_and_folders(config, tmp_path):
     (tmp_path / "words.txt").write_text("one\n")
     for label in "ab":
         (tmp_path / "texts" / label).mkdir(parents=True)
@@ -101,7 +101,7 @@ def test_teacher_words_and_folders_count(config, tmp_path):
     assert len(changes.weights) == 1
 
 
-def test_patterns_and_lists_of_files(tmp_path):
+def test_patterns_name_files(tmp_path):
     for name in ("a1", "a2", "b[1]"):
         (tmp_path / name).write_text(name)
     assert [Path(name).name for name, _ in input_files._files(f"{tmp_path}/a*")] == ["a1", "a2"]
@@ -109,7 +109,7 @@ def test_patterns_and_lists_of_files(tmp_path):
     assert not list(input_files._files(f"{tmp_path}/c"))
 
 
-def test_a_run_without_a_record_or_with_a_torn_one(config, tmp_path, capsys):
+def test_a_missing_record_is_written_and_a_damaged_one_is_refused(config, tmp_path, capsys):
     begin(config)
     path = tmp_path / "run/inputs.json"
     path.unlink()
@@ -124,7 +124,7 @@ def test_a_run_without_a_record_or_with_a_torn_one(config, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("left", [[], [".config.yaml"], [".inputs.json.new"], [".config.yaml", "inputs.json"], ["run.lock"]])
-def test_a_claim_that_was_cut_short_is_begun_again(config, tmp_path, left):
+def test_an_interrupted_claim_is_made_again(config, tmp_path, left):
     (tmp_path / "run").mkdir()
     for name in left:
         (tmp_path / "run" / name).write_text("half")
@@ -134,7 +134,7 @@ def test_a_claim_that_was_cut_short_is_begun_again(config, tmp_path, left):
     assert not (tmp_path / "run" / ".config.yaml").exists()
 
 
-def test_what_an_interrupted_export_left_goes(config, tmp_path):
+def test_leftovers_of_an_interrupted_export_are_removed(config, tmp_path):
     begin(config)
     for folder in (".model.abcdefgh", ".model.by-1-1-0123456789ab", f"model/.model.by-{2**22 + 5}-1-{lock._machine_id()}.x"):
         (tmp_path / "run" / folder).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Fused attention of accelerators: the same numbers as the plain one at every real token, and when it is chosen."""
+"""Fused attention of accelerators: the numbers of plain attention at every real token, and when it is chosen."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,7 +31,7 @@ SINGLE = jnp.asarray([[1] * 50 + [0] * 78, [1] * 128], jnp.int32)
 
 
 def value_and_gradients(attention, segment_ids, q=Q, k=K, v=V, g=G):
-    """Of one number that real tokens make."""
+    """Of a scalar objective over real tokens."""
     real = (segment_ids > 0)[:, :, None, None]
 
     def objective(q, k, v):
@@ -52,15 +52,15 @@ def plain(q, k, v, segment_ids, **options):
 
 @pytest.mark.parametrize("window", [None, 9])
 @pytest.mark.parametrize("single", [True, False])
-def test_cudnn_is_asked_for_what_the_plain_one_does(single, window):
-    """JAX's own function computes the same from the arguments that cuDNN gets: lengths or mask, scale."""
+def test_the_arguments_of_cudnn_mean_plain_attention(single, window):
+    """JAX's own implementation computes the same from the arguments that cuDNN gets."""
     ids = SINGLE if single else PACKED
     asked = partial(fused_attention.cudnn, scale=0.3, window=window, single=single, mesh=None, name="xla")
     assert_same(value_and_gradients(asked, ids), value_and_gradients(partial(plain, scale=0.3, window=window), ids))
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_splash_is_the_plain_one(devices):
+def test_splash_computes_plain_attention(devices):
     mesh = sharding.make_mesh(MeshConfig(data=devices))
     splash = partial(fused_attention.splash, scale=0.3, window=None, single=False, mesh=mesh, interpret=True)
     place = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
@@ -108,7 +108,7 @@ NEW = jax.__version_info__ >= (0, 11, 2)
         ("tpu", {"window": True}, None),
     ],
 )
-def test_choice(platform, changes, expected):
+def test_the_kernel_depends_on_device_and_call(platform, changes, expected):
     assert fused_attention.choose(Policy(platform=platform), call(**changes)) is expected
     assert fused_attention.choose(Policy(platform=platform, attention="plain"), call(**changes)) is None
 
@@ -123,7 +123,7 @@ def test_choice(platform, changes, expected):
         (Policy(attention="splash", platform="tpu"), {"length": 200}, "rows of 200 are no multiple of 128"),
     ],
 )
-def test_what_is_forced_and_cannot_be_done_is_refused(policy, changes, words):
+def test_a_forced_kernel_that_cannot_be_used_is_refused(policy, changes, words):
     with pytest.raises(UserError, match=words):
         fused_attention.choose(policy, call(**changes))
 
@@ -139,12 +139,12 @@ def test_what_is_forced_and_cannot_be_done_is_refused(policy, changes, words):
         (Policy(platform="tpu"), {"length": 400}, "no multiple of 128"),
     ],
 )
-def test_why_a_device_computes_the_plain_one(policy, changes, words):
+def test_the_reason_for_plain_attention_is_known(policy, changes, words):
     found = fused_attention.why_plain(policy, call(**changes))
     assert found is None if words is None else words in found
 
 
-def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
+def test_a_run_reports_plain_attention(tiny_model, tiny_data, tmp_path):
     run = make_run(tiny.run_config(tiny_model, tiny_data, tmp_path / "run"))  # with dropout
     on_tpu = replace(run.model, policy=Policy(platform="tpu"))
     [line] = check_attention(on_tpu, run.sampler, drops=True)
@@ -155,8 +155,8 @@ def test_a_run_says_so(tiny_model, tiny_data, tmp_path):
         check_attention(forced, run.sampler, drops=False)
 
 
-def test_rows_on_tpus_come_in_whole_lanes():
-    """From where splash attention is used; on other devices, and where rows are shorter, nothing changes."""
+def test_row_lengths_on_tpus_are_multiples_of_128():
+    """If they are long enough for splash attention; on other devices nothing changes."""
     assert [fused_attention.padded_length(t, "tpu") for t in (8, 376, 384, 392, 512, 520)] == [8, 376, 384, 512, 512, 640]
     assert fused_attention.padded_length(392, "gpu") == 392
     lengths = np.random.default_rng(0).integers(100, 393, 300)
@@ -170,8 +170,8 @@ def test_rows_on_tpus_come_in_whole_lanes():
         assert same.shapes == make_sampler(lengths, **options).shapes
 
 
-def test_dropout_by_keys():
-    """A key is dropped for all queries of a row and head, or for none; what is kept is scaled up; the mean stays."""
+def test_dropout_of_keys():
+    """A key is dropped for all queries of a row and head or for none, and the others are scaled up."""
     length = 8
     q, k = (jnp.asarray(RNG.normal(size=(B, length, N, length)), jnp.float32) for _ in range(2))
     v = jnp.broadcast_to(jnp.eye(length)[None, :, None], q.shape)  # the context is the row of probabilities
@@ -189,8 +189,8 @@ def test_dropout_by_keys():
     np.testing.assert_array_equal(attend(q, k, v, ids, rate=rate, by_keys=True)[0], probabilities)
 
 
-def test_a_run_drops_what_it_is_told_to(tiny_model, tiny_data, tmp_path):
-    """Dropout of attention alone: another loss than without, by keys another than by probabilities; each repeats itself."""
+def test_a_run_drops_attention_as_configured(tiny_model, tiny_data, tmp_path):
+    """No dropout, dropout of probabilities and of keys give three losses, each of them reproducible."""
 
     def losses(**model) -> list[float]:
         sections = {"model": {**tiny.NO_DROPOUT, **model}, "data": {"layout": "pad"}}

@@ -1,4 +1,4 @@
-"""Texts with any number of labels and with numbers, over the words of `tiny`, and runs on them."""
+"""Texts with several labels and with numeric targets, made of the words of `tiny`, and configs of runs on them."""
 
 import csv
 import random

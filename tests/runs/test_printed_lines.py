@@ -1,4 +1,4 @@
-"""What commands print: jaxft's own lines, and nothing of the libraries, with torch and without."""
+"""Commands print jaxft's own lines, and nothing of the libraries, with torch and without."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import ROOT, tiny
 
-# A process in which torch cannot be found, as where it is not installed.
+# A process in which torch cannot be found, as if it was not installed.
 PROGRAM = """
 from importlib import util
 find = util.find_spec
@@ -46,15 +46,15 @@ def printed(main: str, *argv: object) -> tuple[str, list[str]]:
 
 
 def test_libraries_are_silent():
-    """What transformers says of missing frameworks and of the hub, and warnings, unless --debug asks for everything."""
+    """Neither transformers' messages nor warnings are printed, unless --debug asks for everything."""
     main = "lambda argv: (__import__('transformers'), __import__('warnings').warn('something'))"
     assert printed(main) == ("", [])
     assert any("PyTorch was not found" in line for line in printed(main, "--debug")[1])
 
 
 @pytest.mark.slow
-def test_commands_print_their_own_lines_alone(tiny_data, tmp_path):
-    """A run from start to end in processes of their own, with a line of training at every `log.every`."""
+def test_commands_print_only_their_own_lines(tiny_data, tmp_path):
+    """In processes of their own; training prints a line every `log.every` steps."""
     model = tiny.write_model(tmp_path / "model", num_hidden_layers=1)
     data = [f"--data.{name}={tiny_data / file}.csv" for name, file in (("train", "train"), ("validation", "dev"))]
     short = ["--data.max_length=32", "--data.max_train_examples=64", "--log.every=2"]

@@ -1,4 +1,4 @@
-"""Dropout acts where Hugging Face's acts: on the same numbers, with the rate of the same field of config.json.
+"""Dropout acts where Hugging Face's acts: on the same tensors, with the rate of the same field of config.json.
 
 In both programs dropout is replaced by a function that notes the rate and the tensor it is given, and changes nothing. So
 both compute the same, and every tensor that Hugging Face would drop must be one that jaxft would drop.
@@ -19,11 +19,11 @@ from jaxft.models.encoder import attention, blocks, disentangled
 from jaxft.models.families import FAMILIES
 from tests.support import zoo, zoo_torch
 
-Places = list[tuple[float, np.ndarray]]
+Sites = list[tuple[float, np.ndarray]]
 
 
-def of_torch(model, inputs, monkeypatch) -> Places:
-    seen: Places = []
+def of_torch(model, inputs, monkeypatch) -> Sites:
+    seen: Sites = []
 
     def note(x, p=0.5, training=True, inplace=False):
         if training and p > 0:
@@ -36,8 +36,8 @@ def of_torch(model, inputs, monkeypatch) -> Places:
     return seen
 
 
-def of_jaxft(model, params, inputs, monkeypatch) -> Places:
-    seen: Places = []
+def of_jaxft(model, params, inputs, monkeypatch) -> Sites:
+    seen: Sites = []
 
     def note(x, rate, key):
         if key is not None and rate > 0:
@@ -64,7 +64,7 @@ def same(found: tuple[float, np.ndarray], expected: tuple[float, np.ndarray]) ->
 
 
 def optional(family: str, kind: str) -> set[str]:
-    """Rates of a head that config.json need not have."""
+    """The rates of a head that config.json may lack."""
     row = FAMILIES[family]
     parts = row.parts(kind, {}, "zoo").values()
     return {f for part in parts for f in (*part.input_dropout, *part.dropout) if row.dropouts[f] is None}
@@ -79,7 +79,7 @@ ABSENT = [
 
 
 @pytest.mark.parametrize(("family", "kind", "absent"), GIVEN + ABSENT)
-def test_places(family, kind, absent, tmp_path, monkeypatch):
+def test_dropout_sites_are_transformers(family, kind, absent, tmp_path, monkeypatch):
     rates = {name: (i + 1) / 16 for i, name in enumerate(FAMILIES[family].dropouts)}
     config = {name: value for name, value in (zoo.fixed(family, kind) | rates).items() if name not in absent}
     theirs = zoo_torch.torch_model(family, kind, config)
@@ -88,8 +88,8 @@ def test_places(family, kind, absent, tmp_path, monkeypatch):
     expected = of_torch(theirs, inputs, monkeypatch)
     found = of_jaxft(*jaxft.load(str(tmp_path)), inputs, monkeypatch)
     assert len(expected) > 2 * 3  # layers, at least their attention and what follows it
-    for place in expected:
-        i = next((i for i, other in enumerate(found) if same(other, place)), None)
-        assert i is not None, (place[0], place[1].shape)
+    for site in expected:
+        i = next((i for i, other in enumerate(found) if same(other, site)), None)
+        assert i is not None, (site[0], site[1].shape)
         del found[i]
     assert not found, [(rate, x.shape) for rate, x in found]

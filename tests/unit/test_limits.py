@@ -1,4 +1,4 @@
-"""The limits of every option: a number that cannot be is refused by its dotted name, with the value."""
+"""The limits of every option: a value out of range is refused with the option's dotted name and the value."""
 
 from dataclasses import fields, replace
 from typing import get_args
@@ -79,7 +79,7 @@ def changed(section, names, value):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_number_out_of_range(name):
+def test_a_value_out_of_range_is_refused_by_name(name):
     for value in NUMBERS[name]:
         config = changed(Config(), name.split("."), value)
         with pytest.raises(UserError) as error:
@@ -88,7 +88,7 @@ def test_number_out_of_range(name):
         assert ("learning_rate" if name == "plan.rules" else str(value)) in str(error.value)
 
 
-def test_the_defaults_are_fine():
+def test_the_defaults_are_valid():
     check(Config())
 
 
@@ -97,7 +97,7 @@ def test_an_alternative_of_a_union_has_its_own_limit(name, value):
     check(changed(Config(), name.split("."), value))
 
 
-def test_every_option_of_the_task_says_which_tasks_honour_it():
+def test_every_task_option_belongs_to_a_task_or_a_problem():
     named = {name for task in TASKS for name in replace(Config().task, name=task).options}
     named |= {name for problem in PROBLEMS for name in replace(Config().task, problem=problem).options}
     assert named | {"name", "loss"} == {field.name for field in fields(TaskConfig)}

@@ -1,5 +1,5 @@
-"""The same training steps in PyTorch and here: a model, batches from which it learns, and the losses of both."""
-# ruff: noqa: E402 (without torch whoever imports this is skipped)
+"""The same training steps in PyTorch and in jaxft: a model, batches from which it learns, and the losses of both."""
+# ruff: noqa: E402 (without torch every test that imports this is skipped)
 
 from functools import partial
 from pathlib import Path
@@ -26,16 +26,14 @@ from jaxft.run.loss import make_loss
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks.text_classification import TextClassification
-from tests.support import tiny
+from tests.support import tiny, zoo_torch
 
 
 def write_hf(directory: Path, model_class: type, config: dict, seed: int = 0):
     """A random Hugging Face model in evaluation mode, also written to `directory`."""
     torch.manual_seed(seed)
     model = model_class(BertConfig(**config)).eval()
-    with torch.no_grad():  # biases and layer norms start as zeros and ones, which would hide a mix-up
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    zoo_torch.add_noise(model)
     model.save_pretrained(directory)
     return model
 
@@ -48,12 +46,6 @@ def random_inputs(config: dict, rows: int, length: int, seed: int = 0, lowest_id
         "attention_mask": (np.arange(length)[None] < lengths[:, None]).astype(int),
         "token_type_ids": rng.integers(0, config["type_vocab_size"], (rows, length)),
     }
-
-
-def run_torch(model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    with torch.no_grad():
-        outputs = model(**{name: torch.tensor(x) for name, x in inputs.items()})
-    return {name: x.numpy() for name, x in outputs.items()}
 
 
 STEPS, WARMUP, CLIP = 50, 5, 1.0
@@ -85,6 +77,21 @@ def torch_losses(model, batches, optimizer) -> list[float]:
     return seen
 
 
+def as_batch(inputs: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """One micro-batch with one example per row, of PyTorch's inputs [rows, length] and labels [rows]."""
+    rows, length = inputs["input_ids"].shape
+    batch = {
+        "input_ids": inputs["input_ids"],
+        "segment_ids": inputs["attention_mask"],
+        "token_type_ids": inputs.get("token_type_ids", np.zeros((rows, length))),
+        "position_ids": np.tile(np.arange(length), (rows, 1)),
+        "first_token": np.zeros((rows, 1)),
+        "labels": labels[:, None],
+    }
+    batch = {name: x[None].astype(np.int32) for name, x in batch.items()}
+    return batch | {"weights": np.ones((1, rows, 1), np.float32)}
+
+
 def jaxft_metrics(
     model, params, batches, optim: OptimConfig = OPTIM, config: PlanConfig = PlanConfig()
 ) -> list[dict[str, float]]:
@@ -96,24 +103,14 @@ def jaxft_metrics(
     step = jax.jit(partial(train_step, loss_fn=loss_fn, optimizer=optimizer))
     seen = []
     for inputs, labels in batches:
-        rows, length = inputs["input_ids"].shape
-        batch = {
-            "input_ids": inputs["input_ids"],
-            "segment_ids": inputs["attention_mask"],
-            "token_type_ids": inputs["token_type_ids"],
-            "position_ids": np.tile(np.arange(length), (rows, 1)),
-            "first_token": np.zeros((rows, 1)),
-            "labels": labels[:, None],
-        }
-        batch = {name: x[None].astype(np.int32) for name, x in batch.items()}  # one micro-batch
-        state, metrics = step(state, Parameters(frozen), batch | {"weights": np.ones((1, rows, 1), np.float32)})
+        state, metrics = step(state, Parameters(frozen), as_batch(inputs, labels))
         seen.append({name: float(x) for name, x in metrics.items()})
     assert tree.count(state.params) == sum(row.parameters for row in plan.rows if row.setting.trainable)
     return seen
 
 
-def write_lesson(directory: Path, steps: int = STEPS):
-    """(PyTorch's model without dropout, batches from which it learns); the model is also written to `directory`."""
+def write_learnable_batches(directory: Path, steps: int = STEPS):
+    """Returns (PyTorch's model without dropout, batches from which it learns) and writes the model to `directory`."""
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
     config = {key: x for key, x in tiny.CONFIG.items() if key not in ("model_type", "architectures")} | rates
     model = write_hf(directory, BertForSequenceClassification, config | {"num_labels": 3})

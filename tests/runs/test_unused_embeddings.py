@@ -1,4 +1,4 @@
-"""Rows of words that training lacks are left out of what is trained, and a run ends as if they were not."""
+"""Embeddings of words that the training data lacks are not trained, and a run ends as if they were."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxft.step.parameters import Parameters
 from jaxft.step.unused_embeddings import embedded, split_unused, whole
 from jaxft.train import train
 from tests.support import tiny
-from tests.support.resuming import MODEL, ends_the_same, journal, same_journals
+from tests.support.resuming import MODEL, assert_journals_close, assert_resume_is_exact, journal
 
 SIZE = 2_000  # of a vocabulary of which the tokenizer knows 22 words
 TABLE = "embeddings.word_embeddings.weight"
@@ -64,7 +64,7 @@ def tensors(directory):
     ],
     ids=["average", "stages", "devices", "bfloat16"],
 )
-def test_a_run_ends_as_with_all_words(large, data, tmp_path, sections):
+def test_a_run_ends_as_if_all_words_were_trained(large, data, tmp_path, sections):
     found, journals = [], []
     for name, skip in (("used", True), ("all", False)):
         train(configure(large, data, tmp_path / name, skip, **DECAY, **sections))
@@ -73,14 +73,14 @@ def test_a_run_ends_as_with_all_words(large, data, tmp_path, sections):
     used, every = found
     assert used.keys() == every.keys()
     start, end = tensors(large)[TABLE], every[f"bert.{TABLE}"]
-    assert np.abs(end[22:] / start[22:]).max() < 0.95  # decay tells
+    assert np.abs(end[22:] / start[22:]).max() < 0.95  # decay has an effect
     for name, x in every.items():
         if not name.endswith("key.bias"):  # its gradient is zero but for rounding, which Adam makes large
             assert used[name] == pytest.approx(x, rel=2e-5, abs=2e-6), name
-    same_journals(*journals, rel=1e-5)
+    assert_journals_close(*journals, rel=1e-5)
 
 
-def test_the_table_is_as_small_as_the_words_are_few(large, data, tmp_path, capsys):
+def test_only_rows_of_used_words_are_trained(large, data, tmp_path, capsys):
     config = configure(large, data, tmp_path / "run")
     run = make_run(config)
     state, frozen = fresh_state(run)
@@ -101,11 +101,11 @@ def is_adam(x):
 
 
 def test_resuming_is_exact(large, data, tmp_path):
-    ends_the_same(large, data, tmp_path, MODEL, **DECAY)
+    assert_resume_is_exact(large, data, tmp_path, MODEL, **DECAY)
 
 
 def options(name, decay):
-    """Of a run that trains all of a classifier."""
+    """Options of a run that trains a whole classifier."""
     return {"optim": {"name": name, "learning_rate": 1e-3, "weight_decay": decay, "clip": None}}
 
 
@@ -128,7 +128,7 @@ def options(name, decay):
         ({"vocabulary": {"words": ["quartz"]}, "plan": {"preset": ["full", "new_tokens"]}}, False),
     ],
 )
-def test_where_it_is_done(large, data, tmp_path, sections, skipped):
+def test_unused_words_are_skipped_only_where_that_changes_nothing(large, data, tmp_path, sections, skipped):
     run = make_run(configure(large, data, tmp_path / "run", **sections))
     assert (run.used_words is not None) == skipped
 
@@ -168,7 +168,7 @@ def test_optimizers_move_rows_without_gradient_by_one_factor(name, decay):
     assert after[3:] == pytest.approx(table[3:] * after[-1], rel=1e-6)
 
 
-def test_words_are_looked_up_where_their_rows_are():
+def test_used_and_unused_words_are_looked_up_in_their_tables():
     rng = np.random.default_rng(0)
     path = tuple(WORDS.split("."))
     table, used = rng.normal(0, 1, (9, 3)).astype(np.float32), np.array([1, 4, 6])

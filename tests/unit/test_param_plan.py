@@ -1,4 +1,4 @@
-"""The table itself: every parameter has one setting, column by column; presets combine; what decides nothing is an error."""
+"""The parameter plan: every parameter has one setting per column; presets combine; rules without effect are errors."""
 
 from functools import partial
 from typing import Any
@@ -42,9 +42,9 @@ def plan(*presets: Any, rules: tuple[dict, ...] = (), params=PARAMS, layers: int
     st.lists(st.sampled_from(["layerwise_decay", "gradual", "reinit", "last_n", "norms", "head"]), min_size=1, unique=True),
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([True, False, None]), st.floats(0.1, 9)), max_size=3),
 )
-def test_every_parameter_has_one_setting_and_stands_in_one_row(presets, own):
+def test_every_parameter_has_one_setting_and_is_in_one_row(presets, own):
     alone = plan(*presets, unfreeze_every="0.5 epochs").settings
-    # Of two rules for one parameter the second would decide nothing, nor would a rate of what is frozen.
+    # A second rule for a parameter would have no effect, nor would a rate of a frozen one.
     rules = {name: {"pattern": f"^{name}$", "trainable": on, "learning_rate": rate} for name, on, rate in own}
     for name in [name for name, rule in rules.items() if not (rule["trainable"] or alone[name].trainable)]:
         del rules[name]
@@ -64,13 +64,13 @@ def test_every_parameter_has_one_setting_and_stands_in_one_row(presets, own):
             assert setting.learning_rate == rule["learning_rate"]
             assert setting.unfreeze == (alone[name].unfreeze if alone[name].trainable else setting.unfreeze)
         assert rule is None or rule["trainable"] is None or setting.trainable == rule["trainable"]
-    # A leaf holds layers of one kind.
+    # All layers of a leaf are trained alike.
     for path in tree.flatten(tree.recut(PARAMS, made.cuts)):
         kinds = {(s.trainable, s.unfreeze) for s in map(made.settings.__getitem__, tree.names(path))}
         assert len(kinds) == 1
 
 
-def test_columns_are_decided_one_by_one():
+def test_rules_decide_each_column_separately():
     rules = (
         {"pattern": "query", "learning_rate": 3.0},
         {"pattern": r"layer\.1\.", "weight_decay": 0.5},
@@ -101,7 +101,7 @@ def test_layerwise_decay_cuts_no_stack():
 
 @pytest.mark.parametrize("family", ["albert", "distilbert", "modernbert", "deberta-v2", "mpnet"])
 def test_layers_are_found_in_every_family(family):
-    """Shared layers, no pooler, a final norm, relative positions: from the top down rates fall and stages come later."""
+    """With shared layers, no pooler, a final norm, relative positions: lower layers have lower rates and later stages."""
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "here")
     layers = model.encoder.config.parameter_layers
     made = plan("gradual", "layerwise_decay", params=model.abstract(), layers=layers, layer_decay=0.5)
@@ -117,7 +117,7 @@ def test_layers_are_found_in_every_family(family):
             assert (setting.learning_rate, setting.unfreeze) == (0.5 ** (layers + 1), 10 * layers), name
 
 
-def test_presets_together_train_what_either_trains():
+def test_combined_presets_train_what_either_trains():
     def trained(*presets: str) -> set[str]:
         return {name for name, s in plan(*presets, n=1).settings.items() if s.trainable}
 
@@ -144,28 +144,27 @@ def test_presets_together_train_what_either_trains():
         ),
     ],
 )
-def test_what_contradicts_or_decides_nothing_is_an_error(presets, rules, message):
+def test_contradictions_and_rules_without_effect_are_errors(presets, rules, message):
     with pytest.raises(UserError) as error:
         plan(*presets, rules=tuple(rules))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_rule_settles_what_presets_contradict():
+def test_a_rule_resolves_a_contradiction_of_presets():
     rule = {"pattern": r"embeddings\.LayerNorm", "trainable": True}
     settings = plan("freeze_embeddings", "norms", rules=(rule,)).settings
     assert settings["encoder.embeddings.LayerNorm.bias"].trainable
     assert not settings["encoder.embeddings.word_embeddings.embedding"].trainable
 
 
-def test_times_a_duration():
+def test_durations_are_multiplied():
     assert [times(3, 2), times("0.5 epochs", 3), times("10", 1)] == ["6 steps", "1.5 epochs", "10 steps"]
     assert [times(1234567, 1), times("0.1 epochs", 3)] == ["1234567 steps", "0.3 epochs"]
 
 
-def test_memory_falls_by_what_the_plan_says():
-    """Arguments by the moments of what is frozen; temporary memory by its gradients, and by what the compiler copies of
-    them."""
+def test_freezing_saves_the_memory_that_the_plan_says():
+    """Arguments shrink by the moments of frozen parameters, temporary memory by their gradients and copies of them."""
     sizes = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "num_hidden_layers": 3}
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
     model = make_model(CONFIG | sizes | rates, "text-classification", "here")
