@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" \
 	"$$(pyenv prefix 3.12.1 2>/dev/null)/bin/python"; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 
-# Most of a test's time is one thread that traces and compiles; files stay whole, because their tests share what was made,
-# and in their order, because sorted by number of tests the few long ones would come last and one worker would wait. A test
-# that aborts its worker is tried again by the next one: twice is enough to name it.
+# Most of a test's time is one thread that traces and compiles. Files stay whole, because their tests share fixtures, and in
+# their order: sorted by number of tests, the few slow ones would come last while one worker waits. Tests that crash their
+# worker are named, and the others are run (tests/support/workers.py); at the third crash the session ends.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 2
 
 .PHONY: quickstart test test-all test-part test-3.12 mutants lint clean

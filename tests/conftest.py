@@ -47,7 +47,7 @@ programs.use_cache()
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
-pytest_plugins = ["tests.support.tiers"]
+pytest_plugins = ["tests.support.tiers", "tests.support.workers"]
 
 
 def pytest_sessionfinish() -> None:
