@@ -30,6 +30,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
@@ -46,6 +47,9 @@ programs.use_cache()
 # Tracing makes many long-lived objects; the garbage collector would visit them, and imported modules, again and again.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no fault
+settings.load_profile("tests")
 
 pytest_plugins = ["tests.support.tiers", "tests.support.workers"]
 

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports only go down, without circles; libraries stay behind their doors; files stay short."""
+"""The folders of the package: imports only go down, without cycles; each library has its folder; files stay short."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -22,9 +22,9 @@ FLOORS = [
     "training preflight",
     "train evaluate predict export plan vocabulary hf __init__ __main__",
 ]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))
-WAY = "train training/loop run/loss tasks/task tasks/text_classification losses"  # what a reader opens to meet the loss
+TO_THE_LOSS = "train training/loop run/loss tasks/task tasks/text_classification losses"  # the files that a reader opens
 
 
 def dotted(path: Path) -> str:
@@ -55,20 +55,20 @@ def own_imports(path: Path) -> set[str]:
 MODULES = {dotted(path): path for path in FILES}
 
 
-def room(name: str) -> str:
-    """The row of FLOORS that a module belongs to."""
+def folder_of(name: str) -> str:
+    """The folder in FLOORS that a module belongs to."""
     return name.partition(".")[0]
 
 
 @pytest.mark.parametrize("path", FILES, ids=dotted)
 def test_imports_go_down(path):
     me = dotted(path)
-    assert room(me) in FLOOR, f"{path.name}: give it a room"
+    assert folder_of(me) in FLOOR, f"{path.name}: add {folder_of(me)} to FLOORS"
     found = imports(path)
-    above = {name for name in own_imports(path) if FLOOR[room(name)] > FLOOR[room(me)]}
-    assert not above, f"{me} on floor {FLOOR[room(me)]} imports from above"
+    above = {name for name in own_imports(path) if FLOOR[folder_of(name)] > FLOOR[folder_of(me)]}
+    assert not above, f"{me} on floor {FLOOR[folder_of(me)]} imports from above"
     libraries = {name.split(".")[0] for name in found}
-    assert "flax" not in libraries or room(me) == "models"
+    assert "flax" not in libraries or folder_of(me) == "models"
     assert "orbax" not in libraries or me == "training.checkpoint"
     assert "torch" not in libraries
     text = path.read_text(encoding="utf-8")
@@ -93,12 +93,12 @@ def folders_below(folder: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("folder", ["", *sorted(dotted(p.parent / "__init__.py") for p in PACKAGE.glob("*/**/__init__.py"))])
-def test_there_are_no_circles(folder):
+def test_there_are_no_import_cycles(folder):
     """Neither among the folders of a folder nor among its modules."""
     TopologicalSorter(folders_below(folder)).prepare()  # raises CycleError, which names them
 
 
-def test_the_drawing_of_the_rooms_is_todays():
+def test_the_drawing_of_the_imports_is_up_to_date():
     spec = spec_from_file_location("rooms", ROOT / "docs/rooms.py")
     assert spec is not None
     assert spec.loader is not None
@@ -107,17 +107,17 @@ def test_the_drawing_of_the_rooms_is_todays():
     assert rooms.page() == rooms.PAGE.read_text(encoding="utf-8"), "run python docs/rooms.py"
 
 
-def test_a_reader_meets_the_loss_within_eight_files():
+def test_a_reader_reaches_the_loss_within_eight_files():
     """From the command to the line that computes it: each file imports the next; a task is found by its name."""
-    way = WAY.split()
-    assert len(way) <= 8
-    assert " -> ".join(f"`{name}`" for name in way) in (ROOT / "docs/design.md").read_text(encoding="utf-8")
-    for name, following in pairwise(way):
+    files = TO_THE_LOSS.split()
+    assert len(files) <= 8
+    assert " -> ".join(f"`{name}`" for name in files) in (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    for name, following in pairwise(files):
         if name != "tasks/task":
             assert following.replace("/", ".") in own_imports(PACKAGE / f"{name}.py")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_test_imports_another(path):
-    """What tests share is in tests/support."""
+    """Tests share code in tests/support."""
     assert not {name for name in imports(path) if name.startswith("tests.") and ".test_" in name}

@@ -130,7 +130,7 @@ def test_training_begins_before_the_last_program_is_compiled(tiny_model, tiny_da
     pool, compile_eval = ThreadPoolExecutor(1), compilation.compile_eval
 
     def delayed(*rest):
-        pool.submit(lambda: began.append(stepped.wait(60)))
+        pool.submit(lambda: began.append(stepped.wait(300)))
         return compile_eval(*rest)
 
     monkeypatch.setattr(compilation, "_POOL", pool)

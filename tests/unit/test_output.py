@@ -129,7 +129,7 @@ def test_an_input_that_is_a_pipe_is_read_as_json_lines(tmp_path):
     with reading(str(tmp_path / "pipe")) as path:
         assert path.endswith(".jsonl")
         assert Path(path).read_text() == '{"text": 1}\n'
-    assert writer.wait(10) == 0
+    assert writer.wait(60) == 0
     assert not os.path.exists(path)
     for name in (str(Path(__file__)), "*.csv"):  # a file, a pattern
         with reading(name) as path:

@@ -37,7 +37,7 @@ def test_a_pattern_that_takes_too_long_is_an_error(pattern, monkeypatch):
     start = time.perf_counter()
     with pytest.raises(UserError, match=r'^rule ".*takes more than 0\.5 seconds to match'):
         patterns.match(pattern, NAMES)
-    assert time.perf_counter() - start < 4
+    assert time.perf_counter() - start < 60  # it would take hours
 
 
 @pytest.mark.parametrize(
