@@ -58,7 +58,7 @@ def randomise(model, seed: int = 0) -> None:
 
 def with_peft(theirs, folder: Path, **options):
     """A random PEFT model of `theirs` in evaluation mode, saved in `folder`."""
-    with warnings.catch_warnings(action="ignore"):  # also where a fixture calls this
+    with warnings.catch_warnings(action="ignore"):  # fixtures call this, too
         model = peft.get_peft_model(theirs, peft.LoraConfig(**{"r": 3, "lora_alpha": 5, "task_type": "SEQ_CLS", **options}))
         randomise(model)
         model.save_pretrained(folder)

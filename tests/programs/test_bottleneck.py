@@ -1,4 +1,4 @@
-"""Bottleneck adapters: nothing changes at the start, both kinds are where they should be, files hold them."""
+"""Bottleneck adapters: nothing changes at the start, both kinds are at the right layers, and files round-trip."""
 
 import jax
 import numpy as np

@@ -19,7 +19,7 @@ from tests.support.steps import LAYOUTS, TOLERANCE, assert_same, configure, grad
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> Path:
-    """Another classifier, which teaches."""
+    """Another classifier, as the teacher."""
     return tiny.write_model(tmp_path_factory.mktemp("teacher") / "model", labels=tiny.LABELS, seed=9)
 
 

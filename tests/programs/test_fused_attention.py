@@ -69,7 +69,7 @@ def test_splash_computes_plain_attention(devices):
 
 
 def test_splash_in_bfloat16_asks_for_no_precision():
-    """The compiler of TPU kernels refuses products of narrow numbers of which float32 precision is asked."""
+    """The compiler of TPU kernels refuses bfloat16 products with float32 precision."""
     narrow = [x.astype(jnp.bfloat16) for x in (Q, K, V)]
 
     def objective(q, k, v):

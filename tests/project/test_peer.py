@@ -198,7 +198,7 @@ def test_results_are_collected_and_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipes, "PAGE", str(tmp_path / "page.md"))
     (tmp_path / "page.md").write_text("before\n\nafter\n\n| other |\n|---|\n")
     recipe.write_text(f"# python -m jaxft.train {recipe}\n{recipe.read_text()}")
-    for _ in range(2):  # the second time in the place of the first
+    for _ in range(2):  # the second replaces the first
         recipes.main([*command[:2], "write"])
         line = "# Test accuracy of seeds 0, 1: 0.9900, 0.9300 (Hugging Face Trainer: 0.9000, 0.8400)."
         assert recipe.read_text().splitlines()[:3] == [f"# python -m jaxft.train {recipe}", line, "model: {path: m}"]

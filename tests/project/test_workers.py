@@ -4,6 +4,7 @@ import subprocess
 import sys
 from random import Random
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support import ROOT
 from tests.support.workers import FileScheduling
 
-CONFIG = SimpleNamespace(getvalue=lambda name: ["popen"] * 2, option=SimpleNamespace(loadscopereorder=False))
+CONFIG: Any = SimpleNamespace(getvalue=lambda name: ["popen"] * 2, option=SimpleNamespace(loadscopereorder=False))
 
 
 class Worker:
@@ -36,7 +37,8 @@ class Worker:
 def run(sizes: list[int], crashing: set[int], rng: Random) -> tuple[list[str], list[str]]:
     """(tests that ended, tests that are named as crashed) of a session with two workers, as xdist's DSession runs it."""
     tests = [f"test_{i}.py::test_{j}" for i, size in enumerate(sizes) for j in range(size)]
-    scheduler, workers = FileScheduling(CONFIG), [Worker(), Worker()]
+    scheduler: Any = FileScheduling(CONFIG)
+    workers = [Worker(), Worker()]
     ended, named, stopping = [], [], False
     while workers:
         able = [worker for worker in workers if not worker.waits]

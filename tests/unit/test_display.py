@@ -12,7 +12,7 @@ from jaxft.training.hooks import Step
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass when the test says so."""
+    """The time, which the test sets."""
     now = [100.0]
     monkeypatch.setattr(display.time, "perf_counter", lambda: now[0])
     return now

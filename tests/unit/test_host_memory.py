@@ -98,7 +98,7 @@ def test_temporary_bytes_of_a_program(size):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_large_blocks_are_reused_in_every_thread():
-    """XLA runs steps in threads of its own; a block that is mapped anew costs a page fault every 4 KB."""
+    """XLA runs steps in its own threads; every new mapping of a block would cost a page fault per 4 KB."""
     found = fresh_process(
         """
 import ctypes, json, resource, threading

@@ -32,7 +32,7 @@ def begin(config) -> None:
 
 
 def swap(path: Path) -> None:
-    """Two bytes change places: the same size."""
+    """Swap two bytes, which keeps the size."""
     data = bytearray(path.read_bytes())
     i = next(i for i in range(len(data) - 1) if data[i] != data[i + 1])
     data[i], data[i + 1] = data[i + 1], data[i]

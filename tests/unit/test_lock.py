@@ -53,7 +53,7 @@ def test_a_living_process_keeps_it_and_a_dead_one_does_not(tmp_path, other):
 def test_another_process_of_the_same_number_is_not_the_owner(tmp_path, other):
     owned(tmp_path, pid=other.pid, start="1")
     lock.acquire(tmp_path, print).close()
-    owned(tmp_path)  # this very process, which holds nothing: left by a thread that ended badly
+    owned(tmp_path)  # this process, which holds no lock: a thread that crashed left it
     lock.acquire(tmp_path, print).close()
 
 

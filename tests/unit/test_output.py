@@ -94,7 +94,7 @@ print("after")
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 @pytest.mark.parametrize("to", ["pipe", "file"])
 def test_standard_output_is_written_in_order(tmp_path, name, to):
-    """Be it a pipe or a file, which is neither truncated nor replaced."""
+    """To a pipe or to a file, which is neither truncated nor replaced."""
     if name == "link":
         (tmp_path / "link").symlink_to("/dev/stdout")
     command = [sys.executable, "-c", CODE, str(tmp_path / "link") if name == "link" else name]

@@ -12,7 +12,7 @@ from jaxft.core.progress import MANY, Progress, announced, in_steps, silent
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Sets the time."""
+    """A function that sets the time."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
 

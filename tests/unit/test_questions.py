@@ -212,7 +212,7 @@ def test_a_question_that_leaves_no_space_for_its_context_is_refused(tmp_path):
 
 @pytest.mark.parametrize("context", ["the cafe\u0301 runs", "a cafe\u0301", "\u0928\u092e\u0938\u094d\u0924\u0947"])
 def test_accents_belong_to_their_answer(tmp_path, context):
-    """BERT's tokenizers drop accents that combine, so no token holds the last one."""
+    """BERT's tokenizers drop combining accents, so no token contains the last one."""
     tokenizer = load_tokenizer(vocabularies.letters(tmp_path, [])), tmp_path
     word = max(context.split(), key=lambda x: len(x.encode()))
     start = context.index(word)

@@ -53,7 +53,7 @@ def test_rows_keep_their_numbers():
     rows = rows_of(LABELS)
     assert row_numbers(rows).tolist() == list(range(1, 101))
     assert row_numbers(rows.select([3, 5, 9]).select([0, 2])).tolist() == [4, 10]
-    following = select_rows(rows, [5, 6, 7])  # a slice, as `select` makes of them, forgets where it began
+    following = select_rows(rows, [5, 6, 7])  # `select` would make a slice, which loses its start
     assert row_numbers(following).tolist() == [6, 7, 8]
     assert row_numbers(select_rows(following, [2])).tolist() == [8]
     assert following["label"][:] == LABELS[5:8]

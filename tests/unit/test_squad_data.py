@@ -222,5 +222,5 @@ def test_real_files_are_read(shared_data):
     with pytest.raises(UserError, match="19 of 99 answers"):
         read(file, "validation", **columns)
     rows = read(file, "validation", misplaced="drop", **columns)
-    assert len(rows) == 255  # as the paper has it
+    assert len(rows) == 255  # the number in the paper
     assert not any("ANSWERNOTFOUND" in context for context in rows["context"])

@@ -142,7 +142,7 @@ SPELLINGS = {
 def test_every_spelling_is_read_and_restored(scheme, spelling):
     iob2 = ["B-PER", "O", "B-creative-work", "I-creative-work", "I-creative-work", "B-PER", "I-PER"]
     there = [SPELLINGS[spelling](tag) for tag in spelt(iob2, scheme)]
-    # Each type in each place, as a model's labels are.
+    # Each type with each letter, as in a model's labels.
     labels = [SPELLINGS[spelling](f"{letter}-{kind}") for letter in tags.LETTERS[scheme][1:] for kind in TYPES]
     names = tags.canonical([*there, *labels])
     assert tags.to_iob2([names[tag] for tag in there]) == iob2
