@@ -1,7 +1,25 @@
 """Small faults, such as a refactoring could introduce and a review could miss, to measure how many of them tests catch."""
 
-from tests.mutants import faults_of_data, faults_of_models
-from tests.mutants.fault import Fault
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One wrong change of the package.
+
+    Attributes:
+      name: unique.
+      file: path below the project root.
+      old: text that occurs exactly once in the file.
+      new: its replacement.
+      breaks: the consequence for a user.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+
 
 FAULTS: tuple[Fault, ...] = (
     # The step and the run
@@ -251,6 +269,206 @@ FAULTS: tuple[Fault, ...] = (
         'os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts)',
         "The tasks of a SLURM job do not find each other: each trains alone, in the same directory.",
     ),
-    *faults_of_models.FAULTS,
-    *faults_of_data.FAULTS,
+    # Models
+    Fault(
+        "convolution-mixes-packed-examples",
+        "jaxft/models/encoder/disentangled.py",
+        "jnp.roll(segment_ids, -shift, axis=1) == segment_ids",
+        "jnp.roll(segment_ids, -shift, axis=1) > 0",
+        "DeBERTa's convolution reads the neighbouring example of a packed row.",
+    ),
+    Fault(
+        "window-one-token-short",
+        "jaxft/models/encoder/fused_attention.py",
+        "position[None, :]) <= window)[None]",
+        "position[None, :]) < window)[None]",
+        "ModernBERT's local layers do not see the outermost token of their window, which shows in long texts only.",
+    ),
+    Fault(
+        "attention-gradient-ignores-dropout",
+        "jaxft/models/encoder/attention.py",
+        "jnp.where(signed > 0, dp, 0)",
+        "dp",
+        "Queries and keys get gradients through probabilities that dropout has dropped.",
+    ),
+    Fault(
+        "layers-share-dropout-key",
+        "jaxft/models/encoder/encoder.py",
+        "number * len(sets) + i if sets else number)",
+        "number * len(sets) + i if sets else i)",
+        "All layers of an encoder drop at the same places.",
+    ),
+    Fault(
+        "dora-norm-with-gradient",
+        "jaxft/models/encoder/layers.py",
+        "jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)",
+        "jnp.linalg.norm(kernel + lora.scale * dense(a, b), axis=0)",
+        "DoRA trains by other gradients than the paper's and PEFT's.",
+    ),
+    Fault(
+        "tied-tensors-not-written",
+        "jaxft/models/load_save.py",
+        "model.origin.copies.items() if of in flat}",
+        "model.origin.copies.items() if copy in flat}",
+        "A saved masked-LM model lacks the decoder's tensors that the checkpoint had beside the tied words.",
+    ),
+    Fault(
+        "merges-not-copied",
+        "jaxft/core/model_source.py",
+        '    "merges.txt",\n',
+        "",
+        "The model directory of a run from a RoBERTa without tokenizer.json has a tokenizer that cannot be read.",
+    ),
+    Fault(
+        "lora-scale-counted-twice",
+        "jaxft/models/peft/read_adapter.py",
+        "scales[module_name(naming, module)] / kind.scale if kind.scale else 1.0",
+        "scales[module_name(naming, module)] if kind.scale else 1.0",
+        "An adapter that is loaded changes its base by alpha / rank too much or too little, unless that is 1.",
+    ),
+    Fault(
+        "untied-decoder-taken-as-tied",
+        "jaxft/models/families/family.py",
+        "tied = bool(_value(part.tied, read))",
+        "tied = bool(part.tied)",
+        "A masked-LM checkpoint with tie_word_embeddings false scores words by its embeddings; its decoder is dropped.",
+    ),
+    Fault(
+        "distilbert-drops-after-attention",
+        "jaxft/models/families/distilbert.py",
+        'DropoutSite.OUTPUT: ("dropout",),',
+        'DropoutSite.OUTPUT: ("dropout",), DropoutSite.ATTENTION_OUTPUT: ("dropout",),',
+        "DistilBERT is trained with a dropout after attention that Hugging Face's does not have.",
+    ),
+    # Data
+    Fault(
+        "same-order-in-every-epoch",
+        "jaxft/data/batching/order.py",
+        "host_generator(seed, epoch)",
+        "host_generator(seed, 0)",
+        "Every epoch has the same batches in the same order.",
+    ),
+    Fault(
+        "positions-of-the-row",
+        "jaxft/data/batching/batch_sampler.py",
+        'batch["position_ids"] = spread(inside)',
+        'batch["position_ids"] = spread(inside + np.repeat(begin.ravel(), flat))',
+        "Positions of packed examples count from the beginning of the row, not of the example.",
+    ),
+    Fault(
+        "no-word-replaced",
+        "jaxft/tasks/masking.py",
+        "share < round((MASKED + REPLACED) * _ONE)",
+        "share < round(REPLACED * _ONE)",
+        "Of the words to predict none is replaced by another one: 80 % are masked and 20 % left.",
+    ),
+    Fault(
+        "feed-swallows-errors",
+        "jaxft/data/batching/prefetch.py",
+        "offer((False, error))",
+        "offer((False, None))",
+        "An error while batches are made ends training or evaluation early, as if there were no more data.",
+    ),
+    Fault(
+        "cache-blind-to-tokenizer",
+        "jaxft/data/tokens/cache.py",
+        "digest.update(path.read_bytes())",
+        "digest.update(path.name.encode())",
+        "With another tokenizer of the same file names, old token ids are read from the cache.",
+    ),
+    Fault(
+        "answer-at-end-of-window-lost",
+        "jaxft/data/tokens/questions.py",
+        "characters[-1, 1] < end - accents:",
+        "characters[-1, 1] <= end - accents:",
+        "An answer that ends with the last character of its window is trained on as no answer.",
+    ),
+    # Tasks and metrics
+    Fault(
+        "numeric-labels-sorted-as-text",
+        "jaxft/data/reading/label_spelling.py",
+        "return sorted(names, key=Decimal)",
+        "return names",
+        "Labels that are numbers get ids in the order 0, 1, 10, 11, 2.",
+    ),
+    Fault(
+        "null-score-of-best-window",
+        "jaxft/tasks/question_answering.py",
+        'found["null_scores"][low:high].min()',
+        'found["null_scores"][low:high].max()',
+        "A question whose context has several windows gets no answer as soon as one of them lacks it.",
+    ),
+    Fault(
+        "gold-and-predicted-tags-swapped",
+        "jaxft/tasks/token_classification.py",
+        "entity_scores(self._marked(gold, split), self._marked(predicted, split))",
+        "entity_scores(self._marked(predicted, split), self._marked(gold, split))",
+        "Precision and recall of entities are each other's, and support counts predictions.",
+    ),
+    Fault(
+        "macro-f1-over-absent-labels",
+        "jaxft/tasks/metrics/classification.py",
+        '{"zero_division": 0.0, "labels": present}',
+        '{"zero_division": 0.0}',
+        "Labels that neither gold nor predictions have count as 0 in macro F1.",
+    ),
+    # Optimizer and plan
+    Fault(
+        "clip-norm-without-remainder",
+        "jaxft/optim/clip.py",
+        "return rest + jax.lax.fori_loop",
+        "return jax.lax.fori_loop",
+        "On one CPU device the gradient norm leaves out the last numbers of every large tensor.",
+    ),
+    Fault(
+        "lamb-trusts-whole-stacks",
+        "jaxft/optim/named_optimizers.py",
+        "jnp.square(x).sum(layer_axes(path, x), keepdims=True)",
+        "jnp.square(x).sum(keepdims=True)",
+        "LAMB has one trust ratio for all layers of a stack instead of one for each.",
+    ),
+    Fault(
+        "relative-bias-decays",
+        "jaxft/param_plan/table.py",
+        r'NO_DECAY = r"bias|\.scale$"',
+        r'NO_DECAY = r"\.bias$|\.scale$"',
+        "Weight decay falls on MPNet's table of relative biases and on the decoder's biases of new words.",
+    ),
+    Fault(
+        "bias-correction-from-first-stage",
+        "jaxft/param_plan/staged_optimizer.py",
+        "if len(plan.stages) == 1:",
+        "if plan.stages:",
+        "What is unfrozen later has its bias correction counted from the first step of the run.",
+    ),
+    # Hugging Face's flags
+    Fault(
+        "accumulation-not-in-batch-size",
+        "jaxft/hf/convert.py",
+        'flags.get("per_device_train_batch_size", 8) * devices * parts',
+        'flags.get("per_device_train_batch_size", 8) * devices',
+        "--gradient_accumulation_steps N cuts a batch into N parts instead of making it N times as large.",
+    ),
+    # Files
+    Fault(
+        "row-of-the-next-file",
+        "jaxft/data/reading/row_numbers.py",
+        "if number <= count:",
+        "if number < count:",
+        "An error in the last row of a file names row 0 of the next one.",
+    ),
+    Fault(
+        "touching-entities-merged",
+        "jaxft/data/formats/tags.py",
+        'begins = letter in "BSU" or before in "OESLU" or kind != kind_before',
+        'begins = before in "OESLU" or kind != kind_before',
+        "Two entities of one kind that stand side by side become one.",
+    ),
+    Fault(
+        "stored-axes-kept",
+        "jaxft/models/weights/merge.py",
+        "return array.T if name in self.transposed else array",
+        "return array.T if name in self.transposed and array.shape[0] != array.shape[1] else array",
+        "Square kernels of PyTorch files are used without being transposed.",
+    ),
 )
