@@ -4,10 +4,17 @@ from jaxft.config.data import DataConfig
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
 from jaxft.config.plan import AdaptersConfig, LoraConfig, PlanConfig, RuleConfig
-from jaxft.config.runtime import LogConfig, MeshConfig, RuntimeConfig
 from jaxft.config.schema import Config
 from jaxft.config.task import TaskConfig
-from jaxft.config.training import CheckpointConfig, DistillConfig, EvalConfig, TrainConfig
+from jaxft.config.training import (
+    CheckpointConfig,
+    DistillConfig,
+    EvalConfig,
+    LogConfig,
+    MeshConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "AdaptersConfig",

@@ -70,12 +70,9 @@ def of_json(content: Mapping[str, Any]) -> str:
 
 
 def write_manifest(folder: Path, *, exclude: Collection[str] = (), **more: Any) -> None:
-    """Write the sizes and digests of all files of a folder into a manifest there.
+    """Write the sizes and digests of all files of a folder into a manifest there, with further entries `more`.
 
-    Args:
-      folder: a folder whose files are complete.
-      exclude: files that may change, by their path in the folder.
-      more: further entries of the manifest.
+    Files that may change are excluded, by their path in the folder.
     """
     files = {}
     for path in sorted(folder.rglob("*")):

@@ -20,7 +20,6 @@ def main(argv: list[str]) -> dict[str, float]:
     """Run a script and return its results under Hugging Face's names (such as `eval_accuracy`)."""
     from jaxft.hf.convert import convert
     from jaxft.hf.flags import COMMON
-    from jaxft.hf.lengths import limits_of
     from jaxft.hf.scripts import ALIASES, SCRIPTS
 
     names = ", ".join(SCRIPTS)
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> dict[str, float]:
         print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
         return {}
     backend.start()
-    job = convert(script, SCRIPTS[script], argv[1:], limits_of)
+    job = convert(script, argv[1:])
     if distributed.is_main_process():
         for line in job.lines:
             print(line, file=sys.stderr)
@@ -46,11 +45,9 @@ def main(argv: list[str]) -> dict[str, float]:
 
 
 def flags_of(script: str, flags: Mapping[str, Any]) -> str:
-    """The help text of a script: the flags that have an effect, and the option for each."""
-    kept = {
-        name: flag.option or "read by the script" for name, flag in flags.items() if not flag.ignored and not flag.refused
-    }
-    lines = [f"  --{name:<30} {what}" for name, what in kept.items()]
+    """The help text of a script: the flags that have an effect, with the option that each sets or what it does."""
+    used = {name: flag.option or flag.effect for name, flag in flags.items() if not flag.ignored and not flag.refused}
+    lines = [f"  --{name:<30} {what}" for name, what in used.items()]
     return "\n".join([f"usage: {PROG} {script} --flag value ...", "", *lines])
 
 

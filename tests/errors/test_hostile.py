@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 import jaxft
 from jaxft.config import Config, cli
 from jaxft.core import patterns
-from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import LONG_TEXT, UserError
+from jaxft.core.paths import path_inside
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.label_spelling import in_order
 from jaxft.data.reading.sources import read_rows

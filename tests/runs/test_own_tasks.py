@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxft import evaluate, export, predict
+from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run import rundir
@@ -79,6 +80,10 @@ class Half(Task):
 def twice(outputs, batch, train):
     total, weight = losses.cross_entropy(outputs["logits"], batch["labels"], batch["weights"])
     return 2 * total, weight
+
+
+def wrong_shapes(outputs, batch, train):
+    return jnp.ones(2) @ jnp.ones(3), 1.0
 
 
 def merry_recall(task, collected, split):
@@ -168,6 +173,16 @@ def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
     assert rows["own"][-1]["selected_step"] == min(evaluated, key=evaluated.__getitem__)
 
 
+def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, folder, capfd):
+    config = configure(tiny_model, tiny_data, folder / "run", task={"loss": "my_parts:wrong_shapes"})
+    with pytest.raises(SystemExit):
+        cli.run_main(lambda _: train(config), [])
+    told = capfd.readouterr().err
+    at = MODULE.splitlines().index("    return jnp.ones(2) @ jnp.ones(3), 1.0") + 1
+    assert f"error: wrong_shapes failed in {folder / 'my_parts.py'}, line {at}: TypeError: " in told
+    assert told.count('  File "') == 1
+
+
 @pytest.mark.parametrize(
     ("sections", "wrong"),
     [
@@ -193,6 +208,7 @@ def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
             "task.labels is ['a', 'b'], but my_parts",
         ),
         ({"task": {"loss": "my_parts:__name__"}}, "task.loss my_parts:__name__: is no function"),
+        ({"task": {"loss": "twice"}}, "task.loss twice: must be module:name, such as my_module:my_loss"),
         ({"task": {"loss": "my_parts:twice", "focal_gamma": 2}}, "task.focal_gamma is 2, but it belongs to the loss"),
         (
             {"eval": {"metrics": ["my_parts:accuracy"]}},
