@@ -16,24 +16,6 @@ from jaxft.config.training import (
     TrainConfig,
 )
 
-__all__ = [
-    "AdaptersConfig",
-    "CheckpointConfig",
-    "Config",
-    "DataConfig",
-    "DistillConfig",
-    "EvalConfig",
-    "LogConfig",
-    "LoraConfig",
-    "MeshConfig",
-    "ModelConfig",
-    "OptimConfig",
-    "PlanConfig",
-    "RegularizationConfig",
-    "RuleConfig",
-    "RuntimeConfig",
-    "Schedule",
-    "TaskConfig",
-    "TrainConfig",
-    "VocabularyConfig",
-]
+__all__ = ["AdaptersConfig", "CheckpointConfig", "Config", "DataConfig", "DistillConfig", "EvalConfig", "LogConfig"]
+__all__ += ["LoraConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig", "RegularizationConfig", "RuleConfig"]
+__all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "VocabularyConfig"]

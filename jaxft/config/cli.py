@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -155,16 +156,13 @@ def argument(name: str, value: Any) -> str:
     return f"--{name}={value if plain else json.dumps(value)}"
 
 
-def field_names() -> dict[str, Any]:
-    """The dotted names of all options of a `Config`, with their types."""
-
-    def fields(section: Any, prefix: str) -> dict[str, Any]:
-        names: dict[str, Any] = {}
-        for name, kind in typing.get_type_hints(section).items():
-            names |= fields(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
-        return names
-
-    return fields(Config, "")
+@functools.cache
+def field_names(section: Any = Config, prefix: str = "") -> dict[str, Any]:
+    """The dotted names of all options of a section, with their types."""
+    names: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(section).items():
+        names |= field_names(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+    return names
 
 
 class Parser(argparse.ArgumentParser):
@@ -228,7 +226,7 @@ _WORDS: dict[Any, str] = {
     type(None): "null",
     list[int]: "a list of whole numbers, such as [1, 2]",
     list[float]: "a list of numbers, such as [0.5, 2]",
-    list[str]: 'a list of texts, such as ["a", "b"]',
+    list[str]: 'a list of texts in quotes, such as ["a", "b"]',
     list[RuleConfig]: f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(RuleConfig))}",
 }
 

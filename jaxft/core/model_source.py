@@ -15,34 +15,16 @@ PACKAGE = "package:"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
 # A tokenizer needs one of these; without any, transformers would make a tokenizer with an empty vocabulary. Glob patterns.
 VOCABULARY_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
+    *("tokenizer.json", "vocab.txt", "vocab.json", "prophetnet.tokenizer", "byte_maps.json"),
     "*.model",  # SentencePiece: spm, spiece, sentencepiece.bpe, tokenizer ...
-    "prophetnet.tokenizer",
-    "byte_maps.json",
 )
 # All files that transformers' tokenizers read. They are copied with the model, unchanged.
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "bpe.codes",
-    "dict.txt",
-    "emoji.json",
-    "entity_vocab.json",
-    "normalizer.json",
-    "source.spm",
-    "target.spm",
-    "target_vocab.json",
-    "vocab-src.json",
-    "vocab-tgt.json",
-    "word_shape.json",
-    "word_pronunciation.json",
-    "tokenizer-*.json",
-    "chat_template.jinja",
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "tokenizer-*.json"),
+    *("merges.txt", "bpe.codes", "dict.txt", "emoji.json", "entity_vocab.json", "normalizer.json"),
+    *("source.spm", "target.spm", "target_vocab.json", "vocab-src.json", "vocab-tgt.json"),
+    *("word_shape.json", "word_pronunciation.json"),
 )
 
 

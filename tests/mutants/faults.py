@@ -315,7 +315,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "merges-not-copied",
         "jaxft/core/model_source.py",
-        '    "merges.txt",\n',
+        '"merges.txt", ',
         "",
         "The model directory of a run from a RoBERTa without tokenizer.json has a tokenizer that cannot be read.",
     ),

@@ -1,6 +1,7 @@
 """Tasks, losses and metrics of the user's own, which the config names as module:name."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, fol
         cli.run_main(lambda _: train(config), [])
     told = capfd.readouterr().err
     at = MODULE.splitlines().index("    return jnp.ones(2) @ jnp.ones(3), 1.0") + 1
-    assert f"error: wrong_shapes failed in {folder / 'my_parts.py'}, line {at}: TypeError: " in told
+    assert re.search(rf"error: wrong_shapes failed in .*my_parts.py, line {at}: TypeError: ", told)
     assert told.count('  File "') == 1
 
 
