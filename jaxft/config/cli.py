@@ -235,7 +235,7 @@ def _wanted(kind: Any) -> str:
     """Describe the type of a field in words."""
     if kind in _WORDS:
         return _WORDS[kind]
-    arguments = typing.get_args(kind)
+    arguments: tuple[Any, ...] = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(arguments)}" if len(arguments) > 1 else arguments[0]
     if typing.get_origin(kind) is dict:

@@ -1,4 +1,4 @@
-"""The sections of training itself: `train`, `eval`, `checkpoint`, `distill`, and `mesh`, `log` and `runtime`."""
+"""The sections `train`, `eval`, `checkpoint`, `distill`, `mesh`, `log` and `runtime`: the loop, outputs and devices."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

@@ -5,7 +5,6 @@ It prints the jaxft option for each flag, then trains, evaluates and predicts as
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,10 @@ def main(argv: list[str]) -> dict[str, float]:
     if script not in SCRIPTS:
         raise UserError(f'"{argv[0]}" is not a script that jaxft knows; the scripts are {names}{nearest(name, SCRIPTS)}')
     if help.topic(argv[1:]) is not None:
-        print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
+        print(f"usage: {PROG} {script} --flag value ...\n")
+        for flag, settings in {**COMMON, **SCRIPTS[script].flags}.items():
+            if not settings.ignored and not settings.refused:
+                print(f"  --{flag:<30} {settings.option or settings.effect}")
         return {}
     backend.start()
     job = convert(script, argv[1:])
@@ -42,13 +44,6 @@ def main(argv: list[str]) -> dict[str, float]:
         for line in job.lines:
             print(line, file=sys.stderr)
     return run(job)
-
-
-def flags_of(script: str, flags: Mapping[str, Any]) -> str:
-    """The help text of a script: the flags that have an effect, with the option that each sets or what it does."""
-    used = {name: flag.option or flag.effect for name, flag in flags.items() if not flag.ignored and not flag.refused}
-    lines = [f"  --{name:<30} {what}" for name, what in used.items()]
-    return "\n".join([f"usage: {PROG} {script} --flag value ...", "", *lines])
 
 
 def run(job: Any) -> dict[str, float]:
