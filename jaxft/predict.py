@@ -106,8 +106,8 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
     first, vectors = _peek(embeddings(args.model, config, rows, str(config.data.test), features))
-    count = len(rows) - (int(empty_rows(rows).sum()) if drop else 0)
-    write = partial(_write_array, count=count, like=first) if args.output.endswith(ARRAY) else _write_embeddings
+    kept = len(rows) - (int(empty_rows(rows).sum()) if drop else 0)
+    write = partial(_write_array, count=kept, like=first) if args.output.endswith(ARRAY) else _write_embeddings
     return _Outputs("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)
 
 

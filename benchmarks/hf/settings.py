@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from jaxft.config import Config, RuleConfig
-from jaxft.config.cli import flatten
+from jaxft.config.cli import as_dict, flatten
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
@@ -27,8 +27,8 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 
 def changed(config: Config) -> dict[str, Any]:
     """The options of a config that differ from their defaults, by dotted name."""
-    defaults = flatten(dataclasses.asdict(Config()))
-    return {name: value for name, value in flatten(dataclasses.asdict(config)).items() if value != defaults[name]}
+    defaults = flatten(as_dict(Config()))
+    return {name: value for name, value in flatten(as_dict(config)).items() if value != defaults[name]}
 
 
 def check(config: Config) -> None:

@@ -111,7 +111,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}{_explain(one_line(error))}") from error
     config = Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
-    flat = flatten(dataclasses.asdict(config))
+    flat = flatten(as_dict(config))
     for name, kind in known.items():
         if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
             raise UserError(f"{where}{name} is null: must be {_wanted(kind)}")
@@ -135,7 +135,12 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def dump(config: Config) -> str:
     """Write the resolved config as YAML that `load` accepts."""
-    return yaml.dump(dataclasses.asdict(config), Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(as_dict(config), Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True)
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """Convert a config into nested dicts."""
+    return dataclasses.asdict(config)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

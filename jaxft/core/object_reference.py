@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxft.core.errors import UserError, nearest, one_line
 
+EXAMPLES = {"task.name": "MyTask", "task.loss": "my_loss", "eval.metrics": "my_metric", "train.hooks": "MyHook"}
 _JAXFT = f"{Path(__file__).parents[1]}/"
 _folders: set[str] = set()  # of the modules that references have named
 
@@ -27,17 +28,15 @@ def module_file(reference: str) -> Path | None:
     return Path(spec.origin).resolve() if spec and spec.origin else None
 
 
-def load_object(reference: str, option: str, example: str) -> Any:
-    """The object that `module:name` names; its module is imported from the Python path or the working directory.
-
-    Messages name the option of the config and an example of a name.
+def load_object(reference: str, option: str) -> Any:
+    """The object that `module:name`, the value of an option, names; its module is on the path or in the working directory.
 
     Raises:
       UserError: for another form, a module that is not there or cannot be imported, or a name that it lacks.
     """
     module_name, _, name = reference.partition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
-        raise UserError(f"{option} {reference}: must be module:name, such as my_module:{example}")
+        raise UserError(f"{option} {reference}: must be module:name, such as my_module:{EXAMPLES[option]}")
     _search_working_directory()
     try:
         module = importlib.import_module(module_name)

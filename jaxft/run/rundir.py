@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from jaxft.config import Config, cli
@@ -140,7 +140,7 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
     `task.threshold` is "tune", which stands for the model's own threshold, unless it is given.
     """
     refuse_url("RUN_OR_MODEL_DIR", path)
-    values = asdict(read_run_config(Path(path))) if is_run(Path(path)) else {}
+    values = cli.as_dict(read_run_config(Path(path))) if is_run(Path(path)) else {}
     config = cli.parse(values, overrides, origin=path, prog=prog)
     given = any(option.partition("=")[0] == "--task.threshold" for option in overrides)
     return config if given else replace(config, task=replace(config.task, threshold="tune"))
@@ -148,7 +148,7 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
 
 def differences(new: Config, old: Config) -> list[str]:
     """`field (old there, new here)` for every changed field that may not change."""
-    flat_new, flat_old = (cli.flatten(asdict(c)) for c in (new, old))
+    flat_new, flat_old = (cli.flatten(cli.as_dict(c)) for c in (new, old))
     changed = sorted(k for k in flat_new if flat_new[k] != flat_old.get(k) and not k.startswith(FREE))
     return [f"{k} ({flat_old.get(k)} there, {flat_new[k]} here)" for k in changed]
 

@@ -18,7 +18,7 @@ def load_task(reference: str) -> type[Task]:
     Raises:
       UserError: for what cannot be imported, or is no complete subclass of `Task`.
     """
-    task = load_object(reference, "task.name", "MyTask")
+    task = load_object(reference, "task.name")
     if not (isinstance(task, type) and issubclass(task, Task)):
         raise UserError(f"task.name {reference}: is not a subclass of {Task.__module__}.{Task.__name__}")
     lacking = [name for name in ("kind", "metrics") if not hasattr(task, name)]
@@ -43,14 +43,14 @@ def with_own_parts(task: type[Task], loss: str | None, metrics: tuple[str, ...])
     """
     members: dict[str, Any] = {}
     if loss is not None:
-        own_loss = _function(loss, "task.loss", "my_loss")
+        own_loss = _function(loss, "task.loss")
 
         def replaced(self: Task, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
             return own_loss(outputs, batch, train)
 
         members["loss"] = replaced
     if metrics:
-        functions = {reference.partition(":")[2]: _function(reference, "eval.metrics", "my_metric") for reference in metrics}
+        functions = {reference.partition(":")[2]: _function(reference, "eval.metrics") for reference in metrics}
         _check_names(task, metrics)
 
         def scores(self: Task, collected: Collected, split: Split) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _check_names(task: type[Task], metrics: Sequence[str]) -> None:
             raise UserError(f'eval.metrics {reference}: there is another metric "{name}"; give the function another name')
 
 
-def _function(reference: str, option: str, example: str) -> Callable[..., Any]:
-    found = load_object(reference, option, example)
+def _function(reference: str, option: str) -> Callable[..., Any]:
+    found = load_object(reference, option)
     if not callable(found):
         raise UserError(f"{option} {reference}: is no function")
     return found

@@ -141,7 +141,7 @@ def load_hooks(config: Config) -> list[type[Hook]]:
     """
     found = []
     for reference in config.train.hooks:
-        hook = load_object(reference, "train.hooks", "MyHook")
+        hook = load_object(reference, "train.hooks")
         if not (isinstance(hook, type) and issubclass(hook, Hook)):
             raise UserError(f"train.hooks {reference}: is not a subclass of {Hook.__module__}.{Hook.__name__}")
         found.append(hook)

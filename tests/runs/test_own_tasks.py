@@ -151,6 +151,16 @@ def test_a_task_of_ones_own_predicts(trained, tiny_data, monkeypatch, path, opti
     assert np.mean(right) == pytest.approx(results["eval/right"])
 
 
+def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, folder, capfd):
+    config = configure(tiny_model, tiny_data, folder / "run", task={"loss": "my_parts:wrong_shapes"})
+    with pytest.raises(SystemExit):
+        cli.run_main(lambda _: train(config), [])
+    told = capfd.readouterr().err
+    at = MODULE.splitlines().index("    return jnp.ones(2) @ jnp.ones(3), 1.0") + 1
+    assert re.search(rf"error: wrong_shapes failed in .*my_parts.py, line {at}: TypeError: ", told)
+    assert told.count('  File "') == 1
+
+
 def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
     """Twice the loss has twice the gradient; the metrics stand beside the task's, and one chooses the best model."""
     common = {"plan": {"preset": "head"}, "train": {"max_steps": 2}, "log": {"every": 1, "progress": False}}
@@ -172,16 +182,6 @@ def test_a_loss_and_metrics_of_ones_own(tiny_model, tiny_data, folder):
     assert "eval/errors" not in plain
     evaluated = {row["step"]: row["eval/errors"] for row in rows["own"] if "eval/errors" in row and not row.get("final")}
     assert rows["own"][-1]["selected_step"] == min(evaluated, key=evaluated.__getitem__)
-
-
-def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, folder, capfd):
-    config = configure(tiny_model, tiny_data, folder / "run", task={"loss": "my_parts:wrong_shapes"})
-    with pytest.raises(SystemExit):
-        cli.run_main(lambda _: train(config), [])
-    told = capfd.readouterr().err
-    at = MODULE.splitlines().index("    return jnp.ones(2) @ jnp.ones(3), 1.0") + 1
-    assert re.search(rf"error: wrong_shapes failed in .*my_parts.py, line {at}: TypeError: ", told)
-    assert told.count('  File "') == 1
 
 
 @pytest.mark.parametrize(
