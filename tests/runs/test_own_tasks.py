@@ -74,6 +74,10 @@ class Calm(Task):
             yield {"calm": bool(logits[1] > logits[0])}
 
 
+def wrong_shapes(outputs, batch, train):
+    return jnp.ones(2) @ jnp.ones(3), 1.0
+
+
 class Half(Task):
     kind = "text-classification"
 
@@ -81,10 +85,6 @@ class Half(Task):
 def twice(outputs, batch, train):
     total, weight = losses.cross_entropy(outputs["logits"], batch["labels"], batch["weights"])
     return 2 * total, weight
-
-
-def wrong_shapes(outputs, batch, train):
-    return jnp.ones(2) @ jnp.ones(3), 1.0
 
 
 def merry_recall(task, collected, split):
