@@ -32,8 +32,8 @@ def main(argv: list[str]) -> None:
     """Print the parameter plan of a run and what the run would cost."""
     cli.show_help(argv, COMMAND)
     parser = cli.Parser(prog=COMMAND.name, add_help=False)
-    for option in ("--plot", "--topology"):
-        parser.add_argument(option, nargs="?", const="")
+    for option in COMMAND.own:
+        parser.add_argument(option.split()[0], nargs="?", const="")
     options, rest = parser.parse_beside_config(argv)
     plot, target = options.plot, options.topology
     if plot is not None and not plot.endswith((".png", ".svg", ".pdf")):

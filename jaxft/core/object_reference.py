@@ -67,6 +67,7 @@ def failure_of_own_code(error: Exception) -> tuple[str, str] | None:
 
 
 def _is_own(file: str) -> bool:
+    """Whether a file is in the folder of such a module, but of no package that is installed there, nor of jaxft."""
     inside = [file.removeprefix(folder) for folder in _folders if file.startswith(folder)]
     return any("-packages" not in path for path in inside) and not file.startswith(_JAXFT)
 
