@@ -240,9 +240,9 @@ def _wanted(kind: Any) -> str:
     """Describe the type of a field in words."""
     if kind in _WORDS:
         return _WORDS[kind]
-    arguments: tuple[Any, ...] = typing.get_args(kind)
+    arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
-        return f"one of {', '.join(arguments)}" if len(arguments) > 1 else arguments[0]
+        return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(arguments)}"
     if typing.get_origin(kind) is dict:
         return "a mapping, such as {a: 1}"
     if list[arguments[0]] in arguments:
