@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft.config import cli, help
+from jaxft.config.used_by import UsedBy
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
+from jaxft.core.model_source import resolve
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
 
@@ -18,11 +20,7 @@ COMMAND = help.Command(
         *("data.validation", "data.text", "data.label", "data.max_length", "data.max_eval_examples"),
         *("eval.batch_size", "train.dtype", "task.threshold", "task.null_threshold"),
     ),
-    honoured=(
-        *("data", "task", "eval.batch_size", "eval.metrics", "train.dtype", "model.revision", "seed"),
-        *("runtime.precision", "runtime.compile_cache", "runtime.unroll"),
-    ),
-    ignored=("data.prefetch", "task.name", "task.labels", "task.class_weights", "task.focal_gamma"),
+    uses=UsedBy.EVALUATE,
     note="Options that are not given are those of the run; the other options of jaxft train are accepted and ignored.",
 )
 
@@ -36,6 +34,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
     config = rundir.config_of(path, overrides, prog=COMMAND.name)
+    resolve(rundir.model_directory(path), config.model.revision)  # a wrong name is an error before all others
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
     split = "validation" if config.data.validation else "test"

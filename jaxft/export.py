@@ -11,7 +11,7 @@ from typing import Any
 from jaxft.config import cli
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
-from jaxft.core.urls import refuse_url
+from jaxft.core.paths import refuse_url
 from jaxft.run import rundir
 
 
@@ -122,18 +122,18 @@ def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:
     from jaxft.run.setup import eval_sampler, make_run
     from jaxft.tasks import task_class
 
-    if known is None or not known.fitted:
-        if known and (fields := known.thresholds.get(str(step))):
-            labels = {} if run.task.labels is None else {"id2label": dict(enumerate(run.task.labels))}
-            return task_class(run.config).restore(run.config, {**run.model.hf_config, **fields, **labels})
-        whole = make_run(run.config) if known else run
-        if not whole.task.tuned and "validation" in whole.data:
-            data = whole.data["validation"]
-            sampler, loss = eval_sampler(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
-            made = make_evaluator(whole.task, loss, data, sampler, params, run.mesh, print)
-            return whole.task.tune(made.collect(params), data)
+    if known and known.fitted:
+        return run.task
+    if known and (fields := known.thresholds.get(str(step))):
+        labels = {} if run.task.labels is None else {"id2label": dict(enumerate(run.task.labels))}
+        return task_class(run.config).restore(run.config, {**run.model.hf_config, **fields, **labels})
+    whole = make_run(run.config) if known else run
+    if whole.task.tuned or "validation" not in whole.data:
         return whole.task
-    return run.task
+    data = whole.data["validation"]
+    sampler, loss = eval_sampler(data.examples, run.config, run.mesh), make_loss(whole.model, whole.task)
+    evaluator = make_evaluator(whole.task, loss, data, sampler, params, run.mesh, print)
+    return whole.task.tune(evaluator.collect(params), data)
 
 
 def _step(text: Any) -> int:

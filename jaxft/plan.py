@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from jaxft.config import cli, help
+from jaxft.config.used_by import UsedBy
 from jaxft.core import backend
 from jaxft.core.errors import UserError, some
 from jaxft.core.output import check_output
@@ -22,18 +23,19 @@ COMMAND = help.Command(
         "--plot FILE": "Draw the learning rates into a png, svg or pdf file.",
         "--topology NAME": "Compile for accelerators that need not be here, such as v5e:2x4.",
     },
-    ignored=(
-        *("checkpoint", "log", "eval.every", "eval.metric", "train.patience", "train.min_delta"),
-        *("data.prefetch", "runtime.distributed", "runtime.precision", "runtime.steps_per_execution"),
-    ),
+    uses=UsedBy.PLAN,
     note="The other options of jaxft train are accepted and checked, but do not change the plan.",
 )
 
 
 def main(argv: list[str]) -> None:
     """Print the parameter plan of a run and what the run would cost."""
-    rest, options = _own_options(argv)
-    plot, target = options["--plot"], options["--topology"]
+    cli.show_help(argv, COMMAND)
+    parser = cli.Parser(prog=COMMAND.name, add_help=False)
+    for option in COMMAND.own:
+        parser.add_argument(option.split()[0], nargs="?", const="")
+    options, rest = parser.parse_beside_config(argv)
+    plot, target = options.plot, options.topology
     if plot is not None and not plot.endswith((".png", ".svg", ".pdf")):
         raise UserError(f'--plot is "{plot}": give a file that ends in .png, .svg or .pdf')
     if plot:
@@ -57,28 +59,16 @@ def main(argv: list[str]) -> None:
         steps = costs.step_costs(run)
     for line in costs.lines(steps):
         print(line)
-    if kept := frozen_features.frozen_layers(run):
-        print(f"the lowest {kept} layers never change: a run of more than one epoch computes them once, and steps cost less")
+    if frozen := frozen_features.frozen_layers(run):
+        print(
+            f"the lowest {frozen} layers never change: a run of more than one epoch computes them once, and steps cost less"
+        )
     if target is not None:
         for line in ["", *topology.lines(target, [(shape, cost) for shape, found in steps.items() for cost in found])]:
             print(line)
     if plot:
         learning_rates.plot(run, plot)
         print(f"wrote the learning rates to {plot}", file=sys.stderr)
-
-
-def _own_options(argv: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
-    """Split arguments into (arguments for the config, this command's own options)."""
-    rest: list[str] = []
-    found: dict[str, str | None] = {name.split()[0]: None for name in COMMAND.own}
-    arguments = iter(argv)
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name in found:
-            found[name] = value if equals else next(arguments, "")
-        else:
-            rest.append(argument)
-    return rest, found
 
 
 def summary(run: Any, **more: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import Any, BinaryIO
 
 from jaxft.config import Config, cli
 from jaxft.core import backend
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, naming
+from jaxft.core.model_source import resolve
 from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
 
 PROG = "jaxft predict"
-RUN_OPTIONS = "Options of the run can be overridden, such as --data.text COLUMN (jaxft help evaluate all lists them)."
+RUN_OPTIONS = """Options of the run apply unless they are given here, such as --data.text COLUMN for the column of the texts;
+"jaxft help evaluate all" lists them."""
 FEATURES = ("cls", "mean", "pooled")
 ARRAY, DOCUMENT = ".npy", ".json"
 OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # table formats, which are not written
@@ -29,9 +31,10 @@ def main(argv: list[str]) -> None:
     """Write one prediction or embedding per input row, in the order of the input."""
     parser = cli.Parser(prog=PROG, description=__doc__, epilog=RUN_OPTIONS)
     parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
-    inputs, outputs = "csv, tsv, json, jsonl, parquet or txt", "jsonl; json: all at once; npy: embeddings"
-    parser.add_argument("--input", required=True, metavar="FILE", help=f"{inputs}; - is standard input, jsonl")
-    parser.add_argument("--output", required=True, metavar="FILE", help=f"{outputs}; - is standard output, jsonl")
+    inputs = "csv, tsv, json, jsonl, parquet or txt; - reads jsonl from standard input"
+    outputs = "jsonl, json (one document), or npy (embeddings); - writes jsonl to standard output"
+    parser.add_argument("--input", required=True, metavar="FILE", help=inputs)
+    parser.add_argument("--output", required=True, metavar="FILE", help=outputs)
     parser.add_argument(
         "--features",
         choices=FEATURES,
@@ -42,18 +45,20 @@ def main(argv: list[str]) -> None:
     if args.output.endswith(OTHERS) and not Path(args.output).exists():
         raise UserError(f"--output {args.output}: predictions are written as .jsonl or .json, embeddings also as .npy")
     config = rundir.config_of(args.model, overrides, prog=PROG)
-    named = {option.partition("=")[0].removeprefix("--data.") for option in overrides}
-    limited, given = "max_eval_examples" in named, "empty_texts" in named
-    most = config.data.max_eval_examples if limited else None  # the run's limit is for its evaluations
-    # The run's choice is for its training rows. Predictions match the input row by row unless the command says otherwise.
-    empty = config.data.empty_texts if given else "null"
-    kept = "null" if empty == "drop" else empty  # dropped rows are counted when writing
-    with reading(args.input) as path:
-        data = replace(config.data, dataset=None, test=path, empty_texts=kept, max_eval_examples=most)
-        outputs = _compute(args, replace(config, data=data), drop=empty == "drop")
-        written, odd = _write(outputs, args.output, drop=empty == "drop")
-    lost = ("left out" if empty == "drop" else "null") + ": no usable text (data.empty_texts)"
-    more = f"; {odd} {'row is' if odd == 1 else 'rows are'} {lost}" if odd else ""
+    resolve(rundir.model_directory(args.model), config.model.revision)  # a wrong name is an error before any work
+    given = {option.partition("=")[0] for option in overrides}
+    # The run's options are for its own rows. Predictions match the input row by row unless the command says otherwise.
+    most = config.data.max_eval_examples if "--data.max_eval_examples" in given else None
+    empty = config.data.empty_texts if "--data.empty_texts" in given else "null"
+    drop = empty == "drop"
+    with reading(args.input) as path, naming("--input", instead_of="data.test"):
+        # Dropped rows are predicted as null, and counted when the others are written.
+        read_as = {"empty_texts": "null" if drop else empty, "max_eval_examples": most}
+        data = replace(config.data, dataset=None, test=path, **read_as)
+        outputs = _compute(args, replace(config, data=data), drop=drop)
+        written, empty_rows = _write(outputs, args.output, drop=drop)
+    lost = f"{'left out' if drop else 'null'}: no usable text (data.empty_texts)"
+    more = f"; {empty_rows} {'row is' if empty_rows == 1 else 'rows are'} {lost}" if empty_rows else ""
     print(f"wrote {written} {outputs.kind} to {args.output}{more}", file=sys.stderr)
 
 
@@ -65,7 +70,7 @@ class _Outputs:
       kind: "predictions" or "embeddings".
       rows: yields one mapping, or one vector [D], per row of the input.
       is_null: whether an output belongs to a row without a text.
-      write: writes the outputs that are kept to a file.
+      write: writes outputs to a file.
     """
 
     kind: str
@@ -114,24 +119,24 @@ def _peek(rows: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
 
 def _write(outputs: _Outputs, output: str, *, drop: bool) -> tuple[int, int]:
     """Write outputs as they are computed; return (rows written, rows without a text, which `drop` leaves out)."""
-    written = odd = 0
+    written = empty = 0
 
-    def kept() -> Iterator[Any]:
-        nonlocal written, odd
+    def rows() -> Iterator[Any]:
+        nonlocal written, empty
         for row in outputs.rows:
-            null = outputs.is_null(row)
-            odd += null
-            if not (null and drop):
+            is_null = outputs.is_null(row)
+            empty += is_null
+            if not (is_null and drop):
                 written += 1
                 yield row
 
     with writing(output) as file:
-        outputs.write(file, kept())
-    return written, odd
+        outputs.write(file, rows())
+    return written, empty
 
 
-def _write_lines(file: BinaryIO, rows: Iterator[Any]) -> None:
-    file.writelines(map(_line, rows))
+def _write_lines(file: BinaryIO, rows: Iterable[Any]) -> None:
+    file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)
 
 
 def _write_document(file: BinaryIO, rows: Iterator[Any], document: Callable[[list[Any]], Any]) -> None:
@@ -150,10 +155,6 @@ def _write_array(file: BinaryIO, vectors: Iterator[Any], count: int, like: Any) 
     about = {"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": (count, *like.shape)}
     np.lib.format.write_array_header_1_0(file, about)
     file.writelines(vector.tobytes() for vector in vectors)
-
-
-def _line(content: Any) -> bytes:
-    return f"{json.dumps(content, ensure_ascii=False)}\n".encode()
 
 
 def _numbers(vector: Any) -> list[float] | None:

@@ -30,26 +30,20 @@ def train(config: Config) -> dict[str, Any]:
         precision=config.runtime.precision,
         compile_cache=config.runtime.compile_cache,
     )
-    with Watch() as watch:
-        return _claim_and_train(config, chosen, watch)
-
-
-def _claim_and_train(config: Config, chosen: backend.Runtime, watch: Watch) -> dict[str, Any]:
-    """Claim the output directory, then train."""
     begin = time.perf_counter()
-    from jaxft.run.setup import make_run
-    from jaxft.training.hooks import load_hooks
+    with Watch() as watch:
+        from jaxft.run.setup import make_run
+        from jaxft.training.hooks import load_hooks
 
-    load_hooks(config)  # a wrong name is refused before the long reading
-    if distributed.is_main_process():
-        print(chosen.line(), file=sys.stderr)
-    directory = Path(config.output_dir)
-    # Only the main process claims the directory; the others stop if it is refused.
-    with by_main_process(lambda: Claim(config), None) or Claim(config) as claim:
-        check_shared(directory)
-        run = make_run(config)
-        by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()), None)
-        return _train(run, claim, begin, watch)
+        load_hooks(config)  # a wrong name is refused before the long reading
+        if distributed.is_main_process():
+            print(chosen.line(), file=sys.stderr)
+        # Only the main process claims the directory; the others stop if it is refused.
+        with by_main_process(lambda: Claim(config)) or Claim(config) as claim:
+            check_shared(Path(config.output_dir))
+            run = make_run(config)
+            by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
+            return _train(run, claim, begin, watch)
 
 
 def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]:

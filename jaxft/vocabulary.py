@@ -5,17 +5,23 @@ To train a model with random weights from it: jaxft train --model.path DIR --mod
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jaxft.config import DataConfig, cli
 from jaxft.core import backend
-from jaxft.core.errors import UserError
-from jaxft.core.urls import refuse_url
+from jaxft.core.errors import UserError, naming
+from jaxft.core.paths import refuse_url
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# BERT-mini (Turc et al. 2019, arXiv:1908.08962).
-SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+# Fields of config.json: (default, help). The defaults are those of BERT-mini (Turc et al. 2019, arXiv:1908.08962).
+SIZES = {
+    "hidden_size": (256, "features of hidden states"),
+    "num_hidden_layers": (4, "number of layers"),
+    "num_attention_heads": (4, "number of attention heads of a layer"),
+    "intermediate_size": (1024, "features between the two dense layers of a feed-forward sublayer"),
+    "max_position_embeddings": (512, "longest sequence in tokens"),
+}
 MOST_CHARACTERS = 1000  # as in BERT; rarer characters become [UNK]
 
 
@@ -25,16 +31,17 @@ def main(argv: list[str]) -> None:
     kinds = "txt, csv, tsv, json, jsonl, parquet or arrow"
     parser.add_argument("--input", required=True, nargs="+", metavar="FILE", help=f"texts: {kinds}")
     parser.add_argument("--output", required=True, metavar="DIR", help="directory to write")
-    parser.add_argument("--size", required=True, type=int, metavar="N", help="words and pieces, special tokens included")
+    size_help = "size of the vocabulary: words and pieces, special tokens included"
+    parser.add_argument("--size", required=True, type=int, metavar="N", help=size_help)
     parser.add_argument("--cased", action="store_true", help="keep case and accents (default: drop them)")
     parser.add_argument("--min_frequency", type=int, default=2, help="minimum number of occurrences of a piece (default: 2)")
     parser.add_argument("--text", default="text", help="text column (default: text)")
-    for name, default in {**SIZES, "max_position_embeddings": 512}.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"size of the model (default: {default})")
+    for name, (default, about) in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"config.json: {about} (default: {default})")
     args = parser.parse_args(argv)
     for option in ("input", "output"):
         refuse_url(f"--{option}", getattr(args, option))
-    sizes = {name: getattr(args, name) for name in (*SIZES, "max_position_embeddings")}
+    sizes = {name: getattr(args, name) for name in SIZES}
     for name, value in {"size": args.size, "min_frequency": args.min_frequency, **sizes}.items():
         if value < 1:
             raise UserError(f"--{name} is {value}: must be at least 1")
@@ -50,32 +57,26 @@ def main(argv: list[str]) -> None:
     make_model(config, "fill-mask", args.output)  # refuse inconsistent sizes before writing anything
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": not args.cased}
     settings["model_max_length"] = args.max_position_embeddings
-    written: dict[str, Any] = {
+    files: dict[str, str] = {
         "vocab.txt": "\n".join(words),
         "tokenizer_config.json": json.dumps(settings, indent=2),
         "config.json": json.dumps(config, indent=2),
     }
-    write_directory(
-        Path(args.output),
-        {
-            name: lambda path, text=text: path.write_text(text + "\n", encoding="utf-8", newline="\n")
-            for name, text in written.items()
-        },
-    )
+    write_directory(Path(args.output), {name: partial(_write_text, text=f"{text}\n") for name, text in files.items()})
     print(f"wrote {len(words):,} words and pieces, and a config.json for a BERT of {sizes['num_hidden_layers']} layers")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def texts(files: list[str], column: str) -> Callable[[], Iterator[str]]:
     """A function that yields the texts of files, one after another."""
     from jaxft.data.tokens import corpus
 
-    corpora = [corpus.read(DataConfig(train=file, text=column, empty_texts="drop"), "train") for file in files]
-
-    def read() -> Iterator[str]:
-        for rows in corpora:
-            yield from corpus.lines(rows, column, by_line=False)
-
-    return read
+    with naming("--input", instead_of="data.train"), naming("--text", instead_of="data.text"):
+        corpora = [corpus.read(DataConfig(train=file, text=column, empty_texts="drop"), "train") for file in files]
+    return lambda: (text for rows in corpora for text in corpus.lines(rows, column, by_line=False))
 
 
 def train(read: Callable[[], Iterator[str]], size: int, *, cased: bool, min_frequency: int = 2) -> list[str]:
@@ -83,9 +84,9 @@ def train(read: Callable[[], Iterator[str]], size: int, *, cased: bool, min_freq
 
     Args:
       read: yields the texts of the corpus; called twice.
-      size: the number of words and pieces; single characters are kept even if there are more.
+      size: the number of words and pieces; all single characters are in it even if that makes more.
       cased: whether to keep case and accents.
-      min_frequency: the minimum number of occurrences of a piece.
+      min_frequency: smallest number of occurrences of a piece.
     """
     characters = [piece for piece in _trained(read(), 0, SPECIAL, cased, 1) if piece.startswith("##")]
     # tokenizers numbers the characters inside words in the order of a hash map and breaks ties by number, so no two runs

@@ -4,29 +4,18 @@ from jaxft.config.data import DataConfig
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
 from jaxft.config.plan import AdaptersConfig, LoraConfig, PlanConfig, RuleConfig
-from jaxft.config.runtime import LogConfig, MeshConfig, RuntimeConfig
 from jaxft.config.schema import Config
 from jaxft.config.task import TaskConfig
-from jaxft.config.training import CheckpointConfig, DistillConfig, EvalConfig, TrainConfig
+from jaxft.config.training import (
+    CheckpointConfig,
+    DistillConfig,
+    EvalConfig,
+    LogConfig,
+    MeshConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
 
-__all__ = [
-    "AdaptersConfig",
-    "CheckpointConfig",
-    "Config",
-    "DataConfig",
-    "DistillConfig",
-    "EvalConfig",
-    "LogConfig",
-    "LoraConfig",
-    "MeshConfig",
-    "ModelConfig",
-    "OptimConfig",
-    "PlanConfig",
-    "RegularizationConfig",
-    "RuleConfig",
-    "RuntimeConfig",
-    "Schedule",
-    "TaskConfig",
-    "TrainConfig",
-    "VocabularyConfig",
-]
+__all__ = ["AdaptersConfig", "CheckpointConfig", "Config", "DataConfig", "DistillConfig", "EvalConfig", "LogConfig"]
+__all__ += ["LoraConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig", "RegularizationConfig", "RuleConfig"]
+__all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "VocabularyConfig"]

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import re
@@ -12,13 +14,14 @@ from typing import Any
 
 import yaml
 
-from jaxft.config import help, limits
+from jaxft.config import help
 from jaxft.config.plan import RuleConfig
 from jaxft.config.schema import Config
-from jaxft.core import quiet, safe_yaml
+from jaxft.core import backend, safe_yaml
 from jaxft.core.errors import UserError, nearest, one_line, shortened
-from jaxft.core.signals import Stopped, leave
-from jaxft.core.urls import refuse_url
+from jaxft.core.object_reference import failure_of_own_code
+from jaxft.core.paths import refuse_url
+from jaxft.core.signals import Stopped
 from jaxft.core.utf8 import read_text
 
 
@@ -26,34 +29,33 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     """Run an entry point and exit: with 0, with 2 and one line for bad input, or with 128 + a signal's number."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
     if not debug:
-        quiet.silence()
+        backend.silence_libraries()
     try:
-        main(arguments)
-    except UserError as error:
-        if debug:
+        main([argument for argument in arguments if argument != "--debug"])
+    except Exception as error:
+        own = None if isinstance(error, UserError) else failure_of_own_code(error)
+        if debug or not (own or isinstance(error, UserError | OSError | MemoryError | RecursionError)):
             raise
-        sys.exit(_fail(error))
-    except OSError as error:
-        if debug:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_fail(f"{where}{error.strerror or error}"))
-    except MemoryError as error:
-        if debug:
-            raise
-        sys.exit(_fail(f"not enough memory: {error}"))
-    except RecursionError:
-        if debug:
-            raise
-        sys.exit(_fail("a file or an option is nested too deep"))
+        print(f"error: {shortened(one_line(own[0] if own else _message(error)))}", file=sys.stderr)
+        if own:
+            print(f"{own[1]}--debug shows the whole traceback", file=sys.stderr)
+        sys.exit(2)
     except Stopped as stopped:
-        leave(stopped)
+        print(stopped, file=sys.stderr, flush=True)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}"
+    return "a file or an option is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
@@ -63,22 +65,17 @@ def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
       UserError: for a missing or malformed file, an unknown name, a wrong type or a value out of range.
     """
     show_help(argv, command)
-    files = []
-    rest = list(argv)
-    while rest and not rest[0].startswith("-"):
-        files.append(rest.pop(0))
+    files = list(itertools.takewhile(lambda argument: not argument.startswith("-"), argv))
     if len(files) > 1:
         raise UserError(f"give one CONFIG.yaml at most, not {len(files)}: {' '.join(files)}")
-    for file in files:
-        refuse_url("CONFIG.yaml", file)
+    refuse_url("CONFIG.yaml", files)
     values = read_yaml(files[0]) if files else {}
-    return parse(values, rest, origin=files[0] if files else "", prog=command.name)
+    return parse(values, argv[len(files) :], origin="".join(files), prog=command.name)
 
 
 def show_help(argv: Sequence[str], command: help.Command) -> None:
     """If the arguments contain `--help [TOPIC]`, print the help and end the program."""
-    topic = help.topic(argv)
-    if topic is not None:
+    if (topic := help.topic(argv)) is not None:
         print(help.text(topic, command))
         sys.exit(0)
 
@@ -87,40 +84,38 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
     """Make a checked `Config` of a nested dict and of `--section.field value` arguments, which override it."""
     import jsonargparse
 
+    where = f"{origin}: " if origin else ""
     known = field_names()
     _refuse_unknown_keys(values, known, origin)
     values = {key: value for key, value in values.items() if value is not None or key in known}
-    _refuse_unknown_options(overrides, known)
+    _refuse_unknown_options(overrides, [f"--{name}" for name in known])
+    for argument in overrides:
+        if safe_yaml.has_long_number(argument):
+            raise UserError(f"{argument}: a number of more than {safe_yaml.DIGITS} digits")
     plain = jsonargparse.get_loader("yaml")
 
     def load_value(text: str) -> Any:
-        # A column may be called "#2 String", which YAML would read as a comment.
+        # A column may have the name "#2 String", which YAML would read as a comment.
         return text if text.lstrip().startswith("#") or safe_yaml.is_deep(text) else plain(text)
 
     jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
-    parser = jsonargparse.ArgumentParser(
-        prog=prog,
-        exit_on_error=False,
-        default_env=False,
-        parser_mode="value",
-    )
+    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, default_env=False, parser_mode="value")
     parser.add_class_arguments(Config, as_group=True)
     try:
         if values:
             parser.parse_object(values)
             parser.set_defaults(flatten(values))
-        namespace = parser.parse_args(list(overrides))
-        config = parser.instantiate(namespace)
+        made = parser.instantiate(parser.parse_args(list(overrides)))
     except RecursionError as error:
-        raise UserError(f"{origin + ': ' if origin else ''}an option is nested too deep") from error
+        raise UserError(f"{where}an option is nested too deep") from error
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{origin + ': ' if origin else ''}{_explain(one_line(error))}") from error
-    config = Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Config)})
+        raise UserError(f"{where}{_explain(one_line(error))}") from error
+    config = Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
     flat = flatten(as_dict(config))
     for name, kind in known.items():
         if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
-            raise UserError(f"{origin + ': ' if origin else ''}{name} is null: must be {_wanted(kind)}")
-    limits.check(config)
+            raise UserError(f"{where}{name} is null: must be {_wanted(kind)}")
+    config.validate()
     return config
 
 
@@ -166,16 +161,13 @@ def argument(name: str, value: Any) -> str:
     return f"--{name}={value if plain else json.dumps(value)}"
 
 
-def field_names() -> dict[str, Any]:
-    """The dotted names of all options of a `Config`, with their types."""
-
-    def fields(section: Any, prefix: str) -> dict[str, Any]:
-        names: dict[str, Any] = {}
-        for name, kind in typing.get_type_hints(section).items():
-            names |= fields(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
-        return names
-
-    return fields(Config, "")
+@functools.cache
+def field_names(section: Any = Config, prefix: str = "") -> dict[str, Any]:
+    """The dotted names of all options of a section, with their types."""
+    names: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(section).items():
+        names |= field_names(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+    return names
 
 
 class Parser(argparse.ArgumentParser):
@@ -186,19 +178,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         """Parse the arguments, and refuse unknown options first."""
-        self._refuse_unknown(args, self._option_string_actions)
+        _refuse_unknown_options(args, self._option_string_actions)
         return super().parse_args(args)
 
     def parse_beside_config(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Parse a command that also takes `--section.field value`: (its own options, the arguments left for `parse`)."""
-        options = [f"--{name}{more}" for more in ("", "+") for name in field_names()]
-        self._refuse_unknown(args, [*self._option_string_actions, *options])
+        _refuse_unknown_options(args, [*self._option_string_actions, *(f"--{name}" for name in field_names())])
         return super().parse_known_args(args)
-
-    def _refuse_unknown(self, args: Sequence[str], known: Collection[str]) -> None:
-        for argument in args:
-            if argument.startswith("--") and (name := argument.partition("=")[0]) not in known:
-                raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise the message that argparse would print."""
@@ -208,24 +194,20 @@ class Parser(argparse.ArgumentParser):
 def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], origin: str) -> None:
     sections = {name.split(".")[0] for name in known if "." in name}
     for key, value in values.items():
-        if key in sections:
-            if value is not None and not isinstance(value, dict):
-                raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
-        elif key not in known:
+        if key in sections and value is not None and not isinstance(value, dict):
+            raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
+        if key not in sections and key not in known:
             raise UserError(f'{origin}: unknown option "{key}"{nearest(str(key), [*sections, *known])}')
     for name in flatten({k: v for k, v in values.items() if k in sections and v}):
         if name not in known:
             raise UserError(f'{origin}: unknown option "{name}"{nearest(name, known)}')
 
 
-def _refuse_unknown_options(overrides: Sequence[str], known: dict[str, Any]) -> None:
-    for argument in overrides:
-        if argument.startswith("--"):
-            name = argument[2:].partition("=")[0].removesuffix("+")
-            if name not in known:
-                raise UserError(f'unknown option "--{name}"{nearest(f"--{name}", [f"--{x}" for x in known])}')
-        if safe_yaml.has_long_number(argument):
-            raise UserError(f"{argument}: a number of more than {safe_yaml.DIGITS} digits")
+def _refuse_unknown_options(arguments: Sequence[str], known: Collection[str]) -> None:
+    for argument in arguments:
+        name = argument.partition("=")[0].removesuffix("+")  # --plan.rules+ appends to a list
+        if name.startswith("--") and name not in known:
+            raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
 
 def _explain(message: str) -> str:
@@ -241,25 +223,28 @@ def _explain(message: str) -> str:
     return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
 
 
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    bool: "true or false",
+    type(None): "null",
+    list[int]: "a list of whole numbers, such as [1, 2]",
+    list[float]: "a list of numbers, such as [0.5, 2]",
+    list[str]: 'a list of texts in quotes, such as ["a", "b"]',
+    list[RuleConfig]: f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(RuleConfig))}",
+}
+
+
 def _wanted(kind: Any) -> str:
     """Describe the type of a field in words."""
-    simple = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false", type(None): "null"}
-    if kind in simple:
-        return simple[kind]
+    if kind in _WORDS:
+        return _WORDS[kind]
     arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(arguments)}"
     if typing.get_origin(kind) is dict:
         return "a mapping, such as {a: 1}"
-    if typing.get_origin(kind) is typing.Literal:
-        return f"one of {', '.join(arguments)}"
-    if typing.get_origin(kind) is not list:
-        if list[arguments[0]] in arguments:
-            return f"{_wanted(arguments[0])}, or a list of them"
-        return " or ".join(_wanted(a) for a in arguments)
-    if arguments[0] is RuleConfig:
-        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(RuleConfig))}"
-    return f"a list of {_wanted(arguments[0])}, such as [a, b]"
-
-
-def _fail(message: object) -> int:
-    print(f"error: {shortened(one_line(message))}", file=sys.stderr)
-    return 2
+    if list[arguments[0]] in arguments:
+        return f"{_wanted(arguments[0])}, or a list of them"
+    return " or ".join(_wanted(a) for a in arguments)

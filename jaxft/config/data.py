@@ -3,24 +3,18 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from jaxft.config.limits import (
-    DIFFERENT_COLUMNS,
-    Limit,
-    NonNegativeInt,
-    PathText,
-    PathTexts,
-    PositiveInt,
-    Rate,
-    Section,
-    Seed,
-    require,
-)
+from jaxft.config.limits import Limit, NonNegativeInt, PathText, PathTexts, PositiveInt, Rate, Section, Seed, require
+from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY
 from jaxft.core.errors import UserError
+
+DIFFERENT_COLUMNS = Limit("different columns", lambda x: 0 < len(set(x)) == len(x))
 
 
 @dataclass(frozen=True)
 class DataConfig(Section):
     """The examples and their batches."""
+
+    used_by = PLAN_AND_EVALUATE
 
     dataset: PathText | None = None
     """Hub id or saved Arrow directory; train, validation and test then name its splits instead of files."""
@@ -103,7 +97,7 @@ class DataConfig(Section):
     """Largest number of batch shapes to compile for training."""
     cache: bool = True
     """Keep tokenised text in the user's cache folder."""
-    prefetch: PositiveInt = 2
+    prefetch: Annotated[PositiveInt, TRAIN_ONLY] = 2
     """Number of calls (runtime.steps_per_execution) whose batches are prepared ahead of the device."""
 
     def check(self, prefix: str) -> None:

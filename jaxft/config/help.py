@@ -8,12 +8,13 @@ import re
 import shutil
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxft.config.plan import RuleConfig
 from jaxft.config.schema import Config
-from jaxft.config.task import honoured_by
+from jaxft.config.task import For
+from jaxft.config.used_by import TRAIN_ONLY, UsedBy, mark_of
 from jaxft.core.errors import UserError, nearest
 
 ALL = "all"
@@ -27,56 +28,49 @@ INDENT = 36  # column at which descriptions begin
 
 
 @dataclasses.dataclass(frozen=True)
+class Option:
+    """An option: its dotted name, default and possible values as YAML, the text under its field, and who uses it."""
+
+    name: str
+    default: str
+    values: tuple[str, ...]
+    doc: str
+    used_by: UsedBy
+
+
+@dataclasses.dataclass(frozen=True)
 class Command:
-    """What help says of a command that takes options of the config.
+    """A command that takes options of the config.
 
     Attributes:
-      name: what calls it, such as `jaxft train`.
-      arguments: what it takes first.
+      arguments: its first arguments.
       own: its own options, which no config has, and what they do.
-      common: options of the config on its first screen.
-      honoured: names and sections of the options that change what it does.
-      ignored: names and sections among these that do not.
-      note: a last line about its options.
+      common: options of the config on the first screen of its help.
+      uses: the mark of the options that its help lists.
+      note: the last line of its help.
     """
 
     name: str
     arguments: str
     own: Mapping[str, str] = dataclasses.field(default_factory=dict)
     common: tuple[str, ...] = COMMON
-    honoured: tuple[str, ...] = ("",)
-    ignored: tuple[str, ...] = ()
+    uses: UsedBy = TRAIN_ONLY
     note: str = ""
 
-    def honours(self, name: str) -> bool:
-        """Whether an option changes what the command does."""
-        return _is_in(name, self.honoured) and not _is_in(name, self.ignored)
-
-
-def _is_in(name: str, parts: Sequence[str]) -> bool:
-    """Whether an option is one of these names or is in a section of them; the empty string stands for all."""
-    return any(part in ("", name) or name.startswith((f"{part}.", f"{part}:")) for part in parts)
+    def among(self, options: Iterable[Option]) -> list[Option]:
+        """The options that change what the command does."""
+        return [option for option in options if self.uses in option.used_by]
 
 
 TRAIN = Command("jaxft train", "[CONFIG.yaml]")
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """An option: its dotted name, its default and possible values as YAML, and the text under its field."""
-
-    name: str
-    default: str
-    values: tuple[str, ...]
-    doc: str
-
-
 def topic(argv: Sequence[str]) -> str | None:
     """The topic after `--help`, the empty string if there is none, or None without `--help`."""
-    for place, argument in enumerate(argv):
+    for i, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
         if name in FLAGS:
-            after = next(iter(argv[place + 1 :]), "")
+            after = next(iter(argv[i + 1 :]), "")
             return value if equals else "" if after.startswith("-") else after
     return None
 
@@ -99,13 +93,13 @@ def options() -> list[Option]:
 
 
 def _overview(command: Command) -> list[str]:
-    known = {option.name: option for option in options()}
+    known = {option.name: option for option in command.among(options())}
     lines = [*_own(command), "most common options (and their defaults):"]
-    for name in filter(command.honours, command.common):
-        lines += _columns(_head(known[name]), _first(known[name].doc))
+    for option in (known[name] for name in command.common if name in known):
+        lines += _columns(_head(option), _first(option.doc))
     lines += ["", "sections:"]
     for name, kind in typing.get_type_hints(Config).items():
-        if dataclasses.is_dataclass(kind) and any(command.honours(x) for x in known if x.startswith(f"{name}.")):
+        if any(option.startswith(f"{name}.") for option in known):
             lines += _columns(name, _first(kind.__doc__ or ""))
     return [*lines, "", f"--help SECTION lists the options of a section, --help {ALL} lists all options", *_note(command)]
 
@@ -121,30 +115,31 @@ def _note(command: Command) -> list[str]:
 
 
 def _everything(command: Command) -> list[str]:
-    """All options that the command honours, under the headings of their sections."""
-    sections = {name: kind.__doc__ for name, kind in typing.get_type_hints(Config).items()}
-    lines, heading = _own(command), ""
-    for option in filter(lambda option: command.honours(option.name), _rules_and_options()):
-        section = option.name.partition(".")[0] if "." in option.name else ""
-        if section != heading:
-            lines += ["", f"{section}: {sections[section]}"]
-            heading = section
-        lines += _entry(option)
+    """All options that the command uses, under the headings of their sections."""
+    sections, lines = typing.get_type_hints(Config), _own(command)
+    for section, group in itertools.groupby(command.among(_options_and_rules()), _section):
+        lines += ["", f"{section}: {sections[section].__doc__}"] if section else []
+        lines += [line for option in group for line in _entry(option)]
     return [*lines, *([""] if command.note else []), *_note(command)]
 
 
+def _section(option: Option) -> str:
+    return option.name.partition(".")[0] if "." in option.name else ""
+
+
 def _about(wanted: str, command: Command) -> list[str]:
-    chosen = [o for o in _rules_and_options() if _is_in(o.name, [wanted])]
+    """The entries of an option, or of all options of a section."""
+    chosen = [o for o in _options_and_rules() if o.name == wanted or o.name.startswith((f"{wanted}.", f"{wanted}:"))]
     if not chosen:
-        parts = [name.rpartition(".")[0] for name in (o.name for o in options()) if "." in name]
-        names = [*dict.fromkeys(parts), *(o.name for o in options())]
-        raise UserError(f'--help: no section or option "{wanted}"{nearest(wanted, names)}')
-    if not (honoured := [o for o in chosen if command.honours(o.name)]):
+        names = [o.name for o in options()]
+        sections = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
+        raise UserError(f'--help: no section or option "{wanted}"{nearest(wanted, [*sections, *names])}')
+    if not (used := command.among(chosen)):
         raise UserError(f"--help: {command.name} ignores {wanted}; {TRAIN.name} --help {wanted} describes it")
-    return [line for option in honoured for line in _entry(option)]
+    return [line for option in used for line in _entry(option)]
 
 
-def _rules_and_options() -> Iterator[Option]:
+def _options_and_rules() -> Iterator[Option]:
     """All options, with the fields of a rule after `plan.rules`."""
     for option in options():
         yield option
@@ -162,9 +157,10 @@ def _options(section: Any, prefix: str) -> Iterator[Option]:
         default = "" if field.default is dataclasses.MISSING else _yaml(field.default)
         if field.default_factory is not dataclasses.MISSING:
             default = _yaml(field.default_factory())
-        tasks = honoured_by(field.type)
+        tasks = mark_of(field.type, For, None)
         doc = f"{docs[field.name]} For {tasks}." if tasks else docs[field.name]
-        yield Option(prefix + field.name, default, tuple(_values(kind)), doc)
+        used_by = mark_of(field.type, UsedBy, section.used_by)
+        yield Option(prefix + field.name, default, tuple(_values(kind)), doc, used_by)
 
 
 def _docs(section: Any) -> dict[str, str]:

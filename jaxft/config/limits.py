@@ -1,7 +1,7 @@
-"""The limits of options, as types: a field `dropout: Rate | None` says what it may hold, and `check` finds that there.
+"""The limits of options, as types: a field `dropout: Rate | None` says what it may hold, and `validate` finds that there.
 
 A limit is a callable in the metadata of an `Annotated` type: it takes the dotted name of an option and its value, and raises
-a UserError for a value that is not allowed. What relates several fields stands in the `check` of their section.
+a UserError for a value that is not allowed. What relates several fields is in the `check` of their section.
 """
 
 import dataclasses
@@ -11,27 +11,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from jaxft.config.used_by import UsedBy
 from jaxft.core.errors import UserError
-from jaxft.core.urls import refuse_url
+from jaxft.core.paths import refuse_url
 
 UNIONS = (typing.Union, types.UnionType)
 MOST = 1e15  # of steps, epochs, examples and sizes; whole numbers up to here are exact as floats
 
 
 def require(holds: bool, name: str, value: object, right: str) -> None:
-    """Raise a UserError that names an option, its value and what would be right, unless the condition holds."""
+    """Raise a UserError that says what the option `name` must be, unless the condition holds."""
     if not holds:
         raise UserError(f"{name} is {'empty' if value == '' else value}: must be {right}")
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit of one option.
-
-    Attributes:
-      right: what the option must be, in the words of the error.
-      holds: whether a value is within the limit.
-    """
+    """A limit of one option: `holds` tells whether a value is within it, and `right` is what the error says it must be."""
 
     right: str
     holds: Callable[[Any], bool]
@@ -41,9 +37,13 @@ class Limit:
         require(self.holds(value), name, value, self.right)
 
 
+def one_of(*names: str) -> Limit:
+    """The limit of an option that is one of these texts."""
+    return Limit(f"one of {', '.join(names)}", lambda x: x in names)
+
+
 COUNTABLE = Limit(f"above 0 and at most {MOST:g}", lambda x: 0 < x <= MOST)
 NON_NEGATIVE = Limit("0 or more", lambda x: 0 <= x < float("inf"))
-DIFFERENT_COLUMNS = Limit("different columns", lambda x: 0 < len(set(x)) == len(x))
 
 PositiveInt = Annotated[int, COUNTABLE]
 PositiveFloat = Annotated[float, COUNTABLE]
@@ -60,38 +60,34 @@ PathTexts = Annotated[str | list[str] | None, refuse_url]  # null stands in the 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the config, which is a frozen dataclass whose types hold the limits of its fields."""
+    """A section of the config: a frozen dataclass whose types hold the limits of its fields.
 
-    def check(self, prefix: str) -> None:
-        """Check what relates several fields.
+    `used_by` holds for the fields whose types have no `UsedBy` of their own.
+    """
 
-        Args:
-          prefix: what stands before the names of the fields in errors, such as `data.`.
+    used_by = UsedBy.PLAN
+
+    def validate(self, prefix: str = "") -> None:
+        """Check every field, also of the sections in this one; messages name them with a prefix such as `data.`.
 
         Raises:
-          UserError: naming the fields.
+          UserError: naming the field, the value received and what would be right.
         """
+        kinds = typing.get_type_hints(type(self), include_extras=True)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Section):
+                value.validate(f"{prefix}{field.name}.")
+            for limit in _limits(kinds[field.name], value):
+                limit(prefix + field.name, value)
+        self.check(prefix)
 
-
-def check(section: Section, prefix: str = "") -> None:
-    """Check every field of a section and of the sections in it, and then what relates several fields.
-
-    Raises:
-      UserError: naming the field, the value received and what would be right.
-    """
-    kinds = typing.get_type_hints(type(section), include_extras=True)
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if isinstance(value, Section):
-            check(value, f"{prefix}{field.name}.")
-            continue
-        for limit in _limits(kinds[field.name], value):
-            limit(prefix + field.name, value)
-    section.check(prefix)
+    def check(self, prefix: str) -> None:
+        """Check what relates several fields; called by `validate`."""
 
 
 def _limits(kind: Any, value: object) -> Iterator[Callable[[str, object], None]]:
-    """The limits of a type that apply to a value: in a union, those of the alternatives that the value may be of."""
+    """The limits of a type that apply to a value; of a union, those of the alternatives that the value may be of."""
     if typing.get_origin(kind) is Annotated:
         if value is not None and _may_be(kind.__origin__, value):
             yield from filter(callable, kind.__metadata__)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from jaxft.config.limits import Limit, PathText, PositiveInt, Rate, Section
+from jaxft.config.used_by import PLAN_AND_EVALUATE
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class ModelConfig(Section):
 
     path: PathText | None = None
     """Hub id or directory of the encoder; package:NAME/SUBDIR names weights that an installed Python package carries."""
-    revision: str | None = None
+    revision: Annotated[str | None, PLAN_AND_EVALUATE] = None
     """Branch, tag or commit of a hub id."""
     dropout: Rate | None = None
     """Dropout rate of hidden states, from 0 to below 1; null keeps the checkpoint's."""

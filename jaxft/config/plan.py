@@ -5,17 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from jaxft.config.durations import StageDuration, UnfreezeTime
-from jaxft.config.limits import (
-    Limit,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Rate,
-    Section,
-    check,
-    require,
-)
+from jaxft.config.limits import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Rate, Section, one_of, require
 from jaxft.config.optim import Schedule
 from jaxft.core.errors import UserError
 
@@ -36,10 +26,6 @@ Preset = Literal[
 ]
 
 
-def _one_of(*names: str) -> Limit:
-    return Limit(f"one of {', '.join(names)}", lambda x: x in names)
-
-
 @dataclass(frozen=True)
 class RuleConfig(Section):
     """One row of the parameter plan: settings of the parameters that match. A null leaves a setting to the rows below."""
@@ -55,11 +41,11 @@ class RuleConfig(Section):
     and embeddings but not to biases and LayerNorm."""
     unfreeze: UnfreezeTime | None = None
     """How long the parameters stay frozen: steps (500) or text (0.5 epochs); 0 trains them from the start."""
-    schedule: Annotated[str, _one_of(*typing.get_args(Schedule))] | None = None
+    schedule: Annotated[str, one_of(*typing.get_args(Schedule))] | None = None
     """Schedule of these parameters, in place of optim.schedule."""
     adapter: bool | None = None
     """Whether the layer gets an adapter, if the plan has any."""
-    init: Annotated[str, _one_of("keep", "random")] | None = None
+    init: Annotated[str, one_of("keep", "random")] | None = None
     """Initial values: keep takes those of the checkpoint, random draws new ones as Hugging Face initialises them."""
     dropout: Rate | None = None
     """Dropout rate, from 0 to below 1, at the dropout sites whose names match: encoder.embeddings.dropout,
@@ -139,4 +125,4 @@ class PlanConfig(Section):
         if presets == ["none"] and not self.rules:
             raise UserError(f"{name} is none and {prefix}rules is empty: write rules or choose a preset")
         for rule in self.rules:
-            check(rule, f'{prefix}rules "{rule.pattern}" ')
+            rule.validate(f'{prefix}rules "{rule.pattern}" ')

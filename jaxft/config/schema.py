@@ -1,15 +1,24 @@
 """The whole config of a run. `cli.load` parses it; the text under a field is its `--help`."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from jaxft.config.data import DataConfig
 from jaxft.config.limits import PathText, Section, Seed, require
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig
 from jaxft.config.plan import PlanConfig
-from jaxft.config.runtime import LogConfig, MeshConfig, RuntimeConfig
 from jaxft.config.task import TaskConfig
-from jaxft.config.training import CheckpointConfig, DistillConfig, EvalConfig, TrainConfig
+from jaxft.config.training import (
+    CheckpointConfig,
+    DistillConfig,
+    EvalConfig,
+    LogConfig,
+    MeshConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
+from jaxft.config.used_by import PLAN_AND_EVALUATE
 from jaxft.core.errors import UserError
 
 
@@ -19,7 +28,7 @@ class Config(Section):
 
     output_dir: PathText = "runs/default"
     """Run directory with config.yaml, metrics.jsonl, checkpoints/ and model/. The same command again resumes in it."""
-    seed: Seed = 0
+    seed: Annotated[Seed, PLAN_AND_EVALUATE] = 0
     """Seed of newly initialised parameters, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)

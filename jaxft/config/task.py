@@ -4,9 +4,10 @@ import dataclasses
 import typing
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from jaxft.config.limits import Limit, NonNegativeFloat, PositiveInt, ProperFraction, Section
+from jaxft.config.used_by import PLAN_AND_EVALUATE, UsedBy, mark_of
 from jaxft.core.object_reference import is_reference
 
 TaskName = Literal[
@@ -18,6 +19,7 @@ TaskName = Literal[
     "token-classification",
 ]
 Problem = Literal["single_label", "multi_label", "regression"]
+LABELLED: tuple[TaskName | Problem, ...] = ("single_label", "multi_label", "token-classification")
 
 
 class For:
@@ -30,11 +32,6 @@ class For:
         problems = [name for name in typing.get_args(Problem) if name in self.names]
         tasks = [name for name in typing.get_args(TaskName) if name in self.names]
         return ", ".join([*([f"text-classification ({', '.join(problems)})"] if problems else []), *tasks])
-
-
-def honoured_by(kind: Any) -> For | None:
-    """The tasks that honour an option of this type, or None if all do."""
-    return next((mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, For)), None)
 
 
 TASK = Limit(
@@ -53,22 +50,22 @@ THRESHOLD = Limit("from 0 to 1, or tune", lambda x: x == "tune" or 0 <= x <= 1)
 class TaskConfig(Section):
     """The task that the model learns."""
 
-    name: Annotated[TaskName | str, TASK] = "text-classification"
+    used_by = PLAN_AND_EVALUATE
+
+    name: Annotated[TaskName | str, TASK, UsedBy.PLAN] = "text-classification"
     """Name of the task, as on the Hugging Face hub, or module:Class of your own, a subclass of jaxft.tasks.task.Task."""
     loss: str | None = None
     """A loss of your own in place of the task's: module:function, (outputs, batch, train) -> (sum, weight)."""
-    labels: Annotated[list[str] | None, NAMES, For("single_label", "multi_label", "token-classification")] = None
+    labels: Annotated[list[str] | None, NAMES, UsedBy.PLAN, For(*LABELLED)] = None
     """Names of the labels in the order of their ids; null takes those that the training data declares (ClassLabel), or
     else its labels in sorted order."""
     problem: Annotated[Problem, For("text-classification")] = "single_label"
     """What a text has: single_label means exactly one label, multi_label any number of labels, and regression one or more
     numbers (data.label names their columns)."""
-    class_weights: Annotated[
-        Literal["balanced"] | list[float] | None, WEIGHTS, For("single_label", "multi_label", "token-classification")
-    ] = None
+    class_weights: Annotated[Literal["balanced"] | list[float] | None, WEIGHTS, UsedBy.PLAN, For(*LABELLED)] = None
     """Weight of each label in the training loss, in the order of the labels (multi_label: of its positive examples);
     balanced gives rare labels larger weights."""
-    focal_gamma: Annotated[NonNegativeFloat, For("single_label", "multi_label")] = 0.0
+    focal_gamma: Annotated[NonNegativeFloat, UsedBy.PLAN, For("single_label", "multi_label")] = 0.0
     """Exponent of the focal loss in training; 0 is plain cross-entropy."""
     threshold: Annotated[Literal["tune"] | float, THRESHOLD, For("multi_label")] = 0.5
     """Smallest probability at which a label is given; tune chooses the best threshold on the validation data."""
@@ -107,5 +104,4 @@ class TaskConfig(Section):
 
 def options_for(names: Set[str]) -> list[str]:
     """Names of the fields of `TaskConfig` that tasks or problems of these names honour."""
-    marks = {field.name: honoured_by(field.type) for field in dataclasses.fields(TaskConfig)}
-    return [name for name, mark in marks.items() if mark and mark.names & names]
+    return [field.name for field in dataclasses.fields(TaskConfig) if mark_of(field.type, For, For()).names & names]

@@ -1,11 +1,14 @@
-"""The sections `train`, `eval`, `checkpoint` and `distill`: the loop and what it does on its way."""
+"""The sections `train`, `eval`, `checkpoint`, `distill`, `mesh`, `log` and `runtime`: the loop, outputs and devices."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxft.config.durations import Duration
-from jaxft.config.limits import Fraction, NonNegativeFloat, PathText, PositiveFloat, PositiveInt, Rate, Section
+from jaxft.config.limits import Fraction, Limit, NonNegativeFloat, PathText, PositiveFloat, PositiveInt, Rate, Section
+from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
 from jaxft.core.errors import UserError
+
+WINDOW = Limit("the first and the last step, such as [10, 15]", lambda x: len(x) == 2 and 1 <= x[0] <= x[1])
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,15 @@ class TrainConfig(Section):
     """Examples per optimizer step, over all devices and micro-batches."""
     micro_batches: PositiveInt = 1
     """Number of parts into which each batch is split, to save memory; they are computed one after the other."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16"], PLAN_AND_EVALUATE] = "float32"
     """Type of activations and matrix products; parameters and moments stay float32."""
     label_smoothing: Rate = 0.0
     """Probability that is spread over all labels, from 0 to below 1."""
-    patience: PositiveInt | None = None
+    patience: Annotated[PositiveInt | None, TRAIN_ONLY] = None
     """Number of evaluations without a better eval.metric after which training stops; null never stops early."""
-    min_delta: NonNegativeFloat = 0.0
+    min_delta: Annotated[NonNegativeFloat, TRAIN_ONLY] = 0.0
     """Smallest change of eval.metric that counts as better."""
-    hooks: list[str] = field(default_factory=list)
+    hooks: Annotated[list[str], TRAIN_ONLY] = field(default_factory=list)
     """Hooks of your own, called at steps, evaluations, checkpoints and the end: module:Class, a subclass of
     jaxft.training.hooks.Hook in a module of the working directory or the Python path."""
 
@@ -45,19 +48,23 @@ class TrainConfig(Section):
 class EvalConfig(Section):
     """Evaluation during and after training."""
 
+    used_by = TRAIN_ONLY
+
     every: Duration = "1 epoch"
     """Steps (500) or text (0.5 epochs) between evaluations; end evaluates only after the last step."""
     metric: str | None = None
     """Metric that chooses the best model; null takes the default of the task (docs/tasks.md lists them)."""
-    metrics: list[str] = field(default_factory=list)
+    metrics: Annotated[list[str], UsedBy.EVALUATE] = field(default_factory=list)
     """Metrics of your own in addition to the task's: module:function, (task, collected, split) -> number."""
-    batch_size: PositiveInt = 128
+    batch_size: Annotated[PositiveInt, PLAN_AND_EVALUATE] = 128
     """Examples per evaluation step."""
 
 
 @dataclass(frozen=True)
 class CheckpointConfig(Section):
     """Checkpoints and the model that a run leaves."""
+
+    used_by = TRAIN_ONLY
 
     every: Duration = "1 epoch"
     """Steps (500) or text (0.5 epochs) between checkpoints; end writes only the last."""
@@ -79,3 +86,56 @@ class DistillConfig(Section):
     """Temperature of both softmaxes; the soft loss is multiplied by its square."""
     alpha: Fraction = 0.5
     """Weight of the soft loss, from 0 to 1; the hard loss gets the rest."""
+
+
+@dataclass(frozen=True)
+class MeshConfig(Section):
+    """How work is spread over devices."""
+
+    data: Annotated[int, Limit("-1 or above 0", lambda x: x == -1 or x > 0)] = -1
+    """Number of devices over which batches are split; -1 takes all devices that are left."""
+    fsdp: PositiveInt = 1
+    """Number of devices over which batches, parameters and moments are split."""
+
+
+@dataclass(frozen=True)
+class LogConfig(Section):
+    """What is written while a run goes on."""
+
+    used_by = TRAIN_ONLY
+
+    every: PositiveInt = 50
+    """Steps between rows of metrics.jsonl, and between lines of output that is not a terminal."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
+    profile_steps: Annotated[list[int] | None, WINDOW] = None
+    """First and last step to trace with JAX's profiler, such as [10, 15], into OUTPUT_DIR/profile; null traces none."""
+    progress: bool = True
+    """Show a progress bar if the output is a terminal, and otherwise a line at each `every`."""
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Section):
+    """Settings of the process and its programs."""
+
+    distributed: Annotated[Literal["auto", "on", "off"], TRAIN_ONLY] = "auto"
+    """Join a cluster through jax.distributed; auto joins if the environment announces one."""
+    precision: Annotated[Literal["float32", "tensorfloat32", "bfloat16"], UsedBy.EVALUATE] = "float32"
+    """Precision of float32 matrix products on accelerators."""
+    compile_cache: Annotated[bool, PLAN_AND_EVALUATE] = True
+    """Keep compiled programs in the user's cache folder."""
+    unroll: Annotated[PositiveInt | None, PLAN_AND_EVALUATE] = None
+    """Number of layers in one iteration of the loop over layers; null takes the best for the device: 1 on TPUs, 12
+    elsewhere."""
+    attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
+    """Implementation of attention: plain writes the scores to memory and supports everything; cudnn (GPU) and splash (TPU)
+    do not write them, and are refused where they do not support what is asked; auto uses them where they are supported and
+    faster."""
+    keep_frozen: bool = True
+    """Compute the lowest layers once if they are frozen and drop nothing, and keep their outputs on disk."""
+    steps_per_execution: Annotated[PositiveInt | None, TRAIN_ONLY] = None
+    """Number of steps per call of a program, if that many steps of one shape come before the next evaluation, checkpoint,
+    stage or end of an epoch; null takes 8 if only the head is computed in a step (keep_frozen), and otherwise 1."""
+    skip_unused_words: bool = True
+    """Train only those rows of the word embeddings that the training data uses, if the optimizer would change the others by
+    weight decay alone (which they still get)."""

@@ -1,1 +1,1 @@
-"""What all other rooms use: errors, files, parameter trees, processes, and settings made before JAX starts."""
+"""What all other packages use: errors, files, parameter trees, processes, and settings made before JAX starts."""

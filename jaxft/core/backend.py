@@ -1,30 +1,38 @@
 """Everything that is set before JAX starts its backend: XLA flags, compile cache, matmul precision, the cluster.
 
-`prepare()` is idempotent and cheap, and `import jaxft` calls it. Commands call `start()`; only that, and making a mesh
-(`core/random_keys`), changes any other setting of the process.
+`prepare()` is idempotent and cheap, and `import jaxft` calls it. Commands call `silence_libraries()` and `start()`; only
+these, and making a mesh (`core/random_keys`), change any other setting of the process.
 """
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from jaxft.core import host_memory, random_keys
-from jaxft.core.cache_dir import cache_dir
 from jaxft.core.distributed import cluster_announced, join_cluster
 from jaxft.core.errors import UserError
+from jaxft.core.paths import cache_dir
 
 # jaxlib 0.10.2 to 0.11.1 fuse reductions into the YNN library on CPU and silently return wrong sums (jax-ml/jax#39103,
 # fixed in 0.11.2). jaxlib 0.10 and newer know the flag; an unknown flag would abort the process, hence the version check.
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 FAULTY_JAXLIB = ("0.10.", "0.11.0", "0.11.1")
+# Each library reads its variable when it is imported. jaxft itself reports what the user needs to know.
+QUIET = {
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",  # "PyTorch was not found"
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+}
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The backend's settings, for the start-up line and the journal."""
+    """The backend's settings."""
 
     platform: str
     device: str
@@ -34,7 +42,7 @@ class Runtime:
     cache: str
 
     def line(self) -> str:
-        """The one line that a run prints first."""
+        """The line that a command prints when it starts."""
         return (
             f"jax {version('jax')} on {self.devices} x {self.device} ({self.platform}), {self.processes} process(es); "
             f"keys {random_keys.PRNG}; matmul precision {self.precision}; compile cache {self.cache}"
@@ -42,9 +50,7 @@ class Runtime:
 
 
 def prepare() -> None:
-    """Set the flag without which CPUs compute wrong sums; it must be in place before JAX starts its backend.
-
-    This is all that `import jaxft` does to a process. What else a run sets, `start` does.
+    """Set the flag without which CPUs compute wrong sums, which is all that `import jaxft` does to a process.
 
     Raises:
       UserError: if a backend has already started in this process without the CPU flag and computes wrong sums.
@@ -60,6 +66,16 @@ def prepare() -> None:
             "this process started JAX before jaxft and its CPU sums are wrong (a fault of jaxlib 0.10): import jaxft "
             f"first, or set XLA_FLAGS={YNN_FLAG}"
         )
+
+
+def silence_libraries() -> None:
+    """Silence warnings of libraries; call it before their imports. `python -W` and variables that are set win."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a download would write thousands of lines into a log
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 @cache
@@ -102,9 +118,7 @@ def start(
     if distributed == "on" or (distributed == "auto" and cluster_announced()):
         join_cluster()
     jax.config.update("jax_default_matmul_precision", precision)
-    cache = "off"
-    if compile_cache:
-        cache = _use_compile_cache()
+    cache = _use_compile_cache() if compile_cache else "off"
     devices = jax.devices()
     return Runtime(
         platform=devices[0].platform,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "checksums.json"
-BLOCK = 2**20  # bytes read at once
 
 
 class Damaged(Exception):
@@ -17,12 +16,8 @@ class Damaged(Exception):
 
 def of_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal (1 to 2 GB per second)."""
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(BLOCK))
     with open(path, "rb", buffering=0) as file:
-        while size := file.readinto(block):
-            digest.update(block[:size])
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_arrays(arrays: Iterable[tuple[str, Any]]) -> str:
@@ -70,12 +65,9 @@ def of_json(content: Mapping[str, Any]) -> str:
 
 
 def write_manifest(folder: Path, *, exclude: Collection[str] = (), **more: Any) -> None:
-    """Write the sizes and digests of all files of a folder into a manifest there.
+    """Write the sizes and digests of all files of a folder into a manifest there, with further entries `more`.
 
-    Args:
-      folder: a folder whose files are complete.
-      exclude: files that may change, by their path in the folder.
-      more: further entries of the manifest.
+    Files that may change are excluded, by their path in the folder.
     """
     files = {}
     for path in sorted(folder.rglob("*")):

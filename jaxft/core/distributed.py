@@ -15,13 +15,13 @@ MARK = ".shared-"
 PATIENCE = 5.0  # seconds within which a network file system shows what another host wrote
 
 
-def by_main_process(action: Callable[[], T], otherwise: T) -> T:
-    """Call `action` on the main process and return its result there, `otherwise` on the other processes.
+def by_main_process(action: Callable[[], T]) -> T | None:
+    """Call `action` on the main process and return its result there, None on the other processes.
 
     Raises:
       UserError: on all processes if `action` raises one; on the others it points to the main process.
     """
-    result, failure = otherwise, None
+    result = failure = None
     if is_main_process():
         try:
             result = action()
@@ -33,17 +33,15 @@ def by_main_process(action: Callable[[], T], otherwise: T) -> T:
 
 
 def check_shared(directory: Path) -> None:
-    """Raise an error unless all processes see one another's files in the run directory.
-
-    The main process writes a small file there, and the others look for it. A single process need not look.
+    """Raise an error unless all processes see a small file that the main process writes into the run directory.
 
     Raises:
       UserError: on all processes, naming those that do not see the file.
     """
-    token = gather(secrets.randbits(31))
-    if len(token) == 1:
+    tokens = gather(secrets.randbits(31))
+    if len(tokens) == 1:
         return
-    mark, created = directory / f"{MARK}{token[0]:08x}", not directory.exists()
+    mark, created = directory / f"{MARK}{tokens[0]:08x}", not directory.exists()
     written = True
     if is_main_process():
         try:
@@ -61,7 +59,7 @@ def check_shared(directory: Path) -> None:
                 directory.rmdir()
     if blind:
         raise UserError(
-            f"output_dir {directory}: processes {', '.join(map(str, blind))} of {len(token)} do not see what process 0 "
+            f"output_dir {directory}: processes {', '.join(map(str, blind))} of {len(tokens)} do not see what process 0 "
             "writes there; give all of them one directory on a file system that they share"
         )
 
@@ -92,30 +90,8 @@ def process_count() -> int:
     return jax.process_count()
 
 
-def barrier(name: str) -> None:
-    """Wait for all processes."""
-    import jax
-
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
-
-
-def from_main(value: int) -> int:
-    """Returns the main process's number on every process."""
-    import jax
-
-    if jax.process_count() == 1:
-        return value
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
 def gather(number: int) -> list[int]:
-    """Returns the numbers of all processes, each of at most 31 bits, in the order of the processes."""
+    """Return the numbers of all processes, each of at most 31 bits, in the order of the processes."""
     import jax
 
     if jax.process_count() == 1:
@@ -128,21 +104,17 @@ def gather(number: int) -> list[int]:
 
 def all_agree(yes: bool) -> bool:
     """Whether `yes` is true on every process."""
-    import jax
+    return all(gather(int(yes)))
 
-    if jax.process_count() == 1:
-        return yes
-    import numpy as np
-    from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.process_allgather(np.bool_(yes)).all())
+def from_main(value: int) -> int:
+    """Return the main process's number, of at most 31 bits, on every process."""
+    return gather(value)[0]
 
 
 def cluster_announced() -> bool:
     """Whether the environment announces other processes to join."""
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if hosts and "," not in hosts:  # a single TPU VM announces only itself
-        hosts = ""
+    hosts = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")  # a single TPU VM announces only itself
     tasks = int(os.environ.get("SLURM_NTASKS", "1") or 1)
     return bool(os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)
 

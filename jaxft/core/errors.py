@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 LONG_WORD, LONG_TEXT = 400, 2000  # characters of a message; a path of a real file is seldom longer
 
@@ -21,6 +22,16 @@ def shortened(text: str) -> str:
     """A message with the middle of overlong words, and of an overlong text, cut out."""
     text = re.sub(rf"\S{{{LONG_WORD + 1},}}", lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
     return text if len(text) <= LONG_TEXT else f"{text[:1400]} ... {text[-400:]}"
+
+
+@contextmanager
+def naming(option: str, *, instead_of: str) -> Iterator[None]:
+    """In messages, name a command's own option instead of the option of the config that its value is passed on in."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (re.sub(rf"(?<=[( ]){re.escape(instead_of)}(?=[) ])", option, str(error)),)
+        raise
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

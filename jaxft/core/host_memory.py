@@ -43,11 +43,8 @@ class ReusedBlock:
     free. Then there are two blocks, and on a busy machine eventually three. If a compiler or a checkpoint in the background
     takes pieces of the free block between two calls, the rest is too short for the next call: it gets a new block, and the
     old one stays as well. So a call with a large block waits until the previous block is free. While anything else
-    allocates, and once afterwards, free memory is returned to the kernel first, which costs a step's page faults, a quarter
-    of its time.
-
-    Args:
-      busy: whether anything else allocates during the calls.
+    allocates (`busy` tells), and once afterwards, free memory is returned to the kernel first, which costs a step's page
+    faults, a quarter of its time.
     """
 
     def __init__(self, busy: Callable[[], bool]) -> None:

@@ -16,8 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from jaxft.core.errors import UserError
 
@@ -63,12 +62,10 @@ class Lock:
             if (owner := _read(self._path)) and owner["token"] == self._token:
                 self._path.unlink()
 
-    def __enter__(self) -> "Lock":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _renew(self) -> None:
@@ -79,14 +76,10 @@ class Lock:
 
 
 def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> Lock:
-    """Acquire the lock of an existing directory, if need be from an owner that is dead.
+    """Acquire the lock of an existing directory, if need be from an owner that is dead; `say` prints a line to the user.
 
     If the owner is on another machine, this waits until the lock file gets a new modification time (the owner is alive) or
     is `STALE` seconds old.
-
-    Args:
-      directory: the directory of the run.
-      say: prints a line to the user.
 
     Raises:
       UserError: if another process works in the directory, naming it; or if the directory cannot be written.
@@ -147,25 +140,18 @@ def process_tag() -> str:
     return f"{TAG}{os.getpid()}-{_start_time(os.getpid()) or ''}-{_machine_id()}"
 
 
-def has_ended(tag: str) -> bool | None:
-    """Whether the process of a `process_tag` has ended, as `is_dead`; True if `tag` is not one."""
-    try:
-        pid, start, machine = tag.removeprefix(TAG).split("-")
-        owner = {**identity(), "pid": int(pid), "start": start or None}
-    except ValueError:
-        return True
-    return is_dead(owner) if machine == _machine_id() else None
-
-
 def is_being_written(temporary: Path) -> bool:
-    """Whether the process that made a temporary folder of `models.weights.tensor_files` may still write to it.
+    """Whether the process whose `process_tag` is in the name of a temporary folder may still write to it.
 
     A process on another machine may for a day. A folder without a process tag is from an old version and abandoned.
     """
-    dead = has_ended(next((part for part in reversed(temporary.name.split(".")) if part.startswith(TAG)), ""))
+    tag = next((part for part in reversed(temporary.name.split(".")) if part.startswith(TAG)), "")
     try:
+        pid, start, machine = tag.removeprefix(TAG).split("-")
+        owner = {**identity(), "pid": int(pid), "start": start or None}
+        dead = is_dead(owner) if machine == _machine_id() else None
         return time.time() - temporary.stat().st_mtime < DAY if dead is None else not dead
-    except OSError:
+    except (ValueError, OSError):
         return False
 
 
@@ -200,27 +186,26 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _is_alive(owner: dict[str, Any], path: Path, candidate: Path, say: Callable[[str], None]) -> bool:
-    if owner["pid"] == os.getpid() and is_dead(owner) is False:
-        return owner["token"] in _held
     dead = is_dead(owner)
+    if owner["pid"] == os.getpid() and dead is False:
+        return owner["token"] in _held
     if dead is not None:
         return not dead
-    first, waiting = None, False
+    first = None
     while True:
         try:
             beat = path.stat().st_mtime
         except FileNotFoundError:
             return False
-        first = beat if first is None else first
         os.utime(candidate)  # reads the file system's clock, which may differ from this machine's
         age = candidate.stat().st_mtime - beat
-        if beat != first:
+        if first not in (None, beat):
             return True
         if age > STALE:
             return False
-        if not waiting:
+        if first is None:
             say(f"{path} is {_describe(owner)}'s; waiting up to {STALE - age:.0f} s for a sign of life")
-            waiting = True
+        first = beat
         time.sleep(1)
 
 

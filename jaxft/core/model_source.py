@@ -8,51 +8,30 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import UserError, one_line
-from jaxft.core.urls import refuse_url
+from jaxft.core.paths import path_inside, refuse_url
 
 PACKAGE = "package:"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
 # A tokenizer needs one of these; without any, transformers would make a tokenizer with an empty vocabulary. Glob patterns.
 VOCABULARY_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
+    *("tokenizer.json", "vocab.txt", "vocab.json", "prophetnet.tokenizer", "byte_maps.json"),
     "*.model",  # SentencePiece: spm, spiece, sentencepiece.bpe, tokenizer ...
-    "prophetnet.tokenizer",
-    "byte_maps.json",
 )
 # All files that transformers' tokenizers read. They are copied with the model, unchanged.
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "bpe.codes",
-    "dict.txt",
-    "emoji.json",
-    "entity_vocab.json",
-    "normalizer.json",
-    "source.spm",
-    "target.spm",
-    "target_vocab.json",
-    "vocab-src.json",
-    "vocab-tgt.json",
-    "word_shape.json",
-    "word_pronunciation.json",
-    "tokenizer-*.json",
-    "chat_template.jinja",
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "tokenizer-*.json"),
+    *("merges.txt", "bpe.codes", "dict.txt", "emoji.json", "entity_vocab.json", "normalizer.json"),
+    *("source.spm", "target.spm", "target_vocab.json", "vocab-src.json", "vocab-tgt.json"),
+    *("word_shape.json", "word_pronunciation.json"),
 )
 
 
 def resolve(path: str, revision: str | None = None) -> Path:
-    """Returns the local directory of a model.
+    """The local directory of a model: a directory, `package:NAME/SUBDIR` of an installed Python package, or a hub id.
 
-    Args:
-      path: a directory, `package:NAME/SUBDIR` for files that an installed Python package contains, or a hub id.
-      revision: branch, tag or commit of a hub id.
+    A revision is a branch, tag or commit of a hub id.
 
     Raises:
       UserError: if the model is not found, naming where it was looked for.
@@ -72,17 +51,16 @@ def resolve(path: str, revision: str | None = None) -> Path:
 
 def tokenizer_files(directory: Path) -> list[Path]:
     """The tokenizer's files in a directory: those with known names, and those that tokenizer_config.json names."""
-    return _glob_files(directory, [*TOKENIZER_FILES, *_configured_files(directory / "tokenizer_config.json")])
+    return _files(directory, [*TOKENIZER_FILES, *_configured_files(directory / "tokenizer_config.json")])
 
 
 def vocabulary_files(directory: Path) -> list[Path]:
     """The vocabulary files in a directory; none if it has no tokenizer."""
-    return _glob_files(directory, VOCABULARY_FILES)
+    return _files(directory, VOCABULARY_FILES)
 
 
-def _glob_files(directory: Path, globs: Iterable[str]) -> list[Path]:
-    files = {path: None for name in globs for path in sorted(directory.glob(name)) if path.is_file()}
-    return list(files)
+def _files(directory: Path, patterns: Iterable[str]) -> list[Path]:
+    return list(dict.fromkeys(path for name in patterns for path in sorted(directory.glob(name)) if path.is_file()))
 
 
 def _configured_files(config: Path) -> list[str]:

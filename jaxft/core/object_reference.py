@@ -2,10 +2,15 @@
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from jaxft.core.errors import UserError, nearest, one_line
+
+EXAMPLES = {"task.name": "MyTask", "task.loss": "my_loss", "eval.metrics": "my_metric", "train.hooks": "MyHook"}
+_JAXFT = f"{Path(__file__).parents[1]}/"
+_folders: set[str] = set()  # of the modules that references have named
 
 
 def is_reference(text: str) -> bool:
@@ -24,18 +29,14 @@ def module_file(reference: str) -> Path | None:
 
 
 def load_object(reference: str, option: str) -> Any:
-    """The object that `module:name` names; its module is imported from the Python path or the working directory.
-
-    Args:
-      reference: from the user's config.
-      option: of the config, for messages.
+    """The object that `module:name`, the value of an option, names; its module is on the path or in the working directory.
 
     Raises:
       UserError: for another form, a module that is not there or cannot be imported, or a name that it lacks.
     """
     module_name, _, name = reference.partition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
-        raise UserError(f"{option} {reference}: must be module:name, such as my_module:MyClass")
+        raise UserError(f"{option} {reference}: must be module:name, such as my_module:{EXAMPLES[option]}")
     _search_working_directory()
     try:
         module = importlib.import_module(module_name)
@@ -48,8 +49,27 @@ def load_object(reference: str, option: str) -> Any:
             f"{option} {reference}: {module_name} cannot be imported: {type(error).__name__}: {one_line(error)}"
         ) from error
     if not hasattr(module, name):
-        raise UserError(f"{option} {reference}: {module_name} has no {name}{nearest(name, vars(module))}")
+        own = [x for x, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
+        raise UserError(f"{option} {reference}: {module_name} has no {name}{nearest(name, own)}")
+    if file := getattr(module, "__file__", None):
+        _folders.add(f"{Path(file).parent}/")
     return getattr(module, name)
+
+
+def failure_of_own_code(error: Exception) -> tuple[str, str] | None:
+    """(which function failed and where, the traceback through the user's own files) if these raised the exception."""
+    own = [x for x in traceback.walk_tb(error.__traceback__) if _is_own(x[0].f_code.co_filename)]
+    if not own:
+        return None
+    frames = traceback.StackSummary.extract(iter(own))
+    where = f"{own[0][0].f_code.co_qualname} failed in {frames[-1].filename}, line {frames[-1].lineno}"
+    return f"{where}: {type(error).__name__}: {one_line(error)}", "".join(frames.format())
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is in the folder of such a module, but of no package that is installed there, nor of jaxft."""
+    inside = [file.removeprefix(folder) for folder in _folders if file.startswith(folder)]
+    return any("-packages" not in path for path in inside) and not file.startswith(_JAXFT)
 
 
 def _search_working_directory() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jaxft.core.errors import UserError, one_line
-from jaxft.core.urls import refuse_url
+from jaxft.core.paths import refuse_url
 
 STANDARD = "-"
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(self|thread-self|\d+))/fd/(\d+)")

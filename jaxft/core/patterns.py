@@ -23,11 +23,7 @@ json.dump(matched, sys.stdout)
 
 
 def check(pattern: str, what: str = "rule") -> None:
-    """Raise an error unless a pattern is a regular expression.
-
-    Args:
-      pattern: the regular expression.
-      what: what the pattern belongs to, for messages.
+    """Raise an error, which calls the pattern by `what`, unless it is a regular expression.
 
     Raises:
       UserError: saying what is wrong with it.
@@ -50,16 +46,9 @@ def match(pattern: str, names: Sequence[str], what: str = "rule", *, full: bool 
 
 
 def match_each(patterns: Sequence[str], names: Iterable[str], what: str = "rule", *, full: bool = False) -> list[list[bool]]:
-    """For every pattern, which of the names it matches.
+    """For every pattern, which of the names it matches: one list per pattern, with one value per name.
 
-    Args:
-      patterns: regular expressions.
-      names: names of parameters or modules.
-      what: what the patterns belong to, for messages.
-      full: use `re.fullmatch` instead of `re.search`.
-
-    Returns:
-      One list per pattern, with one value per name.
+    Messages call a pattern by `what`; `full` uses `re.fullmatch` instead of `re.search`.
 
     Raises:
       UserError: for a malformed pattern, or patterns whose matching takes longer than SECONDS.

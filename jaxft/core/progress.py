@@ -11,38 +11,33 @@ from jaxft.core import distributed
 
 FIRST = 10.0  # seconds until the first reminder; each later one waits twice as long
 EVERY = 10.0  # seconds between lines
-MANY = 5_000  # work on at least this many items is announced when it begins
+MANY = 5_000  # work on at least this many rows is announced when it begins
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 class Progress:
-    """Reports how many items are done: at most one line per 10 s on standard error, even if that is a file.
+    """Reports how many rows are done: at most one line per 10 s on standard error, from the main process.
 
-    Only the main process reports, and not within `silent`.
-
-    Args:
-      what: the work, such as "tokenising train.csv".
-      total: the number of items; None if it is unknown.
-      unit: the name of the items.
+    `what` names the work, such as "tokenising train.csv"; `total` is None if the number of rows is unknown.
     """
 
-    def __init__(self, what: str, total: int | None, unit: str = "rows") -> None:
-        self.what, self.total, self.unit = what, total, unit
+    def __init__(self, what: str, total: int | None) -> None:
+        self.what, self.total = what, total
         self._start = self._last_line = time.monotonic()
         if total is not None and total >= MANY:
-            self._say(f"{total:,} {unit}")
+            self._say(f"{total:,} rows")
 
     def at(self, done: int) -> None:
-        """Report that `done` items are finished, if a line is due."""
+        """Report that `done` rows are finished, if a line is due."""
         now = time.monotonic()
         if now - self._last_line < EVERY or done == self.total:
             return
         self._last_line = now
         if self.total is None:
-            self._say(f"{done:,} {self.unit}")
+            self._say(f"{done:,} rows")
             return
         left = f", {(self.total - done) / done * (now - self._start):,.0f} s left" if done else ""
-        self._say(f"{done:,} of {self.total:,} {self.unit}{left}")
+        self._say(f"{done:,} of {self.total:,} rows{left}")
 
     def _say(self, text: str) -> None:
         if not _SILENT.get() and distributed.is_main_process():
@@ -51,7 +46,7 @@ class Progress:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """In this context and thread nothing reports progress: the enclosing work reports it as a whole."""
+    """A context in which this thread reports no progress: the enclosing work reports it as a whole."""
     token = _SILENT.set(True)
     try:
         yield
@@ -60,7 +55,7 @@ def silent() -> Iterator[None]:
 
 
 def in_steps(what: str, total: int, size: int) -> Iterator[int]:
-    """Yields 0, `size`, 2 `size` ... below `total`, and reports the progress."""
+    """Yield 0, `size`, 2 `size` ... below `total`, and report the progress."""
     progress = Progress(what, total)
     for start in range(0, total, size):
         progress.at(start)
@@ -71,11 +66,11 @@ def in_steps(what: str, total: int, size: int) -> Iterator[int]:
 def announced(what: str, say: Callable[[str], None], first: float = FIRST) -> Iterator[None]:
     """Announce work with `say`, and remind at ever longer intervals that it still goes on."""
     say(what)
-    over, start = threading.Event(), time.perf_counter()
+    done, start = threading.Event(), time.perf_counter()
 
     def remind() -> None:
         wait = first
-        while not over.wait(wait):
+        while not done.wait(wait):
             say(f"still {what}, {time.perf_counter() - start:.0f} s so far")
             wait *= 2
 
@@ -84,5 +79,5 @@ def announced(what: str, say: Callable[[str], None], first: float = FIRST) -> It
     try:
         yield
     finally:
-        over.set()
+        done.set()
         reminder.join()

@@ -16,8 +16,8 @@ def make_philox_shardable() -> None:
     """Lower the high word of an integer product to plain arithmetic, with the same bits.
 
     jax 0.10 to 0.12 lower it to `chlo.mulhi`, which the Shardy partitioner cannot export, so that any program with a
-    philox key on several devices fails with "Unable to convert MHLO to StableHLO". `parallel.sharding.make_mesh` calls this:
-    it changes the whole process, which to import jaxft or to load a model does not.
+    philox key on several devices fails with "Unable to convert MHLO to StableHLO". It changes the whole process, so only
+    `parallel.sharding.make_mesh` calls it.
     """
     if getattr(make_philox_shardable, "done", False):
         return

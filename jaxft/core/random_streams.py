@@ -1,8 +1,8 @@
-"""All streams of random numbers of a run: what is folded into a key, or stands beside the seed, to make one of another.
+"""All streams of random numbers of a run: the numbers that are folded into a key, or used with the seed, to make another.
 
-Each enumeration is a level. Its members are folded into the same key, beside numbers that are counted up from 0 there
-(epochs, steps, micro-batches, layers), which its docstring names. The values decide every number that a run draws. So they
-never change, and a new one differs from all others of its level.
+The members of an enumeration are folded into the same key, as are the numbers that its docstring names, which are counted
+from 0 (epochs, steps, micro-batches, layers). The values decide every number that a run draws, so they never change, and a
+new one differs from all others of its enumeration.
 """
 
 from enum import IntEnum, unique
@@ -12,9 +12,9 @@ import numpy as np
 
 @unique
 class OfSeed(IntEnum):
-    """Streams on the host, beside the run's seed; the others are epochs, and checksums of the names of adapters.
+    """Streams on the host, used with the run's seed; the others are epochs, and checksums of the names of adapters.
 
-    Epochs are numbered from 0 and checksums are of 32 bits: both are below 2^32.
+    Epochs are numbered from 0 and checksums have 32 bits: both are below 2^32.
     """
 
     SPLIT = 2**32
@@ -27,10 +27,9 @@ class OfSeed(IntEnum):
 
 @unique
 class OfModel(IntEnum):
-    """Streams of the root key for parameters that are newly initialised; the other heads follow the first.
+    """Streams of the root key for new parameters; the other heads follow the first.
 
-    Steps are folded into the same key. Parameters are drawn only after flax has folded their names into these keys, which
-    steps never do.
+    Steps are folded into the same key, but parameters are drawn only after flax has folded their names into these keys.
     """
 
     ENCODER = 0

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import Any, Self
@@ -14,10 +13,7 @@ WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT"
 
 
 class Stopped(BaseException):
-    """A run has stopped because of the signal `number`; the text says where.
-
-    It is a BaseException, so that no handler of errors catches it.
-    """
+    """A run has stopped because of the signal `number`; a BaseException, so that no handler of errors catches it."""
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(text)
@@ -25,7 +21,7 @@ class Stopped(BaseException):
 
 
 class Watch:
-    """A context in which signals are remembered and do not end the run at once; ignored signals (nohup) stay ignored.
+    """A context in which signals are remembered instead of ending the run at once; ignored signals (nohup) stay ignored.
 
     Several processes agree on the step after which they stop through JAX's preemption service. It listens to SIGTERM, so
     other signals are passed on as SIGTERM.
@@ -91,9 +87,3 @@ class Watch:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Stopped(number, "stopped; the same command resumes from the last checkpoint, if there is one")
-
-
-def leave(error: Stopped) -> None:
-    """End the process with the exit code of its signal, 128 + number."""
-    print(error, file=sys.stderr, flush=True)
-    sys.exit(128 + error.number)

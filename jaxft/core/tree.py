@@ -99,9 +99,8 @@ def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[l
     """Inverse of `unstack`, in the structure of `like`."""
 
     def leaf(path: Path, _: Any) -> Any:
-        if is_stacked(path):
-            return stack([flat[name] for name in names(path)])
-        return flat[names(path)[0]]
+        arrays = [flat[name] for name in names(path)]
+        return stack(arrays) if is_stacked(path) else arrays[0]
 
     return map_with_path(leaf, like)
 
@@ -142,11 +141,7 @@ def _concatenate(leaves: Sequence[Any]) -> Any:
 
 
 def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[str, T]:
-    """For each name, the value of the first rule whose pattern matches it.
-
-    Args:
-      rules: (regular expression, value), tried in order with `re.search`.
-      dotted: parameter names.
+    """For each parameter name, the value of the first rule (regular expression, value) that `re.search` finds in it.
 
     Raises:
       UserError: for a name that no rule covers, or a malformed pattern.
@@ -154,7 +149,8 @@ def first_match(rules: Sequence[tuple[str, T]], dotted: Iterable[str]) -> dict[s
     every = list(dotted)
     chosen: dict[str, T] = {}
     for (_, value), matched in zip(rules, patterns.match_each([pattern for pattern, _ in rules], every), strict=True):
-        chosen = {name: value for name, is_match in zip(every, matched, strict=True) if is_match} | chosen
+        for name in itertools.compress(every, matched):
+            chosen.setdefault(name, value)
     if missing := [name for name in every if name not in chosen]:
         raise UserError(f"{len(missing)} parameters are covered by no rule, first {missing[0]}")
     return chosen
@@ -172,30 +168,23 @@ def nearest_path(pattern: str, dotted: Sequence[str]) -> str:
 def uniform_cuts(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
     """Layer numbers at which any setting changes: after `recut` there, each stacked leaf has one setting."""
     cuts: set[int] = set()
-    for path in flatten(tree):
-        if not is_stacked(path):
-            continue
-        path_names = names(path)
-        start = parse_span(next(key for key in path if _SPAN.match(key)))[0]
-        for i in range(1, len(path_names)):
-            if settings[path_names[i]] != settings[path_names[i - 1]]:
-                cuts.add(start + i)
+    for path in filter(is_stacked, flatten(tree)):
+        start, _ = parse_span(next(filter(_SPAN.match, path)))
+        values = [settings[name] for name in names(path)]
+        cuts |= {start + i for i in range(1, len(values)) if values[i] != values[i - 1]}
     return sorted(cuts)
 
 
 def partition(tree: Mapping[str, Any], keep: Callable[[Path], bool]) -> tuple[Params, Params]:
     """(leaves for which `keep` holds, the other leaves), both in the original nesting."""
     flat = flatten(tree)
-    chosen = {path: leaf for path, leaf in flat.items() if keep(path)}
-    return unflatten(chosen), unflatten({path: leaf for path, leaf in flat.items() if path not in chosen})
+    kept = {path: leaf for path, leaf in flat.items() if keep(path)}
+    return unflatten(kept), unflatten({path: leaf for path, leaf in flat.items() if path not in kept})
 
 
 def combine(*trees: Mapping[str, Any]) -> Params:
     """Inverse of `partition`: one tree with the leaves of all."""
-    merged: dict[Path, Any] = {}
-    for tree in trees:
-        merged |= flatten(tree)
-    return unflatten(merged)
+    return unflatten({path: leaf for tree in trees for path, leaf in flatten(tree).items()})
 
 
 def count(tree: Any) -> int:

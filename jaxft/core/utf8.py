@@ -8,11 +8,7 @@ from jaxft.core.errors import UserError
 
 
 def read_text(path: str | os.PathLike[str], where: str = "") -> str:
-    """Returns the text of a file without its byte order mark.
-
-    Args:
-      path: the file.
-      where: the file's name in error messages; the path by default.
+    """Return the text of a file without its byte order mark; messages call it `where`, or by its path.
 
     Raises:
       UserError: if the file cannot be read or is not UTF-8.
@@ -39,7 +35,7 @@ def check_utf8(file: str | os.PathLike[str] | BinaryIO, where: str) -> None:
 
 
 def decode(line: bytes, number: int, where: str) -> str:
-    """Returns a line as text.
+    """Return a line as text.
 
     Raises:
       UserError: naming the line and its first byte that is not UTF-8.

@@ -5,7 +5,6 @@ It prints the jaxft option for each flag, then trains, evaluates and predicts as
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ def main(argv: list[str]) -> dict[str, float]:
     """Run a script and return its results under Hugging Face's names (such as `eval_accuracy`)."""
     from jaxft.hf.convert import convert
     from jaxft.hf.flags import COMMON
-    from jaxft.hf.lengths import limits_of
     from jaxft.hf.scripts import ALIASES, SCRIPTS
 
     names = ", ".join(SCRIPTS)
@@ -35,23 +33,17 @@ def main(argv: list[str]) -> dict[str, float]:
     if script not in SCRIPTS:
         raise UserError(f'"{argv[0]}" is not a script that jaxft knows; the scripts are {names}{nearest(name, SCRIPTS)}')
     if help.topic(argv[1:]) is not None:
-        print(flags_of(script, {**COMMON, **SCRIPTS[script].flags}))
+        print(f"usage: {PROG} {script} --flag value ...\n")
+        for flag, settings in {**COMMON, **SCRIPTS[script].flags}.items():
+            if not settings.ignored and not settings.refused:
+                print(f"  --{flag:<30} {settings.option or settings.effect}")
         return {}
     backend.start()
-    job = convert(script, SCRIPTS[script], argv[1:], limits_of)
+    job = convert(script, argv[1:])
     if distributed.is_main_process():
         for line in job.lines:
             print(line, file=sys.stderr)
     return run(job)
-
-
-def flags_of(script: str, flags: Mapping[str, Any]) -> str:
-    """The help text of a script: the flags that have an effect, and the option for each."""
-    kept = {
-        name: flag.option or "read by the script" for name, flag in flags.items() if not flag.ignored and not flag.refused
-    }
-    lines = [f"  --{name:<30} {what}" for name, what in kept.items()]
-    return "\n".join([f"usage: {PROG} {script} --flag value ...", "", *lines])
 
 
 def run(job: Any) -> dict[str, float]:

@@ -3,17 +3,21 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxft.config import Config, DataConfig, cli
-from jaxft.core.errors import UserError, nearest
-from jaxft.core.urls import refuse_url
+from jaxft.core.errors import UserError
+from jaxft.core.model_source import resolve
+from jaxft.core.paths import refuse_url
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
-from jaxft.hf.lengths import Limits, choose_max_length, local_limits
-from jaxft.hf.scripts import Script
+from jaxft.hf.scripts import SCRIPTS, Script
+from jaxft.models.model import make_model
+from jaxft.models.weights.tensor_files import read_model_config
 
 # The scripts' defaults that differ from jaxft's.
 DEFAULTS = {
@@ -28,7 +32,16 @@ DEFAULTS = {
 }
 # The final learning rate of `get_polynomial_decay_schedule_with_warmup`, whatever the peak.
 _POLYNOMIAL_END = 1e-7
+_NO_LIMIT = 10**9  # transformers gives 10^30 if a tokenizer states no limit
+_UNKNOWN = 512  # if no limit of the model is known
 _METRICS = {"matthews_correlation": "mcc", "pearsonr": "pearson", "spearmanr": "spearman"}
+
+
+class Limits(NamedTuple):
+    """Limits on the tokens of a sequence: the tokenizer's `model_max_length`, the model's positions; None if unlimited."""
+
+    tokenizer: int | None = None
+    positions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,7 @@ class Job:
       config: the config of the training run.
       train, evaluate, predict: what to do.
       test: the file to predict on.
-      evaluate_options: options of `evaluate` that say how to read the data.
-      predict_options: options of `predict` that say how to read the data.
+      evaluate_options, predict_options: options of these commands that say how to read the data.
       lines: the report, with one line per flag.
     """
 
@@ -54,19 +66,32 @@ class Job:
     lines: tuple[str, ...]
 
 
-def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
+def limits_of(path: str, revision: str | None) -> Limits:
+    """The limits of a model directory or hub id.
+
+    Raises:
+      UserError: if the model is not found or its files cannot be read.
+    """
+    directory = resolve(path, revision)
+    stated = int(load_tokenizer(directory).model_max_length)
+    model = make_model(read_model_config(directory), "feature-extraction", str(directory / "config.json"))
+    return Limits(stated if stated < _NO_LIMIT else None, model.encoder.config.usable_positions)
+
+
+def convert(name: str, argv: list[str], limits: Callable[[str, str | None], Limits] = limits_of) -> Job:
     """Convert a script's command line to a job.
 
     Args:
-      name, script: the script.
+      name: the script, one of SCRIPTS.
       argv: its flags.
-      limits: gives the length limits of a model by path and revision; `limits_of` may download from the hub.
+      limits: gives the length limits of a model by path and revision.
 
     Raises:
       UserError: if a flag is unknown or cannot be honoured, or flags contradict each other.
     """
+    script = SCRIPTS[name]
     known = {**COMMON, **script.flags}
-    flags = parse(argv, known, lambda flag: f"{name} has no flag --{flag}{nearest(flag, known)}")
+    flags = parse(name, argv, known)
     for needed in ("model_name_or_path", "output_dir"):
         if needed not in flags:
             raise UserError(f"{name} needs --{needed}")
@@ -77,7 +102,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
         raise UserError(f"{name}: give --do_train, --do_eval or --do_predict")
     strategy = flags.get("eval_strategy", flags.get("evaluation_strategy", "no"))
     validates = evaluate or (train and strategy != "no")  # as in TrainingArguments
-    direct = {flag.option: flags[key] for key, flag in known.items() if key in flags and flag.option}
+    direct = {known[key].option: value for key, value in flags.items() if known[key].option and not known[key].computed}
     options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
     options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
     length, notes = choose_max_length(
@@ -90,10 +115,10 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
         del options["train.max_steps"]
     if "data.dataset" in options:
         options = {"data.train": "train", "data.validation": "validation", **options}
-    data = _section(options, "data")
+    data = {name.removeprefix("data."): value for name, value in options.items() if name.startswith("data.")}
     order = ("train", "validation", "test") if train else ("validation", "train", "test")
-    seen = next((data[split] for split in order if data.get(split)), None)
-    columns = script.columns(flags, DataConfig(**{**data, "train": seen}))
+    given = next((data[split] for split in order if data.get(split)), None)
+    columns = script.columns(flags, DataConfig(**{**data, "train": given}))
     test = options.pop("data.test", None)
     options = columns | options
     _check_files(name, flags, options, train=train, validates=validates, predict=predict, test=test)
@@ -101,22 +126,31 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
         options.pop("data.validation", None)
     values: dict[str, Any] = {}
     for option, value in options.items():
-        section, _, field = option.partition(".")
-        if field:
-            values.setdefault(section, {})[field] = value
-        else:
-            values[section] = value
+        section, _, field = option.rpartition(".")
+        (values.setdefault(section, {}) if section else values)[field] = value
     config = cli.parse(values, [], origin=name, prog=f"python -m jaxft.hf {name}")
     reading = {x: value for x, value in options.items() if x.partition(".")[0] in ("data", "task", "eval")}
     predicting = {x: value for x, value in reading.items() if x != "data.max_eval_examples"}
     if most := flags.get("max_predict_samples"):
         predicting["data.max_eval_examples"] = most
-    lines = [*_report(name, flags, known, options), *notes]
-    return Job(config, train, evaluate, predict, test, _arguments(reading), _arguments(predicting), tuple(lines))
+    evaluate_options, predict_options = (tuple(starmap(cli.argument, x.items())) for x in (reading, predicting))
+    lines = (*_report(name, flags, known, options), *notes)
+    return Job(config, train, evaluate, predict, test, evaluate_options, predict_options, lines)
 
 
-def _arguments(options: Values) -> tuple[str, ...]:
-    return tuple(cli.argument(name, value) for name, value in options.items())
+def choose_max_length(script: Script, given: int | None, limits: Limits) -> tuple[int, list[str]]:
+    """(the length at which the script truncates, messages if it is not the length that was given).
+
+    Scripts without a default use the tokenizer's limit. If a script's default exceeds the model's positions, the script
+    would fail; here the number of positions is used.
+    """
+    if given is not None:
+        if limits.tokenizer is None or given <= limits.tokenizer:
+            return given, []
+        line = f"  --max_seq_length {given} is more than the tokenizer's model_max_length: {limits.tokenizer} is used"
+        return limits.tokenizer, [line]
+    known = [x for x in (script.max_length, limits.tokenizer, limits.positions) if x is not None]
+    return min([*(known or [_UNKNOWN]), *([script.most] if script.most else [])]), []
 
 
 def _check_files(
@@ -187,37 +221,14 @@ def _duration(flag: str, strategy: str, steps: int) -> Any:
     return every[strategy]
 
 
-def _section(options: Values, section: str) -> Values:
-    return {name.partition(".")[2]: value for name, value in options.items() if name.startswith(f"{section}.")}
-
-
 def _report(name: str, flags: Values, known: dict[str, Flag], options: Values) -> list[str]:
-    read = {
-        "per_device_train_batch_size": "train.batch_size",
-        "per_device_eval_batch_size": "eval.batch_size",
-        "max_seq_length": "data.max_length",
-        "lr_scheduler_type": "optim.schedule",
-        "warmup_steps": "optim.warmup",
-        "warmup_ratio": "optim.warmup",
-        "max_grad_norm": "optim.clip",
-        "save_total_limit": "checkpoint.keep",
-        "eval_strategy": "eval.every",
-        "evaluation_strategy": "eval.every",
-        "eval_steps": "eval.every",
-        "save_strategy": "checkpoint.every",
-        "save_steps": "checkpoint.every",
-        "metric_for_best_model": "eval.metric",
-        "text_column_name": "data.text",
-        "label_column_name": "data.label",
-        "validation_split_percentage": "data.validation_share",
-    }
     lines = [f"{name}: the jaxft option for each flag (the whole config will be in OUTPUT_DIR/config.yaml)"]
     for key in flags:
-        option = known[key].option or read.get(key, "")
+        option = known[key].option
         if option in options:
             lines.append(f"  --{key} is {option} {options[option]}")
         elif known[key].ignored:
             lines.append(f"  --{key}: nothing to do, {known[key].ignored}")
-    named = {known[key].option or read.get(key) for key in flags}
+    named = {known[key].option for key in flags}
     rest = [f"{k} {v}" for k, v in options.items() if k not in named and k != "task.name"]
     return [*lines, f"  and from the script: {', '.join(rest)}"]

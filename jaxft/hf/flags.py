@@ -1,10 +1,10 @@
 """The flags of Hugging Face's Trainer scripts (transformers 4.57 and 5: TrainingArguments, run_*.py) and their options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, nearest
 
 Values = dict[str, Any]
 
@@ -15,8 +15,10 @@ class Flag:
 
     Attributes:
       kind: the type of its value; bool flags may be given without a value.
-      option: the dotted option of jaxft that takes the value; "" if `convert` or `scripts` read the flag themselves.
+      option: the dotted option of jaxft that it sets; "" if it sets none.
       choices: Hugging Face's value -> jaxft's value; other values are refused.
+      computed: whether `convert` or `scripts` compute the option's value from this flag and others.
+      effect: what a flag that sets no option does.
       ignored: why the flag has no effect; "" if it has one.
       refused: what to do instead, if the flag is an error (a bool flag only if it is true).
     """
@@ -24,6 +26,8 @@ class Flag:
     kind: type = str
     option: str = ""
     choices: Mapping[str, Any] | None = None
+    computed: bool = False
+    effect: str = ""
     ignored: str = ""
     refused: str = ""
 
@@ -34,13 +38,8 @@ _COMPILED = "every step is compiled"
 # As HfArgumentParser parses them.
 BOOLS = {**dict.fromkeys(("yes", "true", "t", "y", "1"), True), **dict.fromkeys(("no", "false", "f", "n", "0"), False)}
 SCHEDULES = {
-    "linear": "linear",
-    "cosine": "cosine",
-    "cosine_with_restarts": "cosine_restarts",
-    "polynomial": "polynomial",
-    "inverse_sqrt": "inverse_sqrt",
-    "constant": "constant",
-    "constant_with_warmup": "constant",
+    **{name: name for name in ("linear", "cosine", "polynomial", "inverse_sqrt", "constant")},
+    **{"cosine_with_restarts": "cosine_restarts", "constant_with_warmup": "constant"},
 }
 
 COMMON: dict[str, Flag] = {
@@ -62,10 +61,10 @@ COMMON: dict[str, Flag] = {
     "train_file": Flag(option="data.train"),
     "validation_file": Flag(option="data.validation"),
     "test_file": Flag(option="data.test"),
-    "max_seq_length": Flag(int),
+    "max_seq_length": Flag(int, "data.max_length", computed=True),
     "max_train_samples": Flag(int, "data.max_train_examples"),
     "max_eval_samples": Flag(int, "data.max_eval_examples"),
-    "max_predict_samples": Flag(int),
+    "max_predict_samples": Flag(int, effect="number of rows of --test_file to predict, the first ones"),
     "pad_to_max_length": Flag(bool, "data.layout", {"True": "pad", "False": "pack"}),
     "overwrite_cache": Flag(bool, "data.cache", {"True": False, "False": True}),
     "preprocessing_num_workers": Flag(int, ignored="the tokenizer uses all cores"),
@@ -75,12 +74,12 @@ COMMON: dict[str, Flag] = {
     "group_by_length": Flag(bool, ignored="rows are packed, so no padding is computed"),
     "remove_unused_columns": Flag(bool, ignored="only the columns that the task needs are read"),
     # actions
-    "do_train": Flag(bool),
-    "do_eval": Flag(bool),
-    "do_predict": Flag(bool),
+    "do_train": Flag(bool, effect="train on --train_file"),
+    "do_eval": Flag(bool, effect="evaluate on --validation_file"),
+    "do_predict": Flag(bool, effect="write predictions for --test_file to OUTPUT_DIR/predictions.jsonl"),
     "output_dir": Flag(option="output_dir"),
     "overwrite_output_dir": Flag(bool, ignored="the same command resumes; another run's directory is refused"),
-    "resume_from_checkpoint": Flag(),
+    "resume_from_checkpoint": Flag(effect="a run always resumes in its own --output_dir"),
     "seed": Flag(int, "seed"),
     "data_seed": Flag(int, refused="seed decides the order of examples, too"),
     # optimizer
@@ -89,11 +88,11 @@ COMMON: dict[str, Flag] = {
     "adam_beta1": Flag(float, "optim.beta1"),
     "adam_beta2": Flag(float, "optim.beta2"),
     "adam_epsilon": Flag(float, "optim.epsilon"),
-    "max_grad_norm": Flag(float),
-    "lr_scheduler_type": Flag(str, "", SCHEDULES),
+    "max_grad_norm": Flag(float, "optim.clip", computed=True),
+    "lr_scheduler_type": Flag(str, "optim.schedule", SCHEDULES, computed=True),
     "lr_scheduler_kwargs": Flag(refused="the numbers of schedules are optim.cycles, optim.power and optim.end_factor"),
-    "warmup_steps": Flag(float),
-    "warmup_ratio": Flag(float),
+    "warmup_steps": Flag(float, "optim.warmup", computed=True),
+    "warmup_ratio": Flag(float, "optim.warmup", computed=True),
     "optim": Flag(
         str, "optim.name", {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw"}
     ),
@@ -101,24 +100,24 @@ COMMON: dict[str, Flag] = {
     # the loop
     "num_train_epochs": Flag(float, "train.epochs"),
     "max_steps": Flag(int, "train.max_steps"),
-    "per_device_train_batch_size": Flag(int),
-    "per_device_eval_batch_size": Flag(int),
+    "per_device_train_batch_size": Flag(int, "train.batch_size", computed=True),
+    "per_device_eval_batch_size": Flag(int, "eval.batch_size", computed=True),
     "gradient_accumulation_steps": Flag(int, "train.micro_batches"),
     "label_smoothing_factor": Flag(float, "train.label_smoothing"),
     "bf16": Flag(bool, "train.dtype", {"True": "bfloat16", "False": "float32"}),
     "fp16": Flag(bool, refused="use --bf16: bfloat16 needs no loss scaling"),
     "tf32": Flag(bool, "runtime.precision", {"True": "tensorfloat32", "False": "float32"}),
-    "eval_strategy": Flag(),
-    "evaluation_strategy": Flag(),
-    "eval_steps": Flag(int),
-    "save_strategy": Flag(),
-    "save_steps": Flag(int),
-    "save_total_limit": Flag(int),
+    "eval_strategy": Flag(str, "eval.every", computed=True),
+    "evaluation_strategy": Flag(str, "eval.every", computed=True),
+    "eval_steps": Flag(int, "eval.every", computed=True),
+    "save_strategy": Flag(str, "checkpoint.every", computed=True),
+    "save_steps": Flag(int, "checkpoint.every", computed=True),
+    "save_total_limit": Flag(int, "checkpoint.keep", computed=True),
     "load_best_model_at_end": Flag(bool, "checkpoint.select", {"True": "best", "False": "last"}),
-    "metric_for_best_model": Flag(),
+    "metric_for_best_model": Flag(str, "eval.metric", computed=True),
     "greater_is_better": Flag(bool, ignored="every metric knows its direction"),
     "logging_steps": Flag(int, "log.every"),
-    "logging_strategy": Flag(str, "", {"steps": "steps"}),
+    "logging_strategy": Flag(choices={"steps": "steps"}, effect="steps, the only strategy that is supported"),
     "logging_dir": Flag(refused="TensorBoard files are in OUTPUT_DIR/tensorboard with --report_to tensorboard"),
     "logging_first_step": Flag(bool, refused="log.every counts from step 1"),
     "report_to": Flag(str, "log.tensorboard", {"tensorboard": True, "none": False, "[]": False}),
@@ -163,12 +162,12 @@ def value_of(name: str, flag: Flag, text: str) -> Any:
     if flag.choices is not None:
         if str(value) not in flag.choices:
             raise UserError(f"--{name} is {value}: must be one of {', '.join(flag.choices)}")
-        if flag.option:
+        if flag.option and not flag.computed:
             value = flag.choices[str(value)]
     return value
 
 
-def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], str]) -> Values:
+def parse(script: str, argv: list[str], known: Mapping[str, Flag]) -> Values:
     """Parse `--flag value`, `--flag=value` and bool flags without a value; dashes in names become underscores.
 
     Raises:
@@ -182,19 +181,17 @@ def parse(argv: list[str], known: Mapping[str, Flag], unknown: Callable[[str], s
             raise UserError(f"{word}: expected a flag such as --learning_rate 2e-5")
         name, given, text = word[2:].partition("=")
         name = name.replace("-", "_")
-        flag = known.get(name)
-        positive = known.get(name.removeprefix("no_"))
-        if flag is None and positive is not None and positive.kind is bool and not given:  # as in HfArgumentParser
-            values[name.removeprefix("no_")] = value_of(name.removeprefix("no_"), positive, "false")
-            continue
-        if flag is None:
-            raise UserError(unknown(name))
+        positive = name.removeprefix("no_")
+        if name not in known and not given and positive in known and known[positive].kind is bool:
+            name, given, text = positive, "=", "false"  # --no_FLAG, as in HfArgumentParser
+        if name not in known:
+            raise UserError(f"{script} has no flag --{name}{nearest(name, known)}")
         if not given:
-            if flag.kind is bool and (not rest or rest[0].lower() not in BOOLS):
+            if known[name].kind is bool and (not rest or rest[0].lower() not in BOOLS):
                 text = "true"
             elif not rest:
                 raise UserError(f"--{name} needs a value")
             else:
                 text = rest.pop(0)
-        values[name] = value_of(name, flag, text)
+        values[name] = value_of(name, known[name], text)
     return values

@@ -41,18 +41,18 @@ class Script:
     Attributes:
       task: the Hugging Face task name.
       max_length: the default of --max_seq_length; None means the tokenizer's limit.
-      most: an upper bound on the tokenizer's limit; None for no bound.
-      stride: the default of --doc_stride; None if the script has no such flag.
-      defaults: options for which the script's default differs from jaxft's.
       flags: the script's flags besides the common ones.
       columns: (flags, data config) -> options that name the columns and follow from them. `train` of the data config is
         whichever file is given.
+      most: an upper bound on the tokenizer's limit; None for no bound.
+      stride: the default of --doc_stride; None if the script has no such flag.
+      defaults: options for which the script's default differs from jaxft's.
     """
 
     task: str
     max_length: int | None
-    columns: Callable[[Values, DataConfig], Options]
     flags: Mapping[str, Flag] = field(default_factory=dict)
+    columns: Callable[[Values, DataConfig], Options] = lambda flags, data: {}
     most: int | None = None
     stride: int | None = None
     defaults: Options = field(default_factory=dict)
@@ -98,16 +98,13 @@ def _columns(data: DataConfig) -> list[str]:
     return column_names(data, "train")
 
 
-_WHOLE = re.compile(r"\s*[-+]?\d+\s*")
-
-
 def _are_fractions(labels: Any) -> bool:
     """Whether labels are numbers that are not all whole, which makes run_glue treat the task as regression."""
     try:
-        numbers = [float(x) for x in labels]
+        list(map(float, labels))
     except (TypeError, ValueError):
         return False
-    return any(isinstance(x, float) or (isinstance(x, str) and not _WHOLE.fullmatch(x)) for x in labels) and bool(numbers)
+    return any(isinstance(x, float) or (isinstance(x, str) and not re.fullmatch(r"\s*[-+]?\d+\s*", x)) for x in labels)
 
 
 def _ner(flags: Values, data: DataConfig) -> Options:
@@ -118,11 +115,6 @@ def _ner(flags: Values, data: DataConfig) -> Options:
     return {"data.text": flags.get("text_column_name", text), "data.label": flags.get("label_column_name", tags)}
 
 
-def _qa(flags: Values, data: DataConfig) -> Options:
-    del flags, data
-    return {}
-
-
 def _mlm(flags: Values, data: DataConfig) -> Options:
     names = _columns(data)
     percentage = flags.get("validation_split_percentage", 5)
@@ -131,37 +123,31 @@ def _mlm(flags: Values, data: DataConfig) -> Options:
     return {"data.text": "text" if "text" in names else names[0], **share}
 
 
-def _swag(flags: Values, data: DataConfig) -> Options:
-    del flags, data
-    return {"data.text": "sent1", "data.text_pair": "sent2", "data.choices": [f"ending{i}" for i in range(4)]}
-
-
 SCRIPTS: dict[str, Script] = {
     "run_glue": Script(
         "text-classification",
         128,
-        _glue,
         {
-            "task_name": Flag(),
+            "task_name": Flag(effect=f"GLUE task whose columns, metric and data set are used: {', '.join(GLUE)}"),
             "label_column_name": Flag(option="data.label"),
         },
+        columns=_glue,
     ),
     "run_ner": Script(
         "token-classification",
         None,
-        _ner,
         {
-            "task_name": Flag(),
-            "text_column_name": Flag(),
-            "label_column_name": Flag(),
+            "task_name": Flag(effect="the tags are in the column TASK_NAME_tags"),
+            "text_column_name": Flag(str, "data.text", computed=True),
+            "label_column_name": Flag(str, "data.label", computed=True),
             "label_all_tokens": Flag(bool, "task.label_pieces", {"True": "all", "False": "first"}),
             "return_entity_level_metrics": Flag(bool, ignored="metrics.jsonl always has a table by entity type"),
         },
+        columns=_ner,
     ),
     "run_qa": Script(
         "question-answering",
         384,
-        _qa,
         {
             "doc_stride": Flag(int, "data.stride"),
             "n_best_size": Flag(int, "task.n_best"),
@@ -175,17 +161,22 @@ SCRIPTS: dict[str, Script] = {
     "run_mlm": Script(
         "fill-mask",
         None,
-        _mlm,
         {
             "mlm_probability": Flag(float, "task.mask_rate"),
             "line_by_line": Flag(bool, "data.documents", {"True": "lines", "False": "join"}),
-            "validation_split_percentage": Flag(int),
+            "validation_split_percentage": Flag(int, "data.validation_share", computed=True),
             "config_overrides": Flag(refused="write the sizes into config.json"),
             "model_type": Flag(refused="make a new model with python -m jaxft.vocabulary and set model.from_scratch"),
         },
+        columns=_mlm,
         most=1024,
     ),
-    "run_swag": Script("multiple-choice", None, _swag, most=1024),
+    "run_swag": Script(
+        "multiple-choice",
+        None,
+        defaults={"data.text": "sent1", "data.text_pair": "sent2", "data.choices": [f"ending{i}" for i in range(4)]},
+        most=1024,
+    ),
 }
 # Former names of the scripts.
 ALIASES = {

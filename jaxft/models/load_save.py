@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxft.core import backend, model_source, random_keys, tree
 from jaxft.core.errors import UserError, some
+from jaxft.core.paths import refuse_url
 from jaxft.core.tree import Params
-from jaxft.core.urls import refuse_url
 from jaxft.models import families, vocab_resize
 from jaxft.models.encoder import adapters
 from jaxft.models.encoder.config import Policy

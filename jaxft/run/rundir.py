@@ -12,7 +12,7 @@ from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, some
 from jaxft.core.lock import is_being_written
 from jaxft.core.object_reference import is_reference, module_file
-from jaxft.core.urls import refuse_url
+from jaxft.core.paths import refuse_url
 from jaxft.run import input_files
 
 CONFIG = "config.yaml"

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.core import distributed, tree
-from jaxft.core.cache_dir import cache_dir
+from jaxft.core.paths import cache_dir
 from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Collected
 from jaxft.data.tokens.encode import Examples

@@ -43,12 +43,16 @@ def test_a_directory_without_a_finished_run_is_refused(fails, tiny_model, tiny_d
         ("evaluate", ["MODEL"], ["--data.validation"]),
         ("evaluate", ["MODEL", "--data.validaton", "x.csv"], ['did you mean "--data.validation"']),
         ("evaluate", ["MODEL", "--data.validation", "absent.csv", "--data.max_length=32"], ["absent.csv", "no such file"]),
+        ("evaluate", ["/absent"], ["/absent: no such directory"]),
+        ("predict", ["/absent", "--input", "x", "--output", "o"], ["/absent: no such directory"]),
         ("predict", [], ["required", "--input"]),
         ("predict", ["MODEL", "--inptu", "x.csv"], ['"--inptu"', 'did you mean "--input"']),
         ("predict", ["MODEL", "--input", "absent.csv", "--output", "o"], ["absent.csv", "no such file"]),
         ("predict", ["MODEL", "--input=x", "--output=o", "--eval.batch_size=0"], ["eval.batch_size is 0", "above 0"]),
         ("predict", ["MODEL", "--input=x", "--output=o", "--eval.batch_size=x"], ["batch_size is x", "whole number"]),
         ("predict", ["MODEL", "--input", "x", "--output", "."], ["--output", "is a directory"]),
+        ("predict", ["MODEL", "--input", os.devnull, "--output", "o"], ["--input", "is empty"]),
+        ("vocabulary", ["--input", "absent.txt", "--output=o", "--size=9"], ["absent.txt: no such file (--input)"]),
         ("export", [], ["required", "RUN_DIR"]),
         ("export", ["RUN", "--step", "x"], ["--step is x", "best, last"]),
         ("export", ["RUN", "--step", "99"], ["no checkpoint of step 99", "there are 7"]),
@@ -69,6 +73,16 @@ def test_predict_without_the_text_column(fails, classifier, tmp_path):
     (tmp_path / "a.csv").write_text("sentence\nriver\n")
     argv = [classifier, "--input", tmp_path / "a.csv", "--output", tmp_path / "o", "--data.max_length", "32"]
     fails("predict", argv, "a.csv", 'no column "text"', "sentence")
+    assert not (tmp_path / "o").exists()
+
+
+def test_own_options_are_named_instead_of_those_of_the_config(fails, classifier, tmp_path):
+    for name, text in (("empty.csv", ""), ("a.csv", "sentence,b\nriver,1\n")):
+        (tmp_path / name).write_text(text)
+    out = ["--output", tmp_path / "o"]
+    fails("predict", [classifier, "--input", tmp_path / "empty.csv", *out], "empty.csv: the file is empty (--input)")
+    argv = ["--input", tmp_path / "a.csv", *out, "--size", 9]
+    fails("vocabulary", argv, 'a.csv: no column "text" (columns: sentence, b); --text names it')
     assert not (tmp_path / "o").exists()
 
 

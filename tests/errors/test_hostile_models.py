@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 import jaxft
 from jaxft.core import patterns
-from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import LONG_TEXT
+from jaxft.core.paths import path_inside
 from tests.support.damage import edit_config, rewrite, shard
 from tests.support.hostile import DIGITS, NAME, NEST, refused
 

@@ -152,8 +152,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "cut-without-offset-of-stack",
         "jaxft/core/tree.py",
-        "cuts.add(start + i)",
-        "cuts.add(i)",
+        "{start + i for i in range(1, len(values))",
+        "{i for i in range(1, len(values))",
         "In a model whose first layer is a stack of its own (ModernBERT, DeBERTa), a plan cuts one layer too low.",
     ),
     Fault(
@@ -230,7 +230,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "prediction-drops-empty-rows",
         "jaxft/predict.py",
-        'empty = config.data.empty_texts if given else "null"',
+        'empty = config.data.empty_texts if "--data.empty_texts" in given else "null"',
         "empty = config.data.empty_texts",
         "Of a run with data.empty_texts drop, predictions leave out empty rows and no longer stand beside their input.",
     ),
@@ -315,7 +315,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "merges-not-copied",
         "jaxft/core/model_source.py",
-        '    "merges.txt",\n',
+        '"merges.txt", ',
         "",
         "The model directory of a run from a RoBERTa without tokenizer.json has a tokenizer that cannot be read.",
     ),

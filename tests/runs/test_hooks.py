@@ -76,10 +76,11 @@ def test_a_hook_sees_every_event_in_order(tiny_model, tiny_data, folder):
 @pytest.mark.parametrize(
     ("reference", "wrong"),
     [
-        ("Events", "must be module:name, such as my_module:MyClass"),
+        ("Events", "must be module:name, such as my_module:MyHook"),
         ("no_such_module:Events", "there is no module no_such_module in the working directory or on the Python path"),
         ("jaxft.no_such:Events", "there is no module jaxft.no_such in the working"),
         ("events_of_a_run:Event", 'events_of_a_run has no Event; did you mean "Events"'),
+        ("events_of_a_run:Hooks", "events_of_a_run has no Hooks"),
         ("events_of_a_run:number", "is not a subclass of jaxft.training.hooks.Hook"),
         ("broken:Events", "broken cannot be imported: ModuleNotFoundError: No module named 'lost'"),
     ],

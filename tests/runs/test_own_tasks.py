@@ -1,12 +1,14 @@
 """Tasks, losses and metrics of the user, which the config names as module:name."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxft import evaluate, export, predict
+from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run import rundir
@@ -70,6 +72,10 @@ class Calm(Task):
     def decode(self, collected, split):
         for logits in collected.examples["logits"]:
             yield {"calm": bool(logits[1] > logits[0])}
+
+
+def wrong_shapes(outputs, batch, train):
+    return jnp.ones(2) @ jnp.ones(3), 1.0
 
 
 class Half(Task):
@@ -145,6 +151,16 @@ def test_a_users_task_predicts(trained, tiny_data, monkeypatch, path, options):
     assert np.mean(right) == pytest.approx(results["eval/right"])
 
 
+def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, folder, capfd):
+    config = configure(tiny_model, tiny_data, folder / "run", task={"loss": "my_parts:wrong_shapes"})
+    with pytest.raises(SystemExit):
+        cli.run_main(lambda _: train(config), [])
+    told = capfd.readouterr().err
+    at = MODULE.splitlines().index("    return jnp.ones(2) @ jnp.ones(3), 1.0") + 1
+    assert re.search(rf"error: wrong_shapes failed in .*my_parts.py, line {at}: TypeError: ", told)
+    assert told.count('  File "') == 1
+
+
 def test_a_users_loss_and_metrics_are_used(tiny_model, tiny_data, folder):
     """Twice the loss has twice the gradient; the metrics are added to the task's, and one chooses the best model."""
     common = {"plan": {"preset": "head"}, "train": {"max_steps": 2}, "log": {"every": 1, "progress": False}}
@@ -190,6 +206,7 @@ def test_a_users_loss_and_metrics_are_used(tiny_model, tiny_data, folder):
             "task.labels is ['a', 'b'], but my_parts",
         ),
         ({"task": {"loss": "my_parts:__name__"}}, "task.loss my_parts:__name__: is no function"),
+        ({"task": {"loss": "twice"}}, "task.loss twice: must be module:name, such as my_module:my_loss"),
         ({"task": {"loss": "my_parts:twice", "focal_gamma": 2}}, "task.focal_gamma is 2, but it belongs to the loss"),
         (
             {"eval": {"metrics": ["my_parts:accuracy"]}},

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxft.config import DataConfig
-from jaxft.core.cache_dir import cache_dir
 from jaxft.core.errors import UserError
+from jaxft.core.paths import cache_dir
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens import encode
 from jaxft.data.tokens.tokenizer import load_tokenizer

@@ -1,6 +1,7 @@
 """The command `jaxft` and its help, on a screen, a section or a single option."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 from jaxft import __main__ as command
 from jaxft import evaluate, plan, train
 from jaxft.config import Config, cli, help
+from jaxft.config.used_by import UsedBy
 from tests.support import ROOT
 
 SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
@@ -58,7 +60,18 @@ def test_help_lists_the_options_that_a_command_honours(capsys):
     assert listed(shown(capsys, evaluate.main, "--help")) <= evaluating
     planning = listed(shown(capsys, plan.main, "--help", "all"))
     assert every - planning > {"log.every", "checkpoint.keep", "train.patience"}
+    assert "eval.metrics" in evaluating - planning
+    assert not {"train.hooks", "data.prefetch"} & (evaluating | planning)
     assert planning - every == {"plot", "topology"} == listed(shown(capsys, plan.main, "-h")) - every
+
+
+def test_evaluation_reads_only_options_that_its_help_lists():
+    """Those that its code names; a mark on the field says so (`UsedBy`)."""
+    files = [ROOT / "jaxft/evaluate.py", *sorted((ROOT / "jaxft/evaluation").glob("*.py"))]
+    names = set(re.findall(r"\bconfig\.(\w+\.\w+)", "\n".join(file.read_text(encoding="utf-8") for file in files)))
+    read = [option for option in help.options() if option.name in names]
+    assert len(read) > 10
+    assert not [option.name for option in read if UsedBy.EVALUATE not in option.used_by]
 
 
 def test_help_on_options_that_a_command_ignores_is_refused(fails):
@@ -90,7 +103,9 @@ def test_help_lists_the_flags_of_a_script(capsys):
     assert lines[0] == "usage: jaxft hf run_qa --flag value ..."
     flags = dict(line.split(maxsplit=1) for line in lines[2:])
     assert flags["--learning_rate"] == "optim.learning_rate"
-    assert flags["--doc_stride"]
+    assert flags["--doc_stride"] == "data.stride"
+    assert flags["--eval_steps"] == "eval.every"
+    assert flags["--do_predict"].startswith("write predictions for --test_file")
     assert "--cache_dir" not in flags
 
 

@@ -10,14 +10,17 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.hf import __main__ as hf
-from jaxft.hf.convert import convert
+from jaxft.hf.convert import Limits, choose_max_length, convert, limits_of
 from jaxft.hf.flags import COMMON
-from jaxft.hf.lengths import Limits, choose_max_length, limits_of, local_limits
 from jaxft.hf.scripts import ALIASES, GLUE, SCRIPTS
 from jaxft.optim.schedules import warmup_steps
 from tests.support import read_jsonl
 
 MRPC = "label,sentence1,sentence2\ncalm,the river,old stone\nmerry,a song,the sun\ncalm,the lake,a bridge\nmerry,song,sun\n"
+
+
+def unlimited(path: str, revision: str | None) -> Limits:
+    return Limits()
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def files(tmp_path) -> dict[str, str]:
 
 def job(script: str, files: dict[str, str], *flags: str, do: str = "--do_train"):
     base = ["--model_name_or_path", "m", "--output_dir", files["output"], "--train_file", files["train"], do]
-    return convert(script, SCRIPTS[script], [*base, *flags])
+    return convert(script, [*base, *flags], unlimited)
 
 
 def test_flags_become_options(files):
@@ -119,7 +122,7 @@ def test_predicting_needs_no_labels(files, tmp_path):
     (tmp_path / "test.csv").write_text("sentence\nthe river\n")
     base = ["--model_name_or_path", "m", "--output_dir", "o", "--test_file", str(tmp_path / "test.csv"), "--do_predict"]
     for script in ("run_glue", "run_ner"):
-        made = convert(script, SCRIPTS[script], base)
+        made = convert(script, base, unlimited)
         assert (made.predict, made.test, made.config.data.text) == (True, str(tmp_path / "test.csv"), "sentence")
 
 
@@ -147,10 +150,9 @@ def test_the_sequence_length_is_the_scripts_within_the_models_limits(script, own
 
 def test_length_limits_are_read_from_the_model_directory(tiny_model, tmp_path):
     assert limits_of(str(tiny_model), None) == Limits(48, 48)
-    assert local_limits("a/model-of-the-hub", None) == Limits()
     bare = shutil.copytree(tiny_model, tmp_path / "bare")
     (bare / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    assert local_limits(str(bare), None) == Limits(None, 48)
+    assert limits_of(str(bare), None) == Limits(None, 48)
 
 
 def test_run_qa_sets_windows_and_the_null_threshold(files):
@@ -172,7 +174,7 @@ def test_fractional_labels_are_a_regression(files):
 @pytest.mark.parametrize("name", GLUE)
 def test_glue_tasks_come_from_the_hub(files, name):
     flags = ["--model_name_or_path", "m", "--output_dir", files["output"], "--task_name", name, "--do_train", "--do_eval"]
-    data = convert("run_glue", SCRIPTS["run_glue"], flags).config.data
+    data = convert("run_glue", flags, unlimited).config.data
     assert (data.dataset, data.dataset_config, data.train) == ("nyu-mll/glue", name, "train")
     assert (data.text, *([data.text_pair] if data.text_pair else [])) == GLUE[name][0]
 
@@ -218,7 +220,7 @@ def test_a_command_needs_something_to_do(files):
     with pytest.raises(UserError, match="--do_train, --do_eval or --do_predict"):
         job("run_glue", files, do="--overwrite_output_dir")
     with pytest.raises(UserError, match="needs --model_name_or_path"):
-        convert("run_glue", SCRIPTS["run_glue"], ["--do_train", "--output_dir", "x"])
+        convert("run_glue", ["--do_train", "--output_dir", "x"], unlimited)
 
 
 def test_every_alias_is_a_script():
@@ -250,10 +252,10 @@ def test_splits_and_columns_of_a_data_set_are_found_by_their_usual_names(tmp_pat
     rows = datasets.Dataset.from_dict({"tokens": [["a", "river"]], "ner_tags": [["O", "B-X"]]})
     datasets.DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "data"))
     flags = f"--model_name_or_path x --output_dir y --dataset_name {tmp_path / 'data'} --do_train --do_eval".split()
-    data = convert("run_ner", SCRIPTS["run_ner"], flags).config.data
+    data = convert("run_ner", flags, unlimited).config.data
     assert (data.train, data.validation, data.text, data.label) == ("train", "validation", "tokens", "ner_tags")
     with pytest.raises(UserError, match="--train_file, --validation_file or --test_file, or --dataset_name"):
-        convert("run_ner", SCRIPTS["run_ner"], [*flags[:4], "--do_eval"])
+        convert("run_ner", [*flags[:4], "--do_eval"], unlimited)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from typing import get_args
 import pytest
 
 from jaxft.config import Config, RuleConfig, TaskConfig
-from jaxft.config.limits import check
 from jaxft.config.task import Problem, TaskName
 from jaxft.core.errors import UserError
 
@@ -83,18 +82,18 @@ def test_a_value_out_of_range_is_refused_by_name(name):
     for value in NUMBERS[name]:
         config = changed(Config(), name.split("."), value)
         with pytest.raises(UserError) as error:
-            check(config)
+            config.validate()
         assert name in str(error.value)
         assert ("learning_rate" if name == "plan.rules" else str(value)) in str(error.value)
 
 
 def test_the_defaults_are_valid():
-    check(Config())
+    Config().validate()
 
 
 @pytest.mark.parametrize(("name", "value"), [("data.label", ["a", "b"]), ("task.class_weights", "balanced"), ("seed", 0)])
 def test_an_alternative_of_a_union_has_its_own_limit(name, value):
-    check(changed(Config(), name.split("."), value))
+    changed(Config(), name.split("."), value).validate()
 
 
 def test_every_task_option_belongs_to_a_task_or_a_problem():

@@ -11,7 +11,7 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.core.output import check_output, reading, writing
-from jaxft.core.urls import refuse_url
+from jaxft.core.paths import refuse_url
 
 
 def write(path, content: bytes = b"new") -> None:

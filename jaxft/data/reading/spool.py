@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxft.core.cache_dir import cache_dir
+from jaxft.core.paths import cache_dir
 from jaxft.data.reading.class_labels import with_declared_labels
 from jaxft.data.reading.json_rows import as_array
 

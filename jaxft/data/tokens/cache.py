@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from jaxft.core import checksums, distributed
-from jaxft.core.cache_dir import cache_dir
 from jaxft.core.model_source import tokenizer_files
+from jaxft.core.paths import cache_dir
 
 Arrays = Mapping[str, np.ndarray]
 BATCH = 8192  # rows hashed at once

@@ -15,9 +15,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.core.contained_path import path_inside
 from jaxft.core.errors import UserError, json_fault, one_line
 from jaxft.core.lock import TAG, is_being_written, process_tag
+from jaxft.core.paths import path_inside
 from jaxft.models.weights.flax_msgpack import open_msgpack
 from jaxft.models.weights.stored_tensor import StoredTensor
 
