@@ -365,8 +365,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "feed-swallows-errors",
         "jaxft/data/batching/prefetch.py",
-        "offer((False, error))",
-        "offer((False, None))",
+        "return end if item is end else make(item)",
+        """try:
+            return end if item is end else make(item)
+        except Exception:
+            return end""",
         "An error while batches are made ends training or evaluation early, as if there were no more data.",
     ),
     Fault(

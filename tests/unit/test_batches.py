@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from jaxft.data.batching import batch_sampler
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, make_sampler
 from jaxft.data.batching.bucket_sizes import choose_bucket_sizes
-from jaxft.data.batching.epochs import Epochs
 from jaxft.data.batching.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
-from jaxft.data.batching.prefetch import prefetch
+from jaxft.data.batching.prefetch import Epochs, prefetch
 from jaxft.data.tokens.encode import Examples
 
 LAYOUTS = ("pack", "bucket", "pad")
@@ -355,7 +354,7 @@ def test_the_next_epoch_is_planned_beside_the_steps_of_this_one(monkeypatch):
 
 
 def workers() -> int:
-    return sum(thread.name == "jaxft-prefetch" for thread in threading.enumerate())
+    return sum(thread.name.startswith("jaxft-prefetch") for thread in threading.enumerate())
 
 
 def test_prefetch_keeps_order_and_passes_exceptions_when_they_are_due():

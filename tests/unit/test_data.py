@@ -175,8 +175,8 @@ def tokenizer(tiny_model):
 
 
 def encoded(rows, tokenizer, directory, **options):
-    settings = {"text": "text", "text_pair": None, "max_length": 16, "truncation": True, "use_cache": False, "origin": "x"}
-    return encode.encode_texts(rows, tokenizer, directory, **settings | options)
+    config = DataConfig(**{"max_length": 16, "truncation": True, "cache": False} | options)
+    return encode.encode_texts(rows, tokenizer, directory, config, "x")
 
 
 def dataset(*texts: str, pairs=()) -> datasets.Dataset:
@@ -262,8 +262,8 @@ def same(a, b) -> bool:
 
 def test_second_read_comes_from_the_files(tokenizer, tiny_model, cache):
     rows = dataset("the river", "old stone")
-    first = encoded(rows, tokenizer, tiny_model, use_cache=True)
-    second = encoded(rows, never(tokenizer), tiny_model, use_cache=True)
+    first = encoded(rows, tokenizer, tiny_model, cache=True)
+    second = encoded(rows, never(tokenizer), tiny_model, cache=True)
     assert same(first, second)
     assert isinstance(second.tokens["input_ids"], np.memmap)
     assert len(list(cache.iterdir())) == 1
@@ -271,7 +271,7 @@ def test_second_read_comes_from_the_files(tokenizer, tiny_model, cache):
 
 @pytest.mark.parametrize("change", ["data", "length", "vocabulary", "truncation"])
 def test_a_change_misses_the_cache(tokenizer, tiny_model, tmp_path, cache, change):
-    encoded(dataset("the river"), tokenizer, tiny_model, use_cache=True)
+    encoded(dataset("the river"), tokenizer, tiny_model, cache=True)
     rows, directory, options = dataset("the river"), tiny_model, {}
     if change == "data":
         rows = dataset("the stone")
@@ -283,7 +283,7 @@ def test_a_change_misses_the_cache(tokenizer, tiny_model, tmp_path, cache, chang
     else:
         options = {"length": {"max_length": 3}, "truncation": {"truncation": False}}[change]
     with pytest.raises(AssertionError, match="missed"):
-        encoded(rows, never(tokenizer), directory, use_cache=True, **options)
+        encoded(rows, never(tokenizer), directory, cache=True, **options)
 
 
 def test_a_changed_file_is_read_anew(tokenizer, tiny_model, tmp_path, cache):
@@ -293,19 +293,19 @@ def test_a_changed_file_is_read_anew(tokenizer, tiny_model, tmp_path, cache):
         path.write_text(f"text,label\n{text},calm\n")
         os.utime(path, (number, number))
         rows = texts.read(DataConfig(train=str(path)), "train")
-        lengths.append(encoded(rows, tokenizer, tiny_model, use_cache=True).lengths.tolist())
+        lengths.append(encoded(rows, tokenizer, tiny_model, cache=True).lengths.tolist())
     assert lengths == [[3], [5]]
 
 
 def test_torn_cache_is_made_again(tokenizer, tiny_model, cache):
     rows = dataset("the river", "old stone")
-    first = encoded(rows, tokenizer, tiny_model, use_cache=True)
+    first = encoded(rows, tokenizer, tiny_model, cache=True)
     file = next(cache.iterdir()) / "input_ids.npy"
     file.write_bytes(file.read_bytes()[:-4])
-    assert same(encoded(rows, tokenizer, tiny_model, use_cache=True), first)
+    assert same(encoded(rows, tokenizer, tiny_model, cache=True), first)
 
 
 def test_cache_that_cannot_be_written_is_no_error(tokenizer, tiny_model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
-    assert encoded(dataset("the river"), tokenizer, tiny_model, use_cache=True).lengths.tolist() == [4]
+    assert encoded(dataset("the river"), tokenizer, tiny_model, cache=True).lengths.tolist() == [4]

@@ -1,4 +1,4 @@
-"""The batch sampler: which examples share a step, and their positions in the step's rows, in plain numpy.
+"""Which examples share a step, and their positions in the step's rows, in plain numpy.
 
 The batches of an epoch are a function of (lengths, seed, epoch). Nothing is stored: a resumed run computes them again and
 skips steps. A step contains the same examples in every layout; packing only decides their positions.
@@ -6,6 +6,7 @@ skips steps. A step contains the same examples in every layout; packing only dec
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -18,8 +19,8 @@ from jaxft.data.batching.packing import choose_row_length, choose_slots, pack
 from jaxft.data.tokens.encode import Examples
 
 Layout = Literal["pack", "bucket", "pad"]
-# Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. To
-# compute all of a million epochs would take hours before the first step.
+# Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. The
+# batches of a million epochs would take hours to compute.
 SAMPLED_EPOCHS = (4, 200)
 SAMPLED_EXAMPLES = 4_000_000
 
@@ -42,9 +43,8 @@ class BatchSampler:
       batch_size: examples per step.
       seed: seed of the order; None orders by length, longest first (evaluation).
       layout: pack, bucket or pad.
-      shapes: the shapes that steps may have, ascending; each is compiled once. In a run of very many epochs the shapes are
-        chosen by some epochs only (`SAMPLED_EPOCHS`): a packed step of another epoch may need more rows, and then has a
-        further shape.
+      shapes: the shapes that steps may have, ascending; each is compiled once. If they were chosen by some epochs only
+        (`SAMPLED_EPOCHS`), a packed step of another epoch may need more rows, and then has a further shape.
       micro_batches: number of parts that a step's rows are divided into.
       unit: the number of rows of every step is a multiple of it.
     """
@@ -64,20 +64,19 @@ class BatchSampler:
 
     def epoch_batches(self, epoch: int) -> "EpochBatches":
         """Computes the batches of an epoch."""
-        order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
+        order, shapes = epoch_order(self.lengths, self.batch_size, self.seed, epoch), self.shapes
+        lengths = self.lengths[order]
         if self.layout == "pack":
-            length, slots = self.shapes[0].length, self.shapes[0].slots
-            row, offset, slot, need = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[0].rows)
-        else:
-            index = np.arange(len(order)) % self.batch_size
-            row, offset, slot = index, np.zeros_like(index), np.zeros_like(index)
-            need = per_step_max(self.lengths[order], self.batch_size)
-        shapes = self.shapes
-        if self.layout == "pack" and need.max() > shapes[-1].rows:
+            row, offset, slot, need = pack(lengths, self.batch_size, shapes[0].length, shapes[0].slots, shapes[0].rows)
             more = np.unique(round_up(need[need > shapes[-1].rows], self.unit))
             shapes += tuple(replace(shapes[-1], rows=int(rows)) for rows in more)
-        ladder = np.array([s.rows if self.layout == "pack" else s.length for s in shapes])
-        return EpochBatches(self, order, row, offset, slot, np.searchsorted(ladder, need), shapes)
+            sizes = [shape.rows for shape in shapes]
+        else:
+            row = np.arange(len(order)) % self.batch_size
+            offset, slot = np.zeros_like(row), np.zeros_like(row)
+            need = per_step_max(lengths, self.batch_size)
+            sizes = [shape.length for shape in shapes]
+        return EpochBatches(self, order, row, offset, slot, np.searchsorted(sizes, need), shapes)
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,6 @@ class EpochBatches:
     """The batches of one epoch.
 
     Attributes:
-      sampler: the sampler that made them.
       order: int64 [N], the examples in training order; all other arrays over examples are in this order.
       row, offset, slot: int64 [N], for each example its row in the step, its first token in the row, and its number among
         the row's examples.
@@ -138,57 +136,47 @@ class EpochBatches:
           (-1 in empty slots), and every per-example column [K, R, M, ...], where K is the number of micro-batches.
           `segment_ids` count the sequences of a row from 1.
         """
-        shape, parts = self.shape(step), self.sampler.micro_batches
-        rows_each = shape.rows // parts
-        index, (part, row, offset, slot) = self.cells(step)
-        if rows is not None:
-            local = (row >= rows.start) & (row < rows.stop)
-            index, row, offset, slot, part = index[local], row[local] - rows.start, offset[local], slot[local], part[local]
-            rows_each = rows.stop - rows.start
-        return _assemble(examples, index, (part, row, offset, slot), (parts, rows_each, shape.length, shape.slots))
+        shape, parts, group = self.shape(step), self.sampler.micro_batches, examples.group
+        rows = rows or slice(0, shape.rows // parts)
+        count = rows.stop - rows.start
+        index, cells = self.cells(step)
+        local = (cells[1] >= rows.start) & (cells[1] < rows.stop)
+        index, (part, row, offset, slot) = index[local], (x[local] for x in cells)
+        row -= rows.start
+        # The sequences of each example: [examples, group].
+        sequence = index[:, None] * group + np.arange(group)
+        starts, lengths = examples.offsets[sequence], examples.offsets[sequence + 1] - examples.offsets[sequence]
+        begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
+        number = slot[:, None] * group + np.arange(group)
+        flat = lengths.ravel()
+        inside = places_in_rows(flat)
+        source = np.repeat(starts.ravel(), flat) + inside
+        target = np.repeat(((part * count + row)[:, None] * shape.length + begin).ravel(), flat) + inside
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            """Values of tokens [tokens, ...] as [K, R, T, ...]."""
+            array = np.zeros((parts * count * shape.length, *values.shape[1:]), token_type(values))
+            array[target] = values
+            return array.reshape(parts, count, shape.length, *values.shape[1:])
+
+        def in_slots(values: np.ndarray, empty: int = 0) -> np.ndarray:
+            """Values of examples [examples, ...] as [K, R, M, ...]."""
+            array = np.full((parts, count, shape.slots, *values.shape[1:]), empty, values.dtype)
+            array[part, row, slot] = values
+            return array
+
+        batch = {name: spread(column[source]) for name, column in examples.tokens.items()}
+        batch["segment_ids"] = spread(np.repeat(number.ravel() + 1, flat))
+        batch["position_ids"] = spread(inside)
+        batch["first_token"] = in_slots(begin.astype(np.int32)).reshape(parts, count, shape.slots * group)
+        batch["weights"] = in_slots(np.ones(len(index), np.float32))
+        batch["example"] = in_slots(index.astype(np.int32), empty=-1)
+        return batch | {name: in_slots(column[index]) for name, column in examples.columns.items()}
 
 
 def token_type(column: np.ndarray) -> np.dtype:
     """The dtype of a token column in a batch: int32 for integers, else unchanged."""
     return np.dtype(np.int32) if np.issubdtype(column.dtype, np.integer) else column.dtype
-
-
-def _assemble(
-    examples: Examples, index: np.ndarray, cells: tuple[np.ndarray, ...], size: tuple[int, int, int, int]
-) -> dict[str, np.ndarray]:
-    part, row, offset, slot = cells
-    parts, rows, length, slots = size
-    group = examples.group
-    # The sequences of each example: [examples, group].
-    sequence = index[:, None] * group + np.arange(group)
-    lengths = examples.offsets[sequence + 1] - examples.offsets[sequence]
-    begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
-    number = slot[:, None] * group + np.arange(group)
-    flat = lengths.ravel()
-    inside = places_in_rows(flat)
-    source = np.repeat(examples.offsets[sequence].ravel(), flat) + inside
-    target = np.repeat(((part * rows + row)[:, None] * length + begin).ravel(), flat) + inside
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        array = np.zeros((parts * rows * length, *values.shape[1:]), token_type(values))
-        array[target] = values
-        return array.reshape(parts, rows, length, *values.shape[1:])
-
-    batch = {name: spread(column[source]) for name, column in examples.tokens.items()}
-    batch["segment_ids"] = spread(np.repeat(number.ravel() + 1, flat))
-    batch["position_ids"] = spread(inside)
-    batch["first_token"] = np.zeros((parts, rows, slots * group), np.int32)
-    batch["first_token"][part[:, None], row[:, None], number] = begin
-    cell = (part, row, slot)
-    batch["weights"] = np.zeros((parts, rows, slots), np.float32)
-    batch["weights"][cell] = 1
-    batch["example"] = np.full((parts, rows, slots), -1, np.int32)
-    batch["example"][cell] = index
-    for name, column in examples.columns.items():
-        array = np.zeros((parts, rows, slots, *column.shape[1:]), column.dtype)
-        array[cell] = column[index]
-        batch[name] = array
-    return batch
 
 
 def per_step_max(lengths: np.ndarray, batch_size: int) -> np.ndarray:
@@ -228,28 +216,20 @@ def make_sampler(
     batch_size = min(batch_size, len(lengths) + 1)
     seen = min(epochs, max(SAMPLED_EPOCHS[0], min(SAMPLED_EPOCHS[1], SAMPLED_EXAMPLES // max(1, len(lengths)))))
     price = COMPILE * seen / epochs  # of one more shape, in steps of the sampled epochs
-    common = {
-        "lengths": lengths,
-        "batch_size": batch_size,
-        "seed": seed,
-        "layout": layout,
-        "micro_batches": micro_batches,
-        "unit": unit,
-    }
+    make = partial(BatchSampler, lengths, batch_size, seed, layout, micro_batches=micro_batches, unit=unit)
+    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
-            return BatchSampler(**common, shapes=(Shape(rows, max_length, 1),))
-        needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(seen)]
-        steps = np.minimum(round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
+            return make((Shape(rows, max_length, 1),))
+        needs = np.concatenate([per_step_max(x, batch_size) for x in ordered])
+        steps = np.minimum(round_up(needs, MULTIPLE), max(max_length, int(lengths.max())))
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
         sizes = choose_bucket_sizes(longer[steps], shapes, price)
-        return BatchSampler(**common, shapes=tuple(Shape(rows, t, 1) for t in sizes))
+        return make(tuple(Shape(rows, t, 1) for t in sizes))
     total_steps = epochs * -(-len(lengths) // batch_size)
-    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     first = next(ordered)
     length, min_rows = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
-    needs = [pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)]
-    ladder = choose_bucket_sizes(round_up(np.concatenate(needs), unit), shapes, price)
-    return BatchSampler(**common, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
+    needs = np.concatenate([pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)])
+    return make(tuple(Shape(rows, length, slots) for rows in choose_bucket_sizes(round_up(needs, unit), shapes, price)))

@@ -20,28 +20,22 @@ def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]
       price: cost of a size, in steps of the largest size.
     """
     values, counts = np.unique(needs, return_counts=True)
-    total = offsets_of(counts)
-    n = len(values)
-    best = np.full(n + 1, np.inf)
-    best[0] = 0
-    choice = np.zeros((min(most, n) + 1, n + 1), np.int64)
-    sums = []
+    total, n = offsets_of(counts), len(values)
+    best = np.append(0, np.full(n, np.inf))  # the lowest cost of the first j values in k sizes
+    choices, sums = [], []
     for k in range(1, min(most, n) + 1):
-        current = np.full(n + 1, np.inf)
-        for j in range(1, n + 1):
-            costs = best[:j] + (total[j] - total[:j]) * values[j - 1]
-            choice[k, j] = int(np.argmin(costs))
-            current[j] = costs[choice[k, j]]
-        best = current
+        costs = (best[:j] + (total[j] - total[:j]) * values[j - 1] for j in range(1, n + 1))
+        lowest = [(cost.min(), int(cost.argmin())) for cost in costs]
+        best = np.array([np.inf, *(cost for cost, _ in lowest)])
+        choices.append([before for _, before in lowest])
         sums.append(best[n] + price * values[-1] * k)
-    ladder = []
-    j = n
-    for k in range(int(np.argmin(sums)) + 1, 0, -1):
-        ladder.append(int(values[j - 1]))
-        j = choice[k, j]
+    sizes, j = [], n
+    for choice in reversed(choices[: int(np.argmin(sums)) + 1]):
+        sizes.append(int(values[j - 1]))
+        j = choice[j - 1]
         if j == 0:
             break
-    return sorted(ladder)
+    return sizes[::-1]
 
 
 def round_up(value, multiple: int):  # type: ignore[no-untyped-def]  # int or array

@@ -59,20 +59,19 @@ def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[st
     Args:
       text: the text of the row.
       spans: sorted, without overlap.
-      how: as in `split_text`. A word is cut if an entity begins or ends within it.
+      how: as in `split_text`.
 
     Returns:
-      (the words' bounds, their tags, the number of words that were cut).
+      (the words' bounds, their tags, the number of words that were cut because an entity begins or ends within them).
     """
     edges = {edge for span in spans for edge in (span.start, span.end)}
     bounds: Bounds = []
-    cut = 0
+    cut = at = 0
     for begin, end in split_text(text, how):
         edges_in_word = [begin, *sorted(x for x in edges if begin < x < end), end]
         bounds += itertools.pairwise(edges_in_word)
         cut += len(edges_in_word) > 2
     tags = [OUTSIDE] * len(bounds)
-    at = 0
     for span in spans:
         while bounds[at][0] < span.start:
             at += 1

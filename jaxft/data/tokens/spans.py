@@ -73,8 +73,7 @@ def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Fram
     """Makes examples from spans of a stream.
 
     Args:
-      ids: int32 [stream tokens].
-      begins: bool [stream tokens], whether a token is the first of its word.
+      ids, begins: int32 and bool [stream tokens], as in `Stream`.
       spans: int64 [N, texts, 2], where the texts of each example begin and end in the stream.
       frame: the special tokens around that number of texts.
 
