@@ -343,7 +343,7 @@ FAULTS: tuple[Fault, ...] = (
     # Data
     Fault(
         "same-order-in-every-epoch",
-        "jaxft/data/batching/order.py",
+        "jaxft/data/batching/batch_sampler.py",
         "host_generator(seed, epoch)",
         "host_generator(seed, 0)",
         "Every epoch has the same batches in the same order.",

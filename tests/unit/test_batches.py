@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from jaxft.data.batching import batch_sampler
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, make_sampler
-from jaxft.data.batching.bucket_sizes import choose_bucket_sizes
-from jaxft.data.batching.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
+from jaxft.data.batching.packing import ATTENTION, NEAR, choose_bucket_sizes, choose_slots, fullest_rows, pack
 from jaxft.data.batching.prefetch import Epochs, prefetch
 from jaxft.data.tokens.encode import Examples
 

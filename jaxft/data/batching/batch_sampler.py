@@ -13,9 +13,16 @@ from typing import Literal
 import numpy as np
 
 from jaxft.core.ragged import places_in_rows
-from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
-from jaxft.data.batching.order import epoch_order
-from jaxft.data.batching.packing import choose_row_length, choose_slots, pack
+from jaxft.core.random_streams import host_generator
+from jaxft.data.batching.packing import (
+    COMPILE,
+    MULTIPLE,
+    choose_bucket_sizes,
+    choose_row_length,
+    choose_slots,
+    pack,
+    round_up,
+)
 from jaxft.data.tokens.encode import Examples
 
 Layout = Literal["pack", "bucket", "pad"]
@@ -23,6 +30,10 @@ Layout = Literal["pack", "bucket", "pad"]
 # batches of a million epochs would take hours to compute.
 SAMPLED_EPOCHS = (4, 200)
 SAMPLED_EXAMPLES = 4_000_000
+# Standard deviation of the noise on the logarithm of lengths before examples are sorted into strata. Without noise, examples
+# of similar length would never share a step. With 0.3, two that share a step do so again in the next epoch about as often as
+# by chance, and the steps' numbers of tokens still differ by less than an example's length.
+NOISE = 0.3
 
 
 @dataclass(frozen=True, order=True)
@@ -179,6 +190,40 @@ def token_type(column: np.ndarray) -> np.dtype:
     return np.dtype(np.int32) if np.issubdtype(column.dtype, np.integer) else column.dtype
 
 
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
+    """The examples in training order: a permutation that is a function of the arguments.
+
+    Steps of full batches are stratified by length: each step takes one example from every stratum, and steps with fewer
+    tokens so far get the longer examples of a stratum. So all steps need about the same number of rows, and one shape fits
+    them. Every example is still equally likely in every step. A smaller last step holds a random remainder.
+
+    Args:
+      lengths: tokens of each example, [N].
+      seed: None orders by length instead, longest first (for evaluation).
+      epoch: each epoch has a different order.
+
+    Returns:
+      int64 [N].
+    """
+    if seed is None:
+        return np.argsort(-lengths, kind="stable")
+    rng = host_generator(seed, epoch)
+    order = rng.permutation(len(lengths))
+    steps = len(lengths) // batch_size
+    stratified = order[: steps * batch_size]
+    noisy = np.log(np.maximum(lengths[stratified], 1)) + NOISE * rng.standard_normal(len(stratified))
+    strata = stratified[np.argsort(-noisy, kind="stable")].reshape(batch_size, steps)
+    batches = np.empty((steps, batch_size), np.int64)
+    tokens = np.zeros(steps, np.int64)
+    for number, stratum in enumerate(strata):
+        longest_first = stratum[np.argsort(-lengths[stratum], kind="stable")]
+        emptiest_first = np.argsort(tokens, kind="stable")
+        batches[emptiest_first, number] = longest_first
+        tokens[emptiest_first] += lengths[longest_first]
+    order[: len(stratified)] = rng.permutation(batches).ravel()
+    return order
+
+
 def per_step_max(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     """The length of the longest example of every step: [N] -> [steps]."""
     return np.maximum.reduceat(lengths, np.arange(0, len(lengths), batch_size))
@@ -203,11 +248,9 @@ def make_sampler(
       lengths: tokens of each example, int64 [N].
       batch_size: examples per step.
       max_length: the maximum length of a sequence.
-      layout: pack, bucket or pad.
       epochs: epochs of the run; the shapes fit every step of the epochs that they are chosen by.
       seed: seed of the order; None for evaluation.
       shapes: the maximum number of shapes.
-      micro_batches: micro-batches per step.
       shards: devices that a micro-batch's rows are divided over.
       lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).
     """

@@ -1,12 +1,14 @@
-"""Packs the examples of a step into rows, and chooses the row length."""
+"""Packs the examples of a step into rows, and chooses the row length and the bucket sizes, of which each is compiled."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
+from jaxft.core.ragged import offsets_of
 
+MULTIPLE = 8  # row lengths are multiples of this, since accelerators' tiles and cuDNN require aligned lengths
+COMPILE = 25  # compiling one more shape takes about as long as this many steps
 LONGEST_ROW = 512  # maximum length of rows with several examples; longer rows do not fill better
 # Row length at which attention costs as much as all other layers, for encoders of width D = 768: 6 D by operation count, but
 # 2.2 to 3.4 D by measurement (benchmarks.scaling), because attention is less efficient.
@@ -163,3 +165,37 @@ def choose_slots(lengths: np.ndarray, length: int) -> int:
     """
     average = length / lengths.mean()
     return int(max(1, min(length // lengths.min(), np.ceil(3 * average))))
+
+
+def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]:
+    """Chooses at most `most` bucket sizes, the largest need among them, at minimal total cost.
+
+    The cost of a need is the smallest size that is not below it, and every size also costs `price` times the largest need.
+    The choice is exact, by dynamic programming over the distinct needs.
+
+    Args:
+      needs: int [steps].
+      price: cost of a size, in steps of the largest size.
+    """
+    values, counts = np.unique(needs, return_counts=True)
+    total, n = offsets_of(counts), len(values)
+    best = np.append(0, np.full(n, np.inf))  # the lowest cost of the first j values in k sizes
+    choices, sums = [], []
+    for k in range(1, min(most, n) + 1):
+        costs = (best[:j] + (total[j] - total[:j]) * values[j - 1] for j in range(1, n + 1))
+        lowest = [(cost.min(), int(cost.argmin())) for cost in costs]
+        best = np.array([np.inf, *(cost for cost, _ in lowest)])
+        choices.append([before for _, before in lowest])
+        sums.append(best[n] + price * values[-1] * k)
+    sizes, j = [], n
+    for choice in reversed(choices[: int(np.argmin(sums)) + 1]):
+        sizes.append(int(values[j - 1]))
+        j = choice[j - 1]
+        if j == 0:
+            break
+    return sizes[::-1]
+
+
+def round_up(value, multiple: int):  # type: ignore[no-untyped-def]  # int or array
+    """The smallest multiple of `multiple` that is not below `value`."""
+    return -(-value // multiple) * multiple

@@ -42,12 +42,13 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
         return _from_pairs(lines, path)
     # A line that begins with # holds the word "#" if it has as many columns as other lines; otherwise it is a comment.
     first = next((line for line in filled if not line.startswith("#")), filled[0] if filled else "")
-    report = not label and files.file_format(file) not in (*_COLUMN_FILES, *_CONLLU_FILES)
-    is_conllu = bool(_CONLLU_FIRST.match(first)) and first.count("\t") == len(_CONLLU) - 1
-    if not config.columns and (is_conllu or files.file_format(file) in _CONLLU_FILES):
+    suffix = files.file_format(file)
+    report = not label and suffix not in (*_COLUMN_FILES, *_CONLLU_FILES)
+    is_conllu = suffix in _CONLLU_FILES or (_CONLLU_FIRST.match(first) and first.count("\t") == len(_CONLLU) - 1)
+    if is_conllu and not config.columns:
         say_if(report, f"{path}: read as CoNLL-U columns")
         return _from_conllu(lines, config, path, label)
-    plain = files.file_format(file) not in _COLUMN_FILES and not _are_columns(lines, config.columns)
+    plain = suffix not in _COLUMN_FILES and not _are_columns(lines, config.columns)
     say_if(report, f"{path}: read as {'plain text, one sentence per line' if plain else 'CoNLL columns'}")
     if plain and not label:
         return _from_plain(lines, config, path)

@@ -37,7 +37,7 @@ def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
       values: lists [start, end, type], or objects with these keys; duplicates are dropped.
       text: the text of the row. If a span contains its text, that must be found at its offsets, which may then count
         UTF-16 units, as in JavaScript.
-      where: file and row, for messages.
+      where: the file and row, for messages.
 
     Raises:
       UserError: for a malformed or empty span, one outside of the text, or one that overlaps another.
@@ -57,9 +57,8 @@ def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[st
     """Splits a text into words with IOB2 tags.
 
     Args:
-      text: the text of the row.
+      text, how: as in `split_text`.
       spans: sorted, without overlap.
-      how: as in `split_text`.
 
     Returns:
       (the words' bounds, their tags, the number of words that were cut because an entity begins or ends within them).

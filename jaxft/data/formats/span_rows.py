@@ -12,7 +12,7 @@ from jaxft.data.formats.split_text import split_text
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import iter_rows
 from jaxft.data.reading.delimited import parse_literal
-from jaxft.data.reading.json_rows import JsonTables, Request, is_unicode
+from jaxft.data.reading.json_rows import is_unicode, json_rows
 from jaxft.data.reading.row_numbers import locate, rows_per_file
 from jaxft.data.reading.sources import read_rows
 
@@ -63,7 +63,7 @@ def _rows(config: DataConfig, split: str, label: str | None, where: str) -> Iter
     paths = [] if config.dataset else files.files_of(config, split)
     if paths and all(file.is_file() and files.file_format(file) in (".json", ".jsonl") for file in paths):
         for file in paths:
-            yield from ((str(file), i, row) for i, row in enumerate(JsonTables(file, Request(lists=True)).rows(), 1))
+            yield from ((str(file), i, row) for i, row in enumerate(json_rows(file, {}, lists=True), 1))
     elif label:
         rows = read_rows(replace(config, columns=None), split, needed=[config.text], wanted=_columns(label), lists=True)
         counts = rows_per_file(rows)

@@ -43,8 +43,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     """Reads a split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
 
     Args:
-      config: the files or hub data set, and the names of their columns.
-      split: train, validation or test.
+      config, split: the files or hub data set; `config` also names the columns.
       labelled: whether to read answers. If so, rows with the same id are one question with several answers; otherwise every
         row is a question of its own, whatever its id.
       misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves out

@@ -31,12 +31,8 @@ def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
     (`word_per_row`). A text without tags is split as `config.split_words` says. Any other file is text: one word per line,
     columns separated by tabs or spaces, sentences by blank lines, documents by -DOCSTART-. The first column is the word and
     the last the tag, unless `config.columns` names them; CoNLL-U has fixed names. A text file whose first line contains
-    ` <=> ` has one sentence per line, as `word:tag word:tag <=> intent`. If no tags are read, each line of plain text is a
-    sentence.
-
-    Args:
-      config, split: the files or hub data set.
-      label: column of the tags; None reads none.
+    ` <=> ` has one sentence per line, as `word:tag word:tag <=> intent`. If no tags are read (`label` is None), each line of
+    plain text is a sentence.
 
     Returns:
       The columns of `Sentences.rows`.

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -62,9 +62,9 @@ def read_word_rows(config: DataConfig, split: str, label: str | None, columns: S
     words = [_text(x, where_row, i, config.text) for i, x in enumerate(column_values(rows, config.text))]
     tags = [_text(x, where_row, i, label) for i, x in enumerate(column_values(rows, label))] if label else []
     names = label_names(rows.features[label]) if label else None
-    cells = [[_cell_text(x) for x in column_values(rows, column)] for column in columns]
-    filled = [i for i, word in enumerate(words) if word or (label and tags[i]) or any(column[i] for column in cells)]
-    starts = _beginnings(cells, filled, files, columns, where_row, named=config.sentence_column is not None)
+    cells = {column: [_cell_text(x) for x in column_values(rows, column)] for column in columns}
+    filled = [i for i, word in enumerate(words) if word or (label and tags[i]) or any(x[i] for x in cells.values())]
+    starts = _beginnings(cells, filled, files, where_row, named=config.sentence_column is not None)
     sentences, new_sentence = Sentences("row", files=files), True
     for i in filled:
         word, tag = words[i], tags[i] if label else ""
@@ -81,44 +81,39 @@ def read_word_rows(config: DataConfig, split: str, label: str | None, columns: S
 
 
 def _beginnings(
-    cells: Sequence[Sequence[str]],
-    filled: Sequence[int],
-    files: Sequence[tuple[str, int]],
-    columns: Sequence[str],
-    where_row: RowName,
-    *,
-    named: bool,
+    cells: Mapping[str, list[str]], filled: list[int], files: list[tuple[str, int]], where_row: RowName, *, named: bool
 ) -> set[int]:
     """The rows that begin a sentence: a file begins, a column changes, or a column for first rows only is filled.
 
     Args:
-      cells: the values of `columns`, as text.
+      cells: the values, as text, of the columns that identify sentences.
       filled: rows that are not empty.
       files: (name, number of rows) of each, if there are several.
+      where_row: names rows in messages.
       named: whether the user chose the columns; otherwise those before the last are used only if all their rows are filled.
     """
-    first_only = [_first_rows_only(column, filled) for column in cells]
-    used = [c for c, first in enumerate(first_only) if named or c + 1 == len(cells) or first is False]
-    for c in used:
-        if first_only[c] is None:
-            row = next(i for i in filled if not cells[c][i])
+    first_only = {name: _first_rows_only(column, filled) for name, column in cells.items()}
+    used = [name for name in cells if named or name == [*cells][-1] or first_only[name] is False]
+    for name in used:
+        if first_only[name] is None:
+            row = next(i for i in filled if not cells[name][i])
             raise UserError(
-                f'{where_row(row)} has nothing in column "{columns[c]}", which must name the sentence of every word, or '
-                "only of the first word of each sentence"
+                f'{where_row(row)} has nothing in column "{name}", which must name the sentence of every word, or only of '
+                "the first word of each sentence"
             )
     starts = {0, *accumulate(count for _, count in files)}
-    all_filled = not any(first_only[c] for c in used)
+    all_filled = not any(first_only[name] for name in used)
     begins, seen, before = set(), set(), -1
     for i in filled:
         new_file = not starts.isdisjoint(range(before + 1, i + 1))
-        changed = (bool(cells[c][i]) if first_only[c] else cells[c][i] != cells[c][before] for c in used)
+        changed = (cells[x][i] != "" if first_only[x] else cells[x][i] != cells[x][before] for x in used)
         if new_file or any(changed):
             begins.add(i)
             seen = set() if new_file else seen
-            key = tuple(cells[c][i] for c in used)
+            key = tuple(cells[name][i] for name in used)
             if all_filled and key in seen:
                 raise UserError(
-                    f'{where_row(i)} begins {columns[used[-1]]} "{key[-1]}" again; the rows of a sentence must be together, '
+                    f'{where_row(i)} begins {used[-1]} "{key[-1]}" again; the rows of a sentence must be together, '
                     "and sentences of several documents need data.sentence_column [DOCUMENT, SENTENCE]"
                 )
             seen.add(key)

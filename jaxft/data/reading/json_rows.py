@@ -36,59 +36,56 @@ class Request:
     invalid_is_null: bool = False
 
 
-class JsonTables:
-    """The rows of a file, which may be compressed.
+def json_tables(file: Path, request: Request, names: dict[str, None]) -> Iterator[Any]:
+    """The rows of a file as Arrow tables.
 
-    Attributes:
-      names: names of the columns seen so far, in order; complete once `tables` is exhausted.
+    Args:
+      file: may be compressed.
+      names: names of the columns seen so far are added to it, in order; complete once all tables are read.
+
+    Raises:
+      UserError: naming the line or row that cannot be read.
     """
+    import pyarrow as pa
 
-    def __init__(self, file: Path, request: Request) -> None:
-        self.file, self.request = file, request
-        self.names: dict[str, None] = {}
+    rows, start = json_rows(file, names, lists=request.lists), 0
+    while chunk := list(itertools.islice(rows, ROWS)):
+        columns = {name: [row.get(name) for row in chunk] for name in request.columns}
+        arrays = [as_array(values, name, request, file, start) for name, values in columns.items()]
+        start += len(chunk)
+        yield pa.table(arrays, names=list(columns))
 
-    def tables(self) -> Iterator[Any]:
-        """The rows as Arrow tables.
 
-        Raises:
-          UserError: naming the line or row that cannot be read.
-        """
-        import pyarrow as pa
+def json_rows(file: Path, names: dict[str, None], *, lists: bool) -> Iterator[Mapping[str, Any]]:
+    """The rows of a file as mappings; for the arguments see `json_tables` and `Request`."""
+    count = 0
+    for number, row in enumerate(_values(file, lists), 1):
+        if not isinstance(row, Mapping):
+            raise UserError(f"{file}: row {number} is {repr(row)[:60]}: must be an object such as {{...}}")
+        if count < MAX_NAMES and (more := row.keys() - names.keys()):
+            names |= dict.fromkeys(row)
+            count += len(more)
+        yield row
 
-        rows, start = self.rows(), 0
-        while chunk := list(itertools.islice(rows, ROWS)):
-            columns = {name: [row.get(name) for row in chunk] for name in self.request.columns}
-            arrays = [as_array(values, name, self.request, self.file, start) for name, values in columns.items()]
-            start += len(chunk)
-            yield pa.table(arrays, names=list(columns))
 
-    def rows(self) -> Iterator[Mapping[str, Any]]:
-        """The rows as mappings."""
-        for number, row in enumerate(self._rows(), 1):
-            if not isinstance(row, Mapping):
-                raise UserError(f"{self.file}: row {number} is {repr(row)[:60]}: must be an object such as {{...}}")
-            if row.keys() - self.names.keys() and len(self.names) < MAX_NAMES:
-                self.names |= dict.fromkeys(row)
+def _values(file: Path, lists: bool) -> Iterator[Any]:
+    """The rows in whichever layout the file has, which its first line shows."""
+    with open_bytes(file) as stream:
+        lines = _nonblank_lines(stream, str(file))
+        first = next(lines, None)
+        if first is None:
+            return
+        try:
+            row, second = json.loads(first[1]), next(lines, None)
+        except (ValueError, RecursionError):
+            row, second = None, None
+        if isinstance(row, dict) and (second or file_format(file) == ".jsonl"):
             yield row
-
-    def _rows(self) -> Iterator[Any]:
-        """The rows in whichever layout the file has, which its first line shows."""
-        with open_bytes(self.file) as stream:
-            lines = _nonblank_lines(stream, str(self.file))
-            first = next(lines, None)
-            if first is None:
-                return
-            try:
-                row, second = json.loads(first[1]), next(lines, None)
-            except (ValueError, RecursionError):
-                row, second = None, None
-            if isinstance(row, dict) and (second or file_format(self.file) == ".jsonl"):
-                yield row
-                for number, line in itertools.chain([second] if second else [], lines):
-                    yield _loads(line, f"{self.file}: cannot be read: line {number}:")
-                return
-        document = _loads(content(self.file).decode("utf-8-sig"), f"{self.file}: cannot be read:")
-        yield from rows_of(document, str(self.file), lists=self.request.lists)
+            for number, line in itertools.chain([second] if second else [], lines):
+                yield _loads(line, f"{file}: cannot be read: line {number}:")
+            return
+    document = _loads(content(file).decode("utf-8-sig"), f"{file}: cannot be read:")
+    yield from rows_of(document, str(file), lists=lists)
 
 
 def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:

@@ -2,18 +2,18 @@
 
 import errno
 import hashlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.core import checksums
+from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, nearest, one_line, some
 from jaxft.core.utf8 import read_text
 from jaxft.data.reading import files
-from jaxft.data.reading.datasets_cache import load_verified
 from jaxft.data.reading.json_rows import Request
 from jaxft.data.reading.row_numbers import with_files
 from jaxft.data.reading.tables import read_table
@@ -33,10 +33,9 @@ def read_rows(
     """Reads the requested columns of a split as a `datasets.Dataset`.
 
     Args:
-      config: the files or hub data set; columns of csv and tsv files are read as text without nulls.
-      split: train, validation or test: a field of `config`.
-      needed: columns that must exist. Columns that are neither needed nor wanted are not checked.
-      wanted: columns that are read if they exist.
+      config, split: the files or hub data set; columns of csv and tsv files are read as text without nulls.
+      needed: columns that must exist.
+      wanted: columns that are read if they exist. All other columns are not checked.
       lists, kinds: as in `json_rows.Request`.
 
     Raises:
@@ -114,9 +113,6 @@ def _label_folders(root: Path) -> Any | None:
 
     Returns:
       A `datasets.Dataset` with the columns text and label; None if no folder of `root` contains .txt files.
-
-    Raises:
-      UserError: for a file that is not UTF-8.
     """
     import datasets
 
@@ -175,3 +171,51 @@ def _split_of_dataset(config: DataConfig, split: str | list[str]) -> Any:
                 "HF_HOME to a folder that can be"
             ) from error
         raise files.unreadable(origin, cause) from error
+
+
+def load_verified(load: Callable[..., Any]) -> Any:
+    """Returns `load()`, a `datasets.Dataset`, after comparing its cache files with their digests.
+
+    If a file is damaged, `load(download_mode="force_redownload")` makes them again.
+    """
+    from datasets.exceptions import DatasetsError
+    from pyarrow.lib import ArrowException
+
+    try:
+        rows = load()
+    except DatasetsError:  # the data themselves are faulty
+        raise
+    except (OSError, ValueError, TypeError, KeyError, ArrowException):  # a file in the cache is damaged
+        return load(download_mode="force_redownload")
+    try:
+        fault = _find_fault(rows)
+    except OSError:  # the digests cannot be read or written, but `datasets` has just read the data
+        return rows
+    if fault is not None:
+        if distributed.is_main_process():
+            print(f"the cached data in {fault} and is made again", file=sys.stderr)
+        del rows
+        rows = load(download_mode="force_redownload")
+        _find_fault(rows)
+    return rows
+
+
+def _find_fault(rows: Any) -> str | None:
+    """What is wrong with the cache files of rows, or None; if no digests are stored yet, they are written."""
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    if not files:
+        return None
+    digests = files[0].with_name(f"{hashlib.sha256(' '.join(path.name for path in files).encode()).hexdigest()}.sums")
+    info = [path for path in [digests.with_name("dataset_info.json")] if path.is_file()]  # names and types of the columns
+    sums = {path.name: checksums.of_file(path) for path in [*files, *info]}
+    try:
+        stored = checksums.read_sealed(digests)
+    except FileNotFoundError:
+        # `datasets` moves a folder into place when it is finished, so files without digests are complete.
+        checksums.write_sealed(digests, sums)
+        return None
+    except checksums.Damaged as error:
+        digests.unlink()
+        return f"{digests.parent} is damaged ({error})"
+    changed = [name for name, digest in sums.items() if stored.get(name) != digest]
+    return f"{digests.parent} is damaged ({changed[0]} has other content than was written)" if changed else None

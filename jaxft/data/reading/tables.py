@@ -10,7 +10,7 @@ from jaxft.core.progress import Progress
 from jaxft.core.utf8 import check_utf8
 from jaxft.data.reading.delimited import csv_header, csv_tables, text_tables
 from jaxft.data.reading.files import COMPRESSED, file_format, open_bytes, unreadable
-from jaxft.data.reading.json_rows import JsonTables, Request
+from jaxft.data.reading.json_rows import Request, json_tables
 from jaxft.data.reading.spool import concatenate
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
@@ -23,7 +23,7 @@ def read_table(files: Sequence[Path], config: DataConfig, request: Request) -> t
     Args:
       files: of any of FORMATS; text files may be compressed.
       config: its `columns` and `quotes` say how to read csv and tsv files.
-      request: the columns to read; a column that a file lacks is null in its rows.
+      request: the columns to read.
 
     Returns:
       (a table of the requested columns that exist, the names of all columns, the name and number of rows of each file).
@@ -57,9 +57,7 @@ def _tables(file: Path, config: DataConfig, request: Request, names: dict[str, N
         raise UserError(f'{file}: unknown kind of file "{file.suffix}"; jaxft reads {", ".join(FORMATS)}')
     try:
         if file_kind in (".json", ".jsonl"):
-            source = JsonTables(file, request)
-            yield from source.tables()
-            names |= source.names
+            yield from json_tables(file, request, names)
         elif file_kind == ".txt":
             names |= {config.text: None}  # a txt file has one column, which has no name of its own
             yield from text_tables(file, config.text)

@@ -103,7 +103,6 @@ def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Ar
     """Cuts a corpus into examples of `max_length` tokens (see `assemble`); the last example of a text may be shorter.
 
     Args:
-      stream: the corpus.
       frame: special tokens around one text; its last token also separates documents that are joined.
       max_length: length of an example, special tokens included.
       join: join all documents to one text, so that only the last example is short; otherwise cut each document separately.

@@ -110,7 +110,6 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
     """The first and the last token of the first answer that is at its offset.
 
     Args:
-      answers: {text, answer_start}.
       characters: int [context tokens, 2], the first character of each token of a window and one past the last.
       low: index of the window's first context token.
     """
