@@ -87,18 +87,7 @@ class QuestionAnswering(Task):
                     raise UserError(
                         f'{origin}: question "{key}" has no answer; if that is allowed, set task.unanswerable to true'
                     )
-        data = config.data
-        examples, notes = encode_questions(
-            rows,
-            tokenizer,
-            directory,
-            max_length=data.max_length,
-            stride=data.max_length // 4 if data.stride is None else data.stride,
-            use_cache=data.cache,
-            labelled=labelled,
-            origin=origin,
-            invalid_is_null=data.empty_texts == "null",
-        )
+        examples, notes = encode_questions(rows, tokenizer, directory, config.data, origin, labelled=labelled)
         return Split(rows, examples, origin, notes)
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
-from jaxft.data.formats.sentences import TAGS, WORDS, file_of, location
+from jaxft.data.formats.sentences import TAGS, WORDS, location
 from jaxft.data.formats.tags import are_iob2, canonical, find_violation, mark_entities, to_iob2, to_scheme_of
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import map_column
@@ -106,5 +106,5 @@ def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], schem
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:
     text = rows[sentence][WORDS][word]
-    at = f"{file_of(rows, origin, sentence, word)}: {location(rows, sentence, word)}"
+    at = ": ".join(location(rows, origin, sentence, word))
     raise UserError(f'{at} has the tag "{tag}" ("{text}"), {why}')

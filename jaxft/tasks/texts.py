@@ -55,19 +55,7 @@ def encode(
     where: RowName | None = None,
 ) -> Examples:
     """Tokenise rows. `group` rows make one example; `where` names the row of an example in error messages."""
-    return encode_texts(
-        rows,
-        tokenizer,
-        directory,
-        text=config.text,
-        text_pair=config.text_pair,
-        max_length=config.max_length,
-        truncation=config.truncation,
-        use_cache=config.cache,
-        origin=origin,
-        group=group,
-        where=where,
-    )
+    return encode_texts(rows, tokenizer, directory, config, origin, group, where)
 
 
 def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: str) -> Any:

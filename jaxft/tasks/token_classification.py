@@ -119,18 +119,8 @@ class TokenClassification(Task):
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
         """One example per window; per-token `labels` int32 [tokens] of the window's own words (id + 1; 0 is not trained)."""
-        data = config.data
         gold = tag_ids(rows, config.task.labels or self.names, self.names, self.scheme, origin) if labelled else None
-        pieces = encode_words(
-            rows,
-            tokenizer,
-            directory,
-            max_length=data.max_length,
-            stride=data.stride,
-            truncation=data.truncation,
-            use_cache=data.cache,
-            origin=origin,
-        )
+        pieces = encode_words(rows, tokenizer, directory, config.data, origin)
         notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes)}
         if gold is None:
             return Split(rows, pieces.examples, origin, notes)

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 
 from jaxft.data.batching.batch_sampler import EpochBatches, Shape
-from jaxft.data.batching.epochs import Epochs
-from jaxft.data.batching.prefetch import device_batch, prefetch
+from jaxft.data.batching.prefetch import Epochs, device_batch, prefetch
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.run.setup import Run

@@ -15,7 +15,7 @@ from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
-from jaxft.data.batching.epochs import Epochs
+from jaxft.data.batching.prefetch import Epochs
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run import input_files

@@ -343,7 +343,7 @@ FAULTS: tuple[Fault, ...] = (
     # Data
     Fault(
         "same-order-in-every-epoch",
-        "jaxft/data/batching/order.py",
+        "jaxft/data/batching/batch_sampler.py",
         "host_generator(seed, epoch)",
         "host_generator(seed, 0)",
         "Every epoch has the same batches in the same order.",
@@ -365,8 +365,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "feed-swallows-errors",
         "jaxft/data/batching/prefetch.py",
-        "offer((False, error))",
-        "offer((False, None))",
+        "return end if item is end else make(item)",
+        """try:
+            return end if item is end else make(item)
+        except Exception:
+            return end""",
         "An error while batches are made ends training or evaluation early, as if there were no more data.",
     ),
     Fault(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jaxft.data.batching import batch_sampler
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, make_sampler
-from jaxft.data.batching.epochs import Epochs
+from jaxft.data.batching.prefetch import Epochs
 from jaxft.data.tokens.encode import Examples
 
 LAYOUTS = ("pack", "bucket", "pad")

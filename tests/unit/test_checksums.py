@@ -11,8 +11,7 @@ import pytest
 
 from jaxft.config import DataConfig
 from jaxft.core import checksums
-from jaxft.data.reading.datasets_cache import load_verified
-from jaxft.data.reading.sources import read_rows
+from jaxft.data.reading.sources import load_verified, read_rows
 from jaxft.data.tokens import cache
 from tests.support import tiny
 

@@ -40,7 +40,7 @@ def test_every_text_format_gives_the_same_sentences(tmp_path, name):
     lines = TEXTS[name].split("\n")
     for i, words in enumerate(rows["words"]):
         for j, word in enumerate(words):
-            unit, number = location(rows, i, j).split()
+            unit, number = location(rows, "", i, j)[1].split()
             assert unit == "line"
             assert word in lines[int(number) - 1]
 
@@ -77,7 +77,7 @@ def test_columns_of_conllu_have_names(tmp_path, name):
     rows = read(tmp_path / name)
     assert rows["words"][:] == [["The", "di", "la"], ["#", "10 000"]]
     assert rows["tags"][:] == [["DET", "ADP", "DET"], ["SYM", "NUM"]]
-    assert location(rows, 0, 2) == "line 7"
+    assert location(rows, "", 0, 2)[1] == "line 7"
     assert read(tmp_path / name, label="xpos")["tags"][0] == ["DT", "E", "RD"]
     assert read(tmp_path / name, label="feats")["tags"][0] == ["_", "_", "Number=Sing"]
     assert read(tmp_path / name, label=None, text="lemma")["words"][:] == [["the", "di", "il"], ["#", "10000"]]
@@ -149,7 +149,7 @@ def test_tables_may_have_lists_of_words_and_tags(tmp_path, name, kind):
     write_table(tmp_path / name, datasets.List(kind))
     rows = read(tmp_path / name, text="tokens", label="ner_tags")
     assert content(rows) == SENTENCES
-    assert location(rows, 1) == "row 2"
+    assert location(rows, "", 1)[1] == "row 2"
 
 
 def test_a_saved_data_set_is_read(tmp_path):

@@ -173,8 +173,8 @@ def tokenizer(tiny_model):
 
 
 def encoded(rows, tokenizer, directory, **options):
-    settings = {"text": "text", "text_pair": None, "max_length": 16, "truncation": True, "use_cache": False, "origin": "x"}
-    return encode.encode_texts(rows, tokenizer, directory, **settings | options)
+    config = DataConfig(**{"max_length": 16, "truncation": True, "cache": False} | options)
+    return encode.encode_texts(rows, tokenizer, directory, config, "x")
 
 
 def dataset(*texts: str, pairs=()) -> datasets.Dataset:
@@ -260,8 +260,8 @@ def same(a, b) -> bool:
 
 def test_a_second_encoding_comes_from_the_cache(tokenizer, tiny_model, cache):
     rows = dataset("the river", "old stone")
-    first = encoded(rows, tokenizer, tiny_model, use_cache=True)
-    second = encoded(rows, failing(tokenizer), tiny_model, use_cache=True)
+    first = encoded(rows, tokenizer, tiny_model, cache=True)
+    second = encoded(rows, failing(tokenizer), tiny_model, cache=True)
     assert same(first, second)
     assert isinstance(second.tokens["input_ids"], np.memmap)
     assert len(list(cache.iterdir())) == 1
@@ -269,7 +269,7 @@ def test_a_second_encoding_comes_from_the_cache(tokenizer, tiny_model, cache):
 
 @pytest.mark.parametrize("change", ["data", "length", "vocabulary", "truncation"])
 def test_a_change_misses_the_cache(tokenizer, tiny_model, tmp_path, cache, change):
-    encoded(dataset("the river"), tokenizer, tiny_model, use_cache=True)
+    encoded(dataset("the river"), tokenizer, tiny_model, cache=True)
     rows, directory, options = dataset("the river"), tiny_model, {}
     if change == "data":
         rows = dataset("the stone")
@@ -281,10 +281,10 @@ def test_a_change_misses_the_cache(tokenizer, tiny_model, tmp_path, cache, chang
     else:
         options = {"length": {"max_length": 3}, "truncation": {"truncation": False}}[change]
     with pytest.raises(AssertionError, match="missed"):
-        encoded(rows, failing(tokenizer), directory, use_cache=True, **options)
+        encoded(rows, failing(tokenizer), directory, cache=True, **options)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tokenizer, tiny_model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
-    assert encoded(dataset("the river"), tokenizer, tiny_model, use_cache=True).lengths.tolist() == [4]
+    assert encoded(dataset("the river"), tokenizer, tiny_model, cache=True).lengths.tolist() == [4]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft.data.batching.order import epoch_order
+from jaxft.data.batching.batch_sampler import epoch_order
 
 LENGTHS = np.clip(np.random.default_rng(0).lognormal(3.6, 0.7, 4003), 6, 128).astype(np.int64)
 

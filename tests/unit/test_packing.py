@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft.data.batching.batch_sampler import make_sampler
-from jaxft.data.batching.bucket_sizes import choose_bucket_sizes
-from jaxft.data.batching.packing import ATTENTION, NEAR, choose_slots, fullest_rows, pack
+from jaxft.data.batching.packing import ATTENTION, NEAR, choose_bucket_sizes, choose_slots, fullest_rows, pack
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 

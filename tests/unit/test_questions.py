@@ -5,6 +5,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.reading.empty_texts import EMPTY
@@ -54,19 +55,10 @@ def dataset(rows):
     return datasets.Dataset.from_list(rows)
 
 
-def encode(tokenizer, rows, *, max_length=MAX_LENGTH, stride=STRIDE, labelled=True, cache=False, invalid_is_null=False):
+def encode(tokenizer, rows, *, labelled=True, **options):
     tokenizer, directory = tokenizer
-    return encode_questions(
-        dataset(rows),
-        tokenizer,
-        directory,
-        max_length=max_length,
-        stride=stride,
-        use_cache=cache,
-        labelled=labelled,
-        origin="a.json",
-        invalid_is_null=invalid_is_null,
-    )
+    config = DataConfig(**{"max_length": MAX_LENGTH, "stride": STRIDE, "cache": False} | options)
+    return encode_questions(dataset(rows), tokenizer, directory, config, "a.json", labelled=labelled)
 
 
 def odd_rows() -> list[dict]:
@@ -195,11 +187,11 @@ def test_a_question_that_leaves_no_space_for_its_context_is_refused(tmp_path):
         UserError, match=r'a\.json: question "q10-1" has 20 tokens and leaves its context 9 of.*data\.stride 9'
     ):
         encode(tokenizer, rows, stride=9)
-    null, notes = encode(tokenizer, rows, stride=9, labelled=False, invalid_is_null=True)
+    null, notes = encode(tokenizer, rows, stride=9, labelled=False, empty_texts="null")
     assert notes[EMPTY].tolist() == [False, True]
     assert set(notes["question"].tolist()) == {0, 1}
     assert max(null.lengths) <= 32
-    assert not encode(tokenizer, rows, stride=8, invalid_is_null=True)[1][EMPTY].any()
+    assert not encode(tokenizer, rows, stride=8, empty_texts="null")[1][EMPTY].any()
     assert len(encode(tokenizer, rows, stride=8)[0]) > 2
     rows[1]["question"] = "river " * 50
     with pytest.raises(UserError, match=r"leaves its context 0 of data\.max_length 32"):

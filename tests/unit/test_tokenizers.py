@@ -8,6 +8,7 @@ import pytest
 
 import jaxft
 from jaxft import export
+from jaxft.config import DataConfig
 from jaxft.core import model_source
 from jaxft.core.errors import UserError
 from jaxft.data.tokens.encode import encode_texts
@@ -40,8 +41,8 @@ def reviews(shared_data, tmp_path_factory) -> Path:
 def ids(directory: Path, texts: list[str]) -> list[list[int]]:
     """Token ids as a run gets them."""
     rows = datasets.Dataset.from_dict({"text": texts})
-    limits = {"max_length": 64, "truncation": True, "use_cache": False, "origin": "here"}
-    found = encode_texts(rows, load_tokenizer(directory), directory, text="text", text_pair=None, **limits)
+    config = DataConfig(max_length=64, truncation=True, cache=False)
+    found = encode_texts(rows, load_tokenizer(directory), directory, config, "here")
     return [found.tokens["input_ids"][a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
 
 

@@ -32,7 +32,7 @@ def read(path, header: str, marks: list[str], rows=ROWS, *, label: str | None = 
 def test_words_are_grouped_by_their_sentence(tmp_path, header, marks):
     rows = read(tmp_path / "a.csv", header, marks)
     assert (rows["words"][:], rows["tags"][:]) == SENTENCES
-    assert location(rows, 1, 1) == "row 5"
+    assert location(rows, "", 1, 1)[1] == "row 5"
     assert read(tmp_path / "a.csv", header, marks, label=None)["words"][:] == SENTENCES[0]
 
 

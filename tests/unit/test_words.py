@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.formats.sentences import Sentences
 from jaxft.data.formats.split_text import split_text
@@ -37,9 +38,9 @@ def sentences(seed: int, count: int = 12) -> list[list[str]]:
 
 def encode(rows: list[list[str]], directory, *, max_length: int = 16, stride: int | None = None, **options):
     data = Dataset.from_dict({"words": rows, "row": [[i] * len(row) for i, row in enumerate(rows, 1)]})
-    settings = {"truncation": True, "use_cache": False, "origin": "a.jsonl"} | options
+    config = DataConfig(**{"max_length": max_length, "stride": stride, "truncation": True, "cache": False} | options)
     tokenizer = load_tokenizer(directory)
-    return words.encode_words(data, tokenizer, directory, max_length=max_length, stride=stride, **settings), tokenizer
+    return words.encode_words(data, tokenizer, directory, config, "a.jsonl"), tokenizer
 
 
 @pytest.mark.parametrize(("max_length", "stride"), [(16, None), (16, 0), (12, 9), (48, 5), (7, 1)])
@@ -120,9 +121,9 @@ def test_a_sentence_that_does_not_fit_is_named_by_its_file(directory):
         for i, sentence in enumerate(rows, 1):
             more.add_sentence(sentence, [], i)
         found.extend(more)
-    options = {"max_length": 6, "stride": None, "truncation": False, "use_cache": False, "origin": "a.jsonl, b.jsonl"}
+    config = DataConfig(max_length=6, truncation=False, cache=False)
     with pytest.raises(UserError, match=r"^b\.jsonl: the sentence at row 2 has more"):
-        words.encode_words(found.rows(labelled=False), load_tokenizer(directory), directory, **options)
+        words.encode_words(found.rows(labelled=False), load_tokenizer(directory), directory, config, "a.jsonl, b.jsonl")
 
 
 def test_a_stride_that_does_not_fit_is_refused(directory):
@@ -134,9 +135,8 @@ def test_a_slow_tokenizer_is_refused(tmp_path):
     class CharacterTokenizer:
         is_fast = False
 
-    options = {"max_length": 8, "stride": None, "truncation": True, "use_cache": False, "origin": "x"}
     with pytest.raises(UserError, match=r"CharacterTokenizer cannot say which word .* needs a fast tokenizer"):
-        words.encode_words(None, CharacterTokenizer(), tmp_path, **options)
+        words.encode_words(None, CharacterTokenizer(), tmp_path, DataConfig(), "x")
 
 
 TEXTS = ["the old bridge runs over the river", "a bright sun and the sun ran under the old stone bridge"] * 3
@@ -186,8 +186,8 @@ def test_byte_level_words_keep_the_spaces_of_their_text(tmp_path, prefix):
     sentences = Sentences("row")
     sentences.add_text(text, split_text(text, "punctuation"), [], 1)
     sentences.add_sentence(["bridge"], [], 2)
-    options = {"max_length": 64, "stride": None, "truncation": True, "use_cache": False, "origin": "x"}
-    pieces = words.encode_words(sentences.rows(labelled=False), tokenizer, directory, **options)
+    config = DataConfig(max_length=64, truncation=True, cache=False)
+    pieces = words.encode_words(sentences.rows(labelled=False), tokenizer, directory, config, "x")
     ids = pieces.examples.tokens["input_ids"].tolist()
     assert ids[: len(right)] == right
     assert tokenizer.decode(ids[len(right) :], skip_special_tokens=True) == " bridge"
@@ -203,11 +203,11 @@ def test_sentencepiece_words_begin_with_their_space(tmp_path):
 def test_cached_windows_depend_on_words_and_options(directory, monkeypatch):
     monkeypatch.setenv("JAXFT_CACHE", str(directory / "cache"))
     rows = sentences(2)
-    kept, _ = encode(rows, directory, use_cache=True)
+    kept, _ = encode(rows, directory, cache=True)
     monkeypatch.setattr(words, "_tokenise", lambda *_: pytest.fail("tokenised again"))
-    again, _ = encode(rows, directory, use_cache=True)
+    again, _ = encode(rows, directory, cache=True)
     assert np.array_equal(again.owners, kept.owners)
     assert np.array_equal(again.first, kept.first)
     for other in ({"max_length": 15}, {"stride": 3}, {"truncation": False}):
         with pytest.raises(pytest.fail.Exception):
-            encode(rows, directory, use_cache=True, **other)
+            encode(rows, directory, cache=True, **other)

@@ -1,1 +1,1 @@
-"""From examples to batches: the plan of every epoch, and the threads that make its arrays."""
+"""From examples to batches: the batches of every epoch, and the threads that make their arrays."""

@@ -1,4 +1,4 @@
-"""The batch sampler: which examples share a step, and their positions in the step's rows, in plain numpy.
+"""Which examples share a step, and their positions in the step's rows, in plain numpy.
 
 The batches of an epoch are a function of (lengths, seed, epoch). Nothing is stored: a resumed run computes them again and
 skips steps. A step contains the same examples in every layout; packing only decides their positions.
@@ -6,22 +6,34 @@ skips steps. A step contains the same examples in every layout; packing only dec
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal
 
 import numpy as np
 
 from jaxft.core.ragged import places_in_rows
-from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
-from jaxft.data.batching.order import epoch_order
-from jaxft.data.batching.packing import choose_row_length, choose_slots, pack
+from jaxft.core.random_streams import host_generator
+from jaxft.data.batching.packing import (
+    COMPILE,
+    MULTIPLE,
+    choose_bucket_sizes,
+    choose_row_length,
+    choose_slots,
+    pack,
+    round_up,
+)
 from jaxft.data.tokens.encode import Examples
 
 Layout = Literal["pack", "bucket", "pad"]
-# Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. To
-# compute all of a million epochs would take hours before the first step.
+# Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. The
+# batches of a million epochs would take hours to compute.
 SAMPLED_EPOCHS = (4, 200)
 SAMPLED_EXAMPLES = 4_000_000
+# Standard deviation of the noise on the logarithm of lengths before examples are sorted into strata. Without noise, examples
+# of similar length would never share a step. With 0.3, two that share a step do so again in the next epoch about as often as
+# by chance, and the steps' numbers of tokens still differ by less than an example's length.
+NOISE = 0.3
 
 
 @dataclass(frozen=True, order=True)
@@ -42,9 +54,8 @@ class BatchSampler:
       batch_size: examples per step.
       seed: seed of the order; None orders by length, longest first (evaluation).
       layout: pack, bucket or pad.
-      shapes: the shapes that steps may have, ascending; each is compiled once. In a run of very many epochs the shapes are
-        chosen by some epochs only (`SAMPLED_EPOCHS`): a packed step of another epoch may need more rows, and then has a
-        further shape.
+      shapes: the shapes that steps may have, ascending; each is compiled once. If they were chosen by some epochs only
+        (`SAMPLED_EPOCHS`), a packed step of another epoch may need more rows, and then has a further shape.
       micro_batches: number of parts that a step's rows are divided into.
       unit: the number of rows of every step is a multiple of it.
     """
@@ -64,20 +75,19 @@ class BatchSampler:
 
     def epoch_batches(self, epoch: int) -> "EpochBatches":
         """Computes the batches of an epoch."""
-        order = epoch_order(self.lengths, self.batch_size, self.seed, epoch)
+        order, shapes = epoch_order(self.lengths, self.batch_size, self.seed, epoch), self.shapes
+        lengths = self.lengths[order]
         if self.layout == "pack":
-            length, slots = self.shapes[0].length, self.shapes[0].slots
-            row, offset, slot, need = pack(self.lengths[order], self.batch_size, length, slots, self.shapes[0].rows)
-        else:
-            index = np.arange(len(order)) % self.batch_size
-            row, offset, slot = index, np.zeros_like(index), np.zeros_like(index)
-            need = per_step_max(self.lengths[order], self.batch_size)
-        shapes = self.shapes
-        if self.layout == "pack" and need.max() > shapes[-1].rows:
+            row, offset, slot, need = pack(lengths, self.batch_size, shapes[0].length, shapes[0].slots, shapes[0].rows)
             more = np.unique(round_up(need[need > shapes[-1].rows], self.unit))
             shapes += tuple(replace(shapes[-1], rows=int(rows)) for rows in more)
-        ladder = np.array([s.rows if self.layout == "pack" else s.length for s in shapes])
-        return EpochBatches(self, order, row, offset, slot, np.searchsorted(ladder, need), shapes)
+            sizes = [shape.rows for shape in shapes]
+        else:
+            row = np.arange(len(order)) % self.batch_size
+            offset, slot = np.zeros_like(row), np.zeros_like(row)
+            need = per_step_max(lengths, self.batch_size)
+            sizes = [shape.length for shape in shapes]
+        return EpochBatches(self, order, row, offset, slot, np.searchsorted(sizes, need), shapes)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,6 @@ class EpochBatches:
     """The batches of one epoch.
 
     Attributes:
-      sampler: the sampler that made them.
       order: int64 [N], the examples in training order; all other arrays over examples are in this order.
       row, offset, slot: int64 [N], for each example its row in the step, its first token in the row, and its number among
         the row's examples.
@@ -138,14 +147,42 @@ class EpochBatches:
           (-1 in empty slots), and every per-example column [K, R, M, ...], where K is the number of micro-batches.
           `segment_ids` count the sequences of a row from 1.
         """
-        shape, parts = self.shape(step), self.sampler.micro_batches
-        rows_each = shape.rows // parts
-        index, (part, row, offset, slot) = self.cells(step)
-        if rows is not None:
-            local = (row >= rows.start) & (row < rows.stop)
-            index, row, offset, slot, part = index[local], row[local] - rows.start, offset[local], slot[local], part[local]
-            rows_each = rows.stop - rows.start
-        return _assemble(examples, index, (part, row, offset, slot), (parts, rows_each, shape.length, shape.slots))
+        shape, parts, group = self.shape(step), self.sampler.micro_batches, examples.group
+        rows = rows or slice(0, shape.rows // parts)
+        count = rows.stop - rows.start
+        index, cells = self.cells(step)
+        local = (cells[1] >= rows.start) & (cells[1] < rows.stop)
+        index, (part, row, offset, slot) = index[local], (x[local] for x in cells)
+        row -= rows.start
+        # The sequences of each example: [examples, group].
+        sequence = index[:, None] * group + np.arange(group)
+        starts, lengths = examples.offsets[sequence], examples.offsets[sequence + 1] - examples.offsets[sequence]
+        begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
+        number = slot[:, None] * group + np.arange(group)
+        flat = lengths.ravel()
+        inside = places_in_rows(flat)
+        source = np.repeat(starts.ravel(), flat) + inside
+        target = np.repeat(((part * count + row)[:, None] * shape.length + begin).ravel(), flat) + inside
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            """Values of tokens [tokens, ...] as [K, R, T, ...]."""
+            array = np.zeros((parts * count * shape.length, *values.shape[1:]), token_type(values))
+            array[target] = values
+            return array.reshape(parts, count, shape.length, *values.shape[1:])
+
+        def in_slots(values: np.ndarray, empty: int = 0) -> np.ndarray:
+            """Values of examples [examples, ...] as [K, R, M, ...]."""
+            array = np.full((parts, count, shape.slots, *values.shape[1:]), empty, values.dtype)
+            array[part, row, slot] = values
+            return array
+
+        batch = {name: spread(column[source]) for name, column in examples.tokens.items()}
+        batch["segment_ids"] = spread(np.repeat(number.ravel() + 1, flat))
+        batch["position_ids"] = spread(inside)
+        batch["first_token"] = in_slots(begin.astype(np.int32)).reshape(parts, count, shape.slots * group)
+        batch["weights"] = in_slots(np.ones(len(index), np.float32))
+        batch["example"] = in_slots(index.astype(np.int32), empty=-1)
+        return batch | {name: in_slots(column[index]) for name, column in examples.columns.items()}
 
 
 def token_type(column: np.ndarray) -> np.dtype:
@@ -153,42 +190,38 @@ def token_type(column: np.ndarray) -> np.dtype:
     return np.dtype(np.int32) if np.issubdtype(column.dtype, np.integer) else column.dtype
 
 
-def _assemble(
-    examples: Examples, index: np.ndarray, cells: tuple[np.ndarray, ...], size: tuple[int, int, int, int]
-) -> dict[str, np.ndarray]:
-    part, row, offset, slot = cells
-    parts, rows, length, slots = size
-    group = examples.group
-    # The sequences of each example: [examples, group].
-    sequence = index[:, None] * group + np.arange(group)
-    lengths = examples.offsets[sequence + 1] - examples.offsets[sequence]
-    begin = offset[:, None] + np.cumsum(lengths, axis=1) - lengths
-    number = slot[:, None] * group + np.arange(group)
-    flat = lengths.ravel()
-    inside = places_in_rows(flat)
-    source = np.repeat(examples.offsets[sequence].ravel(), flat) + inside
-    target = np.repeat(((part * rows + row)[:, None] * length + begin).ravel(), flat) + inside
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
+    """The examples in training order: a permutation that is a function of the arguments.
 
-    def spread(values: np.ndarray) -> np.ndarray:
-        array = np.zeros((parts * rows * length, *values.shape[1:]), token_type(values))
-        array[target] = values
-        return array.reshape(parts, rows, length, *values.shape[1:])
+    Steps of full batches are stratified by length: each step takes one example from every stratum, and steps with fewer
+    tokens so far get the longer examples of a stratum. So all steps need about the same number of rows, and one shape fits
+    them. Every example is still equally likely in every step. A smaller last step holds a random remainder.
 
-    batch = {name: spread(column[source]) for name, column in examples.tokens.items()}
-    batch["segment_ids"] = spread(np.repeat(number.ravel() + 1, flat))
-    batch["position_ids"] = spread(inside)
-    batch["first_token"] = np.zeros((parts, rows, slots * group), np.int32)
-    batch["first_token"][part[:, None], row[:, None], number] = begin
-    cell = (part, row, slot)
-    batch["weights"] = np.zeros((parts, rows, slots), np.float32)
-    batch["weights"][cell] = 1
-    batch["example"] = np.full((parts, rows, slots), -1, np.int32)
-    batch["example"][cell] = index
-    for name, column in examples.columns.items():
-        array = np.zeros((parts, rows, slots, *column.shape[1:]), column.dtype)
-        array[cell] = column[index]
-        batch[name] = array
-    return batch
+    Args:
+      lengths: tokens of each example, [N].
+      seed: None orders by length instead, longest first (for evaluation).
+      epoch: each epoch has a different order.
+
+    Returns:
+      int64 [N].
+    """
+    if seed is None:
+        return np.argsort(-lengths, kind="stable")
+    rng = host_generator(seed, epoch)
+    order = rng.permutation(len(lengths))
+    steps = len(lengths) // batch_size
+    stratified = order[: steps * batch_size]
+    noisy = np.log(np.maximum(lengths[stratified], 1)) + NOISE * rng.standard_normal(len(stratified))
+    strata = stratified[np.argsort(-noisy, kind="stable")].reshape(batch_size, steps)
+    batches = np.empty((steps, batch_size), np.int64)
+    tokens = np.zeros(steps, np.int64)
+    for number, stratum in enumerate(strata):
+        longest_first = stratum[np.argsort(-lengths[stratum], kind="stable")]
+        emptiest_first = np.argsort(tokens, kind="stable")
+        batches[emptiest_first, number] = longest_first
+        tokens[emptiest_first] += lengths[longest_first]
+    order[: len(stratified)] = rng.permutation(batches).ravel()
+    return order
 
 
 def per_step_max(lengths: np.ndarray, batch_size: int) -> np.ndarray:
@@ -215,11 +248,9 @@ def make_sampler(
       lengths: tokens of each example, int64 [N].
       batch_size: examples per step.
       max_length: the maximum length of a sequence.
-      layout: pack, bucket or pad.
       epochs: epochs of the run; the shapes fit every step of the epochs that they are chosen by.
       seed: seed of the order; None for evaluation.
       shapes: the maximum number of shapes.
-      micro_batches: micro-batches per step.
       shards: devices that a micro-batch's rows are divided over.
       lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).
     """
@@ -228,28 +259,20 @@ def make_sampler(
     batch_size = min(batch_size, len(lengths) + 1)
     seen = min(epochs, max(SAMPLED_EPOCHS[0], min(SAMPLED_EPOCHS[1], SAMPLED_EXAMPLES // max(1, len(lengths)))))
     price = COMPILE * seen / epochs  # of one more shape, in steps of the sampled epochs
-    common = {
-        "lengths": lengths,
-        "batch_size": batch_size,
-        "seed": seed,
-        "layout": layout,
-        "micro_batches": micro_batches,
-        "unit": unit,
-    }
+    make = partial(BatchSampler, lengths, batch_size, seed, layout, micro_batches=micro_batches, unit=unit)
+    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
-            return BatchSampler(**common, shapes=(Shape(rows, max_length, 1),))
-        needs = [per_step_max(lengths[epoch_order(lengths, batch_size, seed, e)], batch_size) for e in range(seen)]
-        steps = np.minimum(round_up(np.concatenate(needs), MULTIPLE), max(max_length, int(lengths.max())))
+            return make((Shape(rows, max_length, 1),))
+        needs = np.concatenate([per_step_max(x, batch_size) for x in ordered])
+        steps = np.minimum(round_up(needs, MULTIPLE), max(max_length, int(lengths.max())))
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
         sizes = choose_bucket_sizes(longer[steps], shapes, price)
-        return BatchSampler(**common, shapes=tuple(Shape(rows, t, 1) for t in sizes))
+        return make(tuple(Shape(rows, t, 1) for t in sizes))
     total_steps = epochs * -(-len(lengths) // batch_size)
-    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
     first = next(ordered)
     length, min_rows = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
     slots = choose_slots(lengths, length)
-    needs = [pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)]
-    ladder = choose_bucket_sizes(round_up(np.concatenate(needs), unit), shapes, price)
-    return BatchSampler(**common, shapes=tuple(Shape(rows, length, slots) for rows in ladder))
+    needs = np.concatenate([pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)])
+    return make(tuple(Shape(rows, length, slots) for rows in choose_bucket_sizes(round_up(needs, unit), shapes, price)))

@@ -1,12 +1,14 @@
-"""Packs the examples of a step into rows, and chooses the row length."""
+"""Packs the examples of a step into rows, and chooses the row length and the bucket sizes, of which each is compiled."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxft.data.batching.bucket_sizes import COMPILE, MULTIPLE, choose_bucket_sizes, round_up
+from jaxft.core.ragged import offsets_of
 
+MULTIPLE = 8  # row lengths are multiples of this, since accelerators' tiles and cuDNN require aligned lengths
+COMPILE = 25  # compiling one more shape takes about as long as this many steps
 LONGEST_ROW = 512  # maximum length of rows with several examples; longer rows do not fill better
 # Row length at which attention costs as much as all other layers, for encoders of width D = 768: 6 D by operation count, but
 # 2.2 to 3.4 D by measurement (benchmarks.scaling), because attention is less efficient.
@@ -26,60 +28,52 @@ def pack(
       lengths: tokens of the examples in training order, [N].
       batch_size: examples per step.
       length, slots: capacity of a row in tokens and in examples.
-      min_rows: a step that uses no more rows than this is not packed again.
 
     Returns:
       (row, offset, slot), int64 [N] each, and the number of rows that each step uses, int64 [steps].
     """
     total, steps = len(lengths), -(-len(lengths) // batch_size)
-    padded = np.zeros(steps * batch_size, np.int64)
-    padded[:total] = lengths
-    table = padded.reshape(steps, batch_size)
+    table = np.pad(np.asarray(lengths, np.int64), (0, steps * batch_size - total)).reshape(steps, batch_size)
     tokens = table.sum(axis=1)
     # First-fit leaves at most one row less than half full, not counting rows without free slots.
     rows = int(min(batch_size, 2 * -(-tokens.max(initial=0) // length) + -(-batch_size // slots) + 1))
-    row, offset, slot = (np.zeros((steps, batch_size), np.int64) for _ in range(3))
-    used = np.zeros(steps, np.int64)
+    positions, used = np.zeros((3, steps, batch_size), np.int64), np.zeros(steps, np.int64)
     step_chunk = max(1, _CHUNK // rows)
     for start in range(0, steps, step_chunk):
         part = slice(start, start + step_chunk)
-        _first_fit(table[part], length, slots, rows, row[part], offset[part], slot[part], used[part])
+        used[part] = _first_fit(table[part], length, slots, rows, positions[:, part])
     for step in np.flatnonzero(used > np.maximum(-(-tokens // length), min_rows)):
         by_length = np.argsort(-table[step], kind="stable")[: np.count_nonzero(table[step])]
         packed = fullest_rows(table[step, by_length].tolist(), length, slots)
         if (rows_used := 1 + max(packed[0])) < used[step]:
             used[step] = rows_used
-            for values, new_values in zip((row, offset, slot), packed, strict=True):
-                values[step, by_length] = new_values
-    return row.ravel()[:total], offset.ravel()[:total], slot.ravel()[:total], used
+            positions[:, step, by_length] = packed
+    row, offset, slot = positions.reshape(3, -1)[:, :total]
+    return row, offset, slot, used
 
 
-def _first_fit(
-    table: np.ndarray,
-    length: int,
-    slots: int,
-    rows: int,
-    row: np.ndarray,
-    offset: np.ndarray,
-    slot: np.ndarray,
-    used: np.ndarray,
-) -> None:
+def _first_fit(table: np.ndarray, length: int, slots: int, rows: int, positions: np.ndarray) -> np.ndarray:
+    """Writes (row, offset, slot) of every example into `positions` [3, steps, batch size], which has `rows` rows per step.
+
+    Args:
+      table: int64 [steps, batch size], tokens of each example; 0 for none.
+
+    Returns:
+      The number of rows that each step uses, int64 [steps].
+    """
     steps = np.arange(len(table))
     by_length = np.argsort(-table, axis=1, kind="stable")
-    filled = np.zeros((len(table), rows), np.int64)
-    taken = np.zeros((len(table), rows), np.int64)
-    for i in range(table.shape[1]):
-        example = by_length[:, i]
+    filled, taken = np.zeros((2, len(table), rows), np.int64)
+    used = np.zeros(len(table), np.int64)
+    for example in by_length.T:
         size = table[steps, example]
-        fits = (filled + size[:, None] <= length) & (taken < slots)
-        chosen = fits.argmax(axis=1)
-        row[steps, example] = chosen
-        offset[steps, example] = filled[steps, chosen]
-        slot[steps, example] = taken[steps, chosen]
+        chosen = ((filled + size[:, None] <= length) & (taken < slots)).argmax(axis=1)
+        positions[:, steps, example] = chosen, filled[steps, chosen], taken[steps, chosen]
         real = size > 0
         filled[steps, chosen] += size
         taken[steps, chosen] += real
-        used[:] = np.maximum(used, np.where(real, chosen + 1, 0))
+        used = np.maximum(used, np.where(real, chosen + 1, 0))
+    return used
 
 
 def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[int], list[int], list[int]]:
@@ -91,7 +85,7 @@ def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[in
       length, slots: capacity of a row in tokens and in examples.
 
     Returns:
-      (row, offset, slot) of each example.
+      (row, offset, slot), each a list over the examples.
     """
     rows, offsets, row_slots = ([0] * len(sizes) for _ in range(3))
     left, negative, row = list(range(len(sizes))), [-size for size in sizes], 0
@@ -120,12 +114,7 @@ def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[in
 
 
 def choose_row_length(
-    ordered: np.ndarray,
-    batch_size: int,
-    unit: int,
-    shapes: int,
-    total_steps: int,
-    lengthen: Callable[[int], int] = int,
+    ordered: np.ndarray, batch_size: int, unit: int, shapes: int, total_steps: int, lengthen: Callable[[int], int] = int
 ) -> tuple[int, int]:
     """Chooses the row length for packing with the lowest price in at most `shapes` shapes; it may exceed every example.
 
@@ -135,7 +124,7 @@ def choose_row_length(
 
     Args:
       ordered: tokens of the examples in the order of an epoch, [N].
-      batch_size, unit, shapes, total_steps, lengthen: as in `make_sampler`; a step's rows are a multiple of `unit`.
+      batch_size, unit, shapes, total_steps, lengthen: as in `make_sampler`.
 
     Returns:
       (row length, rows of the smallest shape).
@@ -154,15 +143,15 @@ def choose_row_length(
 
     # Lower bounds, for rows that are completely full.
     least = {t: price(t, round_up(-(-tokens // t), unit).sum()) for t in candidates}
-    options: list[tuple[float, float, int, int]] = []  # (price, positions, row length, smallest shape's rows)
+    options: list[tuple[float, float, int, int]] = []  # (price, positions, row length, rows of the smallest shape)
     for t in sorted(candidates, key=lambda t: (least[t], t)):
         if options and least[t] > NEAR * min(options)[0]:
             break
         used = round_up(pack(ordered, batch_size, t, choose_slots(ordered, t))[3], unit)
         compiling = COMPILE * len(used) / total_steps
-        ladder = np.array(choose_bucket_sizes(used, shapes, compiling))
-        rows = ladder[np.searchsorted(ladder, used)].sum() + compiling * ladder[-1] * len(ladder)
-        options.append((price(t, rows), rows * t, t, int(ladder[0])))
+        sizes = np.array(choose_bucket_sizes(used, shapes, compiling))
+        rows = sizes[np.searchsorted(sizes, used)].sum() + compiling * sizes[-1] * len(sizes)
+        options.append((price(t, rows), rows * t, t, int(sizes[0])))
     nearly_best = [x for x in options if x[0] <= NEAR * min(options)[0]]
     _, _, length, rows = min(nearly_best, key=lambda x: (x[1], x[2]))
     return length, rows
@@ -176,3 +165,37 @@ def choose_slots(lengths: np.ndarray, length: int) -> int:
     """
     average = length / lengths.mean()
     return int(max(1, min(length // lengths.min(), np.ceil(3 * average))))
+
+
+def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]:
+    """Chooses at most `most` bucket sizes, the largest need among them, at minimal total cost.
+
+    The cost of a need is the smallest size that is not below it, and every size also costs `price` times the largest need.
+    The choice is exact, by dynamic programming over the distinct needs.
+
+    Args:
+      needs: int [steps].
+      price: cost of a size, in steps of the largest size.
+    """
+    values, counts = np.unique(needs, return_counts=True)
+    total, n = offsets_of(counts), len(values)
+    best = np.append(0, np.full(n, np.inf))  # the lowest cost of the first j values in k sizes
+    choices, sums = [], []
+    for k in range(1, min(most, n) + 1):
+        costs = (best[:j] + (total[j] - total[:j]) * values[j - 1] for j in range(1, n + 1))
+        lowest = [(cost.min(), int(cost.argmin())) for cost in costs]
+        best = np.array([np.inf, *(cost for cost, _ in lowest)])
+        choices.append([before for _, before in lowest])
+        sums.append(best[n] + price * values[-1] * k)
+    sizes, j = [], n
+    for choice in reversed(choices[: int(np.argmin(sums)) + 1]):
+        sizes.append(int(values[j - 1]))
+        j = choice[j - 1]
+        if j == 0:
+            break
+    return sizes[::-1]
+
+
+def round_up(value, multiple: int):  # type: ignore[no-untyped-def]  # int or array
+    """The smallest multiple of `multiple` that is not below `value`."""
+    return -(-value // multiple) * multiple

@@ -1,15 +1,15 @@
-"""Puts batches on the devices: each process builds only its rows, in a thread that works ahead of the device."""
+"""Makes batches ahead of the device, in threads: each process builds only the rows of its devices."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxft.data.batching.batch_sampler import EpochBatches
+from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches
 from jaxft.data.tokens.encode import Examples
 
 T = TypeVar("T")
@@ -24,11 +24,10 @@ def local_rows(sharding: NamedSharding, rows: int) -> slice:
 
 def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dict[str, jax.Array]:
     """Makes global device arrays [K, rows, ...] of host arrays with this process's rows."""
-
-    def make_global(x: np.ndarray) -> jax.Array:
-        return jax.make_array_from_process_local_data(sharding, x, (x.shape[0], rows, *x.shape[2:]))
-
-    return {name: make_global(x) for name, x in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(sharding, x, (x.shape[0], rows, *x.shape[2:]))
+        for name, x in batch.items()
+    }
 
 
 def device_batch(
@@ -43,37 +42,40 @@ def device_batch(
 
 def prefetch(items: Iterator[Any], make: Callable[[Any], T], depth: int) -> Iterator[T]:
     """`map(make, items)` in a thread that works up to `depth` items ahead; exceptions are raised at the item they are of."""
-    results: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
+    end: Any = object()
 
-    def offer(message: tuple[bool, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                results.put(message, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def make_next() -> T:
+        item = next(items, end)
+        return end if item is end else make(item)
 
-    def work() -> None:
-        try:
-            for item in items:
-                if not offer((True, make(item))):
-                    return
-            offer((False, None))
-        except BaseException as error:  # noqa: BLE001 (it is raised again in the consumer)
-            offer((False, error))
-
-    thread = threading.Thread(target=work, name="jaxft-prefetch", daemon=True)
-    thread.start()
+    thread = ThreadPoolExecutor(1, "jaxft-prefetch")
     try:
-        while True:
-            more, value = results.get()
-            if not more:
-                if value is not None:
-                    raise value
-                return
-            yield value
+        ahead = deque(thread.submit(make_next) for _ in range(depth + 1))
+        while (result := ahead.popleft().result()) is not end:
+            ahead.append(thread.submit(make_next))
+            yield result
     finally:
-        stop.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)
+
+
+class Epochs:
+    """The batches of the current and the next epoch of a run of `count` epochs.
+
+    Computing those of ten million examples takes many seconds, for which the first step of an epoch would have to wait.
+    """
+
+    def __init__(self, sampler: BatchSampler, count: int) -> None:
+        self._sampler, self._count = sampler, count
+        self._thread = ThreadPoolExecutor(1, "jaxft-batches")
+        self._futures: dict[int, Future[EpochBatches]] = {}
+
+    def batches(self, epoch: int) -> EpochBatches:
+        """Waits for the batches of an epoch, and starts to compute those of the next one."""
+        wanted = range(epoch, min(epoch + 2, self._count))
+        futures = self._futures
+        self._futures = {n: futures.get(n) or self._thread.submit(self._sampler.epoch_batches, n) for n in wanted}
+        return self._futures[epoch].result()
+
+    def close(self) -> None:
+        """Stop computing batches."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,34 +1,34 @@
 """Reads text files of tagged sentences: columns (CoNLL, CoNLL-U), `word:tag` lines, and, for prediction, plain text."""
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxft.config import DataConfig
-from jaxft.core import distributed
 from jaxft.core.errors import UserError, nearest
-from jaxft.data.formats.conllu import SUFFIXES, is_conllu, read_conllu
-from jaxft.data.formats.sentences import Sentences
+from jaxft.data.formats.sentences import Sentences, say_if
 from jaxft.data.formats.split_text import split_text, unspaced
 from jaxft.data.formats.tags import OUTSIDE, canonical, parse
 from jaxft.data.reading import files
 
-DOCUMENT = "-DOCSTART-"
-INTENT = " <=> "
-COLUMN_FILES = (".conll", ".conll03", ".conll2003", ".bio", ".iob", ".iob2", ".bioes", ".iobes", ".bilou", ".tsv")
+_DOCUMENT = "-DOCSTART-"
+_INTENT = " <=> "  # between the tagged words and the intent of a line
+_COLUMN_FILES = (".conll", ".conll03", ".conll2003", ".bio", ".iob", ".iob2", ".bioes", ".iobes", ".bilou", ".tsv")
+_CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_CONLLU_FILES = (".conllu", ".conllup")
+_CONLLU_FIRST = re.compile(r"(1|1-\d+|0\.1)\t")
+_NOT_A_WORD = re.compile(r"\d+[-.]\d+")  # a multiword token such as 1-2, or an empty node such as 1.1
 _MOST = 0.9  # share of lines with the same number of columns, or of numbers in a column that is not the words'
 _LINE_OF_TEXT = 5  # this many characters of scripts without spaces are more than a word
 
 
 def read_text_file(config: DataConfig, file: Path, field: str, label: str | None) -> Sentences:
-    """Reads the sentences of a text file.
+    """Reads the sentences of a text file, which may be compressed.
 
     Args:
       config: its `columns`, `text` and `label` choose columns.
-      file: may be compressed.
-      field: the field of the config that names the file, for messages.
+      file, field: the file, and the field of the config that names it.
       label: column of the tags; None reads none.
 
     Raises:
@@ -37,17 +37,19 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
     path = str(files.existing_file(str(file), field))
     text = files.content(file).decode("utf-8-sig")
     lines = [line.removesuffix("\r") for line in text.split("\n" if "\n" in text else "\r")]
-    filled = [line for line in lines if line.strip() and not line.startswith(DOCUMENT)]
-    if filled and INTENT in filled[0] and (label or all(":" in x for x in _split(filled[0].rpartition(INTENT)[0]))):
+    filled = [line for line in lines if line.strip() and not line.startswith(_DOCUMENT)]
+    if filled and _INTENT in filled[0] and (label or all(":" in x for x in _split(filled[0].rpartition(_INTENT)[0]))):
         return _from_pairs(lines, path)
     # A line that begins with # holds the word "#" if it has as many columns as other lines; otherwise it is a comment.
     first = next((line for line in filled if not line.startswith("#")), filled[0] if filled else "")
-    report = not label and files.file_format(file) not in (*COLUMN_FILES, *SUFFIXES)
-    if not config.columns and is_conllu(first, files.file_format(file)):
-        _say(f"{path}: read as CoNLL-U columns", report)
-        return read_conllu(lines, config, path, label)
-    plain = files.file_format(file) not in COLUMN_FILES and not _are_columns(lines, config.columns)
-    _say(f"{path}: read as {'plain text, one sentence per line' if plain else 'CoNLL columns'}", report)
+    suffix = files.file_format(file)
+    report = not label and suffix not in (*_COLUMN_FILES, *_CONLLU_FILES)
+    is_conllu = suffix in _CONLLU_FILES or (_CONLLU_FIRST.match(first) and first.count("\t") == len(_CONLLU) - 1)
+    if is_conllu and not config.columns:
+        say_if(report, f"{path}: read as CoNLL-U columns")
+        return _from_conllu(lines, config, path, label)
+    plain = suffix not in _COLUMN_FILES and not _are_columns(lines, config.columns)
+    say_if(report, f"{path}: read as {'plain text, one sentence per line' if plain else 'CoNLL columns'}")
     if plain and not label:
         return _from_plain(lines, config, path)
     sentences = _from_columns(lines, first, config, path, label)
@@ -56,44 +58,41 @@ def read_text_file(config: DataConfig, file: Path, field: str, label: str | None
             f"{path}: the lines are sentences, not a word and its tag each; {field} takes one word per line with its tag "
             "last, or rows with lists (if the file is of this kind, name its columns in data.columns)"
         )
-    if not config.columns:
-        _refuse_numbers(sentences, path)
+    words = [word for sentence in sentences.items for word in sentence.words]
+    if not config.columns and len(words) > 1 and sum(map(str.isdecimal, words)) >= _MOST * len(words):
+        raise UserError(
+            f"{path}: the first column holds numbers, not words; name all columns in data.columns, the word's in data.text"
+        )
     return sentences
 
 
 def _are_columns(lines: Sequence[str], names: Sequence[str] | None) -> bool:
-    """Whether a file whose suffix does not tell has one word per line.
-
-    It does if it has as many columns as there are names, document lines, tabs in every line, typed entity tags at the end
-    of the lines, or a single word in every line and blank lines between some of them.
+    """Whether a file whose suffix does not tell has one word per line: it has as many columns as there are names, document
+    lines, tabs in every line, typed entity tags at the ends of lines, or single words with blank lines between some of them.
     """
     filled = [line for line in lines if line.strip()]
-    if any(line.startswith(DOCUMENT) for line in filled):
+    if any(line.startswith(_DOCUMENT) for line in filled):
         return True
     filled = [line for line in filled if not line.startswith("#")] or filled
     columns = [_split(line) for line in filled]
     if not columns:
         return False
     count, frequency = Counter(map(len, columns)).most_common(1)[0]
-    if names and len(names) == count and frequency >= _MOST * len(columns):
+    regular = frequency >= _MOST * len(columns)
+    if names and len(names) == count and regular:
         return True
     if all("\t" in line for line in filled):  # a cell with spaces holds a sentence, not a tag
         return all(" " not in x[-1].strip() for x in columns)
     if count == 1:
         has_blank_lines = any(not line.strip() for line in "\n".join(lines).strip().split("\n"))
-        return (
-            frequency == len(columns)
-            and has_blank_lines
-            and 2 * sum(unspaced(x) >= _LINE_OF_TEXT for x in filled) <= len(filled)
-        )
-    return frequency >= _MOST * len(columns) and _are_typed([x[-1].strip() for x in columns], count)
+        lines_of_text = sum(unspaced(x) >= _LINE_OF_TEXT for x in filled)
+        return frequency == len(columns) and has_blank_lines and 2 * lines_of_text <= len(filled)
+    return regular and _are_typed([x[-1].strip() for x in columns], count)
 
 
 def _are_typed(tags: Sequence[str], columns: int) -> bool:
-    """Whether the lines end in typed entity tags; some must be O unless all lines are a word and a tag.
-
-    An "e-mail", "Plan-B" or "I-95" at the end of a sentence is not a tag.
-    """
+    """Whether lines end in typed entity tags, some of them O unless all lines are a word and a tag: an "e-mail", "Plan-B" or
+    "I-95" at the end of a sentence is not a tag."""
     canonical_tags = canonical(tags)
     parsed = [parse(canonical_tags[tag]) for tag in tags]
     typed = any(x and x[1] for x in parsed)
@@ -104,14 +103,9 @@ def _are_typed(tags: Sequence[str], columns: int) -> bool:
 
 def _may_be_plain(sentences: Sentences, first: str) -> bool:
     """Whether columns separated by spaces look like plain text: most tags occur once, or no tag contains a letter."""
-    tags = [tag for sentence in sentences.tags for tag in sentence]
+    tags = [tag for sentence in sentences.items for tag in sentence.tags]
     tags_unlike = 2 * len(set(tags)) > len(tags) or not any(any(map(str.isalpha, tag)) for tag in tags)
     return len(_split(first)) > 2 and "\t" not in first and tags_unlike
-
-
-def _say(line: str, report: bool) -> None:
-    if report and distributed.is_main_process():
-        print(line, file=sys.stderr)
 
 
 def _from_plain(lines: Sequence[str], config: DataConfig, path: str) -> Sentences:
@@ -121,10 +115,8 @@ def _from_plain(lines: Sequence[str], config: DataConfig, path: str) -> Sentence
         bounds = split_text(line, config.split_words or "punctuation")
         if bounds:
             sentences.add_text(line, bounds, [], number)
-        elif config.empty_texts == "null":
-            sentences.add_empty([], number)
-        elif config.empty_texts == "error":
-            raise UserError(f"{path}: line {number} has no words (data.empty_texts drop leaves such lines out)")
+        else:
+            sentences.add_wordless(number, config.empty_texts, f"{path}: line {number} has no words")
     return sentences
 
 
@@ -132,17 +124,18 @@ def _from_columns(lines: Sequence[str], first: str, config: DataConfig, path: st
     names = config.columns or [str(i) for i in range(len(_split(first.rstrip(" \t"))))]
     if label and first and len(names) < 2:
         raise UserError(f"{path}: the lines have one column; a word and its tag are two")
-    at_word, at_tag = (_column(config, "text", config.text), _column(config, "label", label)) if config.columns else (0, -1)
+    at_word = _column(config.columns, "text", config.text) if config.columns else 0
+    at_tag = _column(config.columns, "label", label) if config.columns and label else -1
     sentences = Sentences("line", files=[(path, len(lines))])
     new_sentence, document = True, 0
-    for number, line in enumerate([*lines, DOCUMENT], 1):
+    for number, line in enumerate([*lines, _DOCUMENT], 1):
         columns = _split(line, len(names))
         if not line.strip() or (line.startswith("#") and len(columns) != len(names)):
             new_sentence = new_sentence or not line.strip()
-        elif not sentences.words and columns == config.columns:  # a header
+        elif not sentences.items and columns == config.columns:  # a header
             continue
-        elif line.startswith(DOCUMENT):
-            no_words = document and (not sentences.numbers or sentences.numbers[-1][-1] < document)
+        elif line.startswith(_DOCUMENT):
+            no_words = document and (not sentences.items or sentences.items[-1].numbers[-1] < document)
             if no_words and config.empty_texts == "error":
                 raise UserError(
                     f"{path}: line {document} begins a document without words (data.empty_texts drop leaves it out)"
@@ -174,28 +167,50 @@ def _split(line: str, count: int = 0) -> list[str]:
     return mixed if count and len(columns) != count and len(mixed) == count else columns
 
 
-def _column(config: DataConfig, option: str, name: str | None) -> int:
-    columns = config.columns or []
-    if name is None:
-        return -1
+def _column(columns: Sequence[str], option: str, name: str) -> int:
     if name not in columns:
         raise UserError(f'data.{option} is "{name}", but data.columns names {", ".join(columns)}{nearest(name, columns)}')
     return columns.index(name)
 
 
-def _refuse_numbers(sentences: Sentences, path: str) -> None:
-    """Raise an error if the first column numbers the words or sentences."""
-    words = [word for sentence in sentences.words for word in sentence]
-    if len(words) > 1 and sum(word.isdecimal() for word in words) >= _MOST * len(words):
+def _from_conllu(lines: Sequence[str], config: DataConfig, path: str, label: str | None) -> Sentences:
+    """Reads CoNLL-U, the format of Universal Dependencies: ten columns between tabs, comments, ranges and empty nodes.
+
+    `data.text` names a column of _CONLLU, by default form, and so does `label`, by default upos.
+    """
+    at_word = _conllu_column("text", config.text, "text", "form")
+    at_tag = _conllu_column("label", label, "label", "upos") if label else -1
+    sentences, new_sentence = Sentences("line", files=[(path, len(lines))]), True
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            new_sentence = new_sentence or not line.strip()
+            continue
+        columns = line.rstrip(" \t").split("\t") if line.count("\t") >= len(_CONLLU) else line.split("\t")
+        if len(columns) != len(_CONLLU):
+            raise UserError(f"{path}: line {number} has {len(columns)} columns between tabs; CoNLL-U has {len(_CONLLU)}")
+        if _NOT_A_WORD.fullmatch(columns[0]):
+            continue
+        word, tag = columns[at_word].strip(" "), columns[at_tag].strip() if label else ""
+        if not word or (label and not tag):
+            raise UserError(f"{path}: line {number} has no {'tag' if word else 'word'}")
+        sentences.add(word, tag, number, new_sentence or columns[0] == "1")
+        new_sentence = False
+    return sentences
+
+
+def _conllu_column(option: str, name: str, default: str, conllu_default: str) -> int:
+    name = conllu_default if name == default else name
+    if name.lower() not in _CONLLU:
         raise UserError(
-            f"{path}: the first column holds numbers, not words; name all columns in data.columns, the word's in data.text"
+            f'data.{option} is "{name}", but the columns of CoNLL-U are {", ".join(_CONLLU)}{nearest(name, _CONLLU)}'
         )
+    return _CONLLU.index(name.lower())
 
 
 def _from_pairs(lines: Sequence[str], path: str) -> Sentences:
     sentences = Sentences("line", files=[(path, len(lines))])
     for number, line in enumerate(lines, 1):
-        sentence = line.rpartition(INTENT)[0] or line
+        sentence = line.rpartition(_INTENT)[0] or line
         for i, pair in enumerate(re.findall("[^ ]+", sentence)):
             word, colon, tag = pair.rpartition(":")
             if not colon or not tag:

@@ -37,7 +37,7 @@ def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
       values: lists [start, end, type], or objects with these keys; duplicates are dropped.
       text: the text of the row. If a span contains its text, that must be found at its offsets, which may then count
         UTF-16 units, as in JavaScript.
-      where: file and row, for messages.
+      where: the file and row, for messages.
 
     Raises:
       UserError: for a malformed or empty span, one outside of the text, or one that overlaps another.
@@ -57,22 +57,20 @@ def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[st
     """Splits a text into words with IOB2 tags.
 
     Args:
-      text: the text of the row.
+      text, how: as in `split_text`.
       spans: sorted, without overlap.
-      how: as in `split_text`. A word is cut if an entity begins or ends within it.
 
     Returns:
-      (the words' bounds, their tags, the number of words that were cut).
+      (the words' bounds, their tags, the number of words that were cut because an entity begins or ends within them).
     """
     edges = {edge for span in spans for edge in (span.start, span.end)}
     bounds: Bounds = []
-    cut = 0
+    cut = at = 0
     for begin, end in split_text(text, how):
         edges_in_word = [begin, *sorted(x for x in edges if begin < x < end), end]
         bounds += itertools.pairwise(edges_in_word)
         cut += len(edges_in_word) > 2
     tags = [OUTSIDE] * len(bounds)
-    at = 0
     for span in spans:
         while bounds[at][0] < span.start:
             at += 1

@@ -1,17 +1,40 @@
 """Tagged sentences, in the common form that all readers produce."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from jaxft.core import distributed
+from jaxft.core.errors import UserError
 from jaxft.data.formats.split_text import Bounds, split_text
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
-from jaxft.data.reading.row_numbers import files_of, locate, with_files
+from jaxft.data.reading.row_numbers import locate, rows_per_file, with_files
 
 WORDS, TAGS = "words", "tags"
 TEXT, BEGINS, ENDS = "text", "begins", "ends"
+
+
+@dataclass
+class Sentence:
+    """The words of a line, row or block of lines.
+
+    Attributes:
+      words, tags: the tags are only used if they are read.
+      numbers: the line or row number of each word, counted through all files.
+      text: the text that the words were split from; None if the file contains words.
+      bounds: for every word its first character in the text and one past its last; empty without a text.
+      empty: whether it represents a row without words (see `data.reading.empty_texts`).
+    """
+
+    words: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    text: str | None = None
+    bounds: Bounds = field(default_factory=list)
+    empty: bool = False
 
 
 @dataclass
@@ -20,59 +43,42 @@ class Sentences:
 
     Attributes:
       unit: `line` or `row`.
-      words, tags: a list of texts for every sentence; the tags are only used if they are read.
-      numbers: for every sentence the line or row number of each word, counted through all files.
-      texts: the text that a sentence was split from; None if the file contains words.
-      bounds: for every word its first character in the text and one past its last; empty without a text.
-      empty: indices of sentences that represent a row without words (see `data.reading.empty_texts`).
       files: (name, number of lines or rows) of each file, in the order in which they were read.
+      items: the sentences.
     """
 
     unit: str
-    words: list[list[str]] = field(default_factory=list)
-    tags: list[list[str]] = field(default_factory=list)
-    numbers: list[list[int]] = field(default_factory=list)
-    texts: list[str | None] = field(default_factory=list)
-    bounds: list[Bounds] = field(default_factory=list)
-    empty: set[int] = field(default_factory=set)
     files: list[tuple[str, int]] = field(default_factory=list)
+    items: list[Sentence] = field(default_factory=list)
 
     def add(self, word: str, tag: str, number: int, new: bool) -> None:
         """Append a word to the last sentence, or to a new one."""
         if new:
-            self.add_sentence([], [], 0)
-        self.words[-1].append(word)
-        self.tags[-1].append(tag)
-        self.numbers[-1].append(number)
+            self.items.append(Sentence())
+        self.items[-1].words.append(word)
+        self.items[-1].tags.append(tag)
+        self.items[-1].numbers.append(number)
 
-    def add_sentence(self, words: Sequence[str], tags: Sequence[str], number: int) -> None:
-        """Append a sentence from a single line or row."""
-        self.words.append(list(words))
-        self.tags.append(list(tags))
-        self.numbers.append([number] * len(words))
-        self.texts.append(None)
-        self.bounds.append([])
+    def add_sentence(self, words: Sequence[str], tags: Sequence[str], number: int, **more: Any) -> None:
+        """Append a sentence from a single line or row; `more` are further attributes."""
+        self.items.append(Sentence(list(words), list(tags), [number] * len(words), **more))
 
     def add_text(self, text: str, bounds: Bounds, tags: Sequence[str], number: int) -> None:
         """Append a sentence that is a text split into words."""
-        self.add_sentence([text[begin:end] for begin, end in bounds], tags, number)
-        self.texts[-1], self.bounds[-1] = text, bounds
+        self.add_sentence([text[begin:end] for begin, end in bounds], tags, number, text=text, bounds=bounds)
 
-    def add_empty(self, tags: Sequence[str], number: int) -> None:
-        """Append a placeholder for a row without words."""
-        self.empty.add(len(self.words))
-        self.add_sentence([PLACEHOLDER], tags, number)
+    def add_wordless(self, number: int, empty_texts: str, fault: str) -> None:
+        """Append a placeholder for a row without words, leave the row out or raise `fault`, as `data.empty_texts` says."""
+        if empty_texts == "error":
+            raise UserError(f"{fault} (data.empty_texts drop leaves such {self.unit}s out)")
+        if empty_texts == "null":
+            self.add_sentence([PLACEHOLDER], [], number, empty=True)
 
     def extend(self, more: "Sentences") -> None:
         """Append the sentences of another file."""
-        self.empty |= {len(self.words) + i for i in more.empty}
-        self.words += more.words
-        self.tags += more.tags
         before = sum(count for _, count in self.files)
-        self.numbers += [[before + number for number in numbers] for numbers in more.numbers]
+        self.items += [replace(x, numbers=[before + number for number in x.numbers]) for x in more.items]
         self.files += more.files
-        self.texts += more.texts
-        self.bounds += more.bounds
 
     def rows(self, *, labelled: bool) -> Any:
         """A `datasets.Dataset` with the columns `words`, `line` or `row`, if labelled `tags`, and, if any sentence was split
@@ -80,37 +86,30 @@ class Sentences:
         import datasets
 
         words, numbers = datasets.List(datasets.Value("string")), datasets.List(datasets.Value("int32"))
-        columns: dict[str, tuple[Any, Any]] = {WORDS: (self.words, words), self.unit: (self.numbers, numbers)}
+        columns = {WORDS: ([x.words for x in self.items], words), self.unit: ([x.numbers for x in self.items], numbers)}
         if labelled:
-            columns[TAGS] = (self.tags, words)
-        if any(text is not None for text in self.texts):
-            columns[TEXT] = (self.texts, datasets.Value("string"))
-            columns[BEGINS] = ([[begin for begin, _ in bounds] for bounds in self.bounds], numbers)
-            columns[ENDS] = ([[end for _, end in bounds] for bounds in self.bounds], numbers)
-        features = datasets.Features({name: kind for name, (_, kind) in columns.items()})
-        values = {name: values for name, (values, _) in columns.items()}
+            columns[TAGS] = ([x.tags for x in self.items], words)
+        if any(x.text is not None for x in self.items):
+            columns[TEXT] = ([x.text for x in self.items], datasets.Value("string"))
+            columns[BEGINS] = ([[begin for begin, _ in x.bounds] for x in self.items], numbers)
+            columns[ENDS] = ([[end for _, end in x.bounds] for x in self.items], numbers)
         info = with_files(self.files)
-        info.features = features
-        rows = datasets.Dataset.from_dict(values, info=info)
-        return with_placeholders(rows, np.isin(np.arange(len(rows)), list(self.empty)), {})
+        info.features = datasets.Features({name: kind for name, (_, kind) in columns.items()})
+        rows = datasets.Dataset.from_dict({name: values for name, (values, _) in columns.items()}, info=info)
+        return with_placeholders(rows, np.array([x.empty for x in self.items]), {})
 
 
-def location(rows: Any, sentence: int, word: int = 0) -> str:
-    """`line 12` or `row 3`: the location of a sentence's word in its file."""
-    return f"{_unit(rows)} {_locate(rows, '', sentence, word)[1]}"
+def say_if(condition: object, line: str) -> None:
+    """Print a line on standard error, on the main process."""
+    if condition and distributed.is_main_process():
+        print(line, file=sys.stderr)
 
 
-def file_of(rows: Any, origin: str, sentence: int, word: int = 0) -> str:
-    """The file that contains a sentence's word; `origin` if there is only one file."""
-    return _locate(rows, origin, sentence, word)[0]
-
-
-def _locate(rows: Any, origin: str, sentence: int, word: int) -> tuple[str, int]:
-    return locate(files_of(rows), rows[sentence][_unit(rows)][word], origin)
-
-
-def _unit(rows: Any) -> str:
-    return "line" if "line" in rows.column_names else "row"
+def location(rows: Any, origin: str, sentence: int, word: int = 0) -> tuple[str, str]:
+    """(file, `line 12` or `row 3`) of a sentence's word; the file is `origin` if there is only one."""
+    unit = "line" if "line" in rows.column_names else "row"
+    file, number = locate(rows_per_file(rows), rows[sentence][unit][word], origin)
+    return file, f"{unit} {number}"
 
 
 def without_space(begins: Sequence[int], ends: Sequence[int]) -> list[bool]:

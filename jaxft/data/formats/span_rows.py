@@ -1,21 +1,19 @@
 """Reads rows of a text with its entities as character spans: doccano, Prodigy, Label Studio, Hugging Face's pipelines."""
 
-import ast
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.core import distributed
 from jaxft.core.errors import UserError
 from jaxft.data.formats.entities import are_spans, read_spans, tags_of
-from jaxft.data.formats.sentences import Sentences
+from jaxft.data.formats.sentences import Sentences, say_if
 from jaxft.data.formats.split_text import split_text
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import CHUNK
-from jaxft.data.reading.json_rows import JsonTables
-from jaxft.data.reading.row_numbers import files_of, locate
+from jaxft.data.reading.columns import iter_rows
+from jaxft.data.reading.delimited import parse_literal
+from jaxft.data.reading.json_rows import is_unicode, json_rows
+from jaxft.data.reading.row_numbers import locate, rows_per_file
 from jaxft.data.reading.sources import read_rows
 
 KNOWN = ("spans", "entities", "labels")  # columns of spans that are looked for if data.label is the default
@@ -27,8 +25,7 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
     """Reads the sentences of rows with spans; None if the rows have no spans.
 
     Args:
-      config, split: files or a hub data set; `config.text` is the column of the text, and `config.split_words` says how it
-        is split.
+      config, split: files or a hub data set; `config.text` is the column of the text, `config.split_words` how to split it.
       label: column of the spans; for the default `label`, also the columns in KNOWN, one for all rows. None reads none.
       where: the file, for messages.
 
@@ -50,23 +47,15 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
             continue
         text = _text(row, config, where_row)
         if not split_text(text, "spaces"):
-            if config.empty_texts == "null":
-                sentences.add_empty([], number)
-            elif config.empty_texts == "error":
-                raise UserError(f"{where_row} has no words (data.empty_texts drop leaves such rows out)")
+            sentences.add_wordless(number, config.empty_texts, f"{where_row} has no words")
             continue
         spans = read_spans(_values(row, column, where_row), text, where_row) if label else []
         bounds, tags, cut_here = tags_of(text, spans, how)
         cut += cut_here
         sentences.add_text(text, bounds, tags if label else [], number)
-    _say(f"{where}: left out {left_out:,} rows that are rejected or not annotated", left_out)
-    _say(f"{where}: {cut:,} words were cut because an entity begins or ends within them", cut)
+    say_if(left_out, f"{where}: left out {left_out:,} rows that are rejected or not annotated")
+    say_if(cut, f"{where}: {cut:,} words were cut because an entity begins or ends within them")
     return sentences
-
-
-def _say(line: str, count: int) -> None:
-    if count and distributed.is_main_process():
-        print(line, file=sys.stderr)
 
 
 def _rows(config: DataConfig, split: str, label: str | None, where: str) -> Iterator[tuple[str, int, Row]]:
@@ -74,14 +63,11 @@ def _rows(config: DataConfig, split: str, label: str | None, where: str) -> Iter
     paths = [] if config.dataset else files.files_of(config, split)
     if paths and all(file.is_file() and files.file_format(file) in (".json", ".jsonl") for file in paths):
         for file in paths:
-            yield from ((str(file), i, row) for i, row in enumerate(JsonTables(file, lists=True).rows(), 1))
+            yield from ((str(file), i, row) for i, row in enumerate(json_rows(file, {}, lists=True), 1))
     elif label:
         rows = read_rows(replace(config, columns=None), split, needed=[config.text], wanted=_columns(label), lists=True)
-        counts = files_of(rows)
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            for number, values in enumerate(zip(*chunk.values(), strict=True), start + 1):
-                yield *locate(counts, number, where), dict(zip(chunk, values, strict=True))
+        counts = rows_per_file(rows)
+        yield from ((*locate(counts, number, where), row) for number, row in enumerate(iter_rows(rows), 1))
 
 
 def _columns(label: str) -> tuple[str, ...]:
@@ -89,8 +75,8 @@ def _columns(label: str) -> tuple[str, ...]:
 
 
 def _span_column(rows: Iterable[Row], config: DataConfig, label: str | None) -> str | None:
-    """The column of the spans: the first of `_columns` with spans in any row, else, if none contains anything, the first
-    with empty lists. None for rows without spans; `label` for tasks of Label Studio."""
+    """The first of `_columns` with spans in any row; else, if none contains anything, the first with empty lists. None for
+    rows without spans; `label` for tasks of Label Studio."""
     empty: dict[str, None] = {}
     spans: set[str] = set()
     others = False
@@ -139,10 +125,8 @@ def _text(row: Row, config: DataConfig, where_row: str) -> str:
         return ""
     if not isinstance(value, str):
         raise UserError(f'{where_row} has {repr(value)[:60]} in column "{config.text}": must be a text, beside its spans')
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where_row}: the text has lone surrogates, which are no Unicode") from None
+    if not is_unicode(value):
+        raise UserError(f"{where_row}: the text has lone surrogates, which are no Unicode")
     return value
 
 
@@ -170,10 +154,7 @@ def _of_task(result: list[Any]) -> list[Any]:
 def _literal(value: Any) -> Any:
     """Parses a list as csv files contain it; also converts the columns that `datasets` makes of a list of objects."""
     if isinstance(value, str) and value.lstrip().startswith(("[[", "[{", "[(", "[]")):
-        try:
-            return ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return value
+        return parse_literal(value.strip(), value)
     if isinstance(value, Mapping) and value and all(isinstance(x, list) for x in value.values()):
         return [dict(zip(value, x, strict=False)) for x in zip(*value.values(), strict=False)]
     return value

@@ -5,7 +5,6 @@ from functools import cache
 from typing import Literal
 
 Bounds = list[tuple[int, int]]
-SPLIT_MODES = ("punctuation", "spaces")
 
 BLANK, ALONE, MARK, LETTER = range(4)
 _NO_WIDTH = "\u200b\ufeff"  # spaces of width zero
@@ -31,11 +30,9 @@ _FLAG_LETTERS = (0x1F1E6, 0x1F1FF)
 def split_text(text: str, how: Literal["punctuation", "spaces"] | str) -> Bounds:
     """Splits a text into words, each (first character, one past the last).
 
-    Args:
-      text: of any length.
-      how: `spaces` splits at white space and control characters; `punctuation` also around every punctuation mark and
-        symbol, and around every character of scripts without spaces (Han, kana, Thai ...). Combining marks stay with their
-        base character, and an emoji is one word.
+    `spaces` splits at white space and control characters; `punctuation` also around every punctuation mark and symbol, and
+    around every character of scripts without spaces (Han, kana, Thai ...). Combining marks stay with their base character,
+    and an emoji is one word.
     """
     bounds: Bounds = []
     begin, before = -1, BLANK

@@ -17,7 +17,7 @@ from jaxft.config import DataConfig
 from jaxft.core import distributed
 from jaxft.core.errors import UserError, nearest
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import CHUNK
+from jaxft.data.reading.columns import iter_rows
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
 from jaxft.data.reading.json_rows import is_unicode, rows_of
 from jaxft.data.reading.row_numbers import row_names
@@ -43,8 +43,7 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     """Reads a split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
 
     Args:
-      config: the files or hub data set, and the names of their columns.
-      split: train, validation or test: a field of `config`.
+      config, split: the files or hub data set; `config` also names the columns.
       labelled: whether to read answers. If so, rows with the same id are one question with several answers; otherwise every
         row is a question of its own, whatever its id.
       misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves out
@@ -80,15 +79,10 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
             raise UserError(f"{origin}: no answer is at its offset")
     text, integer = datasets.Value("string"), datasets.Value("int32")
     answers = {"text": datasets.List(text), "answer_start": datasets.List(integer)}
-    rows = datasets.Dataset.from_dict(
-        {
-            "id": [q.id for q in questions],
-            "question": [q.question for q in questions],
-            "context": [q.context for q in questions],
-            "answers": [{"text": [t for t, _ in q.answers], "answer_start": [s for _, s in q.answers]} for q in questions],
-        },
-        features=datasets.Features({"id": text, "question": text, "context": text, "answers": answers}),
-    )
+    features = datasets.Features({"id": text, "question": text, "context": text, "answers": answers})
+    columns = {name: [getattr(q, name) for q in questions] for name in ("id", "question", "context")}
+    columns["answers"] = [{"text": [t for t, _ in q.answers], "answer_start": [s for _, s in q.answers]} for q in questions]
+    rows = datasets.Dataset.from_dict(columns, features=features)
     return with_placeholders(rows, np.array([q.empty for q in questions]), {})
 
 
@@ -103,7 +97,7 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
         wanted = [config.id, *([config.answer_start] if labelled else [])]
         table = read_rows(config, split, needed=needed, wanted=wanted, kinds={config.question: str, config.context: str})
         where = row_names(table, origin)
-        rows = ((where(i), "", row) for i, row in enumerate(_rows(table)))
+        rows = ((where(i), "", row) for i, row in enumerate(iter_rows(table)))
     for i, (where_row, where_article, row) in enumerate(rows):
         if "paragraphs" in row:
             yield from _article(row, where_article, labelled)
@@ -112,13 +106,6 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
             if column not in row and not (config.empty_texts == "null" and i):
                 raise UserError(f'{where_row} has no "{column}" ({", ".join(row)}){nearest(column, row)}')
         yield where_row, {name: row[column] for name, column in (names | answers).items() if column in row}
-
-
-def _rows(rows: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a `datasets.Dataset`, read in chunks."""
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        yield from (dict(zip(chunk, values, strict=True)) for values in zip(*chunk.values(), strict=True))
 
 
 def _article(article: Mapping[str, Any], where: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -165,15 +152,13 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
     """Checks a row and makes a question of it; None if a text is empty and the row is to be dropped."""
     texts, empty = {}, False
     for name in ("question", "context"):
-        column = getattr(config, name)
-        if not isinstance(text := values.get(name), str | None) and config.empty_texts == "null":
+        column, text = getattr(config, name), values.get(name)
+        if config.empty_texts == "null" and not (isinstance(text, str) and is_unicode(text)):
             text = None
         if not isinstance(text, str | None):
             raise UserError(f'{where} has {text!r} in "{column}": must be text')
         if text and not is_unicode(text):
-            if config.empty_texts != "null":
-                raise UserError(f'{where} has {repr(text)[:60]} in "{column}": must be text without lone surrogates')
-            text = None
+            raise UserError(f'{where} has {repr(text)[:60]} in "{column}": must be text without lone surrogates')
         text = text or ""
         if name == "context" and config.no_answer:
             text = text.removesuffix(config.no_answer)
@@ -186,9 +171,9 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
             raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
         texts[name] = text
     key = values.get("id", number)
-    if config.empty_texts == "null" and (key is None or not str(key).strip()):
-        key = number
     if key is None or not str(key).strip():
+        key = number if config.empty_texts == "null" else None
+    if key is None:
         raise UserError(f'{where} has no id in "{config.id}"')
     if not is_unicode(str(key)):
         raise UserError(f'{where} has {repr(key)[:60]} in "{config.id}": must be text without lone surrogates')

@@ -1,23 +1,23 @@
 """Reads tagged sentences from files of any kind: chooses the reader, and reads rows with one sentence each."""
 
-import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, some
 from jaxft.data.formats.conll import read_text_file
 from jaxft.data.formats.sentences import Sentences
 from jaxft.data.formats.span_rows import read_span_rows
 from jaxft.data.formats.split_text import split_text
 from jaxft.data.formats.tags import parse
-from jaxft.data.formats.word_per_row import is_word_per_row, no_sentence_column, read_word_rows, sentence_columns
+from jaxft.data.formats.word_per_row import is_word_per_row, read_word_rows, sentence_columns
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import map_column
-from jaxft.data.reading.delimited import csv_header
-from jaxft.data.reading.row_numbers import RowName, files_of, row_names
+from jaxft.data.reading.class_labels import label_names
+from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.delimited import csv_header, parse_literal
+from jaxft.data.reading.row_numbers import RowName, row_names, rows_per_file
 from jaxft.data.reading.sources import column_names, read_rows
 
 TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # all other files are text, except .tsv with a header
@@ -26,16 +26,13 @@ TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # all other files ar
 def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
     """Reads a split as a `datasets.Dataset` of sentences.
 
-    Args:
-      config: files or hub data set. A csv, json or parquet file and a hub data set have one row per sentence, in which
-        `config.text` and `label` are lists, or text that is split at white space; or a text with character spans
-        (`span_rows`); or they have one row per word (`word_per_row`). A text without tags is split as `config.split_words`
-        says. Any other file is text: one word per line, columns separated by tabs or spaces, sentences by blank lines,
-        documents by -DOCSTART-. The first column is the word and the last the tag, unless `config.columns` names them;
-        CoNLL-U has fixed names. A text file whose first line contains ` <=> ` has one sentence per line, as
-        `word:tag word:tag <=> intent`. If no tags are read, each line of plain text is a sentence.
-      split: train, validation or test.
-      label: column of the tags; None reads none.
+    A csv, json or parquet file or a hub data set has one row per sentence, in which `config.text` and `label` are lists, or
+    text that is split at white space; or a text with character spans (`span_rows`); or it has one row per word
+    (`word_per_row`). A text without tags is split as `config.split_words` says. Any other file is text: one word per line,
+    columns separated by tabs or spaces, sentences by blank lines, documents by -DOCSTART-. The first column is the word and
+    the last the tag, unless `config.columns` names them; CoNLL-U has fixed names. A text file whose first line contains
+    ` <=> ` has one sentence per line, as `word:tag word:tag <=> intent`. If no tags are read (`label` is None), each line of
+    plain text is a sentence.
 
     Returns:
       The columns of `Sentences.rows`.
@@ -54,7 +51,7 @@ def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
         sentences = Sentences("line")
         for file in paths:
             sentences.extend(read_text_file(config, file, f"data.{split}", label))
-    if not sentences.words:
+    if not sentences.items:
         raise UserError(f"{where}: no sentences")
     return sentences.rows(labelled=label is not None)
 
@@ -76,77 +73,65 @@ def _from_rows(config: DataConfig, split: str, label: str | None, where: str) ->
         return read_word_rows(config, split, label, columns, where)
     # data.columns names the columns of text files; a table has its own names.
     rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True, kinds={config.text: list})
-    texts = map_column(rows, config.text, lambda x: x)
-    tags = map_column(rows, label, lambda x: x) if label else [None] * len(rows)
+    texts = list(column_values(rows, config.text))
+    tags = list(column_values(rows, label)) if label else [None] * len(rows)
     if is_word_per_row(texts, tags if label else None):
         if columns := sentence_columns(config, split, needed):
             return read_word_rows(config, split, label, columns, where)
         if label:
-            raise no_sentence_column(config, label, where, column_names(config, split))
-    names = getattr(getattr(rows.features[label], "feature", None), "names", None) if label else None
-    sentences, where_row = Sentences("row", files=files_of(rows)), row_names(rows, where)
-    for number, (value, tag_values) in enumerate(zip(texts, tags, strict=True), 1):
+            raise UserError(
+                f'{where}: every row is one word ("{config.text}") with one tag ("{label}"), and no column is known to say '
+                "which sentence it is of; name one in data.sentence_column (columns: "
+                f"{some(column_names(config, split), 20)}), or give rows of lists"
+            )
+    names = label_names(rows.features[label]) if label else None
+    sentences, where_row = Sentences("row", files=rows_per_file(rows)), row_names(rows, where)
+    for i, (value, tag_values) in enumerate(zip(texts, tags, strict=True)):
         is_text = isinstance(value, str) and _parse_list(value) is None
         bounds = split_text(value, "spaces" if label else config.split_words or "punctuation") if is_text else []
-        words = _words(value, where_row, number, config) if label or not is_text else [value[a:b] for a, b in bounds]
+        words = [value[a:b] for a, b in bounds]
+        if label or not is_text:
+            try:
+                words = _items(value, (str,), where_row, i, config.text)
+            except UserError:
+                if config.empty_texts != "null":
+                    raise
+                words = []
         if not words:
-            if config.empty_texts == "null":
-                sentences.add_empty([], number)
-            elif config.empty_texts == "error":
-                raise UserError(
-                    f'{where_row(number - 1)} has no words in column "{config.text}" (data.empty_texts drop leaves such '
-                    "rows out)"
-                )
+            sentences.add_wordless(i + 1, config.empty_texts, f'{where_row(i)} has no words in column "{config.text}"')
             continue
         sentence_tags: list[str] = []
         if label:
-            items = _items(tag_values, (str, int, float), where_row, number, label)
+            items = _items(tag_values, (str, int, float), where_row, i, label)
             if len(items) != len(words):
-                raise UserError(f"{where_row(number - 1)} has {len(words)} words but {len(items)} tags")
-            sentence_tags = [_tag_name(x, names, where_row, number) for x in items]
+                raise UserError(f"{where_row(i)} has {len(words)} words but {len(items)} tags")
+            sentence_tags = [_tag_name(x, names, where_row, i) for x in items]
         if is_text and [value[a:b] for a, b in bounds] == words:
-            sentences.add_text(value, bounds, sentence_tags, number)
+            sentences.add_text(value, bounds, sentence_tags, i + 1)
         else:
-            sentences.add_sentence(words, sentence_tags, number)
+            sentences.add_sentence(words, sentence_tags, i + 1)
     return sentences
 
 
-def _words(value: Any, where: RowName, number: int, config: DataConfig) -> list[str]:
-    """The words of a row. A value that is not a list of words is an error, or no words if predictions may be null."""
-    try:
-        return _items(value, (str,), where, number, config.text)
-    except UserError:
-        if config.empty_texts == "null":
-            return []
-        raise
-
-
-def _items(value: Any, kinds: tuple[type, ...], where: RowName, number: int, column: str) -> list[Any]:
+def _items(value: Any, kinds: tuple[type, ...], where: RowName, row: int, column: str) -> list[Any]:
     if isinstance(value, str):
         listed = _parse_list(value)
         return value.split() if listed is None else listed
     if not isinstance(value, Sequence) or not all(isinstance(x, kinds) for x in value):
         wanted = "words" if int not in kinds else "tags"
-        raise UserError(
-            f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": must be a list of {wanted}, or text'
-        )
+        raise UserError(f'{where(row)} has {repr(value)[:60]} in column "{column}": must be a list of {wanted}, or text')
     return list(value)
 
 
 def _parse_list(value: str) -> list[str] | None:
     """A list as csv files contain it, `['O', 'B-x']`; None for other text."""
-    if not value.startswith("[") or not value.endswith("]"):
-        return None
-    try:
-        literal = ast.literal_eval(value)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
+    literal = parse_literal(value, None) if value.startswith("[") and value.endswith("]") else None
     return literal if isinstance(literal, list) and literal and all(isinstance(x, str) for x in literal) else None
 
 
-def _tag_name(value: str | float, names: list[str] | None, where: RowName, number: int) -> str:
+def _tag_name(value: str | float, names: list[str] | None, where: RowName, row: int) -> str:
     value = int(value) if isinstance(value, float) and value.is_integer() else value
     name = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value).strip()
     if not name:
-        raise UserError(f"{where(number - 1)} has an empty tag")
+        raise UserError(f"{where(row)} has an empty tag")
     return name

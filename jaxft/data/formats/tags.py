@@ -17,11 +17,8 @@ _SUFFIX = re.compile(r"(O)|(.+)[-_]([BIESMLU])", re.IGNORECASE)
 def canonical(tags: Iterable[str]) -> dict[str, str]:
     """Maps every tag to the spelling that `parse` reads: `b-per` and `B_per` to B-per, `PER-B` to B-PER, `o` to O.
 
-    Tags in no known spelling, and tags that do not mark entities, are unchanged. One spelling is chosen for all tags. If no
-    spelling fits all of them, there is an O, and no tag is in the standard spelling, one that fits some tags is chosen.
-
-    Args:
-      tags: all tags of the data.
+    Tags in no known spelling, and tags that do not mark entities, are unchanged. One spelling is chosen for all tags of the
+    data. If none fits all of them, there is an O, and no tag is in the standard spelling, one that fits some is chosen.
     """
     distinct = dict.fromkeys(tags)
     spellings = [{tag: _standard(tag, pattern) for tag in distinct} for pattern in (_TAG, _LOOSE, _SUFFIX)]
@@ -55,12 +52,8 @@ def mark_entities(tags: Iterable[str]) -> bool:
 
 
 def find_violation(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
-    """(position, what is wrong) of the first tag that a scheme does not allow; None if all are allowed.
-
-    Args:
-      tags: the tags of one sentence.
-      scheme: a name of LETTERS.
-    """
+    """(position, what is wrong) of the first tag of a sentence that a scheme of LETTERS does not allow; None if there is
+    none."""
     before = (OUTSIDE, "")
     for i, tag in enumerate(tags):
         now = parse(tag)
@@ -122,12 +115,8 @@ def are_iob2(labels: Iterable[str]) -> bool:
 
 
 def to_scheme_of(tags: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Converts the IOB2 tags of a sentence to the scheme and spelling of a model's labels.
-
-    Args:
-      tags: IOB2 tags of one sentence.
-      labels: a model's labels, in any scheme; a tag that they do not contain is unchanged.
-    """
+    """Converts the IOB2 tags of a sentence to the scheme and spelling of a model's labels; tags that are not among these are
+    unchanged."""
     names = {standard: label for label, standard in canonical(labels).items()}
     letters = {parsed[0] for standard in names if (parsed := parse(standard))}
     converted = []

@@ -2,16 +2,17 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 from jaxft.config import DataConfig
-from jaxft.core.errors import UserError, some
+from jaxft.core.errors import UserError
 from jaxft.data.formats.sentences import Sentences
-from jaxft.data.reading.columns import map_column
-from jaxft.data.reading.row_numbers import RowName, files_of, row_names
+from jaxft.data.reading.class_labels import label_names
+from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.row_numbers import RowName, row_names, rows_per_file
 from jaxft.data.reading.sources import column_names, read_rows
 
 # Names of the sentence's and the document's column, in lower case and without punctuation.
@@ -57,23 +58,16 @@ def read_word_rows(config: DataConfig, split: str, label: str | None, columns: S
     """
     needed = [config.text, *([label] if label else []), *columns]
     rows = read_rows(replace(config, columns=None), split, needed=needed, lists=True)
-    where_row = row_names(rows, where)
-    words = [
-        _text(x, where_row, number, config.text) for number, x in enumerate(map_column(rows, config.text, lambda x: x), 1)
-    ]
-    tags = (
-        [_text(x, where_row, number, label) for number, x in enumerate(map_column(rows, label, lambda x: x), 1)]
-        if label
-        else []
-    )
-    names = getattr(rows.features[label], "names", None) if label else None
-    cells = [[_cell_text(x) for x in map_column(rows, column, lambda x: x)] for column in columns]
-    files = files_of(rows)
-    filled = [i for i, word in enumerate(words) if word or (label and tags[i]) or any(column[i] for column in cells)]
-    starts = _beginnings(cells, filled, files, columns, where_row, named=config.sentence_column is not None)
+    where_row, files = row_names(rows, where), rows_per_file(rows)
+    words = [_text(x, where_row, i, config.text) for i, x in enumerate(column_values(rows, config.text))]
+    tags = [_text(x, where_row, i, label) for i, x in enumerate(column_values(rows, label))] if label else []
+    names = label_names(rows.features[label]) if label else None
+    cells = {column: [_cell_text(x) for x in column_values(rows, column)] for column in columns}
+    filled = [i for i, word in enumerate(words) if word or (label and tags[i]) or any(x[i] for x in cells.values())]
+    starts = _beginnings(cells, filled, files, where_row, named=config.sentence_column is not None)
     sentences, new_sentence = Sentences("row", files=files), True
     for i in filled:
-        number, word, tag = i + 1, words[i], tags[i] if label else ""
+        word, tag = words[i], tags[i] if label else ""
         new_sentence = new_sentence or i in starts
         if not word or (label and not tag):
             if config.empty_texts == "error":
@@ -81,52 +75,45 @@ def read_word_rows(config: DataConfig, split: str, label: str | None, columns: S
                 advice = "" if word else " (data.empty_texts drop leaves such rows out)"
                 raise UserError(f'{where_row(i)} has no {"tag" if word else "word"} in column "{column}"{advice}')
             continue
-        sentences.add(word, names[int(tag)] if names and tag.isdecimal() else tag, number, new_sentence)
+        sentences.add(word, names[int(tag)] if names and tag.isdecimal() else tag, i + 1, new_sentence)
         new_sentence = False
     return sentences
 
 
 def _beginnings(
-    cells: Sequence[Sequence[str]],
-    filled: Sequence[int],
-    files: Sequence[tuple[str, int]],
-    columns: Sequence[str],
-    where_row: RowName,
-    *,
-    named: bool,
+    cells: Mapping[str, list[str]], filled: list[int], files: list[tuple[str, int]], where_row: RowName, *, named: bool
 ) -> set[int]:
     """The rows that begin a sentence: a file begins, a column changes, or a column for first rows only is filled.
 
     Args:
-      cells: the values of `columns`, as text.
+      cells: the values, as text, of the columns that identify sentences.
       filled: rows that are not empty.
       files: (name, number of rows) of each, if there are several.
-      columns: the names of the columns.
       where_row: names rows in messages.
       named: whether the user chose the columns; otherwise those before the last are used only if all their rows are filled.
     """
-    first_only = [_first_rows_only(column, filled) for column in cells]
-    used = [c for c, first in enumerate(first_only) if named or c + 1 == len(cells) or first is False]
-    for c in used:
-        if first_only[c] is None:
-            row = next(i for i in filled if not cells[c][i])
+    first_only = {name: _first_rows_only(column, filled) for name, column in cells.items()}
+    used = [name for name in cells if named or name == [*cells][-1] or first_only[name] is False]
+    for name in used:
+        if first_only[name] is None:
+            row = next(i for i in filled if not cells[name][i])
             raise UserError(
-                f'{where_row(row)} has nothing in column "{columns[c]}", which must name the sentence of every word, or '
-                "only of the first word of each sentence"
+                f'{where_row(row)} has nothing in column "{name}", which must name the sentence of every word, or only of '
+                "the first word of each sentence"
             )
     starts = {0, *accumulate(count for _, count in files)}
-    all_filled = not any(first_only[c] for c in used)
+    all_filled = not any(first_only[name] for name in used)
     begins, seen, before = set(), set(), -1
     for i in filled:
         new_file = not starts.isdisjoint(range(before + 1, i + 1))
-        changed = (bool(cells[c][i]) if first_only[c] else cells[c][i] != cells[c][before] for c in used)
+        changed = (cells[x][i] != "" if first_only[x] else cells[x][i] != cells[x][before] for x in used)
         if new_file or any(changed):
             begins.add(i)
             seen = set() if new_file else seen
-            key = tuple(cells[c][i] for c in used)
+            key = tuple(cells[name][i] for name in used)
             if all_filled and key in seen:
                 raise UserError(
-                    f'{where_row(i)} begins {columns[used[-1]]} "{key[-1]}" again; the rows of a sentence must be together, '
+                    f'{where_row(i)} begins {used[-1]} "{key[-1]}" again; the rows of a sentence must be together, '
                     "and sentences of several documents need data.sentence_column [DOCUMENT, SENTENCE]"
                 )
             seen.add(key)
@@ -142,18 +129,10 @@ def _first_rows_only(column: Sequence[str], filled: Sequence[int]) -> bool | Non
     return None if again or not column[filled[0]] else True
 
 
-def no_sentence_column(config: DataConfig, label: str, where: str, columns: Sequence[str]) -> UserError:
-    """The error for a table with one word per row in which no column identifies sentences."""
-    return UserError(
-        f'{where}: every row is one word ("{config.text}") with one tag ("{label}"), and no column is known to say which '
-        f"sentence it is of; name one in data.sentence_column (columns: {some(columns, 20)}), or give rows of lists"
-    )
-
-
-def _text(value: Any, where: RowName, number: int, column: str | None) -> str:
+def _text(value: Any, where: RowName, row: int, column: str) -> str:
     if isinstance(value, list | dict):
         raise UserError(
-            f'{where(number - 1)} has {repr(value)[:60]} in column "{column}": with data.sentence_column a row is a word'
+            f'{where(row)} has {repr(value)[:60]} in column "{column}": with data.sentence_column a row is a word'
         )
     return _cell_text(value)
 

@@ -14,9 +14,7 @@ _NO_LABEL = -1  # as in Hugging Face's data sets
 def with_declared_labels(tables: Sequence[Any], where: str) -> tuple[list[Any], Any]:
     """Converts the labels of every table to ids if any table declares the names of a column's labels.
 
-    Args:
-      tables: Arrow tables; if a table declares nothing, its labels are names or numbers (see `label_spelling.finder`).
-      where: their files, for messages.
+    If a table declares nothing, its labels are names or numbers (see `label_spelling.finder`). `where` is for messages.
 
     Returns:
       (the tables, their common schema metadata).
@@ -37,9 +35,10 @@ def with_declared_labels(tables: Sequence[Any], where: str) -> tuple[list[Any], 
     converted: list[Any] = []
     row = 0
     for table, features in zip(tables, declared, strict=True):
-        converted.append(table)
+        with_ids = table
         for name in merged.keys() & set(table.column_names) - features.keys():
-            converted[-1] = _with_ids(converted[-1], name, merged[name], f"{where}: row", row)
+            with_ids = _with_ids(with_ids, name, merged[name], where, row)
+        converted.append(with_ids)
         row += len(table)
     return converted, datasets.Features(merged).arrow_schema.metadata
 
@@ -51,25 +50,26 @@ def _declared_features(table: Any) -> dict[str, Any]:
     if _FEATURES not in (table.schema.metadata or {}):
         return {}
     features = datasets.Features.from_arrow_schema(table.schema)
-    return {name: feature for name, feature in features.items() if hasattr(_inner(feature), "names")}
+    return {name: feature for name, feature in features.items() if label_names(feature) is not None}
 
 
-def _inner(feature: Any) -> Any:
-    return getattr(feature, "feature", feature)
+def label_names(feature: Any) -> list[str] | None:
+    """The names that a ClassLabel, or a list of ClassLabels, declares; None for other features."""
+    return getattr(getattr(feature, "feature", feature), "names", None)
 
 
 def _with_ids(table: Any, column: str, feature: Any, where: str, before: int) -> Any:
     import datasets
     import pyarrow as pa
 
-    names = _inner(feature).names
+    names = label_names(feature) or []
     find, ids = finder(names), []
     for number, value in enumerate(table[column].to_pylist(), before + 1):
         try:
             ids.append(_ids(value, find))
         except LookupError as error:
             raise UserError(
-                f'{where} {number} has the label "{error.args[0]}" in column "{column}", which is none of the '
+                f'{where}: row {number} has the label "{error.args[0]}" in column "{column}", which is none of the '
                 f"{len(names)} that other files declare ({some(names)})"
             ) from None
     kind = datasets.Features({column: feature}).arrow_schema.field(0).type

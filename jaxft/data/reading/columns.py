@@ -1,4 +1,4 @@
-"""Reads a column of a data set in chunks."""
+"""Reads the values or rows of a data set in chunks, so that only one chunk of memory-mapped rows is in memory."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,8 +8,16 @@ from jaxft.data.reading.spool import unload
 CHUNK = 2048  # rows that are read, and tokenised, at a time
 
 
+def iter_rows(rows: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a data set as {column: value}."""
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        yield from (dict(zip(chunk, values, strict=True)) for values in zip(*chunk.values(), strict=True))
+        unload()
+
+
 def column_values(rows: Any, column: str) -> Iterator[Any]:
-    """The values of a column, read in chunks; only one chunk of memory-mapped rows is in memory at a time."""
+    """The values of a column."""
     selected = rows.select_columns([column])
     for start in range(0, len(rows), CHUNK):
         yield from selected[start : start + CHUNK][column]
@@ -17,5 +25,5 @@ def column_values(rows: Any, column: str) -> Iterator[Any]:
 
 
 def map_column(rows: Any, column: str, function: Callable[[Any], Any]) -> list[Any]:
-    """`function` of each value of a column, read in chunks."""
+    """`function` of each value of a column."""
     return [function(x) for x in column_values(rows, column)]

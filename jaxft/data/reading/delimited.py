@@ -1,5 +1,6 @@
 """Reads csv, tsv and txt files as Arrow tables, in chunks."""
 
+import ast
 import csv
 import io
 import itertools
@@ -28,7 +29,7 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
 
     Args:
       file: may be compressed.
-      config: its `columns` and `quotes` are used; a first line that repeats these names is a header, not a row.
+      config: its `columns` and `quotes` are used.
       columns: the columns to return; other columns are not checked.
 
     Raises:
@@ -42,13 +43,10 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
             raise UserError(f'{file}: the column "{column}" occurs twice ({some(names)})')
     indices = [names.index(column) for column in columns]
     with closing(_records(file, config)) as records:
-        first = list(itertools.islice(records, 1))
-        is_header = any(fields == names for _, fields in first)  # true also of a header that repeats `columns`
-        rows = itertools.chain([] if is_header else first, records)
-        for start in itertools.count(0, ROWS):
-            chunk = list(itertools.islice(rows, ROWS))
-            if not chunk:
-                return
+        # A first line with the names is a header, also if it repeats `config.columns`.
+        rows = ((line, row) for i, (line, row) in enumerate(records) if i or row != names)
+        start = 0
+        while chunk := list(itertools.islice(rows, ROWS)):
             for number, (line, row) in enumerate(chunk, start + 1):
                 if any(field.strip() for field in row[len(names) :]):  # empty fields come from a separator at the line's end
                     raise UserError(
@@ -56,6 +54,7 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
                         f"({some(names)})"
                     )
             fields = ([row[i] if i < len(row) else "" for _, row in chunk] for i in indices)
+            start += len(chunk)
             yield pa.table([pa.array(x, pa.string()) for x in fields], names=list(columns))
 
 
@@ -66,6 +65,14 @@ def text_tables(file: Path, column: str) -> Iterator[Any]:
     with open_bytes(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as lines:
         while chunk := [line.removesuffix("\n") for line in itertools.islice(lines, ROWS)]:
             yield pa.table({column: pa.array(chunk, pa.string())})
+
+
+def parse_literal(text: str, otherwise: Any) -> Any:
+    """The Python literal that a cell of a csv file contains, such as `['O', 'B-x']`; `otherwise` for other text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return otherwise
 
 
 def _records(file: Path, config: DataConfig) -> Generator[tuple[int, list[str]]]:

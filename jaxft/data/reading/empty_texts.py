@@ -8,17 +8,13 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 
-EMPTY = "odd row"  # a boolean column that marks the rows without a text
+EMPTY = "empty row"  # a boolean column that marks the rows without a text
 PLACEHOLDER = "."  # the text that they get
 _ROW_FIELDS = ("id",)  # the fields of a prediction that identify its row
 
 
 def check_not_kept(config: DataConfig) -> None:
-    """Raise an error if a config for training or evaluation keeps rows without a text.
-
-    Raises:
-      UserError: if data.empty_texts is null.
-    """
+    """Raise an error if data.empty_texts is null, which is for prediction only."""
     if config.empty_texts == "null":
         raise UserError("data.empty_texts is null, which is for jaxft.predict only: must be error or drop")
 
@@ -29,13 +25,7 @@ def empty_rows(rows: Any) -> np.ndarray:
 
 
 def with_placeholders(rows: Any, is_empty: np.ndarray, texts: Mapping[str, Sequence[str]]) -> Any:
-    """Replaces some columns by `texts` and marks the empty rows.
-
-    Args:
-      rows: a `datasets.Dataset` of N rows.
-      is_empty: bool [N].
-      texts: the new values of columns, by name.
-    """
+    """Marks the empty rows of a `datasets.Dataset`, bool [N], and replaces columns by the values of `texts`."""
     if not is_empty.any():
         return rows
     rows = rows.add_column(EMPTY, is_empty.tolist())

@@ -1,7 +1,6 @@
 """Finds the files that an option of the config names (names, patterns, lists), and opens them, decompressed."""
 
 import glob
-import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -17,8 +16,7 @@ COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # suffix -> pyarrow
 
 def origin(config: DataConfig, split: str) -> str:
     """The name of a split's data in messages: its files, or the data set and split on the hub."""
-    where = getattr(config, split)
-    text = where if isinstance(where, str) else ", ".join(where or [])
+    text = ", ".join(_names(getattr(config, split)))
     return f"{config.dataset}:{text}" if config.dataset else text
 
 
@@ -30,8 +28,7 @@ def files_of(config: DataConfig, split: str) -> list[Path]:
     Raises:
       UserError: if a file is absent, empty or not readable, or nothing matches.
     """
-    where = getattr(config, split)
-    names: Sequence[str] = [where] if isinstance(where, str) else where or []
+    names = _names(getattr(config, split))
     if not names:
         raise UserError(f"data.{split} is an empty list: name one or more files")
     return [file for name in names for file in _matching(name, f"data.{split}")]
@@ -39,27 +36,22 @@ def files_of(config: DataConfig, split: str) -> list[Path]:
 
 def are_files(where: str | Sequence[str] | None) -> bool:
     """Whether an option names existing files, by name or pattern, rather than a split of a hub data set."""
-    names = [where] if isinstance(where, str) else where or []
-    return any(_exists(path := Path(name).expanduser()) and path.is_file() for name in names) or any(
-        glob.has_magic(name) and glob.glob(name) for name in names
-    )
+    names = _names(where)
+    return any(os.path.isfile(Path(name).expanduser()) or (glob.has_magic(name) and glob.glob(name)) for name in names)
+
+
+def _names(where: str | Sequence[str] | None) -> Sequence[str]:
+    return [where] if isinstance(where, str) else where or []
 
 
 def _matching(name: str, field: str) -> list[Path]:
     path = Path(name).expanduser()
-    if _exists(path) or not glob.has_magic(name):
-        return [path if _exists(path) and path.is_dir() else existing_file(name, field)]
+    if os.path.exists(path) or not glob.has_magic(name):
+        return [path if os.path.isdir(path) else existing_file(name, field)]
     matching = [file for file in sorted(glob.glob(str(path), recursive=True)) if not Path(file).is_dir()]
     if not matching:
         raise UserError(f"{name}: no such file, and no file matches this pattern ({field})")
     return [existing_file(file, field) for file in matching]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long or contains a null byte
-        return False
 
 
 def existing_file(path: str, field: str) -> Path:
@@ -69,7 +61,7 @@ def existing_file(path: str, field: str) -> Path:
       UserError: if it is absent, a directory, empty or not readable.
     """
     file = Path(path).expanduser()
-    if not _exists(file):
+    if not os.path.exists(file):  # unlike Path.exists, also for a name that is too long
         raise UserError(f"{path[:200]}: no such file ({field})")
     if file.is_dir():
         raise UserError(
@@ -118,15 +110,6 @@ def content(file: Path) -> bytes:
         raise unreadable(file, error) from error
     check_utf8(io.BytesIO(data), str(file))
     return data
-
-
-def fingerprint(files: Sequence[Path], settings: object) -> str:
-    """A digest of the files' bytes and of the settings for reading them; it ignores file names and times."""
-    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
-    for file in files:
-        with open(file, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "blake2b").digest())
-    return digest.hexdigest()
 
 
 def unreadable(file: object, error: BaseException) -> UserError:

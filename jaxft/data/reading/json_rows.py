@@ -6,6 +6,7 @@ Only the requested columns are checked: others may first occur in a late row, ch
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +16,76 @@ from jaxft.data.reading.files import content, file_format, open_bytes
 
 ROWS = 10_000  # rows per table
 DEEP = 30  # levels of nested lists and objects
-MAX_NAMES = 1_000  # column names kept for messages
+MAX_NAMES = 1_000  # column names collected for messages
 
 
-class JsonTables:
-    """The rows of a file.
+@dataclass(frozen=True)
+class Request:
+    """The columns to read, and how.
 
     Attributes:
-      names: names of the columns seen so far, in order; complete once `tables` is exhausted.
+      columns: their names; a column that a row lacks is null there.
+      lists: the values of a row are lists, so a json object whose values are flat lists is one row and not columns.
+      kinds: str for columns of texts, list for columns of lists of texts; in other columns, numbers among texts become text.
+      invalid_is_null: replace a value whose type differs from earlier values by null instead of raising an error.
     """
 
-    def __init__(self, file: Path, *, lists: bool) -> None:
-        """Opens nothing yet; the file may be compressed. `lists`: the values of a row are lists."""
-        self.file, self.lists = file, lists
-        self.names: dict[str, None] = {}
+    columns: Sequence[str] = ()
+    lists: bool = False
+    kinds: Mapping[str, type] = field(default_factory=dict)
+    invalid_is_null: bool = False
 
-    def tables(self, columns: Sequence[str], *, invalid_is_null: bool, kinds: Mapping[str, type]) -> Iterator[Any]:
-        """The rows as Arrow tables.
 
-        Args:
-          columns: the columns to return; a column that no row has is null.
-          invalid_is_null: replace a value whose type differs from earlier values by null instead of raising an error.
-          kinds: the `kind` of columns by name, as in `as_array`.
+def json_tables(file: Path, request: Request, names: dict[str, None]) -> Iterator[Any]:
+    """The rows of a file as Arrow tables.
 
-        Raises:
-          UserError: naming the line or row that cannot be read.
-        """
-        import pyarrow as pa
+    Args:
+      file: may be compressed.
+      names: names of the columns seen so far are added to it, in order; complete once all tables are read.
 
-        rows, start = self.rows(), 0
-        while chunk := list(itertools.islice(rows, ROWS)):
-            arrays = []
-            for column in columns:
-                values = [row.get(column) for row in chunk]
-                kind = kinds.get(column)
-                where = f"{self.file}: row"
-                arrays.append(as_array(values, where, start, column, invalid_is_null=invalid_is_null, kind=kind))
-            start += len(chunk)
-            yield pa.table(arrays, names=list(columns))
+    Raises:
+      UserError: naming the line or row that cannot be read.
+    """
+    import pyarrow as pa
 
-    def rows(self) -> Iterator[Mapping[str, Any]]:
-        """The rows as mappings."""
-        for number, row in enumerate(self._rows(), 1):
-            if not isinstance(row, Mapping):
-                raise UserError(f"{self.file}: row {number} is {repr(row)[:60]}: must be an object such as {{...}}")
-            if row.keys() - self.names.keys() and len(self.names) < MAX_NAMES:
-                self.names |= dict.fromkeys(row)
+    rows, start = json_rows(file, names, lists=request.lists), 0
+    while chunk := list(itertools.islice(rows, ROWS)):
+        columns = {name: [row.get(name) for row in chunk] for name in request.columns}
+        arrays = [as_array(values, name, request, file, start) for name, values in columns.items()]
+        start += len(chunk)
+        yield pa.table(arrays, names=list(columns))
+
+
+def json_rows(file: Path, names: dict[str, None], *, lists: bool) -> Iterator[Mapping[str, Any]]:
+    """The rows of a file as mappings; for the arguments see `json_tables` and `Request`."""
+    count = 0
+    for number, row in enumerate(_values(file, lists), 1):
+        if not isinstance(row, Mapping):
+            raise UserError(f"{file}: row {number} is {repr(row)[:60]}: must be an object such as {{...}}")
+        if count < MAX_NAMES and (more := row.keys() - names.keys()):
+            names |= dict.fromkeys(row)
+            count += len(more)
+        yield row
+
+
+def _values(file: Path, lists: bool) -> Iterator[Any]:
+    """The rows in whichever layout the file has, which its first line shows."""
+    with open_bytes(file) as stream:
+        lines = _nonblank_lines(stream, str(file))
+        first = next(lines, None)
+        if first is None:
+            return
+        try:
+            row, second = json.loads(first[1]), next(lines, None)
+        except (ValueError, RecursionError):
+            row, second = None, None
+        if isinstance(row, dict) and (second or file_format(file) == ".jsonl"):
             yield row
-
-    def _rows(self) -> Iterator[Any]:
-        """The rows in whichever layout the file has, which its first line shows."""
-        with open_bytes(self.file) as stream:
-            lines = _nonblank_lines(stream, str(self.file))
-            first = next(lines, None)
-            if first is None:
-                return
-            try:
-                row, second = json.loads(first[1]), next(lines, None)
-            except (ValueError, RecursionError):
-                row, second = None, None
-            if isinstance(row, dict) and (second or file_format(self.file) == ".jsonl"):
-                yield row
-                for number, line in itertools.chain([second] if second else [], lines):
-                    yield _loads(line, f"{self.file}: cannot be read: line {number}:")
-                return
-        document = _loads(content(self.file).decode("utf-8-sig"), f"{self.file}: cannot be read:")
-        yield from rows_of(document, str(self.file), lists=self.lists)
+            for number, line in itertools.chain([second] if second else [], lines):
+                yield _loads(line, f"{file}: cannot be read: line {number}:")
+            return
+    document = _loads(content(file).decode("utf-8-sig"), f"{file}: cannot be read:")
+    yield from rows_of(document, str(file), lists=lists)
 
 
 def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
@@ -90,7 +95,7 @@ def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
       document: a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or as
         pandas writes them by default, {"0": ..., "1": ...}; or one row.
       where: the file, for messages.
-      lists: the values of a row are lists, so an object whose values are flat lists is one row and not columns.
+      lists: as in `Request`.
     """
     if isinstance(document, list):
         return document
@@ -104,9 +109,10 @@ def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
     if isinstance(data, dict):
         return rows_of(data, where, lists=lists)
     values = list(document.values())
+    are_lists = bool(values) and all(isinstance(x, list) for x in values)
     if values and all(isinstance(x, dict) for x in values) and len({tuple(x) for x in values}) == 1:
         values = [list(x.values()) for x in values]
-    elif not values or not all(isinstance(x, list) for x in values) or (lists and not _are_nested(values)):
+    elif not are_lists or (lists and not any(isinstance(column[0], list) for column in values if column)):
         return [document]
     counts = {name: len(x) for name, x in zip(document, values, strict=True)}
     if len(set(counts.values())) > 1:
@@ -114,61 +120,61 @@ def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
     return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def as_array(
-    values: Sequence[Any], where: str, start: int, column: str, *, invalid_is_null: bool, kind: type | None = None
-) -> Any:
-    """Converts Python values to an Arrow array. If texts and numbers are mixed, all become text, unless `kind` forbids it.
+def as_array(values: Sequence[Any], column: str, request: Request, file: object, before: int) -> Any:
+    """Converts the values of a column to an Arrow array.
+
+    Texts and numbers together become text, unless `request.kinds` has the column: then numbers are invalid. But if a column
+    for lists contains no list, it may be a column of words in which numbers are valid, unless invalid values become null.
 
     Args:
-      values: the values of a column.
-      where: the text before a row's number in messages.
-      start: the number of rows before these.
+      values: Python objects.
       column: the column's name.
-      invalid_is_null: as in `JsonTables.tables`.
-      kind: str if every value should be a text, list if every value should be a list of texts: numbers are invalid there.
-        If no value is of this kind, the first value decides. A column for lists that contains none may be a column of words
-        in which numbers are valid, unless invalid values become null.
+      request: its `kinds` and `invalid_is_null`.
+      file: named in messages.
+      before: the number of rows before these.
 
     Raises:
-      UserError: for a value of another kind (text, list, object) than the first, and for text that is not valid Unicode.
+      UserError: for a value of another kind (text, list, object) than the first, for text that is not valid Unicode, and for
+        more than DEEP levels of lists and objects.
     """
     import pyarrow as pa
 
+    rows = f"{file}: rows {before + 1} to {before + len(values)}"
     try:
-        return _check_depth(pa.array(values), where, start, column)
+        array = pa.array(values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-        pass
-    kinds = [_kind(x) for x in values]
-    kind = None if kind is list and list not in kinds and not invalid_is_null else kind
-    expected = kind if kind and kind in kinds else next((x for x in kinds if x), str)
-    texts: list[Any] = []
-    for i, (value, value_kind) in enumerate(zip(values, kinds, strict=True)):
-        number = kind is not None and not _is_of_texts(value)
-        valid = value_kind in (None, expected) and not number and is_unicode(value)
-        if not valid and not invalid_is_null:
-            right = "text like other rows" if expected is str else f"a {expected.__name__} like other rows"
-            if value_kind is expected:
-                right = "text without lone surrogates" if not number else "text" if expected is str else "a list of texts"
-            raise UserError(f'{where} {start + i + 1} has {repr(value)[:60]} in column "{column}": must be {right}')
-        texts.append(_as_text(value) if valid else None)
-    try:
-        return _check_depth(pa.array(texts), where, start, column)
-    except (pa.ArrowException, OverflowError) as error:
-        raise UserError(
-            f'{where}s {start + 1} to {start + len(values)} hold values of different kinds in column "{column}": '
-            f"{one_line(error)[:120]}"
-        ) from error
-
-
-def _check_depth(array: Any, where: str, start: int, column: str) -> Any:
-    """Returns the array unless its lists and objects are nested more than DEEP levels: Arrow cannot write such types."""
+        texts = _texts(values, column, request, file, before)
+        try:
+            array = pa.array(texts)
+        except (pa.ArrowException, OverflowError) as error:
+            fault = one_line(error)[:120]
+            raise UserError(f'{rows} hold values of different kinds in column "{column}": {fault}') from error
     kinds, levels = [array.type], 0
     while kinds := [kind.field(i).type for kind in kinds for i in range(kind.num_fields)]:
         levels += 1
-        if levels > DEEP:
-            rows = f"{where}s {start + 1} to {start + len(array)}"
+        if levels > DEEP:  # Arrow cannot write such types
             raise UserError(f'{rows} hold lists or objects more than {DEEP} levels deep in column "{column}"')
     return array
+
+
+def _texts(values: Sequence[Any], column: str, request: Request, file: object, before: int) -> list[Any]:
+    """The values of one kind, with numbers as text; the first value decides if none is of the kind that is requested."""
+    kinds = [_kind(x) for x in values]
+    kind = request.kinds.get(column)
+    if kind is list and list not in kinds and not request.invalid_is_null:
+        kind = None
+    expected = kind if kind and kind in kinds else next((x for x in kinds if x), str)
+    texts: list[Any] = []
+    for row, (value, value_kind) in enumerate(zip(values, kinds, strict=True), before + 1):
+        number = kind is not None and not _is_of_texts(value)
+        valid = value_kind in (None, expected) and not number and is_unicode(value)
+        if not valid and not request.invalid_is_null:
+            right = "text like other rows" if expected is str else f"a {expected.__name__} like other rows"
+            if value_kind is expected:
+                right = "text without lone surrogates" if not number else "text" if expected is str else "a list of texts"
+            raise UserError(f'{file}: row {row} has {repr(value)[:60]} in column "{column}": must be {right}')
+        texts.append(_as_text(value) if valid else None)
+    return texts
 
 
 def _nonblank_lines(stream: Any, where: str) -> Iterator[tuple[int, str]]:
@@ -185,10 +191,6 @@ def _loads(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} not valid JSON ({json_fault(error)[:200]})") from error
-
-
-def _are_nested(columns: Sequence[list[Any]]) -> bool:
-    return any(isinstance(value, list) for column in columns for value in column[:1])
 
 
 def _kind(value: Any) -> type | None:

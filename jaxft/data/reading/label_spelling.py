@@ -1,6 +1,7 @@
 """Spellings of labels: one number written in two ways is one label or an error, but never two labels."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -33,10 +34,6 @@ def keys(labels: Sequence[str]) -> list[Decimal | str]:
 
 def in_order(labels: Collection[str], where: str) -> list[str]:
     """Sorts the distinct labels: numbers, and LABEL_0, LABEL_1 ..., by number, all others by name.
-
-    Args:
-      labels: as they are written.
-      where: their file and column, for messages.
 
     Raises:
       UserError: if two of them are the same number.
@@ -73,15 +70,11 @@ def finder(names: Sequence[str]) -> Callable[[str], int | None]:
     truth values, so does true). If no name is a number, a label also matches by its id.
     """
     by_name = {name: i for i, name in enumerate(names)}
-    name_keys = keys(names)
-    truth = all(isinstance(key, Decimal) for key in name_keys)
-    by_number: dict[Decimal, int | None] = {}
-    if any(isinstance(key, Decimal) for key in name_keys):
-        for i, name in enumerate(names):
-            if (number := _whole(name, truth)) is not None:
-                by_number[number] = None if number in by_number else i
-    else:
-        by_number = {Decimal(i): i for i in range(len(names))}
+    are_numeric = [isinstance(key, Decimal) for key in keys(names)]
+    truth = all(are_numeric)
+    numbers = [_whole(name, truth) for name in names] if any(are_numeric) else [*map(Decimal, range(len(names)))]
+    counts = Counter(numbers)
+    by_number = {number: i for i, number in enumerate(numbers) if counts[number] == 1}
 
     def find(text: str) -> int | None:
         if text in by_name:

@@ -17,23 +17,19 @@ def with_files(files: Sequence[tuple[str, int]]) -> Any:
 
 
 def select_rows(rows: Any, chosen: Any) -> Any:
-    """Some rows of a `datasets.Dataset`, with their row numbers: `select` forgets the numbers of contiguous rows.
-
-    Args:
-      rows: a `datasets.Dataset`.
-      chosen: int [N], indices into it.
-    """
+    """The rows with the indices `chosen`, int [N], of a `datasets.Dataset`; `select` would forget the numbers of contiguous
+    rows."""
     return rows._select_with_indices_mapping(np.asarray(chosen, np.int64), keep_in_memory=True)
 
 
 def row_numbers(rows: Any) -> np.ndarray:
-    """Row numbers, from 1, counted through all files that the rows were read from: int [N]."""
+    """The number of each row, from 1, counted through all files that the rows were read from: int [N]."""
     chosen = rows._indices
     return 1 + (np.arange(len(rows)) if chosen is None else chosen.column(0).to_numpy())
 
 
-def files_of(rows: Any) -> list[tuple[str, int]]:
-    """The files that `with_files` recorded; empty if all rows are from one file."""
+def rows_per_file(rows: Any) -> list[tuple[str, int]]:
+    """(file, number of rows) as `with_files` recorded them; empty if all rows are from one file."""
     note = str(rows.info.description)
     return [(file, count) for file, count in json.loads(note)] if note.startswith('[["') else []
 
@@ -49,7 +45,7 @@ def locate(files: Sequence[tuple[str, int]], number: int, origin: str) -> tuple[
 
 def row_names(rows: Any, origin: str) -> RowName:
     """Names rows of a data set in messages, by their file (`origin` if there is one) and their number in it."""
-    chosen, files = rows._indices, files_of(rows)
+    chosen, files = rows._indices, rows_per_file(rows)
 
     def where(row: int) -> str:
         file, number = locate(files, 1 + (row if chosen is None else chosen.column(0)[row].as_py()), origin)

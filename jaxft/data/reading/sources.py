@@ -1,17 +1,22 @@
 """Reads rows from files, saved Arrow directories and hub data sets, with errors that name the file and row."""
 
 import errno
-from collections.abc import Mapping, Sequence
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import DataConfig
+from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, nearest, one_line, some
+from jaxft.core.utf8 import read_text
 from jaxft.data.reading import files
-from jaxft.data.reading.datasets_cache import load_verified
-from jaxft.data.reading.folders import read_folders
-from jaxft.data.reading.tables import read_table, validated
+from jaxft.data.reading.json_rows import Request
+from jaxft.data.reading.row_numbers import with_files
+from jaxft.data.reading.tables import read_table
 
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"  # what save_to_disk writes for a Dataset, for a DatasetDict
 
@@ -28,18 +33,18 @@ def read_rows(
     """Reads the requested columns of a split as a `datasets.Dataset`.
 
     Args:
-      config: the files or hub data set; columns of csv and tsv files are read as text without nulls.
-      split: train, validation or test: a field of `config`.
-      needed: columns that must exist. Columns that are neither needed nor wanted are not checked.
-      wanted: columns that are read if they exist.
-      lists: the values of a row are lists (see `json_rows.rows_of`).
-      kinds: columns of texts (str) or lists of texts (list); in other columns, numbers among texts become text.
+      config, split: the files or hub data set; columns of csv and tsv files are read as text without nulls.
+      needed: columns that must exist.
+      wanted: columns that are read if they exist. All other columns are not checked.
+      lists, kinds: as in `json_rows.Request`.
 
     Raises:
       UserError: if a file is absent, empty, not in the format that its name implies, or lacks a column.
     """
+    import pyarrow as pa
+
     columns = list(dict.fromkeys([*needed, *wanted]))
-    rows, names = _open(config, split, columns, lists=lists, kinds=kinds)
+    rows, names = _open(config, split, Request(columns, lists, kinds or {}, config.empty_texts == "null"))
     where = files.origin(config, split)
     for column in needed:
         if names and column not in names:
@@ -50,31 +55,28 @@ def read_rows(
     if rows is None or len(rows) == 0:
         raise UserError(f"{where}: no rows")
     rows = rows.select_columns([c for c in rows.column_names if c in columns])
-    return _validated(rows, where) if rows.cache_files else rows
-
-
-def _validated(rows: Any, where: str) -> Any:
-    """Validates rows of memory-mapped Arrow files (see `tables.validated`)."""
-    import pyarrow as pa
-
-    try:
-        validated(rows.data.table)
-    except pa.ArrowInvalid as error:
-        raise files.unreadable(where, error) from error
+    if rows.cache_files:
+        try:
+            rows.data.table.validate(full=True)  # Arrow trusts a damaged file, and would read beyond its end
+        except pa.ArrowInvalid as error:
+            raise files.unreadable(where, error) from error
     return rows
 
 
 def column_names(config: DataConfig, split: str) -> list[str]:
     """The names of a split's columns, in order, without empty names."""
-    return [name for name in _open(config, split, [], lists=False)[1] if name]
+    return [name for name in _open(config, split, Request())[1] if name]
 
 
-def _open(
-    config: DataConfig, split: str, columns: Sequence[str], *, lists: bool, kinds: Mapping[str, type] | None = None
-) -> tuple[Any, list[str]]:
-    """(rows with at least those of `columns` that exist, names of all columns); the rows are None if there are none."""
+def revision(config: DataConfig, split: str) -> str:
+    """An identifier of the content of a hub data set's split: the fingerprint of `datasets`, made from the revision."""
+    return str(_open(config, split, Request())[0]._fingerprint)
+
+
+def _open(config: DataConfig, split: str, request: Request) -> tuple[Any, list[str]]:
+    """(rows with at least the requested columns that exist, names of all columns); the rows are None if there are none."""
     if config.dataset:
-        rows = _hub_split(config, getattr(config, split))
+        rows = _split_of_dataset(config, getattr(config, split))
         return rows, list(rows.column_names)
     paths = files.files_of(config, split)
     if any(path.is_dir() for path in paths):
@@ -84,17 +86,12 @@ def _open(
         return rows, list(rows.column_names)
     import datasets
 
-    from jaxft.data.reading.row_numbers import with_files
-
-    kinds = kinds or {}
-    table, names, counts = read_table(paths, config, columns, lists=lists, kinds=kinds)
+    table, names, counts = read_table(paths, config, request)
     if table is None or not table.num_columns:
         return None, names
-    kind_names = {column: kind.__name__ for column, kind in kinds.items()}
-    digest = files.fingerprint(
-        paths, [list(columns), lists, kind_names, config.columns, config.quotes, config.empty_texts == "null"]
-    )
-    return datasets.Dataset(table, info=with_files(counts), fingerprint=digest), names
+    content = [request, config.columns, config.quotes, *map(checksums.of_file, paths)]  # not the files' names and times
+    fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()[:32]
+    return datasets.Dataset(table, info=with_files(counts), fingerprint=fingerprint), names
 
 
 def _directory(directory: Path, field: str) -> Any:
@@ -104,8 +101,28 @@ def _directory(directory: Path, field: str) -> Any:
         raise UserError(
             f"{directory}: is a saved data set with splits; give it as data.dataset, and {field} the name of a split"
         )
-    rows = read_folders(directory)
+    rows = _label_folders(directory)
     return files.existing_file(str(directory), field) if rows is None else rows
+
+
+def _label_folders(root: Path) -> Any | None:
+    """Reads a directory with one folder per label and one .txt file per example, such as IMDB's reviews.
+
+    Labels are interleaved in proportion to their numbers of files, and files are sorted by name within a label, so the first
+    N rows contain all labels for any N that is not small. Hidden folders and files are ignored.
+
+    Returns:
+      A `datasets.Dataset` with the columns text and label; None if no folder of `root` contains .txt files.
+    """
+    import datasets
+
+    labels = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    paths = {x: sorted(p for p in (root / x).glob("*.txt") if not p.name.startswith(".")) for x in labels}
+    interleaved = sorted((i / len(group), label, path) for label, group in paths.items() for i, path in enumerate(group))
+    if not interleaved:
+        return None
+    texts = [read_text(path) for _, _, path in interleaved]
+    return datasets.Dataset.from_dict({"text": texts, "label": [label for _, label, _ in interleaved]})
 
 
 def _saved(directory: Path) -> Any:
@@ -114,11 +131,14 @@ def _saved(directory: Path) -> Any:
 
     try:
         return datasets.load_from_disk(str(directory)).with_format(None)  # all columns, as plain values
-    except Exception as error:  # of many kinds, as in _load
+    except Exception as error:  # of many kinds, as in _split_of_dataset
         raise files.unreadable(directory, error) from error
 
 
-def _hub_split(config: DataConfig, split: str | list[str]) -> Any:
+def _split_of_dataset(config: DataConfig, split: str | list[str]) -> Any:
+    """The rows of a split of `data.dataset`, which is on the hub or in a directory that `save_to_disk` has written."""
+    import datasets
+
     name = str(config.dataset)
     if not isinstance(split, str):
         raise UserError(f"{name}: a list of splits is not read ({', '.join(split)}); name one")
@@ -136,16 +156,11 @@ def _hub_split(config: DataConfig, split: str | list[str]) -> Any:
                 f"{name}: no split {split}: it is a saved data set without splits, which is called {saved_split}"
             )
         return rows
-    return _load(f"{name}:{split}", name, name=config.dataset_config, split=split)
-
-
-def _load(origin: str, *args: Any, **options: Any) -> Any:
-    import datasets
-
+    origin = f"{name}:{split}"
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
     try:
-        return load_verified(lambda **more: datasets.load_dataset(*args, **options, **more))
+        return load_verified(partial(datasets.load_dataset, name, name=config.dataset_config, split=split))
     except Exception as error:  # builders wrap errors of pandas, pyarrow and the hub in their own
         cause = error.__cause__ or error
         if "corresponds to no data" in str(cause):
@@ -158,6 +173,49 @@ def _load(origin: str, *args: Any, **options: Any) -> Any:
         raise files.unreadable(origin, cause) from error
 
 
-def revision(config: DataConfig, split: str) -> str:
-    """An identifier of the content of a hub data set's split: the fingerprint of `datasets`, made from the revision."""
-    return str(_open(config, split, [], lists=False)[0]._fingerprint)
+def load_verified(load: Callable[..., Any]) -> Any:
+    """Returns `load()`, a `datasets.Dataset`, after comparing its cache files with their digests.
+
+    If a file is damaged, `load(download_mode="force_redownload")` makes them again.
+    """
+    from datasets.exceptions import DatasetsError
+    from pyarrow.lib import ArrowException
+
+    try:
+        rows = load()
+    except DatasetsError:  # the data themselves are faulty
+        raise
+    except (OSError, ValueError, TypeError, KeyError, ArrowException):  # a file in the cache is damaged
+        return load(download_mode="force_redownload")
+    try:
+        fault = _find_fault(rows)
+    except OSError:  # the digests cannot be read or written, but `datasets` has just read the data
+        return rows
+    if fault is not None:
+        if distributed.is_main_process():
+            print(f"the cached data in {fault} and is made again", file=sys.stderr)
+        del rows
+        rows = load(download_mode="force_redownload")
+        _find_fault(rows)
+    return rows
+
+
+def _find_fault(rows: Any) -> str | None:
+    """What is wrong with the cache files of rows, or None; if no digests are stored yet, they are written."""
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    if not files:
+        return None
+    digests = files[0].with_name(f"{hashlib.sha256(' '.join(path.name for path in files).encode()).hexdigest()}.sums")
+    info = [path for path in [digests.with_name("dataset_info.json")] if path.is_file()]  # names and types of the columns
+    sums = {path.name: checksums.of_file(path) for path in [*files, *info]}
+    try:
+        stored = checksums.read_sealed(digests)
+    except FileNotFoundError:
+        # `datasets` moves a folder into place when it is finished, so files without digests are complete.
+        checksums.write_sealed(digests, sums)
+        return None
+    except checksums.Damaged as error:
+        digests.unlink()
+        return f"{digests.parent} is damaged ({error})"
+    changed = [name for name, digest in sums.items() if stored.get(name) != digest]
+    return f"{digests.parent} is damaged ({changed[0]} has other content than was written)" if changed else None

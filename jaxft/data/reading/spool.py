@@ -3,23 +3,24 @@
 import mmap
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from jaxft.core.paths import cache_dir
 from jaxft.data.reading.class_labels import with_declared_labels
-from jaxft.data.reading.json_rows import as_array
+from jaxft.data.reading.json_rows import Request, as_array
 
 IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
-def concatenate(tables: Iterable[Any], *, invalid_is_null: bool, kinds: Mapping[str, type], where: str) -> Any:
+def concatenate(tables: Iterable[Any], request: Request, where: str) -> Any:
     """Concatenates the rows of all tables; None if there are no tables.
 
     Args:
       tables: their columns may differ in type (mixed numbers and texts become text), or be absent (null).
-      invalid_is_null, kinds, where: as in `json_rows.as_array`.
+      request: says which values are valid.
+      where: the files, for messages.
     """
     import pyarrow as pa
 
@@ -29,15 +30,13 @@ def concatenate(tables: Iterable[Any], *, invalid_is_null: bool, kinds: Mapping[
     parts, metadata = with_declared_labels(parts, where)
     try:
         table = pa.concat_tables([part.replace_schema_metadata() for part in parts], promote_options="permissive")
-        return table.replace_schema_metadata(metadata)
     except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        names = list(dict.fromkeys(name for part in parts for name in part.column_names))
         columns = {}
-        for name in names:
+        for name in dict.fromkeys(name for part in parts for name in part.column_names):
             values = [x for t in parts for x in (t[name].to_pylist() if name in t.column_names else [None] * len(t))]
-            kind = kinds.get(name)
-            columns[name] = as_array(values, f"{where}: row", 0, name, invalid_is_null=invalid_is_null, kind=kind)
-        return pa.table(columns).replace_schema_metadata(metadata)
+            columns[name] = as_array(values, name, request, where, 0)
+        table = pa.table(columns)
+    return table.replace_schema_metadata(metadata)
 
 
 def unload() -> None:

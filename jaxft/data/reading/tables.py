@@ -1,6 +1,6 @@
 """Reads the requested columns of files as one Arrow table; large tables are memory-mapped from disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,23 @@ from jaxft.core.progress import Progress
 from jaxft.core.utf8 import check_utf8
 from jaxft.data.reading.delimited import csv_header, csv_tables, text_tables
 from jaxft.data.reading.files import COMPRESSED, file_format, open_bytes, unreadable
-from jaxft.data.reading.json_rows import JsonTables
+from jaxft.data.reading.json_rows import Request, json_tables
 from jaxft.data.reading.spool import concatenate
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".arrow")
 _BINARY = (".parquet", ".arrow")
 
 
-def read_table(
-    files: Sequence[Path], config: DataConfig, columns: Sequence[str], *, lists: bool, kinds: Mapping[str, type]
-) -> tuple[Any, list[str], list[tuple[str, int]]]:
+def read_table(files: Sequence[Path], config: DataConfig, request: Request) -> tuple[Any, list[str], list[tuple[str, int]]]:
     """Reads the rows of files, one file after the other.
 
     Args:
       files: of any of FORMATS; text files may be compressed.
-      config: how to read csv and tsv files; with `empty_texts` null, invalid values become null.
-      columns: names of the columns to read; a column that a file lacks is null in its rows.
-      lists: the values of a row are lists (see `json_rows.rows_of`).
-      kinds: columns of texts, or of lists of texts (see `json_rows.as_array`).
+      config: its `columns` and `quotes` say how to read csv and tsv files.
+      request: the columns to read.
 
     Returns:
-      (a table of those of `columns` that exist, the names of all columns, the name and number of rows of each file).
+      (a table of the requested columns that exist, the names of all columns, the name and number of rows of each file).
 
     Raises:
       UserError: if a file is not in the format that its name implies, naming the line or row.
@@ -42,58 +38,45 @@ def read_table(
         progress, rows = Progress("reading", None), 0
         for file in files:
             before = rows
-            for table in _tables(file, config, columns, names, lists=lists, kinds=kinds):
+            for table in _tables(file, config, request, names):
                 rows += len(table)
                 progress.at(rows)
                 yield table
             counts.append((str(file), rows - before))
 
-    invalid_is_null = config.empty_texts == "null"
-    table = concatenate(tables(), invalid_is_null=invalid_is_null, kinds=kinds, where=", ".join(map(str, files)))
+    table = concatenate(tables(), request, ", ".join(map(str, files)))
     if table is not None:
         table = table.select([name for name in table.column_names if name in names])
     return table, list(names), counts
 
 
-def _tables(
-    file: Path,
-    config: DataConfig,
-    columns: Sequence[str],
-    names: dict[str, None],
-    *,
-    lists: bool,
-    kinds: Mapping[str, type],
-) -> Iterator[Any]:
+def _tables(file: Path, config: DataConfig, request: Request, names: dict[str, None]) -> Iterator[Any]:
     """The rows of one file; its columns are added to `names`."""
     file_kind = file_format(file)
     if file_kind not in FORMATS or (file_kind in _BINARY and file.suffix.lower() in COMPRESSED):
         raise UserError(f'{file}: unknown kind of file "{file.suffix}"; jaxft reads {", ".join(FORMATS)}')
     try:
         if file_kind in (".json", ".jsonl"):
-            source = JsonTables(file, lists=lists)
-            yield from source.tables(columns, invalid_is_null=config.empty_texts == "null", kinds=kinds)
-            names |= source.names
+            yield from json_tables(file, request, names)
         elif file_kind == ".txt":
             names |= {config.text: None}  # a txt file has one column, which has no name of its own
             yield from text_tables(file, config.text)
         elif file_kind in _BINARY:
-            yield from _arrow_tables(file, columns, names)
+            for table in _arrow_tables(file, request.columns, names):
+                table.validate(full=True)  # Arrow trusts a damaged file, and would read beyond its end
+                yield table
         else:
             header = csv_header(file, config)
             names |= dict.fromkeys(header)
-            yield from csv_tables(file, config, [column for column in columns if column in header])
+            yield from csv_tables(file, config, [column for column in request.columns if column in header])
     except UserError:
         raise
     except Exception as error:  # pyarrow raises errors of many kinds
         if file_kind not in _BINARY:
-            _check_text(file)
-        raise unreadable(file, error) from error
-
-
-def _check_text(file: Path) -> None:
-    try:
-        check_utf8(open_bytes(file), str(file))
-    except OSError as error:
+            try:
+                check_utf8(open_bytes(file), str(file))
+            except OSError as fault:
+                raise unreadable(file, fault) from fault
         raise unreadable(file, error) from error
 
 
@@ -108,7 +91,7 @@ def _arrow_tables(file: Path, columns: Sequence[str], names: dict[str, None]) ->
         wanted = [name for name in schema.names if name in columns]
         names |= dict.fromkeys(schema.names)
         for batch in parquet.iter_batches(columns=wanted):
-            yield validated(pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata))
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
         return
     source = pa.memory_map(str(file))
     try:
@@ -116,14 +99,4 @@ def _arrow_tables(file: Path, columns: Sequence[str], names: dict[str, None]) ->
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(source).read_all()
     names |= dict.fromkeys(table.column_names)
-    yield validated(table.select([name for name in table.column_names if name in columns]))
-
-
-def validated(table: Any) -> Any:
-    """Returns the table after checking all of it: Arrow trusts a damaged file, and would read beyond its end.
-
-    Raises:
-      pyarrow.ArrowInvalid: naming the damaged column.
-    """
-    table.validate(full=True)
-    return table
+    yield table.select([name for name in table.column_names if name in columns])

@@ -32,7 +32,7 @@ def cached(
       rows: the `datasets.Dataset` that the arrays are made from.
       directory, tokenizer: the tokenizer and its directory; the content of its files is part of the key.
       settings: everything else that determines the arrays, as JSON: columns, lengths, a name.
-      use: whether to use the cache; False only calls `make`.
+      use: whether to use the cache.
     """
     if not use:
         return make()
@@ -45,14 +45,10 @@ def cached(
 
 
 def content_digest(rows: Any) -> str:
-    """A digest of the values, column names and types of a `datasets.Dataset`.
-
-    Its `_fingerprint` cannot be used: for rows read from a file it depends on the file's name and time.
-    """
+    """A digest of the values, column names and types of a `datasets.Dataset`, whatever the name and time of its file."""
     import pyarrow as pa
 
-    digest = hashlib.blake2b(str(rows.features).encode(), digest_size=16)
-    digest.update(str(len(rows)).encode())
+    digest = hashlib.blake2b(f"{rows.features}{len(rows)}".encode(), digest_size=16)
     table = rows.with_format("arrow")
     for start in range(0, len(rows), BATCH):
         for column in table[start : start + BATCH].columns:
@@ -101,7 +97,7 @@ def _write(folder: Path, arrays: Arrays) -> Arrays:
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array)
         checksums.write_manifest(temporary)
-        if folder.exists():  # damaged; processes that have mapped its files keep them
+        if folder.exists():  # damaged; processes that have mapped its files can go on reading them
             os.replace(folder, temporary / "damaged")
         os.replace(temporary, folder)
         shutil.rmtree(folder / "damaged", ignore_errors=True)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
-from jaxft.core.ragged import places_in_rows
+from jaxft.core.ragged import offsets_of, places_in_rows
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import CHUNK, map_column
+from jaxft.data.reading.columns import CHUNK, column_values
 from jaxft.data.reading.row_numbers import row_names, select_rows
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens.cache import Arrays
@@ -39,12 +39,8 @@ class Stream:
 def read(config: DataConfig, split: str, *, line_documents: bool = False) -> Any:
     """Reads a corpus as a `datasets.Dataset` with one document per row: a text, or a list of lines.
 
-    In a txt file documents are separated by empty lines; in other files every row is a document.
-
-    Args:
-      config: its `text` names the column.
-      split: train, validation or test.
-      line_documents: every line of a txt file is a document.
+    In a txt file documents are separated by empty lines, unless `line_documents` makes every line one; in other files every
+    row is a document.
 
     Raises:
       UserError: for an empty document (unless data.empty_texts drops them), or a corpus without text.
@@ -54,7 +50,7 @@ def read(config: DataConfig, split: str, *, line_documents: bool = False) -> Any
     if not config.dataset and all(files.file_format(file) == ".txt" for file in files.files_of(config, split)):
         return _grouped(rows, config.text, where, line_documents)
     nonempty = np.ones(len(rows), bool)
-    for i, value in enumerate(map_column(rows, config.text, lambda x: x)):
+    for i, value in enumerate(column_values(rows, config.text)):
         texts = [value] if isinstance(value, str) else value or []
         if not isinstance(texts, list) or not all(isinstance(line, str) for line in texts):
             raise UserError(
@@ -86,7 +82,6 @@ def tokenise(rows: Any, column: str, tokenizer: Any, *, words: bool, by_line: bo
 
     Args:
       rows, column: from `read`.
-      tokenizer: the tokenizer.
       words: find the first token of each word; otherwise every token counts as a word.
       by_line: split texts at line breaks (lists of lines are unchanged).
     """
@@ -100,33 +95,27 @@ def tokenise(rows: Any, column: str, tokenizer: Any, *, words: bool, by_line: bo
         if words:
             begins += [np.diff(np.asarray(x.word_ids, np.float64), prepend=-1) != 0 for x in encoded.encodings]
     flat = np.concatenate(ids)
-    return Stream(
-        flat,
-        np.concatenate(begins) if words else np.ones(len(flat), bool),
-        np.cumsum([0, *map(len, ids[1:])]),
-        np.cumsum([0, *counts]),
-    )
+    all_begins = np.concatenate(begins) if words else np.ones(len(flat), bool)
+    return Stream(flat, all_begins, offsets_of([len(x) for x in ids[1:]]), offsets_of(counts))
 
 
 def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Arrays:
     """Cuts a corpus into examples of `max_length` tokens (see `assemble`); the last example of a text may be shorter.
 
     Args:
-      stream: the corpus.
       frame: special tokens around one text; its last token also separates documents that are joined.
       max_length: length of an example, special tokens included.
       join: join all documents to one text, so that only the last example is short; otherwise cut each document separately.
     """
-    edges, room = stream.lines[stream.documents], max_length - frame.size
+    edges, capacity = stream.lines[stream.documents], max_length - frame.size
     if join:
         between = np.unique(edges[(edges > 0) & (edges < len(stream.ids))]) if frame.last else np.zeros(0, np.int64)
         ids = np.insert(stream.ids, between, frame.last[0]) if len(between) else stream.ids
         stream = Stream(ids, np.insert(stream.begins, between, True), stream.lines, stream.documents)
         edges = np.array([0, len(ids)])
-    parts = -(-np.diff(edges) // room)
-    number = places_in_rows(parts)
-    start = np.repeat(edges[:-1], parts) + number * room
-    stop = np.minimum(start + room, np.repeat(edges[1:], parts))
+    parts = -(-np.diff(edges) // capacity)
+    start = np.repeat(edges[:-1], parts) + places_in_rows(parts) * capacity
+    stop = np.minimum(start + capacity, np.repeat(edges[1:], parts))
     return assemble(stream.ids, stream.begins, np.stack([start, stop], axis=-1)[:, None], frame)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.core.ragged import offsets_of
@@ -63,28 +64,15 @@ class Examples:
 
 
 def encode_texts(
-    rows: Any,
-    tokenizer: Any,
-    directory: Path,
-    *,
-    text: str,
-    text_pair: str | None,
-    max_length: int,
-    truncation: bool,
-    use_cache: bool,
-    origin: str,
-    group: int = 1,
-    where: RowName | None = None,
+    rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str, group: int = 1, where: RowName | None = None
 ) -> Examples:
-    """Tokenises a column, or a pair of columns, of a `datasets.Dataset`.
+    """Tokenises the text column, or the pair of text columns, of a `datasets.Dataset`.
 
     Args:
       rows: the data set.
       tokenizer, directory: the tokenizer and its directory.
-      text, text_pair: column names.
-      max_length: the maximum length of a sequence, special tokens included.
-      truncation: truncate longer sequences (the longer text of a pair first); otherwise they are errors.
-      use_cache: read from, and write to, the user's cache folder.
+      config: its `max_length` limits a sequence, special tokens included; with `truncation` longer sequences are truncated
+        (the longer text of a pair first), otherwise they are errors. `cache` says whether the result is cached on disk.
       origin: the file, for messages.
       group: rows per example.
       where: names examples in messages; by default by the row numbers of `row_names`.
@@ -92,70 +80,60 @@ def encode_texts(
     Raises:
       UserError: for a text that is too long if truncation is off, naming its row.
     """
-    settings = ["texts", text, text_pair, max_length, truncation]
+    text, pair = config.text, config.text_pair
 
     def make() -> Arrays:
+        encode = _encoder(tokenizer, config.max_length if config.truncation else None)
         name = where or row_names(rows, origin)
-        return _tokenise(rows, tokenizer, text, text_pair, max_length, truncation, origin, lambda row: name(row // group))
 
-    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids")}
-    return Examples(tokens, np.asarray(arrays["offsets"]), {}, group)
+        def encode_chunk(start: int) -> Any:
+            chunk = rows[start : start + CHUNK]
+            return encode(chunk[text], chunk[pair] if pair else None)
+
+        return _tokenise(encode_chunk, len(rows), config.max_length, origin, lambda row: name(row // group))
+
+    settings = ["texts", text, pair, config.max_length, config.truncation]
+    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=config.cache)
+    return Examples(token_ids(arrays), np.asarray(arrays["offsets"]), {}, group)
 
 
-def _tokenise(
-    rows: Any,
-    tokenizer: Any,
-    text: str,
-    text_pair: str | None,
-    max_length: int,
-    truncation: bool,
-    origin: str,
-    where: RowName,
-) -> Arrays:
-    # Some tokenizers give the texts of a pair different types although their models have none (RoBERTa).
-    typed = has_token_types(tokenizer)
-    encode = _encoder(tokenizer, max_length if truncation else None, typed=typed)
-    ids: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    lengths = np.empty(len(rows), np.int64)
+def token_ids(arrays: Arrays) -> Arrays:
+    """The token columns that every tokenizer gives."""
+    return {name: arrays[name] for name in ("input_ids", "token_type_ids")}
 
-    def encoded(start: int) -> Any:
-        chunk = rows[start : start + CHUNK]
-        return encode(chunk[text], chunk[text_pair] if text_pair else None)
 
+def _tokenise(encode_chunk: Callable[[int], Any], count: int, max_length: int, origin: str, where: RowName) -> Arrays:
+    """The tokens of `count` rows, of which `encode_chunk` encodes CHUNK, in a thread one chunk ahead."""
+    ids, types, sizes = [], [], []
     with ThreadPoolExecutor(1) as ahead:  # the tokenizer releases the GIL
-        starts = in_steps(f"tokenising {origin}", len(rows), CHUNK)
-        pending = ahead.submit(encoded, 0)
-        for start in starts:
+        pending = ahead.submit(encode_chunk, 0)
+        for start in in_steps(f"tokenising {origin}", count, CHUNK):
             rows_ids, rows_types = pending.result()
-            if start + CHUNK < len(rows):
-                pending = ahead.submit(encoded, start + CHUNK)
-            sizes = np.fromiter(map(len, rows_ids), np.int64, len(rows_ids))
-            if sizes.max() > max_length:
-                i = int(np.argmax(sizes > max_length))
+            if start + CHUNK < count:
+                pending = ahead.submit(encode_chunk, start + CHUNK)
+            sizes.append(np.fromiter(map(len, rows_ids), np.int64, len(rows_ids)))
+            if sizes[-1].max() > max_length:
+                i = int(np.argmax(sizes[-1] > max_length))
                 raise UserError(
-                    f"{where(start + i)} is {sizes[i]} tokens long, more than data.max_length "
+                    f"{where(start + i)} is {sizes[-1][i]} tokens long, more than data.max_length "
                     f"{max_length}; raise it or set data.truncation to true"
                 )
-            lengths[start : start + len(sizes)] = sizes
-            total = int(sizes.sum())
+            total = int(sizes[-1].sum())
             zeros = np.zeros(total, np.int8)
             ids.append(np.fromiter(chain.from_iterable(rows_ids), np.int32, total))
             types.append(zeros if rows_types is None else np.fromiter(chain.from_iterable(rows_types), np.int8, total))
-    return {
-        "input_ids": np.concatenate(ids),
-        "token_type_ids": np.concatenate(types),
-        "offsets": offsets_of(lengths),
-    }
+    offsets = offsets_of(np.concatenate(sizes))
+    return {"input_ids": np.concatenate(ids), "token_type_ids": np.concatenate(types), "offsets": offsets}
 
 
-def _encoder(tokenizer: Any, max_length: int | None, *, typed: bool) -> Callable[[Sequence[str], Sequence[str] | None], Any]:
+def _encoder(tokenizer: Any, max_length: int | None) -> Callable[[Sequence[str], Sequence[str] | None], Any]:
     """Returns a function (texts, second texts or None) -> (ids of every row, their token types or None if all are 0).
 
     transformers spends a third of the time on converting the result of a fast tokenizer. So the function calls the fast
     tokenizer directly, after transformers has configured it, if both give the same for the first row.
     """
+    # Some tokenizers give the texts of a pair different types although their models have none (RoBERTa).
+    typed = has_token_types(tokenizer)
 
     def plain(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
         encoded = tokenizer(

@@ -2,11 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.core.ragged import offsets_of
@@ -15,7 +17,7 @@ from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.tokens.cache import Arrays, cached
-from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.encode import Examples, token_ids
 from jaxft.data.tokens.tokenizer import has_token_types
 
 NOTES = ("question", "begin", "end", EMPTY)
@@ -23,29 +25,17 @@ COLUMNS = ("context", "start_positions", "end_positions")
 
 
 def encode_questions(
-    rows: Any,
-    tokenizer: Any,
-    directory: Path,
-    *,
-    max_length: int,
-    stride: int,
-    use_cache: bool,
-    labelled: bool,
-    origin: str,
-    invalid_is_null: bool = False,
+    rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str, *, labelled: bool
 ) -> tuple[Examples, Mapping[str, np.ndarray]]:
     """Tokenises questions with their contexts; a context that is too long is divided into several windows.
 
     Args:
       rows: from `read_questions`.
-      tokenizer, directory: the tokenizer and its directory.
-      max_length: the maximum length of a window, with the question and special tokens.
-      stride: context tokens that neighbouring windows share.
-      use_cache: read from, and write to, the user's cache folder.
+      config: its `max_length` limits a window, with the question and special tokens; neighbouring windows share `stride`
+        tokens of the context, by default a quarter of it. If `empty_texts` is null, a question so long that its context does
+        not fit counts as an empty row (see `data.reading.empty_texts`), otherwise it is an error.
       labelled: whether to find the positions of the answers.
-      origin: the file, for messages.
-      invalid_is_null: whether a question that leaves no room for its context counts as an empty row (see
-        `data.reading.empty_texts`) instead of an error.
+      tokenizer, directory, origin: as in `encode_texts`.
 
     Returns:
       Windows in the order of their questions, and notes. Per-window columns: `context` int32 [N, 2], the first context
@@ -56,31 +46,22 @@ def encode_questions(
       first of its characters in the context and one past the last; EMPTY bool [rows].
 
     Raises:
-      UserError: for a question that leaves no room for its context, or a tokenizer without character offsets.
+      UserError: for a question so long that its context does not fit, or a tokenizer without character offsets.
     """
-    settings = ["questions", max_length, stride, labelled, invalid_is_null]
-
-    def make() -> Arrays:
-        return _tokenise(rows, tokenizer, directory, max_length, stride, labelled, origin, invalid_is_null)
-
-    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids")}
+    if not tokenizer.is_fast:
+        raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
+    stride = config.max_length // 4 if config.stride is None else config.stride
+    invalid_is_null = config.empty_texts == "null"
+    make = partial(_tokenise, rows, tokenizer, config.max_length, stride, labelled, origin, invalid_is_null)
+    settings = ["questions", config.max_length, stride, labelled, invalid_is_null]
+    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=config.cache)
     columns = {name: arrays[name] for name in COLUMNS if name in arrays}
-    return Examples(tokens, np.asarray(arrays["offsets"]), columns), {name: arrays[name] for name in NOTES}
+    return Examples(token_ids(arrays), np.asarray(arrays["offsets"]), columns), {name: arrays[name] for name in NOTES}
 
 
 def _tokenise(
-    rows: Any,
-    tokenizer: Any,
-    directory: Path,
-    max_length: int,
-    stride: int,
-    labelled: bool,
-    origin: str,
-    invalid_is_null: bool,
+    rows: Any, tokenizer: Any, max_length: int, stride: int, labelled: bool, origin: str, invalid_is_null: bool
 ) -> Arrays:
-    if not tokenizer.is_fast:
-        raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
     typed = np.int8(has_token_types(tokenizer))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "begin", "end")}
     lengths, question, context, positions = [], [], [], []
@@ -88,7 +69,7 @@ def _tokenise(
     for first in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[first : first + CHUNK]
         questions = [text.lstrip() for text in chunk["question"]]  # as in run_qa.py: leading spaces may be many tokens
-        for i, why in _without_room(questions, chunk, tokenizer, max_length, stride):
+        for i, why in _too_long(questions, chunk, tokenizer, max_length, stride):
             if not invalid_is_null:
                 raise UserError(f"{origin}: {why}")
             is_empty[first + i], questions[i] = True, PLACEHOLDER
@@ -118,15 +99,10 @@ def _tokenise(
             if labelled:
                 positions.append(_positions(chunk["answers"][row], characters[low:high], low))
     arrays = {name: np.concatenate(pieces) for name, pieces in parts.items()}
-    arrays |= {
-        "offsets": offsets_of(lengths),
-        "question": np.asarray(question),
-        "context": np.asarray(context, np.int32),
-        EMPTY: is_empty,
-    }
+    arrays |= {"offsets": offsets_of(lengths), "question": np.asarray(question), EMPTY: is_empty}
+    arrays["context"] = np.asarray(context, np.int32)
     if labelled:
-        both = np.asarray(positions, np.int32)
-        arrays |= {"start_positions": both[:, 0], "end_positions": both[:, 1]}
+        arrays["start_positions"], arrays["end_positions"] = np.asarray(positions, np.int32).T
     return arrays
 
 
@@ -134,7 +110,6 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
     """The first and the last token of the first answer that is at its offset.
 
     Args:
-      answers: {text, answer_start}.
       characters: int [context tokens, 2], the first character of each token of a window and one past the last.
       low: index of the window's first context token.
     """
@@ -155,11 +130,11 @@ def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low
     return (low + first, low + last) if first <= last else (0, 0)
 
 
-def _without_room(
+def _too_long(
     questions: list[str], chunk: Mapping[str, Any], tokenizer: Any, max_length: int, stride: int
 ) -> Iterator[tuple[int, str]]:
-    """(index, reason) of the questions that are so long that the windows of their contexts could not advance (the tokenizers
-    library would panic)."""
+    """(index, reason) of the questions so long that the windows of their contexts could not advance (the tokenizers library
+    would panic)."""
     plain = {"add_special_tokens": False, "return_attention_mask": False}
     max_tokens = max_length - tokenizer.num_special_tokens_to_add(pair=True)
     if stride >= max_tokens:
@@ -167,10 +142,10 @@ def _without_room(
             f"data.stride is {stride}: question and context share {max_tokens} tokens of data.max_length {max_length}"
         )
     for i, ids in enumerate(tokenizer(questions, **plain)["input_ids"]):
-        room = max_tokens - len(ids)
-        if room <= stride and len(tokenizer(chunk["context"][i], **plain)["input_ids"]) > room:
-            yield (
-                i,
-                f'question "{chunk["id"][i]}" has {len(ids)} tokens and leaves its context {max(room, 0)} of '
-                f"data.max_length {max_length}, but windows share data.stride {stride}; raise the one or lower the other",
+        left = max_tokens - len(ids)
+        if left <= stride and len(tokenizer(chunk["context"][i], **plain)["input_ids"]) > left:
+            reason = (
+                f'question "{chunk["id"][i]}" has {len(ids)} tokens and leaves its context {max(left, 0)} of '
+                f"data.max_length {max_length}, but windows share data.stride {stride}; raise the one or lower the other"
             )
+            yield i, reason

@@ -25,7 +25,6 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
     a random token. If a pair is too long, tokens are removed from the longer segment, at a random end.
 
     Args:
-      stream: the corpus.
       frame: special tokens around two texts.
       max_length: length of an example, special tokens included.
       order: sentence order instead of next sentence.
@@ -46,8 +45,13 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
         for a, b in itertools.pairwise(edges)
         if b > a
     ]
-    if not order:
-        _check(documents, origin)
+    if not order and len(documents) < 2:
+        raise UserError(
+            f"{origin}: next sentence needs two documents or more, but there is {len(documents)}; in txt files empty lines "
+            "separate documents, in other files every row is a document (task.sentence_order true needs only one)"
+        )
+    if not order and all(len(edges) == 2 for edges in documents):
+        raise UserError(f"{origin}: no document has two lines; next sentence needs one sentence per line")
     maker = _PairMaker(documents, max_length - frame.size, host_generator(seed, OfSeed.SEGMENT_PAIRS))
     made = [pair for number in range(len(documents)) for pair in maker.of_document(number, order)]
     if not made:
@@ -57,32 +61,19 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
     return {**arrays, "labels": np.array([label for *_, label in made], np.int32)}
 
 
-def _check(documents: list[list[int]], origin: str) -> None:
-    if len(documents) < 2:
-        raise UserError(
-            f"{origin}: next sentence needs two documents or more, but there is {len(documents)}; in txt files empty lines "
-            "separate documents, in other files every row is a document (task.sentence_order true needs only one)"
-        )
-    if all(len(edges) == 2 for edges in documents):
-        raise UserError(f"{origin}: no document has two lines; next sentence needs one sentence per line")
-
-
 class _PairMaker:
-    """Makes the pairs of one corpus.
+    """Makes the pairs of one corpus, each of at most `capacity` tokens.
 
-    Attributes:
-      documents: for each document the token indices at which its lines begin, and at which the last one ends.
-      room: tokens of an example without special tokens.
-      random: the generator of all random choices.
+    `documents` holds the token indices at which the lines of each document begin, and at which the last one ends.
     """
 
-    def __init__(self, documents: list[list[int]], room: int, random: np.random.Generator) -> None:
-        self.documents, self.room, self.random = documents, room, random
+    def __init__(self, documents: list[list[int]], capacity: int, random: np.random.Generator) -> None:
+        self.documents, self.capacity, self.random = documents, capacity, random
 
     def of_document(self, number: int, order: bool) -> list[tuple[Span, Span, int]]:
         """(first segment, second, label) of each pair of a document."""
         edges, made, begin = self.documents[number], [], 0
-        target = int(self.random.integers(2, self.room + 1)) if self._half(SHORT) else self.room
+        target = int(self.random.integers(2, self.capacity + 1)) if self._chance(SHORT) else self.capacity
         while begin < len(edges) - 1:
             end = _reach(edges, begin, target)
             middle = begin + (int(self.random.integers(1, end - begin)) if end - begin > 1 else 1)
@@ -94,9 +85,9 @@ class _PairMaker:
                         break  # a single token is left of the document
                     cut = a[0] + int(self.random.integers(1, a[1] - a[0]))
                     a, b = (a[0], cut), (cut, a[1])
-                if self._half():
+                if self._chance(0.5):
                     a, b, label = b, a, 1
-            elif end - begin == 1 or self._half():
+            elif end - begin == 1 or self._chance(0.5):
                 b, label, used = self._elsewhere(number, target - (a[1] - a[0])), 1, middle
             made.append((*self._truncated(a, b), label))
             begin = used
@@ -110,9 +101,9 @@ class _PairMaker:
         return edges[begin], edges[_reach(edges, begin, length)]
 
     def _truncated(self, a: Span, b: Span) -> tuple[Span, Span]:
-        """Both segments, truncated to `room` tokens: each token is removed from the longer segment, at a random end."""
+        """Both segments, truncated to `capacity` tokens: each token is removed from the longer segment, at a random end."""
         lengths = a[1] - a[0], b[1] - b[0]
-        extra = max(0, sum(lengths) - self.room)
+        extra = max(0, sum(lengths) - self.capacity)
         ahead = min(extra, abs(lengths[0] - lengths[1]))
         rest = extra - ahead
         from_a, from_b = (ahead, 0) if lengths[0] > lengths[1] else (0, ahead)
@@ -122,7 +113,7 @@ class _PairMaker:
         front = int(self.random.binomial(tokens, 0.5)) if tokens else 0
         return span[0] + front, span[1] - (tokens - front)
 
-    def _half(self, share: float = 0.5) -> bool:
+    def _chance(self, share: float) -> bool:
         return self.random.random() < share
 
 

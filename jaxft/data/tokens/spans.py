@@ -1,6 +1,5 @@
 """Makes examples of spans of a stream of token ids, with the tokenizer's special tokens around them."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,22 +45,17 @@ def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
       UserError: if max_length leaves no room for one token of each text.
     """
     encoded = tokenizer(*["a"] * texts, return_special_tokens_mask=True, return_token_type_ids=True)
-    typed = has_token_types(tokenizer)
-    tokens: list[tuple[int, ...]] = [()]
-    token_types: list[tuple[int, ...]] = [()]
-    text_types: list[int] = []
-    columns = (encoded[name] for name in ("special_tokens_mask", "input_ids", "token_type_ids"))
-    for special, run in itertools.groupby(zip(*columns, strict=True), key=lambda column: column[0]):
-        _, ids, types = zip(*run, strict=True)
-        types = types if typed else (0,) * len(types)
-        if special:
-            tokens[-1], token_types[-1] = ids, types
-        else:
-            text_types.append(types[0])
-            tokens.append(())
-            token_types.append(())
-    special_ids = {*tokenizer.all_special_ids, *itertools.chain(*tokens)}
-    frame = Frame(tuple(tokens), tuple(token_types), tuple(text_types), tuple(sorted(special_ids)))
+    names = ("input_ids", "token_type_ids", "special_tokens_mask")
+    ids, types, special = (np.asarray(encoded[name], np.int64) for name in names)
+    types = types * has_token_types(tokenizer)
+    begins = np.diff(special, prepend=1) < 0  # whether a token is the first of its text
+    groups = [(special == 1) & (np.cumsum(begins) == i) for i in range(begins.sum() + 1)]
+    frame = Frame(
+        tokens=tuple(tuple(ids[group].tolist()) for group in groups),
+        token_types=tuple(tuple(types[group].tolist()) for group in groups),
+        text_types=tuple(types[begins].tolist()),
+        special=tuple(sorted({*tokenizer.all_special_ids, *ids[special == 1].tolist()})),
+    )
     if max_length < frame.size + texts:
         raise UserError(
             f"data.max_length is {max_length}: must be at least {frame.size + texts} for this task and tokenizer"
@@ -73,8 +67,7 @@ def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Fram
     """Makes examples from spans of a stream.
 
     Args:
-      ids: int32 [stream tokens].
-      begins: bool [stream tokens], whether a token is the first of its word.
+      ids, begins: int32 and bool [stream tokens], as in `Stream`.
       spans: int64 [N, texts, 2], where the texts of each example begin and end in the stream.
       frame: the special tokens around that number of texts.
 

@@ -3,19 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
 
+from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.core.ragged import offsets_of
-from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, file_of, location, without_space
+from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, location, without_space
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.tokens.cache import Arrays, cached
-from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.encode import Examples, token_ids
 from jaxft.data.tokens.tokenizer import has_token_types
 
 
@@ -44,47 +46,31 @@ class Pieces:
         return first
 
 
-def encode_words(
-    rows: Any,
-    tokenizer: Any,
-    directory: Path,
-    *,
-    max_length: int,
-    stride: int | None,
-    truncation: bool,
-    use_cache: bool,
-    origin: str,
-) -> Pieces:
+def encode_words(rows: Any, tokenizer: Any, directory: Path, config: DataConfig, origin: str) -> Pieces:
     """Tokenises the sentences of `read_sentences`.
 
     Args:
       rows: with a column of lists of words. If the words were split from texts, byte-level tokenizers see which words follow
         one another without a space.
-      tokenizer, directory: the tokenizer, which must be a fast one, and its directory.
-      max_length: the maximum length of a window, special tokens included.
-      stride: tokens that neighbouring windows share; None takes a quarter of `max_length`.
-      truncation: split longer sentences into windows; otherwise they are errors.
-      use_cache: read from, and write to, the user's cache folder.
-      origin: the file, for messages.
+      config: its `max_length` limits a window, special tokens included. With `truncation` longer sentences are split into
+        windows that share `stride` tokens, by default a quarter of a window; otherwise they are errors.
+      tokenizer, directory, origin: as in `encode_texts`.
 
     Raises:
-      UserError: for a tokenizer that cannot map tokens to words, a stride that leaves no room, or a sentence that is too
-        long if truncation is off.
+      UserError: for a tokenizer that cannot map tokens to words, a stride that is as long as a window, or a sentence that is
+        too long if truncation is off.
     """
     if not tokenizer.is_fast:
         raise UserError(
             f"{directory}: {type(tokenizer).__name__} cannot say which word a token is of; token classification needs a "
             "fast tokenizer (tokenizer.json)"
         )
-    stride = max_length // 4 if stride is None else stride
-    settings = ["words", max_length, stride, truncation]
-
-    def make() -> Arrays:
-        return _tokenise(rows, tokenizer, max_length, stride, truncation, origin)
-
-    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=use_cache)
-    tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids")}
-    return Pieces(Examples(tokens, np.asarray(arrays["offsets"]), {}), arrays["owners"], arrays["sizes"])
+    stride = config.max_length // 4 if config.stride is None else config.stride
+    make = partial(_tokenise, rows, tokenizer, config.max_length, stride, config.truncation, origin)
+    settings = ["words", config.max_length, stride, config.truncation]
+    arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=config.cache)
+    examples = Examples(token_ids(arrays), np.asarray(arrays["offsets"]), {})
+    return Pieces(examples, arrays["owners"], arrays["sizes"])
 
 
 def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncation: bool, origin: str) -> Arrays:
@@ -93,18 +79,15 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
     # Byte-level tokenizers recognise a word within a text by its leading space (Hugging Face: add_prefix_space).
     space = " " if _disable_prefix_space(state["pre_tokenizer"]) else ""
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
-    room = max_length - backend.num_special_tokens_to_add(False)
-    if stride >= room:
+    capacity = max_length - backend.num_special_tokens_to_add(False)
+    if stride >= capacity:
         raise UserError(
-            f"data.stride is {stride}: must be below {room}, which is data.max_length without the special tokens"
+            f"data.stride is {stride}: must be below {capacity}, which is data.max_length without the special tokens"
         )
     backend.no_padding()
     backend.enable_truncation(max_length, stride=stride, direction="right")
     typed = np.int8(has_token_types(tokenizer))
-    ids: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    owners: list[np.ndarray] = []
-    sizes = np.empty(len(rows), np.int64)
+    ids, types, owners, sizes = [], [], [], []
     before = 0
     for start in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
@@ -118,22 +101,24 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         for i, encoding in enumerate(backend.encode_batch(spaced, is_pretokenized=True), start):
             windows = [encoding, *encoding.overflowing]
             if len(windows) > 1 and not truncation:
+                file, line = location(rows, origin, i)
                 raise UserError(
-                    f"{file_of(rows, origin, i)}: the sentence at {location(rows, i)} has more than data.max_length "
-                    f"{max_length} tokens; raise it or set data.truncation to true"
+                    f"{file}: the sentence at {line} has more than data.max_length {max_length} tokens; raise it or set "
+                    "data.truncation to true"
                 )
             words = [np.array([-1 if w is None else w for w in window.word_ids], np.int32) for window in windows]
             ids += [np.asarray(window.ids, np.int32) for window in windows]
             types += [np.asarray(window.type_ids, np.int8) * typed for window in windows]
-            owners += [np.where(word < 0, -1, word + before).astype(np.int32) for word in owned_words(words, room - stride)]
-            sizes[i] = len(sentences[i - start])
-            before += sizes[i]
+            owned = owned_words(words, capacity - stride)
+            owners += [np.where(word < 0, -1, word + before).astype(np.int32) for word in owned]
+            sizes.append(len(sentences[i - start]))
+            before += sizes[-1]
     return {
         "input_ids": np.concatenate(ids),
         "token_type_ids": np.concatenate(types),
         "owners": np.concatenate(owners),
         "offsets": offsets_of([len(x) for x in ids]),
-        "sizes": sizes,
+        "sizes": np.array(sizes, np.int64),
     }
 
 
