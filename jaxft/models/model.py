@@ -153,9 +153,10 @@ class Model:
 
         If the checkpoint has no rate for the head, the head follows the hidden states.
         """
-        rates = self.rates.override(self.family.hidden_dropouts, dropout)
-        rates = rates.override(self.family.attention_dropouts, attention_dropout)
-        return rates if classifier_dropout is None else replace(rates, head=classifier_dropout)
+        values = dict(self.rates.values)
+        for fields, rate in ((self.family.hidden_dropouts, dropout), (self.family.attention_dropouts, attention_dropout)):
+            values |= {} if rate is None else dict.fromkeys(fields, rate)
+        return replace(self.rates, values=values, head=self.rates.head if classifier_dropout is None else classifier_dropout)
 
 
 def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: Policy = PLAIN) -> Model:

@@ -229,10 +229,6 @@ class DropoutRates:
     def _first(self, fields: Fields) -> Any:
         return next((self.values[f] for f in fields if self.values.get(f) is not None), 0.0)
 
-    def override(self, fields: Fields, rate: Any) -> "DropoutRates":
-        """These rates with another rate for some fields of config.json; None changes nothing."""
-        return self if rate is None else replace(self, values={**self.values, **dict.fromkeys(fields, rate)})
-
     def at(self, sites: Mapping[DropoutSite, Any]) -> "DropoutRates":
         """These rates with other rates at some sites."""
         return replace(self, sites={**self.sites, **sites}) if sites else self
