@@ -51,7 +51,7 @@ def parts() -> Iterator[Part]:
             }
             fused = {"gpu": "cudnn", "tpu": "splash"}.get(platform)
             call = fused_attention.Call(dtype, length, size, plain=False, window=False, single=True)
-            if fused and fused_attention.FUSED[fused][0](policy, call) is None:
+            if fused and fused_attention.why_not(fused, policy, call) is None:
                 options[fused] = partial(of, policy=Policy(dtype, attention=fused, platform=platform))
                 options[f"{fused}, dropout of keys"] = partial(options[fused], **drop, by_keys=True)
             timers = {name: gradient_timer(f, q, k, v, calls=5) for name, f in options.items()}

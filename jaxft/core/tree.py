@@ -95,6 +95,15 @@ def unstack(tree: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def unstacked_shapes(tree: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of every parameter by dotted name, one entry per layer of a stack; for arrays or shapes."""
+    return {
+        name: jax.ShapeDtypeStruct(leaf.shape[is_stacked(path) :], leaf.dtype)
+        for path, leaf in flatten(tree).items()
+        for name in names(path)
+    }
+
+
 def restack(flat: Mapping[str, Any], like: Mapping[str, Any], stack: Callable[[list[Any]], Any] = np.stack) -> Params:
     """Inverse of `unstack`, in the structure of `like`."""
 

@@ -1,1 +1,1 @@
-"""The encoder, its heads, and the door between parameters and files. The only folder that knows Flax."""
+"""The encoder and its heads, and how their parameters are loaded and saved. Only this folder imports Flax."""

@@ -12,8 +12,8 @@ from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 from jaxft.models.model import MAIN, Model
 
-_ONE_PER_ROW = {"pooler_output", "mean_output", "seq_relationship_logits", "sop_logits"}  # [B, 1, ...]: one per row
-_ROW_TASKS = {"text-classification", "multiple-choice", "next-sentence-prediction"}  # their logits are [B, 1, ...], too
+_ONE_PER_ROW = {"pooler_output", "mean_output", "seq_relationship_logits", "sop_logits"}  # outputs [B, 1, ...]
+_ROW_TASKS = {"text-classification", "multiple-choice", "next-sentence-prediction"}  # whose logits are [B, 1, ...]
 
 
 def forward(model: Model, params: Params, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -64,13 +64,12 @@ def outputs_of(model: Model, outputs: Mapping[str, Any], inputs: Mapping[str, An
     kind = model.heads[MAIN].kind
     rows = _ONE_PER_ROW | ({"logits"} if kind in _ROW_TASKS else set())
     result = {name: x[:, 0] if name in rows else x for name, x in outputs.items()}
-    leading = _leading({name: np.asarray(x) for name, x in inputs.items()})
-    return {name: x.reshape(leading[:-1]) for name, x in result.items()} if kind == "multiple-choice" else result
+    return {name: x.reshape(_leading(inputs)[:-1]) for name, x in result.items()} if kind == "multiple-choice" else result
 
 
-def _leading(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+def _leading(inputs: Mapping[str, Any]) -> tuple[int, ...]:
     """The leading axes of the inputs: (B, T), or (B, choices, T)."""
-    return arrays["input_ids"].shape if "input_ids" in arrays else arrays["inputs_embeds"].shape[:-1]
+    return np.shape(inputs["input_ids"]) if "input_ids" in inputs else np.shape(inputs["inputs_embeds"])[:-1]
 
 
 def _positions(model: Model, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

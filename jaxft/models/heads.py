@@ -1,4 +1,4 @@
-"""The heads of tasks. A head has one or more parts, which are described by data (see `families`)."""
+"""The heads of tasks. A head has one or more parts, which are described by the data of a family."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ LABELS, VOCABULARY = "labels", "vocabulary"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of config.json, in a family's data, for values that differ between checkpoints."""
+    """A value of a `Part` that is read from this field of config.json."""
 
     name: str
     default: Any
@@ -35,9 +35,8 @@ class Transform:
 
     Attributes:
       activation: a name of ACTIVATIONS.
-      narrow: whether its output has the size of the embeddings instead of the hidden size.
-      norm: whether a layer norm follows.
-      use_bias: whether the dense layer has a bias.
+      narrow: its output has the size of the embeddings instead of the hidden size.
+      norm: a layer norm follows.
     """
 
     activation: str | Field
@@ -57,8 +56,7 @@ class Part:
       transform: the layer before the last layer.
       input_dropout, dropout: fields of the dropout rates before the transform and before the last layer.
       squeeze: drop the axis of a single output.
-      use_bias: whether the last layer has a bias.
-      tied: whether the last layer is the table of word embeddings (only for `vocabulary`).
+      tied: the last layer is the table of word embeddings (only for `vocabulary`).
       module: prefix of its parameters, if a head has several parts.
       copies: Hugging Face's name -> the name of the tensor that it repeats; `words` is the embedding table.
       flax_names: our parameter -> its name in a msgpack file, if that differs from PyTorch's.
@@ -154,7 +152,6 @@ class Head:
     num_labels: int = 0
 
     def init(self, config: EncoderConfig, key: Array) -> Params:
-        """Random parameters."""
         params: Params = {}
         hidden, new = jnp.zeros((1, 1, config.hidden_size)), config.new_words
         words = {"embedding": jnp.zeros((config.vocab_size - new, config.width))}
@@ -182,7 +179,6 @@ class Head:
         Args:
           encoder: the encoder, for its pooler and sizes.
           params: {"encoder": ..., "heads": {name: ...}}.
-          name: name of the head.
           hidden: [B, T, D].
           inputs: the batch; `first_token` int32 [B, M] is the first token of each example. If there is `token_positions`
             int32 [B, P], parts with `tokens` as source use these tokens only, so that no array [B, T, vocabulary] is made.
@@ -212,8 +208,8 @@ class Head:
             module = PartModule(encoder.config, part, self.num_labels)
             k = fold(key, OfMicroBatch.HEAD, i) if i else fold(key, OfMicroBatch.HEAD)
             x = sources[str(part.source)]()
-            at = (rates.of_head(name, part.input_dropout), rates.of_head(name, part.dropout))
-            logits = run(module, part_params, x, words, *at, k, adapter_key=fold(k, OfLayer.ADAPTERS))
+            drops = (rates.of_head(name, part.input_dropout), rates.of_head(name, part.dropout))
+            logits = run(module, part_params, x, words, *drops, k, adapter_key=fold(k, OfLayer.ADAPTERS))
             outputs[output] = (logits[..., 0] if part.squeeze else logits).astype(jnp.float32)
         if self.kind == "question-answering":
             spans = outputs.pop("logits")

@@ -1,6 +1,5 @@
 """Loads models from files, and saves them as Hugging Face directories."""
 
-import json
 import os
 import shutil
 import sys
@@ -102,13 +101,15 @@ def load(
             f"layers, the weights are {len(stored):,} tensors"
         )
     abstract = model.abstract()
-    expected = _unstacked_shapes(abstract)
+    expected = {name: x.shape for name, x in tree.unstacked_shapes(abstract).items()}
     last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
     checkpoint = Checkpoint(stored, layout, model.naming, str(directory))
     matched = checkpoint.match(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
     fresh = model.initialised(matched.report.new, seed)
     params = tree.map_with_path(lambda path, leaf: _load_leaf(path, leaf, matched, fresh), abstract)
-    if not new_head and (order := _order(before, labels_of(hf_config))):
+    after = labels_of(hf_config)
+    if not new_head and before != after and set(before) == set(after):
+        order = [before.index(label) for label in after]
         params = tree.map_with_path(lambda p, x: x[..., order] if tree.names(p)[0] in last_layer else x, params)
     origin = Origin(
         dtypes={name: tensor.dtype for name, tensor in matched.tensors.items()},
@@ -119,13 +120,13 @@ def load(
 
 
 def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:
-    """Initialises some parameters anew, with the distributions of `init`, and adds them to the model's report.
+    """Initialises parameters again, with the distributions of `init`, and adds them to the model's report.
 
     Args:
-      model: with its report.
-      params: numpy arrays; or shapes, which stay as they are.
+      model: the model.
+      params: numpy arrays; or shapes, which are returned unchanged.
       names: dotted names of the parameters.
-      seed: of the new values.
+      seed: seed of the new values.
     """
     if not names:
         return model, params
@@ -169,24 +170,21 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
         )
     params = jax.tree.map(np.asarray, params)
     config = dict(model.hf_config) | {"architectures": [family.classes[kind]]}
-    writers: dict[str, Any] = {
-        "config.json": lambda p: p.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"),
-    }
+    writers: dict[str, Any] = {"config.json": partial(tensor_files.write_json, config)}
     for path in model_source.tokenizer_files(model.directory) if model.directory else []:
         if path.resolve().parent != directory.resolve():
             writers[path.name] = partial(shutil.copyfile, path)
+    params = vocab_resize.join_rows(params)
     if model.adapted:
         if flax:
             raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
         if (directory / "config.json").is_file() and not read_adapter.is_adapter(directory):
             raise UserError(f"{directory}: contains a complete model; give the adapter another directory")
-        tensor_files.write_directory(
-            directory, writers | save_adapter.adapter_writers(model, vocab_resize.join_rows(params))
-        )
+        tensor_files.write_directory(directory, writers | save_adapter.adapter_writers(model, params))
         return
     flat = {
         name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
-        for name, x in tree.unstack(vocab_resize.join_rows(params)).items()
+        for name, x in tree.unstack(params).items()
     }
     tensors = {naming.hf_name(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
     tensors |= {copy: flat[of] for copy, of in model.origin.copies.items() if of in flat}
@@ -275,11 +273,6 @@ def _with_labels(
     )
 
 
-def _order(before: Sequence[str], after: Sequence[str]) -> list[int] | None:
-    """The old index of each label if only the order of the labels has changed, else None."""
-    return [before.index(x) for x in after] if before != after and set(before) == set(after) else None
-
-
 def _check_memory(abstract: Params, where: str) -> None:
     """Raise an error if the parameters do not fit into this machine's memory."""
     needed = 4 * tree.count(abstract)
@@ -288,11 +281,3 @@ def _check_memory(abstract: Params, where: str) -> None:
         raise UserError(
             f"{where}: asks for {needed / 1e9:,.0f} GB of parameters; this machine has {available / 1e9:,.0f} GB"
         )
-
-
-def _unstacked_shapes(abstract: Params) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path, leaf in tree.flatten(abstract).items():
-        shape = leaf.shape[1:] if tree.is_stacked(path) else leaf.shape
-        shapes |= dict.fromkeys(tree.names(path), tuple(shape))
-    return shapes

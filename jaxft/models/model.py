@@ -16,20 +16,21 @@ from jaxft.core.tree import Params
 from jaxft.models import families
 from jaxft.models.encoder import adapters
 from jaxft.models.encoder.adapters import Adapted
-from jaxft.models.encoder.config import PLAIN, DropoutRates, Policy
+from jaxft.models.encoder.config import EMBEDDINGS, LAYER_SITES, PLAIN, DropoutRates, DropoutSite, Policy
+from jaxft.models.encoder.dropout import fold
 from jaxft.models.encoder.encoder import Encoder
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, Head
 from jaxft.models.weights.merge import Report
 from jaxft.models.weights.tensor_names import Naming
 
-MAX_LABELS = 10**6  # without names in id2label
-MAIN = "main"  # the name of a model's only head
+MAX_LABELS = 10**6  # of a config.json without id2label
+MAIN = "main"  # the name of the head of a loaded model
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is needed to write a checkpoint back in its original form.
+    """How parameters were stored in the checkpoint, so that they are saved in the same form.
 
     Attributes:
       dtypes: parameter name -> dtype in the file.
@@ -48,12 +49,9 @@ class Model:
 
     Attributes:
       hf_config: the original config.json, with the labels of the current head.
-      encoder: the encoder.
       heads: heads by name.
       rates: dropout rates of training.
-      policy: how to compute.
       directory: the directory that it was loaded from, for its tokenizer.
-      origin: for writing the checkpoint back in its original form.
       report: which tensors were loaded, new or unused.
       adapted: which modules have adapters; None without adapters.
     """
@@ -133,18 +131,18 @@ class Model:
         """The encoder once, and the outputs of several heads by their names; each head but MAIN has a key of its own."""
         rates = rates or self.rates
         with jax.named_scope("encoder"):
-            found = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
-        hidden = found["last_hidden_state"]
+            outputs = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
 
-        def outputs(name: str) -> dict[str, jax.Array]:
-            own = key if name == MAIN or key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+        def of_head(name: str) -> dict[str, jax.Array]:
+            hidden = outputs["last_hidden_state"]
+            own = key if name == MAIN else fold(key, zlib.crc32(name.encode()))
             with jax.named_scope(f"heads/{name}"):
                 return self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
 
-        return {name: outputs(name) for name in heads}
+        return {name: of_head(name) for name in heads}
 
     def on(self, mesh: jax.sharding.Mesh, attention: str = "auto") -> "Model":
-        """The same model for the devices of a mesh, with this implementation of attention (see `Policy`)."""
+        """The model for the devices of a mesh, with an implementation of attention (see `Policy`)."""
         platform = mesh.devices.flat[0].platform
         return replace(self, policy=replace(self.policy, attention=attention, platform=platform, mesh=mesh))
 
@@ -155,9 +153,10 @@ class Model:
 
         If the checkpoint has no rate for the head, the head follows the hidden states.
         """
-        rates = self.rates.override(self.family.hidden_dropouts, dropout)
-        rates = rates.override(self.family.attention_dropouts, attention_dropout)
-        return rates if classifier_dropout is None else replace(rates, head=classifier_dropout)
+        values = dict(self.rates.values)
+        for fields, rate in ((self.family.hidden_dropouts, dropout), (self.family.attention_dropouts, attention_dropout)):
+            values |= {} if rate is None else dict.fromkeys(fields, rate)
+        return replace(self.rates, values=values, head=self.rates.head if classifier_dropout is None else classifier_dropout)
 
 
 def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: Policy = PLAIN) -> Model:
@@ -167,7 +166,7 @@ def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: P
       hf_config: the content of config.json.
       kind: task name of the head.
       where: the file, for messages.
-      policy: how to compute.
+      policy: see `Policy`.
 
     Raises:
       UserError: naming a field with a value that jaxft does not support, or a head that the family lacks.
@@ -185,6 +184,21 @@ def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: P
         rates=family.rates(hf_config, where),
         policy=policy,
     )
+
+
+def dropout_sites(model: Model) -> list[str]:
+    """Names such as encoder.embeddings.dropout, encoder.layer.3.attention.self.dropout, heads.main.dropout."""
+    c = model.encoder.config
+    sites = [site for site in LAYER_SITES if site != DropoutSite.INTERMEDIATE or c.pre_norm]
+    layers = [site.name_in(i) for i in range(c.parameter_layers) for site in sites]
+    parts = {name: head.parts.values() for name, head in model.heads.items()}
+    heads = [f"heads.{name}.dropout" for name, p in parts.items() if any(part.input_dropout or part.dropout for part in p)]
+    return [EMBEDDINGS, *layers, *heads]
+
+
+def with_dropout_rates(model: Model, own: Mapping[str, float]) -> Model:
+    """The model with these rates at single dropout sites, by name."""
+    return replace(model, rates=replace(model.rates, own=own))
 
 
 def stored_options(hf_config: Mapping[str, Any]) -> Mapping[str, Any]:

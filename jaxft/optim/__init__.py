@@ -1,7 +1,6 @@
 """The optimizer: optax transformations with learning rates and decay from the parameter plan; schedules; clipping."""
 
-from jaxft.optim.clip import clip_by_global_norm, global_norm
-from jaxft.optim.optimizer import Hyper, Optimizer, core, hyperparameters, make_optimizer
+from jaxft.optim.optimizer import Hyper, Optimizer, clip_by_global_norm, core, global_norm, hyperparameters, make_optimizer
 from jaxft.optim.registry import check_optimizer
 from jaxft.optim.schedules import PLATEAU, check_schedules, schedule_factor
 

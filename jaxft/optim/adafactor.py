@@ -46,14 +46,11 @@ def adafactor(
         return len(layer_axes(path, leaf)) >= 2
 
     def init(params: Params) -> AdafactorState:
-        matrices = {path: x for path, x in tree.flatten(params).items() if is_matrix(path, x)}
-        others = {path: x for path, x in tree.flatten(params).items() if path not in matrices}
-        return AdafactorState(
-            jnp.zeros((), jnp.int32),
-            tree.unflatten({path: jnp.zeros(x.shape[:-1], x.dtype) for path, x in matrices.items()}),
-            tree.unflatten({path: jnp.zeros(x.shape[:-2] + x.shape[-1:], x.dtype) for path, x in matrices.items()}),
-            tree.unflatten({path: jnp.zeros_like(x) for path, x in others.items()}),
-        )
+        flat = tree.flatten(params)
+        matrices, others = tree.partition(params, lambda path: is_matrix(path, flat[path]))
+        row = jax.tree.map(lambda x: jnp.zeros(x.shape[:-1], x.dtype), matrices)
+        column = jax.tree.map(lambda x: jnp.zeros(x.shape[:-2] + x.shape[-1:], x.dtype), matrices)
+        return AdafactorState(jnp.zeros((), jnp.int32), row, column, jax.tree.map(jnp.zeros_like, others))
 
     def update(updates: Params, state: AdafactorState, params: Params) -> tuple[Params, AdafactorState]:
         steps = state.steps + 1

@@ -5,6 +5,7 @@ Each is a function `(decay, **arguments)`; its arguments are those that `optim.a
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,20 +15,20 @@ import optax
 from jaxft.core import tree
 from jaxft.core.tree import Params, Path
 from jaxft.optim.adafactor import adafactor
-from jaxft.optim.per_layer import layer_axes, map_trees, stateless, transformation
+from jaxft.optim.per_layer import layer_axes, map_trees, transformation
 
-Decay = Callable[[Params, Params], Params]
+Decay = Callable[[Any, Any], Any]
 Transformation = optax.GradientTransformation
 
 
 def adamw(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Transformation:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), as in torch.optim.AdamW."""
-    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), _then(decay))
+    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), optax.stateless(decay))
 
 
 def adam(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Transformation:
     """Adam (Kingma & Ba 2015, arXiv:1412.6980); weight decay is added to the gradient (L2), as in torch.optim.Adam."""
-    return optax.chain(_then(decay), optax.scale_by_adam(beta1, beta2, epsilon))
+    return optax.chain(optax.stateless(decay), optax.scale_by_adam(beta1, beta2, epsilon))
 
 
 def bert_adam(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-6) -> Transformation:
@@ -46,13 +47,13 @@ def bert_adam(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon
 
 def sgd(decay: Decay, *, momentum: float = 0.9, nesterov: bool = False) -> Transformation:
     """Stochastic gradient descent; weight decay is added to the gradient (L2), as in torch.optim.SGD."""
-    return optax.chain(_then(decay), optax.trace(momentum, nesterov) if momentum else optax.identity())
+    return optax.chain(optax.stateless(decay), optax.trace(momentum, nesterov) if momentum else optax.identity())
 
 
 def rmsprop(decay: Decay, *, alpha: float = 0.99, epsilon: float = 1e-8, momentum: float = 0.0) -> Transformation:
     """RMSprop as in torch.optim.RMSprop: epsilon is outside the root, weight decay is added to the gradient (L2)."""
     scale = optax.scale_by_rms(alpha, epsilon, eps_in_sqrt=False)
-    return optax.chain(_then(decay), scale, optax.trace(momentum) if momentum else optax.identity())
+    return optax.chain(optax.stateless(decay), scale, optax.trace(momentum) if momentum else optax.identity())
 
 
 def adagrad(decay: Decay, *, initial_accumulator: float = 0.0, epsilon: float = 1e-10) -> Transformation:
@@ -71,7 +72,7 @@ def adagrad(decay: Decay, *, initial_accumulator: float = 0.0, epsilon: float = 
 
 def lion(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.99) -> Transformation:
     """Lion (Chen et al. 2023, arXiv:2302.06675): the sign of the momentum, with decoupled weight decay."""
-    return optax.chain(optax.scale_by_lion(beta1, beta2), _then(decay))
+    return optax.chain(optax.scale_by_lion(beta1, beta2), optax.stateless(decay))
 
 
 def lamb(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-6) -> Transformation:
@@ -82,8 +83,10 @@ def lamb(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: flo
         ratio = of_param / jnp.where(of_update > 0, of_update, 1.0)
         return update * jnp.where((of_param > 0) & (of_update > 0), ratio, 1.0)
 
-    trust = stateless(lambda updates, params: map_trees(trusted, updates, params))
-    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), _then(decay), trust)
+    def trust(updates: Any, params: Any) -> Params:
+        return map_trees(trusted, updates, params)
+
+    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), optax.stateless(decay), optax.stateless(trust))
 
 
 def muon(
@@ -106,23 +109,19 @@ def muon(
         """The dimensions of the parameters that Muon updates; those that optax has masked stay masked."""
         return jax.tree.map(lambda _: dimensions, params)
 
-    def labels(params: Params) -> Params:
-        return tree.map_with_path(
-            lambda path, x: (
-                "muon" if path[-1] == "kernel" and "heads" not in path and len(layer_axes(path, x)) == 2 else "adam"
-            ),
-            params,
-        )
+    def label(path: Path, x: jax.Array) -> str:
+        is_updated = path[-1] == "kernel" and "heads" not in path and len(layer_axes(path, x)) == 2
+        return "muon" if is_updated else "adam"
 
     def sized(update: jax.Array) -> jax.Array:
         return update * (consistent_rms * max(update.shape[-2:]) ** 0.5)
 
     orthogonal = optax.contrib.scale_by_muon(beta=momentum, eps=epsilon, weight_dimension_numbers=dimension_numbers)
     parts: dict[Any, Transformation] = {
-        "muon": optax.chain(orthogonal, stateless(lambda updates, _: jax.tree.map(sized, updates))),
+        "muon": optax.chain(orthogonal, optax.stateless(lambda updates, _: jax.tree.map(sized, updates))),
         "adam": optax.scale_by_adam(beta1, beta2, epsilon),
     }
-    return optax.chain(optax.partition(parts, labels), _then(decay))
+    return optax.chain(optax.partition(parts, partial(tree.map_with_path, label)), optax.stateless(decay))
 
 
 class Moments(NamedTuple):
@@ -136,10 +135,6 @@ class Squares(NamedTuple):
     """State of Adagrad."""
 
     total: Params
-
-
-def _then(decay: Decay) -> Transformation:
-    return stateless(decay)
 
 
 NAMED: dict[str, Callable[..., Transformation]] = {

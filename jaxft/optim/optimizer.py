@@ -1,4 +1,4 @@
-"""The optimizer of a run: clipping, the optimizer's transformation, then learning rates, as the parameter plan says."""
+"""The optimizer of a run: clipping, the optimizer's transformation for each stage, and the plan's learning rates."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ import optax
 from jaxft.config import OptimConfig
 from jaxft.core import tree
 from jaxft.core.tree import Params, Path
-from jaxft.optim.clip import clip_by_global_norm, global_norm
 from jaxft.optim.per_layer import map_trees, of_layers, transformation
 from jaxft.optim.registry import make_transformation
 from jaxft.optim.schedules import PLATEAU, schedule_factor
-from jaxft.param_plan import ParameterPlan, by_stage
+from jaxft.param_plan import ParameterPlan
 
 Hyper = Mapping[str, Any]
+_BLOCK = 1 << 16  # floats; the running sums stay in the L2 cache
 
 
 def hyperparameters(config: OptimConfig) -> dict[str, jax.Array]:
@@ -35,7 +35,7 @@ def hyperparameters(config: OptimConfig) -> dict[str, jax.Array]:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What the train step needs.
+    """The optimizer as the train step uses it.
 
     Attributes:
       build: hyperparameters, possibly traced -> the transformation.
@@ -67,9 +67,8 @@ def core(config: OptimConfig, plan: ParameterPlan, hyper: Hyper) -> optax.Gradie
     It does not depend on other parameters, so it works on any part of the trainable tree.
     """
 
-    def amount(decay: Any) -> Any:
-        """The number for a plan's weight decay, which is true, false or a number."""
-        return hyper["weight_decay"] if decay is True else float(decay or 0.0)
+    def amount(setting: bool | float) -> Any:
+        return hyper["weight_decay"] if setting is True else float(setting)
 
     def decayed(path: Path, update: jax.Array, param: jax.Array) -> jax.Array:
         decay = of_layers(path, param, lambda name: plan.settings[name].weight_decay, amount)
@@ -106,3 +105,70 @@ def scale_by_learning_rates(
         return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
 
     return transformation(init, update)
+
+
+def by_stage(core: optax.GradientTransformation, plan: ParameterPlan) -> optax.GradientTransformation:
+    """`core` with a separate state for the parameters of each stage, as PyTorch has one for each parameter.
+
+    So bias correction counts from the step at which the parameters of a stage are unfrozen, and the states of earlier stages
+    are the same arrays after a stage begins. The state is a tuple, in the order of the stages, that grows at its end.
+
+    Args:
+      core: a transformation in which no parameter's update or state depends on other parameters.
+      plan: parameter plan of the run.
+    """
+    if len(plan.stages) == 1:
+        return core
+
+    def parts(params: Params) -> list[Params]:
+        flat = tree.flatten(params)
+        groups = [{path: x for path, x in flat.items() if plan.of(path).unfreeze == start} for start in plan.stages]
+        return [tree.unflatten(group) for group in groups if group]
+
+    def init(params: Any) -> Any:
+        return tuple(core.init(part) for part in parts(params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        results: list[tuple[Any, Any]] = [
+            core.update(u, s, p) for u, s, p in zip(parts(updates), state, parts(params), strict=True)
+        ]
+        return tree.combine(*(u for u, _ in results)), tuple(s for _, s in results)
+
+    return optax.GradientTransformation(init, update)
+
+
+def global_norm(updates: Any, *, blocked: bool = False) -> jax.Array:
+    """Euclidean norm over all leaves.
+
+    Args:
+      updates: a tree of arrays.
+      blocked: sum in cache-sized blocks. On one CPU device this takes a tenth of the time of XLA's plain reduction, which
+        first writes the squares to memory (benchmarks/alternatives.py). It flattens leaves, which would gather sharded ones.
+    """
+
+    def sum_of_squares(leaf: jax.Array) -> jax.Array:
+        leaf = leaf.astype(jnp.float32)
+        return _blocked_sum_of_squares(leaf) if blocked else jnp.sum(jnp.square(leaf))
+
+    return jnp.sqrt(sum(sum_of_squares(leaf) for leaf in jax.tree.leaves(updates)))
+
+
+def clip_by_global_norm(limit: Any, *, blocked: bool = False) -> optax.GradientTransformation:
+    """Scales all updates so that their global norm is at most `limit` (Pascanu et al. 2013, arXiv:1211.5063)."""
+
+    def clip(updates: Any, _: Any) -> Any:
+        scale = jnp.minimum(1.0, limit / jnp.maximum(global_norm(updates, blocked=blocked), 1e-16))
+        return jax.tree.map(lambda u: u * scale.astype(u.dtype), updates)
+
+    return optax.stateless(clip)
+
+
+def _blocked_sum_of_squares(leaf: jax.Array) -> jax.Array:
+    flat = leaf.reshape(-1)
+    blocks = flat.size // _BLOCK
+
+    def add(i: Any, sums: jax.Array) -> jax.Array:
+        return sums + jnp.square(jax.lax.dynamic_slice(flat, (i * _BLOCK,), (_BLOCK,)))
+
+    rest = jnp.sum(jnp.square(flat[blocks * _BLOCK :]))
+    return rest + jax.lax.fori_loop(0, blocks, add, jnp.zeros(_BLOCK, jnp.float32)).sum() if blocks else rest

@@ -22,32 +22,27 @@ def map_trees(function: Callable[..., Any], first: Mapping[str, Any], *others: M
     return tree.map_with_path(lambda path, leaf: function(path, leaf, *(x[path] for x in flat)), first)
 
 
-def of_layers(path: Path, leaf: jax.Array, choice: Callable[[str], Any], value: Callable[[Any], Any]) -> Any:
-    """A number for a leaf, or one per layer if the plan's choices differ between the layers of a stack.
+def of_layers(path: Path, leaf: jax.Array, setting: Callable[[str], Any], value: Callable[[Any], Any]) -> Any:
+    """A number for a leaf, or one per layer if the plan's settings differ between the layers of a stack.
 
     Args:
       path, leaf: a leaf of a tree of parameters.
-      choice: dotted name of a parameter -> the plan's choice for it (hashable).
-      value: a choice -> number, possibly traced.
+      setting: dotted name of a parameter -> a setting of the plan (hashable).
+      value: the setting -> number, possibly traced.
 
     Returns:
       A number, or [L, 1, ...] with as many axes as the leaf.
     """
-    choices = [choice(name) for name in tree.names(path)]
-    if len({(type(x), x) for x in choices}) == 1:  # true and 1.0 are different choices
-        return value(choices[0])
-    numbers = jnp.stack([jnp.asarray(value(x), leaf.dtype) for x in choices])
+    settings = [setting(name) for name in tree.names(path)]
+    if len({(type(x), x) for x in settings}) == 1:  # true and 1.0 are different settings
+        return value(settings[0])
+    numbers = jnp.stack([jnp.asarray(value(x), leaf.dtype) for x in settings])
     return numbers.reshape(-1, *[1] * (leaf.ndim - 1))
 
 
 def transformation(init: Any, update: Any) -> optax.GradientTransformation:
-    """A GradientTransformation of functions on nested dicts, which optax's types do not accept."""
+    """A GradientTransformation of functions that are annotated with `Params`, which optax's types do not include."""
     return optax.GradientTransformation(init, update)
-
-
-def stateless(update: Any) -> optax.GradientTransformation:
-    """A function (updates, parameters) -> updates as a transformation."""
-    return optax.stateless(update)
 
 
 def unstacked(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -13,17 +13,12 @@ import optax
 from jaxft.config import OptimConfig
 from jaxft.core.errors import UserError, nearest, one_line
 from jaxft.optim.named_optimizers import NAMED, Decay
-from jaxft.optim.per_layer import stateless, unstacked
+from jaxft.optim.per_layer import unstacked
 
 PREFIX = "optax."
 _FIELDS = ("beta1", "beta2", "epsilon")  # arguments that are separate options, such as optim.beta1
-_RESERVED = {
-    "learning_rate",
-    "weight_decay",
-    "weight_decay_rate",
-    "weight_decay_mask",
-    "mask",
-}  # set by other options of optim and plan
+# set by other options of optim and plan
+_RESERVED = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}
 
 
 def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTransformation:
@@ -33,7 +28,7 @@ def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTran
       UserError: for a name or an argument that does not exist, or an optimizer that needs more than gradients.
     """
     if config.name.startswith(PREFIX):
-        return optax.chain(unstacked(_optax(config)), stateless(decay))
+        return optax.chain(unstacked(_optax(config)), optax.stateless(decay))
     if config.name not in NAMED:
         known = [*NAMED, *(PREFIX + name for name in _optax_names())]
         raise UserError(
@@ -56,11 +51,7 @@ def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTran
 
 
 def check_optimizer(config: OptimConfig) -> None:
-    """Build the optimizer and trace an update, to report errors before any work is done.
-
-    Raises:
-      UserError: as in `make_transformation`.
-    """
+    """Reports the errors of `make_transformation` before any work is done."""
     make_transformation(config, lambda updates, _: updates)
 
 

@@ -21,9 +21,8 @@ def schedule_factor(
     Args:
       config: the schedule, its parameters, and warm-up.
       total_steps: steps of the run.
-      numpy: `jax.numpy` inside a program, `numpy` on the host (which must not wait for a device to log a number).
-      name: the schedule; None takes the config's. The factor of `plateau` depends on evaluations and not on the step: after
-        warm-up it is 1 here.
+      numpy: `jax.numpy` inside a program, `numpy` on the host, where logging must not wait for a device.
+      name: the schedule; None means the config's. `plateau` is 1 after warm-up, since its factor depends on evaluations.
 
     Returns:
       A function from the number of finished steps (int [...]) to the fraction of the peak learning rate (float32 [...]).
@@ -64,11 +63,7 @@ def schedule_factor(
 
 
 def check_schedules(config: OptimConfig, plan: ParameterPlan) -> None:
-    """Raise an error if a rule has the schedule plateau but the run has not.
-
-    Raises:
-      UserError: naming the first parameter.
-    """
+    """Raises a UserError if a rule has the schedule plateau but the run has not."""
     for name, setting in plan.settings.items():
         if setting.schedule == PLATEAU != config.schedule:
             raise UserError(f"schedule plateau of {name}: only if optim.schedule is plateau, too")

@@ -56,7 +56,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def use_mesh(mesh: Mesh) -> Any:
-    """A context in which models are traced for the mesh: they gather the parameters that it shards."""
+    """A context in which models are traced for the mesh, so that they gather the parameters that it shards."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
@@ -64,11 +64,6 @@ def lower(function: Callable[..., Any], mesh: Mesh, *args: Any, **options: Any) 
     """`jax.jit(function, **options).lower(*args)`, traced within `use_mesh`."""
     with use_mesh(mesh):
         return jax.jit(function, **options).lower(*args)
-
-
-def shard_count(mesh: Mesh) -> int:
-    """The number of devices that a micro-batch's rows are divided over."""
-    return mesh.size
 
 
 def param_shardings(mesh: Mesh, params: Params) -> Params:
@@ -103,11 +98,7 @@ def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
       opt_state: arrays or shapes.
       params: the parameters that the state is for; the state may have single layers under their dotted names.
     """
-    single = {
-        name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], x.dtype)
-        for path, x in tree.flatten(params).items()
-        for name in tree.names(path)
-    }
+    single = tree.unstacked_shapes(params)
     leaves = {**tree.flatten(params), **tree.flatten(single)}
     shardings = {**tree.flatten(param_shardings(mesh, params)), **tree.flatten(param_shardings(mesh, single))}
 
@@ -122,7 +113,7 @@ def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
 
 
 def shapes(mesh: Mesh, params: Params) -> Params:
-    """Parameters as shapes with their shardings, for a mesh whose devices need not exist."""
+    """Shapes of parameters with their shardings, for a mesh whose devices need not exist."""
     return jax.tree.map(with_sharding, params, param_shardings(mesh, params))
 
 
@@ -142,7 +133,7 @@ def device_put(params: Any, shardings: Any) -> Any:
 
 
 def place_params(mesh: Mesh, params: Params) -> Params:
-    """Parameters on the mesh, as `param_shardings` says."""
+    """Puts parameters on the mesh, sharded as by `param_shardings`."""
     return device_put(params, param_shardings(mesh, params))
 
 

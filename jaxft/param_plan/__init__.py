@@ -1,6 +1,5 @@
 """The parameter plan: a table, made from path rules, of which parameters are trained and how. Presets write its rows."""
 
-from jaxft.param_plan.staged_optimizer import by_stage
 from jaxft.param_plan.table import ParameterPlan, Setting, make_plan
 
-__all__ = ["ParameterPlan", "Setting", "by_stage", "make_plan"]
+__all__ = ["ParameterPlan", "Setting", "make_plan"]

@@ -106,19 +106,11 @@ def adapters(config: PlanConfig, num_layers: int) -> Rows:
 
 
 PRESETS: dict[str, Callable[[PlanConfig, int], Rows]] = {
-    "full": full,
-    "head": head,
-    "last_n": last_n,
-    "freeze_embeddings": freeze_embeddings,
-    "bias": bias,
-    "norms": norms,
-    "gradual": gradual,
-    "layerwise_decay": layerwise_decay,
-    "reinit": reinit,
-    "new_tokens": new_tokens,
-    "lora": lora,
-    "adapters": adapters,
-}
+    preset.__name__: preset
+    for preset in (
+        full, head, last_n, freeze_embeddings, bias, norms, gradual, layerwise_decay, reinit, new_tokens, lora, adapters
+    )
+}  # fmt: skip
 
 
 def times(duration: int | str, factor: int) -> int | str:

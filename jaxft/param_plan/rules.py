@@ -1,5 +1,6 @@
 """Finds the rule that decides each column of each parameter: the user's rules come first, then the presets'."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ Decisions = Mapping[str, Mapping[str, Rule]]  # column -> dotted name -> the dec
 
 
 def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: Sequence[str]) -> Decisions:
-    """Finds the rule that decides each of these columns for each name; names that no rule decides are absent.
+    """Finds the rule that decides each column for each name; names that no rule decides are absent.
 
     A preset's row for all other parameters (an empty pattern) has lower priority than another preset's row for some, so two
     presets together train what either of them trains.
@@ -43,7 +44,6 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
       config: the presets and the user's rules.
       names: dotted names of parameters, or of dropout sites.
       num_layers: layers of the encoder.
-      columns: the columns to decide.
 
     Raises:
       UserError: for a value of a user's rule that decides nothing, a malformed pattern, or presets that contradict each
@@ -54,20 +54,15 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
     ]
     by_user = _first_match(user_rules, names, columns)
     _refuse_unused(user_rules, by_user, names)
-    by_preset = [
-        _first_match(
-            [Rule(pattern, cells, preset) for pattern, cells in PRESETS[preset](config, num_layers)], names, columns
-        )
-        for preset in config.presets()
-        if preset != "none"
-    ]
-    decided: dict[str, dict[str, Rule]] = {}
-    for column in columns:
-        decided[column] = dict(by_user[column])
-        for name in names:
-            candidates = [decisions[column][name] for decisions in by_preset if name in decisions[column]]
-            if name not in decided[column] and candidates:
-                decided[column][name] = _agreed(column, name, candidates)
+    by_preset = []
+    for preset in config.presets():
+        rows = [] if preset == "none" else PRESETS[preset](config, num_layers)
+        by_preset.append(_first_match([Rule(pattern, cells, preset) for pattern, cells in rows], names, columns))
+    decided = {column: dict(rules) for column, rules in by_user.items()}
+    for column, name in itertools.product(columns, names):
+        candidates = [decisions[column][name] for decisions in by_preset if name in decisions[column]]
+        if name not in decided[column] and candidates:
+            decided[column][name] = _agreed(column, name, candidates)
     return decided
 
 

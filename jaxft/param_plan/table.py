@@ -1,5 +1,6 @@
 """The parameter plan of a run: for every parameter whether, when and how it is trained."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -147,18 +148,14 @@ def make_plan(
         raise UserError(
             f"{len(undecided)} parameters are covered by no rule, first {undecided[0]}: say whether it is trainable"
         )
-    kinds = tree.first_match([(NO_DECAY, False), ("", True)], names)
     rules = {name: {column: decided[column].get(name) for column in COLUMNS} for name in names}
-    settings = {
-        name: _setting(name, rules[name], kinds[name], steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-        for name in names
-    }
+    settings = {name: _setting(name, rules[name], steps_per_epoch, total_steps) for name in names}
     if not any(s.trainable for s in settings.values()):
         raise UserError("the plan trains nothing: make a rule trainable or choose another plan.preset")
     _refuse_idle(rules, settings)
     dropout_rules = decide(config, dropout_sites, num_layers, ["dropout"])["dropout"]
     plan = ParameterPlan(
-        _rows(rules, settings, _sizes(params)),
+        _rows(rules, settings, params),
         settings,
         tuple(tree.uniform_cuts(params, {name: _stack_key(s) for name, s in settings.items()})),
         {site: rule.cells["dropout"] for site, rule in dropout_rules.items()},
@@ -168,9 +165,7 @@ def make_plan(
     return plan
 
 
-def _setting(
-    name: str, rules: Mapping[str, Rule | None], decayed: bool, *, steps_per_epoch: int, total_steps: int | None
-) -> Setting:
+def _setting(name: str, rules: Mapping[str, Rule | None], steps_per_epoch: int, total_steps: int | None) -> Setting:
     cells = {column: rule.cells[column] for column, rule in rules.items() if rule}
     setting = Setting(**{**cells, "unfreeze": 0})
     if not setting.trainable:
@@ -182,13 +177,13 @@ def _setting(
             f"{rule.where}: {name} would be unfrozen at step {start}, but the run ends after {total_steps}; unfreeze it "
             "earlier or train longer"
         )
-    cell = cells.get("weight_decay", decayed)
+    cell = cells.get("weight_decay", not re.search(NO_DECAY, name))
     decay: bool | float = cell if isinstance(cell, bool) else cell or False
     return replace(setting, weight_decay=decay, unfreeze=start)
 
 
 def _refuse_idle(rules: Mapping[str, Mapping[str, Rule | None]], settings: Mapping[str, Setting]) -> None:
-    """Raise an error if a user's learning rate, decay, stage or schedule applies only to frozen parameters."""
+    """Raises a UserError if a user's learning rate, decay, stage or schedule applies only to frozen parameters."""
     for column in ("learning_rate", "weight_decay", "unfreeze", "schedule"):
         decided: dict[Rule, list[str]] = {}
         for name, by_column in rules.items():
@@ -205,14 +200,14 @@ def _refuse_idle(rules: Mapping[str, Mapping[str, Rule | None]], settings: Mappi
 
 def _stack_key(setting: Setting) -> tuple[Any, ...]:
     """What all layers of a leaf must have in common. Numbers may differ: the optimizer takes one per layer."""
-    is_number = not isinstance(setting.weight_decay, bool)
-    decay = "number" if is_number else setting.weight_decay
+    decay = setting.weight_decay if isinstance(setting.weight_decay, bool) else "number"
     return setting.trainable, setting.unfreeze, setting.schedule, setting.adapter, decay
 
 
 def _rows(
-    rules: Mapping[str, Mapping[str, Rule | None]], settings: Mapping[str, Setting], sizes: Mapping[str, int]
+    rules: Mapping[str, Mapping[str, Rule | None]], settings: Mapping[str, Setting], params: Params
 ) -> tuple[Row, ...]:
+    sizes = {name: tree.count(shape) for name, shape in tree.unstacked_shapes(params).items()}
     groups: dict[tuple[Rule | None, ...], list[str]] = {}
     for name, by_column in rules.items():
         groups.setdefault(tuple(by_column.values()), []).append(name)
@@ -224,14 +219,6 @@ def _rows(
         label = " & ".join(patterns) or "(everything else)"
         rows.append(Row(label, setting, by_kind, tuple(names), sum(sizes[name] for name in names)))
     return tuple(rows)
-
-
-def _sizes(params: Params) -> dict[str, int]:
-    sizes = {}
-    for path, leaf in tree.flatten(params).items():
-        path_names = tree.names(path)
-        sizes |= {name: tree.count(leaf) // len(path_names) for name in path_names}
-    return sizes
 
 
 def _decay(row: Row) -> str:

@@ -13,10 +13,9 @@ import jax
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
-from jaxft.models.dropout_sites import dropout_sites, with_dropout_rates
 from jaxft.models.encoder.adapters import is_adapter
 from jaxft.models.load_save import load, reinitialise
-from jaxft.models.model import Model
+from jaxft.models.model import Model, dropout_sites, with_dropout_rates
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, settled

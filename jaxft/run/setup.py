@@ -151,7 +151,7 @@ def train_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *
         seed=config.seed,
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
-        shards=sharding.shard_count(mesh),
+        shards=mesh.size,
         lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
     )
 
@@ -170,6 +170,6 @@ def eval_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh) ->
         layout=config.data.layout,
         seed=0 if packed else None,
         shapes=1 if packed else config.data.shapes,
-        shards=sharding.shard_count(mesh),
+        shards=mesh.size,
         lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
     )

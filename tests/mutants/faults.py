@@ -418,7 +418,7 @@ FAULTS: tuple[Fault, ...] = (
     # Optimizer and plan
     Fault(
         "clip-norm-without-remainder",
-        "jaxft/optim/clip.py",
+        "jaxft/optim/optimizer.py",
         "return rest + jax.lax.fori_loop",
         "return jax.lax.fori_loop",
         "On one CPU device the gradient norm leaves out the last numbers of every large tensor.",
@@ -439,7 +439,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "bias-correction-from-first-stage",
-        "jaxft/param_plan/staged_optimizer.py",
+        "jaxft/optim/optimizer.py",
         "if len(plan.stages) == 1:",
         "if plan.stages:",
         "What is unfrozen later has its bias correction counted from the first step of the run.",

@@ -8,10 +8,9 @@ import pytest
 
 from jaxft.core import random_keys, tree
 from jaxft.models import forward, heads
-from jaxft.models.dropout_sites import dropout_sites, with_dropout_rates
 from jaxft.models.encoder import attention, blocks
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.models.model import make_model
+from jaxft.models.model import dropout_sites, make_model, with_dropout_rates
 from jaxft.run.setup import make_run
 from tests.support import tiny, zoo
 

@@ -136,7 +136,7 @@ def test_a_synthetic_run_reinitialises_and_drops_as_its_plan_says():
     before, after = tree.unstack(plain.params), tree.unstack(drawn.params)
     changed = {name for name, x in after.items() if not np.array_equal(before[name], x)}
     assert changed == {name for name in after if name.startswith("encoder.layer.1.") and name.endswith("kernel")}
-    assert drawn.model.rates.layers == {0: {"output": 0.3}}
+    assert drawn.model.rates.own == {"encoder.layer.0.output.dropout": 0.3}
     abstract = synthetic.run_of("tiny", lengths, replace(config, plan=plan), abstract=True)
     assert jax.tree.map(np.shape, abstract.params) == jax.tree.map(np.shape, drawn.params)
 

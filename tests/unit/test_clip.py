@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.optim.clip import _BLOCK, clip_by_global_norm, global_norm
+from jaxft.optim.optimizer import _BLOCK, clip_by_global_norm, global_norm
 
 SIZES = [(3,), (_BLOCK,), (_BLOCK + 3,), (2, _BLOCK // 2 + 1), (3 * _BLOCK + 1,)]
 

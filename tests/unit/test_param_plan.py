@@ -13,8 +13,7 @@ from jaxft import optim
 from jaxft.config import MeshConfig, OptimConfig, PlanConfig, RuleConfig
 from jaxft.core import random_keys, tree
 from jaxft.core.errors import UserError
-from jaxft.models.dropout_sites import dropout_sites
-from jaxft.models.model import make_model
+from jaxft.models.model import dropout_sites, make_model
 from jaxft.parallel import sharding
 from jaxft.param_plan import make_plan
 from jaxft.param_plan.presets import times

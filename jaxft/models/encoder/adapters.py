@@ -14,7 +14,7 @@ from jaxft.core.random_streams import host_generator
 from jaxft.core.tree import Params
 
 LORA = ("lora_a", "lora_b", "magnitude")  # leaves of a dense layer
-ADAPTER = "adapter"  # module beside the dense layer after which it stands
+ADAPTER = "adapter"  # a module beside the dense layer that it follows
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,18 @@ def add(params: Params, modules: Collection[str], kind: Lora | Bottleneck, seed:
       kind: hyperparameters of the adapters.
       seed: seed of A, or of `down`.
     """
-    adapted_modules = set(modules)
-    params = tree.recut(params, _cuts(params, adapted_modules))
+    kernels = {f"{module}.kernel" for module in modules}
+    adapted = {name: name in kernels for name in tree.all_names(params)}
     flat = {}
-    for path, leaf in tree.flatten(params).items():
-        name = tree.names(path)[0]
-        if is_adapter(name):
+    # Stacks are cut so that all layers of a stack have adapters in the same modules.
+    for path, leaf in tree.flatten(tree.recut(params, tree.uniform_cuts(params, adapted))).items():
+        names = tree.names(path)
+        if is_adapter(names[0]):
             continue
         flat[path] = leaf
-        if path[-1] == "kernel" and name.removesuffix(".kernel") in adapted_modules:
-            if isinstance(kind, Lora):
-                flat |= {(*path[:-1], new): x for new, x in _lora_leaves(tree.names(path), leaf, kind, seed).items()}
-            else:
-                at = (*path[:-2], ADAPTER)
-                flat |= {(*at, *new): x for new, x in _bottleneck_leaves(tree.names(path), leaf, kind, seed).items()}
+        if adapted[names[0]]:
+            parent = path[:-1] if isinstance(kind, Lora) else (*path[:-2], ADAPTER)
+            flat |= {(*parent, *new): x for new, x in _new_leaves(names, leaf, kind, seed).items()}
     return tree.unflatten(flat)
 
 
@@ -130,45 +128,30 @@ def merge(params: Params, lora: Lora) -> Params:
     return tree.recut(tree.unflatten(flat), ())
 
 
-def _cuts(params: Params, adapted_modules: Collection[str]) -> list[int]:
-    """Where stacks must end so that all layers of a stack have adapters in the same modules."""
-    return tree.uniform_cuts(
-        params, {name: name.removesuffix(".kernel") in adapted_modules for name in tree.all_names(params)}
-    )
-
-
-def _lora_leaves(names: list[str], kernel: Any, kind: Lora, seed: int) -> dict[str, Any]:
+def _new_leaves(names: list[str], kernel: Any, kind: Lora | Bottleneck, seed: int) -> dict[tree.Path, Any]:
+    """The leaves of the adapters of one kernel, by path; those that are not drawn or computed are zeros."""
     *lead, size, out = kernel.shape
-    shapes: dict[str, tuple[int, ...]] = {"lora_a": (*lead, size, kind.rank), "lora_b": (*lead, kind.rank, out)}
-    if kind.dora:
-        shapes["magnitude"] = (*lead, out)
-    if isinstance(kernel, jax.ShapeDtypeStruct):
-        return {new: jax.ShapeDtypeStruct(shape, np.float32) for new, shape in shapes.items()}
-    bound = 1 / math.sqrt(size)  # torch.nn.init.kaiming_uniform_(a=sqrt(5))
-    drawn = [_generator(seed, name).uniform(-bound, bound, (size, kind.rank)) for name in names]
-    leaves = {
-        "lora_a": np.asarray(drawn, np.float32).reshape(shapes["lora_a"]),
-        "lora_b": np.zeros(shapes["lora_b"], np.float32),
-    }
-    return leaves | ({"magnitude": np.linalg.norm(kernel, axis=-2)} if kind.dora else {})
-
-
-def _bottleneck_leaves(names: list[str], kernel: Any, kind: Bottleneck, seed: int) -> dict[tuple[str, str], Any]:
-    *lead, _, out = kernel.shape
-    shapes: dict[tuple[str, str], tuple[int, ...]] = {
-        ("down", "kernel"): (*lead, out, kind.size),
-        ("down", "bias"): (*lead, kind.size),
-        ("up", "kernel"): (*lead, kind.size, out),
-        ("up", "bias"): (*lead, out),
-    }
+    shapes: dict[tree.Path, tuple[int, ...]]
+    if isinstance(kind, Lora):
+        shapes = {("lora_a",): (*lead, size, kind.rank), ("lora_b",): (*lead, kind.rank, out)}
+        shapes |= {("magnitude",): (*lead, out)} if kind.dora else {}
+    else:
+        shapes = {
+            ("down", "kernel"): (*lead, out, kind.size),
+            ("down", "bias"): (*lead, kind.size),
+            ("up", "kernel"): (*lead, kind.size, out),
+            ("up", "bias"): (*lead, out),
+        }
     if isinstance(kernel, jax.ShapeDtypeStruct):
         return {new: jax.ShapeDtypeStruct(shape, np.float32) for new, shape in shapes.items()}
     leaves = {new: np.zeros(shape, np.float32) for new, shape in shapes.items()}
-    drawn = [_generator(seed, name).normal(0.0, kind.stddev, (out, kind.size)) for name in names]
-    leaves["down", "kernel"] = np.asarray(drawn, np.float32).reshape(shapes["down", "kernel"])
-    return leaves
-
-
-def _generator(seed: int, name: str) -> np.random.Generator:
-    """A layer's own, so that its numbers do not depend on which other layers have adapters."""
-    return host_generator(seed, zlib.crc32(name.encode()))
+    # Each layer has a generator of its own, so its numbers do not depend on which other layers have adapters.
+    generators = [host_generator(seed, zlib.crc32(name.encode())) for name in names]
+    if isinstance(kind, Lora):
+        drawn_leaf, bound = ("lora_a",), 1 / math.sqrt(size)  # torch.nn.init.kaiming_uniform_(a=sqrt(5))
+        drawn = [rng.uniform(-bound, bound, (size, kind.rank)) for rng in generators]
+    else:
+        drawn_leaf = ("down", "kernel")
+        drawn = [rng.normal(0.0, kind.stddev, (out, kind.size)) for rng in generators]
+    leaves[drawn_leaf] = np.asarray(drawn, np.float32).reshape(shapes[drawn_leaf])
+    return leaves | ({("magnitude",): np.linalg.norm(kernel, axis=-2)} if ("magnitude",) in leaves else {})

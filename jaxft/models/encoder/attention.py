@@ -1,16 +1,58 @@
 """Scaled dot-product attention behind one dispatcher. Shape suffixes: B rows, T queries, S keys, N heads, H head size."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxft.models.encoder import fused_attention
-from jaxft.models.encoder.config import PLAIN, Policy
+from jaxft.models.encoder.config import PLAIN, DropoutRates, DropoutSite, Policy
 from jaxft.models.encoder.dropout import dropout, keep_mask, key_for
 from jaxft.models.encoder.matmul import batched
 
 Array = jax.Array
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """How a layer is applied.
+
+    Attributes:
+      shared: the inputs that all layers share: `segment_ids` [B, T], and `distance_bias` [1, N, T, T], `rotary`, or
+        `relative` [2 * span, D] with `relative_index` [T, T] into it.
+      rates: dropout rates of the layer.
+      key: JAX key of the layer; None means deterministic.
+      local: whether attention is local, in a model with `rotary`; may be traced.
+      probabilities: whether to return the probabilities of attention.
+      policy, single: see `attend`.
+    """
+
+    shared: Mapping[str, Any]
+    rates: DropoutRates
+    key: Array | None = None
+    local: Any = False
+    probabilities: bool = False
+    policy: Policy = PLAIN
+    single: bool = False
+
+    def attend(self, q: Array, k: Array, v: Array, key: Array | None, **more: Any) -> tuple[Array, Array | None]:
+        """`attend` on [B, T, N, H] with these options: ([B, T, N * H], probabilities or None)."""
+        context, probabilities = attend(
+            q,
+            k,
+            v,
+            self.shared["segment_ids"],
+            rate=self.rates.of(DropoutSite.ATTENTION),
+            key=key,
+            by_keys=self.rates.by_keys,
+            return_probabilities=self.probabilities,
+            policy=self.policy,
+            single=self.single,
+            **more,
+        )
+        return context.reshape(*context.shape[:2], -1), probabilities
 
 
 def attend(

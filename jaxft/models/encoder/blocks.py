@@ -1,4 +1,4 @@
-"""The blocks of an encoder as Linen modules, each for a single layer; EncoderConfig says which of them a model has."""
+"""The Linen modules of an encoder, which all apply a single layer; EncoderConfig says which of them a model has."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxft.core.random_streams import OfLayer
 from jaxft.models.encoder.adapters import ADAPTER
+from jaxft.models.encoder.attention import LayerOptions
 from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig
 from jaxft.models.encoder.disentangled import Convolution, DisentangledSelfAttention
 from jaxft.models.encoder.dropout import dropout, fold
@@ -32,13 +33,14 @@ class Embeddings(nn.Module):
         x = inputs["inputs_embeds"] if "inputs_embeds" in inputs else words(inputs["input_ids"])
         # A text may contain the padding token, whose embedding has no gradient (PyTorch's `padding_idx`).
         padding = inputs["input_ids"] == c.pad_token_id if "input_ids" in inputs else None
-        x = _without_gradient(x, padding)
+        x = x if padding is None else _without_gradient(x, padding)
         if c.type_vocab_size:
             x = x + Embed(c.type_vocab_size, c.width, c.table_init(), name="token_type_embeddings")(inputs["token_type_ids"])
         if c.absolute_positions:
             positions = Embed(c.max_positions, c.width, c.position_init(), name="position_embeddings")
             of_positions = positions(self._positions(inputs) + c.position_offset)
-            x = x + (_without_gradient(of_positions, padding) if c.position_offset else of_positions)
+            is_skipped = c.position_offset and padding is not None
+            x = x + (_without_gradient(of_positions, padding) if is_skipped else of_positions)
         if c.projection == "before_norm":
             x = Dense(c.hidden_size, c.kernel_init(), use_bias=False, lora=c.lora, name="projection")(x)
         x = LayerNorm(c.layer_norm_eps, c.norm_bias, name="LayerNorm")(x).astype(self.dtype)
@@ -57,47 +59,32 @@ class Embeddings(nn.Module):
         return skip_padding(positions, inputs["input_ids"], offset - 1) if offset and "input_ids" in inputs else positions
 
 
-def _without_gradient(x: Array, where: Array | None) -> Array:
-    """x [B, T, D], without a gradient where `where` [B, T] is true."""
-    return x if where is None else _blocked(x, where)
-
-
 @jax.custom_vjp
-def _blocked(x: Array, where: Array) -> Array:
-    """Masks only in the backward pass; a choice between x and `stop_gradient(x)` would save x twice."""
+def _without_gradient(x: Array, where: Array) -> Array:
+    """x [B, T, D], without a gradient where `where` [B, T] is true; a choice between x and `stop_gradient(x)` would save x
+    twice."""
     return x
 
 
-def _blocked_forward(x: Array, where: Array) -> tuple[Array, Array]:
-    return x, where
-
-
-def _blocked_backward(where: Array, g: Array) -> tuple[Array, None]:
-    return jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None
-
-
-_blocked.defvjp(_blocked_forward, _blocked_backward)
+_without_gradient.defvjp(
+    lambda x, where: (x, where),
+    lambda where, g: (jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None),
+)
 
 
 def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:
-    """An activation by its name in config.json, in the form that is best in a loop or without one."""
+    """An activation by its name in config.json; in a loop, the form that saves less for the backward pass."""
     return partial(elementwise, ACTIVATIONS[name]) if config.in_loop else ACTIVATIONS[name]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D].
-
-    `shared` contains the inputs that all layers share: `segment_ids` [B, T], `attend`, and `distance_bias` [1, N, T, T] or
-    `rotary`.
-    """
+    """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D]."""
 
     config: EncoderConfig
 
     @nn.compact
-    def __call__(
-        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
-    ) -> Any:
-        c = self.config
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+        c, key = self.config, fold(options.key, OfLayer.ATTENTION)
         split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
         if c.fused:
             qkv = Dense(3 * c.hidden_size, c.kernel_init(), c.attention_bias, c.lora, name="qkv")(x)
@@ -109,21 +96,10 @@ class SelfAttention(nn.Module):
             )
         window = None
         if c.rotary:
-            tables = jax.tree.map(lambda near, far: jnp.where(local, near, far), *shared["rotary"])
+            tables = jax.tree.map(lambda near, far: jnp.where(options.local, near, far), *options.shared["rotary"])
             q, k = rotate(q, tables), rotate(k, tables)
-            window = jnp.where(local, c.rotary.window, x.shape[1])
-        context, p = shared["attend"](
-            q,
-            k,
-            v,
-            bias=shared.get("distance_bias"),
-            window=window,
-            rate=rates.of(DropoutSite.ATTENTION),
-            key=key,
-            by_keys=rates.by_keys,
-            return_probabilities=probabilities,
-        )
-        return context.reshape(x.shape), p
+            window = jnp.where(options.local, c.rotary.window, x.shape[1])
+        return options.attend(q, k, v, key, bias=options.shared.get("distance_bias"), window=window)
 
 
 class Adapter(nn.Module):
@@ -145,32 +121,37 @@ class Projection(nn.Module):
 
     config: EncoderConfig
     site: DropoutSite
-    use_bias: bool = True
+    use_bias: bool
 
     @nn.compact
-    def __call__(self, x: Array, rates: DropoutRates, key: Array | None, residual: Array | None = None) -> Array:
-        c = self.config
+    def __call__(self, x: Array, options: LayerOptions, residual: Array) -> Array:
+        c, is_attention = self.config, self.site == DropoutSite.ATTENTION_OUTPUT
+        key = fold(options.key, OfLayer.ATTENTION_OUTPUT if is_attention else OfLayer.OUTPUT)
         x = Dense(c.hidden_size, c.output_init(), self.use_bias, c.lora, name="dense")(x)
-        x = dropout(x, rates.of(self.site), key)
+        x = dropout(x, options.rates.of(self.site), key)
         if self.has_variable("params", ADAPTER):
             x = Adapter(c, name=ADAPTER)(x)
-        return x if residual is None else LayerNorm(c.layer_norm_eps, remat=c.in_loop, name="LayerNorm")(x + residual)
+        return residual + x if c.pre_norm else LayerNorm(c.layer_norm_eps, remat=c.in_loop, name="LayerNorm")(x + residual)
 
 
 class Attention(nn.Module):
-    """The attention sublayer of a post-norm layer. [B, T, D] to [B, T, D]."""
+    """The attention sublayer with its residual. [B, T, D] to [B, T, D].
+
+    A pre-norm layer begins with a norm, except for the first layer, which follows the norm of the embeddings.
+    """
 
     config: EncoderConfig
+    first: bool
 
     @nn.compact
-    def __call__(
-        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
-    ) -> Any:
-        c = self.config
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+        c, residual = self.config, x
+        if c.pre_norm and not self.first:
+            x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
         kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
-        context, p = kind(c, name="self")(x, shared, rates, fold(key, OfLayer.ATTENTION), local, probabilities)
-        output = Projection(c, DropoutSite.ATTENTION_OUTPUT, name="output")
-        return output(context, rates, fold(key, OfLayer.ATTENTION_OUTPUT), x), p
+        context, p = kind(c, name="self")(x, options)
+        output = Projection(c, DropoutSite.ATTENTION_OUTPUT, c.attention_bias, name="output")
+        return output(context, options, residual), p
 
 
 class Intermediate(nn.Module):
@@ -192,40 +173,17 @@ class PostNormLayer(nn.Module):
     """One layer as in BERT: norms after the residuals (Devlin et al. 2019, arXiv:1810.04805). [B, T, D] to [B, T, D]."""
 
     config: EncoderConfig
-    first: bool = False
-
-    @nn.compact
-    def __call__(
-        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
-    ) -> Any:
-        c, embedded = self.config, x
-        x, p = Attention(c, name="attention")(x, shared, rates, key, local, probabilities)
-        wide = Intermediate(c, name="intermediate")(x)
-        x = Projection(c, DropoutSite.OUTPUT, name="output")(wide, rates, fold(key, OfLayer.OUTPUT), x)
-        if self.first and c.convolution:
-            x = Convolution(c, name="convolution")(embedded, x, shared["segment_ids"], rates, fold(key, OfLayer.BETWEEN))
-        return x, p
-
-
-class PreNormAttention(nn.Module):
-    """The attention sublayer of a pre-norm layer, without the residual; the first layer has no norm after the embeddings'.
-
-    [B, T, D] to [B, T, D].
-    """
-
-    config: EncoderConfig
     first: bool
 
     @nn.compact
-    def __call__(
-        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
-    ) -> Any:
-        c = self.config
-        if not self.first:
-            x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
-        context, p = SelfAttention(c, name="self")(x, shared, rates, fold(key, OfLayer.ATTENTION), local, probabilities)
-        output = Projection(c, DropoutSite.ATTENTION_OUTPUT, c.attention_bias, name="output")
-        return output(context, rates, fold(key, OfLayer.ATTENTION_OUTPUT)), p
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+        c, embedded = self.config, x
+        x, p = Attention(c, self.first, name="attention")(x, options)
+        wide = Intermediate(c, name="intermediate")(x)
+        x = Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, options, x)
+        if self.first and c.convolution:
+            x = Convolution(c, name="convolution")(embedded, x, options)
+        return x, p
 
 
 class PreNormLayer(nn.Module):
@@ -233,20 +191,16 @@ class PreNormLayer(nn.Module):
     [B, T, D]."""
 
     config: EncoderConfig
-    first: bool = False
+    first: bool
 
     @nn.compact
-    def __call__(
-        self, x: Array, shared: dict[str, Any], rates: DropoutRates, key: Array | None, local: Any, probabilities: bool
-    ) -> Any:
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
         c = self.config
-        context, p = PreNormAttention(c, self.first, name="attention")(x, shared, rates, key, local, probabilities)
-        x = x + context
+        x, p = Attention(c, self.first, name="attention")(x, options)
         normed = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
-        wide = dropout(
-            Intermediate(c, name="intermediate")(normed), rates.of(DropoutSite.INTERMEDIATE), fold(key, OfLayer.BETWEEN)
-        )
-        return x + Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, rates, fold(key, OfLayer.OUTPUT)), p
+        wide = Intermediate(c, name="intermediate")(normed)
+        wide = dropout(wide, options.rates.of(DropoutSite.INTERMEDIATE), fold(options.key, OfLayer.BETWEEN))
+        return Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, options, x), p
 
 
 class Pooler(nn.Module):

@@ -1,4 +1,4 @@
-"""An encoder's configuration in common terms, to which `families` translates every config.json."""
+"""The configuration of an encoder, its dropout rates, and how it is computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ Fields = tuple[str, ...]  # fields of config.json in which a dropout rate is loo
 
 
 class DropoutSite(StrEnum):
-    """Where an encoder drops."""
+    """A place of an encoder with dropout."""
 
     EMBEDDINGS = "embeddings"
     """After the norm of the embeddings."""
@@ -23,7 +23,16 @@ class DropoutSite(StrEnum):
     INTERMEDIATE = "intermediate"
     """Between the two dense layers of the feed-forward sublayer (pre-norm layers only)."""
     OUTPUT = "output"
-    """The output of the feed-forward sublayer, before the residual; DeBERTa's relative embeddings and convolution, too."""
+    """The output of the feed-forward sublayer, before the residual; DeBERTa's relative embeddings and convolution."""
+
+    def name_in(self, layer: int) -> str:
+        """The dotted name of the site in a layer, such as encoder.layer.3.attention.self.dropout."""
+        module = {DropoutSite.ATTENTION: "attention.self", DropoutSite.ATTENTION_OUTPUT: "attention.output"}.get(self, self)
+        return f"encoder.layer.{layer}.{module}.dropout"
+
+
+EMBEDDINGS = "encoder.embeddings.dropout"
+LAYER_SITES = (DropoutSite.ATTENTION, DropoutSite.ATTENTION_OUTPUT, DropoutSite.INTERMEDIATE, DropoutSite.OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -78,30 +87,26 @@ class Rotary:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """An encoder in common terms, to which `families` translates every config.json.
+    """An encoder in terms that all families share; `Family.encoder_config` translates config.json to it.
 
     Attributes:
-      embedding_size: width of the embedding tables; 0 means the hidden size.
+      embedding_size: 0 means the hidden size.
       projection: from embedding to hidden size: none, `before_norm` (DeBERTa, no bias) or `after_norm` (ALBERT, ELECTRA).
       absolute_positions: whether positions are added to the embeddings.
       position_offset: row of the first token's position (RoBERTa counts from pad_token_id + 1).
       zero_position: row of the position table that is initialised to zeros.
-      sinusoidal: whether the position table is initialised to sinusoids; it is trained like any other table.
+      sinusoidal: the position table is initialised to sinusoids; it is trained like any other table.
       masked_embeddings: embeddings of padding are zeros (DeBERTa).
       pre_norm: norms are before the sublayers (ModernBERT).
       gated: the feed-forward sublayer is a product of two halves.
       fused: query, key and value have one common kernel.
-      norm_bias, attention_bias, mlp_bias: whether norms, attention and feed-forward layers have biases.
       groups, inner: ALBERT's sharing: `groups` groups of `inner` layers, applied num_layers times in total; 0 means that
         layers are not shared.
       distance_bias: rows of MPNet's table of relative position biases; 0 means none.
-      relative, relative_norm, attention_terms: DeBERTa's disentangled attention; scores are scaled by the number of terms.
-      convolution: DeBERTa's convolution.
-      rotary: ModernBERT's rotary positions.
+      relative_norm, attention_terms: DeBERTa's norm of relative embeddings; the number of terms that scores are scaled by.
       new_words: number of last rows of the word table, and of a decoder, that are separate leaves (`models/vocab_resize`).
       init_cutoff: ModernBERT truncates the normal initialisation at this number of standard deviations.
       init_output, init_head: standard deviation of kernels that write to the residual stream, and of a head's last layer.
-      adapter: the hyperparameters of adapters, for modules whose parameters include them.
       in_loop: whether the layers run in a loop, which writes everything saved for the backward pass to memory
         (`layers.remat`).
     """
@@ -147,12 +152,10 @@ class EncoderConfig:
 
     @property
     def lora(self) -> Lora | None:
-        """The hyperparameters of LoRA, if the adapters are LoRA."""
         return self.adapter if isinstance(self.adapter, Lora) else None
 
     @property
     def bottleneck(self) -> Bottleneck | None:
-        """The hyperparameters of bottleneck adapters, if the adapters are of this kind."""
         return self.adapter if isinstance(self.adapter, Bottleneck) else None
 
     @property
@@ -178,7 +181,6 @@ class EncoderConfig:
         return self.pre_norm or self.convolution is not None
 
     def kernel_init(self, stddev: float | None = None) -> Initializer:
-        """The initialiser of dense kernels."""
         return normal_init(self.initializer_range if stddev is None else stddev, cutoff=self.init_cutoff)
 
     def output_init(self) -> Initializer:
@@ -186,69 +188,60 @@ class EncoderConfig:
         return self.kernel_init(self.init_output)
 
     def table_init(self, zero_row: int | None = None) -> Initializer:
-        """The initialiser of embedding tables."""
         row = zero_row if self.init_cutoff is None else None
         return normal_init(self.initializer_range, zero_row=row, cutoff=self.init_cutoff)
 
     def position_init(self) -> Initializer:
-        """The initialiser of the table of absolute positions."""
         return sinusoids if self.sinusoidal else self.table_init(self.zero_position)
 
 
 @dataclass(frozen=True)
 class DropoutRates:
-    """Dropout rates: floats, or traced scalars in a sweep.
+    """Dropout rates, floats or traced scalars.
 
     Attributes:
       values: by field of config.json.
       fields: site -> fields of config.json; the default rate of the site is that of the first field that has one.
-      head: replaces what config.json says for every head.
-      sites: rates of single sites, which come before all others; so do those of `layers` and `heads`.
-      layers: number of the layer -> site -> rate.
-      heads: by name of the head.
+      head: replaces the rates of config.json for all heads.
+      own: rates of single sites by dotted name (see `dropout_sites`), which replace all others.
+      sites: the same for the sites of one layer.
       by_keys: dropout of attention drops keys, not single probabilities (see `attend`).
     """
 
     values: Mapping[str, Any]
     fields: Mapping[DropoutSite, Fields] = field(default_factory=dict)
     head: Any = None
+    own: Mapping[str, Any] = field(default_factory=dict)
     sites: Mapping[DropoutSite, Any] = field(default_factory=dict)
-    layers: Mapping[int, Mapping[DropoutSite, Any]] = field(default_factory=dict)
-    heads: Mapping[str, Any] = field(default_factory=dict)
     by_keys: bool = False
 
     def of(self, site: DropoutSite) -> Any:
-        """The rate of a site."""
+        """The rate of the embeddings, or of a site of the layer that `of_layer` has chosen."""
+        if site == DropoutSite.EMBEDDINGS and EMBEDDINGS in self.own:
+            return self.own[EMBEDDINGS]
         return self.sites[site] if site in self.sites else self._first(self.fields.get(site, ()))
 
     def of_head(self, name: str, fields: Fields) -> Any:
-        """The rate at a place of a head that has these fields of config.json; without fields it does not drop."""
-        own = self.heads.get(name, self.head)
+        """The rate at a place of a head whose rate is in these fields of config.json; 0 without fields."""
+        own = self.own.get(f"heads.{name}.dropout", self.head)
         return self._first(fields) if own is None or not fields else own
 
     def _first(self, fields: Fields) -> Any:
         return next((self.values[f] for f in fields if self.values.get(f) is not None), 0.0)
 
-    def override(self, fields: Fields, rate: Any) -> "DropoutRates":
-        """The same with another rate for some fields of config.json; None changes nothing."""
-        return self if rate is None else replace(self, values={**self.values, **dict.fromkeys(fields, rate)})
-
     def at(self, sites: Mapping[DropoutSite, Any]) -> "DropoutRates":
-        """The same with other rates at some sites."""
+        """These rates with other rates at some sites."""
         return replace(self, sites={**self.sites, **sites}) if sites else self
 
     def of_layer(self, number: int) -> "DropoutRates":
-        """The rates of one layer."""
-        return self.at(self.layers.get(number, {}))
+        names = {site: site.name_in(number) for site in LAYER_SITES}
+        return self.at({site: self.own[name] for site, name in names.items() if name in self.own})
 
     def of_layers(self, numbers: Sequence[int]) -> tuple["DropoutRates", dict[DropoutSite, list[Any]]]:
-        """(the rates that some layers have in common, those in which they differ: site -> a rate for each layer)."""
-        common = self.of_layer(numbers[0])
-        if not any(number in self.layers for number in numbers):
-            return common, {}
+        """(the rates that the layers have in common, site -> rate of each layer, for the sites at which they differ)."""
         each = [self.of_layer(number) for number in numbers]
-        rates = {site: [x.of(site) for x in each] for site in DropoutSite}
-        return common, {site: x for site, x in rates.items() if any(rate is not x[0] for rate in x)}
+        rates = {site: [x.of(site) for x in each] for site in LAYER_SITES}
+        return each[0], {site: x for site, x in rates.items() if any(rate is not x[0] for rate in x)}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxft.core.random_streams import OfLayer, OfMicroBatch
 from jaxft.core.tree import Params, span, stacks
-from jaxft.models.encoder.attention import attend
+from jaxft.models.encoder.attention import LayerOptions
 from jaxft.models.encoder.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
 from jaxft.models.encoder.config import PLAIN, DropoutRates, DropoutSite, EncoderConfig, Policy
 from jaxft.models.encoder.dropout import fold
@@ -40,21 +40,18 @@ class Encoder:
         c = self.config
         ids = jnp.zeros((1, 1), jnp.int32)
         inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
-        x = jnp.zeros((1, 1, c.hidden_size), jnp.float32)
-        rates = DropoutRates({})
-        keys = jax.random.split(jax.random.fold_in(key, OfMicroBatch.LAYERS), c.parameter_layers)
+        x, rates, stream = jnp.zeros((1, 1, c.hidden_size), jnp.float32), DropoutRates({}), partial(jax.random.fold_in, key)
+        keys = jax.random.split(stream(OfMicroBatch.LAYERS), c.parameter_layers)
         params: Params = {
-            "embeddings": initial(
-                Embeddings(c, jnp.float32), jax.random.fold_in(key, OfMicroBatch.EMBEDDINGS), inputs, rates, None
-            )
+            "embeddings": initial(Embeddings(c, jnp.float32), stream(OfMicroBatch.EMBEDDINGS), inputs, rates, None)
         }
         for name, module in self._shared_modules().items():
             sample = ids if isinstance(module, Embed) else x
-            params[name] = initial(module, jax.random.fold_in(key, OfMicroBatch.SHARED_MODULES + len(params)), sample)
+            params[name] = initial(module, stream(OfMicroBatch.SHARED_MODULES + len(params)), sample)
         shared = self._shared(params, inputs)
 
         def layer(k: Array, first: bool) -> Params:
-            return initial(self._layer(first), k, x, shared, rates, None, False, False)
+            return initial(self._layer(first), k, x, LayerOptions(shared, rates))
 
         edges = sorted({0, 1 if c.first_layer_differs else 0, c.parameter_layers})
         params["layer"] = {
@@ -62,7 +59,7 @@ class Encoder:
             for a, b in itertools.pairwise(edges)
         }
         if self.pooler:
-            params["pooler"] = initial(Pooler(c), jax.random.fold_in(key, OfMicroBatch.HEAD), x)
+            params["pooler"] = initial(Pooler(c), stream(OfMicroBatch.HEAD), x)
         return params
 
     def apply(
@@ -93,14 +90,14 @@ class Encoder:
         Returns:
           Output name -> array.
         """
-        c = self.config
-        dtype = jnp.dtype(policy.dtype)
-        k = fold(key, OfMicroBatch.EMBEDDINGS)
+        c, k = self.config, fold(key, OfMicroBatch.EMBEDDINGS)
         if "hidden_states" in inputs:
             x = inputs["hidden_states"]
         else:
-            x = run(Embeddings(c, dtype), params["embeddings"], inputs, rates, k, adapter_key=fold(k, OfLayer.ADAPTERS))
-        shared = self._shared(params, inputs, policy)
+            embeddings, adapter_key = Embeddings(c, jnp.dtype(policy.dtype)), fold(k, OfLayer.ADAPTERS)
+            x = run(embeddings, params["embeddings"], inputs, rates, k, adapter_key=adapter_key)
+        shared = self._shared(params, inputs)
+        single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
         layers_key = fold(key, OfMicroBatch.LAYERS)
         collected: list[dict[str, Array]] = []
         embedded = x
@@ -121,8 +118,8 @@ class Encoder:
                 alone = [(common.at(differing), weights)]
                 for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
                     k = fold(layers_key, number * len(sets) + i if sets else number)
-                    options = (r, k, local, "attentions" in outputs)
-                    x, p = run(module, layer, x, shared, *options, adapter_key=fold(k, OfLayer.ADAPTERS))
+                    options = LayerOptions(shared, r, k, local, "attentions" in outputs, policy, single)
+                    x, p = run(module, layer, x, options, adapter_key=fold(k, OfLayer.ADAPTERS))
                     each["hidden_states"].append(x)
                     each["attentions"].append(p)
                 return x, {name: jnp.stack(each[name]) for name in outputs}
@@ -152,10 +149,8 @@ class Encoder:
         return self.config.first_layer_differs and (start, stop) == (0, 1)
 
     def _scans(self, layers: Params) -> Iterator[tuple[list[tuple[int, Params]], Params, bool, range]]:
-        """What to scan over: ((number, parameters) of shared layers, stacked layers, whether it is the special first layer,
-        numbers of the applications).
-
-        A stack is scanned over its layers; a scan over shared layers (ALBERT) repeats them.
+        """The scans over layers: (shared layers by number, stacked layers, whether it is the special first layer, numbers of
+        the applications). A stack is scanned over its layers; a scan over shared layers (ALBERT) repeats them.
         """
         c = self.config
         if not c.groups or not layers:
@@ -174,7 +169,6 @@ class Encoder:
             yield sets, {}, False, range(first, first + group_of.count(group))
 
     def _shared_modules(self) -> dict[str, Any]:
-        """The modules that all layers share."""
         c = self.config
         modules: dict[str, Any] = {}
         if c.distance_bias:
@@ -187,16 +181,10 @@ class Encoder:
             modules["final_norm"] = LayerNorm(c.layer_norm_eps, c.norm_bias)
         return modules
 
-    def _shared(self, params: Params, inputs: dict[str, Array], policy: Policy = PLAIN) -> dict[str, Any]:
-        """The inputs that all layers share: segment ids, the attention function, and positions inside attention."""
-        c, segment_ids = self.config, inputs["segment_ids"]
-        length = segment_ids.shape[1]
-        single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
-        shared: dict[str, Any] = {
-            "segment_ids": segment_ids,
-            "attend": partial(attend, segment_ids=segment_ids, policy=policy, single=single),
-        }
-        modules = self._shared_modules()
+    def _shared(self, params: Params, inputs: dict[str, Array]) -> dict[str, Any]:
+        """The inputs that all layers share: segment ids, and positions inside attention."""
+        c, length, modules = self.config, inputs["segment_ids"].shape[1], self._shared_modules()
+        shared: dict[str, Any] = {"segment_ids": inputs["segment_ids"]}
         if c.distance_bias:
             buckets = jnp.asarray(distance_buckets(length))
             bias = run(modules["relative_attention_bias"], params["relative_attention_bias"], buckets)

@@ -17,7 +17,6 @@ from jaxft.models.encoder.config import Policy
 Array = jax.Array
 Fused = Callable[[Array, Array, Array, Array, float, Any, bool, Any], Array]
 LANES = 128  # of a TPU: splash attention needs row lengths that are multiples of it
-_PLAIN_ALONE = "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
 # Shorter rows are faster with plain attention. Compiled for v5e, plain attention moves 70 MB and splash 60 MB for rows of
 # 128, 785 MB and 241 MB for rows of 512, but splash also has start-up costs and unused lanes.
 SPLASH_FROM = 384
@@ -31,8 +30,7 @@ class Call:
       dtype: dtype of the values.
       length: row length in tokens.
       head_size: features per head.
-      plain: whether it needs what only the plain implementation can do: a bias, dropout of single probabilities, or
-        returning probabilities.
+      plain: whether it has a bias, drops single probabilities, or returns probabilities, which fused kernels cannot do.
       window: whether attention is local.
       single: whether a row is one segment from its first token on.
     """
@@ -53,10 +51,8 @@ def choose(policy: Policy, call: Call) -> Fused | None:
     """
     name = policy.attention
     if name == "auto":
-        name = BY_PLATFORM.get(policy.platform, "plain")
-        if name == "splash" and call.length < SPLASH_FROM:
-            name = "plain"
-        return FUSED[name][1] if name in FUSED and FUSED[name][0](policy, call) is None else None
+        fused = BY_PLATFORM.get(policy.platform)
+        return None if fused is None or why_plain(policy, call) else KERNELS[fused]
     if name == "plain":
         return None
     if call.plain:
@@ -64,9 +60,9 @@ def choose(policy: Policy, call: Call) -> Fused | None:
             f"runtime.attention is {name}, which has no bias and does not drop single probabilities: give "
             "model.attention_dropout 0 or model.attention_dropout_kind keys, or runtime.attention auto"
         )
-    if reason := FUSED[name][0](policy, call):
+    if reason := why_not(name, policy, call):
         raise UserError(f"runtime.attention is {name}: {reason}; runtime.attention auto chooses what fits")
-    return FUSED[name][1]
+    return KERNELS[name]
 
 
 def padded_length(length: int, platform: str) -> int:
@@ -76,35 +72,29 @@ def padded_length(length: int, platform: str) -> int:
 
 def why_plain(policy: Policy, call: Call) -> str | None:
     """Why a device with a fused kernel uses plain attention; None if it does not."""
-    if policy.attention != "auto" or policy.platform not in BY_PLATFORM or choose(policy, call):
+    if policy.attention != "auto" or policy.platform not in BY_PLATFORM:
         return None
     name = BY_PLATFORM[policy.platform]
-    return FUSED[name][0](policy, call) or f"rows of {call.length} are shorter than {SPLASH_FROM}"
+    is_short = name == "splash" and call.length < SPLASH_FROM
+    return why_not(name, policy, call) or (f"rows of {call.length} are shorter than {SPLASH_FROM}" if is_short else None)
 
 
-def _why_not_cudnn(policy: Policy, call: Call) -> str | None:
+def why_not(name: str, policy: Policy, call: Call) -> str | None:
+    """Why a fused kernel cannot compute a call on this platform; None if it can."""
     if call.plain:
-        return _PLAIN_ALONE
-    if policy.platform != "gpu":
+        return "there is a bias, or dropout of single probabilities (model.attention_dropout_kind keys is another)"
+    if BY_PLATFORM.get(policy.platform) != name:
         return f"the device is a {policy.platform}"
+    if name == "splash":
+        if call.window:
+            return "whether a layer's attention is local is only known at run time"
+        return f"rows of {call.length} are no multiple of {LANES}" if call.length % LANES else None
     if call.dtype not in ("bfloat16", "float16"):
         return f"train.dtype is {call.dtype}, it computes in bfloat16"
     if call.length % 2 or call.head_size % 8 or call.head_size > 128:
         return f"rows of {call.length} and heads of {call.head_size} are not even and of 8 to 128 in eights"
     if (call.window or not call.single) and jax.__version_info__ < (0, 11, 2):
         return f"jax {jax.__version__} would compute the gradient of its mask; 0.11.2 does not"
-    return None
-
-
-def _why_not_splash(policy: Policy, call: Call) -> str | None:
-    if call.plain:
-        return _PLAIN_ALONE
-    if policy.platform != "tpu":
-        return f"the device is a {policy.platform}"
-    if call.window:
-        return "whether a layer's attention is local is only known at run time"
-    if call.length % LANES:
-        return f"rows of {call.length} are no multiple of {LANES}"
     return None
 
 
@@ -197,7 +187,4 @@ def attention_mask(segment_ids: Array, window: Any = None) -> Array:
 
 
 BY_PLATFORM = {"gpu": "cudnn", "tpu": "splash"}
-FUSED: dict[str, tuple[Callable[[Policy, Call], str | None], Fused]] = {
-    "cudnn": (_why_not_cudnn, cudnn),
-    "splash": (_why_not_splash, splash),
-}
+KERNELS: dict[str, Fused] = {"cudnn": cudnn, "splash": splash}

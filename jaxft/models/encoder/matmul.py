@@ -42,17 +42,13 @@ def dense(x: Array, kernel: Array) -> Array:
     return _product(x, gathered(kernel.astype(x.dtype)), (1, 0)).astype(x.dtype)
 
 
-def _dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return dense(x, kernel), (x, kernel)
-
-
 def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     full_kernel = gathered(kernel.astype(x.dtype))
     return _product(g, full_kernel, (1, 1)).astype(x.dtype), _kernel_gradient(x, g).astype(kernel.dtype)
 
 
-dense.defvjp(_dense_forward, _dense_backward)
+dense.defvjp(lambda x, kernel: (dense(x, kernel), (x, kernel)), _dense_backward)
 
 
 @jax.custom_vjp
@@ -72,16 +68,10 @@ def dense_pair(x: Array, kernel: Array, narrow: Array, b: Array) -> Array:
     return _product(jnp.concatenate([x, narrow], 1), joined, (1, 0)).astype(x.dtype)
 
 
-def _pair_forward(x: Array, kernel: Array, narrow: Array, b: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
-    return dense_pair(x, kernel, narrow, b), (x, kernel, narrow, b)
-
-
-def _pair_backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[Array, Array, Array, Array]:
-    x, kernel, narrow, b = saved
-    return (*_dense_backward((x, kernel), g), *_dense_backward((narrow, b), g))
-
-
-dense_pair.defvjp(_pair_forward, _pair_backward)
+dense_pair.defvjp(
+    lambda *operands: (dense_pair(*operands), operands),
+    lambda saved, g: (*_dense_backward(saved[:2], g), *_dense_backward(saved[2:], g)),
+)
 
 
 def batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32) -> Array:
@@ -124,17 +114,13 @@ def _is_native(x: Array) -> bool:
 
 def _kernel_gradient(x: Array, g: Array) -> Array:
     """x transposed times g, in float32: [rows, in] and [rows, out] to [in, out]."""
-    if x.dtype == jnp.bfloat16 and _is_native(x):
-        return jax.lax.platform_dependent(x, g, cpu=_ordered_rows, default=_contract_rows)
-    return _contract_rows(x, g)
 
+    def plain(x: Array, g: Array) -> Array:
+        return _product(x, g, (0, 0))
 
-def _contract_rows(x: Array, g: Array) -> Array:
-    return _product(x, g, (0, 0))
-
-
-def _ordered_rows(x: Array, g: Array) -> Array:
-    return _product(_row_major(x.T), g, (1, 0))
+    if x.dtype != jnp.bfloat16 or not _is_native(x):
+        return plain(x, g)
+    return jax.lax.platform_dependent(x, g, cpu=lambda x, g: _product(_row_major(x.T), g, (1, 0)), default=plain)
 
 
 def _product(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32) -> Array:

@@ -11,8 +11,7 @@ from jaxft.models.families.distilbert import DISTILBERT
 from jaxft.models.families.electra import ELECTRA
 from jaxft.models.families.family import Family
 from jaxft.models.families.modernbert import MODERNBERT
-from jaxft.models.families.mpnet import MPNET
-from jaxft.models.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from jaxft.models.families.roberta import CAMEMBERT, MPNET, ROBERTA, XLM_ROBERTA
 
 FAMILIES: dict[str, Family] = {
     "albert": ALBERT,

@@ -1,46 +1,31 @@
 """ALBERT (Lan et al. 2020, arXiv:1909.11942): shared layers, factorised embeddings."""
 
+from dataclasses import replace
+
 from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.families.bert import BERT
-from jaxft.models.families.common import (
-    ANSWER,
-    CHOOSE,
-    CLASSIFIER,
-    CLASSIFY,
-    FEATURES,
-    FILL,
-    PRETRAIN,
-    TAG,
-    choice,
-    classes,
-    inside,
-    words,
-)
+from jaxft.models.families.common import CLASSIFIER, PRETRAIN, classes, heads, inside, words
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, TOKENS, Field, Part, Transform
 
-_ALBERT_WORDS = words(
-    Transform(Field("hidden_act", "gelu_new"), True, True), "predictions", "predictions.decoder", "predictions"
+_WORDS = words(
+    Transform(Field("hidden_act", "gelu_new"), narrow=True, norm=True),
+    "predictions.dense",
+    "predictions.LayerNorm",
+    "predictions.decoder",
+    "predictions",
 )
-_ALBERT_HEAD = ("classifier_dropout_prob", "hidden_dropout_prob")
-_ALBERT_LAYER = "encoder.albert_layer_groups.*.albert_layers.*"
-_CLASSIFY = Part(POOLER, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)
+_LAYER = "encoder.albert_layer_groups.*.albert_layers.*"
+_CLASSIFY = Part(POOLER, LABELS, CLASSIFIER, dropout=("classifier_dropout_prob", "hidden_dropout_prob"))
 ALBERT = Family(
     prefix="albert",
     classes=classes("Albert", PRETRAIN),
-    heads={
-        FEATURES: {},
-        CLASSIFY: {"logits": _CLASSIFY},
-        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=_ALBERT_HEAD)},
-        ANSWER: BERT.heads[ANSWER],
-        CHOOSE: {"logits": choice(_CLASSIFY)},
-        FILL: {"logits": _ALBERT_WORDS},
+    heads=heads(_CLASSIFY, _WORDS, tag=replace(_CLASSIFY, source=TOKENS))
+    | {
         PRETRAIN: {
-            "prediction_logits": inside(_ALBERT_WORDS, "predictions"),
-            "sop_logits": inside(
-                Part(POOLER, LABELS, {"classifier": "sop_classifier.classifier"}, dropout=_ALBERT_HEAD), "sop"
-            ),
-        },
+            "prediction_logits": inside(_WORDS, "predictions"),
+            "sop_logits": inside(replace(_CLASSIFY, names={"classifier": "sop_classifier.classifier"}), "sop"),
+        }
     },
     fields=BERT.fields
     | {
@@ -56,11 +41,11 @@ ALBERT = Family(
     names={
         "embeddings": "embeddings",
         "embeddings.projection": "encoder.embedding_hidden_mapping_in",
-        "layer.*.attention.self": f"{_ALBERT_LAYER}.attention",
-        "layer.*.attention.output": f"{_ALBERT_LAYER}.attention",
-        "layer.*.intermediate.dense": f"{_ALBERT_LAYER}.ffn",
-        "layer.*.output.dense": f"{_ALBERT_LAYER}.ffn_output",
-        "layer.*.output.LayerNorm": f"{_ALBERT_LAYER}.full_layer_layer_norm",
+        "layer.*.attention.self": f"{_LAYER}.attention",
+        "layer.*.attention.output": f"{_LAYER}.attention",
+        "layer.*.intermediate.dense": f"{_LAYER}.ffn",
+        "layer.*.output.dense": f"{_LAYER}.ffn_output",
+        "layer.*.output.LayerNorm": f"{_LAYER}.full_layer_layer_norm",
         "pooler.dense": "pooler",
     },
     dropouts={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.1},

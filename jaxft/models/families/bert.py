@@ -1,45 +1,22 @@
 """BERT (Devlin et al. 2019, arXiv:1810.04805)."""
 
-from jaxft.models.families.common import (
-    ANSWER,
-    BERT_ACT,
-    CHOOSE,
-    CLASSIFIER,
-    CLASSIFY,
-    FEATURES,
-    FILL,
-    NEXT,
-    OWN_HEAD,
-    PRETRAIN,
-    QUESTION,
-    TAG,
-    choice,
-    classes,
-    inside,
-    words,
-)
+from jaxft.models.families.common import BERT_ACT, CLASSIFIER, NEXT, OWN_HEAD, PRETRAIN, classes, heads, inside, words
 from jaxft.models.families.family import Family
-from jaxft.models.heads import LABELS, POOLER, TOKENS, Part, Transform
+from jaxft.models.heads import LABELS, POOLER, Part, Transform
 
-_BERT_WORDS = words(
-    Transform(BERT_ACT, norm=True), "cls.predictions.transform", "cls.predictions.decoder", "cls.predictions"
+_CLS = "cls.predictions"
+BERT_WORDS = words(
+    Transform(BERT_ACT, norm=True), f"{_CLS}.transform.dense", f"{_CLS}.transform.LayerNorm", f"{_CLS}.decoder", _CLS
 )
 _NEXT = Part(POOLER, 2, {"classifier": "cls.seq_relationship"})
-
-_CLASSIFY = Part(POOLER, LABELS, CLASSIFIER, dropout=OWN_HEAD)
 BERT = Family(
     prefix="bert",
     classes=classes("Bert", NEXT, PRETRAIN),
-    heads={
-        FEATURES: {},
-        CLASSIFY: {"logits": _CLASSIFY},
-        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=OWN_HEAD)},
-        ANSWER: {"logits": QUESTION},
-        CHOOSE: {"logits": choice(_CLASSIFY)},
-        FILL: {"logits": _BERT_WORDS},
+    heads=heads(Part(POOLER, LABELS, CLASSIFIER, dropout=OWN_HEAD), BERT_WORDS)
+    | {
         NEXT: {"logits": _NEXT},
         PRETRAIN: {
-            "prediction_logits": inside(_BERT_WORDS, "predictions"),
+            "prediction_logits": inside(BERT_WORDS, "predictions"),
             "seq_relationship_logits": inside(_NEXT, "seq_relationship"),
         },
     },

@@ -10,6 +10,9 @@ FILL, NEXT, PRETRAIN, FEATURES = "fill-mask", "next-sentence-prediction", "pretr
 OWN_HEAD = ("classifier_dropout", "hidden_dropout_prob")
 BERT_ACT = Field("hidden_act", "gelu")
 TIED = Field("tie_word_embeddings", True)
+CLASSIFIER = {"classifier": "classifier"}
+TAGGER = Part(TOKENS, LABELS, CLASSIFIER, dropout=OWN_HEAD)
+QUESTION = Part(TOKENS, 2, {"classifier": "qa_outputs"})
 
 
 def classes(name: str, *kinds: str) -> dict[str, str]:
@@ -27,18 +30,17 @@ def classes(name: str, *kinds: str) -> dict[str, str]:
     return {kind: name + endings[kind] for kind in (FEATURES, CLASSIFY, TAG, ANSWER, CHOOSE, FILL, *kinds)}
 
 
-def words(transform: Transform, at: str, decoder: str, bias: str, norm: str = "LayerNorm") -> Part:
+def words(transform: Transform, dense: str, norm: str, decoder: str, bias: str | None = None) -> Part:
     """A part for masked language modelling.
 
     Args:
       transform: the layer before the decoder.
-      at: Hugging Face's module with the transform's dense layer and norm.
+      dense, norm: Hugging Face's modules of the transform.
       decoder: Hugging Face's module of the product with the word embeddings.
-      bias: Hugging Face's module with the decoder's bias, if the decoder is tied.
-      norm: the norm's name in `at`.
+      bias: Hugging Face's module with the decoder's bias, if the decoder is tied; None means `decoder`.
     """
-    copies = {f"{decoder}.weight": "words"} | ({} if bias == decoder else {f"{decoder}.bias": f"{bias}.bias"})
-    names = {"transform.dense": f"{at}.dense", "transform.LayerNorm": f"{at}.{norm}", "decoder": bias}
+    copies = {f"{decoder}.weight": "words"} | ({f"{decoder}.bias": f"{bias}.bias"} if bias else {})
+    names = {"transform.dense": dense, "transform.LayerNorm": norm, "decoder": bias or decoder}
     return Part(TOKENS, VOCABULARY, names, transform, copies=copies, tied=TIED)
 
 
@@ -58,5 +60,9 @@ def choice(part: Part) -> Part:
     return replace(part, outputs=1, squeeze=True)
 
 
-CLASSIFIER = {"classifier": "classifier"}
-QUESTION = Part(TOKENS, 2, {"classifier": "qa_outputs"})
+def heads(
+    classify: Part, fill: Part, *, tag: Part = TAGGER, answer: Part = QUESTION, choose: Part | None = None
+) -> dict[str, dict[str, Part]]:
+    """The heads that all families have; the layers of multiple choice are by default those of the classifier."""
+    parts = {CLASSIFY: classify, TAG: tag, ANSWER: answer, CHOOSE: choose or choice(classify), FILL: fill}
+    return {FEATURES: {}, **{kind: {"logits": part} for kind, part in parts.items()}}

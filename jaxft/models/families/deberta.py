@@ -1,23 +1,12 @@
 """DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654 and arXiv:2111.09543): disentangled attention and a convolution."""
 
+from dataclasses import replace
 from typing import Any
 
 from jaxft.core.errors import UserError
 from jaxft.models.encoder.config import Convolution1D, Relative
-from jaxft.models.families.bert import BERT
-from jaxft.models.families.common import (
-    ANSWER,
-    BERT_ACT,
-    CHOOSE,
-    CLASSIFIER,
-    CLASSIFY,
-    FEATURES,
-    FILL,
-    TAG,
-    choice,
-    classes,
-    words,
-)
+from jaxft.models.families.bert import BERT, BERT_WORDS
+from jaxft.models.families.common import BERT_ACT, CLASSIFIER, FILL, classes, heads
 from jaxft.models.families.family import ConfigReader, Family
 from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
 
@@ -30,6 +19,13 @@ _CLASSIFY = Part(
     dropout=("cls_dropout", "hidden_dropout_prob"),
 )
 _LM_HEAD = "lm_predictions.lm_head"
+# Always tied, and without a copy of the word embeddings in the file.
+_NEW_WORDS = Part(
+    TOKENS,
+    VOCABULARY,
+    {"transform.dense": f"{_LM_HEAD}.dense", "transform.LayerNorm": f"{_LM_HEAD}.LayerNorm", "decoder": _LM_HEAD},
+    Transform(BERT_ACT, norm=True),
+)
 
 
 def _more(read: ConfigReader) -> dict[str, Any]:
@@ -70,34 +66,12 @@ def _more(read: ConfigReader) -> dict[str, Any]:
 DEBERTA_V2 = Family(
     prefix="deberta",
     classes=classes("DebertaV2"),
-    heads={
-        FEATURES: {},
-        CLASSIFY: {"logits": _CLASSIFY},
-        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=("hidden_dropout_prob",))},
-        ANSWER: BERT.heads[ANSWER],
-        CHOOSE: {"logits": choice(_CLASSIFY)},
-        FILL: {
-            "logits": words(
-                Transform(BERT_ACT, True, True), "cls.predictions.transform", "cls.predictions.decoder", "cls.predictions"
-            )
-        },
-    },
-    variants={
-        ("legacy", False): {
-            FILL: {
-                "logits": Part(
-                    TOKENS,
-                    VOCABULARY,
-                    {
-                        "transform.dense": f"{_LM_HEAD}.dense",
-                        "transform.LayerNorm": f"{_LM_HEAD}.LayerNorm",
-                        "decoder": _LM_HEAD,
-                    },
-                    Transform(BERT_ACT, norm=True),
-                )
-            }
-        }
-    },
+    heads=heads(
+        _CLASSIFY,
+        replace(BERT_WORDS, transform=Transform(BERT_ACT, narrow=True, norm=True)),
+        tag=Part(TOKENS, LABELS, CLASSIFIER, dropout=("hidden_dropout_prob",)),
+    ),
+    variants={("legacy", False): {FILL: {"logits": _NEW_WORDS}}},
     fields=BERT.fields
     | {
         "vocab_size": ("vocab_size", 128100),

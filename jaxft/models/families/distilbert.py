@@ -3,21 +3,9 @@
 from dataclasses import replace
 
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.models.families.common import (
-    ANSWER,
-    CHOOSE,
-    CLASSIFIER,
-    CLASSIFY,
-    FEATURES,
-    FILL,
-    QUESTION,
-    TAG,
-    TIED,
-    choice,
-    classes,
-)
+from jaxft.models.families.common import CLASSIFIER, QUESTION, classes, heads, words
 from jaxft.models.families.family import Family
-from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
+from jaxft.models.heads import FIRST, LABELS, TOKENS, Field, Part, Transform
 
 _POOLED = Part(
     FIRST,
@@ -29,27 +17,12 @@ _POOLED = Part(
 DISTILBERT = Family(
     prefix="distilbert",
     classes=classes("DistilBert"),
-    heads={
-        FEATURES: {},
-        CLASSIFY: {"logits": _POOLED},
-        TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=("dropout",))},
-        ANSWER: {"logits": replace(QUESTION, dropout=("qa_dropout",))},
-        CHOOSE: {"logits": choice(_POOLED)},
-        FILL: {
-            "logits": Part(
-                TOKENS,
-                VOCABULARY,
-                {
-                    "transform.dense": "vocab_transform",
-                    "transform.LayerNorm": "vocab_layer_norm",
-                    "decoder": "vocab_projector",
-                },
-                Transform(Field("activation", "gelu"), norm=True),
-                copies={"vocab_projector.weight": "words"},
-                tied=TIED,
-            )
-        },
-    },
+    heads=heads(
+        _POOLED,
+        words(Transform(Field("activation", "gelu"), norm=True), "vocab_transform", "vocab_layer_norm", "vocab_projector"),
+        tag=Part(TOKENS, LABELS, CLASSIFIER, dropout=("dropout",)),
+        answer=replace(QUESTION, dropout=("qa_dropout",)),
+    ),
     fields={
         "vocab_size": ("vocab_size", 30522),
         "hidden_size": ("dim", 768),
@@ -78,10 +51,7 @@ DISTILBERT = Family(
         DropoutSite.OUTPUT: ("dropout",),
     },
     dropouts={"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2, "qa_dropout": 0.1},
-    more=lambda read: {
-        "layer_norm_eps": 1e-12,
-        "sinusoidal": bool(read.get("sinusoidal_pos_embds", False)),
-    },
+    more=lambda read: {"layer_norm_eps": 1e-12, "sinusoidal": bool(read.get("sinusoidal_pos_embds", False))},
     pooler=False,
     hidden_dropouts=("dropout",),
     attention_dropouts=("attention_dropout",),

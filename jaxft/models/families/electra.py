@@ -4,20 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxft.models.families.bert import BERT
-from jaxft.models.families.common import (
-    ANSWER,
-    BERT_ACT,
-    CHOOSE,
-    CLASSIFY,
-    FEATURES,
-    FILL,
-    OWN_HEAD,
-    PRETRAIN,
-    TAG,
-    classes,
-    two_layers,
-    words,
-)
+from jaxft.models.families.common import BERT_ACT, OWN_HEAD, PRETRAIN, classes, heads, two_layers, words
 from jaxft.models.families.family import ConfigReader
 from jaxft.models.heads import FIRST, TOKENS, Field, Part, Transform
 
@@ -27,7 +14,23 @@ def _factorised(read: ConfigReader) -> dict[str, Any]:
     return {"projection": "none" if same else "after_norm"}
 
 
-_ELECTRA_CHOOSE = Part(
+_WORDS = words(
+    Transform("gelu", narrow=True, norm=True),
+    "generator_predictions.dense",
+    "generator_predictions.LayerNorm",
+    "generator_lm_head",
+)
+_REPLACED = Part(
+    TOKENS,
+    1,
+    {
+        "transform.dense": "discriminator_predictions.dense",
+        "classifier": "discriminator_predictions.dense_prediction",
+    },
+    Transform(BERT_ACT),
+    squeeze=True,
+)
+_CHOOSE = Part(
     FIRST,
     1,
     {"transform.dense": "sequence_summary.summary", "classifier": "classifier"},
@@ -40,28 +43,7 @@ ELECTRA = replace(
     BERT,
     prefix="electra",
     classes=classes("Electra", PRETRAIN),
-    heads={
-        FEATURES: {},
-        CLASSIFY: {"logits": two_layers("gelu", OWN_HEAD)},
-        TAG: BERT.heads[TAG],
-        ANSWER: BERT.heads[ANSWER],
-        CHOOSE: {"logits": _ELECTRA_CHOOSE},
-        FILL: {
-            "logits": words(Transform("gelu", True, True), "generator_predictions", "generator_lm_head", "generator_lm_head")
-        },
-        PRETRAIN: {
-            "logits": Part(
-                TOKENS,
-                1,
-                {
-                    "transform.dense": "discriminator_predictions.dense",
-                    "classifier": "discriminator_predictions.dense_prediction",
-                },
-                Transform(BERT_ACT),
-                squeeze=True,
-            )
-        },
-    },
+    heads=heads(two_layers("gelu", OWN_HEAD), _WORDS, choose=_CHOOSE) | {PRETRAIN: {"logits": _REPLACED}},
     fields=BERT.fields
     | {
         "embedding_size": ("embedding_size", 128),

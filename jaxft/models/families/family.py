@@ -9,7 +9,7 @@ import numpy as np
 from jaxft.core.errors import UserError, nearest
 from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig, Fields
 from jaxft.models.encoder.layers import ACTIVATIONS
-from jaxft.models.heads import VOCABULARY, Field, Part, Transform
+from jaxft.models.heads import FIRST, MEAN, VOCABULARY, Field, Part
 
 MAX_INTEGER = 2**31 - 1  # the largest int32 index
 MAX_LAYERS = 10_000
@@ -90,13 +90,13 @@ class Family:
       fields: EncoderConfig field -> (config.json field, default of the Hugging Face config class).
       names: our module -> Hugging Face's module inside the encoder; `*` is the number of a layer; the longest match wins.
         Two stars in Hugging Face's name are the group and the layer in it.
-      more: what `fields` cannot say, as EncoderConfig fields.
-      variants: (field of config.json, value) -> heads that replace others then.
+      more: computes the EncoderConfig fields that `fields` cannot describe.
+      variants: (field of config.json, value) -> heads that replace those of `heads` if the field has this value.
       pooler: whether the model without a head has one.
-      dropouts: fields of config.json that hold a dropout rate, with their defaults.
-      sites: where the encoder drops -> the fields of config.json that its rate is looked for in.
-      hidden_dropouts, attention_dropouts: those that model.dropout and model.attention_dropout replace.
-      ignored: ends of names of tensors that are no parameters (they are written back as they came).
+      dropouts: field of config.json with a dropout rate -> default.
+      sites: dropout site of the encoder -> fields of config.json with its rate; the first that is set counts.
+      hidden_dropouts, attention_dropouts: the `dropouts` that model.dropout and model.attention_dropout replace.
+      ignored: ends of the names of tensors that are not parameters; they are saved unchanged.
       flax: whether transformers 4 had the family in Flax.
     """
 
@@ -171,15 +171,14 @@ class Family:
 
 
 def _resolve(part: Part, read: ConfigReader) -> Part:
-    transform = part.transform
+    transform, source = part.transform, part.source
     if transform:
         activation = transform.activation
         if isinstance(activation, Field):
             activation = read.activation(activation.name, activation.default)
-        transform = Transform(activation, transform.narrow, transform.norm, _value(transform.use_bias, read))
-    source = part.source
+        transform = replace(transform, activation=activation, use_bias=_value(transform.use_bias, read))
     if isinstance(source, Field):
-        source = read.choice(source.name, source.default, ("cls", "mean"))
+        source = {"cls": FIRST, "mean": MEAN}[read.choice(source.name, source.default, ("cls", "mean"))]
     tied = bool(_value(part.tied, read))
     names, flax_names, copies = part.names, {}, part.copies
     if not tied and part.outputs == VOCABULARY:
@@ -189,7 +188,7 @@ def _resolve(part: Part, read: ConfigReader) -> Part:
     return replace(
         part,
         transform=transform,
-        source={"cls": "first"}.get(source, source),
+        source=source,
         use_bias=_value(part.use_bias, read),
         tied=tied,
         names=names,

@@ -6,9 +6,9 @@ from typing import Any
 
 from jaxft.core.errors import UserError
 from jaxft.models.encoder.config import DropoutSite, Rotary
-from jaxft.models.families.common import ANSWER, CHOOSE, CLASSIFY, FEATURES, FILL, TAG, TIED, choice, classes
+from jaxft.models.families.common import classes, heads, words
 from jaxft.models.families.family import ConfigReader, Family
-from jaxft.models.heads import LABELS, TOKENS, VOCABULARY, Field, Part, Transform
+from jaxft.models.heads import LABELS, TOKENS, Field, Part, Transform
 
 _NAMES = {"transform.dense": "head.dense", "transform.LayerNorm": "head.norm", "classifier": "classifier"}
 _HEAD = Transform(Field("classifier_activation", "gelu"), norm=True, use_bias=Field("classifier_bias", False))
@@ -62,24 +62,12 @@ def _more(read: ConfigReader) -> dict[str, Any]:
 MODERNBERT = Family(
     prefix="model",
     classes=classes("ModernBert"),
-    heads={
-        FEATURES: {},
-        CLASSIFY: {"logits": _POOLED},
-        TAG: {"logits": replace(_POOLED, source=TOKENS)},
-        ANSWER: {"logits": replace(_POOLED, source=TOKENS, outputs=2)},
-        CHOOSE: {"logits": choice(_POOLED)},
-        FILL: {
-            "logits": Part(
-                TOKENS,
-                VOCABULARY,
-                {"transform.dense": "head.dense", "transform.LayerNorm": "head.norm", "decoder": "decoder"},
-                _HEAD,
-                use_bias=Field("decoder_bias", True),
-                tied=TIED,
-                copies={"decoder.weight": "words"},
-            )
-        },
-    },
+    heads=heads(
+        _POOLED,
+        replace(words(_HEAD, "head.dense", "head.norm", "decoder"), use_bias=Field("decoder_bias", True)),
+        tag=replace(_POOLED, source=TOKENS),
+        answer=replace(_POOLED, source=TOKENS, outputs=2),
+    ),
     fields={
         "vocab_size": ("vocab_size", 50368),
         "hidden_size": ("hidden_size", 768),

@@ -67,14 +67,7 @@ class AdapterConfig:
         return [is_target and not is_excluded for is_target, is_excluded in zip(targets, excluded, strict=True)]
 
     def scales(self, ranks: Mapping[str, int]) -> dict[str, float]:
-        """The scale of each LoRA layer.
-
-        Args:
-          ranks: Hugging Face's name of a module -> rank.
-
-        Returns:
-          Hugging Face's name of a module -> scale.
-        """
+        """The scales of LoRA layers, from their ranks; both by Hugging Face's name of the module."""
         kind = self.kind
         assert isinstance(kind, Lora)
         alphas: dict[str, float] = {}
@@ -96,11 +89,8 @@ def read_adapter_config(directory: Path) -> AdapterConfig:
     where = directory / CONFIG
     values = tensor_files.read_json(where)
 
-    def number(name: str, default: float, least: float, most: float = MAX_VALUE) -> Any:
-        value = values.get(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < most:
-            raise UserError(f"{where}: {name} is {value!r}: must be a number, {least:g} or more and less than {most:g}")
-        return value
+    def number(name: str, default: float, least: float, most: float = MAX_VALUE) -> float:
+        return _number(values.get(name, default), f"{where}: {name}", least, most)
 
     base, kind = values.get("base_model_name_or_path"), values.get("peft_type")
     if not isinstance(base, str) or not base:
@@ -114,8 +104,8 @@ def read_adapter_config(directory: Path) -> AdapterConfig:
             )
         adapter: Lora | Bottleneck = Lora(
             rank=int(number("r", 8, 1)),
-            alpha=float(number("lora_alpha", 8, 0)),
-            dropout=float(number("lora_dropout", 0.0, 0, 1)),
+            alpha=number("lora_alpha", 8, 0),
+            dropout=number("lora_dropout", 0.0, 0, 1),
             rank_stabilized=bool(values.get("use_rslora")),
             dora=bool(values.get("use_dora")),
         )
@@ -143,16 +133,18 @@ def read_adapter_config(directory: Path) -> AdapterConfig:
     )
 
 
+def _number(value: Any, what: str, least: float, most: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < most:
+        raise UserError(f"{what} is {value!r}: must be a number, {least:g} or more and less than {most:g}")
+    return float(value)
+
+
 def _alphas(values: Any, where: Path) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: alpha_pattern is {values!r}: must map patterns to numbers")
-    for pattern, alpha in values.items():
+    for pattern in values:
         patterns.check(pattern, f"{where}: alpha_pattern")
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 <= alpha < MAX_VALUE:
-            raise UserError(
-                f"{where}: alpha_pattern: {pattern} is {alpha!r}: must be a number, 0 or more, less than {MAX_VALUE:g}"
-            )
-    return dict(values)
+    return {pattern: _number(x, f"{where}: alpha_pattern: {pattern}", 0, MAX_VALUE) for pattern, x in values.items()}
 
 
 def _modules(value: Any, where: str) -> str | tuple[str, ...] | None:

@@ -25,10 +25,9 @@ from jaxft.models.model import MAIN, Model, labels_of, make_model
 from jaxft.models.peft.adapter_config import CONFIG, AdapterConfig, read_adapter_config
 from jaxft.models.peft.adapter_names import ROOT, TRANSPOSED, WEIGHTS, file_name, module_name, parent
 from jaxft.models.vocab_resize import Sources, with_vocabulary
-from jaxft.models.weights import tensor_files
+from jaxft.models.weights import StoredTensor, tensor_files
 from jaxft.models.weights.merge import finite
-from jaxft.models.weights.stored_tensor import StoredTensor
-from jaxft.models.weights.tensor_names import Naming, unwrapped
+from jaxft.models.weights.tensor_names import WORDS, Naming, unwrapped
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,7 @@ def resize_vocabulary(stored: AdapterDirectory, model: Model, params: Params) ->
 
     `attach_adapter` then loads the rows.
     """
-    reader, name = _Reader(stored, model.naming), "encoder.embeddings.word_embeddings.embedding"
-    shape = reader.shape(name)
-    old = model.encoder.config.vocab_size
+    shape, old = _Reader(stored, model.naming).shape(WORDS), model.encoder.config.vocab_size
     if shape is None or shape[0] == old:
         return model, params
     rows = np.arange(shape[0])
@@ -181,13 +178,11 @@ def attach_adapter(stored: AdapterDirectory, model: Model, params: Params) -> tu
     if report:
         new = tuple(name for name in report.new if name not in loaded)
         report = replace(report, loaded=report.loaded + len(loaded), new=new)
-    has_tokenizer = bool(model_source.tokenizer_files(stored.path))
-    origin = replace(model.origin, dtypes={**model.origin.dtypes, **reader.dtypes})
     model = replace(
         with_adapters(model, kind, Adapted(tuple(modules), config.base, config.revision, frozenset(others))),
         hf_config=stored.hf_config if use_head else model.hf_config,
-        directory=stored.path if has_tokenizer else model.directory,
-        origin=origin,
+        directory=stored.path if model_source.tokenizer_files(stored.path) else model.directory,
+        origin=replace(model.origin, dtypes={**model.origin.dtypes, **reader.dtypes}),
         report=report,
     )
 
@@ -218,12 +213,11 @@ class _Reader:
         self.dtypes: dict[str, np.dtype] = {}
 
     def key(self, name: str) -> str:
-        """The name of a parameter in the file, without prefixes."""
+        """The name in the file of a parameter, without prefixes."""
         plain, in_base = (file_name(self.naming, name, x).removeprefix(self.prefix) for x in ((), {parent(name)}))
         return in_base if in_base in self.remaining else plain
 
     def has(self, name: str) -> bool:
-        """Whether a parameter is in the file."""
         return self.key(name) in self.remaining
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -231,7 +225,6 @@ class _Reader:
         return tuple(self.remaining[self.key(name)][1].shape) if self.has(name) else None
 
     def rank(self, module: str) -> int:
-        """The rank of a LoRA layer."""
         shape = self.remaining[self.key(f"{module}.lora_a")][1].shape
         return shape[0] if len(shape) == 2 else 0
 

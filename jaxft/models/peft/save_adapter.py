@@ -1,6 +1,5 @@
 """Writes a trained adapter as a directory that PEFT can load."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,9 +53,8 @@ def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], 
             "bias": "all" if every_bias else "lora_only" if some_bias else "none",
             "target_modules": unique_suffixes(targets, modules - targets),
         }
-    text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
     return {
-        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+        CONFIG: partial(tensor_files.write_json, fields),
         WEIGHTS: partial(tensor_files.write_safetensors, tensors),
     }
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.tree import flatten, unflatten
-from jaxft.models.weights.stored_tensor import StoredTensor
+from jaxft.models.weights import StoredTensor
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # Flax's extensions
 _CHUNKED = "__msgpack_chunked_array__"  # Flax's key of a tensor in several chunks, each below msgpack's limit of 2 GiB

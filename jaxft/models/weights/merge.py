@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxft.core.errors import UserError, shortened, some
-from jaxft.models.weights.stored_tensor import StoredTensor
+from jaxft.models.weights import StoredTensor
 from jaxft.models.weights.tensor_names import WORDS, Naming, as_in_pytorch, unwrapped
 
 
@@ -50,9 +50,7 @@ class MatchedTensors:
     Attributes:
       tensors: our name -> tensor in the file.
       transposed: our names of tensors whose axes are reversed in the file.
-      copies: names in the file of tensors that repeat a parameter (a tied decoder) -> our name of the parameter.
-      buffers: tensors that are not parameters, by their names in the file; they are saved with the model.
-      report: the report to print.
+      copies, buffers: see `Origin`.
       where: the checkpoint, for messages.
       names: our name -> name in the file.
     """
@@ -81,7 +79,6 @@ class Checkpoint:
     Args:
       stored: name in the file -> tensor.
       layout: "pt" (axes of kernels are reversed) or "flax".
-      naming: the names of the model's Hugging Face class.
       where: the checkpoint, for messages.
     """
 
@@ -174,11 +171,7 @@ class Checkpoint:
 
 
 def finite(array: np.ndarray, where: str, name: str) -> np.ndarray:
-    """Returns the tensor.
-
-    Raises:
-      UserError: if it contains NaN or, as float32, infinity: every loss would be NaN.
-    """
+    """Returns the tensor; raises a UserError if it contains NaN or, as float32, infinity: every loss would be NaN."""
     with np.errstate(over="ignore"):
         is_finite = np.isfinite(array.astype(np.float32, copy=False))
     if not is_finite.all():
@@ -204,11 +197,11 @@ def _raise_mismatches(where: str, wrong: list[str], missing: list[str], extra: l
 
 
 def _same(a: StoredTensor, b: StoredTensor) -> bool:
-    return (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(_bits(a), _bits(b))
-
-
-def _bits(tensor: StoredTensor) -> np.ndarray:
-    return tensor.read().reshape(-1).view(np.uint8)
+    """Whether two tensors are equal bit for bit."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    first, second = (tensor.read().reshape(-1).view(np.uint8) for tensor in (a, b))
+    return np.array_equal(first, second)
 
 
 def _modules(names: Iterable[str]) -> list[str]:

@@ -18,8 +18,8 @@ import numpy as np
 from jaxft.core.errors import UserError, json_fault, one_line
 from jaxft.core.lock import TAG, is_being_written, process_tag
 from jaxft.core.paths import path_inside
+from jaxft.models.weights import StoredTensor
 from jaxft.models.weights.flax_msgpack import open_msgpack
-from jaxft.models.weights.stored_tensor import StoredTensor
 
 # safetensors' names of dtypes (safetensors.numpy has them, but not in its public interface)
 _TYPES = {
@@ -37,6 +37,7 @@ _TYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 SAFETENSORS, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
 
 
@@ -48,9 +49,13 @@ def read_model_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     if not path.is_file():
-        folders = sorted(p.parent.name for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
-        where = f"it is in a folder: give {directory / folders[0]}" if folders else "a model directory holds config.json"
-        raise UserError(f"{directory}: no config.json; {where}{'' if folders else ' and model.safetensors'}")
+        folders = sorted(p.parent for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
+        what = (
+            f"it is in a folder: give {folders[0]}"
+            if folders
+            else "a model directory holds config.json and model.safetensors"
+        )
+        raise UserError(f"{directory}: no config.json; {what}")
     return read_json(path)
 
 
@@ -82,11 +87,10 @@ def open_weights(directory: Path) -> tuple[dict[str, StoredTensor], str]:
 def _class_of(directory: Path) -> str:
     """The checkpoint's class in transformers, including its head, which AutoModel would drop."""
     try:
-        classes = read_model_config(directory).get("architectures")
-    except UserError:
-        classes = None
-    name = classes[0] if isinstance(classes, list) and classes else None
-    return name if isinstance(name, str) and re.fullmatch(r"(?!Flax|TF)[A-Z]\w{1,99}", name) else "AutoModel"
+        name = str(read_model_config(directory)["architectures"][0])
+    except (UserError, LookupError, TypeError):
+        return "AutoModel"
+    return name if re.fullmatch(r"(?!Flax|TF)[A-Z]\w{1,99}", name) else "AutoModel"
 
 
 def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()) -> None:
@@ -166,6 +170,11 @@ def _safetensors_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: not a complete safetensors file ({one_line(error)}); fetch it again") from error
 
 
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Writes a JSON object, indented."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _open_sharded(path: Path) -> dict[str, StoredTensor]:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
@@ -205,9 +214,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value
-
-
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _unique_keys(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ One rule for leaves holds for all families and both formats: `weight` (and the o
 families, which have tables of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jaxft.models.families.family import Family
@@ -20,7 +20,6 @@ class Naming:
     """The names of our parameters in Hugging Face's class for a head.
 
     Attributes:
-      family: the model family.
       head: our name of the head.
       kind: task of the head; in the model without a head the encoder's names have no prefix.
       parts: parts of the head.
@@ -43,16 +42,15 @@ class Naming:
         area, *path = name.split(".")
         if area == "heads":
             area, path = "", path[1:]  # heads.NAME.module
-            table: Mapping[str, str] = {key: hf for part in self.parts.values() for key, hf in part.names.items()}
-            if flax:
-                table = {**table, **{key: hf for part in self.parts.values() for key, hf in part.flax_names.items()}}
+            tables = [part.names for part in self.parts.values()] + [part.flax_names for part in self.parts.values() if flax]
+            table = {key: hf for names in tables for key, hf in names.items()}
         else:
             table = self.family.names
-        pattern = max((key for key in table if _matches(key, path)), key=_specificity)
-        module = _fill(table[pattern], path, pattern.split("."), self.inner)
-        rest = path[len(pattern.split(".")) :]
+        pattern = _longest_match(table, path)
+        module = _fill(table[".".join(pattern)], path, pattern, self.inner)
+        rest = path[len(pattern) :]
         leaf = rest.pop() if rest else ""
-        parts = [p for p in (*module, *rest, leaf if flax else _AS_WEIGHT.get(leaf, leaf)) if p]
+        parts = [p for p in (module, *rest, leaf if flax else _AS_WEIGHT.get(leaf, leaf)) if p]
         return (self.prefix if area == "encoder" else "") + ".".join(parts)
 
     def copies(self) -> dict[str, str]:
@@ -92,22 +90,18 @@ def unwrapped(name: str) -> str:
     return ".".join(part for part in parts[begin:] if part not in _WRAPPERS)
 
 
-def _matches(pattern: str, path: list[str]) -> bool:
-    keys = pattern.split(".")
-    return len(keys) <= len(path) and all(k == p or (k == "*" and p.isdigit()) for k, p in zip(keys, path, strict=False))
+def _longest_match(patterns: Iterable[str], path: list[str]) -> list[str]:
+    """The pattern that matches the most parts of a path, of these the one with the fewest stars; split at dots."""
+
+    def matches(keys: list[str]) -> bool:
+        return len(keys) <= len(path) and all(k == p or (k == "*" and p.isdigit()) for k, p in zip(keys, path, strict=False))
+
+    return max(filter(matches, (pattern.split(".") for pattern in patterns)), key=lambda keys: (len(keys), -keys.count("*")))
 
 
-def _specificity(pattern: str) -> tuple[int, int]:
-    keys = pattern.split(".")
-    return len(keys), -keys.count("*")
-
-
-def _fill(hf_module: str, path: list[str], pattern: list[str], inner: int) -> list[str]:
+def _fill(hf_module: str, path: list[str], pattern: list[str], inner: int) -> str:
     """Hugging Face's module, with its stars replaced by the layer's number, or by the group and the layer in the group."""
-    module = hf_module.split(".") if hf_module else []
     numbers = [p for k, p in zip(pattern, path, strict=False) if k == "*"]
-    if module.count("*") == 2:
-        group, layer = divmod(int(numbers[0]), inner)
-        numbers = [str(group), str(layer)]
-    remaining = iter(numbers)
-    return [next(remaining) if m == "*" else m for m in module]
+    if hf_module.count("*") == 2:
+        numbers = [str(x) for x in divmod(int(numbers[0]), inner)]
+    return hf_module.replace("*", "{}").format(*numbers)
