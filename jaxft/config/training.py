@@ -50,7 +50,7 @@ class EvalConfig(Section):
     metric: str | None = None
     """Metric that chooses the best model; null takes the default of the task (docs/tasks.md lists them)."""
     metrics: list[str] = field(default_factory=list)
-    """Metrics of your own in addition to the task's: module:function, (task, collected, split) -> number."""
+    """Metrics of your own in addition to the task's: module:function, (task, summary, split) -> number."""
     batch_size: PositiveInt = 128
     """Examples per evaluation step."""
 

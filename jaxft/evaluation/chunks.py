@@ -12,7 +12,7 @@ from jaxft.config import Config
 from jaxft.core.progress import Progress, silent
 from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.prefetch import prefetch
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.reading.spool import unload
@@ -22,7 +22,7 @@ from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, finished, size_of
-from jaxft.tasks.task import Batch, Outputs, Split, Summary
+from jaxft.tasks.task import Batch, Outputs, Split
 
 ROWS_PER_CHUNK = 16_384
 WASTE, STEPS = 1.25, 8  # batches for compiled programs may cost this factor, or this many steps, more than new programs
@@ -31,7 +31,7 @@ SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of the batch size that a
 
 def in_chunks(
     rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
-) -> Iterator[tuple[Split, Collected]]:
+) -> Iterator[tuple[Split, Summary]]:
     """Yield (a chunk of rows as examples, the outputs of `forward` for them); the next chunk is encoded ahead in a thread.
 
     Args:
@@ -87,7 +87,7 @@ class Forward:
         self._known_shapes: list[tuple[Shape, ...]] = []
         self._programs: dict[Any, Any] = {}
 
-    def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Collected:
+    def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Summary:
         """The outputs of `summarise` for every example; `report` is called with the share of the steps that are done."""
         batches = self._batches(examples)
         programs = {shape: self._program(batches.sampler, shape, examples) for shape in batches.shapes}

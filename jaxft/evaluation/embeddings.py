@@ -8,11 +8,12 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.empty_texts import empty_rows
 from jaxft.evaluation import inference
 from jaxft.evaluation.chunks import Forward, in_chunks
 from jaxft.tasks import texts
-from jaxft.tasks.task import Batch, Outputs, Split, Summary
+from jaxft.tasks.task import Batch, Outputs, Split
 
 KIND = "feature-extraction"
 
@@ -46,7 +47,7 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
             "mean": lambda: outputs["mean_output"],
             "pooled": lambda: outputs["pooler_output"],
         }
-        return {"examples": {"embedding": found[source]()}}
+        return Summary(examples={"embedding": found[source]()})
 
     forward = Forward(model, params, mesh, config, summarise)
 

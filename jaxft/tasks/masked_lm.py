@@ -13,7 +13,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import places_in_rows
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens import corpus
@@ -23,7 +23,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
 from jaxft.tasks.masking import Masking
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 Array = jax.Array
 
@@ -149,11 +149,11 @@ class MaskedLM(Task):
         used = (batch["token_weights"] > 0).astype(jnp.float32)
         loss, words = losses.cross_entropy(outputs[self.output], batch["targets"], used)
         hits = (jnp.argmax(outputs[self.output], axis=-1) == batch["targets"]) * used
-        return {"sums": {"mlm_loss": loss, "words": words, "mlm_hits": hits.sum()}}
+        return Summary(sums={"mlm_loss": loss, "words": words, "mlm_hits": hits.sum()})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Perplexity and accuracy on masked tokens."""
-        loss, words, hits = (float(collected.sums[name]) for name in ("mlm_loss", "words", "mlm_hits"))
+        loss, words, hits = (float(summary.sums[name]) for name in ("mlm_loss", "words", "mlm_hits"))
         if not words:
             return {"perplexity": None, "accuracy": None}
         return {"perplexity": float(np.exp(min(loss / words, 700.0))), "accuracy": hits / words}
@@ -162,12 +162,12 @@ class MaskedLM(Task):
         """The ids and probabilities [R, M, masks, n] of the best tokens for each mask."""
         logits = outputs[self.output].reshape(*batch["masks"].shape, -1)
         scores, ids = jax.lax.top_k(jax.nn.softmax(logits), min(self.n_best, logits.shape[-1]))
-        return {"examples": {"ids": ids, "scores": scores}}
+        return Summary(examples={"ids": ids, "scores": scores})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The best tokens for each mask, with the field names of Hugging Face's pipeline."""
         for masks, ids, scores in zip(
-            split.examples.columns["masks"], collected.examples["ids"], collected.examples["scores"], strict=True
+            split.examples.columns["masks"], summary.examples["ids"], summary.examples["scores"], strict=True
         ):
             found = [
                 [

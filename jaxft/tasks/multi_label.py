@@ -11,7 +11,7 @@ from scipy.special import expit
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError, some
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks import texts
@@ -27,7 +27,7 @@ from jaxft.tasks.labels import (
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 
 @dataclass(frozen=True)
@@ -133,27 +133,27 @@ class MultiLabel(Task):
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, labels]: the threshold and the ROC AUC need all of them."""
-        return {"examples": {"logits": outputs["logits"]}}
+        return Summary(examples={"logits": outputs["logits"]})
 
     @property
     def tuned(self) -> bool:
         """Whether the threshold is known."""
         return self.threshold is not None
 
-    def tune(self, collected: Collected, split: Split) -> Self:
+    def tune(self, summary: Summary, split: Split) -> Self:
         """Set the threshold to the one with the best micro F1, if it is still to be tuned."""
         if self.tuned:
             return self
-        return replace(self, threshold=best_threshold(_gold(split), _probabilities(collected)))
+        return replace(self, threshold=best_threshold(_gold(split), _probabilities(summary)))
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """F1, subset accuracy and ROC AUC, and a table of counts per label."""
-        return multi_label_scores(_gold(split), _probabilities(collected), self._threshold(), self.names)
+        return multi_label_scores(_gold(split), _probabilities(summary), self._threshold(), self.names)
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The labels whose probability reaches the threshold, and the probabilities of all labels."""
         threshold = self._threshold()
-        for row in _probabilities(collected):
+        for row in _probabilities(summary):
             given = [name for name, p in zip(self.names, row, strict=True) if p >= threshold]
             yield {"labels": given, "scores": scores_by_name(self.names, row)}
 
@@ -171,5 +171,5 @@ def _gold(split: Split) -> np.ndarray:
     return split.examples.columns["labels"] == 1
 
 
-def _probabilities(collected: Collected) -> np.ndarray:
-    return expit(collected.examples["logits"].astype(np.float64))
+def _probabilities(summary: Summary) -> np.ndarray:
+    return expit(summary.examples["logits"].astype(np.float64))

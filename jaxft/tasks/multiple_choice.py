@@ -14,13 +14,13 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 Array = jax.Array
 CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
@@ -100,19 +100,19 @@ class MultipleChoice(Task):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The number of examples in a batch whose predicted choice is right."""
         right = jnp.argmax(_by_example(outputs, batch), -1) == batch["labels"]
-        return {"sums": {"right": (right * batch["weights"]).sum()}}
+        return Summary(sums={"right": (right * batch["weights"]).sum()})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy."""
-        return {"accuracy": float(collected.sums["right"]) / len(split.examples)}
+        return {"accuracy": float(summary.sums["right"]) / len(split.examples)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, choices]."""
-        return {"examples": {"logits": _by_example(outputs, batch)}}
+        return Summary(examples={"logits": _by_example(outputs, batch)})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The number of the most probable choice, its probability, and the probabilities of all choices in order."""
-        for logits in collected.examples["logits"]:
+        for logits in summary.examples["logits"]:
             scores = [float(f"{x:.9g}") for x in softmax(logits.astype(np.float64))]
             best = int(logits.argmax())
             yield {"choice": best, "score": scores[best], "scores": scores}

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.losses import WeightedSum
 from jaxft.tasks.task import Batch, Outputs, Split, Task
 
@@ -35,7 +35,7 @@ def with_own_parts(task: type[Task], loss: str | None, metrics: tuple[str, ...])
     Args:
       task: a class.
       loss: names a function (outputs, batch, train) -> (sum, weight), as `Task.loss` is.
-      metrics: name functions (task, collected, split) -> number or None, of what `Task.scores` is given. Each metric has
+      metrics: name functions (task, summary, split) -> number or None, of what `Task.scores` is given. Each metric has
         its function's name, and higher is better unless the function's attribute `higher_is_better` is False.
 
     Raises:
@@ -53,9 +53,9 @@ def with_own_parts(task: type[Task], loss: str | None, metrics: tuple[str, ...])
         functions = {reference.partition(":")[2]: _function(reference, "eval.metrics") for reference in metrics}
         _check_names(task, metrics)
 
-        def scores(self: Task, collected: Collected, split: Split) -> dict[str, Any]:
-            own = {name: score(self, collected, split) for name, score in functions.items()}
-            return {**task.scores(self, collected, split), **own}
+        def scores(self: Task, summary: Summary, split: Split) -> dict[str, Any]:
+            own = {name: score(self, summary, split) for name, score in functions.items()}
+            return {**task.scores(self, summary, split), **own}
 
         higher = {name: bool(getattr(function, "higher_is_better", True)) for name, function in functions.items()}
         members |= {"scores": scores, "metrics": {**task.metrics, **higher}}

@@ -12,7 +12,7 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.segment_pairs import pairs
@@ -21,7 +21,7 @@ from jaxft.losses import WeightedSum
 from jaxft.models import families
 from jaxft.tasks import texts
 from jaxft.tasks.masked_lm import MaskedLM
-from jaxft.tasks.task import Batch, Outputs, Split, Summary
+from jaxft.tasks.task import Batch, Outputs, Split
 
 Array = jax.Array
 NAMES = {False: ("next", "random"), True: ("ordered", "swapped")}
@@ -116,27 +116,27 @@ class Pretraining(MaskedLM):
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The loss, number and correct predictions of masked tokens and of pairs, summed."""
-        sums = super().summarise(outputs, batch)["sums"]
+        words = super().summarise(outputs, batch).sums
         loss, number = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"])
         hits = (jnp.argmax(outputs[self.relation], axis=-1) == batch["labels"]) * batch["weights"]
-        return {"sums": {**sums, "pair_loss": loss, "pairs": number, "pair_hits": hits.sum()}}
+        return Summary(sums=words | {"pair_loss": loss, "pairs": number, "pair_hits": hits.sum()})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Scores over the whole split; its loss is a mean over all tokens plus a mean over all pairs, not over steps."""
-        scores, sums = super().scores(collected, split), collected.sums
+        scores, sums = super().scores(summary, split), summary.sums
         words = float(sums["words"])
         loss = float(sums["mlm_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
         return {"loss": loss, **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Tokens for the masks, and the probabilities [R, M, 2] of the second task."""
-        examples = super().predict(outputs, batch)["examples"]
-        return {"examples": {**examples, "relation": jax.nn.softmax(outputs[self.relation])}}
+        tokens = super().predict(outputs, batch).examples
+        return Summary(examples=tokens | {"relation": jax.nn.softmax(outputs[self.relation])})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The best tokens for each mask; for pairs also the relation of the second text to the first."""
         pair = split.examples.tokens["token_type_ids"].any()
-        for row, scores in zip(super().decode(collected, split), collected.examples["relation"], strict=True):
+        for row, scores in zip(super().decode(summary, split), summary.examples["relation"], strict=True):
             best = int(np.argmax(scores))
             names = NAMES[self.sentence_order]
             yield {**row, "label": names[best], "score": round(float(scores[best]), 6)} if pair else row

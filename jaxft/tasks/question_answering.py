@@ -12,14 +12,14 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.columns import map_column
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 Array = jax.Array
 SIDES = ("start", "end")
@@ -150,33 +150,33 @@ class QuestionAnswering(Task):
             found[f"{side}_scores"], place = jax.lax.top_k(scores, self.n_best)
             found[f"{side}_tokens"] = place - first[..., None]
         nothing = [jnp.take_along_axis(outputs[f"{side}_logits"], first, axis=1) for side in SIDES]
-        return {"examples": found | {"null_scores": nothing[0] + nothing[1]}}
+        return Summary(examples=found | {"null_scores": nothing[0] + nothing[1]})
 
     @property
     def tuned(self) -> bool:
         """Whether the threshold is known or not needed."""
         return not self.unanswerable or self.null_threshold is not None
 
-    def tune(self, collected: Collected, split: Split) -> Self:
+    def tune(self, summary: Summary, split: Split) -> Self:
         """Set the threshold to the one with the best F1, if it is still to be tuned."""
         if self.tuned:
             return self
-        found = list(self._ranked(collected, split))
+        found = list(self._ranked(summary, split))
         odds = np.array([ranked.null_odds for ranked in found])
         return replace(
             self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _gold_answers(split.rows))
         )
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """F1 and exact match in percent; with unanswerable questions also for each kind, and the threshold."""
-        texts = [ranked.answer(self.threshold).text for ranked in self._ranked(collected, split)]
+        texts = [ranked.answer(self.threshold).text for ranked in self._ranked(summary, split)]
         used = {"null_threshold": self.threshold} if self.unanswerable else {}
         return squad_scores(texts, _gold_answers(split.rows), self.unanswerable) | used
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
         keys = map_column(split.rows, "id", str)
-        for key, ranked in zip(keys, self._ranked(collected, split), strict=True):
+        for key, ranked in zip(keys, self._ranked(summary, split), strict=True):
             odds = {"null_odds": round(ranked.null_odds, 6)} if self.unanswerable else {}
             others = [_answer_fields(answer) for answer in ranked.n_best]
             yield {"id": key} | _answer_fields(ranked.answer(self.threshold)) | odds | {"n_best": others}
@@ -196,8 +196,8 @@ class QuestionAnswering(Task):
         """SQuAD's predictions file: {id: answer}."""
         return {row["id"]: row["answer"] or "" for row in predictions}
 
-    def _ranked(self, collected: Collected, split: Split) -> Iterator[RankedAnswers]:
-        found, notes = collected.examples, split.notes
+    def _ranked(self, summary: Summary, split: Split) -> Iterator[RankedAnswers]:
+        found, notes = summary.examples, split.notes
         contexts = map_column(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
         for context, low, high in zip(contexts, edges, edges[1:], strict=False):

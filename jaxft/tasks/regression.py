@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Self
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.models.model import are_generic, labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import PROBLEM_TYPES, head_labels, label_columns, no_smoothing, numbers, problem_of, scores_by_name
 from jaxft.tasks.metrics.regression import regression_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ class Regression(Task):
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The predicted numbers [R, M, targets]."""
-        return {"examples": {"logits": outputs["logits"]}}
+        return Summary(examples={"logits": outputs["logits"]})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Correlations and mean squared error."""
-        return regression_scores(split.examples.columns["labels"], collected.examples["logits"], self.names)
+        return regression_scores(split.examples.columns["labels"], summary.examples["logits"], self.names)
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The predicted numbers by target."""
-        for row in collected.examples["logits"]:
+        for row in summary.examples["logits"]:
             yield {"scores": scores_by_name(self.names, row)}

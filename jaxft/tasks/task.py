@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.reading.label_spelling import are_numbers
 from jaxft.data.reading.row_numbers import select_rows
@@ -23,7 +23,6 @@ from jaxft.tasks.labels import head_labels
 Array = jax.Array
 Outputs = Mapping[str, Array]
 Batch = dict[str, Array]
-Summary = dict[str, dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -199,20 +198,20 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """What evaluation reads back from a batch: {"sums": ..., "examples": ..., "tokens": ...} (see `Collected`)."""
+        """What evaluation reads back from a batch."""
 
     @property
     def tuned(self) -> bool:
         """Whether there is nothing left to `tune`."""
         return True
 
-    def tune(self, collected: Collected, split: Split) -> Self:
+    def tune(self, summary: Summary, split: Split) -> Self:
         """A copy of the task whose thresholds are tuned on a (validation) split, if the config asks for it."""
-        del collected, split
+        del summary, split
         return self
 
     @abc.abstractmethod
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Metrics by name.
 
         They may include tables, which only the journal shows, and `loss` if it is not the sum over the weight.
@@ -223,7 +222,7 @@ class Task(abc.ABC):
         return self.summarise(outputs, batch)
 
     @abc.abstractmethod
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """Yield one prediction per row, in the order of the rows."""
 
     @classmethod

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
@@ -28,7 +28,7 @@ from jaxft.tasks.labels import (
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
+from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
 
 Array = jax.Array
 MAX_DENSE_LABELS = 64  # with at most this many labels, evaluation sums a dense confusion matrix
@@ -141,35 +141,34 @@ class TextClassification(Task):
         """
         best = jnp.argmax(outputs["logits"], -1)
         if len(self.names) > MAX_DENSE_LABELS:
-            return {"examples": {"predicted": best.astype(jnp.int32)}}
+            return Summary(examples={"predicted": best.astype(jnp.int32)})
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
         predicted = best[..., None] == classes
-        summary: Summary = {"sums": {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}}
-        if len(self.names) == 2:
-            summary["examples"] = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]}
-        return summary
+        sums = {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}
+        margin = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]} if len(self.names) == 2 else {}
+        return Summary(examples=margin, sums=sums)
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy, F1 and MCC, with two labels the ROC AUC of the second; tables of scores per label and of confusions."""
         if len(self.names) > MAX_DENSE_LABELS:
             confusion = SparseConfusion.count(
-                split.examples.columns["labels"], collected.examples["predicted"], len(self.names)
+                split.examples.columns["labels"], summary.examples["predicted"], len(self.names)
             )
         else:
-            confusion = SparseConfusion.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
+            confusion = SparseConfusion.of_matrix(np.rint(summary.sums["confusion"]).astype(np.int64))
         scores: dict[str, Any] = classification_scores(confusion)
         if len(self.names) == 2:
-            scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
+            scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, summary.examples["margin"])
         return {**scores, **label_scores(confusion, self.names), **confusion.tables(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, labels]."""
-        return {"examples": {"logits": outputs["logits"]}}
+        return Summary(examples={"logits": outputs["logits"]})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The most probable label, its probability, and the probabilities of all labels."""
-        for logits in collected.examples["logits"]:
+        for logits in summary.examples["logits"]:
             scores = softmax(logits.astype(np.float64))
             best = int(scores.argmax())
             shown = scores_by_name(self.names, scores)

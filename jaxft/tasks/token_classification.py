@@ -14,7 +14,7 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, split_mode
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
@@ -24,7 +24,7 @@ from jaxft.models.model import are_generic, as_stored_options, labels_of, stored
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
+from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
 
 Array = jax.Array
 
@@ -188,21 +188,21 @@ class TokenClassification(Task):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The most probable label of each token, int [R, T]."""
         small = jnp.int16 if len(self.names) <= jnp.iinfo(jnp.int16).max else jnp.int32
-        return {"tokens": {"predicted": jnp.argmax(outputs["logits"], -1).astype(small)}}
+        return Summary(tokens={"predicted": jnp.argmax(outputs["logits"], -1).astype(small)})
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The most probable label of each token and its probability, float32 [R, T]."""
         best = jax.nn.softmax(outputs["logits"], axis=-1).max(-1)
-        return {"tokens": {**self.summarise(outputs, batch)["tokens"], "score": best}}
+        return Summary(tokens=self.summarise(outputs, batch).tokens | {"score": best})
 
     def _of_words(self, values: np.ndarray, split: Split, missing: Any) -> np.ndarray:
         """Values [words] at the first piece of each word; `missing` for words without pieces (control characters)."""
         first = split.notes["first"]
         return np.where(first >= 0, values[first], missing)
 
-    def _predicted(self, collected: Collected, split: Split) -> np.ndarray:
+    def _predicted(self, summary: Summary, split: Split) -> np.ndarray:
         missing = self.names.index(OUTSIDE) if OUTSIDE in self.names else 0
-        return self._of_words(collected.tokens["predicted"], split, missing)
+        return self._of_words(summary.tokens["predicted"], split, missing)
 
     def _sentences(self, ids: np.ndarray, split: Split) -> list[list[str]]:
         """The label names of each sentence, from label ids [words]."""
@@ -215,21 +215,21 @@ class TokenClassification(Task):
         found, spelt = self._sentences(ids, split), canonical(self.names)
         return found if are_iob2(self.names) else [to_iob2([spelt[tag] for tag in tags]) for tags in found]
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Entity scores and accuracy, or accuracy and macro F1 of single tags; every word counts once."""
-        gold, predicted = split.notes["gold"], self._predicted(collected, split)
+        gold, predicted = split.notes["gold"], self._predicted(summary, split)
         if self.scheme == "none":
             return tag_scores(gold, predicted, self.names)
         scores = entity_scores(self._marked(gold, split), self._marked(predicted, split))
         return scores | {"accuracy": float((gold == predicted).mean())}  # with the model's own labels
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 
         If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words.
         """
-        ids = self._predicted(collected, split)
-        scores = self._of_words(collected.tokens["score"], split, 0.0)
+        ids = self._predicted(summary, split)
+        scores = self._of_words(summary.tokens["score"], split, 0.0)
         marked = self._marked(ids, split) if self.scheme != "none" else None
         columns = [_column(split.rows, name) for name in (WORDS, TEXT, BEGINS, ENDS)]
         begin = 0

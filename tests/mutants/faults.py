@@ -96,8 +96,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "mean-of-step-means-as-loss",
         "jaxft/evaluation/evaluator.py",
-        '{"loss": loss / weight if weight else None, **task.scores(collected, data)}',
-        '{**task.scores(collected, data), "loss": loss / weight if weight else None}',
+        '{"loss": loss / weight if weight else None, **task.scores(summary, data)}',
+        '{**task.scores(summary, data), "loss": loss / weight if weight else None}',
         "The evaluation loss of pretraining is a mean of the means of steps, and so changes with eval.batch_size.",
     ),
     Fault(

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from jaxft.config import Config, LogConfig
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.evaluator import score
 from jaxft.tasks.fill_mask import FillMask
 from jaxft.tasks.pretraining import Pretraining
@@ -16,8 +16,8 @@ from jaxft.training.hooks import Evaluation
 from jaxft.training.step_metrics import StepMetrics
 
 
-def collected(**sums: float) -> Collected:
-    return Collected(sums={name: np.float64(x) for name, x in sums.items()})
+def collected(**sums: float) -> Summary:
+    return Summary(sums={name: np.float64(x) for name, x in sums.items()})
 
 
 def test_the_perplexity_of_nothing():
