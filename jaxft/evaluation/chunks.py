@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -67,28 +66,29 @@ class Forward:
     """A forward pass over chunks of examples; programs compiled for one chunk are reused for the next ones.
 
     Args of the constructor:
-      model, params, mesh: the model and its parameters, which are on the mesh.
+      forward: (parameters, batch [1, R, ...] of one micro-batch) -> what to read back.
+      params: the parameters, which are on the mesh.
+      mesh: of the devices.
       config: gives the batch size.
-      summarise: selects what to read back from the model's outputs.
-      prepare: `Task.prepare`.
     """
 
     def __init__(
-        self,
-        model: Model,
-        params: Params,
-        mesh: jax.sharding.Mesh,
-        config: Config,
-        summarise: Callable[[Outputs, Batch], Summary],
-        prepare: Callable[[Batch, None], Batch] = lambda batch, _: batch,
+        self, forward: Callable[[Params, Batch], Summary], params: Params, mesh: jax.sharding.Mesh, config: Config
     ) -> None:
-        self._params, self._mesh, self._config = params, mesh, config
-        self._forward = partial(_forward, model=model, summarise=summarise, prepare=prepare)
+        self._forward, self._params, self._mesh, self._config = forward, params, mesh, config
         self._known_shapes: list[tuple[Shape, ...]] = []
         self._programs: dict[Any, Any] = {}
 
-    def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Summary:
-        """The outputs of `summarise` for every example; `report` is called with the share of the steps that are done."""
+    def __call__(
+        self, examples: Examples, report: Callable[[float], None] = lambda _: None, summary: Summary | None = None
+    ) -> Summary:
+        """The outputs for every example.
+
+        Args:
+          examples: the examples.
+          report: called with the share of the steps that are done.
+          summary: results to add to (see `collect`).
+        """
         batches = self._batches(examples)
         programs = {shape: self._program(batches.sampler, shape, examples) for shape in batches.shapes}
         steps = itertools.count()
@@ -97,7 +97,7 @@ class Forward:
             report(next(steps) / batches.sampler.steps_per_epoch)
             return programs[shape](self._params, batch)
 
-        return run_batches(batches, examples, self._mesh, run)
+        return run_batches(batches, examples, self._mesh, run, summary)
 
     def _batches(self, examples: Examples) -> EpochBatches:
         """Batches in shapes that are already compiled, unless new shapes cost far less."""
@@ -122,6 +122,19 @@ class Forward:
         return self._programs[key]
 
 
+def predict_step(
+    params: Params,
+    batch: Batch,
+    *,
+    model: Model,
+    summarise: Callable[[Outputs, Batch], Summary],
+    prepare: Callable[[Batch, None], Batch],
+) -> Summary:
+    """What `summarise` selects from a model's outputs; `prepare` is `Task.prepare`."""
+    micro = {name: x[0] for name, x in prepare(batch, None).items()}
+    return summarise(model.apply(params, micro), micro)
+
+
 def _with_given_shapes(sampler: BatchSampler) -> EpochBatches | None:
     """The sampler's batches if they need no other shapes than its own; otherwise None."""
     if sampler.lengths.max() > sampler.shapes[-1].length or (
@@ -138,8 +151,3 @@ def _size(shape: Shape) -> int:
 
 def _positions(batches: EpochBatches) -> int:
     return sum(_size(batches.shape(step)) for step in range(batches.sampler.steps_per_epoch))
-
-
-def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:
-    micro = {name: x[0] for name, x in prepare(batch, None).items()}
-    return summarise(model.apply(params, micro), micro)

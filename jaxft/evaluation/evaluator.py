@@ -8,13 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
 from jaxft.data.batching.collect import Summary, collect
 from jaxft.data.batching.prefetch import device_batch, prefetch
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
-from jaxft.step.compilation import Compiled, abstract_batches, compile_eval, finished, size_of
+from jaxft.step.compilation import Compiled, abstract_batches, compile_eval
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import LossFn
 from jaxft.tasks.task import Batch, Split, Task
@@ -52,7 +51,7 @@ def score(task: Task, summary: Summary, data: Split) -> dict[str, Any]:
     loss, weight = (float(summary.sums[name]) for name in ("loss", "weight"))
     scores = {"loss": loss / weight if weight else None, **task.scores(summary, data)}
     unknown = [name for name, value in scores.items() if value is None]
-    return scores | ({"note": f"nothing to compute {', '.join(unknown)} of in {data.origin}"} if unknown else {})
+    return scores | ({"note": f"{data.origin} has no data to compute {', '.join(unknown)} from"} if unknown else {})
 
 
 def make_evaluator(
@@ -70,40 +69,24 @@ def make_evaluator(
     return Evaluator(task, data, sampler, mesh, steps)
 
 
-def collect_outputs(
-    forward: Callable[[Params, Batch], Summary],
-    params: Params,
-    sampler: BatchSampler,
-    examples: Examples,
-    mesh: jax.sharding.Mesh,
-    found: Summary | None = None,
-) -> Summary:
-    """Compile `forward`, (parameters, batch of one micro-batch) -> outputs, and collect the outputs for all examples."""
-    everywhere = sharding.replicated(mesh)
-    batches = abstract_batches(sampler, examples, sharding.batch_sharding(mesh))
-    lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
-    compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
-    return run_batches(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
-
-
 def run_batches(
     batches: EpochBatches,
     examples: Examples,
     mesh: jax.sharding.Mesh,
-    run: Callable[..., Any],
-    found: Summary | None = None,
+    run: Callable[[Shape, Batch], Summary],
+    summary: Summary | None = None,
 ) -> Summary:
     """Collect the outputs of `run(shape, device batch)` over all batches (see `collect`)."""
     place = sharding.batch_sharding(mesh)
     steps = range(batches.sampler.steps_per_epoch)
 
     def results() -> Iterator[Summary]:
-        late: Any = None
+        previous: Any = None
         for step, batch in enumerate(prefetch(iter(steps), lambda step: device_batch(batches, examples, [step], place), 2)):
             outputs = run(batches.shape(step), batch)
-            if late is not None:  # read one step late, while the device works on the next
-                yield jax.tree.map(np.asarray, late)
-            late = outputs
-        yield jax.tree.map(np.asarray, late)
+            if previous is not None:  # read one step late, while the device works on the next
+                yield jax.tree.map(np.asarray, previous)
+            previous = outputs
+        yield jax.tree.map(np.asarray, previous)
 
-    return collect(batches, examples, results(), found)
+    return collect(batches, examples, results(), summary)

@@ -1,4 +1,4 @@
-"""What fill-mask and pretraining share: masking on the device, loss and scores at masked positions, predictions."""
+"""Masked LM on running text, for domain adaptation and from scratch; masks are drawn on the device."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.corpus import Stream
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
 from jaxft.tasks.masking import Masking
@@ -47,7 +48,9 @@ class MaskedLM(Task):
     label_smoothing: float = 0.0
     tokenizer: Any = field(default=None, repr=False, compare=False)
 
-    output: ClassVar[str]
+    kind: ClassVar[str] = "fill-mask"
+    metrics: ClassVar[Mapping[str, bool]] = {"perplexity": False, "loss": False, "accuracy": True}
+    output: ClassVar[str] = "logits"
     masks_inputs: ClassVar[bool] = True
 
     @classmethod
@@ -67,9 +70,38 @@ class MaskedLM(Task):
         return replace(self, tokenizer=tokenizer)
 
     @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """The documents; for prediction, texts."""
+        if not labelled:
+            return texts.read(config.data, split)
+        return corpus.read(config.data, split, line_documents=config.data.documents == "lines")
+
+    @classmethod
     def text_columns(cls, config: Config) -> list[str]:
         """The text column; `data.text_pair` is for prediction only."""
         return [config.data.text]
+
+    @classmethod
+    def joins_rows(cls, config: Config) -> bool:
+        """Whether all texts are joined into one stream."""
+        return config.data.documents == "join"
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """Cut documents into examples without losing a token; for prediction, one example per text."""
+        if not labelled:
+            return self.with_masks(rows, directory, config, origin)
+        data = config.data
+        frame = frame_of(tokenizer, 1, data.max_length)
+
+        def make() -> Arrays:
+            stream = self.stream(rows, config, by_line=False)
+            if not len(stream.ids):
+                raise UserError(f"{origin}: the tokenizer gives no tokens for this text")
+            return corpus.examples(stream, frame, data.max_length, join=data.documents == "join")
+
+        return Split(rows, self.cached_examples(make, rows, directory, config, data.documents), origin)
 
     @property
     def masking(self) -> Masking:
@@ -93,13 +125,12 @@ class MaskedLM(Task):
         self, make: Callable[[], Arrays], rows: Any, directory: Path, config: Config, *settings: Any
     ) -> Examples:
         """The examples that `make` computes, or a cached copy that was computed with the same settings."""
-        settings = (self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings)
         arrays = cached(
             make,
             rows=rows,
             directory=directory,
             tokenizer=self.tokenizer,
-            settings=[*settings],
+            settings=[self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings],
             use=config.data.cache,
         )
         tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids", "words")}
@@ -123,8 +154,7 @@ class MaskedLM(Task):
                 f"{config.data.max_length} tokens"
             )
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
-        number = places_in_rows(counts)
-        masks[example, number] = at - examples.offsets[example]
+        masks[example, places_in_rows(counts)] = at - examples.offsets[example]
         return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: odd})
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
@@ -134,13 +164,13 @@ class MaskedLM(Task):
         places = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
         return batch | {"token_positions": places.reshape(*places.shape[:2], -1)}
 
-    def mlm_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """(cross-entropy summed over the masked tokens, their number)."""
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs[self.output], batch["targets"], batch["token_weights"], smoothing)
 
-    def soft_mlm_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax at masked tokens, (sum, weight)."""
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """Cross-entropy against the teacher's softmax at masked tokens."""
         ours, theirs = outputs[self.output], teacher[self.output]
         return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
 
@@ -166,15 +196,13 @@ class MaskedLM(Task):
 
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The best tokens for each mask, with the field names of Hugging Face's pipeline."""
-        for masks, ids, scores in zip(
-            split.examples.columns["masks"], summary.examples["ids"], summary.examples["scores"], strict=True
-        ):
-            found = [
-                [
-                    {"token_str": self.tokenizer.decode([i]), "token": int(i), "score": round(float(p), 6)}
-                    for i, p in zip(*best, strict=True)
-                ]
-                for place, *best in zip(masks, ids, scores, strict=True)
-                if place >= 0
-            ]
-            yield {"masks": found}
+        found = summary.examples
+        for masks, ids, scores in zip(split.examples.columns["masks"], found["ids"], found["scores"], strict=True):
+            best = zip(ids[masks >= 0], scores[masks >= 0], strict=True)
+            yield {"masks": [self._candidates(*tokens) for tokens in best]}
+
+    def _candidates(self, ids: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {"token_str": self.tokenizer.decode([i]), "token": int(i), "score": round(float(p), 6)}
+            for i, p in zip(ids, scores, strict=True)
+        ]

@@ -43,27 +43,22 @@ class QuestionAnswering(Task):
 
     kind: ClassVar[str] = "question-answering"
     metrics: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True, "loss": False}
+    smooths_labels: ClassVar[bool] = False
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """All options are in the config; nothing is learned from the data."""
-        if config.train.label_smoothing:
-            raise UserError(f"train.label_smoothing is {config.train.label_smoothing}: question-answering has none")
-        return cls._make(config, {})
+        return cls.restore(config, {})
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
         """Options that the config does not set (`unanswerable`, the threshold) are taken from config.json."""
-        return cls._make(config, stored_options(hf_config))
-
-    @classmethod
-    def _make(cls, config: Config, stored: Mapping[str, Any]) -> Self:
-        task, threshold = config.task, config.task.null_threshold
+        task, stored = config.task, stored_options(hf_config)
         return cls(
-            n_best=task.n_best,
-            max_answer_length=task.max_answer_length,
+            task.n_best,
+            task.max_answer_length,
             unanswerable=task.unanswerable or bool(stored.get("unanswerable")),
-            null_threshold=stored.get("null_threshold") if threshold == "tune" else float(threshold),
+            null_threshold=stored.get("null_threshold") if task.null_threshold == "tune" else float(task.null_threshold),
         )
 
     @classmethod
@@ -81,9 +76,8 @@ class QuestionAnswering(Task):
     ) -> Split:
         """One example per window of a question's context."""
         if labelled and not self.unanswerable:
-            for number, texts in enumerate(_gold_answers(rows)):
+            for key, texts in zip(map_column(rows, "id", str), _gold_answers(rows), strict=True):
                 if not texts:
-                    key = rows[number]["id"]
                     raise UserError(
                         f'{origin}: question "{key}" has no answer; if that is allowed, set task.unanswerable to true'
                     )
@@ -119,7 +113,6 @@ class QuestionAnswering(Task):
 
         A window has weight 0 if the position of its answer is unknown.
         """
-        del train
         total = jnp.zeros(())
         for side in SIDES:
             place = batch["first_token"] + batch[f"{side}_positions"]
@@ -161,11 +154,9 @@ class QuestionAnswering(Task):
         """Set the threshold to the one with the best F1, if it is still to be tuned."""
         if self.tuned:
             return self
-        found = list(self._ranked(summary, split))
-        odds = np.array([ranked.null_odds for ranked in found])
-        return replace(
-            self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _gold_answers(split.rows))
-        )
+        ranked = list(self._ranked(summary, split))
+        odds, texts = np.array([x.null_odds for x in ranked]), [x.best.text for x in ranked]
+        return replace(self, null_threshold=best_null_threshold(odds, texts, _gold_answers(split.rows)))
 
     def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """F1 and exact match in percent; with unanswerable questions also for each kind, and the threshold."""
@@ -201,17 +192,13 @@ class QuestionAnswering(Task):
         contexts = map_column(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
         for context, low, high in zip(contexts, edges, edges[1:], strict=False):
-            spans = best_spans(
-                *(found[f"{side}_{what}"][low:high] for side in SIDES for what in ("scores", "tokens")),
-                n_best=self.n_best,
-                max_answer_length=self.max_answer_length,
-            )
-            begins = split.examples.starts[low:high]
+            windows = {name: x[low:high] for name, x in found.items()}
+            starts = split.examples.starts[low:high]
             candidates = [
-                (score, int(notes["begin"][begins[window] + first]), int(notes["end"][begins[window] + last]))
-                for score, window, first, last in spans
+                (score, int(notes["begin"][starts[window] + first]), int(notes["end"][starts[window] + last]))
+                for score, window, first, last in best_spans(windows, self.n_best, self.max_answer_length)
             ]
-            nothing = float(found["null_scores"][low:high].min()) if self.unanswerable else None
+            nothing = float(windows["null_scores"].min()) if self.unanswerable else None
             yield rank_answers(candidates, context, nothing, self.n_best)
 
 

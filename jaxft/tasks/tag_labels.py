@@ -75,12 +75,6 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
     return [to_iob2(tags) for tags in found]
 
 
-def tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
-    """`read_tags` in the scheme and spelling of a model's label names."""
-    found = read_tags(rows, numbered, scheme, origin)
-    return found if scheme == "none" or are_iob2(names) else [to_scheme_of(tags, names) for tags in found]
-
-
 def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
     """The label ids of all words, int32 [words]; for the other arguments see `read_tags`.
 
@@ -88,20 +82,25 @@ def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: st
       UserError: if a tag is not in `names`; the message names its line or row.
     """
     ids = {name: i for i, name in enumerate(names)}
-    found = tags_as(names, rows, numbered, scheme, origin)
-    advice = "data.unknown_labels drop leaves such sentences out"
-    why = f"which is not one of the {len(ids)} known labels ({some(list(names))}); {advice}"
+    found = _tags_as(names, rows, numbered, scheme, origin)
     for i, tags in enumerate(found):
         for j, tag in enumerate(tags):
             if tag not in ids:
-                _refuse(rows, origin, i, j, tag, why)
+                why = f"which is not one of the {len(ids)} known labels ({some(list(names))})"
+                _refuse(rows, origin, i, j, tag, f"{why}; data.unknown_labels drop leaves such sentences out")
     return np.array([ids[tag] for tag in chain.from_iterable(found)], np.int32)
 
 
 def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
     """Whether each sentence has a tag that is not in `names`, bool [sentences]; for the arguments see `tag_ids`."""
     known = set(names)
-    return np.array([not known.issuperset(tags) for tags in tags_as(names, rows, numbered, scheme, origin)], bool)
+    return np.array([not known.issuperset(tags) for tags in _tags_as(names, rows, numbered, scheme, origin)], bool)
+
+
+def _tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
+    """`read_tags` in the scheme and spelling of a model's label names."""
+    found = read_tags(rows, numbered, scheme, origin)
+    return found if scheme == "none" or are_iob2(names) else [to_scheme_of(tags, names) for tags in found]
 
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:

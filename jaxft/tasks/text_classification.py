@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
@@ -15,10 +14,9 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
-from jaxft.models.model import labels_of
 from jaxft.tasks import texts
+from jaxft.tasks.labelled_texts import LabelledTexts
 from jaxft.tasks.labels import (
-    PROBLEM_TYPES,
     choose_labels,
     class_weights,
     declared_labels,
@@ -28,27 +26,25 @@ from jaxft.tasks.labels import (
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
+from jaxft.tasks.task import Batch, Outputs, Split, select_known_rows
 
 Array = jax.Array
 MAX_DENSE_LABELS = 64  # with at most this many labels, evaluation sums a dense confusion matrix
 
 
 @dataclass(frozen=True)
-class TextClassification(Task):
+class TextClassification(LabelledTexts):
     """The task with its labels.
 
     Attributes:
-      names: the label names, in the order of their ids.
       label_smoothing, class_weights, focal_gamma: options of the training loss; evaluation uses plain cross-entropy.
     """
 
-    names: tuple[str, ...]
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
     focal_gamma: float = 0.0
 
-    kind: ClassVar[str] = "text-classification"
+    problem: ClassVar[str] = "single_label"
     metrics: ClassVar[Mapping[str, bool]] = {
         "accuracy": True,
         "f1": True,
@@ -72,16 +68,10 @@ class TextClassification(Task):
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")
         others = len(labels) if data.unknown_labels == "drop" else None
-        counts = np.bincount(label_ids(values, labels, row_names(rows, origin), unknown=others), minlength=len(labels))[
-            : len(labels)
-        ]
+        ids = label_ids(values, labels, row_names(rows, origin), unknown=others)
+        counts = np.bincount(ids, minlength=len(labels))[: len(labels)]
         weights = class_weights(config.task.class_weights, labels, counts)
         return cls(tuple(labels), config.train.label_smoothing, weights, config.task.focal_gamma)
-
-    @classmethod
-    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """The labels are those of config.json."""
-        return cls(tuple(labels_of(hf_config)))
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -90,34 +80,16 @@ class TextClassification(Task):
 
     def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The rows whose label is known."""
-        values = label_values(rows, label_column(config.data), origin)
-        ids = label_ids(values, self.names, row_names(rows, origin), unknown=-1)
-        return select_known_rows(rows, ids >= 0, origin)
+        return select_known_rows(rows, self.encode_labels(rows, config, origin, unknown=-1) >= 0, origin)
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
         """The label name of each row."""
-        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
-        return [self.names[i] for i in ids]
+        return [self.names[i] for i in self.encode_labels(rows, config, origin)]
 
-    def encode(
-        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
-    ) -> Split:
-        """One example per row; column `labels` int32 [N], the label ids."""
-        examples = texts.encode(rows, tokenizer, directory, config.data, origin)
-        if labelled:
-            ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
-            examples = examples.with_columns(labels=ids)
-        return Split(rows, examples, origin)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The label names."""
-        return self.names
-
-    @property
-    def config_fields(self) -> Mapping[str, Any]:
-        """Hugging Face's `problem_type`."""
-        return {"problem_type": PROBLEM_TYPES["single_label"]}
+    def encode_labels(self, rows: Any, config: Config, origin: str, unknown: int | None = None) -> np.ndarray:
+        """The label ids, int32 [N]; `unknown` for labels that the task does not know, which are an error if it is None."""
+        values = label_values(rows, label_column(config.data), origin)
+        return label_ids(values, self.names, row_names(rows, origin), unknown=unknown)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy or focal loss summed over the examples, their number or the sum of their class weights)."""
@@ -152,9 +124,8 @@ class TextClassification(Task):
     def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy, F1 and MCC, with two labels the ROC AUC of the second; tables of scores per label and of confusions."""
         if len(self.names) > MAX_DENSE_LABELS:
-            confusion = SparseConfusion.count(
-                split.examples.columns["labels"], summary.examples["predicted"], len(self.names)
-            )
+            gold, predicted = split.examples.columns["labels"], summary.examples["predicted"]
+            confusion = SparseConfusion.count(gold, predicted, len(self.names))
         else:
             confusion = SparseConfusion.of_matrix(np.rint(summary.sums["confusion"]).astype(np.int64))
         scores: dict[str, Any] = classification_scores(confusion)
@@ -164,7 +135,7 @@ class TextClassification(Task):
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, labels]."""
-        return Summary(examples={"logits": outputs["logits"]})
+        return super().summarise(outputs, batch)
 
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The most probable label, its probability, and the probabilities of all labels."""

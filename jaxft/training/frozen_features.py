@@ -20,9 +20,9 @@ from jaxft.core.cache_dir import cache_dir
 from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
-from jaxft.evaluation.evaluator import collect_outputs
+from jaxft.evaluation.chunks import Forward
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.run.setup import PREFIX, Run, eval_sampler
+from jaxft.run.setup import PREFIX, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
 
@@ -132,5 +132,4 @@ def _fill(kept: np.ndarray, run: Run, params: Params, examples: Examples) -> Non
         outputs = encoder.apply(params, micro, rates=run.model.rates, policy=policy)
         return Summary(tokens={PREFIX: outputs["last_hidden_state"]})
 
-    sampler = eval_sampler(examples, run.config, run.mesh)
-    collect_outputs(forward, params, sampler, examples, run.mesh, Summary(tokens={PREFIX: kept}))
+    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={PREFIX: kept}))

@@ -103,13 +103,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "problem-of-model-ignored",
         "jaxft/evaluation/inference.py",
-        "replace(own, name=kind, problem=problem, threshold=threshold)",
-        "replace(own, name=kind, threshold=threshold)",
+        "replace(options, name=kind, problem=problem)",
+        "replace(options, name=kind)",
         "The directory of a multi-label or regression model is evaluated and predicts as if a text had one label.",
     ),
     Fault(
         "pooled-features-of-random-pooler",
-        "jaxft/evaluation/embeddings.py",
+        "jaxft/evaluation/inference.py",
         "(not model.encoder.pooler or fresh)",
         "not model.encoder.pooler",
         "--features pooled of a checkpoint without a pooler gives vectors of random weights instead of an error.",
@@ -394,15 +394,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "null-score-of-best-window",
         "jaxft/tasks/question_answering.py",
-        'found["null_scores"][low:high].min()',
-        'found["null_scores"][low:high].max()',
+        'windows["null_scores"].min()',
+        'windows["null_scores"].max()',
         "A question whose context has several windows gets no answer as soon as one of them lacks it.",
     ),
     Fault(
         "gold-and-predicted-tags-swapped",
         "jaxft/tasks/token_classification.py",
-        "entity_scores(self._marked(gold, split), self._marked(predicted, split))",
-        "entity_scores(self._marked(predicted, split), self._marked(gold, split))",
+        "entity_scores(self._iob2_tags(gold, split), self._iob2_tags(predicted, split))",
+        "entity_scores(self._iob2_tags(predicted, split), self._iob2_tags(gold, split))",
         "Precision and recall of entities are each other's, and support counts predictions.",
     ),
     Fault(

@@ -19,7 +19,7 @@ from jaxft.models.vocab_resize import join_rows, split_rows
 from jaxft.param_plan import make_plan
 from jaxft.run import rundir
 from jaxft.run.setup import make_run
-from jaxft.tasks.fill_mask import FillMask
+from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.train import train
 from tests.support import new_words, running_text, tiny, vocabularies
 from tests.support.steps import TOLERANCE, assert_same, gradients, rearranged
@@ -237,7 +237,7 @@ def test_the_vocabulary_is_replaced_in_a_run(folder, tmp_path):
 def test_a_new_word_may_stand_in_place_of_a_masked_one(finished):
     """One word in ten is replaced by any other, and the mask itself may hide a new word."""
     task = make_run(finished[1]).task
-    assert isinstance(task, FillMask)
+    assert isinstance(task, MaskedLM)
     size = len(load_tokenizer(finished[0] / "model"))
     drawn = np.asarray(task.masking._any_word(np.arange(4 * size, dtype=np.uint32)))
     assert set(range(size - 4, size)) < set(drawn) < set(range(size))
