@@ -21,7 +21,7 @@ from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, finished, size_of
-from jaxft.tasks.task import Batch, Outputs, Split
+from jaxft.tasks.task import Batch, Split
 
 ROWS_PER_CHUNK = 16_384
 WASTE, STEPS = 1.25, 8  # batches for compiled programs may cost this factor, or this many steps, more than new programs
@@ -31,13 +31,9 @@ SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of the batch size that a
 def in_chunks(
     rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
 ) -> Iterator[tuple[Split, Summary]]:
-    """Yield (a chunk of rows as examples, the outputs of `forward` for them); the next chunk is encoded ahead in a thread.
+    """Yield (a chunk of rows, which `encode` tokenised, the outputs of `forward` for it); `whole` makes all rows one chunk.
 
-    Args:
-      rows: a `datasets.Dataset`.
-      encode: tokenises a chunk of the rows.
-      forward: computes the outputs.
-      whole: whether to process all rows as one chunk.
+    The next chunk is tokenised ahead in a thread.
     """
     size = len(rows) if whole else ROWS_PER_CHUNK
 
@@ -82,13 +78,7 @@ class Forward:
     def __call__(
         self, examples: Examples, report: Callable[[float], None] = lambda _: None, summary: Summary | None = None
     ) -> Summary:
-        """The outputs for every example.
-
-        Args:
-          examples: the examples.
-          report: called with the share of the steps that are done.
-          summary: results to add to (see `collect`).
-        """
+        """The outputs for every example, added to `summary`; `report` is called with the share of steps that are done."""
         batches = self._batches(examples)
         programs = {shape: self._program(batches.sampler, shape, examples) for shape in batches.shapes}
         steps = itertools.count()
@@ -104,10 +94,10 @@ class Forward:
         own = eval_sampler(examples, self._config, self._mesh)
         best = own.epoch_batches(0)
         for shapes in self._known_shapes:
-            most = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
+            limit = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
             for share in SMALLER:
                 batches = _with_given_shapes(replace(own, shapes=shapes, batch_size=max(1, int(own.batch_size * share))))
-                if batches and _positions(batches) <= most:
+                if batches and _positions(batches) <= limit:
                     return batches
         self._known_shapes.append(best.shapes)
         return best
@@ -122,15 +112,8 @@ class Forward:
         return self._programs[key]
 
 
-def predict_step(
-    params: Params,
-    batch: Batch,
-    *,
-    model: Model,
-    summarise: Callable[[Outputs, Batch], Summary],
-    prepare: Callable[[Batch, None], Batch],
-) -> Summary:
-    """What `summarise` selects from a model's outputs; `prepare` is `Task.prepare`."""
+def predict_step(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:
+    """What `summarise(outputs, batch)` selects for a batch of one micro-batch [1, R, ...]; `prepare` is `Task.prepare`."""
     micro = {name: x[0] for name, x in prepare(batch, None).items()}
     return summarise(model.apply(params, micro), micro)
 

@@ -77,12 +77,14 @@ def run_batches(
     summary: Summary | None = None,
 ) -> Summary:
     """Collect the outputs of `run(shape, device batch)` over all batches (see `collect`)."""
-    place = sharding.batch_sharding(mesh)
-    steps = range(batches.sampler.steps_per_epoch)
+    batch_sharding = sharding.batch_sharding(mesh)
+
+    def make(step: int) -> Batch:
+        return device_batch(batches, examples, [step], batch_sharding)
 
     def results() -> Iterator[Summary]:
         previous: Any = None
-        for step, batch in enumerate(prefetch(iter(steps), lambda step: device_batch(batches, examples, [step], place), 2)):
+        for step, batch in enumerate(prefetch(iter(range(batches.sampler.steps_per_epoch)), make, 2)):
             outputs = run(batches.shape(step), batch)
             if previous is not None:  # read one step late, while the device works on the next
                 yield jax.tree.map(np.asarray, previous)

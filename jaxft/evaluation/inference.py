@@ -50,12 +50,8 @@ class LoadedModel:
     tokenizer: Any
     mesh: jax.sharding.Mesh
 
-    def forward(
-        self,
-        summarise: Callable[[Outputs, Batch], Summary],
-        prepare: Callable[[Batch, None], Batch] = lambda batch, _: batch,
-    ) -> Forward:
-        """The forward pass from which `summarise` selects what to read back; `prepare` is `Task.prepare`."""
+    def forward(self, summarise: Callable[..., Summary], prepare: Callable[..., Batch] = lambda batch, _: batch) -> Forward:
+        """The forward pass from whose outputs `summarise` selects what to read back; `prepare` is `Task.prepare`."""
         step = partial(predict_step, model=self.model, summarise=summarise, prepare=prepare)
         return Forward(step, self.params, self.mesh, self.config)
 

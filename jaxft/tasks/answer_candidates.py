@@ -82,10 +82,10 @@ def rank_answers(spans: list[tuple[float, int, int]], context: str, null_score: 
     nothing = Answer("", None, None, null_score or 0.0)
     best = found[0] if found else Answer("", None, None, 0.0)
     if null_score is not None:
-        place = sum(answer.score >= null_score for answer in found)
-        most = max(n_best, 2)  # one may be no answer
-        found.insert(place, nothing)
-        found = found[:most] + ([nothing] if place >= most else [])
+        rank = sum(answer.score >= null_score for answer in found)
+        limit = max(n_best, 2)  # one may be no answer
+        found.insert(rank, nothing)
+        found = found[:limit] + ([nothing] if rank >= limit else [])
     found = found or [nothing]
     shares = softmax(np.array([answer.score for answer in found]))
     kept = tuple(replace(answer, probability=float(share)) for answer, share in zip(found, shares, strict=True))

@@ -119,12 +119,12 @@ def _multi_hot_names(
         return None
     sizes = {len(labels) for labels in lists}
     size = max(sizes, default=0)
-    fits = len(sizes) == 1 and size > 1 and (names is None or len(names) == size)
+    right_size = len(sizes) == 1 and size > 1 and (names is None or len(names) == size)
     if not any(map(_is_multi_hot, lists)):
         are_labels = ids or (names is not None and any(map(_is_binary, names)))
-        if are_labels or not fits:
+        if are_labels or not right_size:
             return None
-    elif not fits:
+    elif not right_size:
         right = f"{len(names)} labels ({some(list(names))})" if names is not None else "one number for each label"
         raise UserError(f"{where}: has rows of 0 and 1 with {some(sorted(map(str, sizes)))} entries, not {right}")
     return list(names) if names is not None else [f"LABEL_{i}" for i in range(size)]

@@ -26,8 +26,6 @@ from jaxft.tasks import texts
 from jaxft.tasks.masking import Masking
 from jaxft.tasks.task import Batch, Outputs, Split, Task
 
-Array = jax.Array
-
 
 @dataclass(frozen=True)
 class MaskedLM(Task):
@@ -147,22 +145,22 @@ class MaskedLM(Task):
         at = np.flatnonzero(examples.tokens["input_ids"] == self.tokenizer.mask_token_id)
         example = np.searchsorted(examples.offsets, at, side="right") - 1
         counts = np.bincount(example, minlength=len(examples))
-        odd = counts == 0 if needed else np.zeros(len(examples), bool)
-        if odd.any() and config.data.empty_texts != "null":
+        unmasked = counts == 0 if needed else np.zeros(len(examples), bool)
+        if unmasked.any() and config.data.empty_texts != "null":
             raise UserError(
                 f"{row_names(rows, origin)(int(np.argmin(counts)))} has no {self.tokenizer.mask_token} in its first "
                 f"{config.data.max_length} tokens"
             )
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
         masks[example, places_in_rows(counts)] = at - examples.offsets[example]
-        return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: odd})
+        return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: unmasked})
 
-    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+    def prepare(self, batch: Batch, key: jax.Array | None) -> Batch:
         """Mask the batch in training and evaluation; in prediction find the mask tokens that it has."""
         if key is not None:
             return self.masking(batch, key)
-        places = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
-        return batch | {"token_positions": places.reshape(*places.shape[:2], -1)}
+        positions = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
+        return batch | {"token_positions": positions.reshape(*positions.shape[:2], -1)}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """(cross-entropy summed over the masked tokens, their number)."""

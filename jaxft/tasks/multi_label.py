@@ -14,7 +14,6 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.label_lists import label_lists, multi_hot
-from jaxft.tasks.labelled_texts import LabelledTexts
 from jaxft.tasks.labels import (
     choose_labels,
     class_weights,
@@ -25,6 +24,7 @@ from jaxft.tasks.labels import (
 )
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
 from jaxft.tasks.task import Batch, Outputs, Split
+from jaxft.tasks.text_classification import LabelledTexts
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class MultiLabel(LabelledTexts):
 
     problem: ClassVar[str] = "multi_label"
     metrics: ClassVar[Mapping[str, bool]] = {
-        "micro_f1": True,
-        "macro_f1": True,
-        "subset_accuracy": True,
-        "roc_auc": True,
+        **dict.fromkeys(("micro_f1", "macro_f1", "subset_accuracy", "roc_auc"), True),
         "loss": False,
     }
     smooths_labels: ClassVar[bool] = False

@@ -22,7 +22,6 @@ from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
 from jaxft.tasks.task import Batch, Outputs, Split, Task
 
-Array = jax.Array
 CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
 
 
@@ -124,7 +123,7 @@ def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) ->
     return label_ids(values, of_choices, row_names(rows, origin), advice="")
 
 
-def _by_example(outputs: Outputs, batch: Batch) -> Array:
+def _by_example(outputs: Outputs, batch: Batch) -> jax.Array:
     """Reshape logits [R, M * choices] to [R, M, choices]."""
     return outputs["logits"].reshape(*batch["weights"].shape, -1)
 
@@ -141,25 +140,25 @@ def _choices(
     Raises:
       UserError: if a row is invalid and `invalid_is_null` is false; the message names the row.
     """
-    one = len(columns) == 1
-    table = list(column_values(rows, columns[0]) if one else zip(*(rows[c][:] for c in columns), strict=True))
-    where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
+    listed = len(columns) == 1
+    table = list(column_values(rows, columns[0]) if listed else zip(*(rows[c][:] for c in columns), strict=True))
+    where = f'column "{columns[0]}"' if listed else f"the columns {', '.join(columns)}"
     counts = [_count(choices) for choices in table]
-    whole = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))
-    alone = 2 if invalid_is_null and not any(table) else 0  # if all rows are empty
-    most = len(columns) if not one else whole.most_common(1)[0][0] if whole else alone
-    invalid = np.array([count != most or len(choices) != most for choices, count in zip(table, counts, strict=True)])
-    if most < 2 and max(counts) >= 0:
+    complete = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))
+    default = 2 if invalid_is_null and not any(table) else 0  # if all rows are empty
+    size = len(columns) if not listed else complete.most_common(1)[0][0] if complete else default
+    invalid = np.array([count != size or len(choices) != size for choices, count in zip(table, counts, strict=True)])
+    if size < 2 and max(counts) >= 0:
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
-    if invalid.any() and (not invalid_is_null or most < 2):
+    if invalid.any() and (not invalid_is_null or size < 2):
         i = int(np.argmax(invalid))
         row = row_names(rows, origin)(i)
         if counts[i] < 0:
             raise UserError(f"{row} has {table[i]!r} in {where}: must be texts to choose from")
-        raise UserError(f"{row} has {counts[i]} choices in {where}, not {most}: the number must not vary")
-    other = [PLACEHOLDER] * most if invalid.all() else table[int(np.argmin(invalid))]
+        raise UserError(f"{row} has {counts[i]} choices in {where}, not {size}: the number must not vary")
+    other = [PLACEHOLDER] * size if invalid.all() else table[int(np.argmin(invalid))]
     found = [list(other if is_invalid else choices) for choices, is_invalid in zip(table, invalid, strict=True)]
-    return [str(i) for i in range(most)] if one else list(columns), found, invalid
+    return [str(i) for i in range(size)] if listed else list(columns), found, invalid
 
 
 def _count(choices: Any) -> int:

@@ -24,7 +24,6 @@ from jaxft.tasks import texts
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.task import Batch, Outputs, Split
 
-Array = jax.Array
 NAMES = {False: ("next", "random"), True: ("ordered", "swapped")}
 
 
@@ -91,7 +90,7 @@ class Pretraining(MaskedLM):
         """The second task."""
         return as_stored_options({"sentence_order": self.sentence_order})
 
-    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+    def prepare(self, batch: Batch, key: jax.Array | None) -> Batch:
         """Mask the batch and scale the weights of masked tokens so that their sum is the number of pairs in the step.
 
         Both losses then share one denominator and their sum is divided once, so micro-batches and devices stay exact.

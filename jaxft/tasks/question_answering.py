@@ -21,7 +21,6 @@ from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, ran
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
 from jaxft.tasks.task import Batch, Outputs, Split, Task
 
-Array = jax.Array
 SIDES = ("start", "end")
 
 
@@ -115,8 +114,8 @@ class QuestionAnswering(Task):
         """
         total = jnp.zeros(())
         for side in SIDES:
-            place = batch["first_token"] + batch[f"{side}_positions"]
-            total += losses.cross_entropy(_own_token_logits(outputs, side, batch), place, _window_weights(batch))[0]
+            index = batch["first_token"] + batch[f"{side}_positions"]
+            total += losses.cross_entropy(_own_token_logits(outputs, side, batch), index, _window_weights(batch))[0]
         return total / 2, _window_weights(batch).sum()
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
@@ -130,7 +129,7 @@ class QuestionAnswering(Task):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The `n_best` start and end tokens of each window, [R, M, n_best], and the score of no answer, [R, M].
 
-        Only context tokens are considered, so that tokens of the question cannot take their places.
+        Only context tokens are considered, so that tokens of the question cannot displace them.
         """
         first = batch["first_token"]
         position, context = batch["position_ids"][:, None], batch["context"]
@@ -140,8 +139,8 @@ class QuestionAnswering(Task):
             scores = jnp.where(inside, _own_token_logits(outputs, side, batch), losses.LOWEST)
             missing = max(0, self.n_best - scores.shape[-1])  # batches of all lengths must give arrays of one size
             scores = jnp.pad(scores, ((0, 0), (0, 0), (0, missing)), constant_values=losses.LOWEST)
-            found[f"{side}_scores"], place = jax.lax.top_k(scores, self.n_best)
-            found[f"{side}_tokens"] = place - first[..., None]
+            found[f"{side}_scores"], index = jax.lax.top_k(scores, self.n_best)
+            found[f"{side}_tokens"] = index - first[..., None]
         nothing = [jnp.take_along_axis(outputs[f"{side}_logits"], first, axis=1) for side in SIDES]
         return Summary(examples=found | {"null_scores": nothing[0] + nothing[1]})
 
@@ -202,11 +201,11 @@ class QuestionAnswering(Task):
             yield rank_answers(candidates, context, nothing, self.n_best)
 
 
-def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> Array:
+def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> jax.Array:
     return losses.logits_per_sequence(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
 
 
-def _window_weights(batch: Batch) -> Array:
+def _window_weights(batch: Batch) -> jax.Array:
     """[R, M]: 1 for a window whose label is known, otherwise 0."""
     return batch["weights"] * (batch["start_positions"] >= 0)
 

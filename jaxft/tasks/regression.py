@@ -11,10 +11,10 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.models.model import are_generic
-from jaxft.tasks.labelled_texts import LabelledTexts
 from jaxft.tasks.labels import head_labels, label_columns, numbers, problem_of, scores_by_name
 from jaxft.tasks.metrics.regression import regression_scores
 from jaxft.tasks.task import Batch, Outputs, Split
+from jaxft.tasks.text_classification import LabelledTexts
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Regression(LabelledTexts):
     def accepts_head(self, hf_config: Mapping[str, Any]) -> bool:
         """Whether it is a regression head with one output of any name, or as many outputs with generic names as targets."""
         own = head_labels(hf_config, self.kind)
-        fits = len(own) == len(self.names) and problem_of(hf_config, "single_label") == "regression"
-        return fits and (len(own) == 1 or are_generic(own))
+        same_size = len(own) == len(self.names) and problem_of(hf_config, "single_label") == "regression"
+        return same_size and (len(own) == 1 or are_generic(own))
 
     def encode_labels(self, rows: Any, config: Config, origin: str) -> np.ndarray:
         """The numbers, float32 [N, targets]."""

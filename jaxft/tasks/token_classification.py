@@ -27,8 +27,6 @@ from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
 from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
 
-Array = jax.Array
-
 
 @dataclass(frozen=True)
 class TokenClassification(Task):
@@ -51,11 +49,7 @@ class TokenClassification(Task):
 
     kind: ClassVar[str] = "token-classification"
     metrics: ClassVar[Mapping[str, bool]] = {
-        "f1": True,
-        "precision": True,
-        "recall": True,
-        "accuracy": True,
-        "macro_f1": True,
+        **dict.fromkeys(("f1", "precision", "recall", "accuracy", "macro_f1"), True),
         "loss": False,
     }
 
@@ -68,8 +62,8 @@ class TokenClassification(Task):
         numbered = given or ([] if are_generic(own) else own)
         raw = read_tags(rows, numbered, "none", origin)
         scheme = scheme_of({*chain.from_iterable(raw), *given}, config.task.tag_scheme, origin)
-        for name, spelt in canonical(given).items() if scheme != "none" else ():
-            if wrong := find_violation([spelt], "auto"):
+        for name, tag in canonical(given).items() if scheme != "none" else ():
+            if wrong := find_violation([tag], "auto"):
                 raise UserError(f'task.labels has "{name}", {wrong[1]}')
         counts = Counter(chain.from_iterable(read_tags(rows, numbered, scheme, origin)))
         found: Collection[str] = counts
@@ -206,8 +200,8 @@ class TokenClassification(Task):
         """The tags of each sentence in IOB2, whatever the scheme of the model's labels, from label ids [words]."""
         names = [self.names[i] for i in ids]
         sentences = [names[start:end] for start, end in pairwise(offsets_of(split.notes["sizes"]))]
-        spelt = canonical(self.names)
-        return sentences if are_iob2(self.names) else [to_iob2([spelt[tag] for tag in tags]) for tags in sentences]
+        spelling = canonical(self.names)
+        return sentences if are_iob2(self.names) else [to_iob2([spelling[tag] for tag in tags]) for tags in sentences]
 
     def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Entity scores and accuracy, or accuracy and macro F1 of single tags; every word counts once."""

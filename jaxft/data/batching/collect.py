@@ -34,8 +34,7 @@ def collect(batches: EpochBatches, examples: Examples, steps: Iterable[Summary],
     Every example is written once. `batches` says which cell of a step holds which example, so empty cells are never read.
 
     Args:
-      batches: the batches that the steps ran on, in order.
-      examples: the examples of the batches.
+      batches, examples: the batches that the steps ran on, in order, and their examples.
       steps: the result of each step, of one micro-batch, in numpy arrays.
       summary: results to add to; None starts empty.
     """
