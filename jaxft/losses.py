@@ -1,4 +1,7 @@
-"""Losses as (sum, weight): divided once, after micro-batches and devices are summed, so there is never a mean of means."""
+"""Losses as (sum, weight): divided once, after micro-batches and devices are summed, so there is never a mean of means.
+
+Logits are [..., C] float32, with the C classes, labels or targets last; weights are [...] float32, 0 for empty slots.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 WeightedSum = tuple[Array, Array]
-LOWEST = -1e30  # the logit of what must not be chosen; finite, so that a slot with nothing to choose does not give NaN
+LOWEST = -1e30  # the logit of what must not be chosen; finite, so that a softmax over nothing else is not NaN
 
 
 def cross_entropy(
@@ -24,15 +27,12 @@ def cross_entropy(
     arXiv:1708.02002) multiplies the cost of every class by (1 - its probability) ** gamma.
 
     Args:
-      logits: [..., C] float32.
+      logits: [..., C].
       labels: [...] int; ignored where the weight is 0.
-      weights: [...] float32; 0 for empty slots.
+      weights: [...].
       label_smoothing: probability spread evenly over all C classes.
       class_weights: C numbers; None is all ones.
       focal_gamma: 0 or more.
-
-    Returns:
-      (sum, weight), float32 scalars.
     """
     costs = -jax.nn.log_softmax(logits, axis=-1)
     if focal_gamma:  # the lower bound keeps the gradient finite at probability 1 if gamma is below 1
@@ -52,11 +52,6 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, tem
     """Cross-entropy with a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
 
     The square keeps the size of the gradient comparable to that of the hard loss at any temperature.
-
-    Args:
-      logits, teacher_logits: [..., C] float32.
-      weights: [...] float32.
-      temperature: above 0.
     """
     target = jax.nn.softmax(teacher_logits / temperature, axis=-1)
     logs = jax.nn.log_softmax(logits / temperature, axis=-1)
@@ -74,9 +69,9 @@ def sigmoid_cross_entropy(
     """Sigmoid cross-entropy, averaged over C labels, as in torch.nn.BCEWithLogitsLoss, or the focal loss.
 
     Args:
-      logits: [..., C] float32.
+      logits: [..., C].
       targets: [..., C] 0 or 1, or probabilities.
-      weights: [...] float32; 0 for empty slots.
+      weights: [...].
       positive_weights: C numbers, torch's `pos_weight`; None is all ones.
       focal_gamma: as in `cross_entropy`, for each label as a binary decision (Lin et al. 2017).
     """
@@ -93,25 +88,14 @@ def sigmoid_cross_entropy(
 
 
 def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """`soft_cross_entropy` for independent labels: with sigmoids, averaged over the labels.
-
-    Args:
-      logits, teacher_logits: [..., C] float32.
-      weights: [...] float32.
-      temperature: above 0.
-    """
+    """`soft_cross_entropy` for independent labels: with sigmoids, averaged over the labels."""
     target = jax.nn.sigmoid(teacher_logits / temperature)
     loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
     return loss * temperature**2, weight
 
 
 def squared_error(predictions: Array, targets: Array, weights: Array) -> WeightedSum:
-    """Squared error, averaged over C targets, as in torch.nn.MSELoss.
-
-    Args:
-      predictions, targets: [..., C] float32.
-      weights: [...] float32; 0 for empty slots.
-    """
+    """Squared error of predictions [..., C], averaged over the C targets, as in torch.nn.MSELoss."""
     return (jnp.square(predictions - targets).mean(-1) * weights).sum(), weights.sum()
 
 
@@ -122,12 +106,12 @@ def logits_per_sequence(logits: Array, segment_ids: Array, slots: int) -> Array:
     LOWEST everywhere. The result takes M / D of the memory of the hidden states [R, T, D].
 
     Args:
-      logits: one number per token, float32 [R, T].
+      logits: one number per token, [R, T].
       segment_ids: int32 [R, T], from 1 (0 for padding).
-      slots: M, the most sequences per row.
+      slots: M, the maximum number of sequences per row.
 
     Returns:
-      float32 [R, M, T].
+      [R, M, T].
     """
     member = segment_ids[:, None] == jnp.arange(1, slots + 1)[None, :, None]
     return jnp.where(member, logits[:, None], LOWEST)

@@ -99,13 +99,12 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
         write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
         _, predictions = _peek(inference.predict(opened, rows, "test"))
         return _Outputs("predictions", predictions, is_null, write)
-    from jaxft.evaluation.embeddings import embeddings
     from jaxft.tasks import texts
 
     rows = texts.read(config.data, "test")
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
-    first, vectors = _peek(embeddings(args.model, config, rows, str(config.data.test), features))
+    first, vectors = _peek(inference.embeddings(args.model, config, rows, str(config.data.test), features))
     kept = len(rows) - (int(empty_rows(rows).sum()) if drop else 0)
     write = partial(_write_array, count=kept, like=first) if args.output.endswith(ARRAY) else _write_embeddings
     return _Outputs("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)

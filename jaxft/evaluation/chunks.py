@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jaxft.config import Config
 from jaxft.core.progress import Progress, silent
 from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.prefetch import prefetch
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.reading.spool import unload
@@ -22,7 +21,7 @@ from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, finished, size_of
-from jaxft.tasks.task import Batch, Outputs, Split, Summary
+from jaxft.tasks.task import Batch, Split
 
 ROWS_PER_CHUNK = 16_384
 WASTE, STEPS = 1.25, 8  # batches for compiled programs may cost this factor, or this many steps, more than new programs
@@ -31,14 +30,10 @@ SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of the batch size that a
 
 def in_chunks(
     rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
-) -> Iterator[tuple[Split, Collected]]:
-    """Yield (a chunk of rows as examples, the outputs of `forward` for them); the next chunk is encoded ahead in a thread.
+) -> Iterator[tuple[Split, Summary]]:
+    """Yield (a chunk of rows, which `encode` tokenised, the outputs of `forward` for it); `whole` makes all rows one chunk.
 
-    Args:
-      rows: a `datasets.Dataset`.
-      encode: tokenises a chunk of the rows.
-      forward: computes the outputs.
-      whole: whether to process all rows as one chunk.
+    The next chunk is tokenised ahead in a thread.
     """
     size = len(rows) if whole else ROWS_PER_CHUNK
 
@@ -67,28 +62,23 @@ class Forward:
     """A forward pass over chunks of examples; programs compiled for one chunk are reused for the next ones.
 
     Args of the constructor:
-      model, params, mesh: the model and its parameters, which are on the mesh.
+      forward: (parameters, batch [1, R, ...] of one micro-batch) -> what to read back.
+      params: the parameters, which are on the mesh.
+      mesh: of the devices.
       config: gives the batch size.
-      summarise: selects what to read back from the model's outputs.
-      prepare: `Task.prepare`.
     """
 
     def __init__(
-        self,
-        model: Model,
-        params: Params,
-        mesh: jax.sharding.Mesh,
-        config: Config,
-        summarise: Callable[[Outputs, Batch], Summary],
-        prepare: Callable[[Batch, None], Batch] = lambda batch, _: batch,
+        self, forward: Callable[[Params, Batch], Summary], params: Params, mesh: jax.sharding.Mesh, config: Config
     ) -> None:
-        self._params, self._mesh, self._config = params, mesh, config
-        self._forward = partial(_forward, model=model, summarise=summarise, prepare=prepare)
+        self._forward, self._params, self._mesh, self._config = forward, params, mesh, config
         self._known_shapes: list[tuple[Shape, ...]] = []
         self._programs: dict[Any, Any] = {}
 
-    def __call__(self, examples: Examples, report: Callable[[float], None] = lambda _: None) -> Collected:
-        """The outputs of `summarise` for every example; `report` is called with the share of the steps that are done."""
+    def __call__(
+        self, examples: Examples, report: Callable[[float], None] = lambda _: None, summary: Summary | None = None
+    ) -> Summary:
+        """The outputs for every example, added to `summary`; `report` is called with the share of steps that are done."""
         batches = self._batches(examples)
         programs = {shape: self._program(batches.sampler, shape, examples) for shape in batches.shapes}
         steps = itertools.count()
@@ -97,17 +87,17 @@ class Forward:
             report(next(steps) / batches.sampler.steps_per_epoch)
             return programs[shape](self._params, batch)
 
-        return run_batches(batches, examples, self._mesh, run)
+        return run_batches(batches, examples, self._mesh, run, summary)
 
     def _batches(self, examples: Examples) -> EpochBatches:
         """Batches in shapes that are already compiled, unless new shapes cost far less."""
         own = eval_sampler(examples, self._config, self._mesh)
         best = own.epoch_batches(0)
         for shapes in self._known_shapes:
-            most = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
+            limit = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
             for share in SMALLER:
                 batches = _with_given_shapes(replace(own, shapes=shapes, batch_size=max(1, int(own.batch_size * share))))
-                if batches and _positions(batches) <= most:
+                if batches and _positions(batches) <= limit:
                     return batches
         self._known_shapes.append(best.shapes)
         return best
@@ -120,6 +110,12 @@ class Forward:
             lowered = sharding.lower(self._forward, self._mesh, self._params, batch, out_shardings=everywhere)
             self._programs[key] = finished(lowered, f"forward pass {size_of(shape)}")
         return self._programs[key]
+
+
+def predict_step(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:
+    """What `summarise(outputs, batch)` selects for a batch of one micro-batch [1, R, ...]; `prepare` is `Task.prepare`."""
+    micro = {name: x[0] for name, x in prepare(batch, None).items()}
+    return summarise(model.apply(params, micro), micro)
 
 
 def _with_given_shapes(sampler: BatchSampler) -> EpochBatches | None:
@@ -138,8 +134,3 @@ def _size(shape: Shape) -> int:
 
 def _positions(batches: EpochBatches) -> int:
     return sum(_size(batches.shape(step)) for step in range(batches.sampler.steps_per_epoch))
-
-
-def _forward(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:
-    micro = {name: x[0] for name, x in prepare(batch, None).items()}
-    return summarise(model.apply(params, micro), micro)

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxft.config import Config, TaskConfig
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.object_reference import is_reference
 from jaxft.core.tree import Params
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading import files
 from jaxft.data.reading.empty_texts import EMPTY, check_not_kept, empty_rows, nulls
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.evaluation.chunks import Forward, in_chunks
+from jaxft.evaluation.chunks import Forward, in_chunks, predict_step
 from jaxft.evaluation.evaluator import make_evaluator
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
@@ -28,28 +32,35 @@ from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels
 from jaxft.step.parameters import Parameters
-from jaxft.tasks import TASKS, named_task, task_class, task_options
-from jaxft.tasks.example_limits import first_examples, first_rows
+from jaxft.tasks import TASKS, named_task, task_class, task_options, texts
 from jaxft.tasks.labels import problem_of
-from jaxft.tasks.task import Split, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task, first_examples, first_rows
+
+FEATURES = "feature-extraction"  # the kind of a model without the head of a task
 
 
 @dataclass(frozen=True)
-class OpenedModel:
-    """A model, its tokenizer and its task on a mesh."""
+class LoadedModel:
+    """A model and its tokenizer, with the parameters on a mesh."""
 
     config: Config
+    directory: Path
     model: Model
     params: Params
     tokenizer: Any
-    task: Task
     mesh: jax.sharding.Mesh
 
-    @property
-    def directory(self) -> Path:
-        """The model directory."""
-        assert self.model.directory is not None
-        return self.model.directory
+    def forward(self, summarise: Callable[..., Summary], prepare: Callable[..., Batch] = lambda batch, _: batch) -> Forward:
+        """The forward pass from whose outputs `summarise` selects what to read back; `prepare` is `Task.prepare`."""
+        step = partial(predict_step, model=self.model, summarise=summarise, prepare=prepare)
+        return Forward(step, self.params, self.mesh, self.config)
+
+
+@dataclass(frozen=True)
+class OpenedModel(LoadedModel):
+    """A loaded model with its task."""
+
+    task: Task
 
     def encode(self, rows: Any, split: str, *, labelled: bool = True) -> Split:
         """Tokenise the rows of a split."""
@@ -71,39 +82,34 @@ def config_with_task(path: str, config: Config) -> Config:
       UserError: if the model has no head of a task.
     """
     kind, hf_config = head_of(path, config)
-    own = config.task
-    stored = stored_options(hf_config)
-    config = replace(config, data=replace(config.data, split_words=config.data.split_words or stored.get("split_words")))
-    if is_reference(own.name):
-        task = named_task(own)
+    options = config.task
+    if is_reference(options.name):
+        task = named_task(options)
         if task.kind != kind:
-            raise UserError(f"{path}: has the head of {kind}, but task.name {own.name} is for that of {task.kind}")
-        return config if "threshold" in task_options(own) else replace(config, task=replace(own, threshold=_threshold(own)))
-    if kind not in TASKS:
+            raise UserError(f"{path}: has the head of {kind}, but task.name {options.name} is for that of {task.kind}")
+    elif kind not in TASKS:
         raise UserError(
-            f"{path}: is a {kind or 'feature-extraction'} model without the head of a task; fine-tune it first with "
+            f"{path}: is a {kind or FEATURES} model without the head of a task; fine-tune it first with "
             "python -m jaxft.train, or take embeddings with python -m jaxft.predict --features mean"
         )
-    problem = problem_of(hf_config, own.problem) if kind == "text-classification" else own.problem
-    threshold = own.threshold if problem == "multi_label" else _threshold(own)
-    return replace(config, task=replace(own, name=kind, problem=problem, threshold=threshold))
-
-
-def _threshold(own: TaskConfig) -> Any:
-    """The threshold option for a task without thresholds; "tune" means that none was given."""
-    return own.threshold if own.threshold != "tune" else TaskConfig().threshold
+    else:
+        problem = problem_of(hf_config, options.problem) if kind == "text-classification" else options.problem
+        options = replace(options, name=kind, problem=problem)
+    if options.threshold == "tune" and "threshold" not in task_options(options):  # "tune" means that none was given
+        options = replace(options, threshold=TaskConfig().threshold)
+    split_words = config.data.split_words or stored_options(hf_config).get("split_words")
+    return replace(config, task=options, data=replace(config.data, split_words=split_words))
 
 
 def open_model(path: str, config: Config) -> OpenedModel:
     """Open the model in RUN_OR_MODEL_DIR with a config from `config_with_task`."""
-    model, params, tokenizer, mesh = load_on_mesh(path, config)
-    assert model.directory is not None
-    task = task_class(config).restore(config, model.hf_config).with_tokenizer(tokenizer, model.directory)
-    return OpenedModel(config, model, params, tokenizer, task, mesh)
+    loaded = _load(path, config)
+    task = task_class(config).restore(config, loaded.model.hf_config).with_tokenizer(loaded.tokenizer, loaded.directory)
+    return OpenedModel(**vars(loaded), task=task)
 
 
-def load_on_mesh(path: str, config: Config, kind: str | None = None) -> tuple[Model, Params, Any, jax.sharding.Mesh]:
-    """Load (model, parameters on the mesh, tokenizer, mesh) from RUN_OR_MODEL_DIR, with its own head or one of `kind`."""
+def _load(path: str, config: Config, kind: str | None = None) -> LoadedModel:
+    """Load the model in RUN_OR_MODEL_DIR, with its own head or one of `kind`."""
     model, params = load(
         rundir.model_directory(path),
         task=kind,
@@ -115,7 +121,8 @@ def load_on_mesh(path: str, config: Config, kind: str | None = None) -> tuple[Mo
     tokenizer = load_tokenizer(model.directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
-    return model.on(mesh), sharding.place_params(mesh, params), tokenizer, mesh
+    params = sharding.place_params(mesh, params)
+    return LoadedModel(config, model.directory, model.on(mesh), params, tokenizer, mesh)
 
 
 def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -144,7 +151,42 @@ def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, An
     Rows are encoded and predictions are computed lazily, in chunks (see `chunks`).
     """
     task = opened.task
-    forward = Forward(opened.model, opened.params, opened.mesh, opened.config, task.predict, task.prepare)
+    forward = opened.forward(task.predict, task.prepare)
     chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.chunkable)
-    for data, found in chunks:
-        yield from nulls(task.decode(found, data), empty_rows(data.rows) | data.notes.get(EMPTY, False))
+    for data, summary in chunks:
+        yield from nulls(task.decode(summary, data), empty_rows(data.rows) | data.notes.get(EMPTY, False))
+
+
+def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:
+    """Yield one embedding per row, float32 [D], in the order of the rows; NaN for rows without a text.
+
+    Embeddings are computed lazily, in chunks (see `chunks`).
+
+    Args:
+      path: RUN_OR_MODEL_DIR, with or without a head.
+      config: gives the columns, the maximum length and the batch size.
+      rows: the rows from `texts.read`.
+      origin: their file, for error messages.
+      source: `cls`, the last hidden state of the first token; `mean`, the mean of the last hidden states over all tokens,
+        special tokens included (as in sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
+
+    Raises:
+      UserError: if `source` is `pooled` and the model has no trained pooler.
+    """
+    loaded = _load(path, config, FEATURES)
+    model = loaded.model
+    fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
+    if source == "pooled" and (not model.encoder.pooler or fresh):
+        raise UserError(f"{path}: has no pooler, which --features pooled needs; use cls or mean")
+
+    def summarise(outputs: Outputs, batch: Batch) -> Summary:
+        if source == "cls":
+            first = jnp.take_along_axis(outputs["last_hidden_state"], batch["first_token"][..., None], axis=1)
+            return Summary(examples={"embedding": first})
+        return Summary(examples={"embedding": outputs["mean_output" if source == "mean" else "pooler_output"]})
+
+    def encode(some: Any) -> Split:
+        return Split(some, texts.encode(some, loaded.tokenizer, loaded.directory, config.data, origin), origin)
+
+    for data, summary in in_chunks(rows, encode, loaded.forward(summarise)):
+        yield from np.where(empty_rows(data.rows)[:, None], np.float32(np.nan), summary.examples["embedding"])

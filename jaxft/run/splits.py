@@ -14,8 +14,7 @@ from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
 from jaxft.run.tokenizer import Vocabulary, open_vocabulary
 from jaxft.tasks import task_class, task_options
-from jaxft.tasks.example_limits import first_examples, first_rows
-from jaxft.tasks.task import Split, Task
+from jaxft.tasks.task import Split, Task, first_examples, first_rows
 
 
 @dataclass(frozen=True)

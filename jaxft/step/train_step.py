@@ -12,6 +12,7 @@ import optax
 from jaxft.core import random_keys
 from jaxft.core.random_streams import OfStep
 from jaxft.core.tree import Params
+from jaxft.data.batching.collect import Summary
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
 from jaxft.step.parameters import Parameters
@@ -161,9 +162,9 @@ def eval_step(
     batch: Batch,
     *,
     loss_fn: LossFn,
-    summarise: Callable[[dict[str, Array], Batch], dict[str, dict[str, Array]]],
+    summarise: Callable[[dict[str, Array], Batch], Summary],
     prepare: Prepare | None = None,
-) -> dict[str, dict[str, Array]]:
+) -> Summary:
     """The task's summary of the outputs, with the loss among its sums, for a batch [1, R, ...] of one micro-batch.
 
     `prepare` uses the same key in every evaluation, so that scores can be compared.
@@ -172,7 +173,7 @@ def eval_step(
     micro = _micro(batch, 0)
     (loss_sum, weight), outputs = loss_fn(params, micro, None, {})
     summary = summarise(outputs, micro)
-    return summary | {"sums": {**summary.get("sums", {}), "loss": loss_sum, "weight": weight}}
+    return replace(summary, sums=summary.sums | {"loss": loss_sum, "weight": weight})
 
 
 def _micro(batch: Batch, number: Any) -> Batch:

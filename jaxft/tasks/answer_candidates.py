@@ -2,6 +2,7 @@
 
 The rules are those of postprocess_qa_predictions in Hugging Face's utils_qa.py."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,32 +50,23 @@ class RankedAnswers:
         return next(answer for answer in self.n_best if bool(answer.text) != nothing)
 
 
-def best_spans(
-    start_scores: np.ndarray,
-    start_tokens: np.ndarray,
-    end_scores: np.ndarray,
-    end_tokens: np.ndarray,
-    *,
-    n_best: int,
-    max_answer_length: int,
-) -> list[tuple[float, int, int, int]]:
+def best_spans(windows: Mapping[str, np.ndarray], n_best: int, max_answer_length: int) -> list[tuple[float, int, int, int]]:
     """(score, window, first token, last token) of the best spans; ties go to the earlier window, then the better start.
 
     Args:
-      start_scores, end_scores: logits [W, k] in descending order; LOWEST if a window has fewer tokens.
-      start_tokens, end_tokens: their token positions [W, k].
+      windows: `start_scores` and `end_scores`, logits [W, k] in descending order, LOWEST if a window has fewer tokens;
+        `start_tokens` and `end_tokens`, their positions [W, k].
       n_best: the maximum number of spans.
       max_answer_length: in tokens.
     """
-    scores = start_scores[:, :, None].astype(np.float64) + end_scores[:, None, :]
-    lengths = end_tokens[:, None, :] - start_tokens[:, :, None] + 1
-    real = (start_scores > LOWEST / 2)[:, :, None] & (end_scores > LOWEST / 2)[:, None, :]
+    starts, ends = windows["start_scores"][:, :, None], windows["end_scores"][:, None, :]
+    first, last = np.broadcast_arrays(windows["start_tokens"][:, :, None], windows["end_tokens"][:, None, :])
+    scores, lengths = starts.astype(np.float64) + ends, last - first + 1
+    real = (starts > LOWEST / 2) & (ends > LOWEST / 2)
     possible = np.flatnonzero(real & (lengths >= 1) & (lengths <= max_answer_length))
     chosen = possible[np.argsort(-scores.ravel()[possible], kind="stable")][:n_best]
-    found = []
-    for window, i, j in zip(*np.unravel_index(chosen, scores.shape), strict=True):
-        found.append((float(scores[window, i, j]), int(window), int(start_tokens[window, i]), int(end_tokens[window, j])))
-    return found
+    cells = list(zip(*np.unravel_index(chosen, scores.shape), strict=True))
+    return [(float(scores[cell]), int(cell[0]), int(first[cell]), int(last[cell])) for cell in cells]
 
 
 def rank_answers(spans: list[tuple[float, int, int]], context: str, null_score: float | None, n_best: int) -> RankedAnswers:
@@ -90,10 +82,10 @@ def rank_answers(spans: list[tuple[float, int, int]], context: str, null_score: 
     nothing = Answer("", None, None, null_score or 0.0)
     best = found[0] if found else Answer("", None, None, 0.0)
     if null_score is not None:
-        place = sum(answer.score >= null_score for answer in found)
-        most = max(n_best, 2)  # one may be no answer
-        found.insert(place, nothing)
-        found = found[:most] + ([nothing] if place >= most else [])
+        rank = sum(answer.score >= null_score for answer in found)
+        limit = max(n_best, 2)  # one may be no answer
+        found.insert(rank, nothing)
+        found = found[:limit] + ([nothing] if rank >= limit else [])
     found = found or [nothing]
     shares = softmax(np.array([answer.score for answer in found]))
     kept = tuple(replace(answer, probability=float(share)) for answer, share in zip(found, shares, strict=True))

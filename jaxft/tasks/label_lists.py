@@ -8,12 +8,12 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
-from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.label_spelling import number_of
 from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.tasks.labels import declared_labels, label_columns, label_ids, label_text
 
-_BINARY = {"0": False, "1": True, "false": False, "true": True}
+_BINARY = {0: False, 1: True, "false": False, "true": True}
 
 
 def label_lists(
@@ -32,7 +32,7 @@ def label_lists(
       names: all labels, if they are known.
 
     Returns:
-      (labels of each row, the labels of the multi-hot encoding or of a ClassLabel in order).
+      (the labels of each row, the labels of the multi-hot encoding or of a ClassLabel in order).
 
     Raises:
       UserError: if the labels of a row cannot be read; the message names the row.
@@ -41,27 +41,27 @@ def label_lists(
     if len(columns) > 1:
         return _from_columns(rows, columns, origin), columns
     column, where = columns[0], row_names(rows, origin)
-    raw = [_items(value, data.label_separator) for value in map_column(rows, column, lambda x: x)]
-    for i, (value, items) in enumerate(zip(map_column(rows, column, lambda x: x), raw, strict=True)):
+    raw: list[list[Any]] = []
+    for i, value in enumerate(column_values(rows, column)):
+        items = _items(value, data.label_separator)
         if items is None:
             raise UserError(
                 f'{where(i)} has {repr(value)[:60]} in column "{column}": must be a list of labels, or text '
                 "with data.label_separator set"
             )
+        raw.append(items)
     declared = declared_labels(rows.features[column]) or None
-    hot_names = _multi_hot_names(
-        [items or [] for items in raw], names or declared, f'{origin}: column "{column}"', ids=bool(declared)
-    )
+    hot_names = _multi_hot_names(raw, names or declared, f'{origin}: column "{column}"', ids=bool(declared))
     if hot_names:
-        return [[hot_names[i] for i, x in enumerate(items or []) if _is_one(x)] for items in raw], hot_names
+        return [[hot_names[i] for i, x in enumerate(items) if _is_one(x)] for items in raw], hot_names
     found = []
     for i, items in enumerate(raw):
-        if _is_multi_hot(items or []):
+        if _is_multi_hot(items):
             raise UserError(
                 f'{where(i)} has {repr(items)[:60]} in column "{column}", 0 and 1 for each label, but other rows have lists '
                 "of labels: use one format for all rows"
             )
-        found.append([label_text(x, declared, where, i) for x in items or []])
+        found.append([label_text(x, declared, where, i) for x in items])
         if not all(found[-1]):
             raise UserError(f'{where(i)} has an empty label in column "{column}"')
     return found, declared or []
@@ -70,10 +70,7 @@ def label_lists(
 def multi_hot(
     lists: Sequence[Sequence[str]], names: Sequence[str], where: RowName, *, drop: bool = False
 ) -> tuple[np.ndarray, int]:
-    """Encode lists of labels as multi-hot rows.
-
-    Returns:
-      (int8 [N, labels] of 0 and 1, the number of labels dropped because they are not in `names`).
+    """(lists of labels as int8 [N, labels] of 0 and 1, the number of labels dropped because they are not in `names`).
 
     Raises:
       UserError: if a label is not in `names` and `drop` is false; the message names the row.
@@ -122,14 +119,14 @@ def _multi_hot_names(
         return None
     sizes = {len(labels) for labels in lists}
     size = max(sizes, default=0)
-    fits = len(sizes) == 1 and size > 1 and (names is None or len(names) == size)
+    right_size = len(sizes) == 1 and size > 1 and (names is None or len(names) == size)
     if not any(map(_is_multi_hot, lists)):
         are_labels = ids or (names is not None and any(map(_is_binary, names)))
-        if are_labels or not fits:
+        if are_labels or not right_size:
             return None
-    elif not fits:
+    elif not right_size:
         right = f"{len(names)} labels ({some(list(names))})" if names is not None else "one number for each label"
-        raise UserError(f"{where}: has rows of 0 and 1 with {some(sorted(map(str, sizes)))} places, not {right}")
+        raise UserError(f"{where}: has rows of 0 and 1 with {some(sorted(map(str, sizes)))} entries, not {right}")
     return list(names) if names is not None else [f"LABEL_{i}" for i in range(size)]
 
 
@@ -139,13 +136,14 @@ def _is_multi_hot(labels: Sequence[Any]) -> bool:
 
 
 def _is_binary(value: Any) -> bool:
-    return number_of(str(value)) in (0, 1) or str(value).lower() in _BINARY
+    return _is_one(value) is not None
 
 
-def _is_one(value: Any) -> bool:
-    """Whether a binary value is 1."""
+def _is_one(value: Any) -> bool | None:
+    """Whether a value is 1 and not 0; None if it is neither."""
     text = str(value).lower()
-    return _BINARY[text] if text in _BINARY else number_of(text) == 1
+    number = number_of(text)
+    return _BINARY.get(text if number is None else number)
 
 
 def _from_columns(rows: Any, columns: Sequence[str], origin: str) -> list[list[str]]:
@@ -153,7 +151,7 @@ def _from_columns(rows: Any, columns: Sequence[str], origin: str) -> list[list[s
     found: list[list[str]] = [[] for _ in range(len(rows))]
     where = row_names(rows, origin)
     for column in columns:
-        for i, value in enumerate(map_column(rows, column, lambda x: x)):
+        for i, value in enumerate(column_values(rows, column)):
             text = label_text(value, None, where, i)
             if not _is_binary(text):
                 raise UserError(f'{where(i)} has "{text}" in column "{column}": must be 0 or 1')

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft.config import Config, DataConfig
 from jaxft.core.errors import UserError, some
-from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.label_spelling import are_numbers, finder, in_order, same_labels, same_number
 from jaxft.data.reading.row_numbers import RowName, row_names
 from jaxft.models.families import family_of, kind_of
@@ -23,18 +23,15 @@ PROBLEM_TYPES = {
     "regression": "regression",
 }
 
-# A multi-hot row as text: 0 and 1, one after the other.
+# A multi-hot row as text.
 _MULTI_HOT = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*(,\s*)?[\])]?")
 
 
 def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
-    """The `task.problem` of a fine-tuned text classifier.
+    """The `task.problem` of a fine-tuned text classifier, from its config.json.
 
-    As in Hugging Face's models, a head with one output and no `problem_type` is for regression.
-
-    Args:
-      hf_config: config.json.
-      otherwise: the result if config.json has no `problem_type` and several outputs.
+    As in Hugging Face's models, a head with one output and no `problem_type` is for regression; with several outputs the
+    result is then `otherwise`.
 
     Raises:
       UserError: if the `problem_type` is unknown.
@@ -46,15 +43,6 @@ def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
     if not isinstance(given, str) or given not in problems:
         raise UserError(f"config.json: problem_type is {given!r}: must be one of {', '.join(problems)}")
     return problems[given]
-
-
-def no_smoothing(config: Config) -> None:
-    """Refuse label smoothing for losses that do not support it."""
-    if config.train.label_smoothing:
-        raise UserError(
-            f"train.label_smoothing is {config.train.label_smoothing}, but task.problem {config.task.problem} has none: "
-            "leave it at 0"
-        )
 
 
 def label_columns(data: DataConfig) -> list[str]:
@@ -87,9 +75,8 @@ def label_values(rows: Any, column: str, origin: str) -> list[str]:
       UserError: if a row has no label or several; the message names the row.
     """
     names = getattr(rows.features[column], "names", None)
-    raw = map_column(rows, column, lambda x: x)
     values, where = [], row_names(rows, origin)
-    for i, value in enumerate(raw):
+    for i, value in enumerate(column_values(rows, column)):
         if isinstance(value, list | dict):
             raise UserError(
                 f'{where(i)} has {repr(value)[:60]} in column "{column}": must be one label; task.problem '
@@ -114,7 +101,7 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
     """
     table = np.empty((len(rows), len(columns)), np.float32)
     for c, column in enumerate(columns):
-        for i, value in enumerate(map_column(rows, column, lambda x: x)):
+        for i, value in enumerate(column_values(rows, column)):
             try:
                 table[i, c] = float(value)
             except (TypeError, ValueError):
@@ -133,8 +120,7 @@ def choose_labels(
     numbers and the head's labels have names, the numbers are taken as ids of the head's labels.
 
     Args:
-      config: the config of the run.
-      hf_config: config.json of the checkpoint.
+      config, hf_config: the config of the run, and config.json of the checkpoint.
       kind: the kind of the task's head.
       declared: the label names that the data's features declare, in order.
       found: the labels of the training rows.
@@ -171,7 +157,7 @@ def label_ids(
     Args:
       values: the labels.
       names: all label names, in the order of their ids.
-      where: gives the name of a row for error messages.
+      where: names a row in error messages.
       rows: the row of each value, counted from 0; None means one value per row.
       unknown: the id of labels that are not in `names`; None makes them an error.
       advice: the end of the error message.
@@ -180,10 +166,8 @@ def label_ids(
       UserError: if a label is not in `names` and `unknown` is None; the message names the row.
     """
     find = finder(names)
-    ids: dict[str, int | None] = {value: find(value) for value in set(values)}
-    if unknown is not None:
-        ids = {value: unknown if i is None else i for value, i in ids.items()}
-    elif None in ids.values():
+    ids = {value: unknown if (i := find(value)) is None else i for value in set(values)}
+    if None in ids.values():
         numbered = zip(itertools.count() if rows is None else rows, values, strict=False)
         row, value = next((row, value) for row, value in numbered if ids[value] is None)
         raise UserError(

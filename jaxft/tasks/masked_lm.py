@@ -1,4 +1,4 @@
-"""What fill-mask and pretraining share: masking on the device, loss and scores at masked positions, predictions."""
+"""Masked LM on running text, for domain adaptation and from scratch; masks are drawn on the device."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,19 +13,18 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import places_in_rows
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.corpus import Stream
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.tasks import texts
 from jaxft.tasks.masking import Masking
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
-
-Array = jax.Array
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,9 @@ class MaskedLM(Task):
     label_smoothing: float = 0.0
     tokenizer: Any = field(default=None, repr=False, compare=False)
 
-    output: ClassVar[str]
+    kind: ClassVar[str] = "fill-mask"
+    metrics: ClassVar[Mapping[str, bool]] = {"perplexity": False, "loss": False, "accuracy": True}
+    output: ClassVar[str] = "logits"
     masks_inputs: ClassVar[bool] = True
 
     @classmethod
@@ -67,9 +68,38 @@ class MaskedLM(Task):
         return replace(self, tokenizer=tokenizer)
 
     @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """The documents; for prediction, texts."""
+        if not labelled:
+            return texts.read(config.data, split)
+        return corpus.read(config.data, split, line_documents=config.data.documents == "lines")
+
+    @classmethod
     def text_columns(cls, config: Config) -> list[str]:
         """The text column; `data.text_pair` is for prediction only."""
         return [config.data.text]
+
+    @classmethod
+    def joins_rows(cls, config: Config) -> bool:
+        """Whether all texts are joined into one stream."""
+        return config.data.documents == "join"
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """Cut documents into examples without losing a token; for prediction, one example per text."""
+        if not labelled:
+            return self.with_masks(rows, directory, config, origin)
+        data = config.data
+        frame = frame_of(tokenizer, 1, data.max_length)
+
+        def make() -> Arrays:
+            stream = self.stream(rows, config, by_line=False)
+            if not len(stream.ids):
+                raise UserError(f"{origin}: the tokenizer gives no tokens for this text")
+            return corpus.examples(stream, frame, data.max_length, join=data.documents == "join")
+
+        return Split(rows, self.cached_examples(make, rows, directory, config, data.documents), origin)
 
     @property
     def masking(self) -> Masking:
@@ -93,13 +123,12 @@ class MaskedLM(Task):
         self, make: Callable[[], Arrays], rows: Any, directory: Path, config: Config, *settings: Any
     ) -> Examples:
         """The examples that `make` computes, or a cached copy that was computed with the same settings."""
-        settings = (self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings)
         arrays = cached(
             make,
             rows=rows,
             directory=directory,
             tokenizer=self.tokenizer,
-            settings=[*settings],
+            settings=[self.kind, config.data.text, config.task.whole_words, config.data.max_length, *settings],
             use=config.data.cache,
         )
         tokens = {name: arrays[name] for name in ("input_ids", "token_type_ids", "words")}
@@ -116,31 +145,30 @@ class MaskedLM(Task):
         at = np.flatnonzero(examples.tokens["input_ids"] == self.tokenizer.mask_token_id)
         example = np.searchsorted(examples.offsets, at, side="right") - 1
         counts = np.bincount(example, minlength=len(examples))
-        odd = counts == 0 if needed else np.zeros(len(examples), bool)
-        if odd.any() and config.data.empty_texts != "null":
+        unmasked = counts == 0 if needed else np.zeros(len(examples), bool)
+        if unmasked.any() and config.data.empty_texts != "null":
             raise UserError(
                 f"{row_names(rows, origin)(int(np.argmin(counts)))} has no {self.tokenizer.mask_token} in its first "
                 f"{config.data.max_length} tokens"
             )
         masks = np.full((len(examples), max(1, counts.max())), -1, np.int32)
-        number = places_in_rows(counts)
-        masks[example, number] = at - examples.offsets[example]
-        return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: odd})
+        masks[example, places_in_rows(counts)] = at - examples.offsets[example]
+        return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: unmasked})
 
-    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+    def prepare(self, batch: Batch, key: jax.Array | None) -> Batch:
         """Mask the batch in training and evaluation; in prediction find the mask tokens that it has."""
         if key is not None:
             return self.masking(batch, key)
-        places = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
-        return batch | {"token_positions": places.reshape(*places.shape[:2], -1)}
+        positions = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
+        return batch | {"token_positions": positions.reshape(*positions.shape[:2], -1)}
 
-    def mlm_loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
+    def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """(cross-entropy summed over the masked tokens, their number)."""
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs[self.output], batch["targets"], batch["token_weights"], smoothing)
 
-    def soft_mlm_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax at masked tokens, (sum, weight)."""
+    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
+        """Cross-entropy against the teacher's softmax at masked tokens."""
         ours, theirs = outputs[self.output], teacher[self.output]
         return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
 
@@ -149,11 +177,11 @@ class MaskedLM(Task):
         used = (batch["token_weights"] > 0).astype(jnp.float32)
         loss, words = losses.cross_entropy(outputs[self.output], batch["targets"], used)
         hits = (jnp.argmax(outputs[self.output], axis=-1) == batch["targets"]) * used
-        return {"sums": {"mlm_loss": loss, "words": words, "mlm_hits": hits.sum()}}
+        return Summary(sums={"mlm_loss": loss, "words": words, "mlm_hits": hits.sum()})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Perplexity and accuracy on masked tokens."""
-        loss, words, hits = (float(collected.sums[name]) for name in ("mlm_loss", "words", "mlm_hits"))
+        loss, words, hits = (float(summary.sums[name]) for name in ("mlm_loss", "words", "mlm_hits"))
         if not words:
             return {"perplexity": None, "accuracy": None}
         return {"perplexity": float(np.exp(min(loss / words, 700.0))), "accuracy": hits / words}
@@ -162,19 +190,17 @@ class MaskedLM(Task):
         """The ids and probabilities [R, M, masks, n] of the best tokens for each mask."""
         logits = outputs[self.output].reshape(*batch["masks"].shape, -1)
         scores, ids = jax.lax.top_k(jax.nn.softmax(logits), min(self.n_best, logits.shape[-1]))
-        return {"examples": {"ids": ids, "scores": scores}}
+        return Summary(examples={"ids": ids, "scores": scores})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The best tokens for each mask, with the field names of Hugging Face's pipeline."""
-        for masks, ids, scores in zip(
-            split.examples.columns["masks"], collected.examples["ids"], collected.examples["scores"], strict=True
-        ):
-            found = [
-                [
-                    {"token_str": self.tokenizer.decode([i]), "token": int(i), "score": round(float(p), 6)}
-                    for i, p in zip(*best, strict=True)
-                ]
-                for place, *best in zip(masks, ids, scores, strict=True)
-                if place >= 0
-            ]
-            yield {"masks": found}
+        found = summary.examples
+        for masks, ids, scores in zip(split.examples.columns["masks"], found["ids"], found["scores"], strict=True):
+            best = zip(ids[masks >= 0], scores[masks >= 0], strict=True)
+            yield {"masks": [self._candidates(*tokens) for tokens in best]}
+
+    def _candidates(self, ids: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {"token_str": self.tokenizer.decode([i]), "token": int(i), "score": round(float(p), 6)}
+            for i, p in zip(ids, scores, strict=True)
+        ]

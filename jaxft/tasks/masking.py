@@ -52,10 +52,10 @@ class Masking:
           The batch with masked `input_ids` and, with P = `max_predictions(T, M)`, [K, R, P] `token_positions` int32
           (positions in the row), `targets` int32 (the original ids) and `token_weights` float32 (0 for unused positions).
         """
-        (order, what), (rounding, word) = _random(batch, key)
+        (order, action), (rounding, word) = _random(batch, key)
         positions, used = self._choose(batch, order, rounding)
-        ids, what, word = (jnp.take_along_axis(x, positions, axis=-1) for x in (batch["input_ids"], what, word))
-        share = what >> 16
+        ids, action, word = (jnp.take_along_axis(x, positions, axis=-1) for x in (batch["input_ids"], action, word))
+        share = action >> 16
         new = jnp.where(share < round((MASKED + REPLACED) * _ONE), self._any_word(word), ids)
         new = jnp.where(share < round(MASKED * _ONE), self.mask_id, new)
         new = jnp.where(used, new, ids)
@@ -75,9 +75,9 @@ class Masking:
         """
         words, (length, slots) = batch["words"], (batch["words"].shape[-1], batch["example"].shape[-1])
         slot = jnp.where(words > 0, batch["segment_ids"], slots + 1)
-        place = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
+        index = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
         # Pieces of a word share its number, so they stay together; slot `slots + 1` holds what is never masked.
-        slot, _, word, place, rounding = jax.lax.sort((slot, order, words, place, rounding), num_keys=3)
+        slot, _, word, index, rounding = jax.lax.sort((slot, order, words, index, rounding), num_keys=3)
         rank = jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
         new_slot = _differs(slot)
         begin = jax.lax.cummax(jnp.where(new_slot, rank, 0), axis=rank.ndim - 1)
@@ -87,8 +87,8 @@ class Masking:
         quota = (tokens.astype(jnp.uint32) * self._share + rounding) >> 16
         chosen = (slot <= slots) & (word_end.astype(jnp.uint32) <= quota)
         # Chosen positions first, in the order of the row.
-        place = jnp.sort(jnp.where(chosen, place, place + length), axis=-1)[..., : self.max_predictions(length, slots)]
-        return place % length, place < length
+        index = jnp.sort(jnp.where(chosen, index, index + length), axis=-1)[..., : self.max_predictions(length, slots)]
+        return index % length, index < length
 
     def _any_word(self, bits: Array) -> Array:
         """Random token ids that are not special, from 32 random bits each; the shape is that of `bits`."""
@@ -103,10 +103,10 @@ def _random(batch: Batch, key: Array) -> tuple[Array, Array]:
     """Two pairs of random bits for each token, [2, K, R, T] each; within the first, pieces of a word share theirs."""
     slot = jnp.maximum(batch["segment_ids"] - 1, 0)
     example = jnp.take_along_axis(batch["example"], slot, axis=-1).astype(jnp.uint32)
-    places = jnp.stack([batch["words"], batch["position_ids"]]).astype(jnp.uint32)
-    places = places + jnp.array([0, 1 << 31], jnp.uint32).reshape(2, *[1] * slot.ndim)
-    keys = (jnp.broadcast_to(k, places.shape) for k in jax.random.bits(key, (2,), "uint32"))
-    first, second = threefry2x32_p.bind(*keys, jnp.broadcast_to(example[None], places.shape), places)
+    counters = jnp.stack([batch["words"], batch["position_ids"]]).astype(jnp.uint32)
+    counters = counters + jnp.array([0, 1 << 31], jnp.uint32).reshape(2, *[1] * slot.ndim)
+    keys = (jnp.broadcast_to(k, counters.shape) for k in jax.random.bits(key, (2,), "uint32"))
+    first, second = threefry2x32_p.bind(*keys, jnp.broadcast_to(example[None], counters.shape), counters)
     return first, second
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,53 +10,46 @@ from scipy.special import expit
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError, some
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
-from jaxft.tasks import texts
 from jaxft.tasks.label_lists import label_lists, multi_hot
 from jaxft.tasks.labels import (
-    PROBLEM_TYPES,
     choose_labels,
     class_weights,
     head_labels,
     label_columns,
     label_ids,
-    no_smoothing,
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split
+from jaxft.tasks.text_classification import LabelledTexts
 
 
 @dataclass(frozen=True)
-class MultiLabel(Task):
+class MultiLabel(LabelledTexts):
     """The task with its labels.
 
     Attributes:
-      names: the label names, in the order of their ids.
       threshold: the probability from which a label is predicted; None until `tune` sets it.
       positive_weights, focal_gamma: options of the training loss; evaluation uses plain cross-entropy.
     """
 
-    names: tuple[str, ...]
     threshold: float | None
     positive_weights: tuple[float, ...] | None = None
     focal_gamma: float = 0.0
 
-    kind: ClassVar[str] = "text-classification"
+    problem: ClassVar[str] = "multi_label"
     metrics: ClassVar[Mapping[str, bool]] = {
-        "micro_f1": True,
-        "macro_f1": True,
-        "subset_accuracy": True,
-        "roc_auc": True,
+        **dict.fromkeys(("micro_f1", "macro_f1", "subset_accuracy", "roc_auc"), True),
         "loss": False,
     }
+    smooths_labels: ClassVar[bool] = False
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """The labels are `task.labels`, the columns of 0 and 1, or those of the training rows."""
-        no_smoothing(config)
         data, columns = config.data, label_columns(config.data)
         lists, declared = label_lists(rows, data, origin, config.task.labels)
         own = head_labels(hf_config, cls.kind)
@@ -71,7 +63,8 @@ class MultiLabel(Task):
         threshold = None if config.task.threshold == "tune" else config.task.threshold
         if threshold is None and not (data.validation or data.validation_share):
             raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")
-        counts = multi_hot(lists, labels, row_names(rows, origin), drop=_drops(config))[0].sum(0, dtype=np.int64)
+        hot, _ = multi_hot(lists, labels, row_names(rows, origin), drop=data.unknown_labels == "drop")
+        counts = hot.sum(0, dtype=np.int64)
         weights = class_weights(config.task.class_weights, labels, counts, len(lists))
         return cls(tuple(labels), threshold, weights, config.task.focal_gamma)
 
@@ -85,42 +78,27 @@ class MultiLabel(Task):
         own = 0.5 if stored is None else stored
         return cls(tuple(labels), float(own if chosen == "tune" else chosen))
 
-    @classmethod
-    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
-        """The rows whose texts are not empty."""
-        return texts.read(config.data, split, label_columns(config.data) if labelled else [])
-
     def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
-        """All rows, because `encode` drops unknown labels from each row's list."""
+        """All rows, because `encode_labels` drops unknown labels from each row's list."""
         return rows, self._hot(rows, config, origin)[1]
 
     def _hot(self, rows: Any, config: Config, origin: str) -> tuple[np.ndarray, int]:
-        """(`labels`, the number of labels left out); where each label has a column, none may be missing."""
+        """(0 or 1 for each label, the number of labels left out); if each label has a column, none may be missing."""
         if len(columns := label_columns(config.data)) > 1:
             given = set(label_ids(columns, self.names, row_names(rows, origin), unknown=-1).tolist())
             if missing := [name for i, name in enumerate(self.names) if i not in given]:
                 raise UserError(f"data.label names no column for {some(missing)}: name one for each of the model's labels")
         lists, _ = label_lists(rows, config.data, origin, self.names)
-        return multi_hot(lists, self.names, row_names(rows, origin), drop=_drops(config))
+        return multi_hot(lists, self.names, row_names(rows, origin), drop=config.data.unknown_labels == "drop")
 
-    def encode(
-        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
-    ) -> Split:
-        """One example per row; column `labels` int8 [N, labels] of 0 and 1."""
-        examples = texts.encode(rows, tokenizer, directory, config.data, origin)
-        if labelled:
-            examples = examples.with_columns(labels=self._hot(rows, config, origin)[0])
-        return Split(rows, examples, origin)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The label names."""
-        return self.names
+    def encode_labels(self, rows: Any, config: Config, origin: str) -> np.ndarray:
+        """0 or 1 for each label, int8 [N, labels]."""
+        return self._hot(rows, config, origin)[0]
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
         """Hugging Face's `problem_type`, and the threshold, for which Hugging Face has no field."""
-        return {"problem_type": PROBLEM_TYPES["multi_label"], **as_stored_options({"threshold": self.threshold})}
+        return {**super().config_fields, **as_stored_options({"threshold": self.threshold})}
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(sigmoid cross-entropy or focal loss, mean over the labels, summed over the examples; number of examples)."""
@@ -131,45 +109,33 @@ class MultiLabel(Task):
         """Cross-entropy against the teacher's sigmoids."""
         return losses.soft_sigmoid_cross_entropy(outputs["logits"], teacher["logits"], batch["weights"], temperature)
 
-    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """The logits [R, M, labels]: the threshold and the ROC AUC need all of them."""
-        return {"examples": {"logits": outputs["logits"]}}
-
     @property
     def tuned(self) -> bool:
         """Whether the threshold is known."""
         return self.threshold is not None
 
-    def tune(self, collected: Collected, split: Split) -> Self:
+    def tune(self, summary: Summary, split: Split) -> Self:
         """Set the threshold to the one with the best micro F1, if it is still to be tuned."""
         if self.tuned:
             return self
-        return replace(self, threshold=best_threshold(_gold(split), _probabilities(collected)))
+        return replace(self, threshold=best_threshold(_gold(split), _probabilities(summary)))
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """F1, subset accuracy and ROC AUC, and a table of counts per label."""
-        return multi_label_scores(_gold(split), _probabilities(collected), self._threshold(), self.names)
+        assert self.threshold is not None
+        return multi_label_scores(_gold(split), _probabilities(summary), self.threshold, self.names)
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The labels whose probability reaches the threshold, and the probabilities of all labels."""
-        threshold = self._threshold()
-        for row in _probabilities(collected):
-            given = [name for name, p in zip(self.names, row, strict=True) if p >= threshold]
+        assert self.threshold is not None
+        for row in _probabilities(summary):
+            given = [name for name, p in zip(self.names, row, strict=True) if p >= self.threshold]
             yield {"labels": given, "scores": scores_by_name(self.names, row)}
-
-    def _threshold(self) -> float:
-        if self.threshold is None:
-            raise ValueError("tune first: the threshold is not tuned yet")
-        return self.threshold
-
-
-def _drops(config: Config) -> bool:
-    return config.data.unknown_labels == "drop"
 
 
 def _gold(split: Split) -> np.ndarray:
     return split.examples.columns["labels"] == 1
 
 
-def _probabilities(collected: Collected) -> np.ndarray:
-    return expit(collected.examples["logits"].astype(np.float64))
+def _probabilities(summary: Summary) -> np.ndarray:
+    return expit(summary.examples["logits"].astype(np.float64))

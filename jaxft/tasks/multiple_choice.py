@@ -14,15 +14,14 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
-from jaxft.data.reading.columns import map_column
+from jaxft.data.batching.collect import Summary
+from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
-Array = jax.Array
 CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
 
 
@@ -56,9 +55,9 @@ class MultipleChoice(Task):
         data = config.data
         if not data.choices:
             raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
-        others = [*([data.text_pair] if data.text_pair else []), *data.choices]
+        others = [*cls.text_columns(config)[1:], *([label_column(data)] if labelled else [])]
         kinds = dict.fromkeys(data.choices, list if len(data.choices) == 1 else str)
-        return texts.read(data, split, [*others, *([label_column(data)] if labelled else [])], [data.text], kinds)
+        return texts.read(data, split, others, [data.text], kinds)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
@@ -72,20 +71,18 @@ class MultipleChoice(Task):
         import datasets
 
         data = config.data
-        names, choices, odd = _choices(rows, data.choices or [], origin, odd_is_null=data.empty_texts == "null")
-        contexts = map_column(rows, data.text, lambda x: x)
-        begun = map_column(rows, data.text_pair, lambda x: x or "") if data.text_pair else [""] * len(rows)
+        names, choices, invalid = _choices(rows, data.choices or [], origin, invalid_is_null=data.empty_texts == "null")
+        starts = column_values(rows, data.text_pair) if data.text_pair else [""] * len(rows)
         flat = {
-            CONTEXT: [context for context in contexts for _ in names],
-            ENDING: [f"{start} {end}".strip() for start, ends in zip(begun, choices, strict=True) for end in ends],
+            CONTEXT: [context for context in column_values(rows, data.text) for _ in names],
+            ENDING: [f"{start or ''} {end}".strip() for start, ends in zip(starts, choices, strict=True) for end in ends],
         }
         pairs = replace(data, text=CONTEXT, text_pair=ENDING)
         sequences, where = datasets.Dataset.from_dict(flat), row_names(rows, origin)
         examples = texts.encode(sequences, tokenizer, directory, pairs, origin, len(names), where)
         if labelled:
-            ids = _right_choices(rows, label_column(data), names, origin)
-            examples = examples.with_columns(labels=ids)
-        return Split(rows, examples, origin, {EMPTY: odd})
+            examples = examples.with_columns(labels=_right_choices(rows, label_column(data), names, origin))
+        return Split(rows, examples, origin, {EMPTY: invalid})
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy over each example's choices, summed over the examples; number of examples)."""
@@ -100,19 +97,19 @@ class MultipleChoice(Task):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The number of examples in a batch whose predicted choice is right."""
         right = jnp.argmax(_by_example(outputs, batch), -1) == batch["labels"]
-        return {"sums": {"right": (right * batch["weights"]).sum()}}
+        return Summary(sums={"right": (right * batch["weights"]).sum()})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy."""
-        return {"accuracy": float(collected.sums["right"]) / len(split.examples)}
+        return {"accuracy": float(summary.sums["right"]) / len(split.examples)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, choices]."""
-        return {"examples": {"logits": _by_example(outputs, batch)}}
+        return Summary(examples={"logits": _by_example(outputs, batch)})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The number of the most probable choice, its probability, and the probabilities of all choices in order."""
-        for logits in collected.examples["logits"]:
+        for logits in summary.examples["logits"]:
             scores = [float(f"{x:.9g}") for x in softmax(logits.astype(np.float64))]
             best = int(logits.argmax())
             yield {"choice": best, "score": scores[best], "scores": scores}
@@ -126,41 +123,42 @@ def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) ->
     return label_ids(values, of_choices, row_names(rows, origin), advice="")
 
 
-def _by_example(outputs: Outputs, batch: Batch) -> Array:
+def _by_example(outputs: Outputs, batch: Batch) -> jax.Array:
     """Reshape logits [R, M * choices] to [R, M, choices]."""
     return outputs["logits"].reshape(*batch["weights"].shape, -1)
 
 
 def _choices(
-    rows: Any, columns: Sequence[str], origin: str, *, odd_is_null: bool
+    rows: Any, columns: Sequence[str], origin: str, *, invalid_is_null: bool
 ) -> tuple[list[str], list[list[str]], np.ndarray]:
-    """(names of the choices, the choices of every row, bool [rows] which rows are odd).
+    """(names of the choices, the choices of every row, bool [rows] which rows are invalid).
 
-    The names are the columns, or numbers if one column holds a list. An odd row has no choices, or not the number of choices
-    that most rows have; it gets the choices of another row, and its prediction is null (see `data/reading/empty_texts`).
+    The names are the columns, or numbers if one column holds a list. An invalid row has no choices, or not the number of
+    choices that most rows have; it gets the choices of another row, and its prediction is null (see
+    `data/reading/empty_texts`).
 
     Raises:
-      UserError: if a row is odd and `odd_is_null` is false; the message names the row.
+      UserError: if a row is invalid and `invalid_is_null` is false; the message names the row.
     """
-    one = len(columns) == 1
-    table = map_column(rows, columns[0], lambda x: x) if one else list(zip(*(rows[c][:] for c in columns), strict=True))
-    where = f'column "{columns[0]}"' if one else f"the columns {', '.join(columns)}"
+    listed = len(columns) == 1
+    table = list(column_values(rows, columns[0]) if listed else zip(*(rows[c][:] for c in columns), strict=True))
+    where = f'column "{columns[0]}"' if listed else f"the columns {', '.join(columns)}"
     counts = [_count(choices) for choices in table]
-    whole = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))
-    alone = 2 if odd_is_null and not any(table) else 0  # if all rows are empty
-    most = len(columns) if not one else whole.most_common(1)[0][0] if whole else alone
-    odd = np.array([count != most or len(choices) != most for choices, count in zip(table, counts, strict=True)], bool)
-    if most < 2 and max(counts) >= 0:
+    complete = Counter(count for choices, count in zip(table, counts, strict=True) if count > 1 and count == len(choices))
+    default = 2 if invalid_is_null and not any(table) else 0  # if all rows are empty
+    size = len(columns) if not listed else complete.most_common(1)[0][0] if complete else default
+    invalid = np.array([count != size or len(choices) != size for choices, count in zip(table, counts, strict=True)])
+    if size < 2 and max(counts) >= 0:
         raise UserError(f"{origin}: {where} gives one choice; there must be two or more")
-    for i in np.flatnonzero(odd).tolist() if not odd_is_null or most < 2 else ():
+    if invalid.any() and (not invalid_is_null or size < 2):
+        i = int(np.argmax(invalid))
+        row = row_names(rows, origin)(i)
         if counts[i] < 0:
-            raise UserError(f"{row_names(rows, origin)(i)} has {table[i]!r} in {where}: must be texts to choose from")
-        raise UserError(
-            f"{row_names(rows, origin)(i)} has {counts[i]} choices in {where}, not {most}: the number must not vary"
-        )
-    other = [PLACEHOLDER] * most if odd.all() else table[int(np.argmin(odd))]
-    found = [list(other if is_odd else choices) for choices, is_odd in zip(table, odd, strict=True)]
-    return [str(i) for i in range(most)] if one else list(columns), found, odd
+            raise UserError(f"{row} has {table[i]!r} in {where}: must be texts to choose from")
+        raise UserError(f"{row} has {counts[i]} choices in {where}, not {size}: the number must not vary")
+    other = [PLACEHOLDER] * size if invalid.all() else table[int(np.argmin(invalid))]
+    found = [list(other if is_invalid else choices) for choices, is_invalid in zip(table, invalid, strict=True)]
+    return [str(i) for i in range(size)] if listed else list(columns), found, invalid
 
 
 def _count(choices: Any) -> int:

@@ -1,7 +1,7 @@
 """Pretraining: masked LM and a second task on pairs of segments, next sentence (BERT) or sentence order (ALBERT)."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,18 +12,18 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.segment_pairs import pairs
 from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import WeightedSum
 from jaxft.models import families
+from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks import texts
 from jaxft.tasks.masked_lm import MaskedLM
-from jaxft.tasks.task import Batch, Outputs, Split, Summary
+from jaxft.tasks.task import Batch, Outputs, Split
 
-Array = jax.Array
 NAMES = {False: ("next", "random"), True: ("ordered", "swapped")}
 
 
@@ -34,12 +34,10 @@ class Pretraining(MaskedLM):
     Attributes:
       sentence_order: whether the second task is sentence order (Lan et al. 2020, arXiv:1909.11942) or next sentence.
       relation: the name of the model's output with the logits of the second task, [R, M, 2].
-      params: `task_specific_params` of config.json, which are kept.
     """
 
     sentence_order: bool = False
     relation: str = "seq_relationship_logits"
-    params: Mapping[str, Any] | None = None
 
     kind: ClassVar[str] = "pretraining"
     metrics: ClassVar[Mapping[str, bool]] = {"loss": False, "perplexity": False, "accuracy": True, "pair_accuracy": True}
@@ -57,17 +55,20 @@ class Pretraining(MaskedLM):
                 f"{hf_config['model_type']} needs task.name fill-mask"
             )
         relation = next(name for name in outputs if name != cls.output)
-        params = hf_config.get("task_specific_params") or {}
         order = config.task.sentence_order
         if order is None:
-            order = params.get("jaxft", {}).get("sentence_order", relation == "sop_logits")
-        task = config.task
-        return cls(task.mask_rate, task.n_best, config.train.label_smoothing, None, order, relation, params)
+            order = stored_options(hf_config).get("sentence_order", relation == "sop_logits")
+        return replace(super().restore(config, hf_config), sentence_order=order, relation=relation)
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """The documents; for prediction, texts or pairs of texts."""
         return corpus.read(config.data, split) if labelled else texts.read(config.data, split)
+
+    @classmethod
+    def joins_rows(cls, config: Config) -> bool:
+        """Documents are not joined."""
+        return False
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
@@ -87,9 +88,9 @@ class Pretraining(MaskedLM):
     @property
     def config_fields(self) -> Mapping[str, Any]:
         """The second task."""
-        return {"task_specific_params": {**(self.params or {}), "jaxft": {"sentence_order": self.sentence_order}}}
+        return as_stored_options({"sentence_order": self.sentence_order})
 
-    def prepare(self, batch: Batch, key: Array | None) -> Batch:
+    def prepare(self, batch: Batch, key: jax.Array | None) -> Batch:
         """Mask the batch and scale the weights of masked tokens so that their sum is the number of pairs in the step.
 
         Both losses then share one denominator and their sum is divided once, so micro-batches and devices stay exact.
@@ -103,40 +104,40 @@ class Pretraining(MaskedLM):
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """(sum of both losses, number of pairs); see `prepare`."""
         smoothing = self.label_smoothing if train else 0.0
-        words, _ = self.mlm_loss(outputs, batch, train)
+        words, _ = super().loss(outputs, batch, train)
         relation, weight = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"], smoothing)
         return words + relation, weight
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
         """Cross-entropy against the teacher's softmax, for masked tokens and for pairs."""
-        words, _ = self.soft_mlm_loss(outputs, teacher, batch, temperature)
+        words, _ = super().soft_loss(outputs, teacher, batch, temperature)
         ours, theirs = outputs[self.relation], teacher[self.relation]
         relation, weight = losses.soft_cross_entropy(ours, theirs, batch["weights"], temperature)
         return words + relation, weight
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The loss, number and correct predictions of masked tokens and of pairs, summed."""
-        sums = super().summarise(outputs, batch)["sums"]
+        words = super().summarise(outputs, batch).sums
         loss, number = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"])
         hits = (jnp.argmax(outputs[self.relation], axis=-1) == batch["labels"]) * batch["weights"]
-        return {"sums": {**sums, "pair_loss": loss, "pairs": number, "pair_hits": hits.sum()}}
+        return Summary(sums=words | {"pair_loss": loss, "pairs": number, "pair_hits": hits.sum()})
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Scores over the whole split; its loss is a mean over all tokens plus a mean over all pairs, not over steps."""
-        scores, sums = super().scores(collected, split), collected.sums
+        scores, sums = super().scores(summary, split), summary.sums
         words = float(sums["words"])
         loss = float(sums["mlm_loss"] / words + sums["pair_loss"] / sums["pairs"]) if words else None
         return {"loss": loss, **scores, "pair_accuracy": float(sums["pair_hits"] / sums["pairs"])}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """Tokens for the masks, and the probabilities [R, M, 2] of the second task."""
-        examples = super().predict(outputs, batch)["examples"]
-        return {"examples": {**examples, "relation": jax.nn.softmax(outputs[self.relation])}}
+        tokens = super().predict(outputs, batch).examples
+        return Summary(examples=tokens | {"relation": jax.nn.softmax(outputs[self.relation])})
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The best tokens for each mask; for pairs also the relation of the second text to the first."""
-        pair = split.examples.tokens["token_type_ids"].any()
-        for row, scores in zip(super().decode(collected, split), collected.examples["relation"], strict=True):
+        names = NAMES[self.sentence_order]
+        pairs = split.examples.tokens["token_type_ids"].any()
+        for row, scores in zip(super().decode(summary, split), summary.examples["relation"], strict=True):
             best = int(np.argmax(scores))
-            names = NAMES[self.sentence_order]
-            yield {**row, "label": names[best], "score": round(float(scores[best]), 6)} if pair else row
+            yield row | {"label": names[best], "score": round(float(scores[best]), 6)} if pairs else row

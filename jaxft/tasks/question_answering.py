@@ -12,16 +12,15 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.columns import map_column
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
-Array = jax.Array
 SIDES = ("start", "end")
 
 
@@ -43,27 +42,22 @@ class QuestionAnswering(Task):
 
     kind: ClassVar[str] = "question-answering"
     metrics: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True, "loss": False}
+    smooths_labels: ClassVar[bool] = False
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """All options are in the config; nothing is learned from the data."""
-        if config.train.label_smoothing:
-            raise UserError(f"train.label_smoothing is {config.train.label_smoothing}: question-answering has none")
-        return cls._make(config, {})
+        return cls.restore(config, {})
 
     @classmethod
     def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
         """Options that the config does not set (`unanswerable`, the threshold) are taken from config.json."""
-        return cls._make(config, stored_options(hf_config))
-
-    @classmethod
-    def _make(cls, config: Config, stored: Mapping[str, Any]) -> Self:
-        task, threshold = config.task, config.task.null_threshold
+        task, stored = config.task, stored_options(hf_config)
         return cls(
-            n_best=task.n_best,
-            max_answer_length=task.max_answer_length,
+            task.n_best,
+            task.max_answer_length,
             unanswerable=task.unanswerable or bool(stored.get("unanswerable")),
-            null_threshold=stored.get("null_threshold") if threshold == "tune" else float(threshold),
+            null_threshold=stored.get("null_threshold") if task.null_threshold == "tune" else float(task.null_threshold),
         )
 
     @classmethod
@@ -81,9 +75,8 @@ class QuestionAnswering(Task):
     ) -> Split:
         """One example per window of a question's context."""
         if labelled and not self.unanswerable:
-            for number, texts in enumerate(_gold_answers(rows)):
+            for key, texts in zip(map_column(rows, "id", str), _gold_answers(rows), strict=True):
                 if not texts:
-                    key = rows[number]["id"]
                     raise UserError(
                         f'{origin}: question "{key}" has no answer; if that is allowed, set task.unanswerable to true'
                     )
@@ -108,11 +101,10 @@ class QuestionAnswering(Task):
 
         A window has weight 0 if the position of its answer is unknown.
         """
-        del train
         total = jnp.zeros(())
         for side in SIDES:
-            place = batch["first_token"] + batch[f"{side}_positions"]
-            total += losses.cross_entropy(_own_token_logits(outputs, side, batch), place, _window_weights(batch))[0]
+            index = batch["first_token"] + batch[f"{side}_positions"]
+            total += losses.cross_entropy(_own_token_logits(outputs, side, batch), index, _window_weights(batch))[0]
         return total / 2, _window_weights(batch).sum()
 
     def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
@@ -126,7 +118,7 @@ class QuestionAnswering(Task):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The `n_best` start and end tokens of each window, [R, M, n_best], and the score of no answer, [R, M].
 
-        Only context tokens are considered, so that tokens of the question cannot take their places.
+        Only context tokens are considered, so that tokens of the question cannot displace them.
         """
         first = batch["first_token"]
         position, context = batch["position_ids"][:, None], batch["context"]
@@ -136,36 +128,34 @@ class QuestionAnswering(Task):
             scores = jnp.where(inside, _own_token_logits(outputs, side, batch), losses.LOWEST)
             missing = max(0, self.n_best - scores.shape[-1])  # batches of all lengths must give arrays of one size
             scores = jnp.pad(scores, ((0, 0), (0, 0), (0, missing)), constant_values=losses.LOWEST)
-            found[f"{side}_scores"], place = jax.lax.top_k(scores, self.n_best)
-            found[f"{side}_tokens"] = place - first[..., None]
+            found[f"{side}_scores"], index = jax.lax.top_k(scores, self.n_best)
+            found[f"{side}_tokens"] = index - first[..., None]
         nothing = [jnp.take_along_axis(outputs[f"{side}_logits"], first, axis=1) for side in SIDES]
-        return {"examples": found | {"null_scores": nothing[0] + nothing[1]}}
+        return Summary(examples=found | {"null_scores": nothing[0] + nothing[1]})
 
     @property
     def tuned(self) -> bool:
         """Whether the threshold is known or not needed."""
         return not self.unanswerable or self.null_threshold is not None
 
-    def tune(self, collected: Collected, split: Split) -> Self:
+    def tune(self, summary: Summary, split: Split) -> Self:
         """Set the threshold to the one with the best F1, if it is still to be tuned."""
         if self.tuned:
             return self
-        found = list(self._ranked(collected, split))
-        odds = np.array([ranked.null_odds for ranked in found])
-        return replace(
-            self, null_threshold=best_null_threshold(odds, [d.best.text for d in found], _gold_answers(split.rows))
-        )
+        ranked = list(self._ranked(summary, split))
+        odds, texts = np.array([x.null_odds for x in ranked]), [x.best.text for x in ranked]
+        return replace(self, null_threshold=best_null_threshold(odds, texts, _gold_answers(split.rows)))
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """F1 and exact match in percent; with unanswerable questions also for each kind, and the threshold."""
-        texts = [ranked.answer(self.threshold).text for ranked in self._ranked(collected, split)]
+        texts = [ranked.answer(self.threshold).text for ranked in self._ranked(summary, split)]
         used = {"null_threshold": self.threshold} if self.unanswerable else {}
         return squad_scores(texts, _gold_answers(split.rows), self.unanswerable) | used
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
         keys = map_column(split.rows, "id", str)
-        for key, ranked in zip(keys, self._ranked(collected, split), strict=True):
+        for key, ranked in zip(keys, self._ranked(summary, split), strict=True):
             odds = {"null_odds": round(ranked.null_odds, 6)} if self.unanswerable else {}
             others = [_answer_fields(answer) for answer in ranked.n_best]
             yield {"id": key} | _answer_fields(ranked.answer(self.threshold)) | odds | {"n_best": others}
@@ -185,30 +175,26 @@ class QuestionAnswering(Task):
         """SQuAD's predictions file: {id: answer}."""
         return {row["id"]: row["answer"] or "" for row in predictions}
 
-    def _ranked(self, collected: Collected, split: Split) -> Iterator[RankedAnswers]:
-        found, notes = collected.examples, split.notes
+    def _ranked(self, summary: Summary, split: Split) -> Iterator[RankedAnswers]:
+        found, notes = summary.examples, split.notes
         contexts = map_column(split.rows, "context", str)
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
         for context, low, high in zip(contexts, edges, edges[1:], strict=False):
-            spans = best_spans(
-                *(found[f"{side}_{what}"][low:high] for side in SIDES for what in ("scores", "tokens")),
-                n_best=self.n_best,
-                max_answer_length=self.max_answer_length,
-            )
-            begins = split.examples.starts[low:high]
+            windows = {name: x[low:high] for name, x in found.items()}
+            starts = split.examples.starts[low:high]
             candidates = [
-                (score, int(notes["begin"][begins[window] + first]), int(notes["end"][begins[window] + last]))
-                for score, window, first, last in spans
+                (score, int(notes["begin"][starts[window] + first]), int(notes["end"][starts[window] + last]))
+                for score, window, first, last in best_spans(windows, self.n_best, self.max_answer_length)
             ]
-            nothing = float(found["null_scores"][low:high].min()) if self.unanswerable else None
+            nothing = float(windows["null_scores"].min()) if self.unanswerable else None
             yield rank_answers(candidates, context, nothing, self.n_best)
 
 
-def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> Array:
+def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> jax.Array:
     return losses.logits_per_sequence(outputs[f"{side}_logits"], batch["segment_ids"], batch["first_token"].shape[1])
 
 
-def _window_weights(batch: Batch) -> Array:
+def _window_weights(batch: Batch) -> jax.Array:
     """[R, M]: 1 for a window whose label is known, otherwise 0."""
     return batch["weights"] * (batch["start_positions"] >= 0)
 

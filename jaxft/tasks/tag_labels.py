@@ -59,26 +59,17 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
     if numbered and not any(name.isdecimal() for name in numbered):
         names = {str(i): name for i, name in enumerate(numbered)}
         if all(tag.isdecimal() for tag in chain.from_iterable(found)):
-            for i, tags in enumerate(found):
-                for j, tag in enumerate(tags):
-                    if tag not in names:
-                        _refuse(rows, origin, i, j, tag, f"but there are only {len(names)} labels ({some(list(numbered))})")
+            _check(found, names, rows, origin, f"but there are only {len(names)} labels ({some(list(numbered))})")
             found = [[names[tag] for tag in tags] for tags in found]
     if scheme == "none":
         return found
-    spelt = canonical(chain.from_iterable(found))
-    given, found = found, [[spelt[tag] for tag in tags] for tags in found]
+    spelling = canonical(chain.from_iterable(found))
+    given, found = found, [[spelling[tag] for tag in tags] for tags in found]
     for i, tags in enumerate(found):
         if wrong := find_violation(tags, scheme):
             hint = "; task.tag_scheme none takes tags as they are"
             _refuse(rows, origin, i, wrong[0], given[i][wrong[0]], wrong[1] + hint)
     return [to_iob2(tags) for tags in found]
-
-
-def tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
-    """`read_tags` in the scheme and spelling of a model's label names."""
-    found = read_tags(rows, numbered, scheme, origin)
-    return found if scheme == "none" or are_iob2(names) else [to_scheme_of(tags, names) for tags in found]
 
 
 def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
@@ -88,20 +79,29 @@ def tag_ids(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: st
       UserError: if a tag is not in `names`; the message names its line or row.
     """
     ids = {name: i for i, name in enumerate(names)}
-    found = tags_as(names, rows, numbered, scheme, origin)
-    advice = "data.unknown_labels drop leaves such sentences out"
-    why = f"which is not one of the {len(ids)} known labels ({some(list(names))}); {advice}"
-    for i, tags in enumerate(found):
-        for j, tag in enumerate(tags):
-            if tag not in ids:
-                _refuse(rows, origin, i, j, tag, why)
+    found = _tags_as(names, rows, numbered, scheme, origin)
+    why = f"which is not one of the {len(ids)} known labels ({some(list(names))})"
+    _check(found, ids, rows, origin, f"{why}; data.unknown_labels drop leaves such sentences out")
     return np.array([ids[tag] for tag in chain.from_iterable(found)], np.int32)
 
 
 def unknown_tags(rows: Any, numbered: Sequence[str], names: Sequence[str], scheme: str, origin: str) -> np.ndarray:
     """Whether each sentence has a tag that is not in `names`, bool [sentences]; for the arguments see `tag_ids`."""
     known = set(names)
-    return np.array([not known.issuperset(tags) for tags in tags_as(names, rows, numbered, scheme, origin)], bool)
+    return np.array([not known.issuperset(tags) for tags in _tags_as(names, rows, numbered, scheme, origin)], bool)
+
+
+def _tags_as(names: Sequence[str], rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> list[list[str]]:
+    """`read_tags` in the scheme and spelling of a model's label names."""
+    found = read_tags(rows, numbered, scheme, origin)
+    return found if scheme == "none" or are_iob2(names) else [to_scheme_of(tags, names) for tags in found]
+
+
+def _check(found: list[list[str]], known: Collection[str], rows: Any, origin: str, why: str) -> None:
+    for i, tags in enumerate(found):
+        for j, tag in enumerate(tags):
+            if tag not in known:
+                _refuse(rows, origin, i, j, tag, why)
 
 
 def _refuse(rows: Any, origin: str, sentence: int, word: int, tag: str, why: str) -> None:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,19 +11,19 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
-from jaxft.data.reading.columns import CHUNK
+from jaxft.data.batching.collect import Summary
+from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.label_spelling import are_numbers
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
+from jaxft.tasks import texts
 from jaxft.tasks.labels import head_labels
 
 Array = jax.Array
 Outputs = Mapping[str, Array]
 Batch = dict[str, Array]
-Summary = dict[str, dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -43,32 +43,17 @@ class Split:
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def select_known_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
-    """Select the rows that have a known label.
-
-    Args:
-      rows: a `datasets.Dataset`.
-      keep: bool [rows], whether the label of a row is known.
-      origin: the file, for error messages.
-
-    Returns:
-      (the selected rows, the number of rows left out).
-
-    Raises:
-      UserError: if no row has a known label.
-    """
-    if not keep.any():
-        raise UserError(f"{origin}: no row has a known label")
-    return (rows if keep.all() else select_rows(rows, np.flatnonzero(keep))), int((~keep).sum())
-
-
 class Task(abc.ABC):
     """A task, with what it has learned from the data (its labels). Subclasses are frozen dataclasses.
+
+    Methods take `config`, the config of the run; `hf_config`, the config.json of the model; `rows`, a `datasets.Dataset`
+    that `read` gave; and `origin`, the file of the rows, for error messages.
 
     Class attributes:
       kind: the Hugging Face task name, which also names its head.
       metrics: name -> whether higher is better.
-      options: for a task of the user's own, fields of `TaskConfig` that it honours; those of jaxft's tasks say it there.
+      options: the fields of `TaskConfig` that a custom task honours; for jaxft's tasks the types of these fields say it.
+      smooths_labels: whether its loss honours `train.label_smoothing`.
       masks_inputs: whether `prepare` changes the input ids in every step.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
     """
@@ -76,20 +61,14 @@ class Task(abc.ABC):
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     options: ClassVar[frozenset[str]] = frozenset()
+    smooths_labels: ClassVar[bool] = True
     masks_inputs: ClassVar[bool] = False
     chunkable: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
-        """Make the task of a new run.
-
-        Args:
-          config: the config of the run.
-          hf_config: config.json of the checkpoint; its labels are kept if they match.
-          rows: the training rows.
-          origin: their file, for error messages.
-        """
+        """Make the task of a new run from the training rows; labels of the checkpoint are kept if they match."""
 
     @classmethod
     @abc.abstractmethod
@@ -103,28 +82,23 @@ class Task(abc.ABC):
 
     @classmethod
     def texts(cls, rows: Any, config: Config) -> Iterator[str]:
-        """Yield the texts of all rows from `read`; lists of lines or words are joined by spaces."""
+        """Yield the texts of all rows; lists of lines or words are joined by spaces."""
         for column in cls.text_columns(config):
-            for start in range(0, len(rows), CHUNK):
-                for text in rows[start : start + CHUNK][column]:
-                    yield " ".join(text) if isinstance(text, list) else text or ""
+            for text in column_values(rows, column):
+                yield " ".join(text) if isinstance(text, list) else text or ""
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
-        """The columns of the rows from `read` that hold texts or lists of texts."""
-        return [column for column in (config.data.text, config.data.text_pair) if column]
+        """The columns of the rows that hold texts or lists of texts."""
+        return texts.columns(config.data)
 
     @classmethod
     def joins_rows(cls, config: Config) -> bool:
         """Whether an example may come from several rows, so that limits count examples instead of rows."""
-        del config
         return False
 
     def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
-        """Drop labels that the task does not know from rows that `read` gave.
-
-        Returns:
-          (the remaining rows, the number of labels that were dropped).
+        """(the rows without the labels that the task does not know, the number of these labels).
 
         Raises:
           UserError: if the task has no set of labels, or nothing remains.
@@ -151,19 +125,10 @@ class Task(abc.ABC):
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
-        """Tokenise rows into examples.
-
-        Args:
-          rows: the rows from `read`.
-          tokenizer, directory: the tokenizer and the directory that it was loaded from.
-          config: the config of the run.
-          origin: the file of the rows, for error messages.
-          labelled: whether the rows have labels; if so, they are checked.
-        """
+        """Tokenise rows into examples, with a tokenizer from `directory`; labels, if the rows have them, are checked."""
 
     def with_tokenizer(self, tokenizer: Any, directory: Path) -> Self:
         """A copy of the task with what it needs from the tokenizer, which was loaded from `directory`."""
-        del tokenizer, directory
         return self
 
     @property
@@ -186,7 +151,6 @@ class Task(abc.ABC):
 
         The result does not depend on the layout. If `key` is None, the batch is for prediction and nothing is random.
         """
-        del key
         return batch
 
     @abc.abstractmethod
@@ -199,20 +163,19 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
-        """What evaluation reads back from a batch: {"sums": ..., "examples": ..., "tokens": ...} (see `Collected`)."""
+        """What evaluation reads back from a batch."""
 
     @property
     def tuned(self) -> bool:
         """Whether there is nothing left to `tune`."""
         return True
 
-    def tune(self, collected: Collected, split: Split) -> Self:
+    def tune(self, summary: Summary, split: Split) -> Self:
         """A copy of the task whose thresholds are tuned on a (validation) split, if the config asks for it."""
-        del collected, split
         return self
 
     @abc.abstractmethod
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Metrics by name.
 
         They may include tables, which only the journal shows, and `loss` if it is not the sum over the weight.
@@ -223,12 +186,12 @@ class Task(abc.ABC):
         return self.summarise(outputs, batch)
 
     @abc.abstractmethod
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """Yield one prediction per row, in the order of the rows."""
 
     @classmethod
     def check_document(cls, rows: Any) -> None:
-        """Check that the predictions for rows from `read` can be written as one `document`.
+        """Check that the predictions for rows can be written as one `document`.
 
         Raises:
           UserError: if they cannot; the message names the rows.
@@ -238,3 +201,33 @@ class Task(abc.ABC):
     def document(self, predictions: list[dict[str, Any]]) -> Any:
         """The content of a json file (not json lines) with the predictions that `decode` gave."""
         return predictions
+
+
+def select_known_rows(rows: Any, keep: np.ndarray, origin: str) -> tuple[Any, int]:
+    """(the rows that have a known label, the number of the others); `keep` says which have one, bool [rows].
+
+    Raises:
+      UserError: if no row has a known label.
+    """
+    if not keep.any():
+        raise UserError(f"{origin}: no row has a known label")
+    return (rows if keep.all() else select_rows(rows, np.flatnonzero(keep))), int((~keep).sum())
+
+
+def first_rows(task: type[Task], rows: Any, config: Config, split: str, *, labelled: bool = True) -> Any:
+    """The first rows of a split, up to its limit; all rows if the task joins rows and the limit counts examples.
+
+    Rows without labels are for prediction, where the limit always counts rows.
+    """
+    limit = _limit(config, split)
+    return rows if limit is None or (labelled and task.joins_rows(config)) else rows.select(range(min(limit, len(rows))))
+
+
+def first_examples(task: type[Task], data: Split, config: Config, split: str) -> Split:
+    """The first examples of a split, up to its limit, if the task joins rows; otherwise the split unchanged."""
+    limit = _limit(config, split)
+    return data if limit is None or not task.joins_rows(config) else replace(data, examples=data.examples.first(limit))
+
+
+def _limit(config: Config, split: str) -> int | None:
+    return config.data.max_train_examples if split == "train" else config.data.max_eval_examples

@@ -1,11 +1,11 @@
-"""Text classification: one label per text or pair of texts."""
+"""Text classification: one label per text or pair of texts; and what other problems with labelled texts share with it."""
 
+import abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
@@ -13,7 +13,7 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
@@ -23,39 +23,90 @@ from jaxft.tasks.labels import (
     class_weights,
     declared_labels,
     label_column,
+    label_columns,
     label_ids,
     label_values,
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
+from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
 
-Array = jax.Array
 MAX_DENSE_LABELS = 64  # with at most this many labels, evaluation sums a dense confusion matrix
 
 
 @dataclass(frozen=True)
-class TextClassification(Task):
-    """The task with its labels.
+class LabelledTexts(Task):
+    """A task on texts with labels.
 
     Attributes:
-      names: the label names, in the order of their ids.
-      label_smoothing, class_weights, focal_gamma: options of the training loss; evaluation uses plain cross-entropy.
+      names: the names of the labels, or of the targets of a regression, in the order of their ids.
+
+    Class attributes:
+      problem: the task's `task.problem`.
     """
 
     names: tuple[str, ...]
+
+    kind: ClassVar[str] = "text-classification"
+    problem: ClassVar[str]
+
+    @classmethod
+    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
+        """The labels are those of config.json."""
+        return cls(tuple(labels_of(hf_config)))
+
+    @classmethod
+    def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
+        """The rows whose texts are not empty."""
+        return texts.read(config.data, split, label_columns(config.data) if labelled else [])
+
+    def encode(
+        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
+    ) -> Split:
+        """One example per row, with the column `labels` of `encode_labels`."""
+        examples = texts.encode(rows, tokenizer, directory, config.data, origin)
+        if labelled:
+            examples = examples.with_columns(labels=self.encode_labels(rows, config, origin))
+        return Split(rows, examples, origin)
+
+    @abc.abstractmethod
+    def encode_labels(self, rows: Any, config: Config, origin: str) -> np.ndarray:
+        """The labels of the rows as numbers, [N] or [N, labels].
+
+        Raises:
+          UserError: if a row's labels cannot be read, or are not those of the task; the message names the row.
+        """
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names."""
+        return self.names
+
+    @property
+    def config_fields(self) -> Mapping[str, Any]:
+        """Hugging Face's `problem_type`."""
+        return {"problem_type": PROBLEM_TYPES[self.problem]}
+
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """The logits [R, M, labels]."""
+        return Summary(examples={"logits": outputs["logits"]})
+
+
+@dataclass(frozen=True)
+class TextClassification(LabelledTexts):
+    """The task with its labels.
+
+    Attributes:
+      label_smoothing, class_weights, focal_gamma: options of the training loss; evaluation uses plain cross-entropy.
+    """
+
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
     focal_gamma: float = 0.0
 
-    kind: ClassVar[str] = "text-classification"
+    problem: ClassVar[str] = "single_label"
     metrics: ClassVar[Mapping[str, bool]] = {
-        "accuracy": True,
-        "f1": True,
-        "macro_f1": True,
-        "micro_f1": True,
-        "mcc": True,
-        "roc_auc": True,
+        **dict.fromkeys(("accuracy", "f1", "macro_f1", "micro_f1", "mcc", "roc_auc"), True),
         "loss": False,
     }
 
@@ -72,16 +123,10 @@ class TextClassification(Task):
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")
         others = len(labels) if data.unknown_labels == "drop" else None
-        counts = np.bincount(label_ids(values, labels, row_names(rows, origin), unknown=others), minlength=len(labels))[
-            : len(labels)
-        ]
+        ids = label_ids(values, labels, row_names(rows, origin), unknown=others)
+        counts = np.bincount(ids, minlength=len(labels))[: len(labels)]
         weights = class_weights(config.task.class_weights, labels, counts)
         return cls(tuple(labels), config.train.label_smoothing, weights, config.task.focal_gamma)
-
-    @classmethod
-    def restore(cls, config: Config, hf_config: Mapping[str, Any]) -> Self:
-        """The labels are those of config.json."""
-        return cls(tuple(labels_of(hf_config)))
 
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
@@ -90,34 +135,16 @@ class TextClassification(Task):
 
     def drop_unknown_labels(self, rows: Any, config: Config, origin: str) -> tuple[Any, int]:
         """The rows whose label is known."""
-        values = label_values(rows, label_column(config.data), origin)
-        ids = label_ids(values, self.names, row_names(rows, origin), unknown=-1)
-        return select_known_rows(rows, ids >= 0, origin)
+        return select_known_rows(rows, self.encode_labels(rows, config, origin, unknown=-1) >= 0, origin)
 
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
         """The label name of each row."""
-        ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
-        return [self.names[i] for i in ids]
+        return [self.names[i] for i in self.encode_labels(rows, config, origin)]
 
-    def encode(
-        self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
-    ) -> Split:
-        """One example per row; column `labels` int32 [N], the label ids."""
-        examples = texts.encode(rows, tokenizer, directory, config.data, origin)
-        if labelled:
-            ids = label_ids(label_values(rows, label_column(config.data), origin), self.names, row_names(rows, origin))
-            examples = examples.with_columns(labels=ids)
-        return Split(rows, examples, origin)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The label names."""
-        return self.names
-
-    @property
-    def config_fields(self) -> Mapping[str, Any]:
-        """Hugging Face's `problem_type`."""
-        return {"problem_type": PROBLEM_TYPES["single_label"]}
+    def encode_labels(self, rows: Any, config: Config, origin: str, unknown: int | None = None) -> np.ndarray:
+        """The label ids, int32 [N]; `unknown` for labels that the task does not know, which are an error if it is None."""
+        values = label_values(rows, label_column(config.data), origin)
+        return label_ids(values, self.names, row_names(rows, origin), unknown=unknown)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy or focal loss summed over the examples, their number or the sum of their class weights)."""
@@ -141,35 +168,33 @@ class TextClassification(Task):
         """
         best = jnp.argmax(outputs["logits"], -1)
         if len(self.names) > MAX_DENSE_LABELS:
-            return {"examples": {"predicted": best.astype(jnp.int32)}}
+            return Summary(examples={"predicted": best.astype(jnp.int32)})
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
         predicted = best[..., None] == classes
-        summary: Summary = {"sums": {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}}
-        if len(self.names) == 2:
-            summary["examples"] = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]}
-        return summary
+        sums = {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}
+        margin = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]} if len(self.names) == 2 else {}
+        return Summary(examples=margin, sums=sums)
 
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy, F1 and MCC, with two labels the ROC AUC of the second; tables of scores per label and of confusions."""
         if len(self.names) > MAX_DENSE_LABELS:
-            confusion = SparseConfusion.count(
-                split.examples.columns["labels"], collected.examples["predicted"], len(self.names)
-            )
+            gold, predicted = split.examples.columns["labels"], summary.examples["predicted"]
+            confusion = SparseConfusion.count(gold, predicted, len(self.names))
         else:
-            confusion = SparseConfusion.of_matrix(np.rint(collected.sums["confusion"]).astype(np.int64))
+            confusion = SparseConfusion.of_matrix(np.rint(summary.sums["confusion"]).astype(np.int64))
         scores: dict[str, Any] = classification_scores(confusion)
         if len(self.names) == 2:
-            scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, collected.examples["margin"])
+            scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, summary.examples["margin"])
         return {**scores, **label_scores(confusion, self.names), **confusion.tables(self.names)}
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, labels]."""
-        return {"examples": {"logits": outputs["logits"]}}
+        return super().summarise(outputs, batch)
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The most probable label, its probability, and the probabilities of all labels."""
-        for logits in collected.examples["logits"]:
+        for logits in summary.examples["logits"]:
             scores = softmax(logits.astype(np.float64))
             best = int(scores.argmax())
             shown = scores_by_name(self.names, scores)

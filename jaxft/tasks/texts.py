@@ -9,7 +9,7 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.reading import files
-from jaxft.data.reading.columns import column_values, map_column
+from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
 from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.reading.sources import read_rows
@@ -18,7 +18,7 @@ from jaxft.data.tokens.encode import Examples, encode_texts
 
 def columns(config: DataConfig) -> list[str]:
     """The text columns that the data must have."""
-    return [config.text] + ([config.text_pair] if config.text_pair else [])
+    return [config.text, *([config.text_pair] if config.text_pair else [])]
 
 
 def read(
@@ -28,20 +28,19 @@ def read(
     texts: Sequence[str] | None = None,
     kinds: Mapping[str, type] | None = None,
 ) -> Any:
-    """Read the rows of a split.
+    """Read the rows of a split (train, validation or test).
 
     Rows with empty texts are refused, dropped or replaced by placeholders, as `data.empty_texts` says (see
     `data/reading/empty_texts`). Rows with numbers instead of texts are treated likewise, but never dropped.
 
     Args:
-      config: the data config.
-      split: train, validation or test.
+      config, split: which files.
       others: further columns to read.
       texts: the text columns; `columns(config)` by default.
       kinds: the type of further columns, by name.
     """
     texts = columns(config) if texts is None else texts
-    rows = read_rows(config, split, needed=[*texts, *others], kinds=dict.fromkeys(texts, str) | dict(kinds or {}))
+    rows = read_rows(config, split, needed=[*texts, *others], kinds={**dict.fromkeys(texts, str), **(kinds or {})})
     return _without_empty(rows, texts, config, files.origin(config, split))
 
 
@@ -73,14 +72,14 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
                         "such rows out)"
                     )
                 keep[i] = False
+    if keep.all():
+        return rows
     if config.empty_texts == "null":
-        if keep.all():
-            return rows
-        fine = {}
-        for column in texts:
-            values = map_column(rows, column, lambda x: x)
-            fine[column] = [x if kept else PLACEHOLDER for x, kept in zip(values, keep, strict=True)]
-        return with_placeholders(rows, ~keep, fine)
+        filled = {
+            column: [x if kept else PLACEHOLDER for x, kept in zip(column_values(rows, column), keep, strict=True)]
+            for column in texts
+        }
+        return with_placeholders(rows, ~keep, filled)
     if not keep.any():
         raise UserError(f"{origin}: every text is empty")
-    return rows if keep.all() else select_rows(rows, np.flatnonzero(keep))
+    return select_rows(rows, np.flatnonzero(keep))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,19 +14,18 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.core.ragged import offsets_of
+from jaxft.data.batching.collect import Summary
 from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, split_mode
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
-from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.columns import column_values
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import Batch, Outputs, Split, Summary, Task, select_known_rows
-
-Array = jax.Array
+from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class TokenClassification(Task):
       names: the label names, in the order of their ids; IOB2 unless the scheme is none or another program made the model.
       scheme: the tagging scheme of the files; none if the tags do not mark entities.
       label_pieces: whether the first or all pieces of a word are trained; the prediction of a word is that of its first.
-      class_weights: an option of the training loss; evaluation has none.
-      label_smoothing: an option of the training loss; evaluation has none.
+      class_weights, label_smoothing: options of the training loss; evaluation has none.
       split_words: how texts are split into words, if the training data are texts.
     """
 
@@ -51,11 +49,7 @@ class TokenClassification(Task):
 
     kind: ClassVar[str] = "token-classification"
     metrics: ClassVar[Mapping[str, bool]] = {
-        "f1": True,
-        "precision": True,
-        "recall": True,
-        "accuracy": True,
-        "macro_f1": True,
+        **dict.fromkeys(("f1", "precision", "recall", "accuracy", "macro_f1"), True),
         "loss": False,
     }
 
@@ -68,8 +62,8 @@ class TokenClassification(Task):
         numbered = given or ([] if are_generic(own) else own)
         raw = read_tags(rows, numbered, "none", origin)
         scheme = scheme_of({*chain.from_iterable(raw), *given}, config.task.tag_scheme, origin)
-        for name, spelt in canonical(given).items() if scheme != "none" else ():
-            if wrong := find_violation([spelt], "auto"):
+        for name, tag in canonical(given).items() if scheme != "none" else ():
+            if wrong := find_violation([tag], "auto"):
                 raise UserError(f'task.labels has "{name}", {wrong[1]}')
         counts = Counter(chain.from_iterable(read_tags(rows, numbered, scheme, origin)))
         found: Collection[str] = counts
@@ -78,9 +72,7 @@ class TokenClassification(Task):
         names = given or choose_labels(config, hf_config, cls.kind, declared, found, f"{origin}: tags")
         if len(names) < 2:
             raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
-        weights = config.task.class_weights
-        if weights is not None:
-            weights = class_weights(weights, names, np.array([counts[name] for name in names]))
+        weights = class_weights(config.task.class_weights, names, np.array([counts[name] for name in names]))
         how = config.data.split_words or split_mode(rows)
         task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing, how)
         if config.eval.metric not in (None, "loss", *task._metrics):
@@ -178,64 +170,57 @@ class TokenClassification(Task):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The most probable label of each token, int [R, T]."""
         small = jnp.int16 if len(self.names) <= jnp.iinfo(jnp.int16).max else jnp.int32
-        return {"tokens": {"predicted": jnp.argmax(outputs["logits"], -1).astype(small)}}
+        return Summary(tokens={"predicted": jnp.argmax(outputs["logits"], -1).astype(small)})
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The most probable label of each token and its probability, float32 [R, T]."""
         best = jax.nn.softmax(outputs["logits"], axis=-1).max(-1)
-        return {"tokens": {**self.summarise(outputs, batch)["tokens"], "score": best}}
+        return Summary(tokens=self.summarise(outputs, batch).tokens | {"score": best})
 
     def _of_words(self, values: np.ndarray, split: Split, missing: Any) -> np.ndarray:
-        """Values [words] at the first piece of each word; `missing` for words without pieces (control characters)."""
+        """From values [tokens] those of each word's first piece, [words]; `missing` for words without pieces."""
         first = split.notes["first"]
         return np.where(first >= 0, values[first], missing)
 
-    def _predicted(self, collected: Collected, split: Split) -> np.ndarray:
+    def _predicted(self, summary: Summary, split: Split) -> np.ndarray:
         missing = self.names.index(OUTSIDE) if OUTSIDE in self.names else 0
-        return self._of_words(collected.tokens["predicted"], split, missing)
+        return self._of_words(summary.tokens["predicted"], split, missing)
 
-    def _sentences(self, ids: np.ndarray, split: Split) -> list[list[str]]:
-        """The label names of each sentence, from label ids [words]."""
+    def _iob2_tags(self, ids: np.ndarray, split: Split) -> list[list[str]]:
+        """The tags of each sentence in IOB2, whatever the scheme of the model's labels, from label ids [words]."""
         names = [self.names[i] for i in ids]
-        ends = np.cumsum(split.notes["sizes"])
-        return [names[end - size : end] for end, size in zip(ends, split.notes["sizes"], strict=True)]
+        sentences = [names[start:end] for start, end in pairwise(offsets_of(split.notes["sizes"]))]
+        spelling = canonical(self.names)
+        return sentences if are_iob2(self.names) else [to_iob2([spelling[tag] for tag in tags]) for tags in sentences]
 
-    def _marked(self, ids: np.ndarray, split: Split) -> list[list[str]]:
-        """The label names of each sentence in IOB2, also for models with labels of another scheme."""
-        found, spelt = self._sentences(ids, split), canonical(self.names)
-        return found if are_iob2(self.names) else [to_iob2([spelt[tag] for tag in tags]) for tags in found]
-
-    def scores(self, collected: Collected, split: Split) -> dict[str, Any]:
+    def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Entity scores and accuracy, or accuracy and macro F1 of single tags; every word counts once."""
-        gold, predicted = split.notes["gold"], self._predicted(collected, split)
+        gold, predicted = split.notes["gold"], self._predicted(summary, split)
         if self.scheme == "none":
             return tag_scores(gold, predicted, self.names)
-        scores = entity_scores(self._marked(gold, split), self._marked(predicted, split))
+        scores = entity_scores(self._iob2_tags(gold, split), self._iob2_tags(predicted, split))
         return scores | {"accuracy": float((gold == predicted).mean())}  # with the model's own labels
 
-    def decode(self, collected: Collected, split: Split) -> Iterator[dict[str, Any]]:
+    def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 
         If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words.
         """
-        ids = self._predicted(collected, split)
-        scores = self._of_words(collected.tokens["score"], split, 0.0)
-        marked = self._marked(ids, split) if self.scheme != "none" else None
-        columns = [_column(split.rows, name) for name in (WORDS, TEXT, BEGINS, ENDS)]
+        ids = self._predicted(summary, split)
+        scores = self._of_words(summary.tokens["score"], split, 0.0)
+        tags = self._iob2_tags(ids, split) if self.scheme != "none" else None
+        given, absent = split.rows.column_names, [None] * len(split.rows)
+        columns = [column_values(split.rows, x) if x in given else absent for x in (WORDS, TEXT, BEGINS, ENDS)]
         begin = 0
         for i, (words, text, begins, ends) in enumerate(zip(*columns, strict=True)):
             own = slice(begin, begin + len(words))
-            row: dict[str, Any] = {"text": text} if TEXT in split.rows.column_names else {}
+            row: dict[str, Any] = {"text": text} if TEXT in given else {}
             row |= {"words": words, "tags": [self.names[x] for x in ids[own]]}
-            if marked is not None:
+            if tags is not None:
                 edges = None if text is None else list(zip(begins, ends, strict=True))
-                row["entities"] = _entities(marked[i], scores[own], words, text, edges)
+                row["entities"] = _entities(tags[i], scores[own], words, text, edges)
             begin += len(words)
             yield row
-
-
-def _column(rows: Any, name: str) -> list[Any]:
-    return map_column(rows, name, lambda x: x) if name in rows.column_names else [None] * len(rows)
 
 
 def _entities(

@@ -18,11 +18,11 @@ import numpy as np
 from jaxft.core import distributed, tree
 from jaxft.core.paths import cache_dir
 from jaxft.core.tree import Params
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
-from jaxft.evaluation.evaluator import collect_outputs
+from jaxft.evaluation.chunks import Forward
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.run.setup import PREFIX, Run, eval_sampler
+from jaxft.run.setup import PREFIX, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
 
@@ -127,9 +127,9 @@ def _fill(kept: np.ndarray, run: Run, params: Params, examples: Examples) -> Non
     """Write what these parameters of the encoder give of every token, [total, D]."""
     encoder, policy = run.model.encoder, run.model.policy
 
-    def forward(params: Params, batch: dict[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
+    def forward(params: Params, batch: dict[str, jax.Array]) -> Summary:
         micro = {name: x[0] for name, x in batch.items()}
-        return {"tokens": {PREFIX: encoder.apply(params, micro, rates=run.model.rates, policy=policy)["last_hidden_state"]}}
+        outputs = encoder.apply(params, micro, rates=run.model.rates, policy=policy)
+        return Summary(tokens={PREFIX: outputs["last_hidden_state"]})
 
-    sampler = eval_sampler(examples, run.config, run.mesh)
-    collect_outputs(forward, params, sampler, examples, run.mesh, Collected(tokens={PREFIX: kept}))
+    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={PREFIX: kept}))

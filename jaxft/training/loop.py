@@ -175,10 +175,10 @@ class Trainer:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Metrics of the present parameters on a split; thresholds that are to be tuned are tuned on validation data."""
-        collected = self._evaluator(split).collect(self._params(split))
+        summary = self._evaluator(split).collect(self._params(split))
         if split == "validation":
-            self.task = self.run.task.tune(collected, self.run.data[split])
-        return score(self.task, collected, self.run.data[split])
+            self.task = self.run.task.tune(summary, self.run.data[split])
+        return score(self.task, summary, self.run.data[split])
 
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
         """Tell the hooks that the run has ended, with the step whose parameters it leaves and their scores."""

@@ -15,7 +15,7 @@ from jaxft import losses
 from jaxft.config import Config, DataConfig, EvalConfig, TaskConfig
 from jaxft.core import tree
 from jaxft.core.errors import UserError
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import to_scheme_of
 from jaxft.data.tokens.tokenizer import load_tokenizer
@@ -268,9 +268,9 @@ def test_a_model_with_other_labels_is_scored_by_its_entities(tagger, tmp_path, l
         right = np.maximum(split.examples.tokens["labels"] - 1, 0)
         wrong = right.copy()
         wrong[split.notes["first"][0]] = labels.index(to_scheme_of(["O"], labels)[0])
-        scores = [task.scores(Collected(tokens={"predicted": x}), split) for x in (right, wrong)]
+        scores = [task.scores(Summary(tokens={"predicted": x}), split) for x in (right, wrong)]
         assert [(x["precision"], x["recall"], x["accuracy"]) for x in scores] == [(1, 1, 1), (1, 2 / 3, 6 / 7)]
-        found = next(iter(task.decode(Collected(tokens={"predicted": right, "score": np.ones(len(right))}), split)))
+        found = next(iter(task.decode(Summary(tokens={"predicted": right, "score": np.ones(len(right))}), split)))
         assert found["tags"] == gold[0]
         assert [(x["type"], x["start"], x["end"]) for x in found["entities"]] == [("x", 0, 1), ("x", 2, 5), ("x", 5, 7)]
     assert gold[0] == gold[1] == to_scheme_of(iob2, labels)
@@ -298,7 +298,7 @@ def test_a_word_without_pieces_is_outside(tagger, tmp_path, scheme):
     write_conll(tmp_path / "train.conll", rows)
     split = task.encode(task.read(config, "train"), load_tokenizer(tagger), tagger, config, "x")
     predicted = np.maximum(split.examples.tokens["labels"] - 1, 0)
-    collected = Collected(tokens={"predicted": predicted, "score": np.full(len(predicted), 0.25, np.float32)})
+    collected = Summary(tokens={"predicted": predicted, "score": np.full(len(predicted), 0.25, np.float32)})
     scores = task.scores(collected, split)
     assert scores["accuracy"] == 4 / 5
     entity = {"type": "place", "start": 1, "end": 3, "text": "stone bridge", "score": 0.25}

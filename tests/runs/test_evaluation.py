@@ -182,10 +182,10 @@ def test_binary_f1_where_a_side_is_missing(gold, predicted):
 def test_the_collected_sums_do_not_grow_with_the_examples(three):
     """For three labels they are a confusion matrix, the loss and its weight."""
     made, params = evaluator(three, "pack", 16, 1)
-    collected = made.collect(params)
-    assert {name: x.shape for name, x in collected.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}
-    assert not collected.examples
-    assert not collected.tokens
+    summary = made.collect(params)
+    assert {name: x.shape for name, x in summary.sums.items()} == {"confusion": (3, 3), "loss": (), "weight": ()}
+    assert not summary.examples
+    assert not summary.tokens
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_many_labels_are_counted_without_a_matrix(three, monkeypatch):
     right = made.scores(params)
     monkeypatch.setattr(text_classification, "MAX_DENSE_LABELS", 2)
     made, params = evaluator(three, "pack", 16, 1)
-    collected = made.collect(params)
-    assert set(collected.sums) == {"loss", "weight"}
-    assert collected.examples["predicted"].shape == (61,)
+    summary = made.collect(params)
+    assert set(summary.sums) == {"loss", "weight"}
+    assert summary.examples["predicted"].shape == (61,)
     scores = made.scores(params)
     for table in ("confusion", "confusion_labels", "labels"):
         assert scores.pop(table) == right.pop(table)

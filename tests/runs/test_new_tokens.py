@@ -19,7 +19,7 @@ from jaxft.models.vocab_resize import join_rows, split_rows
 from jaxft.param_plan import make_plan
 from jaxft.run import rundir
 from jaxft.run.setup import make_run
-from jaxft.tasks.fill_mask import FillMask
+from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.train import train
 from tests.support import new_words, running_text, tiny, vocabularies
 from tests.support.steps import TOLERANCE, assert_same, gradients, rearranged
@@ -238,7 +238,7 @@ def test_a_run_may_replace_the_vocabulary(folder, tmp_path):
 def test_a_masked_word_may_be_replaced_by_a_new_one(finished):
     """One masked word in ten is replaced by a random one of all words, new ones included."""
     task = make_run(finished[1]).task
-    assert isinstance(task, FillMask)
+    assert isinstance(task, MaskedLM)
     size = len(load_tokenizer(finished[0] / "model"))
     drawn = np.asarray(task.masking._any_word(np.arange(4 * size, dtype=np.uint32)))
     assert set(range(size - 4, size)) < set(drawn) < set(range(size))

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft import losses
+from jaxft.data.batching.collect import Summary
 from jaxft.tasks import texts
 from jaxft.tasks.task import Split, Task
 
@@ -61,16 +62,16 @@ class Calm(Task):
 
     def summarise(self, outputs, batch):
         found = jnp.argmax(outputs["logits"], -1)
-        return {"sums": {"right": ((found == batch["calm"]) * batch["weights"]).sum()}}
+        return Summary(sums={"right": ((found == batch["calm"]) * batch["weights"]).sum()})
 
-    def scores(self, collected, split):
-        return {"right": float(collected.sums["right"] / collected.sums["weight"])}
+    def scores(self, summary, split):
+        return {"right": float(summary.sums["right"] / summary.sums["weight"])}
 
     def predict(self, outputs, batch):
-        return {"examples": {"logits": outputs["logits"]}}
+        return Summary(examples={"logits": outputs["logits"]})
 
-    def decode(self, collected, split):
-        for logits in collected.examples["logits"]:
+    def decode(self, summary, split):
+        for logits in summary.examples["logits"]:
             yield {"calm": bool(logits[1] > logits[0])}
 
 
@@ -87,13 +88,13 @@ def twice(outputs, batch, train):
     return 2 * total, weight
 
 
-def merry_recall(task, collected, split):
-    row = collected.sums["confusion"][task.names.index("merry")]
+def merry_recall(task, summary, split):
+    row = summary.sums["confusion"][task.names.index("merry")]
     return float(row[task.names.index("merry")] / row.sum())
 
 
-def errors(task, collected, split):
-    return float(collected.sums["confusion"].sum() - np.trace(collected.sums["confusion"]))
+def errors(task, summary, split):
+    return float(summary.sums["confusion"].sum() - np.trace(summary.sums["confusion"]))
 
 
 errors.higher_is_better = False

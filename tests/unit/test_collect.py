@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft.data.batching.batch_sampler import make_sampler
-from jaxft.data.batching.collect import collect
+from jaxft.data.batching.collect import Summary, collect
 from jaxft.data.tokens.encode import Examples
 
 
@@ -39,11 +39,11 @@ def test_collect_restores_the_order_of_examples(layout, data):
         for step in range(batches.sampler.steps_per_epoch):
             batch = {name: x[0] for name, x in batches.batch(examples, step).items()}
             slots = batch["labels"]
-            yield {
-                "sums": {"count": batch["weights"].sum()},
-                "examples": {"labels": slots, "pair": np.stack([slots, slots + 1], -1)},
-                "tokens": {"ids": batch["input_ids"]},
-            }
+            yield Summary(
+                examples={"labels": slots, "pair": np.stack([slots, slots + 1], -1)},
+                sums={"count": batch["weights"].sum()},
+                tokens={"ids": batch["input_ids"]},
+            )
 
     found = collect(batches, examples, steps())
     assert found.sums["count"] == len(examples)

@@ -71,31 +71,31 @@ def test_questions_without_texts_are_marked(tmp_path):
 def test_rows_without_all_choices_are_marked(tmp_path):
     data = config(tmp_path / "a.jsonl", *({"text": "a", "c": x} for x in (None, ["x", "y"], ["x"], ["x", ""], ["y", "x"])))
     rows = texts.read(data, "test", ["c"])
-    names, choices, found = _choices(rows, ["c"], "x", odd_is_null=True)
+    names, choices, found = _choices(rows, ["c"], "x", invalid_is_null=True)
     assert names == ["0", "1"]
     assert choices[-1] == ["y", "x"]
     assert {len(x) for x in choices} == {2}
     assert found.tolist() == [True, False, True, True, False]
     with pytest.raises(UserError, match="x: row 1 has None"):
-        _choices(rows, ["c"], "x", odd_is_null=False)
+        _choices(rows, ["c"], "x", invalid_is_null=False)
 
 
 @pytest.mark.parametrize("first", [["y", "x", "z", "w"], ["y", None, "z"], ["y", "", "z"], ["y"], []])
 def test_the_number_of_choices_is_that_of_most_rows(first):
     rows = datasets.Dataset.from_dict({"c": [first, ["a", "b", "c"], ["d", "e", "f"]]})
-    _, choices, found = _choices(rows, ["c"], "x", odd_is_null=True)
+    _, choices, found = _choices(rows, ["c"], "x", invalid_is_null=True)
     assert found.tolist() == [True, False, False]
     assert {len(x) for x in choices} == {3}
     with pytest.raises(UserError, match=r"row 1 has \d choices in column"):
-        _choices(rows, ["c"], "x", odd_is_null=False)
+        _choices(rows, ["c"], "x", invalid_is_null=False)
 
 
 def test_every_row_may_lack_its_choices():
     nothing = datasets.Dataset.from_dict({"a": ["x", None], "b": [None, "y"], "c": [None, None], "d": ["['x', 'y']", "z"]})
     for columns in (["a", "b"], ["c"]):
-        assert _choices(nothing, columns, "x", odd_is_null=True)[2].all()
+        assert _choices(nothing, columns, "x", invalid_is_null=True)[2].all()
     with pytest.raises(UserError, match=r"row 1 has .* must be texts to choose from"):
-        _choices(nothing, ["d"], "x", odd_is_null=True)
+        _choices(nothing, ["d"], "x", invalid_is_null=True)
 
 
 def test_predictions_are_null_except_for_their_id():

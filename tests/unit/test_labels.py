@@ -149,7 +149,7 @@ def test_rows_of_0_and_1_are_lists_of_labels(rows):
     assert read(["a", "b", "c"]) == [["b"], ["a", "b"]]
     assert learnt(rows, kind=MultiLabel, problem="multi_label") == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert learnt(rows, named("a", "b", "c"), kind=MultiLabel, problem="multi_label") == ("a", "b", "c")
-    with pytest.raises(UserError, match=r"rows of 0 and 1 with 3 places, not 2 labels \(a, b\)"):
+    with pytest.raises(UserError, match=r"rows of 0 and 1 with 3 entries, not 2 labels \(a, b\)"):
         read(["a", "b"])
     with pytest.raises(UserError, match="multi_label"):
         learnt(rows)
@@ -183,7 +183,7 @@ def test_a_row_of_0_and_1_among_lists_of_labels_is_refused(row):
 
 
 def test_rows_of_0_and_1_of_several_lengths_are_refused():
-    with pytest.raises(UserError, match="rows of 0 and 1 with 2, 3 places"):
+    with pytest.raises(UserError, match="rows of 0 and 1 with 2, 3 entries"):
         label_lists.label_lists(with_label([[0, 0, 1], [1, 0]]), DataConfig(), "x")
     nested = "[" * 100_000 + "]" * 100_000
     with pytest.raises(UserError, match="must be a list of labels"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxft.config import Config, DataConfig, TaskConfig
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.data.formats import tags
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.tasks.token_classification import TokenClassification
@@ -55,7 +55,7 @@ def test_entities_have_the_offsets_of_their_text(tokenizer, tmp_path, how, max_l
     wanted = np.array([rng.randrange(len(LABELS)) if token >= 0 else 0 for token in first])
     predicted = np.zeros(len(split.examples.tokens["input_ids"]), np.int32)
     predicted[first[first >= 0]] = wanted[first >= 0]
-    found = list(task.decode(Collected(tokens={"predicted": predicted, "score": np.ones(len(predicted))}), split))
+    found = list(task.decode(Summary(tokens={"predicted": predicted, "score": np.ones(len(predicted))}), split))
     assert [row["text"] for row in found] == TEXTS
     assert [x for row in found for x in row["tags"]] == [LABELS[i] for i in wanted]
     for row, begins, ends in zip(found, split.rows["begins"], split.rows["ends"], strict=True):

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from jaxft.config import Config, LogConfig
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.evaluator import score
-from jaxft.tasks.fill_mask import FillMask
+from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.pretraining import Pretraining
 from jaxft.training.checkpoint import Progress
 from jaxft.training.display import Display
@@ -16,19 +16,19 @@ from jaxft.training.hooks import Evaluation
 from jaxft.training.step_metrics import StepMetrics
 
 
-def collected(**sums: float) -> Collected:
-    return Collected(sums={name: np.float64(x) for name, x in sums.items()})
+def collected(**sums: float) -> Summary:
+    return Summary(sums={name: np.float64(x) for name, x in sums.items()})
 
 
 def test_the_perplexity_of_no_words_is_null():
     data = SimpleNamespace(origin="dev.txt")
-    found = score(FillMask(), collected(loss=0, weight=0, mlm_loss=0, words=0, mlm_hits=0), data)
-    note = "nothing to compute loss, perplexity, accuracy of in dev.txt"
+    found = score(MaskedLM(), collected(loss=0, weight=0, mlm_loss=0, words=0, mlm_hits=0), data)
+    note = "dev.txt has no data to compute loss, perplexity, accuracy from"
     assert found == {"loss": None, "perplexity": None, "accuracy": None, "note": note}
     sums = {"mlm_loss": 0, "words": 0, "mlm_hits": 0, "pair_loss": 1, "pairs": 2, "pair_hits": 1}
     found = score(Pretraining(), collected(loss=1, weight=2, **sums), data)
     assert (found["loss"], found["perplexity"], found["pair_accuracy"]) == (None, None, 0.5)
-    found = score(FillMask(), collected(loss=2, weight=4, mlm_loss=2, words=4, mlm_hits=1), data)
+    found = score(MaskedLM(), collected(loss=2, weight=4, mlm_loss=2, words=4, mlm_hits=1), data)
     assert found == {"loss": 0.5, "perplexity": np.exp(0.5), "accuracy": 0.25}
 
 

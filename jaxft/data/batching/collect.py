@@ -1,9 +1,10 @@
 """Collects the results of the steps of an epoch into arrays over all examples, in the order of the examples."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxft.core.ragged import places_in_rows
@@ -11,51 +12,46 @@ from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.data.tokens.encode import Examples
 
 
-@dataclass
-class Collected:
-    """The results of a pass over a split.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Summary:
+    """What evaluation or prediction reads back: from one step, and collected from all steps over a split.
 
     Attributes:
-      sums: sums over the steps, in float64; in evaluation they include `loss` and `weight`.
-      examples: [N, ...] from [R, M, ...] of every step.
-      tokens: [total, ...] like `Examples.tokens`, from [R, T, ...].
+      examples: arrays [R, M, ...] of a step, [N, ...] of a split.
+      sums: sums over the examples, in float64 over a split; in evaluation they include `loss` and `weight`.
+      tokens: arrays [R, T, ...] of a step, [total, ...] of a split, like `Examples.tokens`.
     """
 
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
-    examples: dict[str, np.ndarray] = field(default_factory=dict)
-    tokens: dict[str, np.ndarray] = field(default_factory=dict)
+    examples: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, Any] = field(default_factory=dict)
+    tokens: dict[str, Any] = field(default_factory=dict)
 
 
-def collect(
-    batches: EpochBatches,
-    examples: Examples,
-    steps: Iterable[Mapping[str, Mapping[str, Any]]],
-    collected: Collected | None = None,
-) -> Collected:
+def collect(batches: EpochBatches, examples: Examples, steps: Iterable[Summary], summary: Summary | None = None) -> Summary:
     """Collects the arrays of every step.
 
     Every example is written once. `batches` says which cell of a step holds which example, so empty cells are never read.
 
     Args:
-      batches: the batches that the steps ran on, in order.
-      examples: the examples of the batches.
-      steps: for each step its `sums`, `examples` [R, M, ...] and `tokens` [R, T, ...], on the host, of one micro-batch.
-      collected: results to add to; None starts empty.
+      batches, examples: the batches that the steps ran on, in order, and their examples.
+      steps: the result of each step, of one micro-batch, in numpy arrays.
+      summary: results to add to; None starts empty.
     """
-    collected = collected or Collected()
-    for step, summary in enumerate(steps):
-        index, (_, row, offset, slot) = batches.cells(step)
-        for name, value in summary.get("sums", {}).items():
-            collected.sums[name] = collected.sums.get(name, 0) + np.asarray(value, np.float64)
-        for name, value in summary.get("examples", {}).items():
-            array = collected.examples.setdefault(name, np.zeros((len(examples), *value.shape[2:]), value.dtype))
+    summary = summary or Summary()
+    for number, step in enumerate(steps):
+        index, (_, row, offset, slot) = batches.cells(number)
+        for name, value in step.sums.items():
+            summary.sums[name] = summary.sums.get(name, 0) + np.asarray(value, np.float64)
+        for name, value in step.examples.items():
+            array = summary.examples.setdefault(name, np.zeros((len(examples), *value.shape[2:]), value.dtype))
             array[index] = value[row, slot]
-        if tokens := summary.get("tokens", {}):
+        if step.tokens:
             lengths = examples.lengths[index]
             inside = places_in_rows(lengths)
             target = np.repeat(examples.starts[index], lengths) + inside
             source = np.repeat(row, lengths), np.repeat(offset, lengths) + inside
-            for name, value in tokens.items():
-                array = collected.tokens.setdefault(name, np.zeros((examples.offsets[-1], *value.shape[2:]), value.dtype))
+            for name, value in step.tokens.items():
+                array = summary.tokens.setdefault(name, np.zeros((examples.offsets[-1], *value.shape[2:]), value.dtype))
                 array[target] = value[source]
-    return collected
+    return summary

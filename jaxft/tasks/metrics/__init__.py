@@ -1,1 +1,1 @@
-"""Scores by well-kept libraries, from what evaluation has counted or collected; one file a kind of task."""
+"""Scores by established libraries, from what evaluation has summed or collected; one file per kind of task."""

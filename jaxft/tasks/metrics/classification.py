@@ -37,16 +37,18 @@ class SparseConfusion:
         gold, predicted = np.nonzero(confusion)
         return cls(gold, predicted, confusion[gold, predicted], len(confusion))
 
+    def totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of examples, [labels] each: with this gold label, with this prediction, and with both."""
+        hit = self.gold == self.predicted
+        pairs = (self.gold, self.counts), (self.predicted, self.counts), (self.gold[hit], self.counts[hit])
+        gold, predicted, right = (np.bincount(ids, counts, self.labels) for ids, counts in pairs)
+        return gold, predicted, right
+
     def tables(self, names: Sequence[str]) -> dict[str, Any]:
-        """Tables of confusions, for the journal.
+        """Tables for the journal: `confusion`, numbers of examples [gold][predicted], and `confusion_labels`, the names.
 
-        Args:
-          names: the label names.
-
-        Returns:
-          `confusion`, numbers of examples [gold][predicted] and `confusion_labels`, the labels of its rows and columns. With
-          more than MAX_TABLE_LABELS labels instead `mistakes`, the MAX_MISTAKES most frequent confusions as
-          {gold label: {predicted label: number of examples}}.
+        With more than MAX_TABLE_LABELS labels instead `mistakes`, the MAX_MISTAKES most frequent confusions as
+        {gold label: {predicted label: number of examples}}.
         """
         if self.labels <= MAX_TABLE_LABELS:
             matrix = np.zeros((self.labels, self.labels), np.int64)
@@ -85,9 +87,7 @@ def label_scores(cells: SparseConfusion, names: Sequence[str]) -> dict[str, Any]
     """`labels`: precision, recall, F1 and support of each label by name; empty with more than MAX_TABLE_LABELS labels."""
     if cells.labels > MAX_TABLE_LABELS:
         return {}
-    size, hit = cells.labels, cells.gold == cells.predicted
-    gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
-    right = np.bincount(cells.gold[hit], cells.counts[hit], size)
+    gold, predicted, right = cells.totals()
     shares = [right / np.maximum(whole, 1) for whole in (predicted, gold, (predicted + gold) / 2)]
     columns = {name: x.tolist() for name, x in zip(("precision", "recall", "f1"), shares, strict=True)}
     columns["support"] = gold.astype(int).tolist()
@@ -99,10 +99,9 @@ def _mcc(cells: SparseConfusion) -> float:
 
     As in scikit-learn, it is 0 if gold or predictions have one label only.
     """
-    size = cells.labels
-    gold, predicted = (np.bincount(x, cells.counts, size) for x in (cells.gold, cells.predicted))
-    total, right = gold.sum(), float(cells.counts[cells.gold == cells.predicted].sum())
-    covariance = right * total - gold @ predicted
+    gold, predicted, right = cells.totals()
+    total = gold.sum()
+    covariance = right.sum() * total - gold @ predicted
     variance = (total**2 - gold @ gold) * (total**2 - predicted @ predicted)
     return float(covariance / np.sqrt(variance)) if variance > 0 else 0.0
 

@@ -1,13 +1,13 @@
-"""Tasks, losses and metrics of the user's own, which the config names as module:name."""
+"""Custom tasks, losses and metrics: objects of the user's, which the config names as module:name."""
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
-from jaxft.data.batching.collect import Collected
+from jaxft.data.batching.collect import Summary
 from jaxft.losses import WeightedSum
 from jaxft.tasks.task import Batch, Outputs, Split, Task
 
@@ -16,7 +16,7 @@ def load_task(reference: str) -> type[Task]:
     """The class that `task.name` names.
 
     Raises:
-      UserError: for what cannot be imported, or is no complete subclass of `Task`.
+      UserError: if it cannot be imported, or is not a complete subclass of `Task`.
     """
     task = load_object(reference, "task.name")
     if not (isinstance(task, type) and issubclass(task, Task)):
@@ -29,44 +29,42 @@ def load_task(reference: str) -> type[Task]:
 
 
 @functools.cache
-def with_own_parts(task: type[Task], loss: str | None, metrics: tuple[str, ...]) -> type[Task]:
-    """The task with a loss in place of its own, and metrics beside its own.
+def customised(task: type[Task], loss: str | None, metrics: tuple[str, ...]) -> type[Task]:
+    """A subclass of a task with another loss and more metrics.
 
     Args:
       task: a class.
-      loss: names a function (outputs, batch, train) -> (sum, weight), as `Task.loss` is.
-      metrics: name functions (task, collected, split) -> number or None, of what `Task.scores` is given. Each metric has
+      loss: names a function (outputs, batch, train) -> (sum, weight) that replaces `Task.loss`.
+      metrics: name functions (task, summary, split) -> number or None, with the arguments of `Task.scores`. Each metric has
         its function's name, and higher is better unless the function's attribute `higher_is_better` is False.
 
     Raises:
-      UserError: for what cannot be imported or called, or a metric that the task already has.
+      UserError: if a function cannot be imported or called, or the task already has the metric.
     """
     members: dict[str, Any] = {}
     if loss is not None:
-        own_loss = _function(loss, "task.loss")
+        custom_loss = _function(loss, "task.loss")
 
         def replaced(self: Task, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
-            return own_loss(outputs, batch, train)
+            return custom_loss(outputs, batch, train)
 
         members["loss"] = replaced
     if metrics:
-        functions = {reference.partition(":")[2]: _function(reference, "eval.metrics") for reference in metrics}
-        _check_names(task, metrics)
+        names = [reference.partition(":")[2] for reference in metrics]
+        functions = {name: _function(x, "eval.metrics") for name, x in zip(names, metrics, strict=True)}
+        for reference, name in zip(metrics, names, strict=True):
+            if name in task.metrics or names.count(name) > 1:
+                raise UserError(
+                    f'eval.metrics {reference}: there is another metric "{name}"; give the function another name'
+                )
 
-        def scores(self: Task, collected: Collected, split: Split) -> dict[str, Any]:
-            own = {name: score(self, collected, split) for name, score in functions.items()}
-            return {**task.scores(self, collected, split), **own}
+        def scores(self: Task, summary: Summary, split: Split) -> dict[str, Any]:
+            added = {name: score(self, summary, split) for name, score in functions.items()}
+            return {**task.scores(self, summary, split), **added}
 
         higher = {name: bool(getattr(function, "higher_is_better", True)) for name, function in functions.items()}
         members |= {"scores": scores, "metrics": {**task.metrics, **higher}}
     return type(task.__name__, (task,), members) if members else task
-
-
-def _check_names(task: type[Task], metrics: Sequence[str]) -> None:
-    names = [reference.partition(":")[2] for reference in metrics]
-    for reference, name in zip(metrics, names, strict=True):
-        if name in task.metrics or names.count(name) > 1:
-            raise UserError(f'eval.metrics {reference}: there is another metric "{name}"; give the function another name')
 
 
 def _function(reference: str, option: str) -> Callable[..., Any]:
