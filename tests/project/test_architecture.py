@@ -1,4 +1,4 @@
-"""The rooms of the package: imports only go down, without circles; libraries stay behind their doors; files stay short."""
+"""The folders of the package: imports only go down, without circles; some libraries have one importer; files stay short."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -22,7 +22,7 @@ FLOORS = [
     "training preflight",
     "train evaluate predict export plan vocabulary hf __init__ __main__",
 ]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))
 WAY = "train training/loop run/loss tasks/task tasks/text_classification losses"  # what a reader opens to meet the loss
 
@@ -55,20 +55,20 @@ def own_imports(path: Path) -> set[str]:
 MODULES = {dotted(path): path for path in FILES}
 
 
-def room(name: str) -> str:
-    """The row of FLOORS that a module belongs to."""
+def top(name: str) -> str:
+    """The folder or module directly below jaxft that a module belongs to."""
     return name.partition(".")[0]
 
 
 @pytest.mark.parametrize("path", FILES, ids=dotted)
 def test_imports_go_down(path):
     me = dotted(path)
-    assert room(me) in FLOOR, f"{path.name}: give it a room"
+    assert top(me) in FLOOR, f"{path.name}: add {top(me)} to FLOORS"
     found = imports(path)
-    above = {name for name in own_imports(path) if FLOOR[room(name)] > FLOOR[room(me)]}
-    assert not above, f"{me} on floor {FLOOR[room(me)]} imports from above"
+    above = {name for name in own_imports(path) if FLOOR[top(name)] > FLOOR[top(me)]}
+    assert not above, f"{me} on floor {FLOOR[top(me)]} imports from above"
     libraries = {name.split(".")[0] for name in found}
-    assert "flax" not in libraries or room(me) == "models"
+    assert "flax" not in libraries or top(me) == "models"
     assert "orbax" not in libraries or me == "training.checkpoint"
     assert "torch" not in libraries
     text = path.read_text(encoding="utf-8")
@@ -98,13 +98,13 @@ def test_there_are_no_circles(folder):
     TopologicalSorter(folders_below(folder)).prepare()  # raises CycleError, which names them
 
 
-def test_the_drawing_of_the_rooms_is_todays():
-    spec = spec_from_file_location("rooms", ROOT / "docs/rooms.py")
+def test_the_diagram_of_the_folders_is_current():
+    spec = spec_from_file_location("folders", ROOT / "docs/folders.py")
     assert spec is not None
     assert spec.loader is not None
-    rooms = module_from_spec(spec)
-    spec.loader.exec_module(rooms)
-    assert rooms.page() == rooms.PAGE.read_text(encoding="utf-8"), "run python docs/rooms.py"
+    folders = module_from_spec(spec)
+    spec.loader.exec_module(folders)
+    assert folders.page() == folders.PAGE.read_text(encoding="utf-8"), "run python docs/folders.py"
 
 
 def test_a_reader_meets_the_loss_within_eight_files():
