@@ -1,4 +1,4 @@
-"""Whole train steps on one device: the choices behind jaxft's defaults, measured in turn with their alternatives.
+"""Whole train steps on one device: jaxft's defaults, measured in turn with their alternatives.
 
 python -m benchmarks.alternatives [--rounds 7]
 """
@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from benchmarks.parts import Part, run
+from benchmarks.command import Part, compare_parts
 from benchmarks.step import CPU, Case, Step
 from jaxft import optim
+from jaxft.config import cli
 from jaxft.core import backend, host_memory
 from jaxft.step.compilation import lower_train
 from jaxft.step.multi_step import STEPS_PER_CALL
@@ -20,7 +21,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD, MMAP_MAX = -3, -1, -4
 
 
 def parts() -> Iterator[Part]:
-    """Steps of MiniLM and of the smallest model, with each default changed."""
+    """Steps of MiniLM and of the smallest model in which one default is changed."""
     case = CPU["minilm-full"]
     whole = case.run()
     looped = replace(whole, model=replace(whole.model, policy=replace(whole.model.policy, unroll=1)))
@@ -79,13 +80,13 @@ def large_batch() -> Iterator[Part]:
 
 
 def widened(case: Case) -> Step:
-    """The program for processors without bfloat16 units (see `matmul._has_units`)."""
+    """The program for processors without bfloat16 units."""
     with mock.patch.object(backend, "multiplies_bfloat16", return_value=False):
         return Step(case.run())
 
 
 def timer(step: Step, keep: bool = True) -> Callable[[], float]:
-    """Seconds per step; the first step after another alternative, which may fault in memory, is not counted."""
+    """Seconds per step, without the first step after another alternative, which may fault in memory."""
 
     def measure() -> float:
         keep_memory(keep)
@@ -107,11 +108,8 @@ def keep_memory(keep: bool) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    run(argv, __doc__, parts, "alternatives.json")
+    compare_parts(argv, __doc__, parts, "alternatives.json")
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -8,7 +8,6 @@ Sizes are per chip. All times are predicted: the longest of computation, memory 
 counted.
 """
 
-import argparse
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,10 +16,10 @@ import jax
 import numpy as np
 
 from benchmarks import record
+from benchmarks.command import check_names, make_parser
 from benchmarks.synthetic import SIZES, run_of
-from jaxft.config import Config, DataConfig, MeshConfig, ModelConfig, RuntimeConfig, TrainConfig
+from jaxft.config import Config, DataConfig, MeshConfig, ModelConfig, RuntimeConfig, TrainConfig, cli
 from jaxft.core import backend
-from jaxft.core.errors import UserError
 from jaxft.preflight import costs, hlo, topology
 
 
@@ -77,16 +76,15 @@ CASES = {
 
 
 def compile_case(case: Case) -> record.Row:
-    """A row."""
+    """Compile a case; the result is its row of the result file."""
     lengths = np.full(2 * case.batch, case.length)
     run = run_of(case.size, lengths, case.config(), topology.devices(case.topology), abstract=True)
     [(shape, [cost])] = costs.step_costs(run).items()
     chip, chips = topology.parse(case.topology)
-    guess = topology.predict(cost, chip, chips, shape.rows)
-    gradients = 4 * sum(x.size for x in jax.tree.leaves(run.params))
-    one = SIZES[case.size].heads * case.length**2 * case.batch // chips  # of a layer on a chip, in whatever shape
+    prediction = topology.predict(cost, chip, chips, shape.rows)
+    layer = SIZES[case.size].heads * case.length**2 * case.batch // chips  # the scores of a layer on a chip, in any shape
     scores = hlo.materialized_arrays(
-        cost.text, lambda kind, s: kind == "f32" and s.count(case.length) >= 2 and prod(s) % one == 0
+        cost.text, lambda kind, s: kind == "f32" and s.count(case.length) >= 2 and prod(s) % layer == 0
     )
     return {
         "case": vars(case),
@@ -98,33 +96,28 @@ def compile_case(case: Case) -> record.Row:
         "donated_bytes": cost.donated,
         "state_bytes": cost.expected["parameters"] + cost.expected["optimizer"],
         "collectives": {x.kind: {"count": x.count, "bytes": x.size} for x in cost.collectives},
-        "gradient_bytes": gradients,
+        "gradient_bytes": 4 * sum(x.size for x in jax.tree.leaves(run.params)),
         "flops": cost.flops,
         "accessed_bytes": cost.accessed,
         "float32_scores": scores,
-        "predicted_seconds": guess.seconds,
-        "predicted_bound": guess.bound,
-        "predicted_share_of_peak": guess.share,
-        "rows_that_fit": guess.rows,
+        "predicted_seconds": prediction.seconds,
+        "predicted_bound": prediction.bound,
+        "predicted_share_of_peak": prediction.share,
+        "rows_that_fit": prediction.rows,
     }
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "aot.json")
     parser.add_argument("--cases", nargs="+")
-    parser.add_argument("--output", default=str(record.RESULTS / "aot.json"))
     args = parser.parse_args(argv)
-    if unknown := [name for name in args.cases or [] if name not in CASES]:
-        raise UserError(f"--cases {unknown[0]}: there are {', '.join(CASES)}")
-    backend.start(distributed="off", platforms="cpu", compile_cache=False)  # what is compiled cannot be read again here
+    check_names("--cases", args.cases, CASES)
+    backend.start(distributed="off", platforms="cpu", compile_cache=False)  # programs for other chips cannot be loaded here
     for name in args.cases or [name for name, case in CASES.items() if topology.missing_compiler(case.topology) is None]:
         row = {"name": name} | compile_case(CASES[name])
-        print({k: v for k, v in row.items() if k not in ("case", "versions")}, flush=True)
+        print({k: v for k, v in row.items() if k != "case"}, flush=True)
         record.add(args.output, row, "name")
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

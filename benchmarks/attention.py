@@ -1,4 +1,4 @@
-"""The core of attention, forward and backward: jaxft's, the plain formula with autodiff, jax.nn's, fused kernels.
+"""The core of attention, forward and backward: jaxft's, the plain formula differentiated by JAX, jax.nn's, fused kernels.
 
 python -m benchmarks.attention [--rounds 7]
 """
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import record
-from benchmarks.parts import Part, run
+from benchmarks.command import Part, compare_parts
+from jaxft.config import cli
 from jaxft.core import random_keys
 from jaxft.models.encoder import fused_attention
 from jaxft.models.encoder.attention import attend
@@ -27,7 +28,7 @@ def gradient_timer(function: Callable[..., Any], *arguments: Any, calls: int = 3
 
 
 def parts() -> Iterator[Part]:
-    """The core: scores, softmax, dropout, context; 640 real tokens (on accelerators 32,768) in rows of each length."""
+    """Scores, softmax, dropout and context of 640 real tokens (on accelerators 32,768) in rows of each length."""
     platform, key = jax.devices()[0].platform, random_keys.root_key(0)
     tokens, heads, size = (640, 12, 32) if platform == "cpu" else (32768, 12, 64)
     for dtype in ("float32", "bfloat16") if platform == "cpu" else ("bfloat16",):
@@ -67,11 +68,8 @@ def plain(q: Any, k: Any, v: Any, ids: Any, rate: float = 0.0, key: Any = None) 
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    run(argv, __doc__, parts, "attention.json")
+    compare_parts(argv, __doc__, parts, "attention.json")
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -11,16 +11,17 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import record
-from benchmarks.parts import Part, run
+from benchmarks.command import Part, compare_parts
+from jaxft.config import cli
 from jaxft.core import random_keys
 from jaxft.models.encoder.dropout import dropout
 
 
 def parts() -> Iterator[Part]:
-    """Masks of a layer's activations, by generator and width of the random bits."""
+    """Dropout of a layer's activations by generator and width of the random bits."""
     shape = (640, 384) if jax.devices()[0].platform == "cpu" else (32768, 768)
     x = jnp.ones(shape, jnp.float32)
-    random_keys.root_key(0)  # puts jaxft's own lowering of philox in its place
+    key = random_keys.root_key(0)  # also registers jaxft's lowering of philox
 
     def by_bits(x: Any, key: Any, bits: Any) -> Any:
         drawn = jax.random.bits(key, x.shape, bits)
@@ -30,7 +31,7 @@ def parts() -> Iterator[Part]:
         """Time dropout followed by an operation that uses its result several times, like a layer norm."""
         return record.timer(jax.jit(lambda x: jax.nn.standardize(function(x))), x, calls=20)
 
-    timers = {"none": timer(lambda x: x), "jaxft": timer(partial(dropout, rate=0.1, key=random_keys.root_key(0)))}
+    timers = {"none": timer(lambda x: x), "jaxft": timer(partial(dropout, rate=0.1, key=key))}
     for name in ("threefry2x32", "philox2x32", "philox4x32", "rbg"):
         for bits in (jnp.uint16, jnp.uint32):
             key = jax.random.key(0, impl=name)
@@ -43,11 +44,8 @@ def parts() -> Iterator[Part]:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    run(argv, __doc__, parts, "dropout.json")
+    compare_parts(argv, __doc__, parts, "dropout.json")
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -7,7 +7,6 @@ dispatched. It includes imports, reading weights, tokenising, batching and compi
 anew.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import time
 from pathlib import Path
 
 from benchmarks import record
+from benchmarks.command import make_parser
+from jaxft.config import cli
 
 
 def seconds(recipe: str, cache: Path, run: Path) -> float:
@@ -37,11 +38,8 @@ def seconds(recipe: str, cache: Path, run: Path) -> float:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "first_step.json", rounds=3)
     parser.add_argument("--recipe", default="configs/banking77.yaml")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", default=str(record.RESULTS / "first_step.json"))
     args = parser.parse_args(argv)
     found: dict[str, list[float]] = {"cold": [], "warm": []}
     for _ in range(args.rounds):
@@ -54,6 +52,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, in one command of under nine minutes.
+"""All measurements that need a GPU, in less than nine minutes.
 
     python -m benchmarks.gpu [--seconds 500] [--output benchmarks/results/gpu.json]
 
@@ -8,7 +8,6 @@ other steps and the implementations of attention. Every row is written as soon a
 was no time or it failed.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,21 +16,23 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from benchmarks import record
+from benchmarks.command import make_parser
 from benchmarks.peers.__main__ import Side, rows_of, started
+from jaxft.config import cli
 from jaxft.core.errors import UserError
 
 SIDES = ("compile", "jaxft", "torch", "keys")
 LOOPS = {"base": (64, 30), "large": (32, 15)}  # examples a step, steps a window
 FIRST = ("base-full", "large-packed-512", "base-full-keys", "large-packed-512-keys")
 REST = ("base-32", "base-head", "minilm-32")
-LEAST = 20  # seconds in which nothing can be measured
+LEAST = 20  # seconds; nothing can be measured in less
 KEYS = ("what", "device", "dtype", "size", "side")
 
 
 def loops(
     size: str, dtype: str, sides: Sequence[str], rounds: int, batch: int, steps: int, left: Callable[[], float]
 ) -> list[record.Row]:
-    """Measure rows for all sides while there is time."""
+    """The rows of all sides, measured in turn until the time is over."""
     window = [str(steps), "10"]
     ready: dict[str, Side] = {}
     failed: dict[str, str] = {}
@@ -44,7 +45,7 @@ def loops(
                 failed[side] = str(error)
         try:
             record.in_turn({name: side.measure for name, side in ready.items()}, rounds)
-        except UserError as error:
+        except UserError as error:  # the rounds before it were complete
             print(f"{size}: {error}", flush=True)
             whole = min((len(side.windows) for side in ready.values()), default=0)
             for name, side in ready.items():
@@ -57,16 +58,13 @@ def loops(
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "gpu.json", rounds=5)
     parser.add_argument("--seconds", type=float, default=500)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--sizes", nargs="*", default=list(LOOPS))
     parser.add_argument("--sides", nargs="+", default=list(SIDES))
     parser.add_argument("--first", nargs="*", default=list(FIRST), help="cases of benchmarks.step")
     parser.add_argument("--rest", nargs="*", default=[*(f"step {name}" for name in REST), "attention"])
-    parser.add_argument("--output", default=str(record.RESULTS / "gpu.json"))
     args = parser.parse_args(argv)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several processes share the device
     end = time.monotonic() + args.seconds
@@ -106,6 +104,4 @@ def device() -> str:
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

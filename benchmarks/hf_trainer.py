@@ -77,7 +77,12 @@ def train(config: Config, *, same: bool = False) -> dict[str, Any]:
 
 
 def prepare(config: Config, start: Path | None = None) -> tuple[Any, Any]:
-    """(jaxft's run, Trainer's side), transformers silent and seeded; with a directory for it, both have jaxft's head."""
+    """(jaxft's run, Trainer's side), with transformers silenced and seeded.
+
+    Args:
+      config: of the run.
+      start: a directory for jaxft's initial model, from which the peer then starts; None gives it a head of its own.
+    """
     import transformers
 
     from benchmarks.hf import settings
@@ -168,7 +173,7 @@ def trainer_class(head_multiplier: float, steps: list[list[int]] | None = None) 
 
 
 def evaluate_last(steps: int) -> Any:
-    """Evaluates after the last step, too, as jaxft does."""
+    """A callback that also evaluates after the last step, as jaxft does."""
     import transformers
 
     class EvaluateLast(transformers.TrainerCallback):

@@ -1,11 +1,10 @@
-"""The input pipeline by itself: arranging an epoch, building batches, and the share of padding.
+"""The input pipeline alone: arranging an epoch, building batches, and the share of padding.
 
     python -m benchmarks.input [--most 7] [--recipes configs/mrpc.yaml ...]
 
 Lengths are like GLUE's (benchmarks/synthetic.py); --recipes measures real data.
 """
 
-import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import record
+from benchmarks.command import make_parser
 from benchmarks.synthetic import examples_of, glue_lengths
 from jaxft.config import cli
 from jaxft.core.errors import UserError
@@ -102,12 +102,9 @@ def waste(recipes: list[str]) -> list[record.Row]:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "input.json", rounds=5)
     parser.add_argument("--most", type=int, default=7, help="power of ten of the largest number of examples")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--recipes", nargs="*", default=[], help="whose training data to measure the padding of")
-    parser.add_argument("--output", default=str(record.RESULTS / "input.json"))
     args = parser.parse_args(argv)
     rows = [*planning(args.most), *building(args.rounds), *waste(args.recipes)]
     record.write(args.output, record.machine() | {"rows": rows})

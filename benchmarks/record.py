@@ -1,4 +1,4 @@
-"""Result files, with machine, versions and commit, and medians with quartiles."""
+"""Measure alternatives in turn, and store the rows of results with machine, versions and commit."""
 
 import json
 import os
@@ -92,14 +92,19 @@ def write(path: str | Path, content: Row) -> None:
 def add(path: str | Path, row: Row, *names: str) -> None:
     """Put a row into a result file; it replaces the row with the same values of the given names."""
     row = machine() | row
-    old = [other for other in read(path).get("rows", []) if any(other.get(x) != row[x] for x in names)]
+    old = [other for other in rows(path) if any(other.get(x) != row[x] for x in names)]
     write(path, {"rows": [*old, row]})
 
 
 def read(path: str | Path) -> Row:
-    """A result file; empty if there is none."""
+    """The content of a result file; {} if it does not exist."""
     path = Path(path)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def rows(path: str | Path) -> list[Row]:
+    """The rows of a result file; none if it does not exist."""
+    return read(path).get("rows", [])
 
 
 def _git(*words: str) -> str:

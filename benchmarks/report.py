@@ -3,26 +3,23 @@
 python -m benchmarks.report
 """
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import targets
+from benchmarks import pages, plots, targets
+from benchmarks.record import Row
 from benchmarks.targets import rows
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, PLOTS = ROOT / "docs/performance.md", ROOT / "docs/plots"
-MISSING = "not measured"
+PAGE = ROOT / "docs/performance.md"
 PADDING = ("pack", "whole steps", "evaluation", "bucket", "pad")
-Row = dict[str, Any]
+Columns = dict[str, Callable[[Row], Any]]  # head -> the cell of a row
 
 
-def table(heads: Iterable[str], body: Iterable[Iterable[Any]]) -> list[str]:
-    """Markdown."""
-    heads = list(heads)
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    return [*lines, *(f"| {' | '.join(map(str, cells))} |" for cells in body)]
+def table(found: list[Row], columns: Columns) -> list[str]:
+    """A Markdown table of rows, or that there are none."""
+    return pages.table(columns, ([cell(row) for cell in columns.values()] for row in found)) if found else ["not measured"]
 
 
 def number(x: float, digits: int = 3) -> str:
@@ -36,9 +33,14 @@ def middle(spread: Row, scale: float = 1.0) -> str:
     return f"{number(spread['median'] * scale)} ({number(low * scale)} to {number(high * scale)})"
 
 
-def seconds(spread: Row) -> str:
-    """Median (quartiles) in milliseconds."""
+def milliseconds(spread: Row) -> str:
+    """Median (quartiles) of seconds, in milliseconds."""
     return middle(spread, 1e3)
+
+
+def gib(size: float) -> str:
+    """A size in bytes as GiB."""
+    return number(size / 2**30)
 
 
 def where(row: Row) -> str:
@@ -46,266 +48,190 @@ def where(row: Row) -> str:
     return row["processor"] if row["device"] == "cpu" else row["device"]
 
 
-def short(processor: str) -> str:
-    """The vendor and widest vector or matrix unit of a processor."""
-    return f"{re.split('[ (]', processor, maxsplit=1)[0]} {re.split('[()]', processor)[-2]}"
-
-
 def peers() -> list[str]:
-    """Whole loops."""
-    body = [
-        [
-            row["processor"],
-            f"`{' '.join([row['recipe'], *row['options']])}`",
-            row["side"],
-            middle(row["examples_per_second"]),
-            middle(row["tokens_per_second"]),
-            f"{row['padding']:.0%}",
-            row["times_trainer"]["median"],
-            row["first_step_seconds"],
-            row.get("compile_seconds") or "",
-            number(row["peak_bytes"] / 2**30),
-            row["commit"],
-        ]
-        for row in sorted(rows("peers.json"), key=lambda row: (row["processor"], row["recipe"]))
-    ]
-    heads = (
-        "processor",
-        "recipe",
-        "side",
-        "examples/s",
-        "real tokens/s",
-        "padding",
-        "times Trainer",
-        "first step, s",
-        "of which compiling",
-        "peak GiB",
-        "code",
-    )
-    return table(heads, body) if body else [MISSING]
+    """Whole training loops."""
+    columns: Columns = {
+        "processor": lambda row: row["processor"],
+        "recipe": lambda row: f"`{' '.join([row['recipe'], *row['options']])}`",
+        "side": lambda row: row["side"],
+        "examples/s": lambda row: middle(row["examples_per_second"]),
+        "real tokens/s": lambda row: middle(row["tokens_per_second"]),
+        "padding": lambda row: f"{row['padding']:.0%}",
+        "times Trainer": lambda row: row["times_trainer"]["median"],
+        "first step, s": lambda row: row["first_step_seconds"],
+        "of which compiling": lambda row: row.get("compile_seconds") or "",
+        "peak GiB": lambda row: gib(row["peak_bytes"]),
+        "code": lambda row: row["commit"],
+    }
+    return table(sorted(rows("peers.json"), key=lambda row: (row["processor"], row["recipe"])), columns)
 
 
 def steps() -> list[str]:
     """Single steps."""
-    body = [
-        [
-            f"{row['name']} ({where(row)})",
-            f"{row['shape'][0]} x {row['shape'][1]}",
-            row["case"]["dtype"],
-            seconds(row["seconds"]),
-            number(row["tokens_per_second"]["median"]),
-            f"{row['share_of_peak']['median']:.0%}",
-            number(row["host_seconds"]["median"] * 1e3),
-            f"{row['compile_seconds']['cold']}, {row['compile_seconds']['warm']}",
-            number(row["memory_bytes"] / 2**20),
-        ]
-        for row in [*rows("step.json"), *rows("gpu_steps.json")]
-    ]
-    heads = ("step", "rows x length", "type", "ms", "real tokens/s", "of peak", "host ms", "compile s: cold, warm", "MiB")
-    return table(heads, body) if body else [MISSING]
+    columns: Columns = {
+        "step": lambda row: f"{row['name']} ({where(row)})",
+        "rows x length": lambda row: f"{row['shape'][0]} x {row['shape'][1]}",
+        "type": lambda row: row["case"]["dtype"],
+        "ms": lambda row: milliseconds(row["seconds"]),
+        "real tokens/s": lambda row: number(row["tokens_per_second"]["median"]),
+        "of peak": lambda row: f"{row['share_of_peak']['median']:.0%}",
+        "host ms": lambda row: number(row["host_seconds"]["median"] * 1e3),
+        "compile s: cold, warm": lambda row: f"{row['compile_seconds']['cold']}, {row['compile_seconds']['warm']}",
+        "MiB": lambda row: number(row["memory_bytes"] / 2**20),
+    }
+    return table([*rows("step.json"), *rows("gpu_steps.json")], columns)
 
 
 def parts(*files: str) -> list[str]:
-    """Alternatives of a part."""
+    """Alternatives of a part, a table for each measurement."""
     lines: list[str] = []
     for row in [row for file in files for row in rows(file)]:
-        body = [
-            [f"{name}{' (default)' * (name == row['default'])}", seconds(found["seconds"]), middle(found["ratio"])]
-            for name, found in row["rows"].items()
-        ]
-        lines += ["", f"{row['what']} ({where(row)}):", "", *table(("alternative", "ms", "ratio"), body)]
-    return lines[1:] or [MISSING]
+        alternatives = [{"name": name} | found for name, found in row["rows"].items()]
+        columns: Columns = {
+            "alternative": lambda found, default=row["default"]: found["name"] + " (default)" * (found["name"] == default),
+            "ms": lambda found: milliseconds(found["seconds"]),
+            "ratio": lambda found: middle(found["ratio"]),
+        }
+        lines += ["", f"{row['what']} ({where(row)}):", "", *table(alternatives, columns)]
+    return lines[1:] or table([], {})
 
 
 def inputs() -> list[str]:
-    """Planning, building, waste."""
+    """Batches of an epoch, speed of building them, padding."""
     found = rows("input.json")
+
+    def part(what: str, columns: Columns) -> list[str]:
+        return table([row for row in found if row["what"] == what], columns)
+
     if not found:
-        return [MISSING]
-    plan = [
-        [f"{row['examples']:,}", row["layout"], row["declare_seconds"], row["plan_seconds"], row["nanoseconds_an_example"]]
-        for row in found
-        if row["what"] == "planning"
-    ]
-    build = [
-        [row["layout"], row["batch_size"], middle(row["tokens_per_second"], 1e-6)]
-        for row in found
-        if row["what"] == "building"
-    ]
-    waste = [
-        [row["data"], row["batch_size"], *(f"{row['padding'][x]:.1%}" for x in PADDING)]
-        for row in found
-        if row["what"] == "waste"
-    ]
+        return table([], {})
     return [
-        *table(("examples", "layout", "declare shapes, s", "plan an epoch, s", "ns an example"), plan),
+        *part(
+            "planning",
+            {
+                "examples": lambda row: f"{row['examples']:,}",
+                "layout": lambda row: row["layout"],
+                "declare shapes, s": lambda row: row["declare_seconds"],
+                "plan an epoch, s": lambda row: row["plan_seconds"],
+                "ns an example": lambda row: row["nanoseconds_an_example"],
+            },
+        ),
         "",
-        *table(("layout", "batch", "million real tokens/s of one thread"), build),
+        *part(
+            "building",
+            {
+                "layout": lambda row: row["layout"],
+                "batch": lambda row: row["batch_size"],
+                "million real tokens/s of one thread": lambda row: middle(row["tokens_per_second"], 1e-6),
+            },
+        ),
         "",
-        *table(("data", "batch", *(f"padding: {x}" for x in PADDING)), waste),
+        *part(
+            "waste",
+            {"data": lambda row: row["data"], "batch": lambda row: row["batch_size"]}
+            | {f"padding: {x}": lambda row, x=x: f"{row['padding'][x]:.1%}" for x in PADDING},
+        ),
     ]
 
 
 def scaling() -> list[str]:
     """Time per token."""
-    body = [[row["axis"], row["value"], middle(row["microseconds_a_token"])] for row in rows("scaling.json")]
-    return table(("what grows", "to", "microseconds a token"), body) if body else [MISSING]
+    columns: Columns = {
+        "what grows": lambda row: row["axis"],
+        "to": lambda row: row["value"],
+        "microseconds a token": lambda row: middle(row["microseconds_a_token"]),
+    }
+    return table(rows("scaling.json"), columns)
 
 
 def aot() -> list[str]:
     """Programs for devices that are not attached."""
-    body = []
-    for row in rows("aot.json"):
-        talk = ", ".join(f"{x['count']} {kind} {number(x['bytes'] / 2**20)} MiB" for kind, x in row["collectives"].items())
-        body.append(
-            [
-                row["name"],
-                f"{row['case']['batch']} x {row['case']['length']}",
-                f"{number(row['memory_bytes'] / 2**30)} of {number(row['of_memory_bytes'] / 2**30)}",
-                f"{row['rows_that_fit']:,}",
-                talk or "none",
-                number(row["gradient_bytes"] / 2**20),
-                ", ".join(row["float32_scores"]) or "none",
-                f"{row['predicted_share_of_peak']:.0%} ({row['predicted_bound']})",
-            ]
-        )
-    heads = (
-        "case",
-        "rows",
-        "GiB a chip",
-        "rows that fit",
-        "exchanges",
-        "gradients, MiB",
-        "float32 scores",
-        "predicted, of peak",
-    )
-    return table(heads, body) if body else [MISSING]
+
+    def collectives(row: Row) -> str:
+        found = row["collectives"].items()
+        return ", ".join(f"{x['count']} {kind} {number(x['bytes'] / 2**20)} MiB" for kind, x in found) or "none"
+
+    columns: Columns = {
+        "case": lambda row: row["name"],
+        "rows": lambda row: f"{row['case']['batch']} x {row['case']['length']}",
+        "GiB a chip": lambda row: f"{gib(row['memory_bytes'])} of {gib(row['of_memory_bytes'])}",
+        "rows that fit": lambda row: f"{row['rows_that_fit']:,}",
+        "exchanges": collectives,
+        "gradients, MiB": lambda row: number(row["gradient_bytes"] / 2**20),
+        "float32 scores": lambda row: ", ".join(row["float32_scores"]) or "none",
+        "predicted, of peak": lambda row: f"{row['predicted_share_of_peak']:.0%} ({row['predicted_bound']})",
+    }
+    return table(rows("aot.json"), columns)
 
 
 def gpu() -> list[str]:
-    """Whole loops on a GPU, and what could not be measured."""
-    body = [
-        [
-            f"{row['what']} {row['size']} ({row['device']})",
-            row["side"],
-            *(
-                [f"not measured: {row['skipped']}", "", "", ""]
-                if "skipped" in row
-                else [
-                    middle(row["examples_per_second"]),
-                    middle(row["tokens_per_second"]),
-                    row.get("times_torch", {}).get("median", ""),
-                    row.get("times_compile", {}).get("median", ""),
-                ]
-            ),
-        ]
-        for row in rows("gpu.json")
-    ]
-    heads = ("what", "side", "examples/s", "real tokens/s", "times PyTorch", "times torch.compile")
-    return table(heads, body) if body else [MISSING]
+    """Whole loops on a GPU; a row says why something could not be measured."""
+
+    def speed(row: Row) -> str:
+        return f"not measured: {row['skipped']}" if "skipped" in row else middle(row["examples_per_second"])
+
+    columns: Columns = {
+        "what": lambda row: f"{row['what']} {row['size']} ({row['device']})",
+        "side": lambda row: row["side"],
+        "examples/s": speed,
+        "real tokens/s": lambda row: middle(row["tokens_per_second"]) if "tokens_per_second" in row else "",
+        "times PyTorch": lambda row: row.get("times_torch", {}).get("median", ""),
+        "times torch.compile": lambda row: row.get("times_compile", {}).get("median", ""),
+    }
+    return table(rows("gpu.json"), columns)
 
 
 def first_steps() -> list[str]:
-    """From the command to the first step."""
-    body = [
-        [row["processor"], f"`{row['recipe']}`", middle(row["cold_seconds"]), middle(row["warm_seconds"])]
-        for row in rows("first_step.json")
-    ]
-    return table(("processor", "recipe", "cold, s", "warm, s"), body) if body else [MISSING]
+    """Time from the command to the first step."""
+    columns: Columns = {
+        "processor": lambda row: row["processor"],
+        "recipe": lambda row: f"`{row['recipe']}`",
+        "cold, s": lambda row: middle(row["cold_seconds"]),
+        "warm, s": lambda row: middle(row["warm_seconds"]),
+    }
+    return table(rows("first_step.json"), columns)
 
 
 def profiles() -> list[str]:
     """Where the time of a step goes."""
-    body = [
-        [
-            f"{row['name']} ({where(row)})",
-            number(row["seconds"] * 1e3),
-            ", ".join(f"{kind} {x:.0%}" for kind, x in row["shares"].items()),
-        ]
-        for row in rows("profile.json")
-    ]
-    return table(("step", "ms", "of the seconds of its operations"), body) if body else [MISSING]
+    columns: Columns = {
+        "step": lambda row: f"{row['name']} ({where(row)})",
+        "ms": lambda row: number(row["seconds"] * 1e3),
+        "of the seconds of its operations": lambda row: ", ".join(f"{kind} {x:.0%}" for kind, x in row["shares"].items()),
+    }
+    return table(rows("profile.json"), columns)
 
 
 def memories() -> list[str]:
     """Memory over a run."""
-    made = rows("memory.json")
-    peaks = {(row["processor"], row["batch"], row["length"]): row["peak_bytes"] for row in made if row["side"] == "trainer"}
-    body = []
-    for row in made:
-        held = row["after_evaluations_bytes"]
-        base = peaks.get((row["processor"], row["batch"], row["length"]))
-        body.append(
-            [
-                row["processor"],
-                f"{row['batch']} x {row['length']}",
-                row["side"],
-                *(number(x / 2**30) for x in (row["loaded_bytes"], held[0], held[1], max(held[2:]), row["peak_bytes"])),
-                number(row["peak_bytes"] / base) if base else "",
-            ]
-        )
-    heads = ("processor", "batch", "side", "loaded", "first", "second", "largest later", "peak", "times Trainer's peak")
-    return table(heads, body) if body else [MISSING]
+    found = rows("memory.json")
+
+    def case(row: Row) -> tuple[Any, ...]:
+        return row["processor"], row["batch"], row["length"]
+
+    peaks = {case(row): row["peak_bytes"] for row in found if row["side"] == "trainer"}
+    columns: Columns = {
+        "processor": lambda row: row["processor"],
+        "batch": lambda row: f"{row['batch']} x {row['length']}",
+        "side": lambda row: row["side"],
+        "loaded": lambda row: gib(row["loaded_bytes"]),
+        "first": lambda row: gib(row["after_evaluations_bytes"][0]),
+        "second": lambda row: gib(row["after_evaluations_bytes"][1]),
+        "largest later": lambda row: gib(max(row["after_evaluations_bytes"][2:])),
+        "peak": lambda row: gib(row["peak_bytes"]),
+        "times Trainer's peak": lambda row: number(row["peak_bytes"] / peaks[case(row)]) if case(row) in peaks else "",
+    }
+    return table(found, columns)
 
 
-def plots() -> None:
-    """Draw what has been measured."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "jaxft"  # the same file from the same numbers
-    import matplotlib.pyplot as plt
-
-    def save(name: str, draw: Callable[[Any], None]) -> None:
-        figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-        draw(axes)
-        PLOTS.mkdir(exist_ok=True)
-        figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
-
-    if found := rows("peers.json"):
-        recipes = list(dict.fromkeys((row["recipe"], row["processor"]) for row in found))
-        sides = list(dict.fromkeys(row["side"] for row in found))
-
-        def draw_peers(axes: Any) -> None:
-            for i, side in enumerate(sides):
-                mine = [row for row in found if row["side"] == side]
-                own = {(row["recipe"], row["processor"]): row["times_trainer"]["median"] for row in mine}
-                places = [j + (i - len(sides) / 2 + 0.5) * 0.8 / len(sides) for j, name in enumerate(recipes) if name in own]
-                axes.bar(places, [own[name] for name in recipes if name in own], 0.8 / len(sides), label=side)
-            axes.set_xticks(range(len(recipes)), [f"{Path(name).stem}\n{short(processor)}" for name, processor in recipes])
-            axes.set_ylabel("examples/s, times Trainer in float32")
-            axes.axhline(1, color="grey", linewidth=0.8)
-            axes.legend(fontsize="small")
-
-        save("peers", draw_peers)
-    if planning := [row for row in rows("input.json") if row["what"] == "planning"]:
-
-        def draw_planning(axes: Any) -> None:
-            for layout in dict.fromkeys(row["layout"] for row in planning):
-                own = [row for row in planning if row["layout"] == layout]
-                axes.loglog([row["examples"] for row in own], [row["plan_seconds"] for row in own], marker="o", label=layout)
-            axes.set_xlabel("examples")
-            axes.set_ylabel("seconds to plan an epoch")
-            axes.legend()
-
-        save("planning", draw_planning)
-    if found := rows("scaling.json"):
-
-        def draw_scaling(axes: Any) -> None:
-            for axis in dict.fromkeys(row["axis"] for row in found):
-                own = [row for row in found if row["axis"] == axis]
-                costs = [row["microseconds_a_token"]["median"] for row in own]
-                axes.plot([row["value"] for row in own], [x / costs[0] for x in costs], marker="o", label=axis)
-            axes.set_xscale("log", base=2)
-            axes.set_ylabel("cost of a token, the first is 1")
-            axes.legend()
-
-        save("scaling", draw_scaling)
+def target_lines() -> list[str]:
+    """The targets and the best and worst measurements."""
+    heads = ("where and what", "at least", "aim", "worst", "best", "")
+    return pages.table(heads, (target.cells() for target in targets.TARGETS))
 
 
 SECTIONS: dict[str, Callable[[], list[str]]] = {
-    "targets": lambda: table(("where and what", "at least", "aim", "worst", "best", ""), targets.lines()),
+    "targets": target_lines,
     "first step": first_steps,
     "peers": peers,
     "profile": profiles,
@@ -323,16 +249,9 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
 
 
 def main() -> None:
-    """Write every section into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, make in SECTIONS.items():
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        made = "\n".join([begin, *make(), end])
-        text, count = re.subn(f"{begin}.*?{end}", lambda _, made=made: made, text, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(f"{PAGE}: {count} places for {name}")
-    PAGE.write_text(text, encoding="utf-8")
-    plots()
+    """Write every section into the page, and draw the plots."""
+    pages.write(PAGE, {name: make() for name, make in SECTIONS.items()})
+    plots.draw()
 
 
 if __name__ == "__main__":

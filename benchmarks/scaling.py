@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks import record, synthetic
+from benchmarks.command import make_parser
 from benchmarks.step import Case, Step
+from jaxft.config import cli
 from jaxft.core import backend
 
-TOKENS = 1024  # a step, where the batch is not what varies
+TOKENS = 1024  # per step, unless the batch varies
 CHILD = "--child"
 
 
 def cases(platform: str) -> dict[str, list[tuple[int, Case]]]:
-    """By what varies: (its value, the step)."""
+    """(value, step) for each axis: what varies."""
     size, dtype, tokens = ("minilm", "float32", TOKENS) if platform == "cpu" else ("base", "bfloat16", 32 * TOKENS)
     base = Case(size, tokens // 128, 128, dtype=dtype, dropout=False)
     return {
@@ -34,7 +36,7 @@ def cases(platform: str) -> dict[str, list[tuple[int, Case]]]:
 
 
 def layers(platform: str) -> list[tuple[int, Case]]:
-    """Models of other depths, added to the known sizes."""
+    """(number of layers, step); the models are added to SIZES."""
     size, dtype, tokens = ("minilm", "float32", TOKENS) if platform == "cpu" else ("base", "bfloat16", 32 * TOKENS)
     found = []
     for depth in (2, 4, 8):
@@ -44,7 +46,7 @@ def layers(platform: str) -> list[tuple[int, Case]]:
 
 
 def measure(axis: str, points: list[tuple[int, Case]], rounds: int) -> list[record.Row]:
-    """All points of an axis in turn."""
+    """Rows of all points of an axis, measured in turn."""
     steps = {str(value): Step(case.run()) for value, case in points}
     for step in steps.values():
         step.measure(1)
@@ -60,7 +62,7 @@ def row_of(axis: str, value: str, tokens: int, seconds: list[float]) -> record.R
 
 
 def child(devices: int, rounds: int) -> None:
-    """Print the seconds per step on several simulated devices, one line per round, on request."""
+    """Print the seconds per step on simulated devices, one line per round and request."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
@@ -73,7 +75,7 @@ def child(devices: int, rounds: int) -> None:
 
 
 def simulated(rounds: int) -> list[record.Row]:
-    """Processes with 1, 2, 4 and 8 devices, in turn."""
+    """Rows of processes with 1, 2, 4 and 8 simulated devices, measured in turn."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--rounds", str(rounds), CHILD]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = {n: subprocess.Popen([*command, str(n)], **pipes) for n in (1, 2, 4, 8)}
@@ -92,10 +94,7 @@ def simulated(rounds: int) -> list[record.Row]:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", default=str(record.RESULTS / "scaling.json"))
+    parser = make_parser(__doc__, "scaling.json", rounds=5)
     parser.add_argument(CHILD, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
@@ -110,6 +109,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -1,31 +1,30 @@
 """Compare the scores of jaxft and Hugging Face Trainer over ten seeds on two small data sets.
 
     python -m benchmarks.scores run [--seeds 0 1 2] [--sides jaxft trainer same] [--sets sst2 banking77]
-    python -m benchmarks.scores write    # the table into docs/results.md
+    python -m benchmarks.scores write    # write the table into docs/results.md
 
 Each seed draws a new head and a new order of examples on each side; "same" is Trainer with jaxft's head and order, so only
 the arithmetic differs. Sides take turns within a process. Results with the same settings are not measured again.
 """
 
-import argparse
 import csv
 import random
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from benchmarks import recipes, record
+from benchmarks import pages, recipes, record
+from benchmarks.command import make_parser
+from benchmarks.record import Row
 from jaxft.config import cli
 
 RESULTS, PAGE = "benchmarks/results/scores.json", "docs/results.md"
-BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 FOLDER = Path("runs/scores")
 SIDES = ("jaxft", "trainer", "same")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ SETS = {
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--results", default=RESULTS)
     kinds = parser.add_subparsers(dest="what", required=True)
     run = kinds.add_parser("run")
@@ -75,18 +73,17 @@ def main(argv: list[str]) -> None:
     kinds.add_parser("write")
     args = parser.parse_args(argv)
     if args.what == "run":
-        every = {name: [SETS[name].recipe, *cut(name)] for name in args.sets}
-        for seed in args.seeds:
-            for name, command in every.items():
-                for side in args.sides:
-                    row = {"set": name, "recipe": command[0], "options": command[1:], "side": side, "seed": seed}
-                    recipes.add(Path(args.results), row, partial(SCORERS[side], [*command, f"--seed={seed}"]))
+        options = {name: write_slices(name) for name in args.sets}
+        for seed, name, side in product(args.seeds, args.sets, args.sides):
+            recipe, own = SETS[name].recipe, options[name]
+            row = {"set": name, "recipe": recipe, "options": own, "side": side, "seed": seed}
+            recipes.add(Path(args.results), row, partial(SCORERS[side], [recipe, *own, f"--seed={seed}"]))
     else:
-        write(record.read(args.results).get("rows", []), Path(PAGE))
+        pages.write(Path(PAGE), {"scores": table(record.rows(args.results))})
 
 
-def cut(name: str) -> list[str]:
-    """Write the slices of a set; returns the options that name them."""
+def write_slices(name: str) -> list[str]:
+    """Write the slices of a set; the result is the options of the set and of its files."""
     chosen, options = SETS[name], list(SETS[name].options)
     for split, (file, most) in chosen.files.items():
         with open(file, newline="", encoding="utf-8") as source:
@@ -99,12 +96,12 @@ def cut(name: str) -> list[str]:
         with open(path, "w", newline="", encoding="utf-8") as target:
             writer = csv.DictWriter(target, list(rows[0]))
             writer.writeheader()
-            writer.writerows(of_each(rows, chosen.label, most))
+            writer.writerows(some_of_each(rows, chosen.label, most))
         options.append(f"--data.{split}={path}")
     return options
 
 
-def of_each(rows: list[Row], label: str, most: int) -> list[Row]:
+def some_of_each(rows: list[Row], label: str, most: int) -> list[Row]:
     """A limited number of rows of each label, always the same, in random order."""
     left: dict[str, int] = {}
     chosen = []
@@ -126,7 +123,7 @@ def train_jaxft(argv: list[str]) -> Row:
 
 
 def train_peer(argv: list[str], *, same: bool = False) -> Row:
-    """The same of Trainer."""
+    """The score of a run of Hugging Face Trainer."""
     from benchmarks import hf_trainer
 
     found = hf_trainer.train(cli.load(argv), same=same)
@@ -141,42 +138,29 @@ SCORERS: dict[str, Callable[[list[str]], Row]] = {
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Markdown: mean and standard error of each side, and of the difference between jaxft and each peer."""
-    lines = [
-        "| set | seeds | jaxft | Trainer | difference | Trainer, same head and order | difference, seed by seed |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """A Markdown table with mean and standard error of each side, and of the differences between jaxft and Trainer."""
+    body = []
     for name in dict.fromkeys(row["set"] for row in rows):
         scores = {s: {r["seed"]: 100 * r["score"] for r in rows if (r["set"], r["side"]) == (name, s)} for s in SIDES}
         ours, theirs, same = ([*scores[s].values()] for s in SIDES)
-        apart = "not run"
+        difference = "not run"
         if min(len(ours), len(theirs)) > 1:
-            apart = f"{mean(ours) - mean(theirs):+.2f} ± {(error(ours) ** 2 + error(theirs) ** 2) ** 0.5:.2f}"
+            spread = (standard_error(ours) ** 2 + standard_error(theirs) ** 2) ** 0.5
+            difference = f"{mean(ours) - mean(theirs):+.2f} ± {spread:.2f}"
         pairs = [scores["jaxft"][seed] - score for seed, score in scores["same"].items() if seed in scores["jaxft"]]
-        cells = [name, str(len(ours)), shown(ours), shown(theirs), apart, shown(same), shown(pairs, "+")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        body.append([name, len(ours), shown(ours), shown(theirs), difference, shown(same), shown(pairs, "+")])
+    differences = ("difference", "Trainer, same head and order", "difference, seed by seed")
+    return pages.table(("set", "seeds", "jaxft", "Trainer", *differences), body)
 
 
 def shown(scores: list[float], sign: str = "") -> str:
     """Mean ± standard error."""
-    return f"{mean(scores):{sign}.2f} ± {error(scores):.2f}" if len(scores) > 1 else "not run"
+    return f"{mean(scores):{sign}.2f} ± {standard_error(scores):.2f}" if len(scores) > 1 else "not run"
 
 
-def mean(scores: list[float]) -> float:
-    return statistics.mean(scores)
-
-
-def error(scores: list[float]) -> float:
-    """Standard error of the mean."""
-    return statistics.stdev(scores) / len(scores) ** 0.5
-
-
-def write(rows: list[Row], page: Path) -> None:
-    """Write the table between its marks in the page."""
-    text = page.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    page.write_text("\n".join([before + BEGIN, *table(rows), END + after]), encoding="utf-8")
+def standard_error(scores: list[float]) -> float:
+    """The standard error of the mean."""
+    return stdev(scores) / len(scores) ** 0.5
 
 
 if __name__ == "__main__":

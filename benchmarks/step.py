@@ -8,7 +8,6 @@ that of the data sheet for accelerators in PEAKS, otherwise that of a matrix pro
 process.
 """
 
-import argparse
 import gc
 import tempfile
 import time
@@ -22,8 +21,9 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import record
+from benchmarks.command import check_names, make_parser
 from benchmarks.synthetic import SIZES, glue_lengths, run_of
-from jaxft.config import Config, DataConfig, LoraConfig, ModelConfig, PlanConfig, TrainConfig
+from jaxft.config import Config, DataConfig, LoraConfig, ModelConfig, PlanConfig, TrainConfig, cli
 from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.data.batching.prefetch import device_batch
@@ -64,7 +64,7 @@ class Case:
     micro_batches: int = 1
 
     def run(self) -> Run:
-        """With random weights."""
+        """A run of this case with random weights."""
         lengths = glue_lengths(20 * self.batch, self.length) if self.glue else np.full(20 * self.batch, self.length)
         rates: dict[str, Any] = {} if self.dropout else dict.fromkeys(RATES, 0.0)
         rates["attention_dropout_kind"] = "keys" if self.keys else "probabilities"
@@ -154,7 +154,7 @@ class Step:
 
 
 def measure_case(case: Case, rounds: int, steps: int) -> record.Row:
-    """A row."""
+    """Measure a case; the result is its row of the result file."""
     step = Step(case.run(), compilations=2)  # the second finds the first in the cache on disk
     step.measure(2)
     step.host.clear()
@@ -187,20 +187,16 @@ def measure_case(case: Case, rounds: int, steps: int) -> record.Row:
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "step.json", rounds=5)
     parser.add_argument("--cases", nargs="+")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--output", default=str(record.RESULTS / "step.json"))
     args = parser.parse_args(argv)
     chosen = backend.start(compile_cache=False, distributed="off")
     cases = CPU if chosen.platform == "cpu" else GPU
-    if unknown := [name for name in args.cases or [] if name not in cases]:
-        raise UserError(f"--cases {unknown[0]}: on {chosen.platform} there are {', '.join(cases)}")
+    check_names("--cases", args.cases, cases, f"on {chosen.platform} there are")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     for name in args.cases or cases:
-        with tempfile.TemporaryDirectory() as cache:  # of this case alone: others may have the same program
+        with tempfile.TemporaryDirectory() as cache:  # a cache for each case, because others may have the same program
             compilation_cache.reset_cache()
             jax.config.update("jax_compilation_cache_dir", cache)
             row = {"name": name, "device": chosen.device} | measure_case(cases[name], args.rounds, args.steps)
@@ -210,6 +206,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from jaxft.config import cli
-
     cli.run_main(main)

@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks import record
 
-Row = dict[str, Any]
 Found = Iterator[tuple[str, float]]  # (where, value)
 
 
-def rows(file: str) -> list[Row]:
-    """Of a result file."""
-    return record.read(record.RESULTS / file).get("rows", [])
+def rows(file: str) -> list[record.Row]:
+    """The rows of a file of benchmarks/results."""
+    return record.rows(record.RESULTS / file)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
       what: what is measured.
@@ -34,8 +32,8 @@ class Target:
     found: Callable[[], Found]
     small: bool = False
 
-    def line(self) -> list[str]:
-        """Cells: what, at least, aim, worst, best, verdict."""
+    def cells(self) -> list[str]:
+        """What is measured, at least, aim, worst, best, verdict."""
         found = sorted(self.found(), key=lambda x: -x[1] if self.small else x[1])
         show = self.unit.format
         bounds = [self.what, show(self.least), show(self.aim)]
@@ -65,14 +63,14 @@ def peers(recipes: tuple[str, ...], side: str, other: str) -> Callable[[], Found
 
 
 def dropout() -> Found:
-    """Of a MiniLM step."""
+    """Dropout's share of a MiniLM step."""
     for row in rows("alternatives.json"):
         if "no dropout" in row["rows"]:
             yield row["processor"], 1 - row["rows"]["no dropout"]["ratio"]["median"]
 
 
 def first_step(kind: str) -> Callable[[], Found]:
-    """Seconds."""
+    """Seconds to the first step with a cold or warm cache."""
     return lambda: ((row["processor"], row[f"{kind}_seconds"]["median"]) for row in rows("first_step.json"))
 
 
@@ -82,7 +80,7 @@ def gpu_step(case: str, what: str) -> Callable[[], Found]:
 
 
 def gpu_loop() -> Found:
-    """Against torch.compile."""
+    """Ratio of the examples per second of jaxft and torch.compile."""
     for row in rows("gpu.json"):
         if row["side"] == "jaxft" and "times_compile" in row:
             yield f"{row['size']}, {row['device']}", row["times_compile"]["median"]
@@ -126,8 +124,3 @@ TARGETS = (
         compiled("v5e-8-base", "v5e-8-large", "v5e-256-large"),
     ),
 )
-
-
-def lines() -> list[list[str]]:
-    """The table's body."""
-    return [target.line() for target in TARGETS]

@@ -1,4 +1,4 @@
-"""Question answering as Hugging Face's run_qa.py and utils_qa.py: windows with stride, the best spans of all windows."""
+"""Question answering as in Hugging Face's run_qa.py and utils_qa.py: windows with stride, the best spans of all windows."""
 
 from collections import defaultdict
 from typing import Any
@@ -37,7 +37,7 @@ def make_peer(run: Run) -> Peer:
 
     def features(split: str) -> list[dict[str, Any]]:
         names = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
-        # A misplaced answer is not trained on.
+        # Misplaced answers are not used in training.
         used = [w for w in windows[split] if split != "train" or w["start_positions"] != NOWHERE]
         return [{name: max(w[name], 0) if "pos" in name else w[name] for name in names if name in w} for w in used]
 
@@ -50,7 +50,8 @@ def make_peer(run: Run) -> Peer:
 
 
 def make_windows(run: Run, split: str) -> list[Window]:
-    """The model's inputs, `question` (the row), `offsets` (characters of each context token, None for others), positions."""
+    """The model's inputs, `question` (the number of the row), `offsets` (the characters of each token of the context; None
+    for other tokens), start and end positions of each window."""
     rows, data = run.data[split].rows, run.config.data
     encoded = run.tokenizer(
         [question.lstrip() for question in rows["question"]],
@@ -72,23 +73,23 @@ def make_windows(run: Run, split: str) -> list[Window]:
 
 
 def positions(answers: dict[str, list[Any]], offsets: list[tuple[int, int] | None]) -> tuple[int, int]:
-    """The first and the last token of the first answer; 0 where a window does not hold all of it."""
+    """The first and the last token of the first answer; 0 if the window does not contain all of it."""
     placed = [pair for pair in zip(answers["answer_start"], answers["text"], strict=True) if pair[0] != NOWHERE]
     if not placed:
         return (NOWHERE, NOWHERE) if answers["text"] else (0, 0)
     start, text = placed[0]
     end = start + len(text)
-    inside = [(place, pair) for place, pair in enumerate(offsets) if pair is not None]
+    inside = [(token, pair) for token, pair in enumerate(offsets) if pair is not None]
     if not inside or inside[0][1][0] > start or inside[-1][1][1] < end:
         return 0, 0
-    first = max(place for place, pair in inside if pair[0] <= start)
-    return first, min(place for place, pair in inside if pair[1] >= end)
+    first = max(token for token, pair in inside if pair[0] <= start)
+    return first, min(token for token, pair in inside if pair[1] >= end)
 
 
 def best_answer(
     windows: list[tuple[Window, np.ndarray, np.ndarray]], context: str, n_best: int, longest: int
 ) -> tuple[str, float]:
-    """The best answer that is not empty, and how far the score of no answer is above its own."""
+    """The best answer that is not empty, and the score of no answer minus its score."""
     best, text, nothing = -np.inf, "", np.inf
     for window, start, end in windows:
         offsets = window["offsets"]

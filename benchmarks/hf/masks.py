@@ -1,5 +1,5 @@
-"""Masked LM as Hugging Face's run_mlm.py --line_by_line, but that a text longer than `data.max_length` becomes several
-examples, as in jaxft, and is not cut off."""
+"""Masked LM as in Hugging Face's run_mlm.py --line_by_line, but a text longer than `data.max_length` becomes several
+examples, as in jaxft, and is not truncated."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxft.run.setup import Run
 
 
 def make_peer(run: Run) -> Peer:
-    """Texts whose words the collator masks anew in every epoch, and in every evaluation."""
+    """Texts whose words the collator masks anew in every epoch and every evaluation."""
     config = run.config
     if config.data.documents != "lines":
         raise UserError("data.documents is join: the peer trains on data.documents lines only")
@@ -44,6 +44,6 @@ def make_peer(run: Run) -> Peer:
 
 
 def sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Of each example: loss summed over its masked tokens, their number, and how many were guessed: [N, 3]."""
+    """[N, 3] of each example: the loss summed over masked tokens, their number, and the number predicted correctly."""
     loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none")
     return torch.stack([loss.sum(1), (labels >= 0).sum(1), (logits.argmax(-1) == labels).sum(1)], dim=1)

@@ -1,4 +1,4 @@
-"""From a recipe of jaxft's to `TrainingArguments` and a PyTorch model."""
+"""Translate a recipe into `TrainingArguments` and a PyTorch model."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.run.setup import Run
 
-# Options that may differ from their defaults: those that the peer carries over, and sections that change no number.
+# Options that may differ from their defaults: those that the peer applies, and sections that do not change results.
 CARRIED = {
     *(f"model.{x}" for x in ("path", "revision", "dropout", "attention_dropout", "classifier_dropout", "from_scratch")),
     *(f"task.{x}" for x in ("name", "labels", "problem", "tag_scheme", "unanswerable", "null_threshold", "n_best")),
@@ -32,11 +32,7 @@ def changed(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuse what the peer would train otherwise than jaxft.
-
-    Raises:
-      UserError: naming the option.
-    """
+    """Raise a UserError that names an option which the peer does not apply."""
     for name, value in changed(config).items():
         if name not in CARRIED and name.split(".")[0] not in SECTIONS:
             raise UserError(f"{name} is {value}: the peer in PyTorch carries over only {', '.join(sorted(CARRIED))}")
@@ -46,7 +42,7 @@ def check(config: Config) -> None:
 
 
 def head_multiplier(config: Config) -> float:
-    """The multiplier of the head's learning rate, which is all that rules of the recipe may say."""
+    """The multiplier of the head's learning rate, the only rule that the peer applies."""
     rules = config.plan.rules
     if not rules:
         return 1.0
@@ -57,14 +53,20 @@ def head_multiplier(config: Config) -> float:
 
 
 def evaluate_every(run: Run) -> int | None:
-    """Steps between evaluations; None evaluates after the last step only, when there is nothing to choose from."""
+    """Steps between evaluations; None if only the model after the last step is evaluated."""
     every = duration_steps(run.config.eval.every, run.steps_per_epoch, "eval.every")
     best = run.config.checkpoint.select == "best" and "validation" in run.data
     return every if best and every < run.total_steps else None
 
 
 def arguments(run: Run, folder: str, **more: Any) -> Any:
-    """The `TrainingArguments` of a run, and more; where the best evaluation is chosen, models are kept in a folder."""
+    """The `TrainingArguments` of a run.
+
+    Args:
+      run: jaxft's run.
+      folder: where Trainer stores models if the best evaluation is chosen.
+      **more: further arguments.
+    """
     import torch
     import transformers
 
@@ -126,7 +128,7 @@ def make_model(auto: Any, config: Config, **settings: Any) -> Any:
 
 
 def named(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Labels as config.json has them."""
+    """The fields of config.json that name the labels."""
     return {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
 
 
@@ -136,10 +138,10 @@ class Peer:
 
     Attributes:
       model: in PyTorch.
-      data: features of every split, a list of dicts.
-      collator: makes a padded batch of them.
-      score: (split, `EvalPrediction`) -> metrics, under jaxft's names.
-      reduce: (logits, labels) -> what is kept of a batch's logits, or None to keep them all.
+      data: the features of every split, a list of dicts.
+      collator: makes a padded batch of features.
+      score: (split, `EvalPrediction`) -> metrics with jaxft's names.
+      reduce: (logits, labels) -> the part of a batch's logits that is stored; None stores them all.
     """
 
     model: Any

@@ -1,4 +1,5 @@
-"""Token classification as Hugging Face's run_ner.py: the first piece of a word has its label, long sentences are cut off."""
+"""Token classification as in Hugging Face's run_ner.py: the first piece of a word has its label, long sentences are
+truncated."""
 
 from typing import Any
 
@@ -10,11 +11,11 @@ from jaxft.data.formats.sentences import WORDS
 from jaxft.run.setup import Run
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 
-IGNORED = -100  # torch's cross-entropy leaves such labels out
+IGNORED = -100  # the label that torch's cross-entropy ignores
 
 
 def make_peer(run: Run) -> Peer:
-    """Sentences, padded batch by batch. Unlike run_ner.py's, the scores count words that were cut off: as O, or label 0."""
+    """Sentences, padded batch by batch. Unlike run_ner.py's, the scores count truncated words: as O, or label 0."""
     labels = tuple(run.task.labels or ())
     outside = labels.index("O") if "O" in labels else 0
     encoded = {split: encode(run, split) for split in run.data}
@@ -53,7 +54,7 @@ def make_peer(run: Run) -> Peer:
 
 
 def encode(run: Run, split: str) -> Any:
-    """The pieces of every sentence's words."""
+    """The tokenized sentences of a split."""
     words = list(run.data[split].rows[WORDS])
     return run.tokenizer(words, is_split_into_words=True, truncation=True, max_length=run.config.data.max_length)
 

@@ -1,4 +1,4 @@
-"""Text classification as Hugging Face's run_glue.py and run_classification.py: one label, several, or numbers."""
+"""Text classification as in Hugging Face's run_glue.py and run_classification.py: one label, several, or numbers."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxft.tasks.metrics.regression import regression_scores
 
 
 def make_peer(run: Run) -> Peer:
-    """Texts, or pairs, padded batch by batch."""
+    """Texts or pairs of texts, padded batch by batch."""
     config, labels = run.config, tuple(run.task.labels or ())
     data, problem = config.data, config.task.problem
     gold: dict[str, Any] = {split: np.asarray(x.examples.columns["labels"]) for split, x in run.data.items()}

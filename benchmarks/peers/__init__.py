@@ -1,1 +1,1 @@
-"""Whole training loops of jaxft and of what people would use instead, in turn on the same recipe."""
+"""Whole training loops of jaxft, of Hugging Face Trainer and of Hugging Face's Flax script, in turn on the same recipe."""

@@ -3,17 +3,16 @@
     python -m benchmarks.peers [--recipes configs/banking77.yaml ...] [--sides jaxft trainer ...] [--rounds 5] [--steps 8]
                                [--flax-python VENV/bin/python] [--section.field value ...]
 
-Every side is a process that sets itself up, trains a few steps that do not count, and then waits; round by round each
-trains a window of steps, alone. Same weights, texts, examples a step, learning rate, clipping and dropout (the model's own).
-The first step's seconds count from the start of the process, imports, tokenisation and compilation (from a cold cache)
-included. Other figures are medians over the rounds; ratios are medians of a round's own. --flax-python is an environment of
-`transformers==4.57.6 'jax<0.8' flax optax`; without it that side is left out.
+Every side is a process that trains a few steps to warm up and then waits; in each round every side trains a window of
+steps, while the others wait. Weights, texts, examples per step, learning rate, clipping and dropout (the model's own) are
+the same. The time to the first step counts from the start of the process, including imports, tokenisation and compilation
+(with a cold cache). Other figures are medians over the rounds; ratios are medians of the ratios within a round.
+--flax-python is the Python of an environment with `transformers==4.57.6 'jax<0.8' flax optax`; without it that side is left
+out.
 """
 
-import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.command import check_names, make_parser
 from benchmarks.peers.windows import MARK
 from jaxft.config import cli
 from jaxft.core.backend import YNN_FLAG
@@ -33,7 +33,7 @@ from jaxft.core.errors import UserError
 
 RECIPES = ("configs/banking77.yaml", "configs/sst2.yaml", "configs/imdb.yaml")
 BASES = ("trainer", "trainer bfloat16")
-# The model's own dropout, endless training, nothing but training.
+# Training without end and without evaluation or checkpoints, with the model's own dropout.
 OPTIONS = ["--train.max_steps=100000", "--data.validation=null", "--data.test=null", "--checkpoint.every=end"]
 OPTIONS += [f"--model.{name}=null" for name in ("dropout", "attention_dropout", "classifier_dropout")]
 OPTIONS += ["--log.progress=false", "--train.label_smoothing=0"]
@@ -49,14 +49,15 @@ def trainer_side(dtype: str, mode: str, window: list[str], argv: list[str]) -> l
 
 
 def flax_side(dtype: str, python: str, folder: Path, window: list[str], argv: list[str]) -> list[str]:
-    model, texts = folder / "model", folder / "texts.json"
+    own = folder / Path(argv[0]).stem  # of the recipe
+    model, texts = own / "model", own / "texts.json"
     if not texts.exists():
         write_for_flax(cli.load(argv), model, texts)
     return [python, "-m", "benchmarks.peers.side_flax", dtype, *window, str(model), str(texts)]
 
 
 def write_for_flax(config: Any, model: Path, texts: Path) -> None:
-    """The recipe's weights as flax_model.msgpack, and its texts and labels."""
+    """Write the recipe's weights as flax_model.msgpack, and its texts and labels as json."""
     from jaxft.models.load_save import save
     from jaxft.run.setup import make_run
 
@@ -76,16 +77,16 @@ def write_for_flax(config: Any, model: Path, texts: Path) -> None:
 
 
 class Side:
-    """A process that trains a window when asked."""
+    """A process that trains a window of steps on request."""
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
         self.process, self.name = process, name
-        self.first = self._answer()  # its first step
-        self._answer()
+        self.first = self._answer()  # the first step
+        self._answer()  # the steps to warm up are done
         self.windows: list[record.Row] = []
 
     def measure(self) -> float:
-        """Seconds a step of the next window."""
+        """Train the next window; the result is its duration in seconds."""
         assert self.process.stdin
         try:
             self.process.stdin.write("go\n")
@@ -101,17 +102,17 @@ class Side:
             if line.startswith(MARK):
                 return json.loads(line.removeprefix(MARK))
         code = self.process.wait()
-        why = "the time was over" if code == -signal.SIGKILL else f"ended with code {code}; what it said stands above"
+        why = "the time was over" if code == -signal.SIGKILL else f"ended with code {code}; its output is above"
         raise UserError(f"{self.name}: {why}")
 
 
 @contextmanager
 def started(name: str, command: list[str], limit: float = threading.TIMEOUT_MAX) -> Iterator[Side]:
-    """A side, ready; it is stopped at the end, or after so many seconds."""
+    """A side that has warmed up; it is stopped at the end of the context, or `limit` seconds after its start."""
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"JAXFT_CACHE": cache, "JAX_COMPILATION_CACHE_DIR": f"{cache}/jax"}
         environment["TOKENIZERS_PARALLELISM"] = "false"
-        # jaxft sets its own again; an older JAX ends on a flag that it does not know.
+        # jaxft sets this flag again; an older JAX exits because of an unknown flag.
         environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace(YNN_FLAG, "").strip()
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         clock = threading.Timer(limit, process.kill)
@@ -125,7 +126,7 @@ def started(name: str, command: list[str], limit: float = threading.TIMEOUT_MAX)
 
 
 def measure(recipe: str, options: list[str], sides: dict[str, Command], rounds: int, window: list[str]) -> list[record.Row]:
-    """The rows of a recipe; a window is (steps, steps before the first that do not count)."""
+    """The rows of a recipe; `window` is the number of steps in a window, and of steps to warm up, as text."""
     argv, steps = [recipe, *OPTIONS, *options], int(window[0])
     with ExitStack() as stack:
         ready: dict[str, Side] = {}
@@ -138,7 +139,7 @@ def measure(recipe: str, options: list[str], sides: dict[str, Command], rounds: 
 
 
 def rows_of(sides: dict[str, Side], steps: int, bases: Sequence[str]) -> list[record.Row]:
-    """What the windows of so many steps say; ratios are to those bases that are among the sides."""
+    """The rows of sides with windows of `steps` steps, with ratios to those of `bases` that are among the sides."""
     rates = {name: [w["examples"] / w["seconds"] for w in side.windows] for name, side in sides.items()}
     rows = []
     for name, side in sides.items():
@@ -161,36 +162,28 @@ def rows_of(sides: dict[str, Side], steps: int, bases: Sequence[str]) -> list[re
 
 
 def main(argv: list[str]) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "peers.json", rounds=5)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--sides", nargs="+")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warm", type=int, default=3)
     parser.add_argument("--flax-python")
-    parser.add_argument("--output", default=str(record.RESULTS / "peers.json"))
     args, options = parser.parse_known_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="jaxft-peers-"))
-    every: dict[str, Command] = {
-        "jaxft": partial(jaxft_side, "float32"),
-        "trainer": partial(trainer_side, "float32", "eager"),
-        "jaxft bfloat16": partial(jaxft_side, "bfloat16"),
-        "trainer bfloat16": partial(trainer_side, "bfloat16", "eager"),
-        "trainer compile": partial(trainer_side, "float32", "compile"),
-    }
-    try:
+    with tempfile.TemporaryDirectory(prefix="jaxft-peers-", ignore_cleanup_errors=True) as folder:
+        every: dict[str, Command] = {
+            "jaxft": partial(jaxft_side, "float32"),
+            "trainer": partial(trainer_side, "float32", "eager"),
+            "jaxft bfloat16": partial(jaxft_side, "bfloat16"),
+            "trainer bfloat16": partial(trainer_side, "bfloat16", "eager"),
+            "trainer compile": partial(trainer_side, "float32", "compile"),
+        }
+        if args.flax_python:
+            every["flax"] = partial(flax_side, "float32", args.flax_python, Path(folder))
+        check_names("--sides", args.sides, every, "there are" if args.flax_python else "without --flax-python there are")
+        sides = {name: every[name] for name in args.sides or every}
         for recipe in args.recipes:
-            if args.flax_python:
-                every["flax"] = partial(flax_side, "float32", args.flax_python, folder / Path(recipe).stem)
-            if unknown := [name for name in args.sides or [] if name not in every]:
-                raise UserError(f"--sides {unknown[0]}: there are {', '.join(every)} (flax needs --flax-python)")
-            chosen = {name: every[name] for name in args.sides or every}
-            rows = measure(recipe, options, chosen, args.rounds, [str(args.steps), str(args.warm)])
-            for row in rows:
+            for row in measure(recipe, options, sides, args.rounds, [str(args.steps), str(args.warm)]):
                 record.add(args.output, row, "recipe", "side", "options", "processor")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Seconds that XLA compiled in this process, for any JAX of the last years."""
+"""Count the seconds of compilation in this process, with old and new versions of JAX."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 def listen() -> Callable[[], float]:
-    """Begin to count; the function says how many seconds so far, those of programs compiled beside each other added up."""
+    """Start to count; the result returns the seconds so far, summed over programs that are compiled at the same time."""
     found: list[float] = []
 
     def heard(event: str, seconds: float, **_: Any) -> None:

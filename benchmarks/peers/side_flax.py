@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.side_flax DTYPE STEPS WARM MODEL_DIRECTORY TEXTS.json
 
-Runs in an environment of its own: transformers 4.57.6, jax below 0.8, flax, optax; nothing of jaxft. Its train step is that
-of run_flax_glue.py: pmap, every text padded to the full length, AdamW with masked decay, linear schedule.
+It runs in another environment, with transformers 4.57.6, jax below 0.8, flax and optax, and uses nothing of jaxft. The train
+step is that of run_flax_glue.py: pmap, every text padded to the full length, AdamW with masked decay, linear schedule.
 """
 
 import json
@@ -29,7 +29,7 @@ from benchmarks.peers.windows import Done, Windows
 
 
 def decayed(params: Any) -> Any:
-    """Everything but biases and layer norms."""
+    """Whether weight decay applies: to everything but biases and layer norms."""
     flat = traverse_util.flatten_dict(params)
     return traverse_util.unflatten_dict({p: p[-1] != "bias" and p[-2:] != ("LayerNorm", "scale") for p in flat})
 

@@ -1,4 +1,7 @@
-"""jaxft's training loop on a recipe, window by window: python -m benchmarks.peers.side_jaxft STEPS WARM RECIPE [options]."""
+"""jaxft's training loop on a recipe, window by window.
+
+python -m benchmarks.peers.side_jaxft STEPS WARM RECIPE [options]
+"""
 
 import sys
 import tempfile
@@ -17,27 +20,30 @@ from jaxft.training.batch_feed import BatchFeed
 from jaxft.training.loop import Trainer
 
 
-def device_peak() -> Callable[[], int] | None:
-    """Reads the most bytes that the first device has held, where it says so (CPUs do not)."""
+def train(run: Run, steps: int, warm: int, compiling: Callable[[], float]) -> None:
+    """Train windows of `steps` steps after `warm` steps; `compiling` gives the seconds of compilation so far."""
     device = jax.devices()[0]
-    return (lambda: device.memory_stats()["peak_bytes_in_use"]) if device.memory_stats() else None
-
-
-def watch(windows: Windows, run: Run) -> None:
-    """Count the steps that the loop takes."""
+    peak = (lambda: device.memory_stats()["peak_bytes_in_use"]) if device.memory_stats() else None  # CPUs have no statistics
     batches = BatchFeed.batches
 
     def counted(self: BatchFeed, start: int) -> Iterator[Any]:
-        for steps, plan, batch in batches(self, start):
+        for numbers, plan, batch in batches(self, start):
             windows.tick()
-            for step in steps:
+            for step in numbers:
                 in_epoch = step % run.steps_per_epoch
                 examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
                 tokens = int(plan.sampler.lengths[examples].sum())
                 windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
-            yield steps, plan, batch
+            yield numbers, plan, batch
 
     BatchFeed.batches = counted  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(run, Path(folder))
+        windows = Windows(steps, warm, lambda: jax.block_until_ready(trainer.state), peak, compiling)
+        try:
+            trainer.train()
+        except Done:
+            trainer.close()
 
 
 def main() -> None:
@@ -45,15 +51,7 @@ def main() -> None:
     config = cli.load(argv)
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     compiling = listen()
-    with tempfile.TemporaryDirectory() as folder:
-        run = make_run(config)
-        trainer = Trainer(run, Path(folder))
-        windows = Windows(int(steps), int(warm), lambda: jax.block_until_ready(trainer.state), device_peak(), compiling)
-        watch(windows, run)
-        try:
-            trainer.train()
-        except Done:
-            trainer.close()
+    train(make_run(config), int(steps), int(warm), compiling)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ torch.compile. `keys` is jaxft with dropout of attention by keys.
 """
 
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,11 @@ from benchmarks.synthetic import SIZES, examples_of, glue_lengths, run_of
 COUNT = 20_000  # examples
 
 
-def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any) -> None:
-    import jax
-
+def train_jaxft(steps: int, warm: int, size: str, dtype: Any, batch: int, kind: Any) -> None:
     from benchmarks.peers.compiling import listen
-    from benchmarks.peers.side_jaxft import device_peak, watch
+    from benchmarks.peers.side_jaxft import train
     from jaxft.config import CheckpointConfig, Config, DataConfig, LogConfig, ModelConfig, TrainConfig
     from jaxft.core import backend
-    from jaxft.training.loop import Trainer
 
     config = Config(
         model=ModelConfig(attention_dropout_kind=kind),
@@ -39,14 +34,7 @@ def train_jaxft(windows: list[int], size: str, dtype: Any, batch: int, kind: Any
     )
     backend.start(compile_cache=False, distributed="off")
     compiling = listen()
-    run = run_of(size, glue_lengths(COUNT), config)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(run, Path(folder))
-        watch(Windows(*windows, lambda: jax.block_until_ready(trainer.state), device_peak(), compiling), run)
-        try:
-            trainer.train()
-        except Done:
-            trainer.close()
+    train(run_of(size, glue_lengths(COUNT), config), steps, warm, compiling)
 
 
 def torch_batches(size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -66,11 +54,12 @@ def torch_batches(size: int) -> Iterator[dict[str, np.ndarray]]:
             yield batch | {"labels": labels[chosen].astype(np.int64)}
 
 
-def train_torch(windows: list[int], size: str, dtype: str, batch: int, *, compiled: bool) -> None:
+def train_torch(steps: int, warm: int, size: str, dtype: str, batch: int, *, compiled: bool) -> None:
     import torch
     import transformers
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_gpu = torch.cuda.is_available()
+    device = "cuda" if on_gpu else "cpu"
     model: Any = transformers.BertForSequenceClassification(
         transformers.BertConfig(**SIZES[size].config(), attn_implementation="sdpa")
     )
@@ -80,19 +69,18 @@ def train_torch(windows: list[int], size: str, dtype: str, batch: int, *, compil
     groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=2e-5, fused=True)
     forward = torch.compile(model, dynamic=True) if compiled else model
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    watch = Windows(*windows, wait, torch.cuda.max_memory_allocated if device == "cuda" else None)
+    wait, peak = (torch.cuda.synchronize, torch.cuda.max_memory_allocated) if on_gpu else (lambda: None, None)
+    windows = Windows(steps, warm, wait, peak)
     try:
         for arrays in torch_batches(batch):
-            watch.tick()
+            windows.tick()
             mask = arrays["attention_mask"]
-            watch.count(examples=len(mask), tokens=int(mask.sum()), positions=mask.size)
-            tensors = {
-                k: torch.from_numpy(x).pin_memory() if device == "cuda" else torch.from_numpy(x) for k, x in arrays.items()
-            }
-            inputs = {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+            windows.count(examples=len(mask), tokens=int(mask.sum()), positions=mask.size)
+            tensors = {name: torch.from_numpy(x) for name, x in arrays.items()}
+            if on_gpu:
+                tensors = {name: x.pin_memory().to(device, non_blocking=True) for name, x in tensors.items()}
             with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-                loss = forward(**inputs).loss
+                loss = forward(**tensors).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -103,11 +91,11 @@ def train_torch(windows: list[int], size: str, dtype: str, batch: int, *, compil
 
 def main() -> None:
     side, steps, warm, size, dtype, batch = sys.argv[1:]
-    windows = [int(steps), int(warm)]
+    shared = (int(steps), int(warm), size, dtype, int(batch))
     if side in ("torch", "compile"):
-        train_torch(windows, size, dtype, int(batch), compiled=side == "compile")
+        train_torch(*shared, compiled=side == "compile")
     else:
-        train_jaxft(windows, size, dtype, int(batch), "keys" if side == "keys" else "probabilities")
+        train_jaxft(*shared, "keys" if side == "keys" else "probabilities")
 
 
 if __name__ == "__main__":

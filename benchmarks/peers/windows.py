@@ -1,6 +1,6 @@
-"""A side's half of an interleaved measurement: it trains a window of steps when told to, and says what it took.
+"""One side of a measurement in turn: it trains a window of steps on request and reports what that took.
 
-Only the standard library: the process may run in an environment of its own.
+It needs only the standard library, because the process may run in another environment.
 """
 
 import json
@@ -18,11 +18,11 @@ MARK = "@ "  # begins the lines that are answers
 
 
 class Done(Exception):
-    """Nobody asks for windows any more."""
+    """No more windows are requested."""
 
 
 class Windows:
-    """Call `tick` before every step (or call of several), and `count` what it trains on."""
+    """Call `tick` before each step (or call of several steps), then `count` what it trains on."""
 
     def __init__(
         self,
@@ -32,15 +32,26 @@ class Windows:
         peak: Callable[[], int] | None = None,
         compiling: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """So many steps a window, after a few that do not count; `wait` returns when all that was dispatched is done, `peak`
-        the most bytes held so far, where it is not the process's memory that counts, `compiling` the seconds spent on it."""
+        """Prepare windows.
+
+        Args:
+          steps: steps per window.
+          warm: steps before the first window.
+          wait: returns when all dispatched steps are done.
+          peak: the peak of the device's memory so far, in bytes; by default that of the process.
+          compiling: the seconds of compilation so far.
+        """
         self.steps, self.warm, self.wait, self.peak, self.compiling = steps, warm, wait, peak or _resident, compiling
         self.counts: Counter[str] = Counter()
         self.done = 0
         self.start = 0.0
 
     def tick(self) -> None:
-        """Raises `Done` at the end of the last window."""
+        """Begin a step; at the end of a window, report it and wait for the next request.
+
+        Raises:
+          Done: after the last window.
+        """
         step, self.done = self.done, self.done + 1
         if step == 1:
             self.wait()
@@ -60,7 +71,7 @@ class Windows:
         self.start = time.perf_counter()
 
     def count(self, **numbers: int) -> None:
-        """Examples, real tokens, computed positions of the step to come."""
+        """Add the examples, real tokens and computed positions of the next step."""
         self.counts.update(numbers)
 
 
@@ -69,5 +80,5 @@ def _resident() -> int:
 
 
 def say(**answer: Any) -> None:
-    """An answer to whoever asks for windows."""
+    """Print an answer for the process that requests windows."""
     print(MARK + json.dumps(answer), flush=True)

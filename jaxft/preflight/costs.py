@@ -1,5 +1,6 @@
 """The cost of a run's train step in each stage: FLOPs relative to a forward pass, and memory."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -65,10 +66,10 @@ def lines(found: dict[Any, list[Cost]]) -> list[str]:
     text = []
     for shape, costs in found.items():
         for cost in costs:
-            since = f" from step {cost.start}" if len(costs) > 1 else ""
+            stage = f" from step {cost.start}" if len(costs) > 1 else ""
             expected = ", ".join(f"{name} {mib(size)}" for name, size in cost.expected.items())
             text.append(
-                f"train step {shape.rows} x {shape.length}{since}: {cost.flops / 1e9:.1f} GFLOP, "
+                f"train step {shape.rows} x {shape.length}{stage}: {cost.flops / 1e9:.1f} GFLOP, "
                 f"{cost.flops / cost.forward:.2f} forward passes; {expected}; compiled: arguments {mib(cost.arguments)}, "
                 f"temporary {mib(cost.temporary)} per device"
             )
@@ -76,31 +77,36 @@ def lines(found: dict[Any, list[Cost]]) -> list[str]:
 
 
 def step_costs(run: Run) -> dict[Any, list[Cost]]:
-    """The cost of the train step by batch shape, a list with one entry per stage."""
-    optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
+    """The costs of the train step by batch shape, one for each stage."""
+    optimizer = run_optimizer(run)
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
+    stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     teachers = {NAME: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
-    every = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
-    stages = [(start, now, replace(rest, teachers=teachers)) for start, now, rest in every]
-    params = model_params(state, frozen)
+    evaluate = partial(
+        eval_step, loss_fn=make_loss(run.model, run.task), summarise=run.task.summarise, prepare=run.task.prepare
+    )
     found: dict[Any, list[Cost]] = {}
-    for shape, batch in abstract_batches(run.sampler, run.data["train"].examples, place).items():
-        evaluation = _forward(run, params=params, batch=batch)
+    batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
+    for shape, batch in batches.items():
+        evaluation = finished(sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch), "evaluation step")
         forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # one micro-batch was compiled
-        workspace = {"forward pass": evaluation.memory_analysis().temp_size_in_bytes}
+        workspace = evaluation.memory_analysis().temp_size_in_bytes
         found[shape] = []
-        for start, now, rest in stages:
-            compiled = _train(run, optimizer=optimizer, state=now, frozen=rest, batch=batch)
-            memory: Any = compiled.memory_analysis()
-            text = compiled.as_text()
+        for start, trained, others in stages:
+            rest = replace(others, teachers=teachers)
+            loss, prepare = run_loss(run), run.task.prepare
+            train = lower_train(loss, optimizer, trained, rest, batch, prepare, run.regularization)
+            compiled = finished(train, "train step")
+            text, memory = compiled.as_text(), compiled.memory_analysis()
+            activations = {"activations": _activations(run, trained, rest, batch), "forward pass": workspace}
             found[shape].append(
                 Cost(
                     start=start,
                     flops=hlo.matmul_flops(text),
                     forward=forward,
-                    expected=expected_memory(now, rest) | {"activations": _activations(run, now, rest, batch)} | workspace,
-                    arguments=memory.argument_size_in_bytes + _on_a_device(rest.unused_words.get("embedding")),
+                    expected=expected_memory(trained, rest) | activations,
+                    arguments=memory.argument_size_in_bytes + _bytes_per_device(rest.unused_words.get("embedding")),
                     temporary=memory.temp_size_in_bytes,
                     donated=memory.alias_size_in_bytes,
                     accessed=hlo.bytes_accessed(text),
@@ -112,11 +118,11 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
 
 
 def expected_memory(state: TrainState, frozen: Parameters) -> dict[str, int]:
-    """Bytes that a step holds besides activations; all gradients exist at once, because they are clipped by global norm."""
+    """Bytes per device besides activations; all gradients exist at once, because they are clipped by global norm."""
     return {
-        "parameters": _on_a_device(state.params) + _on_a_device(frozen),
-        "optimizer": _on_a_device((state.opt_state, state.average)),
-        "gradients": _on_a_device(state.params),
+        "parameters": _bytes_per_device((state.params, frozen)),
+        "optimizer": _bytes_per_device((state.opt_state, state.average)),
+        "gradients": _bytes_per_device(state.params),
     }
 
 
@@ -124,47 +130,37 @@ def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) ->
     """Bytes per device that a forward pass over a micro-batch saves for the backward pass, besides parameters."""
     loss, prepare = run_loss(run), run.task.prepare
 
-    def kept(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any) -> Any:
-        micro = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
-        return jax.vjp(lambda p: loss(rest.combined(p), micro, key, hyper)[0][0], trained)[1]
+    def residuals(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any) -> Any:
+        micro_batch = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
+        return jax.vjp(lambda p: loss(rest.combined(p), micro_batch, key, hyper)[0][0], trained)[1]
 
     rest = replace(frozen, reference={})
-    found = jax.tree.leaves(jax.eval_shape(kept, state.params, rest, batch, state.key, state.hyper))
-    known = {x.shape for x in jax.tree.leaves((state.params, rest))}
-    plain = [x for x in found if x.shape not in known and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
-    return sum(x.size * x.dtype.itemsize for x in plain) // run.mesh.size
+    saved = jax.tree.leaves(jax.eval_shape(residuals, state.params, rest, batch, state.key, state.hyper))
+    parameters = {x.shape for x in jax.tree.leaves((state.params, rest))}
+    others = [x for x in saved if x.shape not in parameters and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum(x.size * x.dtype.itemsize for x in others) // run.mesh.size
 
 
 def optimizer_memory(run: Run) -> list[int]:
     """Bytes of optimizer state for each row of the parameter plan, summed over all devices."""
-    sizes = {
+    shapes = {
         name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], np.float32)
         for path, x in tree.flatten(split_unused(run.model.abstract(), run.used_words)[0]).items()
         for name in tree.names(path)
     }
-    build = run_optimizer(run).build(optim.hyperparameters(run.config.optim))
-    found = []
-    for row in run.plan.rows:
-        own = tree.unflatten({tuple(name.split(".")): sizes[name] for name in row.names if row.setting.trainable})
-        found.append(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(build.init, own)) if x.ndim))
-    return found
+    optimizer = run_optimizer(run).build(optim.hyperparameters(run.config.optim))
+
+    def memory(names: Iterable[str]) -> int:
+        own = tree.unflatten({tuple(name.split(".")): shapes[name] for name in names})
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(optimizer.init, own)) if x.ndim)
+
+    return [memory(row.names if row.setting.trainable else ()) for row in run.plan.rows]
 
 
-def _forward(run: Run, *, params: Parameters, batch: Any) -> Any:
-    loss = make_loss(run.model, run.task)
-    step = partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare)
-    return finished(sharding.lower(step, run.mesh, params, batch), "evaluation step")
-
-
-def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Parameters, batch: Any) -> Any:
-    parts = (run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization)
-    return finished(lower_train(*parts), "train step")
-
-
-def _on_a_device(arrays: Any) -> int:
+def _bytes_per_device(arrays: Any) -> int:
     def size(x: Any) -> int:
-        place = getattr(x, "sharding", None)  # None: the array has no sharding yet
-        count = int(np.prod(place.shard_shape(x.shape) if place else x.shape))
+        own = getattr(x, "sharding", None)  # None: the array has no sharding yet
+        count = int(np.prod(own.shard_shape(x.shape) if own else x.shape))
         return 0 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else count * x.dtype.itemsize
 
     return sum(map(size, jax.tree.leaves(arrays)))

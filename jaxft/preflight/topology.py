@@ -13,7 +13,6 @@ from math import prod
 from typing import Any
 
 from jaxft.core.errors import UserError, nearest
-from jaxft.preflight import gpu_target
 from jaxft.preflight.costs import Cost
 
 GIB = 2**30
@@ -47,6 +46,26 @@ CHIPS = {
     "h200": Chip(989e12, 141 * GIB, 4800e9, 450e9, "NVIDIA"),
 }
 _NAME = re.compile(r"^(\w+):(\d+(?:x\d+){0,2})$")
+# The description that XLA needs to compile for a Hopper GPU that is not attached (`GpuTargetConfigProto`, openxla/xla): the
+# limits of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications) and the clock of SXM
+# boards. The cuDNN version is older than any in JAX's CUDA packages (9.12), as in XLA's own descriptions.
+_HOPPER = """
+gpu_device_info {{
+  cuda_compute_capability {{ major: 9 feature_extension: ACCELERATED_FEATURES }}
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  registers_per_block_limit: 65536 registers_per_core_limit: 65536
+  l2_cache_size: 52428800 device_memory_size: {memory} memory_bandwidth: {bandwidth} device_address_bits: 64
+  name: "{name}" driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0"
+  dnn_version: "9.10.0"
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
+device_description_str: "{name}"
+"""
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,8 @@ def devices(name: str) -> list[Any]:
         wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
         wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
     else:
-        described = gpu_target.hopper(f"{chip.maker} {name.partition(':')[0].upper()}", chip.memory, chip.bandwidth)
+        device = f"{chip.maker} {name.partition(':')[0].upper()}"
+        described = _HOPPER.format(name=device, memory=int(chip.memory), bandwidth=int(chip.bandwidth))
         wanted = {"platform": "cuda", "target_config": described, "topology": f"1x1x{count}"}
     from jax.experimental import topologies
 
@@ -128,8 +148,8 @@ def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
     }
     bound = max(times, key=lambda name: times[name])
     # Not all temporary memory grows with the rows, so this is a lower bound.
-    fit = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))
-    return Prediction(times[bound], bound, times["operations"] / times[bound], fit)
+    most = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))
+    return Prediction(times[bound], bound, times["operations"] / times[bound], most)
 
 
 def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
@@ -137,13 +157,13 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
     chip, count = parse(name)
     text = [f"predicted for {count} x {name.partition(':')[0]}, from the compiled programs and the data sheet:"]
     for shape, cost in costs:
-        guess = predict(cost, chip, count, shape.rows)
-        held = cost.arguments + cost.temporary
-        fits = "fits" if held <= chip.memory else "DOES NOT FIT"
-        talk = ", ".join(f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives) or "none"
+        best = predict(cost, chip, count, shape.rows)
+        memory = cost.arguments + cost.temporary
+        fits = "fits" if memory <= chip.memory else "DOES NOT FIT"
+        collectives = [f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives]
         text.append(
-            f"  {shape.rows} x {shape.length}: {held / GIB:.2f} of {chip.memory / GIB:.4g} GiB per chip ({fits}; at least "
-            f"{guess.rows:,} rows would); collectives: {talk}; at best {guess.seconds * 1e3:.2f} ms per step, limited by "
-            f"{guess.bound}: {guess.share:.0%} of the peak"
+            f"  {shape.rows} x {shape.length}: {memory / GIB:.2f} of {chip.memory / GIB:.4g} GiB per chip ({fits}; at least "
+            f"{best.rows:,} rows would); collectives: {', '.join(collectives) or 'none'}; at best "
+            f"{best.seconds * 1e3:.2f} ms per step, limited by {best.bound}: {best.share:.0%} of the peak"
         )
     return text

@@ -98,13 +98,13 @@ def test_there_are_no_import_cycles(folder):
     TopologicalSorter(folders_below(folder)).prepare()  # raises CycleError, which names them
 
 
-def test_the_drawing_of_the_imports_is_up_to_date():
-    spec = spec_from_file_location("rooms", ROOT / "docs/rooms.py")
+def test_the_diagram_of_the_folders_is_current():
+    spec = spec_from_file_location("folders", ROOT / "docs/folders.py")
     assert spec is not None
     assert spec.loader is not None
-    rooms = module_from_spec(spec)
-    spec.loader.exec_module(rooms)
-    assert rooms.page() == rooms.PAGE.read_text(encoding="utf-8"), "run python docs/rooms.py"
+    folders = module_from_spec(spec)
+    spec.loader.exec_module(folders)
+    assert folders.page() == folders.PAGE.read_text(encoding="utf-8"), "run python docs/folders.py"
 
 
 def test_a_reader_reaches_the_loss_within_eight_files():

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import profile, recipes, record, report, scores, strategies, synthetic
+from benchmarks import pages, profile, recipes, record, report, scores, strategies, synthetic
 from benchmarks.peers.windows import MARK, Done, Windows
 from benchmarks.step import Case
 from jaxft.config import Config, MeshConfig, PlanConfig, RuleConfig, TrainConfig
 from jaxft.core import tree
+from jaxft.core.errors import UserError
 
 
 def test_ratios_are_of_the_same_round():
@@ -69,8 +70,8 @@ def test_lengths_are_those_of_pairs_of_sentences():
     assert 0.03 < (lengths == 128).mean() < 0.06
 
 
-def test_a_difference_of_scores_has_its_standard_error(tmp_path):
-    """Of means over seeds, or of differences by seed if the peer has jaxft's head and order."""
+def test_a_difference_of_scores_has_its_standard_error():
+    """Over the seeds of both sides, and seed by seed if the peer has jaxft's head and order."""
     found = {"jaxft": [0.80, 0.82, 0.84], "trainer": [0.81, 0.83, 0.85], "same": [0.80, 0.82, 0.83]}
     rows = [
         {"set": "small", "side": side, "seed": seed, "score": score}
@@ -80,40 +81,50 @@ def test_a_difference_of_scores_has_its_standard_error(tmp_path):
     made = scores.table(rows)
     assert made[2] == "| small | 3 | 82.00 ± 1.15 | 83.00 ± 1.15 | -1.00 ± 1.63 | 81.67 ± 0.88 | +0.33 ± 0.33 |"
     assert scores.table(rows[:4])[2] == "| small | 3 | 82.00 ± 1.15 | not run | not run | not run | not run |"
+
+
+def test_a_section_of_a_page_is_replaced(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"a\n{scores.BEGIN}\nold\n{scores.END}\nb\n")
-    scores.write(rows, page)
-    assert page.read_text() == "\n".join(["a", scores.BEGIN, *made, scores.END, "b", ""])
+    page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n")
+    pages.write(page, {"x": ["new", r"\1"]})
+    assert page.read_text() == "a\n<!-- x -->\nnew\n\\1\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n"
+    with pytest.raises(UserError, match="0 sections <!-- z -->"):
+        pages.write(page, {"z": []})
 
 
 def test_slices_have_as_many_rows_of_each_label():
     rows = [{"label": x, "text": str(i)} for i, x in enumerate("aaabbbbc")]
-    chosen = scores.of_each(rows, "label", 2)
+    chosen = scores.some_of_each(rows, "label", 2)
     assert sorted(row["label"] for row in chosen) == ["a", "a", "b", "b", "c"]
-    assert chosen == scores.of_each(rows, "label", 2)
-
-
-def test_the_page_shows_the_scores():
-    rows = record.read(report.ROOT / scores.RESULTS).get("rows", [])
-    made = "\n".join([scores.BEGIN, *scores.table(rows), scores.END])
-    assert made in (report.ROOT / scores.PAGE).read_text(encoding="utf-8")
+    assert chosen == scores.some_of_each(rows, "label", 2)
 
 
 @pytest.mark.parametrize("section", report.SECTIONS)
 def test_the_page_shows_the_results(section):
-    made = "\n".join([f"<!-- {section} -->", *report.SECTIONS[section](), f"<!-- /{section} -->"])
+    made = pages.section(section, report.SECTIONS[section]())
     assert made in report.PAGE.read_text(encoding="utf-8")
 
 
-def test_the_page_of_strategies_shows_scores_and_costs():
-    rows = strategies.table(
-        recipes.read(report.ROOT / strategies.RESULTS), record.read(report.ROOT / strategies.COSTS)["rows"]
-    )
-    made = "\n".join([strategies.BEGIN, *rows, strategies.END])
-    assert made in (report.ROOT / strategies.PAGE).read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "section", "lines"),
+    [
+        (recipes.PAGE, "recipes", lambda: recipes.table(recipes.read(report.ROOT / recipes.RESULTS))),
+        (scores.PAGE, "scores", lambda: scores.table(record.rows(report.ROOT / scores.RESULTS))),
+        (
+            strategies.PAGE,
+            "strategies",
+            lambda: strategies.table(
+                recipes.read(report.ROOT / strategies.RESULTS), record.rows(report.ROOT / strategies.COSTS)
+            ),
+        ),
+    ],
+    ids=["recipes", "scores", "strategies"],
+)
+def test_other_pages_show_the_results(page, section, lines):
+    assert pages.section(section, lines()) in (report.ROOT / page).read_text(encoding="utf-8")
 
 
-def test_figures_are_formatted():
+def test_numbers_are_rounded_for_reading():
     assert report.number(1234567.8) == "1,230,000"
     assert report.number(0.00123456) == "0.00123"
     assert report.middle({"median": 0.5, "quartiles": [0.25, 1.0]}, 1e3) == "500 (250 to 1,000)"

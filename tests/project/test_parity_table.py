@@ -12,7 +12,7 @@ from tests.support import zoo
 
 torch = pytest.importorskip("torch")
 
-from benchmarks import parity  # noqa: E402
+from benchmarks import pages, parity  # noqa: E402
 from tests.support import zoo_torch  # noqa: E402
 
 RESULTS = Path(parity.__file__).parent / "results/parity.json"
@@ -21,7 +21,7 @@ RESULTS = Path(parity.__file__).parent / "results/parity.json"
 def test_the_table_is_the_measurement():
     rows = json.loads(RESULTS.read_text())["rows"]
     assert {family: list(heads) for family, heads in rows.items()} == {f: list(row.classes) for f, row in FAMILIES.items()}
-    assert parity.table(rows) in parity.DOCS.read_text(encoding="utf-8")
+    assert pages.section("parity", parity.table(rows)) in parity.PAGE.read_text(encoding="utf-8")
     assert max(cell["float32"] for heads in rows.values() for cell in heads.values()) <= 1e-5
 
 

@@ -196,16 +196,15 @@ def test_results_are_collected_and_shown(tmp_path, monkeypatch, capsys):
     assert own == f"| `{recipe}` | test/accuracy | 2 | 0.9600 ± 0.0424 | 0.8700 ± 0.0424 |"
     assert f"`{recipe} --model.path other`" in other
     monkeypatch.setattr(recipes, "PAGE", str(tmp_path / "page.md"))
-    (tmp_path / "page.md").write_text("before\n\nafter\n\n| other |\n|---|\n")
+    (tmp_path / "page.md").write_text("before\n<!-- recipes -->\n<!-- /recipes -->\n\n| other |\n|---|\n")
     recipe.write_text(f"# python -m jaxft.train {recipe}\n{recipe.read_text()}")
     for _ in range(2):  # the second replaces the first
         recipes.main([*command[:2], "write"])
         line = "# Test accuracy of seeds 0, 1: 0.9900, 0.9300 (Hugging Face Trainer: 0.9000, 0.8400)."
         assert recipe.read_text().splitlines()[:3] == [f"# python -m jaxft.train {recipe}", line, "model: {path: m}"]
         page = (tmp_path / "page.md").read_text().splitlines()
-        assert page[:6] == ["before", "", "after", "", "| other |", "|---|"]  # another table stays
-        assert page[7] == "| recipe | metric | seeds | jaxft | Hugging Face Trainer |"
-        assert len(page) == 11
+        assert page[2] == "| recipe | metric | seeds | jaxft | Hugging Face Trainer |"
+        assert page[6:] == ["<!-- /recipes -->", "", "| other |", "|---|"]  # another table stays
     assert f"no line # python -m jaxft.train {recipe} --model.path other" in capsys.readouterr().out
     rows = [row for row in recipes.read(tmp_path / "all.json") if row["side"] == "jaxft" and not row["options"]]
     recipes.write_headers(rows)  # a recipe without a peer

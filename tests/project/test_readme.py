@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import pkgutil
 import re
 import shlex
 import shutil
@@ -121,13 +122,12 @@ def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
 
 
 def is_in_code(name: str) -> bool:
-    """Whether a module (`data.batching`) or an attribute of one (`losses.cross_entropy`) exists."""
-    module, _, attribute = name.partition(".")
-    if not importlib.util.find_spec(f"jaxft.{module}"):
+    """Whether a module (`data.batching`), or an attribute of one (`optim.global_norm`), exists."""
+    try:
+        pkgutil.resolve_name(f"jaxft.{name}")
+    except (ImportError, AttributeError):
         return False
-    found = importlib.import_module(f"jaxft.{module}")
-    is_package = hasattr(found, "__path__")
-    return hasattr(found, attribute) or (is_package and bool(importlib.util.find_spec(f"jaxft.{name}")))
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -143,3 +143,7 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
     sections = "|".join({name.split(".")[0] for name in options if "." in name})
     for name in re.findall(rf"(?:--|`)(?!model\.safetensors)((?:{sections})\.[\w.]*\w)", text):
         assert name in options or is_in_code(name), name
+    folders = "|".join(path.parent.name for path in (ROOT / "jaxft").glob("*/__init__.py"))
+    for name in re.findall(rf"`((?:{folders})[./][\w./]*\w)`", text):
+        is_file = name.endswith((".json", ".lock", ".yaml"))
+        assert is_file or name in options or is_in_code(name.removesuffix(".py").replace("/", ".")), name

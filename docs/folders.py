@@ -1,36 +1,36 @@
-"""Draw the rooms of the package and the imports between them into docs/design.md: python docs/rooms.py."""
+"""Draw the imports between the folders of the package into docs/design.md: python docs/folders.py."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, PAGE = ROOT / "jaxft", ROOT / "docs/design.md"
-BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->"
+BEGIN, END = "<!-- folders -->\n", "<!-- /folders -->"
 COMMANDS = "commands"
 
 
-def room(parts: tuple[str, ...]) -> str:
-    """The room of a module or file, by the parts of its path below the package."""
+def folder(parts: tuple[str, ...]) -> str:
+    """The folder of a module or file, by the parts of its path below the package; losses.py counts as one."""
     top = parts[0].removesuffix(".py") if parts else ""
-    is_room = (PACKAGE / top).is_dir() and top != "hf"
-    return top if top and (is_room or top == "losses") else COMMANDS
+    is_folder = (PACKAGE / top).is_dir() and top != "hf"
+    return top if top and (is_folder or top == "losses") else COMMANDS
 
 
 def imports() -> dict[str, set[str]]:
-    """Which rooms each room imports from."""
+    """The folders that each folder imports from."""
     found: dict[str, set[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        me = room(path.relative_to(PACKAGE).parts)
+        me = folder(path.relative_to(PACKAGE).parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxft":
                 parts = tuple((node.module or "").split(".")[1:])
                 for alias in node.names:
-                    found.setdefault(me, set()).add(room(parts or (alias.name,)))
+                    found.setdefault(me, set()).add(folder(parts or (alias.name,)))
     return {me: others - {me} for me, others in found.items()}
 
 
 def drawing() -> str:
-    """A mermaid picture: an arrow for each pair of rooms, unless a longer way of arrows says the same."""
+    """A mermaid diagram: an arrow for each import between folders, unless a longer path of arrows implies it."""
     graph = imports()
 
     def below(name: str) -> set[str]:
@@ -46,7 +46,7 @@ def drawing() -> str:
 
 
 def page() -> str:
-    """docs/design.md with the drawing of today."""
+    """docs/design.md with the current diagram."""
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     return head + BEGIN + drawing() + END + rest.split(END, 1)[1]
