@@ -92,7 +92,7 @@ def _check_ranges(model: Model, arrays: Mapping[str, np.ndarray], shape: tuple[i
     }
     for name, (size, what) in limits.items():
         if name == "token_type_ids" and not size:
-            continue  # the family has no token types, and Hugging Face ignores them as well
+            continue  # the family has no token types; Hugging Face also ignores them
         if name in arrays and arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < size:
             raise UserError(f"{name} holds {arrays[name].max()} but the {what} of this model ends at {size - 1}")
     most = config.usable_positions

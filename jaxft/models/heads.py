@@ -93,7 +93,7 @@ class TransformModule(nn.Module):
 class Decoder(nn.Module):
     """Logits of all words, [..., D] to [..., V]: a product with the word embeddings, or with a separate kernel.
 
-    If new words are separate leaves of the table (see `Embed`), they are separate leaves here as well.
+    New words are separate leaves if they are in the table (see `Embed`).
     """
 
     config: EncoderConfig

@@ -48,12 +48,12 @@ def load(
     """Loads a model and its parameters (numpy float32, layers stacked).
 
     Args:
-      path: directory, hub id, or `package:NAME/SUBDIR`; for an adapter directory (PEFT's), its base is loaded as well.
+      path: directory, hub id, or `package:NAME/SUBDIR`; the base of an adapter directory (PEFT's) is loaded, too.
       task: Hugging Face task name; None takes the checkpoint's head.
       num_labels: number of labels; if it differs from the checkpoint's, the head is new.
       labels: label names. If they differ from the checkpoint's, the head is new; if only the order differs, the outputs of
         the checkpoint's head are reordered.
-      renamed: different names are new names for the outputs of the checkpoint's head, if it has the same number.
+      renamed: if the names differ but not their number, they are new names for the outputs of the checkpoint's head.
       revision: branch, tag or commit of a hub id.
       num_layers: keep only the first `num_layers` layers.
       dtype: `float32` or `bfloat16`, of activations and matrix products.
@@ -87,11 +87,9 @@ def load(
         hf_config = _with_depth(family, hf_config, num_layers, path, where)
     before = labels_of(hf_config)
     hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels, renamed)
-    model = make_model(hf_config, kind, where)
-    model = replace(model, policy=Policy(dtype, unroll), directory=directory)
+    model = replace(make_model(hf_config, kind, where, policy=Policy(dtype, unroll)), directory=directory)
     if from_scratch:
-        abstract = model.abstract()
-        _check_memory(abstract, where)
+        _check_memory(model.abstract(), where)
         params = jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(seed)))
         return replace(model, report=Report(0, ("all parameters",), ())), params
     stored, layout = tensor_files.open_weights(directory)
@@ -274,7 +272,7 @@ def _with_labels(
 
 
 def _check_memory(abstract: Params, where: str) -> None:
-    """Raise an error if the parameters do not fit into this machine's memory."""
+    """Raises a UserError if the parameters do not fit into this machine's memory."""
     needed = 4 * tree.count(abstract)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize
     if needed > available:

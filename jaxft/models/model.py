@@ -128,7 +128,7 @@ class Model:
         key: jax.Array | None = None,
         rates: DropoutRates | None = None,
     ) -> dict[str, dict[str, jax.Array]]:
-        """The encoder once, and the outputs of several heads by their names; each head but MAIN has a key of its own."""
+        """The encoder once, and the outputs of several heads by their names; each head but MAIN has a separate key."""
         rates = rates or self.rates
         with jax.named_scope("encoder"):
             outputs = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)

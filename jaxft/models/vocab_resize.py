@@ -64,7 +64,7 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
     field = model.family.fields["vocab_size"][0]
     config = {**model.hf_config, field: len(sources.old_ids), **sources.token_ids}
     resized = make_model(config, model.heads[MAIN].kind, str(model.directory), policy=model.policy)
-    # The unused bias of PyTorch's untied decoders, which has the old size, is written anew.
+    # The unused bias of PyTorch's untied decoders has the old size; `save` writes one of the new size.
     buffers = {name: x for name, x in model.origin.buffers.items() if name not in model.naming.unused_biases()}
     origin = replace(model.origin, buffers=buffers)
     resized = replace(resized, directory=model.directory, origin=origin, report=model.report)
@@ -81,13 +81,12 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
         if path not in leaves:
             return x
         axis, drawn = _AXES[path[-1]], fresh.get(".".join(path))
-        table = np.moveaxis(x, axis, 0)
+        table, is_old = np.moveaxis(x, axis, 0), sources.old_ids >= 0
         if drawn is None:
-            stream = host_generator(seed, OfSeed.NEW_WORDS + leaves.index(path))
-            result = _rows(table, sources, how, stream)
+            result = _rows(table, sources, how, host_generator(seed, OfSeed.NEW_WORDS + leaves.index(path)))
         else:
             result = np.moveaxis(np.array(drawn), axis, 0)
-        result[sources.old_ids >= 0] = table[sources.old_ids[sources.old_ids >= 0]]
+        result[is_old] = table[sources.old_ids[is_old]]
         return np.ascontiguousarray(np.moveaxis(result, 0, axis))
 
     return resized, tree.map_with_path(leaf, params)
@@ -98,11 +97,10 @@ def split_rows(model: Model, params: Params, new: int) -> tuple[Model, Params]:
     encoder = replace(model.encoder, config=replace(model.encoder.config, new_words=new))
     flat = {}
     for path, x in tree.flatten(params).items():
-        if not _has_words(path):
-            flat[path] = x
-            continue
-        old, axis = x.shape[_AXES[path[-1]]] - new, _AXES[path[-1]]
-        flat[path], flat[_new_rows_path(path)] = np.split(x, [old], axis)
+        flat[path] = x
+        if _has_words(path):
+            axis = _AXES[path[-1]]
+            flat[path], flat[_new_rows_path(path)] = np.split(x, [x.shape[axis] - new], axis)
     return replace(model, encoder=encoder), tree.unflatten(flat)
 
 
@@ -127,7 +125,7 @@ def joined_name(name: str) -> str:
 
 
 def _rows(table: np.ndarray, sources: Sources, how: str, rng: np.random.Generator) -> np.ndarray:
-    """Makes the rows of new words from the old table [V, ...]: [size, ...], in which all other rows are zero."""
+    """The rows of new words, from the old table [V, ...]: [size, ...], in which all other rows are zero."""
     flat_table = table.reshape(len(table), -1).astype(np.float64)
     mean = flat_table.mean(0)
     rows = np.zeros((len(sources.old_ids), flat_table.shape[1]))

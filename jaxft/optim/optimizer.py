@@ -111,11 +111,8 @@ def by_stage(core: optax.GradientTransformation, plan: ParameterPlan) -> optax.G
     """`core` with a separate state for the parameters of each stage, as PyTorch has one for each parameter.
 
     So bias correction counts from the step at which the parameters of a stage are unfrozen, and the states of earlier stages
-    are the same arrays after a stage begins. The state is a tuple, in the order of the stages, that grows at its end.
-
-    Args:
-      core: a transformation in which no parameter's update or state depends on other parameters.
-      plan: parameter plan of the run.
+    are the same arrays after a stage begins. The state is a tuple, in the order of the stages, that grows at its end. In
+    `core` no parameter's update or state may depend on other parameters.
     """
     if len(plan.stages) == 1:
         return core
@@ -138,12 +135,10 @@ def by_stage(core: optax.GradientTransformation, plan: ParameterPlan) -> optax.G
 
 
 def global_norm(updates: Any, *, blocked: bool = False) -> jax.Array:
-    """Euclidean norm over all leaves.
+    """Euclidean norm over all leaves; `blocked` sums in cache-sized blocks.
 
-    Args:
-      updates: a tree of arrays.
-      blocked: sum in cache-sized blocks. On one CPU device this takes a tenth of the time of XLA's plain reduction, which
-        first writes the squares to memory (benchmarks/alternatives.py). It flattens leaves, which would gather sharded ones.
+    On one CPU device blocks take a tenth of the time of XLA's plain reduction, which first writes the squares to memory
+    (benchmarks/alternatives.py). They flatten leaves, which would gather sharded ones.
     """
 
     def sum_of_squares(leaf: jax.Array) -> jax.Array:

@@ -44,7 +44,7 @@ def schedule_factor(
             case "polynomial":
                 return (1.0 - config.end_factor) * (1.0 - progress) ** config.power + config.end_factor
             case "inverse_sqrt":
-                timescale = warmup or 10_000.0  # Hugging Face's default where there is no warm-up
+                timescale = warmup or 10_000.0  # Hugging Face's default without warm-up
                 return 1.0 / numpy.sqrt(numpy.maximum(step - warmup + timescale, 1.0) / timescale)
             case "slanted_triangular":
                 return (1.0 + (1.0 - progress) * (config.ratio - 1.0)) / config.ratio

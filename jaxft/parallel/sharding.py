@@ -94,9 +94,9 @@ def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
     moments) and replicated.
 
     Args:
-      mesh: mesh of the run.
-      opt_state: arrays or shapes.
-      params: the parameters that the state is for; the state may have single layers under their dotted names.
+      mesh: the device mesh.
+      opt_state: arrays or shapes; it may hold single layers under their dotted names.
+      params: the parameters of the state.
     """
     single = tree.unstacked_shapes(params)
     leaves = {**tree.flatten(params), **tree.flatten(single)}

@@ -28,7 +28,7 @@ class Setting:
       unfreeze: the first step, from 0, at which it is trained.
       schedule: a schedule instead of optim.schedule.
       adapter: whether its layer gets an adapter; None leaves it to plan.lora or plan.adapters.
-      init: keep the checkpoint's values, or random ones.
+      init: `keep` the checkpoint's values, or `random` ones.
     """
 
     trainable: bool = True

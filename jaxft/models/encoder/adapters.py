@@ -1,4 +1,4 @@
-"""Adapters, small trainable modules beside frozen parameters: their hyperparameters, adding them, and merging LoRA."""
+"""Adapters, small trainable modules added to frozen ones: their hyperparameters, adding them, and merging LoRA."""
 
 import math
 import zlib
@@ -14,7 +14,7 @@ from jaxft.core.random_streams import host_generator
 from jaxft.core.tree import Params
 
 LORA = ("lora_a", "lora_b", "magnitude")  # leaves of a dense layer
-ADAPTER = "adapter"  # a module beside the dense layer that it follows
+ADAPTER = "adapter"  # a module next to the dense layer that it follows
 
 
 @dataclass(frozen=True)

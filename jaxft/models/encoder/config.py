@@ -59,7 +59,7 @@ class Relative:
 
 @dataclass(frozen=True)
 class Convolution1D:
-    """DeBERTa's convolution beside the first layer."""
+    """DeBERTa's convolution, parallel to the first layer."""
 
     size: int
     groups: int

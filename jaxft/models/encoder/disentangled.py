@@ -1,4 +1,4 @@
-"""The modules of DeBERTa-v2 and v3: disentangled attention, and a convolution beside the first layer (He et al. 2021,
+"""The modules of DeBERTa-v2 and v3: disentangled attention, and a convolution parallel to the first layer (He et al. 2021,
 arXiv:2006.03654 and arXiv:2111.09543)."""
 
 import flax.linen as nn

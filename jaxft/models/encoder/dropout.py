@@ -22,9 +22,6 @@ def dropout(x: Array, rate: Any, key: Array | None) -> Array:
       x: any shape.
       rate: 0 to 1; may be traced. It is rounded to 1/65536, and the scale is that of the rounded rate.
       key: a JAX key; None means deterministic.
-
-    Returns:
-      An array like `x`.
     """
     key = key_for(rate, key)
     if key is None:
@@ -78,10 +75,7 @@ def philox(key: Array, counter: tuple[Array, Array, Array, Array]) -> tuple[Arra
 
     Args:
       key: a JAX key of any kind, of which the first two words are used.
-      counter: four uint32 arrays of one shape.
-
-    Returns:
-      Four uint32 arrays of this shape.
+      counter: four uint32 arrays of one shape, which is also that of the words.
     """
     data = jax.random.key_data(key)
     words, keys = counter, (data[0], data[1])

@@ -27,7 +27,7 @@ def _replicated(x: Array) -> Array:
     return jax.lax.with_sharding_constraint(x, P())
 
 
-# The gradient is replicated as well, so a device computes it from its rows; the compiler might shard it otherwise.
+# The gradient is also replicated, so a device computes it from its rows; the compiler might shard it otherwise.
 _replicated.defvjp(lambda x: (_replicated(x), None), lambda _, g: (_replicated(g),))
 
 
@@ -102,7 +102,7 @@ def _row_major(x: Array) -> Array:
 
     XLA:CPU has fast kernels for products, the only ones that use the processor's bfloat16 units. But it chooses them before
     layouts are assigned, and only if no operand is a transposed view. XLA folds a transposition into the product as such a
-    view; a reshape in between makes it an array, and the barrier keeps it one.
+    view; a reshape in between makes it an array, and the barrier stops XLA from undoing that.
     """
     return jax.lax.optimization_barrier(x.reshape(*x.shape[:-1], 1, x.shape[-1])).reshape(x.shape)
 

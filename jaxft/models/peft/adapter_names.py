@@ -22,13 +22,7 @@ def parent(name: str) -> str:
 
 
 def file_name(naming: Naming, name: str, has_lora: Collection[str]) -> str:
-    """PEFT's name of one of our parameters, without ROOT.
-
-    Args:
-      naming: Hugging Face's names.
-      name: our dotted name.
-      has_lora: our names of the modules with LoRA.
-    """
+    """PEFT's name of one of our parameters, without ROOT; `has_lora` are our names of the modules with LoRA."""
     module, _, leaf = name.rpartition(".")
     if leaf in LORA_LEAVES:
         return f"{module_name(naming, module)}.{LORA_LEAVES[leaf]}"

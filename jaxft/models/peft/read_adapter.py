@@ -120,14 +120,10 @@ def resize_vocabulary(stored: AdapterDirectory, model: Model, params: Params) ->
 
 
 def attach_adapter(stored: AdapterDirectory, model: Model, params: Params) -> tuple[Model, Params]:
-    """Loads the adapter's parameters into the base; the adapter's head is loaded if the model's has its task and labels.
+    """Loads the adapter's parameters into the base (numpy); its head is loaded if the model's has the same task and labels.
 
     Smaller ranks are padded with zeros to the largest, and differences of alpha are multiplied into B. The sums are the
     same, and all layers have one rank and scale.
-
-    Args:
-      stored: from `open_adapter`.
-      model, params: the base, numpy.
 
     Raises:
       UserError: naming the first tensor that is not in the base, or has another shape.
@@ -245,7 +241,7 @@ class _Reader:
         return x.T if transposed else x
 
     def check_all_taken(self, ignored: Collection[str]) -> None:
-        """Raise an error for tensors that were not read, except those of some modules (Hugging Face's names)."""
+        """Raises a UserError for a tensor that was not read, except those of some modules (Hugging Face's names)."""
         if unknown := [key for key in self.remaining if not key.startswith(tuple(f"{name}." for name in ignored))]:
             name, tensor = self.remaining[unknown[0]]
             raise UserError(

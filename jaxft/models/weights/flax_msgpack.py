@@ -24,13 +24,13 @@ _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # Flax's extensions
 _CHUNKED = "__msgpack_chunked_array__"  # Flax's key of a tensor in several chunks, each below msgpack's limit of 2 GiB
 
 
-def _heads() -> dict[int, tuple[str, Any]]:
-    """First byte of a value -> (kind, its length, or the number itself, or the struct format of either)."""
-    heads: dict[int, tuple[str, Any]] = {0xC0: ("number", None), 0xC2: ("number", False), 0xC3: ("number", True)}
-    heads |= {byte: ("number", byte) for byte in range(0x80)} | {byte: ("number", byte - 256) for byte in range(0xE0, 256)}
+def _headers() -> dict[int, tuple[str, Any]]:
+    """First byte of a value -> (kind, its length or the number itself, or the struct format of either)."""
+    headers: dict[int, tuple[str, Any]] = {0xC0: ("number", None), 0xC2: ("number", False), 0xC3: ("number", True)}
+    headers |= {byte: ("number", byte) for byte in range(0x80)} | {byte: ("number", byte - 256) for byte in range(0xE0, 256)}
     for kind, start, stop in (("map", 0x80, 0x90), ("array", 0x90, 0xA0), ("text", 0xA0, 0xC0)):
-        heads |= {byte: (kind, byte - start) for byte in range(start, stop)}
-    heads |= {0xD4 + i: ("extension", 2**i) for i in range(5)}
+        headers |= {byte: (kind, byte - start) for byte in range(start, stop)}
+    headers |= {0xD4 + i: ("extension", 2**i) for i in range(5)}
     sized = {
         "bin": (0xC4, "BHI"),
         "extension": (0xC7, "BHI"),
@@ -39,11 +39,11 @@ def _heads() -> dict[int, tuple[str, Any]]:
         "map": (0xDE, "HI"),
     }
     for kind, (start, codes) in (sized | {"number": (0xCA, "fdBHIQbhiq")}).items():
-        heads |= {start + i: (kind, f">{code}") for i, code in enumerate(codes)}
-    return heads
+        headers |= {start + i: (kind, f">{code}") for i, code in enumerate(codes)}
+    return headers
 
 
-_HEADS = _heads()
+_HEADERS = _headers()
 
 
 class _Bytes(NamedTuple):
@@ -68,7 +68,12 @@ def open_msgpack(path: Path) -> dict[str, StoredTensor]:
       UserError: if the file is damaged: every tensor must be inside the file and have the length of its shape and dtype.
     """
     with _errors(path), path.open("rb") as file:
-        tree = _Reader(file, path.stat().st_size).tree()
+        size = path.stat().st_size
+        tree = _Reader(file, size).value()
+        if not isinstance(tree, dict):
+            raise ValueError("no tree of tensors")
+        if file.tell() != size:
+            raise ValueError(f"{size - file.tell()} bytes too many")
         return {".".join(keys): _stored(path, leaf) for keys, leaf in flatten(tree).items()}
 
 
@@ -126,15 +131,6 @@ class _Reader:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
 
-    def tree(self) -> dict[str, Any]:
-        """The nested dict of the whole file."""
-        tree = self.value()
-        if not isinstance(tree, dict):
-            raise ValueError("no tree of tensors")
-        if self.file.tell() != self.size:
-            raise ValueError(f"{self.size - self.file.tell()} bytes too many")
-        return tree
-
     def value(self) -> Any:
         """The next value: a dict, list, text or number, `_Bytes`, or `_Tensor`."""
         kind, content = self.header()
@@ -150,7 +146,7 @@ class _Reader:
 
     def header(self) -> tuple[str, Any]:
         """The kind of the next value, and its length or the number itself."""
-        kind, content = _HEADS[self.take(1)[0]]
+        kind, content = _HEADERS[self.take(1)[0]]
         if not isinstance(content, str):
             return kind, content
         return kind, struct.unpack(content, self.take(struct.calcsize(content)))[0]
@@ -208,7 +204,7 @@ def _tensor(shape: Any, dtype: np.dtype, pieces: tuple[_Bytes, ...]) -> _Tensor:
 
 
 def _dtype(name: Any) -> np.dtype:
-    if not isinstance(name, str) or not name.isidentifier():  # numpy would parse commas and numbers, too
+    if not isinstance(name, str) or not name.isidentifier():  # numpy would also parse commas and numbers
         raise ValueError(f"type {name!r}")
     dtype = np.dtype(jnp.dtype(name))
     if dtype.hasobject or not dtype.itemsize:
