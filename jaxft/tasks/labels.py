@@ -30,8 +30,8 @@ _MULTI_HOT = re.compile(r"[\[(]?\s*[01](\.0*)?([\s,;|]+[01](\.0*)?)+\s*(,\s*)?[\
 def problem_of(hf_config: Mapping[str, Any], otherwise: str) -> str:
     """The `task.problem` of a fine-tuned text classifier, from its config.json.
 
-    As in Hugging Face's models, a head with one output and no `problem_type` is for regression; with several outputs the
-    result is then `otherwise`.
+    Without `problem_type` a head with one output is for regression, as in Hugging Face's models, and one with several
+    outputs for the problem `otherwise`.
 
     Raises:
       UserError: if the `problem_type` is unknown.
