@@ -103,7 +103,7 @@ def _arrays(result: str) -> list[Array]:
 
 
 def _trips(condition: list[Instruction], root: Instruction) -> int:
-    """The iterations of a loop without `known_trip_count`: it counts from 0 to the only constant of its condition."""
+    """The iterations of a loop on TPUs, whose count is not known: from 0 to the only constant of its condition."""
     ends = _constants(condition)
     if len(ends) != 1:
         return 1
