@@ -14,7 +14,7 @@ from jaxft.data.batching.collect import Collected, collect
 from jaxft.data.batching.prefetch import device_batch, prefetch
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
-from jaxft.step.compilation import Compiled, abstract_batches, compile_eval, finished, size_of
+from jaxft.step.compilation import Compiled, abstract_batches, compile_eval, compile_lowered, size_of
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import LossFn
 from jaxft.tasks.task import Batch, Split, Summary, Task
@@ -82,7 +82,7 @@ def collect_outputs(
     everywhere = sharding.replicated(mesh)
     batches = abstract_batches(sampler, examples, sharding.batch_sharding(mesh))
     lowered = {shape: sharding.lower(forward, mesh, params, x, out_shardings=everywhere) for shape, x in batches.items()}
-    compiled = {shape: finished(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
+    compiled = {shape: compile_lowered(x, f"forward pass {size_of(shape)}") for shape, x in lowered.items()}
     return run_batches(sampler.epoch_batches(0), examples, mesh, lambda shape, batch: compiled[shape](params, batch), found)
 
 

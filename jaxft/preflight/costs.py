@@ -15,8 +15,8 @@ from jaxft.preflight import hlo
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
-from jaxft.step.compilation import abstract_batches, finished, lower_train
-from jaxft.step.distillation import NAME
+from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
+from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages
 from jaxft.step.train_step import TrainState, eval_step
@@ -80,7 +80,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     optimizer, place = run_optimizer(run), sharding.batch_sharding(run.mesh)
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
-    teachers = {NAME: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
+    teachers = {TEACHER: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
     every = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     stages = [(start, now, replace(rest, teachers=teachers)) for start, now, rest in every]
     params = model_params(state, frozen)
@@ -153,12 +153,12 @@ def optimizer_memory(run: Run) -> list[int]:
 def _forward(run: Run, *, params: Parameters, batch: Any) -> Any:
     loss = make_loss(run.model, run.task)
     step = partial(eval_step, loss_fn=loss, summarise=run.task.summarise, prepare=run.task.prepare)
-    return finished(sharding.lower(step, run.mesh, params, batch), "evaluation step")
+    return compile_lowered(sharding.lower(step, run.mesh, params, batch), "evaluation step")
 
 
 def _train(run: Run, *, optimizer: optim.Optimizer, state: TrainState, frozen: Parameters, batch: Any) -> Any:
     parts = (run_loss(run), optimizer, state, frozen, batch, run.task.prepare, run.regularization)
-    return finished(lower_train(*parts), "train step")
+    return compile_lowered(lower_train(*parts), "train step")
 
 
 def _on_a_device(arrays: Any) -> int:

@@ -1,4 +1,4 @@
-"""Checks that a model can process the data of a run with the attention that the config asks for."""
+"""Checks that a model can process the data of a run, with the attention kernel that the config asks for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,10 +23,10 @@ def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "th
 def check_types(model: Model, data: Mapping[str, Split]) -> None:
     """Refuse token types that the model has no embedding for; a model without token types ignores them."""
     types = model.encoder.config.type_vocab_size
-    most = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
-    if types and most >= types:
+    largest = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
+    if types and largest >= types:
         raise UserError(
-            f"the tokenizer gives token types up to {most} but the model has {types}: it was made for another model"
+            f"the tokenizer gives token types up to {largest} but the model has {types}: it was made for another model"
         )
 
 
@@ -34,12 +34,12 @@ def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tupl
     """Refuse an attention kernel that the config forces but these batches cannot use.
 
     Args:
-      model: with the policy that names the kernel.
+      model: its policy names the kernel.
       sampler: declares the shapes of the batches.
       drops: whether the steps apply dropout.
 
     Returns:
-      A line for the log where plain attention replaces the device's own kernel.
+      A line for the log for each reason to use plain attention instead of the device's own kernel.
     """
     c, policy = model.encoder.config, model.policy
     layers = map(model.rates.of_layer, range(c.parameter_layers))
@@ -56,5 +56,5 @@ def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tupl
         )
         fused_attention.choose(policy, call)
         reasons.add(fused_attention.why_plain(policy, call))
-    whys = sorted(filter(None, reasons))
-    return tuple(f"attention: plain, not {fused_attention.BY_PLATFORM[policy.platform]}: {why}" for why in whys)
+    kernel = fused_attention.BY_PLATFORM.get(policy.platform)
+    return tuple(f"attention: plain, not {kernel}: {reason}" for reason in sorted(filter(None, reasons)))

@@ -1,4 +1,4 @@
-"""What a run shows on standard error: a progress bar, or lines where it is no terminal. Only the main process shows."""
+"""The progress of a run on standard error: a bar on a terminal, lines elsewhere (nohup, Slurm, CI), of the main process."""
 
 import sys
 import time
@@ -10,10 +10,7 @@ from jaxft.training.hooks import Evaluation, Hook, Step
 
 
 class Display(Hook):
-    """The progress bar of a run, and messages above it.
-
-    Where the output is no terminal (nohup, Slurm, CI) a line in the log takes the place of the bar.
-    """
+    """The progress bar of a run and messages above it, or only lines if the output is not a terminal."""
 
     def __init__(self, config: LogConfig, *, total_steps: int, start_step: int) -> None:
         self._active = distributed.is_main_process()
@@ -26,7 +23,7 @@ class Display(Hook):
             self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if not self._active:
             return
         if self._bar is not None:
@@ -35,7 +32,7 @@ class Display(Hook):
             print(text, file=sys.stderr, flush=True)
 
     def on_step(self, step: Step) -> None:
-        """Move the bar; without a terminal say where the run is, at steps that are logged."""
+        """Move the bar, or print a line if the step is logged."""
         tokens = None if step.speed is None else step.speed["tokens_per_second"]
         if self._bar is not None:
             figures = {"loss": shown_number(step.loss), "lr": f"{step.learning_rate:.2e}"}
@@ -48,7 +45,7 @@ class Display(Hook):
                 self.say(f"step {step.number:,} of {self._pace.total:,}: {figures}{left}")
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """A line with the metric that chooses the best model, and the loss."""
+        """Print the metric that chooses the best model, and the loss."""
         scores, name = evaluation.scores, evaluation.metric
         mark = " (best)" if evaluation.best else ""
         note = f" ({scores['note']})" if "note" in scores else ""
@@ -56,20 +53,20 @@ class Display(Hook):
         self.say(f"step {evaluation.step}: validation {shown}")
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar on the screen as it is."""
         if self._bar is not None:
             self._bar.close()
 
 
 class Pace:
-    """How long a run still takes, evaluations and checkpoints included, by its pace since the first step it was asked of."""
+    """Estimates the time that a run still takes from its pace so far, with evaluations and checkpoints."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self._first: tuple[int, float] | None = None
 
     def left(self, step: int) -> str:
-        """`, 1:02:03 left`; empty at the first step, whose pace is unknown, and at the last."""
+        """`, 1:02:03 left`; empty at the first call, when the pace is unknown, and at the last step."""
         now = time.perf_counter()
         first, start = self._first = self._first or (step, now)
         if not first < step < self.total:
@@ -78,7 +75,7 @@ class Pace:
 
 
 def clock(seconds: float) -> str:
-    """A duration as hours, minutes and seconds: 1:02:03, or 2:03."""
+    """A duration in seconds as 1:02:03 or 2:03."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour:,}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"

@@ -1,20 +1,39 @@
-"""What an evaluation changes: the best so far, early stopping, and the learning rate on a plateau."""
+"""What an evaluation changes: the best score, early stopping, and the learning rate on a plateau."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jaxft import optim
 from jaxft.config import Config, OptimConfig
-from jaxft.training.checkpoint import Progress
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run apart from its arrays, which every checkpoint contains.
+
+    Attributes:
+      best_step, best_score: of the best evaluation so far.
+      bad_evaluations: evaluations since then.
+      stopped: whether early stopping has ended the run.
+      plateau: factor of the learning rate after reductions on plateaus.
+      plateau_bad: evaluations without a better score since the last reduction.
+    """
+
+    best_step: int | None = None
+    best_score: float | None = None
+    bad_evaluations: int = 0
+    stopped: bool = False
+    plateau: float = 1.0
+    plateau_bad: int = 0
 
 
 def next_progress(config: Config, progress: Progress, step: int, score: float | None, *, higher: bool) -> Progress:
-    """The progress after an evaluation; its `best_step` is `step` where it is the best so far.
+    """The progress after an evaluation; `best_step` is `step` if it is the best so far.
 
     Args:
       config: of the run (`train.min_delta`, `train.patience`, `optim`).
-      progress: before it.
+      progress: before the evaluation.
       step: steps done.
-      score: of the metric that chooses the best model; None, which cannot be known, is never better.
+      score: of the metric that chooses the best model; None, an unknown score, is never better.
       higher: whether a higher score is better.
     """
     best = progress.best_score
@@ -34,7 +53,7 @@ def next_progress(config: Config, progress: Progress, step: int, score: float | 
 
 
 def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:
-    """(share of the learning rate, bad evaluations) after an evaluation, as torch's ReduceLROnPlateau counts them."""
+    """`plateau` and `plateau_bad` after an evaluation, as torch's ReduceLROnPlateau computes them."""
     bad = 0 if better else progress.plateau_bad + 1
     if config.schedule != optim.PLATEAU:
         return 1.0, 0

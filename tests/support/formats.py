@@ -230,7 +230,7 @@ def _checkpoint(name: str) -> Callable[[Path], Path]:
 
 def _intact(path: Path) -> Any:
     directory = path.parents[2] if path.name == checksums.MANIFEST else path.parents[3]
-    return integrity.look(directory, 3), integrity.best_step(directory, 3)
+    return integrity.verify(directory, 3), integrity.best_step(directory, 3)
 
 
 def _run_json(folder: Path) -> Path:

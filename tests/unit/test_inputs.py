@@ -62,11 +62,11 @@ def test_a_resume_refuses_other_files(config, tmp_path, name, said):
         Claim(config)
 
 
-def test_other_weights_matter_until_there_is_a_checkpoint(config, tmp_path, capsys):
+def test_changed_weights_matter_until_there_is_a_checkpoint(config, tmp_path, capsys):
     begin(config)
     swap(tmp_path / "model/model.safetensors")
     with Claim(config) as claim:
-        changed = claim.other_weights
+        changed = claim.changed_weights
     assert changed == ["model.path: model.safetensors has changed"]
     input_files.check_weights(tmp_path, changed, 3, adapted=False)
     assert "it goes on with its own parameters, of step 3" in capsys.readouterr().err
@@ -96,9 +96,9 @@ def test_teacher_words_and_folders_count(config, tmp_path):
     (tmp_path / "texts/b/1.txt").rename(tmp_path / "texts/a/2.txt")
     (tmp_path / "words.txt").write_text("two\n")
     swap(tmp_path / "model/model.safetensors")
-    changes = input_files.changes(tmp_path, input_files.read(config))
-    assert [line.split(":")[0] for line in changes.decisive] == ["data.train", "vocabulary.file", "distill.teacher"]
-    assert len(changes.weights) == 1
+    changed, weights = input_files.changes(tmp_path, input_files.read(config))
+    assert [line.split(":")[0] for line in changed] == ["data.train", "vocabulary.file", "distill.teacher"]
+    assert len(weights) == 1
 
 
 def test_patterns_and_lists_of_files(tmp_path):
