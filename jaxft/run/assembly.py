@@ -19,26 +19,18 @@ from jaxft.models.model import Model
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, complete_adapters
-from jaxft.run.compatibility import check_lengths
 from jaxft.run.tokenizer import Vocabulary
 from jaxft.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class AssembledModel:
-    """A model with all parameters that a parameter plan decides on.
-
-    Attributes:
-      model: computes on the mesh.
-      params: numpy arrays or shapes.
-      resized: whether the run's tokenizer is not the model's own.
-      notes: lines for the log.
-    """
+    """A model with all parameters that a parameter plan decides on."""
 
     model: Model
-    params: Params
-    resized: bool
-    notes: tuple[str, ...]
+    params: Params  # numpy arrays or shapes
+    resized: bool  # whether the run's tokenizer is not the model's own
+    notes: tuple[str, ...]  # lines for the log
 
 
 def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> tuple[Model, Params]:
@@ -60,13 +52,9 @@ def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> tupl
 def assemble(
     model: Model, params: Params, vocabulary: Vocabulary | None, config: Config, mesh: jax.sharding.Mesh
 ) -> AssembledModel:
-    """Add the embeddings of new words, the config's dropout rates and adapters to a loaded model.
+    """Add the embeddings of new words, the config's dropout rates and adapters to a loaded model, and set its mesh.
 
-    Args:
-      model, params: as loaded.
-      vocabulary: the run's tokenizer; None keeps the model's own.
-      config: of the run.
-      mesh: the devices on which the model will compute.
+    Without a vocabulary the tokenizer is the model's own.
     """
     notes: tuple[str, ...] = ()
     if vocabulary is not None and vocabulary.previous is not None:
@@ -99,6 +87,15 @@ def apply_plan(
     drawn = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter(name)]
     model, params = reinitialise(with_dropout_rates(model, plan.dropout), params, drawn, config.seed)
     return *complete_adapters(model, params, plan, config.seed, resized=assembled.resized), plan
+
+
+def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
+    """Refuse sequences that are longer than the model's positions, and token ids beyond its vocabulary."""
+    positions, vocabulary = model.encoder.config.usable_positions, model.encoder.config.vocab_size
+    if positions is not None and max_length > positions:
+        raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
+    if len(tokenizer) > vocabulary:
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
 
 
 def _with_vocabulary(

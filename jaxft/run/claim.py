@@ -6,16 +6,13 @@ from pathlib import Path
 
 from jaxft.config import Config
 from jaxft.core import distributed
+from jaxft.core.errors import some
 from jaxft.core.lock import Lock, acquire
 from jaxft.run import input_files, rundir
 
 
 class Claim:
-    """A context manager that locks the directory of a run. Only the main process reads and writes there.
-
-    Attributes:
-      changed_weights: changes in the weights that the run started from; a run with a checkpoint no longer needs them.
-    """
+    """A context manager that locks the directory of a run. Only the main process reads and writes there."""
 
     def __init__(self, config: Config) -> None:
         """Check the directory before the data is read, and lock it if it exists.
@@ -23,7 +20,7 @@ class Claim:
         Raises:
           UserError: when it holds another run or other files, another process uses it, or input files have changed.
         """
-        self.changed_weights: Sequence[str] = ()
+        self._changed_weights: Sequence[str] = ()  # changes in the weights that the run started from
         self._config = config
         self._directory = Path(config.output_dir)
         self._lock: Lock | None = None
@@ -50,6 +47,20 @@ class Claim:
             self._compare()
         else:
             rundir.claim(self._config, self._files, tokenizer, texts)
+
+    def check_weights(self, step: int | None, *, adapted: bool) -> None:
+        """Report that a run continues at a step although its initial weights have changed, or refuse if it needs them.
+
+        A run with a checkpoint no longer needs them, unless it has only trained adapters.
+
+        Raises:
+          UserError: when the initial weights are needed.
+        """
+        if step is None or adapted:
+            input_files.refuse(self._directory, self._changed_weights)
+        elif self._changed_weights:
+            changed = some(self._changed_weights)
+            print(f"{changed} since the run began: it goes on with its own parameters, of step {step}", file=sys.stderr)
 
     def check(self) -> None:
         """Check that the directory still belongs to this process.
@@ -81,6 +92,6 @@ class Claim:
             )
             input_files.record(self._directory, self._files)
         else:
-            changed, self.changed_weights = changes
+            changed, self._changed_weights = changes
             input_files.refuse(self._directory, changed)
         rundir.sweep(self._directory)

@@ -111,24 +111,6 @@ def refuse(directory: Path, changed: Sequence[str]) -> None:
         )
 
 
-def check_weights(directory: Path, changed: Sequence[str], step: int | None, *, adapted: bool) -> None:
-    """Report that a run continues although its initial weights have changed, or refuse if it still needs them.
-
-    Args:
-      directory: of the run.
-      changed: of the weights, from `changes`.
-      step: of the checkpoint to resume from, which holds all parameters; None if there is none.
-      adapted: whether the run trains adapters only, which are useless without the initial weights.
-
-    Raises:
-      UserError: when the initial weights are needed.
-    """
-    if step is None or adapted:
-        refuse(directory, changed)
-    if changed:
-        print(f"{some(changed)} since the run began: it goes on with its own parameters, of step {step}", file=sys.stderr)
-
-
 def _recorded(directory: Path) -> Inputs | None:
     try:
         return checksums.read_sealed(directory / FILE)

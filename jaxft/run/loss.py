@@ -31,12 +31,7 @@ LossWrapper = Callable[[LossFn], LossFn]
 
 
 def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTransformation] = ()) -> LossFn:
-    """The task's loss as a function of all parameters and a batch; dropout rates in `hyper` replace the model's.
-
-    Args:
-      model, task: of the run.
-      transformations: applied to word embeddings in training, in this order.
-    """
+    """The task's loss of a model whose word embeddings training transforms; dropout rates in `hyper` replace the model's."""
 
     def loss(
         params: Parameters, batch: Batch, key: jax.Array | None, hyper: Mapping[str, Any]

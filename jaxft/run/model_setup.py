@@ -28,26 +28,16 @@ from jaxft.tasks.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSetup:
-    """A run without its data: all that its checkpoints depend on.
-
-    Attributes:
-      config: of the run.
-      model, params: before the first step.
-      task: with its labels.
-      mesh: the devices.
-      plan: how each parameter is trained.
-      total_steps: optimizer steps.
-      recorded_words: `used_words` from the run's record; a run with its data computes them.
-    """
+    """A run without its data: everything that its checkpoints depend on."""
 
     config: Config
     model: Model
-    params: Params
+    params: Params  # before the first step, on the host
     task: Task
     mesh: jax.sharding.Mesh
     plan: ParameterPlan
     total_steps: int
-    recorded_words: np.ndarray | None = None
+    recorded_words: np.ndarray | None = None  # `used_words` from the run's record; a run with its data computes them
 
     @cached_property
     def used_words(self) -> np.ndarray | None:

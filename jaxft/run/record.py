@@ -15,7 +15,6 @@ from jaxft.core import checksums
 from jaxft.core.errors import UserError
 from jaxft.run import rundir
 
-FILE = rundir.RECORD
 _SEAL = "sha256"
 
 
@@ -52,7 +51,7 @@ def read(directory: Path) -> Record | None:
     Raises:
       UserError: for a file that is damaged.
     """
-    path = directory / FILE
+    path = directory / rundir.RECORD
     if not path.is_file():
         return None
     try:
@@ -77,9 +76,9 @@ def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> Non
     if record is None:
         return
     record = replace(record, thresholds={**record.thresholds, str(step): fields})
-    temporary = directory / f".{FILE}"
+    temporary = directory / f".{rundir.RECORD}"
     temporary.write_text(record.text(), encoding="utf-8")
-    os.replace(temporary, directory / FILE)
+    os.replace(temporary, directory / rundir.RECORD)
 
 
 def _bits(ids: np.ndarray | None) -> str | None:

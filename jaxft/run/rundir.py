@@ -37,13 +37,11 @@ def check_claim(config: Config) -> bool:
     directory = Path(config.output_dir)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"output_dir {directory}: is a file")
-    probe = directory
-    while not probe.exists():
-        probe = probe.parent
-    if not probe.is_dir():
-        raise UserError(f"output_dir {directory}: {probe} is a file")
-    if not os.access(probe, os.W_OK):
-        raise UserError(f"output_dir {directory}: {probe} is not writable")
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"output_dir {directory}: {existing} is a file")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"output_dir {directory}: {existing} is not writable")
     names = {path.name for path in directory.iterdir()} if directory.exists() else set()
     if _is_interrupted_claim({name for name in names if not lock.is_lock_file(name) and not name.startswith(MARK)}):
         return False

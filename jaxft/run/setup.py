@@ -19,12 +19,12 @@ from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.model import Model
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
-from jaxft.run.assembly import apply_plan, assemble, open_model
-from jaxft.run.compatibility import check_attention, check_lengths, check_types
+from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
 from jaxft.run.model_setup import ModelSetup, resolve_model
 from jaxft.run.record import Record
 from jaxft.run.splits import read_data
@@ -38,23 +38,14 @@ PREFIX = "frozen_prefix"  # the token column of a batch with the outputs of froz
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ModelSetup):
-    """Everything that is fixed before the first step.
-
-    Attributes:
-      teacher: (model, parameters) of distillation.
-      tokenizer: of Hugging Face.
-      data: the splits by name.
-      sampler: makes the batches of training.
-      notes: lines for the log.
-      own_tokenizer: directory of the tokenizer if it is not that of `model.path`.
-    """
+    """Everything that is fixed before the first step."""
 
     teacher: tuple[Model, Params] | None
     tokenizer: Any
     data: Mapping[str, Split]
-    sampler: BatchSampler
-    notes: tuple[str, ...] = ()
-    own_tokenizer: Path | None = None
+    sampler: BatchSampler  # of the training batches
+    notes: tuple[str, ...] = ()  # lines for the log
+    own_tokenizer: Path | None = None  # directory of the tokenizer if it is not that of `model.path`
 
     @property
     def steps_per_epoch(self) -> int:
@@ -94,9 +85,7 @@ class Run(ModelSetup):
 def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     """Read the data, load the model, and choose the parameter plan, batch shapes and number of steps.
 
-    Args:
-      config: of the run.
-      devices: to run on, or descriptions of devices to compile for; None for those of this machine.
+    `devices` are those of this machine by default; descriptions of other devices allow to compile for them.
 
     Raises:
       UserError: for anything that is missing, malformed or does not fit together.
@@ -193,3 +182,37 @@ def _sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, **opti
         lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
         **options,
     )
+
+
+def check_types(model: Model, data: Mapping[str, Split]) -> None:
+    """Refuse token types that the model has no embedding for; a model without token types ignores them."""
+    types = model.encoder.config.type_vocab_size
+    largest = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
+    if types and largest >= types:
+        raise UserError(
+            f"the tokenizer gives token types up to {largest} but the model has {types}: it was made for another model"
+        )
+
+
+def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tuple[str, ...]:
+    """Refuse an attention kernel that the config forces but batches of the sampler cannot use, if the steps drop or not.
+
+    Returns a line for the log for each reason to use plain attention instead of the device's own kernel.
+    """
+    c, policy = model.encoder.config, model.policy
+    layers = map(model.rates.of_layer, range(c.parameter_layers))
+    drops = drops and any(layer.of(DropoutSite.ATTENTION) for layer in layers) and not model.rates.by_keys
+    reasons = set()
+    for shape in sampler.shapes:
+        call = fused_attention.Call(
+            dtype=policy.dtype,
+            length=shape.length,
+            head_size=c.hidden_size // c.num_heads,
+            plain=bool(c.distance_bias or c.relative or drops),
+            window=bool(c.rotary),
+            single=shape.slots == 1,
+        )
+        fused_attention.choose(policy, call)
+        reasons.add(fused_attention.why_plain(policy, call))
+    kernel = fused_attention.BY_PLATFORM.get(policy.platform)
+    return tuple(f"attention: plain, not {kernel}: {reason}" for reason in sorted(filter(None, reasons)))

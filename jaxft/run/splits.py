@@ -38,8 +38,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     """
     kind, data = task_class(config), config.data
     origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(data, s))}
-    rows = {split: kind.read(config, split) for split in origins}
-    rows = {split: first_rows(kind, x, config, split) for split, x in rows.items()}
+    rows = {split: first_rows(kind, kind.read(config, split), config, split) for split in origins}
     known = record.recorded(config)
     labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
     task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])

@@ -43,13 +43,9 @@ class Vocabulary:
 def open_vocabulary(
     config: VocabularyConfig, model: Path, recorded: Path | None, texts: Callable[[], Iterable[str]]
 ) -> Vocabulary:
-    """Open the tokenizer that the config asks for.
+    """Open the tokenizer that the config asks for: that of the model's directory, perhaps with new words, or another.
 
-    Args:
-      config: new words, or another tokenizer.
-      model: directory of the model.
-      recorded: the tokenizer in the run's directory, if there is one; it is used unchanged.
-      texts: returns the training texts, in which words are counted.
+    The `recorded` tokenizer in the run's directory is used unchanged if there is one. New words are counted in `texts`.
 
     Raises:
       UserError: if words are given twice, are known, or would never be seen by the tokenizer, or if there are too few.
@@ -102,7 +98,7 @@ def _add_words(tokenizer: Any, words: Sequence[str]) -> None:
 
 
 def _takes_spaces(tokenizer: Any, word: str) -> bool:
-    """Whether the space before a new word must be part of its token, or else it would become a token of its own."""
+    """Whether the tokenizer would make a token of its own of the space before a new word."""
     from tokenizers import AddedToken, Tokenizer
 
     copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -113,10 +109,12 @@ def _takes_spaces(tokenizer: Any, word: str) -> bool:
 
 def _given(config: VocabularyConfig, tokenizer: Any) -> list[str]:
     """The words that the config lists, validated."""
+    given = {} if config.words is None else {"vocabulary.words": config.words}
+    if config.file is not None:
+        where = f"vocabulary.file {config.file}"
+        given[where] = [line.strip() for line in read_text(config.file, where).split("\n") if line.strip()]
     found: list[str] = []
-    for where, words in {"vocabulary.words": config.words, f"vocabulary.file {config.file}": _lines(config.file)}.items():
-        if words is None:
-            continue
+    for where, words in given.items():
         if not words:
             raise UserError(f"{where}: no words")
         if wrong := [word for word in words if not word or len(word.split()) != 1 or word != word.strip()]:
@@ -131,13 +129,6 @@ def _given(config: VocabularyConfig, tokenizer: Any) -> list[str]:
             raise UserError(f"{where}: the vocabulary already has {some(known, LISTED)}")
         found += words
     return found
-
-
-def _lines(file: str | None) -> list[str] | None:
-    """The words of a file, one per line, without blank lines."""
-    if file is None:
-        return None
-    return [line.strip() for line in read_text(file, f"vocabulary.file {file}").split("\n") if line.strip()]
 
 
 def _most_frequent(texts: Iterable[str], tokenizer: Any, count: int, min_pieces: int, known: Collection[str]) -> list[str]:

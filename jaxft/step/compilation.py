@@ -135,10 +135,7 @@ def compile_train(
 ) -> Compiled[MultiStep]:
     """Compile the train step for the batches of every `MultiStep`, in their order.
 
-    Args:
-      lower: `lower_train` as a function of the batch and the number of `steps`.
-      batches: shapes with shardings.
-      say: prints a line.
+    `lower` is `lower_train` as a function of the batch and the number of `steps`.
     """
     names = {call: f"train step {size_of(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
     return _compile(lambda call: lower(batches[call], steps=call.steps), names, say)

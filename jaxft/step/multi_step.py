@@ -24,20 +24,13 @@ class MultiStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Calendar:
-    """The events that interrupt training: the steps after which a run evaluates, saves, begins an epoch or a stage.
+    """The events that interrupt training: the steps after which a run evaluates, saves, begins an epoch or a stage."""
 
-    Attributes:
-      total: steps of the run.
-      epoch: steps per epoch.
-      evaluate, save: steps between evaluations (None if the run does not evaluate) and between checkpoints.
-      stages: steps after which a stage of the parameter plan begins.
-    """
-
-    total: int
-    epoch: int
-    evaluate: int | None
-    save: int
-    stages: tuple[int, ...] = ()
+    total: int  # steps of the run
+    epoch: int  # steps per epoch
+    evaluate: int | None  # steps between evaluations; None if the run does not evaluate
+    save: int  # steps between checkpoints
+    stages: tuple[int, ...] = ()  # steps after which a stage of the parameter plan begins
 
     def evaluates(self, done: int) -> bool:
         """Whether an evaluation is due after step `done`."""
@@ -76,14 +69,8 @@ class Calendar:
 def multi_steps(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
     """The steps of each call, from step `start` on: `steps` of one shape before the next event, or a single one.
 
-    Other numbers of steps would need more programs. A run resumes at an event, so its calls do not depend on how often it
-    was resumed.
-
-    Args:
-      calendar: the events.
-      start: steps done.
-      steps: steps of a call.
-      shape: the shape of a step's batch.
+    `shape` gives the shape of a step's batch. Other numbers of steps would need more programs. A run resumes at an event, so
+    its calls do not depend on how often it was resumed.
     """
     step = start
     while step < calendar.total:

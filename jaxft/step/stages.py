@@ -23,18 +23,12 @@ from jaxft.step.train_step import TrainState, init_state
 
 @dataclass(frozen=True)
 class Stage:
-    """The steps from one at which parameters begin to be trained.
-
-    Attributes:
-      start: the first step.
-      state, frozen: shapes and shardings.
-      program: compiled: (state of the stage before, parameters that begin to be trained) -> state.
-    """
+    """The steps from `start` on, at which parameters begin to be trained; state and frozen parameters are shapes."""
 
     start: int
     state: TrainState
     frozen: Parameters
-    program: Any
+    program: Any  # compiled: (state of the stage before, parameters that begin to be trained) -> state
 
 
 def later_stages(
@@ -77,13 +71,7 @@ def unfreeze(plan: ParameterPlan, frozen: Parameters, start: int) -> tuple[Param
 
 
 def stage_shapes(optimizer: Optimizer, mesh: jax.sharding.Mesh, state: TrainState, unfrozen: Params) -> TrainState:
-    """The state at the start of a stage as shapes with shardings; nothing is compiled.
-
-    Args:
-      optimizer, mesh: of the run.
-      state: shapes with shardings, of the stage before.
-      unfrozen: shapes of the parameters that begin to be trained.
-    """
+    """The state at the start of a stage as shapes with shardings, from that of the stage before; nothing is compiled."""
     shapes = jax.eval_shape(partial(_opened, optimizer=optimizer), state, unfrozen)
     return jax.tree.map(sharding.with_sharding, shapes, state_shardings(mesh, shapes))
 

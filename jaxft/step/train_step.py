@@ -131,13 +131,11 @@ def train_step(
 def train_steps(
     state: TrainState, frozen: Parameters, batches: Batch, *, steps: int, **parts: Any
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Several train steps in one program (`runtime.steps_per_execution`).
+    """Several train steps in one program (`runtime.steps_per_execution`), with the keyword arguments of `train_step`.
 
     Args:
       state, frozen: as in `train_step`.
       batches: [steps * K, R, ...] arrays, the K micro-batches of each step in order.
-      steps: number of steps.
-      parts: keyword arguments of `train_step`.
 
     Returns:
       (new state, the metrics of `train_step` as arrays [steps]).

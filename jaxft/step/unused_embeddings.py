@@ -34,9 +34,7 @@ _PATH = tuple(WORDS.split("."))
 def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Examples) -> np.ndarray | None:
     """Ids, ascending, of the words whose rows are trained; None if the whole table is trained or frozen.
 
-    Args:
-      config, model, plan: of the run.
-      examples: the training data, in which steps replace no words.
+    They are the words of the training data `examples`, in which steps must not replace words by others.
     """
     setting, size = plan.settings[WORDS], model.encoder.config.vocab_size
     predicts_words = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
@@ -60,9 +58,7 @@ def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Exam
 def split_unused(params: Params, used: np.ndarray | None) -> tuple[Params, Params]:
     """(the parameters with a table of the used words and the factor of decay, `Parameters.unused_words`).
 
-    Args:
-      params: numpy arrays or shapes.
-      used: as from `used_words`; with None, the parameters are unchanged.
+    The parameters are numpy arrays or shapes; without `used_words`, they are unchanged.
     """
     if used is None:
         return params, {}

@@ -34,12 +34,9 @@ _READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)  # of or
 
 
 class Checkpoints:
-    """The checkpoints of one run directory.
+    """The checkpoints in the directory of a run, of which the best and the latest `keep` are kept.
 
-    Args of the constructor:
-      directory: of the run.
-      keep: number of latest checkpoints to keep.
-      read_only: leave what another process is writing there alone.
+    With `read_only`, what another process is writing there is left alone.
     """
 
     def __init__(self, directory: Path, *, keep: int, read_only: bool = False) -> None:
@@ -114,11 +111,9 @@ class Checkpoints:
         return state, frozen, progress
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
-        """A checkpoint on the devices and with the shardings of `like`.
+        """The state of a checkpoint with the shardings of `like` (arrays or shapes), and the progress.
 
-        Args:
-          step: of the checkpoint.
-          like: arrays or shapes with shardings; its key and its hyperparameters, which are in no checkpoint, are kept.
+        The key and the hyperparameters are those of `like`: no checkpoint contains them.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
@@ -249,12 +244,7 @@ class Checkpoints:
 
 
 class SaveCheckpoints(Hook):
-    """Starts to write every checkpoint that is due, if the run directory still belongs to this process.
-
-    Args of the constructor:
-      checkpoints: of the run.
-      claim: of its directory, if there is one.
-    """
+    """Starts to write every checkpoint that is due, if the claimed run directory still belongs to this process."""
 
     def __init__(self, checkpoints: Checkpoints, claim: Claim | None) -> None:
         self._checkpoints, self._claim = checkpoints, claim

@@ -16,7 +16,8 @@ class Display(Hook):
         self._active = distributed.is_main_process()
         self._bar: Any = None
         self._lines = config.progress and not sys.stderr.isatty()
-        self._pace = Pace(total_steps)
+        self._total = total_steps
+        self._first: tuple[int, float] | None = None  # the first step that was shown, and its time
         if self._active and config.progress and sys.stderr.isatty():
             import tqdm
 
@@ -39,10 +40,10 @@ class Display(Hook):
             self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
             self._bar.update(step.number - self._bar.n)
         elif self._lines:
-            left = self._pace.left(step.number)
+            left = self._time_left(step.number)
             if tokens is not None:
                 figures = f"loss {shown_number(step.loss)}, learning rate {step.learning_rate:.2e}, {tokens:,.0f} tokens/s"
-                self.say(f"step {step.number:,} of {self._pace.total:,}: {figures}{left}")
+                self.say(f"step {step.number:,} of {self._total:,}: {figures}{left}")
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Print the metric that chooses the best model, and the loss."""
@@ -57,21 +58,13 @@ class Display(Hook):
         if self._bar is not None:
             self._bar.close()
 
-
-class Pace:
-    """Estimates the time that a run still takes from its pace so far, with evaluations and checkpoints."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._first: tuple[int, float] | None = None
-
-    def left(self, step: int) -> str:
-        """`, 1:02:03 left`; empty at the first call, when the pace is unknown, and at the last step."""
+    def _time_left(self, step: int) -> str:
+        """`, 1:02:03 left` by the pace so far; empty at the first step, when the pace is unknown, and at the last."""
         now = time.perf_counter()
         first, start = self._first = self._first or (step, now)
-        if not first < step < self.total:
+        if not first < step < self._total:
             return ""
-        return f", {clock((now - start) / (step - first) * (self.total - step))} left"
+        return f", {clock((now - start) / (step - first) * (self._total - step))} left"
 
 
 def clock(seconds: float) -> str:

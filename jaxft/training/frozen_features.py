@@ -30,17 +30,11 @@ ABOVE = ("layer", "pooler", "final_norm")  # parts of an encoder that are not be
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """The cached outputs of the lowest layers.
+    """The cached outputs of the lowest layers."""
 
-    Attributes:
-      layers: number of cached layers; 0 without a cache.
-      all_layers: whether these are all layers of the encoder.
-      data: the splits whose examples have the column PREFIX.
-    """
-
-    layers: int = 0
-    all_layers: bool = False
-    data: Mapping[str, Split] = field(default_factory=dict)
+    layers: int = 0  # number of cached layers; 0 without a cache
+    all_layers: bool = False  # whether these are all layers of the encoder
+    data: Mapping[str, Split] = field(default_factory=dict)  # the splits whose examples have the column PREFIX
 
     def without_cached(self, params: Parameters) -> Parameters:
         """The parameters without those of the cached layers."""
@@ -81,12 +75,7 @@ def frozen_layers(run: Run) -> int:
 def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], None]) -> FrozenFeatures:
     """Cache the outputs of frozen layers for the training and the validation data of a run of more than one epoch.
 
-    Nothing is cached if the file would be too large.
-
-    Args:
-      run: the run.
-      params: its parameters, on the mesh.
-      say: prints a line.
+    The parameters are on the mesh. Nothing is cached if the file would be too large.
     """
     if not run.config.runtime.keep_frozen or run.total_steps <= run.steps_per_epoch:
         return FrozenFeatures()

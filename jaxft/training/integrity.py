@@ -20,15 +20,10 @@ TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 class Verified(NamedTuple):
-    """What reading a checkpoint or the frozen parameters has found.
+    """What reading a checkpoint or the frozen parameters has found."""
 
-    Attributes:
-      damage: `folder/file is damaged in this way`; None for none.
-      record: the manifest with the digests of the files; None if there is none.
-    """
-
-    damage: str | None
-    record: dict[str, Any] | None = None
+    damage: str | None  # names the file and what is wrong with it
+    record: dict[str, Any] | None = None  # the manifest with the digests of the files, if there is one
 
     @property
     def frozen(self) -> str | None:
@@ -65,12 +60,7 @@ def frozen_digest(directory: Path, step: int) -> str | None:
 
 
 def verify_frozen(directory: Path, digest: str | None) -> Verified:
-    """Read and verify all files of the frozen parameters.
-
-    Args:
-      directory: of the run.
-      digest: `frozen_digest` of the checkpoint to be restored.
-    """
+    """Read and verify all files of the frozen parameters, of which the checkpoint to be restored names the digest."""
     if not (directory / FROZEN).is_dir():
         return Verified(f"{FROZEN}/ is not there" if digest else None)
     found = _verified(directory / FROZEN, FROZEN)
@@ -82,12 +72,8 @@ def verify_frozen(directory: Path, digest: str | None) -> Verified:
 def newest_usable(directory: Path, *, best: bool, say: Callable[[str], None]) -> int | None:
     """The newest checkpoint from which a run can be resumed; None if it must begin anew.
 
-    Steps are computed again bit for bit, so resuming from an earlier checkpoint takes time and changes nothing.
-
-    Args:
-      directory: of the run.
-      best: whether the checkpoint of the best step will be needed at the end.
-      say: prints a line for each checkpoint that is passed over.
+    Steps are computed again bit for bit, so resuming from an earlier checkpoint takes time and changes nothing. With `best`,
+    the checkpoint of the best step will be needed at the end. Each checkpoint that is passed over is reported.
     """
     passed = False
     for step in reversed(steps(directory)):

@@ -18,7 +18,6 @@ from jaxft.core.signals import Stopped, Watch
 from jaxft.data.batching.epochs import Epochs
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
-from jaxft.run import input_files
 from jaxft.run.claim import Claim
 from jaxft.run.loss import run_loss
 from jaxft.run.setup import Run, eval_sampler
@@ -114,7 +113,7 @@ class Trainer:
                 self.state, sent = program(self.state, frozen, arrays)
                 watch.arm()
                 self._on_steps(metrics)
-                metrics.send(steps, sent, batches)  # the profiler may wait for these steps, which is part of their time
+                metrics.send(steps, sent, batches)  # inside the profiler's window, whose wait is part of their time
             done = steps.stop
             signal = watch.after(done)
             if calendar.evaluates(done) or calendar.saves(done) or signal:
@@ -227,9 +226,7 @@ class Trainer:
             say, best = partial(print, file=sys.stderr, flush=True), self.config.checkpoint.select == "best"
             newest = integrity.newest_usable(self.directory, best=best, say=say)
             if self.claim:
-                input_files.check_weights(
-                    self.directory, self.claim.changed_weights, newest, adapted=self.run.model.adapted is not None
-                )
+                self.claim.check_weights(newest, adapted=self.run.model.adapted is not None)
         return distributed.from_main(newest or 0) or None
 
     def _data(self, split: str) -> Split:

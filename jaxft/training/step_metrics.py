@@ -28,10 +28,7 @@ class StepMetrics:
     def send(self, steps: range, metrics: Mapping[str, jax.Array], batches: EpochBatches) -> None:
         """Store the metrics of a call, scalars or arrays [steps], until they are read.
 
-        Args:
-          steps: of the call, numbered from 0.
-          metrics: as `train_step` returns them.
-          batches: of the epoch of these steps.
+        The steps are numbered from 0, and the batches are those of their epoch.
         """
         self._sent = (steps, metrics)
         for step in steps:

@@ -22,7 +22,7 @@ from jaxft.models.encoder.adapters import Lora
 from jaxft.models.model import Model, make_model
 from jaxft.models.peft import adapter_config
 from jaxft.models.weights import tensor_files
-from jaxft.run import record
+from jaxft.run import record, rundir
 from jaxft.tasks import task_class
 from jaxft.training import integrity, journal
 from tests.support import tiny, zoo
@@ -235,8 +235,8 @@ def _intact(path: Path) -> Any:
 
 def _run_json(folder: Path) -> Path:
     used = np.arange(0, 30, 2)
-    (folder / record.FILE).write_text(record.Record(tuple(tiny.LABELS), {"a": 1}, True, 10, 30, used).text())
-    return folder / record.FILE
+    (folder / rundir.RECORD).write_text(record.Record(tuple(tiny.LABELS), {"a": 1}, True, 10, 30, used).text())
+    return folder / rundir.RECORD
 
 
 def _rewind(path: Path) -> Any:

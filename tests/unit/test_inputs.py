@@ -66,13 +66,12 @@ def test_changed_weights_matter_until_there_is_a_checkpoint(config, tmp_path, ca
     begin(config)
     swap(tmp_path / "model/model.safetensors")
     with Claim(config) as claim:
-        changed = claim.changed_weights
-    assert changed == ["model.path: model.safetensors has changed"]
-    input_files.check_weights(tmp_path, changed, 3, adapted=False)
-    assert "it goes on with its own parameters, of step 3" in capsys.readouterr().err
-    for step, adapted in ((None, False), (3, True)):
-        with pytest.raises(UserError, match=r"model\.safetensors has changed"):
-            input_files.check_weights(tmp_path, changed, step, adapted=adapted)
+        claim.check_weights(3, adapted=False)
+        line = "model.path: model.safetensors has changed since the run began: it goes on with its own parameters, of step 3"
+        assert capsys.readouterr().err == f"{line}\n"
+        for step, adapted in ((None, False), (3, True)):
+            with pytest.raises(UserError, match=r"model\.safetensors has changed"):
+                claim.check_weights(step, adapted=adapted)
     scratch = replace(config, model=replace(config.model, from_scratch=True))
     assert input_files.WEIGHTS not in input_files.read(scratch)
 
