@@ -89,8 +89,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "train-step-not-donated",
         "jaxft/step/compilation.py",
-        "donate_argnums=0, out_shardings=places",
-        "out_shardings=places",
+        "donate_argnums=0, out_shardings=out_shardings",
+        "out_shardings=out_shardings",
         "Parameters and moments lie in memory twice during each step.",
     ),
     Fault(

@@ -143,8 +143,8 @@ def test_a_head_that_scores_words_needs_all_of_them(large, data, tmp_path):
 @pytest.mark.parametrize(
     ("name", "decay"),
     [
-        *((x, 0.7) for x in unused_embeddings._BY_FACTOR),
-        *((x, 0.0) for x in unused_embeddings._BY_FACTOR + unused_embeddings._WITHOUT_DECAY),
+        *((x, 0.7) for x in unused_embeddings._DECAY_BY_FACTOR),
+        *((x, 0.0) for x in unused_embeddings._DECAY_BY_FACTOR + unused_embeddings._UNCHANGED_WITHOUT_DECAY),
     ],
 )
 def test_optimizers_move_rows_without_gradient_by_one_factor(name, decay):
