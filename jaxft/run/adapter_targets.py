@@ -71,8 +71,8 @@ def complete_adapters(
 ) -> tuple[Model, Params]:
     """Record in the model which parameters are saved with its adapters, because they are not those of the base.
 
-    These are trained, drawn anew by the plan, newly initialised, or word embeddings of a `resized` vocabulary. DoRA's
-    magnitudes, which are the lengths of columns at first, are computed again where the plan has drawn kernels anew.
+    These are trained, drawn by the plan, newly initialised, or word embeddings of a `resized` vocabulary. DoRA's magnitudes,
+    which are the lengths of columns at first, are computed again if the plan has drawn kernels.
     """
     kind = model.encoder.config.adapter
     if model.adapted is None or kind is None:

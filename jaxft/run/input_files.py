@@ -78,12 +78,10 @@ def changes(directory: Path, inputs: Inputs) -> tuple[list[str], list[str]] | No
 
 
 def check_training_data(directory: Path, config: Config) -> None:
-    """Refuse training data whose content has changed since the run began: its rows are identified by their numbers.
-
-    The files may have moved.
+    """Refuse training data, wherever it is now, that has changed since the run began: its rows are known by their numbers.
 
     Raises:
-      UserError: if they differ, or the record is damaged.
+      UserError: if it has changed, or the record is damaged.
     """
     before = _recorded(directory)
     if before is None:
@@ -124,7 +122,7 @@ def _recorded(directory: Path) -> Inputs | None:
 
 
 def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """The files whose digests then and now differ, as lines `option: file has changed`."""
+    """Lines `option: file has changed` for the files whose old and new digests differ."""
     found = []
     for name in {**there, **here}:
         if there.get(name) != here.get(name):

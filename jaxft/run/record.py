@@ -46,7 +46,7 @@ class Record:
 
 
 def read(directory: Path) -> Record | None:
-    """The record of a run, or None for a run that began before jaxft kept records.
+    """The record of a run; None for a run of an older version, which wrote none.
 
     Raises:
       UserError: for a file that is damaged.

@@ -195,7 +195,7 @@ def check_types(model: Model, data: Mapping[str, Split]) -> None:
 
 
 def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tuple[str, ...]:
-    """Refuse an attention kernel that the config forces but batches of the sampler cannot use, if the steps drop or not.
+    """Refuse an attention kernel that the config forces but the sampler's batches cannot use, with dropout if `drops`.
 
     Returns a line for the log for each reason to use plain attention instead of the device's own kernel.
     """

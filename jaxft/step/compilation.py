@@ -71,7 +71,7 @@ class Compiled(Mapping[K, Any]):
 
 
 def abstract_batch(
-    sampler: BatchSampler, shape: Shape, examples: Examples, place: NamedSharding, steps: int = 1
+    sampler: BatchSampler, shape: Shape, examples: Examples, batch_sharding: NamedSharding, steps: int = 1
 ) -> dict[str, Any]:
     """Shapes, dtypes and shardings of the arrays [steps * K, R, ...] for a call of this number of steps."""
     rows = shape.rows // sampler.micro_batches
@@ -82,12 +82,14 @@ def abstract_batch(
     kinds |= {name: ((*tokens, *x.shape[1:]), token_type(x)) for name, x in examples.tokens.items()}
     kinds |= {"first_token": (first_tokens, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
     kinds |= {name: ((*slots, *x.shape[1:]), x.dtype) for name, x in examples.columns.items()}
-    return {name: jax.ShapeDtypeStruct(s, d, sharding=place) for name, (s, d) in kinds.items()}
+    return {name: jax.ShapeDtypeStruct(s, d, sharding=batch_sharding) for name, (s, d) in kinds.items()}
 
 
-def abstract_batches(sampler: BatchSampler, examples: Examples, place: NamedSharding) -> dict[Shape, dict[str, Any]]:
+def abstract_batches(
+    sampler: BatchSampler, examples: Examples, batch_sharding: NamedSharding
+) -> dict[Shape, dict[str, Any]]:
     """`abstract_batch` of every declared shape."""
-    return {shape: abstract_batch(sampler, shape, examples, place) for shape in sampler.shapes}
+    return {shape: abstract_batch(sampler, shape, examples, batch_sharding) for shape in sampler.shapes}
 
 
 def lower_train(

@@ -69,8 +69,8 @@ class Calendar:
 def multi_steps(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
     """The steps of each call, from step `start` on: `steps` of one shape before the next event, or a single one.
 
-    `shape` gives the shape of a step's batch. Other numbers of steps would need more programs. A run resumes at an event, so
-    its calls do not depend on how often it was resumed.
+    `shape` returns the shape of a step's batch. Other numbers of steps would need more programs. A run resumes at an event,
+    so its calls do not depend on how often it was resumed.
     """
     step = start
     while step < calendar.total:

@@ -40,7 +40,7 @@ class Regularization:
         return bool(c.l1 or c.l2 or c.l2_sp or c.l2_sp_head)
 
     def penalty(self, params: Params, reference: Params) -> Array:
-        """The penalty that is added to the mean loss of a step, of the parameters to which the plan applies weight decay.
+        """The penalty on the parameters with weight decay in the plan, which is added to the mean loss of a step.
 
         l1 * sum |w| + l2 / 2 * sum w^2, and L2-SP (Li et al. 2018, arXiv:1802.01483): l2_sp / 2 * sum (w - start)^2 over
         the encoder, l2_sp_head / 2 * sum w^2 over heads.

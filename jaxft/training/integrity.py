@@ -70,7 +70,7 @@ def verify_frozen(directory: Path, digest: str | None) -> Verified:
 
 
 def newest_usable(directory: Path, *, best: bool, say: Callable[[str], None]) -> int | None:
-    """The newest checkpoint from which a run can be resumed; None if it must begin anew.
+    """The newest checkpoint from which a run can be resumed; None if it must start over.
 
     Steps are computed again bit for bit, so resuming from an earlier checkpoint takes time and changes nothing. With `best`,
     the checkpoint of the best step will be needed at the end. Each checkpoint that is passed over is reported.
