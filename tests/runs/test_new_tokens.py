@@ -105,7 +105,7 @@ def test_evaluation_and_prediction_of_the_run(finished, folder, tmp_path):
 
 def test_a_run_that_lost_its_end_is_finished_the_same(finished, tmp_path, monkeypatch):
     """Also in another place, and without counting words again."""
-    monkeypatch.delattr("jaxft.run.tokenizer.most_frequent")
+    monkeypatch.delattr("jaxft.run.tokenizer._most_frequent")
     directory, config, scores = finished
     shutil.copytree(directory, tmp_path / "moved")
     steps = sorted(int(p.name) for p in (tmp_path / "moved/checkpoints").iterdir() if p.name.isdecimal())
