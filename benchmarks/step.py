@@ -119,9 +119,9 @@ class Step:
     def __init__(self, run: Run, compilations: int = 1, lower: Callable[..., Any] = lower_train, together: int = 1) -> None:
         self.together = together
         self.state, self.frozen = fresh_state(run)
-        kept = cache_frozen_features(run, model_params(self.state, self.frozen), print)
-        self.frozen = kept.rest(self.frozen)
-        plan, examples = run.sampler.epoch_batches(0), kept.data.get("train", run.data["train"]).examples
+        cache = cache_frozen_features(run, model_params(self.state, self.frozen), print)
+        self.frozen = cache.without_cached(self.frozen)
+        plan, examples = run.sampler.epoch_batches(0), cache.data.get("train", run.data["train"]).examples
         place = sharding.batch_sharding(run.mesh)
         self.shape = run.sampler.shapes[int(np.bincount(plan.shape_index).argmax())]
         numbers = [i for i in range(run.steps_per_epoch) if plan.shape(i) == self.shape][:together]

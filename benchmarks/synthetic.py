@@ -1,6 +1,6 @@
 """Runs without files: a BERT of a given size with random weights, token ids of given lengths, no tokenizer, no hub.
 
-Real batches of real lengths cost what these cost: a step's time does not depend on which words it sees.
+A step's time does not depend on its words, so these batches cost what real batches of the same lengths cost.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.encoder import Policy
 from jaxft.models.model import Model, make_model
 from jaxft.parallel import sharding
-from jaxft.run.assembly import OpenedModel, planned, with_adapters, with_words
+from jaxft.run.assembly import apply_plan, assemble
 from jaxft.run.setup import Run, train_sampler
 from jaxft.tasks.task import Split
 from jaxft.tasks.text_classification import TextClassification
@@ -24,14 +24,14 @@ from jaxft.tasks.text_classification import TextClassification
 
 @dataclass(frozen=True)
 class Size:
-    """Of an encoder; heads of 64 (32 in MiniLM)."""
+    """The size of an encoder, whose heads have a width of 64 (32 in MiniLM)."""
 
     layers: int
     hidden: int
     heads: int
 
     def config(self, labels: int = 2) -> dict[str, Any]:
-        """As config.json has it; all else are Hugging Face's defaults, dropout 0.1 among them."""
+        """config.json; everything else is Hugging Face's default, such as dropout 0.1."""
         return {
             "model_type": "bert",
             "architectures": ["BertForSequenceClassification"],
@@ -49,14 +49,14 @@ SIZES = {"tiny": Size(2, 64, 2), "minilm": Size(6, 384, 12), "base": Size(12, 76
 
 
 def glue_lengths(count: int, longest: int = 128, seed: int = 0) -> np.ndarray:
-    """Lengths like those of GLUE's pairs of sentences at 128: log-normal, median 38, 5 % of them cut at 128; or so many
-    times as long."""
+    """Lengths like those of GLUE's pairs of sentences: log-normal, with a median of 38 and 5 % cut at 128, scaled to
+    `longest`."""
     drawn = np.random.default_rng(seed).lognormal(np.log(38), 0.7, count) * (longest / 128)
     return np.clip(np.round(drawn), 6, longest).astype(np.int64)
 
 
 def model_of(size: str, dtype: str = "float32", unroll: int | None = None) -> Model:
-    """A text classifier of a size, without parameters."""
+    """A text classifier, without parameters."""
     model = make_model(SIZES[size].config(), "text-classification", size)
     return replace(model, policy=Policy(dtype, unroll))
 
@@ -64,7 +64,7 @@ def model_of(size: str, dtype: str = "float32", unroll: int | None = None) -> Mo
 def run_of(
     size: str, lengths: np.ndarray, config: Config, devices: list[Any] | None = None, *, abstract: bool = False
 ) -> Run:
-    """What `make_run` would make of a recipe.
+    """A `Run` as `make_run` makes it of a config.
 
     Args:
       size: one of SIZES.
@@ -76,28 +76,28 @@ def run_of(
     model = model_of(size, config.train.dtype, config.runtime.unroll)
     mesh = sharding.make_mesh(config.mesh, devices)
     params = model.abstract() if abstract else jax.tree.map(np.asarray, jax.jit(model.init)(random_keys.root_key(0)))
-    adapted = with_adapters(with_words(OpenedModel(model, params), None, config), config, mesh)
+    assembled = assemble(model, params, None, config, mesh)
     examples = examples_of(lengths, SIZES[size].config()["vocab_size"], config.seed)
     steps_per_epoch = -(-len(examples) // config.train.batch_size)
     total = config.train.max_steps or steps_per_epoch
-    made = planned(adapted, config, steps_per_epoch=steps_per_epoch, total_steps=total)
+    model, params, plan = apply_plan(assembled, config, steps_per_epoch=steps_per_epoch, total_steps=total)
     return Run(
         config=config,
-        model=made.model,
-        params=made.params,
+        model=model,
+        params=params,
         teacher=None,
         tokenizer=None,
         task=TextClassification(("label 0", "label 1")),
         data={"train": Split(None, examples, "synthetic")},
         mesh=mesh,
-        plan=made.plan,
+        plan=plan,
         sampler=train_sampler(examples, config, mesh, epochs=-(-total // steps_per_epoch)),
         total_steps=total,
     )
 
 
 def examples_of(lengths: np.ndarray, vocabulary: int, seed: int = 0) -> Examples:
-    """Random words, as frequent as Zipf's law has them, and labels."""
+    """Random words, whose frequencies follow Zipf's law, and random labels."""
     rng, offsets = np.random.default_rng(seed), offsets_of(lengths)
     ids = (999 + np.exp(rng.uniform(0, np.log(vocabulary - 999), offsets[-1]))).astype(np.int32)
     ids[offsets[:-1]], ids[offsets[1:] - 1] = 101, 102

@@ -47,7 +47,6 @@ def main(argv: list[str]) -> None:
     from jaxft.run.setup import make_run
     from jaxft.run.state import model_params
     from jaxft.training.checkpoint import Checkpoints
-    from jaxft.training.restore import stored_state
 
     known = record.read(directory)
     run: Any = make_model_setup(config, known) if known else make_run(config)
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> None:
         if not steps:
             raise UserError(f"{args.run}: no checkpoint yet")
         checkpoints.check(steps[-1])
-        state, frozen, progress = stored_state(run, checkpoints, steps[-1])
+        state, frozen, progress = checkpoints.restore_run(run, steps[-1])
         wanted = args.step if args.step != "selected" else config.checkpoint.select
         if wanted == "best":
             wanted = progress.best_step or steps[-1]
@@ -67,7 +66,7 @@ def main(argv: list[str]) -> None:
         if step != steps[-1]:
             checkpoints.check(step)
             del state, frozen  # or there would be two of each in memory
-            state, frozen, _ = stored_state(run, checkpoints, step)
+            state, frozen, _ = checkpoints.restore_run(run, step)
         params = model_params(state, frozen)
         run = replace(run, task=_tuned_task(run, known, step, params))
         output = Path(args.output) if args.output else directory / rundir.MODEL
@@ -87,9 +86,9 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     from jaxft.models.load_save import merge, save
     from jaxft.models.model import Origin
     from jaxft.parallel import sharding
-    from jaxft.step.unused_embeddings import whole
+    from jaxft.step.unused_embeddings import join_unused
 
-    params = whole(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
+    params = join_unused(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
     if distributed.is_main_process():
         # Trained parameters are float32, whatever the type in the checkpoint.
         origin = Origin({}, run.model.origin.buffers)

@@ -20,7 +20,7 @@ from jaxft.evaluation.evaluator import run_batches
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import eval_sampler
-from jaxft.step.compilation import abstract_batch, finished, size_of
+from jaxft.step.compilation import abstract_batch, compile_lowered, size_of
 from jaxft.tasks.task import Batch, Split
 
 ROWS_PER_CHUNK = 16_384
@@ -108,7 +108,7 @@ class Forward:
         if key not in self._programs:
             everywhere = sharding.replicated(self._mesh)
             lowered = sharding.lower(self._forward, self._mesh, self._params, batch, out_shardings=everywhere)
-            self._programs[key] = finished(lowered, f"forward pass {size_of(shape)}")
+            self._programs[key] = compile_lowered(lowered, f"forward pass {size_of(shape)}")
         return self._programs[key]
 
 

@@ -27,7 +27,7 @@ from jaxft.models.model import Model, stored_options
 from jaxft.models.peft.read_adapter import read_hf_config
 from jaxft.parallel import sharding
 from jaxft.run import rundir
-from jaxft.run.compatibility import check_lengths
+from jaxft.run.assembly import check_lengths
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels

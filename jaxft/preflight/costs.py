@@ -16,8 +16,8 @@ from jaxft.preflight import hlo
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
-from jaxft.step.compilation import abstract_batches, finished, lower_train
-from jaxft.step.distillation import NAME
+from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
+from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages
 from jaxft.step.train_step import TrainState, eval_step
@@ -82,14 +82,16 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
-    teachers = {NAME: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
+    teachers = {TEACHER: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
     evaluate = partial(
         eval_step, loss_fn=make_loss(run.model, run.task), summarise=run.task.summarise, prepare=run.task.prepare
     )
     found: dict[Any, list[Cost]] = {}
     batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     for shape, batch in batches.items():
-        evaluation = finished(sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch), "evaluation step")
+        evaluation = compile_lowered(
+            sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch), "evaluation step"
+        )
         forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # one micro-batch was compiled
         workspace = evaluation.memory_analysis().temp_size_in_bytes
         found[shape] = []
@@ -97,7 +99,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
             rest = replace(others, teachers=teachers)
             loss, prepare = run_loss(run), run.task.prepare
             train = lower_train(loss, optimizer, trained, rest, batch, prepare, run.regularization)
-            compiled = finished(train, "train step")
+            compiled = compile_lowered(train, "train step")
             text, memory = compiled.as_text(), compiled.memory_analysis()
             activations = {"activations": _activations(run, trained, rest, batch), "forward pass": workspace}
             found[shape].append(

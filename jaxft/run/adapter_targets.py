@@ -1,4 +1,4 @@
-"""Which layers of a run's model get adapters: plan.lora and plan.adapters, and the plan's column of that name."""
+"""Which layers of a run's model get adapters: plan.lora, plan.adapters, and the rules of the plan that decide `adapter`."""
 
 import os
 import re
@@ -21,56 +21,58 @@ from jaxft.param_plan.rules import decide
 
 _IN_LAYERS = r"^encoder\.layer\.\d+\."
 QUERY_VALUE = rf"{_IN_LAYERS}attention\.self\.(query|value|qkv)$"  # PEFT's default; some families have them fused
-_AFTER = {
+_BEFORE_BOTTLENECK = {
     "houlsby": rf"{_IN_LAYERS}(attention\.)?output\.dense$",
     "pfeiffer": rf"{_IN_LAYERS}output\.dense$",
 }
 
 
 def add_adapters(model: Model, params: Params, config: Config) -> tuple[Model, Params]:
-    """The model with the adapters of the plan; unchanged where it has none.
+    """Add the adapters of the plan; without any, model and parameters are returned unchanged.
 
     Raises:
       UserError: for a pattern that names no dense layer, or a rule about adapters in a plan without any.
     """
     plan = config.plan
-    chosen = [name for name in plan.presets() if name in ("lora", "adapters")]
-    about = next((rule for rule in plan.rules if rule.adapter is not None), None)
-    if not chosen:
-        if about:
-            raise UserError(f'rule "{about.pattern}" decides adapter, but plan.preset is neither lora nor adapters')
+    preset = next((name for name in plan.presets() if name in ("lora", "adapters")), None)
+    if preset is None:
+        if rule := next((rule for rule in plan.rules if rule.adapter is not None), None):
+            raise UserError(f'rule "{rule.pattern}" decides adapter, but plan.preset is neither lora nor adapters')
         return model, params
     names = tree.all_names(params)
     dense = [name for name in adapters.dense_modules(params) if name.startswith("encoder.")]
-    own, kind = plan.lora, plan.adapters
-    numbers: Lora | Bottleneck
-    if chosen[0] == "lora":
-        numbers = Lora(own.rank, own.alpha, own.dropout, own.rank_stabilized, own.dora)
-        places, wanted = dense, _targets(own, dense, names)
+    lora, bottleneck = plan.lora, plan.adapters
+    adapter: Lora | Bottleneck
+    if preset == "lora":
+        adapter = Lora(lora.rank, lora.alpha, lora.dropout, lora.rank_stabilized, lora.dora)
+        candidates, targets, what = dense, _lora_targets(lora, dense, names), "a dense layer"
     else:
-        if kind.activation not in ACTIVATIONS:
-            raise UserError(f"plan.adapters.activation is {kind.activation}: must be one of {', '.join(ACTIVATIONS)}")
-        numbers = Bottleneck(kind.size, kind.activation, model.encoder.config.initializer_range)
-        places = [name for name in dense if re.search(_AFTER["houlsby"], name)]
-        wanted = {name for name in dense if re.search(_AFTER[kind.kind], name)}
+        if bottleneck.activation not in ACTIVATIONS:
+            raise UserError(f"plan.adapters.activation is {bottleneck.activation}: must be one of {', '.join(ACTIVATIONS)}")
+        adapter = Bottleneck(bottleneck.size, bottleneck.activation, model.encoder.config.initializer_range)
+        candidates = [name for name in dense if re.search(_BEFORE_BOTTLENECK["houlsby"], name)]
+        targets = {name for name in dense if re.search(_BEFORE_BOTTLENECK[bottleneck.kind], name)}
+        what = "a dense layer behind which an adapter can stand"
     decided = decide(plan, names, model.encoder.config.parameter_layers, ("adapter",))["adapter"]
-    rules = {name: decided[f"{name}.kernel"] for name in places if f"{name}.kernel" in decided}
-    for rule in {id(rule): rule for rule in decided.values()}.values():
-        if rule not in rules.values():
-            what = "a dense layer" if chosen[0] == "lora" else "a dense layer behind which an adapter can stand"
-            raise UserError(f"{rule.where} decides adapter, but matches no kernel of {what}, such as {places[0]}.kernel")
-    modules = [name for name in places if (rules[name].cells["adapter"] if name in rules else name in wanted)]
+    rules = {name: decided[f"{name}.kernel"] for name in candidates if f"{name}.kernel" in decided}
+    used = set(rules.values())
+    for rule in decided.values():
+        if rule not in used:
+            raise UserError(f"{rule.where} decides adapter, but matches no kernel of {what}, such as {candidates[0]}.kernel")
+    modules = [name for name in candidates if (rules[name].cells["adapter"] if name in rules else name in targets)]
     if not modules:
-        raise UserError(f"plan.preset {chosen[0]}: the rules leave no layer with an adapter")
+        raise UserError(f"plan.preset {preset}: the rules leave no layer with an adapter")
     adapted = Adapted(tuple(modules), _base(str(config.model.path)), config.model.revision)
-    return with_adapters(model, numbers, adapted), adapters.add(params, modules, numbers, config.seed)
+    return with_adapters(model, adapter, adapted), adapters.add(params, modules, adapter, config.seed)
 
 
-def settled(model: Model, params: Params, plan: ParameterPlan, seed: int, *, resized: bool = False) -> tuple[Model, Params]:
-    """The model that knows which of its parameters are not the base's: trained, drawn by the plan, newly initialised, or, of
-    a `resized` vocabulary, a row for each word.
+def complete_adapters(
+    model: Model, params: Params, plan: ParameterPlan, seed: int, *, resized: bool = False
+) -> tuple[Model, Params]:
+    """Record in the model which parameters are saved with its adapters, because they are not those of the base.
 
-    DoRA's magnitudes, which began as the lengths of the columns, follow kernels that the plan has drawn.
+    These are trained, drawn by the plan, newly initialised, or word embeddings of a `resized` vocabulary. DoRA's magnitudes,
+    which are the lengths of columns at first, are computed again if the plan has drawn kernels.
     """
     kind = model.encoder.config.adapter
     if model.adapted is None or kind is None:
@@ -84,30 +86,30 @@ def settled(model: Model, params: Params, plan: ParameterPlan, seed: int, *, res
     return replace(model, adapted=replace(model.adapted, saved=saved)), params
 
 
-def _targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> set[str]:
+def _lora_targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]) -> set[str]:
     """The dense layers that plan.lora.targets names.
 
     Raises:
-      UserError: for a pattern that finds none.
+      UserError: for a pattern that matches none.
     """
     if config.targets is None:
         return {name for name in dense if re.search(QUERY_VALUE, name)}
     found: set[str] = set()
-    for pattern in [config.targets] if isinstance(config.targets, str) else config.targets:
-        wanted = _IN_LAYERS if pattern == "all" else pattern
-        matching = _found(wanted, dense)
+    for target in [config.targets] if isinstance(config.targets, str) else config.targets:
+        pattern = _IN_LAYERS if target == "all" else target
+        matching = _matching(pattern, dense)
         if not matching:
-            other = min(_found(wanted, names), default=None)
+            other = min(_matching(pattern, names), default=None)
             why = f"no dense layer of the encoder, but {other}" if other else "no dense layer"
-            raise UserError(f'plan.lora.targets "{pattern}" matches {why}{tree.nearest_path(pattern, dense)}')
+            raise UserError(f'plan.lora.targets "{target}" matches {why}{tree.nearest_path(target, dense)}')
         found |= matching
     return found
 
 
-def _found(pattern: str, names: Sequence[str]) -> set[str]:
-    return {name for name, fits in zip(names, patterns.match(pattern, names), strict=True) if fits}
+def _matching(pattern: str, names: Sequence[str]) -> set[str]:
+    return {name for name, matches in zip(names, patterns.match(pattern, names), strict=True) if matches}
 
 
 def _base(path: str) -> str:
-    """How an adapter directory names the base: a local directory from wherever it is read."""
+    """How an adapter directory names the base: the absolute path of a local directory, or a hub id."""
     return os.path.abspath(os.path.expanduser(path)) if Path(path).expanduser().is_dir() else path

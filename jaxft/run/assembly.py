@@ -1,7 +1,6 @@
-"""A run's model on its way to the first step, in stages whose types fix their order:
+"""From a loaded model to the model before the first step; training, export and the benchmarks of random models share it.
 
-`OpenedModel` -> `ModelWithWords` -> `ModelWithAdapters` -> `PlannedModel`. Training, export and the benchmarks of random
-models share it.
+`assemble` adds what the config adds to a model, and `apply_plan` decides how the parameters of the result are trained.
 """
 
 from collections.abc import Mapping
@@ -18,54 +17,24 @@ from jaxft.models.load_save import load, reinitialise
 from jaxft.models.model import Model, dropout_sites, with_dropout_rates
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
-from jaxft.run.adapter_targets import add_adapters, settled
-from jaxft.run.compatibility import check_lengths
+from jaxft.run.adapter_targets import add_adapters, complete_adapters
 from jaxft.run.tokenizer import Vocabulary
 from jaxft.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class OpenedModel:
-    """The model that a run starts from, with the head of its task; `params` are numpy arrays or, in all stages, shapes."""
+class AssembledModel:
+    """A model with all parameters that a parameter plan decides on."""
 
     model: Model
-    params: Params
+    params: Params  # numpy arrays or shapes
+    resized: bool  # whether the run's tokenizer is not the model's own
+    notes: tuple[str, ...]  # lines for the log
 
 
-@dataclass(frozen=True)
-class _WithVocabulary(OpenedModel):
-    """What the later stages know of the run's tokenizer.
-
-    Attributes:
-      model, params: of this stage.
-      resized: whether the tokenizer is another than the model's own.
-      notes: lines to print.
-    """
-
-    resized: bool = False
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelWithWords(_WithVocabulary):
-    """With a row for each word of the run's tokenizer."""
-
-
-@dataclass(frozen=True)
-class ModelWithAdapters(_WithVocabulary):
-    """With the adapters and the dropout rates of the config, on the mesh: it has all parameters that a plan decides on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedModel(_WithVocabulary):
-    """As it is before the first step: with the dropout rates of the plan, and drawn anew what the plan says."""
-
-    plan: ParameterPlan
-
-
-def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> OpenedModel:
-    """The model of `model.path` with the head of a task; `hf_config` is its config.json."""
-    opened = load(
+def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> tuple[Model, Params]:
+    """Load the model of `model.path`, whose config.json is `hf_config`, with the head of a task."""
+    return load(
         str(config.model.path),
         task=task.kind,
         labels=task.labels,
@@ -77,47 +46,35 @@ def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> Open
         seed=config.seed,
         from_scratch=config.model.from_scratch,
     )
-    return OpenedModel(*opened)
 
 
-def with_words(opened: OpenedModel, vocabulary: Vocabulary | None, config: Config) -> ModelWithWords:
-    """The model with the words of the run's tokenizer; None keeps those that it has."""
-    model, params = opened.model, opened.params
-    apart = "new_tokens" in config.plan.presets()
-    if vocabulary is None or vocabulary.previous is None:
-        if apart:
-            raise UserError("plan.preset new_tokens: there are none; give vocabulary.words, file or most_frequent")
-        return ModelWithWords(model, params)
-    check_lengths(model, vocabulary.previous, config.data.max_length)
-    sources = vocabulary.sources()
-    how = "random" if config.model.from_scratch else config.vocabulary.initialise
-    model, params = with_vocabulary(model, params, sources, how, config.seed)
-    if apart:
-        if not sources.appended:
-            raise UserError(
-                "plan.preset new_tokens: the new words do not stand behind the old ones, because vocabulary.tokenizer "
-                "replaces them: train all words"
-            )
-        model, params = split_rows(model, params, sources.appended)
-    line = f"vocabulary: {len(sources.old_ids) - sources.new:,} words keep their rows, {sources.new:,} are new ({how})"
-    return ModelWithWords(replace(model, directory=vocabulary.directory), params, resized=True, notes=(line,))
+def assemble(
+    model: Model, params: Params, vocabulary: Vocabulary | None, config: Config, mesh: jax.sharding.Mesh
+) -> AssembledModel:
+    """Add the embeddings of new words, the config's dropout rates and adapters to a loaded model, and set its mesh.
 
-
-def with_adapters(worded: ModelWithWords, config: Config, mesh: jax.sharding.Mesh) -> ModelWithAdapters:
-    """The model with the config's dropout rates and adapters, computed on the mesh."""
-    own, model = config.model, worded.model
+    Without a vocabulary the tokenizer is the model's own.
+    """
+    notes: tuple[str, ...] = ()
+    if vocabulary is not None and vocabulary.previous is not None:
+        model, params, notes = _with_vocabulary(model, params, vocabulary, config)
+    elif "new_tokens" in config.plan.presets():
+        raise UserError("plan.preset new_tokens: there are none; give vocabulary.words, file or most_frequent")
+    own = config.model
     rates = model.override(
         dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
     )
     rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
     model = replace(model, rates=rates).on(mesh, config.runtime.attention)
-    model, params = add_adapters(model, worded.params, config)
-    return ModelWithAdapters(model, params, worded.resized, worded.notes)
+    model, params = add_adapters(model, params, config)
+    return AssembledModel(model, params, bool(notes), notes)
 
 
-def planned(adapted: ModelWithAdapters, config: Config, *, steps_per_epoch: int, total_steps: int) -> PlannedModel:
-    """The model as the plan of a run of `total_steps` optimizer steps has it before the first of them."""
-    model, params = adapted.model, adapted.params
+def apply_plan(
+    assembled: AssembledModel, config: Config, *, steps_per_epoch: int, total_steps: int
+) -> tuple[Model, Params, ParameterPlan]:
+    """(model, parameters, plan) before the first step, with the plan's dropout rates and newly drawn parameters."""
+    model, params = assembled.model, assembled.params
     plan = make_plan(
         config.plan,
         params,
@@ -126,7 +83,34 @@ def planned(adapted: ModelWithAdapters, config: Config, *, steps_per_epoch: int,
         total_steps=total_steps,
         dropout_sites=dropout_sites(model),
     )
-    again = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter(name)]
-    model, params = reinitialise(with_dropout_rates(model, plan.dropout), params, again, config.seed)
-    model, params = settled(model, params, plan, config.seed, resized=adapted.resized)
-    return PlannedModel(model, params, adapted.resized, adapted.notes, plan=plan)
+    drawn = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter(name)]
+    model, params = reinitialise(with_dropout_rates(model, plan.dropout), params, drawn, config.seed)
+    return *complete_adapters(model, params, plan, config.seed, resized=assembled.resized), plan
+
+
+def check_lengths(model: Model, tokenizer: Any, max_length: int, name: str = "the model") -> None:
+    """Refuse sequences that are longer than the model's positions, and token ids beyond its vocabulary."""
+    positions, vocabulary = model.encoder.config.usable_positions, model.encoder.config.vocab_size
+    if positions is not None and max_length > positions:
+        raise UserError(f"data.max_length is {max_length} but {name} has {positions} positions")
+    if len(tokenizer) > vocabulary:
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens but the vocabulary of {name} has {vocabulary}")
+
+
+def _with_vocabulary(
+    model: Model, params: Params, vocabulary: Vocabulary, config: Config
+) -> tuple[Model, Params, tuple[str, ...]]:
+    """(model, parameters, lines for the log) with an embedding for each token of a tokenizer that is not the model's own."""
+    check_lengths(model, vocabulary.previous, config.data.max_length)
+    sources = vocabulary.sources()
+    how = "random" if config.model.from_scratch else config.vocabulary.initialise
+    model, params = with_vocabulary(model, params, sources, how, config.seed)
+    if "new_tokens" in config.plan.presets():
+        if not sources.appended:
+            raise UserError(
+                "plan.preset new_tokens: the new words do not stand behind the old ones, because vocabulary.tokenizer "
+                "replaces them: train all words"
+            )
+        model, params = split_rows(model, params, sources.appended)
+    line = f"vocabulary: {len(sources.old_ids) - sources.new:,} words keep their rows, {sources.new:,} are new ({how})"
+    return replace(model, directory=vocabulary.directory), params, (line,)

@@ -1,30 +1,26 @@
-"""Claiming the output directory: it belongs to this run, no other process works in it, and the inputs are unchanged."""
+"""Claiming the output directory: it belongs to this run, no other process uses it, and the input files are unchanged."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from jaxft.config import Config
 from jaxft.core import distributed
+from jaxft.core.errors import some
 from jaxft.core.lock import Lock, acquire
 from jaxft.run import input_files, rundir
 
 
 class Claim:
-    """The claim of a run on its directory: a context manager that releases the lock. Only the main process reads and writes.
-
-    Attributes:
-      other_weights: what has changed in the weights that the run started from; a run with a checkpoint no longer needs them.
-    """
+    """A context manager that locks the directory of a run. Only the main process reads and writes there."""
 
     def __init__(self, config: Config) -> None:
         """Check the directory before the data is read, and lock it if it exists.
 
         Raises:
-          UserError: when it holds another run or other files, another process works in it, or inputs have changed.
+          UserError: when it holds another run or other files, another process uses it, or input files have changed.
         """
-        self.other_weights: Sequence[str] = ()
+        self._changed_weights: Sequence[str] = ()  # changes in the weights that the run started from
         self._config = config
         self._directory = Path(config.output_dir)
         self._lock: Lock | None = None
@@ -47,10 +43,24 @@ class Claim:
         if self._lock is not None or not distributed.is_main_process():
             return
         self._lock = acquire(rundir.make(self._config))
-        if rundir.check_claim(self._config):  # the same run has begun elsewhere meanwhile, and ended
+        if rundir.check_claim(self._config):  # another process has begun and ended the same run meanwhile
             self._compare()
         else:
             rundir.claim(self._config, self._files, tokenizer, texts)
+
+    def check_weights(self, step: int | None, *, adapted: bool) -> None:
+        """Report that a run continues at a step although its initial weights have changed, or refuse if it needs them.
+
+        A run with a checkpoint no longer needs them, unless it has only trained adapters.
+
+        Raises:
+          UserError: when the initial weights are needed.
+        """
+        if step is None or adapted:
+            input_files.refuse(self._directory, self._changed_weights)
+        elif self._changed_weights:
+            changed = some(self._changed_weights)
+            print(f"{changed} since the run began: it goes on with its own parameters, of step {step}", file=sys.stderr)
 
     def check(self) -> None:
         """Check that the directory still belongs to this process.
@@ -70,20 +80,18 @@ class Claim:
     def __enter__(self) -> "Claim":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _compare(self) -> None:
-        changed = input_files.changes(self._directory, self._files)
-        if changed is None:
+        changes = input_files.changes(self._directory, self._files)
+        if changes is None:
             print(
                 f"{self._directory}: holds no record of the files that this run began with; they are recorded from now on",
                 file=sys.stderr,
             )
             input_files.record(self._directory, self._files)
         else:
-            input_files.refuse(self._directory, changed.decisive)
-            self.other_weights = changed.weights
+            changed, self._changed_weights = changes
+            input_files.refuse(self._directory, changed)
         rundir.sweep(self._directory)

@@ -1,12 +1,12 @@
-"""The input files of a run, identified by content: recorded in its directory, and compared when it is resumed."""
+"""The digests of a run's input files, which are recorded in its directory and compared when it is resumed."""
 
 import glob
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from jaxft.config import Config
 from jaxft.core import checksums
@@ -19,20 +19,8 @@ WEIGHTS = "weights"
 Inputs = Mapping[str, Mapping[str, str]]  # {option: {file as messages call it: SHA-256 of its content}}
 
 
-class Changes(NamedTuple):
-    """What has changed since the run began, each as `option: file (how)`.
-
-    Attributes:
-      decisive: inputs that every further step depends on.
-      weights: the weights that the run started from; a run with a checkpoint no longer needs them.
-    """
-
-    decisive: list[str]
-    weights: list[str]
-
-
 def read(config: Config) -> Inputs:
-    """Digests of all input files of a run: data, model, tokenizer, teacher, new words. Others report missing files.
+    """Digests of all input files of a run: data, model, tokenizer, teacher, new words. Missing files are left out.
 
     A folder of texts is one entry, and so is a split of a hub data set, by its revision.
     """
@@ -45,9 +33,8 @@ def read(config: Config) -> Inputs:
             if not Path(config.data.dataset).exists():
                 found[f"data.{split}"] = {f"{config.data.dataset}:{where}": revision(config.data, split)}
             continue
-        found[f"data.{split}"] = {
-            name: digest for each in (where if isinstance(where, list) else [where]) for name, digest in _files(str(each))
-        }
+        paths = where if isinstance(where, list) else [where]
+        found[f"data.{split}"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
     if config.data.dataset:
         found["data.dataset"] = dict(_files(config.data.dataset))
     if config.vocabulary.file:
@@ -69,8 +56,12 @@ def record(directory: Path, inputs: Inputs) -> None:
     checksums.write_sealed(directory / FILE, inputs)
 
 
-def changes(directory: Path, inputs: Inputs) -> Changes | None:
-    """What differs from the record in a run directory, or None if there is no record (older versions kept none).
+def changes(directory: Path, inputs: Inputs) -> tuple[list[str], list[str]] | None:
+    """What differs from the record in a run directory, or None if there is no record (older versions wrote none).
+
+    Returns:
+      Lines `option: file has changed` for inputs on which every step depends, and for the weights that the run started
+      from, which a run with a checkpoint no longer needs.
 
     Raises:
       UserError: when the record is damaged.
@@ -78,18 +69,19 @@ def changes(directory: Path, inputs: Inputs) -> Changes | None:
     before = _recorded(directory)
     if before is None:
         return None
-    lists: dict[bool, list[str]] = {False: [], True: []}
-    for option in [*before, *(name for name in inputs if name not in before)]:
-        label = "model.path" if option == WEIGHTS else option
-        lists[option == WEIGHTS] += _differences(label, before.get(option, {}), inputs.get(option, {}))
-    return Changes(lists[False], lists[True])
+    changed = {
+        option: _differences("model.path" if option == WEIGHTS else option, before.get(option, {}), inputs.get(option, {}))
+        for option in {**before, **inputs}
+    }
+    weights = changed.pop(WEIGHTS, [])
+    return list(chain.from_iterable(changed.values())), weights
 
 
 def check_training_data(directory: Path, config: Config) -> None:
-    """Refuse training data whose content has changed since the run began, wherever it is now: rows are known by number.
+    """Refuse training data, wherever it is now, that has changed since the run began: its rows are known by their numbers.
 
     Raises:
-      UserError: if it differs, or the record is damaged.
+      UserError: if it has changed, or the record is damaged.
     """
     before = _recorded(directory)
     if before is None:
@@ -108,35 +100,13 @@ def check_training_data(directory: Path, config: Config) -> None:
         )
 
 
-def refuse(directory: Path, changed: list[str]) -> None:
-    """Refuse to resume with input files that have changed.
-
-    Raises:
-      UserError: if there are any.
-    """
+def refuse(directory: Path, changed: Sequence[str]) -> None:
+    """Raise a UserError if input files of a run to be resumed have changed."""
     if changed:
         raise UserError(
             f"output_dir {directory}: the run began with other files ({some(changed)}): put the old ones back to resume it, "
             "or give --output_dir another name for a run on the new ones"
         )
-
-
-def check_weights(directory: Path, changed: Sequence[str], step: int | None, *, adapted: bool) -> None:
-    """Report that a run continues although its initial weights have changed, or refuse if it still needs them.
-
-    Args:
-      directory: of the run.
-      changed: from `changes`.
-      step: of the checkpoint to resume from, which holds all parameters; None if there is none.
-      adapted: whether the run trains adapters only, which are useless without the initial weights.
-
-    Raises:
-      UserError: when the initial weights are needed.
-    """
-    if changed and (step is None or adapted):
-        refuse(directory, list(changed))
-    if changed:
-        print(f"{some(changed)} since the run began: it goes on with its own parameters, of step {step}", file=sys.stderr)
 
 
 def _recorded(directory: Path) -> Inputs | None:
@@ -152,9 +122,9 @@ def _recorded(directory: Path) -> Inputs | None:
 
 
 def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """What became of each file, as `option: file (how)`, from the digests then and now."""
+    """Lines `option: file has changed` for the files whose old and new digests differ."""
     found = []
-    for name in [*there, *(name for name in here if name not in there)]:
+    for name in {**there, **here}:
         if there.get(name) != here.get(name):
             how = "is not there any more" if name not in here else "is new" if name not in there else "has changed"
             found.append(f"{option}: {name} {how}")
@@ -162,7 +132,7 @@ def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str])
 
 
 def _weights(directory: Path) -> list[Path]:
-    """The weights of a model directory: those of the first kind that it has, as `models.files` opens them."""
+    """The weights of a model directory, of the first format that it has, as `weights.tensor_files` opens them."""
     tensors, index, msgpack = (sorted(directory.glob(pattern)) for pattern in WEIGHT_FILES)
     return [*tensors, *index] or msgpack
 
@@ -172,7 +142,7 @@ def _named(files: list[Path]) -> dict[str, str]:
 
 
 def _files(where: str) -> Iterator[tuple[str, str]]:
-    """(name, digest) of what a path names: a file, a folder as a whole, or all files of a pattern."""
+    """(name, digest) of a file, of a folder as a whole, or of each file that matches a pattern."""
     path = Path(where).expanduser()
     if path.is_file():
         yield where, checksums.of_file(path)
@@ -180,7 +150,7 @@ def _files(where: str) -> Iterator[tuple[str, str]]:
         digest = hashlib.sha256()
         for file in sorted(path.rglob("*")):
             inside = file.relative_to(path)
-            # What is hidden is not read, and `datasets` keeps what it has computed in the folder of a saved data set.
+            # Hidden files are not read, and `datasets` writes caches into the folder of a saved data set.
             left_out = file.name.startswith("cache-") or any(part.startswith(".") for part in inside.parts)
             if file.is_file() and not left_out:
                 digest.update(f"{inside.as_posix()}\0{checksums.of_file(file)}\n".encode())

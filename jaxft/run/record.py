@@ -1,10 +1,10 @@
-"""run.json: what a run has learnt from its data when it began, so that later changes of the data never change its model."""
+"""run.json: what a run learns from its data when it begins, so that later changes of the data never change its model."""
 
 import base64
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,19 @@ from jaxft.core import checksums
 from jaxft.core.errors import UserError
 from jaxft.run import rundir
 
-FILE = rundir.RECORD
 _SEAL = "sha256"
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run has learnt from its data, apart from its parameters.
+    """What a run learns from its data, apart from its parameters.
 
     Attributes:
       labels: names in the order of their ids; None for a task without labels.
       fields: the task's fields of config.json, before thresholds are tuned.
-      fitted: whether no threshold is left to tune.
+      fitted: whether there is no threshold to tune.
       steps_per_epoch, total_steps: optimizer steps.
-      words: ids of the tokens whose embeddings are trained (see `used_words`); None for all.
+      words: ids of the tokens whose embeddings are trained (see `unused_embeddings.used_words`); None for all.
       thresholds: step -> the fields of config.json with thresholds tuned for the parameters of that step.
     """
 
@@ -41,23 +40,24 @@ class Record:
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def text(self) -> str:
-        """The record as JSON with its own digest. The ids are stored as a bit mask, which is short."""
+        """The record as JSON with its own digest; `words` is a bit mask in base64, which is short."""
         content = {**vars(self), "words": _bits(self.words)}
         return json.dumps({**content, _SEAL: checksums.of_json(content)}, indent=1) + "\n"
 
 
 def read(directory: Path) -> Record | None:
-    """The record of a run, or None for a run that began before jaxft kept records.
+    """The record of a run; None for a run of an older version, which wrote none.
 
     Raises:
       UserError: for a file that is damaged.
     """
-    path = directory / FILE
+    path = directory / rundir.RECORD
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if (digest := found.pop(_SEAL, None)) is not None and digest != checksums.of_json(found):  # at first there was none
+        digest = found.pop(_SEAL, None)  # older versions wrote none
+        if digest is not None and digest != checksums.of_json(found):
             raise ValueError("it has other content than was written")
         labels = None if found["labels"] is None else tuple(map(str, found["labels"]))
         return Record(**{**found, "labels": labels, "words": _ids(found["words"])})
@@ -66,10 +66,8 @@ def read(directory: Path) -> Record | None:
 
 
 def recorded(config: Config) -> Record | None:
-    """The record of the run that this config resumes, if it does."""
-    directory = Path(config.output_dir)
-    ours = rundir.is_run(directory) and not rundir.differences(config, rundir.read_run_config(directory))
-    return read(directory) if ours else None
+    """The record of the run that this config resumes; None if it begins a run."""
+    return read(Path(config.output_dir)) if rundir.is_begun(config) else None
 
 
 def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> None:
@@ -77,10 +75,10 @@ def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> Non
     record = read(directory)
     if record is None:
         return
-    added = Record(**{**vars(record), "thresholds": {**record.thresholds, str(step): fields}})
-    temporary = directory / f".{FILE}"
-    temporary.write_text(added.text(), encoding="utf-8")
-    os.replace(temporary, directory / FILE)
+    record = replace(record, thresholds={**record.thresholds, str(step): fields})
+    temporary = directory / f".{rundir.RECORD}"
+    temporary.write_text(record.text(), encoding="utf-8")
+    os.replace(temporary, directory / rundir.RECORD)
 
 
 def _bits(ids: np.ndarray | None) -> str | None:

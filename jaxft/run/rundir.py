@@ -1,9 +1,8 @@
-"""The run directory: the config that it belongs to, and how commands read a RUN_OR_MODEL_DIR."""
+"""The run directory: what it records of a run, and how commands read a RUN_OR_MODEL_DIR."""
 
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from jaxft.config import Config, cli
@@ -18,9 +17,9 @@ from jaxft.run import input_files
 CONFIG = "config.yaml"
 MODEL = "model"
 TOKENIZER = "tokenizer"  # only if it differs from the tokenizer of the model that the run started from
-RECORD = "run.json"  # what the run has learnt from its data (see `record`)
+RECORD = "run.json"  # see `record`
 VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, one per line
-_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # until they are complete
+_CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # their names until they are complete
 _TEXTS = {RECORD, VALIDATION_ROWS}
 # Options that may change when a run is resumed, because they do not change its result.
 FREE = (
@@ -38,15 +37,13 @@ def check_claim(config: Config) -> bool:
     directory = Path(config.output_dir)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"output_dir {directory}: is a file")
-    probe = directory
-    while not probe.exists():
-        probe = probe.parent
-    if not probe.is_dir():
-        raise UserError(f"output_dir {directory}: {probe} is a file")
-    if not os.access(probe, os.W_OK):
-        raise UserError(f"output_dir {directory}: {probe} is not writable")
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"output_dir {directory}: {existing} is a file")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"output_dir {directory}: {existing} is not writable")
     names = {path.name for path in directory.iterdir()} if directory.exists() else set()
-    if _cut_short({name for name in names if not lock.is_lock_file(name) and not name.startswith(MARK)}):
+    if _is_interrupted_claim({name for name in names if not lock.is_lock_file(name) and not name.startswith(MARK)}):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -59,14 +56,14 @@ def check_claim(config: Config) -> bool:
     return True
 
 
-def _cut_short(names: set[str]) -> bool:
+def _is_interrupted_claim(names: set[str]) -> bool:
     """Whether an interrupted claim left these files: temporary ones, and others only beside the config's temporary file."""
     temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new"}
     return names <= (temporary | {TOKENIZER, input_files.FILE} | _TEXTS if _CONFIG in names else temporary)
 
 
 def make(config: Config) -> Path:
-    """The output directory, created if it does not exist."""
+    """Create the output directory if it does not exist, and return it."""
     directory = Path(config.output_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +73,7 @@ def make(config: Config) -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what an interrupted export has left. Only the owner of the directory's lock may call this."""
+    """Remove what an interrupted export has left. Only the process that holds the directory's lock may call this."""
     for leftover in [*directory.glob(f".{MODEL}.*"), *(directory / MODEL).glob(f".{MODEL}.*")]:
         if leftover.is_dir() and not is_being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -85,13 +82,12 @@ def sweep(directory: Path) -> None:
 def claim(
     config: Config, files: input_files.Inputs, tokenizer: Path | None = None, texts: Mapping[str, str] | None = None
 ) -> None:
-    """Write into a new run directory the record of its inputs, its own tokenizer, `texts` by file name, and config.yaml.
+    """Write the record of the input files, the run's own tokenizer, `texts` by file name, and config.yaml.
 
-    config.yaml comes last, so that an interrupted claim is recognised.
+    config.yaml is written last, so that an interrupted claim is recognised.
     """
-    directory = Path(config.output_dir)
+    directory = make(config)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         for leftover in (TOKENIZER, _TOKENIZER):
             shutil.rmtree(directory / leftover, ignore_errors=True)
         for leftover in _TEXTS:
@@ -111,17 +107,21 @@ def claim(
 
 def recorded_tokenizer(config: Config) -> Path | None:
     """The tokenizer in the directory of this run, if any: new words are counted once and then stay the same."""
+    tokenizer = Path(config.output_dir) / TOKENIZER
+    return tokenizer if tokenizer.is_dir() and is_begun(config) else None
+
+
+def is_begun(config: Config) -> bool:
+    """Whether the output directory holds the run of this config."""
     directory = Path(config.output_dir)
-    written = directory / TOKENIZER
-    same = is_run(directory) and written.is_dir() and not differences(config, read_run_config(directory))
-    return written if same else None
+    return is_run(directory) and not differences(config, read_run_config(directory))
 
 
 def read_run_config(directory: Path) -> Config:
     """The config of a run directory.
 
     Raises:
-      UserError: when it names a Python module that lies in that directory: what comes with a model is never executed.
+      UserError: when it names a Python module in that directory: code that comes with a model is never executed.
     """
     path = directory / CONFIG
     config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
@@ -137,17 +137,18 @@ def read_run_config(directory: Path) -> Config:
 def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
     """The config of a run, or the defaults for a model directory, with the options `--section.field value` applied.
 
-    `task.threshold` is "tune", which stands for the model's own threshold, unless it is given.
+    Two options of a run are for its training, and are not used unless they are given: `eval.metric`, which chose the best
+    model, and `task.threshold`, which is "tune" instead and stands for the model's own threshold.
     """
     refuse_url("RUN_OR_MODEL_DIR", path)
-    values = cli.as_dict(read_run_config(Path(path))) if is_run(Path(path)) else {}
-    config = cli.parse(values, overrides, origin=path, prog=prog)
-    given = any(option.partition("=")[0] == "--task.threshold" for option in overrides)
-    return config if given else replace(config, task=replace(config.task, threshold="tune"))
+    values = cli.as_dict(read_run_config(Path(path))) if is_run(Path(path)) else {"task": {}, "eval": {}}
+    values["task"]["threshold"] = "tune"
+    values["eval"]["metric"] = None
+    return cli.parse(values, overrides, origin=path, prog=prog)
 
 
 def differences(new: Config, old: Config) -> list[str]:
-    """`field (old there, new here)` for every changed field that may not change."""
+    """`field (old there, new here)` for every field that has changed and may not."""
     flat_new, flat_old = (cli.flatten(cli.as_dict(c)) for c in (new, old))
     changed = sorted(k for k in flat_new if flat_new[k] != flat_old.get(k) and not k.startswith(FREE))
     return [f"{k} ({flat_old.get(k)} there, {flat_new[k]} here)" for k in changed]
@@ -159,10 +160,10 @@ def is_run(directory: Path) -> bool:
 
 
 def run_of(path: str) -> Path:
-    """The run directory of RUN_OR_MODEL_DIR: the run of a run's own model/, or else the path itself."""
+    """The run directory of RUN_OR_MODEL_DIR: the parent of a run's own model/, or else the path itself."""
     given = Path(path)
-    whole = given.resolve()
-    return whole.parent if not is_run(given) and whole.name == MODEL and is_run(whole.parent) else given
+    resolved = given.resolve()
+    return resolved.parent if not is_run(given) and resolved.name == MODEL and is_run(resolved.parent) else given
 
 
 def model_directory(path: str) -> str:

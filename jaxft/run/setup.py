@@ -1,4 +1,4 @@
-"""From a config to everything a run needs: data, model, task, plan, samplers, mesh. Writes nothing."""
+"""From a config to a `Run`: data, model, task, plan, sampler and mesh. Writes nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.model import Model
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
-from jaxft.run.assembly import open_model, planned, with_adapters, with_words
-from jaxft.run.compatibility import check_attention, check_lengths, check_types
-from jaxft.run.model_setup import ModelSetup, start
+from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
+from jaxft.run.model_setup import ModelSetup, resolve_model
 from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
@@ -33,28 +33,28 @@ from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.task import Split
 
-PREFIX = "frozen_prefix"  # the token column of a batch with what the lowest layers give (see `prefix`)
+PREFIX = "frozen_prefix"  # the token column of a batch with the outputs of frozen layers (`training.frozen_features`)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ModelSetup):
-    """Everything that is fixed before the first step; `own_tokenizer` is there when it is not that of `model.path`."""
+    """Everything that is fixed before the first step."""
 
     teacher: tuple[Model, Params] | None
     tokenizer: Any
     data: Mapping[str, Split]
-    sampler: BatchSampler
-    notes: tuple[str, ...] = ()  # lines for people
-    own_tokenizer: Path | None = None
+    sampler: BatchSampler  # of the training batches
+    notes: tuple[str, ...] = ()  # lines for the log
+    own_tokenizer: Path | None = None  # directory of the tokenizer if it is not that of `model.path`
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps per epoch."""
         return self.sampler.steps_per_epoch
 
     @property
     def calendar(self) -> Calendar:
-        """When the run does something else than train."""
+        """The steps after which the run evaluates, saves, and begins an epoch or a stage."""
         epoch, config = self.steps_per_epoch, self.config
         evaluate = duration_steps(config.eval.every, epoch, "eval.every") if "validation" in self.data else None
         save = duration_steps(config.checkpoint.every, epoch, "checkpoint.every")
@@ -62,9 +62,10 @@ class Run(ModelSetup):
 
     @cached_property
     def used_words(self) -> np.ndarray | None:
-        """As `Frame` has them, found in the training data."""
-        changed = self.task.masks_inputs
-        return used_words(self.config, self.model, self.plan, self.data["train"].examples, changed=changed)
+        """As in `ModelSetup`, computed from the training data."""
+        if self.task.masks_inputs:  # steps replace words by others
+            return None
+        return used_words(self.config, self.model, self.plan, self.data["train"].examples)
 
     @property
     def metric(self) -> str:
@@ -72,19 +73,19 @@ class Run(ModelSetup):
         return self.config.eval.metric or self.task.metric
 
     def texts(self) -> dict[str, str]:
-        """Files of the run directory by name: what the run has learnt of its data, and which rows it sets aside."""
-        task, held = self.task, self.config.data.validation_share
+        """The texts of run.json and, if the run sets rows aside, of validation_rows.txt, by file name."""
+        task = self.task
         own = Record(task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
-        rows = {rundir.VALIDATION_ROWS: row_numbers(self.data["validation"].rows)} if held else {}
-        return {rundir.RECORD: own.text()} | {name: "".join(f"{n}\n" for n in x) for name, x in rows.items()}
+        texts = {rundir.RECORD: own.text()}
+        if self.config.data.validation_share:
+            texts[rundir.VALIDATION_ROWS] = "".join(f"{n}\n" for n in row_numbers(self.data["validation"].rows))
+        return texts
 
 
 def make_run(config: Config, devices: list[Any] | None = None) -> Run:
-    """Read the data, open the model, and decide plan, shapes and number of steps.
+    """Read the data, load the model, and choose the parameter plan, batch shapes and number of steps.
 
-    Args:
-      config: of the run.
-      devices: to run on, or descriptions of devices to compile for; None takes those of this machine.
+    `devices` are those of this machine by default; descriptions of other devices allow to compile for them.
 
     Raises:
       UserError: for anything that is missing, malformed or does not fit together.
@@ -95,16 +96,16 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
     check_not_kept(config.data)
     check_optimizer(config.optim)
-    directory, hf_config = start(config)
+    directory, hf_config = resolve_model(config)
     read = read_data(config, directory, hf_config)
     task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer
     mesh = sharding.make_mesh(config.mesh, devices)
-    adapted = with_adapters(with_words(open_model(config, task, hf_config), read.vocabulary, config), config, mesh)
-    check_lengths(adapted.model, tokenizer, config.data.max_length)
-    check_types(adapted.model, data)
+    assembled = assemble(*open_model(config, task, hf_config), read.vocabulary, config, mesh)
+    check_lengths(assembled.model, tokenizer, config.data.max_length)
+    check_types(assembled.model, data)
     teacher = None
     if config.distill.teacher:
-        teacher = distillation.load_teacher(config.distill, adapted.model, tokenizer, dtype=config.train.dtype)
+        teacher = distillation.load_teacher(config.distill, assembled.model, tokenizer, dtype=config.train.dtype)
         teacher = (teacher[0].on(mesh), teacher[1])
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
     training = data["train"].examples
@@ -115,61 +116,103 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
     sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch))
-    made = planned(adapted, config, steps_per_epoch=steps_per_epoch, total_steps=total)
-    check_schedules(config.optim, made.plan)
-    notes = read.notes + made.notes + check_attention(made.model, sampler, drops=True)
-    if config.runtime.attention not in ("auto", "plain"):  # those can do everything, and planning takes time
-        for split in [x for name, x in data.items() if name != "train"]:
-            check_attention(made.model, eval_sampler(split.examples, config, mesh), drops=False)
+    model, params, plan = apply_plan(assembled, config, steps_per_epoch=steps_per_epoch, total_steps=total)
+    check_schedules(config.optim, plan)
+    notes = read.notes + assembled.notes + check_attention(model, sampler, drops=True)
+    if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time
+        for name, split in data.items():
+            if name != "train":
+                check_attention(model, eval_sampler(split.examples, config, mesh), drops=False)
     run = Run(
         config=config,
-        model=made.model,
-        params=made.params,
+        model=model,
+        params=params,
         teacher=teacher,
         tokenizer=tokenizer,
         task=task,
         data=data,
         mesh=mesh,
-        plan=made.plan,
+        plan=plan,
         sampler=sampler,
         total_steps=total,
         notes=notes,
-        own_tokenizer=read.vocabulary.directory if made.resized else None,
+        own_tokenizer=read.vocabulary.directory if assembled.resized else None,
     )
     run.calendar.check(config.runtime.steps_per_execution)
     return run
 
 
 def train_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> BatchSampler:
-    """Training batches of so many epochs."""
-    return make_sampler(
-        examples.lengths,
+    """The sampler of the training batches of a run of `epochs` epochs."""
+    return _sampler(
+        examples,
+        config,
+        mesh,
         batch_size=config.train.batch_size,
-        max_length=config.data.max_length * examples.group,
-        layout=config.data.layout,
         epochs=epochs,
         seed=config.seed,
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
-        shards=mesh.size,
-        lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
     )
 
 
 def eval_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh) -> BatchSampler:
-    """Evaluation batches of equally many examples, `eval.batch_size` at most.
+    """The sampler of evaluation batches of equally many examples, `eval.batch_size` at most.
 
-    Packed ones are mixed by length, so that one shape fits them all; the others go longest first.
+    Packed batches are mixed by length, so that one shape fits them all; the others go longest first.
     """
     packed = config.data.layout == "pack"
     steps = -(-len(examples) // config.eval.batch_size)
-    return make_sampler(
-        examples.lengths,
+    return _sampler(
+        examples,
+        config,
+        mesh,
         batch_size=-(-len(examples) // steps),
-        max_length=config.data.max_length * examples.group,
-        layout=config.data.layout,
         seed=0 if packed else None,
         shapes=1 if packed else config.data.shapes,
+    )
+
+
+def _sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, **options: Any) -> BatchSampler:
+    return make_sampler(
+        examples.lengths,
+        max_length=config.data.max_length * examples.group,
+        layout=config.data.layout,
         shards=mesh.size,
         lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),
+        **options,
     )
+
+
+def check_types(model: Model, data: Mapping[str, Split]) -> None:
+    """Refuse token types that the model has no embedding for; a model without token types ignores them."""
+    types = model.encoder.config.type_vocab_size
+    largest = max((int(x.examples.tokens["token_type_ids"].max()) for x in data.values()), default=0)
+    if types and largest >= types:
+        raise UserError(
+            f"the tokenizer gives token types up to {largest} but the model has {types}: it was made for another model"
+        )
+
+
+def check_attention(model: Model, sampler: BatchSampler, *, drops: bool) -> tuple[str, ...]:
+    """Refuse an attention kernel that the config forces but the sampler's batches cannot use, with dropout if `drops`.
+
+    Returns a line for the log for each reason to use plain attention instead of the device's own kernel.
+    """
+    c, policy = model.encoder.config, model.policy
+    layers = map(model.rates.of_layer, range(c.parameter_layers))
+    drops = drops and any(layer.of(DropoutSite.ATTENTION) for layer in layers) and not model.rates.by_keys
+    reasons = set()
+    for shape in sampler.shapes:
+        call = fused_attention.Call(
+            dtype=policy.dtype,
+            length=shape.length,
+            head_size=c.hidden_size // c.num_heads,
+            plain=bool(c.distance_bias or c.relative or drops),
+            window=bool(c.rotary),
+            single=shape.slots == 1,
+        )
+        fused_attention.choose(policy, call)
+        reasons.add(fused_attention.why_plain(policy, call))
+    kernel = fused_attention.BY_PLATFORM.get(policy.platform)
+    return tuple(f"attention: plain, not {kernel}: {reason}" for reason in sorted(filter(None, reasons)))

@@ -1,4 +1,4 @@
-"""The data of a run: rows are read, limited, split off for validation, and tokenised into examples."""
+"""The data of a run: rows are read, limited, set aside for validation, and tokenised into examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +37,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     """
     kind, data = task_class(config), config.data
     origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(data, s))}
-    rows = {split: kind.read(config, split) for split in origins}
-    rows = {split: first_rows(kind, x, config, split) for split, x in rows.items()}
+    rows = {split: first_rows(kind, kind.read(config, split), config, split) for split in origins}
     known = record.recorded(config)
     labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
     task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
@@ -50,11 +49,11 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
         held = held_out(task, rows["train"], config, origins["train"])
         rows |= {
             "validation": first_rows(kind, select_rows(rows["train"], held), config, "validation"),
-            "train": select_rows(rows["train"], _others(held, len(rows["train"]))),
+            "train": select_rows(rows["train"], np.setdiff1d(np.arange(len(rows["train"])), held, assume_unique=True)),
         }
         origins["validation"] = origins["train"]
-    tokenizer = rundir.recorded_tokenizer(config)
-    vocabulary = open_vocabulary(config.vocabulary, directory, tokenizer, lambda: kind.texts(rows["train"], config))
+    recorded = rundir.recorded_tokenizer(config)
+    vocabulary = open_vocabulary(config.vocabulary, directory, recorded, lambda: kind.texts(rows["train"], config))
     tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
     task = task.with_tokenizer(tokenizer, directory)
     splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
@@ -72,9 +71,8 @@ def drop_unknown_labels(task: Task, rows: Any, config: Config, origin: str) -> t
 def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
     """Indices, ascending, of the training rows that `data.validation_share` sets aside.
 
-    They depend on the number of rows and `data.split_seed` only.
-
-    With `data.stratify` each label has its share of them, as far as whole rows allow, and never all its rows.
+    They depend only on the number of rows and `data.split_seed`. With `data.stratify` they also depend on the labels: the
+    same share of the rows of each label, as far as whole rows allow, and never all of them.
 
     Raises:
       UserError: when one side would be empty.
@@ -90,7 +88,7 @@ def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
 
 
 def _stratified(order: np.ndarray, labels: Sequence[str], held: int) -> np.ndarray:
-    """Indices of `held` rows, from each label its share (by largest remainder), taken in the given order."""
+    """Indices of `held` rows, the same share of each label (by largest remainder), taken in the given order."""
     _, strata, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     exact = counts * (held / len(order))
     take = np.floor(exact).astype(np.int64)
@@ -104,17 +102,13 @@ def _stratified(order: np.ndarray, labels: Sequence[str], held: int) -> np.ndarr
     return np.sort(np.concatenate([grouped[b : b + n] for b, n in zip(begins, take, strict=True)]))
 
 
-def _others(chosen: np.ndarray, count: int) -> np.ndarray:
-    return np.setdiff1d(np.arange(count), chosen, assume_unique=True)
-
-
 def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     """The training rows that a run set aside for validation; for a model directory, those that the config would set aside.
 
-    At most `data.max_eval_examples` of them.
+    At most `data.max_eval_examples` are returned.
 
     Raises:
-      UserError: when the training data is not what the run began with, or has not all the rows that the run wrote down.
+      UserError: when the training data is not what the run began with, or lacks rows that the run recorded.
     """
     origin = str(config.data.train)
     path = directory / rundir.VALIDATION_ROWS
@@ -128,10 +122,10 @@ def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     if not path.is_file():
         rows, _ = drop_unknown_labels(task, rows, config, origin)
         return first_rows(type(task), select_rows(rows, held_out(task, rows, config, origin)), config, "validation")
-    wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64)
-    places = {number: place for place, number in enumerate(row_numbers(rows).tolist())}
-    missing = [number for number in wanted.tolist() if number not in places]
+    wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64).tolist()
+    index_of = {number: index for index, number in enumerate(row_numbers(rows).tolist())}
+    missing = [number for number in wanted if number not in index_of]
     if missing:
         raise UserError(f"{origin}: has no row {missing[0]}, which {path} names: it is not the file that the run began with")
-    held = select_rows(rows, [places[number] for number in wanted.tolist()])
+    held = select_rows(rows, [index_of[number] for number in wanted])
     return first_rows(type(task), held, config, "validation")

@@ -1,8 +1,9 @@
-"""The state of a run: fresh, or as shapes for a mesh that is not here."""
+"""The state of a run before its first step: arrays, or shapes for a mesh whose devices need not exist."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -19,58 +20,34 @@ from jaxft.step.unused_embeddings import split_unused
 
 def fresh_state(run: ModelSetup) -> tuple[TrainState, Parameters]:
     """(trainable state before the first step, frozen parameters), placed on the mesh."""
-    start = _start(run)
-    shapes, _ = _shapes(run, *start)
-    trainable, frozen = sharding.place_params(run.mesh, start[0]), start[1].each(partial(sharding.place_params, run.mesh))
-    places = jax.tree.map(lambda x: x.sharding, shapes)
-    return jax.jit(_starter(run), out_shardings=places)(trainable), frozen
+    trainable, frozen = _split(run)
+    shapes, _ = _shapes(run, trainable, frozen)
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    trainable = sharding.place_params(run.mesh, trainable)
+    return jax.jit(_initialiser(run), out_shardings=shardings)(trainable), _placed(run, frozen)
 
 
 def fresh_frozen(run: ModelSetup) -> Parameters:
     """The frozen parameters before the first step, placed on the mesh."""
-    return _start(run)[1].each(partial(sharding.place_params, run.mesh))
+    return _placed(run, _split(run)[1])
 
 
 def start_shapes(run: ModelSetup) -> tuple[TrainState, Parameters]:
-    """`fresh_state` as shapes and shardings, for a mesh whose devices need not be there."""
-    return _shapes(run, *_start(run))
-
-
-def _shapes(run: ModelSetup, trainable: Params, frozen: Parameters) -> tuple[TrainState, Parameters]:
-    trainable, frozen = sharding.shapes(run.mesh, trainable), frozen.each(partial(sharding.shapes, run.mesh))
-    state = jax.eval_shape(_starter(run), trainable)
-    return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen
+    """The shapes and shardings of `fresh_state`."""
+    return _shapes(run, *_split(run))
 
 
 def with_constants(run: ModelSetup, shapes: TrainState) -> TrainState:
     """A state of shapes in which the key and the hyperparameters, which no checkpoint holds, are arrays on the mesh."""
-    constants = random_keys.root_key(run.config.seed), optim.hyperparameters(run.config.optim)
+    constants = _constants(run)
     key, hyper = jax.jit(lambda: constants, out_shardings=sharding.replicated(run.mesh))()
     return replace(shapes, key=key, hyper=hyper)
 
 
-def _starter(run: ModelSetup) -> Callable[[Params], TrainState]:
-    """Trainable parameters -> the state before the first step."""
-    hyper = optim.hyperparameters(run.config.optim)
-    key = random_keys.root_key(run.config.seed)
-    optimizer = run_optimizer(run)
-    average = bool(run.config.regularization.ema)
-    return lambda params: init_state(params, optimizer, key, hyper, average=average)
-
-
 def frozen_content(run: ModelSetup) -> str:
-    """The digest of what is frozen before the first step."""
-    flat = tree.flatten(_start(run)[1].as_stored())
+    """The digest of the frozen parameters before the first step."""
+    flat = tree.flatten(_split(run)[1].as_stored())
     return checksums.of_arrays((".".join(path), flat[path]) for path in sorted(flat))
-
-
-def _start(run: ModelSetup) -> tuple[Params, Parameters]:
-    """(trainable parameters of the first stage, all that is frozen), on the host."""
-    params, unused = split_unused(run.params, run.used_words)
-    trainable, frozen = run.plan.split(params)
-    # The reference is of all that is trained sooner or later.
-    reference = run.plan.split(params, run.total_steps)[0] if run.regularization.needs_reference else {}
-    return trainable, Parameters(frozen, unused, reference)
 
 
 def run_optimizer(run: ModelSetup) -> optim.Optimizer:
@@ -80,8 +57,39 @@ def run_optimizer(run: ModelSetup) -> optim.Optimizer:
 
 
 def model_params(state: TrainState, frozen: Parameters) -> Parameters:
-    """The model's parameters, trainable or not, without teacher and reference; the moving average where one is kept.
+    """All parameters of the model, without teacher and reference; the trained ones as a moving average if there is one.
 
-    Where words are left out, the table is of those that are used (`unused_embeddings.whole` joins them).
+    The word embeddings of a run with unused words are those of the used words (`unused_embeddings.whole` adds the others).
     """
     return replace(frozen.combined(state.evaluated), reference={}, teachers={})
+
+
+def _split(run: ModelSetup) -> tuple[Params, Parameters]:
+    """(trainable parameters of the first stage, frozen parameters), on the host."""
+    params, unused = split_unused(run.params, run.used_words)
+    trainable, frozen = run.plan.split(params)
+    # The reference is of the parameters that are trained in any stage.
+    reference = run.plan.split(params, run.total_steps)[0] if run.regularization.needs_reference else {}
+    return trainable, Parameters(frozen, unused, reference)
+
+
+def _placed(run: ModelSetup, frozen: Parameters) -> Parameters:
+    return frozen.each(partial(sharding.place_params, run.mesh))
+
+
+def _shapes(run: ModelSetup, trainable: Params, frozen: Parameters) -> tuple[TrainState, Parameters]:
+    shapes = partial(sharding.shapes, run.mesh)
+    state = jax.eval_shape(_initialiser(run), shapes(trainable))
+    return jax.tree.map(sharding.with_sharding, state, state_shardings(run.mesh, state)), frozen.each(shapes)
+
+
+def _initialiser(run: ModelSetup) -> Callable[[Params], TrainState]:
+    """A function from trainable parameters to the state before the first step."""
+    key, hyper = _constants(run)
+    optimizer, average = run_optimizer(run), bool(run.config.regularization.ema)
+    return lambda params: init_state(params, optimizer, key, hyper, average=average)
+
+
+def _constants(run: ModelSetup) -> tuple[jax.Array, dict[str, Any]]:
+    """(the root key, the hyperparameters)."""
+    return random_keys.root_key(run.config.seed), optim.hyperparameters(run.config.optim)

@@ -1,11 +1,12 @@
-"""The tokenizer of a run: the model's own, that with new words, or another; and where its embedding rows come from."""
+"""The tokenizer of a run (the model's own, perhaps with new words, or another), and where its embedding rows come from."""
 
 import atexit
+import re
 import shutil
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from jaxft.core.model_source import resolve
 from jaxft.core.utf8 import read_text
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.vocab_resize import Sources
-from jaxft.run.frequent_words import most_frequent
 
 LISTED = 50  # words that a message lists at most
+BATCH = 1000  # words tokenised at once
 ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")  # special tokens, as in cls_token and cls_token_id
 TWINS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}  # special tokens with the same role in other families
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,9 @@ class Vocabulary:
 def open_vocabulary(
     config: VocabularyConfig, model: Path, recorded: Path | None, texts: Callable[[], Iterable[str]]
 ) -> Vocabulary:
-    """Open the tokenizer that the config asks for.
+    """Open the tokenizer that the config asks for: that of the model's directory, perhaps with new words, or another.
 
-    Args:
-      config: new words, or another tokenizer.
-      model: directory of the model.
-      recorded: the tokenizer in the run's directory, if there is one; it is used unchanged.
-      texts: the training texts, in which words are counted.
+    The `recorded` tokenizer in the run's directory is used unchanged if there is one. New words are counted in `texts`.
 
     Raises:
       UserError: if words are given twice, are known, or would never be seen by the tokenizer, or if there are too few.
@@ -68,15 +66,15 @@ def open_vocabulary(
     words = _given(config, new)
     if config.most_frequent:
         known = {*words, *new.get_vocab()}
-        words += most_frequent(texts(), new, config.most_frequent, config.min_pieces, known=known)
-    add_words(new, words)
+        words += _most_frequent(texts(), new, config.most_frequent, config.min_pieces, known)
+    _add_words(new, words)
     directory = Path(tempfile.mkdtemp(prefix="jaxft-tokenizer-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     new.save_pretrained(str(directory))
     return Vocabulary(load_tokenizer(directory), directory, own)
 
 
-def add_words(tokenizer: Any, words: Sequence[str]) -> None:
+def _add_words(tokenizer: Any, words: Sequence[str]) -> None:
     """Add words to a fast tokenizer; each becomes one token wherever it occurs as a whole word.
 
     Raises:
@@ -88,8 +86,10 @@ def add_words(tokenizer: Any, words: Sequence[str]) -> None:
         return
     before, spaced = set(tokenizer.get_vocab().values()), _takes_spaces(tokenizer, words[0])
     # Scripts without spaces between words (CJK) have no word boundaries to match.
-    alone = [not any(unicodedata.east_asian_width(letter) in "WF" for letter in word) for word in words]
-    tokenizer.add_tokens([AddedToken(word, single_word=one, lstrip=spaced) for word, one in zip(words, alone, strict=True)])
+    wide = [any(unicodedata.east_asian_width(letter) in "WF" for letter in word) for word in words]
+    tokenizer.add_tokens(
+        [AddedToken(word, single_word=not is_wide, lstrip=spaced) for word, is_wide in zip(words, wide, strict=True)]
+    )
     ids = set(tokenizer.convert_tokens_to_ids(list(words)))
     if ids & before or len(ids) < len(words):
         raise UserError(
@@ -98,7 +98,7 @@ def add_words(tokenizer: Any, words: Sequence[str]) -> None:
 
 
 def _takes_spaces(tokenizer: Any, word: str) -> bool:
-    """Whether the tokenizer would leave the space before a new word behind as a token of its own."""
+    """Whether the tokenizer would make a token of its own of the space before a new word."""
     from tokenizers import AddedToken, Tokenizer
 
     copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -109,92 +109,120 @@ def _takes_spaces(tokenizer: Any, word: str) -> bool:
 
 def _given(config: VocabularyConfig, tokenizer: Any) -> list[str]:
     """The words that the config lists, validated."""
+    given = {} if config.words is None else {"vocabulary.words": config.words}
+    if config.file is not None:
+        where = f"vocabulary.file {config.file}"
+        given[where] = [line.strip() for line in read_text(config.file, where).split("\n") if line.strip()]
     found: list[str] = []
-    for where, words in {"vocabulary.words": config.words, f"vocabulary.file {config.file}": _lines(config.file)}.items():
-        if words is None:
-            continue
+    for where, words in given.items():
         if not words:
             raise UserError(f"{where}: no words")
         if wrong := [word for word in words if not word or len(word.split()) != 1 or word != word.strip()]:
             raise UserError(f"{where}: not a word: {some([repr(word) for word in wrong])}")
         if twice := [word for word, n in Counter([*found, *words]).items() if n > 1]:
             raise UserError(f"{where}: more than once: {some(twice, LISTED)}")
-        if changed := {word: seen for word in words if (seen := normal(tokenizer, word)) != word}:
+        # Normalisers may put spaces around letters.
+        if changed := {word: seen for word in words if (seen := "".join(_normalised(tokenizer, word).split())) != word}:
             pairs = [f"{word} (write {seen})" for word, seen in changed.items()]
             raise UserError(f"{where}: the tokenizer never sees {some(pairs)}")
-        if known := [word for word in words if is_known(tokenizer, word)]:
+        if known := [word for word in words if _is_known(tokenizer, word)]:
             raise UserError(f"{where}: the vocabulary already has {some(known, LISTED)}")
         found += words
     return found
 
 
-def _lines(file: str | None) -> list[str] | None:
-    """The words of a file, one per line, without blank lines."""
-    if file is None:
-        return None
-    return [line.strip() for line in read_text(file, f"vocabulary.file {file}").split("\n") if line.strip()]
+def _most_frequent(texts: Iterable[str], tokenizer: Any, count: int, min_pieces: int, known: Collection[str]) -> list[str]:
+    """The `count` most frequent words that are not known and split into at least `min_pieces` pieces.
+
+    Words are runs of letters and digits, with a letter, in the texts after normalisation and pre-tokenisation. Equally
+    frequent ones are in alphabetical order.
+
+    Raises:
+      UserError: if there are fewer.
+    """
+    splitter = tokenizer.backend_tokenizer.pre_tokenizer
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normal = _normalised(tokenizer, text)
+        # Byte-level pre-tokenisers return the parts in another alphabet, so they are read from the text by their spans.
+        parts = splitter.pre_tokenize_str(normal) if splitter else [(normal, (0, len(normal)))]
+        for _, (start, stop) in parts:
+            counts.update(_WORD.findall(normal[start:stop]))
+    words = [word for word in counts if word not in known and any(map(str.isalpha, word))]
+    order = sorted(words, key=lambda word: (-counts[word], word))
+    found: list[str] = []
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        pieces = _token_ids(tokenizer, [f" {word}" for word in batch])
+        found += [word for word, ids in zip(batch, pieces, strict=True) if len(ids) >= min_pieces]
+        if len(found) >= count:
+            return found[:count]
+    raise UserError(
+        f"vocabulary.most_frequent is {count}, but only {len(found)} words of the training texts split into {min_pieces} "
+        "pieces or more: lower it, or vocabulary.min_pieces"
+    )
 
 
-def normal(tokenizer: Any, word: str) -> str:
-    """A word after the tokenizer's normaliser, without the spaces that it may put around letters."""
+def _normalised(tokenizer: Any, text: str) -> str:
     normaliser = tokenizer.backend_tokenizer.normalizer
-    return "".join(normaliser.normalize_str(word).split()) if normaliser else word
+    return normaliser.normalize_str(text) if normaliser else text
 
 
-def is_known(tokenizer: Any, word: str) -> bool:
+def _is_known(tokenizer: Any, word: str) -> bool:
     """Whether a word is one token."""
-    (pieces,) = pieces_of(tokenizer, [f" {word}"])
-    return word in tokenizer.get_vocab() or (len(pieces) == 1 and pieces[0] != tokenizer.unk_token_id)
+    (ids,) = _token_ids(tokenizer, [f" {word}"])
+    return word in tokenizer.get_vocab() or (len(ids) == 1 and ids[0] != tokenizer.unk_token_id)
 
 
-def pieces_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def _token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """The token ids of each text. A word with a leading space is tokenised as in the middle of a text."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def _sources(new: Any, old: Any) -> Sources:
+    """Where each row of the embedding table of the tokenizer `new` comes from in that of `old`."""
     ids, old_ids = new.get_vocab(), old.get_vocab()
     size = max(ids.values()) + 1
     if all(ids.get(token) == i for token, i in old_ids.items()):  # words were added
-        kept = np.arange(size)
-        kept[max(old_ids.values()) + 1 :] = -1
+        rows = np.arange(size)
+        rows[max(old_ids.values()) + 1 :] = -1
         texts = {i: f" {token}" for token, i in ids.items() if token not in old_ids}
-        kept[list(texts)] = -1
-        return Sources(kept, _pieces(old, texts), {})
-    kept, texts = np.full(size, -1), {}
+        rows[list(texts)] = -1
+        return Sources(rows, _pieces(old, texts), {})
+    rows, texts = np.full(size, -1), {}
     spelled: dict[tuple[str, bool], dict[str, int]] = {}
     for token, spelling in _spellings(old):
         spelled.setdefault(spelling, {})[token] = old_ids[token]
     for token, spelling in _spellings(new):
         i, same = ids[token], spelled.get(spelling, {})
         if token in same:
-            kept[i] = same[token]
-        elif same and "\ufffd" not in spelling[0]:  # the decoder's sign for part of a character
-            kept[i] = min(same.values())
+            rows[i] = same[token]
+        elif same and "\ufffd" not in spelling[0]:  # decoders write this character for part of another
+            rows[i] = min(same.values())
         else:
             texts[i] = " " * spelling[1] + spelling[0]
     for role in ROLES:
-        id_of = {name: getattr(old, f"{name}_token_id") for name in (role, TWINS.get(role, role))}
-        i, kin = getattr(new, f"{role}_token_id"), next((x for x in id_of.values() if x is not None), None)
-        if i is not None and kin is not None:
-            kept[i] = kin
+        same_role = (getattr(old, f"{name}_token_id") for name in (role, TWINS.get(role, role)))
+        i, old_id = getattr(new, f"{role}_token_id"), next((x for x in same_role if x is not None), None)
+        if i is not None and old_id is not None:
+            rows[i] = old_id
     roles = {f"{role}_token_id": getattr(new, f"{role}_token_id") for role in ROLES}
-    return Sources(kept, _pieces(old, texts), {name: i for name, i in roles.items() if i is not None})
+    return Sources(rows, _pieces(old, texts), {name: i for name, i in roles.items() if i is not None})
 
 
 def _pieces(tokenizer: Any, texts: Mapping[int, str]) -> dict[int, list[int]]:
-    return dict(zip(texts, pieces_of(tokenizer, list(texts.values())), strict=True))
+    return dict(zip(texts, _token_ids(tokenizer, list(texts.values())), strict=True))
 
 
 def _spellings(tokenizer: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
     """(token, (its text, whether it begins a word)) of every token that is not special.
 
-    The tokenizer's own decoder says both, so that no kind of mark (##, Ġ, ▁) need be known: behind another token, a token
-    that begins a word is written after a space.
+    Both are read off the tokenizer's own decoder, whatever marks it uses (##, Ġ, ▁): it writes a space before a token that
+    begins a word and follows another token.
     """
     decoder, special = tokenizer.backend_tokenizer.decoder, set(tokenizer.all_special_tokens)
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-    anchor = tokenizer.convert_ids_to_tokens(pieces_of(tokenizer, ["a a"])[0])[-1]
+    anchor = tokenizer.convert_ids_to_tokens(_token_ids(tokenizer, ["a a"])[0])[-1]
     before = decoder.decode([anchor])
     for token in tokenizer.get_vocab():
         if token in special:

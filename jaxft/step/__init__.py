@@ -1,1 +1,1 @@
-"""The jitted train step, and what is computed in it beside the task's own loss."""
+"""The jitted train step, and what it computes in addition to the task's loss."""

@@ -1,8 +1,8 @@
-"""Compiling the steps of a run for every declared shape.
+"""Compiles the steps of a run for every declared shape.
 
-All programs are requested before step 0; a program requested later is a bug. They are compiled in the background, in the
-order of the requests, so training begins as soon as the program of its first batch is ready, while those of other shapes, of
-evaluation and of later stages are still being compiled.
+All programs are requested before step 0; a program requested later is a bug. They are compiled in the background in the
+order of the requests, so training begins as soon as the program of its first batch is ready, while those of other shapes,
+evaluation and later stages are still being compiled.
 """
 
 import os
@@ -30,7 +30,6 @@ from jaxft.step.train_step import LossFn, Prepare, TrainState, eval_step, train_
 # XLA compiles each program with several threads and without the GIL. Two programs at a time on two cores would delay the
 # first one, which training waits for, by a factor of two.
 _POOL = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2), thread_name_prefix="compile")
-
 
 K = TypeVar("K", Shape, MultiStep)
 
@@ -61,7 +60,7 @@ class Compiled(Mapping[K, Any]):
         """Whether all programs are compiled."""
         return all(program.done() for program in self._programs.values())
 
-    def also(self, others: "Compiled[K]") -> "Compiled[K]":
+    def merged(self, others: "Compiled[K]") -> "Compiled[K]":
         """These programs and the others."""
         return Compiled({**self._programs, **others._programs})
 
@@ -72,23 +71,25 @@ class Compiled(Mapping[K, Any]):
 
 
 def abstract_batch(
-    sampler: BatchSampler, shape: Shape, examples: Examples, place: NamedSharding, steps: int = 1
+    sampler: BatchSampler, shape: Shape, examples: Examples, batch_sharding: NamedSharding, steps: int = 1
 ) -> dict[str, Any]:
-    """Shapes, dtypes and shardings of the arrays [steps * K, R, ...] of a call with this number of steps."""
+    """Shapes, dtypes and shardings of the arrays [steps * K, R, ...] for a call of this number of steps."""
     rows = shape.rows // sampler.micro_batches
     tokens = (steps * sampler.micro_batches, rows, shape.length)
     slots = (*tokens[:2], shape.slots)
+    first_tokens = (*tokens[:2], shape.slots * examples.group)
     kinds: dict[str, tuple[tuple[int, ...], Any]] = dict.fromkeys(("segment_ids", "position_ids"), (tokens, np.int32))
     kinds |= {name: ((*tokens, *x.shape[1:]), token_type(x)) for name, x in examples.tokens.items()}
-    first = (*slots[:-1], shape.slots * examples.group)
-    kinds |= {"first_token": (first, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
+    kinds |= {"first_token": (first_tokens, np.int32), "weights": (slots, np.float32), "example": (slots, np.int32)}
     kinds |= {name: ((*slots, *x.shape[1:]), x.dtype) for name, x in examples.columns.items()}
-    return {name: jax.ShapeDtypeStruct(s, d, sharding=place) for name, (s, d) in kinds.items()}
+    return {name: jax.ShapeDtypeStruct(s, d, sharding=batch_sharding) for name, (s, d) in kinds.items()}
 
 
-def abstract_batches(sampler: BatchSampler, examples: Examples, place: NamedSharding) -> dict[Shape, dict[str, Any]]:
+def abstract_batches(
+    sampler: BatchSampler, examples: Examples, batch_sharding: NamedSharding
+) -> dict[Shape, dict[str, Any]]:
     """`abstract_batch` of every declared shape."""
-    return {shape: abstract_batch(sampler, shape, examples, place) for shape in sampler.shapes}
+    return {shape: abstract_batch(sampler, shape, examples, batch_sharding) for shape in sampler.shapes}
 
 
 def lower_train(
@@ -107,13 +108,13 @@ def lower_train(
     """
     shardings = jax.tree.map(lambda x: x.sharding, state)
     mesh = jax.tree.leaves(shardings)[0].mesh
-    single_or_more = partial(train_steps, steps=steps) if steps > 1 else train_step
-    step = partial(single_or_more, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
-    places = (shardings, sharding.replicated(mesh))
-    return sharding.lower(step, mesh, state, frozen, batch, donate_argnums=0, out_shardings=places)
+    function = partial(train_steps, steps=steps) if steps > 1 else train_step
+    step = partial(function, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
+    out_shardings = (shardings, sharding.replicated(mesh))
+    return sharding.lower(step, mesh, state, frozen, batch, donate_argnums=0, out_shardings=out_shardings)
 
 
-def finished(program: Any, name: str) -> Any:
+def compile_lowered(program: Any, name: str) -> Any:
     """Compile a lowered program.
 
     Raises:
@@ -132,22 +133,14 @@ def finished(program: Any, name: str) -> Any:
 
 
 def compile_train(
-    loss_fn: LossFn,
-    optimizer: Optimizer,
-    state: TrainState,
-    frozen: Parameters,
-    batches: Mapping[MultiStep, dict[str, Any]],
-    say: Callable[[str], None],
-    prepare: Prepare | None = None,
-    regularization: Regularization | None = None,
+    lower: Callable[..., Any], batches: Mapping[MultiStep, dict[str, Any]], say: Callable[[str], None]
 ) -> Compiled[MultiStep]:
-    """Compile the train step for every `MultiStep`, in their order."""
+    """Compile the train step for the batches of every `MultiStep`, in their order.
 
-    def lower(call: MultiStep) -> Any:
-        return lower_train(loss_fn, optimizer, state, frozen, batches[call], prepare, regularization, call.steps)
-
+    `lower` is `lower_train` as a function of the batch and the number of `steps`.
+    """
     names = {call: f"train step {size_of(call.shape)}{f', {call.steps} at once,' * (call.steps > 1)}" for call in batches}
-    return _compile(lower, names, say)
+    return _compile(lambda call: lower(batches[call], steps=call.steps), names, say)
 
 
 def compile_eval(
@@ -159,7 +152,7 @@ def compile_eval(
     say: Callable[[str], None],
     prepare: Prepare | None = None,
 ) -> Compiled[Shape]:
-    """The evaluation step for every shape: (params, batch) -> outputs that every process can read."""
+    """Compile the evaluation step for every shape: (params, batch) -> outputs that every process can read."""
     step = partial(eval_step, loss_fn=loss_fn, summarise=summarise, prepare=prepare)
     names = {shape: f"evaluation step {size_of(shape)}" for shape in batches}
     everywhere = sharding.replicated(mesh)
@@ -167,15 +160,15 @@ def compile_eval(
 
 
 def size_of(shape: Shape) -> str:
-    """Rows x length, as the log shows it."""
+    """Rows x length, for the log."""
     return f"{shape.rows} x {shape.length}"
 
 
 def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[str], None]) -> Compiled[K]:
-    def one(name: str, program: Any) -> Any:
+    def compile_one(name: str, program: Any) -> Any:
         start = time.perf_counter()
         with announced(f"compiling {name}", say):
-            executable = finished(program, name)
+            executable = compile_lowered(program, name)
         say(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return executable
 
@@ -183,9 +176,8 @@ def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[s
     alone = jax.default_backend() == "gpu" or jax.process_count() > 1
     programs: dict[K, Future[Any]] = {}
     for key, name in names.items():
-        programs[key] = _POOL.submit(
-            one, name, lower(key)
-        )  # traced in this thread, whose settings (mesh, precision) it depends on
+        # Lowering traces in this thread, because it depends on its settings (mesh, precision).
+        programs[key] = _POOL.submit(compile_one, name, lower(key))
         if alone:
             wait([programs[key]])
     return Compiled(programs)

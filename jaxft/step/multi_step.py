@@ -1,8 +1,7 @@
 """Several train steps in one call of a program (`runtime.steps_per_execution`).
 
 For a small model, or a head alone, calling the program and transferring a batch takes longer than the step itself. The
-option is named as in Keras, which makes the last call of an epoch shorter; here the remaining steps of an epoch are single
-calls.
+option is named as in Keras, which makes the last call of an epoch shorter; here the last steps of an epoch are single calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,11 +12,11 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.batch_sampler import Shape
 
 STEPS_PER_CALL = 8
-LOOKED_AT = 10_000  # events after which `longest` stops searching
+MAX_EVENTS = 10_000  # events after which `longest` stops searching
 
 
 class MultiStep(NamedTuple):
-    """What one call of a program takes: the batches of this number of steps, all of one shape."""
+    """The arguments of one call of a program: batches of `steps` steps, all of one shape."""
 
     shape: Shape
     steps: int
@@ -25,20 +24,13 @@ class MultiStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Calendar:
-    """When a run interrupts training: the steps after which it evaluates, saves, begins an epoch or opens a stage.
+    """The events that interrupt training: the steps after which a run evaluates, saves, begins an epoch or a stage."""
 
-    Attributes:
-      total: steps of the run.
-      epoch: steps per epoch.
-      evaluate, save: steps between evaluations (None: the run does not evaluate) and between checkpoints.
-      stages: steps after which a stage of the parameter plan begins.
-    """
-
-    total: int
-    epoch: int
-    evaluate: int | None
-    save: int
-    stages: tuple[int, ...] = ()
+    total: int  # steps of the run
+    epoch: int  # steps per epoch
+    evaluate: int | None  # steps between evaluations; None if the run does not evaluate
+    save: int  # steps between checkpoints
+    stages: tuple[int, ...] = ()  # steps after which a stage of the parameter plan begins
 
     def evaluates(self, done: int) -> bool:
         """Whether an evaluation is due after step `done`."""
@@ -56,19 +48,17 @@ class Calendar:
     @property
     def longest(self) -> int:
         """The largest number of steps between two events; for a very long run, in its first part."""
-        done = longest = looked_at = 0
-        most = min(n for n in (self.total, self.epoch, self.evaluate, self.save) if n is not None)
-        while done < self.total and longest < most and looked_at < LOOKED_AT:
-            done, before, looked_at = self.after(done), done, looked_at + 1
-            longest = max(longest, done - before)
+        done = longest = 0
+        bound = min(n for n in (self.total, self.epoch, self.evaluate, self.save) if n is not None)
+        for _ in range(MAX_EVENTS):
+            if done >= self.total or longest >= bound:
+                break
+            event = self.after(done)
+            longest, done = max(longest, event - done), event
         return longest
 
     def check(self, steps: int | None) -> None:
-        """Refuse calls of this number of steps if no two events are that far apart.
-
-        Raises:
-          UserError: naming the largest number that would do.
-        """
+        """Raise a UserError unless a call of this number of steps fits between two events."""
         if steps is not None and steps > self.longest:
             raise UserError(
                 f"runtime.steps_per_execution {steps}: at most {self.longest} steps lie between evaluations, checkpoints, "
@@ -79,13 +69,8 @@ class Calendar:
 def multi_steps(calendar: Calendar, start: int, steps: int, shape: Callable[[int], Shape]) -> Iterator[range]:
     """The steps of each call, from step `start` on: `steps` of one shape before the next event, or a single one.
 
-    A run resumes at an event, so the calls do not depend on how often it was resumed.
-
-    Args:
-      calendar: the events.
-      start: steps done.
-      steps: steps of a call that is not a single step; other numbers would need more programs to be compiled.
-      shape: the shape of a step's batch.
+    `shape` returns the shape of a step's batch. Other numbers of steps would need more programs. A run resumes at an event,
+    so its calls do not depend on how often it was resumed.
     """
     step = start
     while step < calendar.total:

@@ -1,4 +1,4 @@
-"""The parameters of a run by the part that they play in a step: the model's own, and what lies frozen beside them."""
+"""The parameters of a run by their role in a step: those of the model, and others that are frozen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,20 +9,20 @@ import jax
 from jaxft.core import tree
 from jaxft.core.tree import Params
 
-# Keys in `frozen/` of a run directory, beside those of the model.
+# Keys in `frozen/` of a run directory, in addition to those of the model.
 _REFERENCE, _UNUSED = "reference", "unused_words"
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["model", "unused_words", "reference", "teachers"], meta_fields=[])
 @dataclass(frozen=True)
 class Parameters:
-    """Arrays or shapes; a train step takes what is frozen, a loss and evaluation take all parameters of the model.
+    """Arrays or shapes; a train step takes the frozen parameters, a loss and evaluation take all of the model's.
 
     Attributes:
-      model: the model's: those that are frozen, or all of them.
-      unused_words: where words are left out (`unused_embeddings`), `embedding`, the table [V, D] of the start, and `rank`,
-        int32 [V].
-      reference: the trainable parameters before the first step, where the regularization pulls towards them.
+      model: the model's parameters: the frozen ones, or all.
+      unused_words: `embedding`, the initial table [V, D], and `rank`, int32 [V], if only used words are trained (see
+        `unused_embeddings`).
+      reference: the initial trainable parameters, if the regularisation pulls towards them.
       teachers: parameters of other models, by name.
     """
 
@@ -32,17 +32,17 @@ class Parameters:
     teachers: Params = field(default_factory=dict)
 
     def combined(self, trained: Params) -> "Parameters":
-        """With the trained parameters among the model's."""
+        """With these trained parameters in addition to the model's frozen ones."""
         return replace(self, model=tree.combine(trained, self.model))
 
     def each(self, function: Callable[[Params], Params]) -> "Parameters":
-        """`function` of every part's tree."""
+        """The results of a function of each part."""
         return Parameters(*(function(part) for part in (self.model, self.unused_words, self.reference, self.teachers)))
 
     def as_stored(self) -> Params:
-        """One tree, as `frozen/` holds it: without teachers, which a run reads where they are."""
-        beside = {_REFERENCE: self.reference, _UNUSED: self.unused_words}
-        return self.model | {name: part for name, part in beside.items() if part}
+        """One tree, as `frozen/` contains it: without teachers, which a run reads from their own directories."""
+        others = {_REFERENCE: self.reference, _UNUSED: self.unused_words}
+        return self.model | {name: part for name, part in others.items() if part}
 
 
 def from_stored(stored: Params) -> Parameters:

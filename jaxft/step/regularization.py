@@ -1,7 +1,6 @@
-"""Regularisation of parameters: penalties, mixout, an average for evaluation; and noise on embeddings. Pure functions.
+"""Regularisation of parameters (penalties, mixout, a moving average) and noise on embeddings, as pure functions.
 
-L2-SP and mixout pull towards the parameters that the run started from, which lie frozen beside the
-model (`Parameters.reference`).
+L2-SP and mixout pull towards the initial parameters, which are frozen (`Parameters.reference`).
 """
 
 import zlib
@@ -24,14 +23,14 @@ Array = jax.Array
 
 @dataclass(frozen=True)
 class Regularization:
-    """What a step does beside the task's loss. Everything that is 0 leaves no trace in the program."""
+    """The regularisation of parameters in a step. Options that are 0 add nothing to the program."""
 
     config: RegularizationConfig
     plan: ParameterPlan
 
     @property
     def needs_reference(self) -> bool:
-        """Whether there must be `Parameters.reference`."""
+        """Whether `Parameters.reference` is needed."""
         return bool(self.config.l2_sp or self.config.mixout)
 
     @property
@@ -41,7 +40,7 @@ class Regularization:
         return bool(c.l1 or c.l2 or c.l2_sp or c.l2_sp_head)
 
     def penalty(self, params: Params, reference: Params) -> Array:
-        """The number to be added to the mean loss of a step, over the parameters on which the plan lets decay fall.
+        """The penalty on the parameters with weight decay in the plan, which is added to the mean loss of a step.
 
         l1 * sum |w| + l2 / 2 * sum w^2, and L2-SP (Li et al. 2018, arXiv:1802.01483): l2_sp / 2 * sum (w - start)^2 over
         the encoder, l2_sp_head / 2 * sum w^2 over heads.
@@ -49,20 +48,21 @@ class Regularization:
         c, starts = self.config, tree.flatten(reference)
         total = jnp.zeros((), jnp.float32)
         for path, w in tree.flatten(params).items():
-            counts = of_layers(path, w, lambda name: bool(self.plan.settings[name].weight_decay), float)
+            decays = of_layers(path, w, lambda name: bool(self.plan.settings[name].weight_decay), float)
             squares = c.l2 + (c.l2_sp_head if path[0] == "heads" else 0.0)
             if c.l1:
-                total += c.l1 * (counts * jnp.abs(w)).sum()
+                total += c.l1 * (decays * jnp.abs(w)).sum()
             if squares:
-                total += squares / 2 * (counts * jnp.square(w)).sum()
+                total += squares / 2 * (decays * jnp.square(w)).sum()
             if c.l2_sp and path[0] != "heads":
-                total += c.l2_sp / 2 * (counts * jnp.square(w - starts[path])).sum()
+                total += c.l2_sp / 2 * (decays * jnp.square(w - starts[path])).sum()
         return total
 
     def mixed(self, params: Params, reference: Params, key: Array) -> Params:
-        """Mixout (Lee et al. 2020, arXiv:1909.11299): of the encoder's kernels, some numbers are those of the start.
+        """Mixout (Lee et al. 2020, arXiv:1909.11299) of the encoder's kernels.
 
-        Each is with probability `mixout`; the rest is moved away so that the expectation stays.
+        Each weight is replaced by its initial value with probability `mixout`, and the others are moved away from theirs so
+        that the expectation is unchanged.
         """
         rate, starts = self.config.mixout, tree.flatten(reference)
 
@@ -77,33 +77,29 @@ class Regularization:
     def averaged(self, average: Params, params: Params, step: Array) -> Params:
         """The exponential moving average after a step (numbered from 0).
 
-        Its decay begins at 0.1 and rises to `ema`, so that a short run does not stay at its start (TensorFlow's
-        `ExponentialMovingAverage` with `num_updates`).
+        Its decay rises from 0.1 to `ema`, so that the average of a short run is not dominated by the initial parameters
+        (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
         """
         number = step.astype(jnp.float32)
-        share = 1.0 - jnp.minimum(self.config.ema, (1.0 + number) / (10.0 + number))
-        return jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), average, params)
+        change = 1.0 - jnp.minimum(self.config.ema, (1.0 + number) / (10.0 + number))
+        return jax.tree.map(lambda a, p: a + change.astype(p.dtype) * (p - a), average, params)
 
 
 def neftune(words: Array, batch: Mapping[str, Array], key: Array, *, alpha: float) -> Array:
     """Word embeddings with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
 
     Args:
-      words: [R, T, D], of the batch.
+      words: [R, T, D].
       batch: int32 `segment_ids` [R, T] and `first_token` [R, M].
       key: of this pass.
-      alpha: the noise is uniform in +-alpha / sqrt(T D), with T the length of the token's own sequence, whatever shares its
-        row.
+      alpha: the noise is uniform in +-alpha / sqrt(N D), where N is the length of the token's own sequence, not of its row.
 
     Returns:
-      float32 [R, T, D].
+      [R, T, D].
     """
     segments, slots = batch["segment_ids"], batch["first_token"].shape[1]
     member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]
-    lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # padding gets any
+    lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # any length for padding
     size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * words.shape[-1])
-    return (
-        words
-        + jax.random.uniform(jax.random.fold_in(key, OfMicroBatch.NEFTUNE), words.shape, words.dtype, -1.0, 1.0)
-        * size[..., None]
-    )
+    noise = jax.random.uniform(jax.random.fold_in(key, OfMicroBatch.NEFTUNE), words.shape, words.dtype, -1.0, 1.0)
+    return words + noise * size[..., None]

@@ -1,7 +1,7 @@
-"""Stages of a run: parameters that are to be trained from a later step on move out of the frozen ones into the state.
+"""Stages of a run: parameters that are trained from a later step on move from the frozen ones into the state.
 
-What a stage compiles is compiled before the first step, like everything else: a program takes no device memory for
-activations until it runs, and to compile beside a running step would slow that step down.
+The programs that open stages are compiled before the first step like all others: a program takes no device memory for
+activations until it runs, and compiling during a step would slow that step down.
 """
 
 from collections.abc import Iterable
@@ -23,18 +23,12 @@ from jaxft.step.train_step import TrainState, init_state
 
 @dataclass(frozen=True)
 class Stage:
-    """What a run trains from a step on.
-
-    Attributes:
-      start: its first step.
-      state, frozen: shapes and shardings.
-      program: compiled: (state of the stage before, parameters that begin) -> state.
-    """
+    """The steps from `start` on, at which parameters begin to be trained; state and frozen parameters are shapes."""
 
     start: int
     state: TrainState
     frozen: Parameters
-    program: Any
+    program: Any  # compiled: (state of the stage before, parameters that begin to be trained) -> state
 
 
 def later_stages(
@@ -47,37 +41,39 @@ def later_stages(
 ) -> list[Stage]:
     """The stages that begin at `starts`, where `state` and `frozen` (arrays or shapes) are of the stage before them."""
     opened = partial(_opened, optimizer=optimizer)
-    state, frozen = _abstract(state), _abstract(frozen)
+    state, frozen = jax.tree.map(lambda x: sharding.with_sharding(x, x.sharding), (state, frozen))
     stages = []
     for start in starts:
-        more, _ = _begin(plan, frozen, start)
-        shapes, frozen = stage_shapes(plan, optimizer, mesh, state, frozen, start)
-        places = jax.tree.map(lambda x: x.sharding, shapes)
-        program = jax.jit(opened, donate_argnums=0, out_shardings=places).lower(state, more).compile()
+        unfrozen, frozen = unfreeze(plan, frozen, start)
+        shapes = stage_shapes(optimizer, mesh, state, unfrozen)
+        shardings = jax.tree.map(lambda x: x.sharding, shapes)
+        program = jax.jit(opened, donate_argnums=0, out_shardings=shardings).lower(state, unfrozen).compile()
         state = shapes
         stages.append(Stage(start, state, frozen, program))
     return stages
 
 
-def stage_shapes(
-    plan: ParameterPlan, optimizer: Optimizer, mesh: jax.sharding.Mesh, state: TrainState, frozen: Parameters, start: int
-) -> tuple[TrainState, Parameters]:
-    """(state, frozen parameters) of the stage that begins at `start`, as shapes with shardings; nothing is compiled.
-
-    Args:
-      plan, optimizer, mesh: of the run.
-      state, frozen: shapes with shardings, of the stage before.
-      start: a step at which parameters begin to be trained.
-    """
-    more, rest = _begin(plan, frozen, start)
-    shapes = jax.eval_shape(partial(_opened, optimizer=optimizer), state, more)
-    return jax.tree.map(sharding.with_sharding, shapes, state_shardings(mesh, shapes)), rest
-
-
 def open_stage(plan: ParameterPlan, stage: Stage, state: TrainState, frozen: Parameters) -> tuple[TrainState, Parameters]:
-    """(state, frozen parameters) with the parameters that begin; `state` is donated."""
-    more, rest = _begin(plan, frozen, stage.start)
-    return stage.program(state, more), rest
+    """(state, frozen parameters) at the start of a stage, from those of the stage before; `state` is donated."""
+    unfrozen, frozen = unfreeze(plan, frozen, stage.start)
+    return stage.program(state, unfrozen), frozen
+
+
+def unfreeze(plan: ParameterPlan, frozen: Parameters, start: int) -> tuple[Params, Parameters]:
+    """(the frozen parameters that begin to be trained at step `start`, the other frozen parameters); arrays or shapes."""
+
+    def begins(path: tree.Path) -> bool:
+        setting = plan.settings[tree.names(path)[0]]
+        return setting.trainable and setting.unfreeze == start
+
+    unfrozen, rest = tree.partition(frozen.model, begins)
+    return unfrozen, replace(frozen, model=rest)
+
+
+def stage_shapes(optimizer: Optimizer, mesh: jax.sharding.Mesh, state: TrainState, unfrozen: Params) -> TrainState:
+    """The state at the start of a stage as shapes with shardings, from that of the stage before; nothing is compiled."""
+    shapes = jax.eval_shape(partial(_opened, optimizer=optimizer), state, unfrozen)
+    return jax.tree.map(sharding.with_sharding, shapes, state_shardings(mesh, shapes))
 
 
 def state_shardings(mesh: jax.sharding.Mesh, state: TrainState) -> Any:
@@ -91,24 +87,9 @@ def state_shardings(mesh: jax.sharding.Mesh, state: TrainState) -> Any:
     )
 
 
-def _begin(plan: ParameterPlan, frozen: Parameters, start: int) -> tuple[Params, Parameters]:
-    """(those of the model's frozen parameters that begin at a step, the others and what lies beside them)."""
-
-    def begins(path: tree.Path) -> bool:
-        setting = plan.settings[tree.names(path)[0]]
-        return setting.trainable and setting.unfreeze == start
-
-    more, rest = tree.partition(frozen.model, begins)
-    return more, replace(frozen, model=rest)
-
-
-def _opened(state: TrainState, more: Params, optimizer: Optimizer) -> TrainState:
-    """The state with more parameters: what it had stays, the rest is as before a first step."""
-    params = tree.combine(state.params, jax.tree.map(jnp.copy, more))
+def _opened(state: TrainState, unfrozen: Params, optimizer: Optimizer) -> TrainState:
+    """The state with more parameters: what it had is unchanged, the rest is as before a first step."""
+    params = tree.combine(state.params, jax.tree.map(jnp.copy, unfrozen))
     fresh = init_state(params, optimizer, state.key, state.hyper, average=bool(state.average))
-    kept = dict(jax.tree_util.tree_leaves_with_path(state))
-    return jax.tree_util.tree_map_with_path(kept.get, fresh)
-
-
-def _abstract(arrays: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), arrays)
+    previous = dict(jax.tree_util.tree_leaves_with_path(state))
+    return jax.tree_util.tree_map_with_path(previous.get, fresh)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +20,10 @@ from jaxft.step.regularization import Regularization
 
 Array = jax.Array
 Batch = dict[str, Array]
-
-
+Outputs = dict[str, Array]
 Prepare = Callable[[Batch, Array], Batch]
-
-
-class LossFn(Protocol):
-    """(all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs)."""
-
-    def __call__(
-        self, params: Parameters, batch: Batch, key: Array | None, hyper: Mapping[str, Any]
-    ) -> tuple[WeightedSum, dict[str, Array]]:
-        """Pure."""
-        ...
+# (all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs of the model)
+LossFn = Callable[[Parameters, Batch, Array | None, Mapping[str, Any]], tuple[WeightedSum, Outputs]]
 
 
 @partial(
@@ -42,15 +33,15 @@ class LossFn(Protocol):
 )
 @dataclass(frozen=True)
 class TrainState:
-    """What a step changes, and what it needs in addition to the batch.
+    """What a step changes, and the constants that it needs.
 
     Attributes:
       params: trainable parameters only.
       opt_state: the optimizer's state for them.
-      step: steps done, int32.
+      step: number of steps done, int32.
       key: the run's root key; the key of a step is `fold_in(key, step)`, so there is no random state to save.
       hyper: learning rate, weight decay, clip: float32 scalars that a sweep may map over.
-      average: moving average of the parameters; empty if none is kept.
+      average: moving average of the parameters; empty without `regularization.ema`.
     """
 
     params: Params
@@ -86,17 +77,17 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step.
 
-    Gradients are taken of the trainable parameters alone, so backward stops at the lowest trainable layer. Micro-batches
-    (the leading axis of the batch) are summed, then divided once by the weight of the whole step.
+    Gradients are computed for the trainable parameters only, so the backward pass stops at the lowest trainable layer. The
+    sums of micro-batches (the leading axis of the batch) are added, then divided once by the weight of the step.
 
     Args:
       state: trainable state; donated when jitted.
-      frozen: every other parameter.
+      frozen: all other parameters.
       batch: [K, R, ...] arrays.
-      loss_fn: the task's loss.
+      loss_fn: the loss of the run.
       optimizer: built from `state.hyper` inside the program.
-      prepare: changes the whole batch first (masking), with a key of the step's own.
-      regularization: mixout, penalties (once a step) and average.
+      prepare: changes the whole batch first (masking), with its own key.
+      regularization: mixout, penalties (once per step) and moving average.
 
     Returns:
       (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
@@ -124,12 +115,12 @@ def train_step(
         zero = jnp.zeros((), jnp.float32)
         start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
         ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
-    share = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
-    grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
-    loss = loss_sum * share
+    scale = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
+    grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
+    loss = loss_sum * scale
     if regularization and regularization.penalises:
-        penalty, pull = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
-        loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, pull)
+        penalty, penalty_grads = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
+        loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, penalty_grads)
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
         params = cast(Params, optax.apply_updates(state.params, updates))
@@ -141,14 +132,11 @@ def train_step(
 def train_steps(
     state: TrainState, frozen: Parameters, batches: Batch, *, steps: int, **parts: Any
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Several train steps, one after the other, in one program (`runtime.steps_per_execution`).
+    """Several train steps in one program (`runtime.steps_per_execution`), with the keyword arguments of `train_step`.
 
     Args:
-      state: trainable state; donated when jitted.
-      frozen: every other parameter.
+      state, frozen: as in `train_step`.
       batches: [steps * K, R, ...] arrays, the K micro-batches of each step in order.
-      steps: number of steps.
-      parts: keyword arguments of `train_step`.
 
     Returns:
       (new state, the metrics of `train_step` as arrays [steps]).
@@ -167,7 +155,7 @@ def eval_step(
 ) -> Summary:
     """The task's summary of the outputs, with the loss among its sums, for a batch [1, R, ...] of one micro-batch.
 
-    `prepare` uses the same key in every evaluation, so that scores can be compared.
+    `prepare` gets the same key in every evaluation, so that scores can be compared.
     """
     batch = prepare(batch, random_keys.root_key(0)) if prepare else batch
     micro = _micro(batch, 0)

@@ -1,10 +1,10 @@
-"""Word embeddings that no training example looks up: their rows are taken out of what is trained, and nothing changes.
+"""Training without the word embeddings that no training example uses, with the same result.
 
-Such a row has a gradient of zero in every step. The moments of an optimizer that treats every number by itself stay zero
-then, and all that moves the row is weight decay, by the same factor as every other such row. So the trained table holds the
-rows of the words that are used and one row more, which starts as ones and shows what decay has left; the table of the start
-lies frozen beside it. A data set of short texts uses some thousands of BERT's 30,522 words and a few hundredths of the
-250,002 of XLM-R, which are two thirds of that model: gradient, moments and checkpoints are smaller by the rest.
+The gradient of such a row is zero in every step. An optimizer that treats each number separately keeps its moments at zero,
+so only weight decay changes the row, by the same factor as every other unused row. The trained table therefore contains the
+rows of the used words, and one more row, which starts as ones and so becomes the factor of weight decay; the initial table
+is a frozen parameter. A data set of short texts uses some thousands of BERT's 30,522 words, and a few hundredths of the
+250,002 words of XLM-R, which are two thirds of that model. Gradients, moments and checkpoints have no unused rows.
 """
 
 import jax
@@ -22,78 +22,74 @@ from jaxft.models.weights.tensor_names import WORDS
 from jaxft.param_plan import ParameterPlan
 from jaxft.step.parameters import Parameters
 
-_ROWS = 512  # a table has a multiple of so many: it can be split over devices, and similar data have the same programs
-_CHUNK = 1 << 24  # token ids that are counted at a time
-# Optimizers that move a number without gradient by decay alone, by a factor; and those of which this holds without decay.
-_BY_FACTOR = ("adamw", "bert_adam", "sgd", "lion", "muon")
-_WITHOUT_DECAY = ("adam", "rmsprop", "adagrad")
+_ROWS = 512  # the table has a multiple of this: it can be sharded, and similar data sets have the same programs
+_CHUNK = 1 << 24  # token ids that are counted at once
+# Optimizers with which weight decay multiplies a number without gradient by a factor, and those that leave it unchanged
+# without weight decay.
+_DECAY_BY_FACTOR = ("adamw", "bert_adam", "sgd", "lion", "muon")
+_UNCHANGED_WITHOUT_DECAY = ("adam", "rmsprop", "adagrad")
 _PATH = tuple(WORDS.split("."))
 
 
-def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Examples, *, changed: bool) -> np.ndarray | None:
-    """Ids of the words whose rows are trained, ascending, or None where the whole table is (or nothing of it).
+def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Examples) -> np.ndarray | None:
+    """Ids, ascending, of the words whose rows are trained; None if the whole table is trained or frozen.
 
-    Args:
-      config, model, plan: of the run.
-      examples: what it is trained on.
-      changed: whether steps replace words by others.
+    They are the words of the training data `examples`, in which steps must not replace words by others.
     """
     setting, size = plan.settings[WORDS], model.encoder.config.vocab_size
-    scored = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
-    if not config.runtime.skip_unused_words or changed or scored or model.encoder.config.new_words:
+    predicts_words = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
+    if not config.runtime.skip_unused_words or predicts_words or model.encoder.config.new_words:
         return None
     decay = config.optim.weight_decay if setting.weight_decay is True else setting.weight_decay
-    pulled = config.regularization.l1 or config.regularization.l2 or config.regularization.l2_sp
-    known = _BY_FACTOR if decay else _BY_FACTOR + _WITHOUT_DECAY
-    if not setting.trainable or pulled or config.optim.name not in known:
+    penalised = config.regularization.l1 or config.regularization.l2 or config.regularization.l2_sp
+    optimizers = _DECAY_BY_FACTOR if decay else _DECAY_BY_FACTOR + _UNCHANGED_WITHOUT_DECAY
+    if not setting.trainable or penalised or config.optim.name not in optimizers:
         return None
     ids, counts = examples.tokens["input_ids"], np.zeros(size, np.int64)
     for start in range(0, len(ids), _CHUNK):
         counts += np.bincount(ids[start : start + _CHUNK], minlength=size)
-    rows = -(-(np.count_nonzero(counts) + 1) // _ROWS) * _ROWS  # one is for what decay leaves
+    rows = -(-(np.count_nonzero(counts) + 1) // _ROWS) * _ROWS  # one is the factor of weight decay
     if rows >= size:
         return None
-    # The most frequent ones, and as many others as fill the table.
+    # Sorting by frequency puts all used words first; unused ones fill the table.
     return np.sort(np.argsort(-counts, kind="stable")[: rows - 1])
 
 
 def split_unused(params: Params, used: np.ndarray | None) -> tuple[Params, Params]:
-    """(the parameters with a table of used words and decay's row, `Parameters.unused_words`).
+    """(the parameters with a table of the used words and the factor of decay, `Parameters.unused_words`).
 
-    Args:
-      params: numpy arrays or shapes.
-      used: as `used_words` gives it; None changes nothing.
+    The parameters are numpy arrays or shapes; without `used_words`, they are unchanged.
     """
-    flat = tree.flatten(params)
     if used is None:
         return params, {}
+    flat = tree.flatten(params)
     table, count = flat[_PATH], len(used) + 1
     if isinstance(table, jax.ShapeDtypeStruct):
-        own = jax.ShapeDtypeStruct((count, table.shape[1]), table.dtype)
+        trained = jax.ShapeDtypeStruct((count, table.shape[1]), table.dtype)
     else:
-        own = np.concatenate([table[used], np.ones((1, table.shape[1]), table.dtype)])
+        trained = np.concatenate([table[used], np.ones((1, table.shape[1]), table.dtype)])
     rank = np.full(table.shape[0], -1, np.int32)
     rank[used] = np.arange(len(used))
-    return tree.unflatten({**flat, _PATH: own}), {"embedding": table, "rank": rank}
+    return tree.unflatten({**flat, _PATH: trained}), {"embedding": table, "rank": rank}
 
 
-def embedded(params: Parameters, ids: jax.Array, *, training: bool) -> jax.Array:
-    """Word embeddings [..., D] of ids [...]; in training all words are used ones."""
-    leaves, rest = params.model["encoder"]["embeddings"]["word_embeddings"], params.unused_words
-    if not rest:
-        return lookup(ids, **leaves)
-    table, rank = leaves["embedding"], jnp.take(rest["rank"], ids, mode="clip")
-    rows = lookup(rank, table)
-    if training:
-        return rows
-    others = lookup(ids, rest["embedding"]) * jnp.broadcast_to(table[-1], rows.shape)
-    return jnp.where((rank >= 0)[..., None], rows, others)
-
-
-def whole(params: Parameters) -> Params:
-    """Inverse of `split_unused` for numpy parameters, whatever training has made of them; others stay as they are."""
+def join_unused(params: Parameters) -> Params:
+    """The model's parameters with the whole table, from trained numpy parameters; the inverse of `split_unused`."""
     if not params.unused_words:
         return params.model
     flat = tree.flatten(params.model)
-    own, rank, table = flat[_PATH], params.unused_words["rank"], params.unused_words["embedding"]
-    return tree.unflatten({**flat, _PATH: np.where(rank[:, None] >= 0, own[rank], table * own[-1:])})
+    trained, rank, table = flat[_PATH], params.unused_words["rank"], params.unused_words["embedding"]
+    return tree.unflatten({**flat, _PATH: np.where(rank[:, None] >= 0, trained[rank], table * trained[-1:])})
+
+
+def embed_words(params: Parameters, ids: jax.Array, *, training: bool) -> jax.Array:
+    """Word embeddings [..., D] of ids [...]; in training, all words must be used ones."""
+    leaves, unused = params.model["encoder"]["embeddings"]["word_embeddings"], params.unused_words
+    if not unused:
+        return lookup(ids, **leaves)
+    trained, rank = leaves["embedding"], jnp.take(unused["rank"], ids, mode="clip")
+    rows = lookup(rank, trained)
+    if training:
+        return rows
+    unused_rows = lookup(ids, unused["embedding"]) * jnp.broadcast_to(trained[-1], rows.shape)
+    return jnp.where((rank >= 0)[..., None], rows, unused_rows)

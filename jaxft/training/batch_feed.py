@@ -1,4 +1,4 @@
-"""The calls of the program that a run makes, of one step or of several, and their batches on the device."""
+"""The calls of the program that a run makes, each for one step or several, and their batches on the device."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from jaxft.run.setup import Run
 from jaxft.step.compilation import abstract_batch
 from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
 
-BATCH_BYTES = 64 * 2**20  # bytes of the batches of a call, of which a few are there at once
+BATCH_BYTES = 64 * 2**20  # bytes that the batches of one call may have by default; a few calls are prefetched
 
 
 class BatchFeed:
@@ -22,36 +22,35 @@ class BatchFeed:
     Args of the constructor:
       run: with its sampler and calendar.
       epochs: the batches of its epochs.
-      examples: of the training data, perhaps with frozen features in place of tokens.
-      whole: whether all of the encoder is frozen features, so that a step is so short that a call does several.
+      examples: the training data, perhaps with frozen features in place of tokens.
+      head_only: whether only a head is left to compute, so that a step is short and a call does several.
     """
 
-    def __init__(self, run: Run, epochs: Epochs, examples: Examples, *, whole: bool) -> None:
+    def __init__(self, run: Run, epochs: Epochs, examples: Examples, *, head_only: bool) -> None:
         self._run, self._epochs, self._examples = run, epochs, examples
-        self._place = sharding.batch_sharding(run.mesh)
-        self.steps_per_call = run.config.runtime.steps_per_execution or self._usual_steps(whole)
+        self._sharding = sharding.batch_sharding(run.mesh)
+        self.steps_per_call = run.config.runtime.steps_per_execution or self._default_steps(head_only)
 
     def calls(self, start: int) -> list[MultiStep]:
-        """Every call that there can be, the one that begins with step `start` first."""
+        """Every possible call, the one that begins with step `start` first."""
         first = MultiStep(self._shape(start), len(next(self._steps(start))))
         every = (MultiStep(shape, steps) for shape in self._run.sampler.shapes for steps in (1, self.steps_per_call))
         return list(dict.fromkeys([first, *every]))
 
     def abstract(self, call: MultiStep) -> dict[str, Any]:
         """Shapes, types and shardings of the batches of a call."""
-        return abstract_batch(self._run.sampler, call.shape, self._examples, self._place, call.steps)
+        return abstract_batch(self._run.sampler, call.shape, self._examples, self._sharding, call.steps)
 
     def batches(self, start: int) -> Iterator[tuple[range, EpochBatches, dict[str, jax.Array]]]:
-        """(steps, batches of their epoch, arrays on the device) of every call from `start` on, made ahead in a thread."""
-        run = self._run
+        """(steps, batches of their epoch, arrays on the device) of every call from step `start` on, prefetched."""
 
         def make(steps: range) -> tuple[range, EpochBatches, dict[str, jax.Array]]:
-            epoch, in_epoch = divmod(steps.start, run.steps_per_epoch)
-            of_epoch = self._epochs.batches(epoch)
-            batch = device_batch(of_epoch, self._examples, range(in_epoch, in_epoch + len(steps)), self._place)
-            return steps, of_epoch, batch
+            epoch, in_epoch = divmod(steps.start, self._run.steps_per_epoch)
+            batches = self._epochs.batches(epoch)
+            arrays = device_batch(batches, self._examples, range(in_epoch, in_epoch + len(steps)), self._sharding)
+            return steps, batches, arrays
 
-        return prefetch(self._steps(start), make, run.config.data.prefetch)
+        return prefetch(self._steps(start), make, self._run.config.data.prefetch)
 
     def _steps(self, start: int) -> Iterator[range]:
         return multi_steps(self._run.calendar, start, self.steps_per_call, self._shape)
@@ -60,9 +59,9 @@ class BatchFeed:
         epoch, in_epoch = divmod(step, self._run.steps_per_epoch)
         return self._epochs.batches(epoch).shape(in_epoch)
 
-    def _usual_steps(self, whole: bool) -> int:
-        """Steps of a call where nobody says: several where a head on few tokens is all that is left of a step."""
-        short = whole and self._run.teacher is None and self._run.calendar.longest >= STEPS_PER_CALL
+    def _default_steps(self, head_only: bool) -> int:
+        """Steps of a call if the config does not say: several if only a head on few tokens is left to compute."""
+        short = head_only and self._run.teacher is None and self._run.calendar.longest >= STEPS_PER_CALL
         batches = [self.abstract(MultiStep(shape, STEPS_PER_CALL)) for shape in self._run.sampler.shapes]
         size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
         return STEPS_PER_CALL if short and size <= BATCH_BYTES else 1

@@ -1,14 +1,14 @@
-"""Checkpoints of a run, kept by orbax: asynchronous, atomic, the latest few and the best one.
+"""Checkpoints of a run, written by orbax: asynchronously and atomically; the latest few and the best one are kept.
 
-This is the one file that knows orbax. A checkpoint holds the trainable parameters, their moments, the step and the
-`Progress` of the run; what is frozen is written once, in `frozen/`. Both hold a record of their files (see `intact`).
+Only this file uses orbax. A checkpoint holds the trainable parameters, their moments, the step and the `Progress` of a run;
+the frozen parameters are written once, in `frozen/`. Both contain digests of their files (see `integrity`).
 """
 
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,40 +17,26 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxft.core import checksums, distributed
+from jaxft.core import checksums, distributed, tree
 from jaxft.core.errors import UserError, one_line
+from jaxft.run.claim import Claim
+from jaxft.run.model_setup import ModelSetup
+from jaxft.run.state import fresh_frozen, frozen_content, run_optimizer, start_shapes, with_constants
 from jaxft.step.parameters import Parameters, from_stored
+from jaxft.step.stages import stage_shapes, unfreeze
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
+from jaxft.training.early_stopping import Progress
+from jaxft.training.hooks import Checkpoint, Hook
 from jaxft.training.integrity import FOLDER, FROZEN, RECORDED, TIMES
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands beside its arrays; enough to go on exactly.
-
-    Attributes:
-      best_step, best_score: of the best evaluation so far.
-      bad_evaluations: evaluations since then.
-      stopped: early stopping has ended the run.
-      plateau, plateau_bad: what reduction on plateau has left of the learning rate, and bad evaluations since it looked.
-    """
-
-    best_step: int | None = None
-    best_score: float | None = None
-    bad_evaluations: int = 0
-    stopped: bool = False
-    plateau: float = 1.0
-    plateau_bad: int = 0
+_READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)  # of orbax and tensorstore, for damaged files
 
 
 class Checkpoints:
-    """The checkpoints of one run directory.
+    """The checkpoints in the directory of a run, of which the best and the latest `keep` are kept.
 
-    Args of the constructor:
-      directory: of the run.
-      keep: how many of the latest are kept.
-      read_only: look only: what another process is just writing there is left alone.
+    With `read_only`, what another process is writing there is left alone.
     """
 
     def __init__(self, directory: Path, *, keep: int, read_only: bool = False) -> None:
@@ -61,9 +47,9 @@ class Checkpoints:
         self._read_only = read_only
         self._saving: int | None = None
         self._frozen: str | None = None  # digest of the frozen parameters
-        policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _OneStep(self)])
-        self._manager = self._guarded(
-            lambda: ocp.CheckpointManager(
+        policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _BestStep(self)])
+        with self._errors():
+            self._manager = ocp.CheckpointManager(
                 (directory / FOLDER).absolute(),
                 item_names=("state", "progress"),
                 options=ocp.CheckpointManagerOptions(
@@ -73,7 +59,6 @@ class Checkpoints:
                     async_options=ocp.options.AsyncOptions(post_finalization_callback=self._record),
                 ),
             )
-        )
 
     def prepare(self, state: TrainState) -> Callable[[Any], Any]:
         """Compile what saving needs for a state like this (arrays or shapes), before training begins."""
@@ -91,40 +76,50 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Start writing a checkpoint; returns once the arrays are safe from the next step's donation."""
+        """Start writing a checkpoint; the next step may donate the state as soon as this returns."""
         step = int(state.step)
         if step in self._manager.all_steps():
             return
         self._best = progress.best_step
-        # On CPU orbax would read the very buffers that the next step is given to overwrite.
-        self.wait()  # orbax would, and the record that it makes is the last step's until then
+        self.wait()  # orbax would wait too, but `_record` needs the step that is being saved
         self._saving = step
-        copy = self._copies.get(jax.tree.structure(_arrays(state))) or self.prepare(state)
-        arrays = copy(_arrays(state))
-        self._guarded(
-            lambda: self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays),
-                    progress=ocp.args.JsonSave(dataclasses.asdict(progress) | {RECORDED: True}),
-                ),
-            )
+        # On CPU orbax would read the same buffers that the next step overwrites.
+        arrays = _arrays(state)
+        copy = self._copies.get(jax.tree.structure(arrays)) or self.prepare(state)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(copy(arrays)),
+            progress=ocp.args.JsonSave(dataclasses.asdict(progress) | {RECORDED: True}),
         )
+        with self._errors():
+            self._manager.save(step, args=items)
+
+    def restore_run(self, run: ModelSetup, step: int) -> tuple[TrainState, Parameters, Progress]:
+        """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it.
+
+        Arrays are read into the shapes of the state, so there is never a second copy of parameters and moments in memory.
+        """
+        state, at_start = start_shapes(run)
+        frozen_shapes, optimizer = at_start, run_optimizer(run)
+        for start in [s for s in run.plan.stages[1:] if s < step]:
+            unfrozen, frozen_shapes = unfreeze(run.plan, frozen_shapes, start)
+            state = stage_shapes(optimizer, run.mesh, state, unfrozen)
+        frozen = self._restore_frozen(run, at_start, step)
+        # Those that are trained by now are in the checkpoint, and freed here.
+        is_frozen = tree.flatten(frozen_shapes.model).__contains__
+        frozen = dataclasses.replace(frozen, model=tree.partition(frozen.model, is_frozen)[0])
+        state, progress = self.restore(step, with_constants(run, state))
+        return state, frozen, progress
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
-        """A checkpoint on the devices and with the shardings of `like`.
+        """The state of a checkpoint with the shardings of `like` (arrays or shapes), and the progress.
 
-        Args:
-          step: of the checkpoint.
-          like: arrays or shapes with shardings; its key and its hyperparameters, which are in no checkpoint, are kept.
+        The key and the hyperparameters are those of `like`: no checkpoint contains them.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:  # of orbax and tensorstore
+            restored = self._manager.restore(step, args=items)
+        except _READ_ERRORS as error:
             raise UserError(
                 f"{self._directory}: the checkpoint of step {step} cannot be read: a file in {FOLDER}/{step} is damaged, or "
                 "of another version of jaxft; delete that folder to go on from an earlier step"
@@ -134,21 +129,22 @@ class Checkpoints:
         return dataclasses.replace(like, **restored["state"]), progress
 
     def go_back(self, step: int | None) -> None:
-        """Remove the checkpoints after a step (None: all): they are passed over, and will be written again."""
+        """Delete the checkpoints after a step (None: all), which the run will write again."""
         for later in self.steps():
             if step is None or later > step:
-                self._guarded(partial(self._manager.delete, later))
+                with self._errors():
+                    self._manager.delete(later)
 
     def check(self, step: int) -> None:
-        """That a checkpoint is whole.
+        """Verify a checkpoint.
 
         Raises:
           UserError: naming the file that is damaged.
         """
-        wrong = integrity.look(self._directory, step).wrong if distributed.is_main_process() else None
-        if not distributed.all_agree(wrong is None):
+        damage = integrity.verify(self._directory, step).damage if distributed.is_main_process() else None
+        if not distributed.all_agree(damage is None):
             raise UserError(
-                f"{self._directory}: checkpoint of step {step} is damaged ({wrong or 'see process 0'}); train again with "
+                f"{self._directory}: checkpoint of step {step} is damaged ({damage or 'see process 0'}); train again with "
                 "the same command, which goes back to what is whole and ends with the same model"
             )
 
@@ -158,103 +154,87 @@ class Checkpoints:
         return self._manager.is_saving_in_progress()
 
     def wait(self) -> None:
-        """Until what was started is on disk."""
-        self._guarded(self._manager.wait_until_finished)
+        """Wait until all checkpoints are on disk."""
+        with self._errors():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finish and release."""
-        self._guarded(self._manager.close)
+        """Finish writing and release orbax's threads."""
+        with self._errors():
+            self._manager.close()
 
-    def save_frozen(self, frozen: Parameters, content: Callable[[], str]) -> None:
-        """Write the frozen parameters of a run that begins (over those of a start that left no checkpoint).
-
-        Args:
-          frozen: on the mesh.
-          content: gives their digest.
-        """
-        path = (self._directory / FROZEN).absolute()
+    def save_frozen(self, run: ModelSetup, frozen: Parameters) -> None:
+        """Write the frozen parameters of a run that begins, over those of an earlier start that left no checkpoint."""
         if not jax.tree.leaves(frozen):
             return
-        self._frozen = content()
-
-        def write() -> None:
+        path = (self._directory / FROZEN).absolute()
+        self._frozen = frozen_content(run)
+        with self._errors():
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(path, frozen.as_stored(), force=True)
-            # A kill before this leaves no checkpoint yet, and the next start writes all of it again.
+            # If the process is killed before this, there is no checkpoint yet, and the next start writes everything again.
             if distributed.is_main_process():
                 checksums.write_manifest(path, exclude=TIMES, frozen=self._frozen)
 
-        self._guarded(write)
+    def _restore_frozen(self, run: ModelSetup, like: Parameters, step: int) -> Parameters:
+        """The frozen parameters before the first step, with the shardings of `like`.
 
-    def restore_frozen(
-        self, like: Parameters, make: Callable[[], Parameters], content: Callable[[], str], step: int
-    ) -> Parameters:
-        """The frozen parameters with the shardings of `like`; those of `make` where there are none on disk.
-
-        Damaged ones are made again where the model gives the same.
-
-        Args:
-          like: shapes with shardings of what a run that begins now has.
-          make: gives the arrays of that, from the model.
-          content: gives their digest.
-          step: of the checkpoint that they belong to.
+        They are made again from the model if they are not on disk, or are damaged and the model still gives the same.
 
         Raises:
-          UserError: when they are damaged and the model does not give the same.
+          UserError: if they are damaged and the model does not give the same.
         """
         path = (self._directory / FROZEN).absolute()
-        found, recorded = self._look_at_frozen(step)
-        self._frozen = recorded
-        if not distributed.all_agree(not found.wrong):
-            if not distributed.all_agree(
-                not distributed.is_main_process() or (recorded is not None and content() == recorded)
-            ):
+        found, self._frozen = self._verify_frozen(step)
+        if not distributed.all_agree(not found.damage):
+            same = not distributed.is_main_process() or (self._frozen is not None and frozen_content(run) == self._frozen)
+            if not distributed.all_agree(same):
                 raise UserError(
-                    f"{self._directory}: {found.wrong or FROZEN + ' is damaged'}, and model.path does not give the same "
+                    f"{self._directory}: {found.damage or FROZEN + ' is damaged'}, and model.path does not give the same "
                     "frozen parameters: put the model back that the run began with, or give --output_dir another name"
                 )
-            self._say(f"{found.wrong}: the frozen parameters are made again from the model, which gives the same")
-            made = make()
+            self._say(f"{found.damage}: the frozen parameters are made again from the model, which gives the same")
+            made = fresh_frozen(run)
             if not self._read_only:
-                self.save_frozen(made, content)
+                self.save_frozen(run, made)
             return made
         if not path.exists():
-            return make()
+            return fresh_frozen(run)
         if found.record is None:
             self._say(f"{FROZEN}/ was written without checksums: it is not verified")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.as_stored())
         with ocp.StandardCheckpointer() as checkpointer:
             try:
                 return from_stored(checkpointer.restore(path, target))
-            except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            except _READ_ERRORS as error:
                 raise UserError(
                     f"{path}: cannot be read: a file in it is damaged, or it is of another version of jaxft"
                 ) from error
 
-    def _look_at_frozen(self, step: int) -> tuple[integrity.Found, str | None]:
-        """(what became of their files, their digest as it was written); of the main process, which alone looks."""
+    def _verify_frozen(self, step: int) -> tuple[integrity.Verified, str | None]:
+        """(the state of the frozen parameters on disk, their digest when they were written); only the main process reads."""
         if not distributed.is_main_process():
-            return integrity.Found(None), None
-        of_step = integrity.record_of(self._directory, step).content
-        found = integrity.look_at_frozen(self._directory, of_step)
-        return found, of_step or found.content
+            return integrity.Verified(None), None
+        digest = integrity.frozen_digest(self._directory, step)
+        found = integrity.verify_frozen(self._directory, digest)
+        return found, digest or found.frozen
 
     def _record(self) -> None:
-        """Write the record of the checkpoint that lacks but its name; orbax calls it in its thread, on one host."""
+        """Write the digests of a checkpoint that lacks only its name; orbax calls this in its thread, on one host."""
         folder = self._directory / FOLDER
         temporary = sorted(folder.glob(f"{self._saving}.*tmp*"))
-        checksums.write_manifest(
-            temporary[0] if temporary else folder / str(self._saving), exclude=TIMES, frozen=self._frozen
-        )
+        complete = temporary[0] if temporary else folder / str(self._saving)
+        checksums.write_manifest(complete, exclude=TIMES, frozen=self._frozen)
 
     def _say(self, line: str) -> None:
         if distributed.is_main_process():
             print(line, file=sys.stderr, flush=True)
 
-    def _guarded(self, action: Any) -> Any:
-        """Run an orbax call; a full or read-only disk or a damaged checkpoint is one line."""
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn orbax's errors, such as of a full or read-only disk or a damaged checkpoint, into a UserError."""
         try:
-            return action()
+            yield
         except OSError as error:
             raise UserError(
                 f"{self._directory}: checkpoints cannot be written or read: {error.strerror or one_line(error)}"
@@ -263,8 +243,25 @@ class Checkpoints:
             raise UserError(f"{self._directory}: checkpoint failed: {one_line(error)[:300]}") from error
 
 
-class _OneStep:
-    """An orbax preservation policy: keep the best step."""
+class SaveCheckpoints(Hook):
+    """Starts to write every checkpoint that is due, if the claimed run directory still belongs to this process."""
+
+    def __init__(self, checkpoints: Checkpoints, claim: Claim | None) -> None:
+        self._checkpoints, self._claim = checkpoints, claim
+
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Start writing."""
+        if self._claim:
+            self._claim.check()
+        self._checkpoints.save(checkpoint.state, checkpoint.progress)
+
+    def close(self) -> None:
+        """Wait until all checkpoints are on disk."""
+        self._checkpoints.close()
+
+
+class _BestStep:
+    """An orbax preservation policy that keeps the checkpoint of the best step."""
 
     def __init__(self, owner: Checkpoints) -> None:
         self._owner = owner

@@ -1,4 +1,4 @@
-"""What a run shows on standard error: a progress bar, or lines where it is no terminal. Only the main process shows."""
+"""The progress of a run on standard error: a bar on a terminal, lines elsewhere (nohup, Slurm, CI), of the main process."""
 
 import sys
 import time
@@ -10,23 +10,21 @@ from jaxft.training.hooks import Evaluation, Hook, Step
 
 
 class Display(Hook):
-    """The progress bar of a run, and messages above it.
-
-    Where the output is no terminal (nohup, Slurm, CI) a line in the log takes the place of the bar.
-    """
+    """The progress bar of a run and messages above it, or only lines if the output is not a terminal."""
 
     def __init__(self, config: LogConfig, *, total_steps: int, start_step: int) -> None:
         self._active = distributed.is_main_process()
         self._bar: Any = None
         self._lines = config.progress and not sys.stderr.isatty()
-        self._pace = Pace(total_steps)
+        self._total = total_steps
+        self._first: tuple[int, float] | None = None  # the first step that was shown, and its time
         if self._active and config.progress and sys.stderr.isatty():
             import tqdm
 
             self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if not self._active:
             return
         if self._bar is not None:
@@ -35,20 +33,20 @@ class Display(Hook):
             print(text, file=sys.stderr, flush=True)
 
     def on_step(self, step: Step) -> None:
-        """Move the bar; without a terminal say where the run is, at steps that are logged."""
+        """Move the bar, or print a line if the step is logged."""
         tokens = None if step.speed is None else step.speed["tokens_per_second"]
         if self._bar is not None:
             figures = {"loss": shown_number(step.loss), "lr": f"{step.learning_rate:.2e}"}
             self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
             self._bar.update(step.number - self._bar.n)
         elif self._lines:
-            left = self._pace.left(step.number)
+            left = self._time_left(step.number)
             if tokens is not None:
                 figures = f"loss {shown_number(step.loss)}, learning rate {step.learning_rate:.2e}, {tokens:,.0f} tokens/s"
-                self.say(f"step {step.number:,} of {self._pace.total:,}: {figures}{left}")
+                self.say(f"step {step.number:,} of {self._total:,}: {figures}{left}")
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """A line with the metric that chooses the best model, and the loss."""
+        """Print the metric that chooses the best model, and the loss."""
         scores, name = evaluation.scores, evaluation.metric
         mark = " (best)" if evaluation.best else ""
         note = f" ({scores['note']})" if "note" in scores else ""
@@ -56,29 +54,21 @@ class Display(Hook):
         self.say(f"step {evaluation.step}: validation {shown}")
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar on the screen as it is."""
         if self._bar is not None:
             self._bar.close()
 
-
-class Pace:
-    """How long a run still takes, evaluations and checkpoints included, by its pace since the first step it was asked of."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._first: tuple[int, float] | None = None
-
-    def left(self, step: int) -> str:
-        """`, 1:02:03 left`; empty at the first step, whose pace is unknown, and at the last."""
+    def _time_left(self, step: int) -> str:
+        """`, 1:02:03 left` by the pace so far; empty at the first step, when the pace is unknown, and at the last."""
         now = time.perf_counter()
         first, start = self._first = self._first or (step, now)
-        if not first < step < self.total:
+        if not first < step < self._total:
             return ""
-        return f", {clock((now - start) / (step - first) * (self.total - step))} left"
+        return f", {clock((now - start) / (step - first) * (self._total - step))} left"
 
 
 def clock(seconds: float) -> str:
-    """A duration as hours, minutes and seconds: 1:02:03, or 2:03."""
+    """A duration in seconds as 1:02:03 or 2:03."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour:,}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"

@@ -1,7 +1,7 @@
-"""The frozen prefix: lowest layers that never learn and drop nothing give the same in every epoch, and are computed once.
+"""A cache of the outputs of frozen layers: without dropout they are the same in every epoch, so they are computed once.
 
-What they give of every token is kept in a file that has no name and goes with the process; steps begin there. Packing,
-devices and micro-batches do not matter: what an encoder gives of a token does not depend on where its example lies.
+The outputs of the lowest layers for every token are in an unnamed temporary file, and steps begin with the layers above.
+Packing, devices and micro-batches do not matter, because the output for a token does not depend on where its example is.
 """
 
 import os
@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,61 +25,57 @@ from jaxft.run.setup import PREFIX, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
 
-ABOVE = ("layer", "pooler", "final_norm")  # parts of an encoder that act after a layer, not before the first
+ABOVE = ("layer", "pooler", "final_norm")  # parts of an encoder that are not below its first layer
 
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """What steps need where so many of the lowest layers (0: none) are kept.
+    """The cached outputs of the lowest layers."""
 
-    Attributes:
-      layers: how many.
-      whole: whether these are all layers.
-      data: the splits whose examples have the column PREFIX.
-    """
+    layers: int = 0  # number of cached layers; 0 without a cache
+    all_layers: bool = False  # whether these are all layers of the encoder
+    data: Mapping[str, Split] = field(default_factory=dict)  # the splits whose examples have the column PREFIX
 
-    layers: int = 0
-    whole: bool = False
-    data: Mapping[str, Split] = field(default_factory=dict)
+    def without_cached(self, params: Parameters) -> Parameters:
+        """The parameters without those of the cached layers."""
 
-    def rest(self, params: Parameters) -> Parameters:
-        """The parameters without those of the kept layers."""
-        below = partial(_below, layers=self.layers)
-        model, _ = tree.partition(params.model, lambda path: not (path[0] == "encoder" and below(path[1:])))
-        return replace(params, model=model)
+        def needed(path: tree.Path) -> bool:
+            return path[0] != "encoder" or not _is_below(path[1:], self.layers)
+
+        return replace(params, model=tree.partition(params.model, needed)[0])
 
 
 def lowest(params: Params, layers: int) -> Params:
-    """The encoder's parameters without what acts above the first so many layers."""
-    return tree.partition(params["encoder"], lambda path: path[0] not in ABOVE or _below(path, layers))[0]
+    """The encoder's parameters up to and including its lowest layers."""
+    return tree.partition(params["encoder"], lambda path: path[0] not in ABOVE or _is_below(path, layers))[0]
 
 
-def _below(path: tree.Path, layers: int) -> bool:
+def _is_below(path: tree.Path, layers: int) -> bool:
+    """Whether a path within the encoder is that of one of the lowest layers."""
     return path[0] == "layer" and tree.parse_span(path[1])[1] <= layers
 
 
 def frozen_layers(run: Run) -> int:
-    """How many of the lowest layers give the same for a text from the first step to the last, dropout included."""
+    """The number of lowest layers whose outputs for a text are the same in all steps: frozen, and without dropout."""
     config, model = run.config, run.model
     c = model.encoder.config
     if run.task.masks_inputs or config.regularization.neftune:
         return 0
-    learns = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
-    trained = [int(path[1]) for path in learns if path[0] == "layer"]
-    if any(path[0] not in ABOVE for path in learns) or (c.groups and trained) or model.rates.of(DropoutSite.EMBEDDINGS):
+    trained = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
+    trained_layers = [int(path[1]) for path in trained if path[0] == "layer"]
+    if any(path[0] not in ABOVE for path in trained) or (c.groups and trained_layers):
         return 0
-    inside = [site for site in DropoutSite if site != DropoutSite.EMBEDDINGS]
-    frozen = range(min(trained, default=c.parameter_layers))
-    return next((i for i in frozen if any(map(model.rates.of_layer(i).of, inside))), len(frozen))
+    if model.rates.of(DropoutSite.EMBEDDINGS):
+        return 0
+    sites = [site for site in DropoutSite if site != DropoutSite.EMBEDDINGS]
+    frozen = range(min(trained_layers, default=c.parameter_layers))
+    return next((i for i in frozen if any(map(model.rates.of_layer(i).of, sites))), len(frozen))
 
 
 def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], None]) -> FrozenFeatures:
-    """Compute the prefix of the training and the validation data, if it would be computed more than once and there is room.
+    """Cache the outputs of frozen layers for the training and the validation data of a run of more than one epoch.
 
-    Args:
-      run: the run.
-      params: its parameters, on the mesh.
-      say: for people.
+    The parameters are on the mesh. Nothing is cached if the file would be too large.
     """
     if not run.config.runtime.keep_frozen or run.total_steps <= run.steps_per_epoch:
         return FrozenFeatures()
@@ -98,38 +93,38 @@ def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], Non
         say(f"{what} do not fit into {cache_dir()} and are computed in every step")
         return FrozenFeatures()
     say(f"computing {what} once: they do not change")
+    cached = {}
     for name, split in data.items():
         _fill(files[name], run, lowest(params.model, layers), split.examples)
-    whole = layers == run.model.encoder.config.parameter_layers
-    found = {x: replace(y, examples=y.examples.with_tokens(**{PREFIX: files[x]})) for x, y in data.items()}
-    return FrozenFeatures(layers, whole, found)
+        cached[name] = replace(split, examples=split.examples.with_tokens(**{PREFIX: files[name]}))
+    return FrozenFeatures(layers, layers == run.model.encoder.config.parameter_layers, cached)
 
 
 def _files(shapes: Mapping[str, tuple[int, int]], dtype: np.dtype, size: int) -> dict[str, np.ndarray]:
-    """An array in a file without a name for each shape; none where they would take more than half of what is free."""
+    """An array in an unnamed file for each shape; none if they would take more than half of the free disk space."""
     root = cache_dir()
-    found = {}
+    arrays = {}
     try:
         root.mkdir(parents=True, exist_ok=True)
         if size > shutil.disk_usage(root).free / 2:
             return {}
         for name, shape in shapes.items():
             with tempfile.TemporaryFile(dir=root) as file:
-                if hasattr(os, "posix_fallocate"):  # on a full disk this is an error, and a write to a page is the end
+                if hasattr(os, "posix_fallocate"):  # raises on a full disk; writing to a page would kill the process
                     os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)
-                found[name] = np.memmap(file, dtype, "w+", shape=shape)
+                arrays[name] = np.memmap(file, dtype, "w+", shape=shape)
     except OSError:
         return {}
-    return found
+    return arrays
 
 
-def _fill(kept: np.ndarray, run: Run, params: Params, examples: Examples) -> None:
-    """Write what these parameters of the encoder give of every token, [total, D]."""
+def _fill(outputs: np.ndarray, run: Run, params: Params, examples: Examples) -> None:
+    """Write the outputs of layers with these parameters for all tokens into an array [total, D]."""
     encoder, policy = run.model.encoder, run.model.policy
 
     def forward(params: Params, batch: dict[str, jax.Array]) -> Summary:
         micro = {name: x[0] for name, x in batch.items()}
-        outputs = encoder.apply(params, micro, rates=run.model.rates, policy=policy)
-        return Summary(tokens={PREFIX: outputs["last_hidden_state"]})
+        hidden = encoder.apply(params, micro, rates=run.model.rates, policy=policy)["last_hidden_state"]
+        return Summary(tokens={PREFIX: hidden})
 
-    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={PREFIX: kept}))
+    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={PREFIX: outputs}))

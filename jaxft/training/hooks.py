@@ -1,7 +1,7 @@
-"""Hooks of the training loop: what else happens at a step, an evaluation, a checkpoint and the end of a run.
+"""Hooks of the training loop, which it calls at a step, an evaluation, a checkpoint and the end of a run.
 
-The loop owns the order of events. Its own hooks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the
-progress; hooks of the user's own come after them (`train.hooks`).
+Its own hooks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; hooks of the user's own
+(`train.hooks`) are called after them.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
 from jaxft.run.setup import Run
 from jaxft.step.train_step import TrainState
-from jaxft.training.checkpoint import Progress
+from jaxft.training.early_stopping import Progress
 
 
 @dataclass(frozen=True)
 class Step:
-    """An optimizer step whose metrics were read, which is when the next steps have been sent to the device.
+    """An optimizer step whose metrics were read, after the next steps were sent to the device.
 
     Attributes:
       number: steps done, from 1.
       epoch: passes over the training data, such as 1.5.
-      loss: mean of the step with penalties; None where nothing in it had a weight.
-      learning_rate: at the schedule's factor 1 for a parameter.
+      loss: mean of the step with penalties; None if no example had a weight.
+      learning_rate: of a parameter whose factor in the plan is 1.
       grad_norm: before clipping.
-      speed: `examples_per_second` and `tokens_per_second` since they were last read; None unless the step is one that is
-        logged (`log.every`).
+      speed: `examples_per_second` and `tokens_per_second` since the last logged step; None if this step is not logged
+        (`log.every`).
     """
 
     number: int
@@ -39,7 +39,7 @@ class Step:
     speed: Mapping[str, float] | None
 
     def row(self) -> dict[str, Any]:
-        """As metrics.jsonl has it."""
+        """The row of metrics.jsonl."""
         own = {"loss": self.loss, "learning_rate": self.learning_rate, "grad_norm": self.grad_norm}
         return {"step": self.number, "epoch": self.epoch, **own, **(self.speed or {})}
 
@@ -51,8 +51,8 @@ class Evaluation:
     Attributes:
       step: steps done.
       epoch: passes over the training data.
-      scores: by name, `loss` and perhaps a `note` among them; None for what cannot be known.
-      metric: name of the one that chooses the best model.
+      scores: by name, with `loss` and perhaps a `note`; an unknown score is None.
+      metric: name of the score that chooses the best model.
       best: whether this evaluation is the best so far.
     """
 
@@ -63,7 +63,7 @@ class Evaluation:
     best: bool
 
     def row(self) -> dict[str, Any]:
-        """As metrics.jsonl has it; tables come at the end of the run only."""
+        """The row of metrics.jsonl, without tables, which only the row of the end has."""
         numbers = {f"eval/{name}": value for name, value in self.scores.items() if not isinstance(value, dict)}
         return {"step": self.step, "epoch": self.epoch, **numbers}
 
@@ -74,8 +74,8 @@ class Checkpoint:
 
     Attributes:
       step: steps done.
-      state: donated to the next step: a hook that needs its arrays later copies them.
-      progress: of the run, with the best evaluation so far.
+      state: donated to the next step, so a hook that needs its arrays later must copy them.
+      progress: with the best evaluation so far.
     """
 
     step: int
@@ -85,11 +85,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class End:
-    """The end of a run, whose parameters are chosen and about to be written to model/.
+    """The end of a run, when its parameters are selected and about to be written to model/.
 
     Attributes:
       step: steps done.
-      selected_step: whose parameters the run leaves.
+      selected_step: the step of the selected parameters.
       results: their scores, `eval/...` and `test/...`; empty without validation and test data.
     """
 
@@ -98,19 +98,19 @@ class End:
     results: Mapping[str, Any]
 
     def row(self) -> dict[str, Any]:
-        """As metrics.jsonl has it."""
+        """The row of metrics.jsonl."""
         return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results}
 
 
 class Hook:
-    """A base class whose methods do nothing: override those that are wanted.
+    """A base class whose methods do nothing: override those that you need.
 
-    Every process of a run has its own hooks; the main one alone should write files (`core.distributed.is_main_process`).
-    What a hook raises ends the run. A hook that waits for the device, such as by reading `state`, slows training down.
+    Every process of a run has its own hooks; only the main one should write files (`core.distributed.is_main_process`). An
+    exception in a hook ends the run. A hook that waits for the device, such as by reading `state`, slows training down.
     """
 
     def __init__(self, run: Run, directory: Path) -> None:
-        """How a hook of the user's own is made, before the first step.
+        """Called for a hook of the user's own before the first step.
 
         Args:
           run: everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
@@ -118,19 +118,19 @@ class Hook:
         """
 
     def on_step(self, step: Step) -> None:
-        """Every step, in their order, one call of the program late; steps of one call follow each other at once."""
+        """Called for every step in order, one call of the program late, so for all steps of a call at once."""
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Every evaluation of the validation data during training, after the steps before it."""
+        """Called for every evaluation of the validation data during training, after the steps before it."""
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Every checkpoint, after the evaluation of its step; own hooks are called when its writing has begun."""
+        """Called for every checkpoint, after the evaluation of its step and, in the user's hooks, the start of writing."""
 
     def on_end(self, end: End) -> None:
-        """The end of a run, also of one that had ended before; not of one that a signal or an error stops."""
+        """Called at the end of a run, also if it is resumed after its end, but not if a signal or an error stops it."""
 
     def close(self) -> None:
-        """Release what the hook holds, at the end and after an error."""
+        """Release resources, at the end and after an error."""
 
 
 def load_hooks(config: Config) -> list[type[Hook]]:
@@ -139,10 +139,10 @@ def load_hooks(config: Config) -> list[type[Hook]]:
     Raises:
       UserError: for a name that cannot be imported or is no `Hook`.
     """
-    found = []
+    hooks = []
     for reference in config.train.hooks:
         hook = load_object(reference, "train.hooks")
         if not (isinstance(hook, type) and issubclass(hook, Hook)):
             raise UserError(f"train.hooks {reference}: is not a subclass of {Hook.__module__}.{Hook.__name__}")
-        found.append(hook)
-    return found
+        hooks.append(hook)
+    return hooks

@@ -1,8 +1,8 @@
-"""Which checkpoints of a run directory are what they were when they were written, and where a run can go on from.
+"""Which checkpoints of a run directory are intact, and from which one a run can be resumed.
 
-A checkpoint's record of its files (`checksums.record`) is made before orbax gives the folder its name, so a checkpoint that
-was written with one never lacks it: a kill leaves both or none. Where it is missing all the same, the checkpoint's progress
-says that it had one, and it counts as damaged; a checkpoint without that word is from before there were records.
+The digests of a checkpoint's files (`checksums.write_manifest`) are written before orbax gives the folder its name, so a
+killed process leaves either a checkpoint with them or none. Its progress says so: a checkpoint whose progress has the key
+RECORDED and whose digests are missing is damaged, and one without that key was written by an older version.
 """
 
 import json
@@ -14,96 +14,80 @@ from jaxft.core import checksums
 
 FOLDER = "checkpoints"
 FROZEN = "frozen"
-RECORDED = "checksums"  # in a checkpoint's progress: it has a record of its files
-# Into these orbax writes the time at which it gives the folder its name, when the record is made. It restores without them.
+RECORDED = "checksums"  # in a checkpoint's progress: its files have recorded digests
+# Orbax writes the time at which it renames the folder into these files, after the digests; it restores without them.
 TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
-class Found(NamedTuple):
-    """What became of a checkpoint, or of the frozen parameters.
+class Verified(NamedTuple):
+    """What reading a checkpoint or the frozen parameters has found."""
 
-    Attributes:
-      wrong: what is damaged, as `folder/file (how)`; None when nothing is known to be.
-      record: of its files; None where there is none.
-    """
-
-    wrong: str | None
-    record: dict[str, Any] | None = None
+    damage: str | None  # names the file and what is wrong with it
+    record: dict[str, Any] | None = None  # the manifest with the digests of the files, if there is one
 
     @property
-    def content(self) -> str | None:
-        """The digest of the frozen parameters that the record names."""
+    def frozen(self) -> str | None:
+        """The digest of the frozen parameters in the manifest."""
         return self.record.get("frozen") if self.record else None
 
 
 def steps(directory: Path) -> list[int]:
-    """Steps of the checkpoints that a run directory holds, whole or damaged."""
-    folder = directory / FOLDER
-    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    """Steps of the checkpoints in a run directory, intact or damaged."""
+    return sorted(int(path.name) for path in (directory / FOLDER).glob("*") if path.is_dir() and path.name.isdigit())
 
 
-def look(directory: Path, step: int) -> Found:
-    """Read all files of a checkpoint."""
+def verify(directory: Path, step: int) -> Verified:
+    """Read and verify all files of a checkpoint."""
     folder = directory / FOLDER / str(step)
     if not folder.is_dir():
-        return Found(f"{FOLDER}/{step} is not there")
+        return Verified(f"{FOLDER}/{step} is not there")
     found = _verified(folder, f"{FOLDER}/{step}")
-    if found.record is None and found.wrong is None:
+    if found.record is None and found.damage is None:
         progress = _progress(folder)
         if progress is None:
-            return Found(f"{FOLDER}/{step}/progress/metadata is torn")
+            return Verified(f"{FOLDER}/{step}/progress/metadata is torn")
         if progress.get(RECORDED):
-            return Found(f"{FOLDER}/{step}/{checksums.MANIFEST} is not there")
+            return Verified(f"{FOLDER}/{step}/{checksums.MANIFEST} is not there")
     return found
 
 
-def record_of(directory: Path, step: int) -> Found:
-    """The record of a checkpoint that `look` has found whole."""
+def frozen_digest(directory: Path, step: int) -> str | None:
+    """The digest of the frozen parameters to which an intact checkpoint belongs."""
     try:
-        return Found(None, checksums.read_sealed(directory / FOLDER / str(step) / checksums.MANIFEST))
+        return checksums.read_sealed(directory / FOLDER / str(step) / checksums.MANIFEST).get("frozen")
     except FileNotFoundError:
-        return Found(None)
+        return None
 
 
-def look_at_frozen(directory: Path, content: str | None) -> Found:
-    """Read all files of the frozen parameters.
-
-    Args:
-      directory: of the run.
-      content: their digest, where the checkpoint to be restored names it.
-    """
+def verify_frozen(directory: Path, digest: str | None) -> Verified:
+    """Read and verify all files of the frozen parameters, of which the checkpoint to be restored names the digest."""
     if not (directory / FROZEN).is_dir():
-        return Found(f"{FROZEN}/ is not there" if content else None)
+        return Verified(f"{FROZEN}/ is not there" if digest else None)
     found = _verified(directory / FROZEN, FROZEN)
-    if content and not found.wrong and found.content != content:
-        return Found(f"{FROZEN}/{checksums.MANIFEST} " + ("is another run's" if found.record else "is not there"))
+    if digest and not found.damage and found.frozen != digest:
+        return Verified(f"{FROZEN}/{checksums.MANIFEST} " + ("is another run's" if found.record else "is not there"))
     return found
 
 
-def newest(directory: Path, *, best: bool, say: Callable[[str], None]) -> int | None:
-    """The newest checkpoint that a run can go on from; None where it begins anew.
+def newest_usable(directory: Path, *, best: bool, say: Callable[[str], None]) -> int | None:
+    """The newest checkpoint from which a run can be resumed; None if it must start over.
 
-    Steps are computed again bit for bit, so to go on from an earlier one costs time and changes nothing.
-
-    Args:
-      directory: of the run.
-      best: whether the best step's checkpoint is needed in the end.
-      say: for people: a line for each that is passed over.
+    Steps are computed again bit for bit, so resuming from an earlier checkpoint takes time and changes nothing. With `best`,
+    the checkpoint of the best step will be needed at the end. Each checkpoint that is passed over is reported.
     """
     passed = False
     for step in reversed(steps(directory)):
-        found = look(directory, step)
-        wrong = found.wrong
-        if wrong is None and best and (chosen := best_step(directory, step)) not in (None, step):
-            # Of an earlier step the best may be gone because a later one, which comes again, was better.
-            kept = (directory / FOLDER / str(chosen)).exists()
-            wrong = look(directory, chosen).wrong if kept or not passed else None
-        if wrong is None:
+        found = verify(directory, step)
+        damage = found.damage
+        if damage is None and best and (chosen := best_step(directory, step)) not in (None, step):
+            # Once a later checkpoint is passed over, the best one may have been deleted for a better one that comes again.
+            exists = (directory / FOLDER / str(chosen)).exists()
+            damage = verify(directory, chosen).damage if exists or not passed else None
+        if damage is None:
             if found.record is None:
                 say(f"the checkpoint of step {step} was written without checksums: it is not verified")
             return step
-        say(f"the checkpoint of step {step} is passed over: {wrong}")
+        say(f"the checkpoint of step {step} is passed over: {damage}")
         passed = True
     if passed:
         say("no checkpoint is left: the run begins again with step 0")
@@ -115,11 +99,11 @@ def best_step(directory: Path, step: int) -> int | None:
     return (_progress(directory / FOLDER / str(step)) or {}).get("best_step")
 
 
-def _verified(folder: Path, name: str) -> Found:
+def _verified(folder: Path, name: str) -> Verified:
     try:
-        return Found(None, checksums.verify(folder))
+        return Verified(None, checksums.verify(folder))
     except checksums.Damaged as error:
-        return Found(f"{name}/{error}")
+        return Verified(f"{name}/{error}")
 
 
 def _progress(folder: Path) -> dict[str, Any] | None:

@@ -10,13 +10,13 @@ FOLDER = "profile"
 
 
 class ProfilerWindow:
-    """Traces the calls of the program that do any of some steps; every process traces its own devices.
+    """Traces the calls of the program that contain steps of the window; every process traces its own devices.
 
     Args of the constructor:
       steps: the first and the last step, numbered from 1; None traces nothing.
-      directory: of the run; the trace is in its folder `profile`.
-      wait: until the device has done all steps that were sent. Only the two ends of the window wait.
-      say: is told where the trace is.
+      directory: of the run; the trace is written to its folder `profile`.
+      wait: waits until the device has done all steps that were sent, at the two ends of the window only.
+      say: prints a line.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class ProfilerWindow:
     ) -> None:
         self._window = range(steps[0] - 1, steps[1]) if steps else range(0)
         self._folder, self._wait, self._say = directory / FOLDER, wait, say
-        self._traced: range | None = None  # while a trace is being made
+        self._traced: range | None = None  # the steps of the trace that is being made
 
     @contextmanager
     def around(self, steps: range) -> Iterator[None]:
-        """A context in which the steps of a call are sent, numbered from 0."""
+        """The context in which a call is sent to the device; its steps are numbered from 0."""
         if self._traced is None and steps.start < self._window.stop and steps.stop > self._window.start:
             self._wait()
             jax.profiler.start_trace(str(self._folder))
@@ -41,7 +41,7 @@ class ProfilerWindow:
                 self.close()
 
     def close(self, *, wait: bool = True) -> None:
-        """Write the trace, if one has been begun; after an error without waiting for its steps."""
+        """Write the trace if one was begun; after an error, do not wait for its steps."""
         if self._traced is None:
             return
         first, last = self._traced.start + 1, self._traced.stop

@@ -1,4 +1,4 @@
-"""Metrics of steps, read one call of the program late: the device already works on the next when the host waits for them."""
+"""Metrics of steps, read one call of the program late: while the host waits for them, the device works on the next call."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,40 +20,34 @@ class StepMetrics:
     """
 
     def __init__(self, every: int, total_steps: int, steps_per_epoch: int, learning_rate: Callable[[int], float]) -> None:
-        self._every, self._total, self._epoch = every, total_steps, steps_per_epoch
+        self._every, self._total, self._steps_per_epoch = every, total_steps, steps_per_epoch
         self._learning_rate = learning_rate
         self._sent: tuple[range, Mapping[str, jax.Array]] | None = None
         self.meter = Meter()
 
-    def send(self, steps: range, metrics: Mapping[str, jax.Array], plan: EpochBatches) -> None:
-        """Hold the metrics of a call, scalars or arrays [steps], until they are read.
+    def send(self, steps: range, metrics: Mapping[str, jax.Array], batches: EpochBatches) -> None:
+        """Store the metrics of a call, scalars or arrays [steps], until they are read.
 
-        Args:
-          steps: of the call, numbered from 0.
-          metrics: as `train_step` returns them.
-          plan: of their epoch.
+        The steps are numbered from 0, and the batches are those of their epoch.
         """
         self._sent = (steps, metrics)
         for step in steps:
-            examples = plan.examples(step % self._epoch)
-            self.meter.add(len(examples), int(plan.sampler.lengths[examples].sum()))
+            examples = batches.examples(step % self._steps_per_epoch)
+            self.meter.add(len(examples), int(batches.sampler.lengths[examples].sum()))
 
     def read(self) -> Iterator[Step]:
-        """The steps of the call that was sent last, unless they have been read; this waits for that call only."""
+        """Wait for the last call, and yield its steps unless they have been read."""
         if self._sent is None:
             return
         (steps, metrics), self._sent = self._sent, None
-        names = ("loss", "weight", "grad_norm")
-        values = [
-            np.atleast_1d(np.asarray(metrics[name])).tolist() for name in names
-        ]  # waits for the call, which is part of its time
-        ended = range(steps.start + 1, steps.stop + 1)
-        logged = [done for done in ended if done % self._every == 0 or done == self._total]
-        speed = self.meter.read() if logged else {}  # steps of a call have no times of their own
-        for done, loss, weight, norm in zip(ended, *values, strict=True):
-            known = loss if weight or not np.isfinite(loss) else None
+        values = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "weight", "grad_norm"))
+        rows = list(zip(range(steps.start + 1, steps.stop + 1), *values, strict=True))  # waits, before the meter is read
+        logged = {done for done, *_ in rows if done % self._every == 0 or done == self._total}
+        speed = self.meter.read() if logged else {}  # the same for all steps of a call, which have no times of their own
+        for done, loss, weight, norm in rows:
+            known_loss = loss if weight or not np.isfinite(loss) else None
             rate = self._learning_rate(done - 1)
-            yield Step(done, done / self._epoch, known, rate, norm, speed if done in logged else None)
+            yield Step(done, done / self._steps_per_epoch, known_loss, rate, norm, speed if done in logged else None)
 
 
 class Meter:
@@ -63,7 +57,7 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        """Start over (after an evaluation or a checkpoint, whose time is not training's)."""
+        """Start over, such as after an evaluation or a checkpoint, whose time is not training's."""
         self._start = time.perf_counter()
         self._examples = self._tokens = 0
 
@@ -73,8 +67,8 @@ class Meter:
         self._tokens += tokens
 
     def read(self) -> dict[str, float]:
-        """`examples_per_second` and `tokens_per_second`, and start over."""
+        """`examples_per_second` and `tokens_per_second`; then start over."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
-        rates = {"examples_per_second": self._examples / seconds, "tokens_per_second": self._tokens / seconds}
+        speed = {"examples_per_second": self._examples / seconds, "tokens_per_second": self._tokens / seconds}
         self.reset()
-        return rates
+        return speed

@@ -12,7 +12,7 @@ from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.preflight import costs, hlo, topology
 from jaxft.run.setup import make_run
-from jaxft.step.compilation import finished
+from jaxft.step.compilation import compile_lowered
 from tests.support import ROOT, tiny, tpu
 
 
@@ -158,7 +158,7 @@ def test_a_program_that_does_not_fit_is_an_error():
     program = Program()
     program.says = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, 33.5G exceeds available HBM (15.75G).\nAllocations:\n..."
     with pytest.raises(UserError, match=r"^the train step 8 x 128 does not fit the device: Ran .*\(15\.75G\)\. Fewer rows"):
-        finished(program, "train step 8 x 128")
+        compile_lowered(program, "train step 8 x 128")
     program.says = "INTERNAL: another"
     with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
-        finished(program, "train step 8 x 128")
+        compile_lowered(program, "train step 8 x 128")

@@ -26,8 +26,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "small-class-weights-not-divided",
         "jaxft/step/train_step.py",
-        "share = 1.0 / jnp.where(weight > 0, weight, 1.0)",
-        "share = 1.0 / jnp.maximum(weight, 1.0)",
+        "scale = 1.0 / jnp.where(weight > 0, weight, 1.0)",
+        "scale = 1.0 / jnp.maximum(weight, 1.0)",
         "Where the weights of a batch add up to less than 1 (class weights), loss and gradients come out too small.",
     ),
     Fault(
@@ -40,8 +40,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "new-stage-forgets-moments",
         "jaxft/step/stages.py",
-        "kept = dict(jax.tree_util.tree_leaves_with_path(state))",
-        "kept = dict(jax.tree_util.tree_leaves_with_path(replace(state, opt_state=())))",
+        "previous = dict(jax.tree_util.tree_leaves_with_path(state))",
+        "previous = dict(jax.tree_util.tree_leaves_with_path(replace(state, opt_state=())))",
         "When more parameters begin to be trained, those that were trained before lose their moments.",
     ),
     Fault(
@@ -89,8 +89,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "train-step-not-donated",
         "jaxft/step/compilation.py",
-        "donate_argnums=0, out_shardings=places",
-        "out_shardings=places",
+        "donate_argnums=0, out_shardings=out_shardings",
+        "out_shardings=out_shardings",
         "Parameters and moments lie in memory twice during each step.",
     ),
     Fault(
@@ -187,8 +187,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "unused-words-under-adam-decay",
         "jaxft/step/unused_embeddings.py",
-        "known = _BY_FACTOR if decay else _BY_FACTOR + _WITHOUT_DECAY",
-        "known = _BY_FACTOR + _WITHOUT_DECAY",
+        "optimizers = _DECAY_BY_FACTOR if decay else _DECAY_BY_FACTOR + _UNCHANGED_WITHOUT_DECAY",
+        "optimizers = _DECAY_BY_FACTOR + _UNCHANGED_WITHOUT_DECAY",
         "With adam, rmsprop or adagrad and weight decay, words that the training data lacks get wrong embeddings.",
     ),
     Fault(

@@ -13,7 +13,7 @@ from jaxft.models.load_save import load
 from jaxft.models.model import make_model
 from jaxft.models.weights.tensor_files import open_safetensors
 from jaxft.param_plan import make_plan
-from jaxft.run.adapter_targets import add_adapters, settled
+from jaxft.run.adapter_targets import add_adapters, complete_adapters
 from jaxft.run.setup import Run, make_run
 from tests.support import tiny, zoo
 from tests.support.lora import randomised
@@ -31,7 +31,7 @@ def adapted(base, kind: str, rules=()):
     config = cli.parse({"model": {"path": str(base)}, "plan": plan}, [], origin="test", prog="test")
     model, params = add_adapters(model, params, config)
     made = make_plan(config.plan, params, model.encoder.config.parameter_layers)
-    return *settled(model, params, made, 0), made
+    return *complete_adapters(model, params, made, 0), made
 
 
 @pytest.mark.parametrize("family", zoo.families())

@@ -17,9 +17,8 @@ from jaxft.models.encoder import fused_attention
 from jaxft.models.encoder.attention import attend
 from jaxft.models.encoder.config import Policy
 from jaxft.parallel import sharding
-from jaxft.run.compatibility import check_attention
 from jaxft.run.loss import run_loss
-from jaxft.run.setup import make_run
+from jaxft.run.setup import check_attention, make_run
 from jaxft.step.parameters import Parameters
 from tests.support import tiny
 

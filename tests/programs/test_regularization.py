@@ -32,8 +32,7 @@ from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
-from jaxft.training.checkpoint import Progress
-from jaxft.training.early_stopping import next_plateau
+from jaxft.training.early_stopping import Progress, next_plateau
 from jaxft.training.loop import Trainer
 from tests.support import tiny, zoo
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS

@@ -15,7 +15,8 @@ from jaxft.export import main as export
 from jaxft.step.train_step import TrainState
 from jaxft.train import train
 from jaxft.training import integrity
-from jaxft.training.checkpoint import Checkpoints, Progress
+from jaxft.training.checkpoint import Checkpoints
+from jaxft.training.early_stopping import Progress
 from tests.support import tiny
 from tests.support.resuming import MODEL, journal, short_config
 
@@ -70,10 +71,10 @@ def test_damage_of_any_file_is_noticed_and_named(whole, tmp_path):
     rng, lines = random.Random(1), []
     shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
     shutil.copytree(whole / "frozen", tmp_path / "frozen")
-    content = integrity.look(tmp_path, 7).content
-    assert integrity.newest(tmp_path, best=True, say=lines.append) == 7
+    content = integrity.verify(tmp_path, 7).frozen
+    assert integrity.newest_usable(tmp_path, best=True, say=lines.append) == 7
     assert content
-    assert not integrity.look_at_frozen(tmp_path, content).wrong
+    assert not integrity.verify_frozen(tmp_path, content).damage
     assert not lines
     for path in files(tmp_path, "checkpoints/7", "frozen"):
         if path.parent == tmp_path / "checkpoints" / "7" and path.name in integrity.TIMES:
@@ -85,12 +86,13 @@ def test_damage_of_any_file_is_noticed_and_named(whole, tmp_path):
             what = damage(path, rng)
             frozen = path.is_relative_to(tmp_path / "frozen")
             if not path.exists() or path.read_bytes() != before:
-                noticed = integrity.look_at_frozen(tmp_path, content).wrong if frozen else integrity.look(tmp_path, 7).wrong
+                found = integrity.verify_frozen(tmp_path, content) if frozen else integrity.verify(tmp_path, 7)
+                noticed = found.damage
                 seal = path.name == checksums.MANIFEST and path.exists()  # a bit of its white space may change nothing
                 assert noticed or (seal and checksums.read_sealed(path)), what
                 assert seal or path.name in noticed
                 if not frozen and noticed:
-                    assert integrity.newest(tmp_path, best=True, say=lines.append) == 6
+                    assert integrity.newest_usable(tmp_path, best=True, say=lines.append) == 6
                     assert "step 7 is passed over: checkpoints/7/" in lines[-1]
             path.write_bytes(before)
 
@@ -108,7 +110,7 @@ def test_a_damaged_checkpoint_is_skipped(again, whole, capfd):
     assert (
         f"step 7 is passed over: checkpoints/7/{damaged.relative_to(directory / 'checkpoints/7')}" in capfd.readouterr().err
     )
-    assert integrity.look(directory, 7).wrong is None
+    assert integrity.verify(directory, 7).damage is None
 
 
 @pytest.mark.slow
@@ -128,7 +130,7 @@ def test_frozen_parameters_are_restored_from_the_model_if_it_gives_the_same(agai
     (directory / "config.yaml").write_text(config)
     assert run() == (whole / MODEL).read_bytes()
     assert "are made again from the model" in capfd.readouterr().err
-    assert integrity.look_at_frozen(directory, integrity.look(directory, 7).content).wrong is None
+    assert integrity.verify_frozen(directory, integrity.verify(directory, 7).frozen).damage is None
 
 
 @pytest.mark.slow
@@ -151,16 +153,16 @@ def test_a_checkpoint_needs_its_best_step(tmp_path):
 
     for step, best in ((3, 3), (6, 3), (8, 8), (9, 8)):
         write(step, best)
-    assert integrity.newest(tmp_path, best=True, say=print) == 9
+    assert integrity.newest_usable(tmp_path, best=True, say=print) == 9
     (tmp_path / "checkpoints/8/progress/metadata").write_text("{}")
-    assert integrity.newest(tmp_path, best=False, say=print) == 9
-    assert integrity.newest(tmp_path, best=True, say=print) == 6
+    assert integrity.newest_usable(tmp_path, best=False, say=print) == 9
+    assert integrity.newest_usable(tmp_path, best=True, say=print) == 6
     shutil.rmtree(tmp_path / "checkpoints/3")  # as if a later step had been better
-    assert integrity.newest(tmp_path, best=True, say=print) == 6
+    assert integrity.newest_usable(tmp_path, best=True, say=print) == 6
     shutil.rmtree(tmp_path / "checkpoints/8")
-    assert integrity.newest(tmp_path, best=True, say=print) == 6
+    assert integrity.newest_usable(tmp_path, best=True, say=print) == 6
     (tmp_path / "checkpoints/6" / checksums.MANIFEST).unlink()
-    assert integrity.newest(tmp_path, best=True, say=print) is None
+    assert integrity.newest_usable(tmp_path, best=True, say=print) is None
 
 
 @pytest.mark.slow
@@ -200,7 +202,7 @@ def test_a_failing_disk_is_not_taken_for_damage(again, monkeypatch):
 
     monkeypatch.setattr(checksums, "of_file", fails)
     with pytest.raises(OSError, match="Input/output error"):
-        integrity.newest(directory, best=True, say=print)
+        integrity.newest_usable(directory, best=True, say=print)
 
 
 def test_checksums_are_recorded_before_a_checkpoint_gets_its_name(tmp_path):

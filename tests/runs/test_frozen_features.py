@@ -45,7 +45,7 @@ def test_every_family_continues_from_the_outputs_of_any_layer(family):
     for k in [layers] if encoder.config.groups else range(1, layers + 1):
         cut = tree.recut(params, [k])
         lower = frozen_features.lowest(cut, k)
-        above = frozen_features.FrozenFeatures(k).rest(Parameters(cut)).model["encoder"]
+        above = frozen_features.FrozenFeatures(k).without_cached(Parameters(cut)).model["encoder"]
         found = apply(above, batch | {"hidden_states": apply(lower, batch)})
         assert np.abs(np.asarray(found) - whole).max() <= 1e-5 * np.abs(whole).max(), k
 

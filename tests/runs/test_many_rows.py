@@ -76,9 +76,11 @@ def test_chunks_share_a_program(model, tmp_path, monkeypatch):
     lines = [" ".join(WORDS[: 3 + (i * 7) % 9]) for i in range(150)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     compiled = []
-    finished = chunks.finished
+    compile_lowered = chunks.compile_lowered
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 32)
-    monkeypatch.setattr(chunks, "finished", lambda program, name: compiled.append(name) or finished(program, name))
+    monkeypatch.setattr(
+        chunks, "compile_lowered", lambda program, name: compiled.append(name) or compile_lowered(program, name)
+    )
     predicted(model, path, tmp_path / "out.jsonl", "--eval.batch_size=8")
     assert len(compiled) == 1
 

@@ -182,6 +182,18 @@ def test_a_users_loss_and_metrics_are_used(tiny_model, tiny_data, folder):
     assert rows["own"][-1]["selected_step"] == min(evaluated, key=evaluated.__getitem__)
 
 
+def test_a_finished_run_can_be_evaluated_by_other_metrics(folder):
+    """The run's own `eval.metric` has chosen its best model, and need not be among them; one that is given must be."""
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text("eval: {metrics: ['my_parts:errors'], metric: errors}\n")
+    options = ["--eval.metrics=[my_parts:merry_recall]", "--task.threshold=0.5"]
+    metrics = task_class(rundir.config_of("run", options, prog="test")).metrics
+    assert "merry_recall" in metrics
+    assert "errors" not in metrics
+    with pytest.raises(UserError, match=r"eval\.metric is errors: must be one of .*merry_recall"):
+        task_class(rundir.config_of("run", [*options, "--eval.metric=errors"], prog="test"))
+
+
 @pytest.mark.parametrize(
     ("sections", "wrong"),
     [

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -21,9 +20,10 @@ from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
-from jaxft.run.state import fresh_state, frozen_content
+from jaxft.run.state import fresh_state
 from jaxft.train import train
-from jaxft.training.checkpoint import Checkpoints, Progress
+from jaxft.training.checkpoint import Checkpoints
+from jaxft.training.early_stopping import Progress
 from jaxft.training.journal import rewind
 from jaxft.training.loop import Trainer
 from tests.support import tiny
@@ -155,7 +155,7 @@ def test_a_restored_state_is_the_only_copy_on_devices(classifier, tiny_data, tmp
     run = make_run(short_config(classifier, tiny_data, tmp_path, plan={"preset": "last_n", "n": 1}))
     state, frozen = fresh_state(run)
     checkpoints = Checkpoints(tmp_path, keep=9)
-    checkpoints.save_frozen(frozen, partial(frozen_content, run))
+    checkpoints.save_frozen(run, frozen)
     for step in (1, 2):
         checkpoints.save(replace(state, step=np.int32(step) + state.step), Progress(best_step=1, best_score=0.5))
     checkpoints.close()

@@ -13,7 +13,6 @@ from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
 from jaxft.train import train
 from jaxft.training.checkpoint import Checkpoints
-from jaxft.training.restore import stored_state
 from tests.support import tiny
 from tests.support.resuming import MODEL, copy_run_at, journal
 from tests.support.steps import moment_trees
@@ -56,7 +55,7 @@ def test_each_stage_trains_what_the_plan_says(finished, tiny_model, tiny_data):
     assert checkpoints.steps() == list(range(1, 8))
     flat = {}
     for step in range(1, 6):
-        state, frozen, _ = stored_state(run, checkpoints, step)
+        state, frozen, _ = checkpoints.restore_run(run, step)
         trained = {name for name in tree.all_names(run.params) if begins(name) < step}
         assert set(tree.all_names(state.params)) == trained
         counts = [int(x) for x in jax.tree.leaves(state.opt_state) if x.ndim == 0]
@@ -103,7 +102,7 @@ def test_stages_work_with_other_options(tiny_model, tiny_data, tmp_path, section
     run, checkpoints = make_run(staged(tiny_model, tiny_data, tmp_path / "whole", **sections)), []
     for name in ("copy", "whole"):
         store = Checkpoints(tmp_path / name, keep=9)
-        checkpoints.append(stored_state(run, store, 7)[0])
+        checkpoints.append(store.restore_run(run, 7)[0])
         store.close()
     jax.tree.map(np.testing.assert_array_equal, *(x.params for x in checkpoints))
     jax.tree.map(np.testing.assert_array_equal, *(x.average for x in checkpoints))
@@ -131,7 +130,7 @@ def test_a_stage_is_restored_and_the_next_opened_on_eight_devices(tiny_model, ti
 def test_a_step_of_an_earlier_stage_is_exported(finished, tiny_model, tiny_data, tmp_path):
     export([str(finished), "--output", str(tmp_path / "early"), "--step", "2"])
     run, checkpoints = make_run(staged(tiny_model, tiny_data, finished)), Checkpoints(finished, keep=9)
-    state, frozen, _ = stored_state(run, checkpoints, 2)
+    state, frozen, _ = checkpoints.restore_run(run, 2)
     checkpoints.close()
     found, _ = open_weights(tmp_path / "early")
     expected = tree.unstack(frozen.combined(state.params).model)

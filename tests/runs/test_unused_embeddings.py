@@ -16,7 +16,7 @@ from jaxft.run.setup import make_run
 from jaxft.run.state import fresh_state
 from jaxft.step import unused_embeddings
 from jaxft.step.parameters import Parameters
-from jaxft.step.unused_embeddings import embedded, split_unused, whole
+from jaxft.step.unused_embeddings import embed_words, join_unused, split_unused
 from jaxft.train import train
 from tests.support import tiny
 from tests.support.resuming import MODEL, assert_journals_close, assert_resume_is_exact, journal
@@ -143,8 +143,8 @@ def test_a_head_that_scores_words_needs_all_of_them(large, data, tmp_path):
 @pytest.mark.parametrize(
     ("name", "decay"),
     [
-        *((x, 0.7) for x in unused_embeddings._BY_FACTOR),
-        *((x, 0.0) for x in unused_embeddings._BY_FACTOR + unused_embeddings._WITHOUT_DECAY),
+        *((x, 0.7) for x in unused_embeddings._DECAY_BY_FACTOR),
+        *((x, 0.0) for x in unused_embeddings._DECAY_BY_FACTOR + unused_embeddings._UNCHANGED_WITHOUT_DECAY),
     ],
 )
 def test_optimizers_move_rows_without_gradient_by_one_factor(name, decay):
@@ -179,11 +179,11 @@ def test_used_and_unused_words_are_looked_up_in_their_tables():
     trained = Parameters(tree.unflatten({path: np.concatenate([small[:3] + 1, small[3:] * 0.5])}), beside)
     expected = table * 0.5
     expected[used] = table[used] + 1
-    assert np.array_equal(tree.flatten(whole(trained))[path], expected)
+    assert np.array_equal(tree.flatten(join_unused(trained))[path], expected)
     ids = jnp.asarray(rng.integers(0, 9, (2, 5)))
     arrays = jax.tree.map(jnp.asarray, trained)
-    assert np.array_equal(embedded(arrays, ids, training=False), expected[ids])
+    assert np.array_equal(embed_words(arrays, ids, training=False), expected[ids])
     inside = jnp.asarray(used[rng.integers(0, 3, (2, 5))])
-    assert np.array_equal(embedded(arrays, inside, training=True), expected[inside])
-    assert whole(Parameters(params)) is params
+    assert np.array_equal(embed_words(arrays, inside, training=True), expected[inside])
+    assert join_unused(Parameters(params)) is params
     assert split_unused(params, None) == (params, {})

@@ -10,7 +10,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.config import Policy
 from jaxft.models.model import Model, make_model
 from jaxft.param_plan import ParameterPlan, make_plan
-from jaxft.run.adapter_targets import add_adapters, settled
+from jaxft.run.adapter_targets import add_adapters, complete_adapters
 from tests.support import tiny, zoo
 
 LENGTHS = np.array([7, 3, 12, 1, 9, 5, 10, 2])
@@ -51,4 +51,4 @@ def planned(family: str, plan: dict) -> tuple[Model, tree.Params, ParameterPlan]
     settings = cli.parse({"model": {"path": "zoo"}, "plan": plan}, [], origin="test", prog="test")
     model, params = add_adapters(model, tiny.random_params(model), settings)
     made = make_plan(settings.plan, params, model.encoder.config.parameter_layers, total_steps=100)
-    return *settled(model, params, made, 0), made
+    return *complete_adapters(model, params, made, 0), made

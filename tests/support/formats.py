@@ -22,7 +22,7 @@ from jaxft.models.encoder.adapters import Lora
 from jaxft.models.model import Model, make_model
 from jaxft.models.peft import adapter_config
 from jaxft.models.weights import tensor_files
-from jaxft.run import record
+from jaxft.run import record, rundir
 from jaxft.tasks import task_class
 from jaxft.training import integrity, journal
 from tests.support import tiny, zoo
@@ -230,13 +230,13 @@ def _checkpoint(name: str) -> Callable[[Path], Path]:
 
 def _intact(path: Path) -> Any:
     directory = path.parents[2] if path.name == checksums.MANIFEST else path.parents[3]
-    return integrity.look(directory, 3), integrity.best_step(directory, 3)
+    return integrity.verify(directory, 3), integrity.best_step(directory, 3)
 
 
 def _run_json(folder: Path) -> Path:
     used = np.arange(0, 30, 2)
-    (folder / record.FILE).write_text(record.Record(tuple(tiny.LABELS), {"a": 1}, True, 10, 30, used).text())
-    return folder / record.FILE
+    (folder / rundir.RECORD).write_text(record.Record(tuple(tiny.LABELS), {"a": 1}, True, 10, 30, used).text())
+    return folder / rundir.RECORD
 
 
 def _rewind(path: Path) -> Any:

@@ -66,13 +66,12 @@ def test_changed_weights_are_refused_until_there_is_a_checkpoint(config, tmp_pat
     begin(config)
     swap(tmp_path / "model/model.safetensors")
     with Claim(config) as claim:
-        changed = claim.other_weights
-    assert changed == ["model.path: model.safetensors has changed"]
-    input_files.check_weights(tmp_path, changed, 3, adapted=False)
-    assert "it goes on with its own parameters, of step 3" in capsys.readouterr().err
-    for step, adapted in ((None, False), (3, True)):
-        with pytest.raises(UserError, match=r"model\.safetensors has changed"):
-            input_files.check_weights(tmp_path, changed, step, adapted=adapted)
+        claim.check_weights(3, adapted=False)
+        line = "model.path: model.safetensors has changed since the run began: it goes on with its own parameters, of step 3"
+        assert capsys.readouterr().err == f"{line}\n"
+        for step, adapted in ((None, False), (3, True)):
+            with pytest.raises(UserError, match=r"model\.safetensors has changed"):
+                claim.check_weights(step, adapted=adapted)
     scratch = replace(config, model=replace(config.model, from_scratch=True))
     assert input_files.WEIGHTS not in input_files.read(scratch)
 
@@ -96,9 +95,9 @@ def test_the_record_covers_teacher_vocabulary_file_and_folders(config, tmp_path)
     (tmp_path / "texts/b/1.txt").rename(tmp_path / "texts/a/2.txt")
     (tmp_path / "words.txt").write_text("two\n")
     swap(tmp_path / "model/model.safetensors")
-    changes = input_files.changes(tmp_path, input_files.read(config))
-    assert [line.split(":")[0] for line in changes.decisive] == ["data.train", "vocabulary.file", "distill.teacher"]
-    assert len(changes.weights) == 1
+    changed, weights = input_files.changes(tmp_path, input_files.read(config))
+    assert [line.split(":")[0] for line in changed] == ["data.train", "vocabulary.file", "distill.teacher"]
+    assert len(weights) == 1
 
 
 def test_patterns_name_files(tmp_path):

@@ -18,7 +18,8 @@ from jaxft.param_plan import make_plan
 from jaxft.preflight import costs
 from jaxft.run.setup import make_run
 from jaxft.run.state import fresh_state, model_params
-from jaxft.training.checkpoint import Checkpoints, Progress
+from jaxft.training.checkpoint import Checkpoints
+from jaxft.training.early_stopping import Progress
 from tests.support import tiny
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 

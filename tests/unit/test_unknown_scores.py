@@ -9,9 +9,8 @@ from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.evaluator import score
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.pretraining import Pretraining
-from jaxft.training.checkpoint import Progress
 from jaxft.training.display import Display
-from jaxft.training.early_stopping import next_progress
+from jaxft.training.early_stopping import Progress, next_progress
 from jaxft.training.hooks import Evaluation
 from jaxft.training.step_metrics import StepMetrics
 
@@ -35,10 +34,10 @@ def test_the_perplexity_of_no_words_is_null():
 def test_the_loss_of_a_step_without_weight_is_null():
     """If nothing is masked or all weights are 0, the journal has null, not a perfect 0."""
     sampler = SimpleNamespace(lengths=np.ones(3, int))
-    plan = SimpleNamespace(examples=lambda step: np.arange(1), sampler=sampler)
+    batches = SimpleNamespace(examples=lambda step: np.arange(1), sampler=sampler)
     values = {"loss": [0, 0, 2], "weight": [0, 4, 1], "grad_norm": [0] * 3}
     metrics = StepMetrics(every=1, total_steps=3, steps_per_epoch=3, learning_rate=lambda _: 1.0)
-    metrics.send(range(3), {name: np.array(x, np.float32) for name, x in values.items()}, plan)  # type: ignore[arg-type]
+    metrics.send(range(3), {name: np.array(x, np.float32) for name, x in values.items()}, batches)  # type: ignore[arg-type]
     assert [step.row()["loss"] for step in metrics.read()] == [None, 0.0, 2.0]
     assert list(metrics.read()) == []
 
