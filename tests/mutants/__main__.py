@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 
 from tests.mutants import table
-from tests.mutants.faults import FAULTS, Fault
+from tests.mutants.fault import Fault
+from tests.mutants.faults import FAULTS
 from tests.support import ROOT, SHARED
 from tests.support.programs import CACHE
 

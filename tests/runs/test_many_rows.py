@@ -90,7 +90,7 @@ def test_rows_are_written_as_they_come_and_an_error_leaves_no_output(model, text
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 8)
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
-    written, line = [], predict._line
+    written, write_lines = [], predict._write_lines
     seen = []
     call = chunks.Forward.__call__
 
@@ -99,7 +99,9 @@ def test_rows_are_written_as_they_come_and_an_error_leaves_no_output(model, text
         return call(self, examples, report)
 
     monkeypatch.setattr(chunks.Forward, "__call__", watched)
-    monkeypatch.setattr(predict, "_line", lambda row: written.append(row) or line(row))
+    monkeypatch.setattr(
+        predict, "_write_lines", lambda file, rows: write_lines(file, (written.append(x) or x for x in rows))
+    )
     with pytest.raises(UserError, match=r"in\.txt: row 43 is 17 tokens long"):
         predicted(model, texts, output, "--data.max_length=16", "--data.truncation=false")
     assert seen == [0, 8, 16, 24, 32]

@@ -1,0 +1,77 @@
+"""Faults of models, their layers and their files."""
+
+from tests.mutants.fault import Fault
+
+FAULTS: tuple[Fault, ...] = (
+    # Models
+    Fault(
+        "convolution-mixes-packed-examples",
+        "jaxft/models/encoder/disentangled.py",
+        "jnp.roll(segment_ids, -shift, axis=1) == segment_ids",
+        "jnp.roll(segment_ids, -shift, axis=1) > 0",
+        "DeBERTa's convolution reads the neighbouring example of a packed row.",
+    ),
+    Fault(
+        "window-one-token-short",
+        "jaxft/models/encoder/fused_attention.py",
+        "position[None, :]) <= window)[None]",
+        "position[None, :]) < window)[None]",
+        "ModernBERT's local layers do not see the outermost token of their window, which shows in long texts only.",
+    ),
+    Fault(
+        "attention-gradient-ignores-dropout",
+        "jaxft/models/encoder/attention.py",
+        "jnp.where(signed > 0, dp, 0)",
+        "dp",
+        "Queries and keys get gradients through probabilities that dropout has dropped.",
+    ),
+    Fault(
+        "layers-share-dropout-key",
+        "jaxft/models/encoder/encoder.py",
+        "number * len(sets) + i if sets else number)",
+        "number * len(sets) + i if sets else i)",
+        "All layers of an encoder drop at the same places.",
+    ),
+    Fault(
+        "dora-norm-with-gradient",
+        "jaxft/models/encoder/layers.py",
+        "jnp.linalg.norm(jax.lax.stop_gradient(kernel + lora.scale * dense(a, b)), axis=0)",
+        "jnp.linalg.norm(kernel + lora.scale * dense(a, b), axis=0)",
+        "DoRA trains by other gradients than the paper's and PEFT's.",
+    ),
+    Fault(
+        "tied-tensors-not-written",
+        "jaxft/models/load_save.py",
+        "model.origin.copies.items() if of in flat}",
+        "model.origin.copies.items() if copy in flat}",
+        "A saved masked-LM model lacks the decoder's tensors that the checkpoint had beside the tied words.",
+    ),
+    Fault(
+        "merges-not-copied",
+        "jaxft/core/model_source.py",
+        '"merges.txt", ',
+        "",
+        "The model directory of a run from a RoBERTa without tokenizer.json has a tokenizer that cannot be read.",
+    ),
+    Fault(
+        "lora-scale-counted-twice",
+        "jaxft/models/peft/read_adapter.py",
+        "scales[module_name(naming, module)] / kind.scale if kind.scale else 1.0",
+        "scales[module_name(naming, module)] if kind.scale else 1.0",
+        "An adapter that is loaded changes its base by alpha / rank too much or too little, unless that is 1.",
+    ),
+    Fault(
+        "untied-decoder-taken-as-tied",
+        "jaxft/models/families/family.py",
+        "tied = bool(_value(part.tied, read))",
+        "tied = bool(part.tied)",
+        "A masked-LM checkpoint with tie_word_embeddings false scores words by its embeddings; its decoder is dropped.",
+    ),
+    Fault(
+        "distilbert-drops-after-attention",
+        "jaxft/models/families/distilbert.py",
+        'DropoutSite.OUTPUT: ("dropout",),',
+        'DropoutSite.OUTPUT: ("dropout",), DropoutSite.ATTENTION_OUTPUT: ("dropout",),',
+        "DistilBERT is trained with a dropout after attention that Hugging Face's does not have.",
+    ),
+)
