@@ -74,7 +74,7 @@ def test_the_number_of_frozen_layers_depends_on_the_config(tiny_model, tiny_data
 def test_a_layer_with_dropout_is_not_frozen(tiny_model, tiny_data, tmp_path):
     run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}))
     for layer, kept in ((0, 0), (1, 1)):
-        rates = replace(run.model.rates, layers={layer: {DropoutSite.OUTPUT: 0.1}})
+        rates = replace(run.model.rates, own={DropoutSite.OUTPUT.name_in(layer): 0.1})
         assert frozen_features.frozen_layers(replace(run, model=replace(run.model, rates=rates))) == kept
 
 

@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 RowName = Callable[[int], str]  # index of a row in a data set, from 0 -> its name in messages, `a.csv: row 3`
 
 
@@ -19,11 +17,15 @@ def with_files(files: Sequence[tuple[str, int]]) -> Any:
 def select_rows(rows: Any, chosen: Any) -> Any:
     """The rows with the indices `chosen`, int [N], of a `datasets.Dataset`; `select` would forget the numbers of contiguous
     rows."""
+    import numpy as np  # not imported with the module, or `--help` would take longer
+
     return rows._select_with_indices_mapping(np.asarray(chosen, np.int64), keep_in_memory=True)
 
 
-def row_numbers(rows: Any) -> np.ndarray:
-    """The number of each row, from 1, counted through all files that the rows were read from: int [N]."""
+def row_numbers(rows: Any) -> Any:
+    """The number of each row, from 1, counted through all files that the rows were read from: a numpy array, int [N]."""
+    import numpy as np
+
     chosen = rows._indices
     return 1 + (np.arange(len(rows)) if chosen is None else chosen.column(0).to_numpy())
 
