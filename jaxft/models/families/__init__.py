@@ -1,4 +1,4 @@
-"""Model families as data. A family without new mathematics needs one more entry here and a golden file (docs/models.md)."""
+"""Model families as data. A family without new mathematics needs one more `Family` and one more entry here (CONTRIBUTING.md)."""
 
 from collections.abc import Mapping
 from typing import Any
