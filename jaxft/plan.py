@@ -20,8 +20,8 @@ COMMAND = help.Command(
     "jaxft plan",
     "CONFIG.yaml [--plot FILE] [--topology NAME]",
     own={
-        "--plot FILE": "Draw the learning rates into a png, svg or pdf file.",
-        "--topology NAME": "Compile for accelerators that need not be here, such as v5e:2x4.",
+        "--plot FILE": "Plot the learning rates to a png, svg or pdf file.",
+        "--topology NAME": "Compile for accelerators that are not attached, such as v5e:2x4.",
     },
     uses=UsedBy.PLAN,
     note="The other options of jaxft train are accepted and checked, but do not change the plan.",

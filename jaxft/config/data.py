@@ -50,7 +50,8 @@ class DataConfig(Section):
     columns that say so together, such as document and sentence. Known names (Sentence #, sentence_id ...) are found."""
     split_words: Literal["punctuation", "spaces"] | None = None
     """Token classification: where texts are split into words, which is at white space, or also around punctuation marks and
-    symbols; null does as in training, and there punctuation. Texts beside a text of tags are split at white space."""
+    symbols; null splits as in training, where the default is punctuation. Texts beside a text of tags are split at white
+    space."""
     unknown_labels: Literal["error", "drop"] = "error"
     """What to do with labels that training does not have: drop leaves out their examples (multi-label: only the labels) and
     reports how many."""

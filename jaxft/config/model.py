@@ -12,7 +12,7 @@ class ModelConfig(Section):
     """The pretrained encoder."""
 
     path: PathText | None = None
-    """Hub id or directory of the encoder; package:NAME/SUBDIR names weights that an installed Python package carries."""
+    """Hub id or directory of the encoder; package:NAME/SUBDIR names weights inside an installed Python package."""
     revision: Annotated[str | None, PLAN_AND_EVALUATE] = None
     """Branch, tag or commit of a hub id."""
     dropout: Rate | None = None

@@ -65,12 +65,12 @@ class OptimConfig(Section):
     plateau_patience: NonNegativeInt = 1
     """plateau: number of evaluations without a better eval.metric to wait for; the next one lowers the learning rate."""
     clip: FinitePositiveFloat | None = 1.0
-    """Largest global norm of the gradient; null does not clip."""
+    """Maximum global norm of the gradient; null disables clipping."""
 
 
 @dataclass(frozen=True)
 class RegularizationConfig(Section):
-    """Regularisation beside dropout, weight decay and label smoothing; 0 turns a method off."""
+    """Regularisation besides dropout, weight decay and label smoothing; 0 turns a method off."""
 
     l1: NonNegativeFloat = 0.0
     """L1: weight of the sum of absolute values in the loss, over the parameters to which weight decay applies."""

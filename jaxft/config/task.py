@@ -94,7 +94,7 @@ class TaskConfig(Section):
     whole_words: Annotated[bool, For("fill-mask", "pretraining")] = False
     """Mask all pieces of a word together."""
     sentence_order: Annotated[bool | None, For("pretraining")] = None
-    """Second task of pretraining: sentence order (true) or next sentence (false); null does as the model's family."""
+    """Second task of pretraining: sentence order (true) or next sentence (false); null takes that of the model's family."""
 
     @property
     def options(self) -> list[str]:

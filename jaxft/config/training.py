@@ -93,14 +93,14 @@ class MeshConfig(Section):
     """How work is spread over devices."""
 
     data: Annotated[int, Limit("-1 or above 0", lambda x: x == -1 or x > 0)] = -1
-    """Number of devices over which batches are split; -1 takes all devices that are left."""
+    """Number of devices over which batches are split; -1 takes all remaining devices."""
     fsdp: PositiveInt = 1
     """Number of devices over which batches, parameters and moments are split."""
 
 
 @dataclass(frozen=True)
 class LogConfig(Section):
-    """What is written while a run goes on."""
+    """What is logged during a run."""
 
     used_by = TRAIN_ONLY
 
@@ -132,7 +132,7 @@ class RuntimeConfig(Section):
     do not write them, and are refused where they do not support what is asked; auto uses them where they are supported and
     faster."""
     keep_frozen: bool = True
-    """Compute the lowest layers once if they are frozen and drop nothing, and keep their outputs on disk."""
+    """Compute the lowest layers once if they are frozen and have no dropout, and keep their outputs on disk."""
     steps_per_execution: Annotated[PositiveInt | None, TRAIN_ONLY] = None
     """Number of steps per call of a program, if that many steps of one shape come before the next evaluation, checkpoint,
     stage or end of an epoch; null takes 8 if only the head is computed in a step (keep_frozen), and otherwise 1."""
