@@ -59,7 +59,8 @@ def main(argv: list[str]) -> None:
         written, empty_rows = _write(outputs, args.output, drop=drop)
     lost = f"{'left out' if drop else 'null'}: no usable text (data.empty_texts)"
     more = f"; {empty_rows} {'row is' if empty_rows == 1 else 'rows are'} {lost}" if empty_rows else ""
-    print(f"wrote {written} {outputs.kind} to {args.output}{more}", file=sys.stderr)
+    kind = outputs.kind.removesuffix("s") if written == 1 else outputs.kind
+    print(f"wrote {written} {kind} to {args.output}{more}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     read = texts(args.input, args.text)
     words = train(read, args.size, cased=args.cased, min_frequency=args.min_frequency)
     if len(words) > args.size:
-        raise UserError(f"--size is {args.size}, but special tokens and single characters alone are {len(words)}: raise it")
+        raise UserError(f"--size is {args.size}, but there are {len(words)} special tokens and single characters: raise it")
     config = {"model_type": "bert", "vocab_size": len(words), **sizes, "type_vocab_size": 2, "pad_token_id": 0}
     make_model(config, "fill-mask", args.output)  # refuse inconsistent sizes before writing anything
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": not args.cased}

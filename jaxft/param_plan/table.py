@@ -161,7 +161,7 @@ def make_plan(
         {site: rule.cells["dropout"] for site, rule in dropout_rules.items()},
     )
     if plan.stages[0] > 0:
-        raise UserError(f"the plan trains nothing before step {plan.stages[0]}: let unfreeze of some rule be 0")
+        raise UserError(f"the plan trains nothing before step {plan.stages[0]}: set unfreeze to 0 in at least one rule")
     return plan
 
 

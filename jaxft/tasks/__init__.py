@@ -33,7 +33,7 @@ def named_task(config: TaskConfig) -> type[Task]:
     """The class behind `task.name` and `task.problem`.
 
     Raises:
-      UserError: if it is a custom task that cannot be imported or is no `Task`.
+      UserError: if it is a custom task that cannot be imported or is not a `Task`.
     """
     if is_reference(config.name):
         return load_task(config.name)

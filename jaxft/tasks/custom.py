@@ -70,5 +70,5 @@ def customised(task: type[Task], loss: str | None, metrics: tuple[str, ...]) -> 
 def _function(reference: str, option: str) -> Callable[..., Any]:
     found = load_object(reference, option)
     if not callable(found):
-        raise UserError(f"{option} {reference}: is no function")
+        raise UserError(f"{option} {reference}: is not a function")
     return found

@@ -137,7 +137,7 @@ def load_hooks(config: Config) -> list[type[Hook]]:
     """The classes that `train.hooks` names.
 
     Raises:
-      UserError: for a name that cannot be imported or is no `Hook`.
+      UserError: for a name that cannot be imported or is not a `Hook`.
     """
     hooks = []
     for reference in config.train.hooks:

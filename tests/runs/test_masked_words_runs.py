@@ -80,7 +80,7 @@ def test_the_vocabulary_command_makes_a_tokenizer(folder, start, tmp_path):
     cased = load_tokenizer(tmp_path)
     assert len(cased) == 50
     assert cased.tokenize("The") != cased.tokenize("the")
-    with pytest.raises(UserError, match=r"--size is 20, but special tokens and single characters alone are \d+: raise it"):
+    with pytest.raises(UserError, match=r"--size is 20, but there are \d+ special tokens and single characters: raise it"):
         vocabulary.main([*argv, "20"])
     with pytest.raises(UserError, match="hidden_size 33 is not a multiple of num_attention_heads 4"):
         vocabulary.main([*argv, "50", "--hidden_size", "33"])

@@ -30,7 +30,7 @@ OWN = (
     r"step \d+ of 6: loss \d\.\d+, learning rate \S+, [\d,]+ tokens/s(, \d:\d\d left)?",
     r"step \d+: validation accuracy \d\.\d+( \(best\))?, loss \d\.\d+",
     r"done in \d+ s: model of step .*",
-    r"wrote \d+ predictions to .*",
+    r"wrote \d+ predictions? to .*",
 )
 
 

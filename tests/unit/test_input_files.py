@@ -26,7 +26,7 @@ def begin(config) -> None:
     with Claim(config) as claim:
         claim.settle(None)
         assert (Path(config.output_dir) / lock.FILE).exists()
-        with pytest.raises(UserError, match="another run works in it: process"):
+        with pytest.raises(UserError, match="another run is using it: process"):
             Claim(config)
     assert sorted(path.name for path in Path(config.output_dir).iterdir()) == ["config.yaml", "inputs.json"]
 

@@ -66,7 +66,7 @@ def test_a_lock_from_elsewhere_expires_by_the_time_of_its_file(tmp_path, monkeyp
 
     path = owned(tmp_path, **change)
     monkeypatch.setattr(time, "sleep", lambda seconds: os.utime(path, (now + 7,) * 2))  # a sign of life
-    with pytest.raises(UserError, match="another run works in it"):
+    with pytest.raises(UserError, match="another run is using it"):
         lock.acquire(tmp_path, print)
 
     os.utime(path, (now - lock.STALE + 20,) * 2)
