@@ -1,4 +1,4 @@
-"""Model families as data. A family without new mathematics needs one more `Family` and one more entry here (CONTRIBUTING.md)."""
+"""Model families as data. One without new mathematics needs one more `Family` and an entry here (CONTRIBUTING.md)."""
 
 from collections.abc import Mapping
 from typing import Any
