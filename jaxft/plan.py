@@ -60,9 +60,8 @@ def main(argv: list[str]) -> None:
     for line in costs.lines(steps):
         print(line)
     if frozen := frozen_features.frozen_layers(run):
-        print(
-            f"the lowest {frozen} layers never change: a run of more than one epoch computes them once, and steps cost less"
-        )
+        layers = f"lowest {frozen} layers never change" if frozen > 1 else "lowest layer never changes"
+        print(f"the {layers}: a run of more than one epoch computes that part once, and steps cost less")
     if target is not None:
         for line in ["", *topology.lines(target, [(shape, cost) for shape, found in steps.items() for cost in found])]:
             print(line)

@@ -60,7 +60,8 @@ def main(argv: list[str]) -> None:
     lost = f"{'left out' if drop else 'null'}: no usable text (data.empty_texts)"
     more = f"; {empty_rows} {'row is' if empty_rows == 1 else 'rows are'} {lost}" if empty_rows else ""
     kind = outputs.kind.removesuffix("s") if written == 1 else outputs.kind
-    print(f"wrote {written} {kind} to {args.output}{more}", file=sys.stderr)
+    where = "standard output" if args.output == "-" else args.output
+    print(f"wrote {written} {kind} to {where}{more}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,8 @@ def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(lin
                     continue  # the lock was released in the meantime
                 if _is_alive(owner, path, candidate, say):
                     raise UserError(
-                        f"output_dir {directory}: another run is using it: {_describe(owner)}; give --output_dir another "
-                        "name, or wait until it has ended"
+                        f"output_dir {directory}: another run is using it: {_describe(owner)}; choose another "
+                        "--output_dir, or wait until it has ended"
                     )
                 say(f"taking over {path} of {_describe(owner)}, which has ended without releasing it")
                 _remove(path, owner["token"], directory)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from jaxft.core.errors import UserError, nearest, one_line
 
 EXAMPLES = {"task.name": "MyTask", "task.loss": "my_loss", "eval.metrics": "my_metric", "train.hooks": "MyHook"}
-_JAXFT = f"{Path(__file__).parents[1]}/"
+# Folders that a folder of the user may contain.
+_NOT_OWN = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], sysconfig.get_path("stdlib")))
 _folders: set[str] = set()  # of the modules that references have named
 
 
@@ -67,9 +69,9 @@ def failure_of_own_code(error: Exception) -> tuple[str, str] | None:
 
 
 def _is_own(file: str) -> bool:
-    """Whether a file is in the folder of such a module, but of no package that is installed there, nor of jaxft."""
+    """Whether a file is in the folder of such a module, and not of an installed package, of jaxft or of Python itself."""
     inside = [file.removeprefix(folder) for folder in _folders if file.startswith(folder)]
-    return any("-packages" not in path for path in inside) and not file.startswith(_JAXFT)
+    return any("-packages" not in path for path in inside) and not file.startswith(_NOT_OWN)
 
 
 def _search_working_directory() -> None:

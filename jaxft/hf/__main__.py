@@ -17,7 +17,7 @@ PROG = "jaxft hf"
 
 def main(argv: list[str]) -> dict[str, float]:
     """Run a script and return its results under Hugging Face's names (such as `eval_accuracy`)."""
-    from jaxft.hf.convert import convert
+    from jaxft.hf.convert import convert, limits_of
     from jaxft.hf.flags import COMMON
     from jaxft.hf.scripts import ALIASES, SCRIPTS
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> dict[str, float]:
                 print(f"  --{flag:<30} {settings.option or settings.effect}")
         return {}
     backend.start()
-    job = convert(script, argv[1:])
+    job = convert(script, SCRIPTS[script], argv[1:], limits_of)
     if distributed.is_main_process():
         for line in job.lines:
             print(line, file=sys.stderr)

@@ -11,11 +11,11 @@ import jax
 
 from jaxft.config import Config, DataConfig, cli
 from jaxft.core.errors import UserError
-from jaxft.core.model_source import resolve
+from jaxft.core.model_source import PACKAGE, resolve
 from jaxft.core.paths import refuse_url
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
-from jaxft.hf.scripts import SCRIPTS, Script
+from jaxft.hf.scripts import Script
 from jaxft.models.model import make_model
 from jaxft.models.weights.tensor_files import read_model_config
 
@@ -78,18 +78,22 @@ def limits_of(path: str, revision: str | None) -> Limits:
     return Limits(stated if stated < _NO_LIMIT else None, model.encoder.config.usable_positions)
 
 
-def convert(name: str, argv: list[str], limits: Callable[[str, str | None], Limits] = limits_of) -> Job:
+def local_limits(path: str, revision: str | None) -> Limits:
+    """The limits of a local model; no limits for a hub id, which is not downloaded."""
+    return limits_of(path, revision) if path.startswith(PACKAGE) or Path(path).expanduser().is_dir() else Limits()
+
+
+def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
     """Convert a script's command line to a job.
 
     Args:
-      name: the script, one of SCRIPTS.
+      name, script: one of SCRIPTS.
       argv: its flags.
-      limits: gives the length limits of a model by path and revision.
+      limits: gives the length limits of a model by path and revision; `limits_of` may download from the hub.
 
     Raises:
       UserError: if a flag is unknown or cannot be honoured, or flags contradict each other.
     """
-    script = SCRIPTS[name]
     known = {**COMMON, **script.flags}
     flags = parse(name, argv, known)
     for needed in ("model_name_or_path", "output_dir"):

@@ -105,7 +105,7 @@ def refuse(directory: Path, changed: Sequence[str]) -> None:
     if changed:
         raise UserError(
             f"output_dir {directory}: the run began with other files ({some(changed)}): put the old ones back to resume it, "
-            "or give --output_dir another name for a run on the new ones"
+            "or choose another --output_dir for a run on the new ones"
         )
 
 

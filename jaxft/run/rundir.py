@@ -50,7 +50,7 @@ def check_claim(config: Config) -> bool:
     changed = differences(config, read_run_config(directory))
     if changed:
         raise UserError(
-            f"output_dir {directory}: holds another run, which differs in {some(changed)}; give --output_dir another name, "
+            f"output_dir {directory}: holds another run, which differs in {some(changed)}; choose another --output_dir, "
             "or the same options to resume"
         )
     return True

@@ -59,12 +59,23 @@ def customised(task: type[Task], loss: str | None, metrics: tuple[str, ...]) -> 
                 )
 
         def scores(self: Task, summary: Summary, split: Split) -> dict[str, Any]:
-            added = {name: score(self, summary, split) for name, score in functions.items()}
+            added = {name: _as_number(name, score(self, summary, split)) for name, score in functions.items()}
             return {**task.scores(self, summary, split), **added}
 
         higher = {name: bool(getattr(function, "higher_is_better", True)) for name, function in functions.items()}
         members |= {"scores": scores, "metrics": {**task.metrics, **higher}}
     return type(task.__name__, (task,), members) if members else task
+
+
+def _as_number(metric: str, value: Any) -> float | None:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"eval.metrics: {metric} returned {str(value)[:50]!r}, which is not a number") from error
 
 
 def _function(reference: str, option: str) -> Callable[..., Any]:

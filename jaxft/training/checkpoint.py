@@ -191,7 +191,7 @@ class Checkpoints:
             if not distributed.all_agree(same):
                 raise UserError(
                     f"{self._directory}: {found.damage or FROZEN + ' is damaged'}, and model.path does not give the same "
-                    "frozen parameters: put the model back that the run began with, or give --output_dir another name"
+                    "frozen parameters: put the model back that the run began with, or choose another --output_dir"
                 )
             self._say(f"{found.damage}: the frozen parameters are made again from the model, which gives the same")
             made = fresh_frozen(run)

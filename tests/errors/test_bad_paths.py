@@ -9,6 +9,7 @@ from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.core.paths import cache_dir
 from jaxft.hf.convert import convert
+from jaxft.hf.scripts import SCRIPTS
 
 URL = "gs://bucket/there"
 
@@ -55,7 +56,11 @@ def test_a_url_as_an_argument_of_a_command(fails, classifier, command, argv):
 def test_a_url_as_a_flag_of_a_script(flag):
     given = {"output_dir": "o", "model_name_or_path": "m", "train_file": "t.csv"} | {flag: URL}
     with pytest.raises(UserError, match=f"--{flag} is {URL}"):
-        convert("run_glue", [x for name, value in given.items() for x in (f"--{name}", value)] + ["--do_train"])
+        convert(
+            "run_glue",
+            SCRIPTS["run_glue"],
+            [x for name, value in given.items() for x in (f"--{name}", value)] + ["--do_train"],
+        )
 
 
 def test_a_url_given_to_load_and_save(classifier):

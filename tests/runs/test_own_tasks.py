@@ -10,9 +10,12 @@ import pytest
 from jaxft import evaluate, export, predict
 from jaxft.config import cli
 from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Summary
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run import rundir
 from jaxft.tasks import task_class
+from jaxft.tasks.custom import customised
+from jaxft.tasks.text_classification import TextClassification
 from jaxft.train import train
 from tests.support import read_jsonl, tiny
 
@@ -180,6 +183,25 @@ def test_a_users_loss_and_metrics_are_used(tiny_model, tiny_data, folder):
     assert "eval/errors" not in plain
     evaluated = {row["step"]: row["eval/errors"] for row in rows["own"] if "eval/errors" in row and not row.get("final")}
     assert rows["own"][-1]["selected_step"] == min(evaluated, key=evaluated.__getitem__)
+
+
+class Silent(TextClassification):
+    """Without scores of its own."""
+
+    def scores(self, summary, split):
+        return {}
+
+
+@pytest.mark.parametrize(("value", "found"), [("1", 1), ("None", None), ("np.float32(0.5)", 0.5), ("'high'", "'high'")])
+def test_a_metric_is_a_number_or_none(folder, value, found):
+    name = "metric_" + "".join(x for x in value if x.isalnum())
+    (folder / f"{name}.py").write_text(f"import numpy as np\ndef own(task, summary, split): return {value}\n")
+    scores = customised(Silent, None, (f"{name}:own",)).scores
+    if isinstance(found, str):
+        with pytest.raises(UserError, match="own returned 'high', which is not a number"):
+            scores(None, Summary(), None)
+    else:
+        assert scores(None, Summary(), None)["own"] == found
 
 
 def test_a_finished_run_can_be_evaluated_by_other_metrics(folder):

@@ -146,7 +146,7 @@ BAD = {
     "empty": ([[3, 3, "A"]], "the span 3 to 3 (A) is empty"),
     "backwards": ([[4, 2, "A"]], "the span 4 to 2 (A) ends before it begins"),
     "negative": ([[-2, 2, "A"]], "the span -2 to 2 (A) begins before the text"),
-    "blank": ([[5, 6, "A"]], "the span 5 to 6 (A) holds no word"),
+    "blank": ([[5, 6, "A"]], "the span 5 to 6 (A) contains no word"),
     "no label": ([[0, 4]], "has the span [0, 4]: must be [start, end, label]"),
     "label first": ([["A", 0, 4]], "must be [start, end, label]"),
     "part of a character": ([[0, 4.5, "A"]], "must be [start, end, label]"),

@@ -12,6 +12,7 @@ from jaxft import __main__ as command
 from jaxft import evaluate, plan, train
 from jaxft.config import Config, cli, help
 from jaxft.config.used_by import UsedBy
+from jaxft.optim.named_optimizers import NAMED
 from tests.support import ROOT
 
 SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)]
@@ -145,3 +146,7 @@ def test_the_version_is_printed_without_importing_jax():
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("jaxft 0.")
     assert "(jax 0." in done.stdout
+
+
+def test_help_names_every_optimizer(capsys):
+    assert set(NAMED) <= set(re.findall(r"\w+", shown(capsys, train.main, "--help", "optim.name")))

@@ -19,10 +19,6 @@ from tests.support import read_jsonl
 MRPC = "label,sentence1,sentence2\ncalm,the river,old stone\nmerry,a song,the sun\ncalm,the lake,a bridge\nmerry,song,sun\n"
 
 
-def unlimited(path: str, revision: str | None) -> Limits:
-    return Limits()
-
-
 @pytest.fixture
 def files(tmp_path) -> dict[str, str]:
     (tmp_path / "train.csv").write_text(MRPC)
@@ -31,7 +27,7 @@ def files(tmp_path) -> dict[str, str]:
 
 def job(script: str, files: dict[str, str], *flags: str, do: str = "--do_train"):
     base = ["--model_name_or_path", "m", "--output_dir", files["output"], "--train_file", files["train"], do]
-    return convert(script, [*base, *flags], unlimited)
+    return convert(script, SCRIPTS[script], [*base, *flags])
 
 
 def test_flags_become_options(files):
@@ -122,7 +118,7 @@ def test_predicting_needs_no_labels(files, tmp_path):
     (tmp_path / "test.csv").write_text("sentence\nthe river\n")
     base = ["--model_name_or_path", "m", "--output_dir", "o", "--test_file", str(tmp_path / "test.csv"), "--do_predict"]
     for script in ("run_glue", "run_ner"):
-        made = convert(script, base, unlimited)
+        made = convert(script, SCRIPTS[script], base)
         assert (made.predict, made.test, made.config.data.text) == (True, str(tmp_path / "test.csv"), "sentence")
 
 
@@ -174,7 +170,7 @@ def test_fractional_labels_are_a_regression(files):
 @pytest.mark.parametrize("name", GLUE)
 def test_glue_tasks_come_from_the_hub(files, name):
     flags = ["--model_name_or_path", "m", "--output_dir", files["output"], "--task_name", name, "--do_train", "--do_eval"]
-    data = convert("run_glue", flags, unlimited).config.data
+    data = convert("run_glue", SCRIPTS["run_glue"], flags).config.data
     assert (data.dataset, data.dataset_config, data.train) == ("nyu-mll/glue", name, "train")
     assert (data.text, *([data.text_pair] if data.text_pair else [])) == GLUE[name][0]
 
@@ -220,7 +216,7 @@ def test_a_command_needs_something_to_do(files):
     with pytest.raises(UserError, match="--do_train, --do_eval or --do_predict"):
         job("run_glue", files, do="--overwrite_output_dir")
     with pytest.raises(UserError, match="needs --model_name_or_path"):
-        convert("run_glue", ["--do_train", "--output_dir", "x"], unlimited)
+        convert("run_glue", SCRIPTS["run_glue"], ["--do_train", "--output_dir", "x"])
 
 
 def test_every_alias_is_a_script():
@@ -252,10 +248,10 @@ def test_splits_and_columns_of_a_data_set_are_found_by_their_usual_names(tmp_pat
     rows = datasets.Dataset.from_dict({"tokens": [["a", "river"]], "ner_tags": [["O", "B-X"]]})
     datasets.DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "data"))
     flags = f"--model_name_or_path x --output_dir y --dataset_name {tmp_path / 'data'} --do_train --do_eval".split()
-    data = convert("run_ner", flags, unlimited).config.data
+    data = convert("run_ner", SCRIPTS["run_ner"], flags).config.data
     assert (data.train, data.validation, data.text, data.label) == ("train", "validation", "tokens", "ner_tags")
     with pytest.raises(UserError, match="--train_file, --validation_file or --test_file, or --dataset_name"):
-        convert("run_ner", [*flags[:4], "--do_eval"], unlimited)
+        convert("run_ner", SCRIPTS["run_ner"], [*flags[:4], "--do_eval"])
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from jaxft.config import Config, DataConfig, TaskConfig
 from jaxft.core.errors import UserError
 from jaxft.data.reading import label_spelling
 from jaxft.models.load_save import load
-from jaxft.tasks import label_lists, labels
+from jaxft.tasks import PROBLEMS, label_lists, labels
 from jaxft.tasks.metrics.classification import MAX_MISTAKES, MAX_TABLE_LABELS, SparseConfusion, classification_scores
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.multiple_choice import _right_choices
@@ -286,3 +286,8 @@ def test_a_label_without_a_column_is_refused():
     assert task.drop_unknown_labels(rows, Config(data=DataConfig(label=["c", "a", "b"])), "x.csv") == (rows, 0)
     with pytest.raises(UserError, match=r"data\.label names no column for c:"):
         task.drop_unknown_labels(rows, Config(data=DataConfig(label=["a", "b"])), "x.csv")
+
+
+def test_every_problem_has_a_name_for_config_json():
+    assert labels.PROBLEM_TYPES.keys() == PROBLEMS.keys()
+    assert len(set(labels.PROBLEM_TYPES.values())) == len(PROBLEMS)

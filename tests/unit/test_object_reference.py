@@ -1,11 +1,13 @@
 """Code of the user's own: which names are suggested, and how its exceptions are told."""
 
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from jaxft.config import cli
+from jaxft.core import object_reference
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
 
@@ -71,4 +73,11 @@ def test_other_exceptions_are_told_as_before(module, capsys):
     load_object("own_code:Event", "train.hooks")
     with pytest.raises(ZeroDivisionError):
         cli.run_main(lambda _: 1 / 0, [])
+    assert told(capsys, lambda _: Path("absent").read_text()) == ["error: absent: No such file or directory"]
+
+
+def test_files_of_python_are_not_the_users(module, capsys, monkeypatch):
+    """Not even if Python is installed below a folder with a module of the user's, such as the home directory."""
+    load_object("own_code:Event", "train.hooks")
+    monkeypatch.setattr(object_reference, "_folders", {f"{Path(sysconfig.get_path('stdlib')).parents[1]}/"})
     assert told(capsys, lambda _: Path("absent").read_text()) == ["error: absent: No such file or directory"]

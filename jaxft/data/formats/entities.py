@@ -136,7 +136,7 @@ def _checked(span: Span, text: str, where: str) -> Span:
         raise UserError(f"{where}: {name} is outside of the text, which has {len(text)} characters")
     words = split_text(text[start:end], "spaces")
     if not words:
-        raise UserError(f"{where}: {name} holds no word")
+        raise UserError(f"{where}: {name} contains no word")
     return Span(span.kind, start + words[0][0], start + words[-1][1])
 
 
