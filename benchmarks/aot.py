@@ -81,7 +81,7 @@ def compile_case(case: Case) -> record.Row:
     run = run_of(case.size, lengths, case.config(), topology.devices(case.topology), abstract=True)
     [(shape, [cost])] = costs.step_costs(run).items()
     chip, chips = topology.parse(case.topology)
-    prediction = topology.predict(cost, chip, chips, shape.rows)
+    prediction = topology.predict_step(cost, chip, chips, shape.rows)
     layer = SIZES[case.size].heads * case.length**2 * case.batch // chips  # the scores of a layer on a chip, in any shape
     scores = hlo.materialized_arrays(
         cost.text, lambda kind, s: kind == "f32" and s.count(case.length) >= 2 and prod(s) % layer == 0

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     rows = None if held else inference.read_split(config, split)  # before the model, so that bad data is reported first
     if (most := config.data.max_eval_examples) and distributed.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
-    opened = inference.open_model(path, config)
+    opened = inference.load_for_inference(path, config)
     if held:
         rows = validation_rows(rundir.run_of(path), opened.task, config)
         split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))

@@ -97,7 +97,7 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
         rows = inference.read_split(config, "test", labelled=False)
         if args.output.endswith(DOCUMENT):
             task_class(config).check_document(rows)
-        opened = inference.open_model(args.model, config)
+        opened = inference.load_for_inference(args.model, config)
         write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
         _, predictions = _peek(inference.predict(opened, rows, "test"))
         return _Outputs("predictions", predictions, is_null, write)

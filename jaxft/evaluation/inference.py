@@ -101,7 +101,7 @@ def config_with_task(path: str, config: Config) -> Config:
     return replace(config, task=options, data=replace(config.data, split_words=split_words))
 
 
-def open_model(path: str, config: Config) -> OpenedModel:
+def load_for_inference(path: str, config: Config) -> OpenedModel:
     """Open the model in RUN_OR_MODEL_DIR with a config from `config_with_task`."""
     loaded = _load(path, config)
     task = task_class(config).restore(config, loaded.model.hf_config).with_tokenizer(loaded.tokenizer, loaded.directory)

@@ -25,7 +25,7 @@ from jaxft.models.model import MAIN, Model, Origin, are_generic, labels_of, make
 from jaxft.models.peft import adapter_names, read_adapter, save_adapter
 from jaxft.models.weights import tensor_files
 from jaxft.models.weights.flax_msgpack import write_msgpack
-from jaxft.models.weights.merge import Checkpoint, MatchedTensors, Report
+from jaxft.models.weights.merge import MatchedTensors, Report, StoredModel
 
 DTYPES = ("float32", "bfloat16")
 _PRETRAINING = {"pretraining", "fill-mask", "next-sentence-prediction"}  # tasks whose heads share parts
@@ -68,7 +68,7 @@ def load(
     if dtype not in DTYPES:
         raise UserError(f'dtype is "{dtype}": must be one of {", ".join(DTYPES)}')
     directory = model_source.resolve(path, revision)
-    if read_adapter.is_adapter(directory):
+    if read_adapter.is_adapter_directory(directory):
         if num_layers is not None or from_scratch:
             raise UserError(f"{path}: is an adapter, which neither num_layers nor from_scratch fits; merge it first")
         stored = read_adapter.open_adapter(directory)
@@ -101,7 +101,7 @@ def load(
     abstract = model.abstract()
     expected = {name: x.shape for name, x in tree.unstacked_shapes(abstract).items()}
     last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
-    checkpoint = Checkpoint(stored, layout, model.naming, str(directory))
+    checkpoint = StoredModel(stored, layout, model.naming, str(directory))
     matched = checkpoint.match(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
     fresh = model.initialised(matched.report.new, seed)
     params = tree.map_with_path(lambda path, leaf: _load_leaf(path, leaf, matched, fresh), abstract)
@@ -176,7 +176,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
     if model.adapted:
         if flax:
             raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
-        if (directory / "config.json").is_file() and not read_adapter.is_adapter(directory):
+        if (directory / "config.json").is_file() and not read_adapter.is_adapter_directory(directory):
             raise UserError(f"{directory}: contains a complete model; give the adapter another directory")
         tensor_files.write_directory(directory, writers | save_adapter.adapter_writers(model, params))
         return

@@ -137,7 +137,7 @@ def devices(name: str) -> list[Any]:
         raise UserError(f"--topology {name}: its compiler does not know this topology: {reason}") from error
 
 
-def predict(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
+def predict_step(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
     """The data sheet's bound for a compiled step with `rows` rows over all chips (`Cost` is per chip)."""
     # A chip sends at least all of an array but its own part, and twice that if every chip needs the sum.
     sent = sum(x.size * (2 if x.kind == "all-reduce" else 1) for x in cost.collectives) * (chips - 1) / chips
@@ -157,7 +157,7 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
     chip, count = parse(name)
     text = [f"predicted for {count} x {name.partition(':')[0]}, from the compiled programs and the data sheet:"]
     for shape, cost in costs:
-        best = predict(cost, chip, count, shape.rows)
+        best = predict_step(cost, chip, count, shape.rows)
         memory = cost.arguments + cost.temporary
         fits = "fits" if memory <= chip.memory else "DOES NOT FIT"
         collectives = [f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives]

@@ -18,7 +18,7 @@ from jaxft.models.model import Model, dropout_sites, with_dropout_rates
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, complete_adapters
-from jaxft.run.tokenizer import Vocabulary
+from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.tasks.task import Task
 
 

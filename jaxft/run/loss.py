@@ -11,7 +11,7 @@ import jax
 
 from jaxft.losses import WeightedSum
 from jaxft.models.model import MAIN, Model
-from jaxft.run.setup import PREFIX, Run
+from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.distillation import with_teacher
 from jaxft.step.parameters import Parameters
 from jaxft.step.r_drop import with_r_drop
@@ -37,7 +37,7 @@ def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTrans
         params: Parameters, batch: Batch, key: jax.Array | None, hyper: Mapping[str, Any]
     ) -> tuple[WeightedSum, Outputs]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
-        inputs = batch | {"hidden_states": batch[PREFIX]} if PREFIX in batch else batch
+        inputs = batch | {"hidden_states": batch[FROZEN_FEATURES]} if FROZEN_FEATURES in batch else batch
         if params.unused_words or (transformations and key is not None):
             words = embed_words(params, batch["input_ids"], training=key is not None)
             if key is not None:

@@ -13,14 +13,14 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.models.model import Model, make_model
-from jaxft.models.peft.read_adapter import is_adapter
+from jaxft.models.peft.read_adapter import is_adapter_directory
 from jaxft.models.weights.tensor_files import read_model_config
 from jaxft.parallel import sharding
 from jaxft.param_plan import ParameterPlan
 from jaxft.run import rundir
 from jaxft.run.assembly import apply_plan, assemble, open_model
 from jaxft.run.record import Record
-from jaxft.run.tokenizer import open_vocabulary
+from jaxft.run.run_tokenizer import open_vocabulary
 from jaxft.step.regularization import Regularization
 from jaxft.tasks import task_class
 from jaxft.tasks.task import Task
@@ -82,7 +82,7 @@ def make_model_setup(config: Config, record: Record) -> ModelSetup:
 def resolve_model(config: Config) -> tuple[Path, dict[str, Any]]:
     """(directory of the model that a run starts from, its config.json), refused early if the model cannot be trained."""
     directory = resolve(str(config.model.path), config.model.revision)
-    if is_adapter(directory):
+    if is_adapter_directory(directory):
         raise UserError(
             f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "
             f"python -m jaxft.export {config.model.path} --merge --output DIR writes"

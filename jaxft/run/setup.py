@@ -33,7 +33,7 @@ from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.task import Split
 
-PREFIX = "frozen_prefix"  # the token column of a batch with the outputs of frozen layers (`training.frozen_features`)
+FROZEN_FEATURES = "frozen_prefix"  # token column of a batch: the outputs of frozen layers (`training.frozen_features`)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.core.ragged import offsets_of
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
-from jaxft.run.tokenizer import Vocabulary, open_vocabulary
+from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
 from jaxft.tasks import task_class, task_options
 from jaxft.tasks.task import Split, Task, first_examples, first_rows
 
@@ -98,7 +99,7 @@ def _stratified(order: np.ndarray, labels: Sequence[str], held: int) -> np.ndarr
     if not take.any():
         raise UserError("data.stratify: every label has too few rows for one of them to be set aside; leave it at false")
     grouped = order[np.argsort(strata[order], kind="stable")]
-    begins = np.cumsum(counts) - counts
+    begins = offsets_of(counts)[:-1]
     return np.sort(np.concatenate([grouped[b : b + n] for b, n in zip(begins, take, strict=True)]))
 
 

@@ -1,6 +1,6 @@
 """Checkpoints of a run, written by orbax: asynchronously and atomically; the latest few and the best one are kept.
 
-Only this file uses orbax. A checkpoint holds the trainable parameters, their moments, the step and the `Progress` of a run;
+Only this file uses orbax. A checkpoint holds the trainable parameters, their moments, the step and the run's `EvaluationState`;
 the frozen parameters are written once, in `frozen/`. Both contain digests of their files (see `integrity`).
 """
 
@@ -26,7 +26,7 @@ from jaxft.step.parameters import Parameters, from_stored
 from jaxft.step.stages import stage_shapes, unfreeze
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
-from jaxft.training.early_stopping import Progress
+from jaxft.training.early_stopping import EvaluationState
 from jaxft.training.hooks import Checkpoint, Hook
 from jaxft.training.integrity import FOLDER, FROZEN, RECORDED, TIMES
 
@@ -75,7 +75,7 @@ class Checkpoints:
         """Steps of all complete checkpoints."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, progress: Progress) -> None:
+    def save(self, state: TrainState, progress: EvaluationState) -> None:
         """Start writing a checkpoint; the next step may donate the state as soon as this returns."""
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -93,7 +93,7 @@ class Checkpoints:
         with self._errors():
             self._manager.save(step, args=items)
 
-    def restore_run(self, run: ModelSetup, step: int) -> tuple[TrainState, Parameters, Progress]:
+    def restore_run(self, run: ModelSetup, step: int) -> tuple[TrainState, Parameters, EvaluationState]:
         """(state, frozen parameters, progress) of a checkpoint, in the stage of the last step before it.
 
         Arrays are read into the shapes of the state, so there is never a second copy of parameters and moments in memory.
@@ -110,7 +110,7 @@ class Checkpoints:
         state, progress = self.restore(step, with_constants(run, state))
         return state, frozen, progress
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, EvaluationState]:
         """The state of a checkpoint with the shardings of `like` (arrays or shapes), and the progress.
 
         The key and the hyperparameters are those of `like`: no checkpoint contains them.
@@ -124,7 +124,7 @@ class Checkpoints:
                 f"{self._directory}: the checkpoint of step {step} cannot be read: a file in {FOLDER}/{step} is damaged, or "
                 "of another version of jaxft; delete that folder to go on from an earlier step"
             ) from error
-        progress = Progress(**{name: x for name, x in restored["progress"].items() if name != RECORDED})
+        progress = EvaluationState(**{name: x for name, x in restored["progress"].items() if name != RECORDED})
         self._best = progress.best_step
         return dataclasses.replace(like, **restored["state"]), progress
 

@@ -7,7 +7,7 @@ from jaxft.config import Config, OptimConfig
 
 
 @dataclass(frozen=True)
-class Progress:
+class EvaluationState:
     """The state of a run apart from its arrays, which every checkpoint contains."""
 
     best_step: int | None = None
@@ -18,7 +18,9 @@ class Progress:
     plateau_bad: int = 0  # evaluations without a better score since the last reduction
 
 
-def next_progress(config: Config, progress: Progress, step: int, score: float | None, *, higher: bool) -> Progress:
+def next_evaluation_state(
+    config: Config, progress: EvaluationState, step: int, score: float | None, *, higher: bool
+) -> EvaluationState:
     """The progress after an evaluation at a step; `best_step` is this step if it is the best so far.
 
     Args:
@@ -30,7 +32,7 @@ def next_progress(config: Config, progress: Progress, step: int, score: float | 
     better = score is not None and (best is None or (score - best) * (1 if higher else -1) > config.train.min_delta)
     bad = 0 if better else progress.bad_evaluations + 1
     plateau, plateau_bad = next_plateau(config.optim, progress, better)
-    return Progress(
+    return EvaluationState(
         best_step=step if better else progress.best_step,
         best_score=score if better else best,
         bad_evaluations=bad,
@@ -40,7 +42,7 @@ def next_progress(config: Config, progress: Progress, step: int, score: float | 
     )
 
 
-def next_plateau(config: OptimConfig, progress: Progress, better: bool) -> tuple[float, int]:
+def next_plateau(config: OptimConfig, progress: EvaluationState, better: bool) -> tuple[float, int]:
     """`plateau` and `plateau_bad` after an evaluation, as torch's ReduceLROnPlateau computes them."""
     bad = 0 if better else progress.plateau_bad + 1
     if config.schedule != optim.PLATEAU:

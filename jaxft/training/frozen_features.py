@@ -21,7 +21,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.chunks import Forward
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.run.setup import PREFIX, Run
+from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
 
@@ -34,7 +34,7 @@ class FrozenFeatures:
 
     layers: int = 0  # number of cached layers; 0 without a cache
     all_layers: bool = False  # whether these are all layers of the encoder
-    data: Mapping[str, Split] = field(default_factory=dict)  # the splits whose examples have the column PREFIX
+    data: Mapping[str, Split] = field(default_factory=dict)  # the splits whose examples have the column FROZEN_FEATURES
 
     def without_cached(self, params: Parameters) -> Parameters:
         """The parameters without those of the cached layers."""
@@ -96,7 +96,7 @@ def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], Non
     cached = {}
     for name, split in data.items():
         _fill(files[name], run, lowest(params.model, layers), split.examples)
-        cached[name] = replace(split, examples=split.examples.with_tokens(**{PREFIX: files[name]}))
+        cached[name] = replace(split, examples=split.examples.with_tokens(**{FROZEN_FEATURES: files[name]}))
     return FrozenFeatures(layers, layers == run.model.encoder.config.parameter_layers, cached)
 
 
@@ -125,6 +125,6 @@ def _fill(outputs: np.ndarray, run: Run, params: Params, examples: Examples) -> 
     def forward(params: Params, batch: dict[str, jax.Array]) -> Summary:
         micro = {name: x[0] for name, x in batch.items()}
         hidden = encoder.apply(params, micro, rates=run.model.rates, policy=policy)["last_hidden_state"]
-        return Summary(tokens={PREFIX: hidden})
+        return Summary(tokens={FROZEN_FEATURES: hidden})
 
-    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={PREFIX: outputs}))
+    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={FROZEN_FEATURES: outputs}))

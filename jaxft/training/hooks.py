@@ -14,7 +14,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
 from jaxft.run.setup import Run
 from jaxft.step.train_step import TrainState
-from jaxft.training.early_stopping import Progress
+from jaxft.training.early_stopping import EvaluationState
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Checkpoint:
 
     step: int
     state: TrainState
-    progress: Progress
+    progress: EvaluationState
 
 
 @dataclass(frozen=True)

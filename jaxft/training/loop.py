@@ -33,7 +33,7 @@ from jaxft.training import integrity
 from jaxft.training.batch_feed import BatchFeed
 from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
 from jaxft.training.display import Display
-from jaxft.training.early_stopping import Progress, next_progress
+from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
 from jaxft.training.hooks import Checkpoint, End, Evaluation, Hook, Step, load_hooks
 from jaxft.training.journal import Journal, TensorBoard
@@ -56,7 +56,7 @@ class Trainer:
         self.optimizer = run_optimizer(run)
         self.factor = optim.schedule_factor(run.config.optim, run.total_steps, np)
         if self.resumed is None:
-            self.progress = Progress()
+            self.progress = EvaluationState()
             self.state, self.frozen = fresh_state(run)
             self.checkpoints.go_back(None)
             self.checkpoints.save_frozen(run, self.frozen)
@@ -271,7 +271,7 @@ class Trainer:
         """Evaluate, call the hooks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
         higher = self.run.task.metrics[name]
-        self.progress = next_progress(self.config, self.progress, step, scores[name], higher=higher)
+        self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         self._set_plateau()
         best = self.progress.best_step == step
         for hook in self.hooks:

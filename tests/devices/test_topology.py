@@ -85,17 +85,17 @@ def test_the_predicted_time_is_that_of_the_slowest_resource():
     step = {"start": 0, "forward": 0.0, "expected": {"gradients": 10**9}, "donated": 0, "text": ""}
     reduced = [hlo.Collective("all-reduce", 3, 10**9)]
     cost = costs.Cost(**step, flops=2e12, arguments=3 * 10**9, temporary=2 * 10**9, accessed=5e9, collectives=reduced)
-    guess = topology.predict(cost, chip, chips=8, rows=32)
+    guess = topology.predict_step(cost, chip, chips=8, rows=32)
     assert (guess.bound, guess.seconds, guess.share, guess.rows) == ("operations", 0.02, 1.0, 112)
     slow = replace(cost, accessed=80e9)
-    guess = topology.predict(slow, chip, chips=8, rows=32)
+    guess = topology.predict_step(slow, chip, chips=8, rows=32)
     assert (guess.bound, guess.seconds, guess.share) == ("memory", 0.08, 0.25)
     for kind, sent in {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1}.items():
         talking = replace(cost, collectives=[hlo.Collective(kind, 1, 4 * 10**9)])
-        guess = topology.predict(talking, chip, chips=8, rows=32)
+        guess = topology.predict_step(talking, chip, chips=8, rows=32)
         assert (guess.bound, guess.seconds) == ("links", pytest.approx(sent * 0.04 * 7 / 8))
     full = replace(cost, flops=1.0, arguments=10**10, accessed=1.0, collectives=[])
-    assert topology.predict(full, chip, chips=8, rows=32).rows == 0
+    assert topology.predict_step(full, chip, chips=8, rows=32).rows == 0
     [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
     assert "11.18 of 15.75 GiB per chip (fits" in line
     assert "collectives: none" in line

@@ -32,7 +32,7 @@ from jaxft.tasks.regression import Regression
 from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
-from jaxft.training.early_stopping import Progress, next_plateau
+from jaxft.training.early_stopping import EvaluationState, next_plateau
 from jaxft.training.loop import Trainer
 from tests.support import tiny, zoo
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
@@ -300,17 +300,17 @@ def test_plateau_counts_as_torch_does():
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.3, patience=2, threshold=0.0, threshold_mode="abs", eps=0.0
     )
-    progress, best, rates = Progress(), None, []
+    progress, best, rates = EvaluationState(), None, []
     for score in np.random.default_rng(0).integers(0, 50, 60).tolist():
         better = best is None or score < best
         best = score if better else best
         plateau, bad = next_plateau(config, progress, better)
-        progress = Progress(plateau=plateau, plateau_bad=bad)
+        progress = EvaluationState(plateau=plateau, plateau_bad=bad)
         theirs.step(score)
         rates.append((plateau, optimizer.param_groups[0]["lr"]))
     np.testing.assert_allclose(*np.transpose(rates), rtol=1e-6)
     assert len(set(rates)) > 5
-    assert next_plateau(OptimConfig(), Progress(), False) == (1.0, 0)
+    assert next_plateau(OptimConfig(), EvaluationState(), False) == (1.0, 0)
 
 
 def test_a_rules_plateau_needs_the_runs(run):

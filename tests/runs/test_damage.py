@@ -16,7 +16,7 @@ from jaxft.step.train_step import TrainState
 from jaxft.train import train
 from jaxft.training import integrity
 from jaxft.training.checkpoint import Checkpoints
-from jaxft.training.early_stopping import Progress
+from jaxft.training.early_stopping import EvaluationState
 from tests.support import tiny
 from tests.support.resuming import MODEL, journal, short_config
 
@@ -216,7 +216,7 @@ def test_checksums_are_recorded_before_a_checkpoint_gets_its_name(tmp_path):
 
     checkpoints = Spy(tmp_path, keep=2)
     x = {"x": jnp.ones(3)}
-    checkpoints.save(TrainState(x, x, jnp.int32(3), jax.random.key(0), {}), Progress())
+    checkpoints.save(TrainState(x, x, jnp.int32(3), jax.random.key(0), {}), EvaluationState())
     checkpoints.close()
     assert len(seen) == 1
     assert "tmp" in seen[0]

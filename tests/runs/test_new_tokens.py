@@ -106,7 +106,7 @@ def test_evaluate_and_predict_use_the_new_words(finished, folder, tmp_path):
 
 def test_a_run_that_lost_its_end_resumes_exactly(finished, tmp_path, monkeypatch):
     """Also in another directory, and without counting words again."""
-    monkeypatch.delattr("jaxft.run.tokenizer._most_frequent")
+    monkeypatch.delattr("jaxft.run.run_tokenizer._most_frequent")
     directory, config, scores = finished
     shutil.copytree(directory, tmp_path / "moved")
     steps = sorted(int(p.name) for p in (tmp_path / "moved/checkpoints").iterdir() if p.name.isdecimal())

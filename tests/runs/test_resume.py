@@ -23,7 +23,7 @@ from jaxft.run.setup import make_run
 from jaxft.run.state import fresh_state
 from jaxft.train import train
 from jaxft.training.checkpoint import Checkpoints
-from jaxft.training.early_stopping import Progress
+from jaxft.training.early_stopping import EvaluationState
 from jaxft.training.journal import rewind
 from jaxft.training.loop import Trainer
 from tests.support import tiny
@@ -157,7 +157,7 @@ def test_a_restored_state_is_the_only_copy_on_devices(classifier, tiny_data, tmp
     checkpoints = Checkpoints(tmp_path, keep=9)
     checkpoints.save_frozen(run, frozen)
     for step in (1, 2):
-        checkpoints.save(replace(state, step=np.int32(step) + state.step), Progress(best_step=1, best_score=0.5))
+        checkpoints.save(replace(state, step=np.int32(step) + state.step), EvaluationState(best_step=1, best_score=0.5))
     checkpoints.close()
     frozen_bytes, state_bytes = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (frozen, state.opt_state))
     del state, frozen, checkpoints

@@ -139,8 +139,15 @@ def test_importing_jaxft_and_loading_a_model_do_not_change_the_process(tiny_mode
     """Neither imports JAX before it is needed nor replaces one of its lowerings; making the mesh of a run does."""
     found = fresh_process(
         f"""
-import json, sys
+import json, os, signal, sys, warnings
+
+def settings():
+    environment = {{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}}
+    return environment, list(warnings.filters), [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)]
+
+before = settings()
 import jaxft
+unchanged = settings() == before
 imported = sorted({{"jax", "numpy"}} & set(sys.modules))
 model, params = jaxft.load({str(tiny_model)!r}, task="text-classification", num_labels=3)  # the head is drawn
 from jaxft.config import MeshConfig
@@ -149,7 +156,7 @@ from jaxft.parallel import sharding
 replaced = [getattr(random_keys.make_philox_shardable, "done", False)]
 sharding.make_mesh(MeshConfig())
 replaced.append(getattr(random_keys.make_philox_shardable, "done", False))
-print(json.dumps([imported, replaced]))
+print(json.dumps([unchanged, imported, replaced]))
 """
     )
-    assert found == [[], [False, True]]
+    assert found == [True, [], [False, True]]

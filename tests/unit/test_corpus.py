@@ -13,7 +13,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.segment_pairs import pairs
-from jaxft.data.tokens.spans import assemble, frame_of
+from jaxft.data.tokens.spans import frame_of, join_spans
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from tests.support import tiny, vocabularies
 
@@ -114,7 +114,7 @@ def test_special_tokens_are_those_of_the_tokenizer(tokenizer, tmp_path, shared_d
         stream = np.array([*a, *b])
         for texts in (["the old stone"], ["the old stone", "a river"]):
             spans = np.array([[[0, len(a)], [len(a), len(stream)]][: len(texts)]])
-            made = assemble(stream, np.ones(len(stream), bool), spans, frame_of(tok, len(texts), 32))
+            made = join_spans(stream, np.ones(len(stream), bool), spans, frame_of(tok, len(texts), 32))
             theirs = tok(*texts, return_token_type_ids=True)
             assert made["input_ids"].tolist() == theirs["input_ids"]
             typed = "token_type_ids" in tok.model_input_names

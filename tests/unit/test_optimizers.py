@@ -19,7 +19,7 @@ from jaxft.preflight import costs
 from jaxft.run.setup import make_run
 from jaxft.run.state import fresh_state, model_params
 from jaxft.training.checkpoint import Checkpoints
-from jaxft.training.early_stopping import Progress
+from jaxft.training.early_stopping import EvaluationState
 from tests.support import tiny
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 
@@ -261,7 +261,7 @@ def test_checkpoints_restore_the_optimizer_state(run, tmp_path, name):
     trained = jax.tree.map(lambda x: x + jnp.ones_like(x), parts)
     trained["average"] = jax.tree.map(lambda x: 2 * x, trained["average"])
     checkpoints = Checkpoints(tmp_path, keep=1)
-    checkpoints.save(replace(fresh, **trained), Progress())
+    checkpoints.save(replace(fresh, **trained), EvaluationState())
     checkpoints.wait()
     restored, _ = checkpoints.restore(1, fresh)
     checkpoints.close()

@@ -10,7 +10,7 @@ from jaxft.evaluation.evaluator import score
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.pretraining import Pretraining
 from jaxft.training.display import Display
-from jaxft.training.early_stopping import Progress, next_progress
+from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.hooks import Evaluation
 from jaxft.training.step_metrics import StepMetrics
 
@@ -43,9 +43,9 @@ def test_the_loss_of_a_step_without_weight_is_null():
 
 
 def test_an_unknown_score_is_never_the_best(capsys):
-    progress, best = Progress(), []
+    progress, best = EvaluationState(), []
     for step, value in enumerate([None, 3.0, None, 2.0], 1):
-        progress = next_progress(Config(), progress, step, value, higher=False)
+        progress = next_evaluation_state(Config(), progress, step, value, higher=False)
         best.append(progress.best_step)
     assert best == [None, 2, 2, 4]
     assert progress.best_score == 2.0

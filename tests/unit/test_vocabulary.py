@@ -13,7 +13,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.model import make_model
 from jaxft.models.vocab_resize import Sources, join_rows, split_rows, with_vocabulary
-from jaxft.run.tokenizer import Vocabulary, open_vocabulary
+from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
 from tests.support import tiny, vocabularies
 
 WORDS = ["the", "river", "runs", "a", "sun"]

@@ -16,7 +16,7 @@ from jaxft.data.reading.columns import CHUNK, column_values
 from jaxft.data.reading.row_numbers import row_names, select_rows
 from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens.cache import Arrays
-from jaxft.data.tokens.spans import Frame, assemble
+from jaxft.data.tokens.spans import Frame, join_spans
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def tokenise(rows: Any, column: str, tokenizer: Any, *, words: bool, by_line: bo
 
 
 def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Arrays:
-    """Cuts a corpus into examples of `max_length` tokens (see `assemble`); the last example of a text may be shorter.
+    """Cuts a corpus into examples of `max_length` tokens (see `join_spans`); the last example of a text may be shorter.
 
     Args:
       frame: special tokens around one text; its last token also separates documents that are joined.
@@ -116,7 +116,7 @@ def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Ar
     parts = -(-np.diff(edges) // capacity)
     start = np.repeat(edges[:-1], parts) + places_in_rows(parts) * capacity
     stop = np.minimum(start + capacity, np.repeat(edges[1:], parts))
-    return assemble(stream.ids, stream.begins, np.stack([start, stop], axis=-1)[:, None], frame)
+    return join_spans(stream.ids, stream.begins, np.stack([start, stop], axis=-1)[:, None], frame)
 
 
 def _grouped(rows: Any, column: str, origin: str, line_documents: bool) -> Any:

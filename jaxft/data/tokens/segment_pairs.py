@@ -9,14 +9,14 @@ from jaxft.core.errors import UserError
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.corpus import Stream
-from jaxft.data.tokens.spans import Frame, assemble
+from jaxft.data.tokens.spans import Frame, join_spans
 
 SHORT = 0.1  # share of documents whose pairs have a random shorter length
 Span = tuple[int, int]
 
 
 def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: int, origin: str) -> Arrays:
-    """Makes examples (see `assemble`) of two segments each, with int32 `labels` [N].
+    """Makes examples (see `join_spans`) of two segments each, with int32 `labels` [N].
 
     Lines of a document are collected up to the length of an example and divided at a random line. For next sentence
     prediction (Devlin et al. 2019, arXiv:1810.04805), the second segment is replaced by lines of another document (label 1)
@@ -32,7 +32,7 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
       origin: the file, for messages.
 
     Returns:
-      The arrays of `assemble`, and `labels` int32 [N].
+      The arrays of `join_spans`, and `labels` int32 [N].
 
     Raises:
       UserError: if next sentence has only one document or no document of two lines, or there is no pair at all.
@@ -57,7 +57,7 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
     if not made:
         raise UserError(f"{origin}: no document has two tokens to make a pair of")
     spans = np.array([[a, b] for a, b, _ in made], np.int64)
-    arrays = assemble(stream.ids, stream.begins, spans, frame)
+    arrays = join_spans(stream.ids, stream.begins, spans, frame)
     return {**arrays, "labels": np.array([label for *_, label in made], np.int32)}
 
 

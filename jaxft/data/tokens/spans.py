@@ -63,7 +63,7 @@ def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
     return frame
 
 
-def assemble(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Frame) -> Arrays:
+def join_spans(ids: np.ndarray, begins: np.ndarray, spans: np.ndarray, frame: Frame) -> Arrays:
     """Makes examples from spans of a stream.
 
     Args:

@@ -59,14 +59,16 @@ class AdapterDirectory:
         return labels_of(self.hf_config) if any(part.outputs == LABELS for part in parts) else None
 
 
-def is_adapter(directory: Path) -> bool:
+def is_adapter_directory(directory: Path) -> bool:
     """Whether a directory holds an adapter."""
     return (directory / CONFIG).is_file()
 
 
 def read_hf_config(directory: Path) -> Mapping[str, Any]:
     """The config.json of a model directory, or of the adapted model of an adapter directory."""
-    return open_adapter(directory).hf_config if is_adapter(directory) else tensor_files.read_model_config(directory)
+    if is_adapter_directory(directory):
+        return open_adapter(directory).hf_config
+    return tensor_files.read_model_config(directory)
 
 
 def open_adapter(directory: Path) -> AdapterDirectory:
@@ -89,7 +91,7 @@ def open_adapter(directory: Path) -> AdapterDirectory:
         raise UserError(
             f"{directory}: its base model cannot be found ({error}); correct base_model_name_or_path in {CONFIG}"
         ) from error
-    if is_adapter(base):
+    if is_adapter_directory(base):
         raise UserError(f"{directory}: its base model {base} is an adapter, too; merge that one first")
     if (directory / "config.json").is_file():
         return AdapterDirectory(directory, adapter_config, tensor_files.read_model_config(directory), tensors)

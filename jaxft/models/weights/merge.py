@@ -73,7 +73,7 @@ class MatchedTensors:
         return array.T if name in self.transposed else array
 
 
-class Checkpoint:
+class StoredModel:
     """The tensors of a checkpoint, to be matched to our names.
 
     Args:
