@@ -1,7 +1,7 @@
 """Checkpoints of a run, written by orbax: asynchronously and atomically; the latest few and the best one are kept.
 
-Only this file uses orbax. A checkpoint holds the trainable parameters, their moments, the step and the run's `EvaluationState`;
-the frozen parameters are written once, in `frozen/`. Both contain digests of their files (see `integrity`).
+Only this file uses orbax. A checkpoint holds the trainable parameters, their moments, the step and an `EvaluationState`. The
+frozen parameters are written once, in `frozen/`. Both contain digests of their files (see `integrity`).
 """
 
 import dataclasses
