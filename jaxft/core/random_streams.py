@@ -23,6 +23,8 @@ class OfSeed(IntEnum):
     """Pairs of segments for pretraining."""
     NEW_WORDS = 2**33
     """Embeddings of new words; the number of the embedding table is added."""
+    MIXUP = 2**34
+    """Pairs of examples that are mixed; the number of the epoch is added."""
 
 
 @unique

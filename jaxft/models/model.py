@@ -1,7 +1,7 @@
 """The `Model` dataclass: everything about a model except its parameters."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,10 @@ class Model:
         head: str = MAIN,
         key: jax.Array | None = None,
         rates: DropoutRates | None = None,
+        between: Callable[[jax.Array, Any], jax.Array] | None = None,
     ) -> dict[str, jax.Array]:
         """Encoder and one head on a batch (see `Encoder.apply` and `Head.apply`); deterministic without a key."""
-        return self.apply_heads(params, inputs, [head], key=key, rates=rates)[head]
+        return self.apply_heads(params, inputs, [head], key=key, rates=rates, between=between)[head]
 
     def apply_heads(
         self,
@@ -127,11 +128,14 @@ class Model:
         *,
         key: jax.Array | None = None,
         rates: DropoutRates | None = None,
+        between: Callable[[jax.Array, Any], jax.Array] | None = None,
     ) -> dict[str, dict[str, jax.Array]]:
         """The encoder once, and the outputs of several heads by their names; each head but MAIN has a separate key."""
         rates = rates or self.rates
         with jax.named_scope("encoder"):
-            outputs = self.encoder.apply(params["encoder"], inputs, rates=rates, key=key, policy=self.policy)
+            outputs = self.encoder.apply(
+                params["encoder"], inputs, rates=rates, key=key, policy=self.policy, between=between
+            )
 
         def of_head(name: str) -> dict[str, jax.Array]:
             hidden = outputs["last_hidden_state"]

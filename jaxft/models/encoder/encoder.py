@@ -1,7 +1,7 @@
 """The encoder as pure functions over a tree of parameters: embeddings, stacked layers run by scans, and pooler."""
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -71,6 +71,7 @@ class Encoder:
         key: Array | None = None,
         policy: Policy = PLAIN,
         outputs: Collection[str] = (),
+        between: Callable[[Array, Any], Array] | None = None,
     ) -> dict[str, Array]:
         """Runs the encoder.
 
@@ -86,6 +87,8 @@ class Encoder:
           outputs: what to return besides `last_hidden_state` [B, T, D], as in transformers 5: `hidden_states`
             [L + 1, B, T, D], from the embeddings to `last_hidden_state` (after the final norm in ModernBERT), and
             `attentions` [L, B, N, T, T], probabilities before dropout. L counts applications of layers.
+          between: maps hidden states [B, T, D] and the number of layers below them (0: the embeddings, L: after the last
+            layer) to the hidden states with which the encoder goes on.
 
         Returns:
           Output name -> array.
@@ -96,6 +99,7 @@ class Encoder:
         else:
             embeddings, adapter_key = Embeddings(c, jnp.dtype(policy.dtype)), fold(k, OfLayer.ADAPTERS)
             x = run(embeddings, params["embeddings"], inputs, rates, k, adapter_key=adapter_key)
+            x = between(x, 0) if between else x
         shared = self._shared(params, inputs)
         single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
         layers_key = fold(key, OfMicroBatch.LAYERS)
@@ -117,9 +121,11 @@ class Encoder:
                 each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}
                 alone = [(common.at(differing), weights)]
                 for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
-                    k = fold(layers_key, number * len(sets) + i if sets else number)
+                    done = number * len(sets) + i if sets else number
+                    k = fold(layers_key, done)
                     options = LayerOptions(shared, r, k, local, "attentions" in outputs, policy, single)
                     x, p = run(module, layer, x, options, adapter_key=fold(k, OfLayer.ADAPTERS))
+                    x = between(x, done + 1) if between else x
                     each["hidden_states"].append(x)
                     each["attentions"].append(p)
                 return x, {name: jnp.stack(each[name]) for name in outputs}

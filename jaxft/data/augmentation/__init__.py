@@ -1,0 +1,1 @@
+"""Training examples that are changed in every epoch."""
