@@ -1,7 +1,7 @@
-"""Mixup of hidden states: manifold mixup (Verma et al. 2019, arXiv:1806.05236) and TMix (Chen et al. 2020, arXiv:2004.12239).
+"""Mixup of hidden states: manifold mixup (Verma et al. 2019, arXiv:1806.05236), TMix (Chen et al. 2020, arXiv:2004.12239).
 
-Two examples are a pair: they are neighbours in a row of the batch, whatever the layout (`Examples.group` is 2). Below layer m
-each is computed alone; after layer m the hidden state of each token becomes
+Two examples are a pair: they are neighbours in a row of the batch, whatever the layout (`Examples.group` is 2). Up to layer
+m each is computed alone; then the hidden state of each token becomes
 
     lambda * (own state) + (1 - lambda) * (state of the token at the same position of the other example)
 

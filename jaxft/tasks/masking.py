@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax.extend.random import threefry2x32_p
+
+from jaxft.core.example_bits import example_bits
 
 Array = jax.Array
 Batch = dict[str, Array]
@@ -102,12 +103,10 @@ class Masking:
 def _random(batch: Batch, key: Array) -> tuple[Array, Array]:
     """Two pairs of random bits for each token, [2, K, R, T] each; within the first, pieces of a word share theirs."""
     slot = jnp.maximum(batch["segment_ids"] - 1, 0)
-    example = jnp.take_along_axis(batch["example"], slot, axis=-1).astype(jnp.uint32)
+    example = jnp.take_along_axis(batch["example"], slot, axis=-1)
     counters = jnp.stack([batch["words"], batch["position_ids"]]).astype(jnp.uint32)
     counters = counters + jnp.array([0, 1 << 31], jnp.uint32).reshape(2, *[1] * slot.ndim)
-    keys = (jnp.broadcast_to(k, counters.shape) for k in jax.random.bits(key, (2,), "uint32"))
-    first, second = threefry2x32_p.bind(*keys, jnp.broadcast_to(example[None], counters.shape), counters)
-    return first, second
+    return example_bits(key, jnp.broadcast_to(example[None], counters.shape), counters)
 
 
 def _differs(x: Array) -> Array:

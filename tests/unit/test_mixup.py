@@ -1,4 +1,4 @@
-"""Mixup of hidden states against its formula: the layers below run alone, numpy mixes, the layers above run on the mixture."""
+"""Mixup of hidden states against its formula: lower layers run alone, numpy mixes, upper layers run on the mixture."""
 
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ def alone(model, params, ids):
 def above(model, params, states, layer):
     """The last hidden states [T, D] of the layers above `layer` on hidden states [T, D]."""
     encoder, count = params["encoder"], len(states)
-    ((name, stack),) = encoder["layer"].items()
+    (stack,) = encoder["layer"].values()
     rest = {f"{layer}:3": jax.tree.map(lambda x: x[layer:], stack)}
     inputs = {"position_ids": jnp.arange(count)[None], "segment_ids": jnp.ones((1, count), jnp.int32)}
     inputs["hidden_states"] = jnp.asarray(states)[None]
