@@ -46,19 +46,13 @@ def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
     spans = sorted(unique, key=lambda span: (span.start, span.end, span.kind))
     for before, span in itertools.pairwise(spans):
         if span.start < before.end:
-            raise UserError(
-                f"{where}: {_describe(before, text)} and {_describe(span, text)} overlap; a word has one tag, so keep one "
-                "of them"
-            )
+            both = f"{_describe(before, text)} and {_describe(span, text)}"
+            raise UserError(f"{where}: {both} overlap; a word has one tag, so keep one of them")
     return spans
 
 
 def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[str], int]:
-    """Splits a text into words with IOB2 tags.
-
-    Args:
-      text, how: as in `split_text`.
-      spans: sorted, without overlap.
+    """Splits a text into words, as `split_text` does, with IOB2 tags of `spans`, which are sorted and do not overlap.
 
     Returns:
       (the words' bounds, their tags, the number of words that were cut because an entity begins or ends within them).
