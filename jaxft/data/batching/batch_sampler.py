@@ -134,12 +134,9 @@ class EpochBatches:
         return self.order[chosen], (row % parts, row // parts, self.offset[chosen], self.slot[chosen])
 
     def batch(self, examples: Examples, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
-        """Builds the arrays of a step.
+        """Builds the arrays of a step from the examples whose lengths the sampler has.
 
-        Args:
-          examples: the examples whose lengths the sampler has.
-          step: number of the step in the epoch.
-          rows: the rows of each micro-batch to build (this process's share); None builds all.
+        `rows` are the rows of each micro-batch to build (this process's share); None builds all.
 
         Returns:
           int32 `input_ids`, `token_type_ids`, `segment_ids`, `position_ids` and every other token column [K, R, T];
@@ -191,7 +188,7 @@ def token_type(column: np.ndarray) -> np.dtype:
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
-    """The examples, with `lengths` [N] in tokens, in training order: int64 [N], a function of the arguments.
+    """The examples, of `lengths` [N] tokens, in training order: a permutation, int64 [N], a function of the arguments.
 
     Steps of full batches are stratified by length: each step takes one example from every stratum, and steps with fewer
     tokens so far get the longer examples of a stratum. So all steps need about the same number of rows, and one shape fits

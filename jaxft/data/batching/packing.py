@@ -75,7 +75,8 @@ def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[in
     """Fills one row after another: the longest remaining example, and those others that fill the rest of the row most, long
     ones before short ones (minimum bin slack; Gupta and Ho, 1999).
 
-    Returns (row, offset, slot), each a list over the examples, of which `sizes` are the tokens, longest first.
+    Returns (row, offset, slot), each a list over the examples. `sizes` are the tokens of each example, longest first, and
+    `length` and `slots` the capacity of a row, as in `pack`.
     """
     rows, offsets, row_slots = ([0] * len(sizes) for _ in range(3))
     left, negative, row = list(range(len(sizes))), [-size for size in sizes], 0
@@ -154,7 +155,7 @@ def choose_slots(lengths: np.ndarray, length: int) -> int:
 
 
 def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]:
-    """Chooses at most `most` bucket sizes for `needs`, int [steps], the largest among them, at minimal total cost.
+    """Chooses at most `most` bucket sizes for `needs`, int [steps], at minimal total cost; one is the largest need.
 
     The cost of a need is the smallest size that is not below it, and every size also costs `price` times the largest need.
     The choice is exact, by dynamic programming over the distinct needs.

@@ -37,7 +37,6 @@ def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
       values: lists [start, end, type], or objects with these keys; duplicates are dropped.
       text: the text of the row. If a span contains its text, that must be found at its offsets, which may then count
         UTF-16 units, as in JavaScript.
-      where: the file and row, for messages.
 
     Raises:
       UserError: for a malformed or empty span, one outside of the text, or one that overlaps another.

@@ -86,13 +86,10 @@ def _values(file: Path, lists: bool) -> Iterator[Any]:
 
 
 def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
-    """The rows of a json document.
+    """The rows of a json document, which messages call `where`; `lists` is as in `Request`.
 
-    Args:
-      document: a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or as
-        pandas writes them by default, {"0": ..., "1": ...}; or one row.
-      where: the file, for messages.
-      lists: as in `Request`.
+    The document is a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or
+    as pandas writes them by default, {"0": ..., "1": ...}; or one row.
     """
     if isinstance(document, list):
         return document

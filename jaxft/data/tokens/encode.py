@@ -69,7 +69,6 @@ def encode_texts(
     """Tokenises the text column, or the pair of text columns, of a `datasets.Dataset`.
 
     Args:
-      rows: the data set.
       tokenizer, directory: the tokenizer and its directory.
       config: its `max_length` limits a sequence, special tokens included; with `truncation` longer sequences are truncated
         (the longer text of a pair first), otherwise they are errors. `cache` says whether the result is cached on disk.
