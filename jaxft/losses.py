@@ -27,9 +27,8 @@ def cross_entropy(
     arXiv:1708.02002) multiplies the cost of every class by (1 - its probability) ** gamma.
 
     Args:
-      logits: [..., C].
+      logits, weights: [..., C] and [...].
       labels: [...] int; ignored where the weight is 0.
-      weights: [...].
       label_smoothing: probability spread evenly over all C classes.
       class_weights: C numbers; None is all ones.
       focal_gamma: 0 or more.
@@ -60,18 +59,13 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, tem
 
 
 def sigmoid_cross_entropy(
-    logits: Array,
-    targets: Array,
-    weights: Array,
-    positive_weights: Sequence[float] | None = None,
-    focal_gamma: float = 0.0,
+    logits: Array, targets: Array, weights: Array, positive_weights: Sequence[float] | None = None, focal_gamma: float = 0.0
 ) -> WeightedSum:
     """Sigmoid cross-entropy, averaged over C labels, as in torch.nn.BCEWithLogitsLoss, or the focal loss.
 
     Args:
-      logits: [..., C].
+      logits, weights: [..., C] and [...].
       targets: [..., C] 0 or 1, or probabilities.
-      weights: [...].
       positive_weights: C numbers, torch's `pos_weight`; None is all ones.
       focal_gamma: as in `cross_entropy`, for each label as a binary decision (Lin et al. 2017).
     """

@@ -46,14 +46,10 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """The work that a script's command line asks for.
+    """The work that a script's command line asks for, with the config of the training run.
 
-    Attributes:
-      config: the config of the training run.
-      train, evaluate, predict: what to do.
-      test: the file to predict on.
-      evaluate_options, predict_options: options of these commands that say how to read the data.
-      lines: the report, with one line per flag.
+    `evaluate_options` and `predict_options` say how these commands read the data, `test` is the file to predict on, and
+    `lines` is the report, with one line per flag.
     """
 
     config: Config
@@ -86,10 +82,7 @@ def local_limits(path: str, revision: str | None) -> Limits:
 def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
     """Convert a script's command line to a job.
 
-    Args:
-      name, script: one of SCRIPTS.
-      argv: its flags.
-      limits: gives the length limits of a model by path and revision; `limits_of` may download from the hub.
+    `limits` gives the length limits of a model by path and revision; `limits_of` may download from the hub.
 
     Raises:
       UserError: if a flag is unknown or cannot be honoured, or flags contradict each other.

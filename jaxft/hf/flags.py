@@ -143,11 +143,7 @@ COMMON: dict[str, Flag] = {
 
 
 def value_of(name: str, flag: Flag, text: str) -> Any:
-    """Parse a flag's value.
-
-    Raises:
-      UserError: if the value has the wrong type, or jaxft cannot honour it.
-    """
+    """Parse a flag's value, or raise a UserError if it has the wrong type or jaxft cannot honour it."""
     if flag.kind is bool:
         if text.lower() not in BOOLS:
             raise UserError(f"--{name} is {text}: must be true or false")
