@@ -93,9 +93,7 @@ COMMON: dict[str, Flag] = {
     "lr_scheduler_kwargs": Flag(refused="the numbers of schedules are optim.cycles, optim.power and optim.end_factor"),
     "warmup_steps": Flag(float, "optim.warmup", computed=True),
     "warmup_ratio": Flag(float, "optim.warmup", computed=True),
-    "optim": Flag(
-        str, "optim.name", {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw"}
-    ),
+    "optim": Flag(str, "optim.name", dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw"), "adamw")),
     "adafactor": Flag(bool, refused="the optimizer is optim.name"),
     # the loop
     "num_train_epochs": Flag(float, "train.epochs"),
