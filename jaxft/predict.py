@@ -63,13 +63,9 @@ def main(argv: list[str]) -> None:
 
 @dataclass(frozen=True)
 class _Outputs:
-    """Lazily computed outputs.
+    """Outputs ("predictions" or "embeddings", the `kind`), of which `rows` computes one per row of the input, lazily.
 
-    Attributes:
-      kind: "predictions" or "embeddings".
-      rows: yields one mapping, or one vector [D], per row of the input.
-      is_null: whether an output belongs to a row without a text.
-      write: writes outputs to a file.
+    A row is a mapping or a vector [D]; `is_null` tells whether it belongs to an input without a text, `write` writes rows.
     """
 
     kind: str
