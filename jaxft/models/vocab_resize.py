@@ -56,7 +56,6 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
         the mean and covariance of the old table (Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html;
         `mean_resizing` in transformers draws with 1e-9 of that covariance, which is the mean); or `random`, as the family
         initialises them.
-      seed: seed of random rows.
 
     Raises:
       UserError: if the model counts positions from the padding id, and that changes.

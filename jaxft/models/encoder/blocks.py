@@ -67,8 +67,7 @@ def _without_gradient(x: Array, where: Array) -> Array:
 
 
 _without_gradient.defvjp(
-    lambda x, where: (x, where),
-    lambda where, g: (jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None),
+    lambda x, where: (x, where), lambda where, g: (jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None)
 )
 
 

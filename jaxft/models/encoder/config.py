@@ -171,9 +171,7 @@ class EncoderConfig:
     @property
     def usable_positions(self) -> int | None:
         """The maximum number of tokens per example; None if positions are only relative."""
-        if self.absolute_positions or self.rotary:
-            return self.max_positions - self.position_offset
-        return None
+        return self.max_positions - self.position_offset if self.absolute_positions or self.rotary else None
 
     @property
     def first_layer_differs(self) -> bool:
