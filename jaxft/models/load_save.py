@@ -176,10 +176,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
             raise UserError(f"{directory}: contains a complete model; give the adapter another directory")
         tensor_files.write_directory(directory, writers | save_adapter.adapter_writers(model, params))
         return
-    flat = {
-        name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
-        for name, x in tree.unstack(params).items()
-    }
+    flat = {name: np.asarray(x, model.origin.dtypes.get(name, np.float32)) for name, x in tree.unstack(params).items()}
     tensors = {naming.hf_name(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
     tensors |= {copy: flat[of] for copy, of in model.origin.copies.items() if of in flat}
     unused_biases = naming.unused_biases()

@@ -155,10 +155,6 @@ class EncoderConfig:
         return self.adapter if isinstance(self.adapter, Lora) else None
 
     @property
-    def bottleneck(self) -> Bottleneck | None:
-        return self.adapter if isinstance(self.adapter, Bottleneck) else None
-
-    @property
     def width(self) -> int:
         """Width of the embedding tables."""
         return self.embedding_size or self.hidden_size
