@@ -83,7 +83,9 @@ def lamb(decay: Decay, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: flo
         ratio = of_param / jnp.where(of_update > 0, of_update, 1.0)
         return update * jnp.where((of_param > 0) & (of_update > 0), ratio, 1.0)
 
-    trust = partial(map_trees, trusted)
+    def trust(updates: Any, params: Any) -> Params:
+        return map_trees(trusted, updates, params)
+
     return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), optax.stateless(decay), optax.stateless(trust))
 
 

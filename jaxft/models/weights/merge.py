@@ -198,7 +198,8 @@ def _same(a: StoredTensor, b: StoredTensor) -> bool:
     """Whether two tensors are equal bit for bit."""
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
-    return np.array_equal(*(tensor.read().reshape(-1).view(np.uint8) for tensor in (a, b)))
+    first, second = (tensor.read().reshape(-1).view(np.uint8) for tensor in (a, b))
+    return np.array_equal(first, second)
 
 
 def _modules(names: Iterable[str]) -> list[str]:
