@@ -19,20 +19,11 @@ _BINARY = {0: False, 1: True, "false": False, "true": True}
 def label_lists(
     rows: Any, data: DataConfig, origin: str, names: Sequence[str] | None = None
 ) -> tuple[list[list[str]], list[str]]:
-    """The labels of every row, possibly none.
+    """(the labels of each row, possibly none; the labels of the multi-hot encoding or of a ClassLabel, in order).
 
     A row has a list, text that is split at `data.label_separator`, or a multi-hot encoding: several columns of 0 and 1, or
-    lists of 0 and 1 of equal length. If the labels of multi-hot lists are not known, they are those of a ClassLabel, or
-    LABEL_0, LABEL_1 and so on.
-
-    Args:
-      rows: a `datasets.Dataset`.
-      data: names the columns.
-      origin: the file, for error messages.
-      names: all labels, if they are known.
-
-    Returns:
-      (the labels of each row, the labels of the multi-hot encoding or of a ClassLabel in order).
+    lists of 0 and 1 of equal length. If the labels of multi-hot lists are not known (`names`), they are those of a
+    ClassLabel, or LABEL_0, LABEL_1 and so on.
 
     Raises:
       UserError: if the labels of a row cannot be read; the message names the row.

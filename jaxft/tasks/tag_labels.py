@@ -47,10 +47,9 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
     """The tags of every sentence; numbers are replaced by names, and tags are in IOB2 unless the scheme is none.
 
     Args:
-      rows: the rows from `read_sentences`.
+      rows, origin: the rows from `read_sentences`, and their file.
       numbered: the names of tags that are numbers; not used if these names are numbers themselves.
       scheme: a name in `tags.LETTERS`, or none.
-      origin: the file of the rows, for error messages.
 
     Raises:
       UserError: if the scheme does not allow a tag, or a number has no name; the message names the line or row.
