@@ -110,11 +110,9 @@ class Hook:
     """
 
     def __init__(self, run: Run, directory: Path) -> None:
-        """Called for a hook of the user's own before the first step.
+        """Called for a hook of the user's own before the first step, with the run's directory.
 
-        Args:
-          run: everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
-          directory: of the run.
+        `run` has everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
         """
 
     def on_step(self, step: Step) -> None:
