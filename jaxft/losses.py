@@ -50,7 +50,8 @@ def cross_entropy(
 def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
     """Cross-entropy with a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
 
-    The square keeps the size of the gradient comparable to that of the hard loss at any temperature.
+    Logits are [..., C], and weights [...]. The square keeps the size of the gradient comparable to that of the hard loss at
+    any temperature.
     """
     target = jax.nn.softmax(teacher_logits / temperature, axis=-1)
     logs = jax.nn.log_softmax(logits / temperature, axis=-1)
@@ -82,7 +83,7 @@ def sigmoid_cross_entropy(
 
 
 def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """`soft_cross_entropy` for independent labels: with sigmoids, averaged over the labels."""
+    """`soft_cross_entropy` for C independent labels: with sigmoids, averaged over them; logits [..., C], weights [...]."""
     target = jax.nn.sigmoid(teacher_logits / temperature)
     loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
     return loss * temperature**2, weight

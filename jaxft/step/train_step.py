@@ -81,7 +81,6 @@ def train_step(
     Args:
       state, frozen: trainable state, which is donated when jitted, and all other parameters.
       batch: [K, R, ...] arrays.
-      loss_fn: the loss of the run.
       optimizer: built from `state.hyper` inside the program.
       prepare: changes the whole batch first (masking), with its own key.
       regularization: mixout, penalties (once per step) and moving average.

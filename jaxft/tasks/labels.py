@@ -186,8 +186,7 @@ def class_weights(
 
     Args:
       option: `balanced` (as scikit-learn's compute_class_weight; 1 for a label without examples), the weights, or None.
-      names: the label names.
-      counts: int [labels], the number of training examples with each label.
+      names, counts: the label names, and the number of training examples with each, int [labels].
       total: for multi-label tasks the number of training examples; `balanced` is then negatives over positives.
 
     Raises:

@@ -49,8 +49,7 @@ class Evaluation:
     """An evaluation of the validation data.
 
     Attributes:
-      step: steps done.
-      epoch: passes over the training data.
+      step, epoch: steps done, and passes over the training data.
       scores: by name, with `loss` and perhaps a `note`; an unknown score is None.
       metric: name of the score that chooses the best model.
       best: whether this evaluation is the best so far.

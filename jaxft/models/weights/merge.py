@@ -64,7 +64,7 @@ class MatchedTensors:
     names: Mapping[str, str]
 
     def read(self, name: str) -> np.ndarray:
-        """Reads a tensor, in our layout and the file's dtype.
+        """Reads a tensor in our layout, of the shape that `StoredModel.match` expected, and the file's dtype.
 
         Raises:
           UserError: if it contains NaN or infinity.

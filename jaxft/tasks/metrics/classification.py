@@ -122,9 +122,7 @@ def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float | None:
 def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, names: Sequence[str]) -> dict[str, Any]:
     """Micro and macro F1, subset accuracy and ROC AUC; with at most MAX_TABLE_LABELS labels also a table of counts.
 
-    Args:
-      gold: bool [N, C].
-      scores: probabilities [N, C] of the labels `names`; a label is predicted from `threshold` on.
+    `gold` is bool [N, C], and `scores` are probabilities [N, C]; a label is predicted from `threshold` on.
     """
     from sklearn import metrics
 
