@@ -8,10 +8,11 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
+from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.label_spelling import number_of
 from jaxft.data.reading.row_numbers import RowName, row_names
-from jaxft.tasks.labels import declared_labels, label_columns, label_ids, label_text
+from jaxft.tasks.labels import label_columns, label_ids, label_text
 
 _BINARY = {0: False, 1: True, "false": False, "true": True}
 
@@ -41,7 +42,7 @@ def label_lists(
                 "with data.label_separator set"
             )
         raw.append(items)
-    declared = declared_labels(rows.features[column]) or None
+    declared = label_names(rows.features[column]) or None
     hot_names = _multi_hot_names(raw, names or declared, f'{origin}: column "{column}"', ids=bool(declared))
     if hot_names:
         return [[hot_names[i] for i, x in enumerate(items) if _is_one(x)] for items in raw], hot_names

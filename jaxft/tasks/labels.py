@@ -62,12 +62,6 @@ def label_column(data: DataConfig) -> str:
     raise UserError(f"data.label names {len(columns)} columns ({', '.join(columns)}); name the one column of the label")
 
 
-def declared_labels(feature: Any) -> list[str]:
-    """The names that a column's feature (a ClassLabel or a list of ClassLabels) declares, in order; empty for others."""
-    inner = getattr(feature, "feature", feature)
-    return list(getattr(inner, "names", None) or [])
-
-
 def label_values(rows: Any, column: str, origin: str) -> list[str]:
     """The values of a label column as text: the name of a ClassLabel's number, `1` for 1 and 1.0.
 

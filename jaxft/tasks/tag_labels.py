@@ -12,9 +12,10 @@ from jaxft.core.errors import UserError, some
 from jaxft.data.formats.sentences import TAGS, WORDS, location
 from jaxft.data.formats.tags import are_iob2, canonical, find_violation, mark_entities, to_iob2, to_scheme_of
 from jaxft.data.reading import files
+from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.sources import read_rows
-from jaxft.tasks.labels import declared_labels, label_column
+from jaxft.tasks.labels import label_column
 
 
 def declared_tags(data: DataConfig) -> list[str]:
@@ -24,7 +25,7 @@ def declared_tags(data: DataConfig) -> list[str]:
         return []
     column = label_column(data)
     rows = read_rows(replace(data, columns=None), "train", needed=[], wanted=[column, data.text])
-    return declared_labels(rows.features[column]) if column in rows.column_names else []
+    return (label_names(rows.features[column]) or []) if column in rows.column_names else []
 
 
 def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
