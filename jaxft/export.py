@@ -20,11 +20,8 @@ def main(argv: list[str]) -> None:
     parser = cli.Parser(prog="jaxft export", description=__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="run directory of jaxft.train (or an adapter directory to merge)")
     parser.add_argument("--output", metavar="DIR", help="directory to write (default: RUN_DIR/model)")
-    parser.add_argument(
-        "--step",
-        default="selected",
-        help="the step of a checkpoint, best, last, or selected (default: selected, as checkpoint.select says)",
-    )
+    step_help = "the step of a checkpoint, best, last, or selected (default: selected, as checkpoint.select says)"
+    parser.add_argument("--step", default="selected", help=step_help)
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
     parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
     args = parser.parse_args(argv)
@@ -35,11 +32,16 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--output {args.output}: is a file; give a directory")
     if args.merge and not args.output:
         raise UserError("--merge needs --output DIR: RUN_DIR/model stays an adapter directory")
-    if args.merge and not rundir.is_run(directory):
-        _merge_directory(args.run, Path(args.output), flax=args.flax)
-        return
+    output = Path(args.output) if args.output else directory / rundir.MODEL
     if not rundir.is_run(directory):
-        raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
+        if not args.merge:
+            raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
+        backend.start(distributed="off")
+        from jaxft.models.load_save import load, merge, save
+
+        save(*merge(*load(args.run)), output, flax=args.flax)
+        print(f"wrote the merged model to {output}")
+        return
     config = replace(rundir.read_run_config(directory), output_dir=args.run)  # the run may have been moved
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.run import record
@@ -69,7 +71,6 @@ def main(argv: list[str]) -> None:
             state, frozen, _ = checkpoints.restore_run(run, step)
         params = model_params(state, frozen)
         run = replace(run, task=_tuned_task(run, known, step, params))
-        output = Path(args.output) if args.output else directory / rundir.MODEL
         export_params(run, params, output, flax=args.flax, merged=args.merge)
         print(f"wrote the model of step {step} to {output}")
     finally:
@@ -90,28 +91,18 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
 
     params = join_unused(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
     if distributed.is_main_process():
-        # Trained parameters are float32, whatever the type in the checkpoint.
-        origin = Origin({}, run.model.origin.buffers)
         config: dict[str, Any] = dict(run.model.hf_config)
+        # Trained parameters are float32, whatever the type in the checkpoint.
         config |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
-        ours = dict(run.task.config_fields)
-        if nested := ours.get("task_specific_params"):  # entries of other programs are kept
-            ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}
-        config |= ours
+        others = config.get("task_specific_params")
+        config |= run.task.config_fields
+        if others:  # entries of other programs are kept
+            config["task_specific_params"] = others | config["task_specific_params"]
         tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
-        model = replace(run.model, origin=origin, hf_config=config, directory=tokenizer)
+        model = replace(run.model, origin=Origin({}, run.model.origin.buffers), hf_config=config, directory=tokenizer)
         if merged:
             model, params = merge(model, params)
         save(model, params, output, flax=flax)
-
-
-def _merge_directory(path: str, output: Path, *, flax: bool) -> None:
-    """Merge an adapter directory and its base model into an ordinary model directory."""
-    backend.start(distributed="off")
-    from jaxft.models.load_save import load, merge, save
-
-    save(*merge(*load(path)), output, flax=flax)
-    print(f"wrote the merged model to {output}")
 
 
 def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:

@@ -27,9 +27,8 @@ def cross_entropy(
     arXiv:1708.02002) multiplies the cost of every class by (1 - its probability) ** gamma.
 
     Args:
-      logits: [..., C].
+      logits, weights: [..., C] and [...].
       labels: [...] int; ignored where the weight is 0.
-      weights: [...].
       label_smoothing: probability spread evenly over all C classes.
       class_weights: C numbers; None is all ones.
       focal_gamma: 0 or more.
@@ -51,7 +50,8 @@ def cross_entropy(
 def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
     """Cross-entropy with a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
 
-    The square keeps the size of the gradient comparable to that of the hard loss at any temperature.
+    Logits are [..., C], and weights [...]. The square keeps the size of the gradient comparable to that of the hard loss at
+    any temperature.
     """
     target = jax.nn.softmax(teacher_logits / temperature, axis=-1)
     logs = jax.nn.log_softmax(logits / temperature, axis=-1)
@@ -60,18 +60,13 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, tem
 
 
 def sigmoid_cross_entropy(
-    logits: Array,
-    targets: Array,
-    weights: Array,
-    positive_weights: Sequence[float] | None = None,
-    focal_gamma: float = 0.0,
+    logits: Array, targets: Array, weights: Array, positive_weights: Sequence[float] | None = None, focal_gamma: float = 0.0
 ) -> WeightedSum:
     """Sigmoid cross-entropy, averaged over C labels, as in torch.nn.BCEWithLogitsLoss, or the focal loss.
 
     Args:
-      logits: [..., C].
+      logits, weights: [..., C] and [...].
       targets: [..., C] 0 or 1, or probabilities.
-      weights: [...].
       positive_weights: C numbers, torch's `pos_weight`; None is all ones.
       focal_gamma: as in `cross_entropy`, for each label as a binary decision (Lin et al. 2017).
     """
@@ -88,7 +83,7 @@ def sigmoid_cross_entropy(
 
 
 def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """`soft_cross_entropy` for independent labels: with sigmoids, averaged over the labels."""
+    """`soft_cross_entropy` for C independent labels: with sigmoids, averaged over them; logits [..., C], weights [...]."""
     target = jax.nn.sigmoid(teacher_logits / temperature)
     loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
     return loss * temperature**2, weight

@@ -53,18 +53,16 @@ def main(argv: list[str]) -> None:
     run = make_run(config, None if target is None else topology.devices(target))
     print(chosen.line(), file=sys.stderr)
     about = summary(run, optimizer=[costs.mib(size) if size else "-" for size in costs.optimizer_memory(run)])
-    for line in [*about, "", *learning_rates.lines(run), "", *lengths(run), ""]:
-        print(line)
+    print(*about, "", *learning_rates.lines(run), "", *lengths(run), "", sep="\n")
     with announced("compiling the steps, to measure their memory", partial(print, file=sys.stderr, flush=True)):
         steps = costs.step_costs(run)
-    for line in costs.lines(steps):
-        print(line)
+    print(*costs.lines(steps), sep="\n")
     if frozen := frozen_features.frozen_layers(run):
         layers = f"lowest {frozen} layers never change" if frozen > 1 else "lowest layer never changes"
         print(f"the {layers}: a run of more than one epoch computes that part once, and steps cost less")
     if target is not None:
-        for line in ["", *topology.lines(target, [(shape, cost) for shape, found in steps.items() for cost in found])]:
-            print(line)
+        shapes_and_costs = [(shape, cost) for shape, found in steps.items() for cost in found]
+        print("", *topology.lines(target, shapes_and_costs), sep="\n")
     if plot:
         learning_rates.plot(run, plot)
         print(f"wrote the learning rates to {plot}", file=sys.stderr)

@@ -35,11 +35,8 @@ def main(argv: list[str]) -> None:
     outputs = "jsonl, json (one document), or npy (embeddings); - writes jsonl to standard output"
     parser.add_argument("--input", required=True, metavar="FILE", help=inputs)
     parser.add_argument("--output", required=True, metavar="FILE", help=outputs)
-    parser.add_argument(
-        "--features",
-        choices=FEATURES,
-        help="embeddings: of the first token, the mean over tokens, or of the pooler (default without a head: mean)",
-    )
+    features = "embeddings: of the first token, the mean over tokens, or of the pooler (default without a head: mean)"
+    parser.add_argument("--features", choices=FEATURES, help=features)
     args, overrides = parser.parse_beside_config(argv)
     check_output(args.output, source=args.input)
     if args.output.endswith(OTHERS) and not Path(args.output).exists():
@@ -53,8 +50,8 @@ def main(argv: list[str]) -> None:
     drop = empty == "drop"
     with reading(args.input) as path, naming("--input", instead_of="data.test"):
         # Dropped rows are predicted as null, and counted when the others are written.
-        read_as = {"empty_texts": "null" if drop else empty, "max_eval_examples": most}
-        data = replace(config.data, dataset=None, test=path, **read_as)
+        read_as = "null" if drop else empty
+        data = replace(config.data, dataset=None, test=path, empty_texts=read_as, max_eval_examples=most)
         outputs = _compute(args, replace(config, data=data), drop=drop)
         written, empty_rows = _write(outputs, args.output, drop=drop)
     lost = f"{'left out' if drop else 'null'}: no usable text (data.empty_texts)"
@@ -66,13 +63,9 @@ def main(argv: list[str]) -> None:
 
 @dataclass(frozen=True)
 class _Outputs:
-    """Lazily computed outputs.
+    """Outputs ("predictions" or "embeddings", the `kind`), of which `rows` computes one per row of the input, lazily.
 
-    Attributes:
-      kind: "predictions" or "embeddings".
-      rows: yields one mapping, or one vector [D], per row of the input.
-      is_null: whether an output belongs to a row without a text.
-      write: writes outputs to a file.
+    A row is a mapping or a vector [D]; `is_null` tells whether it belongs to an input without a text, `write` writes rows.
     """
 
     kind: str

@@ -25,11 +25,8 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C; a checkpoint of the current step has been saved.
     """
-    chosen = backend.start(
-        distributed=config.runtime.distributed,
-        precision=config.runtime.precision,
-        compile_cache=config.runtime.compile_cache,
-    )
+    runtime = config.runtime
+    chosen = backend.start(distributed=runtime.distributed, precision=runtime.precision, compile_cache=runtime.compile_cache)
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run

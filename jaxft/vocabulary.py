@@ -62,12 +62,9 @@ def main(argv: list[str]) -> None:
         "tokenizer_config.json": json.dumps(settings, indent=2),
         "config.json": json.dumps(config, indent=2),
     }
-    write_directory(Path(args.output), {name: partial(_write_text, text=f"{text}\n") for name, text in files.items()})
+    write = partial(Path.write_text, encoding="utf-8", newline="\n")
+    write_directory(Path(args.output), {name: partial(write, data=f"{text}\n") for name, text in files.items()})
     print(f"wrote {len(words):,} words and pieces, and a config.json for a BERT of {sizes['num_hidden_layers']} layers")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def texts(files: list[str], column: str) -> Callable[[], Iterator[str]]:

@@ -8,11 +8,7 @@ from jaxft.core.errors import UserError
 
 
 def duration_steps(value: int | str, steps_per_epoch: int, name: str) -> int:
-    """Convert a duration into a number of steps, at least 1; `end` is more steps than any run has.
-
-    Raises:
-      UserError: if the text is not of the form `500`, `500 steps` or `0.5 epochs`.
-    """
+    """Convert a duration into a number of steps, at least 1, or raise a UserError; `end` is more steps than any run has."""
     if value == "end":
         return sys.maxsize
     number, _, unit = str(value).strip().partition(" ")

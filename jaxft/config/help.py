@@ -165,10 +165,9 @@ def _options(section: Any, prefix: str) -> Iterator[Option]:
 
 def _docs(section: Any) -> dict[str, str]:
     """The texts under the fields of a section, by name."""
-    (node,) = ast.parse(inspect.getsource(section)).body
+    node = typing.cast("ast.ClassDef", ast.parse(inspect.getsource(section)).body[0])
     found: dict[str, str] = {}
-    body = typing.cast("ast.ClassDef", node).body
-    for field, below in itertools.pairwise(body):
+    for field, below in itertools.pairwise(node.body):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
             found[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(below.value)).split())
     return found

@@ -68,11 +68,7 @@ class Section:
     used_by = UsedBy.PLAN
 
     def validate(self, prefix: str = "") -> None:
-        """Check every field, also of the sections in this one; messages name them with a prefix such as `data.`.
-
-        Raises:
-          UserError: naming the field, the value received and what would be right.
-        """
+        """Check every field, also of the sections in this one; errors name fields with a prefix such as `data.`."""
         kinds = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

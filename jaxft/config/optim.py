@@ -16,14 +16,7 @@ from jaxft.config.limits import (
 )
 
 Schedule = Literal[
-    "linear",
-    "cosine",
-    "cosine_restarts",
-    "polynomial",
-    "inverse_sqrt",
-    "constant",
-    "slanted_triangular",
-    "plateau",
+    "linear", "cosine", "cosine_restarts", "polynomial", "inverse_sqrt", "constant", "slanted_triangular", "plateau"
 ]
 
 

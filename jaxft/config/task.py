@@ -11,12 +11,7 @@ from jaxft.config.used_by import PLAN_AND_EVALUATE, UsedBy, mark_of
 from jaxft.core.object_reference import is_reference
 
 TaskName = Literal[
-    "fill-mask",
-    "multiple-choice",
-    "pretraining",
-    "question-answering",
-    "text-classification",
-    "token-classification",
+    "fill-mask", "multiple-choice", "pretraining", "question-answering", "text-classification", "token-classification"
 ]
 Problem = Literal["single_label", "multi_label", "regression"]
 LABELLED: tuple[TaskName | Problem, ...] = ("single_label", "multi_label", "token-classification")

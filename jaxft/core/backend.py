@@ -55,13 +55,12 @@ def prepare() -> None:
     Raises:
       UserError: if a backend has already started in this process without the CPU flag and computes wrong sums.
     """
-    if not version("jaxlib").startswith(FAULTY_JAXLIB):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not version("jaxlib").startswith(FAULTY_JAXLIB) or YNN_FLAG.partition("=")[0] in flags:
         return
-    if YNN_FLAG.split("=", maxsplit=1)[0] in os.environ.get("XLA_FLAGS", ""):
-        return
-    backend_started = _backend_has_started()
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}".strip()
-    if backend_started and not sums_are_right():
+    os.environ["XLA_FLAGS"] = f"{flags} {YNN_FLAG}".strip()
+    bridge = sys.modules.get("jax._src.xla_bridge")  # there is no public way to ask without starting the backend
+    if bridge is not None and bridge.backends_are_initialized() and not sums_are_right():
         raise UserError(
             "this process started JAX before jaxft and its CPU sums are wrong (a fault of jaxlib 0.10): import jaxft "
             f"first, or set XLA_FLAGS={YNN_FLAG}"
@@ -120,14 +119,7 @@ def start(
     jax.config.update("jax_default_matmul_precision", precision)
     cache = _use_compile_cache() if compile_cache else "off"
     devices = jax.devices()
-    return Runtime(
-        platform=devices[0].platform,
-        device=devices[0].device_kind,
-        devices=len(devices),
-        processes=jax.process_count(),
-        precision=precision,
-        cache=cache,
-    )
+    return Runtime(devices[0].platform, devices[0].device_kind, len(devices), jax.process_count(), precision, cache)
 
 
 def _use_compile_cache() -> str:
@@ -144,11 +136,3 @@ def _use_compile_cache() -> str:
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder
-
-
-def _backend_has_started() -> bool:
-    if "jax" not in sys.modules:
-        return False
-    from jax._src import xla_bridge  # no public way to ask without starting the backend
-
-    return xla_bridge.backends_are_initialized()

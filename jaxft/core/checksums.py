@@ -78,10 +78,7 @@ def write_manifest(folder: Path, *, exclude: Collection[str] = (), **more: Any) 
 
 
 def verify(folder: Path) -> dict[str, Any] | None:
-    """Read every file that a folder's manifest names, and compare its size and digest.
-
-    Returns:
-      The manifest; None if there is none.
+    """Compare size and digest of every file that a folder's manifest names; return the manifest, or None if there is none.
 
     Raises:
       Damaged: naming the first file that is absent or whose size or content differs from the manifest.

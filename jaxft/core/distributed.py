@@ -33,11 +33,7 @@ def by_main_process(action: Callable[[], T]) -> T | None:
 
 
 def check_shared(directory: Path) -> None:
-    """Raise an error unless all processes see a small file that the main process writes into the run directory.
-
-    Raises:
-      UserError: on all processes, naming those that do not see the file.
-    """
+    """Raise a UserError on all processes if some do not see what the main process writes in the directory; it names them."""
     tokens = gather(secrets.randbits(31))
     if len(tokens) == 1:
         return

@@ -92,9 +92,7 @@ def is_free(size: int) -> bool:
     Fresh memory has no pages until it is written to, so asking for it costs nothing. glibc's own count of memory in use
     (mallinfo2) takes 10 ms if the heap is in 60,000 pieces.
     """
-    if not (libc := _glibc()):
-        return True
-    if not (block := libc.malloc(size)):
+    if not (libc := _glibc()) or not (block := libc.malloc(size)):
         return True
     try:
         return all(_is_resident(libc, block + size * quarter // 4) for quarter in (1, 2, 3))

@@ -41,11 +41,7 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise an error unless this process still holds the lock.
-
-        Raises:
-          UserError: if another process holds it (because this one was suspended), or if the file was deleted.
-        """
+        """Raise a UserError if another process holds the lock (because this one was suspended) or its file was deleted."""
         owner = _read(self._path)
         if owner is None or owner["token"] != self._token:
             now = "nobody's" if owner is None else _describe(owner)
@@ -102,7 +98,10 @@ def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(lin
                 _remove(path, owner["token"], directory)
         finally:
             candidate.unlink(missing_ok=True)
-        _remove_stale_candidates(directory)
+        for old in directory.glob(f".{FILE}.*"):  # from processes that were killed while they acquired the lock
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > STALE:
+                    old.unlink()
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
     return Lock(directory, token)
@@ -220,15 +219,6 @@ def _remove(path: Path, token: str | None, directory: Path) -> None:
     if moved is not None and moved["token"] != token:
         _link(aside, path)
     aside.unlink(missing_ok=True)
-
-
-def _remove_stale_candidates(directory: Path) -> None:
-    """Remove the files of processes that were killed while they acquired the lock."""
-    now = time.time()
-    for path in directory.glob(f".{FILE}.*"):
-        with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > STALE:
-                path.unlink()
 
 
 def _describe(owner: dict[str, Any]) -> str:

@@ -22,11 +22,7 @@ _MAX_LINKS = 40
 
 
 def check_output(name: str, option: str = "--output", *, source: str | None = None) -> None:
-    """Raise an error, before the work begins, if the output cannot be written or is the input (`source`).
-
-    Raises:
-      UserError: for a URL, a directory, a path that is not writable, or the source.
-    """
+    """Raise a UserError, before the work begins, if the output is a URL, a directory, not writable or the `source`."""
     refuse_url(option, name)
     target, descriptor = _target(name, option)
     if descriptor is not None:
@@ -52,10 +48,7 @@ def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
 
     A regular file is written under a temporary name beside the target. It replaces the target, and takes its mode, if the
     block ends without an error; otherwise the target stays as it is. A target with hard links gets the new content under
-    all its names.
-
-    Raises:
-      UserError: if it cannot be written.
+    all its names. A failure to write is a UserError.
     """
     target, descriptor = _target(name, option)
     try:
@@ -131,13 +124,9 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
         if old is not None and old.st_nlink > 1:
             shutil.copyfile(temporary, target)
             return
-        os.chmod(temporary, stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~_umask())
+        umask = os.umask(0)  # it can only be read by setting it
+        os.umask(umask)
+        os.chmod(temporary, stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~umask)
         os.replace(temporary, target)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -13,11 +13,7 @@ _HUB = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?:datasets/)?
 
 
 def refuse_url(name: str, value: object) -> None:
-    """Raise an error if the value of an option is a URL, or a list with one: it would be read as a folder named `s3:`.
-
-    Raises:
-      UserError: saying what to give instead.
-    """
+    """Raise a UserError if an option's value is a URL, or a list with one: it would be read as a folder named `s3:`."""
     if isinstance(value, Iterable) and not isinstance(value, str):
         for each in value:
             refuse_url(name, each)

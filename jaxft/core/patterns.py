@@ -23,11 +23,7 @@ json.dump(matched, sys.stdout)
 
 
 def check(pattern: str, what: str = "rule") -> None:
-    """Raise an error, which calls the pattern by `what`, unless it is a regular expression.
-
-    Raises:
-      UserError: saying what is wrong with it.
-    """
+    """Raise a UserError, which calls the pattern by `what`, unless it is a regular expression."""
     if len(pattern) > LONGEST:
         raise UserError(f'{what} "{pattern[:60]}..." has {len(pattern):,} characters: at most {LONGEST:,} are read')
     if _ANY_CASE.search(pattern):

@@ -1,5 +1,6 @@
 """The random keys of a run: Philox, which gives the same bits on every device and sharding."""
 
+from functools import cache
 from typing import Any
 
 PRNG = "philox4x32"
@@ -12,6 +13,7 @@ def root_key(seed: int) -> Any:
     return jax.random.key(seed, impl=PRNG)
 
 
+@cache
 def make_philox_shardable() -> None:
     """Lower the high word of an integer product to plain arithmetic, with the same bits.
 
@@ -19,13 +21,10 @@ def make_philox_shardable() -> None:
     philox key on several devices fails with "Unable to convert MHLO to StableHLO". It changes the whole process, so only
     `parallel.sharding.make_mesh` calls it.
     """
-    if getattr(make_philox_shardable, "done", False):
-        return
     from jax._src.interpreters import mlir  # no public way to choose a lowering
     from jax._src.lax import lax
 
     mlir.register_lowering(lax.mulhi_p, mlir.lower_fun(_high_word, multiple_results=False))
-    make_philox_shardable.done = True  # type: ignore[attr-defined]
 
 
 def _high_word(x: Any, y: Any) -> Any:

@@ -24,22 +24,14 @@ def read_text(path: str | os.PathLike[str], where: str = "") -> str:
 
 
 def check_utf8(file: str | os.PathLike[str] | BinaryIO, where: str) -> None:
-    """Read a path or an open file line by line.
-
-    Raises:
-      UserError: naming the first line, and its byte, that is not UTF-8.
-    """
+    """Raise a UserError that names the first line, and its byte, of a path or an open file that is not UTF-8."""
     with open(file, "rb") if isinstance(file, str | os.PathLike) else file as lines:
         for number, line in enumerate(lines, 1):
             decode(line, number, where)
 
 
 def decode(line: bytes, number: int, where: str) -> str:
-    """Return a line as text.
-
-    Raises:
-      UserError: naming the line and its first byte that is not UTF-8.
-    """
+    """Return a line as text, or raise a UserError that names the line and its first byte that is not UTF-8."""
     try:
         return line.decode()
     except UnicodeDecodeError as error:

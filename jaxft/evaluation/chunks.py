@@ -61,11 +61,7 @@ def in_chunks(
 class Forward:
     """A forward pass over chunks of examples; programs compiled for one chunk are reused for the next ones.
 
-    Args of the constructor:
-      forward: (parameters, batch [1, R, ...] of one micro-batch) -> what to read back.
-      params: the parameters, which are on the mesh.
-      mesh: of the devices.
-      config: gives the batch size.
+    `forward` maps parameters on the mesh and a batch [1, R, ...] of one micro-batch to what to read back.
     """
 
     def __init__(

@@ -163,10 +163,8 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     Embeddings are computed lazily, in chunks (see `chunks`).
 
     Args:
-      path: RUN_OR_MODEL_DIR, with or without a head.
-      config: gives the columns, the maximum length and the batch size.
-      rows: the rows from `texts.read`.
-      origin: their file, for error messages.
+      path, config: RUN_OR_MODEL_DIR, with or without a head, and the config with columns, maximum length and batch size.
+      rows, origin: the rows from `texts.read`, and their file.
       source: `cls`, the last hidden state of the first token; `mean`, the mean of the last hidden states over all tokens,
         special tokens included (as in sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
 

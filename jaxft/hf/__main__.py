@@ -23,10 +23,8 @@ def main(argv: list[str]) -> dict[str, float]:
 
     names = ", ".join(SCRIPTS)
     if not argv or argv[0] in ("-h", "--help"):
-        print(
-            f"usage: {PROG} SCRIPT --flag value ...\n\n{__doc__}\nscripts: {names}, and their older names "
-            f"({', '.join(ALIASES)})"
-        )
+        older = ", ".join(ALIASES)
+        print(f"usage: {PROG} SCRIPT --flag value ...\n\n{__doc__}\nscripts: {names}, and their older names ({older})")
         return {}
     name = argv[0].removesuffix(".py")
     script = ALIASES.get(name, name)
@@ -41,8 +39,7 @@ def main(argv: list[str]) -> dict[str, float]:
     backend.start()
     job = convert(script, SCRIPTS[script], argv[1:], limits_of)
     if distributed.is_main_process():
-        for line in job.lines:
-            print(line, file=sys.stderr)
+        print(*job.lines, sep="\n", file=sys.stderr)
     return run(job)
 
 

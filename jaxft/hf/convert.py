@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxft.config import Config, DataConfig, cli
+from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import PACKAGE, resolve
 from jaxft.core.paths import refuse_url
@@ -46,14 +47,10 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """The work that a script's command line asks for.
+    """The work that a script's command line asks for, with the config of the training run.
 
-    Attributes:
-      config: the config of the training run.
-      train, evaluate, predict: what to do.
-      test: the file to predict on.
-      evaluate_options, predict_options: options of these commands that say how to read the data.
-      lines: the report, with one line per flag.
+    `evaluate_options` and `predict_options` say how these commands read the data, `test` is the file to predict on, and
+    `lines` is the report, with one line per flag.
     """
 
     config: Config
@@ -86,10 +83,7 @@ def local_limits(path: str, revision: str | None) -> Limits:
 def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
     """Convert a script's command line to a job.
 
-    Args:
-      name, script: one of SCRIPTS.
-      argv: its flags.
-      limits: gives the length limits of a model by path and revision; `limits_of` may download from the hub.
+    `limits` gives the length limits of a model by path and revision; `limits_of` may download from the hub.
 
     Raises:
       UserError: if a flag is unknown or cannot be honoured, or flags contradict each other.
@@ -109,9 +103,8 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     direct = {known[key].option: value for key, value in flags.items() if known[key].option and not known[key].computed}
     options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
     options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
-    length, notes = choose_max_length(
-        script, flags.get("max_seq_length"), limits(options["model.path"], options.get("model.revision"))
-    )
+    of_model = limits(options["model.path"], options.get("model.revision"))
+    length, notes = choose_max_length(script, flags.get("max_seq_length"), of_model)
     options["data.max_length"] = length
     if script.stride is not None and "doc_stride" not in flags:
         options["data.stride"] = script.stride if script.stride < length - 4 else length // 4
@@ -128,10 +121,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     _check_files(name, flags, options, train=train, validates=validates, predict=predict, test=test)
     if not validates:
         options.pop("data.validation", None)
-    values: dict[str, Any] = {}
-    for option, value in options.items():
-        section, _, field = option.rpartition(".")
-        (values.setdefault(section, {}) if section else values)[field] = value
+    values = tree.unflatten({tuple(option.split(".")): value for option, value in options.items()})
     config = cli.parse(values, [], origin=name, prog=f"python -m jaxft.hf {name}")
     reading = {x: value for x, value in options.items() if x.partition(".")[0] in ("data", "task", "eval")}
     predicting = {x: value for x, value in reading.items() if x != "data.max_eval_examples"}

@@ -93,9 +93,7 @@ COMMON: dict[str, Flag] = {
     "lr_scheduler_kwargs": Flag(refused="the numbers of schedules are optim.cycles, optim.power and optim.end_factor"),
     "warmup_steps": Flag(float, "optim.warmup", computed=True),
     "warmup_ratio": Flag(float, "optim.warmup", computed=True),
-    "optim": Flag(
-        str, "optim.name", {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw"}
-    ),
+    "optim": Flag(str, "optim.name", dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw"), "adamw")),
     "adafactor": Flag(bool, refused="the optimizer is optim.name"),
     # the loop
     "num_train_epochs": Flag(float, "train.epochs"),
@@ -143,11 +141,7 @@ COMMON: dict[str, Flag] = {
 
 
 def value_of(name: str, flag: Flag, text: str) -> Any:
-    """Parse a flag's value.
-
-    Raises:
-      UserError: if the value has the wrong type, or jaxft cannot honour it.
-    """
+    """Parse a flag's value, or raise a UserError if it has the wrong type or jaxft cannot honour it."""
     if flag.kind is bool:
         if text.lower() not in BOOLS:
             raise UserError(f"--{name} is {text}: must be true or false")

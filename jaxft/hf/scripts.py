@@ -65,12 +65,8 @@ def _glue(flags: Values, data: DataConfig) -> Options:
         texts, metric, validation = GLUE[name]
         options: Options = {"eval.metric": metric, "data.text": texts[0]}
         if not data.train:
-            options |= {
-                "data.dataset": "nyu-mll/glue",
-                "data.dataset_config": name,
-                "data.train": "train",
-                "data.validation": validation,
-            }
+            options |= {"data.dataset": "nyu-mll/glue", "data.dataset_config": name}
+            options |= {"data.train": "train", "data.validation": validation}
         elif name in GLUE_FILES and GLUE_FILES[name][1] in column_names(data, "train"):
             texts, options["data.label"] = GLUE_FILES[name]
             options["data.text"] = texts[0]
@@ -179,11 +175,5 @@ SCRIPTS: dict[str, Script] = {
     ),
 }
 # Former names of the scripts.
-ALIASES = {
-    "run_flax_glue": "run_glue",
-    "run_flax_ner": "run_ner",
-    "run_flax_qa": "run_qa",
-    "run_flax_mlm": "run_mlm",
-    "run_squad": "run_qa",
-    "run_multiple_choice": "run_swag",
-}
+ALIASES = {f"run_flax_{task}": f"run_{task}" for task in ("glue", "ner", "qa", "mlm")}
+ALIASES |= {"run_squad": "run_qa", "run_multiple_choice": "run_swag"}

@@ -177,12 +177,11 @@ class Head:
         """Outputs by their Hugging Face names, float32.
 
         Args:
-          encoder: the encoder, for its pooler and sizes.
           params: {"encoder": ..., "heads": {name: ...}}.
           hidden: [B, T, D].
           inputs: the batch; `first_token` int32 [B, M] is the first token of each example. If there is `token_positions`
             int32 [B, P], parts with `tokens` as source use these tokens only, so that no array [B, T, vocabulary] is made.
-          rates, key: as in `Encoder.apply`.
+          key: as in `Encoder.apply`.
 
         Returns:
           [B, M, outputs] for parts of whole examples, [B, T, outputs] (or [B, P, outputs]) for parts of tokens.

@@ -118,13 +118,9 @@ def load(
 
 
 def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:
-    """Initialises parameters again, with the distributions of `init`, and adds them to the model's report.
+    """Initialises parameters (dotted names) again, with the distributions of `init`, and adds them to the model's report.
 
-    Args:
-      model: the model.
-      params: numpy arrays; or shapes, which are returned unchanged.
-      names: dotted names of the parameters.
-      seed: seed of the new values.
+    `params` are numpy arrays; or shapes, which are returned unchanged.
     """
     if not names:
         return model, params
@@ -180,10 +176,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
             raise UserError(f"{directory}: contains a complete model; give the adapter another directory")
         tensor_files.write_directory(directory, writers | save_adapter.adapter_writers(model, params))
         return
-    flat = {
-        name: np.asarray(x).astype(model.origin.dtypes.get(name, np.float32), copy=False)
-        for name, x in tree.unstack(params).items()
-    }
+    flat = {name: np.asarray(x, model.origin.dtypes.get(name, np.float32)) for name, x in tree.unstack(params).items()}
     tensors = {naming.hf_name(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
     tensors |= {copy: flat[of] for copy, of in model.origin.copies.items() if of in flat}
     unused_biases = naming.unused_biases()
@@ -235,12 +228,7 @@ def _with_depth(family: Family, hf_config: dict[str, Any], num_layers: int, path
 
 
 def _with_labels(
-    family: Family,
-    kind: str,
-    hf_config: dict[str, Any],
-    num_labels: int | None,
-    labels: Sequence[str] | None,
-    renamed: bool,
+    family: Family, kind: str, hf_config: dict[str, Any], num_labels: int | None, labels: Sequence[str] | None, renamed: bool
 ) -> tuple[dict[str, Any], bool]:
     """(config.json with the labels of the new head, whether the last layer of that head is new).
 
@@ -263,12 +251,12 @@ def _with_labels(
         raise UserError(f"num_labels is {num_labels} but {len(labels)} labels are named")
     if not labels or len(set(labels)) < len(labels):
         raise UserError(f"labels must be one or more different names, got {some(list(labels))}")
-    if same_kind and (list(labels) == old_labels or (len(labels) == len(old_labels) and are_generic(labels))):
+    same_number = len(labels) == len(old_labels)
+    if same_kind and (list(labels) == old_labels or (same_number and are_generic(labels))):
         return hf_config, False
     named = {"id2label": {str(i): x for i, x in enumerate(labels)}, "label2id": {x: i for i, x in enumerate(labels)}}
-    return hf_config | named, not same_kind or not (
-        set(labels) == set(old_labels) or (renamed and len(labels) == len(old_labels))
-    )
+    same_outputs = set(labels) == set(old_labels) or (renamed and same_number)
+    return hf_config | named, not (same_kind and same_outputs)
 
 
 def _check_memory(abstract: Params, where: str) -> None:

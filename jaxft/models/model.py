@@ -49,10 +49,8 @@ class Model:
 
     Attributes:
       hf_config: the original config.json, with the labels of the current head.
-      heads: heads by name.
       rates: dropout rates of training.
       directory: the directory that it was loaded from, for its tokenizer.
-      report: which tensors were loaded, new or unused.
       adapted: which modules have adapters; None without adapters.
     """
 
@@ -164,13 +162,7 @@ class Model:
 
 
 def make_model(hf_config: Mapping[str, Any], kind: str, where: str, *, policy: Policy = PLAIN) -> Model:
-    """Makes a model from the content of a config.json.
-
-    Args:
-      hf_config: the content of config.json.
-      kind: task name of the head.
-      where: the file, for messages.
-      policy: see `Policy`.
+    """Makes a model from the content of a config.json (the file `where`, for messages), with a head for the task `kind`.
 
     Raises:
       UserError: naming a field with a value that jaxft does not support, or a head that the family lacks.
@@ -217,8 +209,7 @@ def as_stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def labels_of(hf_config: Mapping[str, Any]) -> list[str]:
     """Label names in the order of their ids (Hugging Face's default is LABEL_0 and LABEL_1)."""
-    id2label = hf_config.get("id2label")
-    if id2label:
+    if id2label := hf_config.get("id2label"):
         try:
             return [str(id2label[key]) for key in sorted(id2label, key=int)]
         except (TypeError, ValueError) as error:

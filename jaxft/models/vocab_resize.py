@@ -56,7 +56,6 @@ def with_vocabulary(model: Model, params: Params, sources: Sources, how: str, se
         the mean and covariance of the old table (Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html;
         `mean_resizing` in transformers draws with 1e-9 of that covariance, which is the mean); or `random`, as the family
         initialises them.
-      seed: seed of random rows.
 
     Raises:
       UserError: if the model counts positions from the padding id, and that changes.
@@ -108,9 +107,9 @@ def join_rows(params: Params) -> Params:
     """Inverse of `split_rows`, for numpy parameters; parameters without separate rows are unchanged."""
     flat = tree.flatten(params)
     split = {path: _new_rows_path(path) for path in flat if _has_words(path) and _new_rows_path(path) in flat}
-    joined = {path: np.concatenate([flat[path], flat[new]], _AXES[path[-1]]) for path, new in split.items()}
-    new_paths = set(split.values())
-    return tree.unflatten({path: joined.get(path, x) for path, x in flat.items() if path not in new_paths})
+    for path, new in split.items():
+        flat[path] = np.concatenate([flat[path], flat.pop(new)], _AXES[path[-1]])
+    return tree.unflatten(flat)
 
 
 def word_leaves(params: Params) -> set[str]:

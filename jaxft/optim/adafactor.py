@@ -79,9 +79,8 @@ def adafactor(
             return u * jnp.minimum(1e-2, jax.lax.rsqrt(step)) if relative_step else u
 
         directions = decay(tree.map_with_path(direction, updates), params)
-        return map_trees(scaled, directions, params), AdafactorState(
-            steps, **{name: tree.unflatten(x) for name, x in moments.items()}
-        )
+        after = {name: tree.unflatten(x) for name, x in moments.items()}
+        return map_trees(scaled, directions, params), AdafactorState(steps, **after)
 
     return transformation(init, update)
 

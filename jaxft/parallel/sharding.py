@@ -91,12 +91,7 @@ def optimizer_shardings(mesh: Mesh, opt_state: Any, params: Params) -> Any:
     """A sharding for every array of an optimizer's state.
 
     An array with the path and shape of a parameter is sharded as the parameter. All others are small (counters, factored
-    moments) and replicated.
-
-    Args:
-      mesh: the device mesh.
-      opt_state: arrays or shapes; it may hold single layers under their dotted names.
-      params: the parameters of the state.
+    moments) and replicated. The state (arrays or shapes) may hold single layers under their dotted names.
     """
     single = tree.unstacked_shapes(params)
     leaves = {**tree.flatten(params), **tree.flatten(single)}

@@ -43,7 +43,6 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
     Args:
       config: the presets and the user's rules.
       names: dotted names of parameters, or of dropout sites.
-      num_layers: layers of the encoder.
 
     Raises:
       UserError: for a value of a user's rule that decides nothing, a malformed pattern, or presets that contradict each

@@ -46,7 +46,6 @@ class Row:
 
     Attributes:
       pattern: the patterns of these rules.
-      setting: the setting of the parameters.
       decay_by_kind: whether their weight decay differs by kind (none for biases and norms).
       names: dotted names.
       parameters: number of scalars.
@@ -133,9 +132,7 @@ def make_plan(
     Args:
       config: presets and the user's rules; in each column the user's rules come first, and the first matching rule wins.
       params: arrays or shapes, stacked.
-      num_layers: layers of the encoder.
       steps_per_epoch, total_steps: steps of the run, for the stages of unfreezing.
-      dropout_sites: names of the model's dropout sites.
 
     Raises:
       UserError: for a parameter that no rule makes trainable or frozen, a user's rule that decides nothing, presets that

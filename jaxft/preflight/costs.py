@@ -83,22 +83,19 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     teachers = {TEACHER: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
-    evaluate = partial(
-        eval_step, loss_fn=make_loss(run.model, run.task), summarise=run.task.summarise, prepare=run.task.prepare
-    )
+    task, loss = run.task, make_loss(run.model, run.task)
+    evaluate = partial(eval_step, loss_fn=loss, summarise=task.summarise, prepare=task.prepare)
     found: dict[Any, list[Cost]] = {}
     batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
     for shape, batch in batches.items():
-        evaluation = compile_lowered(
-            sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch), "evaluation step"
-        )
+        lowered = sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch)
+        evaluation = compile_lowered(lowered, "evaluation step")
         forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # one micro-batch was compiled
         workspace = evaluation.memory_analysis().temp_size_in_bytes
         found[shape] = []
         for start, trained, others in stages:
             rest = replace(others, teachers=teachers)
-            loss, prepare = run_loss(run), run.task.prepare
-            train = lower_train(loss, optimizer, trained, rest, batch, prepare, run.regularization)
+            train = lower_train(run_loss(run), optimizer, trained, rest, batch, task.prepare, run.regularization)
             compiled = compile_lowered(train, "train step")
             text, memory = compiled.as_text(), compiled.memory_analysis()
             activations = {"activations": _activations(run, trained, rest, batch), "forward pass": workspace}

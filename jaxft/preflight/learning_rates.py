@@ -44,11 +44,7 @@ def require_matplotlib() -> None:
 
 
 def plot(run: Run, path: str) -> None:
-    """Plot the learning rates of all rows into a file.
-
-    Raises:
-      UserError: if the file cannot be written.
-    """
+    """Plot the learning rates of all rows into a file. Raises a UserError if it cannot be written."""
     from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports] (an extra)
 
     figure = Figure(figsize=(9, 5), layout="constrained")

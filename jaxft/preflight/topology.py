@@ -86,11 +86,7 @@ class Prediction:
 
 
 def parse(name: str) -> tuple[Chip, int]:
-    """Parse a topology such as v5e:2x4 or h200:8 into (chip, number of chips).
-
-    Raises:
-      UserError: if the name is not a known topology.
-    """
+    """Parse a topology such as v5e:2x4 or h200:8 into (chip, number of chips). Raises a UserError for unknown names."""
     match = _NAME.match(name)
     chip = CHIPS.get(match[1]) if match else None
     if match is None or chip is None or ("x" in match[2]) == bool(chip.maker) or "0" in match[2].split("x"):
@@ -113,8 +109,7 @@ def missing_compiler(name: str) -> str | None:
 def devices(name: str) -> list[Any]:
     """Descriptions of the chips of a topology, from which a mesh can be made.
 
-    Raises:
-      UserError: if their compiler is not installed or does not know the topology.
+    Raises a UserError if their compiler is not installed or does not know the topology.
     """
     chip, count = parse(name)
     if missing := missing_compiler(name):
@@ -141,11 +136,7 @@ def predict_step(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
     """The data sheet's bound for a compiled step with `rows` rows over all chips (`Cost` is per chip)."""
     # A chip sends at least all of an array but its own part, and twice that if every chip needs the sum.
     sent = sum(x.size * (2 if x.kind == "all-reduce" else 1) for x in cost.collectives) * (chips - 1) / chips
-    times = {
-        "operations": cost.flops / chip.flops,
-        "memory": cost.accessed / chip.bandwidth,
-        "links": sent / chip.links,
-    }
+    times = {"operations": cost.flops / chip.flops, "memory": cost.accessed / chip.bandwidth, "links": sent / chip.links}
     bound = max(times, key=lambda name: times[name])
     # Not all temporary memory grows with the rows, so this is a lower bound.
     most = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))

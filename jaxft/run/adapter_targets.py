@@ -62,7 +62,9 @@ def add_adapters(model: Model, params: Params, config: Config) -> tuple[Model, P
     modules = [name for name in candidates if (rules[name].cells["adapter"] if name in rules else name in targets)]
     if not modules:
         raise UserError(f"plan.preset {preset}: the rules leave no layer with an adapter")
-    adapted = Adapted(tuple(modules), _base(str(config.model.path)), config.model.revision)
+    base = str(config.model.path)  # the adapter's directory names a local base by its absolute path
+    base = os.path.abspath(os.path.expanduser(base)) if Path(base).expanduser().is_dir() else base
+    adapted = Adapted(tuple(modules), base, config.model.revision)
     return with_adapters(model, adapter, adapted), adapters.add(params, modules, adapter, config.seed)
 
 
@@ -108,8 +110,3 @@ def _lora_targets(config: LoraConfig, dense: Sequence[str], names: Sequence[str]
 
 def _matching(pattern: str, names: Sequence[str]) -> set[str]:
     return {name for name, matches in zip(names, patterns.match(pattern, names), strict=True) if matches}
-
-
-def _base(path: str) -> str:
-    """How an adapter directory names the base: the absolute path of a local directory, or a hub id."""
-    return os.path.abspath(os.path.expanduser(path)) if Path(path).expanduser().is_dir() else path

@@ -59,9 +59,8 @@ def record(directory: Path, inputs: Inputs) -> None:
 def changes(directory: Path, inputs: Inputs) -> tuple[list[str], list[str]] | None:
     """What differs from the record in a run directory, or None if there is no record (older versions wrote none).
 
-    Returns:
-      Lines `option: file has changed` for inputs on which every step depends, and for the weights that the run started
-      from, which a run with a checkpoint no longer needs.
+    Both lists are of lines `option: file has changed`: one for inputs on which every step depends, one for the weights that
+    the run started from, which a run with a checkpoint no longer needs.
 
     Raises:
       UserError: when the record is damaged.

@@ -37,7 +37,34 @@ class Vocabulary:
 
     def sources(self) -> Sources:
         """Where each row of the new embedding table comes from in the previous tokenizer's table."""
-        return _sources(self.tokenizer, self.previous)
+        new, old = self.tokenizer, self.previous
+        ids, old_ids = new.get_vocab(), old.get_vocab()
+        size = max(ids.values()) + 1
+        if all(ids.get(token) == i for token, i in old_ids.items()):  # words were added
+            rows = np.arange(size)
+            rows[max(old_ids.values()) + 1 :] = -1
+            texts = {i: f" {token}" for token, i in ids.items() if token not in old_ids}
+            rows[list(texts)] = -1
+            return Sources(rows, _pieces(old, texts), {})
+        rows, texts = np.full(size, -1), {}
+        spelled: dict[tuple[str, bool], dict[str, int]] = {}
+        for token, spelling in _spellings(old):
+            spelled.setdefault(spelling, {})[token] = old_ids[token]
+        for token, spelling in _spellings(new):
+            i, same = ids[token], spelled.get(spelling, {})
+            if token in same:
+                rows[i] = same[token]
+            elif same and "\ufffd" not in spelling[0]:  # decoders write this character for part of another
+                rows[i] = min(same.values())
+            else:
+                texts[i] = " " * spelling[1] + spelling[0]
+        for role in ROLES:
+            same_role = (getattr(old, f"{name}_token_id") for name in (role, TWINS.get(role, role)))
+            i, old_id = getattr(new, f"{role}_token_id"), next((x for x in same_role if x is not None), None)
+            if i is not None and old_id is not None:
+                rows[i] = old_id
+        roles = {f"{role}_token_id": getattr(new, f"{role}_token_id") for role in ROLES}
+        return Sources(rows, _pieces(old, texts), {name: i for name, i in roles.items() if i is not None})
 
 
 def open_vocabulary(
@@ -177,37 +204,6 @@ def _is_known(tokenizer: Any, word: str) -> bool:
 def _token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """The token ids of each text. A word with a leading space is tokenised as in the middle of a text."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-
-
-def _sources(new: Any, old: Any) -> Sources:
-    """Where each row of the embedding table of the tokenizer `new` comes from in that of `old`."""
-    ids, old_ids = new.get_vocab(), old.get_vocab()
-    size = max(ids.values()) + 1
-    if all(ids.get(token) == i for token, i in old_ids.items()):  # words were added
-        rows = np.arange(size)
-        rows[max(old_ids.values()) + 1 :] = -1
-        texts = {i: f" {token}" for token, i in ids.items() if token not in old_ids}
-        rows[list(texts)] = -1
-        return Sources(rows, _pieces(old, texts), {})
-    rows, texts = np.full(size, -1), {}
-    spelled: dict[tuple[str, bool], dict[str, int]] = {}
-    for token, spelling in _spellings(old):
-        spelled.setdefault(spelling, {})[token] = old_ids[token]
-    for token, spelling in _spellings(new):
-        i, same = ids[token], spelled.get(spelling, {})
-        if token in same:
-            rows[i] = same[token]
-        elif same and "\ufffd" not in spelling[0]:  # decoders write this character for part of another
-            rows[i] = min(same.values())
-        else:
-            texts[i] = " " * spelling[1] + spelling[0]
-    for role in ROLES:
-        same_role = (getattr(old, f"{name}_token_id") for name in (role, TWINS.get(role, role)))
-        i, old_id = getattr(new, f"{role}_token_id"), next((x for x in same_role if x is not None), None)
-        if i is not None and old_id is not None:
-            rows[i] = old_id
-    roles = {f"{role}_token_id": getattr(new, f"{role}_token_id") for role in ROLES}
-    return Sources(rows, _pieces(old, texts), {name: i for name, i in roles.items() if i is not None})
 
 
 def _pieces(tokenizer: Any, texts: Mapping[int, str]) -> dict[int, list[int]]:

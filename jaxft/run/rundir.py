@@ -42,8 +42,11 @@ def check_claim(config: Config) -> bool:
         raise UserError(f"output_dir {directory}: {existing} is a file")
     if not os.access(existing, os.W_OK):
         raise UserError(f"output_dir {directory}: {existing} is not writable")
-    names = {path.name for path in directory.iterdir()} if directory.exists() else set()
-    if _is_interrupted_claim({name for name in names if not lock.is_lock_file(name) and not name.startswith(MARK)}):
+    files = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    files = {name for name in files if not lock.is_lock_file(name) and not name.startswith(MARK)}
+    # An interrupted claim leaves temporary files, and others only beside the config's temporary file.
+    temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new"}
+    if files <= (temporary | {TOKENIZER, input_files.FILE} | _TEXTS if _CONFIG in files else temporary):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -54,12 +57,6 @@ def check_claim(config: Config) -> bool:
             "or the same options to resume"
         )
     return True
-
-
-def _is_interrupted_claim(names: set[str]) -> bool:
-    """Whether an interrupted claim left these files: temporary ones, and others only beside the config's temporary file."""
-    temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new"}
-    return names <= (temporary | {TOKENIZER, input_files.FILE} | _TEXTS if _CONFIG in names else temporary)
 
 
 def make(config: Config) -> Path:

@@ -70,7 +70,7 @@ def drop_unknown_labels(task: Task, rows: Any, config: Config, origin: str) -> t
 
 
 def held_out(task: Task, rows: Any, config: Config, origin: str) -> np.ndarray:
-    """Indices, ascending, of the training rows that `data.validation_share` sets aside.
+    """Indices, ascending, int64 [held], of the training rows that `data.validation_share` sets aside.
 
     They depend only on the number of rows and `data.split_seed`. With `data.stratify` they also depend on the labels: the
     same share of the rows of each label, as far as whole rows allow, and never all of them.
@@ -113,20 +113,19 @@ def validation_rows(directory: Path, task: Task, config: Config) -> Any:
     """
     origin = str(config.data.train)
     path = directory / rundir.VALIDATION_ROWS
-    if path.is_file():
+    recorded = path.is_file()
+    if recorded:
         input_files.check_training_data(directory, config)
         if config.data.dataset and rundir.is_run(directory):
             before = rundir.read_run_config(directory).data.train
             if before != config.data.train:
                 raise UserError(f"{path}: names rows of data.train {before}, not of {config.data.train}")
     rows = first_rows(type(task), task.read(config, "train"), config, "train")
-    if not path.is_file():
+    if not recorded:
         rows, _ = drop_unknown_labels(task, rows, config, origin)
         return first_rows(type(task), select_rows(rows, held_out(task, rows, config, origin)), config, "validation")
-    wanted = np.array(path.read_text(encoding="utf-8").split(), np.int64).tolist()
+    wanted = [int(number) for number in path.read_text(encoding="utf-8").split()]
     index_of = {number: index for index, number in enumerate(row_numbers(rows).tolist())}
-    missing = [number for number in wanted if number not in index_of]
-    if missing:
+    if missing := [number for number in wanted if number not in index_of]:
         raise UserError(f"{origin}: has no row {missing[0]}, which {path} names: it is not the file that the run began with")
-    held = select_rows(rows, [index_of[number] for number in wanted])
-    return first_rows(type(task), held, config, "validation")
+    return first_rows(type(task), select_rows(rows, [index_of[number] for number in wanted]), config, "validation")

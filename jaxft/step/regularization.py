@@ -86,16 +86,10 @@ class Regularization:
 
 
 def neftune(words: Array, batch: Mapping[str, Array], key: Array, *, alpha: float) -> Array:
-    """Word embeddings with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
+    """Word embeddings [R, T, D] with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
 
-    Args:
-      words: [R, T, D].
-      batch: int32 `segment_ids` [R, T] and `first_token` [R, M].
-      key: of this pass.
-      alpha: the noise is uniform in +-alpha / sqrt(N D), where N is the length of the token's own sequence, not of its row.
-
-    Returns:
-      [R, T, D].
+    The noise is uniform in +-alpha / sqrt(N D), where N is the length of the token's own sequence, not of its row. The
+    batch has int32 `segment_ids` [R, T] and `first_token` [R, M], and the key is that of the pass.
     """
     segments, slots = batch["segment_ids"], batch["first_token"].shape[1]
     member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]

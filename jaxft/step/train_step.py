@@ -27,9 +27,7 @@ LossFn = Callable[[Parameters, Batch, Array | None, Mapping[str, Any]], tuple[We
 
 
 @partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["params", "opt_state", "step", "key", "hyper", "average"],
-    meta_fields=[],
+    jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "key", "hyper", "average"], meta_fields=[]
 )
 @dataclass(frozen=True)
 class TrainState:
@@ -81,10 +79,8 @@ def train_step(
     sums of micro-batches (the leading axis of the batch) are added, then divided once by the weight of the step.
 
     Args:
-      state: trainable state; donated when jitted.
-      frozen: all other parameters.
+      state, frozen: trainable state, which is donated when jitted, and all other parameters.
       batch: [K, R, ...] arrays.
-      loss_fn: the loss of the run.
       optimizer: built from `state.hyper` inside the program.
       prepare: changes the whole batch first (masking), with its own key.
       regularization: mixout, penalties (once per step) and moving average.
@@ -134,12 +130,7 @@ def train_steps(
 ) -> tuple[TrainState, dict[str, Array]]:
     """Several train steps in one program (`runtime.steps_per_execution`), with the keyword arguments of `train_step`.
 
-    Args:
-      state, frozen: as in `train_step`.
-      batches: [steps * K, R, ...] arrays, the K micro-batches of each step in order.
-
-    Returns:
-      (new state, the metrics of `train_step` as arrays [steps]).
+    `batches` are [steps * K, R, ...] arrays, the K micro-batches of each step in order, and metrics are arrays [steps].
     """
     each = {name: x.reshape(steps, -1, *x.shape[1:]) for name, x in batches.items()}
     return jax.lax.scan(lambda state, batch: train_step(state, frozen, batch, **parts), state, each)

@@ -32,7 +32,7 @@ _PATH = tuple(WORDS.split("."))
 
 
 def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Examples) -> np.ndarray | None:
-    """Ids, ascending, of the words whose rows are trained; None if the whole table is trained or frozen.
+    """Ids, ascending, int64 [words], of the words whose rows are trained; None if the whole table is trained or frozen.
 
     They are the words of the training data `examples`, in which steps must not replace words by others.
     """

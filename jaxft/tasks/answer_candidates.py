@@ -56,8 +56,7 @@ def best_spans(windows: Mapping[str, np.ndarray], n_best: int, max_answer_length
     Args:
       windows: `start_scores` and `end_scores`, logits [W, k] in descending order, LOWEST if a window has fewer tokens;
         `start_tokens` and `end_tokens`, their positions [W, k].
-      n_best: the maximum number of spans.
-      max_answer_length: in tokens.
+      n_best, max_answer_length: the maximum number of spans, and of tokens of a span.
     """
     starts, ends = windows["start_scores"][:, :, None], windows["end_scores"][:, None, :]
     first, last = np.broadcast_arrays(windows["start_tokens"][:, :, None], windows["end_tokens"][:, None, :])
@@ -70,11 +69,10 @@ def best_spans(windows: Mapping[str, np.ndarray], n_best: int, max_answer_length
 
 
 def rank_answers(spans: list[tuple[float, int, int]], context: str, null_score: float | None, n_best: int) -> RankedAnswers:
-    """Rank the answers of one question.
+    """Rank the answers of a question about a context.
 
     Args:
       spans: (score, start, end) in descending order of score; character offsets, `end` exclusive.
-      context: the context of the question.
       null_score: the score of no answer, the minimum over the windows; None if every question has an answer.
       n_best: the number of answers to keep; no answer is always kept.
     """

@@ -33,7 +33,6 @@ def customised(task: type[Task], loss: str | None, metrics: tuple[str, ...]) -> 
     """A subclass of a task with another loss and more metrics.
 
     Args:
-      task: a class.
       loss: names a function (outputs, batch, train) -> (sum, weight) that replaces `Task.loss`.
       metrics: name functions (task, summary, split) -> number or None, with the arguments of `Task.scores`. Each metric has
         its function's name, and higher is better unless the function's attribute `higher_is_better` is False.

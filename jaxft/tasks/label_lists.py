@@ -8,10 +8,11 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
+from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.label_spelling import number_of
 from jaxft.data.reading.row_numbers import RowName, row_names
-from jaxft.tasks.labels import declared_labels, label_columns, label_ids, label_text
+from jaxft.tasks.labels import label_columns, label_ids, label_text
 
 _BINARY = {0: False, 1: True, "false": False, "true": True}
 
@@ -19,20 +20,11 @@ _BINARY = {0: False, 1: True, "false": False, "true": True}
 def label_lists(
     rows: Any, data: DataConfig, origin: str, names: Sequence[str] | None = None
 ) -> tuple[list[list[str]], list[str]]:
-    """The labels of every row, possibly none.
+    """(the labels of each row, possibly none; the labels of the multi-hot encoding or of a ClassLabel, in order).
 
     A row has a list, text that is split at `data.label_separator`, or a multi-hot encoding: several columns of 0 and 1, or
-    lists of 0 and 1 of equal length. If the labels of multi-hot lists are not known, they are those of a ClassLabel, or
-    LABEL_0, LABEL_1 and so on.
-
-    Args:
-      rows: a `datasets.Dataset`.
-      data: names the columns.
-      origin: the file, for error messages.
-      names: all labels, if they are known.
-
-    Returns:
-      (the labels of each row, the labels of the multi-hot encoding or of a ClassLabel in order).
+    lists of 0 and 1 of equal length. If the labels of multi-hot lists are not known (`names`), they are those of a
+    ClassLabel, or LABEL_0, LABEL_1 and so on.
 
     Raises:
       UserError: if the labels of a row cannot be read; the message names the row.
@@ -50,7 +42,7 @@ def label_lists(
                 "with data.label_separator set"
             )
         raw.append(items)
-    declared = declared_labels(rows.features[column]) or None
+    declared = label_names(rows.features[column]) or None
     hot_names = _multi_hot_names(raw, names or declared, f'{origin}: column "{column}"', ids=bool(declared))
     if hot_names:
         return [[hot_names[i] for i, x in enumerate(items) if _is_one(x)] for items in raw], hot_names

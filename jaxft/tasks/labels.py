@@ -62,12 +62,6 @@ def label_column(data: DataConfig) -> str:
     raise UserError(f"data.label names {len(columns)} columns ({', '.join(columns)}); name the one column of the label")
 
 
-def declared_labels(feature: Any) -> list[str]:
-    """The names that a column's feature (a ClassLabel or a list of ClassLabels) declares, in order; empty for others."""
-    inner = getattr(feature, "feature", feature)
-    return list(getattr(inner, "names", None) or [])
-
-
 def label_values(rows: Any, column: str, origin: str) -> list[str]:
     """The values of a label column as text: the name of a ClassLabel's number, `1` for 1 and 1.0.
 
@@ -114,17 +108,12 @@ def numbers(rows: Any, columns: Sequence[str], origin: str) -> np.ndarray:
 def choose_labels(
     config: Config, hf_config: Mapping[str, Any], kind: str, declared: Sequence[str], found: Collection[str], where: str
 ) -> list[str]:
-    """The labels of a new run in the order of their ids: `task.labels`, the declared labels, or the labels found.
+    """The labels of a new run in the order of their ids.
 
-    If no order is declared and the labels are those of the checkpoint's head, the head's order is kept. If the labels are
-    numbers and the head's labels have names, the numbers are taken as ids of the head's labels.
-
-    Args:
-      config, hf_config: the config of the run, and config.json of the checkpoint.
-      kind: the kind of the task's head.
-      declared: the label names that the data's features declare, in order.
-      found: the labels of the training rows.
-      where: their file and column, for error messages.
+    They are `task.labels`, the names that the data's features declare, or those found in the training rows. If no order is
+    declared and the labels are those of the checkpoint's head (of this `kind`), the head's order is kept. If the labels are
+    numbers and the head's labels have names, the numbers are taken as ids of the head's labels. `where` names the file and
+    the column in error messages.
 
     Raises:
       UserError: if two labels are the same number.
@@ -155,8 +144,7 @@ def label_ids(
     """The ids of labels that are given by name or by number, int32 [values] (see `label_spelling.finder`).
 
     Args:
-      values: the labels.
-      names: all label names, in the order of their ids.
+      values, names: the labels, and all label names in the order of their ids.
       where: names a row in error messages.
       rows: the row of each value, counted from 0; None means one value per row.
       unknown: the id of labels that are not in `names`; None makes them an error.
@@ -192,8 +180,7 @@ def class_weights(
 
     Args:
       option: `balanced` (as scikit-learn's compute_class_weight; 1 for a label without examples), the weights, or None.
-      names: the label names.
-      counts: int [labels], the number of training examples with each label.
+      names, counts: the label names, and the number of training examples with each, int [labels].
       total: for multi-label tasks the number of training examples; `balanced` is then negatives over positives.
 
     Raises:

@@ -14,14 +14,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.label_lists import label_lists, multi_hot
-from jaxft.tasks.labels import (
-    choose_labels,
-    class_weights,
-    head_labels,
-    label_columns,
-    label_ids,
-    scores_by_name,
-)
+from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_columns, label_ids, scores_by_name
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
 from jaxft.tasks.task import Batch, Outputs, Split
 from jaxft.tasks.text_classification import LabelledTexts
@@ -50,16 +43,15 @@ class MultiLabel(LabelledTexts):
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:
         """The labels are `task.labels`, the columns of 0 and 1, or those of the training rows."""
-        data, columns = config.data, label_columns(config.data)
+        data, where = config.data, f'{origin}: column "{label_columns(config.data)[0]}"'
         lists, declared = label_lists(rows, data, origin, config.task.labels)
         own = head_labels(hf_config, cls.kind)
         if declared and are_generic(declared) and len(own) == len(declared):  # multi-hot, in the order of the head's labels
             lists, declared = label_lists(rows, data, origin, own)
         found = {label for labels in lists for label in labels}
-        where = f'{origin}: column "{columns[0]}"'
         labels = choose_labels(config, hf_config, cls.kind, declared, found, where)
         if len(labels) < 2:
-            raise UserError(f'{origin}: column "{columns[0]}" has {len(labels)} labels; multi-label needs two or more')
+            raise UserError(f"{where} has {len(labels)} labels; multi-label needs two or more")
         threshold = None if config.task.threshold == "tune" else config.task.threshold
         if threshold is None and not (data.validation or data.validation_share):
             raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")

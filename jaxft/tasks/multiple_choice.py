@@ -15,11 +15,12 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
+from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
-from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
+from jaxft.tasks.labels import label_column, label_ids, label_values
 from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
@@ -118,7 +119,7 @@ class MultipleChoice(Task):
 def _right_choices(rows: Any, column: str, names: Sequence[str], origin: str) -> np.ndarray:
     """The number of each row's right choice; names of a ClassLabel, such as A to D or 1 to 4, only give the order."""
     values = label_values(rows, column, origin)
-    declared = declared_labels(rows.features[column])
+    declared = label_names(rows.features[column]) or []
     of_choices = declared if len(declared) == len(names) and set(declared) != set(names) else names
     return label_ids(values, of_choices, row_names(rows, origin), advice="")
 

@@ -37,22 +37,14 @@ class Regression(LabelledTexts):
         return same_size and (len(own) == 1 or are_generic(own))
 
     def encode_labels(self, rows: Any, config: Config, origin: str) -> np.ndarray:
-        """The numbers, float32 [N, targets]."""
-        return numbers(rows, self.columns(config), origin)
-
-    def columns(self, config: Config) -> list[str]:
-        """The column of each target: the one with its name, or the one at its position if `data.label` has other names.
-
-        Raises:
-          UserError: if the number of columns is not the number of targets.
-        """
+        """The numbers, float32 [N, targets], from the columns with the targets' names, or else by their position."""
         columns = label_columns(config.data)
         if len(columns) != len(self.names):
             raise UserError(
                 f"data.label names {len(columns)} columns ({', '.join(columns)}), but the model predicts "
                 f"{len(self.names)} numbers ({', '.join(self.names)})"
             )
-        return list(self.names) if set(columns) == set(self.names) else columns
+        return numbers(rows, self.names if set(columns) == set(self.names) else columns, origin)
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(squared error, mean over the targets, summed over the examples; number of examples)."""

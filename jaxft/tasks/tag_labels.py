@@ -12,9 +12,10 @@ from jaxft.core.errors import UserError, some
 from jaxft.data.formats.sentences import TAGS, WORDS, location
 from jaxft.data.formats.tags import are_iob2, canonical, find_violation, mark_entities, to_iob2, to_scheme_of
 from jaxft.data.reading import files
+from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import map_column
 from jaxft.data.reading.sources import read_rows
-from jaxft.tasks.labels import declared_labels, label_column
+from jaxft.tasks.labels import label_column
 
 
 def declared_tags(data: DataConfig) -> list[str]:
@@ -24,7 +25,7 @@ def declared_tags(data: DataConfig) -> list[str]:
         return []
     column = label_column(data)
     rows = read_rows(replace(data, columns=None), "train", needed=[], wanted=[column, data.text])
-    return declared_labels(rows.features[column]) if column in rows.column_names else []
+    return (label_names(rows.features[column]) or []) if column in rows.column_names else []
 
 
 def scheme_of(tags: Collection[str], option: str, origin: str) -> str:
@@ -47,10 +48,9 @@ def read_tags(rows: Any, numbered: Sequence[str], scheme: str, origin: str) -> l
     """The tags of every sentence; numbers are replaced by names, and tags are in IOB2 unless the scheme is none.
 
     Args:
-      rows: the rows from `read_sentences`.
+      rows, origin: the rows from `read_sentences`, and their file.
       numbered: the names of tags that are numbers; not used if these names are numbers themselves.
       scheme: a name in `tags.LETTERS`, or none.
-      origin: the file of the rows, for error messages.
 
     Raises:
       UserError: if the scheme does not allow a tag, or a number has no name; the message names the line or row.

@@ -14,6 +14,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
+from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
@@ -21,7 +22,6 @@ from jaxft.tasks.labels import (
     PROBLEM_TYPES,
     choose_labels,
     class_weights,
-    declared_labels,
     label_column,
     label_columns,
     label_ids,
@@ -116,7 +116,8 @@ class TextClassification(LabelledTexts):
         data, column = config.data, label_column(config.data)
         values = label_values(rows, column, origin)
         where = f'{origin}: column "{column}"'
-        labels = choose_labels(config, hf_config, cls.kind, declared_labels(rows.features[column]), set(values), where)
+        declared = label_names(rows.features[column]) or []
+        labels = choose_labels(config, hf_config, cls.kind, declared, set(values), where)
         if len(labels) < 2:
             raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
         metric = config.eval.metric

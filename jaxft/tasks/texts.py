@@ -1,7 +1,6 @@
 """Read and tokenise one or two text columns, for tasks on whole texts."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,11 @@ from jaxft.core.errors import UserError
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
-from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
+from jaxft.data.reading.row_numbers import row_names, select_rows
 from jaxft.data.reading.sources import read_rows
-from jaxft.data.tokens.encode import Examples, encode_texts
+from jaxft.data.tokens.encode import encode_texts
+
+encode = encode_texts  # for rows from `read`
 
 
 def columns(config: DataConfig) -> list[str]:
@@ -28,50 +29,30 @@ def read(
     texts: Sequence[str] | None = None,
     kinds: Mapping[str, type] | None = None,
 ) -> Any:
-    """Read the rows of a split (train, validation or test).
+    """Read the text columns of a split, `columns(config)` by default, and `others`, whose types `kinds` gives by name.
 
     Rows with empty texts are refused, dropped or replaced by placeholders, as `data.empty_texts` says (see
     `data/reading/empty_texts`). Rows with numbers instead of texts are treated likewise, but never dropped.
-
-    Args:
-      config, split: which files.
-      others: further columns to read.
-      texts: the text columns; `columns(config)` by default.
-      kinds: the type of further columns, by name.
     """
     texts = columns(config) if texts is None else texts
     rows = read_rows(config, split, needed=[*texts, *others], kinds={**dict.fromkeys(texts, str), **(kinds or {})})
     return _without_empty(rows, texts, config, files.origin(config, split))
 
 
-def encode(
-    rows: Any,
-    tokenizer: Any,
-    directory: Path,
-    config: DataConfig,
-    origin: str,
-    group: int = 1,
-    where: RowName | None = None,
-) -> Examples:
-    """Tokenise rows. `group` rows make one example; `where` names the row of an example in error messages."""
-    return encode_texts(rows, tokenizer, directory, config, origin, group, where)
-
-
 def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: str) -> Any:
     keep = np.ones(len(rows), bool)
     for column in texts:
         for i, value in enumerate(column_values(rows, column)):
-            if value is not None and not isinstance(value, str):
-                if config.empty_texts != "null":
-                    raise UserError(f'{row_names(rows, origin)(i)} has {value!r} in column "{column}": must be text')
-                keep[i] = False
-            elif value is None or not value.strip():
-                if config.empty_texts == "error":
-                    raise UserError(
-                        f'{row_names(rows, origin)(i)} has an empty text in column "{column}" (data.empty_texts drop leaves '
-                        "such rows out)"
-                    )
-                keep[i] = False
+            if isinstance(value, str) and value.strip():
+                continue
+            if value is not None and not isinstance(value, str) and config.empty_texts != "null":
+                raise UserError(f'{row_names(rows, origin)(i)} has {value!r} in column "{column}": must be text')
+            if config.empty_texts == "error":
+                raise UserError(
+                    f'{row_names(rows, origin)(i)} has an empty text in column "{column}" (data.empty_texts drop leaves '
+                    "such rows out)"
+                )
+            keep[i] = False
     if keep.all():
         return rows
     if config.empty_texts == "null":

@@ -17,11 +17,9 @@ BATCH_BYTES = 64 * 2**20  # bytes that the batches of one call may have by defau
 
 
 class BatchFeed:
-    """Batches of a run in the order of its steps.
+    """Batches of a run in the order of its steps, from those of its epochs.
 
     Args of the constructor:
-      run: with its sampler and calendar.
-      epochs: the batches of its epochs.
       examples: the training data, perhaps with frozen features in place of tokens.
       head_only: whether only a head is left to compute, so that a step is short and a call does several.
     """

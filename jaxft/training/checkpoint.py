@@ -185,7 +185,11 @@ class Checkpoints:
           UserError: if they are damaged and the model does not give the same.
         """
         path = (self._directory / FROZEN).absolute()
-        found, self._frozen = self._verify_frozen(step)
+        found, self._frozen = integrity.Verified(None), None
+        if distributed.is_main_process():
+            digest = integrity.frozen_digest(self._directory, step)
+            found = integrity.verify_frozen(self._directory, digest)
+            self._frozen = digest or found.frozen
         if not distributed.all_agree(not found.damage):
             same = not distributed.is_main_process() or (self._frozen is not None and frozen_content(run) == self._frozen)
             if not distributed.all_agree(same):
@@ -210,14 +214,6 @@ class Checkpoints:
                 raise UserError(
                     f"{path}: cannot be read: a file in it is damaged, or it is of another version of jaxft"
                 ) from error
-
-    def _verify_frozen(self, step: int) -> tuple[integrity.Verified, str | None]:
-        """(the state of the frozen parameters on disk, their digest when they were written); only the main process reads."""
-        if not distributed.is_main_process():
-            return integrity.Verified(None), None
-        digest = integrity.frozen_digest(self._directory, step)
-        found = integrity.verify_frozen(self._directory, digest)
-        return found, digest or found.frozen
 
     def _record(self) -> None:
         """Write the digests of a checkpoint that lacks only its name; orbax calls this in its thread, on one host."""

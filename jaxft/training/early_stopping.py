@@ -23,10 +23,7 @@ def next_evaluation_state(
 ) -> EvaluationState:
     """The progress after an evaluation at a step; `best_step` is this step if it is the best so far.
 
-    Args:
-      config, progress, step: before the evaluation.
-      score: of the metric that chooses the best model; None, an unknown score, is never better.
-      higher: whether a higher score is better.
+    `score` is of the metric that chooses the best model; None, an unknown score, is never better.
     """
     best, patience = progress.best_score, config.train.patience
     better = score is not None and (best is None or (score - best) * (1 if higher else -1) > config.train.min_delta)

@@ -38,11 +38,8 @@ class FrozenFeatures:
 
     def without_cached(self, params: Parameters) -> Parameters:
         """The parameters without those of the cached layers."""
-
-        def needed(path: tree.Path) -> bool:
-            return path[0] != "encoder" or not _is_below(path[1:], self.layers)
-
-        return replace(params, model=tree.partition(params.model, needed)[0])
+        model, _ = tree.partition(params.model, lambda path: path[0] != "encoder" or not _is_below(path[1:], self.layers))
+        return replace(params, model=model)
 
 
 def lowest(params: Params, layers: int) -> Params:

@@ -49,8 +49,7 @@ class Evaluation:
     """An evaluation of the validation data.
 
     Attributes:
-      step: steps done.
-      epoch: passes over the training data.
+      step, epoch: steps done, and passes over the training data.
       scores: by name, with `loss` and perhaps a `note`; an unknown score is None.
       metric: name of the score that chooses the best model.
       best: whether this evaluation is the best so far.
@@ -110,11 +109,9 @@ class Hook:
     """
 
     def __init__(self, run: Run, directory: Path) -> None:
-        """Called for a hook of the user's own before the first step.
+        """Called for a hook of the user's own before the first step, with the run's directory.
 
-        Args:
-          run: everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
-          directory: of the run.
+        `run` has everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
         """
 
     def on_step(self, step: Step) -> None:

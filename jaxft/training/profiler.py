@@ -16,7 +16,6 @@ class ProfilerWindow:
       steps: the first and the last step, numbered from 1; None traces nothing.
       directory: of the run; the trace is written to its folder `profile`.
       wait: waits until the device has done all steps that were sent, at the two ends of the window only.
-      say: prints a line.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def test_adapters_of_every_family_begin_as_the_base_and_round_trip(family, tmp_p
     assert np.abs(outputs - expected).max() > 1e-3 * np.abs(expected).max()
     jaxft.save(model, params, tmp_path / "adapter")
     again, loaded = load(str(tmp_path / "adapter"))
-    assert again.encoder.config.bottleneck.size == 5
+    assert again.encoder.config.adapter.size == 5
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 

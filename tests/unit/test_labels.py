@@ -208,11 +208,12 @@ def test_a_head_without_label_names_is_reused_for_its_numbers():
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
-    [(["length", "songs"], ["length", "songs"]), (["songs", "length"], ["length", "songs"]), (["b", "a"],) * 2],
+    ("given", "read"), [(["length", "songs"], [1, 2]), (["songs", "length"], [1, 2]), (["b", "a"], [4, 3])]
 )
 def test_columns_of_targets_are_in_the_order_of_the_model(given, read):
-    assert Regression(("length", "songs")).columns(Config(data=DataConfig(label=given))) == read
+    rows = datasets.Dataset.from_dict({"length": [1.0], "songs": [2.0], "a": [3.0], "b": [4.0]})
+    config = Config(data=DataConfig(label=given))
+    assert Regression(("length", "songs")).encode_labels(rows, config, "train.csv").tolist() == [read]
 
 
 def test_labels_of_another_kind_of_head_are_ignored():

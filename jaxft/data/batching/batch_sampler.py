@@ -134,12 +134,9 @@ class EpochBatches:
         return self.order[chosen], (row % parts, row // parts, self.offset[chosen], self.slot[chosen])
 
     def batch(self, examples: Examples, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
-        """Builds the arrays of a step.
+        """Builds the arrays of a step from the examples whose lengths the sampler has.
 
-        Args:
-          examples: the examples whose lengths the sampler has.
-          step: number of the step in the epoch.
-          rows: the rows of each micro-batch to build (this process's share); None builds all.
+        `rows` are the rows of each micro-batch to build (this process's share); None builds all.
 
         Returns:
           int32 `input_ids`, `token_type_ids`, `segment_ids`, `position_ids` and every other token column [K, R, T];
@@ -191,19 +188,12 @@ def token_type(column: np.ndarray) -> np.dtype:
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
-    """The examples in training order: a permutation that is a function of the arguments.
+    """The examples, of `lengths` [N] tokens, in training order: a permutation, int64 [N], a function of the arguments.
 
     Steps of full batches are stratified by length: each step takes one example from every stratum, and steps with fewer
     tokens so far get the longer examples of a stratum. So all steps need about the same number of rows, and one shape fits
-    them. Every example is still equally likely in every step. A smaller last step holds a random remainder.
-
-    Args:
-      lengths: tokens of each example, [N].
-      seed: None orders by length instead, longest first (for evaluation).
-      epoch: each epoch has a different order.
-
-    Returns:
-      int64 [N].
+    them. Every example is still equally likely in every step. A smaller last step holds a random remainder. If `seed` is
+    None (for evaluation), the order is by length instead, longest first.
     """
     if seed is None:
         return np.argsort(-lengths, kind="stable")
@@ -245,11 +235,9 @@ def make_sampler(
     """Makes the sampler of a run and chooses its batch shapes.
 
     Args:
-      lengths: tokens of each example, int64 [N].
-      batch_size: examples per step.
+      lengths, batch_size, layout, seed, micro_batches: as in `BatchSampler`.
       max_length: the maximum length of a sequence.
       epochs: epochs of the run; the shapes fit every step of the epochs that they are chosen by.
-      seed: seed of the order; None for evaluation.
       shapes: the maximum number of shapes.
       shards: devices that a micro-batch's rows are divided over.
       lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).

@@ -29,14 +29,9 @@ class Summary:
 
 
 def collect(batches: EpochBatches, examples: Examples, steps: Iterable[Summary], summary: Summary | None = None) -> Summary:
-    """Collects the arrays of every step.
+    """Adds the results of all steps of an epoch, each of one micro-batch in numpy arrays, to `summary`, or to an empty one.
 
     Every example is written once. `batches` says which cell of a step holds which example, so empty cells are never read.
-
-    Args:
-      batches, examples: the batches that the steps ran on, in order, and their examples.
-      steps: the result of each step, of one micro-batch, in numpy arrays.
-      summary: results to add to; None starts empty.
     """
     summary = summary or Summary()
     for number, step in enumerate(steps):

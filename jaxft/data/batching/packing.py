@@ -26,7 +26,6 @@ def pack(
 
     Args:
       lengths: tokens of the examples in training order, [N].
-      batch_size: examples per step.
       length, slots: capacity of a row in tokens and in examples.
 
     Returns:
@@ -53,13 +52,9 @@ def pack(
 
 
 def _first_fit(table: np.ndarray, length: int, slots: int, rows: int, positions: np.ndarray) -> np.ndarray:
-    """Writes (row, offset, slot) of every example into `positions` [3, steps, batch size], which has `rows` rows per step.
+    """Packs examples with `table` [steps, batch size] tokens, 0 for none, into at most `rows` rows per step.
 
-    Args:
-      table: int64 [steps, batch size], tokens of each example; 0 for none.
-
-    Returns:
-      The number of rows that each step uses, int64 [steps].
+    Writes their (row, offset, slot) into `positions` [3, steps, batch size], and returns the rows used, int64 [steps].
     """
     steps = np.arange(len(table))
     by_length = np.argsort(-table, axis=1, kind="stable")
@@ -80,12 +75,8 @@ def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[in
     """Fills one row after another: the longest remaining example, and those others that fill the rest of the row most, long
     ones before short ones (minimum bin slack; Gupta and Ho, 1999).
 
-    Args:
-      sizes: tokens of each example, longest first.
-      length, slots: capacity of a row in tokens and in examples.
-
-    Returns:
-      (row, offset, slot), each a list over the examples.
+    Returns (row, offset, slot), each a list over the examples. `sizes` are the tokens of each example, longest first, and
+    `length` and `slots` the capacity of a row, as in `pack`.
     """
     rows, offsets, row_slots = ([0] * len(sizes) for _ in range(3))
     left, negative, row = list(range(len(sizes))), [-size for size in sizes], 0
@@ -122,12 +113,8 @@ def choose_row_length(
     multiple of `unit`, which makes long rows wasteful for small batches. Among prices within NEAR, the fewest positions are
     chosen, because they need less memory.
 
-    Args:
-      ordered: tokens of the examples in the order of an epoch, [N].
-      batch_size, unit, shapes, total_steps, lengthen: as in `make_sampler`.
-
-    Returns:
-      (row length, rows of the smallest shape).
+    Returns (row length, rows of the smallest shape) for `ordered`, the tokens of the examples in the order of an epoch, [N];
+    the other arguments are as in `make_sampler`.
     """
     longest = round_up(int(ordered.max()), MULTIPLE)
     candidates = {lengthen(t) for t in range(longest, max(longest, LONGEST_ROW) + 1, MULTIPLE)}
@@ -168,14 +155,10 @@ def choose_slots(lengths: np.ndarray, length: int) -> int:
 
 
 def choose_bucket_sizes(needs: np.ndarray, most: int, price: float) -> list[int]:
-    """Chooses at most `most` bucket sizes, the largest need among them, at minimal total cost.
+    """Chooses at most `most` bucket sizes for `needs`, int [steps], at minimal total cost; one is the largest need.
 
     The cost of a need is the smallest size that is not below it, and every size also costs `price` times the largest need.
     The choice is exact, by dynamic programming over the distinct needs.
-
-    Args:
-      needs: int [steps].
-      price: cost of a size, in steps of the largest size.
     """
     values, counts = np.unique(needs, return_counts=True)
     total, n = offsets_of(counts), len(values)

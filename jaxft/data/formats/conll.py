@@ -24,12 +24,9 @@ _LINE_OF_TEXT = 5  # this many characters of scripts without spaces are more tha
 
 
 def read_text_file(config: DataConfig, file: Path, field: str, label: str | None) -> Sentences:
-    """Reads the sentences of a text file, which may be compressed.
+    """Reads the sentences of a text file, which `field` of the config names and which may be compressed.
 
-    Args:
-      config: its `columns`, `text` and `label` choose columns.
-      file, field: the file, and the field of the config that names it.
-      label: column of the tags; None reads none.
+    `config.columns`, `config.text` and `label`, the column of the tags, choose columns; without `label` no tags are read.
 
     Raises:
       UserError: naming a malformed line; for plain text if tags are to be read.

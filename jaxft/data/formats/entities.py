@@ -37,7 +37,6 @@ def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
       values: lists [start, end, type], or objects with these keys; duplicates are dropped.
       text: the text of the row. If a span contains its text, that must be found at its offsets, which may then count
         UTF-16 units, as in JavaScript.
-      where: the file and row, for messages.
 
     Raises:
       UserError: for a malformed or empty span, one outside of the text, or one that overlaps another.
@@ -46,19 +45,13 @@ def read_spans(values: Iterable[Any], text: str, where: str) -> list[Span]:
     spans = sorted(unique, key=lambda span: (span.start, span.end, span.kind))
     for before, span in itertools.pairwise(spans):
         if span.start < before.end:
-            raise UserError(
-                f"{where}: {_describe(before, text)} and {_describe(span, text)} overlap; a word has one tag, so keep one "
-                "of them"
-            )
+            both = f"{_describe(before, text)} and {_describe(span, text)}"
+            raise UserError(f"{where}: {both} overlap; a word has one tag, so keep one of them")
     return spans
 
 
 def tags_of(text: str, spans: Sequence[Span], how: str) -> tuple[Bounds, list[str], int]:
-    """Splits a text into words with IOB2 tags.
-
-    Args:
-      text, how: as in `split_text`.
-      spans: sorted, without overlap.
+    """Splits a text into words, as `split_text` does, with IOB2 tags of `spans`, which are sorted and do not overlap.
 
     Returns:
       (the words' bounds, their tags, the number of words that were cut because an entity begins or ends within them).

@@ -27,7 +27,6 @@ def read_span_rows(config: DataConfig, split: str, label: str | None, where: str
     Args:
       config, split: files or a hub data set; `config.text` is the column of the text, `config.split_words` how to split it.
       label: column of the spans; for the default `label`, also the columns in KNOWN, one for all rows. None reads none.
-      where: the file, for messages.
 
     Raises:
       UserError: naming the row of a malformed or overlapping span.

@@ -165,16 +165,15 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
         if not text.strip():
             if config.empty_texts == "drop":
                 return None
-            if config.empty_texts == "null":
-                empty, text = True, PLACEHOLDER
-        if not text.strip():
-            raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
+            if config.empty_texts == "error":
+                raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
+            empty, text = True, PLACEHOLDER
         texts[name] = text
     key = values.get("id", number)
     if key is None or not str(key).strip():
-        key = number if config.empty_texts == "null" else None
-    if key is None:
-        raise UserError(f'{where} has no id in "{config.id}"')
+        if config.empty_texts != "null":
+            raise UserError(f'{where} has no id in "{config.id}"')
+        key = number
     if not is_unicode(str(key)):
         raise UserError(f'{where} has {repr(key)[:60]} in "{config.id}": must be text without lone surrogates')
     answers, single = _answers(values, f'{where} (question "{key}")', config)

@@ -42,16 +42,10 @@ def sentence_columns(config: DataConfig, split: str, taken: Sequence[str]) -> li
 
 
 def read_word_rows(config: DataConfig, split: str, label: str | None, columns: Sequence[str], where: str) -> Sentences:
-    """Reads the sentences of a table with one word per row.
+    """Reads the sentences of a table with one word per row, without tags if `label`, their column, is None.
 
-    A sentence begins where its file begins or one of `columns` changes; if a column is filled only in the first row of each
-    sentence, a sentence begins where it is filled. Empty rows are ignored.
-
-    Args:
-      config, split: the table.
-      label: column of the tags; None reads none.
-      columns: the columns that together identify a sentence.
-      where: the file, for messages.
+    A sentence begins where its file begins or one of `columns` changes, which together identify a sentence; if a column is
+    filled only in the first row of each sentence, a sentence begins where it is filled. Empty rows are ignored.
 
     Raises:
       UserError: for a missing word, tag or sentence, or a sentence whose rows are not contiguous.
@@ -85,12 +79,8 @@ def _beginnings(
 ) -> set[int]:
     """The rows that begin a sentence: a file begins, a column changes, or a column for first rows only is filled.
 
-    Args:
-      cells: the values, as text, of the columns that identify sentences.
-      filled: rows that are not empty.
-      files: (name, number of rows) of each, if there are several.
-      where_row: names rows in messages.
-      named: whether the user chose the columns; otherwise those before the last are used only if all their rows are filled.
+    `cells` are the values, as text, of the columns that identify sentences, and `filled` the rows that are not empty. Unless
+    the user chose the columns (`named`), those before the last are used only if all their rows are filled.
     """
     first_only = {name: _first_rows_only(column, filled) for name, column in cells.items()}
     used = [name for name in cells if named or name == [*cells][-1] or first_only[name] is False]

@@ -15,9 +15,7 @@ def with_declared_labels(tables: Sequence[Any], where: str) -> tuple[list[Any], 
     """Converts the labels of every table to ids if any table declares the names of a column's labels.
 
     If a table declares nothing, its labels are names or numbers (see `label_spelling.finder`). `where` is for messages.
-
-    Returns:
-      (the tables, their common schema metadata).
+    Returns (the tables, their common schema metadata).
 
     Raises:
       UserError: if two tables declare different names, or a label is not among those that another table declares.
@@ -32,14 +30,11 @@ def with_declared_labels(tables: Sequence[Any], where: str) -> tuple[list[Any], 
                 raise UserError(f'{where}: the files declare different labels for the column "{name}"')
     if not merged:
         return list(tables), tables[0].schema.metadata
-    converted: list[Any] = []
-    row = 0
-    for table, features in zip(tables, declared, strict=True):
-        with_ids = table
-        for name in merged.keys() & set(table.column_names) - features.keys():
-            with_ids = _with_ids(with_ids, name, merged[name], where, row)
-        converted.append(with_ids)
-        row += len(table)
+    converted, row = list(tables), 0
+    for i, features in enumerate(declared):
+        for name in merged.keys() & set(tables[i].column_names) - features.keys():
+            converted[i] = _with_ids(converted[i], name, merged[name], where, row)
+        row += len(tables[i])
     return converted, datasets.Features(merged).arrow_schema.metadata
 
 

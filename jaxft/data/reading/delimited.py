@@ -25,12 +25,8 @@ def csv_header(file: Path, config: DataConfig) -> list[str]:
 def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterator[Any]:
     """The rows of a csv or tsv file as columns of text without nulls; a field that a row lacks is empty.
 
-    Nothing is guessed: "NA" and "null" are text, and the label 07 stays 07. Empty lines are skipped.
-
-    Args:
-      file: may be compressed.
-      config: its `columns` and `quotes` are used.
-      columns: the columns to return; other columns are not checked.
+    Nothing is guessed: "NA" and "null" are text, and the label 07 stays 07. Empty lines are skipped. The file may be
+    compressed. Only `columns` are returned and checked.
 
     Raises:
       UserError: for a column that occurs twice, more fields than columns, or a quote that is never closed.
@@ -44,17 +40,13 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
     indices = [names.index(column) for column in columns]
     with closing(_records(file, config)) as records:
         # A first line with the names is a header, also if it repeats `config.columns`.
-        rows = ((line, row) for i, (line, row) in enumerate(records) if i or row != names)
-        start = 0
+        rows = enumerate(((line, row) for i, (line, row) in enumerate(records) if i or row != names), 1)
         while chunk := list(itertools.islice(rows, ROWS)):
-            for number, (line, row) in enumerate(chunk, start + 1):
+            for number, (line, row) in chunk:
                 if any(field.strip() for field in row[len(names) :]):  # empty fields come from a separator at the line's end
-                    raise UserError(
-                        f"{file}: row {number} (line {line}) has {len(row)} fields, but there are {len(names)} columns "
-                        f"({some(names)})"
-                    )
-            fields = ([row[i] if i < len(row) else "" for _, row in chunk] for i in indices)
-            start += len(chunk)
+                    fault = f"row {number} (line {line}) has {len(row)} fields, but there are {len(names)} columns"
+                    raise UserError(f"{file}: {fault} ({some(names)})")
+            fields = ([row[i] if i < len(row) else "" for _, (_, row) in chunk] for i in indices)
             yield pa.table([pa.array(x, pa.string()) for x in fields], names=list(columns))
 
 
@@ -77,16 +69,13 @@ def parse_literal(text: str, otherwise: Any) -> Any:
 
 def _records(file: Path, config: DataConfig) -> Generator[tuple[int, list[str]]]:
     """(number of its last line, fields) of every record; empty lines are skipped."""
-    tabs = file_format(file) == ".tsv"
-    quoted = config.quotes == "standard" or (config.quotes == "auto" and not tabs)
+    delimiter = "\t" if file_format(file) == ".tsv" else ","
+    quoted = config.quotes == "standard" or (config.quotes == "auto" and delimiter == ",")
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     csv.field_size_limit(2**31 - 1)  # the default limit is 128 KiB
     end = "\0end"
     with open_bytes(file) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as lines:
-        reader = csv.reader(
-            itertools.chain(lines, ["\n", end]),
-            delimiter="\t" if tabs else ",",
-            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        )
+        reader = csv.reader(itertools.chain(lines, ["\n", end]), delimiter=delimiter, quoting=quoting)
         first_line = 1
         try:
             for record in reader:

@@ -55,11 +55,7 @@ def _matching(name: str, field: str) -> list[Path]:
 
 
 def existing_file(path: str, field: str) -> Path:
-    """The file `path`, which `field` of the config names.
-
-    Raises:
-      UserError: if it is absent, a directory, empty or not readable.
-    """
+    """The file that `field` of the config names. Raises a UserError if it is absent, a directory, empty or not readable."""
     file = Path(path).expanduser()
     if not os.path.exists(file):  # unlike Path.exists, also for a name that is too long
         raise UserError(f"{path[:200]}: no such file ({field})")
@@ -82,11 +78,7 @@ def file_format(file: str | os.PathLike[str]) -> str:
 
 
 def open_bytes(file: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file for reading, decompressed.
-
-    Raises:
-      UserError: if the installed pyarrow cannot decompress it.
-    """
+    """Opens a file for reading, decompressed. Raises a UserError if the installed pyarrow cannot decompress it."""
     import pyarrow as pa
 
     codec = COMPRESSED.get(Path(file).suffix.lower())
@@ -98,11 +90,7 @@ def open_bytes(file: str | os.PathLike[str]) -> BinaryIO:
 
 
 def content(file: Path) -> bytes:
-    """All bytes of a text file, decompressed.
-
-    Raises:
-      UserError: if it cannot be read or is not UTF-8 (naming the line and the byte).
-    """
+    """All bytes of a text file, decompressed. Raises a UserError if it cannot be read or is not UTF-8 (naming the line)."""
     try:
         with open_bytes(file) as stream:
             data = stream.read()

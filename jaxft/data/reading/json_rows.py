@@ -37,11 +37,9 @@ class Request:
 
 
 def json_tables(file: Path, request: Request, names: dict[str, None]) -> Iterator[Any]:
-    """The rows of a file as Arrow tables.
+    """The rows of a file, which may be compressed, as Arrow tables.
 
-    Args:
-      file: may be compressed.
-      names: names of the columns seen so far are added to it, in order; complete once all tables are read.
+    The names of the columns seen so far are added to `names`, in order; they are complete once all tables are read.
 
     Raises:
       UserError: naming the line or row that cannot be read.
@@ -50,10 +48,9 @@ def json_tables(file: Path, request: Request, names: dict[str, None]) -> Iterato
 
     rows, start = json_rows(file, names, lists=request.lists), 0
     while chunk := list(itertools.islice(rows, ROWS)):
-        columns = {name: [row.get(name) for row in chunk] for name in request.columns}
-        arrays = [as_array(values, name, request, file, start) for name, values in columns.items()]
+        arrays = {x: as_array([row.get(x) for row in chunk], x, request, file, start) for x in request.columns}
         start += len(chunk)
-        yield pa.table(arrays, names=list(columns))
+        yield pa.table(arrays)
 
 
 def json_rows(file: Path, names: dict[str, None], *, lists: bool) -> Iterator[Mapping[str, Any]]:
@@ -89,13 +86,10 @@ def _values(file: Path, lists: bool) -> Iterator[Any]:
 
 
 def rows_of(document: Any, where: str, *, lists: bool) -> Sequence[Any]:
-    """The rows of a json document.
+    """The rows of a json document, which messages call `where`; `lists` is as in `Request`.
 
-    Args:
-      document: a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or as
-        pandas writes them by default, {"0": ..., "1": ...}; or one row.
-      where: the file, for messages.
-      lists: as in `Request`.
+    The document is a list of rows; {"data": rows}; {"columns": names, "data": lists} (pandas' split); columns as lists, or
+    as pandas writes them by default, {"0": ..., "1": ...}; or one row.
     """
     if isinstance(document, list):
         return document
@@ -126,12 +120,7 @@ def as_array(values: Sequence[Any], column: str, request: Request, file: object,
     Texts and numbers together become text, unless `request.kinds` has the column: then numbers are invalid. But if a column
     for lists contains no list, it may be a column of words in which numbers are valid, unless invalid values become null.
 
-    Args:
-      values: Python objects.
-      column: the column's name.
-      request: its `kinds` and `invalid_is_null`.
-      file: named in messages.
-      before: the number of rows before these.
+    Messages name the `file`, and rows counted after the `before` rows that were read earlier.
 
     Raises:
       UserError: for a value of another kind (text, list, object) than the first, for text that is not valid Unicode, and for

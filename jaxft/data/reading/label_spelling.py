@@ -35,8 +35,7 @@ def keys(labels: Sequence[str]) -> list[Decimal | str]:
 def in_order(labels: Collection[str], where: str) -> list[str]:
     """Sorts the distinct labels: numbers, and LABEL_0, LABEL_1 ..., by number, all others by name.
 
-    Raises:
-      UserError: if two of them are the same number.
+    Raises a UserError if two of them are the same number.
     """
     names = sorted(set(labels))
     by_key: dict[Decimal | str, str] = {}

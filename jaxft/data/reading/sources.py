@@ -106,13 +106,11 @@ def _directory(directory: Path, field: str) -> Any:
 
 
 def _label_folders(root: Path) -> Any | None:
-    """Reads a directory with one folder per label and one .txt file per example, such as IMDB's reviews.
+    """Reads a directory with one folder per label and one .txt file per example, such as IMDB's reviews: a
+    `datasets.Dataset` with the columns text and label; None if no folder of `root` contains .txt files.
 
     Labels are interleaved in proportion to their numbers of files, and files are sorted by name within a label, so the first
     N rows contain all labels for any N that is not small. Hidden folders and files are ignored.
-
-    Returns:
-      A `datasets.Dataset` with the columns text and label; None if no folder of `root` contains .txt files.
     """
     import datasets
 

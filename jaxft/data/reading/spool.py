@@ -15,12 +15,9 @@ _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def concatenate(tables: Iterable[Any], request: Request, where: str) -> Any:
-    """Concatenates the rows of all tables; None if there are no tables.
+    """Concatenates the rows of all tables, `where` in messages; None if there are no tables.
 
-    Args:
-      tables: their columns may differ in type (mixed numbers and texts become text), or be absent (null).
-      request: says which values are valid.
-      where: the files, for messages.
+    Their columns may differ in type (mixed numbers and texts become text), or be absent (null).
     """
     import pyarrow as pa
 
@@ -51,8 +48,7 @@ def _spooled(tables: Iterable[Any]) -> list[Any]:
     import pyarrow as pa
 
     in_memory: list[Any] = []
-    size = 0
-    iterator = iter(tables)
+    size, iterator = 0, iter(tables)
     for table in iterator:
         in_memory.append(table)
         size += table.nbytes

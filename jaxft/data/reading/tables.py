@@ -18,12 +18,7 @@ _BINARY = (".parquet", ".arrow")
 
 
 def read_table(files: Sequence[Path], config: DataConfig, request: Request) -> tuple[Any, list[str], list[tuple[str, int]]]:
-    """Reads the rows of files, one file after the other.
-
-    Args:
-      files: of any of FORMATS; text files may be compressed.
-      config: its `columns` and `quotes` say how to read csv and tsv files.
-      request: the columns to read.
+    """Reads the rows of files of any of FORMATS, one file after the other; text files may be compressed.
 
     Returns:
       (a table of the requested columns that exist, the names of all columns, the name and number of rows of each file).

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -90,18 +90,15 @@ def _read(folder: Path) -> Arrays | None:
 
 def _write(folder: Path, arrays: Arrays) -> Arrays:
     """Writes the arrays if possible: without a writable cache they are only made again."""
-    temporary = None
-    try:
+    with suppress(OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array)
-        checksums.write_manifest(temporary)
-        if folder.exists():  # damaged; processes that have mapped its files can go on reading them
-            os.replace(folder, temporary / "damaged")
-        os.replace(temporary, folder)
-        shutil.rmtree(folder / "damaged", ignore_errors=True)
-    except OSError:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+            new = Path(temporary, "new")
+            new.mkdir(0o700)
+            for name, array in arrays.items():
+                np.save(new / f"{name}.npy", array)
+            checksums.write_manifest(new)
+            if folder.exists():  # damaged; processes that have mapped its files can go on reading them
+                os.replace(folder, Path(temporary, "damaged"))
+            os.replace(new, folder)
     return arrays

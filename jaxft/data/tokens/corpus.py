@@ -58,10 +58,8 @@ def read(config: DataConfig, split: str, *, line_documents: bool = False) -> Any
             )
         nonempty[i] = any(line.strip() for line in texts)
         if not nonempty[i] and config.empty_texts == "error":
-            raise UserError(
-                f'{row_names(rows, where)(i)} is an empty document in column "{config.text}" (data.empty_texts drop leaves '
-                "such rows out)"
-            )
+            fault = f'{row_names(rows, where)(i)} is an empty document in column "{config.text}"'
+            raise UserError(f"{fault} (data.empty_texts drop leaves such rows out)")
     if not nonempty.any():
         raise UserError(f"{where}: every document is empty")
     return rows if nonempty.all() else select_rows(rows, np.flatnonzero(nonempty))
@@ -78,12 +76,9 @@ def lines(rows: Any, column: str, *, by_line: bool, counts: list[int] | None = N
 
 
 def tokenise(rows: Any, column: str, tokenizer: Any, *, words: bool, by_line: bool) -> Stream:
-    """Tokenises a corpus line by line, without special tokens.
+    """Tokenises a corpus from `read` line by line, without special tokens.
 
-    Args:
-      rows, column: from `read`.
-      words: find the first token of each word; otherwise every token counts as a word.
-      by_line: split texts at line breaks (lists of lines are unchanged).
+    With `words` it finds the first token of each word; otherwise every token counts as a word. `by_line` is as in `lines`.
     """
     ids: list[np.ndarray] = [np.zeros(0, np.int32)]
     begins: list[np.ndarray] = [np.zeros(0, bool)]
@@ -100,12 +95,10 @@ def tokenise(rows: Any, column: str, tokenizer: Any, *, words: bool, by_line: bo
 
 
 def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Arrays:
-    """Cuts a corpus into examples of `max_length` tokens (see `join_spans`); the last example of a text may be shorter.
+    """Cuts a corpus into examples of `max_length` tokens, special tokens included (see `join_spans`).
 
-    Args:
-      frame: special tokens around one text; its last token also separates documents that are joined.
-      max_length: length of an example, special tokens included.
-      join: join all documents to one text, so that only the last example is short; otherwise cut each document separately.
+    The last example of a text may be shorter. With `join` all documents are one text, in which the last token of `frame`
+    separates them; otherwise each document is cut separately.
     """
     edges, capacity = stream.lines[stream.documents], max_length - frame.size
     if join:

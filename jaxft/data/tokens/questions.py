@@ -107,12 +107,8 @@ def _tokenise(
 
 
 def _positions(answers: Mapping[str, Sequence[Any]], characters: np.ndarray, low: int) -> tuple[int, int]:
-    """The first and the last token of the first answer that is at its offset.
-
-    Args:
-      characters: int [context tokens, 2], the first character of each token of a window and one past the last.
-      low: index of the window's first context token.
-    """
+    """The first and the last token of the first answer that is at its offset, in a window whose context begins at token
+    `low`; `characters`, int [context tokens, 2], holds the first character of each token and one past the last."""
     if not answers["text"]:
         return 0, 0
     placed = (pair for pair in zip(answers["answer_start"], answers["text"], strict=True) if pair[0] != NOWHERE)

@@ -29,22 +29,14 @@ def pairs(stream: Stream, frame: Frame, max_length: int, *, order: bool, seed: i
       max_length: length of an example, special tokens included.
       order: sentence order instead of next sentence.
       seed: of all random choices.
-      origin: the file, for messages.
-
-    Returns:
-      The arrays of `join_spans`, and `labels` int32 [N].
 
     Raises:
       UserError: if next sentence has only one document or no document of two lines, or there is no pair at all.
     """
-    lines = np.unique(stream.lines)
-    edges = stream.lines[stream.documents]
     # The line boundaries of each document, without empty lines and documents.
-    documents = [
-        lines[np.searchsorted(lines, a) : np.searchsorted(lines, b) + 1].tolist()
-        for a, b in itertools.pairwise(edges)
-        if b > a
-    ]
+    lines = np.unique(stream.lines)
+    bounds = np.searchsorted(lines, np.unique(stream.lines[stream.documents]))
+    documents = [lines[a : b + 1].tolist() for a, b in itertools.pairwise(bounds)]
     if not order and len(documents) < 2:
         raise UserError(
             f"{origin}: next sentence needs two documents or more, but there is {len(documents)}; in txt files empty lines "

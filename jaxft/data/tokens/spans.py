@@ -41,8 +41,7 @@ class Frame:
 def frame_of(tokenizer: Any, texts: int, max_length: int) -> Frame:
     """The special tokens that a tokenizer adds to one or two texts.
 
-    Raises:
-      UserError: if max_length leaves no room for one token of each text.
+    Raises a UserError if `max_length` leaves no room for one token of each text.
     """
     encoded = tokenizer(*["a"] * texts, return_special_tokens_mask=True, return_token_type_ids=True)
     names = ("input_ids", "token_type_ids", "special_tokens_mask")

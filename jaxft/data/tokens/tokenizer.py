@@ -14,8 +14,7 @@ UNKNOWN = "a \u2603 \U0010fffd"  # hardly any vocabulary has the last character
 def load_tokenizer(directory: Path) -> Any:
     """Loads the tokenizer of a model directory, without running code from that directory.
 
-    Raises:
-      UserError: if there is none, it cannot be read, or a package for it is missing.
+    Raises a UserError if there is none, it cannot be read, or a package for it is missing.
     """
     names = [path.name for path in vocabulary_files(directory)]
     if not names:

@@ -57,8 +57,8 @@ def encode_words(rows: Any, tokenizer: Any, directory: Path, config: DataConfig,
       tokenizer, directory, origin: as in `encode_texts`.
 
     Raises:
-      UserError: for a tokenizer that cannot map tokens to words, a stride that is as long as a window, or a sentence that is
-        too long if truncation is off.
+      UserError: for a tokenizer that cannot map tokens to words, a stride as long as a window, or a sentence too long if
+        truncation is off.
     """
     if not tokenizer.is_fast:
         raise UserError(
@@ -81,14 +81,12 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     capacity = max_length - backend.num_special_tokens_to_add(False)
     if stride >= capacity:
-        raise UserError(
-            f"data.stride is {stride}: must be below {capacity}, which is data.max_length without the special tokens"
-        )
+        fault = f"must be below {capacity}, which is data.max_length without the special tokens"
+        raise UserError(f"data.stride is {stride}: {fault}")
     backend.no_padding()
     backend.enable_truncation(max_length, stride=stride, direction="right")
     typed = np.int8(has_token_types(tokenizer))
-    ids, types, owners, sizes = [], [], [], []
-    before = 0
+    ids, types, owners, sizes, before = [], [], [], [], 0
     for start in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         sentences = chunk[WORDS]

@@ -91,13 +91,9 @@ def dense_modules(params: Mapping[str, Any]) -> list[str]:
 
 
 def add(params: Params, modules: Collection[str], kind: Lora | Bottleneck, seed: int = 0) -> Params:
-    """Adds new adapters, initialised as in PEFT, so that the model's outputs are unchanged.
+    """Adds new adapters to dense layers (dotted names), initialised as in PEFT, so that the model's outputs are unchanged.
 
-    Args:
-      params: numpy arrays, or shapes (then shapes are added).
-      modules: dotted names of dense layers.
-      kind: hyperparameters of the adapters.
-      seed: seed of A, or of `down`.
+    Parameters are numpy arrays, or shapes (then shapes are added); `seed` is that of A, or of `down`.
     """
     kernels = {f"{module}.kernel" for module in modules}
     adapted = {name: name in kernels for name in tree.all_names(params)}

@@ -22,7 +22,6 @@ class LayerOptions:
     Attributes:
       shared: the inputs that all layers share: `segment_ids` [B, T], and `distance_bias` [1, N, T, T], `rotary`, or
         `relative` [2 * span, D] with `relative_index` [T, T] into it.
-      rates: dropout rates of the layer.
       key: JAX key of the layer; None means deterministic.
       local: whether attention is local, in a model with `rotary`; may be traced.
       probabilities: whether to return the probabilities of attention.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.core.random_streams import OfLayer
-from jaxft.models.encoder.adapters import ADAPTER
+from jaxft.models.encoder.adapters import ADAPTER, Bottleneck
 from jaxft.models.encoder.attention import LayerOptions
 from jaxft.models.encoder.config import DropoutRates, DropoutSite, EncoderConfig
 from jaxft.models.encoder.disentangled import Convolution, DisentangledSelfAttention
@@ -67,8 +67,7 @@ def _without_gradient(x: Array, where: Array) -> Array:
 
 
 _without_gradient.defvjp(
-    lambda x, where: (x, where),
-    lambda where, g: (jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None),
+    lambda x, where: (x, where), lambda where, g: (jnp.where(where[:, :, None], jnp.zeros((), g.dtype), g), None)
 )
 
 
@@ -109,8 +108,8 @@ class Adapter(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        c, b = self.config, self.config.bottleneck
-        assert b is not None
+        c, b = self.config, self.config.adapter
+        assert isinstance(b, Bottleneck)
         narrow = activation(b.activation, c)(Dense(b.size, c.kernel_init(), name="down")(x))
         return x + Dense(c.hidden_size, c.kernel_init(), name="up")(narrow)
 

@@ -155,10 +155,6 @@ class EncoderConfig:
         return self.adapter if isinstance(self.adapter, Lora) else None
 
     @property
-    def bottleneck(self) -> Bottleneck | None:
-        return self.adapter if isinstance(self.adapter, Bottleneck) else None
-
-    @property
     def width(self) -> int:
         """Width of the embedding tables."""
         return self.embedding_size or self.hidden_size
@@ -171,9 +167,7 @@ class EncoderConfig:
     @property
     def usable_positions(self) -> int | None:
         """The maximum number of tokens per example; None if positions are only relative."""
-        if self.absolute_positions or self.rotary:
-            return self.max_positions - self.position_offset
-        return None
+        return self.max_positions - self.position_offset if self.absolute_positions or self.rotary else None
 
     @property
     def first_layer_differs(self) -> bool:

@@ -28,7 +28,6 @@ class Encoder:
     """An encoder as two pure functions, `init` and `apply`, over {"embeddings", "layer": {"0:L": stack}, "pooler"?, ...}.
 
     Attributes:
-      config: the encoder's configuration.
       pooler: whether it has a pooler (only if a head uses it).
     """
 
@@ -42,9 +41,8 @@ class Encoder:
         inputs = {"input_ids": ids, "token_type_ids": ids, "position_ids": ids, "segment_ids": ids}
         x, rates, stream = jnp.zeros((1, 1, c.hidden_size), jnp.float32), DropoutRates({}), partial(jax.random.fold_in, key)
         keys = jax.random.split(stream(OfMicroBatch.LAYERS), c.parameter_layers)
-        params: Params = {
-            "embeddings": initial(Embeddings(c, jnp.float32), stream(OfMicroBatch.EMBEDDINGS), inputs, rates, None)
-        }
+        embeddings = initial(Embeddings(c, jnp.float32), stream(OfMicroBatch.EMBEDDINGS), inputs, rates, None)
+        params: Params = {"embeddings": embeddings}
         for name, module in self._shared_modules().items():
             sample = ids if isinstance(module, Embed) else x
             params[name] = initial(module, stream(OfMicroBatch.SHARED_MODULES + len(params)), sample)
@@ -73,7 +71,7 @@ class Encoder:
         outputs: Collection[str] = (),
         between: Callable[[Array, Any], Array] | None = None,
     ) -> dict[str, Array]:
-        """Runs the encoder.
+        """Runs the encoder; returns output name -> array.
 
         Args:
           params: parameters; the layers may be cut into any number of stacks, and each stack is one scan.
@@ -81,17 +79,12 @@ class Encoder:
             layer below the lowest in `params`), `token_type_ids`, `position_ids` (counted from 0 in each example) and
             `segment_ids` (0 for padding). `positions`, if present, are the rows of the position table to use instead of the
             family's. `first_token` [B, M] with M = 1 means that every row is one segment from its first token on.
-          rates: dropout rates.
           key: JAX key; None means deterministic.
-          policy: how to compute: dtype of activations, unrolling, attention.
           outputs: what to return besides `last_hidden_state` [B, T, D], as in transformers 5: `hidden_states`
             [L + 1, B, T, D], from the embeddings to `last_hidden_state` (after the final norm in ModernBERT), and
             `attentions` [L, B, N, T, T], probabilities before dropout. L counts applications of layers.
           between: maps hidden states [B, T, D] and the number of layers below them (0: the embeddings, L: after the last
             layer) to the hidden states with which the encoder goes on.
-
-        Returns:
-          Output name -> array.
         """
         c, k = self.config, fold(key, OfMicroBatch.EMBEDDINGS)
         if "hidden_states" in inputs:
@@ -144,9 +137,8 @@ class Encoder:
 
     def pool(self, params: Params, first_tokens: Array, key: Array | None) -> Array:
         """The pooler on [..., D] hidden states of first tokens."""
-        return run(
-            Pooler(self.config), params["pooler"], first_tokens, adapter_key=fold(key, OfMicroBatch.HEAD, OfLayer.ADAPTERS)
-        )
+        adapter_key = fold(key, OfMicroBatch.HEAD, OfLayer.ADAPTERS)
+        return run(Pooler(self.config), params["pooler"], first_tokens, adapter_key=adapter_key)
 
     def _layer(self, first: bool, *, in_loop: bool = False) -> Any:
         return (PreNormLayer if self.config.pre_norm else PostNormLayer)(replace(self.config, in_loop=in_loop), first)

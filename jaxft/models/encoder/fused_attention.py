@@ -130,12 +130,10 @@ def splash(
 
     kernel = _splash_kernel(q.shape[2], q.shape[1], interpret)
 
-    def rows(q: Array, k: Array, v: Array, ids: Array) -> Array:
-        def row(q: Array, k: Array, v: Array, ids: Array) -> Array:
-            return kernel(q, k, v, segment_ids=SegmentIds(ids, ids))
+    def row(q: Array, k: Array, v: Array, ids: Array) -> Array:
+        return kernel(q, k, v, segment_ids=SegmentIds(ids, ids))
 
-        return jax.vmap(row)(q, k, v, ids)
-
+    rows = jax.vmap(row)
     if mesh is not None and mesh.size > 1:
         by_rows = jax.sharding.PartitionSpec(mesh.axis_names)
         rows = jax.shard_map(rows, mesh=mesh, in_specs=by_rows, out_specs=by_rows, check_vma=False)

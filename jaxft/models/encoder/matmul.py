@@ -1,5 +1,6 @@
 """Matrix products of activations with kernels, which may be sharded, and the batched products of attention."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,11 +59,7 @@ def dense_pair(x: Array, kernel: Array, narrow: Array, b: Array) -> Array:
     For a sum of two products XLA would save both for the backward pass if the next operation (an activation) can be fused
     with the sum.
 
-    Args:
-      x: [rows, in].
-      kernel: float32 [in, out].
-      narrow: [rows, r].
-      b: float32 [r, out].
+    Shapes: x [rows, in], kernel float32 [in, out], narrow [rows, r], b float32 [r, out].
     """
     joined = jnp.concatenate([gathered(kernel.astype(x.dtype)), gathered(b.astype(x.dtype))], 0)
     return _product(jnp.concatenate([x, narrow], 1), joined, (1, 0)).astype(x.dtype)
@@ -81,10 +78,7 @@ def batched(a: Array, b: Array, axes: tuple[int, int], dtype: Any = jnp.float32)
     """
     on_cpu = _batched_on_cpu if _is_native(a) else _product
     return jax.lax.platform_dependent(
-        a,
-        b,
-        cpu=lambda a, b: on_cpu(a, b, axes).astype(dtype),
-        default=lambda a, b: _product(a, b, axes, dtype),
+        a, b, cpu=lambda a, b: on_cpu(a, b, axes).astype(dtype), default=lambda a, b: _product(a, b, axes, dtype)
     )
 
 
@@ -114,10 +108,7 @@ def _is_native(x: Array) -> bool:
 
 def _kernel_gradient(x: Array, g: Array) -> Array:
     """x transposed times g, in float32: [rows, in] and [rows, out] to [in, out]."""
-
-    def plain(x: Array, g: Array) -> Array:
-        return _product(x, g, (0, 0))
-
+    plain = partial(_product, axes=(0, 0))
     if x.dtype != jnp.bfloat16 or not _is_native(x):
         return plain(x, g)
     return jax.lax.platform_dependent(x, g, cpu=lambda x, g: _product(_row_major(x.T), g, (1, 0)), default=plain)

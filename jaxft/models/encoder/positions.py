@@ -22,8 +22,7 @@ def skip_padding(position_ids: Array, ids: Array, pad: int) -> Array:
     This is Hugging Face's `create_position_ids_from_input_ids` without the offset, for rows with several examples.
 
     Args:
-      position_ids: int32 [B, T], each token's position in its example, from 0.
-      ids: int32 [B, T].
+      position_ids, ids: int32 [B, T]; positions are counted from 0 in each example.
       pad: the padding id.
 
     Returns:
@@ -52,10 +51,9 @@ def distance_buckets(length: int) -> np.ndarray:
 
 
 def relative_index(length: int, buckets: int, longest: int) -> np.ndarray:
-    """The row of DeBERTa's relative embeddings for every (query, key), int32 [T, T] (He et al. 2021, arXiv:2006.03654).
+    """The row of DeBERTa's relative embeddings (He et al. 2021, arXiv:2006.03654) by query and key: int32 [length, length].
 
     Args:
-      length: T.
       buckets: `position_buckets`; 0 or less gives every distance up to `longest` its own row.
       longest: `max_relative_positions`.
     """
@@ -72,11 +70,10 @@ def relative_index(length: int, buckets: int, longest: int) -> np.ndarray:
 
 
 def rotary_tables(position_ids: Array, head_size: int, theta: float, stretch: float = 1.0) -> tuple[Array, Array]:
-    """(cos, sin), float32 [B, T, H / 2] (Su et al. 2021, arXiv:2104.09864).
+    """(cos, sin), float32 [B, T, head_size / 2] (Su et al. 2021, arXiv:2104.09864).
 
     Args:
       position_ids: int32 [B, T], counted from the start of each example.
-      head_size: H.
       theta: base of the wavelengths.
       stretch: divides the frequencies (`linear` rope scaling).
     """

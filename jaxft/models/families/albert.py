@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.models.families.bert import BERT
+from jaxft.models.families.bert import BERT, bert_fields
 from jaxft.models.families.common import CLASSIFIER, PRETRAIN, classes, heads, inside, words
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, TOKENS, Field, Part, Transform
@@ -27,17 +27,8 @@ ALBERT = Family(
             "sop_logits": inside(replace(_CLASSIFY, names={"classifier": "sop_classifier.classifier"}), "sop"),
         }
     },
-    fields=BERT.fields
-    | {
-        "vocab_size": ("vocab_size", 30000),
-        "embedding_size": ("embedding_size", 128),
-        "hidden_size": ("hidden_size", 4096),
-        "num_heads": ("num_attention_heads", 64),
-        "intermediate_size": ("intermediate_size", 16384),
-        "activation": ("hidden_act", "gelu_new"),
-        "groups": ("num_hidden_groups", 1),
-        "inner": ("inner_group_num", 1),
-    },
+    fields=bert_fields(vocab_size=30000, hidden_size=4096, num_heads=64, intermediate_size=16384, activation="gelu_new")
+    | {"embedding_size": ("embedding_size", 128), "groups": ("num_hidden_groups", 1), "inner": ("inner_group_num", 1)},
     names={
         "embeddings": "embeddings",
         "embeddings.projection": "encoder.embedding_hidden_mapping_in",

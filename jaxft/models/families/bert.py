@@ -1,5 +1,7 @@
 """BERT (Devlin et al. 2019, arXiv:1810.04805)."""
 
+from typing import Any
+
 from jaxft.models.families.common import BERT_ACT, CLASSIFIER, NEXT, OWN_HEAD, PRETRAIN, classes, heads, inside, words
 from jaxft.models.families.family import Family
 from jaxft.models.heads import LABELS, POOLER, Part, Transform
@@ -36,3 +38,8 @@ BERT = Family(
     names={"embeddings": "embeddings", "layer.*": "encoder.layer.*", "pooler": "pooler"},
     dropouts={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "classifier_dropout": None},
 )
+
+
+def bert_fields(**defaults: Any) -> dict[str, tuple[str, Any]]:
+    """BERT's `fields`, with other defaults for some of them."""
+    return BERT.fields | {name: (BERT.fields[name][0], default) for name, default in defaults.items()}

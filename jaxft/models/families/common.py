@@ -55,14 +55,10 @@ def two_layers(activation: str, drop: Fields) -> Part:
     return Part(FIRST, LABELS, names, Transform(activation), input_dropout=drop, dropout=drop)
 
 
-def choice(part: Part) -> Part:
-    """A classification part with a single output, the score of one choice."""
-    return replace(part, outputs=1, squeeze=True)
-
-
 def heads(
     classify: Part, fill: Part, *, tag: Part = TAGGER, answer: Part = QUESTION, choose: Part | None = None
 ) -> dict[str, dict[str, Part]]:
-    """The heads that all families have; the layers of multiple choice are by default those of the classifier."""
-    parts = {CLASSIFY: classify, TAG: tag, ANSWER: answer, CHOOSE: choose or choice(classify), FILL: fill}
+    """The heads that all families have; multiple choice is by default the classifier with one output, a choice's score."""
+    choose = choose or replace(classify, outputs=1, squeeze=True)
+    parts = {CLASSIFY: classify, TAG: tag, ANSWER: answer, CHOOSE: choose, FILL: fill}
     return {FEATURES: {}, **{kind: {"logits": part} for kind, part in parts.items()}}

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxft.core.errors import UserError
 from jaxft.models.encoder.config import Convolution1D, Relative
-from jaxft.models.families.bert import BERT, BERT_WORDS
+from jaxft.models.families.bert import BERT, BERT_WORDS, bert_fields
 from jaxft.models.families.common import BERT_ACT, CLASSIFIER, FILL, classes, heads
 from jaxft.models.families.family import ConfigReader, Family
 from jaxft.models.heads import FIRST, LABELS, TOKENS, VOCABULARY, Field, Part, Transform
@@ -72,16 +72,15 @@ DEBERTA_V2 = Family(
         tag=Part(TOKENS, LABELS, CLASSIFIER, dropout=("hidden_dropout_prob",)),
     ),
     variants={("legacy", False): {FILL: {"logits": _NEW_WORDS}}},
-    fields=BERT.fields
-    | {
-        "vocab_size": ("vocab_size", 128100),
-        "hidden_size": ("hidden_size", 1536),
-        "num_layers": ("num_hidden_layers", 24),
-        "num_heads": ("num_attention_heads", 24),
-        "intermediate_size": ("intermediate_size", 6144),
-        "type_vocab_size": ("type_vocab_size", 0),
-        "layer_norm_eps": ("layer_norm_eps", 1e-7),
-    },
+    fields=bert_fields(
+        vocab_size=128100,
+        hidden_size=1536,
+        num_layers=24,
+        num_heads=24,
+        intermediate_size=6144,
+        type_vocab_size=0,
+        layer_norm_eps=1e-7,
+    ),
     names={
         "embeddings": "embeddings",
         "embeddings.projection": "embeddings.embed_proj",
@@ -96,12 +95,7 @@ DEBERTA_V2 = Family(
         "relative_embeddings": "encoder.rel_embeddings",
         "relative_norm": "encoder.LayerNorm",
     },
-    dropouts={
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-        "pooler_dropout": 0.0,
-        "cls_dropout": None,
-    },
+    dropouts={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "pooler_dropout": 0.0, "cls_dropout": None},
     more=_more,
     pooler=False,
     # v3 checkpoints contain a position table that their model does not have.

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from jaxft.models.families.bert import BERT
+from jaxft.models.families.bert import BERT, bert_fields
 from jaxft.models.families.common import BERT_ACT, OWN_HEAD, PRETRAIN, classes, heads, two_layers, words
 from jaxft.models.families.family import ConfigReader
 from jaxft.models.heads import FIRST, TOKENS, Field, Part, Transform
@@ -23,10 +23,7 @@ _WORDS = words(
 _REPLACED = Part(
     TOKENS,
     1,
-    {
-        "transform.dense": "discriminator_predictions.dense",
-        "classifier": "discriminator_predictions.dense_prediction",
-    },
+    {"transform.dense": "discriminator_predictions.dense", "classifier": "discriminator_predictions.dense_prediction"},
     Transform(BERT_ACT),
     squeeze=True,
 )
@@ -44,13 +41,7 @@ ELECTRA = replace(
     prefix="electra",
     classes=classes("Electra", PRETRAIN),
     heads=heads(two_layers("gelu", OWN_HEAD), _WORDS, choose=_CHOOSE) | {PRETRAIN: {"logits": _REPLACED}},
-    fields=BERT.fields
-    | {
-        "embedding_size": ("embedding_size", 128),
-        "hidden_size": ("hidden_size", 256),
-        "num_heads": ("num_attention_heads", 4),
-        "intermediate_size": ("intermediate_size", 1024),
-    },
+    fields=bert_fields(hidden_size=256, num_heads=4, intermediate_size=1024) | {"embedding_size": ("embedding_size", 128)},
     names={"embeddings": "embeddings", "embeddings.projection": "embeddings_project", "layer.*": "encoder.layer.*"},
     dropouts=BERT.dropouts | {"summary_first_dropout": None, "summary_last_dropout": 0.1},
     more=_factorised,

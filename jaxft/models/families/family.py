@@ -180,21 +180,13 @@ def _resolve(part: Part, read: ConfigReader) -> Part:
     if isinstance(source, Field):
         source = {"cls": FIRST, "mean": MEAN}[read.choice(source.name, source.default, ("cls", "mean"))]
     tied = bool(_value(part.tied, read))
-    names, flax_names, copies = part.names, {}, part.copies
-    if not tied and part.outputs == VOCABULARY:
-        decoder = f"{part.module}.decoder" if part.module else "decoder"
-        kernel = next(name.removesuffix(".weight") for name, of in copies.items() if of == "words")
-        names, flax_names, copies = {**names, decoder: kernel}, {f"{decoder}.bias": f"{names[decoder]}.bias"}, {}
-    return replace(
-        part,
-        transform=transform,
-        source=source,
-        use_bias=_value(part.use_bias, read),
-        tied=tied,
-        names=names,
-        flax_names=flax_names,
-        copies=copies,
-    )
+    part = replace(part, transform=transform, source=source, use_bias=_value(part.use_bias, read), tied=tied)
+    if tied or part.outputs != VOCABULARY:
+        return part
+    decoder = f"{part.module}.decoder" if part.module else "decoder"
+    kernel = next(name.removesuffix(".weight") for name, of in part.copies.items() if of == "words")
+    flax_names = {f"{decoder}.bias": f"{part.names[decoder]}.bias"}
+    return replace(part, names={**part.names, decoder: kernel}, flax_names=flax_names, copies={})
 
 
 def _value(value: Any, read: ConfigReader) -> Any:

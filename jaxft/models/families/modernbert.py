@@ -34,8 +34,6 @@ def _more(read: ConfigReader) -> dict[str, Any]:
         raise UserError(f"{read.where}: layer_types must be {layers} times {_FULL} or {_LOCAL}")
     if hidden // read.integer("num_attention_heads", 12) % 2:
         raise UserError(f"{read.where}: rotations need an even number of features a head")
-    theta, stretch = _rope(read, _FULL, "global_rope_theta", 160_000.0)
-    local_theta, local_stretch = _rope(read, _LOCAL, "local_rope_theta", 10_000.0)
     spread = read.number("initializer_range", 0.02) or 0.02
     return {
         "absolute_positions": False,
@@ -46,10 +44,8 @@ def _more(read: ConfigReader) -> dict[str, Any]:
         "attention_bias": bool(read.get("attention_bias", False)),
         "mlp_bias": bool(read.get("mlp_bias", False)),
         "rotary": Rotary(
-            theta=theta,
-            stretch=stretch,
-            local_theta=local_theta,
-            local_stretch=local_stretch,
+            *_rope(read, _FULL, "global_rope_theta", 160_000.0),
+            *_rope(read, _LOCAL, "local_rope_theta", 10_000.0),
             window=read.integer("local_attention", 128) // 2,
             local=tuple(kind == _LOCAL for kind in kinds),
         ),

@@ -6,7 +6,7 @@ RoBERTa is BERT with positions counted from the padding id; MPNet adds one table
 from dataclasses import replace
 from typing import Any
 
-from jaxft.models.families.bert import BERT
+from jaxft.models.families.bert import BERT, bert_fields
 from jaxft.models.families.common import CLASSIFIER, CLASSIFY, OWN_HEAD, TAG, classes, heads, two_layers, words
 from jaxft.models.families.family import ConfigReader
 from jaxft.models.heads import LABELS, POOLER, TOKENS, Part, Transform
@@ -28,7 +28,7 @@ ROBERTA = replace(
         words(Transform("gelu", norm=True), "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head"),
         choose=Part(POOLER, 1, CLASSIFIER, dropout=_HIDDEN, squeeze=True),
     ),
-    fields=BERT.fields | {"vocab_size": ("vocab_size", 50265), "pad_token_id": ("pad_token_id", 1)},
+    fields=bert_fields(vocab_size=50265, pad_token_id=1),
     more=_after_padding,
 )
 XLM_ROBERTA = replace(ROBERTA, classes=classes("XLMRoberta"))
@@ -43,16 +43,14 @@ MPNET = replace(
         TAG: {"logits": Part(TOKENS, LABELS, CLASSIFIER, dropout=_HIDDEN)},
     },
     fields={k: v for k, v in ROBERTA.fields.items() if k != "type_vocab_size"} | {"vocab_size": ("vocab_size", 30527)},
-    names={
-        "embeddings": "embeddings",
-        "layer.*": "encoder.layer.*",
+    names=BERT.names
+    | {
         "layer.*.attention.self.query": "encoder.layer.*.attention.attn.q",
         "layer.*.attention.self.key": "encoder.layer.*.attention.attn.k",
         "layer.*.attention.self.value": "encoder.layer.*.attention.attn.v",
         "layer.*.attention.output.dense": "encoder.layer.*.attention.attn.o",
         "layer.*.attention.output.LayerNorm": "encoder.layer.*.attention.LayerNorm",
         "relative_attention_bias": "encoder.relative_attention_bias",
-        "pooler": "pooler",
     },
     dropouts={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     # Hugging Face uses 32 buckets and counts positions from 2, whatever config.json says.

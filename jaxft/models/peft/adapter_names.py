@@ -30,6 +30,4 @@ def file_name(naming: Naming, name: str, has_lora: Collection[str]) -> str:
         owner, _, side = module.partition(f".{adapters.ADAPTER}.")
         return f"{module_name(naming, f'{owner}.dense')}.adapter_{side}.{'weight' if leaf == 'kernel' else leaf}"
     hf_name = naming.hf_name(name)
-    if module in has_lora:
-        return ".base_layer.".join(hf_name.rsplit(".", 1))
-    return hf_name
+    return ".base_layer.".join(hf_name.rsplit(".", 1)) if module in has_lora else hf_name

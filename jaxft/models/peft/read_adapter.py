@@ -35,7 +35,6 @@ class AdapterDirectory:
     """An opened adapter directory.
 
     Attributes:
-      path: the directory.
       config: adapter_config.json.
       hf_config: config.json of the adapted model; if there is none, that of the base with the adapter's head.
       tensors: name in the file, without PEFT's prefix -> tensor.
@@ -49,8 +48,7 @@ class AdapterDirectory:
     @property
     def kind(self) -> str:
         """Task of the head."""
-        family = families.family_of(self.hf_config, str(self.path))
-        return families.kind_of(family, self.hf_config) or "feature-extraction"
+        return families.kind_of(families.family_of(self.hf_config, str(self.path)), self.hf_config) or "feature-extraction"
 
     @property
     def labels(self) -> list[str] | None:

@@ -53,10 +53,7 @@ def adapter_writers(model: Model, params: Params) -> dict[str, Callable[[Path], 
             "bias": "all" if every_bias else "lora_only" if some_bias else "none",
             "target_modules": unique_suffixes(targets, modules - targets),
         }
-    return {
-        CONFIG: partial(tensor_files.write_json, fields),
-        WEIGHTS: partial(tensor_files.write_safetensors, tensors),
-    }
+    return {CONFIG: partial(tensor_files.write_json, fields), WEIGHTS: partial(tensor_files.write_safetensors, tensors)}
 
 
 def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
@@ -67,10 +64,8 @@ def _modules_to_save(model: Model, modules: list[str]) -> list[str]:
     vocabulary = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
     names = []
     for module in modules:
-        hf_name = module_name(model.naming, module)
-        if module.startswith("heads."):
-            if module.endswith(".decoder"):
-                continue
-            hf_name = hf_name if vocabulary else hf_name.partition(".")[0]
-        names.append(hf_name)
+        in_head = module.startswith("heads.")
+        if not (in_head and module.endswith(".decoder")):
+            hf_name = module_name(model.naming, module)
+            names.append(hf_name.partition(".")[0] if in_head and not vocabulary else hf_name)
     return list(dict.fromkeys(names))

@@ -31,14 +31,9 @@ def _headers() -> dict[int, tuple[str, Any]]:
     for kind, start, stop in (("map", 0x80, 0x90), ("array", 0x90, 0xA0), ("text", 0xA0, 0xC0)):
         headers |= {byte: (kind, byte - start) for byte in range(start, stop)}
     headers |= {0xD4 + i: ("extension", 2**i) for i in range(5)}
-    sized = {
-        "bin": (0xC4, "BHI"),
-        "extension": (0xC7, "BHI"),
-        "text": (0xD9, "BHI"),
-        "array": (0xDC, "HI"),
-        "map": (0xDE, "HI"),
-    }
-    for kind, (start, codes) in (sized | {"number": (0xCA, "fdBHIQbhiq")}).items():
+    sized = [("bin", 0xC4, "BHI"), ("extension", 0xC7, "BHI"), ("number", 0xCA, "fdBHIQbhiq"), ("text", 0xD9, "BHI")]
+    sized += [("array", 0xDC, "HI"), ("map", 0xDE, "HI")]
+    for kind, start, codes in sized:
         headers |= {start + i: (kind, f">{code}") for i, code in enumerate(codes)}
     return headers
 

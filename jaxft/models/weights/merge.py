@@ -64,7 +64,7 @@ class MatchedTensors:
     names: Mapping[str, str]
 
     def read(self, name: str) -> np.ndarray:
-        """Reads a tensor, in our layout and the file's dtype.
+        """Reads a tensor in our layout, of the shape that `StoredModel.match` expected, and the file's dtype.
 
         Raises:
           UserError: if it contains NaN or infinity.
@@ -128,9 +128,7 @@ class StoredModel:
             unused = [name for name in unused if not name.startswith(self._layers())]
         shapes = {name: expected[name][::-1] if name in transposed else expected[name] for name in file_names}
         wrong = [text for name, of in file_names.items() if (text := _mismatch(of, tensors[name], shapes[name]))]
-        missing = [
-            self.naming.hf_name(n) for n in new if n.startswith("encoder.") and ".pooler." not in n and n not in fresh
-        ]
+        missing = [self.naming.hf_name(name) for name in new if name.startswith("encoder.") and ".pooler." not in name]
         extra = [name for name in unused if self._is_of_encoder(name)]
         _raise_mismatches(self.where, wrong, missing, extra or (unused if missing else []))
         report = Report(len(tensors), tuple(new), tuple(_modules(unused)), wrapped=tuple(self.wrapped))

@@ -49,13 +49,9 @@ def read_model_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     if not path.is_file():
-        folders = sorted(p.parent for p in directory.glob("*/config.json"))  # sentence-transformers: 0_Transformer
-        what = (
-            f"it is in a folder: give {folders[0]}"
-            if folders
-            else "a model directory holds config.json and model.safetensors"
-        )
-        raise UserError(f"{directory}: no config.json; {what}")
+        if folders := sorted(p.parent for p in directory.glob("*/config.json")):  # sentence-transformers: 0_Transformer
+            raise UserError(f"{directory}: no config.json; it is in a folder: give {folders[0]}")
+        raise UserError(f"{directory}: no config.json; a model directory holds config.json and model.safetensors")
     return read_json(path)
 
 
@@ -74,8 +70,7 @@ def open_weights(directory: Path) -> tuple[dict[str, StoredTensor], str]:
         return _open_sharded(directory / INDEX), "pt"
     if (directory / MSGPACK).is_file():
         return open_msgpack(directory / MSGPACK), "flax"
-    pickles = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5"))
-    if pickles:
+    if pickles := sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5")):
         raise UserError(
             f"{directory}: holds only {pickles[0]}, which jaxft never opens (such a file can run code); convert it where "
             f'you trust it: python -c "import transformers as t; '

@@ -22,7 +22,6 @@ class Naming:
     Attributes:
       head: our name of the head.
       kind: task of the head; in the model without a head the encoder's names have no prefix.
-      parts: parts of the head.
       inner: layers per group (ALBERT).
     """
 

@@ -109,9 +109,7 @@ def _mcc(cells: SparseConfusion) -> float:
 def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve, averaged over the labels that some rows have and others do not; None if there are none.
 
-    Args:
-      gold: bool [N, C], or [N] for one label.
-      scores: [N, C] or [N]; higher means more probable.
+    `gold` is bool [N, C], or [N] for one label; `scores` are of the same shape, and higher means more probable.
     """
     from sklearn import metrics
 
@@ -124,10 +122,7 @@ def roc_auc(gold: np.ndarray, scores: np.ndarray) -> float | None:
 def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, names: Sequence[str]) -> dict[str, Any]:
     """Micro and macro F1, subset accuracy and ROC AUC; with at most MAX_TABLE_LABELS labels also a table of counts.
 
-    Args:
-      gold: bool [N, C].
-      scores: probabilities [N, C]; a label is predicted from `threshold` on.
-      names: the names of the C labels.
+    `gold` is bool [N, C], and `scores` are probabilities [N, C]; a label is predicted from `threshold` on.
     """
     from sklearn import metrics
 
@@ -148,9 +143,7 @@ def multi_label_scores(gold: np.ndarray, scores: np.ndarray, threshold: float, n
 def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
     """The threshold with the best micro F1, midway between two scores; ties go to the highest; 0.5 if gold is empty.
 
-    Args:
-      gold: bool [N, C].
-      scores: probabilities [N, C].
+    `gold` is bool [N, C], and `scores` are probabilities [N, C].
     """
     order = np.argsort(-scores, axis=None, kind="stable")
     ranked, right = scores.ravel()[order], np.cumsum(gold.ravel()[order])

@@ -7,14 +7,10 @@ import numpy as np
 
 
 def regression_scores(gold: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-    """Pearson and Spearman correlation and mean squared error, averaged over targets; a table if there are several.
+    """Pearson and Spearman correlation and mean squared error of numbers [N, C], averaged over the C targets `names`.
 
-    The correlation is undefined (None) if the gold numbers are constant or there is only one; it is 0 if the predictions are
-    constant. Means are over the targets whose correlation is defined.
-
-    Args:
-      gold, predicted: numbers [N, C].
-      names: the names of the C targets.
+    If there are several targets, there is a table too. The correlation is undefined (None) if the gold numbers are constant
+    or there is only one; it is 0 if the predictions are constant. Means are over the targets whose correlation is defined.
     """
     from scipy import stats
 

@@ -45,12 +45,9 @@ def usable_golds(golds: Sequence[str]) -> Sequence[str]:
 
 
 def squad_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]], unanswerable: bool) -> dict[str, float | int]:
-    """`f1` and `exact_match` in percent.
+    """`f1` and `exact_match` in percent, from one answer per question (empty for no answer) and its gold answers.
 
-    Args:
-      predictions: one answer per question; empty for no answer.
-      golds: the gold answers of each question.
-      unanswerable: whether to add the scores of questions with and without answer, under the official names.
+    If `unanswerable`, the scores of questions with and without answer are added under the official names.
     """
     found = {"f1": best_over_golds(f1, predictions, golds), "exact_match": best_over_golds(exact_match, predictions, golds)}
     scores: dict[str, float | int] = {name: 100 * float(values.mean()) for name, values in found.items()}
@@ -72,8 +69,7 @@ def best_null_threshold(null_odds: np.ndarray, answers: Sequence[str], golds: Se
 
     Args:
       null_odds: [N], the score of no answer minus the score of the best answer.
-      answers: the best answer of each question.
-      golds: the gold answers of each question.
+      answers, golds: the best answer and the gold answers of each question.
     """
     answered, silent = (best_over_golds(f1, texts, golds) for texts in (answers, [""] * len(answers)))
     order = np.argsort(null_odds, kind="stable")

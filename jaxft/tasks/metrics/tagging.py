@@ -11,16 +11,12 @@ Tags = Sequence[Sequence[str]]
 
 
 def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
-    """Precision, recall and F1 of whole entities, micro-averaged over types, and `accuracy` of single tags.
+    """Scores from the IOB2 tags of each sentence.
 
-    As in Hugging Face's run_ner (`evaluate`'s seqeval in default mode, the rules of conlleval), an entity is right if its
-    type and both ends are right, and a tag that continues no entity begins one.
-
-    Args:
-      gold, predicted: the IOB2 tags of each sentence.
-
-    Returns:
-      The four numbers, and `types` with precision, recall, f1 and support (number of gold entities) of each type.
+    They are precision, recall and F1 of whole entities, micro-averaged over types, `accuracy` of single tags, and `types`
+    with precision, recall, f1 and support (number of gold entities) of each type. As in Hugging Face's run_ner (`evaluate`'s
+    seqeval in default mode, the rules of conlleval), an entity is right if its type and both ends are right, and a tag that
+    continues no entity begins one.
     """
     from seqeval.metrics.sequence_labeling import accuracy_score, get_entities, precision_recall_fscore_support
 
@@ -40,12 +36,7 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
 
 
 def tag_scores(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Accuracy and macro F1 of single tags, and the scores of each tag (see `label_scores`).
-
-    Args:
-      gold, predicted: tag ids, int [words].
-      names: the tag names.
-    """
+    """Accuracy and macro F1 of single tags, ids int [words], and the scores of each tag (see `label_scores`)."""
     confusion = SparseConfusion.count(gold, predicted, len(names))
     scores = classification_scores(confusion)
     return {name: scores[name] for name in ("accuracy", "macro_f1")} | label_scores(confusion, names)
