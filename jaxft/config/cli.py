@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from jaxft.config import help
-from jaxft.config.plan import RuleConfig
 from jaxft.config.schema import Config
 from jaxft.core import backend, safe_yaml
 from jaxft.core.errors import UserError, nearest, one_line, shortened
@@ -217,7 +216,7 @@ def _explain(message: str) -> str:
     if name is None or kind is None:
         return message
     if unknown := re.search(r"Option '(\w+)' is not accepted", message):
-        options = [f.name for f in dataclasses.fields(RuleConfig)]
+        options = [f.name for f in dataclasses.fields(typing.get_args(kind)[0])]
         return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
     return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
@@ -232,7 +231,6 @@ _WORDS: dict[Any, str] = {
     list[int]: "a list of whole numbers, such as [1, 2]",
     list[float]: "a list of numbers, such as [0.5, 2]",
     list[str]: 'a list of texts in quotes, such as ["a", "b"]',
-    list[RuleConfig]: f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(RuleConfig))}",
 }
 
 
@@ -243,6 +241,8 @@ def _wanted(kind: Any) -> str:
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(arguments)}"
+    if typing.get_origin(kind) is list and dataclasses.is_dataclass(arguments[0]):
+        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(arguments[0]))}"
     if typing.get_origin(kind) is dict:
         return "a mapping, such as {a: 1}"
     if list[arguments[0]] in arguments:

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxft.config.augment import AugmentStepConfig
 from jaxft.config.plan import RuleConfig
 from jaxft.config.schema import Config
 from jaxft.config.task import For
@@ -23,6 +24,7 @@ COMMON = (
     *("data.max_length", "plan.preset", "optim.learning_rate", "train.epochs", "train.batch_size", "train.dtype"),
     *("eval.every", "eval.metric", "seed"),
 )
+ITEMS = {"augment.steps": AugmentStepConfig, "plan.rules": RuleConfig}  # options that are lists of mappings
 FLAGS = ("-h", "--help")
 INDENT = 36  # column at which descriptions begin
 
@@ -140,11 +142,11 @@ def _about(wanted: str, command: Command) -> list[str]:
 
 
 def _options_and_rules() -> Iterator[Option]:
-    """All options, with the fields of a rule after `plan.rules`."""
+    """All options, with the fields of an item after each list of mappings."""
     for option in options():
         yield option
-        if option.name == "plan.rules":
-            yield from (dataclasses.replace(o, name=f"plan.rules: {o.name}") for o in _options(RuleConfig, ""))
+        if item := ITEMS.get(option.name):
+            yield from (dataclasses.replace(o, name=f"{option.name}: {o.name}") for o in _options(item, ""))
 
 
 def _options(section: Any, prefix: str) -> Iterator[Option]:

@@ -23,6 +23,8 @@ class OfSeed(IntEnum):
     """Pairs of segments for pretraining."""
     NEW_WORDS = 2**33
     """Embeddings of new words; the number of the embedding table is added."""
+    AUGMENTATION = 2**34
+    """Which edits augmentation makes; the epoch is added, and the number of the row is the generator's counter."""
 
 
 @unique

@@ -191,9 +191,9 @@ def _sources(new: Any, old: Any) -> Sources:
         return Sources(rows, _pieces(old, texts), {})
     rows, texts = np.full(size, -1), {}
     spelled: dict[tuple[str, bool], dict[str, int]] = {}
-    for token, spelling in _spellings(old):
+    for token, spelling in spellings(old):
         spelled.setdefault(spelling, {})[token] = old_ids[token]
-    for token, spelling in _spellings(new):
+    for token, spelling in spellings(new):
         i, same = ids[token], spelled.get(spelling, {})
         if token in same:
             rows[i] = same[token]
@@ -214,7 +214,7 @@ def _pieces(tokenizer: Any, texts: Mapping[int, str]) -> dict[int, list[int]]:
     return dict(zip(texts, _token_ids(tokenizer, list(texts.values())), strict=True))
 
 
-def _spellings(tokenizer: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
+def spellings(tokenizer: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
     """(token, (its text, whether it begins a word)) of every token that is not special.
 
     Both are read off the tokenizer's own decoder, whatever marks it uses (##, Ġ, ▁): it writes a space before a token that

@@ -14,13 +14,14 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
 from jaxft.tasks.labels import declared_labels, label_column, label_ids, label_values
-from jaxft.tasks.task import Batch, Outputs, Split, Task
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task
 
 CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
 
@@ -83,6 +84,10 @@ class MultipleChoice(Task):
         if labelled:
             examples = examples.with_columns(labels=_right_choices(rows, label_column(data), names, origin))
         return Split(rows, examples, origin, {EMPTY: invalid})
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The context, the beginning and the choices."""
+        return AugmentableRows(self, rows, TextFields(self.text_columns(config)))
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy over each example's choices, summed over the examples; number of examples)."""

@@ -12,14 +12,16 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import QuestionFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.formats.squad import read_questions
 from jaxft.data.reading.columns import map_column
+from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Task
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task
 
 SIDES = ("start", "end")
 
@@ -82,6 +84,21 @@ class QuestionAnswering(Task):
                     )
         examples, notes = encode_questions(rows, tokenizer, directory, config.data, origin, labelled=labelled)
         return Split(rows, examples, origin, notes)
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """Questions, and contexts without their answers."""
+        return AugmentableRows(self, rows, QuestionFields())
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The question of each window."""
+        return np.asarray(split.notes["question"])
+
+    def free_pieces(self, examples: Examples, tokenizer: Any) -> np.ndarray:
+        """All but special tokens and the answers."""
+        free, starts = super().free_pieces(examples, tokenizer), examples.starts
+        for first, last in zip(*(starts + examples.columns[f"{side}_positions"] for side in SIDES), strict=True):
+            free[first : last + 1] = False
+        return free
 
     @property
     def config_fields(self) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """The contract of a task: it turns rows into examples and defines the head, the loss, the scores and the predictions."""
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import Fields
+from jaxft.data.augmentation.mentions import Tagged
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.label_spelling import are_numbers
@@ -24,6 +26,23 @@ from jaxft.tasks.labels import head_labels
 Array = jax.Array
 Outputs = Mapping[str, Array]
 Batch = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class AugmentableRows:
+    """Rows as augmentation edits them.
+
+    Attributes:
+      task: encodes the edited rows.
+      rows: as many as before.
+      fields: which texts are edited.
+      tagged: the words and IOB2 tags of all rows, if they are sentences.
+    """
+
+    task: "Task"
+    rows: Any
+    fields: Fields
+    tagged: Callable[[], Tagged] = tuple
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,22 @@ class Task(abc.ABC):
         """
         own = head_labels(hf_config, self.kind)
         return bool(own) and are_generic(own) and are_numbers(self.labels or (), len(own))
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The training rows for augmentation.
+
+        Raises:
+          UserError: if steps cannot edit the texts of this task.
+        """
+        raise UserError(f"augment.steps: {self.kind} has no steps that edit its texts: leave the list empty")
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The row of each example of a split that `encode` gave, ascending, int64 [N]."""
+        return np.arange(len(split.examples))
+
+    def free_pieces(self, examples: Examples, tokenizer: Any) -> np.ndarray:
+        """Whether augmentation may mask each token, bool [total]: all but special tokens, and what decides a label."""
+        return ~np.isin(examples.tokens["input_ids"], tokenizer.all_special_ids)
 
     @abc.abstractmethod
     def encode(

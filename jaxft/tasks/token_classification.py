@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,8 +15,9 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import offsets_of
+from jaxft.data.augmentation.fields import TaggedFields
 from jaxft.data.batching.collect import Summary
-from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, split_mode
+from jaxft.data.formats.sentences import BEGINS, ENDS, TAGS, TEXT, WORDS, split_mode
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
 from jaxft.data.reading.columns import column_values
@@ -25,7 +26,7 @@ from jaxft.models.model import are_generic, as_stored_options, labels_of, stored
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task, select_known_rows
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,24 @@ class TokenClassification(Task):
         """One example per window; per-token `labels` int32 [tokens] of the window's own words (id + 1; 0 is not trained)."""
         gold = tag_ids(rows, config.task.labels or self.names, self.names, self.scheme, origin) if labelled else None
         pieces = encode_words(rows, tokenizer, directory, config.data, origin)
-        notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes)}
+        notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes), "windows": np.asarray(pieces.windows)}
         if gold is None:
             return Split(rows, pieces.examples, origin, notes)
         labels = self._piece_labels(gold, pieces.owners, pieces.first)
         return Split(rows, pieces.examples.with_tokens(labels=labels), origin, notes | {"gold": gold})
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The sentences, with names in the place of numbered tags, and in IOB2 if tags mark entities."""
+        tags = read_tags(rows, config.task.labels or self.names, self.scheme, origin)
+        rows = rows.remove_columns(TAGS).add_column(TAGS, tags)
+        entities = self.scheme != "none"
+        fields = TaggedFields(rows.column_names, entities=entities)
+        task = replace(self, scheme="iob2") if entities else self
+        return AugmentableRows(task, rows, fields, lambda: zip(column_values(rows, WORDS), tags, strict=True))
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The sentence of each window."""
+        return np.repeat(np.arange(len(split.rows)), split.notes["windows"])
 
     def _piece_labels(self, gold: np.ndarray, owners: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Label id + 1 of each token [tokens], from the label id of each word [words]."""
