@@ -55,9 +55,10 @@ class MultipleChoice(Task):
         data = config.data
         if not data.choices:
             raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
-        others = [*cls.text_columns(config)[1:], *([label_column(data)] if labelled else [])]
+        more = cls.text_columns(config)[1:]
+        others = [*more, *([label_column(data)] if labelled else [])]
         kinds = dict.fromkeys(data.choices, list if len(data.choices) == 1 else str)
-        return texts.read(data, split, others, [data.text], kinds)
+        return texts.read(data, split, others, [data.text], kinds, more)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:

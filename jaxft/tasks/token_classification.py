@@ -16,7 +16,17 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import offsets_of
 from jaxft.data.batching.collect import Summary
-from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, split_mode
+from jaxft.data.formats.sentences import (
+    BEGINS,
+    ENDS,
+    OWN_BEGINS,
+    OWN_ENDS,
+    OWN_TEXT,
+    OWN_WORDS,
+    TEXT,
+    WORDS,
+    split_mode,
+)
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
 from jaxft.data.reading.columns import column_values
@@ -204,13 +214,16 @@ class TokenClassification(Task):
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 
-        If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words.
+        If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words. Words,
+        texts and offsets are those of the file.
         """
         ids = self._predicted(summary, split)
         scores = self._of_words(summary.tokens["score"], split, 0.0)
         tags = self._iob2_tags(ids, split) if self.scheme != "none" else None
         given, absent = split.rows.column_names, [None] * len(split.rows)
-        columns = [column_values(split.rows, x) if x in given else absent for x in (WORDS, TEXT, BEGINS, ENDS)]
+        own = OWN_WORDS in given
+        names = (OWN_WORDS, OWN_TEXT, OWN_BEGINS, OWN_ENDS) if own else (WORDS, TEXT, BEGINS, ENDS)
+        columns = [column_values(split.rows, x) if x in given else absent for x in names]
         begin = 0
         for i, (words, text, begins, ends) in enumerate(zip(*columns, strict=True)):
             own = slice(begin, begin + len(words))
