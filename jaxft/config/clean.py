@@ -81,7 +81,7 @@ class CleanConfig(Section):
     duplicates: Annotated[Literal["keep", "exact", "near"], UsedBy.PLAN] = "keep"
     """Training examples that repeat an earlier one with the same label: keep, or leave out exact ones (apart from case,
     white space and compatibility characters), or near ones, too."""
-    near_similarity: Annotated[ProperFraction, UsedBy.PLAN] = 0.8
+    near_similarity: Annotated[ProperFraction, UsedBy.PLAN] = 0.75
     """Jaccard similarity of the shingles of two texts, above 0 and below 1, from which on they are near duplicates."""
     leaks: Annotated[Literal["keep", "drop"], UsedBy.PLAN] = "keep"
     """Training examples that are also in the validation or test data, exactly or nearly: keep or drop."""

@@ -65,6 +65,11 @@ class MultipleChoice(Task):
         """The columns of the context, the beginning and the choices."""
         return [*super().text_columns(config), *(config.data.choices or [])]
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The right choice of each row as it is in the file."""
+        return [(value,) for value in label_values(rows, label_column(config.data), origin)]
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:

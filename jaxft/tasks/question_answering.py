@@ -17,7 +17,8 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.cleaning.cleaner import own_span
 from jaxft.data.formats.questions import OWN_ANSWERS, OWN_CONTEXT, STAGES
 from jaxft.data.formats.squad import read_questions
-from jaxft.data.reading.columns import column_values, map_column
+from jaxft.data.reading.columns import arrow_chunks, column_values, map_column
+from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
@@ -72,6 +73,24 @@ class QuestionAnswering(Task):
     def text_columns(cls, config: Config) -> list[str]:
         """The column names that `read` gives."""
         return ["question", "context"]
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """Whether each question has an answer."""
+        return [("answer",) if texts else ("no answer",) for texts in _gold_answers(rows)]
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Questions are named by their ids."""
+        return lambda row: f'{origin}: question "{rows[row]["id"]}"'
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """One row per question, with its answers as on the hub."""
+        data = config.data
+        names = [data.id, data.question, data.context, data.answers]
+        tables = arrow_chunks(rows, ["id", "question", "context", "answers"])
+        return (table.replace_schema_metadata().rename_columns(names) for table in tables)
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

@@ -16,6 +16,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import offsets_of
 from jaxft.data.batching.collect import Summary
+from jaxft.data.formats.clean_sentences import sentence_tables
 from jaxft.data.formats.sentences import (
     BEGINS,
     ENDS,
@@ -23,13 +24,16 @@ from jaxft.data.formats.sentences import (
     OWN_ENDS,
     OWN_TEXT,
     OWN_WORDS,
+    TAGS,
     TEXT,
     WORDS,
+    location,
     split_mode,
 )
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
 from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
@@ -116,6 +120,21 @@ class TokenClassification(Task):
     def text_columns(cls, config: Config) -> list[str]:
         """The column of words."""
         return [WORDS]
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The tags of each sentence as they are in the file."""
+        return [tuple(tags) for tags in column_values(rows, TAGS)]
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Sentences are named by the line or row of their first word."""
+        return lambda row: ": ".join(location(rows, origin, row))
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """Texts with spans if they were split around punctuation, otherwise lists of words and of tags."""
+        return sentence_tables(rows, config.data.text, label_column(config.data), config.data.split_words)
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

@@ -1,14 +1,16 @@
-"""Cleans tagged sentences: words with their tags, or texts with the entities in them."""
+"""Cleans tagged sentences: words with their tags, or texts with the entities in them; and makes tables of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.cleaning.cleaner import Cleaned, Cleaner
 from jaxft.data.formats.entities import Span, tags_of
-from jaxft.data.formats.sentences import Sentence, Sentences, say_if
+from jaxft.data.formats.sentences import BEGINS, ENDS, TAGS, TEXT, WORDS, Sentence, Sentences, say_if, split_mode
 from jaxft.data.formats.split_text import split_text
 from jaxft.data.formats.tags import OUTSIDE, spans
+from jaxft.data.reading.columns import arrow_chunks
 from jaxft.data.reading.row_numbers import locate
 
 
@@ -89,3 +91,33 @@ def _stripped(cleaned: Cleaned, span: Sequence[int] | None) -> tuple[int, int] |
     start, end = span or (0, 0)
     words = split_text(cleaned.text[start:end], "spaces")
     return (start + words[0][0], start + words[-1][1]) if words else None
+
+
+def sentence_tables(rows: Any, text: str, label: str, how: str | None) -> Iterator[Any]:
+    """Sentences, as `Sentences.rows` gives them, as Arrow tables with two columns.
+
+    Args:
+      rows: labelled.
+      text, label: the names of the columns. If texts were split around punctuation, the columns hold the texts and spans
+        {start, end, label}; otherwise lists of words, without those that cleaning emptied, and of their tags.
+      how: `data.split_words`.
+    """
+    import pyarrow as pa
+
+    if how != "spaces" and split_mode(rows) == "punctuation":
+        for chunk in arrow_chunks(rows, [TEXT, BEGINS, ENDS, TAGS]):
+            columns = chunk.to_pydict()
+            found = [
+                [{"start": b[first], "end": e[past - 1], "label": kind} for kind, first, past in spans(tags)]
+                for b, e, tags in zip(columns[BEGINS], columns[ENDS], columns[TAGS], strict=True)
+            ]
+            kind = pa.struct({"start": pa.int32(), "end": pa.int32(), "label": pa.string()})
+            yield pa.table({text: chunk.column(TEXT), label: pa.array(found, pa.list_(kind))})
+        return
+    for chunk in arrow_chunks(rows, [WORDS, TAGS]):
+        columns = chunk.to_pydict()
+        kept = [
+            [(word, tag) for word, tag in zip(words, tags, strict=True) if word.strip()]
+            for words, tags in zip(columns[WORDS], columns[TAGS], strict=True)
+        ]
+        yield pa.table({text: [[word for word, _ in x] for x in kept], label: [[tag for _, tag in x] for x in kept]})
