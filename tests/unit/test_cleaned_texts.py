@@ -24,8 +24,37 @@ ALL = CleanConfig(
 )
 # Pieces of text that steps change, and others that they must not tear apart.
 PIECES = [
-    *("<b>", "</b>", "<br/>", "<a href='x y'>", "&amp;", "&#39;", "&lt;i&gt;", "\r\n", "\t", " ", "\u00a0", "\u2003", "read more"),
-    *("e\u0301", "é", "ﬁ", "①", "㎏", "１２", "7", "\u200b", "\ufeff", "\x00", "\u00ad", "가", "\u1100\u1161\u11a8", "\u0323"),
+    *(
+        "<b>",
+        "</b>",
+        "<br/>",
+        "<a href='x y'>",
+        "&amp;",
+        "&#39;",
+        "&lt;i&gt;",
+        "\r\n",
+        "\t",
+        " ",
+        "\u00a0",
+        "\u2003",
+        "read more",
+    ),
+    *(
+        "e\u0301",
+        "é",
+        "ﬁ",
+        "①",
+        "㎏",
+        "１２",
+        "7",
+        "\u200b",
+        "\ufeff",
+        "\x00",
+        "\u00ad",
+        "가",
+        "\u1100\u1161\u11a8",
+        "\u0323",
+    ),
     *("👩\u200d👩\u200d👧", "🇩🇪", "❤\ufe0f", "שלום", "ש\u05b0", "العربية", "中文", "हिन्दी", "a", "B", ".", "-"),
 ]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
@@ -139,7 +168,15 @@ def test_steps_are_applied_in_their_order_and_counted():
         assert clean("<p>Fish &lt;b&gt;  &amp;\u200b chips １２ READ MORE</p>").text == "Fish <b> & chips #"
         assert clean("plain").text == "plain"
     assert dict(counts) == dict.fromkeys(
-        ["html_tags", "html_entities", "unicode", "control_characters", 'rules "[0-9]+"', 'rules "(?i)read more"', "whitespace"],
+        [
+            "html_tags",
+            "html_entities",
+            "unicode",
+            "control_characters",
+            'rules "[0-9]+"',
+            'rules "(?i)read more"',
+            "whitespace",
+        ],
         1,
     )
     assert not Cleaner(CleanConfig(duplicates="near", min_words=3))

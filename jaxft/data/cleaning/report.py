@@ -108,7 +108,8 @@ def lines(found: Mapping[str, Any], removed: Mapping[str, int]) -> list[str]:
             text.append(f"{split}: {len(names)} {'label' if len(names) == 1 else 'labels'}, {shown}")
         for name in ("duplicates", "near duplicates", "near duplicates with another label"):
             text += _line(f"{split}: {name}", map(_repeat, about.get(name, [])), origins)
-        text += _line(f"{split}: texts with several labels", map(_conflict, about.get("texts with several labels", [])), origins)
+        conflicts = about.get("texts with several labels", [])
+        text += _line(f"{split}: texts with several labels", map(_conflict, conflicts), origins)
         for name in ("short", "long", "mostly unknown", "other scripts"):
             if name in about:
                 text += _line(f"{split}: {about[name]['limit']}", about[name]["rows"], origins)
