@@ -86,6 +86,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     from jaxft.models.load_save import merge, save
     from jaxft.models.model import Origin
     from jaxft.parallel import sharding
+    from jaxft.run.stored_cleaning import with_cleaning
     from jaxft.step.unused_embeddings import join_unused
 
     params = join_unused(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
@@ -97,7 +98,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
         ours = dict(run.task.config_fields)
         if nested := ours.get("task_specific_params"):  # entries of other programs are kept
             ours["task_specific_params"] = {**(config.get("task_specific_params") or {}), **nested}
-        config |= ours
+        config = with_cleaning(config | ours, run.config)
         tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
         model = replace(run.model, origin=origin, hf_config=config, directory=tokenizer)
         if merged:

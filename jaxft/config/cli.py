@@ -215,8 +215,9 @@ def _explain(message: str) -> str:
     kind = field_names().get(name[1]) if name else None
     if name is None or kind is None:
         return message
-    if unknown := re.search(r"Option '(\w+)' is not accepted", message):
-        options = [f.name for f in dataclasses.fields(typing.get_args(kind)[0])]
+    element, unknown = help.element_of(kind), re.search(r"Option '(\w+)' is not accepted", message)
+    if element and unknown:
+        options = [f.name for f in dataclasses.fields(element)]
         return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
     return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
@@ -238,11 +239,11 @@ def _wanted(kind: Any) -> str:
     """Describe the type of a field in words."""
     if kind in _WORDS:
         return _WORDS[kind]
+    if element := help.element_of(kind):
+        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(element))}"
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(arguments)}"
-    if typing.get_origin(kind) is list and dataclasses.is_dataclass(arguments[0]):
-        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(arguments[0]))}"
     if typing.get_origin(kind) is dict:
         return "a mapping, such as {a: 1}"
     if list[arguments[0]] in arguments:

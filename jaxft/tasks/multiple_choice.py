@@ -56,14 +56,20 @@ class MultipleChoice(Task):
         data = config.data
         if not data.choices:
             raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
-        others = [*cls.text_columns(config)[1:], *([label_column(data)] if labelled else [])]
+        more = cls.text_columns(config)[1:]
+        others = [*more, *([label_column(data)] if labelled else [])]
         kinds = dict.fromkeys(data.choices, list if len(data.choices) == 1 else str)
-        return texts.read(data, split, others, [data.text], kinds)
+        return texts.read(data, split, others, [data.text], kinds, more)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
         """The columns of the context, the beginning and the choices."""
         return [*super().text_columns(config), *(config.data.choices or [])]
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The right choice of each row as it is in the file."""
+        return [(value,) for value in label_values(rows, label_column(config.data), origin)]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

@@ -1,5 +1,6 @@
 """Extractive question answering: find the span of a context that answers a question, or say there is none (SQuAD 1, 2)."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,11 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.augmentation.fields import QuestionFields
 from jaxft.data.batching.collect import Summary
+from jaxft.data.cleaning.cleaner import own_span
+from jaxft.data.formats.questions import OWN_ANSWERS, OWN_CONTEXT, STAGES
 from jaxft.data.formats.squad import read_questions
-from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.columns import arrow_chunks, column_values, map_column
+from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
@@ -72,6 +76,24 @@ class QuestionAnswering(Task):
         """The column names that `read` gives."""
         return ["question", "context"]
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """Whether each question has an answer."""
+        return [("answer",) if texts else ("no answer",) for texts in _gold_answers(rows)]
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Questions are named by their ids."""
+        return lambda row: f'{origin}: question "{rows[row]["id"]}"'
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """One row per question, with its answers as on the hub."""
+        data = config.data
+        names = [data.id, data.question, data.context, data.answers]
+        tables = arrow_chunks(rows, ["id", "question", "context", "answers"])
+        return (table.replace_schema_metadata().rename_columns(names) for table in tables)
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
@@ -87,7 +109,7 @@ class QuestionAnswering(Task):
 
     def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
         """Questions, and contexts without their answers."""
-        return AugmentableRows(self, rows, QuestionFields())
+        return AugmentableRows(self, rows.select_columns(["id", "question", "context", "answers"]), QuestionFields())
 
     def rows_of_examples(self, split: Split) -> np.ndarray:
         """The question of each window."""
@@ -193,14 +215,18 @@ class QuestionAnswering(Task):
         return {row["id"]: row["answer"] or "" for row in predictions}
 
     def _ranked(self, summary: Summary, split: Split) -> Iterator[RankedAnswers]:
+        """The answers of each question; their texts and offsets are those of the file's own context."""
         found, notes = summary.examples, split.notes
-        contexts = map_column(split.rows, "context", str)
+        begins, ends = notes["begin"], notes["end"]
+        own = OWN_CONTEXT in split.rows.column_names
+        contexts = map_column(split.rows, OWN_CONTEXT if own else "context", str)
+        edits = column_values(split.rows, STAGES) if own else itertools.repeat((), len(contexts))
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
-        for context, low, high in zip(contexts, edges, edges[1:], strict=False):
+        for context, stages, low, high in zip(contexts, edits, edges, edges[1:], strict=False):
             windows = {name: x[low:high] for name, x in found.items()}
             starts = split.examples.starts[low:high]
             candidates = [
-                (score, int(notes["begin"][starts[window] + first]), int(notes["end"][starts[window] + last]))
+                (score, *own_span(stages, int(begins[starts[window] + first]), int(ends[starts[window] + last])))
                 for score, window, first, last in best_spans(windows, self.n_best, self.max_answer_length)
             ]
             nothing = float(windows["null_scores"].min()) if self.unanswerable else None
@@ -217,6 +243,9 @@ def _window_weights(batch: Batch) -> jax.Array:
 
 
 def _gold_answers(rows: Any) -> list[list[str]]:
+    """The texts of the answers to each question, as they are in the file."""
+    if OWN_ANSWERS in rows.column_names:
+        return map_column(rows, OWN_ANSWERS, list)
     return map_column(rows, "answers", lambda answers: answers["text"])
 
 

@@ -14,9 +14,10 @@ from jaxft.core.errors import UserError
 from jaxft.data.augmentation.fields import Fields
 from jaxft.data.augmentation.mentions import Tagged
 from jaxft.data.batching.collect import Summary
-from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.columns import arrow_chunks, column_values
+from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.label_spelling import are_numbers
-from jaxft.data.reading.row_numbers import select_rows
+from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
@@ -75,6 +76,7 @@ class Task(abc.ABC):
       smooths_labels: whether its loss honours `train.label_smoothing`.
       masks_inputs: whether `prepare` changes the input ids in every step.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
+      names_labels: whether `row_labels` are names that can be counted, not numbers.
     """
 
     kind: ClassVar[str]
@@ -83,6 +85,7 @@ class Task(abc.ABC):
     smooths_labels: ClassVar[bool] = True
     masks_inputs: ClassVar[bool] = False
     chunkable: ClassVar[bool] = True
+    names_labels: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod
@@ -131,6 +134,21 @@ class Task(abc.ABC):
           UserError: if the rows of this task do not have a single label each.
         """
         raise UserError(f"data.stratify: rows of {self.kind} have no single label to stratify by; leave it at false")
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]] | None:
+        """The labels of every row, one or several, as texts; None if the rows of this task have none."""
+        return None
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Names the rows in messages, such as `a.csv: row 3`."""
+        return row_names(rows, origin)
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """The rows that `read` gave as Arrow tables with the columns of a file that the same config reads."""
+        return arrow_chunks(rows, [name for name in rows.column_names if name != EMPTY])
 
     def accepts_head(self, hf_config: Mapping[str, Any]) -> bool:
         """Whether a checkpoint's head can be kept although its outputs have other names.

@@ -146,6 +146,11 @@ class TextClassification(LabelledTexts):
         """The label name of each row."""
         return [self.names[i] for i in self.encode_labels(rows, config, origin)]
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The label of each row as it is in the file."""
+        return [(value,) for value in label_values(rows, label_column(config.data), origin)]
+
     def encode_labels(self, rows: Any, config: Config, origin: str, unknown: int | None = None) -> np.ndarray:
         """The label ids, int32 [N]; `unknown` for labels that the task does not know, which are an error if it is None."""
         values = label_values(rows, label_column(config.data), origin)

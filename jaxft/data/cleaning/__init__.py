@@ -1,1 +1,1 @@
-"""Cleaning of texts, and search for duplicates, leaks and suspicious rows. Offsets of answers and entities are kept right."""
+"""Cleaning of texts, and the search for duplicates, leaks and odd rows. Offsets of answers and entities are kept right."""

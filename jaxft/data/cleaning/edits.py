@@ -28,6 +28,11 @@ class Edited:
     text: str
     edits: Sequence[Edit]
 
+    @property
+    def moves(self) -> list[int]:
+        """The edits as numbers: start, end and the length of the replacement of each, one after the other."""
+        return [number for edit in self.edits for number in (edit.start, edit.end, len(edit.text))]
+
     def span(self, start: int, end: int) -> Span | None:
         """The span of the new text that holds what the old text has from `start` to `end`.
 

@@ -17,7 +17,8 @@ Step = Callable[[str], list[Edit]]
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff\ufff9-\ufffb\ufffe\uffff]+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _TAG = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>]*)?/?>", re.S | re.I)
-_INLINE = frozenset("a abbr b bdi bdo cite code del dfn em font i ins kbd mark q s samp small span strong sub sup u var".split())
+_INLINE = "a abbr b bdi bdo cite code del dfn em font i ins kbd mark q s samp small span strong sub sup u var"
+_INLINE_NAMES = frozenset(_INLINE.split())
 _SPACES = re.compile(r"\s+")
 
 
@@ -61,7 +62,7 @@ def unescape_entities(text: str) -> list[Edit]:
 
 def remove_tags(text: str) -> list[Edit]:
     """Removes HTML tags, comments, scripts and styles; a tag that ends a line or a block becomes a space."""
-    return [Edit(*m.span(), "" if _tag_name(m[0]) in _INLINE else " ") for m in _TAG.finditer(text)]
+    return [Edit(*m.span(), "" if _tag_name(m[0]) in _INLINE_NAMES else " ") for m in _TAG.finditer(text)]
 
 
 def _tag_name(tag: str) -> str:
@@ -71,7 +72,7 @@ def _tag_name(tag: str) -> str:
 
 def collapse_whitespace(text: str) -> list[Edit]:
     """Makes every run of whitespace one space, and removes it at both ends."""
-    return [Edit(*m.span(), " " if 0 < m.start() and m.end() < len(text) else "") for m in _SPACES.finditer(text)]
+    return [Edit(*m.span(), " " if m.start() > 0 and m.end() < len(text) else "") for m in _SPACES.finditer(text)]
 
 
 def substitute(pattern: re.Pattern[str], replacement: str) -> Step:
