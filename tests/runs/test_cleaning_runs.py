@@ -1,4 +1,4 @@
-"""Runs with `data.clean`: the same texts in training, evaluation and prediction; rows left out; resuming; places in the file."""
+"""Runs with `data.clean`: the same texts in training, evaluation and prediction; rows left out; places in the file."""
 
 import csv
 import json
@@ -45,13 +45,8 @@ def folder(tiny_data, tmp_path_factory) -> Path:
         rows = list(csv.reader(file))[1:]
     with open(tiny_data / "dev.csv", newline="", encoding="utf-8") as file:
         leaked = list(csv.reader(file))[3]
-    extra = [
-        [rows[4][0].upper(), rows[4][1]],
-        leaked,
-        ["река течёт под мостом", "calm"],
-        ["a b c d", "calm"],
-        ["A b  c d", "merry"],
-    ]
+    extra = [[rows[4][0].upper(), rows[4][1]], leaked, ["\u0440\u0435\u043a\u0430", "calm"]]
+    extra += [["a b c d", "calm"], ["A b  c d", "merry"]]
     write_dirty(tiny_data / "train.csv", folder / "train.csv", extra)
     for name in ("dev", "test"):
         write_dirty(tiny_data / f"{name}.csv", folder / f"{name}.csv")
