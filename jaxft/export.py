@@ -87,6 +87,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
     from jaxft.models.load_save import merge, save
     from jaxft.models.model import Origin
     from jaxft.parallel import sharding
+    from jaxft.run.stored_cleaning import with_cleaning
     from jaxft.step.unused_embeddings import join_unused
 
     params = join_unused(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
@@ -98,6 +99,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bo
         config |= run.task.config_fields
         if others:  # entries of other programs are kept
             config["task_specific_params"] = others | config["task_specific_params"]
+        config = with_cleaning(config, run.config)
         tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
         model = replace(run.model, origin=Origin({}, run.model.origin.buffers), hf_config=config, directory=tokenizer)
         if merged:

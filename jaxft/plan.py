@@ -80,6 +80,9 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     used, words = run.used_words, run.model.encoder.config.vocab_size
     others = "the other words do not occur in the training data"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
+    augment = run.config.augment
+    steps = f"{'one of ' if augment.apply == 'one' else ''}{', '.join(f'{x.step} {x.rate:g}' for x in augment.steps)}"
+    augmented = [f"augmentation: {steps}; {augment.share:.0%} of the examples, anew in every epoch"] if augment.steps else []
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
@@ -89,6 +92,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
         *unused,
         f"examples: {sizes}{labels}",
+        *augmented,
         f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} per epoch); "
         f"layout {run.config.data.layout}, rows x length {shapes}, padding {1 - first.fill():.1%}",
     ]

@@ -81,7 +81,8 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
     from jaxft.evaluation import inference
     from jaxft.tasks import task_class
 
-    headless = inference.head_of(args.model, config)[0] in (None, "feature-extraction")
+    head, hf_config = inference.head_of(args.model, config)
+    headless = head in (None, "feature-extraction")
     features = args.features or ("mean" if headless else None)
     if args.output.endswith(ARRAY) and features is None:
         raise UserError(f"--output {args.output}: an array holds embeddings only; give --features {', '.join(FEATURES)}")
@@ -94,8 +95,10 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
         write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
         _, predictions = _peek(inference.predict(opened, rows, "test"))
         return _Outputs("predictions", predictions, is_null, write)
+    from jaxft.run.stored_cleaning import cleaned_as_stored
     from jaxft.tasks import texts
 
+    config = cleaned_as_stored(config, hf_config)
     rows = texts.read(config.data, "test")
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))

@@ -27,14 +27,15 @@ def train(run: Run, steps: int, warm: int, compiling: Callable[[], float]) -> No
     batches = BatchFeed.batches
 
     def counted(self: BatchFeed, start: int) -> Iterator[Any]:
-        for numbers, plan, batch in batches(self, start):
+        for numbers, epoch, batch in batches(self, start):
+            plan = epoch.batches
             windows.tick()
             for step in numbers:
                 in_epoch = step % run.steps_per_epoch
                 examples, shape = plan.examples(in_epoch), plan.shape(in_epoch)
                 tokens = int(plan.sampler.lengths[examples].sum())
                 windows.count(examples=len(examples), tokens=tokens, positions=shape.rows * shape.length)
-            yield numbers, plan, batch
+            yield numbers, epoch, batch
 
     BatchFeed.batches = counted  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:

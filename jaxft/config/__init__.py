@@ -1,5 +1,7 @@
 """The options of a run: dataclasses with their units, defaults and limits, and the command line that fills them."""
 
+from jaxft.config.augment import AugmentConfig, AugmentStepConfig
+from jaxft.config.clean import CleanConfig, CleanRuleConfig
 from jaxft.config.data import DataConfig
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
@@ -16,6 +18,8 @@ from jaxft.config.training import (
     TrainConfig,
 )
 
-__all__ = ["AdaptersConfig", "CheckpointConfig", "Config", "DataConfig", "DistillConfig", "EvalConfig", "LogConfig"]
+__all__ = ["AdaptersConfig", "AugmentConfig", "AugmentStepConfig", "CheckpointConfig", "CleanConfig", "CleanRuleConfig"]
+__all__ += ["Config", "DataConfig"]
+__all__ += ["DistillConfig", "EvalConfig", "LogConfig"]
 __all__ += ["LoraConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig", "RegularizationConfig", "RuleConfig"]
 __all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "VocabularyConfig"]

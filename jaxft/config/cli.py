@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from jaxft.config import help
-from jaxft.config.plan import RuleConfig
 from jaxft.config.schema import Config
 from jaxft.core import backend, safe_yaml
 from jaxft.core.errors import UserError, nearest, one_line, shortened
@@ -216,8 +215,9 @@ def _explain(message: str) -> str:
     kind = field_names().get(name[1]) if name else None
     if name is None or kind is None:
         return message
-    if unknown := re.search(r"Option '(\w+)' is not accepted", message):
-        options = [f.name for f in dataclasses.fields(RuleConfig)]
+    element, unknown = help.element_of(kind), re.search(r"Option '(\w+)' is not accepted", message)
+    if element and unknown:
+        options = [f.name for f in dataclasses.fields(element)]
         return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
     return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
@@ -232,7 +232,6 @@ _WORDS: dict[Any, str] = {
     list[int]: "a list of whole numbers, such as [1, 2]",
     list[float]: "a list of numbers, such as [0.5, 2]",
     list[str]: 'a list of texts in quotes, such as ["a", "b"]',
-    list[RuleConfig]: f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(RuleConfig))}",
 }
 
 
@@ -240,6 +239,8 @@ def _wanted(kind: Any) -> str:
     """Describe the type of a field in words."""
     if kind in _WORDS:
         return _WORDS[kind]
+    if element := help.element_of(kind):
+        return f"a list of mappings with {', '.join(f.name for f in dataclasses.fields(element))}"
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(arguments)}"

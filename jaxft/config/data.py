@@ -1,8 +1,9 @@
 """The section `data`: where the examples are, how they are read and how they become batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from jaxft.config.clean import CleanConfig
 from jaxft.config.limits import Limit, NonNegativeInt, PathText, PathTexts, PositiveInt, Rate, Section, Seed, require
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY
 from jaxft.core.errors import UserError
@@ -92,6 +93,7 @@ class DataConfig(Section):
     """What to do with rows whose text is empty or missing: error reports the first, drop leaves them out. The default of
     predict is null, which writes a prediction of nulls in their place, and also for a question that leaves its context no
     room."""
+    clean: CleanConfig = field(default_factory=CleanConfig)
     layout: Literal["pack", "bucket", "pad"] = "pack"
     """pack puts several examples into a row; bucket pads to one of a few lengths; pad always pads to max_length."""
     shapes: PositiveInt = 3

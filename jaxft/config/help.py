@@ -11,7 +11,6 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxft.config.plan import RuleConfig
 from jaxft.config.schema import Config
 from jaxft.config.task import For
 from jaxft.config.used_by import TRAIN_ONLY, UsedBy, mark_of
@@ -29,13 +28,17 @@ INDENT = 36  # column at which descriptions begin
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """An option: its dotted name, default and possible values as YAML, the text under its field, and who uses it."""
+    """An option: its dotted name, default and possible values as YAML, the text under its field, and who uses it.
+
+    `element` is the class of the mappings of an option that is a list of them.
+    """
 
     name: str
     default: str
     values: tuple[str, ...]
     doc: str
     used_by: UsedBy
+    element: type | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +143,12 @@ def _about(wanted: str, command: Command) -> list[str]:
 
 
 def _options_and_rules() -> Iterator[Option]:
-    """All options, with the fields of a rule after `plan.rules`."""
+    """All options; after a list of mappings, such as `plan.rules`, the fields of a mapping."""
     for option in options():
         yield option
-        if option.name == "plan.rules":
-            yield from (dataclasses.replace(o, name=f"plan.rules: {o.name}") for o in _options(RuleConfig, ""))
+        if option.element:
+            for field in _options(option.element, ""):
+                yield dataclasses.replace(field, name=f"{option.name}: {field.name}", used_by=option.used_by)
 
 
 def _options(section: Any, prefix: str) -> Iterator[Option]:
@@ -160,7 +164,13 @@ def _options(section: Any, prefix: str) -> Iterator[Option]:
         tasks = mark_of(field.type, For, None)
         doc = f"{docs[field.name]} For {tasks}." if tasks else docs[field.name]
         used_by = mark_of(field.type, UsedBy, section.used_by)
-        yield Option(prefix + field.name, default, tuple(_values(kind)), doc, used_by)
+        yield Option(prefix + field.name, default, tuple(_values(kind)), doc, used_by, element_of(kind))
+
+
+def element_of(kind: Any) -> type | None:
+    """The class of the mappings of an option's type that is a list of them; None for other types."""
+    inner = typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
+    return inner if dataclasses.is_dataclass(inner) and isinstance(inner, type) else None
 
 
 def _docs(section: Any) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from jaxft.config.augment import AugmentConfig
 from jaxft.config.data import DataConfig
 from jaxft.config.limits import PathText, Section, Seed, require
 from jaxft.config.model import ModelConfig, VocabularyConfig
@@ -34,6 +35,7 @@ class Config(Section):
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)

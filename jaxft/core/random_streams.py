@@ -23,7 +23,9 @@ class OfSeed(IntEnum):
     """Pairs of segments for pretraining."""
     NEW_WORDS = 2**33
     """Embeddings of new words; the number of the embedding table is added."""
-    MIXUP = 2**34
+    AUGMENTATION = 2**34
+    """Which edits augmentation makes; the epoch is added, and the number of the row is the generator's counter."""
+    MIXUP = 2**35
     """Pairs of examples that are mixed; the number of the epoch is added."""
 
 

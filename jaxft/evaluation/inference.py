@@ -31,6 +31,7 @@ from jaxft.run.assembly import check_lengths
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels
+from jaxft.run.stored_cleaning import cleaned_as_stored
 from jaxft.step.parameters import Parameters
 from jaxft.tasks import TASKS, named_task, task_class, task_options, texts
 from jaxft.tasks.labels import problem_of
@@ -76,7 +77,7 @@ def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
 
 
 def config_with_task(path: str, config: Config) -> Config:
-    """A copy of the config with the task that the model in RUN_OR_MODEL_DIR was fine-tuned for.
+    """A copy of the config with the task that the model in RUN_OR_MODEL_DIR was fine-tuned for, and its cleaning of texts.
 
     Raises:
       UserError: if the model has no head of a task.
@@ -97,6 +98,7 @@ def config_with_task(path: str, config: Config) -> Config:
         options = replace(options, name=kind, problem=problem)
     if options.threshold == "tune" and "threshold" not in task_options(options):  # "tune" means that none was given
         options = replace(options, threshold=TaskConfig().threshold)
+    config = cleaned_as_stored(config, hf_config)
     split_words = config.data.split_words or stored_options(hf_config).get("split_words")
     return replace(config, task=options, data=replace(config.data, split_words=split_words))
 

@@ -20,7 +20,7 @@ Inputs = Mapping[str, Mapping[str, str]]  # {option: {file as messages call it: 
 
 
 def read(config: Config) -> Inputs:
-    """Digests of all input files of a run: data, model, tokenizer, teacher, new words. Missing files are left out.
+    """Digests of all input files of a run: data, model, tokenizer, teacher, new words, synonyms. Missing files are left out.
 
     A folder of texts is one entry, and so is a split of a hub data set, by its revision.
     """
@@ -37,6 +37,8 @@ def read(config: Config) -> Inputs:
         found[f"data.{split}"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
     if config.data.dataset:
         found["data.dataset"] = dict(_files(config.data.dataset))
+    if paths := {step.file for step in config.augment.steps if step.file}:
+        found["augment.steps"] = dict(chain.from_iterable(_files(path) for path in sorted(paths)))
     if config.vocabulary.file:
         found["vocabulary.file"] = dict(_files(config.vocabulary.file))
     if config.model.path:

@@ -210,7 +210,7 @@ def _pieces(tokenizer: Any, texts: Mapping[int, str]) -> dict[int, list[int]]:
     return dict(zip(texts, _token_ids(tokenizer, list(texts.values())), strict=True))
 
 
-def _spellings(tokenizer: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
+def spellings(tokenizer: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
     """(token, (its text, whether it begins a word)) of every token that is not special.
 
     Both are read off the tokenizer's own decoder, whatever marks it uses (##, Ġ, ▁): it writes a space before a token that

@@ -25,7 +25,9 @@ from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
+from jaxft.run.augmentation import Augmentation
 from jaxft.run.model_setup import ModelSetup, resolve_model
+from jaxft.run.nearest_words import nearest_words
 from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
@@ -43,7 +45,8 @@ class Run(ModelSetup):
     teacher: tuple[Model, Params] | None
     tokenizer: Any
     data: Mapping[str, Split]
-    sampler: BatchSampler  # of the training batches
+    sampler: BatchSampler  # of the training batches; if the run augments them, those of epoch 0
+    augmentation: Augmentation | None = None
     notes: tuple[str, ...] = ()  # lines for the log
     own_tokenizer: Path | None = None  # directory of the tokenizer if it is not that of `model.path`
 
@@ -60,10 +63,15 @@ class Run(ModelSetup):
         save = duration_steps(config.checkpoint.every, epoch, "checkpoint.every")
         return Calendar(self.total_steps, epoch, evaluate, save, tuple(self.plan.stages[1:]))
 
+    @property
+    def changes_texts(self) -> bool:
+        """Whether words are replaced by others in steps or epochs."""
+        return self.task.masks_inputs or self.augmentation is not None
+
     @cached_property
     def used_words(self) -> np.ndarray | None:
         """As in `ModelSetup`, computed from the training data."""
-        if self.task.masks_inputs:  # steps replace words by others
+        if self.changes_texts:
             return None
         return used_words(self.config, self.model, self.plan, self.data["train"].examples)
 
@@ -108,14 +116,21 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         teacher = distillation.load_teacher(config.distill, assembled.model, tokenizer, dtype=config.train.dtype)
         teacher = (teacher[0].on(mesh), teacher[1])
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
-    training = data["train"].examples
+    training, augmentation = data["train"].examples, None
+    if config.augment.steps:
+        nearest = partial(nearest_words, assembled.params, tokenizer, training)
+        augmentation = Augmentation(config, task, data["train"], read.vocabulary, nearest)
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     if total >= sys.maxsize:
         raise UserError(
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
-    sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch))
+    epochs = -(-total // steps_per_epoch)
+    if augmentation and augmentation.first:
+        sampler = train_sampler(augmentation.first.examples, config, mesh, epochs=epochs, longest=augmentation.longest)
+    else:
+        sampler = train_sampler(training, config, mesh, epochs=epochs)
     model, params, plan = apply_plan(assembled, config, steps_per_epoch=steps_per_epoch, total_steps=total)
     check_schedules(config.optim, plan)
     notes = read.notes + assembled.notes + check_attention(model, sampler, drops=True)
@@ -134,6 +149,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         mesh=mesh,
         plan=plan,
         sampler=sampler,
+        augmentation=augmentation,
         total_steps=total,
         notes=notes,
         own_tokenizer=read.vocabulary.directory if assembled.resized else None,
@@ -142,14 +158,17 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     return run
 
 
-def train_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1) -> BatchSampler:
-    """The sampler of the training batches of a run of `epochs` epochs."""
+def train_sampler(
+    examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1, longest: int = 0
+) -> BatchSampler:
+    """The sampler of the training batches of a run of `epochs` epochs; for `longest` see `make_sampler`."""
     return _sampler(
         examples,
         config,
         mesh,
         batch_size=config.train.batch_size,
         epochs=epochs,
+        longest=longest,
         seed=config.seed,
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,

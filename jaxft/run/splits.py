@@ -13,6 +13,7 @@ from jaxft.core.ragged import offsets_of
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
+from jaxft.run.row_removal import without_dropped, without_unknown
 from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
 from jaxft.tasks import task_class, task_options
 from jaxft.tasks.task import Split, Task, first_examples, first_rows
@@ -53,9 +54,13 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
             "train": select_rows(rows["train"], np.setdiff1d(np.arange(len(rows["train"])), held, assume_unique=True)),
         }
         origins["validation"] = origins["train"]
+    rows["train"], left_out = without_dropped(kind, rows, config, origins)
+    notes += left_out
     recorded = rundir.recorded_tokenizer(config)
     vocabulary = open_vocabulary(config.vocabulary, directory, recorded, lambda: kind.texts(rows["train"], config))
     tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
+    rows["train"], left_out = without_unknown(kind, rows["train"], tokenizer, config, origins["train"])
+    notes += left_out
     task = task.with_tokenizer(tokenizer, directory)
     splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
     return RunData(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))

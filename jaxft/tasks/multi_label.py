@@ -83,6 +83,11 @@ class MultiLabel(LabelledTexts):
         lists, _ = label_lists(rows, config.data, origin, self.names)
         return multi_hot(lists, self.names, row_names(rows, origin), drop=config.data.unknown_labels == "drop")
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The labels of each row, sorted."""
+        return [tuple(sorted(labels)) for labels in label_lists(rows, config.data, origin, config.task.labels)[0]]
+
     def encode_labels(self, rows: Any, config: Config, origin: str) -> np.ndarray:
         """0 or 1 for each label, int8 [N, labels]."""
         return self._hot(rows, config, origin)[0]

@@ -14,6 +14,7 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import column_values
@@ -21,7 +22,7 @@ from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.tasks import texts
 from jaxft.tasks.labels import label_column, label_ids, label_values
-from jaxft.tasks.task import Batch, Outputs, Split, Task
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task
 
 CONTEXT, ENDING = "context", "ending"  # columns of the rows that are tokenised, one row per choice
 
@@ -56,14 +57,20 @@ class MultipleChoice(Task):
         data = config.data
         if not data.choices:
             raise UserError("data.choices is not set: name the columns of the choices, or the one column that lists them")
-        others = [*cls.text_columns(config)[1:], *([label_column(data)] if labelled else [])]
+        more = cls.text_columns(config)[1:]
+        others = [*more, *([label_column(data)] if labelled else [])]
         kinds = dict.fromkeys(data.choices, list if len(data.choices) == 1 else str)
-        return texts.read(data, split, others, [data.text], kinds)
+        return texts.read(data, split, others, [data.text], kinds, more)
 
     @classmethod
     def text_columns(cls, config: Config) -> list[str]:
         """The columns of the context, the beginning and the choices."""
         return [*super().text_columns(config), *(config.data.choices or [])]
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The right choice of each row as it is in the file."""
+        return [(value,) for value in label_values(rows, label_column(config.data), origin)]
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
@@ -84,6 +91,10 @@ class MultipleChoice(Task):
         if labelled:
             examples = examples.with_columns(labels=_right_choices(rows, label_column(data), names, origin))
         return Split(rows, examples, origin, {EMPTY: invalid})
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The context, the beginning and the choices."""
+        return AugmentableRows(self, rows, TextFields(self.text_columns(config)))
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy over each example's choices, summed over the examples; number of examples)."""

@@ -63,7 +63,7 @@ class Pretraining(MaskedLM):
     @classmethod
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """The documents; for prediction, texts or pairs of texts."""
-        return corpus.read(config.data, split) if labelled else texts.read(config.data, split)
+        return corpus.read(config.data, split, by_line=True) if labelled else texts.read(config.data, split)
 
     @classmethod
     def joins_rows(cls, config: Config) -> bool:

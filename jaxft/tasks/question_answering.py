@@ -1,5 +1,6 @@
 """Extractive question answering: find the span of a context that answers a question, or say there is none (SQuAD 1, 2)."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +13,19 @@ import numpy as np
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import QuestionFields
 from jaxft.data.batching.collect import Summary
+from jaxft.data.cleaning.cleaner import own_span
+from jaxft.data.formats.questions import OWN_ANSWERS, OWN_CONTEXT, STAGES
 from jaxft.data.formats.squad import read_questions
-from jaxft.data.reading.columns import map_column
+from jaxft.data.reading.columns import arrow_chunks, column_values, map_column
+from jaxft.data.reading.row_numbers import RowName
+from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.questions import encode_questions
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
-from jaxft.tasks.task import Batch, Outputs, Split, Task
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task
 
 SIDES = ("start", "end")
 
@@ -70,6 +76,24 @@ class QuestionAnswering(Task):
         """The column names that `read` gives."""
         return ["question", "context"]
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """Whether each question has an answer."""
+        return [("answer",) if texts else ("no answer",) for texts in _gold_answers(rows)]
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Questions are named by their ids."""
+        return lambda row: f'{origin}: question "{rows[row]["id"]}"'
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """One row per question, with its answers as on the hub."""
+        data = config.data
+        names = [data.id, data.question, data.context, data.answers]
+        tables = arrow_chunks(rows, ["id", "question", "context", "answers"])
+        return (table.replace_schema_metadata().rename_columns(names) for table in tables)
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
@@ -82,6 +106,21 @@ class QuestionAnswering(Task):
                     )
         examples, notes = encode_questions(rows, tokenizer, directory, config.data, origin, labelled=labelled)
         return Split(rows, examples, origin, notes)
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """Questions, and contexts without their answers."""
+        return AugmentableRows(self, rows.select_columns(["id", "question", "context", "answers"]), QuestionFields())
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The question of each window."""
+        return np.asarray(split.notes["question"])
+
+    def free_pieces(self, examples: Examples, tokenizer: Any) -> np.ndarray:
+        """All but special tokens and the answers."""
+        free, starts = super().free_pieces(examples, tokenizer), examples.starts
+        for first, last in zip(*(starts + examples.columns[f"{side}_positions"] for side in SIDES), strict=True):
+            free[first : last + 1] = False
+        return free
 
     @property
     def config_fields(self) -> Mapping[str, Any]:
@@ -176,14 +215,18 @@ class QuestionAnswering(Task):
         return {row["id"]: row["answer"] or "" for row in predictions}
 
     def _ranked(self, summary: Summary, split: Split) -> Iterator[RankedAnswers]:
+        """The answers of each question; their texts and offsets are those of the file's own context."""
         found, notes = summary.examples, split.notes
-        contexts = map_column(split.rows, "context", str)
+        begins, ends = notes["begin"], notes["end"]
+        own = OWN_CONTEXT in split.rows.column_names
+        contexts = map_column(split.rows, OWN_CONTEXT if own else "context", str)
+        edits = column_values(split.rows, STAGES) if own else itertools.repeat((), len(contexts))
         edges = np.searchsorted(notes["question"], np.arange(len(contexts) + 1))
-        for context, low, high in zip(contexts, edges, edges[1:], strict=False):
+        for context, stages, low, high in zip(contexts, edits, edges, edges[1:], strict=False):
             windows = {name: x[low:high] for name, x in found.items()}
             starts = split.examples.starts[low:high]
             candidates = [
-                (score, int(notes["begin"][starts[window] + first]), int(notes["end"][starts[window] + last]))
+                (score, *own_span(stages, int(begins[starts[window] + first]), int(ends[starts[window] + last])))
                 for score, window, first, last in best_spans(windows, self.n_best, self.max_answer_length)
             ]
             nothing = float(windows["null_scores"].min()) if self.unanswerable else None
@@ -200,6 +243,9 @@ def _window_weights(batch: Batch) -> jax.Array:
 
 
 def _gold_answers(rows: Any) -> list[list[str]]:
+    """The texts of the answers to each question, as they are in the file."""
+    if OWN_ANSWERS in rows.column_names:
+        return map_column(rows, OWN_ANSWERS, list)
     return map_column(rows, "answers", lambda answers: answers["text"])
 
 

@@ -24,6 +24,12 @@ class Regression(LabelledTexts):
     problem: ClassVar[str] = "regression"
     metrics: ClassVar[Mapping[str, bool]] = {"pearson": True, "spearman": True, "mse": False, "loss": False}
     smooths_labels: ClassVar[bool] = False
+    names_labels: ClassVar[bool] = False
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The numbers of each row."""
+        return [tuple(f"{x:.9g}" for x in row) for row in numbers(rows, label_columns(config.data), origin)]
 
     @classmethod
     def learn(cls, config: Config, hf_config: Mapping[str, Any], rows: Any, origin: str) -> Self:

@@ -1,7 +1,7 @@
 """The contract of a task: it turns rows into examples and defines the head, the loss, the scores and the predictions."""
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,10 +11,13 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import Fields
+from jaxft.data.augmentation.mentions import Tagged
 from jaxft.data.batching.collect import Summary
-from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.columns import arrow_chunks, column_values
+from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.label_spelling import are_numbers
-from jaxft.data.reading.row_numbers import select_rows
+from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import WeightedSum
 from jaxft.models.model import are_generic
@@ -24,6 +27,23 @@ from jaxft.tasks.labels import head_labels
 Array = jax.Array
 Outputs = Mapping[str, Array]
 Batch = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class AugmentableRows:
+    """Rows as augmentation edits them.
+
+    Attributes:
+      task: encodes the edited rows.
+      rows: as many as before.
+      fields: which texts are edited.
+      tagged: the words and IOB2 tags of all rows, if they are sentences.
+    """
+
+    task: "Task"
+    rows: Any
+    fields: Fields
+    tagged: Callable[[], Tagged] = tuple
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,7 @@ class Task(abc.ABC):
       smooths_labels: whether its loss honours `train.label_smoothing`.
       masks_inputs: whether `prepare` changes the input ids in every step.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
+      names_labels: whether `row_labels` are names that can be counted, not numbers.
     """
 
     kind: ClassVar[str]
@@ -64,6 +85,7 @@ class Task(abc.ABC):
     smooths_labels: ClassVar[bool] = True
     masks_inputs: ClassVar[bool] = False
     chunkable: ClassVar[bool] = True
+    names_labels: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod
@@ -113,6 +135,21 @@ class Task(abc.ABC):
         """
         raise UserError(f"data.stratify: rows of {self.kind} have no single label to stratify by; leave it at false")
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]] | None:
+        """The labels of every row, one or several, as texts; None if the rows of this task have none."""
+        return None
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Names the rows in messages, such as `a.csv: row 3`."""
+        return row_names(rows, origin)
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """The rows that `read` gave as Arrow tables with the columns of a file that the same config reads."""
+        return arrow_chunks(rows, [name for name in rows.column_names if name != EMPTY])
+
     def accepts_head(self, hf_config: Mapping[str, Any]) -> bool:
         """Whether a checkpoint's head can be kept although its outputs have other names.
 
@@ -120,6 +157,22 @@ class Task(abc.ABC):
         """
         own = head_labels(hf_config, self.kind)
         return bool(own) and are_generic(own) and are_numbers(self.labels or (), len(own))
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The training rows for augmentation.
+
+        Raises:
+          UserError: if steps cannot edit the texts of this task.
+        """
+        raise UserError(f"augment.steps: {self.kind} has no steps that edit its texts: leave the list empty")
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The row of each example of a split that `encode` gave, ascending, int64 [N]."""
+        return np.arange(len(split.examples))
+
+    def free_pieces(self, examples: Examples, tokenizer: Any) -> np.ndarray:
+        """Whether augmentation may mask each token, bool [total]: all but special tokens, and what decides a label."""
+        return ~np.isin(examples.tokens["input_ids"], tokenizer.all_special_ids)
 
     @abc.abstractmethod
     def encode(

@@ -13,6 +13,7 @@ from scipy.special import softmax
 from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.row_numbers import row_names
@@ -29,7 +30,7 @@ from jaxft.tasks.labels import (
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task, select_known_rows
 
 MAX_DENSE_LABELS = 64  # with at most this many labels, evaluation sums a dense confusion matrix
 
@@ -68,6 +69,10 @@ class LabelledTexts(Task):
         if labelled:
             examples = examples.with_columns(labels=self.encode_labels(rows, config, origin))
         return Split(rows, examples, origin)
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The texts."""
+        return AugmentableRows(self, rows, TextFields(self.text_columns(config)))
 
     @abc.abstractmethod
     def encode_labels(self, rows: Any, config: Config, origin: str) -> np.ndarray:
@@ -141,6 +146,11 @@ class TextClassification(LabelledTexts):
     def strata(self, rows: Any, config: Config, origin: str) -> Sequence[str]:
         """The label name of each row."""
         return [self.names[i] for i in self.encode_labels(rows, config, origin)]
+
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The label of each row as it is in the file."""
+        return [(value,) for value in label_values(rows, label_column(config.data), origin)]
 
     def encode_labels(self, rows: Any, config: Config, origin: str, unknown: int | None = None) -> np.ndarray:
         """The label ids, int32 [N]; `unknown` for labels that the task does not know, which are an error if it is None."""

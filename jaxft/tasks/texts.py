@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
+from jaxft.data.cleaning.columns import clean_columns
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
@@ -28,15 +29,19 @@ def read(
     others: Sequence[str] = (),
     texts: Sequence[str] | None = None,
     kinds: Mapping[str, type] | None = None,
+    more_texts: Sequence[str] = (),
 ) -> Any:
-    """Read the text columns of a split, `columns(config)` by default, and `others`, whose types `kinds` gives by name.
+    """Read the text columns of a split, `columns(config)` by default, and `others`, whose types `kinds` gives by name. Their texts are
+    cleaned as `data.clean` says, and so are those of `more_texts`, further columns of texts that may be empty.
 
     Rows with empty texts are refused, dropped or replaced by placeholders, as `data.empty_texts` says (see
     `data/reading/empty_texts`). Rows with numbers instead of texts are treated likewise, but never dropped.
     """
     texts = columns(config) if texts is None else texts
     rows = read_rows(config, split, needed=[*texts, *others], kinds={**dict.fromkeys(texts, str), **(kinds or {})})
-    return _without_empty(rows, texts, config, files.origin(config, split))
+    origin = files.origin(config, split)
+    rows = clean_columns(rows, [*texts, *more_texts], config, origin)
+    return _without_empty(rows, texts, config, origin)
 
 
 def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: str) -> Any:
@@ -49,8 +54,8 @@ def _without_empty(rows: Any, texts: Sequence[str], config: DataConfig, origin: 
                 raise UserError(f'{row_names(rows, origin)(i)} has {value!r} in column "{column}": must be text')
             if config.empty_texts == "error":
                 raise UserError(
-                    f'{row_names(rows, origin)(i)} has an empty text in column "{column}" (data.empty_texts drop leaves '
-                    "such rows out)"
+                    f'{row_names(rows, origin)(i)} has an empty text in column "{column}"'
+                    f"{' after data.clean' if config.clean.edits else ''} (data.empty_texts drop leaves such rows out)"
                 )
             keep[i] = False
     if keep.all():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,17 +15,32 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import offsets_of
+from jaxft.data.augmentation.fields import TaggedFields
 from jaxft.data.batching.collect import Summary
-from jaxft.data.formats.sentences import BEGINS, ENDS, TEXT, WORDS, split_mode
+from jaxft.data.formats.clean_sentences import sentence_tables
+from jaxft.data.formats.sentences import (
+    BEGINS,
+    ENDS,
+    OWN_BEGINS,
+    OWN_ENDS,
+    OWN_TEXT,
+    OWN_WORDS,
+    TAGS,
+    TEXT,
+    WORDS,
+    location,
+    split_mode,
+)
 from jaxft.data.formats.tagged import read_sentences
 from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, find_violation, iob2_labels, spans, to_iob2
 from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import Batch, Outputs, Split, Task, select_known_rows
+from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task, select_known_rows
 
 
 @dataclass(frozen=True)
@@ -107,17 +122,46 @@ class TokenClassification(Task):
         """The column of words."""
         return [WORDS]
 
+    @classmethod
+    def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
+        """The tags of each sentence as they are in the file."""
+        return [tuple(tags) for tags in column_values(rows, TAGS)]
+
+    @classmethod
+    def row_names(cls, rows: Any, origin: str) -> RowName:
+        """Sentences are named by the line or row of their first word."""
+        return lambda row: ": ".join(location(rows, origin, row))
+
+    @classmethod
+    def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
+        """Texts with spans if they were split around punctuation, otherwise lists of words and of tags."""
+        return sentence_tables(rows, config.data.text, label_column(config.data), config.data.split_words)
+
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
     ) -> Split:
         """One example per window; per-token `labels` int32 [tokens] of the window's own words (id + 1; 0 is not trained)."""
         gold = tag_ids(rows, config.task.labels or self.names, self.names, self.scheme, origin) if labelled else None
         pieces = encode_words(rows, tokenizer, directory, config.data, origin)
-        notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes)}
+        notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes), "windows": np.asarray(pieces.windows)}
         if gold is None:
             return Split(rows, pieces.examples, origin, notes)
         labels = self._piece_labels(gold, pieces.owners, pieces.first)
         return Split(rows, pieces.examples.with_tokens(labels=labels), origin, notes | {"gold": gold})
+
+    def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
+        """The sentences, with names in the place of numbered tags, and in IOB2 if tags mark entities."""
+        tags = read_tags(rows, config.task.labels or self.names, self.scheme, origin)
+        own = [x for x in (OWN_WORDS, OWN_TEXT, OWN_BEGINS, OWN_ENDS) if x in rows.column_names]
+        rows = rows.remove_columns([TAGS, *own]).add_column(TAGS, tags)
+        entities = self.scheme != "none"
+        fields = TaggedFields(rows.column_names, entities=entities)
+        task = replace(self, scheme="iob2") if entities else self
+        return AugmentableRows(task, rows, fields, lambda: zip(column_values(rows, WORDS), tags, strict=True))
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The sentence of each window."""
+        return np.repeat(np.arange(len(split.rows)), split.notes["windows"])
 
     def _piece_labels(self, gold: np.ndarray, owners: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Label id + 1 of each token [tokens], from the label id of each word [words]."""
@@ -204,13 +248,16 @@ class TokenClassification(Task):
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 
-        If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words.
+        If the rows are texts, `text` is included and start and end are character offsets; otherwise they count words. Words,
+        texts and offsets are those of the file.
         """
         ids = self._predicted(summary, split)
         scores = self._of_words(summary.tokens["score"], split, 0.0)
         tags = self._iob2_tags(ids, split) if self.scheme != "none" else None
         given, absent = split.rows.column_names, [None] * len(split.rows)
-        columns = [column_values(split.rows, x) if x in given else absent for x in (WORDS, TEXT, BEGINS, ENDS)]
+        own = OWN_WORDS in given
+        names = (OWN_WORDS, OWN_TEXT, OWN_BEGINS, OWN_ENDS) if own else (WORDS, TEXT, BEGINS, ENDS)
+        columns = [column_values(split.rows, x) if x in given else absent for x in names]
         begin = 0
         for i, (words, text, begins, ends) in enumerate(zip(*columns, strict=True)):
             own = slice(begin, begin + len(words))

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from jaxft.data.batching.batch_sampler import EpochBatches, Shape
-from jaxft.data.batching.prefetch import Epochs, device_batch, prefetch
+from jaxft.data.batching.batch_sampler import Shape
+from jaxft.data.batching.prefetch import Epoch, Epochs, device_batch, prefetch
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.run.setup import Run
@@ -20,7 +20,7 @@ class BatchFeed:
     """Batches of a run in the order of its steps, from those of its epochs.
 
     Args of the constructor:
-      examples: the training data, perhaps with frozen features in place of tokens.
+      examples: the training data, perhaps with frozen features in place of tokens; those of any epoch have the same columns.
       head_only: whether only a head is left to compute, so that a step is short and a call does several.
     """
 
@@ -39,14 +39,14 @@ class BatchFeed:
         """Shapes, types and shardings of the batches of a call."""
         return abstract_batch(self._run.sampler, call.shape, self._examples, self._sharding, call.steps)
 
-    def batches(self, start: int) -> Iterator[tuple[range, EpochBatches, dict[str, jax.Array]]]:
-        """(steps, batches of their epoch, arrays on the device) of every call from step `start` on, prefetched."""
+    def batches(self, start: int) -> Iterator[tuple[range, Epoch, dict[str, jax.Array]]]:
+        """(steps, their epoch, arrays on the device) of every call from step `start` on, prefetched."""
 
-        def make(steps: range) -> tuple[range, EpochBatches, dict[str, jax.Array]]:
-            epoch, in_epoch = divmod(steps.start, self._run.steps_per_epoch)
-            batches = self._epochs.batches(epoch)
-            arrays = device_batch(batches, self._examples, range(in_epoch, in_epoch + len(steps)), self._sharding)
-            return steps, batches, arrays
+        def make(steps: range) -> tuple[range, Epoch, dict[str, jax.Array]]:
+            number, in_epoch = divmod(steps.start, self._run.steps_per_epoch)
+            epoch = self._epochs.epoch(number)
+            steps_in_epoch = range(in_epoch, in_epoch + len(steps))
+            return steps, epoch, device_batch(epoch.batches, epoch.examples, steps_in_epoch, self._sharding)
 
         return prefetch(self._steps(start), make, self._run.config.data.prefetch)
 
@@ -55,7 +55,7 @@ class BatchFeed:
 
     def _shape(self, step: int) -> Shape:
         epoch, in_epoch = divmod(step, self._run.steps_per_epoch)
-        return self._epochs.batches(epoch).shape(in_epoch)
+        return self._epochs.epoch(epoch).batches.shape(in_epoch)
 
     def _default_steps(self, head_only: bool) -> int:
         """Steps of a call if the config does not say: several if only a head on few tokens is left to compute."""

@@ -56,7 +56,7 @@ def frozen_layers(run: Run) -> int:
     """The number of lowest layers whose outputs for a text are the same in all steps: frozen, and without dropout."""
     config, model = run.config, run.model
     c = model.encoder.config
-    if run.task.masks_inputs or config.regularization.neftune:
+    if run.changes_texts or config.regularization.neftune:
         return 0
     trained = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
     trained_layers = [int(path[1]) for path in trained if path[0] == "layer"]

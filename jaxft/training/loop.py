@@ -15,7 +15,7 @@ from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
-from jaxft.data.batching.prefetch import Epochs
+from jaxft.data.batching.prefetch import Epoch, Epochs
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run.claim import Claim
@@ -70,7 +70,7 @@ class Trainer:
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
-        self.epochs = Epochs(run.sampler, -(-run.total_steps // run.steps_per_epoch))
+        self.epochs = Epochs(self._make_epoch, -(-run.total_steps // run.steps_per_epoch))
         self.programs: list[Compiled[MultiStep]] = []  # of the current stage and later ones
         self.cache = FrozenFeatures()
 
@@ -93,7 +93,9 @@ class Trainer:
         metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate)
         frozen = self.cache.without_cached(self.frozen)
         heap = host_memory.ReusedBlock(self._is_busy)
-        for steps, batches, arrays in feed.batches(start):
+        for steps, epoch, arrays in feed.batches(start):
+            if epoch.line and (steps.start == start or not steps.start % per_epoch):
+                self.say(epoch.line)
             if later and later[0].start == steps.start:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
                 frozen = self.cache.without_cached(self.frozen)
@@ -104,7 +106,7 @@ class Trainer:
                 self._on_steps(metrics)
                 self._on_checkpoint(steps.start)
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
-            call = MultiStep(batches.shape(steps.start % per_epoch), len(steps))
+            call = MultiStep(epoch.batches.shape(steps.start % per_epoch), len(steps))
             if call not in self.programs[0]:  # of an epoch that was not among those for which shapes were chosen
                 self.programs[0] = self.programs[0].merged(self._compile(feed, [call], self.state, self.frozen))
             program = self.programs[0][call]
@@ -113,7 +115,7 @@ class Trainer:
                 self.state, sent = program(self.state, frozen, arrays)
                 watch.arm()
                 self._on_steps(metrics)
-                metrics.send(steps, sent, batches)  # inside the profiler's window, whose wait is part of their time
+                metrics.send(steps, sent, epoch.batches)  # inside the profiler's window, whose wait is part of their time
             done = steps.stop
             signal = watch.after(done)
             if calendar.evaluates(done) or calendar.saves(done) or signal:
@@ -210,6 +212,15 @@ class Trainer:
             regularization=self.run.regularization,
         )
         return compile_train(lower, {call: feed.abstract(call) for call in calls}, self.say)
+
+    def _make_epoch(self, number: int) -> Epoch:
+        """An epoch, with examples of its own if the run augments them; called in a thread."""
+        sampler, examples = self.run.sampler, self._data("train").examples
+        if not self.run.augmentation:
+            return Epoch(sampler.epoch_batches(number), examples)
+        made = self.run.augmentation.epoch(number)
+        sampler = replace(sampler, lengths=made.examples.lengths)
+        return Epoch(sampler.epoch_batches(number), made.examples, made.line(number))
 
     def _wait_for_steps(self) -> None:
         jax.block_until_ready(self.state)

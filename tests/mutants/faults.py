@@ -176,8 +176,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "kept-prefix-without-neftune",
         "jaxft/training/frozen_features.py",
-        "if run.task.masks_inputs or config.regularization.neftune:",
-        "if run.task.masks_inputs:",
+        "if run.changes_texts or config.regularization.neftune:",
+        "if run.changes_texts:",
         "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
     Fault(

@@ -1,1 +1,1 @@
-"""Training examples that are changed in every epoch."""
+"""Augmentation: steps that change the words of training examples, while labels, tags and answers stay where they belong."""

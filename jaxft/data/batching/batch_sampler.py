@@ -231,6 +231,7 @@ def make_sampler(
     micro_batches: int = 1,
     shards: int = 1,
     lengthen: Callable[[int], int] = int,
+    longest: int = 0,
 ) -> BatchSampler:
     """Makes the sampler of a run and chooses its batch shapes.
 
@@ -241,6 +242,8 @@ def make_sampler(
       shapes: the maximum number of shapes.
       shards: devices that a micro-batch's rows are divided over.
       lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).
+      longest: tokens of the longest example of any epoch, if lengths differ between epochs and `lengths` are those of the
+        first.
     """
     unit = micro_batches * shards
     # One more than all examples is as good as any larger size: the only step is a smaller one.
@@ -253,14 +256,14 @@ def make_sampler(
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
             return make((Shape(rows, max_length, 1),))
-        needs = np.concatenate([per_step_max(x, batch_size) for x in ordered])
+        needs = np.concatenate([*(per_step_max(x, batch_size) for x in ordered), [longest] if longest else []]).astype(int)
         steps = np.minimum(round_up(needs, MULTIPLE), max(max_length, int(lengths.max())))
         longer = np.array([lengthen(int(t)) for t in range(int(steps.max()) + 1)])
         sizes = choose_bucket_sizes(longer[steps], shapes, price)
         return make(tuple(Shape(rows, t, 1) for t in sizes))
     total_steps = epochs * -(-len(lengths) // batch_size)
     first = next(ordered)
-    length, min_rows = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen)
+    length, min_rows = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen, longest)
     slots = choose_slots(lengths, length)
     needs = np.concatenate([pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)])
     return make(tuple(Shape(rows, length, slots) for rows in choose_bucket_sizes(round_up(needs, unit), shapes, price)))

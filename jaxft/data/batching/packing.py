@@ -105,7 +105,13 @@ def fullest_rows(sizes: Sequence[int], length: int, slots: int) -> tuple[list[in
 
 
 def choose_row_length(
-    ordered: np.ndarray, batch_size: int, unit: int, shapes: int, total_steps: int, lengthen: Callable[[int], int] = int
+    ordered: np.ndarray,
+    batch_size: int,
+    unit: int,
+    shapes: int,
+    total_steps: int,
+    lengthen: Callable[[int], int] = int,
+    longest: int = 0,
 ) -> tuple[int, int]:
     """Chooses the row length for packing with the lowest price in at most `shapes` shapes; it may exceed every example.
 
@@ -116,7 +122,7 @@ def choose_row_length(
     Returns (row length, rows of the smallest shape) for `ordered`, the tokens of the examples in the order of an epoch, [N];
     the other arguments are as in `make_sampler`.
     """
-    longest = round_up(int(ordered.max()), MULTIPLE)
+    longest = round_up(max(longest, int(ordered.max())), MULTIPLE)
     candidates = {lengthen(t) for t in range(longest, max(longest, LONGEST_ROW) + 1, MULTIPLE)}
     # A sample of the actual steps: rows are so full that random steps, with as many tokens on average, might not fit.
     steps, most = len(ordered) // batch_size, max(32, _SAMPLE // batch_size)

@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches
+from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.data.tokens.encode import Examples
 
 T = TypeVar("T")
@@ -58,24 +59,34 @@ def prefetch(items: Iterator[Any], make: Callable[[Any], T], depth: int) -> Iter
         thread.shutdown(cancel_futures=True)
 
 
-class Epochs:
-    """The batches of the current and the next epoch of a run of `count` epochs.
+@dataclass(frozen=True)
+class Epoch:
+    """The examples of an epoch, their batches, and a line for the log if there is something to say of them."""
 
-    Computing those of ten million examples takes many seconds, for which the first step of an epoch would have to wait.
+    batches: EpochBatches
+    examples: Examples
+    line: str = ""
+
+
+class Epochs:
+    """The current and the next epoch of a run of `count` epochs; `make` makes an epoch by its number.
+
+    Computing the batches of ten million examples, and augmenting them, takes many seconds, for which the first step of an
+    epoch would have to wait.
     """
 
-    def __init__(self, sampler: BatchSampler, count: int) -> None:
-        self._sampler, self._count = sampler, count
+    def __init__(self, make: Callable[[int], Epoch], count: int) -> None:
+        self._make, self._count = make, count
         self._thread = ThreadPoolExecutor(1, "jaxft-batches")
-        self._futures: dict[int, Future[EpochBatches]] = {}
+        self._futures: dict[int, Future[Epoch]] = {}
 
-    def batches(self, epoch: int) -> EpochBatches:
-        """Waits for the batches of an epoch, and starts to compute those of the next one."""
+    def epoch(self, epoch: int) -> Epoch:
+        """Waits for an epoch, and starts to make the next one."""
         wanted = range(epoch, min(epoch + 2, self._count))
         futures = self._futures
-        self._futures = {n: futures.get(n) or self._thread.submit(self._sampler.epoch_batches, n) for n in wanted}
+        self._futures = {n: futures.get(n) or self._thread.submit(self._make, n) for n in wanted}
         return self._futures[epoch].result()
 
     def close(self) -> None:
-        """Stop computing batches."""
+        """Stop making epochs."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -15,6 +15,8 @@ from jaxft.data.reading.row_numbers import locate, rows_per_file, with_files
 
 WORDS, TAGS = "words", "tags"
 TEXT, BEGINS, ENDS = "text", "begins", "ends"
+# The same as in the file; rows have these columns only if `data.clean` changes texts.
+OWN_WORDS, OWN_TEXT, OWN_BEGINS, OWN_ENDS = (f"own {name}" for name in (WORDS, TEXT, BEGINS, ENDS))
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Sentence:
       text: the text that the words were split from; None if the file contains words.
       bounds: for every word its first character in the text and one past its last; empty without a text.
       empty: whether it represents a row without words (see `data.reading.empty_texts`).
+      own: the same words as in the file, with its text and their places there, if this is a cleaned sentence.
     """
 
     words: list[str] = field(default_factory=list)
@@ -35,6 +38,7 @@ class Sentence:
     text: str | None = None
     bounds: Bounds = field(default_factory=list)
     empty: bool = False
+    own: "Sentence | None" = None
 
 
 @dataclass
@@ -82,21 +86,30 @@ class Sentences:
 
     def rows(self, *, labelled: bool) -> Any:
         """A `datasets.Dataset` with the columns `words`, `line` or `row`, if labelled `tags`, and, if any sentence was split
-        from a text, `text`, `begins` and `ends`."""
+        from a text, `text`, `begins` and `ends`; of cleaned sentences also the columns OWN_WORDS to OWN_ENDS."""
         import datasets
 
         words, numbers = datasets.List(datasets.Value("string")), datasets.List(datasets.Value("int32"))
         columns = {WORDS: ([x.words for x in self.items], words), self.unit: ([x.numbers for x in self.items], numbers)}
         if labelled:
             columns[TAGS] = ([x.tags for x in self.items], words)
+        texts = (datasets.Value("string"), numbers, numbers)
         if any(x.text is not None for x in self.items):
-            columns[TEXT] = ([x.text for x in self.items], datasets.Value("string"))
-            columns[BEGINS] = ([[begin for begin, _ in x.bounds] for x in self.items], numbers)
-            columns[ENDS] = ([[end for _, end in x.bounds] for x in self.items], numbers)
+            columns |= _text_columns(self.items, (TEXT, BEGINS, ENDS), texts)
+        if any(x.own for x in self.items):
+            own = [x.own or x for x in self.items]
+            columns[OWN_WORDS] = ([x.words for x in own], words)
+            columns |= _text_columns(own, (OWN_TEXT, OWN_BEGINS, OWN_ENDS), texts) if TEXT in columns else {}
         info = with_files(self.files)
         info.features = datasets.Features({name: kind for name, (_, kind) in columns.items()})
         rows = datasets.Dataset.from_dict({name: values for name, (values, _) in columns.items()}, info=info)
         return with_placeholders(rows, np.array([x.empty for x in self.items]), {})
+
+
+def _text_columns(items: Sequence[Sentence], names: Sequence[str], kinds: Sequence[Any]) -> dict[str, Any]:
+    """(values, type) of the columns of the texts and of where the words begin and end in them."""
+    begins, ends = ([[bound[side] for bound in x.bounds] for x in items] for side in (0, 1))
+    return dict(zip(names, zip(([x.text for x in items], begins, ends), kinds, strict=True), strict=True))
 
 
 def say_if(condition: object, line: str) -> None:

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,8 @@ import numpy as np
 from jaxft.config import DataConfig
 from jaxft.core import distributed
 from jaxft.core.errors import UserError, nearest
+from jaxft.data.cleaning.cleaner import Cleaned, Cleaner
+from jaxft.data.formats.questions import NOWHERE, Question, own_columns, place_answers
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import iter_rows
 from jaxft.data.reading.empty_texts import PLACEHOLDER, with_placeholders
@@ -23,41 +24,30 @@ from jaxft.data.reading.json_rows import is_unicode, rows_of
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.reading.sources import read_rows
 
-NOWHERE = -1  # the answer_start of an answer that is not at its offset
-
-
-@dataclass
-class Question:
-    """A question, its context, and its answers as (text, first character)."""
-
-    id: str
-    question: str
-    context: str
-    where: str
-    answers: list[tuple[str, int]] = field(default_factory=list)
-    single: bool = True  # whether its row has one answer, so that rows with more answers may follow
-    empty: bool = False  # whether it lacks a text, and only keeps its row's position (see `data.reading.empty_texts`)
-
 
 def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced: Literal["error", "drop"]) -> Any:
     """Reads a split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
+
+    Texts are cleaned as `data.clean` says, and answers are carried along; then the rows also have the columns OWN_CONTEXT,
+    OWN_ANSWERS and STAGES.
 
     Args:
       config, split: the files or hub data set; `config` also names the columns.
       labelled: whether to read answers. If so, rows with the same id are one question with several answers; otherwise every
         row is a question of its own, whatever its id.
-      misplaced: what to do with answers that are not at their offset: `drop` gives them the offset NOWHERE, leaves out
-        training questions that have no other answer, and prints how many there are.
+      misplaced: what to do with answers that are not at their offset, or that cleaning would lose: `drop` gives them the
+        offset NOWHERE, leaves out training questions that have no other answer, and prints how many there are.
 
     Raises:
-      UserError: for data that cannot be read, one id for two questions, an empty text, or a misplaced answer.
+      UserError: for data that cannot be read, one id for two questions, an empty text, a misplaced answer, or one that
+        cleaning would lose.
     """
     import datasets
 
-    origin = files.origin(config, split)
+    origin, clean = files.origin(config, split), Cleaner(config.clean)
     by_id: dict[str | int, Question] = {}  # by id, or by row number if every row is a question of its own
     for number, (where, values) in enumerate(_records(config, split, labelled), 1):
-        question = _question(values, where, number, config)
+        question = _question(values, where, number, config, clean)
         if question is None:
             continue
         first = by_id.setdefault(question.id if labelled and "id" in values else number, question)
@@ -73,16 +63,22 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     if not questions:
         raise UserError(f"{origin}: no questions")
     lost = _check_offsets(questions, origin, misplaced)
-    if lost and split == "train":
-        questions = [q for q in questions if not q.answers or any(start != NOWHERE for _, start in q.answers)]
-        if not questions:
+    places, unplaced = place_answers(questions, origin, misplaced)
+    if (lost or unplaced) and split == "train":
+        kept = [i for i, x in enumerate(places) if not x or any(start != NOWHERE for _, start in x)]
+        if not kept:
             raise UserError(f"{origin}: no answer is at its offset")
+        questions, places = [questions[i] for i in kept], [places[i] for i in kept]
     text, integer = datasets.Value("string"), datasets.Value("int32")
-    answers = {"text": datasets.List(text), "answer_start": datasets.List(integer)}
-    features = datasets.Features({"id": text, "question": text, "context": text, "answers": answers})
-    columns = {name: [getattr(q, name) for q in questions] for name in ("id", "question", "context")}
-    columns["answers"] = [{"text": [t for t, _ in q.answers], "answer_start": [s for _, s in q.answers]} for q in questions]
-    rows = datasets.Dataset.from_dict(columns, features=features)
+    features = dict.fromkeys(("id", "question", "context"), text)
+    columns = {"id": [q.id for q in questions], "question": [q.cleaned_question for q in questions]}
+    columns["context"] = [q.cleaned_context.text for q in questions]
+    features["answers"] = {"text": datasets.List(text), "answer_start": datasets.List(integer)}
+    columns["answers"] = [{"text": [t for t, _ in x], "answer_start": [s for _, s in x]} for x in places]
+    if clean:
+        own, kinds = own_columns(questions)
+        columns, features = columns | own, features | kinds
+    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     return with_placeholders(rows, np.array([q.empty for q in questions]), {})
 
 
@@ -148,9 +144,10 @@ def _documents(config: DataConfig, split: str) -> list[tuple[str, str, Any]] | N
     return named
 
 
-def _question(values: Mapping[str, Any], where: str, number: int, config: DataConfig) -> Question | None:
-    """Checks a row and makes a question of it; None if a text is empty and the row is to be dropped."""
+def _question(values: Mapping[str, Any], where: str, number: int, config: DataConfig, clean: Cleaner) -> Question | None:
+    """Checks and cleans a row and makes a question of it; None if a text is empty and the row is to be dropped."""
     texts, empty = {}, False
+    cleaned: dict[str, Cleaned] = {}
     for name in ("question", "context"):
         column, text = getattr(config, name), values.get(name)
         if config.empty_texts == "null" and not (isinstance(text, str) and is_unicode(text)):
@@ -162,12 +159,16 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
         text = text or ""
         if name == "context" and config.no_answer:
             text = text.removesuffix(config.no_answer)
-        if not text.strip():
+        cleaned[name] = clean(text)
+        if not cleaned[name].text.strip():
             if config.empty_texts == "drop":
                 return None
             if config.empty_texts == "error":
-                raise UserError(f'{where} has an empty {name} in "{column}" (data.empty_texts drop leaves such rows out)')
-            empty, text = True, PLACEHOLDER
+                after = " after data.clean" if text.strip() else ""
+                raise UserError(
+                    f'{where} has an empty {name} in "{column}"{after} (data.empty_texts drop leaves such rows out)'
+                )
+            empty, text, cleaned[name] = True, PLACEHOLDER, Cleaned(PLACEHOLDER)
         texts[name] = text
     key = values.get("id", number)
     if key is None or not str(key).strip():
@@ -177,7 +178,16 @@ def _question(values: Mapping[str, Any], where: str, number: int, config: DataCo
     if not is_unicode(str(key)):
         raise UserError(f'{where} has {repr(key)[:60]} in "{config.id}": must be text without lone surrogates')
     answers, single = _answers(values, f'{where} (question "{key}")', config)
-    return Question(str(key), **texts, where=where, answers=answers, single=single, empty=empty)
+    return Question(
+        str(key),
+        **texts,
+        where=where,
+        cleaned_question=cleaned["question"].text,
+        cleaned_context=cleaned["context"],
+        answers=answers,
+        single=single,
+        empty=empty,
+    )
 
 
 def _answers(values: Mapping[str, Any], where: str, config: DataConfig) -> tuple[list[tuple[str, int]], bool]:

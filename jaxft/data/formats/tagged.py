@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxft.config import DataConfig
 from jaxft.core.errors import UserError, some
+from jaxft.data.formats.clean_sentences import clean_sentences
 from jaxft.data.formats.conll import read_text_file
 from jaxft.data.formats.sentences import Sentences
 from jaxft.data.formats.span_rows import read_span_rows
@@ -24,7 +25,7 @@ TABLES = (".csv", ".json", ".jsonl", ".parquet", ".arrow")  # all other files ar
 
 
 def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
-    """Reads a split as a `datasets.Dataset` of sentences.
+    """Reads a split as a `datasets.Dataset` of sentences, cleaned as `data.clean` says.
 
     A csv, json or parquet file or a hub data set has one row per sentence, in which `config.text` and `label` are lists, or
     text that is split at white space; or a text with character spans (`span_rows`); or it has one row per word
@@ -45,12 +46,18 @@ def read_sentences(config: DataConfig, split: str, label: str | None) -> Any:
     tables = [_is_table(file, config, label) for file in paths]
     if any(tables) and not all(tables):
         raise UserError(f"{where}: some of these files are tables and some are text: give files of one kind")
+    how = "spaces" if label else config.split_words or "punctuation"
     if all(tables):
-        sentences = read_span_rows(config, split, label, where) or _from_rows(config, split, label, where)
+        sentences = read_span_rows(config, split, label, where)
+        if sentences is None:
+            sentences = _from_rows(config, split, label, where)
+        else:
+            how = config.split_words or "punctuation"
     else:
         sentences = Sentences("line")
         for file in paths:
             sentences.extend(read_text_file(config, file, f"data.{split}", label))
+    clean_sentences(sentences, config, how, where)
     if not sentences.items:
         raise UserError(f"{where}: no sentences")
     return sentences.rows(labelled=label is not None)

@@ -1,6 +1,6 @@
 """Reads the values or rows of a data set in chunks, so that only one chunk of memory-mapped rows is in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxft.data.reading.spool import unload
@@ -21,6 +21,15 @@ def column_values(rows: Any, column: str) -> Iterator[Any]:
     selected = rows.select_columns([column])
     for start in range(0, len(rows), CHUNK):
         yield from selected[start : start + CHUNK][column]
+        unload()
+
+
+def arrow_chunks(rows: Any, columns: Sequence[str]) -> Iterator[Any]:
+    """Columns as Arrow tables of CHUNK rows, whose schema declares the names of labels."""
+    selected = rows.select_columns(list(columns))
+    metadata, source = selected.features.arrow_schema.metadata, selected.with_format("arrow")
+    for start in range(0, len(rows), CHUNK):
+        yield source[start : start + CHUNK].replace_schema_metadata(metadata)
         unload()
 
 

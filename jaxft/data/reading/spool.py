@@ -21,7 +21,7 @@ def concatenate(tables: Iterable[Any], request: Request, where: str) -> Any:
     """
     import pyarrow as pa
 
-    parts = _spooled(tables)
+    parts = spooled(tables)
     if not parts:
         return None
     parts, metadata = with_declared_labels(parts, where)
@@ -43,7 +43,7 @@ def unload() -> None:
             mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _spooled(tables: Iterable[Any]) -> list[Any]:
+def spooled(tables: Iterable[Any]) -> list[Any]:
     """The same tables; if they exceed IN_MEMORY bytes, all are memory-mapped from a temporary file."""
     import pyarrow as pa
 

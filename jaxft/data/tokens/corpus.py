@@ -11,6 +11,7 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.core.ragged import offsets_of, places_in_rows
+from jaxft.data.cleaning.columns import clean_columns
 from jaxft.data.reading import files
 from jaxft.data.reading.columns import CHUNK, column_values
 from jaxft.data.reading.row_numbers import row_names, select_rows
@@ -36,11 +37,11 @@ class Stream:
     documents: np.ndarray
 
 
-def read(config: DataConfig, split: str, *, line_documents: bool = False) -> Any:
+def read(config: DataConfig, split: str, *, line_documents: bool = False, by_line: bool = False) -> Any:
     """Reads a corpus as a `datasets.Dataset` with one document per row: a text, or a list of lines.
 
     In a txt file documents are separated by empty lines, unless `line_documents` makes every line one; in other files every
-    row is a document.
+    row is a document. Texts are cleaned as `data.clean` says; `by_line` keeps the lines of a text apart.
 
     Raises:
       UserError: for an empty document (unless data.empty_texts drops them), or a corpus without text.
@@ -48,7 +49,8 @@ def read(config: DataConfig, split: str, *, line_documents: bool = False) -> Any
     where = files.origin(config, split)
     rows = read_rows(config, split, needed=[config.text], kinds={config.text: str})
     if not config.dataset and all(files.file_format(file) == ".txt" for file in files.files_of(config, split)):
-        return _grouped(rows, config.text, where, line_documents)
+        rows = _grouped(rows, config.text, where, line_documents)
+    rows = clean_columns(rows, [config.text], config, where, by_line=by_line)
     nonempty = np.ones(len(rows), bool)
     for i, value in enumerate(column_values(rows, config.text)):
         texts = [value] if isinstance(value, str) else value or []

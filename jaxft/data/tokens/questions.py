@@ -12,8 +12,8 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.core.ragged import offsets_of
+from jaxft.data.formats.questions import NOWHERE
 from jaxft.data.formats.split_text import is_mark
-from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.reading.columns import CHUNK
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.tokens.cache import Arrays, cached

@@ -30,11 +30,13 @@ class Pieces:
       owners: the word, counted over all sentences, that each token belongs to, int32 [total]; -1 for special tokens and for
         tokens of words that another window owns.
       sizes: number of words of each sentence, int64 [sentences].
+      windows: number of windows of each sentence, int64 [sentences].
     """
 
     examples: Examples
     owners: np.ndarray
     sizes: np.ndarray
+    windows: np.ndarray
 
     @property
     def first(self) -> np.ndarray:
@@ -70,7 +72,7 @@ def encode_words(rows: Any, tokenizer: Any, directory: Path, config: DataConfig,
     settings = ["words", config.max_length, stride, config.truncation]
     arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=config.cache)
     examples = Examples(token_ids(arrays), np.asarray(arrays["offsets"]), {})
-    return Pieces(examples, arrays["owners"], arrays["sizes"])
+    return Pieces(examples, arrays["owners"], arrays["sizes"], arrays["windows"])
 
 
 def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncation: bool, origin: str) -> Arrays:
@@ -86,7 +88,7 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
     backend.no_padding()
     backend.enable_truncation(max_length, stride=stride, direction="right")
     typed = np.int8(has_token_types(tokenizer))
-    ids, types, owners, sizes, before = [], [], [], [], 0
+    ids, types, owners, sizes, counts, before = [], [], [], [], [], 0
     for start in in_steps(f"tokenising {origin}", len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         sentences = chunk[WORDS]
@@ -110,6 +112,7 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
             owned = owned_words(words, capacity - stride)
             owners += [np.where(word < 0, -1, word + before).astype(np.int32) for word in owned]
             sizes.append(len(sentences[i - start]))
+            counts.append(len(windows))
             before += sizes[-1]
     return {
         "input_ids": np.concatenate(ids),
@@ -117,6 +120,7 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         "owners": np.concatenate(owners),
         "offsets": offsets_of([len(x) for x in ids]),
         "sizes": np.array(sizes, np.int64),
+        "windows": np.array(counts, np.int64),
     }
 
 

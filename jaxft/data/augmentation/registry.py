@@ -1,0 +1,79 @@
+"""Makes the steps of a config, by their names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxft.config.augment import AugmentConfig, AugmentStepConfig
+from jaxft.core.errors import UserError
+from jaxft.data.augmentation import mentions, noise, order, pieces, synonyms, translations
+from jaxft.data.augmentation.engine import Augmenter, WordStep
+from jaxft.data.augmentation.fields import Fields
+from jaxft.data.augmentation.mentions import Tagged
+from jaxft.data.augmentation.pieces import PieceStep
+from jaxft.data.augmentation.synonyms import Synonyms
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What steps may need beside their options; it is computed only when a step asks for it.
+
+    Attributes:
+      tagged: the words and IOB2 tags of the training sentences.
+      nearest: number of words -> as many nearest words of a word in the model's word embeddings.
+      mask_id: the id of the tokenizer's mask token.
+    """
+
+    tagged: Callable[[], Tagged]
+    nearest: Callable[[int], Synonyms]
+    mask_id: Callable[[], int]
+
+
+Maker = Callable[[AugmentStepConfig, Resources], Any]
+
+
+def _synonyms(options: AugmentStepConfig, resources: Resources) -> Synonyms:
+    if options.file is not None:
+        return synonyms.from_file(options.file)
+    if options.source == "masked_lm":
+        raise UserError(
+            "augment.steps: source is masked_lm, which needs a forward pass for every text: write the texts once with "
+            "jaxft augment, and train on its file"
+        )
+    return synonyms.wordnet() if options.source == "wordnet" else resources.nearest(options.candidates)
+
+
+def _mentions(options: AugmentStepConfig, resources: Resources) -> mentions.ReplaceMentions:
+    known = mentions.mentions_of(resources.tagged())
+    found = known if options.file is None else mentions.read_mentions(options.file, list(known))
+    return mentions.ReplaceMentions(options.rate, found)
+
+
+STEPS: dict[str, Maker] = {
+    "delete": lambda x, _: order.Delete(x.rate),
+    "swap": lambda x, _: order.Swap(x.rate),
+    "insert": lambda x, resources: synonyms.Insert(x.rate, _synonyms(x, resources)),
+    "replace": lambda x, resources: synonyms.Replace(x.rate, _synonyms(x, resources), x.entities),
+    "spelling": lambda x, _: noise.Spelling(x.rate, x.entities),
+    "keyboard": lambda x, _: noise.Keyboard(x.rate, x.layout, x.entities),
+    "case": lambda x, _: noise.Case(x.rate, x.to, x.entities),
+    "back_translation": lambda x, _: translations.BackTranslation(x.rate, translations.read_translations(str(x.file))),
+    "mask_pieces": lambda x, resources: pieces.MaskPieces(x.rate, resources.mask_id()),
+    "drop_pieces": lambda x, _: pieces.DropPieces(x.rate),
+    "replace_mentions": _mentions,
+    "replace_tagged": lambda x, resources: mentions.ReplaceTagged(x.rate, mentions.words_of(resources.tagged())),
+    "shuffle_segments": lambda x, _: order.ShuffleSegments(x.rate),
+}
+
+
+def make_augmenter(config: AugmentConfig, fields: Fields, resources: Resources, *, seed: int, task: str) -> Augmenter:
+    """The steps of a config, for rows with these fields of a task with this name.
+
+    Raises:
+      UserError: for a step that the rows cannot use, or whose file or source cannot be read.
+    """
+    for step in config.steps:
+        if step.step in fields.lacks:
+            raise UserError(f"augment.steps: {step.step} cannot be used for {task}: it {fields.lacks[step.step]}")
+    made: list[WordStep | PieceStep] = [STEPS[step.step](step, resources) for step in config.steps]
+    return Augmenter(made, fields, config.share, config.apply == "one", seed)

@@ -1,0 +1,184 @@
+"""What the search of a data set found: a document with every row, and the lines that are printed."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from jaxft.config.clean import CleanConfig
+from jaxft.core.errors import some
+from jaxft.data.cleaning.label_shares import drift, label_counts
+from jaxft.data.cleaning.measures import known_shares, letters_by_script, script_share
+from jaxft.data.cleaning.repeats import Repeat, Search
+from jaxft.data.cleaning.row_texts import RowTexts
+from jaxft.data.cleaning.selection import MOSTLY, word_counts
+from jaxft.data.reading.row_numbers import RowName
+
+SHOWN = 3  # rows that a line names
+LABELS = 3  # labels that a line names
+LONG_LABEL = 40  # characters
+SHORT = 2  # words below which a text is reported as short, unless the config says
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a split come from: the file, and the name of each row in messages."""
+
+    origin: str
+    where: RowName
+
+
+def findings(
+    config: CleanConfig,
+    search: Search,
+    sources: Mapping[str, Source],
+    *,
+    tokenizer: Any = None,
+    longest: int,
+    counts_labels: bool = True,
+    near: bool = True,
+) -> dict[str, Any]:
+    """Everything that is reported, whether or not it is left out: counts, and lists with every row.
+
+    Args:
+      config: `data.clean`; its limits of lengths, known tokens and scripts, or else their defaults here.
+      search: the search for repeats.
+      sources: by split.
+      tokenizer: whose unknown tokens are counted; None counts none.
+      longest: words above which a text is reported as long, unless the config says.
+      counts_labels: whether labels are names whose shares are compared.
+      near: whether near duplicates are searched for, too.
+    """
+    found: dict[str, Any] = {"splits": {}}
+    counts: dict[str, Counter[str]] = {}
+    for split, rows in search.splits.items():
+        source, clean = sources[split], config
+        about: dict[str, Any] = {"data": source.origin, "examples": len(rows.texts)}
+        about |= _words(rows.texts, source.where, clean.min_words or SHORT, clean.max_words or longest)
+        about |= _scripts(rows.texts, source.where, clean.scripts)
+        if tokenizer is not None:
+            about |= _tokens(rows.texts, source.where, tokenizer, MOSTLY if clean.min_known is None else clean.min_known)
+        if rows.labels is not None and counts_labels:
+            counts[split] = label_counts(rows.labels)
+            about["labels"] = dict(counts[split].most_common())
+        about["duplicates"] = _repeats(search.duplicates(split), source, source)
+        if near:
+            same, different = search.near(split)
+            exact = {x.row for x in search.duplicates(split)}
+            about["near duplicates"] = _repeats([x for x in same if x.row not in exact], source, source)
+            with_one_text = {row for rows in search.conflicts(split) for row in rows}
+            different = [x for x in different if not {x.row, x.other} <= with_one_text]
+            about["near duplicates with another label"] = _repeats(different, source, source)
+        if rows.labels is not None:
+            about["texts with several labels"] = [
+                [{"row": source.where(row), "label": ", ".join(rows.labels[row])} for row in same]
+                for same in search.conflicts(split)
+            ]
+        found["splits"][split] = about
+    found["leaks"] = {
+        f"{split} in {other}": _repeats(search.leaks(split, other, near=near), sources[split], sources[other])
+        for split, other in combinations(search.splits, 2)
+    }
+    found["drift"] = {
+        f"{other} against {split}": asdict(drift(counts[split], counts[other]))
+        for split, other in combinations(counts, 2)
+        if len(counts[split] | counts[other]) > 1 and counts[split] and counts[other]
+    }
+    return found
+
+
+def lines(found: Mapping[str, Any], removed: Mapping[str, int]) -> list[str]:
+    """The report as it is printed; `removed` counts the rows that are left out, by reason."""
+    text = []
+    origins = [f"{about['data']}: " for about in found["splits"].values()]
+    for split, about in found["splits"].items():
+        words = about["words"]
+        scripts = ", ".join(f"{name} {count:,}" for name, count in [*about["scripts"].items()][:SHOWN])
+        known = f"; known tokens {about['known tokens']:.2%}" if "known tokens" in about else ""
+        text.append(
+            f"{split}: {about['examples']:,} examples of {about['data']}; words {words['least']:,} to {words['most']:,}, "
+            f"median {words['median']:,}, 99 % up to {words['99 %']:,}; scripts {scripts or 'none'}{known}"
+        )
+        if labels := about.get("labels"):
+            names = [f"{name} {count:,}" for name, count in labels.items()]
+            shown = ", ".join(names) if len(names) <= LABELS else f"{names[0]} to {names[-1]}"
+            text.append(f"{split}: {len(names)} {'label' if len(names) == 1 else 'labels'}, {shown}")
+        for name in ("duplicates", "near duplicates", "near duplicates with another label"):
+            text += _line(f"{split}: {name}", map(_repeat, about.get(name, [])), origins)
+        conflicts = about.get("texts with several labels", [])
+        text += _line(f"{split}: texts with several labels", map(_conflict, conflicts), origins)
+        for name in ("short", "long", "mostly unknown", "other scripts"):
+            if name in about:
+                text += _line(f"{split}: {about[name]['limit']}", about[name]["rows"], origins)
+    for name, rows in found["leaks"].items():
+        exact = sum(x["similarity"] == 1 for x in rows)
+        text += _line(f"leaks, {name} ({exact:,} exact)", map(_repeat, rows), origins)
+    for name, x in found["drift"].items():
+        most = ", ".join(f'"{label}" {p:.1%} to {q:.1%}' for label, p, q in x["labels"][:LABELS])
+        text.append(
+            f"labels of {name}: total variation {x['total_variation']:.3f} ({x['by_chance']:.3f} by chance), Jensen-Shannon "
+            f"distance {x['jensen_shannon']:.3f}; most {most}"
+        )
+    if changed := found.get("changed"):
+        text.append(f"changed texts: {', '.join(f'{name} {count:,}' for name, count in changed.items())}")
+    return text + [f"left out: {count:,} {reason}" for reason, count in removed.items()]
+
+
+def _line(name: str, rows: Iterable[str], origins: Sequence[str]) -> list[str]:
+    """A line that counts rows and names the first ones, without the files that the report names anyway."""
+    rows = list(rows)
+    shown = some(rows, SHOWN)
+    for origin in origins:
+        shown = shown.replace(origin, "")
+    return [f"{name}: {len(rows):,}; {shown}"] if rows else []
+
+
+def _repeat(found: Mapping[str, Any]) -> str:
+    return f"{found['row']} is {found['other']}"
+
+
+def _conflict(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows with their labels, or without long ones, such as all tags of a sentence."""
+    labelled = all(len(x["label"]) <= LONG_LABEL for x in rows)
+    return " and ".join(f'{x["row"]} "{x["label"]}"' if labelled else x["row"] for x in rows[:SHOWN])
+
+
+def _repeats(found: Sequence[Repeat], source: Source, other: Source) -> list[dict[str, Any]]:
+    return [{"row": source.where(x.row), "other": other.where(x.other), "similarity": round(x.similarity, 4)} for x in found]
+
+
+def _named(mask: np.ndarray, where: Callable[[int], str]) -> list[str]:
+    return [where(int(row)) for row in np.flatnonzero(mask)]
+
+
+def _words(texts: RowTexts, where: RowName, shortest: int, longest: int) -> dict[str, Any]:
+    words = word_counts(texts)
+    least, median, high, most = np.percentile(words, [0, 50, 99, 100], method="lower").astype(int).tolist()
+    return {
+        "words": {"least": least, "median": median, "99 %": high, "most": most},
+        "short": {"limit": f"fewer than {shortest} words", "rows": _named(words < shortest, where)},
+        "long": {"limit": f"more than {longest} words", "rows": _named(words > longest, where)},
+    }
+
+
+def _scripts(texts: RowTexts, where: RowName, wanted: Sequence[str] | None) -> dict[str, Any]:
+    """The number of texts by the script of most of their letters, and those in which others than the wanted ones prevail."""
+    main = [max(found, key=found.__getitem__) if (found := letters_by_script(text)) else "" for text in texts]
+    counts = Counter(main)
+    wanted = wanted or [name for name, _ in counts.most_common() if name][:1]
+    other = np.fromiter((script_share(text, wanted) < MOSTLY for text in texts), bool, len(texts))
+    return {
+        "scripts": {name or "no letters": count for name, count in counts.most_common()},
+        "other scripts": {"limit": f"mostly not {' or '.join(wanted)}", "rows": _named(other, where)},
+    }
+
+
+def _tokens(texts: RowTexts, where: RowName, tokenizer: Any, least: float) -> dict[str, Any]:
+    shares = known_shares(texts, tokenizer)
+    return {
+        "known tokens": float(shares.mean()),
+        "mostly unknown": {"limit": f"less than {least:g} of the tokens known", "rows": _named(shares < least, where)},
+    }

@@ -1,0 +1,100 @@
+"""Reads, cleans and examines the data of a run, and says which training rows the run would leave out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core.errors import UserError
+from jaxft.data.cleaning import report
+from jaxft.data.cleaning.cleaner import counted, rule_name
+from jaxft.data.cleaning.report import Source
+from jaxft.data.cleaning.row_texts import RowTexts
+from jaxft.data.cleaning.selection import counts_by_reason, dropped, unknown
+from jaxft.data.reading import files
+from jaxft.data.reading.empty_texts import check_not_kept
+from jaxft.data.reading.row_numbers import select_rows
+from jaxft.run.model_setup import resolve_model
+from jaxft.run.row_removal import TRAIN, search_of
+from jaxft.run.run_tokenizer import open_vocabulary
+from jaxft.tasks import task_class
+from jaxft.tasks.task import Task, first_rows
+
+
+@dataclass(frozen=True)
+class CleanedData:
+    """The data of a run after cleaning.
+
+    Attributes:
+      kind: the task.
+      rows: the cleaned rows of each split, none of which is left out.
+      found: what `report.findings` found, and `changed`, the number of texts that each step changed.
+      left_out: the training rows that are left out, bool [rows], by reason.
+      sources: where the rows of each split come from.
+    """
+
+    kind: type[Task]
+    rows: Mapping[str, Any]
+    found: Mapping[str, Any]
+    left_out: Mapping[str, np.ndarray]
+    sources: Mapping[str, Source]
+
+    @property
+    def kept(self) -> Any:
+        """The training rows that stay."""
+        if not self.left_out:
+            return self.rows[TRAIN]
+        return select_rows(self.rows[TRAIN], np.flatnonzero(~counts_by_reason(self.left_out)[0]))
+
+    def lines(self) -> list[str]:
+        """The report as it is printed."""
+        return report.lines(self.found, counts_by_reason(self.left_out)[1] if self.left_out else {})
+
+    def document(self) -> dict[str, Any]:
+        """The report with every row."""
+        where = self.sources[TRAIN].where if self.left_out else str
+        left_out = {why: [where(int(row)) for row in np.flatnonzero(mask)] for why, mask in self.left_out.items()}
+        return {**self.found, "left out": left_out}
+
+
+def clean(config: Config, splits: Sequence[str], *, near: bool = True) -> CleanedData:
+    """Read and clean splits, and search them for what `report.findings` describes.
+
+    Rows are those of a run, but none are set aside for validation.
+
+    Raises:
+      UserError: for data that cannot be read, or a rule that matches nothing in any split.
+    """
+    check_not_kept(config.data)
+    kind, options = task_class(config), config.data.clean
+    with counted() as changed:
+        rows = {split: first_rows(kind, kind.read(config, split), config, split) for split in splits}
+    origins = {split: files.origin(config.data, split) for split in splits}
+    for rule in options.rules:
+        if not changed[rule_name(rule.pattern)]:
+            where = ", ".join(origins.values())
+            raise UserError(f'data.clean.rules "{rule.pattern}" changes nothing in {where}: correct it or leave it out')
+    search = search_of(kind, rows, config, origins)
+    left_out = dropped(options, search, TRAIN) if TRAIN in rows else {}
+    tokenizer = None
+    if config.model.path is not None:
+        directory, _ = resolve_model(config)
+        some = rows.get(TRAIN, next(iter(rows.values())))
+        tokenizer = open_vocabulary(config.vocabulary, directory, None, lambda: kind.texts(some, config)).tokenizer
+    elif options.min_known is not None:
+        raise UserError("data.clean.min_known is set, but there is no vocabulary: give model.path")
+    if TRAIN in rows and tokenizer is not None:
+        left_out |= unknown(options, RowTexts(rows[TRAIN], kind.text_columns(config)), tokenizer)
+    sources = {split: Source(origins[split], kind.row_names(x, origins[split])) for split, x in rows.items()}
+    found = report.findings(
+        options,
+        search,
+        sources,
+        tokenizer=tokenizer,
+        longest=config.data.max_length,
+        counts_labels=kind.names_labels,
+        near=near,
+    )
+    return CleanedData(kind, rows, {"changed": dict(changed), **found}, left_out, sources)

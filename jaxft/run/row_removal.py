@@ -1,0 +1,76 @@
+"""Leaves out the training rows that `data.clean` says, before they are tokenised."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core.errors import UserError
+from jaxft.data.cleaning.repeats import Search, SplitTexts
+from jaxft.data.cleaning.row_texts import RowTexts
+from jaxft.data.cleaning.selection import counts_by_reason, dropped, unknown
+from jaxft.data.reading.row_numbers import select_rows
+from jaxft.tasks.task import Task
+
+TRAIN = "train"
+
+
+def search_of(kind: type[Task], rows: Mapping[str, Any], config: Config, origins: Mapping[str, str]) -> Search:
+    """The search for repeats in the rows of all splits.
+
+    Raises:
+      UserError: if `data.clean` asks for what these splits, or rows of this task, cannot have.
+    """
+    clean = config.data.clean
+    if clean.leaks == "drop" and len(rows) == 1:
+        raise UserError("data.clean.leaks is drop, but there is no validation or test data: leave it at keep")
+    columns = kind.text_columns(config)
+    splits = {s: SplitTexts(RowTexts(x, columns), kind.row_labels(x, config, origins[s])) for s, x in rows.items()}
+    if clean.conflicts == "drop" and any(split.labels is None for split in splits.values()):
+        raise UserError(f"data.clean.conflicts is drop, but rows of {kind.kind} have no labels: leave it at keep")
+    return Search(splits, clean.near_similarity)
+
+
+def without_dropped(
+    kind: type[Task], rows: Mapping[str, Any], config: Config, origins: Mapping[str, str]
+) -> tuple[Any, tuple[str, ...]]:
+    """(the training rows that stay, a line for the log); the numbers of the rows are still those in their file.
+
+    Args:
+      kind: the task.
+      rows: those of every split of the run, after limits, and without those that are set aside for validation.
+      config: its `data.clean`; `min_known` is left to `without_unknown`.
+      origins: the file of each split.
+
+    Raises:
+      UserError: if nothing remains.
+    """
+    if not config.data.clean.drops:
+        return rows[TRAIN], ()
+    search = search_of(kind, rows, config, origins)
+    return _without(rows[TRAIN], dropped(config.data.clean, search, TRAIN), origins[TRAIN])
+
+
+def without_unknown(kind: type[Task], rows: Any, tokenizer: Any, config: Config, origin: str) -> tuple[Any, tuple[str, ...]]:
+    """(the training rows of whose tokens enough are known, a line for the log)."""
+    texts = RowTexts(rows, kind.text_columns(config))
+    return _without(rows, unknown(config.data.clean, texts, tokenizer), origin)
+
+
+def _without(rows: Any, found: Mapping[str, np.ndarray], origin: str) -> tuple[Any, tuple[str, ...]]:
+    if not found:
+        return rows, ()
+    left_out, counts = counts_by_reason(found)
+    if left_out.all():
+        why = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+        raise UserError(f"{origin}: data.clean leaves out every training example ({why})")
+    if not left_out.any():
+        return rows, ()
+    return select_rows(rows, np.flatnonzero(~left_out)), (note(origin, len(rows), counts),)
+
+
+def note(origin: str, total: int, counts: Mapping[str, int]) -> str:
+    """A line that counts the rows that are left out."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    return f"{origin}: {sum(counts.values()):,} of {total:,} training examples are left out (data.clean): {reasons}"

@@ -1,0 +1,74 @@
+"""Bad options and files of augmentation: one line that says what is wrong, where, and what would be right."""
+
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"step": "delet"}, ["augment.steps 1 step is delet", "one of delete, swap", 'did you mean "delete"']),
+        ({"step": "delete", "rate": 1.5}, ["augment.steps 1 rate is 1.5", "from 0 to 1"]),
+        ({"step": "delete", "rate": -0.1}, ["augment.steps 1 rate is -0.1", "from 0 to 1"]),
+        ({"step": "delete", "rate": 1}, ["augment.steps 1 rate is 1", "delete would empty every text"]),
+        ({"step": "drop_pieces", "rate": 1}, ["drop_pieces would empty every text"]),
+        ({"step": "delete", "file": "x"}, ["augment.steps 1 file is x", "delete has no such option", "rate"]),
+        ({"step": "swap", "entities": True}, ["entities is True", "swap has no such option"]),
+        ({"step": "replace"}, ["augment.steps 1 is without synonyms", "file and source", "wordnet, embeddings"]),
+        ({"step": "replace", "file": "x", "source": "wordnet"}, ["both a file and a source"]),
+        ({"step": "replace", "source": "dictionary"}, ["source is dictionary", "wordnet, embeddings, masked_lm"]),
+        ({"step": "replace", "source": "masked_lm"}, ["masked_lm", "jaxft augment"]),
+        ({"step": "back_translation"}, ["file is None", "text<TAB>translation"]),
+        ({"step": "keyboard", "layout": "dvorak"}, ["layout is dvorak", "qwerty, qwertz, azerty"]),
+        ({"step": "case", "to": "small"}, ["to is small", "random, lower, upper"]),
+        ({"rate": 0.1}, ["augment.steps"]),
+        ({"step": "delete", "rates": 0.1}, ['augment.steps: unknown option "rates"', 'did you mean "rate"']),
+    ],
+    ids=str,
+)
+def test_bad_step(train_fails, step, words):
+    train_fails({"augment.steps": json.dumps([step])}, *words)
+
+
+def test_bad_share(train_fails):
+    train_fails({"augment.share": "1.5"}, "augment.share is 1.5", "from 0 to 1")
+
+
+@pytest.mark.parametrize(
+    ("step", "content", "words"),
+    [
+        ("replace", "caf\xe9\tbar\n".encode("latin-1"), ["line 1", "not UTF-8", "0xe9", "convert the file"]),
+        ("replace", "a\tb\n".encode("utf-16"), ["line 1", "not UTF-8"]),
+        ("insert", b"", ["no synonyms"]),
+        ("insert", b"a,b\nc\n", ["line 2 has no synonyms", "word<TAB>synonym,synonym"]),
+        ("replace", b"a\t ,\n", ["line 1 has no synonyms"]),
+        ("replace", b"a,a\n", ["no synonyms"]),
+        ("back_translation", b"a\tb\n\nc\t \n", ["line 3", "empty text or translation"]),
+        ("back_translation", b"a b\n", ["line 1", "text<TAB>translation"]),
+        ("back_translation", b"\n", ["no translations"]),
+    ],
+)
+def test_bad_file(train_fails, tmp_path, step, content, words):
+    path = tmp_path / "file.tsv"
+    path.write_bytes(content)
+    train_fails({"augment.steps": json.dumps([{"step": step, "file": str(path)}])}, f"file {path}", *words)
+
+
+def test_missing_file(train_fails, tmp_path):
+    steps = json.dumps([{"step": "replace", "file": str(tmp_path / "absent.tsv")}])
+    train_fails({"augment.steps": steps}, "absent.tsv", "No such file")
+
+
+def test_wordnet_without_nltk(train_fails, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "nltk", None)
+    train_fails({"augment.steps": '[{"step": "replace", "source": "wordnet"}]'}, "nltk", "pip install nltk")
+
+
+def test_a_tokenizer_without_a_mask_token(train_fails, tiny_model, tmp_path):
+    import shutil
+
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = json.loads((model / "tokenizer_config.json").read_text()) | {"mask_token": None}
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    train_fails({"augment.steps": '[{"step": "mask_pieces"}]'}, "mask_pieces needs a mask token", model=model)
