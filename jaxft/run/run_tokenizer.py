@@ -48,9 +48,9 @@ class Vocabulary:
             return Sources(rows, _pieces(old, texts), {})
         rows, texts = np.full(size, -1), {}
         spelled: dict[tuple[str, bool], dict[str, int]] = {}
-        for token, spelling in _spellings(old):
+        for token, spelling in spellings(old):
             spelled.setdefault(spelling, {})[token] = old_ids[token]
-        for token, spelling in _spellings(new):
+        for token, spelling in spellings(new):
             i, same = ids[token], spelled.get(spelling, {})
             if token in same:
                 rows[i] = same[token]

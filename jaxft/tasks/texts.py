@@ -31,8 +31,9 @@ def read(
     kinds: Mapping[str, type] | None = None,
     more_texts: Sequence[str] = (),
 ) -> Any:
-    """Read the text columns of a split, `columns(config)` by default, and `others`, whose types `kinds` gives by name. Their texts are
-    cleaned as `data.clean` says, and so are those of `more_texts`, further columns of texts that may be empty.
+    """Read the text columns of a split, `columns(config)` by default, and `others`, whose types `kinds` gives by name.
+
+    Texts are cleaned as `data.clean` says, also those of `more_texts`, columns among `others` whose texts may be empty.
 
     Rows with empty texts are refused, dropped or replaced by placeholders, as `data.empty_texts` says (see
     `data/reading/empty_texts`). Rows with numbers instead of texts are treated likewise, but never dropped.
