@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from jaxft.config.limits import Fraction, PathText, PositiveInt, Section, one_of, require
+from jaxft.config.limits import FinitePositiveFloat, Fraction, Limit, PathText, PositiveInt, Rate, Section, one_of, require
 from jaxft.core.errors import UserError, nearest
 
 # The options that each step has beside `step` and `rate`.
@@ -23,6 +23,7 @@ STEP_OPTIONS: dict[str, tuple[str, ...]] = {
     "shuffle_segments": (),
 }
 SOURCES = ("wordnet", "embeddings", "masked_lm")
+LAYERS = Limit("one or more different layers, 0 or more", lambda x: x and len(set(x)) == len(x) and min(x) >= 0)
 _EMPTYING = ("delete", "drop_pieces")  # steps that would leave nothing at rate 1
 
 
@@ -86,6 +87,20 @@ class AugmentConfig(Section):
     apply: Literal["all", "one"] = "all"
     """all applies every step to an augmented example, in the order of the list; one applies a single step, drawn for each
     example, as EDA does (Wei & Zou 2019, arXiv:1901.11196)."""
+
+    cutoff_tokens: Rate = 0.0
+    """Cut-off (Shen et al. 2020, arXiv:2009.13818): share of an example's tokens, from 0 to below 1, whose word embeddings
+    are 0 for a step; 0 turns it off. It is drawn for every step, with probability `share`."""
+    cutoff_span: Rate = 0.0
+    """Cut-off: as cutoff_tokens, but of tokens that follow one another."""
+    cutoff_features: Rate = 0.0
+    """Cut-off: share of the features of the word embeddings of an example that are 0 for a step."""
+    mixup: FinitePositiveFloat | None = None
+    """Mixup of hidden states (TMix, Chen et al. 2020, arXiv:2004.12239): alpha of Beta(alpha, alpha), from which the ratio
+    of a pair of examples is drawn; all examples are mixed. Needs an even train.batch_size. Text classification and tags."""
+    mixup_layers: Annotated[list[int], LAYERS] | None = None
+    """mixup: layers, counted from 1, after one of which a pair is mixed (0 means after the embeddings); null takes those at
+    7, 9 and 12 twelfths of the model's height, as the paper does."""
 
     def check(self, prefix: str) -> None:
         """Steps within their limits."""

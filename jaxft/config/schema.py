@@ -19,6 +19,7 @@ from jaxft.config.training import (
     RuntimeConfig,
     TrainConfig,
 )
+from jaxft.config.unlabelled import UnlabelledConfig
 from jaxft.config.used_by import PLAN_AND_EVALUATE
 from jaxft.core.errors import UserError
 
@@ -36,6 +37,7 @@ class Config(Section):
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)

@@ -25,8 +25,10 @@ class OfSeed(IntEnum):
     """Embeddings of new words; the number of the embedding table is added."""
     AUGMENTATION = 2**34
     """Which edits augmentation makes; the epoch is added, and the number of the row is the generator's counter."""
-    MIXUP = 2**35
-    """Pairs of examples that are mixed; the number of the epoch is added."""
+    PAIRS = 2**35
+    """Pairs of examples that share a row; the epoch is added."""
+    UNLABELLED = 2**36
+    """The order of texts without labels; the number of the pass over them is added."""
 
 
 @unique
@@ -48,6 +50,13 @@ class OfStep(IntEnum):
     """What the task changes in the whole batch, such as masks."""
     MIXOUT = 2**32 - 2
     """Which weights mixout replaces; checksums of the names of parameters are folded in."""
+
+
+@unique
+class OfPreparation(IntEnum):
+    """Streams of the key of `OfStep.PREPARE` beside the task's own, which uses the key itself."""
+
+    CUTOFF = 0
 
 
 @unique

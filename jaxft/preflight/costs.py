@@ -13,7 +13,7 @@ from jaxft.core import tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
-from jaxft.run.loss import make_loss, run_loss
+from jaxft.run.loss import make_loss, run_loss, run_prepare
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
@@ -84,9 +84,10 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
     teachers = {TEACHER: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
     task, loss = run.task, make_loss(run.model, run.task)
-    evaluate = partial(eval_step, loss_fn=loss, summarise=task.summarise, prepare=task.prepare)
+    prepare = run_prepare(run)
+    evaluate = partial(eval_step, loss_fn=loss, summarise=task.summarise, prepare=prepare)
     found: dict[Any, list[Cost]] = {}
-    batches = abstract_batches(run.sampler, run.data["train"].examples, sharding.batch_sharding(run.mesh))
+    batches = abstract_batches(run.sampler, run.prototype, sharding.batch_sharding(run.mesh))
     for shape, batch in batches.items():
         lowered = sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch)
         evaluation = compile_lowered(lowered, "evaluation step")
@@ -95,7 +96,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
         found[shape] = []
         for start, trained, others in stages:
             rest = replace(others, teachers=teachers)
-            train = lower_train(run_loss(run), optimizer, trained, rest, batch, task.prepare, run.regularization)
+            train = lower_train(run_loss(run), optimizer, trained, rest, batch, prepare, run.regularization)
             compiled = compile_lowered(train, "train step")
             text, memory = compiled.as_text(), compiled.memory_analysis()
             activations = {"activations": _activations(run, trained, rest, batch), "forward pass": workspace}
@@ -127,7 +128,7 @@ def expected_memory(state: TrainState, frozen: Parameters) -> dict[str, int]:
 
 def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) -> int:
     """Bytes per device that a forward pass over a micro-batch saves for the backward pass, besides parameters."""
-    loss, prepare = run_loss(run), run.task.prepare
+    loss, prepare = run_loss(run), run_prepare(run)
 
     def residuals(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any) -> Any:
         micro_batch = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}

@@ -53,6 +53,21 @@ class _Edits:
     pieces: dict[int, Sequence[PieceStep]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Source:
+    """What an epoch is made from: rows and their numbers in the file, and examples with the row of each, int64 [N]."""
+
+    rows: Any
+    numbers: Sequence[int]
+    examples: Examples
+    row_of: np.ndarray
+
+    def select(self, chosen: np.ndarray) -> "Source":
+        """The rows with the indices `chosen`, int64 [N], of a task with one example per row."""
+        numbers = [self.numbers[i] for i in chosen.tolist()]
+        return Source(self.rows.select(chosen), numbers, select_examples(self.examples, chosen), np.arange(len(chosen)))
+
+
 class Augmentation:
     """Makes the examples of an epoch: a function of the seed, the epoch and the numbers of the rows.
 
@@ -65,7 +80,13 @@ class Augmentation:
     """
 
     def __init__(
-        self, config: Config, task: Task, split: Split, vocabulary: Vocabulary, nearest: Callable[[int], Synonyms]
+        self,
+        config: Config,
+        task: Task,
+        split: Split,
+        vocabulary: Vocabulary,
+        nearest: Callable[[int], Synonyms],
+        chosen: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         """Make the steps and the examples of epoch 0.
 
@@ -73,15 +94,16 @@ class Augmentation:
           config, task, vocabulary: of the run.
           split: the training data.
           nearest: as in `Resources`.
+          chosen: the indices of the rows that an epoch is made of, int64 [N]; by default all.
 
         Raises:
           UserError: for steps that cannot be used or made.
         """
-        self._given, self._vocabulary = split, vocabulary
-        self._numbers = row_numbers(split.rows).tolist()
+        self._origin, self._vocabulary, self._chosen = split.origin, vocabulary, chosen
         rows = task.augmentable(split.rows, config, split.origin)
-        self._task, self._rows = rows.task, rows.rows
-        self._row_of = task.rows_of_examples(split)
+        self._task = rows.task
+        numbers = row_numbers(split.rows).tolist()
+        self._source = Source(rows.rows, numbers, split.examples, task.rows_of_examples(split))
         resources = Resources(rows.tagged, nearest, self._mask_id)
         self._augmenter = make_augmenter(config.augment, rows.fields, resources, seed=config.seed, task=task.kind)
         data = replace(config.data, cache=False, empty_texts="null")
@@ -99,36 +121,40 @@ class Augmentation:
         first, self.first = self.first, None
         return first
 
+    def source(self, epoch: int) -> Source:
+        """What an epoch is made from."""
+        return self._source if self._chosen is None else self._source.select(self._chosen(epoch))
+
     def _make(self, epoch: int) -> AugmentedExamples:
-        edits = _Edits()
+        edits, source = _Edits(), self.source(epoch)
         with silent():
-            for start in range(0, len(self._rows), CHUNK):
-                self._edit_chunk(start, epoch, edits)
-        examples = self._given.examples
+            for start in range(0, len(source.rows), CHUNK):
+                self._edit_chunk(source, start, epoch, edits)
+        examples = source.examples
         if edits.examples:
             examples = replace_examples(examples, np.concatenate(edits.places), join_examples(edits.examples))
         if edits.pieces:
-            examples = self._with_pieces(examples, epoch, edits.pieces)
+            examples = self._with_pieces(source, examples, epoch, edits.pieces)
         return AugmentedExamples(examples, edits.counts)
 
-    def _edit_chunk(self, start: int, epoch: int, edits: _Edits) -> None:
+    def _edit_chunk(self, source: Source, start: int, epoch: int, edits: _Edits) -> None:
         """Add what becomes of the rows from `start` on."""
         import datasets
 
-        chunk = self._rows[start : start + CHUNK]
-        edited = self._augmenter(chunk, self._numbers[start : start + CHUNK], epoch)
+        chunk = source.rows[start : start + CHUNK]
+        edited = self._augmenter(chunk, source.numbers[start : start + CHUNK], epoch)
         unload()
         edits.counts.update(edited.counts)
         edits.pieces.update({start + i: steps for i, steps in edited.pieces.items()})
         if not edited.rows:
             return
         columns = {name: edited.columns.get(name) or [x[i] for i in edited.rows] for name, x in chunk.items()}
-        rows = datasets.Dataset.from_dict(columns, features=self._rows.features)
+        rows = datasets.Dataset.from_dict(columns, features=source.rows.features)
         tokenizer, directory = self._vocabulary.tokenizer, self._vocabulary.directory
-        split = self._task.encode(rows, tokenizer, directory, self._config, self._given.origin)
+        split = self._task.encode(rows, tokenizer, directory, self._config, self._origin)
         row_of, indices = self._task.rows_of_examples(split), np.asarray(edited.rows) + start
-        begins = np.searchsorted(self._row_of, indices)
-        windows = np.searchsorted(self._row_of, indices, "right") - begins
+        begins = np.searchsorted(source.row_of, indices)
+        windows = np.searchsorted(source.row_of, indices, "right") - begins
         unlike = np.bincount(row_of, minlength=len(rows)) != windows
         unlike |= np.asarray(split.notes.get(EMPTY, False), bool)  # a question that leaves its context no room
         long = np.zeros(len(rows), bool)
@@ -142,15 +168,17 @@ class Augmentation:
             pairs = zip(begins[fits].tolist(), windows[fits].tolist(), strict=True)
             edits.places.append(np.concatenate([np.arange(begin, begin + count) for begin, count in pairs]))
 
-    def _with_pieces(self, examples: Examples, epoch: int, pieces: Mapping[int, Sequence[PieceStep]]) -> Examples:
+    def _with_pieces(
+        self, source: Source, examples: Examples, epoch: int, pieces: Mapping[int, Sequence[PieceStep]]
+    ) -> Examples:
         """The examples after the steps on the word pieces of these rows."""
         draws = Draws(self._augmenter.seed, epoch)
         free = self._task.free_pieces(examples, self._vocabulary.tokenizer)
         rows = np.array(sorted(pieces))
-        ends = [(np.searchsorted(self._row_of, rows, side) * examples.group).tolist() for side in ("left", "right")]
+        ends = [(np.searchsorted(source.row_of, rows, side) * examples.group).tolist() for side in ("left", "right")]
         ids, left, offsets = np.array(examples.tokens["input_ids"]), np.ones(len(free), bool), examples.offsets.tolist()
         for row, first, last in zip(rows.tolist(), *ends, strict=True):
-            draws.begin(self._numbers[row], PIECES)
+            draws.begin(source.numbers[row], PIECES)
             for sequence in range(first, last):
                 part = slice(offsets[sequence], offsets[sequence + 1])
                 for step in pieces[row]:

@@ -37,6 +37,9 @@ def read(config: Config) -> Inputs:
         found[f"data.{split}"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
     if config.data.dataset:
         found["data.dataset"] = dict(_files(config.data.dataset))
+    if where := config.unlabelled.data:
+        paths = where if isinstance(where, list) else [where]
+        found["unlabelled.data"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
     if paths := {step.file for step in config.augment.steps if step.file}:
         found["augment.steps"] = dict(chain.from_iterable(_files(path) for path in sorted(paths)))
     if config.vocabulary.file:

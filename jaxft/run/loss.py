@@ -9,14 +9,20 @@ from typing import Any
 
 import jax
 
+from jaxft.core.random_streams import OfPreparation
+from jaxft.data.augmentation.pairs import RATIO
 from jaxft.losses import WeightedSum
 from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
+from jaxft.step.consistency import Consistency, with_consistency
+from jaxft.step.cutoff import Cutoff, cut
 from jaxft.step.distillation import with_teacher
+from jaxft.step.mixup import Mixup
+from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
 from jaxft.step.r_drop import with_r_drop
 from jaxft.step.regularization import neftune
-from jaxft.step.train_step import Batch, LossFn, Outputs
+from jaxft.step.train_step import Batch, LossFn, Outputs, Prepare
 from jaxft.step.unused_embeddings import embed_words
 from jaxft.tasks.task import Task
 
@@ -28,6 +34,29 @@ EmbeddingTransformation = Callable[[jax.Array, Batch, jax.Array], jax.Array]
 # A function that makes a loss of another one, which the new loss may call several times with other parameters, batches or
 # keys. Without a key both return the same: evaluation uses the task's own loss.
 LossWrapper = Callable[[LossFn], LossFn]
+
+
+def run_prepare(run: Run) -> Prepare:
+    """What training changes in the batch of a step before it is divided into micro-batches."""
+    steps: list[Prepare] = [run.task.prepare]
+    if run.prototype.group == 2 and run.epochs:
+        steps.insert(0, lambda batch, key: split_pairs(batch))
+    if cutoff := run_cutoff(run):
+        steps.append(lambda batch, key: cutoff.prepare(batch, jax.random.fold_in(key, OfPreparation.CUTOFF)))
+
+    def prepare(batch: Batch, key: jax.Array) -> Batch:
+        for step in steps:
+            batch = step(batch, key)
+        return batch
+
+    return prepare
+
+
+def run_cutoff(run: Run) -> Cutoff | None:
+    """The cut-off that the config asks for."""
+    augment = run.config.augment
+    rates = augment.cutoff_tokens, augment.cutoff_span, augment.cutoff_features
+    return Cutoff(*rates, augment.share, run.model.encoder.config.width) if any(rates) else None
 
 
 def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTransformation] = ()) -> LossFn:
@@ -44,8 +73,13 @@ def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTrans
                 for transform in transformations:
                     words = transform(words, batch, key)
             inputs = inputs | {"inputs_embeds": words}
-        outputs = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates)
+        mixup = Mixup(batch) if RATIO in batch and key is not None else None
+        outputs = model.apply(
+            params.model, inputs, head=MAIN, key=key, rates=rates, between=mixup.between if mixup else None
+        )
         with jax.named_scope("loss"):
+            if mixup:
+                return mixup.loss(partial(task.loss, outputs, train=True), task.mixes == "tokens"), outputs
             return task.loss(outputs, batch, train=key is not None), outputs
 
     return loss
@@ -54,17 +88,26 @@ def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTrans
 def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
     """The transformations of word embeddings that the config asks for, in order."""
     alpha = run.config.regularization.neftune
-    return [partial(neftune, alpha=alpha)] if alpha else []
+    transformations: list[EmbeddingTransformation] = [partial(neftune, alpha=alpha)] if alpha else []
+    return [*transformations, cut] if run_cutoff(run) else transformations
 
 
 def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
+    if run.config.unlabelled.data:
+        wrappers.append(partial(with_consistency, task_loss=run.task.loss, consistency=_consistency(run)))
     if run.teacher:
         wrappers.append(partial(with_teacher, task=run.task, teacher=run.teacher[0], config=run.config.distill))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
     return wrappers
+
+
+def _consistency(run: Run) -> Consistency:
+    own = run.config.unlabelled
+    rest = own.annealing, run.total_steps, run.config.train.micro_batches
+    return Consistency(own.weight, own.temperature, own.confidence, *rest)
 
 
 def run_loss(run: Run) -> LossFn:

@@ -25,7 +25,7 @@ from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
-from jaxft.run.augmentation import Augmentation
+from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.record import Record
@@ -45,8 +45,8 @@ class Run(ModelSetup):
     teacher: tuple[Model, Params] | None
     tokenizer: Any
     data: Mapping[str, Split]
-    sampler: BatchSampler  # of the training batches; if the run augments them, those of epoch 0
-    augmentation: Augmentation | None = None
+    sampler: BatchSampler  # of the training batches; if examples differ between epochs, those of epoch 0
+    epochs: EpochExamples | None = None  # if examples differ between epochs
     notes: tuple[str, ...] = ()  # lines for the log
     own_tokenizer: Path | None = None  # directory of the tokenizer if it is not that of `model.path`
 
@@ -64,9 +64,14 @@ class Run(ModelSetup):
         return Calendar(self.total_steps, epoch, evaluate, save, tuple(self.plan.stages[1:]))
 
     @property
+    def prototype(self) -> Examples:
+        """Examples with the columns of the training batches, for their shapes and types."""
+        return self.epochs.prototype if self.epochs else self.data["train"].examples
+
+    @property
     def changes_texts(self) -> bool:
         """Whether words are replaced by others in steps or epochs."""
-        return self.task.masks_inputs or self.augmentation is not None
+        return self.task.masks_inputs or (self.epochs is not None and self.epochs.changes_texts)
 
     @cached_property
     def used_words(self) -> np.ndarray | None:
@@ -116,21 +121,18 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         teacher = distillation.load_teacher(config.distill, assembled.model, tokenizer, dtype=config.train.dtype)
         teacher = (teacher[0].on(mesh), teacher[1])
         check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
-    training, augmentation = data["train"].examples, None
-    if config.augment.steps:
+    training, epochs = data["train"].examples, None
+    if varies(config):
         nearest = partial(nearest_words, assembled.params, tokenizer, training)
-        augmentation = Augmentation(config, task, data["train"], read.vocabulary, nearest)
+        layers = assembled.model.encoder.config.num_layers
+        epochs = EpochExamples(config, task, data["train"], read.vocabulary, nearest, layers)
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     if total >= sys.maxsize:
         raise UserError(
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
-    epochs = -(-total // steps_per_epoch)
-    if augmentation and augmentation.first:
-        sampler = train_sampler(augmentation.first.examples, config, mesh, epochs=epochs, longest=augmentation.longest)
-    else:
-        sampler = train_sampler(training, config, mesh, epochs=epochs)
+    sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch), varying=epochs)
     model, params, plan = apply_plan(assembled, config, steps_per_epoch=steps_per_epoch, total_steps=total)
     check_schedules(config.optim, plan)
     notes = read.notes + assembled.notes + check_attention(model, sampler, drops=True)
@@ -149,7 +151,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         mesh=mesh,
         plan=plan,
         sampler=sampler,
-        augmentation=augmentation,
+        epochs=epochs,
         total_steps=total,
         notes=notes,
         own_tokenizer=read.vocabulary.directory if assembled.resized else None,
@@ -159,19 +161,22 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
 
 
 def train_sampler(
-    examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1, longest: int = 0
+    examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1, varying: EpochExamples | None = None
 ) -> BatchSampler:
-    """The sampler of the training batches of a run of `epochs` epochs; for `longest` see `make_sampler`."""
+    """The sampler of the training batches of a run of `epochs` epochs, whose examples `varying` makes if they differ."""
+    own: dict[str, Any] = {"batch_size": config.train.batch_size}
+    if varying and varying.first:
+        examples = varying.first[0]
+        own = {"batch_size": varying.batch_size, "longest": varying.longest, "parts": varying.parts}
     return _sampler(
         examples,
         config,
         mesh,
-        batch_size=config.train.batch_size,
         epochs=epochs,
-        longest=longest,
         seed=config.seed,
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
+        **own,
     )
 
 

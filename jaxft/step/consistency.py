@@ -12,15 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxft import losses
+from jaxft.data.augmentation.pairs import LABELLED
 from jaxft.losses import WeightedSum
+from jaxft.step.pairs import COUNTS
 from jaxft.step.parameters import Parameters
-from jaxft.step.train_step import Batch, LossFn, Outputs
+from jaxft.step.train_step import STEP, Batch, LossFn, Outputs
 
 Array = jax.Array
 Annealing = Literal["none", "linear", "exp", "log"]
-LABELLED = "labelled"  # float32 [R, M], 1 for examples with labels
-COUNTS = "unlabelled_counts"  # float32 [2]: labelled examples and pairs of the step
-STEP = "step"  # of `hyper`
 
 
 @dataclass(frozen=True)

@@ -10,40 +10,21 @@ the other's). A token at whose position the other example has none stays as it i
 one lambda and one m, which the data brings (`data/augmentation/pairs`), so that they do not depend on the layout.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxft.data.augmentation.pairs import LAYER, PRESENT, RATIO
+from jaxft.data.augmentation.pairs import LAYER, RATIO
 from jaxft.losses import WeightedSum
 
 Array = jax.Array
 Batch = dict[str, Array]
 
 
-def split_pairs(batch: Batch, columns: Collection[str]) -> Batch:
-    """The batch of pairs as one of single examples.
-
-    Args:
-      batch: [K, R, ...] arrays of pairs: M slots, `first_token` [K, R, 2 M].
-      columns: names of the columns [K, R, M, 2, ...] that hold a value for each example of a pair.
-
-    Returns:
-      The batch with 2 M slots. `weights` are 0 where a pair has no second example; RATIO and LAYER are repeated.
-    """
-    single = {name: batch[name].reshape(*batch[name].shape[:2], -1, *batch[name].shape[4:]) for name in (*columns, PRESENT)}
-    pair = {name: jnp.repeat(batch[name], 2, axis=2) for name in ("weights", "example", RATIO, LAYER)}
-    second = jax.lax.broadcasted_iota(jnp.int32, pair["example"].shape, 2) % 2
-    new = batch | single | pair
-    new["example"] = jnp.where(pair["example"] < 0, -1, 2 * pair["example"] + second)
-    new["weights"] = pair["weights"] * new.pop(PRESENT)
-    return new
-
-
 class Mixup:
-    """The mixing of one micro-batch, from the arrays that `split_pairs` gave.
+    """The mixing of one micro-batch, from the arrays that `pairs.split_pairs` gave.
 
     Args of the constructor:
       batch: `segment_ids`, `position_ids` [R, T]; `first_token`, RATIO, LAYER [R, M], two neighbouring slots a pair.
@@ -67,21 +48,19 @@ class Mixup:
         other = jnp.take_along_axis(x, self._index[..., None], axis=1)
         return ratio * x + (1 - ratio) * other
 
-    def loss(self, loss: Callable[[Batch], WeightedSum], columns: Collection[str], tokens: Collection[str]) -> WeightedSum:
-        """The loss of the mixture.
-
-        Args:
-          loss: a task's loss of a batch; it multiplies examples by `weights` [R, M] and labelled tokens by `token_weights`
-            [R, T] if there are any.
-          columns: names of the labels of examples, [R, M, ...].
-          tokens: names of the labels of tokens, [R, T]; 0 has none.
+    def loss(self, loss: Callable[[Batch], WeightedSum], tokens: bool) -> WeightedSum:
+        """The loss of the mixture, from a task's loss of a batch, which multiplies the cost of each example by `weights`
+        [R, M], and of each labelled token by `token_weights` [R, T]. `tokens` says whether `labels` are those of tokens,
+        [R, T] with 0 for none, or of examples, [R, M, ...].
         """
-        batch, ratio = self._batch, self._batch[RATIO]
-        swap = jnp.bitwise_xor(jnp.arange(ratio.shape[1]), 1)
-        present = batch["weights"][:, swap] > 0
-        ratio = jnp.where(present, ratio, 1.0)
-        own = loss(batch | {"weights": batch["weights"] * ratio, "token_weights": self._ratio})
-        labels = {name: batch[name][:, swap] for name in columns}
-        labels |= {name: jnp.take_along_axis(batch[name], self._index, axis=1) for name in tokens}
-        other = loss(batch | labels | {"weights": batch["weights"] * (1 - ratio), "token_weights": 1 - self._ratio})
+        batch = self._batch
+        swap = jnp.bitwise_xor(jnp.arange(batch[RATIO].shape[1]), 1)
+        ratio = jnp.where(batch["weights"][:, swap] > 0, batch[RATIO], 1.0)
+        labels = batch["labels"]
+        others = jnp.take_along_axis(labels, self._index, axis=1) if tokens else labels[:, swap]
+
+        def part(labels: Array, ratio: Array, token_ratio: Array) -> WeightedSum:
+            return loss(batch | {"labels": labels, "weights": batch["weights"] * ratio, "token_weights": token_ratio})
+
+        own, other = part(labels, ratio, self._ratio), part(others, 1 - ratio, 1 - self._ratio)
         return own[0] + other[0], own[1] + other[1]

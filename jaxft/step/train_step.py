@@ -22,6 +22,7 @@ Array = jax.Array
 Batch = dict[str, Array]
 Outputs = dict[str, Array]
 Prepare = Callable[[Batch, Array], Batch]
+STEP = "step"  # the number of the step, in the hyperparameters that a loss gets
 # (all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs of the model)
 LossFn = Callable[[Parameters, Batch, Array | None, Mapping[str, Any]], tuple[WeightedSum, Outputs]]
 
@@ -95,7 +96,7 @@ def train_step(
         key = jax.random.fold_in(step_key, number)
         if regularization and regularization.config.mixout:  # the same in all micro-batches
             params = regularization.mixed(params, frozen.reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
-        (loss_sum, weight), _ = loss_fn(frozen.combined(params), micro, key, state.hyper)
+        (loss_sum, weight), _ = loss_fn(frozen.combined(params), micro, key, state.hyper | {STEP: state.step})
         return loss_sum, weight
 
     gradient = jax.value_and_grad(objective, has_aux=True)

@@ -4,7 +4,7 @@ import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from jaxft.tasks.labels import head_labels
 Array = jax.Array
 Outputs = Mapping[str, Array]
 Batch = dict[str, Array]
+Mixes = Literal["examples", "tokens"] | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Task(abc.ABC):
       options: the fields of `TaskConfig` that a custom task honours; for jaxft's tasks the types of these fields say it.
       smooths_labels: whether its loss honours `train.label_smoothing`.
       masks_inputs: whether `prepare` changes the input ids in every step.
+      mixes: whose `labels` mixup mixes: those of examples or tokens; None if they cannot be mixed.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
       names_labels: whether `row_labels` are names that can be counted, not numbers.
     """
@@ -84,6 +86,7 @@ class Task(abc.ABC):
     options: ClassVar[frozenset[str]] = frozenset()
     smooths_labels: ClassVar[bool] = True
     masks_inputs: ClassVar[bool] = False
+    mixes: ClassVar[Mixes] = None
     chunkable: ClassVar[bool] = True
     names_labels: ClassVar[bool] = True
 

@@ -30,7 +30,7 @@ from jaxft.tasks.labels import (
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
-from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task, select_known_rows
+from jaxft.tasks.task import AugmentableRows, Batch, Mixes, Outputs, Split, Task, select_known_rows
 
 MAX_DENSE_LABELS = 64  # with at most this many labels, evaluation sums a dense confusion matrix
 
@@ -49,6 +49,7 @@ class LabelledTexts(Task):
     names: tuple[str, ...]
 
     kind: ClassVar[str] = "text-classification"
+    mixes: ClassVar[Mixes] = "examples"
     problem: ClassVar[str]
 
     @classmethod

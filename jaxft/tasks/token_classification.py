@@ -40,7 +40,7 @@ from jaxft.models.model import are_generic, as_stored_options, labels_of, stored
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
-from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task, select_known_rows
+from jaxft.tasks.task import AugmentableRows, Batch, Mixes, Outputs, Split, Task, select_known_rows
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class TokenClassification(Task):
     split_words: str | None = None
 
     kind: ClassVar[str] = "token-classification"
+    mixes: ClassVar[Mixes] = "tokens"
     metrics: ClassVar[Mapping[str, bool]] = {
         **dict.fromkeys(("f1", "precision", "recall", "accuracy", "macro_f1"), True),
         "loss": False,
@@ -199,7 +200,7 @@ class TokenClassification(Task):
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy summed over the labelled tokens, their number or the sum of their class weights)."""
-        real = (batch["labels"] > 0).astype(jnp.float32)
+        real = (batch["labels"] > 0) * batch.get("token_weights", jnp.ones((), jnp.float32))
         weights = self.class_weights if train else None
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs["logits"], batch["labels"] - 1, real, smoothing, weights)

@@ -21,6 +21,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.chunks import Forward
 from jaxft.models.encoder.config import DropoutSite
+from jaxft.run.loss import embedding_transformations
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
@@ -54,9 +55,9 @@ def _is_below(path: tree.Path, layers: int) -> bool:
 
 def frozen_layers(run: Run) -> int:
     """The number of lowest layers whose outputs for a text are the same in all steps: frozen, and without dropout."""
-    config, model = run.config, run.model
+    model = run.model
     c = model.encoder.config
-    if run.changes_texts or config.regularization.neftune:
+    if run.changes_texts or run.epochs or embedding_transformations(run):
         return 0
     trained = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
     trained_layers = [int(path[1]) for path in trained if path[0] == "layer"]

@@ -19,7 +19,7 @@ from jaxft.data.batching.prefetch import Epoch, Epochs
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run.claim import Claim
-from jaxft.run.loss import run_loss
+from jaxft.run.loss import run_loss, run_prepare
 from jaxft.run.setup import Run, eval_sampler
 from jaxft.run.state import fresh_state, model_params, run_optimizer
 from jaxft.step.compilation import Compiled, compile_train, lower_train
@@ -85,7 +85,8 @@ class Trainer:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         self.cache = cache_frozen_features(self.run, self.params, self.say)
-        feed = BatchFeed(self.run, self.epochs, self._data("train").examples, head_only=self.cache.all_layers)
+        examples = self.run.prototype if self.run.epochs else self._data("train").examples
+        feed = BatchFeed(self.run, self.epochs, examples, head_only=self.cache.all_layers)
         later = self._compile_stages(feed, start)
         if "validation" in self.run.data:
             self._evaluator("validation")
@@ -208,19 +209,18 @@ class Trainer:
             self.optimizer,
             state,
             self.cache.without_cached(frozen),
-            prepare=self.run.task.prepare,
+            prepare=run_prepare(self.run),
             regularization=self.run.regularization,
         )
         return compile_train(lower, {call: feed.abstract(call) for call in calls}, self.say)
 
     def _make_epoch(self, number: int) -> Epoch:
-        """An epoch, with examples of its own if the run augments them; called in a thread."""
-        sampler, examples = self.run.sampler, self._data("train").examples
-        if not self.run.augmentation:
-            return Epoch(sampler.epoch_batches(number), examples)
-        made = self.run.augmentation.epoch(number)
-        sampler = replace(sampler, lengths=made.examples.lengths)
-        return Epoch(sampler.epoch_batches(number), made.examples, made.line(number))
+        """An epoch, with examples of its own if they differ between epochs; called in a thread."""
+        sampler = self.run.sampler
+        if not self.run.epochs:
+            return Epoch(sampler.epoch_batches(number), self._data("train").examples)
+        examples, line = self.run.epochs(number)
+        return Epoch(replace(sampler, lengths=examples.lengths).epoch_batches(number), examples, line)
 
     def _wait_for_steps(self) -> None:
         jax.block_until_ready(self.state)

@@ -15,7 +15,7 @@ from jaxft.core import random_keys, tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.parallel import sharding
-from jaxft.run.loss import run_loss
+from jaxft.run.loss import run_loss, run_prepare
 from jaxft.run.setup import Run
 from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
@@ -42,10 +42,14 @@ def configure(model: Path, data: Path, output: Path, /, **sections: dict):
 
 def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int = 1, fsdp: int = 1) -> Run:
     """The run with another layout, other micro-batches or other devices."""
-    mesh, examples = sharding.make_mesh(MeshConfig(data, fsdp)), run.data["train"].examples
+    mesh, examples = (
+        sharding.make_mesh(MeshConfig(data, fsdp)),
+        run.epochs.first[0] if run.epochs else run.data["train"].examples,
+    )
     sampler = make_sampler(
         examples.lengths,
-        batch_size=run.config.train.batch_size,
+        batch_size=run.epochs.batch_size if run.epochs else run.config.train.batch_size,
+        parts=run.epochs.parts if run.epochs else (),
         max_length=run.config.data.max_length * examples.group,
         layout=layout,
         seed=run.config.seed,
@@ -72,15 +76,16 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
             train_step,
             loss_fn=run_loss(run),
             optimizer=RECORDER,
-            prepare=run.task.prepare,
+            prepare=run_prepare(run),
             regularization=run.regularization,
         )
     )
     batches = run.sampler.epoch_batches(0)
+    examples = run.epochs.first[0] if run.epochs else run.data["train"].examples
     results = []
     for number in STEPS:
         rows = batches.shape(number).rows // run.sampler.micro_batches
-        batch = put(batches.batch(run.data["train"].examples, number), sharding.batch_sharding(run.mesh), rows)
+        batch = put(batches.batch(examples, number), sharding.batch_sharding(run.mesh), rows)
         with sharding.use_mesh(run.mesh):
             after, metrics = step(state, frozen, batch)
         grads = tree.unstack(tree.recut(jax.tree.map(np.asarray, after.opt_state), []))

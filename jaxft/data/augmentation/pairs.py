@@ -1,18 +1,33 @@
-"""Pairs of examples for mixup: which examples are mixed in an epoch, how much, and after which layer."""
+"""Examples in pairs, which share a row of a batch in every layout: what is mixed, or shall be predicted alike."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from jaxft.core.ragged import offsets_of, places_in_rows
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.replace import join_examples, select_examples
 
-RATIO, LAYER, PRESENT = "mix_ratio", "mix_layer", "mix_present"  # columns that `pair_examples` adds
+RATIO, LAYER, PRESENT, LABELLED = "mix_ratio", "mix_layer", "present", "labelled"  # columns that are added
+PER_PAIR = (RATIO, LAYER)  # [pairs]; all other columns have a value for each example of a pair, [pairs, 2, ...]
 
 
-def pair_examples(examples: Examples, *, seed: int, epoch: int, alpha: float, layers: Sequence[int]) -> Examples:
-    """The examples of an epoch in random pairs, as examples of two sequences each.
+def in_pairs(examples: Examples) -> Examples:
+    """Examples 0 and 1 as one of two sequences, 2 and 3, and so on; an odd last one has no second sequence.
+
+    Columns [N, ...] become [pairs, 2, ...]. The column PRESENT is 0 for a missing second sequence, else 1.
+    """
+    count = len(examples)
+    pairs = (count + 1) // 2
+    columns = {name: _pairs(x) for name, x in examples.columns.items()}
+    columns[PRESENT] = _pairs(np.ones(count, np.float32))
+    offsets = np.append(examples.offsets, examples.offsets[-1:]) if count % 2 else examples.offsets
+    return replace(examples, offsets=offsets[: 2 * pairs + 1], columns=columns, group=2)
+
+
+def mixing_pairs(examples: Examples, *, seed: int, epoch: int, alpha: float, layers: Sequence[int]) -> Examples:
+    """The examples of an epoch in random pairs, whose hidden states are mixed (`step/mixup`).
 
     Args:
       examples: N examples of one sequence each.
@@ -21,22 +36,34 @@ def pair_examples(examples: Examples, *, seed: int, epoch: int, alpha: float, la
       layers: numbers of layers, counted from 1 (0: the embeddings), one of which a pair is mixed after.
 
     Returns:
-      (N + 1) // 2 examples; each column [N, ...] is [pairs, 2, ...]. New columns are RATIO float32 [pairs], LAYER int32
-      [pairs] and PRESENT float32 [pairs, 2], which is 0 for the missing second sequence of an odd last pair.
+      (N + 1) // 2 pairs with the columns RATIO float32 [pairs] and LAYER int32 [pairs].
     """
-    count = len(examples)
-    rng = host_generator(seed, OfSeed.MIXUP + epoch)
-    order = rng.permutation(count)
-    pairs = (count + 1) // 2
-    order = np.append(order, order[:1]) if count % 2 else order
-    present = np.ones((pairs, 2), np.float32)
-    lengths = examples.lengths[order]
-    if count % 2:
-        present[-1, 1] = lengths[-1] = 0
-    ratio = rng.beta(alpha, alpha, pairs)
-    source = np.repeat(examples.starts[order], lengths) + places_in_rows(lengths)
-    columns = {name: x[order].reshape(pairs, 2, *x.shape[1:]) for name, x in examples.columns.items()}
-    columns[RATIO] = np.maximum(ratio, 1 - ratio).astype(np.float32)
-    columns[LAYER] = np.asarray(layers, np.int32)[rng.integers(0, len(layers), pairs)]
-    columns[PRESENT] = present
-    return Examples({name: x[source] for name, x in examples.tokens.items()}, offsets_of(lengths), columns, group=2)
+    rng = host_generator(seed, OfSeed.PAIRS + epoch)
+    paired = in_pairs(select_examples(examples, rng.permutation(len(examples))))
+    ratio = rng.beta(alpha, alpha, len(paired))
+    layer = np.asarray(layers, np.int32)[rng.integers(0, len(layers), len(paired))]
+    return paired.with_columns(**{RATIO: np.maximum(ratio, 1 - ratio).astype(np.float32), LAYER: layer})
+
+
+def consistency_pairs(labelled: Examples, originals: Examples, augmented: Examples, *, seed: int, epoch: int) -> Examples:
+    """The labelled examples of an epoch in random pairs, and behind them pairs of a text without a label and its augmented
+    version (`step/consistency`).
+
+    The column LABELLED is 1 for labelled examples. Others have 0 in the columns of labels.
+    """
+    order = host_generator(seed, OfSeed.PAIRS + epoch).permutation(len(labelled))
+    count = len(originals)
+    both = np.stack([np.arange(count), count + np.arange(count)], axis=1).ravel()
+    unlabelled = select_examples(join_examples([originals, augmented]), both)
+    columns = {name: np.zeros((2 * count, *x.shape[1:]), x.dtype) for name, x in labelled.columns.items()}
+    unlabelled = replace(unlabelled, columns=columns | {LABELLED: np.zeros(2 * count, np.float32)})
+    labelled = select_examples(labelled, order).with_columns(**{LABELLED: np.ones(len(order), np.float32)})
+    return join_examples([in_pairs(labelled), in_pairs(unlabelled)])
+
+
+def _pairs(values: np.ndarray) -> np.ndarray:
+    """[N, ...] as [pairs, 2, ...], with 0 for a missing last value."""
+    values = np.asarray(values)
+    if len(values) % 2:
+        values = np.concatenate([values, np.zeros_like(values[:1])])
+    return values.reshape(-1, 2, *values.shape[1:])

@@ -26,6 +26,7 @@ from jaxft.data.batching.packing import (
 from jaxft.data.tokens.encode import Examples
 
 Layout = Literal["pack", "bucket", "pad"]
+Parts = tuple[tuple[int, int], ...]
 # Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. The
 # batches of a million epochs would take hours to compute.
 SAMPLED_EPOCHS = (4, 200)
@@ -58,6 +59,8 @@ class BatchSampler:
         (`SAMPLED_EPOCHS`), a packed step of another epoch may need more rows, and then has a further shape.
       micro_batches: number of parts that a step's rows are divided into.
       unit: the number of rows of every step is a multiple of it.
+      parts: if steps are made of several kinds of examples, for each kind (number of examples, of which so many are in a
+        step): those of a kind follow one another, and all kinds last for the same number of steps.
     """
 
     lengths: np.ndarray
@@ -67,6 +70,7 @@ class BatchSampler:
     shapes: tuple[Shape, ...]
     micro_batches: int = 1
     unit: int = 1
+    parts: Parts = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -75,7 +79,7 @@ class BatchSampler:
 
     def epoch_batches(self, epoch: int) -> "EpochBatches":
         """Computes the batches of an epoch."""
-        order, shapes = epoch_order(self.lengths, self.batch_size, self.seed, epoch), self.shapes
+        order, shapes = epoch_order(self.lengths, self.batch_size, self.seed, epoch, self.parts), self.shapes
         lengths = self.lengths[order]
         if self.layout == "pack":
             row, offset, slot, need = pack(lengths, self.batch_size, shapes[0].length, shapes[0].slots, shapes[0].rows)
@@ -187,7 +191,7 @@ def token_type(column: np.ndarray) -> np.dtype:
     return np.dtype(np.int32) if np.issubdtype(column.dtype, np.integer) else column.dtype
 
 
-def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int) -> np.ndarray:
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: int, parts: Parts = ()) -> np.ndarray:
     """The examples, of `lengths` [N] tokens, in training order: a permutation, int64 [N], a function of the arguments.
 
     Steps of full batches are stratified by length: each step takes one example from every stratum, and steps with fewer
@@ -198,6 +202,21 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: i
     if seed is None:
         return np.argsort(-lengths, kind="stable")
     rng = host_generator(seed, epoch)
+    if parts:
+        return _interleaved(lengths, parts, rng)
+    return _stratified(lengths, batch_size, rng)
+
+
+def _interleaved(lengths: np.ndarray, parts: Parts, rng: np.random.Generator) -> np.ndarray:
+    """The order of steps that are made of several kinds of examples, each stratified on its own."""
+    begins, steps = np.cumsum([0, *(count for count, _ in parts)]).tolist(), []
+    for begin, (count, size) in zip(begins, parts, strict=False):
+        order = begin + _stratified(lengths[begin : begin + count], size, rng)
+        steps.append([order[i : i + size] for i in range(0, count, size)])
+    return np.concatenate([x for step in zip(*steps, strict=True) for x in step])
+
+
+def _stratified(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     order = rng.permutation(len(lengths))
     steps = len(lengths) // batch_size
     stratified = order[: steps * batch_size]
@@ -232,6 +251,7 @@ def make_sampler(
     shards: int = 1,
     lengthen: Callable[[int], int] = int,
     longest: int = 0,
+    parts: Parts = (),
 ) -> BatchSampler:
     """Makes the sampler of a run and chooses its batch shapes.
 
@@ -244,14 +264,15 @@ def make_sampler(
       lengthen: maps a row length to the length to which the device's attention kernel pads it (not used for layout pad).
       longest: tokens of the longest example of any epoch, if lengths differ between epochs and `lengths` are those of the
         first.
+      parts: as in `BatchSampler`; `batch_size` is the sum over the kinds.
     """
     unit = micro_batches * shards
     # One more than all examples is as good as any larger size: the only step is a smaller one.
     batch_size = min(batch_size, len(lengths) + 1)
     seen = min(epochs, max(SAMPLED_EPOCHS[0], min(SAMPLED_EPOCHS[1], SAMPLED_EXAMPLES // max(1, len(lengths)))))
     price = COMPILE * seen / epochs  # of one more shape, in steps of the sampled epochs
-    make = partial(BatchSampler, lengths, batch_size, seed, layout, micro_batches=micro_batches, unit=unit)
-    ordered = (lengths[epoch_order(lengths, batch_size, seed, e)] for e in range(seen))
+    make = partial(BatchSampler, lengths, batch_size, seed, layout, micro_batches=micro_batches, unit=unit, parts=parts)
+    ordered = (lengths[epoch_order(lengths, batch_size, seed, e, parts)] for e in range(seen))
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":

@@ -1,0 +1,26 @@
+"""The section `unlabelled`: texts without labels, whose augmented versions shall be predicted as they are."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat, PathTexts, PositiveInt, Section
+
+
+@dataclass(frozen=True)
+class UnlabelledConfig(Section):
+    """Consistency training on texts without labels (UDA, Xie et al. 2020, arXiv:1904.12848); text classification only."""
+
+    data: PathTexts = None
+    """Texts without labels, in files as data.train's; labels in them are not read. augment.steps must say how their other
+    versions are made; all of them are augmented, whatever augment.share is for the labelled examples."""
+    ratio: PositiveInt = 3
+    """Number of texts without labels for each labelled example of a step; each is computed twice."""
+    weight: NonNegativeFloat = 1.0
+    """Weight of the consistency loss."""
+    temperature: FinitePositiveFloat = 1.0
+    """Temperature of the prediction that is the target; below 1 it is sharpened (the paper takes 0.4)."""
+    confidence: Fraction = 0.0
+    """Texts whose largest predicted probability is below this do not count in a step (the paper takes 0.8)."""
+    annealing: Literal["none", "linear", "exp", "log"] = "none"
+    """Training signal annealing: labelled examples do not count while their label is more probable than a threshold, which
+    rises from 1 / labels to 1 over the run: linearly, late (exp, for few labels) or early (log)."""

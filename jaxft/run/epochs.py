@@ -1,0 +1,156 @@
+"""The training examples of each epoch of a run: augmented, in pairs, and with texts without labels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core.errors import UserError
+from jaxft.core.random_streams import OfSeed, host_generator
+from jaxft.data.augmentation.pairs import consistency_pairs, mixing_pairs
+from jaxft.data.augmentation.synonyms import Synonyms
+from jaxft.data.batching.batch_sampler import Parts
+from jaxft.data.tokens.encode import Examples
+from jaxft.run.augmentation import Augmentation
+from jaxft.run.run_tokenizer import Vocabulary
+from jaxft.run.unlabelled import read_unlabelled
+from jaxft.tasks.task import Split, Task
+
+Nearest = Callable[[int], Synonyms]
+TMIX_LAYERS = (7, 9, 12)  # of BERT's 12 (Chen et al. 2020)
+
+
+class EpochExamples:
+    """Makes the examples of an epoch by its number.
+
+    Attributes:
+      batch_size: examples of a step, as `Examples` counts them: a pair is one.
+      parts: as in `BatchSampler`.
+      longest: tokens of the longest example of any epoch, or 0 if all epochs have the same examples.
+      changes_texts: whether words differ between epochs, or from those of the training data.
+      first: the examples of epoch 0, and their line, until they are used.
+      prototype: one example of an epoch, for the shapes and types of its columns.
+    """
+
+    def __init__(
+        self, config: Config, task: Task, split: Split, vocabulary: Vocabulary, nearest: Nearest, layers: int
+    ) -> None:
+        """Read the texts without labels and make the steps of augmentation.
+
+        Args:
+          config, task, vocabulary: of the run.
+          split: the training data.
+          nearest: as in `Resources`.
+          layers: of the model.
+
+        Raises:
+          UserError: for what the config asks for and the task or the model does not allow.
+        """
+        augment, self._config, self._training = config.augment, config, split.examples
+        self.batch_size, self.longest = config.train.batch_size, 0
+        self.parts: Parts = ()
+        self._augmentation: Augmentation | None = None
+        self._pair: Callable[..., Examples] | None = None
+        steps = -(-len(split.examples) // self.batch_size)
+        if augment.steps and (augment.share or not config.unlabelled.data):
+            self._augmentation = Augmentation(config, task, split, vocabulary, nearest)
+            self.longest = self._augmentation.longest
+        self.changes_texts = bool(augment.steps)
+        longest = self.longest or int(self._training.lengths.max())
+        if config.unlabelled.data:
+            _check_consistency(config, task)
+            self._pair = self._consistency_pairs(config, task, vocabulary, nearest, steps)
+            self.longest = 2 * max(longest, self._unlabelled.longest)
+        elif augment.mixup:
+            self._pair = partial(
+                mixing_pairs, seed=config.seed, alpha=augment.mixup, layers=mixing_layers(config, task, layers)
+            )
+            self._halve()
+            self.longest = 2 * longest
+        self.first: tuple[Examples, str] | None = self._make(0)
+        self.prototype = self.first[0].first(1)
+
+    def __call__(self, epoch: int) -> tuple[Examples, str]:
+        """The examples of an epoch, and a line for the log if there is something to say of them."""
+        if epoch or self.first is None:
+            return self._make(epoch)
+        first, self.first = self.first, None
+        return first
+
+    def _make(self, epoch: int) -> tuple[Examples, str]:
+        examples, line = self._training, ""
+        if self._augmentation:
+            made = self._augmentation.epoch(epoch)
+            examples, line = made.examples, made.line(epoch)
+        return (self._pair(examples, epoch=epoch) if self._pair else examples), line
+
+    def _halve(self) -> None:
+        size = self.batch_size
+        if size % 2:
+            name = "unlabelled.data" if self._config.unlabelled.data else "augment.mixup"
+            raise UserError(f"train.batch_size is {size}: must be even, because {name} puts examples in pairs")
+        self.batch_size = size // 2
+
+    def _consistency_pairs(
+        self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest, steps: int
+    ) -> Callable[..., Examples]:
+        split = read_unlabelled(config, task, vocabulary)
+        count, most = len(split.rows), steps * config.unlabelled.ratio * config.train.batch_size
+        self._halve()
+        per_step = most // steps
+        self.parts = (-(-len(self._training) // 2), self.batch_size), (most, per_step)
+        self.batch_size += per_step
+
+        def chosen(epoch: int) -> np.ndarray:
+            """The texts of an epoch: each pass over all of them has its own order, and epochs take up where one ended."""
+            passes = range(epoch * most // count, -(-(epoch + 1) * most // count))
+            order = np.concatenate([host_generator(config.seed, OfSeed.UNLABELLED + n).permutation(count) for n in passes])
+            begin = epoch * most - passes.start * count
+            return order[begin : begin + most]
+
+        every = replace(config, augment=replace(config.augment, share=1.0))
+        self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen)
+
+        def pairs(labelled: Examples, *, epoch: int) -> Examples:
+            originals, augmented = self._unlabelled.source(epoch).examples, self._unlabelled.epoch(epoch).examples
+            return consistency_pairs(labelled, originals, augmented, seed=config.seed, epoch=epoch)
+
+        return pairs
+
+
+def varies(config: Config) -> bool:
+    """Whether the examples of a run differ between epochs."""
+    return bool(config.augment.steps or config.augment.mixup or config.unlabelled.data)
+
+
+def mixing_layers(config: Config, task: Task, layers: int) -> tuple[int, ...]:
+    """The layers after which pairs are mixed.
+
+    Raises:
+      UserError: if the task's labels cannot be mixed, or the model has no such layer.
+    """
+    if task.mixes is None:
+        raise UserError(f"augment.mixup: the labels of {task.kind} cannot be mixed; leave it at null")
+    chosen = config.augment.mixup_layers
+    if chosen is None:
+        return tuple(sorted({round(layers * x / TMIX_LAYERS[-1]) for x in TMIX_LAYERS}))
+    if max(chosen) > layers:
+        raise UserError(f"augment.mixup_layers has {max(chosen)}, but the model has {layers} layers")
+    return tuple(chosen)
+
+
+def _check_consistency(config: Config, task: Task) -> None:
+    """Check that a run can use texts without labels."""
+    if (kind := getattr(task, "problem", task.kind)) != "single_label":
+        raise UserError(f"unlabelled.data: only text classification with one label can use texts without labels, not {kind}")
+    if not config.augment.steps:
+        raise UserError("unlabelled.data needs augment.steps, which say how other versions of its texts are made")
+    if config.augment.mixup:
+        raise UserError("unlabelled.data and augment.mixup exclude each other: leave one of them at null")
+    several = config.train.micro_batches > 1
+    if several and config.unlabelled.annealing != "none":
+        raise UserError("unlabelled.annealing needs train.micro_batches 1: it compares the examples of a whole step")
+    if several and config.task.class_weights:
+        raise UserError("unlabelled.data with task.class_weights needs train.micro_batches 1")
