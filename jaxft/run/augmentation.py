@@ -87,6 +87,8 @@ class Augmentation:
         vocabulary: Vocabulary,
         nearest: Callable[[int], Synonyms],
         chosen: Callable[[int], np.ndarray] | None = None,
+        *,
+        labelled: bool = True,
     ) -> None:
         """Make the steps and the examples of epoch 0.
 
@@ -95,11 +97,12 @@ class Augmentation:
           split: the training data.
           nearest: as in `Resources`.
           chosen: the indices of the rows that an epoch is made of, int64 [N]; by default all.
+          labelled: whether the rows have labels.
 
         Raises:
           UserError: for steps that cannot be used or made.
         """
-        self._origin, self._vocabulary, self._chosen = split.origin, vocabulary, chosen
+        self._origin, self._vocabulary, self._chosen, self._labelled = split.origin, vocabulary, chosen, labelled
         rows = task.augmentable(split.rows, config, split.origin)
         self._task = rows.task
         numbers = row_numbers(split.rows).tolist()
@@ -151,7 +154,7 @@ class Augmentation:
         columns = {name: edited.columns.get(name) or [x[i] for i in edited.rows] for name, x in chunk.items()}
         rows = datasets.Dataset.from_dict(columns, features=source.rows.features)
         tokenizer, directory = self._vocabulary.tokenizer, self._vocabulary.directory
-        split = self._task.encode(rows, tokenizer, directory, self._config, self._origin)
+        split = self._task.encode(rows, tokenizer, directory, self._config, self._origin, labelled=self._labelled)
         row_of, indices = self._task.rows_of_examples(split), np.asarray(edited.rows) + start
         begins = np.searchsorted(source.row_of, indices)
         windows = np.searchsorted(source.row_of, indices, "right") - begins

@@ -26,6 +26,7 @@ class EpochExamples:
     """Makes the examples of an epoch by its number.
 
     Attributes:
+      augmentation: of the labelled examples, if there is any.
       batch_size: examples of a step, as `Examples` counts them: a pair is one.
       parts: as in `BatchSampler`.
       longest: tokens of the longest example of any epoch, or 0 if all epochs have the same examples.
@@ -48,19 +49,20 @@ class EpochExamples:
         Raises:
           UserError: for what the config asks for and the task or the model does not allow.
         """
+        if config.unlabelled.data:
+            _check_consistency(config, task)
         augment, self._config, self._training = config.augment, config, split.examples
         self.batch_size, self.longest = config.train.batch_size, 0
         self.parts: Parts = ()
-        self._augmentation: Augmentation | None = None
+        self.augmentation: Augmentation | None = None
         self._pair: Callable[..., Examples] | None = None
         steps = -(-len(split.examples) // self.batch_size)
         if augment.steps and (augment.share or not config.unlabelled.data):
-            self._augmentation = Augmentation(config, task, split, vocabulary, nearest)
-            self.longest = self._augmentation.longest
+            self.augmentation = Augmentation(config, task, split, vocabulary, nearest)
+            self.longest = self.augmentation.longest
         self.changes_texts = bool(augment.steps)
         longest = self.longest or int(self._training.lengths.max())
         if config.unlabelled.data:
-            _check_consistency(config, task)
             self._pair = self._consistency_pairs(config, task, vocabulary, nearest, steps)
             self.longest = 2 * max(longest, self._unlabelled.longest)
         elif augment.mixup:
@@ -81,8 +83,8 @@ class EpochExamples:
 
     def _make(self, epoch: int) -> tuple[Examples, str]:
         examples, line = self._training, ""
-        if self._augmentation:
-            made = self._augmentation.epoch(epoch)
+        if self.augmentation:
+            made = self.augmentation.epoch(epoch)
             examples, line = made.examples, made.line(epoch)
         return (self._pair(examples, epoch=epoch) if self._pair else examples), line
 
@@ -111,7 +113,7 @@ class EpochExamples:
             return order[begin : begin + most]
 
         every = replace(config, augment=replace(config.augment, share=1.0))
-        self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen)
+        self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen, labelled=False)
 
         def pairs(labelled: Examples, *, epoch: int) -> Examples:
             originals, augmented = self._unlabelled.source(epoch).examples, self._unlabelled.epoch(epoch).examples

@@ -106,7 +106,7 @@ def loss_wrappers(run: Run) -> list[LossWrapper]:
 
 def _consistency(run: Run) -> Consistency:
     own = run.config.unlabelled
-    rest = own.annealing, run.total_steps, run.config.train.micro_batches
+    rest = own.annealing, run.total_steps, run.sampler.micro_batches
     return Consistency(own.weight, own.temperature, own.confidence, *rest)
 
 

@@ -23,7 +23,7 @@ def augment(*steps: dict, **options) -> dict:
 
 def texts(run, epoch: int) -> list[list[str]]:
     """The word pieces of the examples of an epoch."""
-    examples = run.augmentation.epoch(epoch).examples
+    examples = run.epochs.augmentation.epoch(epoch).examples
     words = np.array(tiny.VOCABULARY)[examples.tokens["input_ids"]]
     return [x.tolist() for x in np.split(words, examples.offsets[1:-1])]
 
@@ -53,39 +53,41 @@ def run(classifier, tiny_data, tmp_path_factory):
 )
 def test_texts_do_not_depend_on_layout_batches_and_devices(run, classifier, tiny_data, tmp_path, sections):
     other = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=augment(*STEPS, *PIECES), **sections))
-    assert all(same(run.augmentation.epoch(n).examples, other.augmentation.epoch(n).examples) for n in (0, 1, 6))
+    assert all(
+        same(run.epochs.augmentation.epoch(n).examples, other.epochs.augmentation.epoch(n).examples) for n in (0, 1, 6)
+    )
 
 
 @pytest.mark.parametrize("layout", [{"layout": "bucket"}, {}, {"data": 4, "fsdp": 2, "micro_batches": 2}], ids=str)
 def test_gradients_do_not_depend_on_the_layout(run, layout):
     split = run.data["train"]
-    augmented = replace(run, data={"train": replace(split, examples=run.augmentation.epoch(3).examples)})
+    augmented = replace(run, epochs=None, data={"train": replace(split, examples=run.epochs.augmentation.epoch(3).examples)})
     assert_same(rearranged(augmented, **layout), gradients(rearranged(augmented, "pad")))
 
 
 def test_every_epoch_has_other_texts_of_the_same_rows(run):
     given = run.data["train"].examples
-    epochs = [run.augmentation.epoch(n).examples for n in (0, 1, 2)]
+    epochs = [run.epochs.augmentation.epoch(n).examples for n in (0, 1, 2)]
     assert all(len(x) == len(given) for x in epochs)
     assert all(np.array_equal(x.columns["labels"], given.columns["labels"]) for x in epochs)
     for one, other in ((texts(run, 0), texts(run, 1)), (texts(run, 1), texts(run, 2))):
         assert np.mean([a != b for a, b in zip(one, other, strict=True)]) > 0.5
     assert all(text[0] == "[CLS]" and text[-1] == "[SEP]" and len(text) > 2 for text in texts(run, 1))
-    assert run.augmentation.longest >= max(int(x.lengths.max()) for x in (given, *epochs))
+    assert run.epochs.augmentation.longest >= max(int(x.lengths.max()) for x in (given, *epochs))
 
 
 def test_a_row_is_augmented_alike_whatever_rows_are_read_with_it(classifier, tiny_data, tmp_path, run):
     """Also if rows before it are set aside for validation."""
     data = {"validation": None, "validation_share": 0.3}
     part = make_run(configure(classifier, tiny_data, tmp_path / "run", data=data, augment=augment(*STEPS, *PIECES)))
-    rows = (np.asarray(part.augmentation._numbers) - 1).tolist()
+    rows = (np.asarray(part.epochs.augmentation.source(1).numbers) - 1).tolist()
     whole = texts(run, 1)
     assert texts(part, 1) == [whole[i] for i in rows]
 
 
 def test_half_of_the_examples_stay_as_they_are(classifier, tiny_data, tmp_path):
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=augment(*STEPS, *PIECES, share=0.5)))
-    given, made = run.data["train"].examples, run.augmentation.epoch(4)
+    given, made = run.data["train"].examples, run.epochs.augmentation.epoch(4)
     before = np.split(given.tokens["input_ids"], given.offsets[1:-1])
     after = np.split(made.examples.tokens["input_ids"], made.examples.offsets[1:-1])
     changed = sum(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
@@ -109,7 +111,7 @@ def test_an_example_that_would_be_longer_than_all_others_stays_and_is_counted(cl
     (tmp_path / "s.tsv").write_text("river\t" + " ".join(["stone"] * 9) + "\n")
     steps = augment({"step": "replace", "rate": 1, "file": str(tmp_path / "s.tsv")})
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=steps, data={"truncation": False}))
-    made = [run.augmentation.epoch(n) for n in range(4)]
+    made = [run.epochs.augmentation.epoch(n) for n in range(4)]
     assert all(x.examples.lengths.max() <= 32 for x in made)
     assert made[0].counts["would be longer than all others"] > 0
     assert "would be longer than all others" in made[0].line(0)
@@ -124,7 +126,7 @@ def test_tags_stay_with_their_words(tiny_model, tmp_path):
     given = run.data["train"].examples
     seen, windows = 0, 0
     for epoch in range(4):
-        made = run.augmentation.epoch(epoch)
+        made = run.epochs.augmentation.epoch(epoch)
         examples = made.examples
         assert len(examples) == len(given)
         windows += made.counts["would have another number of windows"]
@@ -153,7 +155,7 @@ def test_other_schemes_of_tags(tiny_model, tmp_path, scheme):
     run = make_run(config)
     names = np.array(["-", *run.task.names])
     for epoch in range(3):
-        labels = names[run.augmentation.epoch(epoch).examples.tokens["labels"]]
+        labels = names[run.epochs.augmentation.epoch(epoch).examples.tokens["labels"]]
         assert (labels == "B-place").sum() == 60
         assert (labels == "I-place").sum() == 30
 
@@ -173,7 +175,7 @@ def test_answers_are_found_where_they_are(tmp_path):
         return [" ".join(words[start + first : start + last + 1]) for start, first, last in spans]
 
     for epoch in range(3):
-        made = run.augmentation.epoch(epoch).examples
+        made = run.epochs.augmentation.epoch(epoch).examples
         assert answers(made) == answers(given)
         assert not np.array_equal(made.tokens["input_ids"], given.tokens["input_ids"])
         assert not np.array_equal(made.columns["start_positions"], given.columns["start_positions"])
@@ -186,7 +188,7 @@ def test_choices_keep_their_number_and_label(tiny_model, tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     steps = augment({"step": "swap", "rate": 0.4}, *PIECES)
     run = make_run(choices.configure(tiny_model, tmp_path, tmp_path / "run", model=tiny.NO_DROPOUT, augment=steps))
-    given, made = run.data["train"].examples, run.augmentation.epoch(1).examples
+    given, made = run.data["train"].examples, run.epochs.augmentation.epoch(1).examples
     assert made.group == given.group == 3
     assert len(made) == len(given)
     assert np.array_equal(made.columns["labels"], given.columns["labels"])

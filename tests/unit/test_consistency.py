@@ -7,7 +7,10 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from jaxft import losses
-from jaxft.step.consistency import COUNTS, LABELLED, STEP, Consistency, with_consistency
+from jaxft.data.augmentation.pairs import LABELLED
+from jaxft.step.consistency import Consistency, with_consistency
+from jaxft.step.pairs import COUNTS
+from jaxft.step.train_step import STEP
 
 LABELS, STEPS = 3, 40
 RNG = np.random.default_rng(0)

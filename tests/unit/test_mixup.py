@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from jaxft.core.random_keys import root_key
-from jaxft.data.augmentation.pairs import pair_examples
+from jaxft.data.augmentation.pairs import LAYER, PRESENT, RATIO, mixing_pairs
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import cross_entropy
 from jaxft.models.encoder.config import DropoutRates
 from jaxft.models.model import make_model
-from jaxft.step.mixup import LAYER, RATIO, Mixup, split_pairs
+from jaxft.step.mixup import Mixup
+from jaxft.step.pairs import split_pairs
 from tests.support import tiny
 
 SIZES = [5, 3, 6, 4, 2, 7, 5]  # an odd number of examples: one has no partner
@@ -39,10 +40,10 @@ def examples() -> Examples:
 
 def batches(layout: str):
     """The one step of an epoch of pairs, as single examples."""
-    pairs = pair_examples(examples(), seed=1, epoch=2, alpha=0.7, layers=(1, 2))
+    pairs = mixing_pairs(examples(), seed=1, epoch=2, alpha=0.7, layers=(1, 2))
     sampler = make_sampler(pairs.lengths, batch_size=4, max_length=14, layout=layout, seed=0)
     batch = {name: jnp.asarray(x) for name, x in sampler.epoch_batches(0).batch(pairs, 0).items()}
-    return pairs, {name: x[0] for name, x in split_pairs(batch, ("label",)).items()}
+    return pairs, {name: x[0] for name, x in split_pairs(batch).items()}
 
 
 def alone(model, params, ids):
@@ -93,9 +94,9 @@ def test_labels_of_examples_are_mixed():
     logits = jax.random.normal(root_key(0), (*batch["weights"].shape, len(SIZES)))
 
     def loss(x):
-        return cross_entropy(logits, x["label"], x["weights"])
+        return cross_entropy(logits, x["labels"], x["weights"])
 
-    total, weight = Mixup(batch).loss(loss, ("label",), ())
+    total, weight = Mixup(batch | {"labels": batch["label"]}).loss(loss, tokens=False)
     costs = -np.asarray(jax.nn.log_softmax(logits))
     expected = 0.0
     for row, slot in zip(*np.nonzero(np.asarray(batch["weights"])), strict=True):
@@ -113,7 +114,7 @@ def test_labels_of_tokens_are_mixed_where_both_have_a_token():
     def loss(x):
         return cross_entropy(logits, x["labels"] - 1, (x["labels"] > 0) * x["token_weights"])
 
-    total, weight = Mixup(batch).loss(loss, (), ("labels",))
+    total, weight = Mixup(batch).loss(loss, tokens=True)
     costs, expected, count = -np.asarray(jax.nn.log_softmax(logits)), 0.0, 0.0
     for row, slot in zip(*np.nonzero(np.asarray(batch["weights"])), strict=True):
         number, begin = int(batch["example"][row, slot]), int(batch["first_token"][row, slot])
@@ -127,9 +128,9 @@ def test_labels_of_tokens_are_mixed_where_both_have_a_token():
 
 
 def test_pairs_differ_between_epochs_and_lose_no_example():
-    first, again, second = (pair_examples(examples(), seed=1, epoch=e, alpha=0.7, layers=(1, 2)) for e in (0, 0, 1))
+    first, again, second = (mixing_pairs(examples(), seed=1, epoch=e, alpha=0.7, layers=(1, 2)) for e in (0, 0, 1))
     assert replace(first, tokens={}, columns={}).offsets.tolist() == again.offsets.tolist()
-    labels = [x.columns["label"][x.columns["mix_present"] > 0] for x in (first, second)]
+    labels = [x.columns["label"][x.columns[PRESENT] > 0] for x in (first, second)]
     assert [sorted(x) for x in labels] == [list(range(7))] * 2
     assert labels[0].tolist() != labels[1].tolist()
     assert (first.columns[RATIO] >= 0.5).all()
