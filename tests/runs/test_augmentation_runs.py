@@ -8,6 +8,7 @@ import pytest
 from jaxft.core.errors import UserError
 from jaxft.train import train
 from jaxft.training import loop
+from tests.support import tiny
 from tests.support.resuming import MODEL, copy_run_at, journal, short_config
 
 STEPS = {"steps": [{"step": "delete", "rate": 0.2}, {"step": "mask_pieces"}, {"step": "drop_pieces"}], "share": 0.7}
@@ -31,6 +32,22 @@ def test_a_resumed_run_ends_with_the_same_bits(whole, tiny_model, tiny_data, tmp
     train(config(tiny_model, tiny_data, tmp_path / "half"))
     assert (tmp_path / "half" / MODEL).read_bytes() == (whole / MODEL).read_bytes()
     assert journal(tmp_path / "half") == journal(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mixup", "consistency"])
+def test_a_run_of_pairs_resumes_to_the_same_bits(tiny_model, tiny_data, tmp_path, method):
+    """In the middle of the second epoch, with dropout, and with what is drawn on the device."""
+    sections = {"augment": STEPS | {"cutoff_tokens": 0.2, "mixup": 0.5}}
+    if method == "consistency":
+        texts = tiny.write_rows(tmp_path / "texts.csv", 50, seed=7)
+        sections["unlabelled"] = {"data": str(texts), "ratio": 1, "annealing": "log"}
+        sections["augment"] = STEPS | {"cutoff_span": 0.1}
+    train(config(tiny_model, tiny_data, tmp_path / "whole", **sections))
+    copy_run_at(9, tmp_path / "whole", tmp_path / "half")
+    train(config(tiny_model, tiny_data, tmp_path / "half", **sections))
+    assert (tmp_path / "half" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+    assert journal(tmp_path / "half") == journal(tmp_path / "whole")
 
 
 @pytest.mark.slow
