@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "write a checkpoint of a run as a Hugging Face directory",
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
     "clean": "clean data, find duplicates, leaks and odd labels, and write what stays",
+    "augment": "write augmented copies of the training data to a file",
     "vocabulary": "train a WordPiece tokenizer for a model from scratch",
     "hf": "run with the flags of Hugging Face's run_glue, run_ner, run_qa, run_mlm or run_swag",
 }

@@ -107,7 +107,7 @@ class Augmentation:
         self._task = rows.task
         numbers = row_numbers(split.rows).tolist()
         self._source = Source(rows.rows, numbers, split.examples, task.rows_of_examples(split))
-        resources = Resources(rows.tagged, nearest, self._mask_id)
+        resources = Resources(rows.tagged, nearest, lambda: mask_of(vocabulary))
         self._augmenter = make_augmenter(config.augment, rows.fields, resources, seed=config.seed, task=task.kind)
         data = replace(config.data, cache=False, empty_texts="null")
         self.longest = data.max_length * split.examples.group
@@ -193,9 +193,14 @@ class Augmentation:
         lengths = np.add.reduceat(left, examples.offsets[:-1], dtype=np.int64)
         return replace(examples, tokens={name: x[left] for name, x in tokens.items()}, offsets=offsets_of(lengths))
 
-    def _mask_id(self) -> int:
-        if (found := self._vocabulary.tokenizer.mask_token_id) is None:
-            raise UserError(
-                f"augment.steps: mask_pieces needs a mask token, which the tokenizer in {self._vocabulary.directory} has not"
-            )
-        return found
+
+def mask_of(vocabulary: Vocabulary) -> tuple[str, int]:
+    """The mask token of a tokenizer and its id.
+
+    Raises:
+      UserError: if it has none.
+    """
+    tokenizer = vocabulary.tokenizer
+    if tokenizer.mask_token_id is None:
+        raise UserError(f"augment.steps: the tokenizer in {vocabulary.directory} has no mask token, which a step needs")
+    return tokenizer.mask_token, tokenizer.mask_token_id

@@ -29,8 +29,30 @@ class RunData:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows of every split of a run before they are tokenised, the file of each, and the rest as in `RunData`."""
+
+    task: Task
+    rows: Mapping[str, Any]
+    origins: Mapping[str, str]
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+
+
 def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> RunData:
-    """Read and tokenise every split of a run whose model is in `directory`.
+    """Read and tokenise every split of a run; see `read_rows`."""
+    read = read_rows(config, directory, hf_config)
+    task, vocabulary = read.task, read.vocabulary
+    splits = {
+        split: task.encode(rows, vocabulary.tokenizer, vocabulary.directory, config, read.origins[split])
+        for split, rows in read.rows.items()
+    }
+    return RunData(task, {s: first_examples(type(task), x, config, s) for s, x in splits.items()}, vocabulary, read.notes)
+
+
+def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> ReadRows:
+    """Read every split of a run whose model is in `directory`, with its config.json.
 
     A resumed run keeps the labels that it recorded.
 
@@ -61,9 +83,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
     rows["train"], left_out = without_unknown(kind, rows["train"], tokenizer, config, origins["train"])
     notes += left_out
-    task = task.with_tokenizer(tokenizer, directory)
-    splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
-    return RunData(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))
+    return ReadRows(task.with_tokenizer(tokenizer, directory), rows, origins, vocabulary, tuple(notes))
 
 
 def drop_unknown_labels(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:

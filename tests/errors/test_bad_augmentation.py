@@ -71,4 +71,4 @@ def test_a_tokenizer_without_a_mask_token(train_fails, tiny_model, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     settings = json.loads((model / "tokenizer_config.json").read_text()) | {"mask_token": None}
     (model / "tokenizer_config.json").write_text(json.dumps(settings))
-    train_fails({"augment.steps": '[{"step": "mask_pieces"}]'}, "mask_pieces needs a mask token", model=model)
+    train_fails({"augment.steps": '[{"step": "mask_pieces"}]'}, "no mask token, which a step needs", model=model)

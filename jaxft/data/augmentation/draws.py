@@ -9,7 +9,7 @@ from jaxft.core.random_streams import OfSeed, host_generator
 
 T = TypeVar("T")
 BLOCK = 32  # numbers that are drawn at once
-WORDS, PIECES = 0, 1  # parts of a row's stream
+WORDS, PIECES, PROPOSALS = range(3)  # parts of a row's stream
 
 
 class Draws:

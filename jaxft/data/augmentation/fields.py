@@ -38,6 +38,10 @@ class Fields(abc.ABC):
     def edited(self, row: Row, edit: Edit) -> dict[str, Any] | None:
         """The columns after an edit of every text; None if a text would be empty, or an answer or a word lost."""
 
+    def as_copy(self, row: dict[str, Any], number: int) -> dict[str, Any]:
+        """An edited row that stands beside its original in a file, as copy `number` of it."""
+        return row
+
 
 class TextFields(Fields):
     """Columns of texts, or of lists of texts."""
@@ -90,6 +94,10 @@ class QuestionFields(Fields):
             return None
         edited = {"text": list(given["text"]), "answer_start": starts}
         return {"question": question, "context": text, "answers": edited}
+
+    def as_copy(self, row: dict[str, Any], number: int) -> dict[str, Any]:
+        """With an id of its own."""
+        return row | {"id": f"{row['id']} copy {number}"}
 
 
 def _fixed_words(document: Document) -> list[int]:

@@ -9,6 +9,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.augmentation import mentions, noise, order, pieces, synonyms, translations
 from jaxft.data.augmentation.engine import Augmenter, WordStep
 from jaxft.data.augmentation.fields import Fields
+from jaxft.data.augmentation.masked_words import MaskWords
 from jaxft.data.augmentation.mentions import Tagged
 from jaxft.data.augmentation.pieces import PieceStep
 from jaxft.data.augmentation.synonyms import Synonyms
@@ -21,12 +22,14 @@ class Resources:
     Attributes:
       tagged: the words and IOB2 tags of the training sentences.
       nearest: number of words -> as many nearest words of a word in the model's word embeddings.
-      mask_id: the id of the tokenizer's mask token.
+      mask: the tokenizer's mask token and its id.
+      proposes: whether a masked LM fills the masks of the edited texts.
     """
 
     tagged: Callable[[], Tagged]
     nearest: Callable[[int], Synonyms]
-    mask_id: Callable[[], int]
+    mask: Callable[[], tuple[str, int]]
+    proposes: bool = False
 
 
 Maker = Callable[[AugmentStepConfig, Resources], Any]
@@ -35,12 +38,28 @@ Maker = Callable[[AugmentStepConfig, Resources], Any]
 def _synonyms(options: AugmentStepConfig, resources: Resources) -> Synonyms:
     if options.file is not None:
         return synonyms.from_file(options.file)
+    return synonyms.wordnet() if options.source == "wordnet" else resources.nearest(options.candidates)
+
+
+def _replace(options: AugmentStepConfig, resources: Resources) -> WordStep:
     if options.source == "masked_lm":
+        return _masked(options, resources)
+    return synonyms.Replace(options.rate, _synonyms(options, resources), options.entities)
+
+
+def _insert(options: AugmentStepConfig, resources: Resources) -> WordStep:
+    if options.source == "masked_lm":
+        return _masked(options, resources)
+    return synonyms.Insert(options.rate, _synonyms(options, resources))
+
+
+def _masked(options: AugmentStepConfig, resources: Resources) -> MaskWords:
+    if not resources.proposes:
         raise UserError(
             "augment.steps: source is masked_lm, which needs a forward pass for every text: write the texts once with "
             "jaxft augment, and train on its file"
         )
-    return synonyms.wordnet() if options.source == "wordnet" else resources.nearest(options.candidates)
+    return MaskWords(options.rate, resources.mask()[0], options.step == "insert")
 
 
 def _mentions(options: AugmentStepConfig, resources: Resources) -> mentions.ReplaceMentions:
@@ -52,13 +71,13 @@ def _mentions(options: AugmentStepConfig, resources: Resources) -> mentions.Repl
 STEPS: dict[str, Maker] = {
     "delete": lambda x, _: order.Delete(x.rate),
     "swap": lambda x, _: order.Swap(x.rate),
-    "insert": lambda x, resources: synonyms.Insert(x.rate, _synonyms(x, resources)),
-    "replace": lambda x, resources: synonyms.Replace(x.rate, _synonyms(x, resources), x.entities),
+    "insert": _insert,
+    "replace": _replace,
     "spelling": lambda x, _: noise.Spelling(x.rate, x.entities),
     "keyboard": lambda x, _: noise.Keyboard(x.rate, x.layout, x.entities),
     "case": lambda x, _: noise.Case(x.rate, x.to, x.entities),
     "back_translation": lambda x, _: translations.BackTranslation(x.rate, translations.read_translations(str(x.file))),
-    "mask_pieces": lambda x, resources: pieces.MaskPieces(x.rate, resources.mask_id()),
+    "mask_pieces": lambda x, resources: pieces.MaskPieces(x.rate, resources.mask()[1]),
     "drop_pieces": lambda x, _: pieces.DropPieces(x.rate),
     "replace_mentions": _mentions,
     "replace_tagged": lambda x, resources: mentions.ReplaceTagged(x.rate, mentions.words_of(resources.tagged())),
@@ -76,4 +95,5 @@ def make_augmenter(config: AugmentConfig, fields: Fields, resources: Resources, 
         if step.step in fields.lacks:
             raise UserError(f"augment.steps: {step.step} cannot be used for {task}: it {fields.lacks[step.step]}")
     made: list[WordStep | PieceStep] = [STEPS[step.step](step, resources) for step in config.steps]
+    made.sort(key=lambda step: isinstance(step, MaskWords))  # no step may edit or move a mask
     return Augmenter(made, fields, config.share, config.apply == "one", seed)
