@@ -163,10 +163,10 @@ def _similar(bands: np.ndarray, sets: Sets, sides: np.ndarray, similarity: float
 def _pieces(bands: np.ndarray, sides: np.ndarray) -> Iterator[np.ndarray]:
     """The candidates of all bands: int64 [2, P], P at most AT_ONCE."""
     full = np.zeros(bands.shape, bool)
-    progress = Progress("comparing candidates", bands.size)
+    progress = Progress("comparing candidates", len(bands))
     waiting: list[np.ndarray] = []
     for band in range(bands.shape[1]):
-        progress.at(band * len(bands))
+        progress.at(band * len(bands) // bands.shape[1])
         for pairs in candidates(bands, band, sides, full):
             waiting.append(pairs)
             if sum(x.shape[1] for x in waiting) >= AT_ONCE:
