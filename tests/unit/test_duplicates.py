@@ -130,6 +130,9 @@ def test_texts_that_are_all_equal_give_one_pair_each():
     same = ["The same text, over and over"] * 3000
     assert near_duplicates(same) == [NearDuplicate(0, i, 1.0) for i in range(1, 3000)]
     assert len(near_duplicates(same, same)) == 2 * 3000 - 1
+    near = near_duplicates(same, ["The same texts, over and over", "A same text, over and over"])
+    assert [pair[:2] for pair in near[:2]] == [(0, 0), (0, 1)]
+    assert [pair[:2] for pair in near[2:]] == [(i, 0) for i in range(1, 3000)]
 
 
 def test_variants_of_one_template_are_compared_with_representatives():

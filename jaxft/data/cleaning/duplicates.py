@@ -82,11 +82,8 @@ class _Groups:
     """
 
     def __init__(self, texts: Collection[str], others: Collection[str] | None) -> None:
-        self._parts, self._between, self._size = (
-            [texts, *([] if others is None else [others])],
-            others is not None,
-            len(texts),
-        )
+        self._parts = [texts] if others is None else [texts, others]
+        self._between, self._size = others is not None, len(texts)
         total = sum(map(len, self._parts))
         first = first_of_equal(map(word_form, self.texts()), Progress("looking for equal texts", total))
         self.is_first = first == np.arange(total)
@@ -98,6 +95,7 @@ class _Groups:
         if self._between:
             for side, part in enumerate((group[: self._size], group[self._size :])):
                 self.sides[:, side] = np.bincount(part, minlength=self.count) > 0
+        self._is_paired = np.zeros((self.count, 2), bool)  # all texts of a side of a group
 
     def texts(self) -> Iterator[str]:
         """All texts, those of the other split after the first."""
@@ -106,29 +104,33 @@ class _Groups:
     def pairs_of_equal(self, group: int) -> Iterator[tuple[int, int]]:
         """Pairs of rows of one group."""
         if self._between:
-            yield from self._star(group, group)
-        else:
-            first, *rest = self._members(group)
-            yield from ((first, row) for row in rest)
+            return self._across(group, group)
+        first, *rest = self._members(group).tolist()
+        return ((first, row) for row in rest)
 
     def pairs(self, left: int, right: int) -> Iterator[tuple[int, int]]:
         """Pairs of rows of two groups that are similar."""
         if self._between:
-            yield from self._star(left, right)
-            yield from self._star(right, left)
-        else:
-            yield self._members(left)[0], self._members(right)[0]
+            return chain(self._across(left, right), self._across(right, left))
+        return iter([(int(self._members(left)[0]), int(self._members(right)[0]))])
 
-    def _star(self, left: int, right: int) -> Iterator[tuple[int, int]]:
-        """The first text of a group with all others of another, and the first other with the rest of the texts."""
-        texts = [row for row in self._members(left) if row < self._size]
-        others = [row - self._size for row in self._members(right) if row >= self._size]
-        if texts and others:
-            yield from ((texts[0], row) for row in others)
-            yield from ((row, others[0]) for row in texts[1:])
+    def _across(self, left: int, right: int) -> Iterator[tuple[int, int]]:
+        """The first text of a group with the first other of another, and with all others if they are in no pair yet; and
+        the same of the other side."""
+        if not (self.sides[left, 0] and self.sides[right, 1]):
+            return
+        texts, others = self._members(left), self._members(right)
+        text, other = int(texts[0]), int(others[np.searchsorted(others, self._size)]) - self._size
+        yield text, other
+        if not self._is_paired[right, 1]:
+            self._is_paired[right, 1] = True
+            yield from ((text, row - self._size) for row in others.tolist() if row >= self._size)
+        if not self._is_paired[left, 0]:
+            self._is_paired[left, 0] = True
+            yield from ((row, other) for row in texts.tolist() if row < self._size)
 
-    def _members(self, group: int) -> list[int]:
-        return self._rows[self._offsets[group] : self._offsets[group + 1]].tolist()
+    def _members(self, group: int) -> np.ndarray:
+        return self._rows[self._offsets[group] : self._offsets[group + 1]]
 
 
 def _sets(forms: Iterable[str], count: int, similarity: float) -> tuple[np.ndarray, Sets]:
