@@ -58,18 +58,17 @@ def large(texts: int) -> record.Row:
         pairs[row, len(data)] = kind
         data.append(data[row] if kind == "exact" else planted.KINDS[kind](data[row], rng))
     before = resident()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     groups = exact_groups(data)
-    exact_seconds = time.perf_counter() - start
     found = near_duplicates(data)
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     rows = {(pair.first, pair.second) for pair in found}
     counts, planted_counts = Counter(kind for pair, kind in pairs.items() if pair in rows), Counter(pairs.values())
     return {
         "texts": len(data),
         "words": round(words, 1),
         "seconds": round(seconds, 1),
-        "exact_seconds": round(exact_seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
         "bytes_before": before,
         "peak_bytes": resident("VmHWM"),
         "pairs": len(found),
@@ -194,10 +193,10 @@ def page() -> None:
         PAGE,
         {
             "large": pages.table(
-                ["texts", "words", "seconds", "of it exact", "peak GiB", "of it before", "pairs", *("exact", *kinds)],
+                ["texts", "words", "seconds", "CPU seconds", "peak GiB", "of it before", "pairs", *("exact", *kinds)],
                 (
                     [
-                        *(f"{x['texts']:,}", x["words"], x["seconds"], x["exact_seconds"]),
+                        *(f"{x['texts']:,}", x["words"], x["seconds"], x["cpu_seconds"]),
                         *(f"{x[key] / 2**30:.2f}" for key in ("peak_bytes", "bytes_before")),
                         f"{x['pairs']:,}",
                         *(f"{x['found'][kind] / x['planted'][kind]:.2%}" for kind in ("exact", *kinds)),

@@ -14,7 +14,6 @@ from jaxft.data.cleaning.minhash import Bands
 from jaxft.data.cleaning.shingles import Sets, in_chunks, shingles_of, temporary_file
 
 SIMILARITY = 0.75  # finds 19 of 20 texts of which one word in ten was changed (docs/cleaning.md)
-MOST = 16  # pairs of a text; two texts that both have as many are not compared
 AT_ONCE = 1 << 16  # pairs that are compared at a time
 
 
@@ -55,7 +54,7 @@ def near_duplicates(
       of `others`. No pair has a lower similarity; of pairs with exactly this similarity at least 99.5 % are found, and more
       of those with a higher one (minhash.py). Three rules bound time and memory where a text has many near duplicates. Of
       texts with equal words each is paired with the first one, and only that is compared with texts of other words (with
-      `others`, each of them is paired with one of the other split). Two texts that both have MOST pairs are not compared.
+      `others`, each of them is in a pair). Two texts that both have 16 pairs are not compared.
       Of more than 64 texts that agree in a band (buckets.py), 16 of each split are compared with all.
 
     Raises:
@@ -151,25 +150,25 @@ def _sets(forms: Iterable[str], count: int, similarity: float) -> tuple[np.ndarr
 def _similar(bands: np.ndarray, sets: Sets, sides: np.ndarray, similarity: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of groups that are candidates and whose similarity, computed from all shingles, is high enough."""
     count = np.zeros(len(bands), np.int64)  # of the pairs of each group
-    for pairs in _pieces(bands, sides):
+    for pairs in _pieces(bands, sides, count):
         low, high = np.sort(sets.sizes[pairs], 0)
-        possible = (low / np.maximum(high, 1) >= similarity) & (count[pairs] < MOST).any(0)
+        possible = low / np.maximum(high, 1) >= similarity
         left, right = pairs[:, possible]
         shared = sets.shared(left, right)
         values = shared / ((low + high)[possible] - shared)
         found = np.flatnonzero(values >= similarity)
-        count += np.bincount(np.concatenate([left[found], right[found]]), minlength=len(count))
+        np.add.at(count, np.concatenate([left[found], right[found]]), 1)
         yield from zip(left[found].tolist(), right[found].tolist(), values[found].tolist(), strict=True)
 
 
-def _pieces(bands: np.ndarray, sides: np.ndarray) -> Iterator[np.ndarray]:
-    """The candidates of all bands: int64 [2, P], P at most AT_ONCE."""
+def _pieces(bands: np.ndarray, sides: np.ndarray, found: np.ndarray) -> Iterator[np.ndarray]:
+    """The candidates of all bands: int64 [2, P], P at most AT_ONCE. The caller counts what it `found` of each row."""
     full = np.zeros(bands.shape, bool)
     progress = Progress("comparing candidates", len(bands))
     waiting: list[np.ndarray] = []
     for band in range(bands.shape[1]):
         progress.at(band * len(bands) // bands.shape[1])
-        for pairs in candidates(bands, band, sides, full):
+        for pairs in candidates(bands, band, sides, full, found):
             waiting.append(pairs)
             if sum(x.shape[1] for x in waiting) >= AT_ONCE:
                 yield from _cut(waiting)
