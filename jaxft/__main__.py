@@ -15,6 +15,8 @@ COMMANDS = {
     "predict": "write a prediction or an embedding for every row of a file",
     "export": "write a checkpoint of a run as a Hugging Face directory",
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
+    "suspicious_labels": "list training rows whose label is probably wrong, by cross-validation",
+    "self_train": "train in rounds on texts without labels, with the labels that the round before predicts",
     "vocabulary": "train a WordPiece tokenizer for a model from scratch",
     "hf": "run with the flags of Hugging Face's run_glue, run_ner, run_qa, run_mlm or run_swag",
 }
@@ -43,7 +45,8 @@ def _help(command: str = "--help", *topic: str) -> list[str]:
 
 def overview() -> str:
     """The usage message, with one line per command."""
-    lines = [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{about}" for name, about in COMMANDS.items()]
     more = "jaxft help COMMAND shows its options, jaxft --version the version; python -m jaxft.COMMAND is the same"
     return "\n".join(["usage: jaxft COMMAND ...", "", *lines, "", more])
 

@@ -28,8 +28,18 @@ class RunData:
     notes: tuple[str, ...]
 
 
-def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> RunData:
-    """Read and tokenise every split of a run whose model is in `directory`.
+@dataclass(frozen=True)
+class RunRows:
+    """The rows of a run before they are tokenised: its splits, the files or splits that they are from, notes for the log."""
+
+    task: Task
+    splits: dict[str, Any]
+    origins: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def read_rows(config: Config, hf_config: Mapping[str, Any]) -> RunRows:
+    """Read every split of a run whose model has the config.json `hf_config`, and learn the labels.
 
     A resumed run keeps the labels that it recorded.
 
@@ -53,12 +63,18 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
             "train": select_rows(rows["train"], np.setdiff1d(np.arange(len(rows["train"])), held, assume_unique=True)),
         }
         origins["validation"] = origins["train"]
+    return RunRows(task, rows, origins, tuple(notes))
+
+
+def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> RunData:
+    """Read and tokenise every split of a run whose model is in `directory` (see `read_rows`)."""
+    kind, read = task_class(config), read_rows(config, hf_config)
     recorded = rundir.recorded_tokenizer(config)
-    vocabulary = open_vocabulary(config.vocabulary, directory, recorded, lambda: kind.texts(rows["train"], config))
+    vocabulary = open_vocabulary(config.vocabulary, directory, recorded, lambda: kind.texts(read.splits["train"], config))
     tokenizer, directory = vocabulary.tokenizer, vocabulary.directory
-    task = task.with_tokenizer(tokenizer, directory)
-    splits = {s: task.encode(x, tokenizer, directory, config, origins[s]) for s, x in rows.items()}
-    return RunData(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, tuple(notes))
+    task = read.task.with_tokenizer(tokenizer, directory)
+    splits = {s: task.encode(x, tokenizer, directory, config, read.origins[s]) for s, x in read.splits.items()}
+    return RunData(task, {s: first_examples(kind, x, config, s) for s, x in splits.items()}, vocabulary, read.notes)
 
 
 def drop_unknown_labels(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:

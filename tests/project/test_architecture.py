@@ -20,7 +20,7 @@ FLOORS = [
     "run",
     "evaluation",
     "training preflight",
-    "train evaluate predict export plan vocabulary hf __init__ __main__",
+    "train evaluate predict export plan vocabulary suspicious_labels self_train hf __init__ __main__",
 ]
 MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
