@@ -11,6 +11,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,19 +31,21 @@ class Set:
     Attributes:
       recipe: the config whose model, columns and learning rates are used.
       slice: number of training rows that are used, drawn at random.
+      unlabelled: largest number of these that have no label in self-training.
       finding: options of the runs that look for flipped labels.
-      learning: options of the rounds of self-training, all of the same number of steps.
+      learning: options of the rounds of self-training.
     """
 
     recipe: str
     slice: int
+    unlabelled: int
     finding: tuple[str, ...]
     learning: tuple[str, ...]
 
 
 SETS = {
-    "banking77": Set("configs/banking77.yaml", 4000, ("--train.epochs=3",), ("--train.max_steps=150",)),
-    "sst2": Set("configs/sst2.yaml", 4000, ("--train.epochs=1",), ("--train.max_steps=60",)),
+    "banking77": Set("configs/head_banking77.yaml", 4000, 2460, (), ()),
+    "sst2": Set("configs/sst2.yaml", 4000, 1500, ("--train.epochs=1",), ("--train.max_steps=60",)),
 }
 COMMON = ("--eval.every=end", "--checkpoint.every=end", "--log.progress=false", "--runtime.distributed=off")
 
@@ -68,7 +71,7 @@ def write(path: Path, columns: dict[str, list[str]]) -> Path:
     return path
 
 
-def measure_suspicious(name: str, seed: int, work: Path) -> dict[str, float]:
+def measure_suspicious(name: str, seed: int, work: Path) -> dict[str, Any]:
     """Flip labels, cross-validate, and count how many of the flipped rows are listed, and how far up."""
     config, texts, labels = read_slice(name, seed)
     rng, names = np.random.default_rng([seed, 1]), sorted(set(labels))
@@ -86,7 +89,7 @@ def measure_suspicious(name: str, seed: int, work: Path) -> dict[str, float]:
             f"--seed={seed}",
         ]
     )
-    wrong, found = set((flipped + 1).tolist()), {}
+    wrong, found = set((flipped + 1).tolist()), dict[str, Any]()
     for rule in ("all", "noise_rate", "confident"):  # the runs are made once
         listed = [row["row"] for row in suspicious_labels.suspicious_labels(run, 5, work / "folds", rule)]
         if rule == "all":
@@ -98,13 +101,14 @@ def measure_suspicious(name: str, seed: int, work: Path) -> dict[str, float]:
     return found
 
 
-def measure_self_train(name: str, seed: int, work: Path) -> dict[str, float]:
+def measure_self_train(name: str, seed: int, work: Path) -> dict[str, Any]:
     """Train on a few labels of each class, then with pseudo-labels for the other rows of the slice; scores by round."""
     config, texts, labels = read_slice(name, seed)
     seen, few, rest = dict.fromkeys(labels, 0), [], []
     for i, label in enumerate(labels):
         (few if seen[label] < PER_CLASS else rest).append(i)
         seen[label] += 1
+    rest = rest[: SETS[name].unlabelled]
     text, label = config.data.text, str(config.data.label)
     train = write(work / "train.jsonl", {text: [texts[i] for i in few], label: [labels[i] for i in few]})
     unlabelled = write(work / "unlabelled.jsonl", {text: [texts[i] for i in rest]})
@@ -112,7 +116,8 @@ def measure_self_train(name: str, seed: int, work: Path) -> dict[str, float]:
     rounds = self_train.self_train(
         cli.load([SETS[name].recipe, *COMMON, *options]), str(unlabelled), self_train.Options(rounds=2, threshold=0.9)
     )
-    split, found = ("test" if config.data.test else "eval"), {"labelled": len(few), "unlabelled": len(rest)}
+    split = "test" if config.data.test else "eval"
+    found: dict[str, Any] = {"labelled": len(few), "unlabelled": len(rest)}
     for number, results in enumerate(rounds):
         found |= {
             f"round {number}": results["scores"][f"{split}/accuracy"],

@@ -87,13 +87,14 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
     from jaxft.evaluation import inference
     from jaxft.run import labelled_rows
     from jaxft.run.series import Series
+    from jaxft.tasks.labels import label_columns
 
     options = options or Options()
     labelled_rows.check_single_label(config, COMMAND.name, "which cannot use texts without labels here")
     if options.student == "previous" and {"lora", "adapters"} & set(config.plan.presets()):
         raise UserError("--student is previous, but a run cannot start from adapters: must be pretrained")
     config = replace(config, runtime=replace(config.runtime, distributed="off"))
-    columns = {config.data.text, config.data.text_pair, config.data.label}
+    columns = {config.data.text, config.data.text_pair, *label_columns(config.data)}
     if taken := [name for name in ("probability", "row") if name in columns]:
         raise UserError(f'column "{taken[0]}": pseudo-labels have a column of that name; rename that of the data')
     texts = replace(config, data=replace(config.data, dataset=None, test=unlabelled, max_eval_examples=None))

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     print(f"wrote {len(listed):,} rows to {where}", file=sys.stderr)
 
 
-def suspicious_labels(config: Config, folds: int, work: Path, rule: Any = "noise_rate") -> list[dict[str, Any]]:
+def suspicious_labels(config: Config, folds: int, work: Path, rule: str = "noise_rate") -> list[dict[str, Any]]:
     """Cross-validate a run, and return the training rows whose label is probably wrong, least probable labels first.
 
     If the work directory holds some of the runs already, it resumes there. Of each finished run remain its config, its
@@ -73,7 +73,7 @@ def suspicious_labels(config: Config, folds: int, work: Path, rule: Any = "noise
       config: the run; `data.validation_share` sets aside rows of the other folds.
       folds: the number of runs.
       work: the directory of the runs.
-      rule: which rows are listed, a key of `confident_learning.RULES`.
+      rule: which rows are listed (see `confident_learning.suspicious`).
 
     Returns:
       {row: its number in the file from 1, file: if there are several, text, text_pair: of pairs, label, suggested_label,
@@ -145,7 +145,7 @@ class _CrossValidation:
     def json_rows(self) -> list[Any]:
         return self.labelled.json_rows("train")
 
-    def listed(self, rule: Any) -> Iterator[dict[str, Any]]:
+    def listed(self, rule: str) -> Iterator[dict[str, Any]]:
         """The rows that a rule lists, least probable labels first."""
         import numpy as np
 

@@ -39,6 +39,7 @@ def config(tiny_model, tiny_data, tmp_path):
         ("self_train", ["--unlabelled=x", "--most_per_class=0"], ["--most_per_class is 0: must be at least 1"]),
         ("self_train", ["--unlabelled=x", "--student=teacher"], ["--student", "pretrained"]),
         ("self_train", ["--unlabelled=UNLABELLED", "--data.text=row"], ['column "row"', "rename"]),
+        ("self_train", ["--unlabelled=UNLABELLED", "--data.label=[row]"], ['column "row"', "rename"]),
         ("self_train", ["--unlabelled=UNLABELLED", "--student=previous", "--plan.preset=lora"], ["--student is previous"]),
         ("self_train", ["--unlabelled=UNLABELLED"], ["unlabelled.csv", 'no column "text"', "sentence"]),
     ],

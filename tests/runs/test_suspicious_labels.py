@@ -122,15 +122,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tiny_model, tmp_path):
         return subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
 
     work = tmp_path / "killed" / "work"
-    moments = [
-        lambda: (work / "series.json").exists(),
-        lambda: (work / "fold-1-of-2" / "checkpoints" / "30").exists(),
-        lambda: (work / "fold-1-of-2.npy").exists(),
-        lambda: (work / "fold-2-of-2" / "model").exists(),
-    ]
-    for happens in moments:
+    for moment in ("series.json", "fold-1-of-2/checkpoints/30", "fold-1-of-2.npy", "fold-2-of-2/model"):
         process = start("killed")
-        while not happens() and process.poll() is None:
+        while not (work / moment).exists() and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -53,6 +53,8 @@ def test_rules_list_the_rows_of_the_paper(seed):
     for rule, rows in expected.items():
         assert set(np.flatnonzero(confident_learning.suspicious(p, given, rule))) == rows
         assert rows
+    with pytest.raises(ValueError, match="unknown rule x"):
+        confident_learning.suspicious(p, given, "x")
     confident = confident_learning.suspicious(p, given, "confident")
     assert 0 < confident.sum() <= counts.sum() - np.trace(counts)
     assert confident_learning.suspicious(p, given, "all").all()

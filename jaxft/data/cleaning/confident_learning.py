@@ -4,18 +4,7 @@ The arguments of all functions are `probabilities`, float [N, K], each row predi
 and `labels`, int [N], the given labels. Equal probabilities are decided in favour of the lower label number.
 """
 
-from typing import Literal
-
 import numpy as np
-
-Rule = Literal["noise_rate", "class", "both", "confident", "all"]
-RULES: dict[Rule, str] = {
-    "noise_rate": "of each given and each other label as many rows as were estimated to be confused, by margin",
-    "class": "of each given label as many rows as were estimated to be wrong, by the probability of the label",
-    "both": "rows that noise_rate and class both list",
-    "confident": "rows that the model confidently gives another label",
-    "all": "every row",
-}
 
 
 def self_confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -63,10 +52,16 @@ def estimated_joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray
     return joint / joint.sum(1, keepdims=True) * np.bincount(labels, minlength=len(joint))[:, None]
 
 
-def suspicious(probabilities: np.ndarray, labels: np.ndarray, rule: Rule) -> np.ndarray:
-    """Which rows a rule of RULES lists, bool [N].
+def suspicious(probabilities: np.ndarray, labels: np.ndarray, rule: str) -> np.ndarray:
+    """Which rows a rule lists, bool [N].
 
-    Rules other than `all` never list a row whose given label is the most probable one.
+    Rules (section 3.2 of the paper; all but `all` leave out rows whose given label is the most probable one):
+      noise_rate: for each given label and each other one the estimated number of rows, those with the smallest margin
+        between the two.
+      class: for each given label the estimated number of wrong rows, those with the smallest probability of it.
+      both: what noise_rate and class both list.
+      confident: rows that confidently have another label.
+      all: every row.
     """
     if rule == "all":
         return np.ones(len(labels), bool)
@@ -76,6 +71,8 @@ def suspicious(probabilities: np.ndarray, labels: np.ndarray, rule: Rule) -> np.
     if rule == "confident":
         confident = confident_labels(probabilities, labels)
         return doubted & (confident >= 0) & (confident != labels)
+    if rule not in ("class", "noise_rate"):
+        raise ValueError(f"unknown rule {rule}")
     wrong = estimated_joint(probabilities, labels)
     np.fill_diagonal(wrong, 0)
     listed = np.zeros(len(labels), bool)
