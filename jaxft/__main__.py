@@ -17,6 +17,8 @@ COMMANDS = {
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
     "clean": "clean data, find duplicates, leaks and odd labels, and write what stays",
     "augment": "write augmented copies of the training data to a file",
+    "suspicious_labels": "list training rows whose label is probably wrong, by cross-validation",
+    "self_train": "train in rounds on texts without labels, with the labels that the round before predicts",
     "vocabulary": "train a WordPiece tokenizer for a model from scratch",
     "hf": "run with the flags of Hugging Face's run_glue, run_ner, run_qa, run_mlm or run_swag",
 }
@@ -45,7 +47,8 @@ def _help(command: str = "--help", *topic: str) -> list[str]:
 
 def overview() -> str:
     """The usage message, with one line per command."""
-    lines = [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{about}" for name, about in COMMANDS.items()]
     more = "jaxft help COMMAND shows its options, jaxft --version the version; python -m jaxft.COMMAND is the same"
     return "\n".join(["usage: jaxft COMMAND ...", "", *lines, "", more])
 

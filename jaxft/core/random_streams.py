@@ -21,6 +21,8 @@ class OfSeed(IntEnum):
     """Which training examples are set aside for validation."""
     SEGMENT_PAIRS = 2**32 + 1
     """Pairs of segments for pretraining."""
+    FOLDS = 2**32 + 16
+    """Which fold of a cross-validation a training example is in."""
     NEW_WORDS = 2**33
     """Embeddings of new words; the number of the embedding table is added."""
     AUGMENTATION = 2**34

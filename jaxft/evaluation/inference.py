@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from jaxft.config import Config, TaskConfig
 from jaxft.core.errors import UserError
@@ -157,6 +158,14 @@ def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, An
     chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.chunkable)
     for data, summary in chunks:
         yield from nulls(task.decode(summary, data), empty_rows(data.rows) | data.notes.get(EMPTY, False))
+
+
+def probabilities(opened: OpenedModel, rows: Any, split: str) -> np.ndarray:
+    """The probability of each label for the rows of a split, float32 [N, labels]; the task has one label per text."""
+    forward = opened.forward(opened.task.predict, opened.task.prepare)
+    chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward)
+    found = [softmax(summary.examples["logits"].astype(np.float64), axis=-1) for _, summary in chunks]
+    return np.concatenate(found).astype(np.float32)
 
 
 def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:

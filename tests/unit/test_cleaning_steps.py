@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from jaxft.data.cleaning import steps
 from jaxft.data.cleaning.edits import Edit, apply
 
-ODD = "aA e\u0301éﬁ①㎏ 가각\u1100\u1161\u11a8\u0323\u0307\u0bc6\u0bbe\u0f71\u0f72👩‍👩‍👧🇩🇪\u200d\ufe0fשלום\u05b0العربية中文１２\r\n\t\u00a0\u2003\u200b\ufeff\x00"
+# Letters with marks, composed and decomposed, compatibility forms, Hangul, Tibetan, emoji, right-to-left, and invisible ones.
+ODD = (
+    "aA e\u0301\u00e9\ufb01\u2460\u338f \uac00\uac01\u1100\u1161\u11a8\u0323\u0307\u0bc6\u0bbe\u0f71\u0f72"
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467\U0001f1e9\U0001f1ea\u200d\ufe0f\u05e9\u05dc\u05d5\u05dd\u05b0"
+    "\u0627\u0644\u0639\u0631\u0628\u064a\u0629\u4e2d\u6587\uff11\uff12\r\n\t\u00a0\u2003\u200b\ufeff\x00"
+)
 TEXTS = st.text(st.one_of(st.sampled_from(ODD), st.characters(codec="utf-8")), max_size=30)
 
 
