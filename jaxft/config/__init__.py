@@ -17,9 +17,10 @@ from jaxft.config.training import (
     RuntimeConfig,
     TrainConfig,
 )
+from jaxft.config.unlabelled import UnlabelledConfig
 
 __all__ = ["AdaptersConfig", "AugmentConfig", "AugmentStepConfig", "CheckpointConfig", "CleanConfig", "CleanRuleConfig"]
 __all__ += ["Config", "DataConfig"]
 __all__ += ["DistillConfig", "EvalConfig", "LogConfig"]
 __all__ += ["LoraConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig", "RegularizationConfig", "RuleConfig"]
-__all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "VocabularyConfig"]
+__all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "UnlabelledConfig", "VocabularyConfig"]

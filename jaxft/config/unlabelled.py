@@ -8,11 +8,11 @@ from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat,
 
 @dataclass(frozen=True)
 class UnlabelledConfig(Section):
-    """Consistency training on texts without labels (UDA, Xie et al. 2020, arXiv:1904.12848); text classification only."""
+    """Consistency training on texts without labels, for text classification."""
 
     data: PathTexts = None
-    """Texts without labels, in files as data.train's; labels in them are not read. augment.steps must say how their other
-    versions are made; all of them are augmented, whatever augment.share is for the labelled examples."""
+    """Texts without labels, in files as data.train's; their predictions and those of augmented versions shall agree (UDA,
+    Xie et al. 2020, arXiv:1904.12848). augment.steps says how versions are made; augment.share is for labelled examples."""
     ratio: PositiveInt = 3
     """Number of texts without labels for each labelled example of a step; each is computed twice."""
     weight: NonNegativeFloat = 1.0

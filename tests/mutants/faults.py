@@ -176,8 +176,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "kept-prefix-without-neftune",
         "jaxft/training/frozen_features.py",
-        "if run.changes_texts or config.regularization.neftune:",
-        "if run.changes_texts:",
+        "if run.changes_texts or run.epochs or embedding_transformations(run):",
+        "if run.changes_texts or run.epochs:",
         "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
     Fault(

@@ -28,8 +28,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "layers-share-dropout-key",
         "jaxft/models/encoder/encoder.py",
-        "number * len(sets) + i if sets else number)",
-        "number * len(sets) + i if sets else i)",
+        "k = fold(layers_key, done)",
+        "k = fold(layers_key, i)",
         "All layers of an encoder drop at the same places.",
     ),
     Fault(
