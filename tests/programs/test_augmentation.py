@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxft.core.errors import UserError
+from jaxft.run import augmentation
 from jaxft.run.setup import make_run
 from jaxft.training.frozen_features import frozen_layers
 from tests.support import choices, questions, tagged, tiny
@@ -54,6 +55,14 @@ def run(classifier, tiny_data, tmp_path_factory):
 def test_texts_do_not_depend_on_layout_batches_and_devices(run, classifier, tiny_data, tmp_path, sections):
     other = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=augment(*STEPS, *PIECES), **sections))
     assert all(same(run.augmentation.epoch(n).examples, other.augmentation.epoch(n).examples) for n in (0, 1, 6))
+
+
+def test_texts_do_not_depend_on_the_chunks_in_which_rows_are_read(run, monkeypatch):
+    whole = run.augmentation.epoch(2)
+    monkeypatch.setattr(augmentation, "CHUNK", 7)
+    parts = run.augmentation.epoch(2)
+    assert same(parts.examples, whole.examples)
+    assert parts.counts == whole.counts
 
 
 @pytest.mark.parametrize("layout", [{"layout": "bucket"}, {}, {"data": 4, "fsdp": 2, "micro_batches": 2}], ids=str)
