@@ -137,4 +137,25 @@ FAULTS: tuple[Fault, ...] = (
         "return array.T if name in self.transposed and array.shape[0] != array.shape[1] else array",
         "Square kernels of PyTorch files are used without being transposed.",
     ),
+    Fault(
+        "answer-begins-at-the-tag-before-it",
+        "jaxft/data/cleaning/cleaner.py",
+        "if first is None and start < high:",
+        "if first is None and start <= high:",
+        "An answer in the file's own text begins at the markup before it, which cleaning removed.",
+    ),
+    Fault(
+        "other-label-is-a-duplicate",
+        "jaxft/data/quality/repeats.py",
+        "split.labels[row] if split.labels is not None else None",
+        "None",
+        "Of one text with two labels the second is left out as a duplicate, and the first is believed.",
+    ),
+    Fault(
+        "model-directory-cleans-nothing",
+        "jaxft/evaluation/inference.py",
+        "config = cleaned_as_stored(config, hf_config)",
+        "config = replace(config)",
+        "A model directory, without its run, gets texts that are not cleaned as in training.",
+    ),
 )
