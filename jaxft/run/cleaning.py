@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.cleaning import report
 from jaxft.data.cleaning.cleaner import counted, rule_name
-from jaxft.data.cleaning.report import Source
-from jaxft.data.cleaning.row_texts import RowTexts
-from jaxft.data.cleaning.selection import counts_by_reason, dropped, unknown
+from jaxft.data.quality import report
+from jaxft.data.quality.report import Source
+from jaxft.data.quality.row_texts import RowTexts
+from jaxft.data.quality.selection import counts_by_reason, dropped, unknown
 from jaxft.data.reading import files
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import select_rows

@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.cleaning.repeats import Search, SplitTexts
-from jaxft.data.cleaning.row_texts import RowTexts
-from jaxft.data.cleaning.selection import counts_by_reason, dropped, unknown
+from jaxft.data.quality.repeats import Search, SplitTexts
+from jaxft.data.quality.row_texts import RowTexts
+from jaxft.data.quality.selection import counts_by_reason, dropped, unknown
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.tasks.task import Task
 

@@ -6,7 +6,7 @@ from jaxft.config import Config, TaskConfig
 from jaxft.config.task import options_for
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import is_reference
-from jaxft.tasks.custom import customised, load_task
+from jaxft.tasks.custom import cleans_texts, customised, load_task
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.multi_label import MultiLabel
 from jaxft.tasks.multiple_choice import MultipleChoice
@@ -74,6 +74,11 @@ def task_class(config: Config) -> type[Task]:
     for option, value in {**of_loss, "train.label_smoothing": config.train.label_smoothing}.items():
         if options.loss and value:
             raise UserError(f"{option} is {value}, but it belongs to the loss that task.loss {options.loss} replaces")
+    if config.data.clean.edits and not cleans_texts(task):
+        raise UserError(
+            f"data.clean changes texts, but {name} has a read of its own that does not say it cleans them: clean them there "
+            "(jaxft.data.cleaning.columns.clean_columns) and set cleans_texts to True in its class"
+        )
     if config.train.label_smoothing and not task.smooths_labels:
         raise UserError(f"train.label_smoothing is {config.train.label_smoothing}, but {name} has none: leave it at 0")
     if config.eval.metric is not None and config.eval.metric not in task.metrics:

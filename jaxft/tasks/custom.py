@@ -28,6 +28,12 @@ def load_task(reference: str) -> type[Task]:
     return task
 
 
+def cleans_texts(task: type[Task]) -> bool:
+    """Whether a task's `read` cleans texts: those of jaxft do, and one of your own if its class has `cleans_texts`."""
+    reader = next(base for base in task.__mro__ if "read" in vars(base))
+    return vars(reader).get("cleans_texts", reader.__module__.startswith(f"{Task.__module__.rpartition('.')[0]}."))
+
+
 @functools.cache
 def customised(task: type[Task], loss: str | None, metrics: tuple[str, ...]) -> type[Task]:
     """A subclass of a task with another loss and more metrics.

@@ -77,6 +77,7 @@ class Task(abc.ABC):
       masks_inputs: whether `prepare` changes the input ids in every step.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
       names_labels: whether `row_labels` are names that can be counted, not numbers.
+      cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
     kind: ClassVar[str]
@@ -86,6 +87,7 @@ class Task(abc.ABC):
     masks_inputs: ClassVar[bool] = False
     chunkable: ClassVar[bool] = True
     names_labels: ClassVar[bool] = True
+    cleans_texts: ClassVar[bool] = False
 
     @classmethod
     @abc.abstractmethod

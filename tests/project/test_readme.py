@@ -139,7 +139,8 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"python -m ((?:benchmarks|jaxft)\.\w+)", text):
         assert importlib.util.find_spec(name), name
-    options = cli.field_names()
+    options = {*cli.field_names()}
+    options |= {name.rpartition(".")[0] for name in options}  # sections in a section
     sections = "|".join({name.split(".")[0] for name in options if "." in name})
     for name in re.findall(rf"(?:--|`)(?!model\.safetensors)((?:{sections})\.[\w.]*\w)", text):
         assert name in options or is_in_code(name), name

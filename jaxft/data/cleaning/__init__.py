@@ -1,1 +1,1 @@
-"""Cleaning of texts, and the search for duplicates, leaks and odd rows. Offsets of answers and entities are kept right."""
+"""Cleaning of texts, whose edits carry answers and entities along, and the search for duplicate texts."""

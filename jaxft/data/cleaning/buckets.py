@@ -1,14 +1,18 @@
 """Candidate pairs: rows that agree in at least one band, found by sorting each band."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 
+from jaxft.core.ragged import offsets_of
+
 ALL_PAIRS = 64  # rows of a bucket in which all pairs are compared
+MOST = 16  # near duplicates of a row; two rows that both have as many are not compared
 REPRESENTATIVES = 16  # of a larger bucket, from each side, with which all its rows are compared
 
 
-def candidates(bands: np.ndarray, band: int, sides: np.ndarray, full: np.ndarray) -> Iterator[np.ndarray]:
+def candidates(bands: np.ndarray, band: int, sides: np.ndarray, full: np.ndarray, found: np.ndarray) -> Iterator[np.ndarray]:
     """Pairs that agree in a band, and in no earlier band in which they were compared.
 
     Args:
@@ -16,38 +20,55 @@ def candidates(bands: np.ndarray, band: int, sides: np.ndarray, full: np.ndarray
       band: which band to sort.
       sides: bool [N, 2], where the texts of a row come from. Pairs with a text from each side are wanted.
       full: bool [N, B], which is set where a row is in a bucket of more than ALL_PAIRS rows.
+      found: int64 [N], near duplicates of each row so far, which the caller counts. Two rows that both have MOST are no pair.
 
     Yields:
       int64 [2, P], P at most N: pairs of rows, the lower one first.
     """
-    order = np.argsort(bands[:, band], kind="stable")
-    numbers = bands[order, band]
-    starts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]])) if len(order) else np.zeros(0, np.int64)
-    ends = np.append(starts[1:], len(order))
-    for start, end in zip(*((x[ends - starts > ALL_PAIRS]).tolist() for x in (starts, ends)), strict=True):
-        full[order[start:end], band] = True
-    for left, right in _pairs(order, starts, ends, sides):
+    order, starts = _buckets(bands[:, band], found)
+    sizes = np.diff(starts)
+    large = np.flatnonzero(sizes > ALL_PAIRS)
+    for bucket in large.tolist():
+        full[order[starts[bucket] : starts[bucket + 1]], band] = True
+    for left, right in chain(_all_pairs(order, starts), _with_representatives(order, starts, large, sides)):
         wanted = (sides[left, 0] & sides[right, 1]) | (sides[left, 1] & sides[right, 0])
+        wanted &= (found[left] < MOST) | (found[right] < MOST)
         pairs = np.stack([left[wanted], right[wanted]])
         compared = (bands[pairs[0], :band] == bands[pairs[1], :band]) & ~full[pairs[0], :band]
         yield pairs[:, ~compared.any(1)]
 
 
-def _pairs(
-    order: np.ndarray, starts: np.ndarray, ends: np.ndarray, sides: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    sizes = ends - starts
-    small = (sizes > 1) & (sizes <= ALL_PAIRS)
-    end = np.repeat(np.where(small, ends, 0), sizes)  # of the bucket of each place
+def _buckets(numbers: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of equal numbers, one bucket after the other: int64 [R]; where each bucket begins, and the last one ends.
+
+    Buckets without a pair are left out.
+    """
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    bucket = np.cumsum(np.append(False, ordered[1:] != ordered[:-1]))[: len(order)]
+    kept = (np.bincount(bucket) > 1) & (np.bincount(bucket, found[order] < MOST) > 0)
+    order = order[kept[bucket]]
+    return order, offsets_of(np.bincount(bucket)[kept])
+
+
+def _all_pairs(order: np.ndarray, starts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of the buckets that are not large."""
+    sizes = np.diff(starts)
+    end = np.repeat(np.where(sizes <= ALL_PAIRS, starts[1:], 0), sizes)  # of the bucket of each place
     places = np.arange(len(order))
     for distance in range(1, ALL_PAIRS):
         places = places[places + distance < end[places]]
         if not len(places):
-            break
+            return
         yield order[places], order[places + distance]
-    for start, stop in zip(starts[sizes > ALL_PAIRS].tolist(), ends[sizes > ALL_PAIRS].tolist(), strict=True):
-        rows = order[start:stop]
-        chosen = [rows[sides[rows, side]][:REPRESENTATIVES] for side in (0, 1)]
-        for one in np.unique(np.concatenate(chosen)):
+
+
+def _with_representatives(
+    order: np.ndarray, starts: np.ndarray, large: np.ndarray, sides: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """In each large bucket, pairs of the first rows of each side with all rows."""
+    for bucket in large.tolist():
+        rows = order[starts[bucket] : starts[bucket + 1]]
+        for one in np.unique(np.concatenate([rows[sides[rows, side]][:REPRESENTATIVES] for side in (0, 1)])):
             others = rows[rows != one]
             yield np.minimum(one, others), np.maximum(one, others)

@@ -14,7 +14,6 @@ from jaxft.data.cleaning.minhash import Bands
 from jaxft.data.cleaning.shingles import Sets, in_chunks, shingles_of, temporary_file
 
 SIMILARITY = 0.75  # finds 19 of 20 texts of which one word in ten was changed (docs/cleaning.md)
-MOST = 16  # pairs of a text; two texts that both have as many are not compared
 AT_ONCE = 1 << 16  # pairs that are compared at a time
 
 
@@ -55,7 +54,7 @@ def near_duplicates(
       of `others`. No pair has a lower similarity; of pairs with exactly this similarity at least 99.5 % are found, and more
       of those with a higher one (minhash.py). Three rules bound time and memory where a text has many near duplicates. Of
       texts with equal words each is paired with the first one, and only that is compared with texts of other words (with
-      `others`, each of them is paired with one of the other split). Two texts that both have MOST pairs are not compared.
+      `others`, each of them is in a pair). Two texts that both have 16 pairs are not compared.
       Of more than 64 texts that agree in a band (buckets.py), 16 of each split are compared with all.
 
     Raises:
@@ -82,11 +81,8 @@ class _Groups:
     """
 
     def __init__(self, texts: Collection[str], others: Collection[str] | None) -> None:
-        self._parts, self._between, self._size = (
-            [texts, *([] if others is None else [others])],
-            others is not None,
-            len(texts),
-        )
+        self._parts = [texts] if others is None else [texts, others]
+        self._between, self._size = others is not None, len(texts)
         total = sum(map(len, self._parts))
         first = first_of_equal(map(word_form, self.texts()), Progress("looking for equal texts", total))
         self.is_first = first == np.arange(total)
@@ -98,6 +94,7 @@ class _Groups:
         if self._between:
             for side, part in enumerate((group[: self._size], group[self._size :])):
                 self.sides[:, side] = np.bincount(part, minlength=self.count) > 0
+        self._is_paired = np.zeros((self.count, 2), bool)  # all texts of a side of a group
 
     def texts(self) -> Iterator[str]:
         """All texts, those of the other split after the first."""
@@ -106,29 +103,33 @@ class _Groups:
     def pairs_of_equal(self, group: int) -> Iterator[tuple[int, int]]:
         """Pairs of rows of one group."""
         if self._between:
-            yield from self._star(group, group)
-        else:
-            first, *rest = self._members(group)
-            yield from ((first, row) for row in rest)
+            return self._across(group, group)
+        first, *rest = self._members(group).tolist()
+        return ((first, row) for row in rest)
 
     def pairs(self, left: int, right: int) -> Iterator[tuple[int, int]]:
         """Pairs of rows of two groups that are similar."""
         if self._between:
-            yield from self._star(left, right)
-            yield from self._star(right, left)
-        else:
-            yield self._members(left)[0], self._members(right)[0]
+            return chain(self._across(left, right), self._across(right, left))
+        return iter([(int(self._members(left)[0]), int(self._members(right)[0]))])
 
-    def _star(self, left: int, right: int) -> Iterator[tuple[int, int]]:
-        """The first text of a group with all others of another, and the first other with the rest of the texts."""
-        texts = [row for row in self._members(left) if row < self._size]
-        others = [row - self._size for row in self._members(right) if row >= self._size]
-        if texts and others:
-            yield from ((texts[0], row) for row in others)
-            yield from ((row, others[0]) for row in texts[1:])
+    def _across(self, left: int, right: int) -> Iterator[tuple[int, int]]:
+        """The first text of a group with the first other of another, and with all others if they are in no pair yet; and
+        the same of the other side."""
+        if not (self.sides[left, 0] and self.sides[right, 1]):
+            return
+        texts, others = self._members(left), self._members(right)
+        text, other = int(texts[0]), int(others[np.searchsorted(others, self._size)]) - self._size
+        yield text, other
+        if not self._is_paired[right, 1]:
+            self._is_paired[right, 1] = True
+            yield from ((text, row - self._size) for row in others.tolist() if row >= self._size)
+        if not self._is_paired[left, 0]:
+            self._is_paired[left, 0] = True
+            yield from ((row, other) for row in texts.tolist() if row < self._size)
 
-    def _members(self, group: int) -> list[int]:
-        return self._rows[self._offsets[group] : self._offsets[group + 1]].tolist()
+    def _members(self, group: int) -> np.ndarray:
+        return self._rows[self._offsets[group] : self._offsets[group + 1]]
 
 
 def _sets(forms: Iterable[str], count: int, similarity: float) -> tuple[np.ndarray, Sets]:
@@ -149,25 +150,25 @@ def _sets(forms: Iterable[str], count: int, similarity: float) -> tuple[np.ndarr
 def _similar(bands: np.ndarray, sets: Sets, sides: np.ndarray, similarity: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of groups that are candidates and whose similarity, computed from all shingles, is high enough."""
     count = np.zeros(len(bands), np.int64)  # of the pairs of each group
-    for pairs in _pieces(bands, sides):
+    for pairs in _pieces(bands, sides, count):
         low, high = np.sort(sets.sizes[pairs], 0)
-        possible = (low / np.maximum(high, 1) >= similarity) & (count[pairs] < MOST).any(0)
+        possible = low / np.maximum(high, 1) >= similarity
         left, right = pairs[:, possible]
         shared = sets.shared(left, right)
         values = shared / ((low + high)[possible] - shared)
         found = np.flatnonzero(values >= similarity)
-        count += np.bincount(np.concatenate([left[found], right[found]]), minlength=len(count))
+        np.add.at(count, np.concatenate([left[found], right[found]]), 1)
         yield from zip(left[found].tolist(), right[found].tolist(), values[found].tolist(), strict=True)
 
 
-def _pieces(bands: np.ndarray, sides: np.ndarray) -> Iterator[np.ndarray]:
-    """The candidates of all bands: int64 [2, P], P at most AT_ONCE."""
+def _pieces(bands: np.ndarray, sides: np.ndarray, found: np.ndarray) -> Iterator[np.ndarray]:
+    """The candidates of all bands: int64 [2, P], P at most AT_ONCE. The caller counts what it `found` of each row."""
     full = np.zeros(bands.shape, bool)
-    progress = Progress("comparing candidates", bands.size)
+    progress = Progress("comparing candidates", len(bands))
     waiting: list[np.ndarray] = []
     for band in range(bands.shape[1]):
-        progress.at(band * len(bands))
-        for pairs in candidates(bands, band, sides, full):
+        progress.at(band * len(bands) // bands.shape[1])
+        for pairs in candidates(bands, band, sides, full, found):
             waiting.append(pairs)
             if sum(x.shape[1] for x in waiting) >= AT_ONCE:
                 yield from _cut(waiting)

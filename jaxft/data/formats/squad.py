@@ -70,8 +70,8 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
             raise UserError(f"{origin}: no answer is at its offset")
         questions, places = [questions[i] for i in kept], [places[i] for i in kept]
     text, integer = datasets.Value("string"), datasets.Value("int32")
-    features = dict.fromkeys(("id", "question", "context"), text)
-    columns = {"id": [q.id for q in questions], "question": [q.cleaned_question for q in questions]}
+    features: dict[str, Any] = dict.fromkeys(("id", "question", "context"), text)
+    columns: dict[str, Any] = {"id": [q.id for q in questions], "question": [q.cleaned_question for q in questions]}
     columns["context"] = [q.cleaned_context.text for q in questions]
     features["answers"] = {"text": datasets.List(text), "answer_start": datasets.List(integer)}
     columns["answers"] = [{"text": [t for t, _ in x], "answer_start": [s for _, s in x]} for x in places]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft.data.cleaning.duplicates import exact_groups, near_duplicates
 from jaxft.data.cleaning.forms import word_form
-from jaxft.data.cleaning.row_texts import RowTexts
+from jaxft.data.quality.row_texts import RowTexts
 
 Label = tuple[str, ...]
 

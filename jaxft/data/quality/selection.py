@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxft.config.clean import CleanConfig
 from jaxft.core.progress import in_steps
-from jaxft.data.cleaning.measures import known_shares, script_share, word_count
-from jaxft.data.cleaning.repeats import Search
-from jaxft.data.cleaning.row_texts import RowTexts
+from jaxft.data.quality.measures import known_shares, script_share, word_count
+from jaxft.data.quality.repeats import Search
+from jaxft.data.quality.row_texts import RowTexts
 
 MOSTLY = 0.5  # share of letters
 

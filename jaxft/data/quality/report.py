@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxft.config.clean import CleanConfig
 from jaxft.core.errors import some
-from jaxft.data.cleaning.label_shares import drift, label_counts
-from jaxft.data.cleaning.measures import known_shares, letters_by_script, script_share
-from jaxft.data.cleaning.repeats import Repeat, Search
-from jaxft.data.cleaning.row_texts import RowTexts
-from jaxft.data.cleaning.selection import MOSTLY, word_counts
+from jaxft.data.quality.label_shares import drift, label_counts
+from jaxft.data.quality.measures import known_shares, letters_by_script, script_share
+from jaxft.data.quality.repeats import Repeat, Search
+from jaxft.data.quality.row_texts import RowTexts
+from jaxft.data.quality.selection import MOSTLY, word_counts
 from jaxft.data.reading.row_numbers import RowName
 
 SHOWN = 3  # rows that a line names

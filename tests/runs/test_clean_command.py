@@ -1,0 +1,192 @@
+"""`jaxft clean`: the file that it writes is read back to the cleaned rows, and the report names what was found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxft import clean
+from jaxft.config import cli
+from jaxft.tasks import task_class
+from tests.support import questions, read_jsonl
+
+ALL = ["html_tags", "html_entities", "control_characters", "whitespace"]
+EDITS = [f"--data.clean.{name}=true" for name in ALL]
+
+
+def run(*argv: object) -> None:
+    clean.main([*map(str, argv), "--runtime.distributed=off"])
+
+
+def write_lines(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read(argv: list[str], source: Path, split: str = "train"):
+    """The rows of a file as a run reads them."""
+    config = cli.parse({}, [*argv, f"--data.{split}={source}"], origin="", prog="test")
+    return task_class(config).read(config, split)
+
+
+@pytest.fixture
+def texts(tmp_path) -> Path:
+    train = [
+        {"text": "the <b>river</b> &amp; the  lake", "label": "calm"},
+        {"text": "The river & the lake", "label": "calm"},
+        {"text": "storm\u200b over the bridge", "label": "angry"},
+        {"text": "storm over the bridge", "label": "merry"},
+        {"text": "a song", "label": "merry"},
+        {"text": "in the dev data", "label": "merry"},
+    ]
+    dev = [{"text": "in  the dev data", "label": "merry"}, {"text": "a lake", "label": "calm"}]
+    write_lines(tmp_path / "train.jsonl", train)
+    write_lines(tmp_path / "dev.jsonl", dev)
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_texts_are_cleaned_and_rows_left_out(texts, capsys, form):
+    data = [f"--data.train={texts / 'train.jsonl'}", f"--data.validation={texts / 'dev.jsonl'}"]
+    drops = ["--data.clean.duplicates=exact", "--data.clean.conflicts=drop", "--data.clean.leaks=drop"]
+    output, report = texts / f"out.{form}", texts / "report.json"
+    run(*data, *EDITS, *drops, "--output", output, "--report", report)
+    rows = read([], output)
+    assert rows.to_list() == [
+        {"text": "the river & the lake", "label": "calm"},
+        {"text": "a song", "label": "merry"},
+    ]
+    said = capsys.readouterr().err
+    for line in (
+        "train: 6 examples of",
+        "train: duplicates: 1; row 2 is row 1",
+        'train: texts with several labels: 1; row 3 "angry" and row 4 "merry"',
+        "leaks, train in validation (1 exact): 1; row 6 is row 1",
+        "changed texts: html_tags 1, html_entities 1, whitespace 2, control_characters 1",
+        "left out: 1 also in the validation data",
+        "left out: 2 with several labels",
+        "left out: 1 duplicates",
+        f"wrote 2 of 6 examples to {output}",
+    ):
+        assert line in said, line
+    found = json.loads(report.read_text(encoding="utf-8"))
+    where = f"{texts / 'train.jsonl'}: row "
+    assert found["left out"]["with several labels"] == [f"{where}3", f"{where}4"]
+    assert found["leaks"]["train in validation"] == [
+        {"row": f"{where}6", "other": f"{texts / 'dev.jsonl'}: row 1", "similarity": 1.0}
+    ]
+    assert found["splits"]["validation"]["labels"] == {"merry": 1, "calm": 1}
+    assert found["drift"]["validation against train"]["labels"][0][0] in ("calm", "merry", "angry")
+
+
+def test_only_texts_of_other_splits_change(texts):
+    data = [f"--data.train={texts / 'train.jsonl'}", f"--data.validation={texts / 'train.jsonl'}"]
+    drops = ["--data.clean.duplicates=near", "--data.clean.conflicts=drop"]
+    run(*data, *EDITS, *drops, "--split=validation", "--output", texts / "out.jsonl", "--exact")
+    assert len(read_jsonl(texts / "out.jsonl")) == 6
+
+
+def test_nothing_is_removed_or_changed_that_was_not_asked_for(texts, capfd):
+    run(f"--data.train={texts / 'train.jsonl'}", "--output", texts / "out.jsonl")
+    assert read_jsonl(texts / "out.jsonl") == read_jsonl(texts / "train.jsonl")
+    assert "left out" not in capfd.readouterr().err
+    run(f"--data.train={texts / 'train.jsonl'}", "--output", "-")
+    assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == read_jsonl(texts / "train.jsonl")
+
+
+def test_names_of_labels_are_written(tmp_path):
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = {"text": ["a <b>x</b>", "b", "c"], "label": [1, 0, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "in.parquet"))
+    for form in ("jsonl", "parquet"):
+        run(f"--data.train={tmp_path / 'in.parquet'}", *EDITS, "--output", tmp_path / f"out.{form}")
+    assert read_jsonl(tmp_path / "out.jsonl") == [
+        {"text": "a x", "label": "yes"},
+        {"text": "b", "label": "no"},
+        {"text": "c", "label": "yes"},
+    ]
+    assert read([], tmp_path / "out.parquet").features["label"].names == ["no", "yes"]
+
+
+def test_answers_keep_their_places(tmp_path):
+    task = ["--task.name=question-answering", "--task.unanswerable=true"]
+    rows = questions.make(8, seed=1, unanswerable=0.3)
+    for row in rows:
+        start = row["answers"]["answer_start"][:1] or [0]
+        row["context"] = f"<p>  {row['context'][: start[0]]}&amp; {row['context'][start[0] :]}</p>"
+        row["answers"]["answer_start"] = [x + len("<p>  &amp; ") for x in row["answers"]["answer_start"]]
+    questions.write(tmp_path / "in.json", rows)
+    run(*task, f"--data.train={tmp_path / 'in.json'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    for written, row in zip(read_jsonl(tmp_path / "out.jsonl"), rows, strict=True):
+        assert written["context"].startswith("&") or " & " in written["context"]
+        assert written["answers"]["text"] == row["answers"]["text"]
+        for text, start in zip(*written["answers"].values(), strict=True):
+            assert written["context"][start:].startswith(text)
+    again = read(task, tmp_path / "out.jsonl")
+    assert again.to_list() == [{**x, "answers": x["answers"]} for x in read_jsonl(tmp_path / "out.jsonl")]
+
+
+def test_words_keep_their_tags(tmp_path):
+    task = ["--task.name=token-classification"]
+    (tmp_path / "in.conll").write_text("AT&amp;T\tB-org\n\u200b\tO\nin\tO\nthe\tO\n\nl<i>a</i>ke\tO\n", encoding="utf-8")
+    run(*task, f"--data.train={tmp_path / 'in.conll'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "out.jsonl") == [
+        {"text": ["AT&T", "in", "the"], "label": ["B-org", "O", "O"]},
+        {"text": ["lake"], "label": ["O"]},
+    ]
+    own = read([*task, *EDITS], tmp_path / "in.conll")
+    assert own["words"][:] == [["AT&T", "", "in", "the"], ["lake"]]
+    assert own["own words"][:] == [["AT&amp;T", "\u200b", "in", "the"], ["l<i>a</i>ke"]]
+
+
+def test_entities_keep_their_places(tmp_path):
+    task = ["--task.name=token-classification", "--data.label=spans"]
+    text = "<p>Fish &amp; Chips Ltd. in  New<br>York, ok.</p>"
+    spans = [[3, text.index(". in"), "org"], [text.index("New"), text.index(", ok"), "loc"]]
+    write_lines(tmp_path / "in.jsonl", [{"text": text, "spans": spans}])
+    for form in ("jsonl", "parquet"):
+        run(*task, f"--data.train={tmp_path / 'in.jsonl'}", *EDITS, "--output", tmp_path / f"out.{form}")
+    (written,) = read_jsonl(tmp_path / "out.jsonl")
+    assert written["text"] == "Fish & Chips Ltd. in New York, ok."
+    assert [(x["label"], written["text"][x["start"] : x["end"]]) for x in written["spans"]] == [
+        ("org", "Fish & Chips Ltd"),
+        ("loc", "New York"),
+    ]
+    cleaned = read([*task, *EDITS], tmp_path / "in.jsonl")
+    for form in ("jsonl", "parquet"):
+        again = read(task, tmp_path / f"out.{form}")
+        assert (again["words"][:], again["tags"][:]) == (cleaned["words"][:], cleaned["tags"][:])
+    assert [text[b:e] for b, e in zip(*(cleaned[f"own {x}"][0] for x in ("begins", "ends")), strict=True)] == cleaned[
+        "own words"
+    ][0]
+
+
+def test_choices_lines_and_pairs_are_cleaned(tmp_path):
+    choice = ["--task.name=multiple-choice", "--data.choices=[a, b]", "--data.text_pair=start"]
+    row = {"text": "the  <b>sun</b>", "start": "", "a": "r&amp;b", "b": " and", "label": 1}
+    write_lines(tmp_path / "choices.jsonl", [row])
+    rows = read([*choice, *EDITS], tmp_path / "choices.jsonl")
+    assert rows.to_list() == [{"text": "the sun", "start": "", "a": "r&b", "b": "and", "label": 1}]
+    write_lines(tmp_path / "lists.jsonl", [{"text": "x", "ends": ["<b>y</b>", "z "], "label": 0}])
+    lists = read(["--task.name=multiple-choice", "--data.choices=[ends]", *EDITS], tmp_path / "lists.jsonl")
+    assert lists["ends"][:] == [["y", "z"]]
+    (tmp_path / "lines.txt").write_text("one  <b>line</b>\n<br>\ntwo\n\nthree &lt;\n")
+    lines = read(["--task.name=fill-mask", *EDITS], tmp_path / "lines.txt")
+    assert lines["text"][:] == [["one line", "", "two"], ["three <"]]
+    pretraining = read(["--task.name=pretraining", *EDITS], tmp_path / "lines.txt")
+    assert pretraining["text"][:] == [["one line", "two"], ["three <"]]
+    write_lines(tmp_path / "documents.jsonl", [{"text": "a  b\n<br>\nc"}])
+    assert read(["--task.name=pretraining", *EDITS], tmp_path / "documents.jsonl")["text"][:] == ["a b\nc"]
+
+
+def test_rows_of_several_files_keep_their_names(tmp_path):
+    from jaxft.data.reading.row_numbers import row_names
+
+    for name in "ab":
+        write_lines(tmp_path / f"{name}.jsonl", [{"text": f"{name} <i>{i}</i>", "label": "x"} for i in range(3000)])
+    config = cli.parse({}, [*EDITS, f"--data.train={tmp_path}/*.jsonl"], origin="", prog="test")
+    rows = task_class(config).read(config, "train")
+    assert rows["text"][2999:3001] == ["a 2999", "b 0"]
+    assert row_names(rows, "x")(4000) == f"{tmp_path / 'b.jsonl'}: row 1001"
