@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--copies", type=int, default=1)
     options, rest = parser.parse_beside_config(argv)
-    from jaxft.data.writing import check_tables, refuse_inputs, write_tables
+    from jaxft.data.formats.write_tables import check_tables, refuse_inputs, write_tables
 
     check_tables(options.output)
     if options.copies < 1:

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--report")
     parser.add_argument("--exact", action="store_true")
     options, rest = parser.parse_beside_config(argv)
-    from jaxft.data.writing import check_tables, refuse_inputs, write_tables
+    from jaxft.data.formats.write_tables import check_tables, refuse_inputs, write_tables
 
     if options.output != NOTHING:
         check_tables(options.output, f", - or {NOTHING}")

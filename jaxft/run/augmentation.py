@@ -2,15 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.core.progress import silent
-from jaxft.core.ragged import offsets_of
+from jaxft.core.progress import in_steps, silent
+from jaxft.core.ragged import offsets_of, places_in_rows
 from jaxft.data.augmentation.draws import PIECES, Draws
 from jaxft.data.augmentation.engine import AUGMENTED
 from jaxft.data.augmentation.pieces import PieceStep
@@ -21,7 +21,7 @@ from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.reading.spool import unload
 from jaxft.data.tokens.encode import Examples
-from jaxft.data.tokens.replace import join_examples, replace_examples, select_examples
+from jaxft.data.tokens.replace import join_examples, replace_examples, select_examples, select_range
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.tasks.task import Split, Task
 
@@ -41,16 +41,6 @@ class AugmentedExamples:
         kept = [f"{n:,} {why}" for why, n in self.counts.items() if why != AUGMENTED and n]
         rest = f"; of these stay as they are: {', '.join(kept)}" if kept else ""
         return f"augmentation: {self.counts[AUGMENTED]:,} rows in epoch {epoch}{rest}"
-
-
-@dataclass
-class _Edits:
-    """What the chunks of an epoch give: examples in the place of others, and steps on the pieces of rows."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    places: list[np.ndarray] = field(default_factory=list)
-    examples: list[Examples] = field(default_factory=list)
-    pieces: dict[int, Sequence[PieceStep]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,8 +94,7 @@ class Augmentation:
         """
         self._origin, self._vocabulary, self._chosen, self._labelled = split.origin, vocabulary, chosen, labelled
         rows = task.augmentable(split.rows, config, split.origin)
-        self._task = rows.task
-        numbers = row_numbers(split.rows).tolist()
+        self._task, numbers = rows.task, row_numbers(split.rows).tolist()
         self._source = Source(rows.rows, numbers, split.examples, task.rows_of_examples(split))
         resources = Resources(rows.tagged, nearest, lambda: mask_of(vocabulary))
         self._augmenter = make_augmenter(config.augment, rows.fields, resources, seed=config.seed, task=task.kind)
@@ -120,7 +109,8 @@ class Augmentation:
     def epoch(self, epoch: int) -> AugmentedExamples:
         """The examples of an epoch, numbered from 0."""
         if epoch or self.first is None:
-            return self._make(epoch)
+            with silent():
+                return self._make(epoch)
         first, self.first = self.first, None
         return first
 
@@ -129,59 +119,71 @@ class Augmentation:
         return self._source if self._chosen is None else self._source.select(self._chosen(epoch))
 
     def _make(self, epoch: int) -> AugmentedExamples:
-        edits, source = _Edits(), self.source(epoch)
-        with silent():
-            for start in range(0, len(source.rows), CHUNK):
-                self._edit_chunk(source, start, epoch, edits)
-        examples = source.examples
-        if edits.examples:
-            examples = replace_examples(examples, np.concatenate(edits.places), join_examples(edits.examples))
-        if edits.pieces:
-            examples = self._with_pieces(source, examples, epoch, edits.pieces)
-        return AugmentedExamples(examples, edits.counts)
+        counts: Counter[str] = Counter()
+        source = self.source(epoch)
+        starts = in_steps(f"augmenting {self._origin}", len(source.rows), CHUNK)
+        parts = [self._make_chunk(source, start, epoch, counts) for start in starts]
+        return AugmentedExamples(join_examples(parts), counts)
 
-    def _edit_chunk(self, source: Source, start: int, epoch: int, edits: _Edits) -> None:
-        """Add what becomes of the rows from `start` on."""
+    def _make_chunk(self, source: Source, start: int, epoch: int, counts: Counter[str]) -> Examples:
+        """The examples of CHUNK rows from `start` on; counts are added up."""
+        chunk, numbers = source.rows[start : start + CHUNK], source.numbers[start : start + CHUNK]
+        edited = self._augmenter(chunk, numbers, epoch)
+        unload()
+        counts.update(edited.counts)
+        begin, end = np.searchsorted(source.row_of, [start, start + len(numbers)])
+        examples, row_of = select_range(source.examples, begin, end), source.row_of[begin:end] - start
+        if edited.rows:
+            columns = {name: edited.columns.get(name) or [x[i] for i in edited.rows] for name, x in chunk.items()}
+            examples = self._replaced(examples, row_of, np.asarray(edited.rows), columns, counts)
+        if edited.pieces:
+            examples = self._with_pieces(examples, row_of, edited.pieces, numbers, epoch)
+        return examples
+
+    def _replaced(
+        self,
+        examples: Examples,
+        row_of: np.ndarray,
+        rows: np.ndarray,
+        columns: Mapping[str, Sequence[Any]],
+        counts: Counter[str],
+    ) -> Examples:
+        """Examples, each of the row `row_of`, of which those of `rows` are replaced by the examples of the edited rows."""
         import datasets
 
-        chunk = source.rows[start : start + CHUNK]
-        edited = self._augmenter(chunk, source.numbers[start : start + CHUNK], epoch)
-        unload()
-        edits.counts.update(edited.counts)
-        edits.pieces.update({start + i: steps for i, steps in edited.pieces.items()})
-        if not edited.rows:
-            return
-        columns = {name: edited.columns.get(name) or [x[i] for i in edited.rows] for name, x in chunk.items()}
-        rows = datasets.Dataset.from_dict(columns, features=source.rows.features)
+        table = datasets.Dataset.from_dict(dict(columns), features=self._source.rows.features)
         tokenizer, directory = self._vocabulary.tokenizer, self._vocabulary.directory
-        split = self._task.encode(rows, tokenizer, directory, self._config, self._origin, labelled=self._labelled)
-        row_of, indices = self._task.rows_of_examples(split), np.asarray(edited.rows) + start
-        begins = np.searchsorted(source.row_of, indices)
-        windows = np.searchsorted(source.row_of, indices, "right") - begins
-        unlike = np.bincount(row_of, minlength=len(rows)) != windows
+        with silent():
+            split = self._task.encode(table, tokenizer, directory, self._config, self._origin, labelled=self._labelled)
+        new_row_of = self._task.rows_of_examples(split)
+        begins = np.searchsorted(row_of, rows)
+        windows = np.searchsorted(row_of, rows, "right") - begins
+        unlike = np.bincount(new_row_of, minlength=len(rows)) != windows
         unlike |= np.asarray(split.notes.get(EMPTY, False), bool)  # a question that leaves its context no room
         long = np.zeros(len(rows), bool)
-        np.logical_or.at(long, row_of, split.examples.lengths > self.longest)
-        edits.counts[WINDOWS] += int(unlike.sum())
-        edits.counts[TOO_LONG] += int((long & ~unlike).sum())
+        np.logical_or.at(long, new_row_of, split.examples.lengths > self.longest)
+        counts[WINDOWS] += int(unlike.sum())
+        counts[TOO_LONG] += int((long & ~unlike).sum())
         fits = ~(unlike | long)
-        if fits.any():
-            chosen = np.flatnonzero(fits[row_of])
-            edits.examples.append(split.examples if fits.all() else select_examples(split.examples, chosen))
-            pairs = zip(begins[fits].tolist(), windows[fits].tolist(), strict=True)
-            edits.places.append(np.concatenate([np.arange(begin, begin + count) for begin, count in pairs]))
+        where = np.repeat(begins[fits], windows[fits]) + places_in_rows(windows[fits])
+        return replace_examples(examples, where, select_examples(split.examples, np.flatnonzero(fits[new_row_of])))
 
     def _with_pieces(
-        self, source: Source, examples: Examples, epoch: int, pieces: Mapping[int, Sequence[PieceStep]]
+        self,
+        examples: Examples,
+        row_of: np.ndarray,
+        pieces: Mapping[int, Sequence[PieceStep]],
+        numbers: Sequence[int],
+        epoch: int,
     ) -> Examples:
-        """The examples after the steps on the word pieces of these rows."""
+        """The examples after steps on the word pieces of rows, by their index; `numbers` are those of the rows."""
         draws = Draws(self._augmenter.seed, epoch)
         free = self._task.free_pieces(examples, self._vocabulary.tokenizer)
         rows = np.array(sorted(pieces))
-        ends = [(np.searchsorted(source.row_of, rows, side) * examples.group).tolist() for side in ("left", "right")]
+        ends = [(np.searchsorted(row_of, rows, side) * examples.group).tolist() for side in ("left", "right")]
         ids, left, offsets = np.array(examples.tokens["input_ids"]), np.ones(len(free), bool), examples.offsets.tolist()
         for row, first, last in zip(rows.tolist(), *ends, strict=True):
-            draws.begin(source.numbers[row], PIECES)
+            draws.begin(numbers[row], PIECES)
             for sequence in range(first, last):
                 part = slice(offsets[sequence], offsets[sequence + 1])
                 for step in pieces[row]:

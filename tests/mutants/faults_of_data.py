@@ -49,6 +49,34 @@ FAULTS: tuple[Fault, ...] = (
         "characters[-1, 1] <= end - accents:",
         "An answer that ends with the last character of its window is trained on as no answer.",
     ),
+    Fault(
+        "rows-augmented-alike",
+        "jaxft/data/augmentation/draws.py",
+        "np.array([0, 0, part, row], np.uint64)",
+        "np.array([0, 0, part, 0], np.uint64)",
+        "All rows of an epoch are edited with the same random numbers.",
+    ),
+    Fault(
+        "answers-stay-where-they-were",
+        "jaxft/data/augmentation/fields.py",
+        "return start + new[word] - old[word]",
+        "return start",
+        "The offsets of answers do not follow the edits before them.",
+    ),
+    Fault(
+        "insertion-continues-an-entity",
+        "jaxft/data/augmentation/document.py",
+        "self.tags[i + 1 : i + 1] = [tag] * len(words)",
+        "self.tags[i + 1 : i + 1] = [inside(self.tags[i])] * len(words)",
+        "An inserted word has the tag of the word before it, not of the word that it is a synonym of.",
+    ),
+    Fault(
+        "answers-are-masked",
+        "jaxft/tasks/question_answering.py",
+        "free[first : last + 1] = False",
+        "free[first:last] = False",
+        "The last piece of an answer may be masked.",
+    ),
     # Tasks and metrics
     Fault(
         "numeric-labels-sorted-as-text",
@@ -136,5 +164,26 @@ FAULTS: tuple[Fault, ...] = (
         "return array.T if name in self.transposed else array",
         "return array.T if name in self.transposed and array.shape[0] != array.shape[1] else array",
         "Square kernels of PyTorch files are used without being transposed.",
+    ),
+    Fault(
+        "answer-begins-at-the-tag-before-it",
+        "jaxft/data/cleaning/cleaner.py",
+        "if first is None and start < high:",
+        "if first is None and start <= high:",
+        "An answer in the file's own text begins at the markup before it, which cleaning removed.",
+    ),
+    Fault(
+        "other-label-is-a-duplicate",
+        "jaxft/data/quality/repeats.py",
+        "split.labels[row] if split.labels is not None else None",
+        "None",
+        "Of one text with two labels the second is left out as a duplicate, and the first is believed.",
+    ),
+    Fault(
+        "model-directory-cleans-nothing",
+        "jaxft/evaluation/inference.py",
+        "config = cleaned_as_stored(config, hf_config)",
+        "config = replace(config)",
+        "A model directory, without its run, gets texts that are not cleaned as in training.",
     ),
 )

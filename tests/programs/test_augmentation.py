@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxft.core.errors import UserError
+from jaxft.run import augmentation
 from jaxft.run.setup import make_run
 from jaxft.training.frozen_features import frozen_layers
 from tests.support import choices, questions, tagged, tiny
@@ -56,6 +57,14 @@ def test_texts_do_not_depend_on_layout_batches_and_devices(run, classifier, tiny
     assert all(
         same(run.epochs.augmentation.epoch(n).examples, other.epochs.augmentation.epoch(n).examples) for n in (0, 1, 6)
     )
+
+
+def test_texts_do_not_depend_on_the_chunks_in_which_rows_are_read(run, monkeypatch):
+    whole = run.augmentation.epoch(2)
+    monkeypatch.setattr(augmentation, "CHUNK", 7)
+    parts = run.augmentation.epoch(2)
+    assert same(parts.examples, whole.examples)
+    assert parts.counts == whole.counts
 
 
 @pytest.mark.parametrize("layout", [{"layout": "bucket"}, {}, {"data": 4, "fsdp": 2, "micro_batches": 2}], ids=str)

@@ -44,6 +44,14 @@ def select_examples(examples: Examples, chosen: np.ndarray) -> Examples:
     return replace(examples, tokens=tokens, offsets=offsets_of(lengths), columns=columns)
 
 
+def select_range(examples: Examples, begin: int, end: int) -> Examples:
+    """The examples from `begin` to `end` (exclusive), as views."""
+    offsets = np.asarray(examples.offsets[begin * examples.group : end * examples.group + 1])
+    tokens = {name: x[int(offsets[0]) : int(offsets[-1])] for name, x in examples.tokens.items()}
+    columns = {name: x[begin:end] for name, x in examples.columns.items()}
+    return replace(examples, tokens=tokens, offsets=offsets - offsets[0], columns=columns)
+
+
 def join_examples(parts: list[Examples]) -> Examples:
     """All examples of the parts, in their order."""
     first = parts[0]
