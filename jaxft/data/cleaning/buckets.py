@@ -20,7 +20,7 @@ def candidates(bands: np.ndarray, band: int, sides: np.ndarray, full: np.ndarray
       band: which band to sort.
       sides: bool [N, 2], where the texts of a row come from. Pairs with a text from each side are wanted.
       full: bool [N, B], which is set where a row is in a bucket of more than ALL_PAIRS rows.
-      found: int64 [N], near duplicates of each row so far, which the caller counts. Two rows that both have MOST are no pair.
+      found: int64 [N], near duplicates of each row so far, counted by the caller. Two rows that both have MOST are no pair.
 
     Yields:
       int64 [2, P], P at most N: pairs of rows, the lower one first.
