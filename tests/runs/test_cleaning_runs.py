@@ -128,7 +128,6 @@ def test_a_run_with_other_cleaning_is_another_run(run, tiny_model, folder):
         rundir.check_claim(other)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_leaves_the_same_rows_out(tiny_model, folder, tmp_path):
     clean = {**EDITS, "duplicates": "near", "conflicts": "drop", "min_words": 2}
     data = {"validation": None, "clean": clean}
