@@ -16,6 +16,7 @@ from jaxft import self_train
 from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.evaluation import inference
+from jaxft.run.labelled_rows import read_labelled
 from tests.support import ROOT, read_jsonl, tiny
 from tests.support.resuming import MODEL
 
@@ -130,14 +131,10 @@ def test_changed_texts_or_options_are_refused(tiny_model, tmp_path, monkeypatch)
 
 def test_a_student_may_start_from_the_previous_round(tiny_model, tmp_path, monkeypatch):
     config = make_config(tiny_model, tmp_path, data={"validation": None, "validation_share": 0.25})
-    real, seen = jaxft.train.train, []
-
-    def once(config):
-        seen.append(config)
-        return real(config) if len(seen) == 1 else {}
-
-    monkeypatch.setattr(jaxft.train, "train", once)
-    run(config, replace(OPTIONS, threshold=0.0, student="previous"))
+    seen = []
+    monkeypatch.setattr(jaxft.train, "train", lambda config: seen.append(config) or {})
+    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: tmp_path / "unlabelled.csv")
+    run(config, replace(OPTIONS, student="previous"))
     first, second = seen
     assert (first.model.path, second.model.path) == (str(tiny_model), str(tmp_path / "out" / "round-0" / "model"))
     held = read_jsonl(tmp_path / "out" / "validation.jsonl")  # of the labelled rows alone, the same in all rounds
@@ -182,3 +179,24 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tiny_model, tmp_path):
     assert start("killed").wait() == start("whole").wait() == 0
     for name in (f"round-0/{MODEL}", "pseudo_labels-1.jsonl", f"round-1/{MODEL}", f"round-2/{MODEL}", "round-2.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / "out" / name).read_bytes()
+
+
+def test_rows_of_a_data_set_become_files(tiny_model, tmp_path, monkeypatch):
+    """Its splits have other names than files; labels are numbers there and names in the files."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["calm", "angry"])})
+    splits = {name: {"text": ["lake", "storm", "sun\u2028set"], "label": [0, 1, 0]} for name in ("train", "dev", "test")}
+    made = {name: datasets.Dataset.from_dict(rows, features) for name, rows in splits.items()}
+    datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "unlabelled.csv").write_text("text\nriver\n")
+    data = {"dataset": str(tmp_path / "saved"), "train": "train", "validation": "dev", "test": "test"}
+    seen = []
+    monkeypatch.setattr(jaxft.train, "train", lambda config: seen.append(config) or {})
+    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: tmp_path / "unlabelled.csv")
+    run(tiny.run_config(tiny_model, tmp_path, tmp_path / "out", data=data))
+    assert [len(config.data.train) for config in seen] == [1, 2]
+    found = read_labelled(seen[0])
+    assert found.rows.task.labels == ("calm", "angry")
+    expected = [{"text": text, "label": ["calm", "angry"][i]} for text, i in zip(*splits["dev"].values(), strict=True)]
+    assert [found.json_rows(split) for split in ("train", "validation", "test")] == [expected] * 3
