@@ -64,11 +64,11 @@ FAULTS: tuple[Fault, ...] = (
         "The offsets of answers do not follow the edits before them.",
     ),
     Fault(
-        "insertion-continues-an-entity",
+        "synonym-begins-an-entity-twice",
         "jaxft/data/augmentation/document.py",
-        "self.tags[i + 1 : i + 1] = [tag] * len(words)",
-        "self.tags[i + 1 : i + 1] = [inside(self.tags[i])] * len(words)",
-        "An inserted word has the tag of the word before it, not of the word that it is a synonym of.",
+        "[tag, *[inside(tag)] * (len(words) - 1)]",
+        "[tag] * len(words)",
+        "A word of an entity that becomes several words becomes several entities.",
     ),
     Fault(
         "answers-are-masked",

@@ -1,5 +1,7 @@
 """Steps of augmentation on words: what they may change, on texts of every script."""
 
+import sys
+import types
 from collections import Counter
 
 import numpy as np
@@ -219,3 +221,22 @@ def test_steps_on_pieces_spare_what_is_not_free():
     assert left[~free].all()
     assert 0 < left[free].sum() < free.sum()
     assert all(DropPieces(0.99)(ids, free, draws(row))[1][free].any() for row in range(20))
+
+
+def test_synonyms_of_wordnet_are_the_lemmas_of_all_senses(monkeypatch):
+    """With a stand-in for nltk, which is not among the packages of the tests."""
+    senses = {"card": [["card", "playing_card"], ["tease", "Card", "card_game"]], "the": [["definite"]]}
+
+    class Sense(list):
+        def lemma_names(self):
+            return list(self)
+
+    wordnet = types.SimpleNamespace(
+        ensure_loaded=lambda: None, synsets=lambda word: [Sense(x) for x in senses.get(word, [])]
+    )
+    for name, module in {"nltk": types.ModuleType("nltk"), "nltk.corpus": types.SimpleNamespace(wordnet=wordnet)}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    found = synonyms.wordnet()
+    assert found("card") == ("playing card", "tease", "card game")
+    assert found("the") == ()
+    assert found("river") == ()
