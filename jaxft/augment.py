@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     from jaxft.evaluation.proposals import proposals
     from jaxft.run.augmented_file import AugmentedFile
 
-    made = AugmentedFile(config, proposals)
+    made = AugmentedFile(config, partial(proposals, str(config.model.path)))
     written = write_tables(options.output, made.tables(options.copies))
     for line in [*made.notes, made.line()]:
         print(line, file=sys.stderr)

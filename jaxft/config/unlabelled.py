@@ -8,7 +8,7 @@ from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat,
 
 @dataclass(frozen=True)
 class UnlabelledConfig(Section):
-    """Consistency training on texts without labels, for text classification."""
+    """Consistency training on texts without labels."""
 
     data: PathTexts = None
     """Texts without labels, in files as data.train's; their predictions and those of augmented versions shall agree (UDA,

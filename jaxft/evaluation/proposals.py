@@ -12,15 +12,14 @@ _KINDS = ("fill-mask", "pretraining")
 _SPARE = 5  # words beyond those that are asked for: some are the word itself, or no words
 
 
-def proposals(config: Config, count: int) -> Proposals:
-    """The `count` best words, and a few more, of the masked LM in `model.path` for every mask of a text.
+def proposals(path: str, config: Config, count: int) -> Proposals:
+    """The `count` best words, and a few more, of the masked LM `path` (model.path) for every mask of a text.
 
     Raises:
       UserError: if the checkpoint has no masked LM head.
     """
     import datasets
 
-    path = str(config.model.path)
     kind, _ = inference.head_of(path, config)
     if kind not in _KINDS:
         raise UserError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxft.config import Config, RuleConfig, augment, clean, cli, data, model, optim, plan, schema, task, training
+from jaxft.config import Config, RuleConfig, augment, clean, cli, data, model, optim, plan, schema, task, training, unlabelled
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from tests.support import ROOT
@@ -143,7 +143,7 @@ def test_a_bad_duration_is_refused(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, augment, clean, data, model, optim, plan, task, training)
+SCHEMA = (schema, augment, clean, data, model, optim, plan, task, training, unlabelled)
 
 
 def sections() -> list[type]:
