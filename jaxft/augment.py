@@ -4,6 +4,7 @@ Training with `augment.steps` needs no such file: it makes new copies in every e
 pass of a model (source masked_lm), and for other programs."""
 
 import sys
+from functools import partial
 
 from jaxft.config import cli, help
 from jaxft.config.used_by import UsedBy

@@ -10,7 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from jaxft.config import Config, RuleConfig, augment, clean, cli, data, model, optim, plan, schema, task, training, unlabelled
+from jaxft.config import (
+    Config,
+    RuleConfig,
+    augment,
+    clean,
+    cli,
+    data,
+    model,
+    optim,
+    plan,
+    schema,
+    task,
+    training,
+    unlabelled,
+)
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from tests.support import ROOT
