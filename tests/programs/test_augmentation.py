@@ -60,9 +60,9 @@ def test_texts_do_not_depend_on_layout_batches_and_devices(run, classifier, tiny
 
 
 def test_texts_do_not_depend_on_the_chunks_in_which_rows_are_read(run, monkeypatch):
-    whole = run.augmentation.epoch(2)
+    whole = run.epochs.augmentation.epoch(2)
     monkeypatch.setattr(augmentation, "CHUNK", 7)
-    parts = run.augmentation.epoch(2)
+    parts = run.epochs.augmentation.epoch(2)
     assert same(parts.examples, whole.examples)
     assert parts.counts == whole.counts
 

@@ -50,7 +50,7 @@ def test_a_copy_is_what_an_epoch_trains_on(tiny_model, plain_data, tmp_path):
     found = write(tiny_model, tmp_path / "a.jsonl", SWAP, "--copies=2", data__train=plain_data / "train.csv")
     steps = {"steps": json.loads(SWAP), "share": 1}
     run = make_run(configure(tiny_model, plain_data, tmp_path / "run", augment=steps))
-    examples = [run.augmentation.epoch(n).examples for n in (0, 1)]
+    examples = [run.epochs.augmentation.epoch(n).examples for n in (0, 1)]
     trained = [
         " ".join(tiny.VOCABULARY[i] for i in x.tokens["input_ids"][first + 1 : last - 1])
         for x in examples
