@@ -190,3 +190,18 @@ def test_rows_of_several_files_keep_their_names(tmp_path):
     rows = task_class(config).read(config, "train")
     assert rows["text"][2999:3001] == ["a 2999", "b 0"]
     assert row_names(rows, "x")(4000) == f"{tmp_path / 'b.jsonl'}: row 1001"
+
+
+@pytest.mark.parametrize("task", ["text-classification", "token-classification", "question-answering", "fill-mask"])
+def test_texts_that_become_empty_are_predicted_as_null(tmp_path, task):
+    from jaxft.data.reading.empty_texts import empty_rows
+
+    rows = [
+        {"text": "a <b>b</b>", "question": "q", "context": "c"},
+        {"text": "<br> \u200b", "question": "q", "context": "<p></p>"},
+    ]
+    write_lines(tmp_path / "in.jsonl", rows)
+    argv = [f"--task.name={task}", f"--data.test={tmp_path / 'in.jsonl'}", "--data.empty_texts=null", *EDITS]
+    config = cli.parse({}, argv, origin="", prog="test")
+    found = task_class(config).read(config, "test", labelled=False)
+    assert empty_rows(found).tolist() == [False, True]

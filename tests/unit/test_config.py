@@ -29,7 +29,7 @@ from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from tests.support import ROOT
 
-COMMANDS = ["train", "evaluate", "predict", "export", "plan"]
+COMMANDS = ["train", "evaluate", "predict", "export", "plan", "clean"]
 
 
 def load(text: str, folder: Path, *overrides: str) -> Config:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -105,7 +105,7 @@ def conflicts(split: SplitTexts, groups: np.ndarray) -> list[list[int]]:
 
 
 class Search:
-    """The repeats in the splits of a data set; each search is made once, when it is asked for.
+    """The repeats in the splits of a data set; each search for near ones, which takes long, is made once.
 
     Args of the constructor:
       splits: by name.
@@ -114,6 +114,8 @@ class Search:
 
     def __init__(self, splits: Mapping[str, SplitTexts], similarity: float) -> None:
         self.splits, self._similarity = splits, similarity
+        self._near: dict[str, tuple[list[Repeat], list[Repeat]]] = {}
+        self._near_leaks: dict[tuple[str, str], list[Repeat]] = {}
 
     @cached_property
     def groups(self) -> dict[str, np.ndarray]:
@@ -122,27 +124,26 @@ class Search:
         edges = np.cumsum([len(split.texts) for split in self.splits.values()])[:-1]
         return dict(zip(self.splits, np.split(found, edges), strict=True))
 
-    @cache  # noqa: B019 (a search lives as long as its results are used)
     def duplicates(self, split: str) -> list[Repeat]:
         """`exact_duplicates` of a split."""
         return exact_duplicates(self.splits[split], self.groups[split])
 
-    @cache  # noqa: B019
     def near(self, split: str) -> tuple[list[Repeat], list[Repeat]]:
         """`near_repeats` of a split."""
-        return near_repeats(self.splits[split], self._similarity)
+        if split not in self._near:
+            self._near[split] = near_repeats(self.splits[split], self._similarity)
+        return self._near[split]
 
-    @cache  # noqa: B019
     def leaks(self, split: str, other: str, *, near: bool = True) -> list[Repeat]:
         """The rows of a split whose text is in another split, exactly or, if asked for, also nearly."""
         found = exact_leaks(self.groups[split], self.groups[other])
-        if near:
-            known = {x.row for x in found}
-            more = near_leaks(self.splits[split], self.splits[other], self._similarity)
-            found = found + [x for x in more if x.row not in known]
-        return sorted(found)
+        if not near:
+            return found
+        pair, known = (split, other), {x.row for x in found}
+        if pair not in self._near_leaks:
+            self._near_leaks[pair] = near_leaks(self.splits[split], self.splits[other], self._similarity)
+        return sorted(found + [x for x in self._near_leaks[pair] if x.row not in known])
 
-    @cache  # noqa: B019
     def conflicts(self, split: str) -> list[list[int]]:
         """`conflicts` of a split."""
         return conflicts(self.splits[split], self.groups[split])
