@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,18 +83,25 @@ class Augmentation:
         self.first: AugmentedExamples | None = self._make(0)
         self.longest = max(int(x.lengths.max()) for x in (split.examples, self.first.examples))
 
-    def epoch(self, epoch: int) -> AugmentedExamples:
-        """The examples of an epoch, numbered from 0."""
+    def epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> AugmentedExamples:
+        """The examples of an epoch, numbered from 0.
+
+        Raises:
+          CancelledError: as soon as `stop()`.
+        """
         if epoch or self.first is None:
             with silent():
-                return self._make(epoch)
+                return self._make(epoch, stop)
         first, self.first = self.first, None
         return first
 
-    def _make(self, epoch: int) -> AugmentedExamples:
+    def _make(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> AugmentedExamples:
         counts: Counter[str] = Counter()
-        starts = in_steps(f"augmenting {self._given.origin}", len(self._rows), CHUNK)
-        parts = [self._make_chunk(start, epoch, counts) for start in starts]
+        parts = []
+        for start in in_steps(f"augmenting {self._given.origin}", len(self._rows), CHUNK):
+            if stop():
+                raise CancelledError
+            parts.append(self._make_chunk(start, epoch, counts))
         return AugmentedExamples(join_examples(parts), counts)
 
     def _make_chunk(self, start: int, epoch: int, counts: Counter[str]) -> Examples:
