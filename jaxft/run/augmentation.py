@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,11 +107,15 @@ class Augmentation:
         self.first: AugmentedExamples | None = self._make(0)
         self.longest = max(int(x.lengths.max()) for x in (split.examples, self.first.examples))
 
-    def epoch(self, epoch: int) -> AugmentedExamples:
-        """The examples of an epoch, numbered from 0."""
+    def epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> AugmentedExamples:
+        """The examples of an epoch, numbered from 0.
+
+        Raises:
+          CancelledError: as soon as `stop()`.
+        """
         if epoch or self.first is None:
             with silent():
-                return self._make(epoch)
+                return self._make(epoch, stop)
         first, self.first = self.first, None
         return first
 
@@ -118,11 +123,13 @@ class Augmentation:
         """What an epoch is made from."""
         return self._source if self._chosen is None else self._source.select(self._chosen(epoch))
 
-    def _make(self, epoch: int) -> AugmentedExamples:
+    def _make(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> AugmentedExamples:
         counts: Counter[str] = Counter()
-        source = self.source(epoch)
-        starts = in_steps(f"augmenting {self._origin}", len(source.rows), CHUNK)
-        parts = [self._make_chunk(source, start, epoch, counts) for start in starts]
+        source, parts = self.source(epoch), []
+        for start in in_steps(f"augmenting {self._origin}", len(source.rows), CHUNK):
+            if stop():
+                raise CancelledError
+            parts.append(self._make_chunk(source, start, epoch, counts))
         return AugmentedExamples(join_examples(parts), counts)
 
     def _make_chunk(self, source: Source, start: int, epoch: int, counts: Counter[str]) -> Examples:

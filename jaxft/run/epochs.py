@@ -18,6 +18,7 @@ from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.run.unlabelled import read_unlabelled
 from jaxft.tasks.task import Split, Task
 
+Stop = Callable[[], bool]
 Nearest = Callable[[int], Synonyms]
 TMIX_LAYERS = (7, 9, 12)  # of BERT's 12 (Chen et al. 2020)
 
@@ -55,7 +56,7 @@ class EpochExamples:
         self.batch_size, self.longest = config.train.batch_size, 0
         self.parts: Parts = ()
         self.augmentation: Augmentation | None = None
-        self._pair: Callable[..., Examples] | None = None
+        self._pair: Callable[[Examples, int, Stop], Examples] | None = None
         steps = -(-len(split.examples) // self.batch_size)
         if augment.steps and (augment.share or not config.unlabelled.data):
             self.augmentation = Augmentation(config, task, split, vocabulary, nearest)
@@ -66,27 +67,30 @@ class EpochExamples:
             self._pair = self._consistency_pairs(config, task, vocabulary, nearest, steps)
             self.longest = 2 * max(longest, self._unlabelled.longest)
         elif augment.mixup:
-            self._pair = partial(
-                mixing_pairs, seed=config.seed, alpha=augment.mixup, layers=mixing_layers(config, task, layers)
-            )
+            mix = partial(mixing_pairs, seed=config.seed, alpha=augment.mixup, layers=mixing_layers(config, task, layers))
+            self._pair = lambda examples, epoch, stop: mix(examples, epoch=epoch)
             self._halve()
             self.longest = 2 * longest
         self.first: tuple[Examples, str] | None = self._make(0)
         self.prototype = self.first[0].first(1)
 
-    def __call__(self, epoch: int) -> tuple[Examples, str]:
-        """The examples of an epoch, and a line for the log if there is something to say of them."""
+    def __call__(self, epoch: int, stop: Stop = lambda: False) -> tuple[Examples, str]:
+        """The examples of an epoch, and a line for the log if there is something to say of them.
+
+        Raises:
+          CancelledError: as soon as `stop()`.
+        """
         if epoch or self.first is None:
-            return self._make(epoch)
+            return self._make(epoch, stop)
         first, self.first = self.first, None
         return first
 
-    def _make(self, epoch: int) -> tuple[Examples, str]:
+    def _make(self, epoch: int, stop: Stop = lambda: False) -> tuple[Examples, str]:
         examples, line = self._training, ""
         if self.augmentation:
-            made = self.augmentation.epoch(epoch)
+            made = self.augmentation.epoch(epoch, stop)
             examples, line = made.examples, made.line(epoch)
-        return (self._pair(examples, epoch=epoch) if self._pair else examples), line
+        return (self._pair(examples, epoch, stop) if self._pair else examples), line
 
     def _halve(self) -> None:
         size = self.batch_size
@@ -97,7 +101,7 @@ class EpochExamples:
 
     def _consistency_pairs(
         self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest, steps: int
-    ) -> Callable[..., Examples]:
+    ) -> Callable[[Examples, int, Stop], Examples]:
         split = read_unlabelled(config, task, vocabulary)
         count, most = len(split.rows), steps * config.unlabelled.ratio * config.train.batch_size
         self._halve()
@@ -115,8 +119,8 @@ class EpochExamples:
         every = replace(config, augment=replace(config.augment, share=1.0))
         self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen, labelled=False)
 
-        def pairs(labelled: Examples, *, epoch: int) -> Examples:
-            originals, augmented = self._unlabelled.source(epoch).examples, self._unlabelled.epoch(epoch).examples
+        def pairs(labelled: Examples, epoch: int, stop: Stop) -> Examples:
+            originals, augmented = self._unlabelled.source(epoch).examples, self._unlabelled.epoch(epoch, stop).examples
             return consistency_pairs(labelled, originals, augmented, seed=config.seed, epoch=epoch)
 
         return pairs

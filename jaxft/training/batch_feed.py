@@ -1,6 +1,7 @@
 """The calls of the program that a run makes, each for one step or several, and their batches on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,6 +15,18 @@ from jaxft.step.compilation import abstract_batch
 from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
 
 BATCH_BYTES = 64 * 2**20  # bytes that the batches of one call may have by default; a few calls are prefetched
+
+
+def make_epoch(run: Run, number: int, examples: Examples, stop: Callable[[], bool]) -> Epoch:
+    """An epoch of a run on `examples`, or on examples of its own if they differ between epochs.
+
+    Raises:
+      CancelledError: as soon as `stop()`, while examples are augmented.
+    """
+    if not run.epochs:
+        return Epoch(run.sampler.epoch_batches(number), examples)
+    examples, line = run.epochs(number, stop)
+    return Epoch(replace(run.sampler, lengths=examples.lengths).epoch_batches(number), examples, line)
 
 
 class BatchFeed:

@@ -15,7 +15,7 @@ from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
-from jaxft.data.batching.prefetch import Epoch, Epochs
+from jaxft.data.batching.prefetch import Epochs
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.parallel import sharding
 from jaxft.run.claim import Claim
@@ -30,7 +30,7 @@ from jaxft.step.stages import Stage, later_stages, open_stage
 from jaxft.step.train_step import TrainState
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
-from jaxft.training.batch_feed import BatchFeed
+from jaxft.training.batch_feed import BatchFeed, make_epoch
 from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
 from jaxft.training.display import Display
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
@@ -70,7 +70,10 @@ class Trainer:
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
-        self.epochs = Epochs(self._make_epoch, -(-run.total_steps // run.steps_per_epoch))
+        self.epochs = Epochs(
+            lambda n: make_epoch(run, n, self._data("train").examples, lambda: self.epochs.closed),
+            -(-run.total_steps // run.steps_per_epoch),
+        )
         self.programs: list[Compiled[MultiStep]] = []  # of the current stage and later ones
         self.cache = FrozenFeatures()
 
@@ -213,14 +216,6 @@ class Trainer:
             regularization=self.run.regularization,
         )
         return compile_train(lower, {call: feed.abstract(call) for call in calls}, self.say)
-
-    def _make_epoch(self, number: int) -> Epoch:
-        """An epoch, with examples of its own if they differ between epochs; called in a thread."""
-        sampler = self.run.sampler
-        if not self.run.epochs:
-            return Epoch(sampler.epoch_batches(number), self._data("train").examples)
-        examples, line = self.run.epochs(number)
-        return Epoch(replace(sampler, lengths=examples.lengths).epoch_batches(number), examples, line)
 
     def _wait_for_steps(self) -> None:
         jax.block_until_ready(self.state)

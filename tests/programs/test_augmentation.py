@@ -2,6 +2,7 @@
 
 import json
 import random
+from concurrent.futures import CancelledError
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,11 @@ def test_gradients_do_not_depend_on_the_layout(run, layout):
     split = run.data["train"]
     augmented = replace(run, epochs=None, data={"train": replace(split, examples=run.epochs.augmentation.epoch(3).examples)})
     assert_same(rearranged(augmented, **layout), gradients(rearranged(augmented, "pad")))
+
+
+def test_an_epoch_is_not_finished_after_the_end_of_the_run(run):
+    with pytest.raises(CancelledError):
+        run.augmentation.epoch(5, stop=lambda: True)
 
 
 def test_every_epoch_has_other_texts_of_the_same_rows(run):

@@ -4,6 +4,7 @@ The batches of an epoch are a function of (lengths, seed, epoch). Nothing is sto
 skips steps. A step contains the same examples in every layout; packing only decides their positions.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,11 @@ SAMPLED_EXAMPLES = 4_000_000
 # of similar length would never share a step. With 0.3, two that share a step do so again in the next epoch about as often as
 # by chance, and the steps' numbers of tokens still differ by less than an example's length.
 NOISE = 0.3
+
+
+# If lengths differ between epochs, a packed step may need more rows than any of the epochs that shapes are chosen by. One
+# more shape, which only such steps use, has this many times their rows.
+HEADROOM = 1.2
 
 
 @dataclass(frozen=True, order=True)
@@ -287,4 +293,6 @@ def make_sampler(
     length, min_rows = choose_row_length(first, batch_size, unit, shapes, total_steps, lengthen, longest)
     slots = choose_slots(lengths, length)
     needs = np.concatenate([pack(x, batch_size, length, slots, min_rows)[3] for x in chain([first], ordered)])
-    return make(tuple(Shape(rows, length, slots) for rows in choose_bucket_sizes(round_up(needs, unit), shapes, price)))
+    spare = [round_up(math.ceil(int(needs.max()) * HEADROOM), unit)] if longest and shapes > 1 else []
+    sizes = choose_bucket_sizes(round_up(needs, unit), shapes - len(spare), price)
+    return make(tuple(Shape(int(rows), length, slots) for rows in np.unique([*sizes, *spare])))

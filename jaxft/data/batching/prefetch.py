@@ -77,6 +77,7 @@ class Epochs:
 
     def __init__(self, make: Callable[[int], Epoch], count: int) -> None:
         self._make, self._count = make, count
+        self.closed = False
         self._thread = ThreadPoolExecutor(1, "jaxft-batches")
         self._futures: dict[int, Future[Epoch]] = {}
 
@@ -88,5 +89,6 @@ class Epochs:
         return self._futures[epoch].result()
 
     def close(self) -> None:
-        """Stop making epochs."""
+        """Stop making epochs; `closed` tells it to one that is being made."""
+        self.closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
