@@ -220,8 +220,12 @@ def page() -> None:
             "sets": pages.table(
                 ["set", "rows", *names],
                 (
-                    [x["set"], " / ".join(f"{n:,}" for n in x["rows"].values()), *(cell(x, name) for name in names)]
-                    for x in of["sets"]
+                    [
+                        x["set"],
+                        " / ".join(f"{x['rows'].get(name, 0):,}" for name in SPLITS),
+                        *(cell(x, name) for name in names),
+                    ]
+                    for x in sorted(of["sets"], key=lambda x: list(real_texts.SETS).index(x["set"]))
                 ),
             ),
             "shingles": pages.table(
@@ -260,7 +264,7 @@ def main(argv: list[str]) -> None:
         for name, splits in real_texts.read(LEAKED):
             add(leaks(name, splits, seed=0), "set", "seed")
     elif args.what == "shingles":
-        for name, splits in real_texts.read(("banking77", "MRPC", "chnsenticorp")):
+        for name, splits in real_texts.read(("banking77", "chnsenticorp")):
             for row in shingles(name, splits["train"]):
                 add(row, "set", "shingle")
     elif args.what == "sets":

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxft.data.cleaning import buckets, forms, minhash, shingles
@@ -63,6 +63,7 @@ def test_shingles_are_those_of_a_plain_loop(texts):
     assert all(part == sorted(set(part)) for part in parts)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.one_of(WORDS, st.text(st.sampled_from(ODD), max_size=12)), max_size=12))
 @example(["a", "a!", "A"])
 @example(["", " ", "?"])
@@ -81,18 +82,19 @@ def test_pairs_within_a_split_are_those_of_all_comparisons(texts):
     high = {
         (i, j)
         for i, j in combinations(sorted(set(first)), 2)
-        if jaccard(sets[i], sets[j]) >= 0.95  # lower ones are found with a probability below 1 - 1e-9
+        if jaccard(sets[i], sets[j]) >= 0.85  # each is missed with a probability of 6e-8
     }
     assert high <= set(rows)
 
 
+@settings(max_examples=30)
 @given(st.lists(WORDS, max_size=10), st.lists(WORDS, max_size=10))
 def test_every_row_with_a_duplicate_in_the_other_split_is_in_a_pair(texts, others):
     left, right = sets_of(texts), sets_of(others)
     found = near_duplicates(texts, others)
     for pair in found:
         assert pair.similarity == jaccard(left[pair.first], right[pair.second]) >= 0.75
-    want = [(i, j) for i, j in product(range(len(texts)), range(len(others))) if jaccard(left[i], right[j]) >= 0.95]
+    want = [(i, j) for i, j in product(range(len(texts)), range(len(others))) if jaccard(left[i], right[j]) >= 0.85]
     assert {i for i, _ in want} <= {pair.first for pair in found}
     assert {j for _, j in want} <= {pair.second for pair in found}
 
@@ -135,36 +137,39 @@ def test_texts_that_are_all_equal_give_one_pair_each():
     assert [pair[:2] for pair in near[2:]] == [(i, 0) for i in range(1, 3000)]
 
 
-def test_variants_of_one_template_are_compared_with_representatives():
-    """There are 500,000 similar pairs; every text is in one."""
-    texts = [f"Your order with the number {i:04} has left our warehouse and will reach you tomorrow" for i in range(1000)]
+def test_variants_of_one_template_are_compared_with_representatives(monkeypatch):
+    """There are 45,000 similar pairs; every text is in one."""
+    monkeypatch.setattr("jaxft.data.cleaning.duplicates.AT_ONCE", 1000)
+    texts = [f"Your order with the number {i:04} has left our warehouse and will reach you tomorrow" for i in range(300)]
     found = near_duplicates(texts)
-    assert {row for pair in found for row in pair[:2]} == set(range(1000))
-    assert len(found) < 1000 * 3 * buckets.MOST
-    between = near_duplicates(texts[:500], texts[500:])
-    assert {pair.first for pair in between} == set(range(500)) == {pair.second for pair in between}
+    assert {row for pair in found for row in pair[:2]} == set(range(300))
+    assert len(found) < 300 * 3 * buckets.MOST
+    between = near_duplicates(texts[:150], texts[150:])
+    assert {pair.first for pair in between} == set(range(150)) == {pair.second for pair in between}
 
 
 def test_a_pair_that_a_large_bucket_left_out_is_found_in_a_small_one():
     large = buckets.ALL_PAIRS + 1
-    bands = np.stack([np.zeros(large, np.uint32), np.arange(large, dtype=np.uint32)], 1)
-    bands[-1, 1] = bands[-2, 1]
-    state = np.ones((large, 2), bool), np.zeros((large, 2), bool), np.zeros(large, np.int64)
-    first, second = (np.concatenate(list(buckets.candidates(bands, band, *state)), 1).T.tolist() for band in (0, 1))
-    assert [large - 2, large - 1] not in first
-    assert second == [[large - 2, large - 1]]
+    bands = np.zeros((large, 4), np.uint32)
+    bands[:, 2:] = np.arange(large)[:, None]
+    bands[-1, 2:] = bands[-2, 2:]
+    state = np.ones((large, 2), bool), np.zeros((large, 4), bool), np.zeros(large, np.int64)
+    found = [np.concatenate(list(buckets.candidates(bands, band, *state)), 1).T.tolist() for band in range(4)]
+    assert found[0] == []
+    assert [0, large - 1] in found[1]
+    assert [large - 2, large - 1] not in found[1]
+    assert found[2:] == [[[large - 2, large - 1]], []]
 
 
 @pytest.mark.parametrize("similarity", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
 def test_the_bands_find_nearly_all_pairs_of_the_similarity(similarity):
-    rows = minhash.rows_per_band(similarity)
-    assert (1 - similarity**rows) ** (minhash.HASHES // rows) <= minhash.MISSED
+    assert minhash.missed(similarity, minhash.rows_per_band(similarity)) <= minhash.MISSED
     sets = [np.arange(200), np.arange(200) + round(200 * (1 - similarity) / (1 + similarity))]
     agree = 0
     for shift in range(60):
         codes = np.concatenate(sets) + 1000 * shift
         bands = minhash.Bands(similarity).of(codes, np.array([0, 200, 400]))
-        agree += bool((bands[0] == bands[1]).any())
+        agree += (bands[0] == bands[1]).sum() >= 2
     assert agree >= 58
 
 
@@ -177,7 +182,7 @@ def test_a_similarity_outside_its_range_is_refused(similarity):
 def test_planted_leaks_are_found():
     """All exact ones, 95 % of the near ones, and at most 1 % of what is found is false."""
     rng = random.Random(0)
-    train, test, leaks = planted.splits(planted.sentences(2000, rng), 700, 140, rng)
+    train, test, leaks = planted.splits(planted.sentences(2500, rng), 800, 500, rng)
     groups = exact_groups([*train, *test])[len(train) :]
     exact = {row for row in range(len(test)) if groups[row] < len(train)}
     found = near_duplicates(train, test)

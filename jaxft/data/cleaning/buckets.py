@@ -1,4 +1,4 @@
-"""Candidate pairs: rows that agree in at least one band, found by sorting each band."""
+"""Candidate pairs: rows that agree in at least two bands, found by sorting each band."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -13,14 +13,14 @@ REPRESENTATIVES = 16  # of a larger bucket, from each side, with which all its r
 
 
 def candidates(bands: np.ndarray, band: int, sides: np.ndarray, full: np.ndarray, found: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs that agree in a band, and in no earlier band in which they were compared.
+    """Pairs that agree in a band and in one before it, and were not yielded before.
 
     Args:
       bands: a number for each band of each row, uint32 [N, B].
       band: which band to sort.
       sides: bool [N, 2], where the texts of a row come from. Pairs with a text from each side are wanted.
       full: bool [N, B], which is set where a row is in a bucket of more than ALL_PAIRS rows.
-      found: int64 [N], near duplicates of each row so far, which the caller counts. Two rows that both have MOST are no pair.
+      found: int64 [N], near duplicates of each row so far, counted by the caller. Two rows that both have MOST are no pair.
 
     Yields:
       int64 [2, P], P at most N: pairs of rows, the lower one first.
@@ -34,8 +34,20 @@ def candidates(bands: np.ndarray, band: int, sides: np.ndarray, full: np.ndarray
         wanted = (sides[left, 0] & sides[right, 1]) | (sides[left, 1] & sides[right, 0])
         wanted &= (found[left] < MOST) | (found[right] < MOST)
         pairs = np.stack([left[wanted], right[wanted]])
-        compared = (bands[pairs[0], :band] == bands[pairs[1], :band]) & ~full[pairs[0], :band]
-        yield pairs[:, ~compared.any(1)]
+        yield pairs[:, _agree_now(bands[pairs[0], :band] == bands[pairs[1], :band], full[pairs[0], :band])]
+
+
+def _agree_now(earlier: np.ndarray, full: np.ndarray) -> np.ndarray:
+    """Whether pairs that agree in this band agree in at least two for the first time: bool [P].
+
+    Args:
+      earlier: bool [P, B], in which bands before this one they agree.
+      full: bool [P, B], where that was in a large bucket, which has not yielded all its pairs.
+    """
+    if not earlier.shape[1]:
+        return np.zeros(len(earlier), bool)
+    first = earlier & (np.cumsum(earlier, 1) == 1)
+    return earlier.any(1) & ~(earlier & ~first & ~full).any(1)
 
 
 def _buckets(numbers: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -166,13 +166,15 @@ def _pieces(bands: np.ndarray, sides: np.ndarray, found: np.ndarray) -> Iterator
     full = np.zeros(bands.shape, bool)
     progress = Progress("comparing candidates", len(bands))
     waiting: list[np.ndarray] = []
+    size = 0
     for band in range(bands.shape[1]):
         progress.at(band * len(bands) // bands.shape[1])
         for pairs in candidates(bands, band, sides, full, found):
             waiting.append(pairs)
-            if sum(x.shape[1] for x in waiting) >= AT_ONCE:
+            size += pairs.shape[1]
+            if size >= AT_ONCE:
                 yield from _cut(waiting)
-                waiting = []
+                waiting, size = [], 0
     yield from _cut(waiting)
 
 

@@ -1,20 +1,26 @@
-"""MinHash signatures in bands: sets that agree in a band are candidates for near duplicates."""
+"""MinHash signatures in bands: sets that agree in two bands are candidates for near duplicates."""
 
 import numpy as np
 
 HASHES = 256
-MISSED = 0.005  # the share of pairs of exactly the asked similarity that no band finds, at most
+MISSED = 0.005  # the share of pairs of exactly the asked similarity that are no candidates, at most
 SEED = 1
 
 
-def rows_per_band(similarity: float) -> int:
-    """Hashes of a band: as many as possible, so that few candidates are false, while few pairs are missed.
+def missed(similarity: float, rows: int) -> float:
+    """The share of pairs of a Jaccard similarity that agree in fewer than two bands of `rows` hashes.
 
-    Two sets of Jaccard similarity s agree in a band of r hashes with probability s^r, and in one of b bands with
-    1 - (1 - s^r)^b (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4).
+    They agree in a band with probability p = s^rows (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4). Two of
+    the bands are asked for, because that leaves out nearly all of the pairs of long texts that have a third of their
+    shingles in common.
     """
-    fitting = [r for r in range(1, HASHES + 1) if (1 - similarity**r) ** (HASHES // r) <= MISSED]
-    return max(fitting, default=1)
+    p, bands = similarity**rows, HASHES // rows
+    return (1 - p) ** bands + bands * p * (1 - p) ** (bands - 1)
+
+
+def rows_per_band(similarity: float) -> int:
+    """Hashes of a band: as many as possible, so that few candidates are false, while few pairs are missed."""
+    return max((rows for rows in range(1, HASHES // 2 + 1) if missed(similarity, rows) <= MISSED), default=1)
 
 
 class Bands:
