@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from jaxft.data.cleaning import steps
 from jaxft.data.cleaning.edits import Edit, apply
 
-ODD = "aA e\u0301éﬁ①㎏ 가각\u1100\u1161\u11a8\u0323\u0307\u0bc6\u0bbe\u0f71\u0f72👩‍👩‍👧🇩🇪\u200d\ufe0fשלום\u05b0العربية中文１２\r\n\t\u00a0\u2003\u200b\ufeff\x00"
+ODD = (
+    "aA e\u0301éﬁ①㎏ 가각\u1100\u1161\u11a8\u0323\u0307\u0bc6\u0bbe\u0f71\u0f72"
+    "👩\u200d👩\u200d👧🇩🇪\u200d\ufe0fשל\u05d5ם\u05b0\u0627لعربية中文\uff11\uff12\r\n\t\xa0\u2003\u200b\ufeff\x00"
+)
 TEXTS = st.text(st.one_of(st.sampled_from(ODD), st.characters(codec="utf-8")), max_size=30)
 
 
