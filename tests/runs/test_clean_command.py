@@ -73,7 +73,7 @@ def test_texts_are_cleaned_and_rows_left_out(texts, capsys, form):
     where = f"{texts / 'train.jsonl'}: row "
     assert found["left out"]["with several labels"] == [f"{where}3", f"{where}4"]
     assert found["leaks"]["train in validation"] == [
-        {"row": f"{where}6", "other": f"{texts / 'dev.jsonl'}: row 1", "similarity": 1.0}
+        {"row": f"{where}6", "other": f"{texts / 'dev.jsonl'}: row 1", "similarity": 1.0, "exact": True}
     ]
     assert found["splits"]["validation"]["labels"] == {"merry": 1, "calm": 1}
     assert found["drift"]["validation against train"]["labels"][0][0] in ("calm", "merry", "angry")
@@ -205,3 +205,10 @@ def test_texts_that_become_empty_are_predicted_as_null(tmp_path, task):
     config = cli.parse({}, argv, origin="", prog="test")
     found = task_class(config).read(config, "test", labelled=False)
     assert empty_rows(found).tolist() == [False, True]
+
+
+def test_texts_of_the_same_words_are_near_and_not_exact(tmp_path, capsys):
+    write_lines(tmp_path / "a.jsonl", [{"text": "where is my card?", "label": "x"}, {"text": "Hi  there", "label": "y"}])
+    write_lines(tmp_path / "b.jsonl", [{"text": "Where is my card", "label": "x"}, {"text": "hi there", "label": "y"}])
+    run(f"--data.train={tmp_path / 'a.jsonl'}", f"--data.test={tmp_path / 'b.jsonl'}", "--output=none")
+    assert "leaks, train in test (1 exact): 2; row 1 is row 1, row 2 is row 2" in capsys.readouterr().err

@@ -78,10 +78,12 @@ def findings(
                 for same in search.conflicts(split)
             ]
         found["splits"][split] = about
-    found["leaks"] = {
-        f"{split} in {other}": _repeats(search.leaks(split, other, near=near), sources[split], sources[other])
-        for split, other in combinations(search.splits, 2)
-    }
+    found["leaks"] = {}
+    for split, other in combinations(search.splits, 2):
+        exact = {x.row for x in search.leaks(split, other, near=False)}
+        rows = search.leaks(split, other, near=near)
+        named = _repeats(rows, sources[split], sources[other])
+        found["leaks"][f"{split} in {other}"] = [{**x, "exact": r.row in exact} for x, r in zip(named, rows, strict=True)]
     found["drift"] = {
         f"{other} against {split}": asdict(drift(counts[split], counts[other]))
         for split, other in combinations(counts, 2)
@@ -114,7 +116,7 @@ def lines(found: Mapping[str, Any], removed: Mapping[str, int]) -> list[str]:
             if name in about:
                 text += _line(f"{split}: {about[name]['limit']}", about[name]["rows"], origins)
     for name, rows in found["leaks"].items():
-        exact = sum(x["similarity"] == 1 for x in rows)
+        exact = sum(x["exact"] for x in rows)
         text += _line(f"leaks, {name} ({exact:,} exact)", map(_repeat, rows), origins)
     for name, x in found["drift"].items():
         most = ", ".join(f'"{label}" {p:.1%} to {q:.1%}' for label, p, q in x["labels"][:LABELS])
