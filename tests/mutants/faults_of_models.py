@@ -74,4 +74,25 @@ FAULTS: tuple[Fault, ...] = (
         'DropoutSite.OUTPUT: ("dropout",), DropoutSite.ATTENTION_OUTPUT: ("dropout",),',
         "DistilBERT is trained with a dropout after attention that Hugging Face's does not have.",
     ),
+    Fault(
+        "labels-not-mixed",
+        "jaxft/step/mixup.py",
+        "part(others, 1 - ratio, 1 - self._ratio)",
+        "part(labels, 1 - ratio, 1 - self._ratio)",
+        "Hidden states of pairs are mixed, but each example is trained on its own label alone.",
+    ),
+    Fault(
+        "target-of-consistency-with-gradient",
+        "jaxft/step/consistency.py",
+        "target = jax.lax.stop_gradient(jnp.roll(logits, 1, axis=1)) / self.temperature",
+        "target = jnp.roll(logits, 1, axis=1) / self.temperature",
+        "UDA also pulls the prediction for a text to that for its augmented version.",
+    ),
+    Fault(
+        "cutoff-by-place-in-the-row",
+        "jaxft/step/cutoff.py",
+        'order, _ = example_bits(key, jnp.take_along_axis(example, slot, axis=-1), batch["position_ids"])',
+        'order, _ = example_bits(key, slot, batch["position_ids"])',
+        "Which tokens are cut depends on where the layout puts an example.",
+    ),
 )
