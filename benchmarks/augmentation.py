@@ -52,6 +52,15 @@ METHODS: dict[str, tuple[str, ...]] = {
     "mixup": ("--augment.mixup=0.4",),
     "eda and cut-off": (f"--augment.steps={EDA}", "--augment.apply=one", "--augment.cutoff_span=0.15"),
 }
+# Texts without labels are the other rows of the set, at most MOST_UNLABELLED; UNLABELLED stands for their file.
+UNLABELLED, MOST_UNLABELLED = "UNLABELLED", 4000
+UDA = (f"--unlabelled.data={UNLABELLED}", f"--augment.steps={EDA}", "--augment.apply=one", "--augment.share=0")
+FEW: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "uda": UDA,
+    "uda, sharp and confident": (*UDA, "--unlabelled.temperature=0.4", "--unlabelled.confidence=0.8"),
+    "uda, annealing": (*UDA, "--unlabelled.annealing=exp"),
+}
 MENTIONS: dict[str, tuple[str, ...]] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),
@@ -79,6 +88,10 @@ class Set:
 SETS = {
     "banking77": Set("configs/banking77.yaml", ("--train.max_steps=200", "--data.max_length=48"), 20, METHODS, "accuracy"),
     "sst2": Set("configs/sst2.yaml", ("--train.max_steps=150", "--data.max_length=64"), None, METHODS, "accuracy"),
+    "banking77 and texts": Set(
+        "configs/banking77.yaml", ("--train.max_steps=200", "--data.max_length=48"), 20, FEW, "accuracy"
+    ),
+    "sst2 and texts": Set("configs/sst2.yaml", ("--train.max_steps=150", "--data.max_length=64"), None, FEW, "accuracy"),
     "wnut17": Set("configs/wnut17.yaml", ("--train.max_steps=200",), None, MENTIONS, "f1"),
 }
 
@@ -114,12 +127,15 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
     label, rows = str(config.data.label), table(str(config.data.train))
     names = sorted({row[label] for row in rows})[: own.classes]
     taken: Counter[str] = Counter()
-    few = []
+    few, others = [], []
     for i in rng.permutation(len(rows)):
         row = rows[i]
         if row[label] in names and taken[row[label]] < labels:
             taken[row[label]] += 1
             few.append(row)
+        elif row[label] in names and len(others) < MOST_UNLABELLED:
+            others.append({config.data.text: row[config.data.text]})
+    write(folder / "unlabelled.jsonl", others)
     judged = [row for row in table(str(test)) if row[label] in names]
     paths = write(folder / "train.jsonl", few), write(folder / "test.jsonl", judged)
     return [f"--data.train={paths[0]}", f"--data.validation={paths[1]}", "--data.test=null"]
@@ -145,9 +161,11 @@ def main(argv: list[str]) -> None:
             key = {"set": name, "labels": labels, "method": method, "seed": seed}
             if any(key.items() <= row.items() for row in known):
                 continue
-            folder = Path(args.work) / f"{name}-{labels}-{method.replace(' ', '_')}-{seed}"
+            folder = Path(args.work) / f"{name}-{labels}-{method}-{seed}".replace(" ", "_").replace(",", "")
             options = [*data_options(name, labels, seed, Path(args.work)), f"--seed={seed}", f"--output_dir={folder}"]
-            config = cli.load([own.recipe, *COMMON, *own.options, *own.methods[method], *options])
+            texts = str(Path(args.work) / "data" / f"{name}-{labels}-{seed}" / "unlabelled.jsonl")
+            method_options = [x.replace(UNLABELLED, texts) for x in own.methods[method]]
+            config = cli.load([own.recipe, *COMMON, *own.options, *method_options, *options])
             row = {**key, "metric": own.metric, "score": train(config)[f"eval/{own.metric}"]}
             with open(output, "a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(row)}\n")
