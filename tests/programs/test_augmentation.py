@@ -77,7 +77,7 @@ def test_gradients_do_not_depend_on_the_layout(run, layout):
 
 def test_an_epoch_is_not_finished_after_the_end_of_the_run(run):
     with pytest.raises(CancelledError):
-        run.augmentation.epoch(5, stop=lambda: True)
+        run.epochs.augmentation.epoch(5, stop=lambda: True)
 
 
 def test_every_epoch_has_other_texts_of_the_same_rows(run):

@@ -3,6 +3,7 @@
 import ast
 import zlib
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -107,10 +108,11 @@ def test_names_give_different_streams(family):
 
 
 def test_every_stream_is_in_the_registry():
-    """No number is folded into a key elsewhere, and no generator has another key."""
+    """No number is folded into a key elsewhere, and no generator has another key; MinHash has constants of its own."""
+    own = [Path(random_streams.__file__), ROOT / "jaxft/data/cleaning/minhash.py"]
     for path in (ROOT / "jaxft").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        assert "Philox(" not in text or path.samefile(random_streams.__file__), path
+        assert "Philox(" not in text or path in own, path
         constants = {
             target.id
             for node in ast.parse(text).body

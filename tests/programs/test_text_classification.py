@@ -268,7 +268,7 @@ def test_evaluation_uses_plain_cross_entropy(train):
     class Model:
         override = staticmethod(dict)
 
-        def apply(self, params, inputs, *, head, key, rates):
+        def apply(self, params, inputs, *, head, key, rates, between):
             return {"logits": logits}
 
     batch = {"labels": jnp.asarray([[0], [1]]), "weights": jnp.ones((2, 1))}
