@@ -1,7 +1,7 @@
 """jaxft self_train CONFIG.yaml --unlabelled FILE [--rounds 3]: train in rounds on texts without labels.
 
-Round 0 is the run of the config. Each later round is a run on its rows and on pseudo-labels: the predictions of the round
-before for the texts of FILE that reach a probability. The same command resumes.
+Round 0 is the run of the config. Each later round is a run on its rows and on pseudo-labels: those predictions of the round
+before for the texts of FILE whose probability reaches a threshold. The same command resumes.
 """
 
 import sys
@@ -81,7 +81,8 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
       {scores: {name: value}, pseudo_labels: number of rows} of each round, from round 0.
 
     Raises:
-      UserError: if the task has not one label per text, data are missing or malformed, or the directory holds other runs.
+      UserError: if the task does not have one label per text, data are missing or malformed, or the directory holds other
+        runs.
     """
     from jaxft.data.reading import files
     from jaxft.evaluation import inference

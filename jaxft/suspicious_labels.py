@@ -66,8 +66,8 @@ def main(argv: list[str]) -> None:
 def suspicious_labels(config: Config, folds: int, work: Path, rule: str = "noise_rate") -> list[dict[str, Any]]:
     """Cross-validate a run, and return the training rows whose label is probably wrong, least probable labels first.
 
-    If the work directory holds some of the runs already, it resumes there. Of each finished run remain its config, its
-    journal and its predictions, but no parameters.
+    If the work directory holds some of the runs already, it resumes there. Of each finished run, its config, its
+    metrics and its predictions stay, but no parameters.
 
     Args:
       config: the run; `data.validation_share` sets aside rows of the other folds.
@@ -80,7 +80,7 @@ def suspicious_labels(config: Config, folds: int, work: Path, rule: str = "noise
       self_confidence: the probability of the label, margin: minus that of the most probable other label}.
 
     Raises:
-      UserError: if the task has not one label per text, or data are missing, malformed or too few.
+      UserError: if the task does not have one label per text, or data are missing, malformed or too few.
     """
     from jaxft.run import labelled_rows
     from jaxft.run.series import Series

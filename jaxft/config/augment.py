@@ -39,8 +39,8 @@ class AugmentStepConfig(Section):
     mention or segment. The others: share of the words that are edited, at least one."""
     file: PathText | None = None
     """insert, replace: UTF-8 file of synonyms, each line `word<TAB>synonym,synonym` or a list of words that mean the same.
-    back_translation: each line `text<TAB>translation`, perhaps with more translations. replace_mentions: each line
-    `type<TAB>mention`; null takes the mentions of the training data."""
+    back_translation: each line `text<TAB>translation`, with more translations after further tabs. replace_mentions: each
+    line `type<TAB>mention`; null takes the mentions of the training data."""
     source: Annotated[str, one_of(*SOURCES)] | None = None
     """insert, replace, without a file: wordnet (through nltk), embeddings (the nearest words of the model's own word
     embeddings) or masked_lm (the model's own proposals; jaxft augment only)."""
@@ -90,9 +90,9 @@ class AugmentConfig(Section):
 
     cutoff_tokens: Rate = 0.0
     """Cut-off (Shen et al. 2020, arXiv:2009.13818): share of an example's tokens, from 0 to below 1, whose word embeddings
-    are 0 for a step; 0 turns it off. It is drawn for every step, with probability `share`."""
+    are 0 for a step; 0 turns it off. An example is cut with probability `share`, drawn anew for every step."""
     cutoff_span: Rate = 0.0
-    """Cut-off: as cutoff_tokens, but of tokens that follow one another."""
+    """Cut-off: as cutoff_tokens, but of consecutive tokens."""
     cutoff_features: Rate = 0.0
     """Cut-off: share of the features of the word embeddings of an example that are 0 for a step."""
     mixup: FinitePositiveFloat | None = None
@@ -100,7 +100,7 @@ class AugmentConfig(Section):
     of a pair of examples is drawn; all examples are mixed. Needs an even train.batch_size. Text classification and tags."""
     mixup_layers: Annotated[list[int], LAYERS] | None = None
     """mixup: layers, counted from 1, after one of which a pair is mixed (0 means after the embeddings); null takes those at
-    7, 9 and 12 twelfths of the model's height, as the paper does."""
+    7, 9 and 12 twelfths of the model's depth, as the paper does."""
 
     def check(self, prefix: str) -> None:
         """Steps within their limits."""

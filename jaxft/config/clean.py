@@ -82,7 +82,7 @@ class CleanConfig(Section):
     """Training examples that repeat an earlier one with the same label: keep, or leave out exact ones (apart from case,
     white space and compatibility characters), or near ones, too."""
     near_similarity: Annotated[ProperFraction, UsedBy.PLAN] = 0.75
-    """Jaccard similarity of the shingles of two texts, above 0 and below 1, from which on they are near duplicates."""
+    """Smallest Jaccard similarity of the shingles of two near duplicates, above 0 and below 1."""
     leaks: Annotated[Literal["keep", "drop"], UsedBy.PLAN] = "keep"
     """Training examples that are also in the validation or test data, exactly or nearly: keep or drop."""
     conflicts: Annotated[Literal["keep", "drop"], UsedBy.PLAN] = "keep"
@@ -92,11 +92,11 @@ class CleanConfig(Section):
     max_words: Annotated[PositiveInt | None, UsedBy.PLAN] = None
     """Drop training examples with more words."""
     min_known: Annotated[Fraction | None, UsedBy.PLAN] = None
-    """Drop training examples of whose tokens less than this share, from 0 to 1, is in the vocabulary (not the unknown
-    token)."""
+    """Drop training examples in which less than this share of the tokens, from 0 to 1, is in the vocabulary (not the
+    unknown token)."""
     scripts: Annotated[list[str] | None, _check_scripts, UsedBy.PLAN] = None
-    """Drop training examples less than half of whose letters are of these Unicode scripts, such as [Latin] or [Han,
-    Hangul]."""
+    """Drop training examples in which less than half of the letters belong to these Unicode scripts, such as [Latin] or
+    [Han, Hangul]."""
 
     def check(self, prefix: str) -> None:
         """Rules are valid, and the shortest text is not longer than the longest."""

@@ -1,4 +1,4 @@
-"""The section `unlabelled`: texts without labels, whose augmented versions shall be predicted as they are."""
+"""The section `unlabelled`: texts without labels, for which a model should predict the same as for augmented versions."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,10 @@ class UnlabelledConfig(Section):
     """Consistency training on texts without labels."""
 
     data: PathTexts = None
-    """Texts without labels, in files as data.train's; their predictions and those of augmented versions shall agree (UDA,
-    Xie et al. 2020, arXiv:1904.12848). augment.steps says how versions are made; augment.share is for labelled examples."""
+    """Texts without labels, in files like data.train's; the predictions for them and for augmented versions should agree
+    (UDA, Xie et al. 2020, arXiv:1904.12848). augment.steps makes the versions; augment.share is for labelled examples."""
     ratio: PositiveInt = 3
-    """Number of texts without labels for each labelled example of a step; each is computed twice."""
+    """Number of texts without labels for each labelled example of a step; each is computed twice, as it is and augmented."""
     weight: NonNegativeFloat = 1.0
     """Weight of the consistency loss."""
     temperature: FinitePositiveFloat = 1.0

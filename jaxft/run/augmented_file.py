@@ -43,10 +43,10 @@ class AugmentedFile:
 
         Args:
           config: of the run; its `augment.share` is not used.
-          proposals: makes the proposals of a masked LM, so many for each mask.
+          proposals: makes the proposals of a masked LM, from the config and the number of proposals for each mask.
 
         Raises:
-          UserError: for data that cannot be read, or steps that cannot be made, or not for a file.
+          UserError: for data that cannot be read, or steps that cannot be made, or that a file cannot hold.
         """
         check_not_kept(config.data)
         directory, hf_config = resolve_model(config)

@@ -15,7 +15,7 @@ _BATCH = 256  # words that are compared with all others at once
 def nearest_words(params: Params, tokenizer: Any, examples: Examples, count: int) -> Synonyms:
     """The `count` nearest words, by cosine, of the words of some examples that are one token each.
 
-    Words are tokens of letters that begin a word; frequent function words have no synonyms, and are none.
+    Words are tokens of letters that begin a word; frequent function words have no synonyms, and are not synonyms.
 
     Args:
       params: of a model; its table of word embeddings is [V, D].

@@ -1,4 +1,4 @@
-"""Leaves out the training rows that `data.clean` says, before they are tokenised."""
+"""Leaves out the training rows that `data.clean` excludes, before they are tokenised."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +53,7 @@ def without_dropped(
 
 
 def without_unknown(kind: type[Task], rows: Any, tokenizer: Any, config: Config, origin: str) -> tuple[Any, tuple[str, ...]]:
-    """(the training rows of whose tokens enough are known, a line for the log)."""
+    """(the training rows with a large enough share of known tokens, a line for the log)."""
     texts = RowTexts(rows, kind.text_columns(config))
     return _without(rows, unknown(config.data.clean, texts, tokenizer), origin)
 

@@ -29,11 +29,11 @@ class Consistency:
     Attributes:
       weight: lambda, the weight of the consistency loss.
       temperature: tau; below 1 it sharpens the target.
-      confidence: beta; pairs whose target has no probability of at least this do not count.
+      confidence: beta; pairs whose target has no probability of at least this have loss 0.
       annealing: training signal annealing (TSA): a labelled example does not count while its label is more probable than a
         threshold, which rises from 1 / labels to 1 over the run.
       total_steps: of the run.
-      micro_batches: of a step; TSA and class weights need that it is 1, so that all that divides a loss is known.
+      micro_batches: of a step; must be 1 for TSA and class weights, so that the denominators of both means are known.
     """
 
     weight: float

@@ -37,7 +37,7 @@ class Cutoff:
     def prepare(self, batch: Batch, key: Array) -> Batch:
         """Add TOKENS and FEATURES to the batch of a whole step.
 
-        A rate r cuts floor(r N) of an example's N tokens, at least one of two, but never the first, which heads read.
+        A rate r cuts floor(r N) of an example's N tokens, at least one if N > 1, but never the first, which heads read.
 
         Args:
           batch: int32 `segment_ids`, `position_ids` [K, R, T], `example` [K, R, M].

@@ -7,7 +7,7 @@ m each is computed alone; then the hidden state of each token becomes
 
 and the layers above compute the mixture. Its loss is lambda * (loss against the own labels) + (1 - lambda) * (loss against
 the other's). A token at whose position the other example has none stays as it is. Both examples of a pair are mixed, with
-one lambda and one m, which the data brings (`data/augmentation/pairs`), so that they do not depend on the layout.
+one lambda and one m, which come with the data (`data/augmentation/pairs`), so that they do not depend on the layout.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Mixup:
     """The mixing of one micro-batch, from the arrays that `pairs.split_pairs` gave.
 
     Args of the constructor:
-      batch: `segment_ids`, `position_ids` [R, T]; `first_token`, RATIO, LAYER [R, M], two neighbouring slots a pair.
+      batch: `segment_ids`, `position_ids` [R, T]; `first_token`, RATIO, LAYER [R, M], two neighbouring slots per pair.
     """
 
     def __init__(self, batch: Batch) -> None:

@@ -20,7 +20,7 @@ class Mask(str):
 
 @dataclass(frozen=True)
 class MaskWords:
-    """Puts masks in the place of max(1, floor(rate * words)) words that are no function words, or inserts as many masks."""
+    """Puts masks in the place of max(1, floor(rate * words)) words other than function words, or inserts as many masks."""
 
     rate: float
     mask: str

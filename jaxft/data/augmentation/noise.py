@@ -94,7 +94,7 @@ def neighbouring_keys(layout: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Case:
-    """Other case in max(1, floor(rate * words)) words."""
+    """Changes the case of max(1, floor(rate * words)) words."""
 
     rate: float
     to: str = "random"

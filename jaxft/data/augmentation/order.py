@@ -46,7 +46,7 @@ class Swap:
 class ShuffleSegments:
     """Shuffles the words of a segment with a probability; segments are entities, and the words between two of them.
 
-    Dai & Adel 2020 (arXiv:2010.11683), shuffle within segments. The tags stay in their order.
+    This is "shuffle within segments" of Dai & Adel 2020 (arXiv:2010.11683). The tags stay in their order.
     """
 
     rate: float

@@ -1,4 +1,4 @@
-"""Examples in pairs, which share a row of a batch in every layout: what is mixed, or shall be predicted alike."""
+"""Examples in pairs, which share a row of a batch in every layout: to be mixed, or to be predicted alike."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,8 @@ def mixing_pairs(examples: Examples, *, seed: int, epoch: int, alpha: float, lay
     Args:
       examples: N examples of one sequence each.
       seed, epoch: pairs, ratios and layers are a function of both.
-      alpha: the ratio is max(x, 1 - x), x drawn from Beta(alpha, alpha): the own share is the larger one (Chen et al. 2020).
+      alpha: the ratio is max(x, 1 - x), x drawn from Beta(alpha, alpha): the larger share is an example's own
+        (Chen et al. 2020).
       layers: numbers of layers, counted from 1 (0: the embeddings), one of which a pair is mixed after.
 
     Returns:

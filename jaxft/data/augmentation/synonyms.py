@@ -15,7 +15,7 @@ Synonyms = Callable[[str], Sequence[str]]  # a word in lower case -> its synonym
 
 @dataclass(frozen=True)
 class Replace:
-    """Replaces max(1, floor(rate * words)) words that have synonyms by one of these, in the spelling of the word."""
+    """Replaces max(1, floor(rate * words)) words that have synonyms by one of these, capitalised like the word."""
 
     rate: float
     synonyms: Synonyms

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxft.core.ragged import offsets_of
 
-ALL_PAIRS = 64  # rows of a bucket in which all pairs are compared
+ALL_PAIRS = 64  # rows of the largest bucket in which all pairs are compared
 MOST = 16  # near duplicates of a row; two rows that both have as many are not compared
 REPRESENTATIVES = 16  # of a larger bucket, from each side, with which all its rows are compared
 

@@ -73,7 +73,7 @@ class Cleaner:
 
 
 def rule_name(pattern: str) -> str:
-    """The name of a rule of one's own in messages and counts."""
+    """The name of a rule of `data.clean.rules` in messages and counts."""
     return f'rules "{pattern}"'
 
 

@@ -16,12 +16,12 @@ def clean_columns(rows: Any, columns: Sequence[str], config: DataConfig, origin:
     """A `datasets.Dataset` whose columns of texts, or of lists of texts, are cleaned as `data.clean` says.
 
     Args:
-      rows: the data set as it was read, with the columns and others, which stay as they are. Values that are no texts
-        stay, too; in lists of texts the texts that become empty are left out by `by_line`.
+      rows: the data set as it was read. Other columns stay as they are, and so do values that are not texts.
       columns: names of the columns.
       config: its `clean`.
       origin: the file, for the report of the progress.
-      by_line: whether each line of a text is cleaned on its own, and lines that become empty are left out.
+      by_line: whether each line of a text is cleaned on its own, and lines, and texts in lists of texts, that become empty
+        are left out.
     """
     clean = Cleaner(config.clean)
     if not clean:

@@ -41,8 +41,8 @@ def near_duplicates(
     """Pairs of texts whose shingles have at least this Jaccard similarity |A and B| / |A or B|.
 
     A shingle is three characters that follow one another in the words of a text, with single spaces between and around them,
-    after NFKC and case folding and without punctuation. Every ideograph and kana counts as a word. So a typo, a word of ten,
-    case, punctuation and spacing change few shingles, also in short texts (docs/cleaning.md compares other choices).
+    after NFKC and case folding and without punctuation. Every ideograph and kana counts as a word. So a typo, one word in
+    ten, case, punctuation and spacing change few shingles, also in short texts (docs/cleaning.md compares other choices).
 
     Args:
       texts: read twice; in memory are about 300 bytes of each, and its shingles are in a temporary file.
@@ -53,9 +53,9 @@ def near_duplicates(
       pairs sorted by row. Within `texts` `first` < `second`; with `others`, `first` is a row of `texts` and `second` a row
       of `others`. No pair has a lower similarity; of pairs with exactly this similarity at least 99.5 % are found, and more
       of those with a higher one (minhash.py). Three rules bound time and memory where a text has many near duplicates. Of
-      texts with equal words each is paired with the first one, and only that is compared with texts of other words (with
-      `others`, each of them is in a pair). Two texts that both have 16 pairs are not compared.
-      Of more than 64 texts that agree in a band (buckets.py), 16 of each split are compared with all.
+      texts with equal words, each is paired with the first one, and only the first is compared with texts of other words
+      (with `others`, each of them is in a pair). Two texts that both have 16 pairs are not compared. If more than 64 texts
+      agree in a band (buckets.py), 16 of each split are compared with all of them.
 
     Raises:
       ValueError: if `similarity` is not in (0, 1].

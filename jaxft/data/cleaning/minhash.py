@@ -3,7 +3,7 @@
 import numpy as np
 
 HASHES = 256
-MISSED = 0.005  # the share of pairs of exactly the asked similarity that are no candidates, at most
+MISSED = 0.005  # the largest share of pairs with exactly the requested similarity that do not become candidates
 SEED = 1
 
 

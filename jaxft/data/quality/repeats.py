@@ -64,8 +64,8 @@ def exact_duplicates(split: SplitTexts, groups: np.ndarray) -> list[Repeat]:
 
 
 def near_repeats(split: SplitTexts, similarity: float) -> tuple[list[Repeat], list[Repeat]]:
-    """The rows with nearly the text of an earlier row: (those with its label, those that only others with another label are
-    near)."""
+    """The rows with nearly the text of an earlier row: (those near a row with the same label, those near rows with other
+    labels only)."""
     pairs = near_duplicates(split.texts, similarity=similarity)
     alike = _alike(((x.first, x.second) for x in pairs), split.texts, split.texts, similarity)
     same: dict[int, Repeat] = {}
@@ -105,7 +105,7 @@ def conflicts(split: SplitTexts, groups: np.ndarray) -> list[list[int]]:
 
 
 class Search:
-    """The repeats in the splits of a data set; each search for near ones, which takes long, is made once.
+    """The repeats in the splits of a data set; each slow search for near ones is made only once.
 
     Args of the constructor:
       splits: by name.

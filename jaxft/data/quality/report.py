@@ -167,7 +167,7 @@ def _words(texts: RowTexts, where: RowName, shortest: int, longest: int) -> dict
 
 
 def _scripts(texts: RowTexts, where: RowName, wanted: Sequence[str] | None) -> dict[str, Any]:
-    """The number of texts by the script of most of their letters, and those in which others than the wanted ones prevail."""
+    """The number of texts by the script of most of their letters, and the texts mostly in scripts other than `wanted`."""
     main = [max(found, key=found.__getitem__) if (found := letters_by_script(text)) else "" for text in texts]
     counts = Counter(main)
     wanted = wanted or [name for name, _ in counts.most_common() if name][:1]

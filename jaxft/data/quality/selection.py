@@ -53,7 +53,7 @@ def dropped(config: CleanConfig, search: Search, split: str) -> dict[str, np.nda
 
 
 def unknown(config: CleanConfig, texts: RowTexts, tokenizer: Any) -> dict[str, np.ndarray]:
-    """The rows of whose tokens too few are known, as in `dropped`."""
+    """The rows with too small a share of known tokens, as in `dropped`."""
     if config.min_known is None:
         return {}
     return {f"less than {config.min_known:g} of the tokens known": known_shares(texts, tokenizer) < config.min_known}
