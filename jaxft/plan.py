@@ -80,9 +80,6 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     used, words = run.used_words, run.model.encoder.config.vocab_size
     others = "the other words do not occur in the training data"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
-    augment = run.config.augment
-    steps = f"{'one of ' if augment.apply == 'one' else ''}{', '.join(f'{x.step} {x.rate:g}' for x in augment.steps)}"
-    augmented = [f"augmentation: {steps}; {augment.share:.0%} of the examples, anew in every epoch"] if augment.steps else []
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
@@ -92,10 +89,30 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
         *unused,
         f"examples: {sizes}{labels}",
-        *augmented,
+        *_changes(run),
         f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} per epoch); "
         f"layout {run.config.data.layout}, rows x length {shapes}, padding {1 - first.fill():.1%}",
     ]
+
+
+def _changes(run: Any) -> list[str]:
+    """Lines on what training changes in its examples, and on texts without labels."""
+    augment, unlabelled = run.config.augment, run.config.unlabelled
+    parts = []
+    if augment.steps:
+        kind = "one of " if augment.apply == "one" else ""
+        parts.append(kind + ", ".join(f"{x.step} {x.rate:g}" for x in augment.steps))
+    rates = ("cutoff_tokens", "cutoff_span", "cutoff_features")
+    parts += [f"{name} {value:g}" for name in rates if (value := getattr(augment, name))]
+    lines = [f"augmentation: {'; '.join(parts)}; {augment.share:.0%} of the examples, anew in every epoch"] if parts else []
+    if augment.mixup:
+        lines.append(f"mixup: alpha {augment.mixup:g}, pairs of all examples, anew in every epoch")
+    if unlabelled.data:
+        lines.append(
+            f"texts without labels: {unlabelled.ratio} per labelled example, each with an augmented version; weight of the "
+            f"consistency loss {unlabelled.weight:g}"
+        )
+    return lines
 
 
 def lengths(run: Any) -> list[str]:

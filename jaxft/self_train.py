@@ -106,6 +106,7 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
         rows = inference.read_split(texts, "test", labelled=False)
     labelled = labelled_rows.read_labelled(config)
     with Series(Path(config.output_dir), config, COMMAND.name, vars(options), paths) as series:
+        rows = _without_labelled(rows, labelled, unlabelled)
         return _Rounds(labelled, texts, rows, options, series).all()
 
 
@@ -219,6 +220,32 @@ class _Rounds:
             ),
         )
         return path
+
+
+def _without_labelled(rows: Any, labelled: Any, where: str) -> Any:
+    """The rows whose texts are in no labelled split: their labels are known, or must not be learned.
+
+    Raises:
+      UserError: if none is left.
+    """
+    import numpy as np
+
+    from jaxft.data.reading.columns import column_values
+    from jaxft.data.reading.row_numbers import select_rows
+    from jaxft.tasks import texts
+
+    columns = texts.columns(labelled.config.data)
+
+    def read(rows: Any) -> list[tuple[str, ...]]:
+        return list(zip(*(column_values(rows, column) for column in columns), strict=True))
+
+    known = {row for split in labelled.rows.rows.values() for row in read(split)}
+    keep = np.flatnonzero([row not in known for row in read(rows)])
+    if not len(keep):
+        raise UserError(f"--unlabelled {where}: every text has a label in the data of the config")
+    if left_out := len(rows) - len(keep):
+        print(f"{where}: {left_out:,} texts that have a label are left out", file=sys.stderr)
+    return select_rows(rows, keep)
 
 
 if __name__ == "__main__":

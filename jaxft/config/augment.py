@@ -103,6 +103,10 @@ class AugmentConfig(Section):
     7, 9 and 12 twelfths of the model's depth, as the paper does."""
 
     def check(self, prefix: str) -> None:
-        """Steps within their limits."""
+        """Steps within their limits, and no option without effect."""
+        if self.mixup_layers is not None and self.mixup is None:
+            raise UserError(
+                f"{prefix}mixup_layers is {self.mixup_layers}, but {prefix}mixup is null: give its alpha, such as 0.4"
+            )
         for number, step in enumerate(self.steps, 1):
             step.validate(f"{prefix}steps {number} ")

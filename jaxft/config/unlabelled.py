@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat, PathTexts, PositiveInt, Section
+from jaxft.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,10 @@ class UnlabelledConfig(Section):
     annealing: Literal["none", "linear", "exp", "log"] = "none"
     """Training signal annealing: labelled examples do not count while their label is more probable than a threshold, which
     rises from 1 / labels to 1 over the run: linearly, late (exp, for few labels) or early (log)."""
+
+    def check(self, prefix: str) -> None:
+        """No option without texts."""
+        plain = UnlabelledConfig()
+        for name, value in vars(self).items():
+            if not self.data and value != getattr(plain, name):
+                raise UserError(f"{prefix}{name} is {value}, but {prefix}data is null: give the files with the texts")

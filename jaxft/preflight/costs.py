@@ -20,7 +20,7 @@ from jaxft.step.compilation import abstract_batches, compile_lowered, lower_trai
 from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages
-from jaxft.step.train_step import TrainState, eval_step
+from jaxft.step.train_step import STEP, TrainState, eval_step
 from jaxft.step.unused_embeddings import split_unused
 
 MIB = 2**20
@@ -130,12 +130,12 @@ def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) ->
     """Bytes per device that a forward pass over a micro-batch saves for the backward pass, besides parameters."""
     loss, prepare = run_loss(run), run_prepare(run)
 
-    def residuals(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any) -> Any:
+    def residuals(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any, step: Any) -> Any:
         micro_batch = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
-        return jax.vjp(lambda p: loss(rest.combined(p), micro_batch, key, hyper)[0][0], trained)[1]
+        return jax.vjp(lambda p: loss(rest.combined(p), micro_batch, key, hyper | {STEP: step})[0][0], trained)[1]
 
     rest = replace(frozen, reference={})
-    saved = jax.tree.leaves(jax.eval_shape(residuals, state.params, rest, batch, state.key, state.hyper))
+    saved = jax.tree.leaves(jax.eval_shape(residuals, state.params, rest, batch, state.key, state.hyper, state.step))
     parameters = {x.shape for x in jax.tree.leaves((state.params, rest))}
     others = [x for x in saved if x.shape not in parameters and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
     return sum(x.size * x.dtype.itemsize for x in others) // run.mesh.size

@@ -7,6 +7,7 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.data.augmentation.pairs import LABELLED, LAYER, PRESENT, RATIO
+from jaxft.preflight.costs import step_costs
 from jaxft.run.setup import make_run
 from tests.support import tagged, tiny
 from tests.support.steps import assert_same, configure, gradients, rearranged
@@ -92,6 +93,18 @@ def test_epochs_of_pairs(classifier, tiny_data, tmp_path, sections):
         assert (own == 0).sum() == 2 * size
 
 
+@pytest.mark.slow
+def test_costs_of_a_step_with_texts_without_labels(classifier, tiny_data, tmp_path, sections):
+    own = sections["consistency"]["unlabelled"] | {"annealing": "exp"}
+    run = make_run(
+        configure(
+            classifier, tiny_data, tmp_path / "run", **sections["consistency"] | {"unlabelled": own}, data={"shapes": 1}
+        )
+    )
+    (costs,) = step_costs(run).values()
+    assert costs[0].flops > 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -109,6 +122,8 @@ def test_epochs_of_pairs(classifier, tiny_data, tmp_path, sections):
             ["unlabelled.data", "one label", "fill-mask"],
         ),
         ({"task": {"name": "fill-mask"}, "augment": MIXUP}, ["augment.mixup", "fill-mask"]),
+        ({"augment": {"mixup_layers": [1]}}, ["augment.mixup_layers is [1]", "augment.mixup is null"]),
+        ({"unlabelled": {"ratio": 5}}, ["unlabelled.ratio is 5", "unlabelled.data is null"]),
     ],
     ids=str,
 )

@@ -200,3 +200,28 @@ def test_rows_of_a_data_set_become_files(tiny_model, tmp_path, monkeypatch):
     assert found.rows.task.labels == ("calm", "angry")
     expected = [{"text": text, "label": ["calm", "angry"][i]} for text, i in zip(*splits["dev"].values(), strict=True)]
     assert [found.json_rows(split) for split in ("train", "validation", "test")] == [expected] * 3
+
+
+def test_texts_with_a_label_get_no_pseudo_label(tiny_model, tmp_path, monkeypatch, capsys):
+    config = make_config(tiny_model, tmp_path)
+    with open(str(config.data.train), newline="", encoding="utf-8") as file:
+        known = [row["text"] for row in csv.DictReader(file)]
+    path = tmp_path / "unlabelled.csv"
+    path.write_text("\n".join(["text", *known, "an old river"]) + "\n", encoding="utf-8")
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def stop(self):
+        seen.append(list(self.unlabelled["text"]))
+        raise Stop
+
+    monkeypatch.setattr(self_train._Rounds, "all", stop)
+    with pytest.raises(Stop):
+        run(config)
+    assert seen == [["an old river"]]
+    assert f"{len(known)} texts that have a label are left out" in capsys.readouterr().err
+    path.write_text("\n".join(["text", *known]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="every text has a label"):
+        run(replace(config, output_dir=str(tmp_path / "other")))

@@ -232,3 +232,9 @@ def test_a_row_is_edited_alike_among_other_rows_and_otherwise_in_another_epoch()
         whole
         != Augmenter(EDITS, TextFields(["text"]), 1.0, False, 1)({"text": texts}, list(range(1, 51)), 3).columns["text"]
     )
+
+
+def test_a_tagged_sentence_that_no_step_changes_is_the_row_itself():
+    """Also with the columns that number the lines of its words, so that it is counted as unchanged."""
+    row = {"words": ["river", "stone"], "tags": ["O", "B-place"], "line": [3, 4]}
+    assert TaggedFields(list(row), entities=True).edited(row, lambda _: None) == row

@@ -158,6 +158,8 @@ class TaggedFields(Fields):
             begins = document.starts()
             ends = [begin + len(word) for begin, word in zip(begins, document.words, strict=True)]
             found |= {TEXT: document.text(), BEGINS: begins, ENDS: ends}
+        if all(value == row[name] for name, value in found.items()):
+            return dict(row)
         return found | {name: row[name][:1] * len(document) for name in self._numbers}
 
 

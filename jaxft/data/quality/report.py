@@ -144,6 +144,7 @@ def _repeat(found: Mapping[str, Any]) -> str:
 
 def _conflict(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows with their labels, or without long ones, such as all tags of a sentence."""
+    rows = list({x["label"]: x for x in reversed(rows)}.values())[::-1]  # one of each label
     labelled = all(len(x["label"]) <= LONG_LABEL for x in rows)
     return " and ".join(f'{x["row"]} "{x["label"]}"' if labelled else x["row"] for x in rows[:SHOWN])
 
