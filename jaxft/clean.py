@@ -4,6 +4,7 @@ It prints duplicates, leaks between splits, conflicting labels, odd texts and th
 
 import json
 import sys
+from pathlib import Path
 
 from jaxft.config import cli, help
 from jaxft.config.used_by import UsedBy
@@ -42,7 +43,11 @@ def main(argv: list[str]) -> None:
     if options.output != NOTHING:
         check_tables(options.output, f", - or {NOTHING}")
     if options.report:
+        if options.report == "-":
+            raise UserError("--report -: give the name of a file")
         check_output(options.report, "--report")
+        if Path(options.report).resolve() == Path(options.output).resolve():
+            raise UserError(f"--output and --report are both {options.output}: give different names")
     config = cli.load(rest, COMMAND)
     given = [split for split in SPLITS if getattr(config.data, split)]
     if options.split not in given:

@@ -44,14 +44,17 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--work")
     parser.add_argument("--rule", choices=RULES, default="noise_rate")
     args, rest = parser.parse_beside_config(argv)
+    from jaxft.data.formats.write_tables import refuse_inputs
+
     check_output(args.output)
     if args.output == STANDARD and not args.work:
         raise UserError("--output is -, so that --work must name the directory of the runs")
-    if args.output != STANDARD and not args.output.endswith(".jsonl") and not Path(args.output).exists():
+    if args.output != STANDARD and not args.output.endswith(".jsonl"):
         raise UserError(f"--output {args.output}: rows are written as json lines: give a name that ends in .jsonl")
     if args.folds < 2:
         raise UserError(f"--folds is {args.folds}: must be at least 2")
     config = cli.load(rest, COMMAND)
+    refuse_inputs(config.data, [args.output])
     chosen = backend.start(distributed="off", precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
     print(chosen.line(), file=sys.stderr)
     from jaxft.run.labelled_rows import lines

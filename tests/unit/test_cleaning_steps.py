@@ -1,13 +1,16 @@
 """Cleaning steps give what Unicode and HTML say, and every span of a text still reads as it should after them."""
 
 import re
+import time
 import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jaxft.config import CleanConfig, CleanRuleConfig
 from jaxft.data.cleaning import steps
+from jaxft.data.cleaning.cleaner import Cleaner
 from jaxft.data.cleaning.edits import Edit, apply
 
 # Letters with marks, compatibility forms, Hangul, Tibetan, emoji, right-to-left and invisible characters.
@@ -54,3 +57,52 @@ def test_a_span_reads_what_its_own_text_becomes(step, text, start, size):
         assert found is None
     else:
         assert apply(text, edits).text[slice(*found)] == want
+
+
+PLAIN = re.compile(
+    r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>]*)?/?>|<(?:script|style)\b[^<>]*>",
+    re.S | re.I,
+)
+PARTS = ["<!--", "-->", "<script>", "</script >", "<STYLE a>", "</style>", "<b>", "</p>", "<br/>", "x", " ", "<", ">", "<script/"]
+    "<!--",
+    "-->",
+    "<script>",
+    "</script >",
+    "<STYLE a='b'>",
+    "</style>",
+    "<b>",
+    "</p>",
+    "<br/>",
+    "x",
+    " ",
+    "<",
+    ">",
+    "<script/",
+]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
+def test_tags_are_those_of_one_expression(text):
+    assert [(x.start, x.end) for x in steps.remove_tags(text)] == [m.span() for m in PLAIN.finditer(text)]
+
+
+@pytest.mark.parametrize("part", ["<!--", "<script>", "<script>x", "<b", "</", "&#"])
+def test_long_texts_take_linear_time(part):
+    begin = time.process_time()
+    steps.remove_tags(part * 50_000)
+    steps.unescape_entities(part * 50_000)
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "span"),
+    [
+        ({"html_tags": True, "rules": [CleanRuleConfig("$", "y")]}, "<b>", (0, 1)),
+        ({"control_characters": True, "rules": [CleanRuleConfig("^", "x")]}, "\x1c", (0, 1)),
+        ({"html_tags": True, "rules": [CleanRuleConfig("a*", "-")]}, "\u00e9</b>", (2, 3)),
+    ],
+    ids=str,
+)
+def test_a_span_of_inserted_text_has_a_place_in_the_file(options, text, span):
+    start, end = Cleaner(CleanConfig(**options))(text).own_span(*span)
+    assert 0 <= start <= end <= len(text)

@@ -105,4 +105,5 @@ def _before(moves: Sequence[int], start: int, end: int) -> Span:
         if last is None and (end <= low or end < high):
             last = end - shift if end <= low else stop
         shift = high - stop
-    return start - shift if first is None else first, end - shift if last is None else last
+    first, last = start - shift if first is None else first, end - shift if last is None else last
+    return min(first, last), max(first, last)  # of text that was inserted beside what another edit removes, that

@@ -16,7 +16,8 @@ Step = Callable[[str], list[Edit]]
 # of direction are not among them: emoji, Persian, Indic and right-to-left texts need them.
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff\ufff9-\ufffb\ufffe\uffff]+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_TAG = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>]*)?/?>", re.S | re.I)
+_TAG = re.compile(r"<!--|<(script|style)\b[^<>]*>|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>]*)?/?>", re.I)
+_ENDS = {name: re.compile(rf"</{name}\s*>", re.I) for name in ("script", "style")} | {"": re.compile("-->")}
 _INLINE = "a abbr b bdi bdo cite code del dfn em font i ins kbd mark q s samp small span strong sub sup u var"
 _INLINE_NAMES = frozenset(_INLINE.split())
 _SPACES = re.compile(r"\s+")
@@ -62,7 +63,22 @@ def unescape_entities(text: str) -> list[Edit]:
 
 def remove_tags(text: str) -> list[Edit]:
     """Removes HTML tags, comments, scripts and styles; a tag that ends a line or a block becomes a space."""
-    return [Edit(*m.span(), "" if _tag_name(m[0]) in _INLINE_NAMES else " ") for m in _TAG.finditer(text)]
+    return [Edit(a, b, "" if _tag_name(text[a:b]) in _INLINE_NAMES else " ") for a, b in _tags(text)]
+
+
+def _tags(text: str) -> Iterator[tuple[int, int]]:
+    """Where tags are, and comments, scripts and styles with their content; in time linear in the length of the text."""
+    position, unclosed = 0, set[str]()
+    while found := _TAG.search(text, position):
+        position, kind = found.end(), (found[1] or "").lower()
+        closes = found[0] == "<!--" or kind
+        end = _ENDS[kind].search(text, position) if closes and kind not in unclosed else None
+        if end:
+            position = end.end()
+        elif closes:
+            unclosed.add(kind)  # nothing ends it in the rest of the text
+        if end or found[0] != "<!--":
+            yield found.start(), position
 
 
 def _tag_name(tag: str) -> str:
