@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxft.data.augmentation import mentions, noise, order, synonyms
+from jaxft.data.augmentation.document import text_document
 from jaxft.data.augmentation.engine import LOST, UNCHANGED, Augmenter
 from jaxft.data.augmentation.fields import QuestionFields, TaggedFields, TextFields
 from jaxft.data.formats.squad import NOWHERE
@@ -238,3 +239,14 @@ def test_a_tagged_sentence_that_no_step_changes_is_the_row_itself():
     """Also with the columns that number the lines of its words, so that it is counted as unchanged."""
     row = {"words": ["river", "stone"], "tags": ["O", "B-place"], "line": [3, 4]}
     assert TaggedFields(list(row), entities=True).edited(row, lambda _: None) == row
+
+
+def test_words_beside_a_deleted_or_exchanged_one_do_not_become_one():
+    text = "\u53bbParis\u548cLondon\u73a9"  # Han characters are words; there are no spaces
+    document = text_document(text)
+    assert document.words == ["\u53bb", "Paris", "\u548c", "London", "\u73a9"]
+    document.delete(2)
+    assert document.text() == "\u53bbParis London\u73a9"
+    document = text_document(text)
+    document.swap(0, 3)
+    assert document.text() == "London Paris\u548c\u53bb\u73a9"

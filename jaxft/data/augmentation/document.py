@@ -71,6 +71,7 @@ class Document:
         del self.words[i], self.limits[i]
         if self.tags is not None:
             del self.tags[i]
+        self._keep_apart(i)
 
     def swap(self, i: int, j: int) -> None:
         """Exchange two words, with their tags; the gaps stay."""
@@ -78,6 +79,15 @@ class Document:
         self.limits[i], self.limits[j] = self.limits[j], self.limits[i]
         if self.tags is not None:
             self.tags[i], self.tags[j] = self.tags[j], self.tags[i]
+        for gap in (i, i + 1, j, j + 1):
+            self._keep_apart(gap)
+
+    def _keep_apart(self, gap: int) -> None:
+        """Put a space between two words that would become one: those beside an empty gap, unless one of them is Han."""
+        if 0 < gap < len(self.words) and not self.gaps[gap]:
+            left, right = self.words[gap - 1], self.words[gap]
+            if left and right and not _IS_HAN.match(left[-1]) and not _IS_HAN.match(right):
+                self.gaps[gap] = " "
 
     def replace(self, i: int, text: str) -> None:
         """Put a text in the place of a word; in tagged data it may become several words, which continue its entity."""
