@@ -63,22 +63,7 @@ PLAIN = re.compile(
     r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>]*)?/?>|<(?:script|style)\b[^<>]*>",
     re.S | re.I,
 )
-PARTS = ["<!--", "-->", "<script>", "</script >", "<STYLE a>", "</style>", "<b>", "</p>", "<br/>", "x", " ", "<", ">", "<script/"]
-    "<!--",
-    "-->",
-    "<script>",
-    "</script >",
-    "<STYLE a='b'>",
-    "</style>",
-    "<b>",
-    "</p>",
-    "<br/>",
-    "x",
-    " ",
-    "<",
-    ">",
-    "<script/",
-]
+PARTS = ["<!--", "-->", "<script>", "</script >", "<STYLE a>", "</style>", "<b>", "</p>", "<br/>", "x", " ", "<", ">"]
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
