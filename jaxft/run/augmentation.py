@@ -32,9 +32,10 @@ WINDOWS = "would have another number of windows"
 
 @dataclass(frozen=True)
 class AugmentedExamples:
-    """The examples of an epoch, and the counts of `EditedRows`."""
+    """The examples of an epoch, those that they were made of, and the counts of `EditedRows`."""
 
     examples: Examples
+    given: Examples
     counts: Mapping[str, int]
 
     def line(self, epoch: int) -> str:
@@ -130,7 +131,7 @@ class Augmentation:
             if stop():
                 raise CancelledError
             parts.append(self._make_chunk(source, start, epoch, counts))
-        return AugmentedExamples(join_examples(parts), counts)
+        return AugmentedExamples(join_examples(parts), source.examples, counts)
 
     def _make_chunk(self, source: Source, start: int, epoch: int, counts: Counter[str]) -> Examples:
         """The examples of CHUNK rows from `start` on; counts are added up."""

@@ -31,7 +31,6 @@ class EpochExamples:
       batch_size: examples of a step, as `Examples` counts them: a pair is one.
       parts: as in `BatchSampler`.
       longest: tokens of the longest example of any epoch, or 0 if all epochs have the same examples.
-      changes_texts: whether words differ between epochs, or from those of the training data.
       first: the examples of epoch 0, and their line, until they are used.
       prototype: one example of an epoch, for the shapes and types of its columns.
     """
@@ -57,14 +56,12 @@ class EpochExamples:
         self.parts: Parts = ()
         self.augmentation: Augmentation | None = None
         self._pair: Callable[[Examples, int, Stop], Examples] | None = None
-        steps = -(-len(split.examples) // self.batch_size)
         if augment.steps and (augment.share or not config.unlabelled.data):
             self.augmentation = Augmentation(config, task, split, vocabulary, nearest)
             self.longest = self.augmentation.longest
-        self.changes_texts = bool(augment.steps)
         longest = self.longest or int(self._training.lengths.max())
         if config.unlabelled.data:
-            self._pair = self._consistency_pairs(config, task, vocabulary, nearest, steps)
+            self._pair = self._consistency_pairs(config, task, vocabulary, nearest)
             self.longest = 2 * max(longest, self._unlabelled.longest)
         elif augment.mixup:
             mix = partial(mixing_pairs, seed=config.seed, alpha=augment.mixup, layers=mixing_layers(config, task, layers))
@@ -85,6 +82,11 @@ class EpochExamples:
         first, self.first = self.first, None
         return first
 
+    @property
+    def in_pairs(self) -> bool:
+        """Whether the examples are pairs of those of the data."""
+        return self._pair is not None
+
     def _make(self, epoch: int, stop: Stop = lambda: False) -> tuple[Examples, str]:
         examples, line = self._training, ""
         if self.augmentation:
@@ -100,12 +102,12 @@ class EpochExamples:
         self.batch_size = size // 2
 
     def _consistency_pairs(
-        self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest, steps: int
+        self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest
     ) -> Callable[[Examples, int, Stop], Examples]:
         split = read_unlabelled(config, task, vocabulary)
-        count, most = len(split.rows), steps * config.unlabelled.ratio * config.train.batch_size
+        steps, per_step = -(-len(self._training) // self.batch_size), config.unlabelled.ratio * self.batch_size
+        count, most = len(split.rows), steps * per_step
         self._halve()
-        per_step = most // steps
         self.parts = (-(-len(self._training) // 2), self.batch_size), (most, per_step)
         self.batch_size += per_step
 
@@ -120,8 +122,8 @@ class EpochExamples:
         self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen, labelled=False)
 
         def pairs(labelled: Examples, epoch: int, stop: Stop) -> Examples:
-            originals, augmented = self._unlabelled.source(epoch).examples, self._unlabelled.epoch(epoch, stop).examples
-            return consistency_pairs(labelled, originals, augmented, seed=config.seed, epoch=epoch)
+            made = self._unlabelled.epoch(epoch, stop)
+            return consistency_pairs(labelled, made.given, made.examples, seed=config.seed, epoch=epoch)
 
         return pairs
 

@@ -39,7 +39,7 @@ LossWrapper = Callable[[LossFn], LossFn]
 def run_prepare(run: Run) -> Prepare:
     """What training changes in the batch of a step before it is divided into micro-batches."""
     steps: list[Prepare] = [run.task.prepare]
-    if run.prototype.group == 2 and run.epochs:
+    if run.epochs and run.epochs.in_pairs:
         steps.insert(0, lambda batch, key: split_pairs(batch))
     if cutoff := run_cutoff(run):
         steps.append(lambda batch, key: cutoff.prepare(batch, jax.random.fold_in(key, OfPreparation.CUTOFF)))

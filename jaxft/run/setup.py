@@ -71,7 +71,7 @@ class Run(ModelSetup):
     @property
     def changes_texts(self) -> bool:
         """Whether words are replaced by others in steps or epochs."""
-        return self.task.masks_inputs or (self.epochs is not None and self.epochs.changes_texts)
+        return self.task.masks_inputs or bool(self.config.augment.steps)
 
     @cached_property
     def used_words(self) -> np.ndarray | None:

@@ -5,15 +5,18 @@ import random
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxft.core.errors import UserError
+from jaxft.core.random_keys import root_key
 from jaxft.run import augmentation
+from jaxft.run.loss import run_prepare
 from jaxft.run.setup import make_run
 from jaxft.training.frozen_features import frozen_layers
 from tests.support import choices, questions, tagged, tiny
-from tests.support.steps import assert_same, configure, gradients, rearranged
+from tests.support.steps import assert_same, configure, gradients, rearranged, training_examples
 
 STEPS = [{"step": "delete", "rate": 0.2}, {"step": "swap", "rate": 0.2}, {"step": "spelling"}]
 PIECES = [{"step": "mask_pieces", "rate": 0.3}, {"step": "drop_pieces", "rate": 0.2}]
@@ -208,6 +211,21 @@ def test_choices_keep_their_number_and_label(tiny_model, tmp_path):
     assert len(made) == len(given)
     assert np.array_equal(made.columns["labels"], given.columns["labels"])
     assert not np.array_equal(made.offsets, given.offsets)
+
+
+def test_two_choices_are_no_pair(tiny_model, tmp_path):
+    """Only mixup and texts without labels put examples in pairs, whose batches a step takes apart."""
+    rows = [{**choices.row(random.Random(i)), "label": i % 2} for i in range(40)]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    sections = {"model": tiny.NO_DROPOUT, "data": {"choices": choices.ENDINGS[:2]}, "augment": augment({"step": "swap"})}
+    run = make_run(choices.configure(tiny_model, tmp_path, tmp_path / "run", **sections))
+    examples = training_examples(run)
+    assert examples.group == 2
+    batch = {name: jnp.asarray(x) for name, x in run.sampler.epoch_batches(0).batch(examples, 0).items()}
+    prepared = run_prepare(run)(batch, root_key(0))
+    assert prepared.keys() == batch.keys()
+    assert all(np.array_equal(x, batch[name]) for name, x in prepared.items())
 
 
 def test_steps_that_a_task_cannot_use(tiny_model, tiny_data, tmp_path):

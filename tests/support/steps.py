@@ -14,6 +14,7 @@ from jaxft.config import MeshConfig
 from jaxft.core import random_keys, tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
+from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.run.loss import run_loss, run_prepare
 from jaxft.run.setup import Run
@@ -40,11 +41,19 @@ def configure(model: Path, data: Path, output: Path, /, **sections: dict):
     return tiny.run_config(model, data, output, **sections)
 
 
+def training_examples(run: Run) -> Examples:
+    """The examples of epoch 0."""
+    if not run.epochs:
+        return run.data["train"].examples
+    assert run.epochs.first
+    return run.epochs.first[0]
+
+
 def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int = 1, fsdp: int = 1) -> Run:
     """The run with another layout, other micro-batches or other devices."""
     mesh, examples = (
         sharding.make_mesh(MeshConfig(data, fsdp)),
-        run.epochs.first[0] if run.epochs else run.data["train"].examples,
+        training_examples(run),
     )
     sampler = make_sampler(
         examples.lengths,
@@ -81,7 +90,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
         )
     )
     batches = run.sampler.epoch_batches(0)
-    examples = run.epochs.first[0] if run.epochs else run.data["train"].examples
+    examples = training_examples(run)
     results = []
     for number in STEPS:
         rows = batches.shape(number).rows // run.sampler.micro_batches
