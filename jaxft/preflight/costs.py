@@ -131,7 +131,7 @@ def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) ->
     loss, prepare = run_loss(run), run_prepare(run)
 
     def residuals(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any, step: Any) -> Any:
-        micro_batch = {name: x[0] for name, x in (prepare(batch, key) if prepare else batch).items()}
+        micro_batch = {name: x[0] for name, x in prepare(batch, key).items()}
         return jax.vjp(lambda p: loss(rest.combined(p), micro_batch, key, hyper | {STEP: step})[0][0], trained)[1]
 
     rest = replace(frozen, reference={})

@@ -61,9 +61,10 @@ class Consistency:
           logits: [R, M, labels].
           batch: `weights`, LABELLED [R, M].
         """
-        target = jax.lax.stop_gradient(jnp.roll(logits, 1, axis=1)) / self.temperature
+        original = jax.lax.stop_gradient(jnp.roll(logits, 1, axis=1))  # of the slot before
+        target = original / self.temperature
         second = jax.lax.broadcasted_iota(jnp.int32, logits.shape[:2], 1) % 2
-        confident = jax.nn.softmax(jnp.roll(jax.lax.stop_gradient(logits), 1, axis=1), axis=-1).max(-1) >= self.confidence
+        confident = jax.nn.softmax(original, axis=-1).max(-1) >= self.confidence
         weights = batch["weights"] * (1 - batch[LABELLED]) * second * confident
         cross = losses.soft_cross_entropy(logits, target, weights, 1.0)[0]
         return cross - losses.soft_cross_entropy(target, target, weights, 1.0)[0]

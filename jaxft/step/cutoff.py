@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.core.example_bits import example_bits
+from jaxft.step.regularization import sequence_lengths
 
 Array = jax.Array
 Batch = dict[str, Array]
@@ -45,8 +46,7 @@ class Cutoff:
         """
         segments, example = batch["segment_ids"], batch["example"]
         slot = jnp.maximum(segments - 1, 0)
-        member = segments[..., None, :] == jax.lax.broadcasted_iota(jnp.int32, (*example.shape, 1), example.ndim - 1) + 1
-        lengths = member.sum(-1)
+        lengths = sequence_lengths(segments, example.shape[-1])
         chosen, place = example_bits(key, example, jnp.full_like(example, _COUNTER))
         changed = _uniform(chosen) < self.share
         new = dict(batch)
@@ -69,8 +69,10 @@ class Cutoff:
             shape = (*example.shape, self.width)
             number = jax.lax.broadcasted_iota(jnp.int32, shape, example.ndim) + _COUNTER + 1
             order, _ = example_bits(key, jnp.broadcast_to(example[..., None], shape), number)
-            last = jnp.sort(order, axis=-1)[..., int(self.features * self.width) : int(self.features * self.width) + 1]
-            new[FEATURES] = ((order >= last) | ~changed[..., None]).astype(jnp.float32)
+            count = int(self.features * self.width)
+            new[FEATURES] = ((order >= jnp.sort(order, axis=-1)[..., count : count + 1]) | ~changed[..., None]).astype(
+                jnp.float32
+            )
         return new
 
 

@@ -85,15 +85,21 @@ class Regularization:
         return jax.tree.map(lambda a, p: a + change.astype(p.dtype) * (p - a), average, params)
 
 
+def sequence_lengths(segment_ids: Array, slots: int) -> Array:
+    """The number of tokens of each sequence of packed rows: int32 [..., T] to [..., slots]; 0 for empty slots."""
+    numbers = jnp.arange(1, slots + 1, dtype=segment_ids.dtype).reshape(*[1] * (segment_ids.ndim - 1), -1, 1)
+    return (segment_ids[..., None, :] == numbers).sum(-1)
+
+
 def neftune(words: Array, batch: Mapping[str, Array], key: Array, *, alpha: float) -> Array:
     """Word embeddings [R, T, D] with NEFTune's noise (Jain et al. 2023, arXiv:2310.05914).
 
     The noise is uniform in +-alpha / sqrt(N D), where N is the length of the token's own sequence, not of its row. The
     batch has int32 `segment_ids` [R, T] and `first_token` [R, M], and the key is that of the pass.
     """
-    segments, slots = batch["segment_ids"], batch["first_token"].shape[1]
-    member = segments[:, None] == jnp.arange(1, slots + 1, dtype=segments.dtype)[None, :, None]
-    lengths = jnp.take_along_axis(member.sum(-1), jnp.maximum(segments - 1, 0), axis=1)  # any length for padding
+    segments = batch["segment_ids"]
+    lengths = sequence_lengths(segments, batch["first_token"].shape[1])
+    lengths = jnp.take_along_axis(lengths, jnp.maximum(segments - 1, 0), axis=1)  # any length for padding
     size = alpha / jnp.sqrt(jnp.maximum(lengths, 1).astype(words.dtype) * words.shape[-1])
     noise = jax.random.uniform(jax.random.fold_in(key, OfMicroBatch.NEFTUNE), words.shape, words.dtype, -1.0, 1.0)
     return words + noise * size[..., None]

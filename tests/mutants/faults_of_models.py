@@ -84,8 +84,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "target-of-consistency-with-gradient",
         "jaxft/step/consistency.py",
-        "target = jax.lax.stop_gradient(jnp.roll(logits, 1, axis=1)) / self.temperature",
-        "target = jnp.roll(logits, 1, axis=1) / self.temperature",
+        "original = jax.lax.stop_gradient(jnp.roll(logits, 1, axis=1))",
+        "original = jnp.roll(logits, 1, axis=1)",
         "UDA also pulls the prediction for a text to that for its augmented version.",
     ),
     Fault(

@@ -19,11 +19,10 @@ def in_pairs(examples: Examples) -> Examples:
     Columns [N, ...] become [pairs, 2, ...]. The column PRESENT is 0 for a missing second sequence, else 1.
     """
     count = len(examples)
-    pairs = (count + 1) // 2
     columns = {name: _pairs(x) for name, x in examples.columns.items()}
     columns[PRESENT] = _pairs(np.ones(count, np.float32))
     offsets = np.append(examples.offsets, examples.offsets[-1:]) if count % 2 else examples.offsets
-    return replace(examples, offsets=offsets[: 2 * pairs + 1], columns=columns, group=2)
+    return replace(examples, offsets=offsets, columns=columns, group=2)
 
 
 def mixing_pairs(examples: Examples, *, seed: int, epoch: int, alpha: float, layers: Sequence[int]) -> Examples:

@@ -65,8 +65,9 @@ class BatchSampler:
         (`SAMPLED_EPOCHS`), a packed step of another epoch may need more rows, and then has a further shape.
       micro_batches: number of parts that a step's rows are divided into.
       unit: the number of rows of every step is a multiple of it.
-      parts: if steps are made of several kinds of examples, for each kind (number of examples, of which so many are in a
-        step): those of a kind follow one another, and all kinds last for the same number of steps.
+      parts: the kinds of examples that every step is made of, each as (examples of this kind, examples of this kind per
+        step); empty if there is one kind. Examples of a kind follow one another, and all kinds last for the same number of
+        steps.
     """
 
     lengths: np.ndarray

@@ -55,27 +55,26 @@ def findings(
     found: dict[str, Any] = {"splits": {}}
     counts: dict[str, Counter[str]] = {}
     for split, rows in search.splits.items():
-        source, clean = sources[split], config
+        source, duplicates, conflicts = sources[split], search.duplicates(split), search.conflicts(split)
         about: dict[str, Any] = {"data": source.origin, "examples": len(rows.texts)}
-        about |= _words(rows.texts, source.where, clean.min_words or SHORT, clean.max_words or longest)
-        about |= _scripts(rows.texts, source.where, clean.scripts)
+        about |= _words(rows.texts, source.where, config.min_words or SHORT, config.max_words or longest)
+        about |= _scripts(rows.texts, source.where, config.scripts)
         if tokenizer is not None:
-            about |= _tokens(rows.texts, source.where, tokenizer, MOSTLY if clean.min_known is None else clean.min_known)
+            about |= _tokens(rows.texts, source.where, tokenizer, MOSTLY if config.min_known is None else config.min_known)
         if rows.labels is not None and counts_labels:
             counts[split] = label_counts(rows.labels)
             about["labels"] = dict(counts[split].most_common())
-        about["duplicates"] = _repeats(search.duplicates(split), source, source)
+        about["duplicates"] = _repeats(duplicates, source, source)
         if near:
             same, different = search.near(split)
-            exact = {x.row for x in search.duplicates(split)}
+            exact = {x.row for x in duplicates}
             about["near duplicates"] = _repeats([x for x in same if x.row not in exact], source, source)
-            with_one_text = {row for rows in search.conflicts(split) for row in rows}
+            with_one_text = {row for same in conflicts for row in same}
             different = [x for x in different if not {x.row, x.other} <= with_one_text]
             about["near duplicates with another label"] = _repeats(different, source, source)
         if rows.labels is not None:
             about["texts with several labels"] = [
-                [{"row": source.where(row), "label": ", ".join(rows.labels[row])} for row in same]
-                for same in search.conflicts(split)
+                [{"row": source.where(row), "label": ", ".join(rows.labels[row])} for row in same] for same in conflicts
             ]
         found["splits"][split] = about
     found["leaks"] = {}
