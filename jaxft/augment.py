@@ -37,9 +37,6 @@ def main(argv: list[str]) -> None:
     if options.copies < 1:
         raise UserError(f"--copies is {options.copies}: must be at least 1")
     config = cli.load(rest, COMMAND)
-    for option, value in {"model.path": config.model.path, "data.train": config.data.train}.items():
-        if value is None:
-            raise UserError(f"{option} is not set")
     if not config.augment.steps:
         raise UserError("augment.steps is empty: name the steps that make the copies")
     refuse_inputs(config.data, [options.output])

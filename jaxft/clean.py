@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from jaxft.config import cli, help
+from jaxft.config.data import SPLITS
 from jaxft.config.used_by import UsedBy
 from jaxft.core import backend
 from jaxft.core.errors import UserError
@@ -25,7 +26,6 @@ COMMAND = help.Command(
     uses=UsedBy.PLAN,
     note="--help data.clean lists the options of cleaning. The other options of jaxft train are accepted and ignored.",
 )
-SPLITS = ("train", "validation", "test")
 NOTHING = "none"
 
 

@@ -105,7 +105,7 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
         paths = files.files_of(texts.data, "test")
         rows = inference.read_split(texts, "test", labelled=False)
     labelled = labelled_rows.read_labelled(config)
-    with Series(Path(config.output_dir), config, COMMAND.name, vars(options), paths) as series:
+    with Series(Path(config.output_dir), config, COMMAND.name, vars(options), {"--unlabelled": paths}) as series:
         rows = _without_labelled(rows, labelled, unlabelled)
         return _Rounds(labelled, texts, rows, options, series).all()
 
@@ -192,7 +192,6 @@ class _Rounds:
         """The file of pseudo-labels of a round, which the round before predicts unless the file is there."""
         import numpy as np
 
-        from jaxft.data.reading.columns import column_values
         from jaxft.data.reading.row_numbers import row_numbers, select_rows
         from jaxft.evaluation import inference, pseudo_labels
         from jaxft.run.labelled_rows import write_rows
@@ -209,7 +208,7 @@ class _Rounds:
         chosen = pseudo_labels.choose(probabilities, self.options.threshold, self.options.most_per_class)
         best, names = probabilities[chosen].argmax(1), opened.task.labels or ()
         taken, columns = select_rows(rows, chosen), texts.columns(config.data)
-        values = zip(*(list(column_values(taken, column)) for column in columns), strict=True)
+        values = texts.of_rows(taken, config.data)
         label, numbers = label_column(config.data), row_numbers(rows)[chosen]
         shown = np.char.mod("%.9g", probabilities[chosen, best]).astype(float)
         write_rows(
@@ -230,17 +229,12 @@ def _without_labelled(rows: Any, labelled: Any, where: str) -> Any:
     """
     import numpy as np
 
-    from jaxft.data.reading.columns import column_values
     from jaxft.data.reading.row_numbers import select_rows
     from jaxft.tasks import texts
 
-    columns = texts.columns(labelled.config.data)
-
-    def read(rows: Any) -> list[tuple[str, ...]]:
-        return list(zip(*(column_values(rows, column) for column in columns), strict=True))
-
-    known = {row for split in labelled.rows.rows.values() for row in read(split)}
-    keep = np.flatnonzero([row not in known for row in read(rows)])
+    data = labelled.config.data
+    known = {row for split in labelled.rows.rows.values() for row in texts.of_rows(split, data)}
+    keep = np.flatnonzero([row not in known for row in texts.of_rows(rows, data)])
     if not len(keep):
         raise UserError(f"--unlabelled {where}: every text has a label in the data of the config")
     if left_out := len(rows) - len(keep):

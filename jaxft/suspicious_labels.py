@@ -4,7 +4,6 @@ The training rows are divided into folds. For each fold, a run of the config is 
 labels of this one, and confident learning (Northcutt et al. 2021) compares them with the given labels. Nothing is changed.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config, cli, help
-from jaxft.core import backend
+from jaxft.core import backend, checksums
 from jaxft.core.errors import UserError, some
 from jaxft.core.output import STANDARD, check_output, writing
 from jaxft.core.random_streams import OfSeed
@@ -201,12 +200,9 @@ class _CrossValidation:
             file = write_rows(self.work / f"{name}.jsonl", rest)
             config = self._fold_config(directory, file)
             train(config)
-            temporary = predictions.with_name(f".{predictions.name}.new")
-            with open(temporary, "wb") as output:
-                np.save(output, self._predict(config, held))
-                output.flush()
-                os.fsync(output.fileno())
-            os.replace(temporary, predictions)
+            found = self._predict(config, held)
+            with checksums.replacing(predictions) as output:
+                np.save(output, found)
         for leftover in NEEDLESS:
             shutil.rmtree(directory / leftover, ignore_errors=True)
         (self.work / f"{name}.jsonl").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from jaxft.config.limits import Limit, NonNegativeInt, PathText, PathTexts, Posi
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY
 from jaxft.core.errors import UserError
 
+SPLITS = ("train", "validation", "test")
 DIFFERENT_COLUMNS = Limit("different columns", lambda x: 0 < len(set(x)) == len(x))
 
 

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MANIFEST = "checksums.json"
 
@@ -32,14 +33,21 @@ def of_arrays(arrays: Iterable[tuple[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Atomically write a JSON object together with its digest."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file beside `path` that replaces it, once its content is on the disk, if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"sha256": of_json(content), "content": content}, file, indent=1)
+    with open(temporary, "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Atomically write a JSON object together with its digest."""
+    with replacing(path) as file:
+        file.write(json.dumps({"sha256": of_json(content), "content": content}, indent=1).encode())
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.reading.spool import unload
 from jaxft.run.assembly import open_model
 from jaxft.run.augmentation import mask_of
-from jaxft.run.model_setup import resolve_model
+from jaxft.run.model_setup import check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_rows
 
@@ -48,6 +48,7 @@ class AugmentedFile:
         Raises:
           UserError: for data that cannot be read, or steps that cannot be made, or that a file cannot hold.
         """
+        check_given(config)
         check_not_kept(config.data)
         directory, hf_config = resolve_model(config)
         read = read_rows(config, directory, hf_config)

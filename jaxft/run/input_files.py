@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from jaxft.config import Config
+from jaxft.config.data import SPLITS
 from jaxft.core import checksums
 from jaxft.core.errors import UserError, some
 from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
@@ -25,7 +26,7 @@ def read(config: Config) -> Inputs:
     A folder of texts is one entry, and so is a split of a hub data set, by its revision.
     """
     found: dict[str, dict[str, str]] = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         where = getattr(config.data, split)
         if where is None:
             continue
@@ -74,7 +75,7 @@ def changes(directory: Path, inputs: Inputs) -> tuple[list[str], list[str]] | No
     if before is None:
         return None
     changed = {
-        option: _differences("model.path" if option == WEIGHTS else option, before.get(option, {}), inputs.get(option, {}))
+        option: differences("model.path" if option == WEIGHTS else option, before.get(option, {}), inputs.get(option, {}))
         for option in {**before, **inputs}
     }
     weights = changed.pop(WEIGHTS, [])
@@ -96,7 +97,7 @@ def check_training_data(directory: Path, config: Config) -> None:
     for option in ("data.train", "data.dataset"):
         there, here = before.get(option, {}), inputs.get(option, {})
         if list(there.values()) != list(here.values()):
-            changed += _differences(option, there, here) or [f"{option}: the files stand in another order"]
+            changed += differences(option, there, here) or [f"{option}: the files stand in another order"]
     if changed:
         raise UserError(
             f"output_dir {directory}: the run began with other files ({some(changed)}): put the old ones back to evaluate "
@@ -125,7 +126,7 @@ def _recorded(directory: Path) -> Inputs | None:
         ) from error
 
 
-def _differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+def differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """Lines `option: file has changed` for the files whose old and new digests differ."""
     found = []
     for name in {**there, **here}:

@@ -1,16 +1,15 @@
 """The labelled rows of a run as files of their own, so that runs can be made of a part of them or with more rows."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import CleanConfig, Config
+from jaxft.core import checksums
 from jaxft.core.errors import UserError
-from jaxft.data.reading.columns import column_values
-from jaxft.run.model_setup import resolve_model
+from jaxft.run.model_setup import check_given, resolve_model
 from jaxft.run.splits import ReadRows, read_rows
 from jaxft.tasks import task_class, texts
 from jaxft.tasks.labels import label_column
@@ -44,9 +43,9 @@ class LabelledRows:
         """The rows of a split as they are written: the text columns, and the label by name."""
         names = self.rows.task.labels or ()
         ids = self.label_ids(split)
-        columns = [list(column_values(self.rows.rows[split], column)) for column in texts.columns(self.config.data)]
         keys = [*texts.columns(self.config.data), label_column(self.config.data)]
-        return [dict(zip(keys, [*row, names[i]], strict=True)) for *row, i in zip(*columns, ids, strict=True)]
+        rows = zip(texts.of_rows(self.rows.rows[split], self.config.data), ids, strict=True)
+        return [dict(zip(keys, [*row, names[i]], strict=True)) for row, i in rows]
 
     def label_ids(self, split: str) -> Any:
         """The label ids of a split, int32 [N]."""
@@ -70,9 +69,7 @@ def read_labelled(config: Config) -> LabelledRows:
     Raises:
       UserError: for what is missing or malformed.
     """
-    for name, value in (("model.path", config.model.path), ("data.train", config.data.train)):
-        if value is None:
-            raise UserError(f"{name} is not set")
+    check_given(config)
     rows = read_rows(config, *resolve_model(config))
     labels = list(rows.task.labels or ())
     return LabelledRows(replace(config, task=replace(config.task, labels=labels)), rows)
@@ -82,12 +79,8 @@ def write_rows(path: Path, rows: Iterable[JsonRow]) -> str:
     """Write rows as JSON lines, unless the file exists, and return its path; an interrupted write leaves no file."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        with open(temporary, "wb") as file:
+        with checksums.replacing(path) as file:
             file.writelines(lines(rows))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     return str(path)
 
 

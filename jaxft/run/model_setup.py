@@ -26,6 +26,14 @@ from jaxft.tasks import task_class
 from jaxft.tasks.task import Task
 
 
+def check_given(config: Config) -> None:
+    """Raise a UserError unless the config names a model and training data."""
+    if config.model.path is None:
+        raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
+    if config.data.train is None:
+        raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSetup:
     """A run without its data: everything that its checkpoints depend on."""

@@ -6,6 +6,7 @@ The directory records the config, the options of the command and the digests of 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from jaxft.config import Config, cli
@@ -21,7 +22,12 @@ class Series:
     """A context manager that locks the directory of a series of runs."""
 
     def __init__(
-        self, directory: Path, config: Config, command: str, options: Mapping[str, Any], files: Iterable[Path] = ()
+        self,
+        directory: Path,
+        config: Config,
+        command: str,
+        options: Mapping[str, Any],
+        files: Mapping[str, Iterable[Path]] = MappingProxyType({}),
     ) -> None:
         """Check that the directory is new or holds this series, and lock it.
 
@@ -30,7 +36,7 @@ class Series:
           config: the config of which they are runs.
           command: the command that makes the runs.
           options: its own options that change the result, and their values.
-          files: input files that the config does not name.
+          files: input files that the config does not name, by option.
 
         Raises:
           UserError: if it holds something else, input files have changed, or another process works in it.
@@ -41,7 +47,8 @@ class Series:
         rundir.make(config)
         self._lock = lock.acquire(directory)
         try:
-            inputs = {**input_files.read(config), "": {str(path): checksums.of_file(path) for path in files}}
+            more = {option: {str(path): checksums.of_file(path) for path in paths} for option, paths in files.items()}
+            inputs = {**input_files.read(config), **more}
             if not self._is_new():
                 self._compare(config, inputs)
             else:
@@ -108,16 +115,11 @@ class Series:
                 f"{self.directory}: holds the runs of other options, which differ in {some(changed)}; choose another "
                 "directory, or the same options to resume"
             )
+        there = before["inputs"]
         if files := [
-            line for option, new in inputs.items() for line in _differences(option, before["inputs"].get(option), new)
+            x for option, new in inputs.items() for x in input_files.differences(option, there.get(option, {}), new)
         ]:
             raise UserError(
                 f"{self.directory}: its runs began with other files ({some(files)}): put the old ones back to resume, or "
                 "choose another directory for runs on the new ones"
             )
-
-
-def _differences(option: str, there: Mapping[str, str] | None, here: Mapping[str, str]) -> list[str]:
-    names = {**(there or {}), **here}
-    where = f"{option}: " if option else ""
-    return [f"{where}{name} has changed" for name in names if (there or {}).get(name) != here.get(name)]

@@ -26,7 +26,7 @@ from jaxft.parallel import sharding
 from jaxft.run import rundir
 from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
 from jaxft.run.epochs import EpochExamples, varies
-from jaxft.run.model_setup import ModelSetup, resolve_model
+from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.record import Record
 from jaxft.run.splits import read_data
@@ -103,10 +103,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     Raises:
       UserError: for anything that is missing, malformed or does not fit together.
     """
-    if config.model.path is None:
-        raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
-    if config.data.train is None:
-        raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    check_given(config)
     check_not_kept(config.data)
     check_optimizer(config.optim)
     directory, hf_config = resolve_model(config)

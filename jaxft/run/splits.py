@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.config import Config
+from jaxft.config.data import SPLITS
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import offsets_of
 from jaxft.core.random_streams import OfSeed, host_generator
@@ -60,7 +61,7 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
       UserError: for what is missing or malformed.
     """
     kind, data = task_class(config), config.data
-    origins = {s: str(where) for s in ("train", "validation", "test") if (where := getattr(data, s))}
+    origins = {s: str(where) for s in SPLITS if (where := getattr(data, s))}
     rows = {split: first_rows(kind, kind.read(config, split), config, split) for split in origins}
     known = record.recorded(config)
     labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels

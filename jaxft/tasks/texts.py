@@ -1,6 +1,6 @@
 """Read and tokenise one or two text columns, for tasks on whole texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ encode = encode_texts  # for rows from `read`
 def columns(config: DataConfig) -> list[str]:
     """The text columns that the data must have."""
     return [config.text, *([config.text_pair] if config.text_pair else [])]
+
+
+def of_rows(rows: Any, config: DataConfig) -> Iterator[tuple[str, ...]]:
+    """The texts of each row, one for each of `columns(config)`."""
+    return zip(*(column_values(rows, column) for column in columns(config)), strict=True)
 
 
 def read(

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxft.config import DataConfig
+from jaxft.config.data import SPLITS, DataConfig
 from jaxft.core.errors import UserError
 from jaxft.core.output import check_output, writing
 from jaxft.data.reading import files
 
 KINDS = (".jsonl", ".parquet")
-SPLITS = ("train", "validation", "test")
 
 
 def check_tables(output: str, others: str = " or -") -> None:
