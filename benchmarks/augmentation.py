@@ -7,7 +7,6 @@ Each run is a row of the output file; a row that is there is not run again. All 
 (drawn by the seed), the same number of steps and the same test rows.
 """
 
-import csv
 import json
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import check_names, make_parser
+from benchmarks.tables import read_table, write_rows
 from jaxft.config import cli
 from jaxft.train import train
 
@@ -96,21 +96,6 @@ SETS = {
 }
 
 
-def table(path: str) -> list[dict[str, str]]:
-    """The rows of a csv or tsv file."""
-    tsv = path.endswith(".tsv")
-    quoting = csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t" if tsv else ",", quoting=quoting))
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> str:
-    """Write rows as JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
 def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
     """Options for the labelled rows: `labels` rows of each class drawn at random, or `labels` sentences of a tagged file."""
     own = SETS[name]
@@ -124,7 +109,7 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
         path = folder / f"train{Path(str(config.data.train)).suffix}"
         path.write_text("\n\n".join(sentences[i] for i in sorted(chosen)) + "\n", encoding="utf-8")
         return [f"--data.train={path}", f"--data.validation={test}", "--data.test=null"]
-    label, rows = str(config.data.label), table(str(config.data.train))
+    label, rows = str(config.data.label), read_table(str(config.data.train))
     names = sorted({row[label] for row in rows})[: own.classes]
     taken: Counter[str] = Counter()
     few, others = [], []
@@ -135,9 +120,9 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
             few.append(row)
         elif row[label] in names and len(others) < MOST_UNLABELLED:
             others.append({config.data.text: row[config.data.text]})
-    write(folder / "unlabelled.jsonl", others)
-    judged = [row for row in table(str(test)) if row[label] in names]
-    paths = write(folder / "train.jsonl", few), write(folder / "test.jsonl", judged)
+    write_rows(folder / "unlabelled.jsonl", others)
+    judged = [row for row in read_table(str(test)) if row[label] in names]
+    paths = write_rows(folder / "train.jsonl", few), write_rows(folder / "test.jsonl", judged)
     return [f"--data.train={paths[0]}", f"--data.validation={paths[1]}", "--data.test=null"]
 
 

@@ -6,7 +6,6 @@ python -m benchmarks.label_errors self_train banking77 sst2   # 20 labels a clas
 Each measurement is a row of the output file; a row that is there is not measured again.
 """
 
-import csv
 import json
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import check_names, make_parser
+from benchmarks.tables import read_table, write_rows
 from jaxft import self_train, suspicious_labels
 from jaxft.config import Config, cli
 
@@ -53,22 +53,14 @@ COMMON = ("--eval.every=end", "--checkpoint.every=end", "--log.progress=false", 
 def read_slice(name: str, seed: int) -> tuple[Config, list[str], list[str]]:
     """(the config of the recipe, the texts and the labels of a random slice of its training rows)."""
     config = cli.load([SETS[name].recipe, *COMMON])
-    path = str(config.data.train)
-    with open(path, encoding="utf-8", newline="") as file:
-        tsv = path.endswith(".tsv")
-        rows = list(
-            csv.DictReader(file, delimiter="\t" if tsv else ",", quoting=csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL)
-        )
+    rows = read_table(str(config.data.train))
     chosen = np.random.default_rng(seed).permutation(len(rows))[: SETS[name].slice]
     return config, [rows[i][config.data.text] for i in chosen], [rows[i][str(config.data.label)] for i in chosen]
 
 
 def write(path: Path, columns: dict[str, list[str]]) -> Path:
     """Write columns as a jsonl file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)))
 
 
 def measure_suspicious(name: str, seed: int, work: Path) -> dict[str, Any]:
