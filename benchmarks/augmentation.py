@@ -30,7 +30,7 @@ def steps(*names: str, rate: float = 0.1, **more: Any) -> tuple[str, ...]:
     return (f"--augment.steps={json.dumps([{'step': name, 'rate': rate, **more} for name in names])}",)
 
 
-NEAR = {"source": "embeddings"}
+NEAR: dict[str, Any] = {"source": "embeddings"}
 EDA = json.dumps(
     [{"step": "delete"}, {"step": "swap"}, {"step": "insert", **NEAR}, {"step": "replace", **NEAR}],
 )
