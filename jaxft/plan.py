@@ -78,7 +78,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     names = run.task.labels or ()
     labels = f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
     used, words = run.used_words, run.model.encoder.config.vocab_size
-    others = "the other words do not occur in the training data"
+    others = f"the other words do not occur in {'any epoch' if run.config.augment.steps else 'the training data'}"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
     teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
     return [

@@ -1,6 +1,6 @@
 """The training examples of each epoch of a run: augmented, in pairs, and with texts without labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.core.progress import in_steps
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.augmentation.pairs import consistency_pairs, mixing_pairs
 from jaxft.data.augmentation.synonyms import Synonyms
@@ -81,6 +82,13 @@ class EpochExamples:
             return self._make(epoch, stop)
         first, self.first = self.first, None
         return first
+
+    def until(self, end: int) -> Iterator[Examples]:
+        """The examples of epoch 0 to `end` - 1, in advance."""
+        first = self.first or self._make(0)
+        size = max(1, len(first[0]))
+        for start in in_steps("augmenting all epochs in advance", end * size, size):
+            yield (self._make(start // size) if start else first)[0]
 
     @property
     def in_pairs(self) -> bool:

@@ -1,7 +1,7 @@
 """From a config to a `Run`: data, model, task, plan, sampler and mesh. Writes nothing."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,18 +23,18 @@ from jaxft.models.encoder.config import DropoutSite
 from jaxft.models.model import Model
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
-from jaxft.run import rundir
+from jaxft.run import record, rundir
 from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
 from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
-from jaxft.run.record import Record
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.task import Split
 
+MOST_READ_IN_ADVANCE = 500_000  # augmented examples, for the words that occur in them
 FROZEN_FEATURES = "frozen_prefix"  # token column of a batch: the outputs of frozen layers (`training.frozen_features`)
 
 
@@ -49,6 +49,7 @@ class Run(ModelSetup):
     epochs: EpochExamples | None = None  # if examples differ between epochs
     notes: tuple[str, ...] = ()  # lines for the log
     own_tokenizer: Path | None = None  # directory of the tokenizer if it is not that of `model.path`
+    resumed: bool = False  # whether `recorded_words` are known
 
     @property
     def steps_per_epoch(self) -> int:
@@ -75,10 +76,17 @@ class Run(ModelSetup):
 
     @cached_property
     def used_words(self) -> np.ndarray | None:
-        """As in `ModelSetup`, computed from the training data."""
-        if self.changes_texts:
-            return None
-        return used_words(self.config, self.model, self.plan, self.data["train"].examples)
+        """As in `ModelSetup`; a new run computes them from its training data, a resumed one keeps those it recorded."""
+        if self.resumed:
+            return self.recorded_words
+        parts: Iterable[Examples] = [self.data["train"].examples]
+        if self.epochs and self.config.augment.steps:
+            count = -(-self.total_steps // self.steps_per_epoch)
+            # On an accelerator the table costs little, and its thread has less time for an epoch.
+            if self.mesh.devices.flat[0].platform != "cpu" or count * len(self.sampler.lengths) > MOST_READ_IN_ADVANCE:
+                return None
+            parts = self.epochs.until(count)
+        return None if self.task.masks_inputs else used_words(self.config, self.model, self.plan, parts)
 
     @property
     def metric(self) -> str:
@@ -88,7 +96,9 @@ class Run(ModelSetup):
     def texts(self) -> dict[str, str]:
         """The texts of run.json and, if the run sets rows aside, of validation_rows.txt, by file name."""
         task = self.task
-        own = Record(task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
+        own = record.Record(
+            task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words
+        )
         texts = {rundir.RECORD: own.text()}
         if self.config.data.validation_share:
             texts[rundir.VALIDATION_ROWS] = "".join(f"{n}\n" for n in row_numbers(self.data["validation"].rows))
@@ -137,6 +147,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         for name, split in data.items():
             if name != "train":
                 check_attention(model, eval_sampler(split.examples, config, mesh), drops=False)
+    known = record.recorded(config)
     run = Run(
         config=config,
         model=model,
@@ -152,6 +163,8 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         total_steps=total,
         notes=notes,
         own_tokenizer=read.vocabulary.directory if assembled.resized else None,
+        recorded_words=known.words if known else None,
+        resumed=known is not None,
     )
     run.calendar.check(config.runtime.steps_per_execution)
     return run

@@ -7,6 +7,8 @@ is a frozen parameter. A data set of short texts uses some thousands of BERT's 3
 250,002 words of XLM-R, which are two thirds of that model. Gradients, moments and checkpoints have no unused rows.
 """
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +33,10 @@ _UNCHANGED_WITHOUT_DECAY = ("adam", "rmsprop", "adagrad")
 _PATH = tuple(WORDS.split("."))
 
 
-def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Examples) -> np.ndarray | None:
+def used_words(config: Config, model: Model, plan: ParameterPlan, parts: Iterable[Examples]) -> np.ndarray | None:
     """Ids, ascending, int64 [words], of the words whose rows are trained; None if the whole table is trained or frozen.
 
-    They are the words of the training data `examples`, in which steps must not replace words by others.
+    They are the words of all examples that the run trains on, which `parts` gives; steps must not replace words by others.
     """
     setting, size = plan.settings[WORDS], model.encoder.config.vocab_size
     predicts_words = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
@@ -45,12 +47,14 @@ def used_words(config: Config, model: Model, plan: ParameterPlan, examples: Exam
     optimizers = _DECAY_BY_FACTOR if decay else _DECAY_BY_FACTOR + _UNCHANGED_WITHOUT_DECAY
     if not setting.trainable or penalised or config.optim.name not in optimizers:
         return None
-    ids, counts = examples.tokens["input_ids"], np.zeros(size, np.int64)
-    for start in range(0, len(ids), _CHUNK):
-        counts += np.bincount(ids[start : start + _CHUNK], minlength=size)
-    rows = -(-(np.count_nonzero(counts) + 1) // _ROWS) * _ROWS  # one is the factor of weight decay
-    if rows >= size:
-        return None
+    counts, rows = np.zeros(size, np.int64), 0
+    for examples in parts:
+        ids = examples.tokens["input_ids"]
+        for start in range(0, len(ids), _CHUNK):
+            counts += np.bincount(ids[start : start + _CHUNK], minlength=size)
+        rows = -(-(np.count_nonzero(counts) + 1) // _ROWS) * _ROWS  # one is the factor of weight decay
+        if rows >= size:
+            return None
     # Sorting by frequency puts all used words first; unused ones fill the table.
     return np.sort(np.argsort(-counts, kind="stable")[: rows - 1])
 

@@ -1,5 +1,7 @@
 """Embeddings of words that the training data lacks are not trained, and a run ends as if they were."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,10 +63,14 @@ def tensors(directory):
         {"plan": {"preset": "gradual", "unfreeze_every": 3}, "regularization": {"neftune": 5.0}},
         {"mesh": {"data": 4, "fsdp": 2}, "train": {"epochs": 2, "batch_size": 16, "micro_batches": 2}},
         {"train": {"epochs": 2, "batch_size": 16, "dtype": "bfloat16"}, "data": {"layout": "bucket"}},
+        {"augment": {"steps": [{"step": "replace", "rate": 0.3}]}},
     ],
-    ids=["average", "stages", "devices", "bfloat16"],
+    ids=["average", "stages", "devices", "bfloat16", "augmentation"],
 )
-def test_a_run_ends_as_if_all_words_were_trained(large, data, tmp_path, sections):
+def test_a_run_ends_as_if_all_words_were_trained(large, data, tmp_path, sections, monkeypatch):
+    if "augment" in sections:
+        monkeypatch.setattr(unused_embeddings, "_ROWS", 1)  # no other words fill the table
+        sections = {"augment": sun_for_stone(tmp_path)}
     found, journals = [], []
     for name, skip in (("used", True), ("all", False)):
         train(configure(large, data, tmp_path / name, skip, **DECAY, **sections))
@@ -98,6 +104,30 @@ def test_only_rows_of_used_words_are_trained(large, data, tmp_path, capsys):
 
 def is_adam(x):
     return isinstance(x, optax.ScaleByAdamState)
+
+
+def sun_for_stone(folder):
+    """Augmentation that brings a word into the training data."""
+    (folder / "synonyms.tsv").write_text("stone\tsun\n")
+    return {"steps": [{"step": "replace", "file": str(folder / "synonyms.tsv"), "rate": 0.3}]}
+
+
+def test_words_that_only_an_augmented_epoch_has_are_trained(large, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(unused_embeddings, "_ROWS", 1)  # no other words fill the table
+    config = configure(large, data, tmp_path / "run", train={"epochs": 3, "batch_size": 16}, augment=sun_for_stone(tmp_path))
+    run = make_run(config)
+    (sun,) = run.tokenizer("sun", add_special_tokens=False)["input_ids"]
+    assert sun not in run.data["train"].examples.tokens["input_ids"]
+    epochs = [run.epochs(n)[0].tokens["input_ids"] for n in range(3)]
+    assert all(sun in ids for ids in epochs)
+    assert run.used_words.tolist() == np.unique(np.concatenate(epochs)).tolist()
+
+
+def test_a_resumed_run_keeps_the_words_that_it_recorded(large, data, tmp_path):
+    config = configure(large, data, tmp_path / "run")
+    train(config)
+    kept = make_run(replace(config, runtime=replace(config.runtime, skip_unused_words=False)))
+    assert kept.used_words.tolist() == make_run(config).used_words.tolist()
 
 
 def test_resuming_is_exact(large, data, tmp_path):
