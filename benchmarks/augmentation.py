@@ -1,28 +1,34 @@
 """What each augmentation gains with few labels: the same runs with and without it, over several seeds.
 
-python -m benchmarks.augmentation banking77 sst2 --labels 10 50
-python -m benchmarks.augmentation wnut17 --labels 200
+python -m benchmarks.augmentation banking77 sst2 wnut17                   # augmentation
+python -m benchmarks.augmentation "banking77 and texts" "sst2 and texts"  # consistency training and self-training
+python -m benchmarks.augmentation                                         # writes the tables
 
 Each run is a row of the output file; a row that is there is not run again. All methods of a set have the same labelled rows
 (drawn by the seed), the same number of steps and the same test rows.
 """
 
 import json
-import sys
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import pages, record
 from benchmarks.command import check_names, make_parser
-from benchmarks.tables import read_table, write_rows
+from benchmarks.tables import add_line, read_lines, read_table, write_rows
+from jaxft import self_train
 from jaxft.config import cli
 from jaxft.train import train
 
+Method = tuple[str | self_train.Options, ...]
 RESULTS = "augmentation.jsonl"
-COMMON = ("--eval.every=end", "--checkpoint.every=end", "--checkpoint.select=last", "--log.progress=false")
+COMMON = ("--checkpoint.every=end", "--checkpoint.select=last", "--log.progress=false")
 
 
 def steps(*names: str, rate: float = 0.1, **more: Any) -> tuple[str, ...]:
@@ -34,7 +40,7 @@ NEAR: dict[str, Any] = {"source": "embeddings"}
 EDA = json.dumps(
     [{"step": "delete"}, {"step": "swap"}, {"step": "insert", **NEAR}, {"step": "replace", **NEAR}],
 )
-METHODS: dict[str, tuple[str, ...]] = {
+METHODS: dict[str, Method] = {
     "none": (),
     "delete": steps("delete"),
     "swap": steps("swap"),
@@ -43,7 +49,6 @@ METHODS: dict[str, tuple[str, ...]] = {
     "eda": (f"--augment.steps={EDA}", "--augment.apply=one"),
     "spelling": steps("spelling"),
     "keyboard": steps("keyboard"),
-    "case": steps("case"),
     "mask_pieces": steps("mask_pieces"),
     "drop_pieces": steps("drop_pieces"),
     "cutoff_tokens": ("--augment.cutoff_tokens=0.15",),
@@ -55,13 +60,15 @@ METHODS: dict[str, tuple[str, ...]] = {
 # Texts without labels are the other rows of the set, at most MOST_UNLABELLED; UNLABELLED stands for their file.
 UNLABELLED, MOST_UNLABELLED = "UNLABELLED", 4000
 UDA = (f"--unlabelled.data={UNLABELLED}", f"--augment.steps={EDA}", "--augment.apply=one", "--augment.share=0")
-FEW: dict[str, tuple[str, ...]] = {
+FEW: dict[str, Method] = {
     "none": (),
     "uda": UDA,
     "uda, sharp and confident": (*UDA, "--unlabelled.temperature=0.4", "--unlabelled.confidence=0.8"),
     "uda, annealing": (*UDA, "--unlabelled.annealing=exp"),
+    "self-training": (self_train.Options(rounds=2, threshold=0.9),),
+    "self-training, the 100 most probable of each class": (self_train.Options(rounds=2, threshold=0.0, most_per_class=100),),
 }
-MENTIONS: dict[str, tuple[str, ...]] = {
+MENTIONS: dict[str, Method] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),
     "replace_tagged": steps("replace_tagged", rate=0.1),
@@ -76,28 +83,32 @@ MENTIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Set:
-    """A data set: its recipe, the options of all runs, the number of its classes that are used, its methods, its metric."""
+    """A data set: its recipe, the options of all runs, steps by labels, classes that are used, methods, metric."""
 
     recipe: str
     options: tuple[str, ...]
+    steps: dict[int, int]
     classes: int | None
-    methods: dict[str, tuple[str, ...]]
-    metric: str
+    methods: dict[str, Method]
+    metric: str = "accuracy"
 
 
+BANKING = ("configs/banking77.yaml", ("--data.max_length=48",))
+SST2 = ("configs/sst2.yaml", ("--data.max_length=64", "--train.batch_size=16", "--optim.learning_rate=1e-4"))
 SETS = {
-    "banking77": Set("configs/banking77.yaml", ("--train.max_steps=200", "--data.max_length=48"), 20, METHODS, "accuracy"),
-    "sst2": Set("configs/sst2.yaml", ("--train.max_steps=150", "--data.max_length=64"), None, METHODS, "accuracy"),
-    "banking77 and texts": Set(
-        "configs/banking77.yaml", ("--train.max_steps=200", "--data.max_length=48"), 20, FEW, "accuracy"
-    ),
-    "sst2 and texts": Set("configs/sst2.yaml", ("--train.max_steps=150", "--data.max_length=64"), None, FEW, "accuracy"),
-    "wnut17": Set("configs/wnut17.yaml", ("--train.max_steps=200",), None, MENTIONS, "f1"),
+    "banking77": Set(*BANKING, {10: 120, 50: 120}, 20, METHODS),
+    "sst2": Set(*SST2, {10: 60, 50: 100, 500: 250}, None, METHODS),
+    "banking77 and texts": Set(*BANKING, {20: 120}, 20, FEW),
+    "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
+    "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
 }
 
 
-def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
-    """Options for the labelled rows: `labels` rows of each class drawn at random, or `labels` sentences of a tagged file."""
+def data_options(name: str, labels: int, seed: int, work: Path) -> tuple[list[str], Path]:
+    """(options for the data, the file of texts without labels).
+
+    The training data are `labels` rows of each class drawn at random, or `labels` sentences of a tagged file.
+    """
     own = SETS[name]
     config = cli.load([own.recipe])
     rng, test = np.random.default_rng(seed), config.data.test or config.data.validation
@@ -108,7 +119,7 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"train{Path(str(config.data.train)).suffix}"
         path.write_text("\n\n".join(sentences[i] for i in sorted(chosen)) + "\n", encoding="utf-8")
-        return [f"--data.train={path}", f"--data.validation={test}", "--data.test=null"]
+        return [f"--data.train={path}", "--data.validation=null", f"--data.test={test}"], folder
     label, rows = str(config.data.label), read_table(str(config.data.train))
     names = sorted({row[label] for row in rows})[: own.classes]
     taken: Counter[str] = Counter()
@@ -120,42 +131,97 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> list[str]:
             few.append(row)
         elif row[label] in names and len(others) < MOST_UNLABELLED:
             others.append({config.data.text: row[config.data.text]})
-    write_rows(folder / "unlabelled.jsonl", others)
+    texts = write_rows(folder / "unlabelled.jsonl", others)
     judged = [row for row in read_table(str(test)) if row[label] in names]
     paths = write_rows(folder / "train.jsonl", few), write_rows(folder / "test.jsonl", judged)
-    return [f"--data.train={paths[0]}", f"--data.validation={paths[1]}", "--data.test=null"]
+    return [f"--data.train={paths[0]}", "--data.validation=null", f"--data.test={paths[1]}"], texts
+
+
+def measure(name: str, labels: int, method: str, seed: int, work: Path) -> dict[str, Any]:
+    """The row of one run, whose directory is removed."""
+    own = SETS[name]
+    folder = work / f"{name}-{labels}-{method}-{seed}".replace(" ", "_").replace(",", "")
+    data, texts = data_options(name, labels, seed, work)
+    given = own.methods[method]
+    options = [option.replace(UNLABELLED, str(texts)) for option in given if not isinstance(option, self_train.Options)]
+    options += [*data, f"--train.max_steps={own.steps[labels]}", f"--seed={seed}", f"--output_dir={folder}"]
+    config = cli.load([own.recipe, *COMMON, *own.options, *options])
+    found: dict[str, Any] = {"set": name, "labels": labels, "method": method, "seed": seed, "metric": own.metric}
+    if rounds := [option for option in given if isinstance(option, self_train.Options)]:
+        done = self_train.self_train(config, str(texts), rounds[0])
+        found |= {"score": done[-1]["scores"][f"test/{own.metric}"], "pseudo_labels": done[-1]["pseudo_labels"]}
+    else:
+        found["score"] = train(config)[f"test/{own.metric}"]
+    shutil.rmtree(folder)
+    return found
+
+
+def table(rows: list[dict[str, Any]], name: str, columns: dict[str, Callable[[dict[str, Any]], bool]]) -> list[str]:
+    """A table with a line for each method.
+
+    A cell is the mean score of the seeds and its standard deviation, then the mean difference to "none" with the same rows,
+    and the standard error of that mean: a difference of less than two standard errors may be chance.
+    """
+    cells: dict[str, list[str]] = {}
+    for wanted in columns.values():
+        scores = {(row["method"], row["seed"]): 100 * row["score"] for row in rows if wanted(row)}
+        seeds = sorted({seed for _, seed in scores})
+        for method in dict.fromkeys(method for method, _ in scores):
+            found = np.array([scores[method, seed] for seed in seeds])
+            gain = found - [scores["none", seed] for seed in seeds]
+            error = gain.std(ddof=1) / len(seeds) ** 0.5
+            shown = "" if method == "none" else f" ({gain.mean():+.1f} ± {error:.1f})"
+            cells.setdefault(method, []).append(f"{found.mean():.1f} ± {found.std(ddof=1):.1f}{shown}")
+    return pages.table([name, *columns], [[method, *line] for method, line in cells.items()])
+
+
+def of(name: str, labels: int) -> Callable[[dict[str, Any]], bool]:
+    """Whether a row is of a set with this many labels."""
+    return lambda row: (row["set"], row["labels"]) == (name, labels)
+
+
+def write_pages(rows: list[dict[str, Any]]) -> None:
+    """Write the tables into docs/augmentation.md and docs/few_labels.md."""
+    columns = {
+        f"{title}, {labels} per class": of(name, labels)
+        for name, title in (("banking77", "banking77"), ("sst2", "SST-2"))
+        for labels in SETS[name].steps
+    }
+    costs = record.read(record.RESULTS / "augmentation_cost.json")["rows"]
+    cost = [
+        [row["side"], f"{row['ratio']['median']:.2f} ({', '.join(map(str, row['ratio']['quartiles']))})"] for row in costs
+    ]
+    pages.write(
+        Path("docs/augmentation.md"),
+        {
+            "gains": table(rows, "method", columns),
+            "mentions": table(rows, "method", {"F1": of("wnut17", 200)}),
+            "cost": pages.table(["run", 'time of an epoch, times that of "none" (quartiles)'], cost),
+        },
+    )
+    texts = {"banking77": of("banking77 and texts", 20), "SST-2": of("sst2 and texts", 20)}
+    pages.write(Path("docs/few_labels.md"), {"texts": table(rows, "method", texts)})
 
 
 def main(argv: list[str]) -> None:
-    """Run what is not in the output file yet, and append it."""
+    """Run what is not in the output file yet, and append it; or write the tables."""
     parser = make_parser(__doc__, RESULTS)
-    parser.add_argument("sets", nargs="+")
-    parser.add_argument("--labels", type=int, nargs="+", default=[10, 50])
+    parser.add_argument("sets", nargs="*", help="none writes the tables into the pages")
+    parser.add_argument("--labels", type=int, nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--work", default="runs/augmentation")
     args = parser.parse_args(argv)
     check_names("set", args.sets, SETS)
-    output, known = Path(args.output), []
-    if output.exists():
-        known = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    todo = [(labels, seed, name) for labels in args.labels for seed in args.seeds for name in args.sets]
-    for labels, seed, name in todo:
-        own = SETS[name]
-        for method in args.methods or own.methods:
+    known = read_lines(Path(args.output))
+    if not args.sets:
+        write_pages(known)
+    for name, seed in product(args.sets, args.seeds):
+        for labels, method in product(args.labels or SETS[name].steps, args.methods or SETS[name].methods):
             key = {"set": name, "labels": labels, "method": method, "seed": seed}
-            if any(key.items() <= row.items() for row in known):
-                continue
-            folder = Path(args.work) / f"{name}-{labels}-{method}-{seed}".replace(" ", "_").replace(",", "")
-            options = [*data_options(name, labels, seed, Path(args.work)), f"--seed={seed}", f"--output_dir={folder}"]
-            texts = str(Path(args.work) / "data" / f"{name}-{labels}-{seed}" / "unlabelled.jsonl")
-            method_options = [x.replace(UNLABELLED, texts) for x in own.methods[method]]
-            config = cli.load([own.recipe, *COMMON, *own.options, *method_options, *options])
-            row = {**key, "metric": own.metric, "score": train(config)[f"eval/{own.metric}"]}
-            with open(output, "a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(row)}\n")
-            print(json.dumps(row), flush=True)
+            if not any(key.items() <= row.items() for row in known):
+                add_line(Path(args.output), measure(name, labels, method, seed, Path(args.work)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    cli.run_main(main)

@@ -1,9 +1,10 @@
-"""Reads the tables of data sets, and writes parts of them."""
+"""Reads the tables of data sets, writes parts of them, and keeps results as JSON lines."""
 
 import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def read_table(path: str) -> list[dict[str, str]]:
@@ -19,3 +20,16 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines; none if it does not exist."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def add_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a row to a file of JSON lines, and print it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(row)}\n")
+    print(json.dumps(row), flush=True)
