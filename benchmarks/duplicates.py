@@ -108,9 +108,9 @@ def leaks(name: str, splits: real_texts.Splits, seed: int) -> record.Row:
     }
 
 
-def sets() -> Iterator[record.Row]:
+def sets(names: Collection[str] | None) -> Iterator[record.Row]:
     """Rows that are duplicates within train, and rows of a split that have one in another."""
-    for name, splits in real_texts.read():
+    for name, splits in real_texts.read(names):
         row: record.Row = {"set": name, "rows": {split: len(texts) for split, texts in splits.items()}}
         start = time.perf_counter()
         for split, texts in splits.items():
@@ -247,6 +247,7 @@ def main(argv: list[str]) -> None:
     parser = make_parser(__doc__, "duplicates.json")
     parser.add_argument("what", choices=["large", "leaks", "shingles", "sets", "page"])
     parser.add_argument("--texts", type=int, default=1_000_000)
+    parser.add_argument("--sets", nargs="+", choices=list(real_texts.SETS), help="of `sets`; by default all")
     parser.add_argument("--child", action="store_true", help="measure in this process, and print the result")
     args = parser.parse_args(argv)
 
@@ -268,7 +269,7 @@ def main(argv: list[str]) -> None:
             for row in shingles(name, splits["train"]):
                 add(row, "set", "shingle")
     elif args.what == "sets":
-        for row in sets():
+        for row in sets(args.sets):
             add(row, "set")
     else:
         page()

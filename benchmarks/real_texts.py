@@ -6,10 +6,12 @@ import re
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.support import SHARED
 
 DATA = SHARED / "data"
+FIXTURES = "hf_fixtures"  # the samples of Hugging Face's tests
 Splits = dict[str, list[str]]  # the texts of train, validation and test; sets without one lack it
 SPLITS = ("train", "validation", "test")
 
@@ -75,6 +77,19 @@ def _contexts(path: str) -> Iterator[str]:
         yield from (paragraph["context"] for paragraph in article["paragraphs"])
 
 
+def _json_lines(text: Callable[[Any], str]) -> Callable[[str], Iterator[str]]:
+    """Reads a text of each row of a file of JSON lines."""
+    return lambda path: (text(json.loads(line)) for line in _text(path).splitlines() if line.strip())
+
+
+def _english(row: Any) -> str:
+    return row["translation"]["en"]
+
+
+def _questions(path: str) -> Iterator[str]:
+    return (f"{row['question']}\t{row['context']}" for row in json.loads(_text(path))["data"])
+
+
 def _imdb(part: str) -> Iterator[str]:
     with tarfile.open(DATA / f"imdb/aclImdb_{part}.tar.xz") as archive:
         for member in archive:
@@ -98,6 +113,10 @@ def _three(read: Callable[[str], Iterable[str]], pattern: str, validation: str =
     return _split(read, **{x: pattern.format(y) for x, y in zip(SPLITS, ("train", validation, "test"), strict=True)})
 
 
+def _two(read: Callable[[str], Iterable[str]], pattern: str) -> Callable[[], Splits]:
+    return _split(read, train=f"{FIXTURES}/{pattern.format('train')}", validation=f"{FIXTURES}/{pattern.format('dev')}")
+
+
 SETS: dict[str, Callable[[], Splits]] = {
     "banking77": _split(_column("text"), train="banking77/train.csv", test="banking77/test.csv"),
     "clinc150": _clinc,
@@ -119,7 +138,20 @@ SETS: dict[str, Callable[[], Splits]] = {
         test="wnut17/emerging.test.annotated",
     ),
     "wikitext-2, lines": _split(_lines, validation="wikitext-2/valid.txt", test="wikitext-2/test.txt"),
-    "xquad, contexts": _split(_contexts, test="xquad/xquad.en.json"),
+    **{f"xquad {x}, contexts": _split(_contexts, test=f"xquad/xquad.{x}.json") for x in ("en", "de", "zh")},
     "imdb, labelled": _split(_imdb, train="train", test="test"),
     "imdb, unlabelled": _split(_imdb, train="train_unsup", test="test"),
+    "fixtures: MRPC": _two(_column("#1 String", "#2 String"), "MRPC/{}.tsv"),
+    "fixtures: STS-B": _two(_column("sentence1", "sentence2"), "STS-B/{}.tsv"),
+    "fixtures: GermEval": _two(_words, "GermEval/{}.txt"),
+    "fixtures: CoNLL": _split(_json_lines(lambda row: " ".join(row["words"])), train=f"{FIXTURES}/conll/sample.json"),
+    "fixtures: SWAG": _split(
+        _json_lines(lambda row: f"{row['sent1']}\t{row['sent2']}"), train=f"{FIXTURES}/swag/sample.json"
+    ),
+    "fixtures: SQuAD": _split(_questions, train=f"{FIXTURES}/SQUAD/sample.json"),
+    "fixtures: WMT16": _split(_json_lines(_english), train=f"{FIXTURES}/wmt16/sample.json"),
+    "fixtures: WMT en-ro": _three(_json_lines(_english), f"{FIXTURES}/wmt_en_ro/{{}}.json", "val"),
+    "fixtures: XSum": _split(_json_lines(lambda row: row["document"]), train=f"{FIXTURES}/xsum/sample.json"),
+    "fixtures: Wikipedia, lines": _split(_lines, train=f"{FIXTURES}/wiki_text/wiki_00"),
+    "fixtures: sample text, lines": _split(_lines, train=f"{FIXTURES}/sample_text.txt"),
 }
