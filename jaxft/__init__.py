@@ -3,25 +3,30 @@
 `load`, `forward`, `merge` and `save` are the Python interface; `jaxft --help` lists the commands.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jaxft.core import backend
 
 __version__ = "0.1.0"
-__all__ = ["forward", "load", "merge", "save"]
+_MODULES = {
+    **dict.fromkeys(("load", "merge", "save"), "jaxft.models.load_save"),
+    "forward": "jaxft.models.forward",
+    "pipeline": "jaxft.pipelines.make",
+}
+__all__ = ["forward", "load", "merge", "pipeline", "save"]
 
 if TYPE_CHECKING:
     from jaxft.models.forward import forward
     from jaxft.models.load_save import load, merge, save
+    from jaxft.pipelines.make import pipeline
 
 # This must run before JAX's backend starts: without it, jaxlib 0.10 computes wrong sums on CPUs.
 backend.prepare()
 
 
 def __getattr__(name: str) -> Any:
-    """Import the model code on first use, so that `--help` is fast."""
-    if name in __all__:
-        from jaxft.models import forward, load_save
-
-        return forward.forward if name == "forward" else getattr(load_save, name)
+    """Import code on first use, so that `--help` is fast."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'jaxft' has no attribute {name!r}")

@@ -84,7 +84,7 @@ def run_batches(
 
     def results() -> Iterator[Summary]:
         previous: Any = None
-        for step, batch in enumerate(prefetch(iter(range(batches.sampler.steps_per_epoch)), make, 2)):
+        for step, batch in enumerate(prefetch(iter(range(batches.steps)), make, 2)):
             outputs = run(batches.shape(step), batch)
             if previous is not None:  # read one step late, while the device works on the next
                 yield jax.tree.map(np.asarray, previous)

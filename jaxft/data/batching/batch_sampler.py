@@ -98,7 +98,8 @@ class BatchSampler:
             offset, slot = np.zeros_like(row), np.zeros_like(row)
             need = per_step_max(lengths, self.batch_size)
             sizes = [shape.length for shape in shapes]
-        return EpochBatches(self, order, row, offset, slot, np.searchsorted(sizes, need), shapes)
+        begins = np.append(np.arange(0, len(order), self.batch_size), len(order))
+        return EpochBatches(self, order, row, offset, slot, begins, np.searchsorted(sizes, need), shapes)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class EpochBatches:
       order: int64 [N], the examples in training order; all other arrays over examples are in this order.
       row, offset, slot: int64 [N], for each example its row in the step, its first token in the row, and its number among
         the row's examples.
+      begins: int64 [steps + 1], where the examples of each step begin in these arrays, and their end.
       shape_index: int64 [steps], indices into `shapes`.
       shapes: the sampler's shapes, and possibly more.
     """
@@ -118,8 +120,14 @@ class EpochBatches:
     row: np.ndarray
     offset: np.ndarray
     slot: np.ndarray
+    begins: np.ndarray
     shape_index: np.ndarray
     shapes: tuple[Shape, ...]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return len(self.shape_index)
 
     def shape(self, step: int) -> Shape:
         """The shape of a step of this epoch."""
@@ -130,7 +138,7 @@ class EpochBatches:
         return self.order[self._slice(step)]
 
     def _slice(self, step: int) -> slice:
-        return slice(step * self.sampler.batch_size, (step + 1) * self.sampler.batch_size)
+        return slice(int(self.begins[step]), int(self.begins[step + 1]))
 
     def fill(self) -> float:
         """The share of positions that hold tokens rather than padding."""

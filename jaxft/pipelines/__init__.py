@@ -1,0 +1,1 @@
+"""Fine-tuned models as functions of Python objects: `jaxft.pipeline`."""

@@ -1,0 +1,140 @@
+"""What all pipelines share: single inputs, lists and iterators, in chunks, in batches of declared shapes."""
+
+import abc
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from jaxft.core.errors import UserError
+from jaxft.data.batching.collect import Summary
+from jaxft.data.batching.declared_shapes import declare_shapes
+from jaxft.data.batching.prefetch import prefetch
+from jaxft.data.tokens.encode import Examples
+from jaxft.evaluation.chunks import predict_step
+from jaxft.evaluation.declared_forward import DeclaredForward
+from jaxft.evaluation.inference import LoadedModel
+from jaxft.models.encoder import fused_attention
+from jaxft.pipelines.texts import TextEncoder
+from jaxft.tasks.task import Batch, Outputs
+
+FIRST, CHUNK = 64, 1024  # inputs that are tokenised at once: few at first, so that the first results come soon
+TOKENS = {"cpu": 2048}  # of the largest step
+TOKENS_OF_ACCELERATORS = 32_768
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenised inputs: their examples, and whatever decoding needs, one note for each input."""
+
+    examples: Examples
+    notes: Sequence[Any] = field(default_factory=tuple)
+
+
+class Pipeline(abc.ABC):
+    """Applies a fine-tuned model to inputs that are in memory; made by `jaxft.pipeline`.
+
+    A call takes one input, a list of inputs, which gives a list of results, or any other iterable, which gives an iterator
+    of results that reads ahead by one chunk. Options of a call replace those of `jaxft.pipeline`.
+
+    Attributes:
+      task: Hugging Face's name of the task.
+      model: the model with its tokenizer.
+      options: the options of every call.
+    """
+
+    task: ClassVar[str]
+    accepts: ClassVar[frozenset[str]] = frozenset()  # names of the options of a call
+    single: ClassVar[tuple[type, ...]] = (str, Mapping)  # the types of one input
+
+    def __init__(self, model: LoadedModel, max_length: int, options: Mapping[str, Any]) -> None:
+        """Prepare the batches; nothing is compiled yet."""
+        self.model = model
+        self.encoder = TextEncoder(model.tokenizer, max_length, model.config.data.clean)
+        self.options = self._checked(options)
+        platform = model.mesh.devices.flat[0].platform
+        shapes = declare_shapes(
+            self.longest,
+            TOKENS.get(platform, TOKENS_OF_ACCELERATORS) * model.mesh.size,
+            model.mesh.size,
+            lambda length: fused_attention.padded_length(length, platform=platform),
+        )
+        step = partial(predict_step, model=model.model, summarise=self.summarise, prepare=self.prepare)
+        self.forward = DeclaredForward(step, model.params, model.mesh, shapes, self.encode(self.probe()).examples)
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """The result of one input, a list of the results of a list, or an iterator of those of another iterable.
+
+        Raises:
+          UserError: for an input or an option that the task does not have.
+        """
+        options = {**self.options, **self._checked(options)}
+        if isinstance(inputs, self.single):
+            return self._one(inputs, options)
+        if isinstance(inputs, (list, tuple)):
+            return list(self._results(inputs, options))
+        if not isinstance(inputs, Iterable):
+            raise UserError(f"the input is {inputs!r}: must be {self.describes()}, a list or another iterable of them")
+        return self._results(inputs, options)
+
+    def warm_up(self) -> "Pipeline":
+        """Compile the programs of all shapes now, not at their first use; nothing is compiled later."""
+        self.forward.warm_up()
+        return self
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return self.encoder.max_length
+
+    def probe(self) -> Sequence[Any]:
+        """An input, for the columns of the examples."""
+        return ["a"]
+
+    @abc.abstractmethod
+    def describes(self) -> str:
+        """What one input is, for messages."""
+
+    @abc.abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> Encoded:
+        """Tokenise inputs.
+
+        Raises:
+          UserError: for an input that is not what `describes` says.
+        """
+
+    @abc.abstractmethod
+    def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
+        """What to read back of the outputs of a batch."""
+
+    def prepare(self, batch: Batch, key: Any) -> Batch:
+        """Change the batch inside the jitted program."""
+        return batch
+
+    @abc.abstractmethod
+    def decode(self, summary: Summary, encoded: Encoded, options: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the result of each input."""
+
+    def _one(self, value: Any, options: Mapping[str, Any]) -> Any:
+        encoded = self.encode([value])
+        return next(self.decode(self.forward(encoded.examples), encoded, options))
+
+    def _results(self, inputs: Iterable[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+        for encoded in prefetch(_chunks(inputs), self.encode, 1):
+            yield from self.decode(self.forward(encoded.examples), encoded, options)
+
+    def _checked(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in options:
+            if name not in self.accepts:
+                own = f"its options are {', '.join(sorted(self.accepts))}" if self.accepts else "it has none"
+                raise UserError(f"the {self.task} pipeline has no option {name}; {own}")
+        return options
+
+
+def _chunks(inputs: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(inputs)
+    size = FIRST
+    while chunk := list(itertools.islice(rest, size)):
+        yield chunk
+        size = CHUNK

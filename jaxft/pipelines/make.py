@@ -1,0 +1,55 @@
+"""`pipeline`: opens a model for its task."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxft.core import backend
+from jaxft.core.errors import UserError
+from jaxft.evaluation import inference
+from jaxft.pipelines.base import Pipeline
+from jaxft.pipelines.text_classification import TextClassificationPipeline
+from jaxft.run import rundir
+
+PIPELINES: dict[str, type[Pipeline]] = {x.task: x for x in (TextClassificationPipeline,)}
+LONGEST = 512  # tokens, if neither the model nor its tokenizer has a smaller limit
+
+
+def pipeline(
+    model: str | Path,
+    task: str | None = None,
+    *,
+    revision: str | None = None,
+    max_length: int | None = None,
+    dtype: str = "float32",
+    **options: Any,
+) -> Pipeline:
+    """Open a fine-tuned model as a function of texts.
+
+    Args:
+      model: a run directory, a model directory (also of an adapter), a hub id, or `package:NAME/SUBDIR`.
+      task: Hugging Face's name of the task; by default the one that the model was fine-tuned for.
+      revision: branch, tag or commit of a hub id.
+      max_length: longer texts are truncated to this many tokens; by default that of the run, or else what the model and its
+        tokenizer allow, at most 512.
+      dtype: float32 or bfloat16, of activations and matrix products.
+      options: of every call, as the class of the task describes them, such as `top_k`.
+
+    Raises:
+      UserError: if the model cannot be opened or is not one for the task.
+    """
+    path = str(model)
+    overrides = [f"--train.dtype={dtype}", *([f"--model.revision={revision}"] if revision else [])]
+    config = rundir.config_of(path, overrides, prog="jaxft.pipeline")
+    runtime = config.runtime
+    backend.start(precision=runtime.precision, compile_cache=runtime.compile_cache, distributed="off")
+    kind, _ = inference.head_of(path, config)
+    task = task or kind or inference.FEATURES
+    if task not in PIPELINES:
+        raise UserError(f"task is {task}: must be one of {', '.join(PIPELINES)}")
+    if task != kind:
+        raise UserError(f"{path}: is a {kind} model, which a {task} pipeline cannot use")
+    opened = inference.load_for_inference(path, inference.config_with_task(path, config))
+    longest = max_length or (config.data.max_length if rundir.is_run(Path(path)) else LONGEST)
+    positions = opened.model.encoder.config.usable_positions
+    limits = [longest, opened.tokenizer.model_max_length, *([positions] if positions is not None else [])]
+    return PIPELINES[task](opened, int(min(limits)), options)
