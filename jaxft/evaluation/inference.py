@@ -106,12 +106,12 @@ def config_with_task(path: str, config: Config) -> Config:
 
 def load_for_inference(path: str, config: Config) -> OpenedModel:
     """Open the model in RUN_OR_MODEL_DIR with a config from `config_with_task`."""
-    loaded = _load(path, config)
+    loaded = load_model(path, config)
     task = task_class(config).restore(config, loaded.model.hf_config).with_tokenizer(loaded.tokenizer, loaded.directory)
     return OpenedModel(**vars(loaded), task=task)
 
 
-def _load(path: str, config: Config, kind: str | None = None) -> LoadedModel:
+def load_model(path: str, config: Config, kind: str | None = None) -> LoadedModel:
     """Load the model in RUN_OR_MODEL_DIR, with its own head or one of `kind`."""
     model, params = load(
         rundir.model_directory(path),
@@ -182,7 +182,7 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     Raises:
       UserError: if `source` is `pooled` and the model has no trained pooler.
     """
-    loaded = _load(path, config, FEATURES)
+    loaded = load_model(path, config, FEATURES)
     model = loaded.model
     fresh = model.report is not None and any(name.startswith("encoder.pooler.") for name in model.report.new)
     if source == "pooled" and (not model.encoder.pooler or fresh):

@@ -19,7 +19,7 @@ from jaxft.models.encoder import fused_attention
 from jaxft.pipelines.texts import TextEncoder
 from jaxft.tasks.task import Batch, Outputs
 
-FIRST, CHUNK = 64, 1024  # inputs that are tokenised at once: few at first, so that the first results come soon
+FIRST = 64  # inputs that are tokenised at first, so that the first results come soon
 TOKENS = {"cpu": 2048}  # of the largest step
 TOKENS_OF_ACCELERATORS = 32_768
 
@@ -46,6 +46,7 @@ class Pipeline(abc.ABC):
 
     task: ClassVar[str]
     accepts: ClassVar[frozenset[str]] = frozenset()  # names of the options of a call
+    chunk: ClassVar[int] = 1024  # inputs that are tokenised at once
     single: ClassVar[tuple[type, ...]] = (str, Mapping)  # the types of one input
 
     def __init__(self, model: LoadedModel, max_length: int, options: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class Pipeline(abc.ABC):
             lambda length: fused_attention.padded_length(length, platform=platform),
         )
         step = partial(predict_step, model=model.model, summarise=self.summarise, prepare=self.prepare)
-        self.forward = DeclaredForward(step, model.params, model.mesh, shapes, self.encode(self.probe()).examples)
+        self.forward = DeclaredForward(step, model.params, model.mesh, shapes, self.encode(self.probe(), {}).examples)
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """The result of one input, a list of the results of a list, or an iterator of those of another iterable.
@@ -97,7 +98,7 @@ class Pipeline(abc.ABC):
         """What one input is, for messages."""
 
     @abc.abstractmethod
-    def encode(self, inputs: Sequence[Any]) -> Encoded:
+    def encode(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Encoded:
         """Tokenise inputs.
 
         Raises:
@@ -117,11 +118,11 @@ class Pipeline(abc.ABC):
         """Yield the result of each input."""
 
     def _one(self, value: Any, options: Mapping[str, Any]) -> Any:
-        encoded = self.encode([value])
+        encoded = self.encode([value], options)
         return next(self.decode(self.forward(encoded.examples), encoded, options))
 
     def _results(self, inputs: Iterable[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-        for encoded in prefetch(_chunks(inputs), self.encode, 1):
+        for encoded in prefetch(_chunks(inputs, self.chunk), lambda some: self.encode(some, options), 1):
             yield from self.decode(self.forward(encoded.examples), encoded, options)
 
     def _checked(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -132,9 +133,8 @@ class Pipeline(abc.ABC):
         return options
 
 
-def _chunks(inputs: Iterable[Any]) -> Iterator[list[Any]]:
-    rest = iter(inputs)
-    size = FIRST
+def _chunks(inputs: Iterable[Any], most: int) -> Iterator[list[Any]]:
+    rest, size = iter(inputs), FIRST
     while chunk := list(itertools.islice(rest, size)):
         yield chunk
-        size = CHUNK
+        size = most

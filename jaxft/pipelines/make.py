@@ -7,10 +7,27 @@ from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.evaluation import inference
 from jaxft.pipelines.base import Pipeline
+from jaxft.pipelines.feature_extraction import FeatureExtractionPipeline
+from jaxft.pipelines.fill_mask import FillMaskPipeline
+from jaxft.pipelines.multiple_choice import MultipleChoicePipeline
+from jaxft.pipelines.question_answering import QuestionAnsweringPipeline
 from jaxft.pipelines.text_classification import TextClassificationPipeline
+from jaxft.pipelines.token_classification import TokenClassificationPipeline
 from jaxft.run import rundir
+from jaxft.run.stored_cleaning import cleaned_as_stored
 
-PIPELINES: dict[str, type[Pipeline]] = {x.task: x for x in (TextClassificationPipeline,)}
+PIPELINES: dict[str, type[Pipeline]] = {
+    x.task: x
+    for x in (
+        FeatureExtractionPipeline,
+        FillMaskPipeline,
+        MultipleChoicePipeline,
+        QuestionAnsweringPipeline,
+        TextClassificationPipeline,
+        TokenClassificationPipeline,
+    )
+}
+_KINDS = {"fill-mask": ("fill-mask", "pretraining")}  # kinds of heads that a pipeline can use, if not only its own
 LONGEST = 512  # tokens, if neither the model nor its tokenizer has a smaller limit
 
 
@@ -42,13 +59,16 @@ def pipeline(
     config = rundir.config_of(path, overrides, prog="jaxft.pipeline")
     runtime = config.runtime
     backend.start(precision=runtime.precision, compile_cache=runtime.compile_cache, distributed="off")
-    kind, _ = inference.head_of(path, config)
-    task = task or kind or inference.FEATURES
+    kind, hf_config = inference.head_of(path, config)
+    task = task or {None: inference.FEATURES, "pretraining": "fill-mask"}.get(kind, kind)
     if task not in PIPELINES:
-        raise UserError(f"task is {task}: must be one of {', '.join(PIPELINES)}")
-    if task != kind:
-        raise UserError(f"{path}: is a {kind} model, which a {task} pipeline cannot use")
-    opened = inference.load_for_inference(path, inference.config_with_task(path, config))
+        raise UserError(f"task is {task!r}: must be one of {', '.join(PIPELINES)}")
+    if kind not in _KINDS.get(task, (task,)) and task != inference.FEATURES:
+        raise UserError(f"{path}: has the head of {kind or 'no known task'}, which the {task} pipeline cannot use")
+    if task in _KINDS or task == inference.FEATURES:  # neither needs what a task has learned
+        opened = inference.load_model(path, cleaned_as_stored(config, hf_config), task)
+    else:
+        opened = inference.load_for_inference(path, inference.config_with_task(path, config))
     longest = max_length or (config.data.max_length if rundir.is_run(Path(path)) else LONGEST)
     positions = opened.model.encoder.config.usable_positions
     limits = [longest, opened.tokenizer.model_max_length, *([positions] if positions is not None else [])]

@@ -36,7 +36,12 @@ class TextClassificationPipeline(Pipeline):
         """One input."""
         return 'a text or {"text": ..., "text_pair": ...}'
 
-    def encode(self, inputs: Sequence[Any]) -> Encoded:
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """As in `Pipeline`; for a single text without `top_k`, a list of the one result, as in transformers."""
+        found = super().__call__(inputs, **options)
+        return [found] if isinstance(inputs, str) and isinstance(found, dict) else found
+
+    def encode(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Encoded:
         """One example per text or pair."""
         return Encoded(self.encoder([self._text(x) for x in inputs]))
 

@@ -42,18 +42,46 @@ class TextEncoder:
         ids, types = (self._encoded if self._fast else self._plain)(texts)
         return examples_of(ids, types if self._typed else None)
 
-    def encodings(self, texts: Sequence[str], *, words: bool = False) -> list[Any]:
-        """The `tokenizers.Encoding` of each text, or of each list of words, with offsets.
+    def windows(self, texts: Sequence[Any], stride: int | None = None, *, words: bool = False) -> list[list[Any]]:
+        """The windows of each text, or with `words` of each list of words: `tokenizers.Encoding`s, with offsets.
+
+        There is one, truncated, or with a stride several that share so many tokens.
 
         Raises:
-          UserError: for a tokenizer that has none.
+          UserError: for a tokenizer without offsets.
         """
         if not getattr(self.tokenizer, "is_fast", False):
-            raise UserError(
-                f"{type(self.tokenizer).__name__} gives no character offsets: this pipeline needs tokenizer.json"
-            )
+            raise UserError(f"{type(self.tokenizer).__name__} gives no character offsets, which this task needs")
         options = {"truncation": True, "max_length": self.max_length, "is_split_into_words": words}
-        return self.tokenizer(list(texts), **options).encodings
+        if stride is None:
+            return [[x] for x in self.tokenizer(list(texts), **options).encodings]
+        found = self.tokenizer(list(texts), **options, stride=stride, return_overflowing_tokens=True)
+        own: list[list[Any]] = [[] for _ in texts]
+        for i, encoding in zip(found["overflow_to_sample_mapping"], found.encodings, strict=True):
+            own[i].append(encoding)
+        return own
+
+    def question_windows(self, question: str, context: str, stride: int) -> list[Any]:
+        """The windows of a context with its question: `tokenizers.Encoding`s that share `stride` tokens of the context.
+
+        Raises:
+          UserError: for a tokenizer without offsets, or a question that leaves no room for so many tokens of the context.
+        """
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise UserError(f"{type(self.tokenizer).__name__} gives no character offsets, which this task needs")
+        size = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        room = self.max_length - size - self.tokenizer.num_special_tokens_to_add(pair=True)
+        if room <= stride:
+            raise UserError(
+                f"the question {question!r:.60} has {size} tokens and leaves {room} of max_length {self.max_length} for its "
+                f"context: must be more than doc_stride, {stride}"
+            )
+        options = {"truncation": "only_second", "max_length": self.max_length, "stride": stride}
+        return self.tokenizer(question, context, **options, return_overflowing_tokens=True).encodings
+
+    def types(self, encodings: Sequence[Any]) -> list[list[int]] | None:
+        """The token types of encodings, if the model has any."""
+        return [x.type_ids for x in encodings] if self._typed else None
 
     def _encoded(self, texts: Sequence[Text]) -> tuple[list[list[int]], list[list[int]]]:
         encodings = self.tokenizer.backend_tokenizer.encode_batch_fast(list(texts))
