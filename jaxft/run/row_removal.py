@@ -26,7 +26,9 @@ def search_of(kind: type[Task], rows: Mapping[str, Any], config: Config, origins
     if clean.leaks == "drop" and len(rows) == 1:
         raise UserError("data.clean.leaks is drop, but there is no validation or test data: leave it at keep")
     columns = kind.text_columns(config)
-    splits = {s: SplitTexts(RowTexts(x, columns), kind.row_labels(x, config, origins[s])) for s, x in rows.items()}
+    splits = {
+        s: SplitTexts(RowTexts(x, columns), kind.row_labels(x, config, origins[s]), kind.tags_words) for s, x in rows.items()
+    }
     if clean.conflicts == "drop" and any(split.labels is None for split in splits.values()):
         raise UserError(f"data.clean.conflicts is drop, but rows of {kind.kind} have no labels: leave it at keep")
     return Search(splits, clean.near_similarity)

@@ -64,6 +64,7 @@ class TokenClassification(Task):
 
     kind: ClassVar[str] = "token-classification"
     mixes: ClassVar[Mixes] = "tokens"
+    tags_words: ClassVar[bool] = True
     metrics: ClassVar[Mapping[str, bool]] = {
         **dict.fromkeys(("f1", "precision", "recall", "accuracy", "macro_f1"), True),
         "loss": False,
@@ -125,8 +126,9 @@ class TokenClassification(Task):
 
     @classmethod
     def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
-        """The tags of each sentence as they are in the file."""
-        return [tuple(tags) for tags in column_values(rows, TAGS)]
+        """The tags of each sentence as they are in the file, without those of words that cleaning emptied."""
+        sentences = zip(column_values(rows, WORDS), column_values(rows, TAGS), strict=True)
+        return [tuple(tag for word, tag in zip(*x, strict=True) if word) for x in sentences]
 
     @classmethod
     def row_names(cls, rows: Any, origin: str) -> RowName:

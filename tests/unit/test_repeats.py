@@ -6,7 +6,7 @@ import pytest
 from jaxft.config.clean import SCRIPTS, CleanConfig
 from jaxft.data.quality.label_shares import drift, label_counts
 from jaxft.data.quality.measures import known_shares, letters_by_script, script_share, word_count
-from jaxft.data.quality.repeats import Search, SplitTexts
+from jaxft.data.quality.repeats import Search, SplitTexts, taggings_agree
 from jaxft.data.quality.row_texts import RowTexts
 from jaxft.data.quality.selection import counts_by_reason, dropped
 from tests.support import tiny
@@ -86,6 +86,30 @@ def test_a_pair_of_texts_repeats_only_if_both_do():
     assert [x[:2] for x in search.near("train")[0]] == [(2, 0)]
     assert search.duplicates("train") == []
     assert len(np.unique(search.groups["train"])) == len(rows)
+
+
+TAGGED = [
+    ("Mr. Smith went home to Berlin after a long day", "O B-per O O O B-loc O O O O"),
+    ("Smith went home to Berlin after a long day", "B-per O O O B-loc O O O O"),
+    ("Mr. Smith went home to Berlin after a long day today", "O B-per O O O B-org O O O O O"),
+    ("Mr. Smith went home to Bern after a long day", "O B-per O O O B-loc O O O O"),
+    ("mr. smith went home to Berlin after one day", "O B-per O O O B-loc O B-num O"),
+]
+
+
+def test_taggings_of_other_lengths_may_agree():
+    """Those of the words that both texts have, or have in each other's place, are compared."""
+    import datasets
+
+    words = [text.split() for text, _ in TAGGED]
+    labels = [tuple(tags.split())[: len(x)] for (_, tags), x in zip(TAGGED, words, strict=True)]
+    rows = datasets.Dataset.from_dict({"words": [["", *words[0]], *words[1:]]})
+    search = Search({"train": SplitTexts(RowTexts(rows, ["words"]), labels, of_words=True)}, 0.6)
+    same, different = search.near("train")
+    assert [x[:2] for x in same] == [(1, 0), (3, 0), (4, 0)]
+    assert [x.row for x in different] == [2]
+    assert taggings_agree(["a", "b"], ("O", "B-x"), ["c", "A", "d"], ("O", "O", "B-x"))
+    assert not taggings_agree(["a", "b"], ("O", "B-x"), ["a", "c"], ("O", "O"))
 
 
 def test_lists_of_words_are_texts():
