@@ -27,6 +27,7 @@ from jaxft.tasks.labels import (
     label_columns,
     label_ids,
     label_values,
+    of_first_rows,
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
@@ -125,7 +126,8 @@ class TextClassification(LabelledTexts):
         declared = label_names(rows.features[column]) or []
         labels = choose_labels(config, hf_config, cls.kind, declared, set(values), where)
         if len(labels) < 2:
-            raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
+            only = f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two'
+            raise UserError(only + of_first_rows(config))
         metric = config.eval.metric
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")

@@ -37,7 +37,7 @@ from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
-from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
+from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column, of_first_rows
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
 from jaxft.tasks.task import AugmentableRows, Batch, Mixes, Outputs, Split, Task, select_known_rows
@@ -88,7 +88,7 @@ class TokenClassification(Task):
             found, given, declared = (iob2_labels(canonical(x).values()) if x else [] for x in (counts, given, declared))
         names = given or choose_labels(config, hf_config, cls.kind, declared, found, f"{origin}: tags")
         if len(names) < 2:
-            raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
+            raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two{of_first_rows(config)}')
         weights = class_weights(config.task.class_weights, names, np.array([counts[name] for name in names]))
         how = config.data.split_words or split_mode(rows)
         task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing, how)

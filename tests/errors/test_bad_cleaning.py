@@ -86,7 +86,7 @@ def test_an_entity_that_would_be_lost_is_refused(fails, tmp_path):
 
 def test_a_run_that_leaves_out_every_row_is_refused(train_fails):
     train_fails(
-        {"data.clean.min_words": 50}, "train.csv: data.clean leaves out every training example", "shorter than 50 words"
+        {"data.clean.min_words": 50}, "train.csv: data.clean leaves out every training example", "with fewer than 50 words"
     )
 
 

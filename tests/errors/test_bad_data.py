@@ -47,6 +47,13 @@ def test_bad_training_file(train_fails, tmp_path, case):
     train_fails({"data.train": tmp_path / name}, *words)
 
 
+def test_a_limit_of_a_file_that_is_sorted_by_label(train_fails, tmp_path):
+    rows = "".join(f"{word},{label}\n" for label in ("calm", "merry", "sad") for word in "abc")
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    limited = {"data.train": tmp_path / "a.csv", "data.max_train_examples": 3}
+    train_fails(limited, 'only the label "calm"', "max_train_examples takes the first 3 rows", "sorted by label")
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_missing_file(train_fails, tmp_path, split):
     train_fails({f"data.{split}": tmp_path / "absent.csv"}, "absent.csv", "no such file", f"data.{split}")

@@ -65,7 +65,8 @@ def test_texts_are_cleaned_and_rows_left_out(texts, capsys, form):
         "changed texts: html_tags 1, html_entities 1, whitespace 2, control_characters 1",
         "left out: 1 also in the validation data",
         "left out: 2 with several labels",
-        "left out: 1 duplicates",
+        "left out: 1 duplicate\n",
+        "search for duplicates and leaks: exact and near ones (similarity of at least 0.75)",
         f"wrote 2 of 6 examples to {output}",
     ):
         assert line in said, line
@@ -84,6 +85,36 @@ def test_only_texts_of_other_splits_change(texts):
     drops = ["--data.clean.duplicates=near", "--data.clean.conflicts=drop"]
     run(*data, *EDITS, *drops, "--split=validation", "--output", texts / "out.jsonl", "--exact")
     assert len(read_jsonl(texts / "out.jsonl")) == 6
+
+
+def test_near_duplicates_that_are_left_out_are_reported(texts, capsys):
+    rows = [{"text": x, "label": "calm"} for x in ("where is my new card?", "Where is my new card", "in the dev data!")]
+    write_lines(texts / "train.jsonl", rows)
+    data = [f"--data.train={texts / 'train.jsonl'}", f"--data.validation={texts / 'dev.jsonl'}", "--output=none"]
+    run(*data, "--exact")
+    assert "search for duplicates and leaks: exact ones only" in capsys.readouterr().err
+    near = ["--data.clean.duplicates=near", "--data.clean.near_similarity=0.6"]
+    run(*data, *near, "--exact", "--report", texts / "report.json")
+    said = capsys.readouterr().err
+    assert "leaks: exact ones; near ones only within train (similarity of at least 0.6)" in said
+    assert "train: near duplicates: 1; row 2 is row 1" in said
+    assert "left out: 1 near duplicate\n" in said
+    assert "leaks" not in said.partition("\n")[2]
+    found = json.loads((texts / "report.json").read_text())
+    assert "near duplicates" not in found["splits"]["validation"]
+    run(*data, "--data.clean.leaks=drop", "--exact")
+    said = capsys.readouterr().err
+    assert "near ones only of train in validation" in said
+    assert "leaks, train in validation (0 exact): 1; row 3 is row 1" in said
+    assert "left out: 1 nearly in the validation data\n" in said
+
+
+def test_leaks_are_sought_in_all_rows(texts, capsys):
+    """`data.max_eval_examples` limits what is evaluated."""
+    write_lines(texts / "dev.jsonl", [{"text": "a lake", "label": "calm"}, {"text": "in  the dev data", "label": "merry"}])
+    data = [f"--data.train={texts / 'train.jsonl'}", f"--data.validation={texts / 'dev.jsonl'}", "--output=none"]
+    run(*data, "--data.max_eval_examples=1", "--data.clean.leaks=drop")
+    assert "left out: 1 also in the validation data" in capsys.readouterr().err
 
 
 def test_nothing_is_removed_or_changed_that_was_not_asked_for(texts, capfd):
@@ -139,6 +170,8 @@ def test_words_keep_their_tags(tmp_path):
     own = read([*task, *EDITS], tmp_path / "in.conll")
     assert own["words"][:] == [["AT&T", "", "in", "the"], ["lake"]]
     assert own["own words"][:] == [["AT&amp;T", "\u200b", "in", "the"], ["l<i>a</i>ke"]]
+    config = cli.parse({}, task, origin="", prog="test")
+    assert task_class(config).row_labels(own, config, "") == [("B-org", "O", "O"), ("O",)]
 
 
 def test_entities_keep_their_places(tmp_path):

@@ -69,7 +69,7 @@ def test_rows_are_left_out_of_training_only(tiny_model, folder, tmp_path):
     assert not {101, 102, 103, 104, 105} & {*kept}
     (note,) = [line for line in whole.notes if "data.clean" in line]
     assert note.startswith(f"{folder / 'train.csv'}: {105 - len(kept)} of 105 training examples are left out (data.clean): ")
-    for reason in ("also in the validation data", "2 with several labels", "duplicates", "1 mostly not Latin"):
+    for reason in ("also in the validation data", "2 with several labels", "duplicate", "1 mostly not Latin"):
         assert reason in note
     assert len(whole.data["validation"].rows) == 30
     texts = whole.data["train"].rows["text"][:]
@@ -83,6 +83,30 @@ def test_rows_are_left_out_of_training_only(tiny_model, folder, tmp_path):
         assert row_numbers(run.data["validation"].rows).tolist() == row_numbers(held.data["validation"].rows).tolist()
 
 
+def test_leaks_are_sought_in_all_rows_that_could_be_evaluated(tiny_model, folder, tmp_path):
+    """`data.max_eval_examples` and the rows that are set aside change nothing about what is a leak."""
+    found = {}
+    for name, data in (("file", {}), ("limit", {"max_eval_examples": 1})):
+        run = make_run(clean_config(tiny_model, folder, tmp_path / name, data=data))
+        found[name] = [line for line in run.notes if "data.clean" in line]
+    assert len(run.data["validation"].rows) == 1
+    assert found["limit"] == found["file"]
+    assert "also in the validation data" in found["file"][0]
+    whole = make_run(clean_config(tiny_model, folder, tmp_path / "s", data={"validation": None, "validation_share": 0.5}))
+    share = {"validation": None, "validation_share": 0.5, "max_eval_examples": 1}
+    limited = make_run(clean_config(tiny_model, folder, tmp_path / "l", data=share))
+    assert [x for x in limited.notes if "data.clean" in x] == [x for x in whole.notes if "data.clean" in x]
+
+
+def test_a_rule_that_changes_nothing_is_refused(tiny_model, folder, tmp_path):
+    """Unless it changes a text of some split; limits on examples do not matter."""
+    config = clean_config(tiny_model, folder, tmp_path / "run", data={"max_train_examples": 20})
+    make_run(replace(config, data=replace(config.data, clean=CleanConfig(rules=[CleanRuleConfig("reka|\u0440\u0435")]))))
+    clean = CleanConfig(rules=[CleanRuleConfig("zebra")])
+    with pytest.raises(UserError, match=r'data\.clean\.rules "zebra" changes nothing in .*train\.csv, .*dev\.csv'):
+        make_run(replace(config, data=replace(config.data, clean=clean)))
+
+
 def test_unknown_words_and_lengths_leave_rows_out(tiny_model, folder, tmp_path):
     config = tiny.run_config(tiny_model, folder, tmp_path / "run")
     clean = CleanConfig(**EDITS, min_known=0.5, min_words=4, max_words=8)
@@ -90,7 +114,7 @@ def test_unknown_words_and_lengths_leave_rows_out(tiny_model, folder, tmp_path):
     assert all(4 <= len(text.split()) <= 8 for text in run.data["train"].rows["text"])
     notes = [line.split("(data.clean): ")[1] for line in run.notes if "data.clean" in line]
     reasons = [[reason.split(" ", 1)[1] for reason in note.split(", ")] for note in notes]
-    assert reasons == [["shorter than 4 words", "longer than 8 words"], ["less than 0.5 of the tokens known"]]
+    assert reasons == [["with fewer than 4 words", "with more than 8 words"], ["with less than 0.5 of the tokens known"]]
 
 
 @pytest.fixture(scope="module")

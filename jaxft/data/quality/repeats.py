@@ -84,7 +84,9 @@ def near_repeats(split: SplitTexts, similarity: float) -> tuple[list[Repeat], li
     different: dict[int, Repeat] = {}
     for pair, is_alike in zip(pairs, alike, strict=True):
         if is_alike:
-            (same if split.agree(pair.first, pair.second) else different).setdefault(pair.second, Repeat(pair.second, pair.first, pair.similarity))
+            (same if split.agree(pair.first, pair.second) else different).setdefault(
+                pair.second, Repeat(pair.second, pair.first, pair.similarity)
+            )
     return [same[row] for row in sorted(same)], [different[row] for row in sorted(different.keys() - same.keys())]
 
 
@@ -144,6 +146,14 @@ class Search:
         if split not in self._near:
             self._near[split] = near_repeats(self.splits[split], self._similarity)
         return self._near[split]
+
+    def has_near(self, split: str) -> bool:
+        """Whether `near` was asked for a split."""
+        return split in self._near
+
+    def has_near_leaks(self, split: str, other: str) -> bool:
+        """Whether near `leaks` of a split in another were asked for."""
+        return (split, other) in self._near_leaks
 
     def leaks(self, split: str, other: str, *, near: bool = True) -> list[Repeat]:
         """The rows of a split whose text is in another split, exactly or, if asked for, also nearly."""
