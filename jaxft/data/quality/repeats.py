@@ -84,9 +84,8 @@ def near_repeats(split: SplitTexts, similarity: float) -> tuple[list[Repeat], li
     different: dict[int, Repeat] = {}
     for pair, is_alike in zip(pairs, alike, strict=True):
         if is_alike:
-            (same if split.agree(pair.first, pair.second) else different).setdefault(
-                pair.second, Repeat(pair.second, pair.first, pair.similarity)
-            )
+            found = same if split.agree(pair.first, pair.second) else different
+            found.setdefault(pair.second, Repeat(pair.second, pair.first, pair.similarity))
     return [same[row] for row in sorted(same)], [different[row] for row in sorted(different.keys() - same.keys())]
 
 
