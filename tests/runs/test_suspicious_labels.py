@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,10 @@ def find(config: Path, rule: str = "all") -> list[dict]:
 
 @pytest.fixture(scope="module")
 def found(tiny_model, tmp_path_factory) -> tuple[Path, list[dict]]:
-    """(a config, the rows listed with it)."""
+    """(a config, the rows listed with it); what the command said is in said.txt."""
     config = write_config(tiny_model, tmp_path_factory.mktemp("suspicious"))
-    return config, find(config)
+    with open(config.parent / "said.txt", "w", encoding="utf-8") as file, redirect_stderr(file):
+        return config, find(config)
 
 
 def test_wrong_labels_are_listed_first(found):
@@ -88,6 +90,13 @@ def test_the_accuracy_of_the_runs_is_told(found):
     assert accuracy["all"] == pytest.approx(np.mean([row["label"] == row["suggested_label"] for row in listed]))
     assert np.mean(accuracy["folds"]) == pytest.approx(accuracy["all"])  # of one size
     assert 1 / 3 <= accuracy["most_frequent_label"] < 0.5 < accuracy["all"] < 1
+
+
+def test_what_all_runs_have_in_common_is_said_once(found):
+    said = (found[0].parent / "said.txt").read_text(encoding="utf-8").splitlines()
+    for begin in ("jax ", "model: ", "parameters: "):
+        assert sum(line.startswith(begin) for line in said) == 1, begin
+    assert sum(line.startswith(("fold ", "done in ")) for line in said) == 4
 
 
 def test_runs_that_cannot_judge_labels_are_named(tiny_model, tiny_data, tmp_path, monkeypatch, capsys):
