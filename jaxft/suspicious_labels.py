@@ -190,7 +190,9 @@ class _CrossValidation:
         with checksums.replacing(self.work / f"accuracy-of-{self.folds}.json") as file:
             file.write(json.dumps(found, indent=1).encode())
         folds = ", ".join(f"{accuracy:.4f}" for accuracy in of_folds)
-        told = f"accuracy of the folds {folds}; of all rows {found['all']:.4f} (the most frequent label: {most_frequent:.4f})"
+        told = (
+            f"accuracy of the folds {folds}; of all rows {found['all']:.4f} (the most frequent label: {most_frequent:.4f})"
+        )
         poor = "; runs that predict no better than the most frequent label cannot judge labels"
         print(f"{told}{poor if found['all'] <= most_frequent else ''}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
 """Reads, cleans and examines the data of a run, and says which training rows the run would leave out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.cleaning.cleaner import check_rules, counted
+from jaxft.data.formats.other_columns import with_other_columns
 from jaxft.data.quality import report
 from jaxft.data.quality.report import Source
 from jaxft.data.quality.row_texts import RowTexts
@@ -47,6 +48,13 @@ class CleanedData:
         if not self.left_out:
             return self.rows[TRAIN]
         return select_rows(self.rows[TRAIN], np.flatnonzero(~counts_by_reason(self.left_out)[0]))
+
+    def tables(self, rows: Any, config: Config, split: str) -> Iterator[Any]:
+        """Rows of a split as Arrow tables, with the columns of their file that the task does not read, if it has rows."""
+        tables, numbers = self.kind.file_tables(rows, config), self.kind.file_rows(rows)
+        if numbers is None or not len(numbers):
+            return tables
+        return with_other_columns(tables, numbers, config.data, split, tagged=self.kind.tags_words)
 
     def lines(self) -> list[str]:
         """The report as it is printed."""

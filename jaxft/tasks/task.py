@@ -153,6 +153,14 @@ class Task(abc.ABC):
         return row_names(rows, origin)
 
     @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray | None:
+        """The row of the file, from 1 and counted through all files, that each row is made from, int [rows].
+
+        None if rows are made of several, or of something else.
+        """
+        return None
+
+    @classmethod
     def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
         """The rows that `read` gave as Arrow tables with the columns of a file that the same config reads."""
         return arrow_chunks(rows, [name for name in rows.column_names if name != EMPTY])

@@ -16,7 +16,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.class_labels import label_names
-from jaxft.data.reading.row_numbers import row_names
+from jaxft.data.reading.row_numbers import row_names, row_numbers
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -62,6 +62,11 @@ class LabelledTexts(Task):
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """The rows whose texts are not empty."""
         return texts.read(config.data, split, label_columns(config.data) if labelled else [])
+
+    @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray:
+        """Each row is one of the file."""
+        return row_numbers(rows)
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

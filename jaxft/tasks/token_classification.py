@@ -136,6 +136,12 @@ class TokenClassification(Task):
         return lambda row: ": ".join(location(rows, origin, row))
 
     @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray | None:
+        """Sentences are rows of a table unless it has one word per row."""
+        numbers = list(column_values(rows, "row")) if "row" in rows.column_names else [[1, 2]]
+        return np.array([x[0] for x in numbers]) if all(x[0] == x[-1] for x in numbers) else None
+
+    @classmethod
     def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:
         """Texts with spans if they were split around punctuation, otherwise lists of words and of tags."""
         return sentence_tables(rows, config.data.text, label_column(config.data), config.data.split_words)

@@ -245,3 +245,62 @@ def test_texts_of_the_same_words_are_near_and_not_exact(tmp_path, capsys):
     write_lines(tmp_path / "b.jsonl", [{"text": "Where is my card", "label": "x"}, {"text": "hi there", "label": "y"}])
     run(f"--data.train={tmp_path / 'a.jsonl'}", f"--data.test={tmp_path / 'b.jsonl'}", "--output=none")
     assert "leaks, train in test (1 exact): 2; row 1 is row 1, row 2 is row 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_columns_that_the_task_does_not_read_stay(tmp_path, form):
+    """They are unchanged and in their order, whatever rows before them are left out."""
+    import datasets
+
+    texts = ["a  <b>song</b>", "the lake", "THE lake", " ", "a storm", "the sun"]
+    rows = [
+        {"id": f"{i}", "text": text, "day": f"2020-01-0{i + 1}", "label": "xxxyyy"[i], "more &amp;": f"<b>{i}  "}
+        for i, text in enumerate(texts)
+    ]
+    for name, some in (("a", rows[:2]), ("b", rows[2:])):
+        saved = datasets.Dataset.from_list(some)
+        if form == "parquet":
+            saved = saved.cast_column("day", datasets.Value("date32")).cast_column(
+                "label", datasets.ClassLabel(names=["x", "y"])
+            )
+        {"csv": saved.to_csv, "jsonl": saved.to_json, "parquet": saved.to_parquet}[form](str(tmp_path / f"{name}.{form}"))
+    data = [f"--data.train={tmp_path}/*.{form}", *EDITS, "--data.empty_texts=drop", "--data.clean.duplicates=exact"]
+    for end in ("jsonl", "parquet"):
+        run(*data, "--output", tmp_path / f"out-{end}.{end}")
+    written = read_jsonl(tmp_path / "out-jsonl.jsonl")
+    assert written == [
+        {**rows[i], "text": " ".join(rows[i]["text"].replace("<b>", "").replace("</b>", "").split())} for i in (0, 1, 4, 5)
+    ]
+    assert [list(row) for row in written] == [list(rows[0])] * 4
+    again = datasets.Dataset.from_parquet(str(tmp_path / "out-parquet.parquet"))
+    assert [str(x) for x in again["day"]] == [row["day"] for row in written]
+    if form == "parquet":
+        assert again.features["label"].names == ["x", "y"]
+
+
+def test_single_values_of_tagged_rows_stay(tmp_path, capsys):
+    """Lists may no longer fit the words."""
+    task = ["--task.name=token-classification", "--data.text=words", "--data.label=tags"]
+    rows = [{"id": 7, "words": ["a", "\u200b", "b"], "pos": ["X", "Y", "Z"], "tags": ["B-x", "O", "O"]}]
+    write_lines(tmp_path / "lists.jsonl", [*rows, {"id": 8, "words": ["c"], "pos": ["X"], "tags": ["O"]}])
+    run(*task, f"--data.train={tmp_path / 'lists.jsonl'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "out.jsonl") == [
+        {"id": 7, "words": ["a", "b"], "tags": ["B-x", "O"]},
+        {"id": 8, "words": ["c"], "tags": ["O"]},
+    ]
+    (tmp_path / "words.csv").write_text("id,sentence,text,label\n1,1,a,B-x\n2,1,b,O\n3,2,c,O\n")
+    task = ["--task.name=token-classification"]
+    run(*task, f"--data.train={tmp_path / 'words.csv'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "out.jsonl")[0] == {"text": ["a", "b"], "label": ["B-x", "O"]}
+    spans = {"id": 9, "text": "<b>a</b>, b", "spans": [[3, 4, "x"]], "answer": "accept", "meta": {"a": 1}}
+    write_lines(tmp_path / "spans.jsonl", [spans])
+    run(*task, "--data.label=spans", f"--data.train={tmp_path / 'spans.jsonl'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    (row,) = read_jsonl(tmp_path / "out.jsonl")
+    assert row == {"id": 9, "text": "a, b", "spans": [{"start": 0, "end": 1, "label": "x"}], "answer": "accept"}
+
+
+def test_columns_that_cannot_be_read_are_named(tmp_path, capsys):
+    write_lines(tmp_path / "in.jsonl", [{"text": "a", "label": "x", "meta": 1}, {"text": "b", "label": "y", "meta": [1]}])
+    run(f"--data.train={tmp_path / 'in.jsonl'}", "--output", tmp_path / "out.jsonl")
+    assert "the columns meta are left out: " in capsys.readouterr().err
+    assert read_jsonl(tmp_path / "out.jsonl") == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
