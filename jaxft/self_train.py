@@ -93,7 +93,7 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
     from jaxft.tasks.labels import label_columns
 
     options = options or Options()
-    labelled_rows.check_single_label(config, COMMAND.name, "which cannot use texts without labels here")
+    labelled_rows.check_single_label(config, COMMAND.name, "which self-training does not support")
     if options.student == "previous" and {"lora", "adapters"} & set(config.plan.presets()):
         raise UserError("--student is previous, but a run cannot start from adapters: must be pretrained")
     if config.data.clean != CleanConfig():

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
 
     check_output(args.output)
     if args.output == STANDARD and not args.work:
-        raise UserError("--output is -, so that --work must name the directory of the runs")
+        raise UserError("--output is -: name the directory of the runs with --work")
     if args.output != STANDARD and not args.output.endswith(".jsonl"):
         raise UserError(f"--output {args.output}: rows are written as json lines: give a name that ends in .jsonl")
     if args.folds < 2:
@@ -87,7 +87,7 @@ def suspicious_labels(config: Config, folds: int, work: Path, rule: str = "noise
     from jaxft.run import labelled_rows
     from jaxft.run.series import Series
 
-    labelled_rows.check_single_label(config, COMMAND.name, "whose rows have no single label to doubt")
+    labelled_rows.check_single_label(config, COMMAND.name, "whose rows do not have one label each")
     config = replace(config, runtime=replace(config.runtime, distributed="off"), data=replace(config.data, test=None))
     whole = replace(config, data=replace(config.data, validation_share=0.0, stratify=False))
     validation = _CrossValidation(config, labelled_rows.read_labelled(whole), folds, work)
@@ -143,7 +143,10 @@ class _CrossValidation:
         pairs = np.unique(np.stack([self.labelled.label_ids("train"), self.fold_of_row]), axis=1)
         alone = [names[i] for i in np.flatnonzero(np.bincount(pairs[0], minlength=len(names)) == 1)]
         if alone:
-            print(f"labels of one text, so that the run that predicts it never saw them: {some(alone)}", file=sys.stderr)
+            print(
+                f"labels that only one fold has, so that the run that predicts it cannot learn them: {some(alone)}",
+                file=sys.stderr,
+            )
 
     @cached_property
     def json_rows(self) -> list[Any]:
@@ -232,7 +235,9 @@ class _CrossValidation:
         except (ValueError, OSError, EOFError) as error:
             raise UserError(f"{predictions}: is damaged; delete it and {directory}, and the same command resumes") from error
         if found.shape != (len(held), labels):
-            raise UserError(f"{predictions}: is not of these rows; delete it and {directory}, and the same command resumes")
+            raise UserError(
+                f"{predictions}: has predictions for other rows; delete it and {directory}, and the same command resumes"
+            )
         return found
 
     def _fold_config(self, directory: Path, file: str) -> Config:

@@ -21,7 +21,7 @@ def rules(pattern: str, replacement: str = "") -> str:
         (["--data.clean.rules=[{patern: a}]"], ['unknown option "patern"', 'did you mean "pattern"']),
         ([rules("zebra")], ['data.clean.rules "zebra" changes nothing in', "train.csv", "dev.csv"]),
         (["--data.clean.scripts=[Latn]"], ['data.clean.scripts has "Latn"', 'did you mean "Latin"']),
-        (["--data.clean.scripts=[zzzz]"], ['has "zzzz", which is no Unicode script', "such as Latin"]),
+        (["--data.clean.scripts=[zzzz]"], ['has "zzzz", which is not a Unicode script', "such as Latin"]),
         (["--data.clean.scripts=[]"], ["data.clean.scripts is []", "one or more names"]),
         (["--data.clean.min_words=3", "--data.clean.max_words=2"], ["min_words is 3", "at most data.clean.max_words 2"]),
         (["--data.clean.near_similarity=1"], ["near_similarity is 1", "below 1"]),
@@ -50,9 +50,9 @@ def test_bad_options_are_refused(fails, tiny_data, tmp_path, monkeypatch, option
 def test_the_data_is_not_overwritten(fails, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n')
-    fails("clean", [f"--data.train={path}", "--output", path], str(path), "is what is read from")
+    fails("clean", [f"--data.train={path}", "--output", path], str(path), "is an input file")
     assert path.read_text() == '{"text": "a", "label": "x"}\n'
-    fails("clean", [f"--data.train={path}", "--output", tmp_path / "o.jsonl", "--report", path], "is what is read from")
+    fails("clean", [f"--data.train={path}", "--output", tmp_path / "o.jsonl", "--report", path], "is an input file")
 
 
 def test_an_answer_that_would_be_lost_is_refused(fails, tmp_path):

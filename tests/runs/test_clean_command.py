@@ -59,10 +59,10 @@ def test_texts_are_cleaned_and_rows_left_out(texts, capsys, form):
     said = capsys.readouterr().err
     for line in (
         "train: 6 examples of",
-        "train: duplicates: 1; row 2 is row 1",
+        "train: duplicates: 1; row 2 repeats row 1",
         'train: texts with several labels: 1; row 3 "angry" and row 4 "merry"',
-        "leaks, train in validation (1 exact): 1; row 6 is row 1",
-        "changed texts: html_tags 1, html_entities 1, whitespace 2, control_characters 1",
+        "leaks, train in validation (1 exact): 1; row 6 repeats row 1",
+        "texts changed by each step: html_tags 1, html_entities 1, whitespace 2, control_characters 1",
         "left out: 1 also in the validation data",
         "left out: 2 with several labels",
         "left out: 1 duplicate\n",
@@ -97,7 +97,7 @@ def test_near_duplicates_that_are_left_out_are_reported(texts, capsys):
     run(*data, *near, "--exact", "--report", texts / "report.json")
     said = capsys.readouterr().err
     assert "leaks: exact ones; near ones only within train (similarity of at least 0.6)" in said
-    assert "train: near duplicates: 1; row 2 is row 1" in said
+    assert "train: near duplicates: 1; row 2 repeats row 1" in said
     assert "left out: 1 near duplicate\n" in said
     assert "leaks" not in said.partition("\n")[2]
     found = json.loads((texts / "report.json").read_text())
@@ -105,7 +105,7 @@ def test_near_duplicates_that_are_left_out_are_reported(texts, capsys):
     run(*data, "--data.clean.leaks=drop", "--exact")
     said = capsys.readouterr().err
     assert "near ones only of train in validation" in said
-    assert "leaks, train in validation (0 exact): 1; row 3 is row 1" in said
+    assert "leaks, train in validation (0 exact): 1; row 3 repeats row 1" in said
     assert "left out: 1 nearly in the validation data\n" in said
 
 
@@ -244,7 +244,7 @@ def test_texts_of_the_same_words_are_near_and_not_exact(tmp_path, capsys):
     write_lines(tmp_path / "a.jsonl", [{"text": "where is my card?", "label": "x"}, {"text": "Hi  there", "label": "y"}])
     write_lines(tmp_path / "b.jsonl", [{"text": "Where is my card", "label": "x"}, {"text": "hi there", "label": "y"}])
     run(f"--data.train={tmp_path / 'a.jsonl'}", f"--data.test={tmp_path / 'b.jsonl'}", "--output=none")
-    assert "leaks, train in test (1 exact): 2; row 1 is row 1, row 2 is row 2" in capsys.readouterr().err
+    assert "leaks, train in test (1 exact): 2; row 1 repeats row 1, row 2 repeats row 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])

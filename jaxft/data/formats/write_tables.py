@@ -31,7 +31,7 @@ def refuse_inputs(config: DataConfig, outputs: list[str | None]) -> None:
     read = {path.resolve() for split in SPLITS if getattr(config, split) for path in files.files_of(config, split)}
     for name in filter(None, outputs):
         if Path(name).expanduser().resolve() in read:
-            raise UserError(f"{name}: is what is read from; give another name")
+            raise UserError(f"{name}: is an input file; give another name")
 
 
 def write_tables(output: str, chunks: Iterator[Any]) -> int:

@@ -124,13 +124,13 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         exact = sum(x["exact"] for x in rows)
         text += _line(f"leaks, {name} ({exact:,} exact)", map(_repeat, rows), origins)
     for name, x in found["drift"].items():
-        most = ", ".join(f'"{label}" {p:.1%} to {q:.1%}' for label, p, q in x["labels"][:LABELS])
+        most = ", ".join(f'"{label}" from {p:.1%} to {q:.1%}' for label, p, q in x["labels"][:LABELS])
         text.append(
-            f"labels of {name}: total variation {x['total_variation']:.3f} ({x['by_chance']:.3f} by chance), Jensen-Shannon "
-            f"distance {x['jensen_shannon']:.3f}; most {most}"
+            f"labels of {name}: total variation {x['total_variation']:.3f} ({x['by_chance']:.3f} expected by chance), "
+            f"Jensen-Shannon distance {x['jensen_shannon']:.3f}; largest changes {most}"
         )
     if changed := found.get("changed"):
-        text.append(f"changed texts: {', '.join(f'{name} {count:,}' for name, count in changed.items())}")
+        text.append(f"texts changed by each step: {', '.join(f'{name} {count:,}' for name, count in changed.items())}")
     return text
 
 
@@ -153,7 +153,7 @@ def _line(name: str, rows: Iterable[str], origins: Sequence[str]) -> list[str]:
 
 
 def _repeat(found: Mapping[str, Any]) -> str:
-    return f"{found['row']} is {found['other']}"
+    return f"{found['row']} repeats {found['other']}"
 
 
 def _conflict(rows: Sequence[Mapping[str, str]]) -> str:
