@@ -21,6 +21,7 @@ from jaxft.run.model_setup import resolve_model
 from jaxft.run.row_removal import TRAIN, search_of
 from jaxft.run.run_tokenizer import open_vocabulary
 from jaxft.tasks import task_class
+from jaxft.tasks.custom import file_rows
 from jaxft.tasks.task import Task, first_rows
 
 
@@ -51,7 +52,7 @@ class CleanedData:
 
     def tables(self, rows: Any, config: Config, split: str) -> Iterator[Any]:
         """Rows of a split as Arrow tables, with the columns of their file that the task does not read, if it has rows."""
-        tables, numbers = self.kind.file_tables(rows, config), self.kind.file_rows(rows)
+        tables, numbers = self.kind.file_tables(rows, config), file_rows(self.kind, rows)
         if numbers is None or not len(numbers):
             return tables
         return with_other_columns(tables, numbers, config.data, split, tagged=self.kind.tags_words)

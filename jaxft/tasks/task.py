@@ -156,7 +156,7 @@ class Task(abc.ABC):
     def file_rows(cls, rows: Any) -> np.ndarray | None:
         """The row of the file, from 1 and counted through all files, that each row is made from, int [rows].
 
-        None if rows are made of several, or of something else.
+        None if rows are made of several, or of something else. A class that defines `read` says it for itself.
         """
         return None
 

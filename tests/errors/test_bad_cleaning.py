@@ -119,9 +119,12 @@ class Inherits(TextClassification):
 
 
 def test_a_task_of_ones_own_must_say_that_it_cleans(tmp_path, monkeypatch):
+    import datasets
+
     from jaxft.config import cli
     from jaxft.core.errors import UserError
     from jaxft.tasks import task_class
+    from jaxft.tasks.custom import file_rows
 
     (tmp_path / "own_reading.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
@@ -132,5 +135,8 @@ def test_a_task_of_ones_own_must_say_that_it_cleans(tmp_path, monkeypatch):
     for name in ("Cleaning", "Inherits"):
         assert chosen(name, "--data.clean.whitespace=true").__name__ == name
     assert chosen("Own", "--data.clean.duplicates=near").__name__ == "Own"
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"]})  # which need not be those of the file
+    assert file_rows(chosen("Own"), rows) is None
+    assert list(file_rows(chosen("Inherits"), rows)) == [1, 2]
     with pytest.raises(UserError, match=r"data\.clean changes texts, but own_reading:Own has a read of its own"):
         chosen("Own", "--data.clean.whitespace=true")

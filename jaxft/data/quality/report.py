@@ -138,7 +138,7 @@ def _searched(search: Mapping[str, Any]) -> str:
     """What duplicates and leaks were searched for."""
     if not search["near"]:
         return "search for duplicates and leaks: exact ones only"
-    where = "" if search["near everywhere"] else f" near ones only {', '.join(search['near'])}"
+    where = "" if search["near everywhere"] else f" near ones only {' and '.join(search['near'])}"
     kinds = "exact ones;" + where if where else "exact and near ones"
     return f"search for duplicates and leaks: {kinds} (similarity of at least {search['near_similarity']:g})"
 
