@@ -193,7 +193,16 @@ def page() -> None:
         PAGE,
         {
             "large": pages.table(
-                ["texts", "words", "seconds", "CPU seconds", "peak GiB", "of it before", "pairs", *("exact", *kinds)],
+                [
+                    "texts",
+                    "words",
+                    "seconds",
+                    "CPU seconds",
+                    "peak GiB",
+                    "GiB before the search",
+                    "pairs",
+                    *("exact", *kinds),
+                ],
                 (
                     [
                         *(f"{x['texts']:,}", x["words"], x["seconds"], x["cpu_seconds"]),

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
             file.write(json.dumps(found.document(), ensure_ascii=False, indent=1).encode())
     if options.output != NOTHING:
         rows = found.kept if options.split == "train" else found.rows[options.split]
-        written = write_tables(options.output, found.kind.file_tables(rows, config))
+        written = write_tables(options.output, found.tables(rows, config, options.split))
         where = "standard output" if options.output == "-" else options.output
         print(f"wrote {written:,} of {len(found.rows[options.split]):,} examples to {where}", file=sys.stderr)
 

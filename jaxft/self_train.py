@@ -4,15 +4,17 @@ Round 0 is the run of the config. Each later round is a run on its rows and on p
 before for the texts of FILE whose probability reaches a threshold. The same command resumes.
 """
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxft.config import CleanConfig, Config, cli, help
 from jaxft.core import backend
-from jaxft.core.errors import UserError, naming
+from jaxft.core.errors import UserError, naming, some
 
 COMMAND = help.Command(
     "jaxft self_train",
@@ -27,6 +29,7 @@ COMMAND = help.Command(
     note="The other options are those of jaxft train; output_dir gets a run directory round-N and, from round 1, a file "
     "pseudo_labels-N.jsonl for each round.",
 )
+SHOWN = 20  # classes whose pseudo-labels a line counts
 LABELLED, VALIDATION, TEST = "labelled.jsonl", "validation.jsonl", "test.jsonl"
 
 
@@ -43,7 +46,7 @@ class Options:
         if self.rounds < 1:
             raise UserError(f"--rounds is {self.rounds}: must be at least 1")
         if not 0 <= self.threshold <= 1:
-            raise UserError(f"--threshold is {self.threshold}: is a probability, from 0 to 1")
+            raise UserError(f"--threshold is {self.threshold}: must be a probability, from 0 to 1")
         if self.most_per_class is not None and self.most_per_class < 1:
             raise UserError(f"--most_per_class is {self.most_per_class}: must be at least 1")
 
@@ -60,8 +63,7 @@ def main(argv: list[str]) -> None:
     args, rest = parser.parse_beside_config(argv)
     options = Options(args.rounds, args.threshold, args.most_per_class, args.student)
     config = cli.load(rest, COMMAND)
-    chosen = backend.start(distributed="off", precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
-    print(chosen.line(), file=sys.stderr)
+    backend.start(distributed="off", precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
     from jaxft.training.display import shown_number
 
     told = []
@@ -91,7 +93,7 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
     from jaxft.tasks.labels import label_columns
 
     options = options or Options()
-    labelled_rows.check_single_label(config, COMMAND.name, "which cannot use texts without labels here")
+    labelled_rows.check_single_label(config, COMMAND.name, "which self-training does not support")
     if options.student == "previous" and {"lora", "adapters"} & set(config.plan.presets()):
         raise UserError("--student is previous, but a run cannot start from adapters: must be pretrained")
     if config.data.clean != CleanConfig():
@@ -119,6 +121,7 @@ class _Rounds:
       texts, unlabelled: the config whose test split is the texts without labels, and their rows.
       options: of the command.
       series: the directory of the rounds.
+      said: the lines that the rounds have printed so far.
     """
 
     labelled: Any
@@ -126,6 +129,7 @@ class _Rounds:
     unlabelled: Any
     options: Options
     series: Any
+    said: set[str] = field(default_factory=set)
 
     def all(self) -> list[Mapping[str, Any]]:
         """The results of all rounds, after training those that have not finished."""
@@ -146,17 +150,30 @@ class _Rounds:
         """Train a round; None if there are no pseudo-labels to train it on."""
         from jaxft.train import train
 
-        config, taken = self._config(number), 0
+        config, counts = self._config(number), {}
         if number:
             path = self._pseudo_labels(number)
-            with open(path, "rb") as file:
-                taken = sum(1 for _ in file)
-            if not taken:
+            counts = self._counts(path)
+            if not any(counts.values()):
                 return None
-            print(f"round {number}: {taken:,} pseudo-labels in {path}", file=sys.stderr, flush=True)
+            told = some([f"{label} {count:,}" for label, count in counts.items()], SHOWN)
+            print(f"round {number}: {sum(counts.values()):,} pseudo-labels in {path}: {told}", file=sys.stderr, flush=True)
+            if missing := [label for label, count in counts.items() if not count]:
+                names = f"{len(missing)} of {len(counts)} classes get no pseudo-label ({some(missing)})"
+                print(f"round {number}: {names}; a lower --threshold may give them some", file=sys.stderr)
         shown = {f"{split}/{metric}" for split in ("eval", "test") for metric in (self._metric, "accuracy")}
-        scores = {name: value for name, value in train(config).items() if name in shown}
-        return {"scores": scores, "pseudo_labels": taken}
+        scores = {name: value for name, value in train(config, said=self.said).items() if name in shown}
+        of_classes = {"pseudo_labels_by_class": counts} if number else {}
+        return {"scores": scores, "pseudo_labels": sum(counts.values()), **of_classes}
+
+    def _counts(self, path: Path) -> dict[str, int]:
+        """The number of pseudo-labels of each class in a file of them."""
+        from jaxft.tasks.labels import label_column
+
+        column = label_column(self.texts.data)
+        with open(path, encoding="utf-8") as file:
+            found = Counter(json.loads(line)[column] for line in file)
+        return {label: found[label] for label in self.labelled.rows.task.labels}
 
     @property
     def _metric(self) -> str:

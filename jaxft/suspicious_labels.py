@@ -4,10 +4,11 @@ The training rows are divided into folds. For each fold, a run of the config is 
 labels of this one, and confident learning (Northcutt et al. 2021) compares them with the given labels. Nothing is changed.
 """
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,14 @@ def main(argv: list[str]) -> None:
 
     check_output(args.output)
     if args.output == STANDARD and not args.work:
-        raise UserError("--output is -, so that --work must name the directory of the runs")
+        raise UserError("--output is -: name the directory of the runs with --work")
     if args.output != STANDARD and not args.output.endswith(".jsonl"):
         raise UserError(f"--output {args.output}: rows are written as json lines: give a name that ends in .jsonl")
     if args.folds < 2:
         raise UserError(f"--folds is {args.folds}: must be at least 2")
     config = cli.load(rest, COMMAND)
     refuse_inputs(config.data, [args.output])
-    chosen = backend.start(distributed="off", precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
-    print(chosen.line(), file=sys.stderr)
+    backend.start(distributed="off", precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
     from jaxft.run.labelled_rows import lines
 
     listed = suspicious_labels(config, args.folds, Path(args.work or f"{args.output}.work"), args.rule)
@@ -87,7 +87,7 @@ def suspicious_labels(config: Config, folds: int, work: Path, rule: str = "noise
     from jaxft.run import labelled_rows
     from jaxft.run.series import Series
 
-    labelled_rows.check_single_label(config, COMMAND.name, "whose rows have no single label to doubt")
+    labelled_rows.check_single_label(config, COMMAND.name, "whose rows do not have one label each")
     config = replace(config, runtime=replace(config.runtime, distributed="off"), data=replace(config.data, test=None))
     whole = replace(config, data=replace(config.data, validation_share=0.0, stratify=False))
     validation = _CrossValidation(config, labelled_rows.read_labelled(whole), folds, work)
@@ -105,12 +105,14 @@ class _CrossValidation:
       config: the config of the run.
       labelled: the rows, all of them in the training split.
       folds, work: the number of runs and their directory.
+      said: the lines that the runs have printed so far.
     """
 
     config: Config
     labelled: Any
     folds: int
     work: Path
+    said: set[str] = field(default_factory=set)
 
     @cached_property
     def fold_of_row(self) -> Any:
@@ -141,7 +143,10 @@ class _CrossValidation:
         pairs = np.unique(np.stack([self.labelled.label_ids("train"), self.fold_of_row]), axis=1)
         alone = [names[i] for i in np.flatnonzero(np.bincount(pairs[0], minlength=len(names)) == 1)]
         if alone:
-            print(f"labels of one text, so that the run that predicts it never saw them: {some(alone)}", file=sys.stderr)
+            print(
+                f"labels that only one fold has, so that the run that predicts it cannot learn them: {some(alone)}",
+                file=sys.stderr,
+            )
 
     @cached_property
     def json_rows(self) -> list[Any]:
@@ -158,6 +163,7 @@ class _CrossValidation:
         labels, rows = self.labelled.label_ids("train"), self.labelled.rows.rows["train"]
         names = self.labelled.rows.task.labels
         probabilities = self._probabilities(len(names)).astype(np.float64)
+        self._tell_accuracy(probabilities.argmax(1) == labels, float(np.bincount(labels).max() / len(labels)))
         confidence = confident_learning.self_confidence(probabilities, labels)
         margins = confident_learning.margins(probabilities, labels)
         chosen = np.flatnonzero(confident_learning.suspicious(probabilities, labels, rule))
@@ -174,6 +180,24 @@ class _CrossValidation:
                 "self_confidence": float(f"{confidence[i]:.9g}"),
                 "margin": float(f"{margins[i]:.9g}"),
             }
+
+    def _tell_accuracy(self, right: Any, most_frequent: float) -> None:
+        """Print and record how well the runs predict the given labels, which says whether they can judge these.
+
+        Args:
+          right: bool [N], whether the most probable label of each row is the given one.
+          most_frequent: the share of the most frequent label.
+        """
+        of_folds = [float(right[self.fold_of_row == fold].mean()) for fold in range(self.folds)]
+        found = {"folds": of_folds, "all": float(right.mean()), "most_frequent_label": most_frequent}
+        with checksums.replacing(self.work / f"accuracy-of-{self.folds}.json") as file:
+            file.write(json.dumps(found, indent=1).encode())
+        folds = ", ".join(f"{accuracy:.4f}" for accuracy in of_folds)
+        told = (
+            f"accuracy of the folds {folds}; of all rows {found['all']:.4f} (the most frequent label: {most_frequent:.4f})"
+        )
+        poor = "; runs that predict no better than the most frequent label cannot judge labels"
+        print(f"{told}{poor if found['all'] <= most_frequent else ''}", file=sys.stderr)
 
     def _probabilities(self, labels: int) -> Any:
         """The probability of each label, float32 [N, labels], each row predicted by the run that did not see it."""
@@ -199,7 +223,7 @@ class _CrossValidation:
             rest = [row for row, other in zip(self.json_rows, self.fold_of_row, strict=True) if other != fold]
             file = write_rows(self.work / f"{name}.jsonl", rest)
             config = self._fold_config(directory, file)
-            train(config)
+            train(config, said=self.said)
             found = self._predict(config, held)
             with checksums.replacing(predictions) as output:
                 np.save(output, found)
@@ -211,7 +235,9 @@ class _CrossValidation:
         except (ValueError, OSError, EOFError) as error:
             raise UserError(f"{predictions}: is damaged; delete it and {directory}, and the same command resumes") from error
         if found.shape != (len(held), labels):
-            raise UserError(f"{predictions}: is not of these rows; delete it and {directory}, and the same command resumes")
+            raise UserError(
+                f"{predictions}: has predictions for other rows; delete it and {directory}, and the same command resumes"
+            )
         return found
 
     def _fold_config(self, directory: Path, file: str) -> Config:

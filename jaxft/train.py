@@ -19,14 +19,20 @@ def main(argv: list[str]) -> dict[str, Any]:
     return train(cli.load(argv))
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: Config, *, said: set[str] | None = None) -> dict[str, Any]:
     """Train as the config says; if its output directory holds this run already, resume it.
+
+    Args:
+      config: of the run.
+      said: lines of the start-up that an earlier run of the same series has printed, which are not repeated; those of this
+        run are added.
 
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C; a checkpoint of the current step has been saved.
     """
     runtime = config.runtime
     chosen = backend.start(distributed=runtime.distributed, precision=runtime.precision, compile_cache=runtime.compile_cache)
+    said = set() if said is None else said
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run
@@ -34,16 +40,24 @@ def train(config: Config) -> dict[str, Any]:
 
         load_hooks(config)  # a wrong name is refused before the long reading
         if distributed.is_main_process():
-            print(chosen.line(), file=sys.stderr)
+            for line in _new([chosen.line()], said):
+                print(line, file=sys.stderr)
         # Only the main process claims the directory; the others stop if it is refused.
         with by_main_process(lambda: Claim(config)) or Claim(config) as claim:
             check_shared(Path(config.output_dir))
             run = make_run(config)
             by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
-            return _train(run, claim, begin, watch)
+            return _train(run, claim, begin, watch, said)
 
 
-def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]:
+def _new(lines: list[str], said: set[str]) -> list[str]:
+    """The lines that were not said before, which they are from now on."""
+    new = [line for line in lines if line not in said]
+    said.update(new)
+    return new
+
+
+def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -> dict[str, Any]:
     """Train, evaluate the selected model and export it."""
     from jaxft.export import export_params
     from jaxft.plan import summary
@@ -54,7 +68,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch) -> dict[str, Any]
     config, directory = run.config, Path(run.config.output_dir)
     trainer = Trainer(run, directory, claim)
     try:
-        for line in [*summary(run), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
+        for line in [*_new(summary(run), said), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
             trainer.say(line)
         trainer.train(watch)
         chosen_step = trainer.select()

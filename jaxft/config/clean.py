@@ -34,7 +34,7 @@ def _check_scripts(name: str, value: object) -> None:
     for script in value if isinstance(value, list) else []:
         if script not in SCRIPTS:
             advice = nearest(script, SCRIPTS) or "; names are those of Unicode, such as Latin, Cyrillic, Arabic or Han"
-            raise UserError(f'{name} has "{script}", which is no Unicode script{advice}')
+            raise UserError(f'{name} has "{script}", which is not a Unicode script{advice}')
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class DataConfig(Section):
     stratify: bool = False
     """Text classification: whether each label keeps its share in that split."""
     max_train_examples: PositiveInt | None = None
-    """Number of training examples to use, the first ones, before validation examples are set aside; null uses all."""
+    """Number of training examples to use, the first ones, before validation examples are set aside; null uses all. Shuffle a
+    file that is sorted by label."""
     max_eval_examples: PositiveInt | None = None
     """Number of validation and test examples to use, the first ones; null uses all. evaluate honours it, too, and predict if
     it is given there."""

@@ -34,7 +34,7 @@ def check_output(name: str, option: str = "--output", *, source: str | None = No
             raise UserError(f"{option} {name}: is not writable")
         return
     if source and target.exists() and (read := Path(source).expanduser()).exists() and target.samefile(read):
-        raise UserError(f"{option} {name}: is what is read from; give another name")
+        raise UserError(f"{option} {name}: is an input file; give another name")
     folder = target.parent
     while not folder.exists():
         folder = folder.parent

@@ -73,7 +73,7 @@ class AugmentedFile:
         whole = replace(config.augment, share=1.0)
         made = make_augmenter(whole, given.fields, resources, seed=config.seed, task=self._task.kind)
         if any(isinstance(step, PieceStep) for step in made.steps):
-            raise UserError("augment.steps: mask_pieces and drop_pieces edit word pieces, which no file of texts holds")
+            raise UserError("augment.steps: mask_pieces and drop_pieces edit word pieces, which a file of texts cannot hold")
         self._masked: list[Document] = []  # the documents of a row in which a step has put masks
         steps = [_Recorded(step, self._masked) if isinstance(step, MaskWords) else step for step in made.steps]
         self._augmenter = replace(made, steps=steps)

@@ -1,6 +1,6 @@
 """Reads, cleans and examines the data of a run, and says which training rows the run would leave out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.cleaning.cleaner import counted, rule_name
+from jaxft.data.cleaning.cleaner import check_rules, counted
+from jaxft.data.formats.other_columns import with_other_columns
 from jaxft.data.quality import report
 from jaxft.data.quality.report import Source
 from jaxft.data.quality.row_texts import RowTexts
-from jaxft.data.quality.selection import counts_by_reason, dropped, unknown
+from jaxft.data.quality.selection import counts_by_reason, dropped, left_out_lines, unknown
 from jaxft.data.reading import files
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import select_rows
@@ -20,6 +21,7 @@ from jaxft.run.model_setup import resolve_model
 from jaxft.run.row_removal import TRAIN, search_of
 from jaxft.run.run_tokenizer import open_vocabulary
 from jaxft.tasks import task_class
+from jaxft.tasks.custom import file_rows
 from jaxft.tasks.task import Task, first_rows
 
 
@@ -48,9 +50,16 @@ class CleanedData:
             return self.rows[TRAIN]
         return select_rows(self.rows[TRAIN], np.flatnonzero(~counts_by_reason(self.left_out)[0]))
 
+    def tables(self, rows: Any, config: Config, split: str) -> Iterator[Any]:
+        """Rows of a split as Arrow tables, with the columns of their file that the task does not read, if it has rows."""
+        tables, numbers = self.kind.file_tables(rows, config), file_rows(self.kind, rows)
+        if numbers is None or not len(numbers):
+            return tables
+        return with_other_columns(tables, numbers, config.data, split, tagged=self.kind.tags_words)
+
     def lines(self) -> list[str]:
         """The report as it is printed."""
-        return report.lines(self.found, counts_by_reason(self.left_out)[1] if self.left_out else {})
+        return report.lines(self.found) + left_out_lines(self.left_out)
 
     def document(self) -> dict[str, Any]:
         """The report with every row."""
@@ -62,7 +71,7 @@ class CleanedData:
 def clean(config: Config, splits: Sequence[str], *, near: bool = True) -> CleanedData:
     """Read and clean splits, and search them for what `report.findings` describes.
 
-    Rows are those of a run, but none are set aside for validation.
+    Training rows are those of a run, but none are set aside for validation. Of other splits all rows are examined.
 
     Raises:
       UserError: for data that cannot be read, or a rule that matches nothing in any split.
@@ -70,13 +79,12 @@ def clean(config: Config, splits: Sequence[str], *, near: bool = True) -> Cleane
     check_not_kept(config.data)
     kind, options = task_class(config), config.data.clean
     with counted() as changed:
-        rows = {split: first_rows(kind, kind.read(config, split), config, split) for split in splits}
+        rows = {split: kind.read(config, split) for split in splits}
     origins = {split: files.origin(config.data, split) for split in splits}
-    for rule in options.rules:
-        if not changed[rule_name(rule.pattern)]:
-            where = ", ".join(origins.values())
-            raise UserError(f'data.clean.rules "{rule.pattern}" changes nothing in {where}: correct it or leave it out')
-    search = search_of(kind, rows, config, origins)
+    check_rules(options.rules, changed, ", ".join(origins.values()))
+    if TRAIN in rows:
+        rows[TRAIN] = first_rows(kind, rows[TRAIN], config, TRAIN)
+    search = search_of(kind, rows, config, origins, labelled=splits)
     left_out = dropped(options, search, TRAIN) if TRAIN in rows else {}
     tokenizer = None
     if config.model.path is not None:

@@ -1,6 +1,6 @@
 """Leaves out the training rows that `data.clean` excludes, before they are tokenised."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,17 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.quality.repeats import Search, SplitTexts
 from jaxft.data.quality.row_texts import RowTexts
-from jaxft.data.quality.selection import counts_by_reason, dropped, unknown
+from jaxft.data.quality.selection import counted, counts_by_reason, dropped, unknown
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.tasks.task import Task
 
 TRAIN = "train"
 
 
-def search_of(kind: type[Task], rows: Mapping[str, Any], config: Config, origins: Mapping[str, str]) -> Search:
-    """The search for repeats in the rows of all splits.
+def search_of(
+    kind: type[Task], rows: Mapping[str, Any], config: Config, origins: Mapping[str, str], *, labelled: Collection[str]
+) -> Search:
+    """The search for repeats in the rows of all splits; the labels of the splits `labelled` are read.
 
     Raises:
       UserError: if `data.clean` asks for what these splits, or rows of this task, cannot have.
@@ -26,8 +28,9 @@ def search_of(kind: type[Task], rows: Mapping[str, Any], config: Config, origins
     if clean.leaks == "drop" and len(rows) == 1:
         raise UserError("data.clean.leaks is drop, but there is no validation or test data: leave it at keep")
     columns = kind.text_columns(config)
-    splits = {s: SplitTexts(RowTexts(x, columns), kind.row_labels(x, config, origins[s])) for s, x in rows.items()}
-    if clean.conflicts == "drop" and any(split.labels is None for split in splits.values()):
+    labels = {split: kind.row_labels(rows[split], config, origins[split]) for split in labelled}
+    splits = {s: SplitTexts(RowTexts(x, columns), labels.get(s), kind.tags_words) for s, x in rows.items()}
+    if clean.conflicts == "drop" and None in labels.values():
         raise UserError(f"data.clean.conflicts is drop, but rows of {kind.kind} have no labels: leave it at keep")
     return Search(splits, clean.near_similarity)
 
@@ -39,7 +42,8 @@ def without_dropped(
 
     Args:
       kind: the task.
-      rows: those of every split of the run, after limits, and without those that are set aside for validation.
+      rows: those of training after limits, without those that are set aside for validation; and all rows of the other
+        splits, as leaks are sought in them whatever part of them is evaluated.
       config: its `data.clean`; `min_known` is left to `without_unknown`.
       origins: the file of each split.
 
@@ -48,7 +52,7 @@ def without_dropped(
     """
     if not config.data.clean.drops:
         return rows[TRAIN], ()
-    search = search_of(kind, rows, config, origins)
+    search = search_of(kind, rows, config, origins, labelled=[TRAIN])
     return _without(rows[TRAIN], dropped(config.data.clean, search, TRAIN), origins[TRAIN])
 
 
@@ -63,8 +67,7 @@ def _without(rows: Any, found: Mapping[str, np.ndarray], origin: str) -> tuple[A
         return rows, ()
     left_out, counts = counts_by_reason(found)
     if left_out.all():
-        why = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-        raise UserError(f"{origin}: data.clean leaves out every training example ({why})")
+        raise UserError(f"{origin}: data.clean leaves out every training example ({_reasons(counts)})")
     if not left_out.any():
         return rows, ()
     return select_rows(rows, np.flatnonzero(~left_out)), (note(origin, len(rows), counts),)
@@ -72,5 +75,8 @@ def _without(rows: Any, found: Mapping[str, np.ndarray], origin: str) -> tuple[A
 
 def note(origin: str, total: int, counts: Mapping[str, int]) -> str:
     """A line that counts the rows that are left out."""
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    return f"{origin}: {sum(counts.values()):,} of {total:,} training examples are left out (data.clean): {reasons}"
+    return f"{origin}: {sum(counts.values()):,} of {total:,} training examples are left out (data.clean): {_reasons(counts)}"
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(counted(count, reason) for reason, count in counts.items())

@@ -12,8 +12,11 @@ from jaxft.config.data import SPLITS
 from jaxft.core.errors import UserError
 from jaxft.core.ragged import offsets_of
 from jaxft.core.random_streams import OfSeed, host_generator
+from jaxft.data.cleaning.cleaner import check_rules, counted
+from jaxft.data.formats.sentences import say_if
 from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
+from jaxft.run.first_rows import missing_labels
 from jaxft.run.row_removal import without_dropped, without_unknown
 from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
 from jaxft.tasks import task_class, task_options
@@ -62,7 +65,11 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     """
     kind, data = task_class(config), config.data
     origins = {s: str(where) for s in SPLITS if (where := getattr(data, s))}
-    rows = {split: first_rows(kind, kind.read(config, split), config, split) for split in origins}
+    with counted() as changed:
+        whole = {split: kind.read(config, split) for split in origins}
+    check_rules(data.clean.rules, changed, ", ".join(origins.values()))
+    rows = {split: first_rows(kind, x, config, split) for split, x in whole.items()}
+    say_if(line := missing_labels(kind, whole["train"], rows["train"], config, origins["train"]), line)
     known = record.recorded(config)
     labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
     task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
@@ -72,12 +79,13 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
         notes += note
     if data.validation_share:
         held = held_out(task, rows["train"], config, origins["train"])
+        whole["validation"] = select_rows(rows["train"], held)
         rows |= {
-            "validation": first_rows(kind, select_rows(rows["train"], held), config, "validation"),
+            "validation": first_rows(kind, whole["validation"], config, "validation"),
             "train": select_rows(rows["train"], np.setdiff1d(np.arange(len(rows["train"])), held, assume_unique=True)),
         }
         origins["validation"] = origins["train"]
-    rows["train"], left_out = without_dropped(kind, rows, config, origins)
+    rows["train"], left_out = without_dropped(kind, {**whole, "train": rows["train"]}, config, origins)
     notes += left_out
     recorded = rundir.recorded_tokenizer(config)
     vocabulary = open_vocabulary(config.vocabulary, directory, recorded, lambda: kind.texts(rows["train"], config))

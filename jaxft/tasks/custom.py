@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
 from jaxft.data.batching.collect import Summary
@@ -30,8 +32,24 @@ def load_task(reference: str) -> type[Task]:
 
 def cleans_texts(task: type[Task]) -> bool:
     """Whether a task's `read` cleans texts: those of jaxft do, and one of your own if its class has `cleans_texts`."""
-    reader = next(base for base in task.__mro__ if "read" in vars(base))
-    return vars(reader).get("cleans_texts", reader.__module__.startswith(f"{Task.__module__.rpartition('.')[0]}."))
+    reader = _reader(task)
+    return vars(reader).get("cleans_texts", _is_own(reader))
+
+
+def file_rows(task: type[Task], rows: Any) -> np.ndarray | None:
+    """`Task.file_rows`; None if a `read` of yours gave the rows and its class does not define `file_rows`, too."""
+    reader = _reader(task)
+    return task.file_rows(rows) if _is_own(reader) or "file_rows" in vars(reader) else None
+
+
+def _reader(task: type[Task]) -> type:
+    """The class whose `read` a task has."""
+    return next(base for base in task.__mro__ if "read" in vars(base))
+
+
+def _is_own(reader: type) -> bool:
+    """Whether a class is jaxft's own."""
+    return reader.__module__.startswith(f"{Task.__module__.rpartition('.')[0]}.")
 
 
 @functools.cache

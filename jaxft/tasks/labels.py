@@ -132,6 +132,14 @@ def head_labels(hf_config: Mapping[str, Any], kind: str) -> list[str]:
     return labels_of(hf_config) if kind_of(family_of(hf_config, "config.json"), hf_config) == kind else []
 
 
+def of_first_rows(config: Config) -> str:
+    """The end of a message about too few labels: where the limit of `data.max_train_examples` may have left others out."""
+    limit = config.data.max_train_examples
+    if limit is None:
+        return ""
+    return f"; data.max_train_examples takes the first {limit:,} rows: if the file is sorted by label, shuffle it"
+
+
 def label_ids(
     values: Sequence[str],
     names: Sequence[str],

@@ -14,7 +14,15 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.label_lists import label_lists, multi_hot
-from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_columns, label_ids, scores_by_name
+from jaxft.tasks.labels import (
+    choose_labels,
+    class_weights,
+    head_labels,
+    label_columns,
+    label_ids,
+    of_first_rows,
+    scores_by_name,
+)
 from jaxft.tasks.metrics.classification import best_threshold, multi_label_scores
 from jaxft.tasks.task import Batch, Outputs, Split
 from jaxft.tasks.text_classification import LabelledTexts
@@ -51,7 +59,8 @@ class MultiLabel(LabelledTexts):
         found = {label for labels in lists for label in labels}
         labels = choose_labels(config, hf_config, cls.kind, declared, found, where)
         if len(labels) < 2:
-            raise UserError(f"{where} has {len(labels)} labels; multi-label needs two or more")
+            found = f"{where} has {len(labels)} label{'s' if not labels else ''}; multi-label needs two or more"
+            raise UserError(found + of_first_rows(config))
         threshold = None if config.task.threshold == "tune" else config.task.threshold
         if threshold is None and not (data.validation or data.validation_share):
             raise UserError("task.threshold is tune, which needs data.validation or data.validation_share")

@@ -19,7 +19,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
-from jaxft.data.reading.row_numbers import row_names
+from jaxft.data.reading.row_numbers import row_names, row_numbers
 from jaxft.tasks import texts
 from jaxft.tasks.labels import label_column, label_ids, label_values
 from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task
@@ -71,6 +71,11 @@ class MultipleChoice(Task):
     def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
         """The right choice of each row as it is in the file."""
         return [(value,) for value in label_values(rows, label_column(config.data), origin)]
+
+    @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray:
+        """Each row is one of the file."""
+        return row_numbers(rows)
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

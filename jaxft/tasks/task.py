@@ -79,6 +79,7 @@ class Task(abc.ABC):
       mixes: whose `labels` mixup mixes: those of examples or tokens; None if they cannot be mixed.
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
       names_labels: whether `row_labels` are names that can be counted, not numbers.
+      tags_words: whether the `row_labels` of a row are the tags of its words that are not empty.
       cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
@@ -90,6 +91,7 @@ class Task(abc.ABC):
     mixes: ClassVar[Mixes] = None
     chunkable: ClassVar[bool] = True
     names_labels: ClassVar[bool] = True
+    tags_words: ClassVar[bool] = False
     cleans_texts: ClassVar[bool] = False
 
     @classmethod
@@ -149,6 +151,14 @@ class Task(abc.ABC):
     def row_names(cls, rows: Any, origin: str) -> RowName:
         """Names the rows in messages, such as `a.csv: row 3`."""
         return row_names(rows, origin)
+
+    @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray | None:
+        """The row of the file, from 1 and counted through all files, that each row is made from, int [rows].
+
+        None if rows are made of several, or of something else. A class that defines `read` says it for itself.
+        """
+        return None
 
     @classmethod
     def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.class_labels import label_names
-from jaxft.data.reading.row_numbers import row_names
+from jaxft.data.reading.row_numbers import row_names, row_numbers
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -27,6 +27,7 @@ from jaxft.tasks.labels import (
     label_columns,
     label_ids,
     label_values,
+    of_first_rows,
     scores_by_name,
 )
 from jaxft.tasks.metrics.classification import SparseConfusion, classification_scores, label_scores, roc_auc
@@ -61,6 +62,11 @@ class LabelledTexts(Task):
     def read(cls, config: Config, split: str, *, labelled: bool = True) -> Any:
         """The rows whose texts are not empty."""
         return texts.read(config.data, split, label_columns(config.data) if labelled else [])
+
+    @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray:
+        """Each row is one of the file."""
+        return row_numbers(rows)
 
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True
@@ -125,7 +131,8 @@ class TextClassification(LabelledTexts):
         declared = label_names(rows.features[column]) or []
         labels = choose_labels(config, hf_config, cls.kind, declared, set(values), where)
         if len(labels) < 2:
-            raise UserError(f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two')
+            only = f'{data.train}: column "{column}" has only the label "{labels[0]}"; a classifier needs two'
+            raise UserError(only + of_first_rows(config))
         metric = config.eval.metric
         if metric in ("f1", "roc_auc") and len(labels) != 2 and (data.validation or data.validation_share):
             raise UserError(f"eval.metric is {metric}, which needs two labels; this task has {len(labels)}: use macro_f1")

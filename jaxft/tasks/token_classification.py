@@ -37,7 +37,7 @@ from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.words import encode_words
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
-from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column
+from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column, of_first_rows
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
 from jaxft.tasks.tag_labels import declared_tags, read_tags, scheme_of, tag_ids, unknown_tags
 from jaxft.tasks.task import AugmentableRows, Batch, Mixes, Outputs, Split, Task, select_known_rows
@@ -64,6 +64,7 @@ class TokenClassification(Task):
 
     kind: ClassVar[str] = "token-classification"
     mixes: ClassVar[Mixes] = "tokens"
+    tags_words: ClassVar[bool] = True
     metrics: ClassVar[Mapping[str, bool]] = {
         **dict.fromkeys(("f1", "precision", "recall", "accuracy", "macro_f1"), True),
         "loss": False,
@@ -87,7 +88,7 @@ class TokenClassification(Task):
             found, given, declared = (iob2_labels(canonical(x).values()) if x else [] for x in (counts, given, declared))
         names = given or choose_labels(config, hf_config, cls.kind, declared, found, f"{origin}: tags")
         if len(names) < 2:
-            raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two')
+            raise UserError(f'{origin}: the only tag is "{names[0]}"; a tagger needs two{of_first_rows(config)}')
         weights = class_weights(config.task.class_weights, names, np.array([counts[name] for name in names]))
         how = config.data.split_words or split_mode(rows)
         task = cls(tuple(names), scheme, config.task.label_pieces, weights, config.train.label_smoothing, how)
@@ -125,13 +126,20 @@ class TokenClassification(Task):
 
     @classmethod
     def row_labels(cls, rows: Any, config: Config, origin: str) -> list[tuple[str, ...]]:
-        """The tags of each sentence as they are in the file."""
-        return [tuple(tags) for tags in column_values(rows, TAGS)]
+        """The tags of each sentence as they are in the file, without those of words that cleaning emptied."""
+        sentences = zip(column_values(rows, WORDS), column_values(rows, TAGS), strict=True)
+        return [tuple(tag for word, tag in zip(*x, strict=True) if word) for x in sentences]
 
     @classmethod
     def row_names(cls, rows: Any, origin: str) -> RowName:
         """Sentences are named by the line or row of their first word."""
         return lambda row: ": ".join(location(rows, origin, row))
+
+    @classmethod
+    def file_rows(cls, rows: Any) -> np.ndarray | None:
+        """Sentences are rows of a table unless it has one word per row."""
+        numbers = list(column_values(rows, "row")) if "row" in rows.column_names else [[1, 2]]
+        return np.array([x[0] for x in numbers]) if all(x[0] == x[-1] for x in numbers) else None
 
     @classmethod
     def file_tables(cls, rows: Any, config: Config) -> Iterator[Any]:

@@ -21,7 +21,7 @@ def rules(pattern: str, replacement: str = "") -> str:
         (["--data.clean.rules=[{patern: a}]"], ['unknown option "patern"', 'did you mean "pattern"']),
         ([rules("zebra")], ['data.clean.rules "zebra" changes nothing in', "train.csv", "dev.csv"]),
         (["--data.clean.scripts=[Latn]"], ['data.clean.scripts has "Latn"', 'did you mean "Latin"']),
-        (["--data.clean.scripts=[zzzz]"], ['has "zzzz", which is no Unicode script', "such as Latin"]),
+        (["--data.clean.scripts=[zzzz]"], ['has "zzzz", which is not a Unicode script', "such as Latin"]),
         (["--data.clean.scripts=[]"], ["data.clean.scripts is []", "one or more names"]),
         (["--data.clean.min_words=3", "--data.clean.max_words=2"], ["min_words is 3", "at most data.clean.max_words 2"]),
         (["--data.clean.near_similarity=1"], ["near_similarity is 1", "below 1"]),
@@ -50,9 +50,9 @@ def test_bad_options_are_refused(fails, tiny_data, tmp_path, monkeypatch, option
 def test_the_data_is_not_overwritten(fails, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n')
-    fails("clean", [f"--data.train={path}", "--output", path], str(path), "is what is read from")
+    fails("clean", [f"--data.train={path}", "--output", path], str(path), "is an input file")
     assert path.read_text() == '{"text": "a", "label": "x"}\n'
-    fails("clean", [f"--data.train={path}", "--output", tmp_path / "o.jsonl", "--report", path], "is what is read from")
+    fails("clean", [f"--data.train={path}", "--output", tmp_path / "o.jsonl", "--report", path], "is an input file")
 
 
 def test_an_answer_that_would_be_lost_is_refused(fails, tmp_path):
@@ -86,7 +86,7 @@ def test_an_entity_that_would_be_lost_is_refused(fails, tmp_path):
 
 def test_a_run_that_leaves_out_every_row_is_refused(train_fails):
     train_fails(
-        {"data.clean.min_words": 50}, "train.csv: data.clean leaves out every training example", "shorter than 50 words"
+        {"data.clean.min_words": 50}, "train.csv: data.clean leaves out every training example", "with fewer than 50 words"
     )
 
 
@@ -119,9 +119,12 @@ class Inherits(TextClassification):
 
 
 def test_a_task_of_ones_own_must_say_that_it_cleans(tmp_path, monkeypatch):
+    import datasets
+
     from jaxft.config import cli
     from jaxft.core.errors import UserError
     from jaxft.tasks import task_class
+    from jaxft.tasks.custom import file_rows
 
     (tmp_path / "own_reading.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
@@ -132,5 +135,8 @@ def test_a_task_of_ones_own_must_say_that_it_cleans(tmp_path, monkeypatch):
     for name in ("Cleaning", "Inherits"):
         assert chosen(name, "--data.clean.whitespace=true").__name__ == name
     assert chosen("Own", "--data.clean.duplicates=near").__name__ == "Own"
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"]})  # which need not be those of the file
+    assert file_rows(chosen("Own"), rows) is None
+    assert list(file_rows(chosen("Inherits"), rows)) == [1, 2]
     with pytest.raises(UserError, match=r"data\.clean changes texts, but own_reading:Own has a read of its own"):
         chosen("Own", "--data.clean.whitespace=true")

@@ -47,6 +47,24 @@ def test_bad_training_file(train_fails, tmp_path, case):
     train_fails({"data.train": tmp_path / name}, *words)
 
 
+def test_a_limit_of_a_file_that_is_sorted_by_label(train_fails, tmp_path):
+    rows = "".join(f"{word},{label}\n" for label in ("calm", "merry", "sad") for word in "abc")
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    limited = {"data.train": tmp_path / "a.csv", "data.max_train_examples": 3}
+    train_fails(limited, 'only the label "calm"', "max_train_examples takes the first 3 rows", "sorted by label")
+    several = {"task.problem": "multi_label", "data.label_separator": ";", "task.threshold": 0.5}
+    train_fails(limited | several, "has 1 label; multi-label needs two", "max_train_examples takes the first 3 rows")
+    (tmp_path / "a.conll").write_text("a O\n\nb O\n\nc B-x\n")
+    tagged = {
+        "task.name": "token-classification",
+        "data.train": tmp_path / "a.conll",
+        "data.validation": tmp_path / "a.conll",
+    }
+    train_fails(
+        limited | tagged | {"data.max_train_examples": 2}, 'only tag is "O"', "max_train_examples takes the first 2 rows"
+    )
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_missing_file(train_fails, tmp_path, split):
     train_fails({f"data.{split}": tmp_path / "absent.csv"}, "absent.csv", "no such file", f"data.{split}")

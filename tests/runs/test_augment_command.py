@@ -142,5 +142,5 @@ def test_bad_options(fails, tiny_model, plain_data, tmp_path, arguments, words):
 def test_the_data_is_not_overwritten(tiny_model, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text('{"text": "a river", "label": "calm"}\n{"text": "a storm", "label": "angry"}\n')
-    with pytest.raises(UserError, match="is what is read from"):
+    with pytest.raises(UserError, match="is an input file"):
         write(tiny_model, path, data__train=path)

@@ -59,13 +59,14 @@ def test_texts_are_cleaned_and_rows_left_out(texts, capsys, form):
     said = capsys.readouterr().err
     for line in (
         "train: 6 examples of",
-        "train: duplicates: 1; row 2 is row 1",
+        "train: duplicates: 1; row 2 repeats row 1",
         'train: texts with several labels: 1; row 3 "angry" and row 4 "merry"',
-        "leaks, train in validation (1 exact): 1; row 6 is row 1",
-        "changed texts: html_tags 1, html_entities 1, whitespace 2, control_characters 1",
+        "leaks, train in validation (1 exact): 1; row 6 repeats row 1",
+        "texts changed by each step: html_tags 1, html_entities 1, whitespace 2, control_characters 1",
         "left out: 1 also in the validation data",
         "left out: 2 with several labels",
-        "left out: 1 duplicates",
+        "left out: 1 duplicate\n",
+        "search for duplicates and leaks: exact and near ones (similarity of at least 0.75)",
         f"wrote 2 of 6 examples to {output}",
     ):
         assert line in said, line
@@ -84,6 +85,36 @@ def test_only_texts_of_other_splits_change(texts):
     drops = ["--data.clean.duplicates=near", "--data.clean.conflicts=drop"]
     run(*data, *EDITS, *drops, "--split=validation", "--output", texts / "out.jsonl", "--exact")
     assert len(read_jsonl(texts / "out.jsonl")) == 6
+
+
+def test_near_duplicates_that_are_left_out_are_reported(texts, capsys):
+    rows = [{"text": x, "label": "calm"} for x in ("where is my new card?", "Where is my new card", "in the dev data!")]
+    write_lines(texts / "train.jsonl", rows)
+    data = [f"--data.train={texts / 'train.jsonl'}", f"--data.validation={texts / 'dev.jsonl'}", "--output=none"]
+    run(*data, "--exact")
+    assert "search for duplicates and leaks: exact ones only" in capsys.readouterr().err
+    near = ["--data.clean.duplicates=near", "--data.clean.near_similarity=0.6"]
+    run(*data, *near, "--exact", "--report", texts / "report.json")
+    said = capsys.readouterr().err
+    assert "leaks: exact ones; near ones only within train (similarity of at least 0.6)" in said
+    assert "train: near duplicates: 1; row 2 repeats row 1" in said
+    assert "left out: 1 near duplicate\n" in said
+    assert "leaks" not in said.partition("\n")[2]
+    found = json.loads((texts / "report.json").read_text())
+    assert "near duplicates" not in found["splits"]["validation"]
+    run(*data, "--data.clean.leaks=drop", "--exact")
+    said = capsys.readouterr().err
+    assert "near ones only of train in validation" in said
+    assert "leaks, train in validation (0 exact): 1; row 3 repeats row 1" in said
+    assert "left out: 1 nearly in the validation data\n" in said
+
+
+def test_leaks_are_sought_in_all_rows(texts, capsys):
+    """`data.max_eval_examples` limits what is evaluated."""
+    write_lines(texts / "dev.jsonl", [{"text": "a lake", "label": "calm"}, {"text": "in  the dev data", "label": "merry"}])
+    data = [f"--data.train={texts / 'train.jsonl'}", f"--data.validation={texts / 'dev.jsonl'}", "--output=none"]
+    run(*data, "--data.max_eval_examples=1", "--data.clean.leaks=drop")
+    assert "left out: 1 also in the validation data" in capsys.readouterr().err
 
 
 def test_nothing_is_removed_or_changed_that_was_not_asked_for(texts, capfd):
@@ -139,6 +170,8 @@ def test_words_keep_their_tags(tmp_path):
     own = read([*task, *EDITS], tmp_path / "in.conll")
     assert own["words"][:] == [["AT&T", "", "in", "the"], ["lake"]]
     assert own["own words"][:] == [["AT&amp;T", "\u200b", "in", "the"], ["l<i>a</i>ke"]]
+    config = cli.parse({}, task, origin="", prog="test")
+    assert task_class(config).row_labels(own, config, "") == [("B-org", "O", "O"), ("O",)]
 
 
 def test_entities_keep_their_places(tmp_path):
@@ -211,4 +244,63 @@ def test_texts_of_the_same_words_are_near_and_not_exact(tmp_path, capsys):
     write_lines(tmp_path / "a.jsonl", [{"text": "where is my card?", "label": "x"}, {"text": "Hi  there", "label": "y"}])
     write_lines(tmp_path / "b.jsonl", [{"text": "Where is my card", "label": "x"}, {"text": "hi there", "label": "y"}])
     run(f"--data.train={tmp_path / 'a.jsonl'}", f"--data.test={tmp_path / 'b.jsonl'}", "--output=none")
-    assert "leaks, train in test (1 exact): 2; row 1 is row 1, row 2 is row 2" in capsys.readouterr().err
+    assert "leaks, train in test (1 exact): 2; row 1 repeats row 1, row 2 repeats row 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_columns_that_the_task_does_not_read_stay(tmp_path, form):
+    """They are unchanged and in their order, whatever rows before them are left out."""
+    import datasets
+
+    texts = ["a  <b>song</b>", "the lake", "THE lake", " ", "a storm", "the sun"]
+    rows = [
+        {"id": f"{i}", "text": text, "day": f"2020-01-0{i + 1}", "label": "xxxyyy"[i], "more &amp;": f"<b>{i}  "}
+        for i, text in enumerate(texts)
+    ]
+    for name, some in (("a", rows[:2]), ("b", rows[2:])):
+        saved = datasets.Dataset.from_list(some)
+        if form == "parquet":
+            saved = saved.cast_column("day", datasets.Value("date32")).cast_column(
+                "label", datasets.ClassLabel(names=["x", "y"])
+            )
+        {"csv": saved.to_csv, "jsonl": saved.to_json, "parquet": saved.to_parquet}[form](str(tmp_path / f"{name}.{form}"))
+    data = [f"--data.train={tmp_path}/*.{form}", *EDITS, "--data.empty_texts=drop", "--data.clean.duplicates=exact"]
+    for end in ("jsonl", "parquet"):
+        run(*data, "--output", tmp_path / f"out-{end}.{end}")
+    written = read_jsonl(tmp_path / "out-jsonl.jsonl")
+    assert written == [
+        {**rows[i], "text": " ".join(rows[i]["text"].replace("<b>", "").replace("</b>", "").split())} for i in (0, 1, 4, 5)
+    ]
+    assert [list(row) for row in written] == [list(rows[0])] * 4
+    again = datasets.Dataset.from_parquet(str(tmp_path / "out-parquet.parquet"))
+    assert [str(x) for x in again["day"]] == [row["day"] for row in written]
+    if form == "parquet":
+        assert again.features["label"].names == ["x", "y"]
+
+
+def test_single_values_of_tagged_rows_stay(tmp_path, capsys):
+    """Lists may no longer fit the words."""
+    task = ["--task.name=token-classification", "--data.text=words", "--data.label=tags"]
+    rows = [{"id": 7, "words": ["a", "\u200b", "b"], "pos": ["X", "Y", "Z"], "tags": ["B-x", "O", "O"]}]
+    write_lines(tmp_path / "lists.jsonl", [*rows, {"id": 8, "words": ["c"], "pos": ["X"], "tags": ["O"]}])
+    run(*task, f"--data.train={tmp_path / 'lists.jsonl'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "out.jsonl") == [
+        {"id": 7, "words": ["a", "b"], "tags": ["B-x", "O"]},
+        {"id": 8, "words": ["c"], "tags": ["O"]},
+    ]
+    (tmp_path / "words.csv").write_text("id,sentence,text,label\n1,1,a,B-x\n2,1,b,O\n3,2,c,O\n")
+    task = ["--task.name=token-classification"]
+    run(*task, f"--data.train={tmp_path / 'words.csv'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "out.jsonl")[0] == {"text": ["a", "b"], "label": ["B-x", "O"]}
+    spans = {"id": 9, "text": "<b>a</b>, b", "spans": [[3, 4, "x"]], "answer": "accept", "meta": {"a": 1}}
+    write_lines(tmp_path / "spans.jsonl", [spans])
+    run(*task, "--data.label=spans", f"--data.train={tmp_path / 'spans.jsonl'}", *EDITS, "--output", tmp_path / "out.jsonl")
+    (row,) = read_jsonl(tmp_path / "out.jsonl")
+    assert row == {"id": 9, "text": "a, b", "spans": [{"start": 0, "end": 1, "label": "x"}], "answer": "accept"}
+
+
+def test_columns_that_cannot_be_read_are_named(tmp_path, capsys):
+    write_lines(tmp_path / "in.jsonl", [{"text": "a", "label": "x", "meta": 1}, {"text": "b", "label": "y", "meta": [1]}])
+    run(f"--data.train={tmp_path / 'in.jsonl'}", "--output", tmp_path / "out.jsonl")
+    assert "the columns meta are left out: " in capsys.readouterr().err
+    assert read_jsonl(tmp_path / "out.jsonl") == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,34 @@ from tests.support import questions, read_jsonl, tiny
 from tests.support.resuming import assert_resume_is_exact, short_config
 
 EDITS = {"html_tags": True, "html_entities": True, "control_characters": True, "whitespace": True}
-OPTIONS = [f"--data.clean.{name}=true" for name in EDITS]
+OPTIONS = [*(f"--data.clean.{name}=true" for name in EDITS), "--data.clean.unicode=NFKC"]
+UNDO = CleanConfig(**EDITS, unicode="NFKC")
 # A clean word among others -> how the file has it.
 DIRT = {"the": "<b>the</b>", "river": "ri\u200bver", "runs": "runs<br>", "storm": "st&#111;rm", "lake": "l<i>a</i>ke"}
 
 
 def dirty(text: str) -> str:
     return "  ".join(DIRT.get(word, word) for word in text.split(" "))
+
+
+# Ways to write a word, and white space, that cleaning undoes.
+FORMS = (
+    str,
+    "<b>{}</b>".format,
+    "{}<br>".format,
+    lambda word: f"{word[0]}\u200b{word[1:]}",
+    lambda word: f"&#{ord(word[0])};{word[1:]}",
+    lambda word: f"{word[0]}<i class='&amp;'>{word[1:]}</i>",
+    lambda word: "".join(chr(ord(x) + 0xFEE0) for x in word),  # full-width
+)
+SPACES = (" ", "  ", "\r\n", "\u00a0", "\u3000", "<p> ", " <!-- x --> ")
+
+
+def soiled(text: str, seed: int) -> str:
+    """A text that cleaning turns into the given one, with random markup, entities, wide letters and spaces."""
+    choose = random.Random(seed).choice
+    first, *rest = text.split(" ")
+    return choose(FORMS)(first) + "".join(choose(SPACES) + choose(FORMS)(word) for word in rest)
 
 
 def write_dirty(source: Path, target: Path, extra: list[list[str]] = ()) -> Path:
@@ -69,7 +91,7 @@ def test_rows_are_left_out_of_training_only(tiny_model, folder, tmp_path):
     assert not {101, 102, 103, 104, 105} & {*kept}
     (note,) = [line for line in whole.notes if "data.clean" in line]
     assert note.startswith(f"{folder / 'train.csv'}: {105 - len(kept)} of 105 training examples are left out (data.clean): ")
-    for reason in ("also in the validation data", "2 with several labels", "duplicates", "1 mostly not Latin"):
+    for reason in ("also in the validation data", "2 with several labels", "duplicate", "1 mostly not Latin"):
         assert reason in note
     assert len(whole.data["validation"].rows) == 30
     texts = whole.data["train"].rows["text"][:]
@@ -83,6 +105,30 @@ def test_rows_are_left_out_of_training_only(tiny_model, folder, tmp_path):
         assert row_numbers(run.data["validation"].rows).tolist() == row_numbers(held.data["validation"].rows).tolist()
 
 
+def test_leaks_are_sought_in_all_rows_that_could_be_evaluated(tiny_model, folder, tmp_path):
+    """`data.max_eval_examples` and the rows that are set aside change nothing about what is a leak."""
+    found = {}
+    for name, data in (("file", {}), ("limit", {"max_eval_examples": 1})):
+        run = make_run(clean_config(tiny_model, folder, tmp_path / name, data=data))
+        found[name] = [line for line in run.notes if "data.clean" in line]
+    assert len(run.data["validation"].rows) == 1
+    assert found["limit"] == found["file"]
+    assert "also in the validation data" in found["file"][0]
+    whole = make_run(clean_config(tiny_model, folder, tmp_path / "s", data={"validation": None, "validation_share": 0.5}))
+    share = {"validation": None, "validation_share": 0.5, "max_eval_examples": 1}
+    limited = make_run(clean_config(tiny_model, folder, tmp_path / "l", data=share))
+    assert [x for x in limited.notes if "data.clean" in x] == [x for x in whole.notes if "data.clean" in x]
+
+
+def test_a_rule_that_changes_nothing_is_refused(tiny_model, folder, tmp_path):
+    """Unless it changes a text of some split; limits on examples do not matter."""
+    config = clean_config(tiny_model, folder, tmp_path / "run", data={"max_train_examples": 20})
+    make_run(replace(config, data=replace(config.data, clean=CleanConfig(rules=[CleanRuleConfig("reka|\u0440\u0435")]))))
+    clean = CleanConfig(rules=[CleanRuleConfig("zebra")])
+    with pytest.raises(UserError, match=r'data\.clean\.rules "zebra" changes nothing in .*train\.csv, .*dev\.csv'):
+        make_run(replace(config, data=replace(config.data, clean=clean)))
+
+
 def test_unknown_words_and_lengths_leave_rows_out(tiny_model, folder, tmp_path):
     config = tiny.run_config(tiny_model, folder, tmp_path / "run")
     clean = CleanConfig(**EDITS, min_known=0.5, min_words=4, max_words=8)
@@ -90,7 +136,7 @@ def test_unknown_words_and_lengths_leave_rows_out(tiny_model, folder, tmp_path):
     assert all(4 <= len(text.split()) <= 8 for text in run.data["train"].rows["text"])
     notes = [line.split("(data.clean): ")[1] for line in run.notes if "data.clean" in line]
     reasons = [[reason.split(" ", 1)[1] for reason in note.split(", ")] for note in notes]
-    assert reasons == [["shorter than 4 words", "longer than 8 words"], ["less than 0.5 of the tokens known"]]
+    assert reasons == [["with fewer than 4 words", "with more than 8 words"], ["with less than 0.5 of the tokens known"]]
 
 
 @pytest.fixture(scope="module")
@@ -156,18 +202,24 @@ def test_answers_are_those_of_the_file(tmp_path):
     """They are the answers for the clean text, with their places in the text as it is in the file."""
     model = questions.write_model(tmp_path / "model")
     rows = questions.make(12, seed=3, longest=14)
-    soiled = [{**row, "context": dirty(row["context"]), "question": dirty(row["question"])} for row in rows]
+    rows *= 3
+    file_rows = [
+        {**row, "id": str(i), "context": soiled(row["context"], i), "question": dirty(row["question"])}
+        for i, row in enumerate(rows)
+    ]
+    assert [Cleaner(UNDO)(row["context"]).text for row in file_rows] == [row["context"] for row in rows]
     found = {}
-    for name, given in (("clean", rows), ("dirty", soiled)):
-        questions.write(tmp_path / f"{name}.json", [{**x, "answers": {"text": [], "answer_start": []}} for x in given])
+    for name, given in (("clean", rows), ("dirty", file_rows)):
+        numbered = [{**x, "id": str(i)} for i, x in enumerate(given)]
+        questions.write(tmp_path / f"{name}.json", [{**x, "answers": {"text": [], "answer_start": []}} for x in numbered])
         argv = ["--input", str(tmp_path / f"{name}.json"), "--output", str(tmp_path / "o.jsonl"), "--data.max_length=40"]
         predict.main([str(model), *argv, *OPTIONS])
         found[name] = read_jsonl(tmp_path / "o.jsonl")
-    for clean, own, row in zip(found["clean"], found["dirty"], soiled, strict=True):
+    for clean, own, row in zip(found["clean"], found["dirty"], file_rows, strict=True):
         assert row["context"][own["start"] : own["end"]] == own["answer"]
         assert [x["answer"] for x in own["n_best"]] == [row["context"][x["start"] : x["end"]] for x in own["n_best"]]
         assert own["score"] == clean["score"]
-        assert Cleaner(CleanConfig(**EDITS))(own["answer"]).text == clean["answer"]
+        assert Cleaner(UNDO)(own["answer"]).text == clean["answer"]
 
 
 def test_words_and_entities_are_those_of_the_file(tmp_path):
@@ -176,15 +228,20 @@ def test_words_and_entities_are_those_of_the_file(tmp_path):
     model, folder = tmp_path / "model", tagged.write_files(tmp_path)
     tiny.write_model(model)
     train(tagged.configure(model, folder, tmp_path / "run", train={"epochs": 1}))
-    texts = ["the river runs over the old stone .", "a storm over the lake , the sun"]
+    texts = ["the river runs over the old stone .", "a storm over the lake , the sun"] * 10
+    in_file = [soiled(text, i) for i, text in enumerate(texts)]
+    assert [Cleaner(UNDO)(text).text for text in in_file] == texts
     found = {}
-    for name, given in (("clean", texts), ("dirty", [dirty(text) for text in texts])):
+    for name, given in (("clean", texts), ("dirty", in_file)):
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in given))
         argv = ["--input", str(tmp_path / f"{name}.jsonl"), "--output", str(tmp_path / "o.jsonl"), *OPTIONS]
         predict.main([str(tmp_path / "run"), *argv, "--data.split_words=punctuation", "--data.text=text"])
         found[name] = read_jsonl(tmp_path / "o.jsonl")
-    for clean, own, text in zip(found["clean"], found["dirty"], texts, strict=True):
-        assert own["text"] == dirty(text)
+    assert any(row["entities"] for row in found["dirty"])
+    for clean, own, text, raw in zip(found["clean"], found["dirty"], texts, in_file, strict=True):
+        assert own["text"] == raw
+        assert [Cleaner(UNDO)(word).text for word in own["words"]] == text.split()
+        assert [Cleaner(UNDO)(x["text"]).text for x in own["entities"]] == [x["text"] for x in clean["entities"]]
         assert own["tags"] == clean["tags"]
         assert all(word in own["text"] for word in own["words"])
         assert len(own["words"]) == len(text.split())

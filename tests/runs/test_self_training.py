@@ -43,6 +43,13 @@ def run(config, options=OPTIONS):
     return self_train.self_train(config, str(Path(config.output_dir).parent / "unlabelled.csv"), options)
 
 
+def pseudo_labels(folder: Path) -> Path:
+    """A file of two pseudo-labels of one class."""
+    path = folder / "pseudo.jsonl"
+    path.write_text('{"text": "lake", "label": "calm"}\n' * 2)
+    return path
+
+
 @pytest.fixture(scope="module")
 def done(tiny_model, tmp_path_factory):
     """(the folder of the data and of the rounds, their results)."""
@@ -86,11 +93,11 @@ def test_round_0_is_the_run_of_the_config(done, tiny_model, tmp_path):
 def test_an_interrupted_command_resumes(done, tiny_model, tmp_path, monkeypatch, capsys):
     config, real, outputs = make_config(tiny_model, tmp_path), jaxft.train.train, []
 
-    def stops_once(config):
+    def stops_once(config, **more):
         outputs.append(Path(config.output_dir).name)
         if len(outputs) == 2:
             raise KeyboardInterrupt
-        return real(config)
+        return real(config, **more)
 
     monkeypatch.setattr(jaxft.train, "train", stops_once)
     with pytest.raises(KeyboardInterrupt):
@@ -106,8 +113,8 @@ def test_an_interrupted_command_resumes(done, tiny_model, tmp_path, monkeypatch,
 
 
 def test_changed_texts_or_options_are_refused(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: tmp_path / "unlabelled.csv")
-    monkeypatch.setattr(jaxft.train, "train", lambda config: {"eval/accuracy": 0.5, "eval/loss": 1.0})
+    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: pseudo_labels(tmp_path))
+    monkeypatch.setattr(jaxft.train, "train", lambda config, **_: {"eval/accuracy": 0.5, "eval/loss": 1.0})
     config, path = make_config(tiny_model, tmp_path), tmp_path / "unlabelled.csv"
     before, results = path.read_bytes(), run(config)
     path.write_bytes(before + b"a river,calm\n")
@@ -132,8 +139,8 @@ def test_changed_texts_or_options_are_refused(tiny_model, tmp_path, monkeypatch)
 def test_a_student_may_start_from_the_previous_round(tiny_model, tmp_path, monkeypatch):
     config = make_config(tiny_model, tmp_path, data={"validation": None, "validation_share": 0.25})
     seen = []
-    monkeypatch.setattr(jaxft.train, "train", lambda config: seen.append(config) or {})
-    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: tmp_path / "unlabelled.csv")
+    monkeypatch.setattr(jaxft.train, "train", lambda config, **_: seen.append(config) or {})
+    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: pseudo_labels(tmp_path))
     run(config, replace(OPTIONS, student="previous"))
     first, second = seen
     assert (first.model.path, second.model.path) == (str(tiny_model), str(tmp_path / "out" / "round-0" / "model"))
@@ -146,11 +153,25 @@ def test_a_student_may_start_from_the_previous_round(tiny_model, tmp_path, monke
 
 def test_without_any_pseudo_label_the_rounds_end(tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: tmp_path / "none")
-    monkeypatch.setattr(jaxft.train, "train", lambda config: {"eval/accuracy": 0.5})
+    monkeypatch.setattr(jaxft.train, "train", lambda config, **_: {"eval/accuracy": 0.5})
     (tmp_path / "none").touch()
     results = run(make_config(tiny_model, tmp_path))
     assert [row["scores"] for row in results] == [{"eval/accuracy": 0.5}]
     assert "round 1: no text reaches the probability 0.6; this ends the rounds" in capsys.readouterr().err
+
+
+def test_pseudo_labels_are_counted_by_class(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: pseudo_labels(tmp_path))
+    monkeypatch.setattr(jaxft.train, "train", lambda config, **_: {"eval/accuracy": 0.5})
+    first, second = run(make_config(tiny_model, tmp_path))
+    counts = {label: 2 if label == "calm" else 0 for label in tiny.LABELS}
+    assert second == {"scores": {"eval/accuracy": 0.5}, "pseudo_labels": 2, "pseudo_labels_by_class": counts}
+    assert "pseudo_labels_by_class" not in first
+    said = capsys.readouterr().err
+    assert f"round 1: 2 pseudo-labels in {tmp_path / 'pseudo.jsonl'}: " in said
+    assert ", ".join(f"{label} {count}" for label, count in counts.items()) in said
+    none = ", ".join(label for label in tiny.LABELS if label != "calm")
+    assert f"round 1: 2 of 3 classes get no pseudo-label ({none}); a lower --threshold may give them some" in said
 
 
 @pytest.mark.slow
@@ -192,8 +213,8 @@ def test_rows_of_a_data_set_become_files(tiny_model, tmp_path, monkeypatch):
     (tmp_path / "unlabelled.csv").write_text("text\nriver\n")
     data = {"dataset": str(tmp_path / "saved"), "train": "train", "validation": "dev", "test": "test"}
     seen = []
-    monkeypatch.setattr(jaxft.train, "train", lambda config: seen.append(config) or {})
-    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: tmp_path / "unlabelled.csv")
+    monkeypatch.setattr(jaxft.train, "train", lambda config, **_: seen.append(config) or {})
+    monkeypatch.setattr(self_train._Rounds, "_pseudo_labels", lambda self, number: pseudo_labels(tmp_path))
     run(tiny.run_config(tiny_model, tmp_path, tmp_path / "out", data=data))
     assert [len(config.data.train) for config in seen] == [1, 2]
     found = read_labelled(seen[0])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,10 @@ def find(config: Path, rule: str = "all") -> list[dict]:
 
 @pytest.fixture(scope="module")
 def found(tiny_model, tmp_path_factory) -> tuple[Path, list[dict]]:
-    """(a config, the rows listed with it)."""
+    """(a config, the rows listed with it); what the command said is in said.txt."""
     config = write_config(tiny_model, tmp_path_factory.mktemp("suspicious"))
-    return config, find(config)
+    with open(config.parent / "said.txt", "w", encoding="utf-8") as file, redirect_stderr(file):
+        return config, find(config)
 
 
 def test_wrong_labels_are_listed_first(found):
@@ -74,10 +76,41 @@ def test_no_parameters_stay(found):
     work = found[0].parent / "listed.jsonl.work"
     assert {path.name for path in work.iterdir()} == {
         "series.json",
+        "accuracy-of-2.json",
         *(f"fold-{i}-of-2{end}" for i in (1, 2) for end in ("", ".npy")),
     }
     left = {path.name for path in (work / "fold-1-of-2").iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "inputs.json", "run.json"}
+
+
+def test_the_accuracy_of_the_runs_is_told(found):
+    """Flipped labels count as wrong, as the labels are the given ones."""
+    config, listed = found
+    accuracy = json.loads((config.parent / "listed.jsonl.work" / "accuracy-of-2.json").read_text())
+    assert accuracy["all"] == pytest.approx(np.mean([row["label"] == row["suggested_label"] for row in listed]))
+    assert np.mean(accuracy["folds"]) == pytest.approx(accuracy["all"])  # of one size
+    assert 1 / 3 <= accuracy["most_frequent_label"] < 0.5 < accuracy["all"] < 1
+
+
+def test_what_all_runs_have_in_common_is_said_once(found):
+    said = (found[0].parent / "said.txt").read_text(encoding="utf-8").splitlines()
+    for begin in ("jax ", "model: ", "parameters: "):
+        assert sum(line.startswith(begin) for line in said) == 1, begin
+    assert sum(line.startswith(("fold ", "done in ")) for line in said) == 4
+
+
+def test_runs_that_cannot_judge_labels_are_named(tiny_model, tiny_data, tmp_path, monkeypatch, capsys):
+    rows = [("lake", "calm"), ("song", "calm"), ("storm", "merry"), ("sun", "merry"), ("river", "merry")]
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    config = tiny.run_config(tiny_model, tmp_path, tmp_path / "run", data={"validation": None})
+    told(monkeypatch, {text: [0.7, 0.3] for text, _ in rows})
+    suspicious_labels.suspicious_labels(config, 2, tmp_path / "work", "all")
+    said = capsys.readouterr().err
+    assert "; of all rows 0.4000 (the most frequent label: 0.6000); runs that predict no better than" in said
+    told(monkeypatch, {text: [0.7, 0.3] if label == "calm" else [0.3, 0.7] for text, label in rows})
+    suspicious_labels.suspicious_labels(config, 2, tmp_path / "work", "all")
+    assert "accuracy of the folds 1.0000, 1.0000; of all rows 1.0000" in (said := capsys.readouterr().err)
+    assert "no better" not in said
 
 
 def test_a_finished_fold_is_not_trained_again_and_other_rules_need_no_run(found, monkeypatch):
@@ -95,11 +128,11 @@ def test_an_interrupted_command_resumes(found, tiny_model, tmp_path, monkeypatch
     """The second fold stops once; the first one is not trained again, and the rows are the same."""
     config, real, outputs = write_config(tiny_model, tmp_path), jaxft.train.train, []
 
-    def stops_once(config):
+    def stops_once(config, **more):
         outputs.append(Path(config.output_dir).name)
         if len(outputs) == 2:
             raise KeyboardInterrupt
-        return real(config)
+        return real(config, **more)
 
     monkeypatch.setattr(jaxft.train, "train", stops_once)
     with pytest.raises(KeyboardInterrupt):
@@ -181,7 +214,7 @@ def test_each_fold_sets_aside_validation_rows_of_the_others(tiny_model, tmp_path
     config = write_config(tiny_model, tmp_path, data={"validation_share": 0.2, "stratify": True})
     seen = []
 
-    def stop(config):
+    def stop(config, **_):
         seen.append(config)
         raise KeyboardInterrupt
 

@@ -117,7 +117,7 @@ def test_the_input_is_not_overwritten(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}")
     (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
     for name in ("rows.jsonl", "link.jsonl"):
-        with pytest.raises(UserError, match=r"--output .*: is what is read from; give another name"):
+        with pytest.raises(UserError, match=r"--output .*: is an input file; give another name"):
             check_output(str(tmp_path / name), source=str(tmp_path / "rows.jsonl"))
     check_output(str(tmp_path / "others.jsonl"), source=str(tmp_path / "rows.jsonl"))
     check_output("-", source="-")

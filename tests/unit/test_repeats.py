@@ -6,9 +6,9 @@ import pytest
 from jaxft.config.clean import SCRIPTS, CleanConfig
 from jaxft.data.quality.label_shares import drift, label_counts
 from jaxft.data.quality.measures import known_shares, letters_by_script, script_share, word_count
-from jaxft.data.quality.repeats import Search, SplitTexts
+from jaxft.data.quality.repeats import Search, SplitTexts, taggings_agree
 from jaxft.data.quality.row_texts import RowTexts
-from jaxft.data.quality.selection import counts_by_reason, dropped
+from jaxft.data.quality.selection import counts_by_reason, dropped, left_out_lines
 from tests.support import tiny
 
 LONG = "please tell me how long it will take until the new card that i ordered last week arrives at my home"
@@ -60,10 +60,10 @@ def test_repeats_are_found_with_their_labels(search):
     [
         ({}, {}),
         ({"duplicates": "exact"}, {"duplicates": [2]}),
-        ({"duplicates": "near"}, {"duplicates": [2], "near duplicates": [2, 4]}),
-        ({"leaks": "drop"}, {"also in the test data": [0, 4, 5, 7]}),
+        ({"duplicates": "near"}, {"duplicates": [2], "near duplicates": [4]}),
+        ({"leaks": "drop"}, {"also in the test data": [7], "nearly in the test data": [0, 4, 5]}),
         ({"conflicts": "drop"}, {"with several labels": [1, 2, 3]}),
-        ({"min_words": 3, "max_words": 5}, {"shorter than 3 words": [1, 2, 3, 6], "longer than 5 words": [0, 4, 5]}),
+        ({"min_words": 3, "max_words": 5}, {"with fewer than 3 words": [1, 2, 3, 6], "with more than 5 words": [0, 4, 5]}),
         ({"scripts": ["Greek", "Han"]}, {"mostly not Greek or Han": [*range(8)]}),
     ],
 )
@@ -76,6 +76,16 @@ def test_rows_are_left_out_as_the_config_says(search, options, rows):
         assert sum(counts.values()) == left_out.sum()
 
 
+def test_each_row_is_counted_once():
+    masks = {"with several labels": [1, 1, 0, 0], "duplicates": [0, 1, 1, 0], "near duplicates": [1, 0, 0, 0], "x": [0] * 4}
+    assert left_out_lines({why: np.array(mask, bool) for why, mask in masks.items()}) == [
+        "left out: 2 with several labels",
+        "left out: 1 duplicate (1 more is counted above)",
+        "left out: 0 near duplicates (1 more is counted above)",
+    ]
+    assert left_out_lines({}) == []
+
+
 def test_a_pair_of_texts_repeats_only_if_both_do():
     questions = ["how much does it cost", "where was it made", "how much does it cost?"]
     rows = [(question, LONG) for question in questions] + [
@@ -86,6 +96,30 @@ def test_a_pair_of_texts_repeats_only_if_both_do():
     assert [x[:2] for x in search.near("train")[0]] == [(2, 0)]
     assert search.duplicates("train") == []
     assert len(np.unique(search.groups["train"])) == len(rows)
+
+
+TAGGED = [
+    ("Mr. Smith went home to Berlin after a long day", "O B-per O O O B-loc O O O O"),
+    ("Smith went home to Berlin after a long day", "B-per O O O B-loc O O O O"),
+    ("Mr. Smith went home to Berlin after a long day today", "O B-per O O O B-org O O O O O"),
+    ("Mr. Smith went home to Bern after a long day", "O B-per O O O B-loc O O O O"),
+    ("mr. smith went home to Berlin after one day", "O B-per O O O B-loc O B-num O"),
+]
+
+
+def test_taggings_of_other_lengths_may_agree():
+    """Those of the words that both texts have, or have in each other's place, are compared."""
+    import datasets
+
+    words = [text.split() for text, _ in TAGGED]
+    labels = [tuple(tags.split())[: len(x)] for (_, tags), x in zip(TAGGED, words, strict=True)]
+    rows = datasets.Dataset.from_dict({"words": [["", *words[0]], *words[1:]]})
+    search = Search({"train": SplitTexts(RowTexts(rows, ["words"]), labels, of_words=True)}, 0.6)
+    same, different = search.near("train")
+    assert [x[:2] for x in same] == [(1, 0), (3, 0), (4, 0)]
+    assert [x.row for x in different] == [2]
+    assert taggings_agree(["a", "b"], ("O", "B-x"), ["c", "A", "d"], ("O", "O", "B-x"))
+    assert not taggings_agree(["a", "b"], ("O", "B-x"), ["a", "c"], ("O", "O"))
 
 
 def test_lists_of_words_are_texts():

@@ -12,6 +12,7 @@ from jaxft.config import Config, DataConfig, cli
 from jaxft.core.errors import UserError
 from jaxft.data.reading.row_numbers import row_names, row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
+from jaxft.run.first_rows import missing_labels
 from jaxft.run.splits import held_out, validation_rows
 from jaxft.tasks.labels import label_ids, label_values
 from jaxft.tasks.regression import Regression
@@ -58,6 +59,18 @@ def test_rows_keep_their_numbers():
     assert row_numbers(select_rows(following, [2])).tolist() == [8]
     assert following["label"][:] == LABELS[5:8]
     assert row_names(following, "a.csv")(1) == "a.csv: row 7"
+
+
+def test_labels_that_a_limit_leaves_out_are_named():
+    rows, config = rows_of(LABELS), config_of()
+    line = missing_labels(TextClassification, rows, rows.select(range(60)), config, "a.csv")
+    assert line.startswith("a.csv: the first 60 rows, which data.max_train_examples takes, lack 3 of 4 labels (b, c, d): ")
+    assert not missing_labels(TextClassification, rows, rows, config, "a.csv")
+    mixed = rows_of([*"dcba", *LABELS])
+    assert not missing_labels(TextClassification, mixed, mixed.select(range(4)), config, "a.csv")
+    numbers = rows_of([1.0] * 5 + [2.0])
+    assert not missing_labels(Regression, numbers, numbers.select(range(5)), config, "a.csv")
+    assert not missing_labels(TextClassification, rows_of(["a", "b", ""]), rows_of(["a", "b"]), config, "a.csv")
 
 
 def test_a_single_held_out_row_keeps_its_number(tmp_path):

@@ -12,7 +12,7 @@ from jaxft.data.formats.tags import OUTSIDE
 Row = Mapping[str, Any]
 Edit = Callable[[Document], None]
 _NO_TAGS: Mapping[str, str] = dict.fromkeys(
-    ("replace_mentions", "replace_tagged", "shuffle_segments"), "edits tagged words, which these rows have not"
+    ("replace_mentions", "replace_tagged", "shuffle_segments"), "edits tagged words, and rows of this task have none"
 )
 _OF_QUESTIONS = {**_NO_TAGS, "drop_pieces": "would move the answers, whose places are known in word pieces"}
 

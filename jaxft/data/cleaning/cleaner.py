@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from jaxft.config.clean import CleanConfig
+from jaxft.config.clean import CleanConfig, CleanRuleConfig
+from jaxft.core.errors import UserError
 from jaxft.data.cleaning import steps
 from jaxft.data.cleaning.edits import Edited, Span, apply
 
@@ -85,6 +86,22 @@ def counted() -> Iterator[Counter[str]]:
         yield counts
     finally:
         _COUNTS.reset(token)
+
+
+def check_rules(rules: Iterable[CleanRuleConfig], counts: Mapping[str, int], where: str) -> None:
+    """Check that every rule has changed a text.
+
+    Args:
+      rules: `data.clean.rules`.
+      counts: of the texts that each step changed, as `counted` gives them.
+      where: the files, for the message.
+
+    Raises:
+      UserError: naming a rule that has not.
+    """
+    for rule in rules:
+        if not counts.get(rule_name(rule.pattern)):
+            raise UserError(f'data.clean.rules "{rule.pattern}" changes nothing in {where}: correct it or leave it out')
 
 
 def own_span(stages: Sequence[Sequence[int]], start: int, end: int) -> Span:

@@ -31,7 +31,7 @@ def refuse_inputs(config: DataConfig, outputs: list[str | None]) -> None:
     read = {path.resolve() for split in SPLITS if getattr(config, split) for path in files.files_of(config, split)}
     for name in filter(None, outputs):
         if Path(name).expanduser().resolve() in read:
-            raise UserError(f"{name}: is what is read from; give another name")
+            raise UserError(f"{name}: is an input file; give another name")
 
 
 def write_tables(output: str, chunks: Iterator[Any]) -> int:
@@ -44,7 +44,7 @@ def _write_lines(output: str, chunks: Iterator[Any]) -> int:
     with writing(output) as file:
         for table in chunks:
             for row in _named(table):
-                file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+                file.write(f"{json.dumps(row, ensure_ascii=False, default=_as_text)}\n".encode())
                 written += 1
     return written
 
@@ -65,6 +65,11 @@ def _name(value: Any, feature: Any) -> Any:
     if names is None or not isinstance(value, int):
         return value
     return names[value] if 0 <= value < len(names) else None
+
+
+def _as_text(value: Any) -> str:
+    """A date or time in ISO format; any other value that json has no notation for as Python prints it."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _write_parquet(output: str, chunks: Iterator[Any]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
 from itertools import chain
 from typing import NamedTuple
@@ -30,10 +31,21 @@ class SplitTexts:
     Attributes:
       texts: the text of each row.
       labels: the labels of each row; None for a task without labels.
+      of_words: whether the labels of a row are the tags of its words, which are not empty.
     """
 
     texts: RowTexts
     labels: Sequence[Label] | None
+    of_words: bool = False
+
+    def agree(self, row: int, other: int) -> bool:
+        """Whether the labels of two rows with nearly the same text do not contradict each other."""
+        if self.labels is None or self.labels[row] == self.labels[other]:
+            return True
+        if not self.of_words:
+            return False
+        one, two = self.texts.words(row), self.texts.words(other)
+        return taggings_agree(one, self.labels[row], two, self.labels[other])
 
 
 class _Joined(Collection[str]):
@@ -64,7 +76,7 @@ def exact_duplicates(split: SplitTexts, groups: np.ndarray) -> list[Repeat]:
 
 
 def near_repeats(split: SplitTexts, similarity: float) -> tuple[list[Repeat], list[Repeat]]:
-    """The rows with nearly the text of an earlier row: (those near a row with the same label, those near rows with other
+    """The rows with nearly the text of an earlier row: (those near a row whose labels agree, those near rows with other
     labels only)."""
     pairs = near_duplicates(split.texts, similarity=similarity)
     alike = _alike(((x.first, x.second) for x in pairs), split.texts, split.texts, similarity)
@@ -72,8 +84,8 @@ def near_repeats(split: SplitTexts, similarity: float) -> tuple[list[Repeat], li
     different: dict[int, Repeat] = {}
     for pair, is_alike in zip(pairs, alike, strict=True):
         if is_alike:
-            is_same = split.labels is None or split.labels[pair.first] == split.labels[pair.second]
-            (same if is_same else different).setdefault(pair.second, Repeat(pair.second, pair.first, pair.similarity))
+            found = same if split.agree(pair.first, pair.second) else different
+            found.setdefault(pair.second, Repeat(pair.second, pair.first, pair.similarity))
     return [same[row] for row in sorted(same)], [different[row] for row in sorted(different.keys() - same.keys())]
 
 
@@ -134,6 +146,14 @@ class Search:
             self._near[split] = near_repeats(self.splits[split], self._similarity)
         return self._near[split]
 
+    def has_near(self, split: str) -> bool:
+        """Whether `near` was asked for a split."""
+        return split in self._near
+
+    def has_near_leaks(self, split: str, other: str) -> bool:
+        """Whether near `leaks` of a split in another were asked for."""
+        return (split, other) in self._near_leaks
+
     def leaks(self, split: str, other: str, *, near: bool = True) -> list[Repeat]:
         """The rows of a split whose text is in another split, exactly or, if asked for, also nearly."""
         found = exact_leaks(self.groups[split], self.groups[other])
@@ -147,6 +167,20 @@ class Search:
     def conflicts(self, split: str) -> list[list[int]]:
         """`conflicts` of a split."""
         return conflicts(self.splits[split], self.groups[split])
+
+
+def taggings_agree(words: Sequence[str], tags: Label, others: Sequence[str], other_tags: Label) -> bool:
+    """Whether the words that two sentences share, or have in each other's place, have the same tags.
+
+    The sentences are aligned by the words that they share in the same order, whatever their case. Words that are in one of
+    the sentences only are not compared.
+    """
+    folded = ([word.casefold() for word in sentence] for sentence in (words, others))
+    return all(
+        tags[begin:end] == other_tags[start:stop]
+        for _, begin, end, start, stop in SequenceMatcher(None, *folded, autojunk=False).get_opcodes()
+        if end - begin == stop - start
+    )
 
 
 def _alike(pairs: Iterable[tuple[int, int]], texts: RowTexts, others: RowTexts, similarity: float) -> Iterator[bool]:

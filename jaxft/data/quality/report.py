@@ -50,9 +50,15 @@ def findings(
       tokenizer: whose unknown tokens are counted; None counts none.
       longest: words above which a text is reported as long, unless the config says.
       counts_labels: whether labels are names whose shares are compared.
-      near: whether near duplicates are searched for, too.
+      near: whether near duplicates and leaks are searched for everywhere; otherwise those are reported that `search` has
+        looked for already.
     """
-    found: dict[str, Any] = {"splits": {}}
+    pairs = list(combinations(search.splits, 2))
+    near_in = [split for split in search.splits if near or search.has_near(split)]
+    near_between = [pair for pair in pairs if near or search.has_near_leaks(*pair)]
+    places = [f"within {split}" for split in near_in] + [f"of {split} in {other}" for split, other in near_between]
+    searched = {"near": places, "near everywhere": near, "near_similarity": config.near_similarity}
+    found: dict[str, Any] = {"search": searched, "splits": {}}
     counts: dict[str, Counter[str]] = {}
     for split, rows in search.splits.items():
         source, duplicates, conflicts = sources[split], search.duplicates(split), search.conflicts(split)
@@ -65,7 +71,7 @@ def findings(
             counts[split] = label_counts(rows.labels)
             about["labels"] = dict(counts[split].most_common())
         about["duplicates"] = _repeats(duplicates, source, source)
-        if near:
+        if split in near_in:
             same, different = search.near(split)
             exact = {x.row for x in duplicates}
             about["near duplicates"] = _repeats([x for x in same if x.row not in exact], source, source)
@@ -78,9 +84,9 @@ def findings(
             ]
         found["splits"][split] = about
     found["leaks"] = {}
-    for split, other in combinations(search.splits, 2):
+    for split, other in pairs:
         exact = {x.row for x in search.leaks(split, other, near=False)}
-        rows = search.leaks(split, other, near=near)
+        rows = search.leaks(split, other, near=(split, other) in near_between)
         named = _repeats(rows, sources[split], sources[other])
         found["leaks"][f"{split} in {other}"] = [{**x, "exact": r.row in exact} for x, r in zip(named, rows, strict=True)]
     found["drift"] = {
@@ -91,9 +97,9 @@ def findings(
     return found
 
 
-def lines(found: Mapping[str, Any], removed: Mapping[str, int]) -> list[str]:
-    """The report as it is printed; `removed` counts the rows that are left out, by reason."""
-    text = []
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The report as it is printed."""
+    text = [_searched(found["search"])]
     origins = [f"{about['data']}: " for about in found["splits"].values()]
     for split, about in found["splits"].items():
         words = about["words"]
@@ -118,14 +124,23 @@ def lines(found: Mapping[str, Any], removed: Mapping[str, int]) -> list[str]:
         exact = sum(x["exact"] for x in rows)
         text += _line(f"leaks, {name} ({exact:,} exact)", map(_repeat, rows), origins)
     for name, x in found["drift"].items():
-        most = ", ".join(f'"{label}" {p:.1%} to {q:.1%}' for label, p, q in x["labels"][:LABELS])
+        most = ", ".join(f'"{label}" from {p:.1%} to {q:.1%}' for label, p, q in x["labels"][:LABELS])
         text.append(
-            f"labels of {name}: total variation {x['total_variation']:.3f} ({x['by_chance']:.3f} by chance), Jensen-Shannon "
-            f"distance {x['jensen_shannon']:.3f}; most {most}"
+            f"labels of {name}: total variation {x['total_variation']:.3f} ({x['by_chance']:.3f} expected by chance), "
+            f"Jensen-Shannon distance {x['jensen_shannon']:.3f}; largest changes {most}"
         )
     if changed := found.get("changed"):
-        text.append(f"changed texts: {', '.join(f'{name} {count:,}' for name, count in changed.items())}")
-    return text + [f"left out: {count:,} {reason}" for reason, count in removed.items()]
+        text.append(f"texts changed by each step: {', '.join(f'{name} {count:,}' for name, count in changed.items())}")
+    return text
+
+
+def _searched(search: Mapping[str, Any]) -> str:
+    """What duplicates and leaks were searched for."""
+    if not search["near"]:
+        return "search for duplicates and leaks: exact ones only"
+    where = "" if search["near everywhere"] else f" near ones only {' and '.join(search['near'])}"
+    kinds = "exact ones;" + where if where else "exact and near ones"
+    return f"search for duplicates and leaks: {kinds} (similarity of at least {search['near_similarity']:g})"
 
 
 def _line(name: str, rows: Iterable[str], origins: Sequence[str]) -> list[str]:
@@ -138,7 +153,7 @@ def _line(name: str, rows: Iterable[str], origins: Sequence[str]) -> list[str]:
 
 
 def _repeat(found: Mapping[str, Any]) -> str:
-    return f"{found['row']} is {found['other']}"
+    return f"{found['row']} repeats {found['other']}"
 
 
 def _conflict(rows: Sequence[Mapping[str, str]]) -> str:

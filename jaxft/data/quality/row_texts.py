@@ -33,6 +33,11 @@ class RowTexts(Collection[str]):
         values = self._rows[row]
         return [_text(values[column]) for column in self.columns]
 
+    def words(self, row: int) -> list[str]:
+        """The words of a row whose only column holds lists of words, without empty ones."""
+        (column,) = self.columns
+        return [word for word in self._rows[row][column] if word]
+
 
 def _text(value: Any) -> str:
     return " ".join(x for x in value if x) if isinstance(value, list) else value or ""

@@ -33,19 +33,22 @@ def dropped(config: CleanConfig, search: Search, split: str) -> dict[str, np.nda
     if config.leaks == "drop":
         for other in search.splits:
             if other != split:
-                mark(f"also in the {other} data", (x.row for x in search.leaks(split, other)))
+                exact = {x.row for x in search.leaks(split, other, near=False)}
+                mark(f"also in the {other} data", exact)
+                mark(f"nearly in the {other} data", {x.row for x in search.leaks(split, other)} - exact)
     if config.conflicts == "drop":
         mark("with several labels", (row for rows in search.conflicts(split) for row in rows))
     if config.duplicates != "keep":
-        mark("duplicates", (x.row for x in search.duplicates(split)))
-    if config.duplicates == "near":
-        mark("near duplicates", (x.row for x in search.near(split)[0]))
+        exact = {x.row for x in search.duplicates(split)}
+        mark("duplicates", exact)
+        if config.duplicates == "near":
+            mark("near duplicates", {x.row for x in search.near(split)[0]} - exact)
     if config.min_words or config.max_words:
         words = word_counts(texts)
         if config.min_words:
-            found[f"shorter than {config.min_words} words"] = words < config.min_words
+            found[f"with fewer than {config.min_words} words"] = words < config.min_words
         if config.max_words:
-            found[f"longer than {config.max_words} words"] = words > config.max_words
+            found[f"with more than {config.max_words} words"] = words > config.max_words
     if config.scripts:
         shares = np.fromiter((script_share(text, config.scripts) for text in texts), float, count)
         found[f"mostly not {' or '.join(config.scripts)}"] = shares < MOSTLY
@@ -56,7 +59,7 @@ def unknown(config: CleanConfig, texts: RowTexts, tokenizer: Any) -> dict[str, n
     """The rows with too small a share of known tokens, as in `dropped`."""
     if config.min_known is None:
         return {}
-    return {f"less than {config.min_known:g} of the tokens known": known_shares(texts, tokenizer) < config.min_known}
+    return {f"with less than {config.min_known:g} of the tokens known": known_shares(texts, tokenizer) < config.min_known}
 
 
 def word_counts(texts: RowTexts) -> np.ndarray:
@@ -77,3 +80,19 @@ def counts_by_reason(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[
             counts[reason] = number
         left_out = left_out | mask
     return left_out, counts
+
+
+def counted(count: int, reason: str) -> str:
+    """A number of rows and the reason why they are left out."""
+    return f"{count:,} {reason.removesuffix('s') if count == 1 and reason.endswith('duplicates') else reason}"
+
+
+def left_out_lines(found: Mapping[str, np.ndarray]) -> list[str]:
+    """A line for each reason with the number of its rows, each row in the line of the first reason that holds for it."""
+    counts, lines = counts_by_reason(found)[1] if found else {}, []
+    for reason, mask in found.items():
+        count = counts.get(reason, 0)
+        above = int(mask.sum()) - count
+        more = f" ({above:,} more {'is' if above == 1 else 'are'} counted above)" if above else ""
+        lines += [f"left out: {counted(count, reason)}{more}"] if count or above else []
+    return lines
