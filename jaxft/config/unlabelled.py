@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat, PathTexts, PositiveInt, Section
+from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat, PathTexts, PositiveInt, Section, shown
 from jaxft.core.errors import UserError
 
 
@@ -31,4 +31,4 @@ class UnlabelledConfig(Section):
         plain = UnlabelledConfig()
         for name, value in vars(self).items():
             if not self.data and value != getattr(plain, name):
-                raise UserError(f"{prefix}{name} is {value}, but {prefix}data is null: give the files with the texts")
+                raise UserError(f"{prefix}{name} is {shown(value)}, but {prefix}data is null: give the files with the texts")

@@ -11,7 +11,9 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.core.random_keys import root_key
+from jaxft.data.augmentation.engine import DRAWN, UNCHANGED
 from jaxft.run import augmentation
+from jaxft.run.augmentation import TOO_LONG, WINDOWS
 from jaxft.run.loss import run_prepare
 from jaxft.run.setup import make_run
 from jaxft.training.frozen_features import frozen_layers
@@ -109,8 +111,8 @@ def test_half_of_the_examples_stay_as_they_are(classifier, tiny_data, tmp_path):
     before = np.split(given.tokens["input_ids"], given.offsets[1:-1])
     after = np.split(made.examples.tokens["input_ids"], made.examples.offsets[1:-1])
     changed = sum(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    assert 30 <= changed <= made.counts["augmented"] <= 65
-    assert f"augmentation: {made.counts['augmented']} rows in epoch 4" in made.line(4)
+    assert 30 <= changed <= made.counts[DRAWN] <= 65
+    assert made.line(4) == f"augmentation: {made.counts[DRAWN]} of 100 rows drawn in epoch 4, {changed} edited"
 
 
 def test_what_relies_on_unchanged_texts_is_off(classifier, tiny_data, tmp_path):
@@ -131,8 +133,9 @@ def test_an_example_that_would_be_longer_than_all_others_stays_and_is_counted(cl
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=steps, data={"truncation": False}))
     made = [run.epochs.augmentation.epoch(n) for n in range(4)]
     assert all(x.examples.lengths.max() <= 32 for x in made)
-    assert made[0].counts["would be longer than all others"] > 0
-    assert "would be longer than all others" in made[0].line(0)
+    long = made[0].counts[TOO_LONG]
+    assert long > 0
+    assert f"the others unchanged ({made[0].counts[UNCHANGED]}: nothing to edit; {long}: {TOO_LONG})" in made[0].line(0)
 
 
 def test_tags_stay_with_their_words(tiny_model, tmp_path):
@@ -147,7 +150,7 @@ def test_tags_stay_with_their_words(tiny_model, tmp_path):
         made = run.epochs.augmentation.epoch(epoch)
         examples = made.examples
         assert len(examples) == len(given)
-        windows += made.counts["would have another number of windows"]
+        windows += made.counts[WINDOWS]
         words, labels = np.array(tiny.VOCABULARY)[examples.tokens["input_ids"]], names[examples.tokens["labels"]]
         for word, label in zip(words, labels, strict=True):
             if word in kinds and label != "-":
@@ -235,7 +238,7 @@ def test_steps_that_a_task_cannot_use(tiny_model, tiny_data, tmp_path):
         assert all(word in str(error.value) for word in words)
 
     config = configure(tiny_model, tiny_data, tmp_path / "run", augment=augment({"step": "replace_mentions"}))
-    refused(config, "augment.steps: replace_mentions cannot be used for text-classification", "tagged words")
+    refused(config, "augment.steps 1: replace_mentions cannot be used for text-classification", "words with tags")
     folder = tagged.write_files(tmp_path)
     config = tagged.configure(tiny_model, folder, tmp_path / "run", augment=augment({"step": "drop_pieces"}))
     refused(config, "drop_pieces cannot be used for token-classification", "tags")

@@ -112,6 +112,14 @@ def test_costs_of_a_step_with_texts_without_labels(classifier, tiny_data, tmp_pa
         ({"augment": {"mixup": 0.4, "mixup_layers": [3]}}, ["augment.mixup_layers has 3", "2 layers"]),
         ({"unlabelled": {"data": "HERE"}}, ["unlabelled.data needs augment.steps"]),
         ({"unlabelled": {"data": "HERE"}, "augment": STEPS | MIXUP}, ["unlabelled.data and augment.mixup"]),
+        (
+            {"unlabelled": {"data": "HERE", "ratio": 5}, "augment": STEPS},
+            ["unlabelled.ratio is 5", "80 texts", "only 70", "at most 4"],
+        ),
+        (
+            {"unlabelled": {"data": "HERE", "ratio": 1}, "augment": STEPS, "train": {"batch_size": 80}},
+            ["unlabelled.ratio is 1", "80 texts", "only 70", "smaller train.batch_size"],
+        ),
         ({"unlabelled": {"data": "missing.csv"}, "augment": STEPS}, ["unlabelled.data", "missing.csv"]),
         (
             {"unlabelled": {"data": "HERE", "annealing": "log"}, "augment": STEPS, "train": {"micro_batches": 2}},
