@@ -118,9 +118,8 @@ class EpochExamples:
         steps, per_step = -(-len(self._training) // self.batch_size), config.unlabelled.ratio * self.batch_size
         count, most = len(split.rows), steps * per_step
         if per_step > count:
-            right = (
-                f"at most {count // self.batch_size}" if count >= self.batch_size else "1, with a smaller train.batch_size"
-            )
+            most_of_all = count // self.batch_size
+            right = f"at most {most_of_all}" if most_of_all else "1, with a smaller train.batch_size"
             raise UserError(
                 f"unlabelled.ratio is {config.unlabelled.ratio}: a step of {self.batch_size} labelled examples would have "
                 f"{per_step:,} texts, but {split.origin} has only {count:,}; the ratio must be {right}"
@@ -180,6 +179,4 @@ def _check_consistency(config: Config, task: Task) -> None:
     if several and config.unlabelled.annealing != "none":
         raise UserError("unlabelled.annealing needs train.micro_batches 1: it compares the examples of a whole step")
     if several and config.task.class_weights:
-        raise UserError(
-            "unlabelled.data with task.class_weights needs train.micro_batches 1: its means are over a whole step"
-        )
+        raise UserError("unlabelled.data with task.class_weights needs train.micro_batches 1: means are over a whole step")

@@ -49,7 +49,7 @@ def test_bad_step(train_fails, step, words):
         ("[{step: case, to: null}]", ["augment.steps 1 to is null: must be text"]),
         (
             "[{step: replace, source: wordnet, candidates: 2.5}]",
-            ["augment.steps 1 candidates is 2.5: must be a whole number"],
+            ["1 candidates is 2.5: must be a whole number"],
         ),
         ("[{step: replace, file: [a]}]", ["augment.steps 1 file is ['a']: must be text in quotes or null"]),
     ],
