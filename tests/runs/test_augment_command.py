@@ -127,7 +127,7 @@ def test_a_masked_lm_proposes_words(masked_lm, plain_data, tmp_path):
     [
         (["--augment.steps=[]"], ["augment.steps is empty"]),
         ([f"--augment.steps={SWAP}", "--copies=0"], ["--copies is 0", "at least 1"]),
-        (['--augment.steps=[{"step": "mask_pieces"}]'], ["mask_pieces", "a file holds texts"]),
+        (['--augment.steps=[{"step": "mask_pieces"}]'], ["mask_pieces", "a file has texts"]),
         (
             ['--augment.steps=[{"step": "replace", "source": "masked_lm"}]'],
             ["is a feature-extraction model", "masked LM head"],
