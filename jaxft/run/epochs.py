@@ -157,6 +157,8 @@ def mixing_layers(config: Config, task: Task, layers: int) -> tuple[int, ...]:
     Raises:
       UserError: if the task's labels cannot be mixed, or the model has no such layer.
     """
+    if config.distill.teacher:
+        raise UserError("augment.mixup and distill.teacher exclude each other: the teacher predicts for texts, not mixtures")
     if task.mixes is None:
         raise UserError(f"augment.mixup is for text classification and tags, not for {task.kind}: leave it at null")
     chosen = config.augment.mixup_layers
@@ -175,6 +177,10 @@ def _check_consistency(config: Config, task: Task) -> None:
         raise UserError("unlabelled.data needs augment.steps: the steps that make the augmented version of each text")
     if config.augment.mixup:
         raise UserError("unlabelled.data and augment.mixup exclude each other: leave one of them at null")
+    if config.unlabelled.annealing != "none":
+        others = {"distill.teacher": config.distill.teacher, "regularization.r_drop": config.regularization.r_drop}
+        if used := [name for name, value in others.items() if value]:
+            raise UserError(f"unlabelled.annealing and {used[0]} exclude each other: leave annealing at none")
     several = config.train.micro_batches > 1
     if several and config.unlabelled.annealing != "none":
         raise UserError("unlabelled.annealing needs train.micro_batches 1: it compares the examples of a whole step")
