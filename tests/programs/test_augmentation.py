@@ -163,22 +163,37 @@ def test_tags_stay_with_their_words(tiny_model, tmp_path):
     assert windows > 0
 
 
-@pytest.mark.parametrize("scheme", ["bioes", "iob1"])
-def test_other_schemes_of_tags(tiny_model, tmp_path, scheme):
+SCHEMES = {  # the tags of an entity of one word, and of one of two words
+    "iob2": ("B-place", ["B-place", "I-place"]),
+    "iob1": ("I-place", ["I-place", "I-place"]),
+    "bioes": ("S-place", ["B-place", "E-place"]),
+    "bilou": ("U-place", ["B-place", "L-place"]),
+    "bmes": ("S-place", ["B-place", "E-place"]),
+}
+OUTSIDE = [{"step": name, "rate": 0.5} for name in ("delete", "swap", "spelling", "keyboard", "case")]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_entities_are_kept_in_every_scheme_of_tags(tiny_model, tmp_path, scheme):
     """In IOB1 two entities would become one if the word between them were deleted."""
-    single, more = ("S-place", ["B-place", "E-place"]) if scheme == "bioes" else ("I-place", ["I-place", "I-place"])
-    rows = [(["river", "and", "stone", "bridge", "runs"], [single, "O", *more, "O"])] * 30
+    single, more = SCHEMES[scheme]
+    words = ["runs", "river", "and", "stone", "bridge", "under", "the", "sun"]
+    rows = [(words, ["O", single, "O", *more, "O", "O", "O"])] * 30
     for name in ("train", "dev"):
         tagged.write_conll(tmp_path / f"{name}.conll", rows)
-    config = tagged.configure(
-        tiny_model, tmp_path, tmp_path / "run", task={"tag_scheme": scheme}, augment=augment({"step": "delete", "rate": 0.5})
-    )
-    run = make_run(config)
-    names = np.array(["-", *run.task.names])
+    (tmp_path / "synonyms.tsv").write_text("and,old lake,over\nunder\tsong over\nsun\tstorm\n")
+    synonyms = [{"step": name, "rate": 0.5, "file": str(tmp_path / "synonyms.tsv")} for name in ("insert", "replace")]
+    steps = augment(*OUTSIDE, *synonyms)
+    sections = {"task": {"tag_scheme": scheme}, "augment": steps, "data": {"max_length": 32}}
+    run = make_run(tagged.configure(tiny_model, tmp_path, tmp_path / "run", **sections))
+    names, vocabulary = np.array(["-", *run.task.names]), np.array(tiny.VOCABULARY)
     for epoch in range(3):
-        labels = names[run.epochs.augmentation.epoch(epoch).examples.tokens["labels"]]
-        assert (labels == "B-place").sum() == 60
-        assert (labels == "I-place").sum() == 30
+        examples = run.epochs.augmentation.epoch(epoch).examples
+        labels = names[examples.tokens["labels"]]
+        found = zip(labels, vocabulary[examples.tokens["input_ids"]], strict=True)
+        entities = [(label, word) for label, word in found if label not in ("-", "O")]
+        assert entities == [("B-place", "river"), ("B-place", "stone"), ("I-place", "bridge")] * 30
+        assert len(set(np.diff(examples.offsets))) > 3
 
 
 def test_answers_are_found_where_they_are(tmp_path):
