@@ -39,11 +39,13 @@ class AugmentedExamples:
     rows: int
     counts: Mapping[str, int]
 
-    def line(self, epoch: int) -> str:
-        """A line for the log."""
+    def line(self, epoch: int, of: str = "") -> str:
+        """A line for the log; `of` begins with " of " and says what is augmented, if that is not the training data."""
         edited, kept = outcome(self.counts)
         rest = f", the others unchanged ({kept})" if kept else ""
-        return f"augmentation: {self.counts[DRAWN]:,} of {self.rows:,} rows drawn in epoch {epoch}, {edited:,} edited{rest}"
+        return (
+            f"augmentation{of}: {self.counts[DRAWN]:,} of {self.rows:,} rows drawn in epoch {epoch}, {edited:,} edited{rest}"
+        )
 
 
 @dataclass(frozen=True)

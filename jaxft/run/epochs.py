@@ -141,7 +141,7 @@ class EpochExamples:
         def pairs(labelled: Examples, epoch: int, stop: Stop) -> tuple[Examples, str]:
             made = self._unlabelled.epoch(epoch, stop)
             paired = consistency_pairs(labelled, made.given, made.examples, seed=config.seed, epoch=epoch)
-            return paired, f"unlabelled.data: {made.line(epoch)}"
+            return paired, made.line(epoch, " of unlabelled.data")
 
         return pairs
 
