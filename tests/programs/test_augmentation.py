@@ -138,6 +138,20 @@ def test_an_example_that_would_be_longer_than_all_others_stays_and_is_counted(cl
     assert f"the others unchanged ({made[0].counts[UNCHANGED]}: nothing to edit; {long}: {TOO_LONG})" in made[0].line(0)
 
 
+def test_counts_of_rows_add_up(classifier, tiny_data, tmp_path):
+    """Also with steps on word pieces: these leave the rows alone that stay as they were, and may find nothing to edit."""
+    (tmp_path / "s.tsv").write_text("river\t" + " ".join(["stone"] * 9) + "\n")
+    replacing = {"step": "replace", "rate": 1, "file": str(tmp_path / "s.tsv")}
+    for rate in (1, 1e-9):
+        steps = augment(replacing, {"step": "mask_pieces", "rate": rate})
+        run = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=steps, data={"truncation": False}))
+        given, made = run.data["train"].examples, run.epochs.augmentation.epoch(2)
+        before, after = (np.split(x.tokens["input_ids"], x.offsets[1:-1]) for x in (given, made.examples))
+        same = sum(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+        assert made.counts[TOO_LONG] > 0
+        assert made.counts[TOO_LONG] + made.counts[UNCHANGED] == same < made.counts[DRAWN] == 100
+
+
 def test_tags_stay_with_their_words(tiny_model, tmp_path):
     """Also in sentences of several windows; the examples of an epoch are the windows of the edited sentences."""
     folder = tagged.write_files(tmp_path)
