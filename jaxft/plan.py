@@ -98,13 +98,15 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
 def _changes(run: Any) -> list[str]:
     """Lines on what training changes in its examples, and on texts without labels."""
     augment, unlabelled = run.config.augment, run.config.unlabelled
-    parts = []
+    share, lines = f"{augment.share:.0%} of the", []
     if augment.steps:
-        kind = "one of " if augment.apply == "one" else ""
-        parts.append(kind + ", ".join(f"{x.step} {x.rate:g}" for x in augment.steps))
-    rates = ("cutoff_tokens", "cutoff_span", "cutoff_features")
-    parts += [f"{name} {value:g}" for name in rates if (value := getattr(augment, name))]
-    lines = [f"augmentation: {'; '.join(parts)}; {augment.share:.0%} of the examples, anew in every epoch"] if parts else []
+        steps = ", ".join(f"{x.step} {x.rate:g}" for x in augment.steps)
+        which = "labelled examples" if unlabelled.data else "examples"
+        one = "one of " if augment.apply == "one" else ""
+        lines.append(f"augmentation: {one}{steps}; {share} {which}, anew in every epoch")
+    rates = {name: getattr(augment, name) for name in ("cutoff_tokens", "cutoff_span", "cutoff_features")}
+    if cut := ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate):
+        lines.append(f"cut-off: {cut}; {share} examples, anew in every step")
     if augment.mixup:
         lines.append(f"mixup: alpha {augment.mixup:g}, pairs of all examples, anew in every epoch")
     if unlabelled.data:

@@ -3,7 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from jaxft.config.limits import FinitePositiveFloat, Fraction, Limit, PathText, PositiveInt, Rate, Section, one_of, require
+from jaxft.config.limits import (
+    FinitePositiveFloat,
+    Fraction,
+    Limit,
+    PathText,
+    PositiveInt,
+    Rate,
+    Section,
+    one_of,
+    require,
+    shown,
+)
 from jaxft.core.errors import UserError, nearest
 
 # The options that each step has beside `step` and `rate`.
@@ -61,13 +72,14 @@ class AugmentStepConfig(Section):
         for name, value in vars(self).items():
             if name not in ("step", "rate", *own) and value != getattr(plain, name):
                 has = f"rate, {', '.join(own)}" if own else "rate"
-                raise UserError(f"{prefix}{name} is {value}, but the step {self.step} has no such option; it has {has}")
+                raise UserError(f"{prefix}{name} is {shown(value)}, but {self.step} has no such option, only {has}")
         emptying = self.step in _EMPTYING and self.rate == 1
         require(not emptying, f"{prefix}rate", self.rate, f"below 1: {self.step} would empty every text")
         if "source" in own:
             given = (self.file is not None) + (self.source is not None)
-            right = f"one of file and source ({', '.join(SOURCES)})"
-            require(given == 1, prefix.strip(), "both a file and a source" if given else "without synonyms", right)
+            if given != 1:
+                has = "both a file and a source" if given else "neither a file nor a source"
+                raise UserError(f"{prefix}({self.step}) has {has} of synonyms: give one; sources are {', '.join(SOURCES)}")
         if self.step == "back_translation":
             require(self.file is not None, f"{prefix}file", self.file, "a file of lines text<TAB>translation")
 

@@ -1,6 +1,7 @@
 """Parse command lines and YAML into a `Config`, and turn exceptions into one line and an exit code."""
 
 import argparse
+import copy
 import dataclasses
 import functools
 import itertools
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from jaxft.config import help
+from jaxft.config import elements, help
 from jaxft.config.schema import Config
 from jaxft.core import backend, safe_yaml
 from jaxft.core.errors import UserError, nearest, one_line, shortened
@@ -87,6 +88,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
     known = field_names()
     _refuse_unknown_keys(values, known, origin)
     values = {key: value for key, value in values.items() if value is not None or key in known}
+    values = copy.deepcopy(values)  # jsonargparse puts objects of its own in the place of elements of lists
     _refuse_unknown_options(overrides, [f"--{name}" for name in known])
     for argument in overrides:
         if safe_yaml.has_long_number(argument):
@@ -98,17 +100,21 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
         return text if text.lstrip().startswith("#") or safe_yaml.is_deep(text) else plain(text)
 
     jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
+    flat = flatten(values)
+    for name, kind in known.items():
+        if element := help.element_of(kind):
+            elements.check(where + name, element, elements.given(name, flat.get(name), overrides), _explain)
     parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, default_env=False, parser_mode="value")
     parser.add_class_arguments(Config, as_group=True)
     try:
         if values:
             parser.parse_object(values)
-            parser.set_defaults(flatten(values))
+            parser.set_defaults(flat)
         made = parser.instantiate(parser.parse_args(list(overrides)))
     except RecursionError as error:
         raise UserError(f"{where}an option is nested too deep") from error
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}{_explain(one_line(error))}") from error
+        raise UserError(f"{where}{_explain(one_line(error), known)}") from error
     config = Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
     flat = flatten(as_dict(config))
     for name, kind in known.items():
@@ -143,11 +149,11 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Convert `{"data": {"train": x}}` into `{"data.train": x}`; an option that is a mapping itself stays one."""
-    mappings = [name for name, kind in field_names().items() if typing.get_origin(kind) is dict]
+    """Convert `{"data": {"train": x}}` into `{"data.train": x}`; the value of an option stays as it is, also a mapping."""
+    options = field_names()
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and f"{prefix}{key}" not in mappings:
+        if isinstance(value, dict) and f"{prefix}{key}" not in options:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -209,16 +215,12 @@ def _refuse_unknown_options(arguments: Sequence[str], known: Collection[str]) ->
             raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
 
-def _explain(message: str) -> str:
-    """Rewrite a message of jsonargparse about a value in terms of the option."""
+def _explain(message: str, known: dict[str, Any]) -> str:
+    """Rewrite a message of jsonargparse about a value in terms of the option, whose type is in `known`."""
     name = re.search(r'key "([\w.]+)"', message)
-    kind = field_names().get(name[1]) if name else None
+    kind = known.get(name[1]) if name else None
     if name is None or kind is None:
         return message
-    element, unknown = help.element_of(kind), re.search(r"Option '(\w+)' is not accepted", message)
-    if element and unknown:
-        options = [f.name for f in dataclasses.fields(element)]
-        return f'{name[1]}: unknown option "{unknown[1]}"{nearest(unknown[1], options)}'
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
     return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
 

@@ -22,7 +22,14 @@ MOST = 1e15  # of steps, epochs, examples and sizes; whole numbers up to here ar
 def require(holds: bool, name: str, value: object, right: str) -> None:
     """Raise a UserError that says what the option `name` must be, unless the condition holds."""
     if not holds:
-        raise UserError(f"{name} is {'empty' if value == '' else value}: must be {right}")
+        raise UserError(f"{name} is {shown(value)}: must be {right}")
+
+
+def shown(value: object) -> str:
+    """A value of an option as messages show it: as YAML has it, and `empty` for an empty text."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return "empty" if value == "" else str(value)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class RuleConfig(Section):
     def check(self, prefix: str) -> None:
         """A row decides something."""
         cells = {key: value for key, value in vars(self).items() if key != "pattern"}
-        require(set(cells.values()) != {None}, prefix.strip(), "null in every column", f"decide one of {', '.join(cells)}")
+        if set(cells.values()) == {None}:
+            raise UserError(f"{prefix}is null in every column: set at least one of {', '.join(cells)}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat, PathTexts, PositiveInt, Section
+from jaxft.config.limits import FinitePositiveFloat, Fraction, NonNegativeFloat, PathTexts, PositiveInt, Section, shown
 from jaxft.core.errors import UserError
 
 
@@ -15,7 +15,8 @@ class UnlabelledConfig(Section):
     """Texts without labels, in files like data.train's; the predictions for them and for augmented versions should agree
     (UDA, Xie et al. 2020, arXiv:1904.12848). augment.steps makes the versions; augment.share is for labelled examples."""
     ratio: PositiveInt = 3
-    """Number of texts without labels for each labelled example of a step; each is computed twice, as it is and augmented."""
+    """Number of texts without labels for each labelled example of a step; each is computed twice, as it is and augmented. A
+    step may not have more texts than there are."""
     weight: NonNegativeFloat = 1.0
     """Weight of the consistency loss."""
     temperature: FinitePositiveFloat = 1.0
@@ -31,4 +32,4 @@ class UnlabelledConfig(Section):
         plain = UnlabelledConfig()
         for name, value in vars(self).items():
             if not self.data and value != getattr(plain, name):
-                raise UserError(f"{prefix}{name} is {value}, but {prefix}data is null: give the files with the texts")
+                raise UserError(f"{prefix}{name} is {shown(value)}, but {prefix}data is null: give the files with the texts")

@@ -13,7 +13,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps, silent
 from jaxft.core.ragged import offsets_of, places_in_rows
 from jaxft.data.augmentation.draws import PIECES, Draws
-from jaxft.data.augmentation.engine import AUGMENTED
+from jaxft.data.augmentation.engine import DRAWN, UNCHANGED, outcome
 from jaxft.data.augmentation.pieces import PieceStep
 from jaxft.data.augmentation.registry import Resources, make_augmenter
 from jaxft.data.augmentation.synonyms import Synonyms
@@ -26,23 +26,26 @@ from jaxft.data.tokens.replace import join_examples, replace_examples, select_ex
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.tasks.task import Split, Task
 
-TOO_LONG = "would be longer than all others"
-WINDOWS = "would have another number of windows"
+TOO_LONG = "longer than all other examples"
+WINDOWS = "another number of windows"
 
 
 @dataclass(frozen=True)
 class AugmentedExamples:
-    """The examples of an epoch, those that they were made of, and the counts of `EditedRows`."""
+    """The examples of an epoch, those that they were made of, the number of rows, and the counts of `EditedRows`."""
 
     examples: Examples
     given: Examples
+    rows: int
     counts: Mapping[str, int]
 
-    def line(self, epoch: int) -> str:
-        """A line for the log."""
-        kept = [f"{n:,} {why}" for why, n in self.counts.items() if why != AUGMENTED and n]
-        rest = f"; of these stay as they are: {', '.join(kept)}" if kept else ""
-        return f"augmentation: {self.counts[AUGMENTED]:,} rows in epoch {epoch}{rest}"
+    def line(self, epoch: int, of: str = "") -> str:
+        """A line for the log; `of` begins with " of " and says what is augmented, if that is not the training data."""
+        edited, kept = outcome(self.counts)
+        rest = f", the others unchanged ({kept})" if kept else ""
+        return (
+            f"augmentation{of}: {self.counts[DRAWN]:,} of {self.rows:,} rows drawn in epoch {epoch}, {edited:,} edited{rest}"
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Augmentation:
             if stop():
                 raise CancelledError
             parts.append(self._make_chunk(source, start, epoch, counts))
-        return AugmentedExamples(join_examples(parts), source.examples, counts)
+        return AugmentedExamples(join_examples(parts), source.examples, len(source.rows), counts)
 
     def _make_chunk(self, source: Source, start: int, epoch: int, counts: Counter[str]) -> Examples:
         """The examples of CHUNK rows from `start` on; counts are added up."""
@@ -143,9 +146,12 @@ class Augmentation:
         examples, row_of = select_range(source.examples, begin, end), source.row_of[begin:end] - start
         if edited.rows:
             columns = {name: edited.columns.get(name) or [x[i] for i in edited.rows] for name, x in chunk.items()}
-            examples = self._replaced(examples, row_of, np.asarray(edited.rows), columns, counts)
+            examples, kept = self._replaced(examples, row_of, np.asarray(edited.rows), columns, counts)
+            for row in kept:
+                edited.pieces.pop(row, None)
         if edited.pieces:
-            examples = self._with_pieces(examples, row_of, edited.pieces, numbers, epoch)
+            examples, same = self._with_pieces(examples, row_of, edited.pieces, numbers, epoch)
+            counts[UNCHANGED] += len(same - set(edited.rows))
         return examples
 
     def _replaced(
@@ -155,8 +161,17 @@ class Augmentation:
         rows: np.ndarray,
         columns: Mapping[str, Sequence[Any]],
         counts: Counter[str],
-    ) -> Examples:
-        """Examples, each of the row `row_of`, of which those of `rows` are replaced by the examples of the edited rows."""
+    ) -> tuple[Examples, list[int]]:
+        """Replace the examples of edited rows.
+
+        Args:
+          examples, row_of: the examples, and the row of each.
+          rows, columns: the edited rows.
+          counts: is added to.
+
+        Returns:
+          The examples, and those of the edited rows whose examples stay as they were.
+        """
         import datasets
 
         table = datasets.Dataset.from_dict(dict(columns), features=self._source.rows.features)
@@ -174,7 +189,8 @@ class Augmentation:
         counts[TOO_LONG] += int((long & ~unlike).sum())
         fits = ~(unlike | long)
         where = np.repeat(begins[fits], windows[fits]) + places_in_rows(windows[fits])
-        return replace_examples(examples, where, select_examples(split.examples, np.flatnonzero(fits[new_row_of])))
+        new = select_examples(split.examples, np.flatnonzero(fits[new_row_of]))
+        return replace_examples(examples, where, new), rows[~fits].tolist()
 
     def _with_pieces(
         self,
@@ -183,13 +199,17 @@ class Augmentation:
         pieces: Mapping[int, Sequence[PieceStep]],
         numbers: Sequence[int],
         epoch: int,
-    ) -> Examples:
-        """The examples after steps on the word pieces of rows, by their index; `numbers` are those of the rows."""
+    ) -> tuple[Examples, set[int]]:
+        """The examples after steps on the word pieces of rows, by their index, and the rows that these did not change.
+
+        `numbers` are those of the rows.
+        """
         draws = Draws(self._augmenter.seed, epoch)
         free = self._task.free_pieces(examples, self._vocabulary.tokenizer)
         rows = np.array(sorted(pieces))
         ends = [(np.searchsorted(row_of, rows, side) * examples.group).tolist() for side in ("left", "right")]
-        ids, left, offsets = np.array(examples.tokens["input_ids"]), np.ones(len(free), bool), examples.offsets.tolist()
+        given, left, offsets = examples.tokens["input_ids"], np.ones(len(free), bool), examples.offsets.tolist()
+        ids, same = np.array(given), set[int]()
         for row, first, last in zip(rows.tolist(), *ends, strict=True):
             draws.begin(numbers[row], PIECES)
             for sequence in range(first, last):
@@ -197,11 +217,15 @@ class Augmentation:
                 for step in pieces[row]:
                     ids[part], kept = step(ids[part], free[part] & left[part], draws)
                     left[part] &= kept
+            whole = slice(offsets[first], offsets[last])
+            if left[whole].all() and np.array_equal(ids[whole], given[whole]):
+                same.add(row)
         tokens: dict[str, Any] = {**examples.tokens, "input_ids": ids}
         if left.all():
-            return replace(examples, tokens=tokens)
+            return replace(examples, tokens=tokens), same
         lengths = np.add.reduceat(left, examples.offsets[:-1], dtype=np.int64)
-        return replace(examples, tokens={name: x[left] for name, x in tokens.items()}, offsets=offsets_of(lengths))
+        tokens = {name: x[left] for name, x in tokens.items()}
+        return replace(examples, tokens=tokens, offsets=offsets_of(lengths)), same
 
 
 def mask_of(vocabulary: Vocabulary) -> tuple[str, int]:
@@ -212,5 +236,5 @@ def mask_of(vocabulary: Vocabulary) -> tuple[str, int]:
     """
     tokenizer = vocabulary.tokenizer
     if tokenizer.mask_token_id is None:
-        raise UserError(f"augment.steps: the tokenizer in {vocabulary.directory} has no mask token, which a step needs")
+        raise UserError(f"augment.steps: the tokenizer in {vocabulary.directory} has no mask token, but a step needs it")
     return tokenizer.mask_token, tokenizer.mask_token_id

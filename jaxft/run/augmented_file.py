@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.progress import in_steps
 from jaxft.data.augmentation.document import Document
 from jaxft.data.augmentation.draws import PROPOSALS, Draws
-from jaxft.data.augmentation.engine import AUGMENTED
+from jaxft.data.augmentation.engine import DRAWN, outcome
 from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.augmentation.masked_words import MaskWords, Proposals, fill_masks, taken_words
 from jaxft.data.augmentation.pieces import PieceStep
@@ -27,7 +27,7 @@ from jaxft.run.model_setup import check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_rows
 
-NO_WORD = "the masked LM has no word for"
+NO_WORD = "the masked LM proposes no other word"
 
 
 class AugmentedFile:
@@ -59,9 +59,7 @@ class AugmentedFile:
         self._rows, self._fields = given.rows, given.fields
         masked = [x for x in config.augment.steps if x.source == "masked_lm"]
         if masked and not isinstance(given.fields, TextFields):
-            raise UserError(
-                f"augment.steps: source masked_lm cannot be used for {self._task.kind}: it edits whole texts only"
-            )
+            raise UserError(f"augment.steps: source masked_lm cannot be used for {self._task.kind}: it is for whole texts")
 
         def nearest(count: int) -> Synonyms:
             tokenizer, origin = vocabulary.tokenizer, read.origins["train"]
@@ -73,7 +71,7 @@ class AugmentedFile:
         whole = replace(config.augment, share=1.0)
         made = make_augmenter(whole, given.fields, resources, seed=config.seed, task=self._task.kind)
         if any(isinstance(step, PieceStep) for step in made.steps):
-            raise UserError("augment.steps: mask_pieces and drop_pieces edit word pieces, which a file of texts cannot hold")
+            raise UserError("augment.steps: mask_pieces and drop_pieces edit word pieces, but a file has texts: omit them")
         self._masked: list[Document] = []  # the documents of a row in which a step has put masks
         steps = [_Recorded(step, self._masked) if isinstance(step, MaskWords) else step for step in made.steps]
         self._augmenter = replace(made, steps=steps)
@@ -106,8 +104,9 @@ class AugmentedFile:
 
     def line(self) -> str:
         """What became of the copies."""
-        left_out = [f"{n:,} {why}" for why, n in self.counts.items() if why != AUGMENTED and n]
-        return f"augmentation: {self.counts[AUGMENTED]:,} copies{'; left out: ' if left_out else ''}{', '.join(left_out)}"
+        edited, left_out = outcome(self.counts)
+        rest = f", the others left out ({left_out})" if left_out else ""
+        return f"augmentation: {edited:,} of {self.counts[DRAWN]:,} copies edited{rest}"
 
     def _copies(self, chunk: Mapping[str, Sequence[Any]], numbers: Sequence[int], copy: int) -> list[dict[str, Any]]:
         """The edited rows of a chunk."""

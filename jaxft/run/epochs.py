@@ -21,6 +21,7 @@ from jaxft.tasks.task import Split, Task
 
 Stop = Callable[[], bool]
 Nearest = Callable[[int], Synonyms]
+Pair = Callable[[Examples, int, Stop], tuple[Examples, str]]  # (examples, epoch, stop) -> pairs, a line for the log or ""
 TMIX_LAYERS = (7, 9, 12)  # of BERT's 12 (Chen et al. 2020)
 
 
@@ -56,7 +57,7 @@ class EpochExamples:
         self.batch_size, self.longest = config.train.batch_size, 0
         self.parts: Parts = ()
         self.augmentation: Augmentation | None = None
-        self._pair: Callable[[Examples, int, Stop], Examples] | None = None
+        self._pair: Pair | None = None
         if augment.steps and (augment.share or not config.unlabelled.data):
             self.augmentation = Augmentation(config, task, split, vocabulary, nearest)
             self.longest = self.augmentation.longest
@@ -66,7 +67,7 @@ class EpochExamples:
             self.longest = 2 * max(longest, self._unlabelled.longest)
         elif augment.mixup:
             mix = partial(mixing_pairs, seed=config.seed, alpha=augment.mixup, layers=mixing_layers(config, task, layers))
-            self._pair = lambda examples, epoch, stop: mix(examples, epoch=epoch)
+            self._pair = lambda examples, epoch, stop: (mix(examples, epoch=epoch), "")
             self._halve()
             self.longest = 2 * longest
         self.first: tuple[Examples, str] | None = self._make(0)
@@ -96,11 +97,14 @@ class EpochExamples:
         return self._pair is not None
 
     def _make(self, epoch: int, stop: Stop = lambda: False) -> tuple[Examples, str]:
-        examples, line = self._training, ""
+        examples, lines = self._training, []
         if self.augmentation:
             made = self.augmentation.epoch(epoch, stop)
-            examples, line = made.examples, made.line(epoch)
-        return (self._pair(examples, epoch, stop) if self._pair else examples), line
+            examples, lines = made.examples, [made.line(epoch)]
+        if self._pair:
+            examples, line = self._pair(examples, epoch, stop)
+            lines += [line] if line else []
+        return examples, "\n".join(lines)
 
     def _halve(self) -> None:
         size = self.batch_size
@@ -109,12 +113,17 @@ class EpochExamples:
             raise UserError(f"train.batch_size is {size}: must be even, because {name} puts examples in pairs")
         self.batch_size = size // 2
 
-    def _consistency_pairs(
-        self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest
-    ) -> Callable[[Examples, int, Stop], Examples]:
+    def _consistency_pairs(self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest) -> Pair:
         split = read_unlabelled(config, task, vocabulary)
         steps, per_step = -(-len(self._training) // self.batch_size), config.unlabelled.ratio * self.batch_size
         count, most = len(split.rows), steps * per_step
+        if per_step > count:
+            most_of_all = count // self.batch_size
+            right = f"at most {most_of_all}" if most_of_all else "1, with a smaller train.batch_size"
+            raise UserError(
+                f"unlabelled.ratio is {config.unlabelled.ratio}: a step of {self.batch_size} labelled examples would have "
+                f"{per_step:,} texts, but {split.origin} has only {count:,}; the ratio must be {right}"
+            )
         self._halve()
         self.parts = (-(-len(self._training) // 2), self.batch_size), (most, per_step)
         self.batch_size += per_step
@@ -129,9 +138,10 @@ class EpochExamples:
         every = replace(config, augment=replace(config.augment, share=1.0))
         self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen, labelled=False)
 
-        def pairs(labelled: Examples, epoch: int, stop: Stop) -> Examples:
+        def pairs(labelled: Examples, epoch: int, stop: Stop) -> tuple[Examples, str]:
             made = self._unlabelled.epoch(epoch, stop)
-            return consistency_pairs(labelled, made.given, made.examples, seed=config.seed, epoch=epoch)
+            paired = consistency_pairs(labelled, made.given, made.examples, seed=config.seed, epoch=epoch)
+            return paired, made.line(epoch, " of unlabelled.data")
 
         return pairs
 
@@ -147,8 +157,10 @@ def mixing_layers(config: Config, task: Task, layers: int) -> tuple[int, ...]:
     Raises:
       UserError: if the task's labels cannot be mixed, or the model has no such layer.
     """
+    if config.distill.teacher:
+        raise UserError("augment.mixup and distill.teacher exclude each other: the teacher predicts for texts, not mixtures")
     if task.mixes is None:
-        raise UserError(f"augment.mixup: the labels of {task.kind} cannot be mixed; leave it at null")
+        raise UserError(f"augment.mixup is for text classification and tags, not for {task.kind}: leave it at null")
     chosen = config.augment.mixup_layers
     if chosen is None:
         return tuple(sorted({round(layers * x / TMIX_LAYERS[-1]) for x in TMIX_LAYERS}))
@@ -162,11 +174,15 @@ def _check_consistency(config: Config, task: Task) -> None:
     if (kind := getattr(task, "problem", task.kind)) != "single_label":
         raise UserError(f"unlabelled.data: only text classification with one label can use texts without labels, not {kind}")
     if not config.augment.steps:
-        raise UserError("unlabelled.data needs augment.steps, which say how other versions of its texts are made")
+        raise UserError("unlabelled.data needs augment.steps: the steps that make the augmented version of each text")
     if config.augment.mixup:
         raise UserError("unlabelled.data and augment.mixup exclude each other: leave one of them at null")
+    if config.unlabelled.annealing != "none":
+        others = {"distill.teacher": config.distill.teacher, "regularization.r_drop": config.regularization.r_drop}
+        if used := [name for name, value in others.items() if value]:
+            raise UserError(f"unlabelled.annealing and {used[0]} exclude each other: leave annealing at none")
     several = config.train.micro_batches > 1
     if several and config.unlabelled.annealing != "none":
         raise UserError("unlabelled.annealing needs train.micro_batches 1: it compares the examples of a whole step")
     if several and config.task.class_weights:
-        raise UserError("unlabelled.data with task.class_weights needs train.micro_batches 1")
+        raise UserError("unlabelled.data with task.class_weights needs train.micro_batches 1: means are over a whole step")

@@ -95,12 +95,12 @@ def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
 def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
-    if run.config.unlabelled.data:
-        wrappers.append(partial(with_consistency, task_loss=run.task.loss, consistency=_consistency(run)))
     if run.teacher:
         wrappers.append(partial(with_teacher, task=run.task, teacher=run.teacher[0], config=run.config.distill))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
+    if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
+        wrappers.append(partial(with_consistency, task_loss=run.task.loss, consistency=_consistency(run)))
     return wrappers
 
 

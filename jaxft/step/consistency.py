@@ -81,17 +81,17 @@ def with_consistency(
     """The loss of the labelled examples plus the consistency loss of the pairs.
 
     Both are means: the first over the labelled examples that count (by their class weights), the second over all pairs of
-    the step, confident or not.
+    the step, confident or not. `loss_fn` sees labelled examples only; with TSA it must be the task's own, `task_loss`.
     """
 
     def loss(params: Parameters, batch: Batch, key: Array | None, hyper: Mapping[str, Any]) -> tuple[WeightedSum, Outputs]:
         if key is None:
             return loss_fn(params, batch, key, hyper)
-        _, outputs = loss_fn(params, batch, key, hyper)
         weights = batch["weights"] * batch[LABELLED]
+        (total, weight), outputs = loss_fn(params, batch | {"weights": weights}, key, hyper)
         if consistency.annealing != "none":
             weights *= ~consistency.easy(outputs["logits"], batch["labels"], hyper[STEP])
-        total, weight = task_loss(outputs, batch | {"weights": weights}, True)
+            total, weight = task_loss(outputs, batch | {"weights": weights}, True)
         labelled, pairs = batch[COUNTS]
         if consistency.micro_batches == 1:
             weight = labelled = jnp.where(weight > 0, weight, 1.0)  # TSA may leave all labelled examples out

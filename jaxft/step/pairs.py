@@ -27,6 +27,8 @@ def split_pairs(batch: Batch) -> Batch:
     new = batch | single | pair
     new["example"] = jnp.where(pair["example"] < 0, -1, 2 * pair["example"] + second)
     new["weights"] = pair["weights"] * new.pop(PRESENT)
+    # A missing second example begins where the first ends, which is outside a full row: a read there would give NaN.
+    new["first_token"] = jnp.where(new["weights"] > 0, batch["first_token"], 0)
     if LABELLED in new:
         counts = jnp.stack(
             [(new["weights"] * new[LABELLED]).sum(), (batch["weights"] * (1 - new[LABELLED][..., ::2])).sum()]

@@ -179,7 +179,7 @@ class Task(abc.ABC):
         Raises:
           UserError: if steps cannot edit the texts of this task.
         """
-        raise UserError(f"augment.steps: {self.kind} has no steps that edit its texts: leave the list empty")
+        raise UserError(f"augment.steps: no step can edit the texts of {self.kind}: leave the list empty")
 
     def rows_of_examples(self, split: Split) -> np.ndarray:
         """The row of each example of a split that `encode` gave, ascending, int64 [N]."""

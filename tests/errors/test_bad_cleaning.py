@@ -18,7 +18,7 @@ def rules(pattern: str, replacement: str = "") -> str:
         ([rules("a", r"\2")], ['data.clean.rules "a": the replacement "\\2" is not valid', "group"]),
         ([rules("a", r"\g<b>")], ["unknown group name"]),
         ([rules("")], ["data.clean.rules pattern is empty", "regular expression"]),
-        (["--data.clean.rules=[{patern: a}]"], ['unknown option "patern"', 'did you mean "pattern"']),
+        (["--data.clean.rules=[{patern: a}]"], ['data.clean.rules 1: unknown option "patern"', 'did you mean "pattern"']),
         ([rules("zebra")], ['data.clean.rules "zebra" changes nothing in', "train.csv", "dev.csv"]),
         (["--data.clean.scripts=[Latn]"], ['data.clean.scripts has "Latn"', 'did you mean "Latin"']),
         (["--data.clean.scripts=[zzzz]"], ['has "zzzz", which is not a Unicode script', "such as Latin"]),

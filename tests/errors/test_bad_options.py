@@ -51,7 +51,7 @@ def test_bad_command_line(fails, tmp_path, monkeypatch, argv, words):
         (b"train: {batch_size: true}\n", ["train.batch_size is True", "whole number"]),
         (b"log: {profile_steps: [a, b]}\n", ["log.profile_steps", "a list of whole numbers, such as [1, 2]"]),
         (b"task: {class_weights: [a]}\n", ["task.class_weights", "balanced or a list of numbers, such as [0.5, 2] or null"]),
-        (b"plan: {rules: [1]}\n", ["plan.rules is 1", "pattern, trainable"]),
+        (b"plan: {rules: [1]}\n", ["plan.rules 1 is 1: must be a mapping with pattern, and perhaps trainable"]),
         (b"eval: {every: 0.5}\n", ["eval.every is 0.5"]),
         (b"seed: !!python/object:os.system 1\n", ["not valid YAML"]),
     ],

@@ -11,7 +11,9 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.core.random_keys import root_key
+from jaxft.data.augmentation.engine import DRAWN, UNCHANGED
 from jaxft.run import augmentation
+from jaxft.run.augmentation import TOO_LONG, WINDOWS
 from jaxft.run.loss import run_prepare
 from jaxft.run.setup import make_run
 from jaxft.training.frozen_features import frozen_layers
@@ -109,8 +111,8 @@ def test_half_of_the_examples_stay_as_they_are(classifier, tiny_data, tmp_path):
     before = np.split(given.tokens["input_ids"], given.offsets[1:-1])
     after = np.split(made.examples.tokens["input_ids"], made.examples.offsets[1:-1])
     changed = sum(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    assert 30 <= changed <= made.counts["augmented"] <= 65
-    assert f"augmentation: {made.counts['augmented']} rows in epoch 4" in made.line(4)
+    assert 30 <= changed <= made.counts[DRAWN] <= 65
+    assert made.line(4) == f"augmentation: {made.counts[DRAWN]} of 100 rows drawn in epoch 4, {changed} edited"
 
 
 def test_what_relies_on_unchanged_texts_is_off(classifier, tiny_data, tmp_path):
@@ -131,8 +133,23 @@ def test_an_example_that_would_be_longer_than_all_others_stays_and_is_counted(cl
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=steps, data={"truncation": False}))
     made = [run.epochs.augmentation.epoch(n) for n in range(4)]
     assert all(x.examples.lengths.max() <= 32 for x in made)
-    assert made[0].counts["would be longer than all others"] > 0
-    assert "would be longer than all others" in made[0].line(0)
+    long = made[0].counts[TOO_LONG]
+    assert long > 0
+    assert f"the others unchanged ({made[0].counts[UNCHANGED]}: nothing to edit; {long}: {TOO_LONG})" in made[0].line(0)
+
+
+def test_counts_of_rows_add_up(classifier, tiny_data, tmp_path):
+    """Also with steps on word pieces: these leave the rows alone that stay as they were, and may find nothing to edit."""
+    (tmp_path / "s.tsv").write_text("river\t" + " ".join(["stone"] * 9) + "\n")
+    replacing = {"step": "replace", "rate": 1, "file": str(tmp_path / "s.tsv")}
+    for rate in (1, 1e-9):
+        steps = augment(replacing, {"step": "mask_pieces", "rate": rate})
+        run = make_run(configure(classifier, tiny_data, tmp_path / "run", augment=steps, data={"truncation": False}))
+        given, made = run.data["train"].examples, run.epochs.augmentation.epoch(2)
+        before, after = (np.split(x.tokens["input_ids"], x.offsets[1:-1]) for x in (given, made.examples))
+        same = sum(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+        assert made.counts[TOO_LONG] > 0
+        assert made.counts[TOO_LONG] + made.counts[UNCHANGED] == same < made.counts[DRAWN] == 100
 
 
 def test_tags_stay_with_their_words(tiny_model, tmp_path):
@@ -147,7 +164,7 @@ def test_tags_stay_with_their_words(tiny_model, tmp_path):
         made = run.epochs.augmentation.epoch(epoch)
         examples = made.examples
         assert len(examples) == len(given)
-        windows += made.counts["would have another number of windows"]
+        windows += made.counts[WINDOWS]
         words, labels = np.array(tiny.VOCABULARY)[examples.tokens["input_ids"]], names[examples.tokens["labels"]]
         for word, label in zip(words, labels, strict=True):
             if word in kinds and label != "-":
@@ -160,22 +177,37 @@ def test_tags_stay_with_their_words(tiny_model, tmp_path):
     assert windows > 0
 
 
-@pytest.mark.parametrize("scheme", ["bioes", "iob1"])
-def test_other_schemes_of_tags(tiny_model, tmp_path, scheme):
+SCHEMES = {  # the tags of an entity of one word, and of one of two words
+    "iob2": ("B-place", ["B-place", "I-place"]),
+    "iob1": ("I-place", ["I-place", "I-place"]),
+    "bioes": ("S-place", ["B-place", "E-place"]),
+    "bilou": ("U-place", ["B-place", "L-place"]),
+    "bmes": ("S-place", ["B-place", "E-place"]),
+}
+OUTSIDE = [{"step": name, "rate": 0.5} for name in ("delete", "swap", "spelling", "keyboard", "case")]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_entities_are_kept_in_every_scheme_of_tags(tiny_model, tmp_path, scheme):
     """In IOB1 two entities would become one if the word between them were deleted."""
-    single, more = ("S-place", ["B-place", "E-place"]) if scheme == "bioes" else ("I-place", ["I-place", "I-place"])
-    rows = [(["river", "and", "stone", "bridge", "runs"], [single, "O", *more, "O"])] * 30
+    single, more = SCHEMES[scheme]
+    words = ["runs", "river", "and", "stone", "bridge", "under", "the", "sun"]
+    rows = [(words, ["O", single, "O", *more, "O", "O", "O"])] * 30
     for name in ("train", "dev"):
         tagged.write_conll(tmp_path / f"{name}.conll", rows)
-    config = tagged.configure(
-        tiny_model, tmp_path, tmp_path / "run", task={"tag_scheme": scheme}, augment=augment({"step": "delete", "rate": 0.5})
-    )
-    run = make_run(config)
-    names = np.array(["-", *run.task.names])
+    (tmp_path / "synonyms.tsv").write_text("and,old lake,over\nunder\tsong over\nsun\tstorm\n")
+    synonyms = [{"step": name, "rate": 0.5, "file": str(tmp_path / "synonyms.tsv")} for name in ("insert", "replace")]
+    steps = augment(*OUTSIDE, *synonyms)
+    sections = {"task": {"tag_scheme": scheme}, "augment": steps, "data": {"max_length": 32}}
+    run = make_run(tagged.configure(tiny_model, tmp_path, tmp_path / "run", **sections))
+    names, vocabulary = np.array(["-", *run.task.names]), np.array(tiny.VOCABULARY)
     for epoch in range(3):
-        labels = names[run.epochs.augmentation.epoch(epoch).examples.tokens["labels"]]
-        assert (labels == "B-place").sum() == 60
-        assert (labels == "I-place").sum() == 30
+        examples = run.epochs.augmentation.epoch(epoch).examples
+        labels = names[examples.tokens["labels"]]
+        found = zip(labels, vocabulary[examples.tokens["input_ids"]], strict=True)
+        entities = [(label, word) for label, word in found if label not in ("-", "O")]
+        assert entities == [("B-place", "river"), ("B-place", "stone"), ("I-place", "bridge")] * 30
+        assert len(set(np.diff(examples.offsets))) > 3
 
 
 def test_answers_are_found_where_they_are(tmp_path):
@@ -235,7 +267,7 @@ def test_steps_that_a_task_cannot_use(tiny_model, tiny_data, tmp_path):
         assert all(word in str(error.value) for word in words)
 
     config = configure(tiny_model, tiny_data, tmp_path / "run", augment=augment({"step": "replace_mentions"}))
-    refused(config, "augment.steps: replace_mentions cannot be used for text-classification", "tagged words")
+    refused(config, "augment.steps 1: replace_mentions cannot be used for text-classification", "words with tags")
     folder = tagged.write_files(tmp_path)
     config = tagged.configure(tiny_model, folder, tmp_path / "run", augment=augment({"step": "drop_pieces"}))
     refused(config, "drop_pieces cannot be used for token-classification", "tags")

@@ -112,6 +112,14 @@ def test_costs_of_a_step_with_texts_without_labels(classifier, tiny_data, tmp_pa
         ({"augment": {"mixup": 0.4, "mixup_layers": [3]}}, ["augment.mixup_layers has 3", "2 layers"]),
         ({"unlabelled": {"data": "HERE"}}, ["unlabelled.data needs augment.steps"]),
         ({"unlabelled": {"data": "HERE"}, "augment": STEPS | MIXUP}, ["unlabelled.data and augment.mixup"]),
+        (
+            {"unlabelled": {"data": "HERE", "ratio": 5}, "augment": STEPS},
+            ["unlabelled.ratio is 5", "80 texts", "only 70", "at most 4"],
+        ),
+        (
+            {"unlabelled": {"data": "HERE", "ratio": 1}, "augment": STEPS, "train": {"batch_size": 80}},
+            ["unlabelled.ratio is 1", "80 texts", "only 70", "smaller train.batch_size"],
+        ),
         ({"unlabelled": {"data": "missing.csv"}, "augment": STEPS}, ["unlabelled.data", "missing.csv"]),
         (
             {"unlabelled": {"data": "HERE", "annealing": "log"}, "augment": STEPS, "train": {"micro_batches": 2}},
@@ -121,6 +129,11 @@ def test_costs_of_a_step_with_texts_without_labels(classifier, tiny_data, tmp_pa
             {"unlabelled": {"data": "HERE"}, "augment": STEPS, "task": {"name": "fill-mask"}},
             ["unlabelled.data", "one label", "fill-mask"],
         ),
+        (
+            {"unlabelled": {"data": "HERE", "annealing": "log"}, "augment": STEPS, "regularization": {"r_drop": 1}},
+            ["unlabelled.annealing and regularization.r_drop"],
+        ),
+        ({"augment": MIXUP, "distill": {"teacher": "CLASSIFIER"}}, ["augment.mixup and distill.teacher"]),
         ({"task": {"name": "fill-mask"}, "augment": MIXUP}, ["augment.mixup", "fill-mask"]),
         ({"augment": {"mixup_layers": [1]}}, ["augment.mixup_layers is [1]", "augment.mixup is null"]),
         ({"unlabelled": {"ratio": 5}}, ["unlabelled.ratio is 5", "unlabelled.data is null"]),
@@ -130,6 +143,8 @@ def test_costs_of_a_step_with_texts_without_labels(classifier, tiny_data, tmp_pa
 def test_what_does_not_go_together(classifier, tiny_data, tmp_path, unlabelled, options, words):
     if options.get("unlabelled", {}).get("data") == "HERE":
         options = options | {"unlabelled": options["unlabelled"] | {"data": str(unlabelled)}}
+    if "distill" in options:
+        options = options | {"distill": {"teacher": str(classifier)}}
     with pytest.raises(UserError) as error:
         make_run(configure(classifier, tiny_data, tmp_path / "run", **options))
     assert all(word in str(error.value) for word in words), error.value

@@ -42,7 +42,10 @@ def test_rows_come_first_and_copies_keep_their_labels(tiny_model, plain_data, tm
     assert 120 < len(copies) < 180
     assert not any(row["text"] in texts for row in copies)
     said = capfd.readouterr().err
-    assert f"augmentation: 180 copies; left out: {180 - len(copies)} had nothing to edit" in said
+    assert (
+        f"augmentation: {len(copies)} of 180 copies edited, the others left out ({180 - len(copies)}: nothing to edit)"
+        in said
+    )
     assert f"wrote {len(found)} examples, 60 of them as they were" in said
 
 
@@ -124,7 +127,7 @@ def test_a_masked_lm_proposes_words(masked_lm, plain_data, tmp_path):
     [
         (["--augment.steps=[]"], ["augment.steps is empty"]),
         ([f"--augment.steps={SWAP}", "--copies=0"], ["--copies is 0", "at least 1"]),
-        (['--augment.steps=[{"step": "mask_pieces"}]'], ["mask_pieces", "no file of texts"]),
+        (['--augment.steps=[{"step": "mask_pieces"}]'], ["mask_pieces", "a file has texts"]),
         (
             ['--augment.steps=[{"step": "replace", "source": "masked_lm"}]'],
             ["is a feature-extraction model", "masked LM head"],

@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from jaxft import plan
+from jaxft.config import cli
 from tests.support import ROOT, tiny
 
 # A process in which torch cannot be found, as if it was not installed.
@@ -66,3 +69,15 @@ def test_commands_print_only_their_own_lines(tiny_data, tmp_path):
     training = [line for line in lines if " of 6: " in line]
     assert [line.split()[1] for line in training] == ["2", "4", "6"]
     assert "left" not in training[-1]
+
+
+def test_lines_on_augmentation():
+    """The share of augmentation is of labelled examples; cut-off is drawn in every step, and for all of them."""
+    steps = '--augment.steps=[{"step": "delete"}, {"step": "swap", "rate": 0.2}]'
+    options = [steps, "--augment.share=0", "--augment.cutoff_span=0.2", "--unlabelled.data=texts.csv"]
+    config = cli.parse({}, options, origin="test", prog="test")
+    assert plan._changes(SimpleNamespace(config=config)) == [
+        "augmentation: delete 0.1, swap 0.2; 0% of the labelled examples, anew in every epoch",
+        "cut-off: cutoff_span 0.2; 0% of the examples, anew in every step",
+        "texts without labels: 3 per labelled example, each with an augmented version; weight of the consistency loss 1",
+    ]

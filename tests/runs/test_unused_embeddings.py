@@ -63,14 +63,15 @@ def tensors(directory):
         {"plan": {"preset": "gradual", "unfreeze_every": 3}, "regularization": {"neftune": 5.0}},
         {"mesh": {"data": 4, "fsdp": 2}, "train": {"epochs": 2, "batch_size": 16, "micro_batches": 2}},
         {"train": {"epochs": 2, "batch_size": 16, "dtype": "bfloat16"}, "data": {"layout": "bucket"}},
-        {"augment": {"steps": [{"step": "replace", "rate": 0.3}]}},
+        "augmentation",
+        "consistency",
     ],
-    ids=["average", "stages", "devices", "bfloat16", "augmentation"],
+    ids=["average", "stages", "devices", "bfloat16", "augmentation", "consistency"],
 )
 def test_a_run_ends_as_if_all_words_were_trained(large, data, tmp_path, sections, monkeypatch):
-    if "augment" in sections:
+    if isinstance(sections, str):
         monkeypatch.setattr(unused_embeddings, "_ROWS", 1)  # no other words fill the table
-        sections = {"augment": sun_for_stone(tmp_path)}
+        sections = with_sun(sections, tmp_path)
     found, journals = [], []
     for name, skip in (("used", True), ("all", False)):
         train(configure(large, data, tmp_path / name, skip, **DECAY, **sections))
@@ -106,15 +107,21 @@ def is_adam(x):
     return isinstance(x, optax.ScaleByAdamState)
 
 
-def sun_for_stone(folder):
-    """Augmentation that brings a word into the training data."""
+def with_sun(method, folder):
+    """Sections that bring a word into the training data: by augmentation, or in texts without labels."""
+    if method == "consistency":
+        texts = tiny.write_rows(folder / "texts.csv", 60, seed=3)
+        assert "sun" in texts.read_text()
+        return {"augment": {"steps": [{"step": "swap"}], "share": 0}, "unlabelled": {"data": str(texts), "ratio": 2}}
     (folder / "synonyms.tsv").write_text("stone\tsun\n")
-    return {"steps": [{"step": "replace", "file": str(folder / "synonyms.tsv"), "rate": 0.3}]}
+    return {"augment": {"steps": [{"step": "replace", "file": str(folder / "synonyms.tsv"), "rate": 0.3}]}}
 
 
-def test_words_that_only_an_augmented_epoch_has_are_trained(large, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["augmentation", "consistency"])
+def test_words_that_only_the_examples_of_epochs_have_are_trained(large, data, tmp_path, monkeypatch, method):
     monkeypatch.setattr(unused_embeddings, "_ROWS", 1)  # no other words fill the table
-    config = configure(large, data, tmp_path / "run", train={"epochs": 3, "batch_size": 16}, augment=sun_for_stone(tmp_path))
+    sections = with_sun(method, tmp_path)
+    config = configure(large, data, tmp_path / "run", train={"epochs": 3, "batch_size": 16}, **sections)
     run = make_run(config)
     (sun,) = run.tokenizer("sun", add_special_tokens=False)["input_ids"]
     assert sun not in run.data["train"].examples.tokens["input_ids"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxft.data.augmentation import mentions, noise, order, synonyms
 from jaxft.data.augmentation.document import text_document
-from jaxft.data.augmentation.engine import LOST, UNCHANGED, Augmenter
+from jaxft.data.augmentation.engine import DRAWN, LOST, UNCHANGED, Augmenter
 from jaxft.data.augmentation.fields import QuestionFields, TaggedFields, TextFields
 from jaxft.data.formats.squad import NOWHERE
 from jaxft.data.formats.tags import find_violation, spans
@@ -213,8 +213,8 @@ def test_share_and_single_steps():
     numbers = list(range(1, 2001))
     for share in (0.0, 0.3, 1.0):
         found = augmenter(TextFields(["text"]), [order.Swap(0.5)], share=share)(texts, numbers, 0)
-        assert found.counts["augmented"] == pytest.approx(2000 * share, abs=70)
-        assert len(found.rows) + found.counts[UNCHANGED] == found.counts["augmented"]
+        assert found.counts[DRAWN] == pytest.approx(2000 * share, abs=70)
+        assert len(found.rows) + found.counts[UNCHANGED] == found.counts[DRAWN]
     one = augmenter(TextFields(["text"]), [noise.Case(1.0, "upper"), order.Delete(0.9)], one=True)(texts, numbers, 0)
     upper = [text.isupper() for text in one.columns["text"]]
     short = [len(text.split()) < 5 for text in one.columns["text"]]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxft.core.random_keys import root_key
-from jaxft.data.augmentation.pairs import LAYER, PRESENT, RATIO, mixing_pairs
+from jaxft.data.augmentation.pairs import LAYER, PRESENT, RATIO, in_pairs, mixing_pairs
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.replace import select_examples
 from jaxft.losses import cross_entropy
 from jaxft.models.encoder.config import DropoutRates
 from jaxft.models.model import make_model
@@ -44,6 +45,19 @@ def batches(layout: str):
     sampler = make_sampler(pairs.lengths, batch_size=4, max_length=14, layout=layout, seed=0)
     batch = {name: jnp.asarray(x) for name, x in sampler.epoch_batches(0).batch(pairs, 0).items()}
     return pairs, {name: x[0] for name, x in split_pairs(batch).items()}
+
+
+def test_a_missing_example_of_a_full_row_is_read_inside_the_row():
+    """A read beyond its end is NaN, which a weight of 0 does not take out of the loss."""
+    single = select_examples(examples(), np.array([5]))
+    pairs = in_pairs(
+        replace(single, tokens={name: np.resize(x, 8) for name, x in single.tokens.items()}, offsets=np.array([0, 8]))
+    )
+    sampler = make_sampler(pairs.lengths, batch_size=1, max_length=8, layout="pad", seed=0)
+    batch = {name: jnp.asarray(x) for name, x in sampler.epoch_batches(0).batch(pairs, 0).items()}
+    assert batch["first_token"].tolist() == [[[0, 8]]]
+    assert batch["segment_ids"].shape == (1, 1, 8)
+    assert split_pairs(batch)["first_token"].tolist() == [[[0, 0]]]
 
 
 def alone(model, params, ids):

@@ -8,7 +8,9 @@ import numpy as np
 
 from jaxft.config import cli
 from jaxft.core import random_keys
+from jaxft.data.augmentation.pairs import LABELLED
 from jaxft.run.loss import make_loss, run_loss
+from jaxft.step.pairs import COUNTS
 from jaxft.step.parameters import Parameters
 
 TABLE = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -56,3 +58,30 @@ def test_loss_wrappers_of_the_config_are_applied_in_order():
     hard = TABLE[[1, 4]].sum()
     assert (float(total), float(weight)) == (hard / 2 + 20 / 2, 1.0)
     assert run_loss(run)(params, batch, None, {})[0][0] == 0  # type: ignore[arg-type]
+
+
+class Weighted(Echo):
+    """Each example costs 2, and 6 against the teacher."""
+
+    def apply(self, params, inputs, **_):
+        return {"logits": jnp.zeros((1, 6, 3))}
+
+    def loss(self, outputs, batch, train):
+        return 2 * batch["weights"].sum(), batch["weights"].sum()
+
+    def soft_loss(self, outputs, teacher, batch, temperature):
+        return 6 * batch["weights"].sum(), batch["weights"].sum()
+
+
+def test_teachers_and_r_drop_are_for_labelled_examples():
+    """Texts without labels neither count in these losses nor in the weight that divides them."""
+    options = ["--unlabelled.data=x.csv", "--unlabelled.weight=0", "--regularization.r_drop=3", "--distill.alpha=0.5"]
+    config, task = cli.parse({}, options, origin="test", prog="test"), Weighted()
+    teacher = SimpleNamespace(apply=lambda params, batch: {})
+    sampler = SimpleNamespace(micro_batches=1)
+    run = SimpleNamespace(config=config, model=task, task=task, teacher=(teacher, None), sampler=sampler, total_steps=9)
+    labelled = jnp.asarray([[1, 1, 0, 0, 0, 0]], jnp.float32)
+    batch = BATCH | {"weights": jnp.ones((1, 6)), LABELLED: labelled, COUNTS: jnp.asarray([2.0, 2.0])}
+    params = replace(PARAMS, teachers={"teacher": {}})
+    total, weight = run_loss(run)(params, batch, random_keys.root_key(0), {})[0]  # type: ignore[arg-type]
+    assert (float(total), float(weight)) == (2 * (2 + 6) / 2, 2.0)

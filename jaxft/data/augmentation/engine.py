@@ -12,9 +12,15 @@ from jaxft.data.augmentation.fields import Fields
 from jaxft.data.augmentation.pieces import PieceStep
 
 WordStep = Callable[[Document, Draws], None]
-AUGMENTED = "augmented"
-UNCHANGED = "had nothing to edit"
-LOST = "would lose a text or an answer"
+DRAWN = "drawn"  # the count of the rows that steps were applied to; the others are reasons why some of them stay unchanged
+UNCHANGED = "nothing to edit"
+LOST = "a text or an answer would be lost"
+
+
+def outcome(counts: Mapping[str, int]) -> tuple[int, str]:
+    """(the number of rows that were edited, the reasons why other drawn rows were not, such as "3: nothing to edit")."""
+    kept = {why: n for why, n in counts.items() if why != DRAWN and n}
+    return counts[DRAWN] - sum(kept.values()), "; ".join(f"{n:,}: {why}" for why, n in kept.items())
 
 
 @dataclass
@@ -25,7 +31,7 @@ class EditedRows:
       rows: the indices of the rows whose words have changed.
       columns: the columns of `Fields` of these rows.
       pieces: the steps on word pieces to be applied to the examples of a row, by its index.
-      counts: the number of rows to be augmented, and of those among them that stay as they were, by reason.
+      counts: the number of rows DRAWN, and of those among them that stay as they were, by reason.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -77,7 +83,7 @@ class Augmenter:
             if draws.random() >= self.share:
                 continue
             words, pieces = draws.choice(plans) if len(plans) > 1 else plans[0]
-            found.counts[AUGMENTED] += 1
+            found.counts[DRAWN] += 1
             if words:
                 row = dict(zip(names, values, strict=True))
                 edited = self.fields.edited(row, lambda document, words=words: _apply(words, document, draws))

@@ -12,9 +12,9 @@ from jaxft.data.formats.tags import OUTSIDE
 Row = Mapping[str, Any]
 Edit = Callable[[Document], None]
 _NO_TAGS: Mapping[str, str] = dict.fromkeys(
-    ("replace_mentions", "replace_tagged", "shuffle_segments"), "edits tagged words, and rows of this task have none"
+    ("replace_mentions", "replace_tagged", "shuffle_segments"), "is for words with tags"
 )
-_OF_QUESTIONS = {**_NO_TAGS, "drop_pieces": "would move the answers, whose places are known in word pieces"}
+_OF_QUESTIONS = {**_NO_TAGS, "drop_pieces": "would move the answers"}
 
 
 class Fields(abc.ABC):
@@ -131,7 +131,7 @@ class TaggedFields(Fields):
         self._entities, self._numbers = entities, numbers
         self.lacks = {"back_translation": "would lose the tags", "drop_pieces": "would lose the tags of words"}
         if not entities:
-            self.lacks["replace_mentions"] = "replaces entities, which the tags do not mark"
+            self.lacks["replace_mentions"] = "replaces entities, and these tags mark none"
 
     def document(self, row: Row) -> Document:
         """The sentence; its gaps are those of its text, or single spaces."""

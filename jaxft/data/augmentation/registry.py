@@ -56,8 +56,8 @@ def _insert(options: AugmentStepConfig, resources: Resources) -> WordStep:
 def _masked(options: AugmentStepConfig, resources: Resources) -> MaskWords:
     if not resources.proposes:
         raise UserError(
-            "augment.steps: source is masked_lm, which needs a forward pass for every text: write the texts once with "
-            "jaxft augment, and train on its file"
+            "augment.steps: source masked_lm needs a forward pass for every text: write augmented texts to a file once "
+            "with jaxft augment, and train on that"
         )
     return MaskWords(options.rate, resources.mask()[0], options.step == "insert")
 
@@ -91,9 +91,9 @@ def make_augmenter(config: AugmentConfig, fields: Fields, resources: Resources, 
     Raises:
       UserError: for a step that the rows cannot use, or whose file or source cannot be read.
     """
-    for step in config.steps:
+    for number, step in enumerate(config.steps, 1):
         if step.step in fields.lacks:
-            raise UserError(f"augment.steps: {step.step} cannot be used for {task}: it {fields.lacks[step.step]}")
+            raise UserError(f"augment.steps {number}: {step.step} cannot be used for {task}: it {fields.lacks[step.step]}")
     made: list[WordStep | PieceStep] = [STEPS[step.step](step, resources) for step in config.steps]
     made.sort(key=lambda step: isinstance(step, MaskWords))  # no step may edit or move a mask
     return Augmenter(made, fields, config.share, config.apply == "one", seed)

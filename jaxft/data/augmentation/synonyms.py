@@ -101,7 +101,7 @@ def wordnet() -> Synonyms:
         words.ensure_loaded()
     except (ImportError, LookupError) as error:
         raise UserError(
-            "augment.steps: source is wordnet, which needs the package nltk and its corpus: pip install nltk, then "
+            "augment.steps: source wordnet needs the package nltk and its corpus: pip install nltk, then "
             "python -m nltk.downloader wordnet"
         ) from error
 
