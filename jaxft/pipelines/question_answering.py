@@ -124,7 +124,7 @@ class QuestionAnsweringPipeline(Pipeline):
         scores = np.tril(np.triu(np.outer(first, last)), options.get("max_answer_len", MAX_ANSWER) - 1)
         best = np.argsort(-scores, axis=None, kind="stable")[:most]
         for begin, end in zip(*np.unravel_index(best, scores.shape), strict=True):
-            if not (inside[begin] and inside[end]):
+            if not (inside[begin] and inside[end] and scores[begin, end]):
                 continue
             span = _characters(encoding, int(begin), int(end), align=align)
             text, score = note.cleaned.text[span[0] : span[1]], float(scores[begin, end])
