@@ -1,11 +1,15 @@
 """`pipeline`: opens a model for its task."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jaxft.config import Config
 from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.evaluation import inference
+from jaxft.models.model import make_model
 from jaxft.pipelines.base import Pipeline
 from jaxft.pipelines.feature_extraction import FeatureExtractionPipeline
 from jaxft.pipelines.fill_mask import FillMaskPipeline
@@ -60,6 +64,8 @@ def pipeline(
     runtime = config.runtime
     backend.start(precision=runtime.precision, compile_cache=runtime.compile_cache, distributed="off")
     kind, hf_config = inference.head_of(path, config)
+    longest = _longest(path, config, kind, hf_config, max_length)
+    config = replace(config, data=replace(config.data, max_length=longest))
     task = task or {None: inference.FEATURES, "pretraining": "fill-mask"}.get(kind, kind)
     if task not in PIPELINES:
         raise UserError(f"task is {task!r}: must be one of {', '.join(PIPELINES)}")
@@ -69,7 +75,20 @@ def pipeline(
         opened = inference.load_model(path, cleaned_as_stored(config, hf_config), task)
     else:
         opened = inference.load_for_inference(path, inference.config_with_task(path, config))
-    longest = max_length or (config.data.max_length if rundir.is_run(Path(path)) else LONGEST)
-    positions = opened.model.encoder.config.usable_positions
-    limits = [longest, opened.tokenizer.model_max_length, *([positions] if positions is not None else [])]
-    return PIPELINES[task](opened, int(min(limits)), options)
+    return PIPELINES[task](opened, int(min(longest, opened.tokenizer.model_max_length)), options)
+
+
+def _longest(path: str, config: Config, kind: str | None, hf_config: Mapping[str, Any], max_length: int | None) -> int:
+    """The tokens of the longest text.
+
+    Raises:
+      UserError: if `max_length` is more than the model has positions for, or less than two tokens.
+    """
+    positions = make_model(hf_config, kind or inference.FEATURES, path).encoder.config.usable_positions
+    if max_length is not None:
+        if max_length < 2 or (positions is not None and max_length > positions):
+            most = "" if positions is None else f" and at most {positions}, the model's positions"
+            raise UserError(f"max_length is {max_length}: must be at least 2{most}")
+        return max_length
+    own = config.data.max_length if rundir.is_run(Path(path)) else LONGEST
+    return own if positions is None else min(own, positions)
