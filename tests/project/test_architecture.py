@@ -19,7 +19,7 @@ FLOORS = [
     "step",
     "run",
     "evaluation",
-    "training preflight",
+    "training preflight pipelines",
     "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary hf __init__ __main__",
 ]
 MAX_FLOORS = 9
