@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
         checkpoints.close()
 
 
-def export_params(run: Any, params: Any, output: Path, *, flax: bool, merged: bool = False) -> None:
+def export_params(run: Any, params: Any, output: Path, *, flax: bool = False, merged: bool = False) -> None:
     """Write all parameters of a run's model as a Hugging Face directory; only the main process writes.
 
     For a run with adapters this is an adapter directory unless `merged`. It has a hundredth of the size, and evaluate and

@@ -64,30 +64,28 @@ def init_state(
     return replace(state, average=jax.tree.map(jnp.copy, params)) if average else state
 
 
-def train_step(
+def value_and_grad(
     state: TrainState,
     frozen: Parameters,
     batch: Batch,
     *,
     loss_fn: LossFn,
-    optimizer: Optimizer,
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
-) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step.
+) -> tuple[tuple[Array, Array], Params]:
+    """The loss of a step and its gradients for the trainable parameters.
 
-    Gradients are computed for the trainable parameters only, so the backward pass stops at the lowest trainable layer. The
-    sums of micro-batches (the leading axis of the batch) are added, then divided once by the weight of the step.
+    Frozen parameters have no gradients, so the backward pass stops at the lowest trainable layer. The sums of micro-batches
+    (the leading axis of the batch) are added, then divided once by the weight of the step.
 
     Args:
-      state, frozen: trainable state, which is donated when jitted, and all other parameters.
+      state, frozen: trainable state, and all other parameters.
       batch: [K, R, ...] arrays.
-      optimizer: built from `state.hyper` inside the program.
       prepare: changes the whole batch first (masking), with its own key.
-      regularization: mixout, penalties (once per step) and moving average.
+      regularization: mixout, and penalties (once per step).
 
     Returns:
-      (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
+      ((`loss`, the mean of the step, with penalties, its `weight`), gradients), both scalars float32.
     """
     step_key = jax.random.fold_in(state.key, state.step)
     batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE)) if prepare else batch
@@ -118,11 +116,45 @@ def train_step(
     if regularization and regularization.penalises:
         penalty, penalty_grads = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
         loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, penalty_grads)
+    return (loss, weight), grads
+
+
+def apply_gradients(
+    state: TrainState, grads: Params, *, optimizer: Optimizer, regularization: Regularization | None = None
+) -> TrainState:
+    """The state after a step with these gradients.
+
+    Args:
+      state: with the parameters that the gradients are of.
+      optimizer: built from `state.hyper` inside the program.
+      regularization: with the moving average.
+    """
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
         params = cast(Params, optax.apply_updates(state.params, updates))
     average = regularization.averaged(state.average, params, state.step) if regularization and state.average else {}
-    new = TrainState(params, opt_state, state.step + 1, state.key, state.hyper, average)
+    return TrainState(params, opt_state, state.step + 1, state.key, state.hyper, average)
+
+
+def train_step(
+    state: TrainState,
+    frozen: Parameters,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    optimizer: Optimizer,
+    prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step: `value_and_grad` and `apply_gradients`.
+
+    Returns:
+      (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
+    """
+    (loss, weight), grads = value_and_grad(
+        state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization
+    )
+    new = apply_gradients(state, grads, optimizer=optimizer, regularization=regularization)
     return new, {"loss": loss, "weight": weight, "grad_norm": optimizer.norm(grads)}
 
 

@@ -17,7 +17,7 @@ from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
 BATCH_BYTES = 64 * 2**20  # bytes that the batches of one call may have by default; a few calls are prefetched
 
 
-def make_epoch(run: Run, number: int, examples: Examples, stop: Callable[[], bool]) -> Epoch:
+def make_epoch(run: Run, number: int, examples: Examples, stop: Callable[[], bool] = lambda: False) -> Epoch:
     """An epoch of a run on `examples`, or on examples of its own if they differ between epochs.
 
     Raises:
