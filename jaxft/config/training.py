@@ -127,6 +127,9 @@ class RuntimeConfig(Section):
     unroll: Annotated[PositiveInt | None, PLAN_AND_EVALUATE] = None
     """Number of layers in one iteration of the loop over layers; null takes the best for the device: 1 on TPUs, 12
     elsewhere."""
+    gradient_checkpointing: Annotated[bool, UsedBy.PLAN] = False
+    """Keep only the input of each layer for the backward pass, which computes the layer again: less memory, more time. More
+    micro-batches (train.micro_batches) save memory without costing time, as long as their rows fit."""
     attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
     """Implementation of attention: plain writes the scores to memory and supports everything; cudnn (GPU) and splash (TPU)
     do not write them, and are refused where they do not support what is asked; auto uses them where they are supported and

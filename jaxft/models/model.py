@@ -143,10 +143,10 @@ class Model:
 
         return {name: of_head(name) for name in heads}
 
-    def on(self, mesh: jax.sharding.Mesh, attention: str = "auto") -> "Model":
-        """The model for the devices of a mesh, with an implementation of attention (see `Policy`)."""
-        platform = mesh.devices.flat[0].platform
-        return replace(self, policy=replace(self.policy, attention=attention, platform=platform, mesh=mesh))
+    def on(self, mesh: jax.sharding.Mesh, attention: str = "auto", *, checkpoint_layers: bool = False) -> "Model":
+        """The model for the devices of a mesh, with the other fields of `Policy`."""
+        own = {"attention": attention, "platform": mesh.devices.flat[0].platform, "checkpoint_layers": checkpoint_layers}
+        return replace(self, policy=replace(self.policy, mesh=mesh, **own))
 
     def override(
         self, *, dropout: Any = None, attention_dropout: Any = None, classifier_dropout: Any = None

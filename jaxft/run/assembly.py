@@ -65,7 +65,9 @@ def assemble(
         dropout=own.dropout, attention_dropout=own.attention_dropout, classifier_dropout=own.classifier_dropout
     )
     rates = replace(rates, by_keys=own.attention_dropout_kind == "keys")
-    model = replace(model, rates=rates).on(mesh, config.runtime.attention)
+    model = replace(model, rates=rates).on(
+        mesh, config.runtime.attention, checkpoint_layers=config.runtime.gradient_checkpointing
+    )
     model, params = add_adapters(model, params, config)
     return AssembledModel(model, params, bool(notes), notes)
 

@@ -46,13 +46,24 @@ def test_a_loop_gives_the_gradients_of_unrolled_layers(family):
     model = make_model(zoo.fixed(family, "text-classification"), "text-classification", "zoo")
     params, batch = tiny.random_params(model), batch_of(model.encoder.config)
     found = []
-    for unroll in (1, model.encoder.config.num_layers):
-        own = replace(model, policy=Policy(unroll=unroll))
+    for policy in (Policy(unroll=model.encoder.config.num_layers), Policy(unroll=1), Policy(checkpoint_layers=True)):
+        own = replace(model, policy=policy)
         found.append(tree.unstack(jax.device_get(jax.jit(jax.grad(objective(own, batch)))(params))))
-    looped, plain = found
+    plain, *others = found
     largest = max(np.abs(x).max() for x in plain.values())
     for name, x in plain.items():
-        np.testing.assert_allclose(looped[name], x, rtol=0, atol=1e-5 * largest, err_msg=name)
+        for other in others:
+            np.testing.assert_allclose(other[name], x, rtol=0, atol=1e-5 * largest, err_msg=name)
+
+
+def test_checkpointed_layers_save_only_their_inputs():
+    model = make_model(zoo.fixed("bert", "text-classification"), "text-classification", "zoo")
+    model = replace(model, policy=Policy(checkpoint_layers=True))
+    params, batch = model.abstract(), batch_of(model.encoder.config)
+    kept = jax.eval_shape(lambda p: jax.vjp(objective(model, batch), p)[1], params)
+    c = model.encoder.config
+    stacked = [x for x in jax.tree.leaves(kept) if x.shape[:1] == (c.num_layers,) and ROWS in x.shape[1:]]
+    assert [x.shape for x in stacked] == [(c.num_layers, ROWS, LENGTH, c.hidden_size)]
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])

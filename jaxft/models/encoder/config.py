@@ -248,6 +248,9 @@ class Policy:
       attention: auto, plain, cudnn or splash (see `fused_attention`).
       platform: platform of the devices that the program is for: cpu, gpu or tpu.
       mesh: mesh of these devices; None for one device.
+      checkpoint_layers: whether the backward pass saves only the input of each layer, and computes the layer again (Chen et
+        al. 2016, arXiv:1604.06174; `gradient_checkpointing` in transformers). Layers are then in a loop, so that the
+        compiler does not undo it.
     """
 
     dtype: str = "float32"
@@ -255,6 +258,7 @@ class Policy:
     attention: str = "auto"
     platform: str = "cpu"
     mesh: Any = None
+    checkpoint_layers: bool = False
 
     @property
     def unrolled_layers(self) -> int:
@@ -264,7 +268,7 @@ class Policy:
         compiled for H200 (benchmarks/aot.py; on CPU benchmarks/alternatives.py), but takes time to compile: many minutes on
         TPUs, where a step in a loop is limited by its operations and not by memory.
         """
-        return self.unroll or (1 if self.platform == "tpu" else 12)
+        return 1 if self.checkpoint_layers else self.unroll or (1 if self.platform == "tpu" else 12)
 
 
 PLAIN = Policy()

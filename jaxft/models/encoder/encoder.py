@@ -126,7 +126,8 @@ class Encoder:
             local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
             layer_rates = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
             scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), layer_rates)
-            x, extra = jax.lax.scan(body, x, scanned, unroll=unroll)
+            layer_body = jax.checkpoint(body, prevent_cse=False) if policy.checkpoint_layers else body
+            x, extra = jax.lax.scan(layer_body, x, scanned, unroll=unroll)
             collected.append(extra)
         if "final_norm" in params:
             x = run(LayerNorm(c.layer_norm_eps, c.norm_bias), params["final_norm"], x)
