@@ -33,6 +33,8 @@ class DataConfig(Section):
     """Share of the training examples, from 0 to below 1, that is set aside for validation if no validation data is given."""
     split_seed: Seed = 0
     """Seed of that split alone, so that runs with another `seed` are validated on the same examples."""
+    order_seed: Annotated[Seed | None, TRAIN_ONLY] = None
+    """Seed of the order of the training examples; null takes `seed`."""
     stratify: bool = False
     """Text classification: whether each label keeps its share in that split."""
     max_train_examples: PositiveInt | None = None

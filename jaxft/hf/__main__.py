@@ -4,6 +4,7 @@ It prints the jaxft option for each flag, then trains, evaluates and predicts as
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def main(argv: list[str]) -> dict[str, float]:
     """Run a script and return its results under Hugging Face's names (such as `eval_accuracy`)."""
     from jaxft.hf.convert import convert, limits_of
     from jaxft.hf.flags import COMMON
-    from jaxft.hf.scripts import ALIASES, SCRIPTS
+    from jaxft.hf.scripts import ABSENT, ALIASES, SCRIPTS
 
     names = ", ".join(SCRIPTS)
     if not argv or argv[0] in ("-h", "--help"):
@@ -28,6 +29,8 @@ def main(argv: list[str]) -> dict[str, float]:
         return {}
     name = argv[0].removesuffix(".py")
     script = ALIASES.get(name, name)
+    if script in ABSENT:
+        raise UserError(f"{script}: trains {ABSENT[script]}, but jaxft fine-tunes encoders; its scripts are {names}")
     if script not in SCRIPTS:
         raise UserError(f'"{argv[0]}" is not a script that jaxft knows; the scripts are {names}{nearest(name, SCRIPTS)}')
     if help.topic(argv[1:]) is not None:
@@ -36,11 +39,23 @@ def main(argv: list[str]) -> dict[str, float]:
             if not settings.ignored and not settings.refused:
                 print(f"  --{flag:<30} {settings.option or settings.effect}")
         return {}
+    if folder := _value(argv[1:], "cache_dir"):  # before huggingface_hub is imported
+        os.environ["HF_HUB_CACHE"] = folder
     backend.start()
     job = convert(script, SCRIPTS[script], argv[1:], limits_of)
     if distributed.is_main_process():
         print(*job.lines, sep="\n", file=sys.stderr)
     return run(job)
+
+
+def _value(argv: list[str], name: str) -> str | None:
+    """The last value of a flag, without checking any other."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, given, _ = word.replace("-", "_").partition("=")
+        if flag == f"__{name}":
+            found = word.partition("=")[2] if given else following
+    return found
 
 
 def run(job: Any) -> dict[str, float]:

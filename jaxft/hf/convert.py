@@ -1,5 +1,6 @@
 """Convert the flags of a Hugging Face script to a `Config`, and report what became of each flag."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import PACKAGE, resolve
 from jaxft.core.paths import refuse_url
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.hf.flags import BOOLS, COMMON, SCHEDULES, Flag, Values, parse
+from jaxft.hf.flags import BOOLS, COMMON, OPTIMIZERS, SCHEDULES, Flag, Values, parse
 from jaxft.hf.scripts import Script
 from jaxft.models.model import make_model
 from jaxft.models.weights.tensor_files import read_model_config
@@ -103,6 +104,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     direct = {known[key].option: value for key, value in flags.items() if known[key].option and not known[key].computed}
     options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
     options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
+    options |= _optimizer(flags) | _dtype(flags) | _tokenizer(flags)
     of_model = limits(options["model.path"], options.get("model.revision"))
     length, notes = choose_max_length(script, flags.get("max_seq_length"), of_model)
     options["data.max_length"] = length
@@ -203,9 +205,59 @@ def _learning_rate(flags: Values, options: Values) -> Values:
         found["optim.end_factor"] = min(1.0, _POLYNOMIAL_END / options["optim.learning_rate"])
     if kind is not None:
         found["optim.schedule"] = SCHEDULES[kind]
+    found |= _schedule_arguments(flags, options)
     if "max_grad_norm" in flags:
         found["optim.clip"] = flags["max_grad_norm"] or None
     return found
+
+
+_SCHEDULE_ARGUMENTS = {"num_cycles": "optim.cycles", "power": "optim.power", "lr_end": "optim.end_factor"}
+
+
+def _schedule_arguments(flags: Values, options: Values) -> Values:
+    """The numbers of a schedule from the JSON of --lr_scheduler_kwargs."""
+    text = flags.get("lr_scheduler_kwargs", "{}")
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    names = ", ".join(_SCHEDULE_ARGUMENTS)
+    if not isinstance(given, dict) or not given.keys() <= _SCHEDULE_ARGUMENTS.keys():
+        raise UserError(f"--lr_scheduler_kwargs is {text}: must be a JSON object with numbers for {names}")
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in given.values()):
+        raise UserError(f"--lr_scheduler_kwargs is {text}: {names} must be numbers")
+    kind = flags.get("lr_scheduler_type", "linear")
+    for name in given:
+        of = "cosine_with_restarts" if name == "num_cycles" else "polynomial"
+        if kind != of:
+            raise UserError(f"--lr_scheduler_kwargs is {text}: {name} belongs to --lr_scheduler_type {of}, not {kind}")
+    if given.get("num_cycles", 1) % 1:
+        raise UserError(f"--lr_scheduler_kwargs is {text}: num_cycles must be a whole number")
+    if "lr_end" in given:
+        given["lr_end"] /= options["optim.learning_rate"]
+    return {_SCHEDULE_ARGUMENTS[name]: int(x) if name == "num_cycles" else float(x) for name, x in given.items()}
+
+
+def _optimizer(flags: Values) -> Values:
+    """The optimizer of --optim or --adafactor."""
+    name = "adafactor" if flags.get("adafactor") else OPTIMIZERS.get(flags.get("optim", ""))
+    return {"optim.name": name} if name else {}
+
+
+def _dtype(flags: Values) -> Values:
+    """bfloat16 for --bf16 and --fp16."""
+    if "bf16" not in flags and "fp16" not in flags:
+        return {}
+    return {"train.dtype": "bfloat16" if flags.get("bf16") or flags.get("fp16") else "float32"}
+
+
+def _tokenizer(flags: Values) -> Values:
+    """Another tokenizer than the model's; another config.json cannot be given."""
+    path = flags.get("model_name_or_path")
+    if (config := flags.get("config_name", path)) != path:
+        raise UserError(f"--config_name is {config}: must be --model_name_or_path, whose config.json is used")
+    other = flags.get("tokenizer_name", path)
+    return {} if other == path else {"vocabulary.tokenizer": other}
 
 
 def _duration(flag: str, strategy: str, steps: int) -> Any:
@@ -220,7 +272,8 @@ def _report(name: str, flags: Values, known: dict[str, Flag], options: Values) -
     for key in flags:
         option = known[key].option
         if option in options:
-            lines.append(f"  --{key} is {option} {options[option]}")
+            note = f" ({known[key].note})" if known[key].note else ""
+            lines.append(f"  --{key} is {option} {options[option]}{note}")
         elif known[key].ignored:
             lines.append(f"  --{key}: nothing to do, {known[key].ignored}")
     named = {known[key].option for key in flags}

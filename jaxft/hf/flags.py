@@ -19,6 +19,7 @@ class Flag:
       choices: Hugging Face's value -> jaxft's value; other values are refused.
       computed: whether `convert` or `scripts` compute the option's value from this flag and others.
       effect: what a flag that sets no option does.
+      note: what the report adds to the option.
       ignored: why the flag has no effect; "" if it has one.
       refused: what to do instead, if the flag is an error (a bool flag only if it is true).
     """
@@ -28,6 +29,7 @@ class Flag:
     choices: Mapping[str, Any] | None = None
     computed: bool = False
     effect: str = ""
+    note: str = ""
     ignored: str = ""
     refused: str = ""
 
@@ -42,13 +44,21 @@ SCHEDULES = {
     **{"cosine_with_restarts": "cosine_restarts", "constant_with_warmup": "constant"},
 }
 
+OPTIMIZERS = {
+    **dict.fromkeys(
+        ("adamw", "adamw_hf", "adamw_torch", "adamw_torch_fused", "adamw_apex_fused", "adamw_torch_xla"), "adamw"
+    ),
+    **{name: name for name in ("adafactor", "sgd", "rmsprop", "adagrad")},
+    **dict.fromkeys(("lion", "lion_32bit"), "lion"),
+}
+
 COMMON: dict[str, Flag] = {
     # model
     "model_name_or_path": Flag(option="model.path"),
     "model_revision": Flag(option="model.revision"),
-    "tokenizer_name": Flag(refused="the tokenizer is the model directory's; put both into one directory"),
-    "config_name": Flag(refused="config.json is the model directory's; model.from_scratch true starts from random weights"),
-    "cache_dir": Flag(refused="set the environment variable HF_HOME"),
+    "tokenizer_name": Flag(str, "vocabulary.tokenizer", computed=True, note="known words keep their embeddings"),
+    "config_name": Flag(effect="must be --model_name_or_path, whose config.json is used"),
+    "cache_dir": Flag(effect="folder of downloads from the hub, in place of HF_HUB_CACHE"),
     "token": Flag(refused="set the environment variable HF_TOKEN"),
     "trust_remote_code": Flag(bool, refused="code from the hub is never run"),
     "use_fast_tokenizer": Flag(bool, ignored="fast tokenizers are always used"),
@@ -81,7 +91,7 @@ COMMON: dict[str, Flag] = {
     "overwrite_output_dir": Flag(bool, ignored="the same command resumes; another run's directory is refused"),
     "resume_from_checkpoint": Flag(effect="a run always resumes in its own --output_dir"),
     "seed": Flag(int, "seed"),
-    "data_seed": Flag(int, refused="seed decides the order of examples, too"),
+    "data_seed": Flag(int, "data.order_seed"),
     # optimizer
     "learning_rate": Flag(float, "optim.learning_rate"),
     "weight_decay": Flag(float, "optim.weight_decay"),
@@ -90,11 +100,11 @@ COMMON: dict[str, Flag] = {
     "adam_epsilon": Flag(float, "optim.epsilon"),
     "max_grad_norm": Flag(float, "optim.clip", computed=True),
     "lr_scheduler_type": Flag(str, "optim.schedule", SCHEDULES, computed=True),
-    "lr_scheduler_kwargs": Flag(refused="the numbers of schedules are optim.cycles, optim.power and optim.end_factor"),
+    "lr_scheduler_kwargs": Flag(effect="a JSON object with num_cycles, power or lr_end: optim.cycles, power and end_factor"),
     "warmup_steps": Flag(float, "optim.warmup", computed=True),
     "warmup_ratio": Flag(float, "optim.warmup", computed=True),
-    "optim": Flag(str, "optim.name", dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw"), "adamw")),
-    "adafactor": Flag(bool, refused="the optimizer is optim.name"),
+    "optim": Flag(str, "optim.name", OPTIMIZERS, computed=True),
+    "adafactor": Flag(bool, "optim.name", computed=True),
     # the loop
     "num_train_epochs": Flag(float, "train.epochs"),
     "max_steps": Flag(int, "train.max_steps"),
@@ -102,8 +112,10 @@ COMMON: dict[str, Flag] = {
     "per_device_eval_batch_size": Flag(int, "eval.batch_size", computed=True),
     "gradient_accumulation_steps": Flag(int, "train.micro_batches"),
     "label_smoothing_factor": Flag(float, "train.label_smoothing"),
-    "bf16": Flag(bool, "train.dtype", {"True": "bfloat16", "False": "float32"}),
-    "fp16": Flag(bool, refused="use --bf16: bfloat16 needs no loss scaling"),
+    "bf16": Flag(bool, "train.dtype", computed=True),
+    "fp16": Flag(bool, "train.dtype", computed=True, note="bfloat16 has the range of float32, so it needs no loss scaling"),
+    "fp16_opt_level": Flag(ignored=_TORCH),
+    "half_precision_backend": Flag(ignored=_TORCH),
     "tf32": Flag(bool, "runtime.precision", {"True": "tensorfloat32", "False": "float32"}),
     "eval_strategy": Flag(str, "eval.every", computed=True),
     "evaluation_strategy": Flag(str, "eval.every", computed=True),
@@ -111,6 +123,8 @@ COMMON: dict[str, Flag] = {
     "save_strategy": Flag(str, "checkpoint.every", computed=True),
     "save_steps": Flag(int, "checkpoint.every", computed=True),
     "save_total_limit": Flag(int, "checkpoint.keep", computed=True),
+    "save_only_model": Flag(bool, ignored="OUTPUT_DIR/model is only the model; checkpoints are for resuming"),
+    "save_safetensors": Flag(bool, ignored="models are always saved as safetensors"),
     "load_best_model_at_end": Flag(bool, "checkpoint.select", {"True": "best", "False": "last"}),
     "metric_for_best_model": Flag(str, "eval.metric", computed=True),
     "greater_is_better": Flag(bool, ignored="every metric knows its direction"),
@@ -153,7 +167,7 @@ def value_of(name: str, flag: Flag, text: str) -> Any:
         except ValueError:
             raise UserError(f"--{name} is {text}: must be {'a whole number' if flag.kind is int else 'a number'}") from None
     if flag.refused and value is not False:
-        raise UserError(f"--{name}: not honoured; {flag.refused}")
+        raise UserError(f"--{name} is not honoured: {flag.refused}")
     if flag.choices is not None:
         if str(value) not in flag.choices:
             raise UserError(f"--{name} is {value}: must be one of {', '.join(flag.choices)}")
@@ -166,9 +180,10 @@ def parse(script: str, argv: list[str], known: Mapping[str, Flag]) -> Values:
     """Parse `--flag value`, `--flag=value` and bool flags without a value; dashes in names become underscores.
 
     Raises:
-      UserError: if a flag is unknown, or its value is missing or of the wrong type.
+      UserError: for all flags that are unknown, refused, or have no value or one of the wrong type.
     """
     values: Values = {}
+    faults: list[str] = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -180,13 +195,22 @@ def parse(script: str, argv: list[str], known: Mapping[str, Flag]) -> Values:
         if name not in known and not given and positive in known and known[positive].kind is bool:
             name, given, text = positive, "=", "false"  # --no_FLAG, as in HfArgumentParser
         if name not in known:
-            raise UserError(f"{script} has no flag --{name}{nearest(name, known)}")
+            faults.append(f"{script} has no flag --{name}{nearest(name, known)}")
+            if not given and rest and not rest[0].startswith("--"):
+                del rest[0]
+            continue
         if not given:
             if known[name].kind is bool and (not rest or rest[0].lower() not in BOOLS):
                 text = "true"
             elif not rest:
-                raise UserError(f"--{name} needs a value")
+                faults.append(f"--{name} needs a value")
+                break
             else:
                 text = rest.pop(0)
-        values[name] = value_of(name, known[name], text)
+        try:
+            values[name] = value_of(name, known[name], text)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("; ".join(faults))
     return values

@@ -177,3 +177,19 @@ SCRIPTS: dict[str, Script] = {
 # Former names of the scripts.
 ALIASES = {f"run_flax_{task}": f"run_{task}" for task in ("glue", "ner", "qa", "mlm")}
 ALIASES |= {"run_squad": "run_qa", "run_multiple_choice": "run_swag"}
+# Scripts of transformers that have no counterpart here, and the models that they train.
+ABSENT = {
+    "run_clm": "causal language models",
+    "run_fim": "causal language models",
+    "run_plm": "XLNet",
+    "run_t5_mlm_flax": "T5",
+    "run_bart_dlm_flax": "BART",
+    "run_summarization": "models that generate text",
+    "run_summarization_flax": "models that generate text",
+    "run_translation": "models that generate text",
+    "run_seq2seq_qa": "models that generate text",
+    "run_image_classification": "models of images",
+    "run_audio_classification": "models of sound",
+    "run_speech_recognition_ctc": "models of sound",
+    "run_clip": "models of images and texts",
+}

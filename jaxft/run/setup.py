@@ -183,7 +183,7 @@ def train_sampler(
         config,
         mesh,
         epochs=epochs,
-        seed=config.seed,
+        seed=config.seed if config.data.order_seed is None else config.data.order_seed,
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
         **own,

@@ -1,7 +1,10 @@
 """The flags of Hugging Face's scripts become options of jaxft, or are refused by name."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -46,6 +49,34 @@ def test_flags_become_options(files):
     shown = "\n".join(made.lines)
     assert "--learning_rate is optim.learning_rate 3e-05" in shown
     assert "--max_seq_length is data.max_length 99" in shown
+
+
+def test_flags_of_other_trainers_are_translated(files):
+    flags = "--fp16 --optim adafactor --tokenizer_name other --config_name m --data_seed 5 --gradient_checkpointing"
+    flags += " --lr_scheduler_type cosine_with_restarts --save_only_model"
+    made = job("run_glue", files, *flags.split(), "--lr_scheduler_kwargs", '{"num_cycles": 3}')
+    c = made.config
+    assert (c.train.dtype, c.optim.name, c.vocabulary.tokenizer) == ("bfloat16", "adafactor", "other")
+    assert (c.data.order_seed, c.optim.cycles, c.runtime.gradient_checkpointing) == (5, 3, True)
+    shown = "\n".join(made.lines)
+    assert "--fp16 is train.dtype bfloat16 (bfloat16 has the range of float32" in shown
+    assert "--save_only_model: nothing to do" in shown
+    polynomial = ["--lr_scheduler_type", "polynomial", "--learning_rate", "1e-4"]
+    c = job("run_glue", files, *polynomial, "--lr_scheduler_kwargs", '{"power": 2, "lr_end": 1e-5}').config
+    assert (c.optim.power, c.optim.end_factor) == (2.0, pytest.approx(0.1))
+    assert job("run_glue", files, "--bf16", "False").config.train.dtype == "float32"
+    assert job("run_glue", files, "--adafactor").config.optim.name == "adafactor"
+    assert job("run_glue", files, "--tokenizer_name", "m").config.vocabulary.tokenizer is None
+
+
+def test_downloads_go_where_cache_dir_says(monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", "before")
+    with pytest.raises(UserError, match="--model_name_or_path"):
+        hf.main(["run_glue", "--cache_dir", "/elsewhere", "--output_dir", "x", "--do_train"])
+    assert os.environ["HF_HUB_CACHE"] == "/elsewhere"
+    code = "import sys, jaxft.hf.__main__; print('huggingface_hub' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_defaults_are_those_of_the_scripts(files):
@@ -179,9 +210,16 @@ def test_glue_tasks_come_from_the_hub(files, name):
     ("flags", "words"),
     [
         (["--lerning_rate", "1"], ["run_glue has no flag --lerning_rate", "learning_rate"]),
-        (["--fp16"], ["--fp16: not honoured", "--bf16"]),
-        (["--push_to_hub"], ["--push_to_hub: not honoured"]),
-        (["--deepspeed", "x.json"], ["--deepspeed: not honoured"]),
+        (["--push_to_hub"], ["--push_to_hub is not honoured"]),
+        (["--deepspeed", "x.json"], ["--deepspeed is not honoured"]),
+        (
+            ["--fsdp", "x", "--seed", "a", "--lerning_rate", "1", "--no_cuda"],
+            ["--fsdp", "--seed is a", "--lerning_rate", "--no_cuda"],
+        ),
+        (["--config_name", "other"], ["--config_name is other", "--model_name_or_path"]),
+        (["--lr_scheduler_kwargs", "5"], ["--lr_scheduler_kwargs is 5", "JSON object", "num_cycles"]),
+        (["--lr_scheduler_kwargs", '{"power": 2}'], ["power belongs to --lr_scheduler_type polynomial"]),
+        (["--optim", "adamw_bnb_8bit"], ["--optim is adamw_bnb_8bit", "adafactor"]),
         (["--learning_rate", "fast"], ["--learning_rate is fast: must be a number"]),
         (["--max_steps", "1.5"], ["--max_steps is 1.5: must be a whole number"]),
         (["--do_eval=perhaps"], ["--do_eval is perhaps"]),
@@ -223,6 +261,8 @@ def test_every_alias_is_a_script():
     assert set(ALIASES.values()) <= set(SCRIPTS)
     with pytest.raises(UserError, match=r'"run_gleu" is not a script .*run_glue'):
         hf.main(["run_gleu"])
+    with pytest.raises(UserError, match=r"run_clm: trains causal language models.*run_glue"):
+        hf.main(["run_clm.py", "--do_train"])
 
 
 @pytest.mark.slow
