@@ -20,6 +20,7 @@ COMMANDS = {
     "suspicious_labels": "list training rows whose label is probably wrong, by cross-validation",
     "self_train": "train in rounds on texts without labels, with the labels that the round before predicts",
     "vocabulary": "train a WordPiece tokenizer for a model from scratch",
+    "completion": "print a script with which the shell completes commands and options",
     "hf": "run with the flags of Hugging Face's run_glue, run_ner, run_qa, run_mlm or run_swag",
 }
 

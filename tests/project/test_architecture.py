@@ -20,7 +20,8 @@ FLOORS = [
     "run",
     "evaluation",
     "training preflight pipelines",
-    "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary hf __init__ __main__",
+    "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary completion hf "
+    "__init__ __main__",
 ]
 MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
