@@ -107,7 +107,7 @@ def test_help_lists_the_flags_of_a_script(capsys):
     assert flags["--doc_stride"] == "data.stride"
     assert flags["--eval_steps"] == "eval.every"
     assert flags["--do_predict"].startswith("write predictions for --test_file")
-    assert "--cache_dir" not in flags
+    assert "--deepspeed" not in flags
 
 
 def test_help_on_an_unknown_option_suggests_another(fails):
