@@ -24,7 +24,7 @@ try jaxft hf run_n
 def test_a_shell_completes_commands_options_and_values(capsys):
     completion.main(["bash"])
     script = capsys.readouterr().out
-    done = subprocess.run(["bash", "-c", script + TRY], capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash"], input=script + TRY, capture_output=True, text=True, check=True)
     expected = [
         "suspicious_labels",
         "--optim.schedule",
