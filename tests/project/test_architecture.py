@@ -18,7 +18,7 @@ FLOORS = [
     "optim tasks",
     "step",
     "run",
-    "evaluation",
+    "evaluation pipelines report",
     "training preflight",
     "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary hf __init__ __main__",
 ]
