@@ -61,12 +61,15 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
     """Train, evaluate the selected model and export it."""
     from jaxft.export import export_params
     from jaxft.plan import summary
+    from jaxft.preflight import figures
     from jaxft.run import record
     from jaxft.training.display import shown_number
     from jaxft.training.loop import Trainer
 
     config, directory = run.config, Path(run.config.output_dir)
     trainer = Trainer(run, directory, claim)
+    if config.log.report and distributed.is_main_process():
+        figures.write(run, directory)
     try:
         for line in [*_new(summary(run), said), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
             trainer.say(line)
@@ -77,6 +80,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
             if split in run.data:
                 scores = trainer.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
+        _write_predictions(trainer)
         trainer.end(chosen_step, results)
         tuned = replace(run, task=trainer.task)
         if not run.task.tuned and distributed.is_main_process():
@@ -91,6 +95,18 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
         f"{'; ' + figures if figures else ''}"
     )
     return results
+
+
+def _write_predictions(trainer: Any) -> None:
+    """Write the predictions of the splits that were evaluated last; only the main process writes."""
+    from jaxft.evaluation.labelled_predictions import labelled_predictions, path_of, write_rows
+
+    if not distributed.is_main_process():
+        return
+    for split, summary in trainer.summaries.items():
+        if trainer.keeps_predictions(split):
+            rows = labelled_predictions(trainer.task, summary, trainer.run.data[split], trainer.config, split)
+            write_rows(str(path_of(trainer.directory, split)), rows)
 
 
 if __name__ == "__main__":

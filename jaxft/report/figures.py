@@ -33,10 +33,10 @@ def data(run: RunFiles) -> Markup:
     splits: Mapping[str, Mapping[str, Any]] = run.data.get("splits", {})
     if not splits:
         return Markup()
-    head = ["split", "rows", "examples", "median tokens", "longest", "truncated"]
+    head = ["split", "rows", "examples", "median tokens", "longest", "at data.max_length"]
     rows = []
     for name, x in splits.items():
-        cut = x.get("truncated")
+        cut = x.get("at_limit")
         share = "-" if cut is None else f"{cut:,} ({cut / max(1, x['examples']):.1%})"
         figures = (number(x.get(key)) for key in ("rows", "examples", "median_length", "longest"))
         rows.append([name, *figures, share])
@@ -47,7 +47,9 @@ def data(run: RunFiles) -> Markup:
         if x.get("lengths")
     ]
     parts.append(element("div", charts, class_="grid"))
-    return section("Data", *parts, *_labels(splits))
+    padding = run.data.get("padding")
+    about = None if padding is None else f"Padding in the batches of the first epoch: {padding:.1%}."
+    return section("Data", *parts, *_labels(splits), about=about)
 
 
 def _labels(splits: Mapping[str, Mapping[str, Any]]) -> list[Markup]:

@@ -144,7 +144,7 @@ def badness(row: Mapping[str, Any]) -> float:
     return row.get("score") or 0.0
 
 
-def worst(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """The wrong predictions, the worst first."""
+def worst(rows: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Mapping[str, Any]]:
+    """The wrong predictions, the worst first, at most `most`."""
     wrong = [row for row in rows if row.get("gold") is not None and not is_right(row)]
     return sorted(wrong, key=badness, reverse=True)[:most]  # stable: equally bad ones stay in the order of the file
