@@ -31,10 +31,12 @@ def form(row: Mapping[str, Any]) -> Form:
 
 
 def is_right(row: Mapping[str, Any]) -> bool:
-    """Whether a prediction is right; an answer is right if it is one of the gold answers, or none is asked for."""
+    """Whether a prediction is right; an answer is right if it is an exact match by SQuAD's rules."""
     gold, predicted = row.get("gold"), row.get("prediction")
     if form(row) == "answer":
-        return predicted in gold if gold else not predicted
+        from jaxft.tasks.metrics import squad  # only here, because it imports JAX
+
+        return any(squad.exact_match(predicted or "", x) for x in squad.usable_golds(gold))
     if form(row) == "labels":
         return sorted(gold or []) == sorted(predicted or [])
     return gold == predicted
