@@ -18,12 +18,16 @@ def training(runs: Sequence[RunFiles]) -> Markup:
     lines = [line for i, run in enumerate(runs) for line in _loss(run, i, several=several)]
     charts = [line_chart(lines, label="Loss", x_label=STEP)]
     names = {name: None for run in runs for row in run.evaluations for name, x in row.items() if is_number(x)}
+    shown: list[list[Any]] = []
     for name in _ordered([x.removeprefix("eval/") for x in names if x.startswith("eval/") and x != "eval/loss"]):
         scores = [
             Line(run.name if several else "", _points(run.evaluations, f"eval/{name}"), i, dots=True)
             for i, run in enumerate(runs)
         ]
-        charts.append(line_chart(scores, label=f"Validation {name}", x_label=STEP))
+        points = [line.points for line in scores]
+        if points not in shown:  # micro F1 is the accuracy if each text has one label
+            charts.append(line_chart(scores, label=f"Validation {name}", x_label=STEP))
+            shown.append(points)
     about = "Faint lines are the loss of single steps, strong ones its moving average." if _is_smooth(runs) else None
     missing = [run.name for run in runs if not run.evaluations]
     note = element("p", f"No evaluation yet: {', '.join(missing)}.", class_="about") if missing else None

@@ -30,7 +30,8 @@ def results(run: RunFiles) -> Markup:
 
 def data(run: RunFiles) -> Markup:
     """Sizes, lengths, truncation and labels of the splits."""
-    splits: Mapping[str, Mapping[str, Any]] = run.data.get("splits", {})
+    found: Mapping[str, Mapping[str, Any]] = run.data.get("splits", {})
+    splits = {name: found[name] for name in ("train", "validation", "test") if name in found}
     if not splits:
         return Markup()
     head = ["split", "rows", "examples", "median tokens", "longest", "at data.max_length"]

@@ -16,7 +16,7 @@ _OURS = ("gold", "prediction", "probabilities", "score", "words", "start", "end"
 def sections(run: RunFiles) -> Iterator[Markup]:
     """The sections on the predictions of a run; those of the test data if there is no validation data."""
     for split in ("validation", "test"):
-        if rows := run.predictions.get(split):
+        if rows := run.predictions(split):
             yield from _of_split(run, split, rows)
             return
     yield section("Errors", element("p", "The predictions of validation and test are written at the end of a run."))
@@ -39,7 +39,7 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]]) -> I
         error = outcomes.calibration_error(points)
         about = (
             f"Of the {split} data: how often predictions of a confidence are right. The expected calibration error is "
-            f"{number(error)}; points below the diagonal are too confident."
+            f"{number(error)}; points below the diagonal are too confident, points above it too cautious."
         )
         yield section("Calibration", diagonal_chart(points, label=f"Share right by confidence, {split}"), about=about)
     yield _errors(run, split, rows)
@@ -109,14 +109,14 @@ def _error(run: RunFiles, row: Mapping[str, Any]) -> Markup:
     kind = outcomes.form(row)
     score = row.get("score")
     if kind == "tags":
-        return Markup(element("p", _tagged(row), dir="auto", class_="text") + _place(row))
+        return Markup(_place(row) + element("p", _tagged(row), dir="auto", class_="text"))
     if kind == "answer":
         gold = "; ".join(row["gold"]) or "no answer"
         verdict = element(
             "p", element("b", row.get("prediction") or "no answer"), f" ({number(score)}); gold: ", element("b", gold)
         )
         question = element("p", row.get("question"), dir="auto", class_="text")
-        return Markup(verdict + question + element("p", _marked(row), dir="auto", class_="text context") + _place(row))
+        return Markup(_place(row) + verdict + question + element("p", _marked(row), dir="auto", class_="text context"))
     shares = row.get("probabilities")
     gold, predicted = row["gold"], row["prediction"]
     of_gold = None
@@ -128,7 +128,7 @@ def _error(run: RunFiles, row: Mapping[str, Any]) -> Markup:
         *("p", element("b", _shown(predicted)), f" ({number(score)})" if score is not None else "", "; gold: "),
         *(element("b", _shown(gold)), f" ({number(of_gold)})" if of_gold is not None else ""),
     )
-    return Markup(verdict + _texts(run, row) + _place(row))
+    return Markup(_place(row) + verdict + _texts(run, row))
 
 
 def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
@@ -175,7 +175,7 @@ def _marked(row: Mapping[str, Any], margin: int = 160) -> list[Any]:
 
 
 def _place(row: Mapping[str, Any]) -> Markup:
-    return element("p", f"row {row['row']:,}", class_="about") if isinstance(row.get("row"), int) else Markup()
+    return element("span", f"row {row['row']:,}", class_="about place") if isinstance(row.get("row"), int) else Markup()
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from jaxft.core.errors import UserError
 
 CONFIG, RECORD, METRICS, DATA = "config.yaml", "run.json", "metrics.jsonl", "data.json"
 PREDICTIONS = "predictions"
-SPLITS = {"validation": "eval", "test": "test"}  # the prefix of a split's scores
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,10 @@ class RunFiles:
         row = self.final or (self.evaluations[-1] if self.evaluations else {})
         return {name: value for name, value in row.items() if "/" in name and (value is None or is_number(value))}
 
-    @cached_property
-    def predictions(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows of predictions/SPLIT.jsonl by split; a split without the file is left out."""
-        files = {split: self.directory / PREDICTIONS / f"{split}.jsonl" for split in SPLITS}
-        return {split: list(json_lines(path)) for split, path in files.items() if path.is_file()}
+    def predictions(self, split: str) -> list[dict[str, Any]]:
+        """The rows of predictions/SPLIT.jsonl; none without the file."""
+        path = self.directory / PREDICTIONS / f"{split}.jsonl"
+        return list(json_lines(path)) if path.is_file() else []
 
 
 def read_run(path: str | Path) -> RunFiles:
