@@ -1,18 +1,19 @@
 """Several runs beside each other: their scores and the options in which they differ."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from jaxft.report.markup import Markup, element, number, section, table
 from jaxft.report.run_files import RunFiles
 
-_PLACES = ("output_dir",)  # options that differ between any two runs
+_ANYWHERE = ("output_dir", "log.")  # where a run is written does not change it
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     """The values of each option whose value is not the same in all runs; None for a run that does not know it."""
     names = sorted({name for run in runs for name in run.config})
-    values = {name: [run.config.get(name) for run in runs] for name in names if name not in _PLACES}
+    values = {name: [run.config.get(name) for run in runs] for name in names if not name.startswith(_ANYWHERE)}
     return {name: found for name, found in values.items() if any(x != found[0] for x in found)}
 
 
@@ -42,4 +43,4 @@ def _with_difference(value: float | None, first: float | None, *, is_first: bool
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
