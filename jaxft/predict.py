@@ -125,8 +125,7 @@ def _beside_columns(predictions: Iterator[Any], task: Any, rows: Any, config: Co
     from jaxft.evaluation.input_columns import ROW, input_columns
 
     for columns, row in zip(input_columns(task, rows, config, "test"), predictions, strict=True):
-        columns.pop(ROW, None)
-        yield columns, row
+        yield {name: x for name, x in columns.items() if name != ROW}, row
 
 
 def _write_merged(file: BinaryIO, rows: Iterator[tuple[Any, Any]]) -> None:

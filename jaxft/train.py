@@ -85,7 +85,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
         tuned = replace(run, task=trainer.task)
         if not run.task.tuned and distributed.is_main_process():
             record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
-        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
+        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax, results=results)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
@@ -98,15 +98,23 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
 
 
 def _write_predictions(trainer: Any) -> None:
-    """Write the predictions of the splits that were evaluated last; only the main process writes."""
+    """Write the predictions of the splits that were evaluated last; only the main process writes.
+
+    They are no part of the model, so that a fault in decoding them is said, and does not end a run.
+    """
+    from jaxft.core.errors import one_line
     from jaxft.evaluation.labelled_predictions import labelled_predictions, path_of, write_rows
 
     if not distributed.is_main_process():
         return
     for split, summary in trainer.summaries.items():
         if trainer.keeps_predictions(split):
-            rows = labelled_predictions(trainer.task, summary, trainer.run.data[split], trainer.config, split)
-            write_rows(str(path_of(trainer.directory, split)), rows)
+            path = path_of(trainer.directory, split)
+            try:
+                rows = labelled_predictions(trainer.task, summary, trainer.run.data[split], trainer.config, split)
+                write_rows(str(path), rows)
+            except Exception as error:  # noqa: BLE001
+                trainer.say(f"{path} could not be written: {type(error).__name__}: {one_line(error)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ROW = "row"  # the number of a row in its file, from 1
 _ECHOES = ("id", "words", "text")  # fields of predictions that repeat the input
 
 
-def input_columns(task: type[Task], rows: Any, config: Config, split: str) -> Iterator[dict[str, Any]]:
+def input_columns(task: type[Task], rows: Any, config: Config, split: str) -> Iterator[Mapping[str, Any]]:
     """Yield all columns of the file for each row, and its number as `row`.
 
     If rows are made of several of the file, only the columns that the task reads are given.

@@ -1,4 +1,4 @@
-"""data.json: figures of a run's data, plan and versions, which its report shows."""
+"""figures.json: figures of a run's data, plan and versions, which its report shows."""
 
 import json
 import platform
@@ -17,13 +17,13 @@ from jaxft.preflight.learning_rates import learning_rates
 from jaxft.run.setup import Run
 from jaxft.tasks.task import Split
 
-FILE = "data.json"
+FILE = "figures.json"
 BINS, POINTS = 24, 200
 PACKAGES = ("jaxft", "jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "datasets")
 
 
 def write(run: Run, directory: Path) -> None:
-    """Write data.json into a run directory."""
+    """Write figures.json into a run directory."""
     with writing(str(directory / FILE)) as file:
         file.write(f"{json.dumps(figures(run), ensure_ascii=False)}\n".encode("utf-8", "replace"))
 

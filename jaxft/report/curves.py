@@ -60,7 +60,7 @@ def _loss(run: RunFiles, index: int, *, several: bool) -> Iterator[Line]:
 
 def _rates(run: RunFiles, index: int, *, several: bool) -> Iterator[Line]:
     """The learning rate of each group of parameters, or of a factor 1 if they are not known or there are several runs."""
-    groups = [] if several else run.data.get("groups", [])
+    groups = [] if several else run.figures.get("groups", [])
     for i, group in enumerate(groups):
         yield Line(group["pattern"], list(zip(group["steps"], group["learning_rates"], strict=True)), i)
     if not groups:

@@ -30,7 +30,7 @@ def results(run: RunFiles) -> Markup:
 
 def data(run: RunFiles) -> Markup:
     """Sizes, lengths, truncation and labels of the splits."""
-    found: Mapping[str, Mapping[str, Any]] = run.data.get("splits", {})
+    found: Mapping[str, Mapping[str, Any]] = run.figures.get("splits", {})
     splits = {name: found[name] for name in ("train", "validation", "test") if name in found}
     if not splits:
         return Markup()
@@ -48,7 +48,7 @@ def data(run: RunFiles) -> Markup:
         if x.get("lengths")
     ]
     parts.append(element("div", charts, class_="grid"))
-    padding = run.data.get("padding")
+    padding = run.figures.get("padding")
     about = None if padding is None else f"Padding in the batches of the first epoch: {padding:.1%}."
     return section("Data", *parts, *_labels(splits), about=about)
 
@@ -78,20 +78,20 @@ def _labels(splits: Mapping[str, Mapping[str, Any]]) -> list[Markup]:
 
 def plan(run: RunFiles) -> Markup:
     """Which parameters were trained, and how."""
-    groups = run.data.get("groups", [])
+    groups = run.figures.get("groups", [])
     if not groups:
         return Markup()
     head = ["parameters", "number", "learning rate", "decay", "from step"]
     keys = ("parameters", "highest_learning_rate", "weight_decay", "unfreeze")
     rows = [[x["pattern"], *(number(x.get(key)) for key in keys)] for x in groups]
-    frozen = run.data.get("frozen_parameters")
+    frozen = run.figures.get("frozen_parameters")
     rows += [["frozen", number(frozen), "-", "-", "-"]] if frozen else []
     return section("Plan", table(head, rows, label="Parameter plan"))
 
 
 def options(run: RunFiles, text: str) -> Markup:
     """The config as it was resolved, versions, and the command that makes the run again."""
-    versions = run.data.get("versions", {})
+    versions = run.figures.get("versions", {})
     known = [table(["package", "version"], versions.items(), label="Versions", numbers_from=99)] if versions else []
     command = element("pre", element("code", "python -m jaxft.train config.yaml --output_dir NEW_DIRECTORY"))
     return section(

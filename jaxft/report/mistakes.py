@@ -134,7 +134,9 @@ def _error(run: RunFiles, row: Mapping[str, Any]) -> Markup:
 def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
     """The texts of a row: the columns that the model reads, or else all that are not ours."""
     given = [run.config.get(f"data.{name}") for name in ("text", "text_pair")]
-    names = [name for name in given if name in row] or [name for name in row if name not in (*_OURS, "row")]
+    names = [name for name in given if name is not None and name in row] or [
+        name for name in row if name not in (*_OURS, "row")
+    ]
     return Markup("".join(element("p", cut(_shown(row[name])), dir="auto", class_="text") for name in names))
 
 

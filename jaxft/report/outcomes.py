@@ -36,7 +36,7 @@ def is_right(row: Mapping[str, Any]) -> bool:
     if form(row) == "answer":
         from jaxft.tasks.metrics import squad  # only here, because it imports JAX
 
-        return any(squad.exact_match(predicted or "", x) for x in squad.usable_golds(gold))
+        return any(squad.exact_match(predicted or "", x) for x in squad.usable_golds(gold or []))
     if form(row) == "labels":
         return sorted(gold or []) == sorted(predicted or [])
     return gold == predicted
@@ -127,22 +127,24 @@ def badness(row: Mapping[str, Any]) -> float:
 
     For labels and choices it is 1 minus the probability of the gold label; for several labels, the sum of the distances of
     the probabilities of the wrong ones from right; for tags the number of wrong ones; for answers their probability; for
-    numbers the sum of their distances.
+    numbers the sum of their distances. The row has a gold answer.
     """
-    kind, gold, predicted = form(row), row.get("gold"), row.get("prediction")
-    shares = row.get("probabilities")
+    kind = form(row)
+    gold: Any = row.get("gold")
+    predicted: Any = row.get("prediction")
+    shares: Any = row.get("probabilities")
     if kind == "label" and isinstance(shares, dict):
         return 1 - shares.get(gold, 0.0)
-    if kind == "choice" and isinstance(gold, int) and isinstance(shares, list):
+    if kind == "choice":
         return 1 - shares[gold]
     if kind == "labels":
-        wrong = set(gold or ()) ^ set(predicted or ())
-        return sum(abs((shares or {}).get(x, 0.5) - (x in (gold or ()))) for x in sorted(wrong))
+        wrong = sorted({*gold} ^ {*predicted})
+        return sum(abs((shares or {}).get(x, 0.5) - (x in gold)) for x in wrong)
     if kind == "tags":
-        return sum(a != b for a, b in zip(gold or (), predicted or (), strict=False))
+        return sum(a != b for a, b in zip(gold, predicted, strict=False))
     if kind == "numbers":
-        pairs_of = [(gold[x], predicted[x]) for x in gold] if isinstance(gold, dict) else [(gold, predicted)]
-        return sum(abs(a - b) for a, b in pairs_of if a is not None and b is not None)
+        right, given = (x if isinstance(x, dict) else {"": x} for x in (gold, predicted))
+        return sum(abs(right[name] - given[name]) for name in right)
     return row.get("score") or 0.0
 
 

@@ -100,7 +100,7 @@ def line_chart(lines: Sequence[Line], *, label: str, x_label: str, zero: bool = 
         return element("p", f"{label}: no number yet.", class_="about")
     sharp = [p for line, segments in drawn if not line.faint for s in segments for p in s]
     x, y = _scales(points, _without_spikes(sharp or points, points), zero=zero)
-    body = [_axes(x, y, x_label)]
+    body: list[object] = [_axes(x, y, x_label)]
     for line, segments in drawn:
         colour = f"c{line.colour % COLOURS}"
         for segment in segments:
@@ -142,7 +142,7 @@ def diagonal_chart(points: Sequence[tuple[float, float, int]], *, label: str) ->
     """Points (confidence, accuracy, count) beside the diagonal, on which a calibrated model lies; areas follow counts."""
     size = HEIGHT + 50
     x, y = Scale(0, 1, LEFT, LEFT + size - 80), Scale(0, 1, size - BOTTOM, TOP)
-    body = [_axes(x, y, "confidence", bottom=size - BOTTOM, right=LEFT + size - 80)]
+    body: list[object] = [_axes(x, y, "confidence", bottom=size - BOTTOM, right=LEFT + size - 80)]
     body.append(element("polyline", points=f"{x(0):.1f},{y(0):.1f} {x(1):.1f},{y(1):.1f}", class_="diagonal"))
     path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in points)
     body.append(element("polyline", points=path, class_="c0"))

@@ -9,7 +9,7 @@ from typing import Any
 from jaxft.config import cli
 from jaxft.core.errors import UserError
 
-CONFIG, RECORD, METRICS, DATA = "config.yaml", "run.json", "metrics.jsonl", "data.json"
+CONFIG, METRICS, FIGURES = "config.yaml", "metrics.jsonl", "figures.json"
 PREDICTIONS = "predictions"
 
 
@@ -22,16 +22,14 @@ class RunFiles:
       directory: where it is, as it was given.
       config: the options by their dotted names.
       rows: the rows of metrics.jsonl.
-      record: run.json; empty if there is none.
-      data: data.json (`evaluation.data_figures`); empty if there is none.
+      figures: figures.json (`preflight.figures`); empty if there is none.
     """
 
     name: str
     directory: Path
     config: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    record: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[Mapping[str, Any]]:
@@ -76,8 +74,7 @@ def read_run(path: str | Path) -> RunFiles:
     values = cli.flatten(cli.read_yaml(directory / CONFIG))
     metrics = directory / METRICS
     rows = [row for row in json_lines(metrics) if is_number(row.get("step"))] if metrics.is_file() else []
-    record, data = (_read_object(directory / name) for name in (RECORD, DATA))
-    return RunFiles(directory.resolve().name, directory, values, rows, record, data)
+    return RunFiles(directory.resolve().name, directory, values, rows, _read_object(directory / FIGURES))
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 import csv
 import json
+from collections import Counter
 
 import pytest
+import yaml
 
 from jaxft import evaluate, predict
 from jaxft.core.errors import UserError
@@ -48,6 +50,26 @@ def test_the_report_is_written_at_the_end_and_has_the_same_bytes_again(finished,
     text = own.decode()
     for title in ("Results", "Training", "Labels", "Calibration", "Errors", "Data", "Plan"):
         assert f">{title}</h2>" in text
+
+
+def test_figures_are_those_of_the_data_and_the_plan(finished, tiny_data):
+    figures = json.loads((finished / "figures.json").read_text())
+    assert {name: x["rows"] for name, x in figures["splits"].items()} == {"train": 100, "validation": 30}
+    rows = table(tiny_data / "train.csv")
+    assert figures["splits"]["train"]["labels"] == dict(sorted(Counter(row["label"] for row in rows).items()))
+    assert sum(count for _, count in figures["splits"]["train"]["lengths"]) == 100
+    (group,) = figures["groups"]
+    steps = [row for row in read_jsonl(finished / "metrics.jsonl") if "learning_rate" in row]
+    drawn = dict(zip(group["steps"], group["learning_rates"], strict=True))
+    assert [drawn[row["step"]] for row in steps] == pytest.approx([row["learning_rate"] for row in steps], rel=1e-4)
+
+
+def test_the_model_has_a_card_with_its_scores(finished):
+    text = (finished / "model/README.md").read_text()
+    accuracy = read_jsonl(finished / "metrics.jsonl")[-1]["eval/accuracy"]
+    front = yaml.safe_load(text.split("---")[1])
+    values = {x["type"]: x["value"] for x in front["model-index"][0]["results"][0]["metrics"]}
+    assert values["accuracy"] == pytest.approx(accuracy)
 
 
 def test_evaluate_writes_errors_and_all_predictions(finished, tiny_data, tmp_path, capsys):

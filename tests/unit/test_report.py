@@ -217,7 +217,7 @@ def test_data_of_the_run_are_shown(tmp_path):
     run = write_run(tmp_path / "run", rows=journal())
     split = {"rows": 4, "examples": 4, "median_length": 3.0, "longest": 9, "at_limit": 1, "lengths": [["1", 3], ["2", 1]]}
     data = {"splits": {"train": {**split, "labels": {"a": 3, "b": 1}}, "test": {**split, "labels": {"a": 1, "b": 3}}}}
-    (run / "data.json").write_text(json.dumps(data))
+    (run / "figures.json").write_text(json.dumps(data))
     text = page([read_run(run)])
     Checker(text)
     assert "1 (25.0%)" in text
