@@ -6,23 +6,37 @@ from typing import Any
 from jaxft.report import outcomes
 from jaxft.report.markup import Markup, cut, element, number, section, table
 from jaxft.report.plot import diagonal_chart
-from jaxft.report.run_files import RunFiles
+from jaxft.report.run_files import MOST_ROWS, RunFiles
 
 MOST_IN_MATRIX, SHOWN_OF_MANY = 30, 20  # labels of a whole matrix, and of the part that is shown if there are more
-MOST_PAIRS, MOST_LABELS, MOST_ERRORS = 40, 500, 30
+_COLOURS = (
+    "Red words move the model towards the wrong label and away from the gold one, green words the other way (gradient times "
+    "input of the difference of the two logits); red words that do it much are underlined."
+)
+MOST_PAIRS, MOST_LABELS, MOST_ERRORS, MOST_WORDS = 40, 500, 30, 250
 _OURS = ("gold", "prediction", "probabilities", "score", "words", "start", "end", "tags", "entities", "n_best", "null_odds")
 
 
-def sections(run: RunFiles) -> Iterator[Markup]:
-    """The sections on the predictions of a run; those of the test data if there is no validation data."""
+def shown_predictions(run: RunFiles) -> tuple[str, list[dict[str, Any]]]:
+    """(the split, its predictions): of the validation data, or else the test data; none before the end of a run."""
     for split in ("validation", "test"):
         if rows := run.predictions(split):
-            yield from _of_split(run, split, rows)
-            return
-    yield section("Errors", element("p", "The predictions of validation and test are written at the end of a run."))
+            return split, rows
+    return "", []
 
 
-def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
+def sections(run: RunFiles, words: Sequence[Any] = ()) -> Iterator[Markup]:
+    """The sections on the predictions of a run; `words` are the scores of the words of the worst errors, in order."""
+    split, rows = shown_predictions(run)
+    if rows:
+        yield from _of_split(run, split, rows, words)
+    else:
+        yield section("Errors", element("p", "The predictions of validation and test are written at the end of a run."))
+
+
+def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words: Sequence[Any]) -> Iterator[Markup]:
+    if len(rows) == MOST_ROWS:
+        split = f"first {MOST_ROWS:,} {split}"
     found = outcomes.confusion(rows)
     labels = sorted({label for pair in found for label in pair})
     if len(labels) > 1:
@@ -42,7 +56,7 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]]) -> I
             f"{number(error)}; points below the diagonal are too confident, points above it too cautious."
         )
         yield section("Calibration", diagonal_chart(points, label=f"Share right by confidence, {split}"), about=about)
-    yield _errors(run, split, rows)
+    yield _errors(run, split, rows, words)
 
 
 def _confusions(found: outcomes.Confusion, labels: Sequence[str]) -> Iterator[Markup]:
@@ -92,20 +106,20 @@ def _cell(gold: str, predicted: str, count: int, total: int) -> Markup:
     return element("td", f"{count:,}", class_=kind, style=f"--share:{max(share, 0.06):.2f}", title=hint)
 
 
-def _errors(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
+def _errors(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words: Sequence[Any]) -> Markup:
     wrong = sum(row.get("gold") is not None and not outcomes.is_right(row) for row in rows)
     known = sum(row.get("gold") is not None for row in rows)
     if not known:
         return section("Errors", element("p", f"The rows of the {split} data have no gold answers."))
     worst = outcomes.worst(rows, MOST_ERRORS)
-    items = [element("li", _error(run, row), class_="error") for row in worst]
-    about = (
-        f"{wrong:,} of {known:,} {split} examples are wrong ({wrong / known:.1%}); the worst {len(worst)}, the worst first."
-    )
+    own = list(words) or [None] * len(worst)
+    items = [element("li", _error(run, row, x), class_="error") for row, x in zip(worst, own, strict=True)]
+    about = f"{wrong:,} of {known:,} {split} examples are wrong ({wrong / known:.1%}); the worst {len(worst)} are shown, "
+    about += f"the worst first. {_COLOURS}" if words else "the worst first."
     return section("Errors", element("ol", items), about=about if wrong else f"None of {known:,} {split} examples is wrong.")
 
 
-def _error(run: RunFiles, row: Mapping[str, Any]) -> Markup:
+def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = None) -> Markup:
     kind = outcomes.form(row)
     score = row.get("score")
     if kind == "tags":
@@ -128,7 +142,7 @@ def _error(run: RunFiles, row: Mapping[str, Any]) -> Markup:
         *("p", element("b", _shown(predicted)), f" ({number(score)})" if score is not None else "", "; gold: "),
         *(element("b", _shown(gold)), f" ({number(of_gold)})" if of_gold is not None else ""),
     )
-    return Markup(_place(row) + verdict + _texts(run, row))
+    return Markup(_place(row) + verdict + (_weighed(words) if words else _texts(run, row)))
 
 
 def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
@@ -138,6 +152,21 @@ def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
         name for name in row if name not in (*_OURS, "row")
     ]
     return Markup("".join(element("p", cut(_shown(row[name])), dir="auto", class_="text") for name in names))
+
+
+def _weighed(texts: Sequence[Sequence[tuple[str, float]]]) -> Markup:
+    """Texts whose words are coloured by their scores, as shares of the highest of all."""
+    highest = max((abs(score) for words in texts for _, score in words), default=0) or 1
+
+    def word(text: str, score: float) -> Markup | str:
+        share = abs(score) / highest
+        if share < 0.05:
+            return text
+        kind = f"word {'wrong' if score > 0 else 'right'}{' much' if share > 0.4 else ''}"
+        return element("span", text, class_=kind, style=f"--share:{share:.2f}", title=f"{score:+.3g}")
+
+    shown = [[word(*x) for x in words[:MOST_WORDS]] + ["[...]"] * (len(words) > MOST_WORDS) for words in texts]
+    return Markup("".join(element("p", words, dir="auto", class_="text") for words in shown))
 
 
 def _tagged(row: Mapping[str, Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jaxft.config import cli
 from jaxft.core.output import writing
@@ -16,24 +17,24 @@ FILE = "report.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def write_report(paths: Sequence[str | Path], output: str | Path) -> None:
-    """Write the report of one or several run directories.
+def write_report(paths: Sequence[str | Path], output: str | Path, words: Sequence[Any] = ()) -> None:
+    """Write the report of one or several run directories; for `words` see `mistakes.sections`.
 
     Raises:
       UserError: if one of them is no run directory, has a damaged file, or the output cannot be written.
     """
-    text = page([read_run(path) for path in paths])
+    text = page([read_run(path) for path in paths], words)
     with writing(str(output)) as file:
         file.write(text.encode())
 
 
-def page(runs: Sequence[RunFiles]) -> str:
+def page(runs: Sequence[RunFiles], words: Sequence[Any] = ()) -> str:
     """The page of one run, or of several beside each other."""
     runs = _named_apart(runs)
     if len(runs) == 1:
         run = runs[0]
         title = f"Run {run.name}"
-        content = [figures.results(run), curves.training(runs), *mistakes.sections(run), figures.data(run)]
+        content = [figures.results(run), curves.training(runs), *mistakes.sections(run, words), figures.data(run)]
         content += [curves.pace(runs), figures.plan(run), figures.options(run, cli.read_text(run.directory / CONFIG))]
         model, task = run.config.get("model.path"), run.config.get("task.name")
         about = f"{task or 'text-classification'} with {model or 'a new model'}"

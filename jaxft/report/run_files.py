@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxft.core.errors import UserError
 
 CONFIG, METRICS, FIGURES = "config.yaml", "metrics.jsonl", "figures.json"
 PREDICTIONS = "predictions"
+MOST_ROWS = 50_000  # of predictions, which a report reads in some seconds
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class RunFiles:
         return {name: value for name, value in row.items() if "/" in name and (value is None or is_number(value))}
 
     def predictions(self, split: str) -> list[dict[str, Any]]:
-        """The rows of predictions/SPLIT.jsonl; none without the file."""
+        """The first MOST_ROWS rows of predictions/SPLIT.jsonl; none without the file."""
         path = self.directory / PREDICTIONS / f"{split}.jsonl"
-        return list(json_lines(path)) if path.is_file() else []
+        return list(islice(json_lines(path), MOST_ROWS)) if path.is_file() else []
 
 
 def read_run(path: str | Path) -> RunFiles:
@@ -84,20 +86,21 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
       UserError: for any other line that is not an object, or if the file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("it is no object")
-            except (ValueError, RecursionError) as error:
-                if number == len(lines):
-                    return
-                raise UserError(f"{path}: line {number} is damaged: {str(error)[:200]}") from error
-            yield row
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("it is no object")
+                except (ValueError, RecursionError) as error:
+                    if not line.endswith(b"\n"):
+                        return
+                    raise UserError(f"{path}: line {number} is damaged: {str(error)[:200]}") from error
+                yield row
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def is_number(value: Any) -> bool:

@@ -52,6 +52,9 @@ ol{{padding-left:2rem}}.error{{margin:.6rem 0;padding:.2rem 0 .5rem;border-botto
 .error .place{{float:right;margin-left:1rem}}.text{{white-space:pre-wrap}}.context{{font-size:.9rem;color:var(--soft)}}
 mark{{color:inherit;border-radius:3px;padding:0 .2em;background:color-mix(in srgb,var(--own) 22%,transparent)}}
 mark.right{{--own:var(--right)}}mark.wrong{{--own:var(--wrong)}}mark small{{opacity:.85}}
+.word{{border-radius:2px}}.word.wrong.much{{text-decoration:underline}}
+.word.right{{background:color-mix(in srgb,var(--right) calc(var(--share)*70%),transparent)}}
+.word.wrong{{background:color-mix(in srgb,var(--wrong) calc(var(--share)*70%),transparent)}}
 pre{{background:var(--panel);border:1px solid var(--rule);border-radius:4px;padding:.7rem;overflow:auto;max-height:30rem;
 font-size:.82rem;line-height:1.4}}summary{{cursor:pointer;margin:.5rem 0}}
 @media print{{.scroll,pre{{max-height:none;overflow:visible}}nav{{display:none}}}}
