@@ -5,7 +5,7 @@ import platform
 from collections import Counter
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from jaxft.tasks.task import Split
 
 FILE = "figures.json"
 BINS, POINTS = 24, 200
+MOST_COMPARED = 1_000_000  # examples of a split, whose repetitions are counted in about a second
 PACKAGES = ("jaxft", "jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "datasets")
 
 
@@ -47,7 +48,7 @@ def figures(run: Run) -> dict[str, Any]:
     ]
     return {
         "task": run.task.kind,
-        "splits": {name: _split(run, data) for name, data in run.data.items()},
+        "splits": _splits(run),
         "padding": _rounded(1 - run.sampler.epoch_batches(0).fill()),
         "groups": groups,
         "frozen_parameters": sum(row.parameters for row in run.plan.rows if not row.setting.trainable),
@@ -69,6 +70,23 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # jaxft may run without being installed
             found[name] = version(name)
     return found
+
+
+def _splits(run: Run) -> dict[str, dict[str, Any]]:
+    found = {name: _split(run, data) for name, data in run.data.items()}
+    if max(len(data.examples) for data in run.data.values()) > MOST_COMPARED or run.task.masks_inputs:
+        return found
+    seen = {name: _contents(data) for name, data in run.data.items()}
+    for name, own in seen.items():
+        found[name]["repeated"] = len(own) - len(set(own))
+        found[name]["in_train"] = None if name == "train" else sum(map(set(seen["train"]).__contains__, own))
+    return found
+
+
+def _contents(data: Split) -> list[int]:
+    """A hash of the tokens of each example."""
+    ids, bounds = data.examples.tokens["input_ids"], data.examples.offsets[:: data.examples.group]
+    return [hash(ids[start:end].tobytes()) for start, end in pairwise(bounds.tolist())]
 
 
 def _split(run: Run, data: Split) -> dict[str, Any]:

@@ -34,13 +34,13 @@ def data(run: RunFiles) -> Markup:
     splits = {name: found[name] for name in ("train", "validation", "test") if name in found}
     if not splits:
         return Markup()
-    head = ["split", "rows", "examples", "median tokens", "longest", "at data.max_length"]
+    head = ["split", "rows", "examples", "median tokens", "longest", "at data.max_length", "repeated", "also in train"]
     rows = []
     for name, x in splits.items():
         cut = x.get("at_limit")
         share = "-" if cut is None else f"{cut:,} ({cut / max(1, x['examples']):.1%})"
         figures = (number(x.get(key)) for key in ("rows", "examples", "median_length", "longest"))
-        rows.append([name, *figures, share])
+        rows.append([name, *figures, share, number(x.get("repeated")), number(x.get("in_train"))])
     parts = [table(head, rows, label="Splits of the data")]
     charts = [
         bar_chart([(low, count) for low, count in x["lengths"]], label=f"Lengths, {name}", x_label="tokens")

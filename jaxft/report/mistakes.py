@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxft.report import outcomes
 from jaxft.report.markup import Markup, cut, element, number, section, table
-from jaxft.report.plot import diagonal_chart
+from jaxft.report.plot import diagonal_chart, scatter_chart
 from jaxft.report.run_files import MOST_ROWS, RunFiles
 
 MOST_IN_MATRIX, SHOWN_OF_MANY = 30, 20  # labels of a whole matrix, and of the part that is shown if there are more
@@ -49,6 +49,10 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], word
         more = f" The worst {MOST_LABELS} of {len(scores):,} are shown." if len(scores) > MOST_LABELS else ""
         about = f"Of the {split} data, the lowest F1 first.{more}"
         yield section("Labels", table(head, cells, label="Scores by label"), about=about)
+    if targets := outcomes.numbers(rows):
+        charts = [scatter_chart(points, label=name, x_label="gold") for name, points in targets.items()]
+        about = f"Of the {split} data: gold to the right, predicted upwards; right predictions lie on the diagonal."
+        yield section("Numbers", element("div", charts, class_="grid"), about=about)
     if outcomes.form(rows[0]) in ("label", "choice") and (points := outcomes.calibration(rows)):
         error = outcomes.calibration_error(points)
         about = (
@@ -114,6 +118,8 @@ def _errors(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words:
     worst = outcomes.worst(rows, MOST_ERRORS)
     own = list(words) or [None] * len(worst)
     items = [element("li", _error(run, row, x), class_="error") for row, x in zip(worst, own, strict=True)]
+    if outcomes.form(rows[0]) == "numbers":
+        return section("Errors", element("ol", items), about=f"The {len(worst)} {split} examples furthest from gold.")
     about = f"{wrong:,} of {known:,} {split} examples are wrong ({wrong / known:.1%}); the worst {len(worst)} are shown, "
     about += f"the worst first. {_COLOURS}" if words else "the worst first."
     return section("Errors", element("ol", items), about=about if wrong else f"None of {known:,} {split} examples is wrong.")

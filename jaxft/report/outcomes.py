@@ -90,6 +90,16 @@ def label_scores(rows: Sequence[Mapping[str, Any]]) -> list[LabelScores]:
     return sorted(scores, key=lambda x: (x.f1, -x.support, x.label))
 
 
+def numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """(gold, predicted) of every row by target; empty if the predictions are no numbers."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if form(row) == "numbers" and isinstance(row.get("gold"), dict):
+            for name, gold in row["gold"].items():
+                found.setdefault(name, []).append((gold, row["prediction"][name]))
+    return found
+
+
 def most_confused(found: Confusion, most: int) -> list[tuple[str, str, int]]:
     """(gold, predicted, count) of the most frequent mistakes."""
     wrong = [(gold, predicted, count) for (gold, predicted), count in found.items() if gold != predicted]

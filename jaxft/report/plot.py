@@ -9,7 +9,7 @@ from jaxft.report.markup import Markup, element, number
 WIDTH, HEIGHT = 640, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34  # margins
 COLOURS = 8  # classes c0 ... c7 of the style sheet
-MOST_POINTS = 400
+MOST_POINTS, MOST_DOTS = 400, 1000
 
 Point = tuple[float, float]
 
@@ -151,6 +151,23 @@ def diagonal_chart(points: Sequence[tuple[float, float, int]], *, label: str) ->
         hint = element("title", f"confidence {number(a)}, right {number(b)}, {count:,} examples")
         place = {"cx": f"{x(a):.1f}", "cy": f"{y(b):.1f}", "r": f"{3 + 6 * math.sqrt(count / largest):.1f}"}
         body.append(element("circle", hint, class_="c0", **place))
+    svg = element("svg", body, viewBox=f"0 0 {size} {size}", role="img", aria_label=label, class_="square")
+    return element("figure", element("figcaption", label), svg)
+
+
+def scatter_chart(points: Sequence[Point], *, label: str, x_label: str) -> Markup:
+    """Points beside the diagonal, on which x and y are equal; evenly chosen ones if there are more than MOST_DOTS."""
+    known = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not known:
+        return element("p", f"{label}: no number yet.", class_="about")
+    few = [known[i * len(known) // MOST_DOTS] for i in range(MOST_DOTS)] if len(known) > MOST_DOTS else known
+    size, bottom, right = HEIGHT + 50, HEIGHT + 50 - BOTTOM, LEFT + HEIGHT - 30
+    low, high = min(min(p) for p in few), max(max(p) for p in few)
+    pad = (high - low) * 0.05 or 1.0
+    x, y = Scale(low - pad, high + pad, LEFT, right), Scale(low - pad, high + pad, bottom, TOP)
+    body: list[object] = [_axes(x, y, x_label, bottom=bottom, right=right)]
+    body.append(element("polyline", points=f"{LEFT},{bottom} {right},{TOP}", class_="diagonal"))
+    body += [element("circle", cx=f"{x(a):.1f}", cy=f"{y(b):.1f}", r=2.5, class_="c0 dim") for a, b in few]
     svg = element("svg", body, viewBox=f"0 0 {size} {size}", role="img", aria_label=label, class_="square")
     return element("figure", element("figcaption", label), svg)
 

@@ -25,7 +25,7 @@ svg{{width:100%;height:auto;display:block}}svg.square{{max-width:320px}}
 line.level{{stroke:var(--rule)}}.tick{{fill:var(--soft);font-size:12px}}.middle{{text-anchor:middle}}.end{{text-anchor:end}}
 polyline{{fill:none;stroke:var(--own);stroke-width:2;stroke-linejoin:round}}
 polyline.faint{{stroke-width:1;opacity:.35}}polyline.diagonal{{stroke:var(--soft);stroke-dasharray:4 4;stroke-width:1}}
-circle{{fill:var(--own)}}rect{{fill:var(--own)}}
+circle{{fill:var(--own)}}circle.dim{{opacity:.5}}rect{{fill:var(--own)}}
 {_LINES}
 .legend{{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1rem;margin:.2rem 0;padding:0;font-size:.85rem}}
 .key{{display:inline-block;width:1rem;height:.25rem;margin-right:.4rem;vertical-align:middle;background:var(--own)}}

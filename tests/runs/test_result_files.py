@@ -58,6 +58,9 @@ def test_figures_are_those_of_the_data_and_the_plan(finished, tiny_data):
     rows = table(tiny_data / "train.csv")
     assert figures["splits"]["train"]["labels"] == dict(sorted(Counter(row["label"] for row in rows).items()))
     assert sum(count for _, count in figures["splits"]["train"]["lengths"]) == 100
+    texts = {name: [row["text"] for row in table(tiny_data / f"{name}.csv")] for name in ("train", "dev")}
+    assert figures["splits"]["train"]["repeated"] == len(texts["train"]) - len(set(texts["train"]))
+    assert figures["splits"]["validation"]["in_train"] == sum(text in texts["train"] for text in texts["dev"])
     (group,) = figures["groups"]
     steps = [row for row in read_jsonl(finished / "metrics.jsonl") if "learning_rate" in row]
     drawn = dict(zip(group["steps"], group["learning_rates"], strict=True))

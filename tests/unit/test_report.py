@@ -149,6 +149,15 @@ def test_every_form_of_prediction_is_judged(row, form, right, badness, tmp_path)
     assert ("row 7" in text) is not right
 
 
+def test_predicted_numbers_are_drawn_beside_gold_ones(tmp_path):
+    rows = [{"text": "t", "gold": {"x": float(i)}, "prediction": {"x": i + 0.5}} for i in range(2000)]
+    assert outcomes.numbers(rows)["x"][3] == (3.0, 3.5)
+    text = page([read_run(write_run(tmp_path / "run", predictions=rows))])
+    Checker(text)
+    assert text.count("<circle") == 1000
+    assert "30 validation examples furthest from gold" in text
+
+
 @pytest.mark.parametrize("labels", [2, 30, 31, 1000])
 def test_the_page_is_whole_and_small_for_any_number_of_labels(tmp_path, labels):
     rows = [prediction(LABELS[i % labels], LABELS[(i * 7) % labels], 0.8, "word " * 500) for i in range(3000)]
