@@ -14,7 +14,7 @@ from jaxft.evaluation.input_columns import input_columns, merged
 from jaxft.tasks.task import Split, Task
 
 FOLDER = "predictions"
-MOST_VALUES = 100_000_000  # examples times labels, whose probabilities are kept in memory until they are written
+MOST_VALUES = 50_000_000  # examples times labels, whose probabilities are kept in memory until they are written
 MOST_LABELS, SHOWN = 100, 20  # with more labels, a row has the probabilities of the best ones and of the gold one
 _ANSWERS = ("label", "labels", "tags", "answer", "choice")
 

@@ -23,9 +23,9 @@ MOST_COMPARED = 1_000_000  # examples of a split, whose repetitions are counted 
 PACKAGES = ("jaxft", "jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "datasets")
 
 
-def write(run: Run, directory: Path) -> None:
-    """Write figures.json into a run directory."""
-    with writing(str(directory / FILE)) as file:
+def write(run: Run, path: Path) -> None:
+    """Write the figures of a run into a file."""
+    with writing(str(path)) as file:
         file.write(f"{json.dumps(figures(run), ensure_ascii=False)}\n".encode("utf-8", "replace"))
 
 

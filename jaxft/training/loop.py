@@ -286,6 +286,7 @@ class Trainer:
         """Evaluate, call the hooks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
         higher = self.run.task.metrics[name]
+        self.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         self._set_plateau()
         best = self.progress.best_step == step

@@ -1,7 +1,8 @@
 """Files of a run that people and other programs look for: report.html, trainer_state.json and all_results.json."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from jaxft.training.hooks import End, Evaluation, Hook
 RESULTS, STATE = "all_results.json", "trainer_state.json"
 
 
+@contextmanager
+def saying_faults(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """For files about a run that are no part of it: an exception is said, and does not end the run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        say(f"{path} could not be written: {type(error).__name__}: {one_line(error)}")
+
+
 class ResultFiles(Hook):
     """Writes the files at every evaluation and at the end, in the main process; the journal must be called before.
 
-    The report only reads the other files, so that a fault of it is said, and does not end a run.
+    The report is made of the other files.
     """
 
     def __init__(self, run: Run, directory: Path, say: Callable[[str], None]) -> None:
@@ -41,10 +51,9 @@ class ResultFiles(Hook):
         if not distributed.is_main_process():
             return
         _write_json(self._directory / STATE, self._state(step))
-        try:
-            write_report([self._directory], self._directory / FILE)
-        except Exception as error:  # noqa: BLE001 (a page about a run must not end it)
-            self._say(f"{FILE} could not be written: {type(error).__name__}: {one_line(error)}")
+        path = self._directory / FILE
+        with saying_faults(path, self._say):
+            write_report([self._directory], path)
 
     def _state(self, step: int) -> dict[str, Any]:
         """The fields of Hugging Face's trainer_state.json that a run has."""

@@ -11,7 +11,8 @@ from jaxft import evaluate, predict
 from jaxft.core.errors import UserError
 from jaxft.report.outcomes import is_right
 from jaxft.report.page import write_report
-from tests.support import read_jsonl
+from jaxft.train import train
+from tests.support import read_jsonl, tiny
 
 
 def table(path) -> list[dict]:
@@ -120,3 +121,27 @@ def test_files_that_cannot_be_written_are_refused(finished, tmp_path):
     }.items():
         with pytest.raises(UserError, match=words):
             evaluate.main([str(finished), *options])
+
+
+def test_a_fault_in_files_about_a_run_does_not_end_it(tiny_model, tiny_data, tmp_path, monkeypatch, capsys):
+    def fault(*_):
+        raise ZeroDivisionError("three\nlines")
+
+    for name in (
+        "training.result_files.write_report",
+        "preflight.figures.write",
+        "evaluation.labelled_predictions.write_rows",
+    ):
+        monkeypatch.setattr(f"jaxft.{name}", fault)
+    train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 1}))
+    said = capsys.readouterr().err
+    for file in ("figures.json", "predictions/validation.jsonl", "report.html"):
+        assert f"{tmp_path}/run/{file} could not be written: ZeroDivisionError: three lines\n" in said
+    assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+def test_no_files_about_a_run_are_written_without_the_options(tiny_model, tiny_data, tmp_path):
+    log = {"report": False, "predictions": False}
+    train(tiny.run_config(tiny_model, tiny_data, tmp_path / "run", model=tiny.NO_DROPOUT, train={"max_steps": 1}, log=log))
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not names & {"report.html", "predictions", "figures.json", "all_results.json", "trainer_state.json"}
