@@ -44,16 +44,19 @@ class ResultFiles(Hook):
         if distributed.is_main_process():
             numbers = {name.replace("/", "_"): x for name, x in end.results.items() if not isinstance(x, dict | list)}
             epoch = end.step / self._run.steps_per_epoch
-            _write_json(self._directory / RESULTS, {"epoch": epoch, "step": end.selected_step, **numbers})
+            path = self._directory / RESULTS
+            with saying_faults(path, self._say):
+                _write_json(path, {"epoch": epoch, "step": end.selected_step, **numbers})
         self._write(end.step)
 
     def _write(self, step: int) -> None:
         if not distributed.is_main_process():
             return
-        _write_json(self._directory / STATE, self._state(step))
-        path = self._directory / FILE
-        with saying_faults(path, self._say):
-            write_report([self._directory], path)
+        state, page = self._directory / STATE, self._directory / FILE
+        with saying_faults(state, self._say):
+            _write_json(state, self._state(step))
+        with saying_faults(page, self._say):
+            write_report([self._directory], page)
 
     def _state(self, step: int) -> dict[str, Any]:
         """The fields of Hugging Face's trainer_state.json that a run has."""
