@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "fine-tune and evaluate a model; the same command again resumes",
     "evaluate": "compute metrics of a fine-tuned model on labelled data",
     "predict": "write a prediction or an embedding for every row of a file",
+    "report": "write one html file that shows a run, or compares several",
     "export": "write a checkpoint of a run as a Hugging Face directory",
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
     "clean": "clean data, find duplicates, leaks and odd labels, and write what stays",
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> None:
         known = nearest(argv[0], [*COMMANDS, "help"]) or f"; the commands are {', '.join(COMMANDS)}"
         raise UserError(f'unknown command "{argv[0]}"{known}')
     else:
-        module = "hf.__main__" if argv[0] == "hf" else argv[0]
+        module = f"{argv[0]}.__main__" if argv[0] in ("hf", "report") else argv[0]
         importlib.import_module(f"jaxft.{module}").main(argv[1:])
 
 

@@ -1,8 +1,12 @@
-"""jaxft evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: compute metrics of a fine-tuned model on labelled data."""
+"""jaxft evaluate RUN_OR_MODEL_DIR --data.validation FILE ...: compute metrics of a fine-tuned model on labelled data.
+
+`--output` writes the wrong predictions, the worst first, and `--predictions` all of them, with the columns of their rows."""
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jaxft.config import cli, help
@@ -10,12 +14,17 @@ from jaxft.config.used_by import UsedBy
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
+from jaxft.core.output import check_output
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
 
 COMMAND = help.Command(
     "jaxft evaluate",
-    "RUN_OR_MODEL_DIR --data.validation FILE",
+    "RUN_OR_MODEL_DIR --data.validation FILE [--output FILE] [--predictions FILE]",
+    own={
+        "--output FILE": "Write the wrong predictions, the worst first, with their rows: csv or jsonl.",
+        "--predictions FILE": "Write all predictions with their rows and right answers: csv or jsonl.",
+    },
     common=(
         *("data.validation", "data.text", "data.label", "data.max_length", "data.max_eval_examples"),
         *("eval.batch_size", "train.dtype", "task.threshold", "task.null_threshold"),
@@ -30,7 +39,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     cli.show_help(argv, COMMAND)
     if not argv or argv[0].startswith("-"):
         raise UserError(f"give a run or model directory first: {COMMAND.name} {COMMAND.arguments}")
-    path, overrides = argv[0], argv[1:]
+    path = argv[0]
+    files, overrides = _files(argv[1:])
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
     config = rundir.config_of(path, overrides, prog=COMMAND.name)
@@ -56,10 +66,45 @@ def main(argv: list[str]) -> dict[str, Any]:
         rows = validation_rows(rundir.run_of(path), opened.task, config)
         split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
         opened = replace(opened, config=config)
-    scores = inference.evaluate(opened, rows, split, lambda line: print(line, file=sys.stderr))
+    say = partial(print, file=sys.stderr)
+    scores, predictions = inference.evaluate_rows(opened, rows, split, say, predictions=any(files.values()))
     if distributed.is_main_process():
+        if any(files.values()):
+            _write(files, list(predictions))
         print(json.dumps({"data": getattr(config.data, split), **scores}))
     return scores
+
+
+def _files(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
+    """(the files of --output and --predictions, the other arguments).
+
+    Raises:
+      UserError: for a file that cannot be written, or is neither csv nor jsonl.
+    """
+    parser = cli.Parser(prog=COMMAND.name, add_help=False)
+    for option in COMMAND.own:
+        parser.add_argument(option.split()[0])
+    given, others = parser.parse_beside_config(arguments)
+    for name, file in (files := vars(given)).items():
+        if file is not None:
+            check_output(file, f"--{name}")
+            if file != "-" and not file.endswith((".csv", ".jsonl")):
+                raise UserError(f"--{name} {file}: give a file that ends in .csv or .jsonl")
+    if files["output"] is not None and files["output"] == files["predictions"]:
+        raise UserError(f"--output and --predictions are both {files['output']}: give different names")
+    if "-" in files.values():
+        raise UserError("standard output has the metrics: give --output and --predictions the names of files")
+    return files, others
+
+
+def _write(files: Mapping[str, str | None], rows: list[dict[str, Any]]) -> None:
+    from jaxft.evaluation.labelled_predictions import write_rows
+    from jaxft.report.outcomes import worst
+
+    for name, some, kind in (("predictions", rows, "predictions"), ("output", worst(rows), "wrong predictions")):
+        if file := files[name]:
+            write_rows(file, some)
+            print(f"wrote {len(some):,} {kind} to {file}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A run with LoRA or adapters gives an adapter directory; --merge merges LoRA into
 directory, from a run or from an adapter directory.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> None:
         return
     config = replace(rundir.read_run_config(directory), output_dir=args.run)  # the run may have been moved
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
+    from jaxft.report.run_files import read_run
     from jaxft.run import record
     from jaxft.run.model_setup import make_model_setup
     from jaxft.run.setup import make_run
@@ -71,14 +73,26 @@ def main(argv: list[str]) -> None:
             state, frozen, _ = checkpoints.restore_run(run, step)
         params = model_params(state, frozen)
         run = replace(run, task=_tuned_task(run, known, step, params))
-        export_params(run, params, output, flax=args.flax, merged=args.merge)
+        final = read_run(directory).final
+        results = final if final.get("selected_step") == step else {}
+        export_params(run, params, output, flax=args.flax, merged=args.merge, results=results)
         print(f"wrote the model of step {step} to {output}")
     finally:
         checkpoints.close()
 
 
-def export_params(run: Any, params: Any, output: Path, *, flax: bool = False, merged: bool = False) -> None:
+def export_params(
+    run: Any,
+    params: Any,
+    output: Path,
+    *,
+    flax: bool = False,
+    merged: bool = False,
+    results: Mapping[str, Any] | None = None,
+) -> None:
     """Write all parameters of a run's model as a Hugging Face directory; only the main process writes.
+
+    The model card tells `results`, the scores of these parameters.
 
     For a run with adapters this is an adapter directory unless `merged`. It has a hundredth of the size, and evaluate and
     predict read it like a model directory.
@@ -87,6 +101,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool = False, me
     from jaxft.models.load_save import merge, save
     from jaxft.models.model import Origin
     from jaxft.parallel import sharding
+    from jaxft.report.model_card import write_card
     from jaxft.run.stored_cleaning import with_cleaning
     from jaxft.step.unused_embeddings import join_unused
 
@@ -105,6 +120,7 @@ def export_params(run: Any, params: Any, output: Path, *, flax: bool = False, me
         if merged:
             model, params = merge(model, params)
         save(model, params, output, flax=flax)
+        write_card(output, run.config, run.task.kind, results or {}, adapter=model.adapted is not None)
 
 
 def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:

@@ -36,11 +36,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--input", required=True, metavar="FILE", help=inputs)
     parser.add_argument("--output", required=True, metavar="FILE", help=outputs)
     features = "embeddings: of the first token, the mean over tokens, or of the pooler (default without a head: mean)"
+    keep = "write the columns of the input before each prediction; one with the name of a field becomes input_..."
+    parser.add_argument("--keep_columns", action="store_true", help=keep)
     parser.add_argument("--features", choices=FEATURES, help=features)
     args, overrides = parser.parse_beside_config(argv)
     check_output(args.output, source=args.input)
     if args.output.endswith(OTHERS) and not Path(args.output).exists():
         raise UserError(f"--output {args.output}: predictions are written as .jsonl or .json, embeddings also as .npy")
+    if args.keep_columns and args.output.endswith((ARRAY, DOCUMENT)):
+        raise UserError(f"--output {args.output}: --keep_columns writes json lines; give a name that ends in .jsonl")
     config = rundir.config_of(args.model, overrides, prog=PROG)
     resolve(rundir.model_directory(args.model), config.model.revision)  # a wrong name is an error before any work
     given = {option.partition("=")[0] for option in overrides}
@@ -80,6 +84,7 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
     from jaxft.data.reading.empty_texts import empty_rows, is_null
     from jaxft.evaluation import inference
     from jaxft.tasks import task_class
+    from jaxft.tasks.custom import file_rows
 
     head, hf_config = inference.head_of(args.model, config)
     headless = head in (None, "feature-extraction")
@@ -94,7 +99,14 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
         opened = inference.load_for_inference(args.model, config)
         write = partial(_write_document, document=opened.task.document) if args.output.endswith(DOCUMENT) else _write_lines
         _, predictions = _peek(inference.predict(opened, rows, "test"))
+        if args.keep_columns:
+            if file_rows(type(opened.task), rows) is None:
+                raise UserError(f"--keep_columns: predictions of {opened.task.kind} are not of single rows of {args.input}")
+            predictions = _beside_columns(predictions, type(opened.task), rows, config)
+            return _Outputs("predictions", predictions, lambda row: is_null(row[1]), _write_merged)
         return _Outputs("predictions", predictions, is_null, write)
+    if args.keep_columns:
+        raise UserError("--keep_columns: is for predictions of a task; embeddings are written without columns")
     from jaxft.run.stored_cleaning import cleaned_as_stored
     from jaxft.tasks import texts
 
@@ -106,6 +118,20 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
     kept = len(rows) - (int(empty_rows(rows).sum()) if drop else 0)
     write = partial(_write_array, count=kept, like=first) if args.output.endswith(ARRAY) else _write_embeddings
     return _Outputs("embeddings", vectors, lambda vector: bool(vector[0] != vector[0]), write)
+
+
+def _beside_columns(predictions: Iterator[Any], task: Any, rows: Any, config: Config) -> Iterator[tuple[Any, Any]]:
+    """Yield (the columns of a row of the input, its prediction)."""
+    from jaxft.evaluation.input_columns import ROW, input_columns
+
+    for columns, row in zip(input_columns(task, rows, config, "test"), predictions, strict=True):
+        yield {name: x for name, x in columns.items() if name != ROW}, row
+
+
+def _write_merged(file: BinaryIO, rows: Iterator[tuple[Any, Any]]) -> None:
+    from jaxft.evaluation.input_columns import merged
+
+    _write_lines(file, (merged(*row) for row in rows))
 
 
 def _peek(rows: Iterator[Any]) -> tuple[Any, Iterator[Any]]:

@@ -89,6 +89,7 @@ def suspicious_labels(config: Config, folds: int, work: Path, rule: str = "noise
 
     labelled_rows.check_single_label(config, COMMAND.name, "whose rows do not have one label each")
     config = replace(config, runtime=replace(config.runtime, distributed="off"), data=replace(config.data, test=None))
+    config = replace(config, log=replace(config.log, report=False, predictions=False))  # its runs leave their scores only
     whole = replace(config, data=replace(config.data, validation_share=0.0, stratify=False))
     validation = _CrossValidation(config, labelled_rows.read_labelled(whole), folds, work)
     validation.check()

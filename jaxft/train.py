@@ -61,13 +61,20 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
     """Train, evaluate the selected model and export it."""
     from jaxft.export import export_params
     from jaxft.plan import summary
+    from jaxft.preflight import figures as run_figures
+    from jaxft.report.page import FILE as REPORT
     from jaxft.run import record
     from jaxft.training.display import shown_number
     from jaxft.training.loop import Trainer
+    from jaxft.training.result_files import saying_faults
 
     config, directory = run.config, Path(run.config.output_dir)
     trainer = Trainer(run, directory, claim)
     try:
+        if config.log.report and distributed.is_main_process():
+            path = directory / run_figures.FILE
+            with saying_faults(path, trainer.say):
+                run_figures.write(run, path)
         for line in [*_new(summary(run), said), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
             trainer.say(line)
         trainer.train(watch)
@@ -77,20 +84,36 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
             if split in run.data:
                 scores = trainer.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
+        _write_predictions(trainer)
         trainer.end(chosen_step, results)
         tuned = replace(run, task=trainer.task)
         if not run.task.tuned and distributed.is_main_process():
             record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
-        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
+        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax, results=results)
     finally:
         trainer.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
     figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
     trainer.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
-        f"{'; ' + figures if figures else ''}"
+        f"{'; ' + figures if figures else ''}{f'; report in {directory / REPORT}' if config.log.report else ''}"
     )
     return results
+
+
+def _write_predictions(trainer: Any) -> None:
+    """Write the predictions of the splits that were evaluated last; only the main process writes."""
+    from jaxft.evaluation.labelled_predictions import labelled_predictions, path_of, write_rows
+    from jaxft.training.result_files import saying_faults
+
+    if not distributed.is_main_process():
+        return
+    for split, summary in trainer.summaries.items():
+        if trainer.keeps_predictions(split):
+            path = path_of(trainer.directory, split)
+            with saying_faults(path, trainer.say):
+                rows = labelled_predictions(trainer.task, summary, trainer.run.data[split], trainer.config, split)
+                write_rows(str(path), rows)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,12 @@ class LogConfig(Section):
     """Steps between rows of metrics.jsonl, and between lines of output that is not a terminal."""
     tensorboard: bool = False
     """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
+    report: bool = True
+    """Write OUTPUT_DIR/report.html, a page that shows the run, and trainer_state.json at every evaluation; and at the end
+    all_results.json, too."""
+    predictions: bool = True
+    """Write the predictions of the selected model for validation and test data, with their columns and right answers, to
+    OUTPUT_DIR/predictions at the end."""
     profile_steps: Annotated[list[int] | None, WINDOW] = None
     """First and last step to trace with JAX's profiler, such as [10, 15], into OUTPUT_DIR/profile; null traces none."""
     progress: bool = True

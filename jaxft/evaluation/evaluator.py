@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from jaxft.parallel import sharding
 from jaxft.step.compilation import Compiled, abstract_batches, compile_eval
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import LossFn
-from jaxft.tasks.task import Batch, Split, Task
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,23 @@ def make_evaluator(
     params: Parameters,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
+    *,
+    predictions: bool = False,
 ) -> Evaluator:
-    """Compile the evaluation of a split for parameters with the shapes and shardings of `params`."""
+    """Compile the evaluation of a split for parameters with the shapes and shardings of `params`.
+
+    With `predictions`, what is read back also holds what `Task.decode` needs, in the same pass.
+    """
     batches = abstract_batches(sampler, data.examples, sharding.batch_sharding(mesh))
-    steps = compile_eval(loss_fn, task.summarise, params, batches, mesh, say, task.prepare)
+    summarise = partial(_with_predictions, task=task) if predictions else task.summarise
+    steps = compile_eval(loss_fn, summarise, params, batches, mesh, say, task.prepare)
     return Evaluator(task, data, sampler, mesh, steps)
+
+
+def _with_predictions(outputs: Outputs, batch: Batch, *, task: Task) -> Summary:
+    """What both evaluation and prediction read back."""
+    scores, decoded = task.summarise(outputs, batch), task.predict(outputs, batch)
+    return Summary(**{name: x | vars(decoded)[name] for name, x in vars(scores).items()})
 
 
 def run_batches(

@@ -21,7 +21,8 @@ from jaxft.data.reading import files
 from jaxft.data.reading.empty_texts import EMPTY, check_not_kept, empty_rows, nulls
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.evaluation.chunks import Forward, in_chunks, predict_step
-from jaxft.evaluation.evaluator import make_evaluator
+from jaxft.evaluation.evaluator import make_evaluator, score
+from jaxft.evaluation.labelled_predictions import has_gold, labelled_predictions
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
 from jaxft.models.model import Model, stored_options
@@ -138,6 +139,20 @@ def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:
 
 def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Compute metrics on the labelled rows of a split; `say` is called with messages."""
+    scores, _ = evaluate_rows(opened, rows, split, say, predictions=False)
+    return scores
+
+
+def evaluate_rows(
+    opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None], *, predictions: bool = True
+) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """(the metrics as in `evaluate`, the rows of `labelled_predictions`, which are computed in the same pass).
+
+    Raises:
+      UserError: if predictions are asked for, and the task has no right answers beside them.
+    """
+    if predictions and not has_gold(opened.task):
+        raise UserError(f"{opened.task.kind} has no predictions beside right answers: leave --output and --predictions out")
     rows, notes = drop_unknown_labels(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
     for note in notes:
         say(note)
@@ -145,7 +160,10 @@ def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], No
     sampler = eval_sampler(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
     params = Parameters(opened.params)
-    return make_evaluator(opened.task, loss, data, sampler, params, opened.mesh, say).scores(params)
+    parts = (opened.task, loss, data, sampler, params, opened.mesh, say)
+    summary = make_evaluator(*parts, predictions=predictions).collect(params)
+    found = labelled_predictions(opened.task, summary, data, opened.config, split)
+    return score(opened.task, summary, data), found
 
 
 def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, Any]]:

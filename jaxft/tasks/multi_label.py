@@ -131,6 +131,10 @@ class MultiLabel(LabelledTexts):
         assert self.threshold is not None
         return multi_label_scores(_gold(split), _probabilities(summary), self.threshold, self.names)
 
+    def gold(self, split: Split) -> list[list[str]]:
+        """The names of each row's labels."""
+        return [[self.names[i] for i in np.flatnonzero(row)] for row in _gold(split)]
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The labels whose probability reaches the threshold, and the probabilities of all labels."""
         assert self.threshold is not None

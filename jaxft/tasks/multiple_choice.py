@@ -124,6 +124,10 @@ class MultipleChoice(Task):
         """The logits [R, M, choices]."""
         return Summary(examples={"logits": _by_example(outputs, batch)})
 
+    def gold(self, split: Split) -> list[int]:
+        """The number of each row's right choice."""
+        return split.examples.columns["labels"].tolist()
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The number of the most probable choice, its probability, and the probabilities of all choices in order."""
         for logits in summary.examples["logits"]:

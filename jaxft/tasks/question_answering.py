@@ -191,6 +191,10 @@ class QuestionAnswering(Task):
         used = {"null_threshold": self.threshold} if self.unanswerable else {}
         return squad_scores(texts, _gold_answers(split.rows), self.unanswerable) | used
 
+    def gold(self, split: Split) -> list[list[str]]:
+        """The texts of the answers to each question; none if it has no answer."""
+        return _gold_answers(split.rows)
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
         keys = map_column(split.rows, "id", str)

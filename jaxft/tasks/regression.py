@@ -64,6 +64,10 @@ class Regression(LabelledTexts):
         """Correlations and mean squared error."""
         return regression_scores(split.examples.columns["labels"], summary.examples["logits"], self.names)
 
+    def gold(self, split: Split) -> list[dict[str, float]]:
+        """The numbers by target."""
+        return [scores_by_name(self.names, row) for row in split.examples.columns["labels"]]
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The predicted numbers by target."""
         for row in summary.examples["logits"]:

@@ -249,6 +249,10 @@ class Task(abc.ABC):
         They may include tables, which only the journal shows, and `loss` if it is not the sum over the weight.
         """
 
+    def gold(self, split: Split) -> Sequence[Any] | None:
+        """The right answer of each row of a labelled split, in the form of `decode`'s; None if rows have none."""
+        return None
+
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """What prediction reads back from a batch (see `summarise`)."""
         return self.summarise(outputs, batch)

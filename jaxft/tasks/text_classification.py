@@ -207,6 +207,10 @@ class TextClassification(LabelledTexts):
             scores["roc_auc"] = roc_auc(split.examples.columns["labels"] == 1, summary.examples["margin"])
         return {**scores, **label_scores(confusion, self.names), **confusion.tables(self.names)}
 
+    def gold(self, split: Split) -> Sequence[str]:
+        """The name of each row's label."""
+        return [self.names[i] for i in split.examples.columns["labels"]]
+
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, labels]."""
         return super().summarise(outputs, batch)

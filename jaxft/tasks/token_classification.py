@@ -254,6 +254,11 @@ class TokenClassification(Task):
         scores = entity_scores(self._iob2_tags(gold, split), self._iob2_tags(predicted, split))
         return scores | {"accuracy": float((gold == predicted).mean())}  # with the model's own labels
 
+    def gold(self, split: Split) -> list[list[str]]:
+        """The tags of each sentence's words."""
+        names = [self.names[i] for i in split.notes["gold"]]
+        return [names[start:end] for start, end in pairwise(offsets_of(split.notes["sizes"]))]
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 

@@ -15,8 +15,10 @@ from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped, Watch
+from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.prefetch import Epochs
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
+from jaxft.evaluation.labelled_predictions import are_possible
 from jaxft.parallel import sharding
 from jaxft.run.claim import Claim
 from jaxft.run.loss import run_loss, run_prepare
@@ -38,6 +40,7 @@ from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
 from jaxft.training.hooks import Checkpoint, End, Evaluation, Hook, Step, load_hooks
 from jaxft.training.journal import Journal, TensorBoard
 from jaxft.training.profiler import ProfilerWindow
+from jaxft.training.result_files import ResultFiles
 from jaxft.training.step_metrics import StepMetrics
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
@@ -70,6 +73,7 @@ class Trainer:
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
+        self.summaries: dict[str, Summary] = {}  # of the latest `scores` by split
         self.epochs = Epochs(
             lambda n: make_epoch(run, n, self._data("train").examples, lambda: self.epochs.closed),
             -(-run.total_steps // run.steps_per_epoch),
@@ -163,10 +167,14 @@ class Trainer:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Scores of the current parameters on a split; thresholds are tuned on the validation data if the config says so."""
-        summary = self._evaluator(split).collect(self._params(split))
+        summary = self.summaries[split] = self._evaluator(split).collect(self._params(split))
         if split == "validation":
             self.task = self.run.task.tune(summary, self.run.data[split])
         return score(self.task, summary, self.run.data[split])
+
+    def keeps_predictions(self, split: str) -> bool:
+        """Whether `summaries` hold what `labelled_predictions` needs."""
+        return self.config.log.predictions and are_possible(self.run.task, self.run.data[split])
 
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
         """Call the hooks at the end of the run, with the step of the selected parameters and their scores."""
@@ -192,6 +200,7 @@ class Trainer:
         self.say = display.say
         hooks: list[Hook] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
         hooks += [TensorBoard(self.directory, start)] if log.tensorboard else []
+        hooks += [ResultFiles(run, self.directory, self.say)] if log.report else []
         return [*hooks, display, *(hook(run, self.directory) for hook in load_hooks(self.config))]
 
     def _compile_stages(self, feed: BatchFeed, start: int) -> list[Stage]:
@@ -277,6 +286,7 @@ class Trainer:
         """Evaluate, call the hooks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
         higher = self.run.task.metrics[name]
+        self.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         self._set_plateau()
         best = self.progress.best_step == step
@@ -295,5 +305,5 @@ class Trainer:
             run, data = self.run, self._data(split)
             sampler = eval_sampler(data.examples, self.config, run.mesh)
             parts = (run.task, self.loss, data, sampler, self._params(split), run.mesh, self.say)
-            self.evaluators[split] = make_evaluator(*parts)
+            self.evaluators[split] = make_evaluator(*parts, predictions=self.keeps_predictions(split))
         return self.evaluators[split]

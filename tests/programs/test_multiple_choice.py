@@ -17,6 +17,7 @@ from jaxft.tasks.multiple_choice import MultipleChoice
 from jaxft.train import train
 from tests.support import read_jsonl, tiny
 from tests.support.choices import ENDINGS, SWAG, configure, row
+from tests.support.result_files import share_right
 from tests.support.resuming import assert_resumes_to_same_model
 from tests.support.steps import assert_same, gradients, rearranged
 
@@ -150,6 +151,7 @@ def test_a_run_from_training_to_pytorch(tiny_model, folder, tmp_path):
     config = configure(tiny_model, folder, tmp_path / "run", **sections)
     results = train(config)
     assert results["eval/accuracy"] > 0.6
+    assert share_right(tmp_path / "run") == pytest.approx(results["eval/accuracy"])
     scores = evaluate.main([str(tmp_path / "run"), "--data.validation", str(folder / "dev.jsonl")])
     assert scores == pytest.approx({k.removeprefix("eval/"): v for k, v in results.items()}, rel=1e-5)
     argv = ["--input", str(folder / "dev.jsonl"), "--output", str(tmp_path / "p.jsonl"), "--data.text=sent1"]

@@ -18,8 +18,8 @@ FLOORS = [
     "optim tasks",
     "step",
     "run",
-    "evaluation",
-    "training preflight pipelines",
+    "evaluation pipelines report",
+    "training preflight",
     "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary completion hf "
     "__init__ __main__",
 ]

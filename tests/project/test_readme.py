@@ -146,5 +146,5 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
         assert name in options or is_in_code(name), name
     folders = "|".join(path.parent.name for path in (ROOT / "jaxft").glob("*/__init__.py"))
     for name in re.findall(rf"`((?:{folders})[./][\w./]*\w)`", text):
-        is_file = name.endswith((".json", ".lock", ".yaml"))
+        is_file = name.endswith((".html", ".json", ".lock", ".yaml"))
         assert is_file or name in options or is_in_code(name.removesuffix(".py").replace("/", ".")), name

@@ -14,6 +14,7 @@ from jaxft.train import train
 from jaxft.training.journal import Journal
 from tests.support import official_squad, questions, read_jsonl, tiny
 from tests.support.questions import configure
+from tests.support.result_files import predictions_of, share_right
 from tests.support.steps import assert_same, gradients, rearranged
 
 
@@ -70,6 +71,9 @@ def test_a_run_from_training_to_pytorch(tiny_model, data, tmp_path, monkeypatch,
     directory = tmp_path / "run"
     results = train(configure(tiny_model, data, directory, **sections))
     assert results["eval/f1"] > 40  # above what never answering gets
+    assert 100 * share_right(directory) == pytest.approx(results["eval/exact_match"])
+    rows = predictions_of(directory)
+    assert all(row["context"][row["start"] : row["end"]] == row["prediction"] for row in rows if row["prediction"])
     assert 0 < results["eval/HasAns_f1"] <= 100
     assert results["eval/HasAns_total"] + results["eval/NoAns_total"] == 30
     rows = read_jsonl(directory / "metrics.jsonl")

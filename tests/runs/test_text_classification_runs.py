@@ -14,6 +14,7 @@ from jaxft.config import cli
 from jaxft.train import train
 from tests.support import read_jsonl
 from tests.support.labelled_texts import MULTI, TARGETS, configure, write_files
+from tests.support.result_files import predictions_of, share_right
 from tests.support.resuming import assert_resumes_to_same_model
 
 
@@ -44,6 +45,7 @@ def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path
     config = configure(tiny_model, folder, tmp_path / "run", MULTI, **sections)
     results = train(config)
     assert results["eval/micro_f1"] > 0.8
+    assert share_right(tmp_path / "run") == pytest.approx(results["eval/subset_accuracy"])
     assert (
         json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["eval/confusion"]
         == results["eval/confusion"]
@@ -85,6 +87,8 @@ def test_a_regression_run_from_training_to_pytorch(tiny_model, folder, tmp_path)
     results = train(configure(tiny_model, folder, tmp_path / "run", TARGETS, **sections))
     assert results["eval/pearson"] > 0.5
     assert results["eval/mse"] == pytest.approx(results["eval/loss"], rel=1e-5)
+    found = [(row["gold"][x], row["prediction"][x]) for row in predictions_of(tmp_path / "run") for x in row["gold"]]
+    assert np.mean([(a - b) ** 2 for a, b in found]) == pytest.approx(results["eval/mse"], rel=1e-5)
     settings = json.loads((tmp_path / "run/model/config.json").read_text())
     assert (settings["problem_type"], settings["label2id"]) == ("regression", {"length": 0, "songs": 1})
     scores = evaluate.main([str(tmp_path / "run"), "--data.validation", str(folder / "dev.csv")])

@@ -13,6 +13,7 @@ from jaxft.config import Config
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.train import train
 from tests.support import read_jsonl
+from tests.support.result_files import predictions_of
 from tests.support.resuming import assert_resumes_to_same_model
 from tests.support.tagged import DEV, LABELS, configure, write_files
 
@@ -47,6 +48,8 @@ def test_a_run_learns_and_journals_every_type(run):
     config, scores = run
     assert scores["eval/f1"] > 0.8
     assert scores["test/f1"] == scores["eval/f1"]
+    words = [pair for row in predictions_of(Path(config.output_dir), "test") for pair in zip(row["gold"], row["prediction"])]
+    assert sum(a == b for a, b in words) / len(words) == pytest.approx(scores["test/accuracy"])
     last = json.loads((Path(config.output_dir) / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["eval/types"].keys() == {"place", "mood"}
     assert last["eval/types"]["place"].keys() == {"precision", "recall", "f1", "support"}

@@ -43,13 +43,13 @@ def _write_lines(output: str, chunks: Iterator[Any]) -> int:
     written = 0
     with writing(output) as file:
         for table in chunks:
-            for row in _named(table):
+            for row in named_rows(table):
                 file.write(f"{json.dumps(row, ensure_ascii=False, default=_as_text)}\n".encode())
                 written += 1
     return written
 
 
-def _named(table: Any) -> Iterator[Mapping[str, Any]]:
+def named_rows(table: Any) -> Iterator[Mapping[str, Any]]:
     """The rows of a table, with the names of labels in place of their numbers."""
     import datasets
 

@@ -1,0 +1,88 @@
+"""Files of a run that people and other programs look for: report.html, trainer_state.json and all_results.json."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxft.core import distributed
+from jaxft.core.errors import one_line
+from jaxft.core.output import writing
+from jaxft.report.page import FILE, write_report
+from jaxft.report.run_files import METRICS, json_lines
+from jaxft.run.setup import Run
+from jaxft.training.hooks import End, Evaluation, Hook
+
+RESULTS, STATE = "all_results.json", "trainer_state.json"
+
+
+@contextmanager
+def saying_faults(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """For files about a run that are no part of it: an exception is said, and does not end the run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        say(f"{path} could not be written: {type(error).__name__}: {one_line(error)}")
+
+
+class ResultFiles(Hook):
+    """Writes the files at every evaluation and at the end, in the main process; the journal must be called before.
+
+    The report is made of the other files.
+    """
+
+    def __init__(self, run: Run, directory: Path, say: Callable[[str], None]) -> None:
+        self._run, self._directory, self._say = run, directory, say
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Write the state and the report."""
+        self._write(evaluation.step)
+
+    def on_end(self, end: End) -> None:
+        """Write all files, with the scores as Hugging Face's scripts name them: `eval_accuracy`."""
+        if distributed.is_main_process():
+            numbers = {name.replace("/", "_"): x for name, x in end.results.items() if not isinstance(x, dict | list)}
+            epoch = end.step / self._run.steps_per_epoch
+            path = self._directory / RESULTS
+            with saying_faults(path, self._say):
+                _write_json(path, {"epoch": epoch, "step": end.selected_step, **numbers})
+        self._write(end.step)
+
+    def _write(self, step: int) -> None:
+        if not distributed.is_main_process():
+            return
+        state, page = self._directory / STATE, self._directory / FILE
+        with saying_faults(state, self._say):
+            _write_json(state, self._state(step))
+        with saying_faults(page, self._say):
+            write_report([self._directory], page)
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """The fields of Hugging Face's trainer_state.json that a run has."""
+        run, rows = self._run, list(json_lines(self._directory / METRICS))
+        name, sign = f"eval/{run.metric}", 1 if run.task.metrics[run.metric] else -1
+        known = [(sign * row[name], -row["step"]) for row in rows if row.get(name) is not None and not row.get("final")]
+        best, step_of_best = max(known, default=(None, None))
+        return {
+            "best_metric": None if best is None else sign * best,
+            "best_global_step": None if step_of_best is None else -step_of_best,
+            "epoch": step / run.steps_per_epoch,
+            "eval_steps": run.calendar.evaluate,
+            "global_step": step,
+            "is_world_process_zero": True,
+            "log_history": [_log_row(row) for row in rows if not row.get("final")],
+            "logging_steps": run.config.log.every,
+            "max_steps": run.total_steps,
+            "num_train_epochs": run.config.train.epochs,
+            "train_batch_size": run.config.train.batch_size,
+        }
+
+
+def _log_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("/", "_"): value for name, value in row.items()}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with writing(str(path)) as file:
+        file.write(f"{json.dumps(content, indent=2)}\n".encode())
