@@ -11,15 +11,17 @@ from jaxft.core import backend
 __version__ = "0.1.0"
 _MODULES = {
     **dict.fromkeys(("load", "merge", "save"), "jaxft.models.load_save"),
+    "Callback": "jaxft.training.callbacks",
     "forward": "jaxft.models.forward",
     "pipeline": "jaxft.pipelines.make",
 }
-__all__ = ["forward", "load", "merge", "pipeline", "save"]
+__all__ = ["Callback", "forward", "load", "merge", "pipeline", "save"]
 
 if TYPE_CHECKING:
     from jaxft.models.forward import forward
     from jaxft.models.load_save import load, merge, save
     from jaxft.pipelines.make import pipeline
+    from jaxft.training.callbacks import Callback
 
 # This must run before JAX's backend starts: without it, jaxlib 0.10 computes wrong sums on CPUs.
 backend.prepare()

@@ -36,9 +36,9 @@ def train(config: Config, *, said: set[str] | None = None) -> dict[str, Any]:
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run
-        from jaxft.training.hooks import load_hooks
+        from jaxft.training.callbacks import load_callbacks
 
-        load_hooks(config)  # a wrong name is refused before the long reading
+        load_callbacks(config)  # a wrong name is refused before the long reading
         if distributed.is_main_process():
             for line in _new([chosen.line()], said):
                 print(line, file=sys.stderr)
@@ -63,30 +63,30 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
     from jaxft.plan import summary
     from jaxft.run import record
     from jaxft.training.display import shown_number
-    from jaxft.training.loop import Trainer
+    from jaxft.training.loop import Loop
 
     config, directory = run.config, Path(run.config.output_dir)
-    trainer = Trainer(run, directory, claim)
+    loop = Loop(run, directory, claim)
     try:
-        for line in [*_new(summary(run), said), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
-            trainer.say(line)
-        trainer.train(watch)
-        chosen_step = trainer.select()
+        for line in [*_new(summary(run), said), *([f"resuming at step {loop.resumed}"] if loop.resumed else [])]:
+            loop.say(line)
+        loop.train(watch)
+        chosen_step = loop.select()
         results = {}
         for split in ("validation", "test"):
             if split in run.data:
-                scores = trainer.scores(split)
+                scores = loop.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
-        trainer.end(chosen_step, results)
-        tuned = replace(run, task=trainer.task)
+        loop.end(chosen_step, results)
+        tuned = replace(run, task=loop.task)
         if not run.task.tuned and distributed.is_main_process():
-            record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
-        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
+            record.add_thresholds(directory, chosen_step, loop.task.config_fields)
+        export_params(tuned, loop.params, directory / rundir.MODEL, flax=config.checkpoint.flax)
     finally:
-        trainer.close()
+        loop.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
     figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
-    trainer.say(
+    loop.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxft.core.errors import UserError, nearest, one_line
 
-EXAMPLES = {"task.name": "MyTask", "task.loss": "my_loss", "eval.metrics": "my_metric", "train.hooks": "MyHook"}
+EXAMPLES = {"task.name": "MyTask", "task.loss": "my_loss", "eval.metrics": "my_metric", "train.callbacks": "MyCallback"}
 # Folders that a folder of the user may contain.
 _NOT_OWN = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], sysconfig.get_path("stdlib")))
 _folders: set[str] = set()  # of the modules that references have named

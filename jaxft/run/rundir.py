@@ -24,7 +24,7 @@ _TEXTS = {RECORD, VALIDATION_ROWS}
 # Options that may change when a run is resumed, because they do not change its result.
 FREE = (
     *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
-    *("data.prefetch", "data.cache", "train.hooks"),
+    *("data.prefetch", "data.cache", "train.callbacks"),
 )
 
 
@@ -122,7 +122,7 @@ def read_run_config(directory: Path) -> Config:
     """
     path = directory / CONFIG
     config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
-    named = [config.task.name, config.task.loss or "", *config.eval.metrics, *config.train.hooks]
+    named = [config.task.name, config.task.loss or "", *config.eval.metrics, *config.train.callbacks]
     for reference in filter(is_reference, named):
         if (file := module_file(reference)) and file.is_relative_to(directory.resolve()):
             raise UserError(

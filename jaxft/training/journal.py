@@ -9,13 +9,13 @@ from typing import Any
 
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
-from jaxft.training.hooks import End, Evaluation, Hook, Step
+from jaxft.training.callbacks import Callback, End, Evaluation, Step
 
 FILE = "metrics.jsonl"
 
 
-class RowWriter(Hook, ABC):
-    """A hook that writes the rows of a run, in the main process only."""
+class RowWriter(Callback, ABC):
+    """A callback that writes the rows of a run, in the main process only."""
 
     _file: Any = None  # open as long as the run, in the main process
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, evaluations and early stopping. It decides the order of events; hooks do the rest."""
+"""The training loop: steps, evaluations and early stopping. It decides the order of events; callbacks do the rest."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,11 +31,11 @@ from jaxft.step.train_step import TrainState
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
 from jaxft.training.batch_feed import BatchFeed, make_epoch
+from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step, load_callbacks
 from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
 from jaxft.training.display import Display
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
-from jaxft.training.hooks import Checkpoint, End, Evaluation, Hook, Step, load_hooks
 from jaxft.training.journal import Journal, TensorBoard
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.step_metrics import StepMetrics
@@ -43,7 +43,7 @@ from jaxft.training.step_metrics import StepMetrics
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 
 
-class Trainer:
+class Loop:
     """A run in its directory, resumed from the latest checkpoint if there is one."""
 
     def __init__(self, run: Run, directory: Path, claim: Claim | None = None) -> None:
@@ -66,7 +66,7 @@ class Trainer:
             self._set_plateau()
         if run.teacher:
             self.frozen = replace(self.frozen, teachers={TEACHER: sharding.place_params(run.mesh, run.teacher[1])})
-        self.hooks = self._make_hooks()
+        self.callbacks = self._make_callbacks()
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
@@ -169,9 +169,9 @@ class Trainer:
         return score(self.task, summary, self.run.data[split])
 
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
-        """Call the hooks at the end of the run, with the step of the selected parameters and their scores."""
-        for hook in self.hooks:
-            hook.on_end(End(self.checkpoints.latest() or 0, selected_step, results))
+        """Call the callbacks at the end of the run, with the step of the selected parameters and their scores."""
+        for callback in self.callbacks:
+            callback.on_end(End(self.checkpoints.latest() or 0, selected_step, results))
 
     def close(self) -> None:
         """Finish writing in the background, cancel compilations and the computing of batches, and release free memory."""
@@ -180,19 +180,19 @@ class Trainer:
         for evaluator in self.evaluators.values():
             evaluator.steps.cancel()
         with ExitStack() as stack:
-            for hook in reversed(self.hooks):
-                stack.callback(hook.close)
+            for callback in reversed(self.callbacks):
+                stack.callback(callback.close)
             stack.callback(self.profiler.close, wait=False)
         host_memory.release_freed_memory()
 
-    def _make_hooks(self) -> list[Hook]:
-        """The hooks in the order of their calls; the user's own are last."""
+    def _make_callbacks(self) -> list[Callback]:
+        """The callbacks in the order of their calls; the user's own are last."""
         run, log, start = self.run, self.config.log, self.resumed or 0
         display = Display(log, total_steps=run.total_steps, start_step=start)
         self.say = display.say
-        hooks: list[Hook] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
-        hooks += [TensorBoard(self.directory, start)] if log.tensorboard else []
-        return [*hooks, display, *(hook(run, self.directory) for hook in load_hooks(self.config))]
+        callbacks: list[Callback] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
+        callbacks += [TensorBoard(self.directory, start)] if log.tensorboard else []
+        return [*callbacks, display, *(callback(run, self.directory) for callback in load_callbacks(self.config))]
 
     def _compile_stages(self, feed: BatchFeed, start: int) -> list[Stage]:
         """Request the programs of all stages from step `start` on, and return the later stages."""
@@ -252,15 +252,15 @@ class Trainer:
         return self.config.optim.learning_rate * float(self.factor(step)) * self.progress.plateau
 
     def _on_steps(self, metrics: StepMetrics) -> None:
-        """Call the hooks for the steps that were sent and are not read yet."""
+        """Call the callbacks for the steps that were sent and are not read yet."""
         for step in metrics.read():
             self._check_finite(step)
-            for hook in self.hooks:
-                hook.on_step(step)
+            for callback in self.callbacks:
+                callback.on_step(step)
 
     def _on_checkpoint(self, step: int) -> None:
-        for hook in self.hooks:
-            hook.on_checkpoint(Checkpoint(step, self.state, self.progress))
+        for callback in self.callbacks:
+            callback.on_checkpoint(Checkpoint(step, self.state, self.progress))
 
     def _check_finite(self, step: Step) -> None:
         """Stop if the loss or the gradient is not a finite number."""
@@ -274,14 +274,14 @@ class Trainer:
             )
 
     def _evaluate(self, step: int) -> bool:
-        """Evaluate, call the hooks, and return whether this is the best so far."""
+        """Evaluate, call the callbacks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
         higher = self.run.task.metrics[name]
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         self._set_plateau()
         best = self.progress.best_step == step
-        for hook in self.hooks:
-            hook.on_evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))
+        for callback in self.callbacks:
+            callback.on_evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))
         return best
 
     def _set_plateau(self) -> None:

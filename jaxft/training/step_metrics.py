@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxft.data.batching.batch_sampler import EpochBatches
-from jaxft.training.hooks import Step
+from jaxft.training.callbacks import Step
 
 
 class StepMetrics:

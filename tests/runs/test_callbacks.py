@@ -1,4 +1,4 @@
-"""Hooks of the user, which the config names as module:name."""
+"""Callbacks of the user, which the config names as module:name."""
 
 import json
 from dataclasses import replace
@@ -8,16 +8,16 @@ import pytest
 from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.train import train
-from jaxft.training.hooks import load_hooks
+from jaxft.training.callbacks import load_callbacks
 from tests.support import read_jsonl, tiny
 
 MODULE = """
 import json
 
-from jaxft.training.hooks import Hook
+from jaxft.training.callbacks import Callback
 
 
-class Events(Hook):
+class Events(Callback):
     def __init__(self, run, directory):
         self.total, self.path, self.events = run.total_steps, directory / "events.json", []
 
@@ -43,20 +43,20 @@ number = 3
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working directory, with a module of hooks."""
+    """The working directory, with a module of callbacks."""
     (tmp_path / "events_of_a_run.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_a_hook_sees_every_event_in_order(tiny_model, tiny_data, folder):
+def test_a_callback_sees_every_event_in_order(tiny_model, tiny_data, folder):
     config = tiny.run_config(
         tiny_model,
         tiny_data,
         folder / "run",
         model=tiny.NO_DROPOUT,
         plan={"preset": "head"},
-        train={"max_steps": 4, "hooks": ["events_of_a_run:Events"]},
+        train={"max_steps": 4, "callbacks": ["events_of_a_run:Events"]},
         eval={"every": 2},
         checkpoint={"every": 3},
     )
@@ -76,19 +76,19 @@ def test_a_hook_sees_every_event_in_order(tiny_model, tiny_data, folder):
 @pytest.mark.parametrize(
     ("reference", "wrong"),
     [
-        ("Events", "must be module:name, such as my_module:MyHook"),
+        ("Events", "must be module:name, such as my_module:MyCallback"),
         ("no_such_module:Events", "there is no module no_such_module in the working directory or on the Python path"),
         ("jaxft.no_such:Events", "there is no module jaxft.no_such in the working"),
         ("events_of_a_run:Event", 'events_of_a_run has no Event; did you mean "Events"'),
-        ("events_of_a_run:Hooks", "events_of_a_run has no Hooks"),
-        ("events_of_a_run:number", "is not a subclass of jaxft.training.hooks.Hook"),
+        ("events_of_a_run:Callbacks", "events_of_a_run has no Callbacks"),
+        ("events_of_a_run:number", "is not a subclass of jaxft.Callback"),
         ("broken:Events", "broken cannot be imported: ModuleNotFoundError: No module named 'lost'"),
     ],
 )
 def test_a_wrong_name_is_refused_in_one_line(folder, reference, wrong):
     (folder / "broken.py").write_text("import lost\n")
     config = cli.parse({}, [], origin="test", prog="test")
-    config = replace(config, train=replace(config.train, hooks=[reference]))
+    config = replace(config, train=replace(config.train, callbacks=[reference]))
     with pytest.raises(UserError) as found:
-        load_hooks(config)
-    assert str(found.value).startswith(f"train.hooks {reference}: {wrong}")
+        load_callbacks(config)
+    assert str(found.value).startswith(f"train.callbacks {reference}: {wrong}")

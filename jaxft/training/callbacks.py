@@ -1,7 +1,7 @@
-"""Hooks of the training loop, which it calls at a step, an evaluation, a checkpoint and the end of a run.
+"""Callbacks of the training loop, which it calls at a step, an evaluation, a checkpoint and the end of a run.
 
-Its own hooks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; hooks of the user's own
-(`train.hooks`) are called after them.
+Its own callbacks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; those of the user
+(`train.callbacks`) are called after them.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class Checkpoint:
 
     Attributes:
       step: steps done.
-      state: donated to the next step, so a hook that needs its arrays later must copy them.
+      state: donated to the next step, so a callback that needs its arrays later must copy them.
       progress: with the best evaluation so far.
     """
 
@@ -101,15 +101,16 @@ class End:
         return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results}
 
 
-class Hook:
+class Callback:
     """A base class whose methods do nothing: override those that you need.
 
-    Every process of a run has its own hooks; only the main one should write files (`core.distributed.is_main_process`). An
-    exception in a hook ends the run. A hook that waits for the device, such as by reading `state`, slows training down.
+    Every process of a run has its own callbacks; only the main one should write files (`core.distributed.is_main_process`).
+    An exception in a callback ends the run. A callback that waits for the device, such as by reading `state`, slows
+    training down.
     """
 
     def __init__(self, run: Run, directory: Path) -> None:
-        """Called for a hook of the user's own before the first step, with the run's directory.
+        """Called for a callback of the user's own before the first step, with the run's directory.
 
         `run` has everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
         """
@@ -121,7 +122,7 @@ class Hook:
         """Called for every evaluation of the validation data during training, after the steps before it."""
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Called for every checkpoint, after the evaluation of its step and, in the user's hooks, the start of writing."""
+        """Called for every checkpoint, after the evaluation of its step and, in the user's, the start of writing."""
 
     def on_end(self, end: End) -> None:
         """Called at the end of a run, also if it is resumed after its end, but not if a signal or an error stops it."""
@@ -130,16 +131,16 @@ class Hook:
         """Release resources, at the end and after an error."""
 
 
-def load_hooks(config: Config) -> list[type[Hook]]:
-    """The classes that `train.hooks` names.
+def load_callbacks(config: Config) -> list[type[Callback]]:
+    """The classes that `train.callbacks` names.
 
     Raises:
-      UserError: for a name that cannot be imported or is not a `Hook`.
+      UserError: for a name that cannot be imported or is not a `Callback`.
     """
-    hooks = []
-    for reference in config.train.hooks:
-        hook = load_object(reference, "train.hooks")
-        if not (isinstance(hook, type) and issubclass(hook, Hook)):
-            raise UserError(f"train.hooks {reference}: is not a subclass of {Hook.__module__}.{Hook.__name__}")
-        hooks.append(hook)
-    return hooks
+    callbacks = []
+    for reference in config.train.callbacks:
+        callback = load_object(reference, "train.callbacks")
+        if not (isinstance(callback, type) and issubclass(callback, Callback)):
+            raise UserError(f"train.callbacks {reference}: is not a subclass of jaxft.Callback")
+        callbacks.append(callback)
+    return callbacks
