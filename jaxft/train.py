@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     return train(cli.load(argv))
 
 
-def train(config: Config, *, said: set[str] | None = None) -> dict[str, Any]:
+def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Train as the config says; if its output directory holds this run already, resume it.
 
     Args:
       config: of the run.
+      callbacks: `jaxft.Callback` objects in addition to those that the config names.
       said: lines of the start-up that an earlier run of the same series has printed, which are not repeated; those of this
         run are added.
 

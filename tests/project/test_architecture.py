@@ -19,8 +19,8 @@ FLOORS = [
     "step",
     "run",
     "evaluation",
-    "training preflight",
-    "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary hf __init__ __main__",
+    "training preflight pipelines",
+    "train evaluate predict export plan clean augment suspicious_labels self_train trainer vocabulary hf __init__ __main__",
 ]
 MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
