@@ -38,9 +38,10 @@ def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[A
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run
-        from jaxft.training.callbacks import load_callbacks
+        from jaxft.training.callbacks import check_callbacks, load_callbacks
 
-        load_callbacks(config)  # a wrong name is refused before the long reading
+        check_callbacks(callbacks)  # a wrong one is refused before the long reading
+        callbacks = [*load_callbacks(config), *callbacks]
         if distributed.is_main_process():
             for line in _new([chosen.line()], said):
                 print(line, file=sys.stderr)
@@ -49,7 +50,7 @@ def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[A
             check_shared(Path(config.output_dir))
             run = make_run(config)
             by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
-            return _train(run, claim, begin, watch, said)
+            return _train(run, claim, begin, watch, said, callbacks)
 
 
 def _new(lines: list[str], said: set[str]) -> list[str]:
@@ -59,7 +60,7 @@ def _new(lines: list[str], said: set[str]) -> list[str]:
     return new
 
 
-def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -> dict[str, Any]:
+def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], callbacks: Sequence[Any]) -> dict[str, Any]:
     """Train, evaluate the selected model and export it."""
     from jaxft.export import export_params
     from jaxft.plan import summary
@@ -68,7 +69,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
     from jaxft.training.loop import Loop
 
     config, directory = run.config, Path(run.config.output_dir)
-    loop = Loop(run, directory, claim)
+    loop = Loop(run, directory, claim, callbacks)
     try:
         for line in [*_new(summary(run), said), *([f"resuming at step {loop.resumed}"] if loop.resumed else [])]:
             loop.say(line)

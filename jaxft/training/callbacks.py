@@ -1,20 +1,19 @@
-"""Callbacks of the training loop, which it calls at a step, an evaluation, a checkpoint and the end of a run.
+"""Callbacks of the training loop, which it calls at the start, a step, an evaluation, a checkpoint and the end of a run.
 
 Its own callbacks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; those of the user
-(`train.callbacks`) are called after them.
+(`train.callbacks`, or `Trainer.train`) are called after them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
-from jaxft.run.setup import Run
 from jaxft.step.train_step import TrainState
 from jaxft.training.early_stopping import EvaluationState
+from jaxft.training.running import RunningRun
 
 
 @dataclass(frozen=True)
@@ -104,19 +103,25 @@ class End:
 class Callback:
     """A base class whose methods do nothing: override those that you need.
 
-    Every process of a run has its own callbacks; only the main one should write files (`core.distributed.is_main_process`).
-    An exception in a callback ends the run. A callback that waits for the device, such as by reading `state`, slows
+    Every process of a run has its own callbacks; only the main one should write files (`run.is_main_process`). If a method
+    raises an exception, the run is saved and ends. A callback that waits for the device, such as by reading `state`, slows
     training down.
+
+    Attributes:
+      run: the run, from `on_start` on. `self.run.stop()` and `self.run.scale_learning_rate(0.5)` may be called in `on_step`,
+        `on_log` and `on_evaluation`.
     """
 
-    def __init__(self, run: Run, directory: Path) -> None:
-        """Called for a callback of the user's own before the first step, with the run's directory.
+    run: RunningRun
 
-        `run` has everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
-        """
+    def on_start(self, run: RunningRun) -> None:
+        """Called before the first step of a run, and before the next one if it is resumed (`run.start_step`)."""
 
     def on_step(self, step: Step) -> None:
         """Called for every step in order, one call of the program late, so for all steps of a call at once."""
+
+    def on_log(self, row: Mapping[str, Any]) -> None:
+        """Called for every row of metrics.jsonl, after `on_step`, `on_evaluation` or `on_end` of the same."""
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Called for every evaluation of the validation data during training, after the steps before it."""
@@ -130,17 +135,38 @@ class Callback:
     def close(self) -> None:
         """Release resources, at the end and after an error."""
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint records of this callback, as JSON, so that a resumed run is exactly the uninterrupted one."""
+        return {}
 
-def load_callbacks(config: Config) -> list[type[Callback]]:
-    """The classes that `train.callbacks` names.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Called before `on_start` of a resumed run with what `state` returned at its checkpoint."""
+
+
+def load_callbacks(config: Config) -> list[Callback]:
+    """The callbacks that `train.callbacks` names: objects, or classes, which are called without arguments.
 
     Raises:
-      UserError: for a name that cannot be imported or is not a `Callback`.
+      UserError: for a name that cannot be imported or is no callback.
     """
     callbacks = []
     for reference in config.train.callbacks:
-        callback = load_object(reference, "train.callbacks")
-        if not (isinstance(callback, type) and issubclass(callback, Callback)):
+        found = load_object(reference, "train.callbacks")
+        if isinstance(found, type) and issubclass(found, Callback):
+            try:
+                found = found()
+            except TypeError as error:
+                raise UserError(f"train.callbacks {reference}: cannot be made without arguments: {error}") from error
+        if not isinstance(found, Callback):
             raise UserError(f"train.callbacks {reference}: is not a subclass of jaxft.Callback")
-        callbacks.append(callback)
+        callbacks.append(found)
     return callbacks
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raise a UserError for something that is no `Callback` object."""
+    for callback in callbacks:
+        if isinstance(callback, type) and issubclass(callback, Callback):
+            raise UserError(f"callbacks: {callback.__name__} is a class: give an object, {callback.__name__}(...)")
+        if not isinstance(callback, Callback):
+            raise UserError(f"callbacks: {callback!r} is not an object of a subclass of jaxft.Callback")

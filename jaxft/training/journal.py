@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
-from jaxft.training.callbacks import Callback, End, Evaluation, Step
+from jaxft.training.callbacks import Callback
 
 FILE = "metrics.jsonl"
 
@@ -19,19 +19,9 @@ class RowWriter(Callback, ABC):
 
     _file: Any = None  # open as long as the run, in the main process
 
-    def on_step(self, step: Step) -> None:
-        """Write a row for a step that is logged."""
-        if step.speed is not None:
-            self.write(step.row())
-
-    def on_evaluation(self, evaluation: Evaluation) -> None:
+    def on_log(self, row: Mapping[str, Any]) -> None:
         """Write a row."""
-        self.write(evaluation.row())
-
-    def on_end(self, end: End) -> None:
-        """Write a row with the results, if there are any."""
-        if end.results:
-            self.write(end.row())
+        self.write(row)
 
     @abstractmethod
     def write(self, row: Mapping[str, Any]) -> None:
