@@ -55,7 +55,8 @@ class EvalConfig(Section):
     metric: str | None = None
     """Metric that chooses the best model; null takes the default of the task (docs/tasks.md lists them)."""
     metrics: Annotated[list[str], UsedBy.EVALUATE] = field(default_factory=list)
-    """Metrics of your own in addition to the task's: module:function, (task, summary, split) -> number."""
+    """Metrics of your own in addition to the task's: module:function, (predictions, references) -> number or dict, or
+    (task, summary, split) -> number or dict."""
     batch_size: Annotated[PositiveInt, PLAN_AND_EVALUATE] = 128
     """Examples per evaluation step."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxft.config import Config, cli
 from jaxft.core.errors import UserError
+from jaxft.core.object_reference import reference_of
 from jaxft.core.paths import refuse_url
 from jaxft.data.reading.memory import stored_rows
 from jaxft.models.in_memory import stored_model
@@ -22,7 +23,8 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
     Args:
       config: the path of a file, a `Config`, or None for the defaults.
       sections: by name, merged over it, such as `train={"epochs": 1}`; rows and models in memory are written to the cache
-        folder, and the config names these files.
+        folder, and the config names these files. A task, a loss, metrics (also a dict by name), an optimizer and steps of
+        augmentation may be objects, which the config names as module:name.
 
     Raises:
       UserError: for an unknown option, a value out of range, or rows or a model that cannot be used.
@@ -43,6 +45,10 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
             values["data"]["dataset"] = None  # its splits are replaced
     for option in _MODELS:
         _set(values, option, _directory_of_model)
+    for option in ("task.name", "task.loss", "optim.name"):
+        _set(values, option, _reference)
+    _set(values, "eval.metrics", _metrics)
+    _set(values, "augment.steps", _steps)
     return cli.parse(values, [], origin=origin, prog=ORIGIN)
 
 
@@ -61,6 +67,24 @@ def _set(values: dict[str, Any], option: str, convert: Any) -> bool:
 def _is_path(given: Any) -> bool:
     """Whether a value names a file, or is a list of names."""
     return isinstance(given, (str, Path)) or (isinstance(given, list) and all(isinstance(x, (str, Path)) for x in given))
+
+
+def _reference(given: Any, option: str) -> Any:
+    return reference_of(given, option) if callable(given) else given
+
+
+def _metrics(given: Any, option: str) -> Any:
+    """References for a list of functions or references, or for functions by the name of their metric."""
+    if isinstance(given, Mapping):
+        return [reference_of(function, option, name) for name, function in given.items()]
+    return [_reference(each, option) for each in given] if isinstance(given, list) else given
+
+
+def _steps(given: Any, option: str) -> Any:
+    if not isinstance(given, list):
+        return given
+    steps = [{"step": each} if callable(each) else each for each in given]
+    return [{**x, "step": _reference(x["step"], option)} if isinstance(x, dict) and "step" in x else x for x in steps]
 
 
 def _file_of_rows(given: Any, option: str) -> Any:

@@ -122,7 +122,8 @@ def read_run_config(directory: Path) -> Config:
     """
     path = directory / CONFIG
     config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
-    named = [config.task.name, config.task.loss or "", *config.eval.metrics, *config.train.callbacks]
+    named = [config.task.name, config.task.loss or "", config.optim.name, *config.eval.metrics, *config.train.callbacks]
+    named += [step.step for step in config.augment.steps]
     for reference in filter(is_reference, named):
         if (file := module_file(reference)) and file.is_relative_to(directory.resolve()):
             raise UserError(

@@ -191,6 +191,11 @@ class QuestionAnswering(Task):
         used = {"null_threshold": self.threshold} if self.unanswerable else {}
         return squad_scores(texts, _gold_answers(split.rows), self.unanswerable) | used
 
+    def predictions(self, summary: Summary, split: Split) -> tuple[list[str], list[list[str]]]:
+        """The predicted answer to each question, empty for none, and the right ones."""
+        texts = [ranked.answer(self.threshold).text or "" for ranked in self._ranked(summary, split)]
+        return texts, _gold_answers(split.rows)
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
         keys = map_column(split.rows, "id", str)

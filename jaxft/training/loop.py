@@ -298,6 +298,8 @@ class Loop:
     def _evaluate(self, step: int) -> bool:
         """Evaluate, call the callbacks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
+        if name not in scores:
+            raise UserError(f"eval.metric is {name}, which gave several scores: it must be one number to choose by")
         higher = self.run.task.metrics[name]
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         self._set_factors()

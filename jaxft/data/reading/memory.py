@@ -51,6 +51,7 @@ def as_table(rows: Any, option: str) -> Any:
     import pyarrow as pa
 
     try:
+        kind = type(rows).__name__
         if isinstance(rows, pa.Table):
             table = rows
         elif isinstance(rows, Mapping):
@@ -58,13 +59,14 @@ def as_table(rows: Any, option: str) -> Any:
         elif isinstance(rows, Sequence) and not isinstance(rows, str) and all(isinstance(row, Mapping) for row in rows):
             _check_columns(rows, option)
             table = pa.Table.from_pylist(rows)
-        elif type(rows).__name__ == "DataFrame" and hasattr(rows, "iloc"):
+        elif kind == "DataFrame":
             table = pa.Table.from_pandas(rows, preserve_index=False)
-        elif type(rows).__name__ == "Dataset" and hasattr(rows, "with_format"):
-            table = pa.table(rows.with_format("arrow")[:]).cast(rows.features.arrow_schema)  # with the names of labels
+        elif kind == "Dataset":
+            dataset: Any = rows
+            table = pa.table(dataset.with_format("arrow")[:]).cast(dataset.features.arrow_schema)  # with names of labels
         else:
-            raise UserError(f"{option} is a {type(rows).__name__}: must be {KINDS}")
-    except (pa.ArrowException, TypeError, ValueError) as error:
+            raise UserError(f"{option} is a {kind}: must be {KINDS}")
+    except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{option}: the rows do not make a table: {one_line(error)[:200]}") from error
     if not table.num_rows:
         raise UserError(f"{option}: there are no rows")
