@@ -21,7 +21,7 @@ RECORD = "run.json"  # see `record`
 VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, one per line
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # their names until they are complete
 _TEXTS = {RECORD, VALIDATION_ROWS}
-# Options that may change when a run is resumed, because they do not change its result.
+# Options that may change when a run is resumed: they do not change its result, unless callbacks do.
 FREE = (
     *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
     *("data.prefetch", "data.cache", "train.callbacks"),
