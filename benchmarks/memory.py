@@ -50,19 +50,19 @@ def write_texts(folder: Path, rows: int, length: int) -> None:
 def train_jaxft(folder: Path, steps: int, every: int, batch: int, length: int) -> None:
     """Train with jaxft's command."""
     from jaxft.train import main
-    from jaxft.training.loop import Trainer
+    from jaxft.training.loop import Loop
 
-    evaluate, save = Trainer._evaluate, Trainer.__init__
+    evaluate, save = Loop._evaluate, Loop.__init__
 
-    def evaluated(self: Trainer, step: int) -> bool:
+    def evaluated(self: Loop, step: int) -> bool:
         mark(f"step {step}")  # the evaluation and the checkpoint before this one are done
         return evaluate(self, step)
 
-    def made(self: Trainer, *args: Any) -> None:
+    def made(self: Loop, *args: Any) -> None:
         save(self, *args)
         mark("loaded")
 
-    Trainer._evaluate, Trainer.__init__ = evaluated, made  # type: ignore[method-assign]
+    Loop._evaluate, Loop.__init__ = evaluated, made  # type: ignore[method-assign]
     main(
         [
             *(f"--model.path={MODEL}", f"--data.train={folder}/train.csv", f"--data.validation={folder}/validation.csv"),

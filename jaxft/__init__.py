@@ -1,6 +1,7 @@
 """jaxft: fine-tune BERT-family encoders in JAX.
 
-`load`, `forward`, `merge` and `save` are the Python interface; `jaxft --help` lists the commands.
+The Python interface is `Trainer`, `Callback` and `pipeline`, and `load`, `forward`, `merge` and `save` below them
+(docs/python.md); `jaxft --help` lists the commands.
 """
 
 from importlib import import_module
@@ -11,15 +12,19 @@ from jaxft.core import backend
 __version__ = "0.1.0"
 _MODULES = {
     **dict.fromkeys(("load", "merge", "save"), "jaxft.models.load_save"),
+    "Callback": "jaxft.training.callbacks",
+    "Trainer": "jaxft.trainer",
     "forward": "jaxft.models.forward",
     "pipeline": "jaxft.pipelines.make",
 }
-__all__ = ["forward", "load", "merge", "pipeline", "save"]
+__all__ = ["Callback", "Trainer", "forward", "load", "merge", "pipeline", "save"]
 
 if TYPE_CHECKING:
     from jaxft.models.forward import forward
     from jaxft.models.load_save import load, merge, save
     from jaxft.pipelines.make import pipeline
+    from jaxft.trainer import Trainer
+    from jaxft.training.callbacks import Callback
 
 # This must run before JAX's backend starts: without it, jaxlib 0.10 computes wrong sums on CPUs.
 backend.prepare()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jaxft.config import cli, help
+from jaxft.config import Config, cli, help
 from jaxft.config.used_by import UsedBy
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
@@ -47,16 +47,34 @@ def main(argv: list[str]) -> dict[str, Any]:
     resolve(rundir.model_directory(path), config.model.revision)  # a wrong name is an error before all others
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
-    split = "validation" if config.data.validation else "test"
-    held = split == "test" and config.data.validation_share and config.data.train  # rows held out by the run
-    if not held and not getattr(config.data, split):
+    split = "validation" if config.data.validation or _is_held_out(config) else "test"
+    if not _is_held_out(config) and not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
     chosen = backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
+    if distributed.is_main_process():
+        print(chosen.line(), file=sys.stderr)
+    scores, data = evaluate(path, config, split, files)
+    if distributed.is_main_process():
+        print(json.dumps({"data": data, **scores}))
+    return scores
+
+
+def evaluate(path: str, config: Config, split: str, files: Mapping[str, str | None] = {}) -> tuple[dict[str, Any], Any]:
+    """Scores of the model in RUN_OR_MODEL_DIR on the rows of a split, and which data that is.
+
+    Args:
+      path: RUN_OR_MODEL_DIR.
+      config: from `rundir.config_of`.
+      split: "validation" or "test"; if the run has set rows aside and has no validation data, these are its validation rows.
+      files: the files of --output and --predictions by name.
+
+    Raises:
+      UserError: if the data cannot be read, or does not fit the model.
+    """
     from jaxft.evaluation import inference
     from jaxft.run.splits import validation_rows
 
-    if distributed.is_main_process():
-        print(chosen.line(), file=sys.stderr)
+    held = split == "validation" and _is_held_out(config)
     config = inference.config_with_task(path, config)
     rows = None if held else inference.read_split(config, split)  # before the model, so that bad data is reported first
     if (most := config.data.max_eval_examples) and distributed.is_main_process():
@@ -68,11 +86,14 @@ def main(argv: list[str]) -> dict[str, Any]:
         opened = replace(opened, config=config)
     say = partial(print, file=sys.stderr)
     scores, predictions = inference.evaluate_rows(opened, rows, split, say, predictions=any(files.values()))
-    if distributed.is_main_process():
-        if any(files.values()):
-            _write(files, list(predictions))
-        print(json.dumps({"data": getattr(config.data, split), **scores}))
-    return scores
+    if distributed.is_main_process() and any(files.values()):
+        _write(files, list(predictions))
+    return scores, getattr(config.data, split)
+
+
+def _is_held_out(config: Config) -> bool:
+    """Whether the validation rows are training rows that the run has set aside."""
+    return bool(not config.data.validation and config.data.validation_share and config.data.train)
 
 
 def _files(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     return train(cli.load(argv))
 
 
-def train(config: Config, *, said: set[str] | None = None) -> dict[str, Any]:
+def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Train as the config says; if its output directory holds this run already, resume it.
 
     Args:
       config: of the run.
+      callbacks: `jaxft.Callback` objects in addition to those that the config names.
       said: lines of the start-up that an earlier run of the same series has printed, which are not repeated; those of this
         run are added.
 
@@ -36,9 +38,10 @@ def train(config: Config, *, said: set[str] | None = None) -> dict[str, Any]:
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run
-        from jaxft.training.hooks import load_hooks
+        from jaxft.training.callbacks import check_callbacks, load_callbacks
 
-        load_hooks(config)  # a wrong name is refused before the long reading
+        check_callbacks(callbacks)  # a wrong one is refused before the long reading
+        callbacks = [*load_callbacks(config), *callbacks]
         if distributed.is_main_process():
             for line in _new([chosen.line()], said):
                 print(line, file=sys.stderr)
@@ -47,7 +50,7 @@ def train(config: Config, *, said: set[str] | None = None) -> dict[str, Any]:
             check_shared(Path(config.output_dir))
             run = make_run(config)
             by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
-            return _train(run, claim, begin, watch, said)
+            return _train(run, claim, begin, watch, said, callbacks)
 
 
 def _new(lines: list[str], said: set[str]) -> list[str]:
@@ -57,7 +60,7 @@ def _new(lines: list[str], said: set[str]) -> list[str]:
     return new
 
 
-def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -> dict[str, Any]:
+def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], callbacks: Sequence[Any]) -> dict[str, Any]:
     """Train, evaluate the selected model and export it."""
     from jaxft.export import export_params
     from jaxft.plan import summary
@@ -65,54 +68,54 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str]) -
     from jaxft.report.page import FILE as REPORT
     from jaxft.run import record
     from jaxft.training.display import shown_number
-    from jaxft.training.loop import Trainer
+    from jaxft.training.loop import Loop
     from jaxft.training.result_files import saying_faults
 
     config, directory = run.config, Path(run.config.output_dir)
-    trainer = Trainer(run, directory, claim)
+    loop = Loop(run, directory, claim, callbacks)
     try:
         if config.log.report and distributed.is_main_process():
             path = directory / run_figures.FILE
-            with saying_faults(path, trainer.say):
+            with saying_faults(path, loop.say):
                 run_figures.write(run, path)
-        for line in [*_new(summary(run), said), *([f"resuming at step {trainer.resumed}"] if trainer.resumed else [])]:
-            trainer.say(line)
-        trainer.train(watch)
-        chosen_step = trainer.select()
+        for line in [*_new(summary(run), said), *([f"resuming at step {loop.resumed}"] if loop.resumed else [])]:
+            loop.say(line)
+        loop.train(watch)
+        chosen_step = loop.select()
         results = {}
         for split in ("validation", "test"):
             if split in run.data:
-                scores = trainer.scores(split)
+                scores = loop.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
-        _write_predictions(trainer)
-        trainer.end(chosen_step, results)
-        tuned = replace(run, task=trainer.task)
+        _write_predictions(loop)
+        loop.end(chosen_step, results)
+        tuned = replace(run, task=loop.task)
         if not run.task.tuned and distributed.is_main_process():
-            record.add_thresholds(directory, chosen_step, trainer.task.config_fields)
-        export_params(tuned, trainer.params, directory / rundir.MODEL, flax=config.checkpoint.flax, results=results)
+            record.add_thresholds(directory, chosen_step, loop.task.config_fields)
+        export_params(tuned, loop.params, directory / rundir.MODEL, flax=config.checkpoint.flax, results=results)
     finally:
-        trainer.close()
+        loop.close()
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
     figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
-    trainer.say(
+    loop.say(
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}{f'; report in {directory / REPORT}' if config.log.report else ''}"
     )
     return results
 
 
-def _write_predictions(trainer: Any) -> None:
+def _write_predictions(loop: Any) -> None:
     """Write the predictions of the splits that were evaluated last; only the main process writes."""
     from jaxft.evaluation.labelled_predictions import labelled_predictions, path_of, write_rows
     from jaxft.training.result_files import saying_faults
 
     if not distributed.is_main_process():
         return
-    for split, summary in trainer.summaries.items():
-        if trainer.keeps_predictions(split):
-            path = path_of(trainer.directory, split)
-            with saying_faults(path, trainer.say):
-                rows = labelled_predictions(trainer.task, summary, trainer.run.data[split], trainer.config, split)
+    for split, summary in loop.summaries.items():
+        if loop.keeps_predictions(split):
+            path = path_of(loop.directory, split)
+            with saying_faults(path, loop.say):
+                rows = labelled_predictions(loop.task, summary, loop.run.data[split], loop.config, split)
                 write_rows(str(path), rows)
 
 

@@ -17,7 +17,7 @@ from jaxft.config import cli
 from jaxft.core import backend
 from jaxft.run.setup import Run, make_run
 from jaxft.training.batch_feed import BatchFeed
-from jaxft.training.loop import Trainer
+from jaxft.training.loop import Loop
 
 
 def train(run: Run, steps: int, warm: int, compiling: Callable[[], float]) -> None:
@@ -39,7 +39,7 @@ def train(run: Run, steps: int, warm: int, compiling: Callable[[], float]) -> No
 
     BatchFeed.batches = counted  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(run, Path(folder))
+        trainer = Loop(run, Path(folder))
         windows = Windows(steps, warm, lambda: jax.block_until_ready(trainer.state), peak, compiling)
         try:
             trainer.train()

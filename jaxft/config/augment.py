@@ -16,6 +16,7 @@ from jaxft.config.limits import (
     shown,
 )
 from jaxft.core.errors import UserError, nearest
+from jaxft.core.object_reference import is_reference
 
 # The options that each step has beside `step` and `rate`.
 STEP_OPTIONS: dict[str, tuple[str, ...]] = {
@@ -44,7 +45,8 @@ class AugmentStepConfig(Section):
 
     step: str
     """Name of the step: delete, swap, insert, replace, spelling, keyboard, case, back_translation, mask_pieces, drop_pieces,
-    replace_mentions, replace_tagged or shuffle_segments (docs/augmentation.md says what each does)."""
+    replace_mentions, replace_tagged or shuffle_segments (docs/augmentation.md says what each does); or module:Class, made
+    with the rate, or module:function of your own, called with (document, draws)."""
     rate: Fraction = 0.1
     """delete, mask_pieces, drop_pieces, back_translation and the steps for tags: probability for each word, piece, text,
     mention or segment. The others: share of the words that are edited, at least one."""
@@ -67,8 +69,10 @@ class AugmentStepConfig(Section):
 
     def check(self, prefix: str) -> None:
         """The step exists, and has the options that are set."""
-        require(self.step in STEP_OPTIONS, f"{prefix}step", self.step, f"one of {', '.join(STEP_OPTIONS)}{self._near()}")
-        own, plain = STEP_OPTIONS[self.step], AugmentStepConfig(self.step)
+        known = self.step in STEP_OPTIONS or is_reference(self.step)
+        right = f"one of {', '.join(STEP_OPTIONS)}, or module:name of your own{self._near()}"
+        require(known, f"{prefix}step", self.step, right)
+        own, plain = STEP_OPTIONS.get(self.step, ()), AugmentStepConfig(self.step)
         for name, value in vars(self).items():
             if name not in ("step", "rate", *own) and value != getattr(plain, name):
                 has = f"rate, {', '.join(own)}" if own else "rate"

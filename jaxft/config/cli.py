@@ -18,7 +18,7 @@ import yaml
 from jaxft.config import elements, help
 from jaxft.config.schema import Config
 from jaxft.core import backend, safe_yaml
-from jaxft.core.errors import UserError, nearest, one_line, shortened
+from jaxft.core.errors import CallbackError, UserError, nearest, one_line, shortened
 from jaxft.core.object_reference import failure_of_own_code
 from jaxft.core.paths import refuse_url
 from jaxft.core.signals import Stopped
@@ -34,10 +34,11 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     try:
         main([argument for argument in arguments if argument != "--debug"])
     except Exception as error:
-        own = None if isinstance(error, UserError) else failure_of_own_code(error)
+        cause = error.__cause__ if isinstance(error, CallbackError) else error
+        own = failure_of_own_code(cause) if isinstance(cause, Exception) and not isinstance(cause, UserError) else None
         if debug or not (own or isinstance(error, UserError | OSError | MemoryError | RecursionError)):
             raise
-        print(f"error: {shortened(one_line(own[0] if own else _message(error)))}", file=sys.stderr)
+        print(f"error: {shortened(one_line(own[0] if own and cause is error else _message(error)))}", file=sys.stderr)
         if own:
             print(f"{own[1]}--debug shows the whole traceback", file=sys.stderr)
         sys.exit(2)

@@ -25,8 +25,8 @@ class OptimConfig(Section):
     """Optimizer and learning-rate schedule."""
 
     name: str = "adamw"
-    """adamw, adam, bert_adam (no bias correction), sgd, rmsprop, adagrad, adafactor, lion, lamb, muon; or optax.NAME for any
-    optimizer of optax."""
+    """adamw, adam, bert_adam (no bias correction), sgd, rmsprop, adagrad, adafactor, lion, lamb, muon; optax.NAME for any
+    optimizer of optax; or module:function of your own, which returns an optax.GradientTransformation."""
     learning_rate: FinitePositiveFloat = 5e-5
     """Peak learning rate."""
     weight_decay: NonNegativeFloat = 0.01

@@ -31,9 +31,9 @@ class TrainConfig(Section):
     """Number of evaluations without a better eval.metric after which training stops; null never stops early."""
     min_delta: Annotated[NonNegativeFloat, TRAIN_ONLY] = 0.0
     """Smallest change of eval.metric that counts as better."""
-    hooks: Annotated[list[str], TRAIN_ONLY] = field(default_factory=list)
-    """Hooks of your own, called at steps, evaluations, checkpoints and the end: module:Class, a subclass of
-    jaxft.training.hooks.Hook in a module of the working directory or the Python path."""
+    callbacks: Annotated[list[str], TRAIN_ONLY] = field(default_factory=list)
+    """Callbacks of your own, called at steps, evaluations, checkpoints and the end: module:Class, a subclass of
+    jaxft.Callback in a module of the working directory or the Python path."""
 
     def check(self, prefix: str) -> None:
         """Every micro-batch has an example."""
@@ -55,7 +55,8 @@ class EvalConfig(Section):
     metric: str | None = None
     """Metric that chooses the best model; null takes the default of the task (docs/tasks.md lists them)."""
     metrics: Annotated[list[str], UsedBy.EVALUATE] = field(default_factory=list)
-    """Metrics of your own in addition to the task's: module:function, (task, summary, split) -> number."""
+    """Metrics of your own in addition to the task's: module:function, (predictions, references) -> number or dict, or
+    (task, summary, split) -> number or dict."""
     batch_size: Annotated[PositiveInt, PLAN_AND_EVALUATE] = 128
     """Examples per evaluation step."""
 

@@ -18,6 +18,10 @@ class UserError(Exception):
         super().__init__(shortened(str(text)))
 
 
+class CallbackError(UserError):
+    """A callback of the user's failed; its own exception is the cause."""
+
+
 def shortened(text: str) -> str:
     """A message with the middle of overlong words, and of an overlong text, cut out."""
     text = re.sub(rf"\S{{{LONG_WORD + 1},}}", lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)

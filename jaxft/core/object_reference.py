@@ -9,10 +9,18 @@ from typing import Any
 
 from jaxft.core.errors import UserError, nearest, one_line
 
-EXAMPLES = {"task.name": "MyTask", "task.loss": "my_loss", "eval.metrics": "my_metric", "train.hooks": "MyHook"}
+EXAMPLES = {
+    "task.name": "MyTask",
+    "task.loss": "my_loss",
+    "eval.metrics": "my_metric",
+    "optim.name": "my_optimizer",
+    "augment.steps": "MyStep",
+    "train.callbacks": "MyCallback",
+}
 # Folders that a folder of the user may contain.
 _NOT_OWN = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], sysconfig.get_path("stdlib")))
 _folders: set[str] = set()  # of the modules that references have named
+_given: dict[str, Any] = {}  # objects of this process that no module has under their name, by their references
 
 
 def is_reference(text: str) -> bool:
@@ -30,12 +38,33 @@ def module_file(reference: str) -> Path | None:
     return Path(spec.origin).resolve() if spec and spec.origin else None
 
 
+def reference_of(found: Any, option: str, name: str | None = None) -> str:
+    """`module:name` for an object that is given in place of a reference.
+
+    One that cannot be imported (of a script, a notebook or a function, or under another `name`) is known by its reference in
+    this process only; of several with the same one, the last counts, as for names in Python.
+
+    Raises:
+      UserError: for an object without a name, such as a lambda.
+    """
+    own, module = getattr(found, "__name__", None), getattr(found, "__module__", None) or "__main__"
+    name = name or own
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(f"{option}: {own or repr(found)} has no name: define it by def or class")
+    reference = f"{module}:{name}"
+    if module == "__main__" or getattr(sys.modules.get(module), name, None) is not found:
+        _given[reference] = found
+    return reference
+
+
 def load_object(reference: str, option: str) -> Any:
     """The object that `module:name`, the value of an option, names; its module is on the path or in the working directory.
 
     Raises:
       UserError: for another form, a module that is not there or cannot be imported, or a name that it lacks.
     """
+    if reference in _given:
+        return _given[reference]
     module_name, _, name = reference.partition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise UserError(f"{option} {reference}: must be module:name, such as my_module:{EXAMPLES[option]}")
@@ -50,6 +79,8 @@ def load_object(reference: str, option: str) -> Any:
         raise UserError(
             f"{option} {reference}: {module_name} cannot be imported: {type(error).__name__}: {one_line(error)}"
         ) from error
+    if module_name == "__main__" and not hasattr(module, name):
+        raise UserError(f"{option} {reference}: is of a script or notebook: give it there again, or move it to a module")
     if not hasattr(module, name):
         own = [x for x, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
         raise UserError(f"{option} {reference}: {module_name} has no {name}{nearest(name, own)}")

@@ -12,6 +12,7 @@ import optax
 
 from jaxft.config import OptimConfig
 from jaxft.core.errors import UserError, nearest, one_line
+from jaxft.core.object_reference import is_reference, load_object
 from jaxft.optim.named_optimizers import NAMED, Decay
 from jaxft.optim.per_layer import unstacked
 
@@ -27,12 +28,14 @@ def make_transformation(config: OptimConfig, decay: Decay) -> optax.GradientTran
     Raises:
       UserError: for a name or an argument that does not exist, or an optimizer that needs more than gradients.
     """
-    if config.name.startswith(PREFIX):
-        return optax.chain(unstacked(_optax(config)), optax.stateless(decay))
+    if config.name.startswith(PREFIX) or is_reference(config.name):
+        make = load_object(config.name, "optim.name") if is_reference(config.name) else _optax_function(config)
+        return optax.chain(unstacked(_made(config, make)), optax.stateless(decay))
     if config.name not in NAMED:
         known = [*NAMED, *(PREFIX + name for name in _optax_names())]
         raise UserError(
-            f'optim.name is "{config.name}": must be one of {", ".join(NAMED)}, or {PREFIX}NAME{nearest(config.name, known)}'
+            f'optim.name is "{config.name}": must be one of {", ".join(NAMED)}, {PREFIX}NAME or module:function of your own'
+            f"{nearest(config.name, known)}"
         )
     make = NAMED[config.name]
     known = {name: x for name, x in inspect.signature(make).parameters.items() if x.kind is x.KEYWORD_ONLY}
@@ -55,19 +58,30 @@ def check_optimizer(config: OptimConfig) -> None:
     make_transformation(config, lambda updates, _: updates)
 
 
-def _optax(config: OptimConfig) -> optax.GradientTransformation:
-    """An optimizer of optax or optax.contrib at learning rate 1 without weight decay; the result is to be subtracted."""
+def _optax_function(config: OptimConfig) -> Callable[..., Any]:
+    """The optimizer of optax or optax.contrib that `optim.name` names."""
     names, name = _optax_names(), config.name.removeprefix(PREFIX)
     if name not in names:
         raise UserError(f'optim.name is "{config.name}": optax has no such optimizer{nearest(name, names)}')
+    return names[name]
+
+
+def _made(config: OptimConfig, make: Callable[..., Any]) -> optax.GradientTransformation:
+    """An optimizer of optax, or of the user's, at learning rate 1 without weight decay; the result is to be subtracted.
+
+    A function with the argument learning_rate gives an update to add, as optax's optimizers do, and another one a direction
+    to subtract, as optax's scale_by_... do.
+    """
+    if not callable(make):
+        raise UserError(f"optim.name {config.name}: is not a function that makes an optimizer")
     for field in _FIELDS:
         if (value := getattr(config, field)) is not None:
             raise UserError(f"optim.{field} is {value}: give {config.name} its own names in optim.arguments")
-    parameters = inspect.signature(names[name]).parameters
+    parameters = inspect.signature(make).parameters
     _refuse_unknown(config, [x for x in parameters if x not in _RESERVED])
     fixed = {"learning_rate": 1.0, "weight_decay": 0.0}
     try:
-        optimizer = names[name](**{k: x for k, x in fixed.items() if k in parameters}, **config.arguments)
+        optimizer = make(**{k: x for k, x in fixed.items() if k in parameters}, **config.arguments)
         optimizer = optax.with_extra_args_support(optimizer)
         sample = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
         jax.eval_shape(lambda x: optimizer.update(x, optimizer.init(x), x), sample)
@@ -76,7 +90,7 @@ def _optax(config: OptimConfig) -> optax.GradientTransformation:
             f"optim.name {config.name} with optim.arguments {config.arguments} does not work on gradients alone: "
             f"{one_line(error)[:200]}"
         ) from error
-    return optax.chain(optimizer, optax.scale(-1.0))
+    return optax.chain(optimizer, optax.scale(-1.0)) if "learning_rate" in parameters else optimizer
 
 
 def _optax_names() -> Mapping[str, Callable[..., Any]]:

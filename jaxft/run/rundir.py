@@ -21,10 +21,10 @@ RECORD = "run.json"  # see `record`
 VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, one per line
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # their names until they are complete
 _TEXTS = {RECORD, VALIDATION_ROWS}
-# Options that may change when a run is resumed, because they do not change its result.
+# Options that may change when a run is resumed: they do not change its result, unless callbacks do.
 FREE = (
     *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
-    *("data.prefetch", "data.cache", "train.hooks"),
+    *("data.prefetch", "data.cache", "train.callbacks"),
 )
 
 
@@ -122,7 +122,8 @@ def read_run_config(directory: Path) -> Config:
     """
     path = directory / CONFIG
     config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
-    named = [config.task.name, config.task.loss or "", *config.eval.metrics, *config.train.hooks]
+    named = [config.task.name, config.task.loss or "", config.optim.name, *config.eval.metrics, *config.train.callbacks]
+    named += [step.step for step in config.augment.steps]
     for reference in filter(is_reference, named):
         if (file := module_file(reference)) and file.is_relative_to(directory.resolve()):
             raise UserError(

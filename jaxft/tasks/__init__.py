@@ -4,7 +4,7 @@ import dataclasses
 
 from jaxft.config import Config, TaskConfig
 from jaxft.config.task import options_for
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, nearest
 from jaxft.core.object_reference import is_reference
 from jaxft.tasks.custom import cleans_texts, customised, load_task
 from jaxft.tasks.masked_lm import MaskedLM
@@ -59,7 +59,7 @@ def task_class(config: Config) -> type[Task]:
       UserError: if the task does not have the metric, or does not honour an option that is set.
     """
     options, name = config.task, config.task.name
-    task = customised(named_task(options), options.loss, tuple(config.eval.metrics))
+    task = customised(named_task(options), options.loss, config.eval.metrics)
     if name == TextClassification.kind:
         name = f"{name} with task.problem {options.problem}"
     honoured = task_options(options)
@@ -82,5 +82,6 @@ def task_class(config: Config) -> type[Task]:
     if config.train.label_smoothing and not task.smooths_labels:
         raise UserError(f"train.label_smoothing is {config.train.label_smoothing}, but {name} has none: leave it at 0")
     if config.eval.metric is not None and config.eval.metric not in task.metrics:
-        raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)} for {name}")
+        near = nearest(config.eval.metric, task.metrics)
+        raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)} for {name}{near}")
     return task

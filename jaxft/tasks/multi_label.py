@@ -135,6 +135,11 @@ class MultiLabel(LabelledTexts):
         """The names of each row's labels."""
         return [[self.names[i] for i in np.flatnonzero(row)] for row in _gold(split)]
 
+    def predictions(self, summary: Summary, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """0 or 1 for each label, predicted and right, int64 [N, labels]."""
+        assert self.threshold is not None
+        return (_probabilities(summary) >= self.threshold).astype(np.int64), _gold(split).astype(np.int64)
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The labels whose probability reaches the threshold, and the probabilities of all labels."""
         assert self.threshold is not None

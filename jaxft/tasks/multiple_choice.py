@@ -113,12 +113,18 @@ class MultipleChoice(Task):
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The number of examples in a batch whose predicted choice is right."""
-        right = jnp.argmax(_by_example(outputs, batch), -1) == batch["labels"]
-        return Summary(sums={"right": (right * batch["weights"]).sum()})
+        best = jnp.argmax(_by_example(outputs, batch), -1)
+        kept = {"predicted": best.astype(jnp.int32)} if self.keeps_predictions else {}
+        return Summary(examples=kept, sums={"right": ((best == batch["labels"]) * batch["weights"]).sum()})
 
     def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy."""
         return {"accuracy": float(summary.sums["right"]) / len(split.examples)}
+
+    def predictions(self, summary: Summary, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the predicted and the right choices, int64 [N]."""
+        gold, predicted = split.examples.columns["labels"], summary.examples["predicted"]
+        return predicted.astype(np.int64), gold.astype(np.int64)
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """The logits [R, M, choices]."""

@@ -195,6 +195,11 @@ class QuestionAnswering(Task):
         """The texts of the answers to each question; none if it has no answer."""
         return _gold_answers(split.rows)
 
+    def predictions(self, summary: Summary, split: Split) -> tuple[list[str], list[list[str]]]:
+        """The predicted answer to each question, empty for none, and the right ones."""
+        texts = [ranked.answer(self.threshold).text or "" for ranked in self._ranked(summary, split)]
+        return texts, _gold_answers(split.rows)
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The answer with its probability and offsets, the other answers, and with unanswerable questions the null odds."""
         keys = map_column(split.rows, "id", str)

@@ -68,6 +68,11 @@ class Regression(LabelledTexts):
         """The numbers by target."""
         return [scores_by_name(self.names, row) for row in split.examples.columns["labels"]]
 
+    def predictions(self, summary: Summary, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """The predicted and the right numbers, float32 [N], or [N, targets] if there are several."""
+        found, right = summary.examples["logits"], split.examples.columns["labels"]
+        return (found[:, 0], right[:, 0]) if len(self.names) == 1 else (found, right)
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """The predicted numbers by target."""
         for row in summary.examples["logits"]:

@@ -80,6 +80,8 @@ class Task(abc.ABC):
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
       names_labels: whether `row_labels` are names that can be counted, not numbers.
       tags_words: whether the `row_labels` of a row are the tags of its words that are not empty.
+      keeps_predictions: whether `summarise` keeps what `predictions` needs for functions (predictions, references), although
+        `scores` does not need it; such functions in `eval.metrics` set it.
       cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
@@ -93,6 +95,7 @@ class Task(abc.ABC):
     names_labels: ClassVar[bool] = True
     tags_words: ClassVar[bool] = False
     cleans_texts: ClassVar[bool] = False
+    keeps_predictions: ClassVar[bool] = False
 
     @classmethod
     @abc.abstractmethod
@@ -252,6 +255,16 @@ class Task(abc.ABC):
     def gold(self, split: Split) -> Sequence[Any] | None:
         """The right answer of each row of a labelled split, in the form of `decode`'s; None if rows have none."""
         return None
+
+    def predictions(self, summary: Summary, split: Split) -> tuple[Any, Any]:
+        """(predictions, references) of a split for metrics that are functions of both, in the order of the rows.
+
+        Raises:
+          UserError: if the task has none.
+        """
+        raise UserError(
+            f"eval.metrics: {self.kind} has no metrics of (predictions, references), only of (task, summary, split)"
+        )
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
         """What prediction reads back from a batch (see `summarise`)."""

@@ -186,14 +186,20 @@ class TextClassification(LabelledTexts):
         larger than the data it counts.
         """
         best = jnp.argmax(outputs["logits"], -1)
+        predicted = {"predicted": best.astype(jnp.int32)}
         if len(self.names) > MAX_DENSE_LABELS:
-            return Summary(examples={"predicted": best.astype(jnp.int32)})
+            return Summary(examples=predicted)
         classes = jnp.arange(len(self.names))[None, None]
         gold = (batch["labels"][..., None] == classes) * batch["weights"][..., None]
-        predicted = best[..., None] == classes
-        sums = {"confusion": jnp.einsum("rmg,rmp->gp", gold, predicted.astype(gold.dtype))}
+        chosen = best[..., None] == classes
+        sums = {"confusion": jnp.einsum("rmg,rmp->gp", gold, chosen.astype(gold.dtype))}
         margin = {"margin": outputs["logits"][..., 1] - outputs["logits"][..., 0]} if len(self.names) == 2 else {}
-        return Summary(examples=margin, sums=sums)
+        return Summary(examples=margin | (predicted if self.keeps_predictions else {}), sums=sums)
+
+    def predictions(self, summary: Summary, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of the predicted and the right labels, int64 [N]."""
+        gold, predicted = split.examples.columns["labels"], summary.examples["predicted"]
+        return predicted.astype(np.int64), gold.astype(np.int64)
 
     def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Accuracy, F1 and MCC, with two labels the ROC AUC of the second; tables of scores per label and of confusions."""

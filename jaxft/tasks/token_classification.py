@@ -259,6 +259,15 @@ class TokenClassification(Task):
         names = [self.names[i] for i in split.notes["gold"]]
         return [names[start:end] for start, end in pairwise(offsets_of(split.notes["sizes"]))]
 
+    def predictions(self, summary: Summary, split: Split) -> tuple[list[list[str]], list[list[str]]]:
+        """The predicted and the right tags of each sentence, in IOB2 unless `task.tag_scheme` is none."""
+        gold, predicted = split.notes["gold"], self._predicted(summary, split)
+        if self.scheme != "none":
+            return self._iob2_tags(predicted, split), self._iob2_tags(gold, split)
+        sizes = list(pairwise(offsets_of(split.notes["sizes"])))
+        found, right = ([[self.names[i] for i in ids[start:end]] for start, end in sizes] for ids in (predicted, gold))
+        return found, right
+
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
         """`words`, their `tags`, and `entities` with type, start, end, text and score (mean probability of the tags).
 

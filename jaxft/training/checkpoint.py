@@ -26,8 +26,8 @@ from jaxft.step.parameters import Parameters, from_stored
 from jaxft.step.stages import stage_shapes, unfreeze
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
+from jaxft.training.callbacks import Callback, Checkpoint
 from jaxft.training.early_stopping import EvaluationState
-from jaxft.training.hooks import Checkpoint, Hook
 from jaxft.training.integrity import FOLDER, FROZEN, RECORDED, TIMES
 
 _READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)  # of orbax and tensorstore, for damaged files
@@ -239,7 +239,7 @@ class Checkpoints:
             raise UserError(f"{self._directory}: checkpoint failed: {one_line(error)[:300]}") from error
 
 
-class SaveCheckpoints(Hook):
+class SaveCheckpoints(Callback):
     """Starts to write every checkpoint that is due, if the claimed run directory still belongs to this process."""
 
     def __init__(self, checkpoints: Checkpoints, claim: Claim | None) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from jaxft.config import LogConfig
 from jaxft.core import distributed
-from jaxft.training.hooks import Evaluation, Hook, Step
+from jaxft.training.callbacks import Callback, Evaluation, Step
 
 
-class Display(Hook):
+class Display(Callback):
     """The progress bar of a run and messages above it, or only lines if the output is not a terminal."""
 
     def __init__(self, config: LogConfig, *, total_steps: int, start_step: int) -> None:

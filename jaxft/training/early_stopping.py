@@ -1,6 +1,8 @@
 """What an evaluation changes: the best score, early stopping, and the learning rate on a plateau."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from jaxft import optim
 from jaxft.config import Config, OptimConfig
@@ -13,9 +15,30 @@ class EvaluationState:
     best_step: int | None = None
     best_score: float | None = None
     bad_evaluations: int = 0  # since the best one
-    stopped: bool = False  # by early stopping
+    stopped: bool = False  # by early stopping or a callback
     plateau: float = 1.0  # factor of the learning rate after reductions on plateaus
     plateau_bad: int = 0  # evaluations without a better score since the last reduction
+    scale: float = 1.0  # factor of the learning rate that callbacks have set
+    scales: Sequence[tuple[int, float]] = ()  # (step, factor): hold from the first call that begins after the step
+    stop_after: int | None = None  # training stops at the end of the first call that ends after this step
+    callbacks: Mapping[str, Any] = field(default_factory=dict)  # the states of callbacks
+
+    def asked(self, step: int, scale: float | None, stop: bool) -> "EvaluationState":
+        """The progress when callbacks ask for a factor of the learning rate, or to stop, after a step."""
+        scales = self.scales if scale is None else (*self.scales, (step, scale))
+        after = step if stop and self.stop_after is None else self.stop_after
+        return replace(self, scales=scales, stop_after=after)
+
+    def at(self, start: int) -> "EvaluationState":
+        """The progress when a call of the program begins that does the steps after `start`."""
+        due = [factor for step, factor in self.scales if start > step]
+        if not due:
+            return self
+        return replace(self, scale=due[-1], scales=tuple(x for x in self.scales if start <= x[0]))
+
+    def stops(self, done: int) -> bool:
+        """Whether training stops after a call, when `done` steps are done, because a callback has asked for it."""
+        return self.stop_after is not None and done > self.stop_after
 
 
 def next_evaluation_state(
@@ -29,7 +52,8 @@ def next_evaluation_state(
     better = score is not None and (best is None or (score - best) * (1 if higher else -1) > config.train.min_delta)
     bad = 0 if better else progress.bad_evaluations + 1
     plateau, plateau_bad = next_plateau(config.optim, progress, better)
-    return EvaluationState(
+    return replace(
+        progress,
         best_step=step if better else progress.best_step,
         best_score=score if better else best,
         bad_evaluations=bad,

@@ -9,29 +9,19 @@ from typing import Any
 
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
-from jaxft.training.hooks import End, Evaluation, Hook, Step
+from jaxft.training.callbacks import Callback
 
 FILE = "metrics.jsonl"
 
 
-class RowWriter(Hook, ABC):
-    """A hook that writes the rows of a run, in the main process only."""
+class RowWriter(Callback, ABC):
+    """A callback that writes the rows of a run, in the main process only."""
 
     _file: Any = None  # open as long as the run, in the main process
 
-    def on_step(self, step: Step) -> None:
-        """Write a row for a step that is logged."""
-        if step.speed is not None:
-            self.write(step.row())
-
-    def on_evaluation(self, evaluation: Evaluation) -> None:
+    def on_log(self, row: Mapping[str, Any]) -> None:
         """Write a row."""
-        self.write(evaluation.row())
-
-    def on_end(self, end: End) -> None:
-        """Write a row with the results, if there are any."""
-        if end.results:
-            self.write(end.row())
+        self.write(row)
 
     @abstractmethod
     def write(self, row: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""The training loop: steps, evaluations and early stopping. It decides the order of events; hooks do the rest."""
+"""The training loop: steps, evaluations and early stopping. It decides the order of events; callbacks do the rest."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -33,23 +33,25 @@ from jaxft.step.train_step import TrainState
 from jaxft.tasks.task import Split
 from jaxft.training import integrity
 from jaxft.training.batch_feed import BatchFeed, make_epoch
+from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
 from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
 from jaxft.training.display import Display
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
-from jaxft.training.hooks import Checkpoint, End, Evaluation, Hook, Step, load_hooks
 from jaxft.training.journal import Journal, TensorBoard
+from jaxft.training.notify import Notify
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.result_files import ResultFiles
+from jaxft.training.running import RunningRun
 from jaxft.training.step_metrics import StepMetrics
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 
 
-class Trainer:
+class Loop:
     """A run in its directory, resumed from the latest checkpoint if there is one."""
 
-    def __init__(self, run: Run, directory: Path, claim: Claim | None = None) -> None:
+    def __init__(self, run: Run, directory: Path, claim: Claim | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self.run = run
         self.config, self.task = run.config, run.task
         self.directory = directory
@@ -66,10 +68,10 @@ class Trainer:
         else:
             self.state, self.frozen, self.progress = self.checkpoints.restore_run(run, self.resumed)
             self.checkpoints.go_back(self.resumed)
-            self._set_plateau()
+            self._set_factors()
         if run.teacher:
             self.frozen = replace(self.frozen, teachers={TEACHER: sharding.place_params(run.mesh, run.teacher[1])})
-        self.hooks = self._make_hooks()
+        self.callbacks = self._make_callbacks(callbacks)
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
         self.evaluators: dict[str, Evaluator] = {}
@@ -86,9 +88,12 @@ class Trainer:
 
         Raises:
           Stopped: after a signal that `watch` has heard, with a checkpoint.
+          CallbackError: if a callback of the user's fails, with a checkpoint.
         """
         watch = watch or Watch()
         start = self.resumed or 0
+        self.callbacks.start(dict(self.progress.callbacks))
+        self.callbacks.raise_failure(f"step {start} is saved in {self.directory}" if start else "nothing is trained yet")
         if start >= self.run.total_steps or self.progress.stopped:
             return
         self.cache = cache_frozen_features(self.run, self.params, self.say)
@@ -114,6 +119,7 @@ class Trainer:
                 self._on_steps(metrics)
                 self._on_checkpoint(steps.start)
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
+            self._set_progress(self.progress.at(steps.start))
             call = MultiStep(epoch.batches.shape(steps.start % per_epoch), len(steps))
             if call not in self.programs[0]:  # of an epoch that was not among those for which shapes were chosen
                 self.programs[0] = self.programs[0].merged(self._compile(feed, [call], self.state, self.frozen))
@@ -126,22 +132,22 @@ class Trainer:
                 metrics.send(steps, sent, epoch.batches)  # inside the profiler's window, whose wait is part of their time
             done = steps.stop
             signal = watch.after(done)
-            if calendar.evaluates(done) or calendar.saves(done) or signal:
+            ends = self.progress.stops(done) or signal or self.callbacks.failure
+            if calendar.evaluates(done) or calendar.saves(done) or ends:
                 self._on_steps(metrics)
-                better = calendar.evaluates(done) and self._evaluate(done)
-                if calendar.saves(done) or better or self.progress.stopped or signal:
+                evaluates = calendar.evaluates(done) or ("validation" in self.run.data and self.progress.stops(done))
+                better = evaluates and self._evaluate(done)
+                why = self._why_stopped(done)
+                if calendar.saves(done) or better or why or signal or self.callbacks.failure:
                     self._on_checkpoint(done)
-                if signal:
+                if signal or self.callbacks.failure:
                     self.checkpoints.wait()
-                    raise Stopped(
-                        signal, f"stopped: step {done} is saved in {self.directory}; the same command resumes there"
-                    )
+                    saved = f"step {done} is saved in {self.directory}"
+                    self.callbacks.raise_failure(f"{saved}, where the same run resumes")
+                    raise Stopped(signal or 0, f"stopped: {saved}; the same command resumes there")
                 metrics.meter.reset()
-                if self.progress.stopped:
-                    self.say(
-                        f"stopped early at step {done}: no better {self.run.metric} for "
-                        f"{self.config.train.patience} evaluations"
-                    )
+                if why:
+                    self.say(f"stopped early at step {done}: {why}")
                     break
                 heap.mark_fragmented()
         self.profiler.close()
@@ -177,9 +183,8 @@ class Trainer:
         return self.config.log.predictions and are_possible(self.run.task, self.run.data[split])
 
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
-        """Call the hooks at the end of the run, with the step of the selected parameters and their scores."""
-        for hook in self.hooks:
-            hook.on_end(End(self.checkpoints.latest() or 0, selected_step, results))
+        """Call the callbacks at the end of the run, with the step of the selected parameters and their scores."""
+        self.callbacks.end(End(self.checkpoints.latest() or 0, selected_step, results))
 
     def close(self) -> None:
         """Finish writing in the background, cancel compilations and the computing of batches, and release free memory."""
@@ -188,20 +193,20 @@ class Trainer:
         for evaluator in self.evaluators.values():
             evaluator.steps.cancel()
         with ExitStack() as stack:
-            for hook in reversed(self.hooks):
-                stack.callback(hook.close)
+            stack.callback(self.callbacks.close)
             stack.callback(self.profiler.close, wait=False)
         host_memory.release_freed_memory()
 
-    def _make_hooks(self) -> list[Hook]:
-        """The hooks in the order of their calls; the user's own are last."""
+    def _make_callbacks(self, users: Sequence[Callback]) -> Notify:
+        """The callbacks in the order of their calls; the user's are last."""
         run, log, start = self.run, self.config.log, self.resumed or 0
         display = Display(log, total_steps=run.total_steps, start_step=start)
         self.say = display.say
-        hooks: list[Hook] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
-        hooks += [TensorBoard(self.directory, start)] if log.tensorboard else []
-        hooks += [ResultFiles(run, self.directory, self.say)] if log.report else []
-        return [*hooks, display, *(hook(run, self.directory) for hook in load_hooks(self.config))]
+        own: list[Callback] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
+        own += [TensorBoard(self.directory, start)] if log.tensorboard else []
+        own += [ResultFiles(run, self.directory, self.say)] if log.report else []
+        running = RunningRun(run, self.directory, start, distributed.is_main_process(), self.say)
+        return Notify([*own, display], users, running)
 
     def _compile_stages(self, feed: BatchFeed, start: int) -> list[Stage]:
         """Request the programs of all stages from step `start` on, and return the later stages."""
@@ -258,18 +263,35 @@ class Trainer:
 
     def _learning_rate(self, step: int) -> float:
         """The learning rate of a step (numbered from 0) after the last evaluation."""
-        return self.config.optim.learning_rate * float(self.factor(step)) * self.progress.plateau
+        factor = self.progress.plateau * self.progress.scale
+        return self.config.optim.learning_rate * float(self.factor(step)) * factor
 
     def _on_steps(self, metrics: StepMetrics) -> None:
-        """Call the hooks for the steps that were sent and are not read yet."""
+        """Call the callbacks for the steps that were sent and are not read yet."""
+        last = None
         for step in metrics.read():
             self._check_finite(step)
-            for hook in self.hooks:
-                hook.on_step(step)
+            self.callbacks.step(step)
+            last = step.number
+        if last is not None:
+            self._take_asked(last)
 
     def _on_checkpoint(self, step: int) -> None:
-        for hook in self.hooks:
-            hook.on_checkpoint(Checkpoint(step, self.state, self.progress))
+        self.progress = replace(self.progress, callbacks=self.callbacks.states())
+        self.callbacks.checkpoint(Checkpoint(step, self.state, self.progress))
+
+    def _take_asked(self, step: int) -> None:
+        """Take what callbacks have asked for at a step: it holds from the first call of the program that begins after it."""
+        self.progress = self.progress.asked(step, *self.callbacks.taken())
+
+    def _why_stopped(self, done: int) -> str:
+        """Why training stops after an evaluation; empty if it goes on."""
+        if self.progress.stopped:
+            return f"no better {self.run.metric} for {self.config.train.patience} evaluations"
+        if self.progress.stops(done):
+            self.progress = replace(self.progress, stopped=True)
+            return "a callback asked for it"
+        return ""
 
     def _check_finite(self, step: Step) -> None:
         """Stop if the loss or the gradient is not a finite number."""
@@ -283,22 +305,33 @@ class Trainer:
             )
 
     def _evaluate(self, step: int) -> bool:
-        """Evaluate, call the hooks, and return whether this is the best so far."""
+        """Evaluate, call the callbacks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
+        if name not in scores:
+            raise UserError(f"eval.metric is {name}, which gave several scores: it must be one number to choose by")
         higher = self.run.task.metrics[name]
         self.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
-        self._set_plateau()
+        self._set_factors()
         best = self.progress.best_step == step
-        for hook in self.hooks:
-            hook.on_evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))
+        self.callbacks.evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))
+        self._take_asked(step - 1)  # for the next call, which begins with this step
         return best
 
-    def _set_plateau(self) -> None:
-        """Set the state's factor of the learning rate, which evaluations reduce on a plateau."""
-        if optim.PLATEAU in self.state.hyper:
-            factor = sharding.device_put(np.float32(self.progress.plateau), sharding.replicated(self.run.mesh))
-            self.state = replace(self.state, hyper=self.state.hyper | {optim.PLATEAU: factor})
+    def _set_progress(self, progress: EvaluationState) -> None:
+        """Set the progress and, if the factor of the learning rate has changed, the state's."""
+        changed = progress.scale != self.progress.scale
+        self.progress = progress
+        if changed:
+            self._set_factors()
+
+    def _set_factors(self) -> None:
+        """Set the state's learning rate, which callbacks scale, and its factor, which evaluations reduce on a plateau."""
+        rate = self.config.optim.learning_rate * self.progress.scale
+        values = {"learning_rate": rate, optim.PLATEAU: self.progress.plateau}
+        place = sharding.replicated(self.run.mesh)
+        hyper = {name: sharding.device_put(np.float32(x), place) for name, x in values.items() if name in self.state.hyper}
+        self.state = replace(self.state, hyper=self.state.hyper | hyper)
 
     def _evaluator(self, split: str) -> Evaluator:
         if split not in self.evaluators:

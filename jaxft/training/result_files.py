@@ -12,7 +12,7 @@ from jaxft.core.output import writing
 from jaxft.report.page import FILE, write_report
 from jaxft.report.run_files import METRICS, json_lines
 from jaxft.run.setup import Run
-from jaxft.training.hooks import End, Evaluation, Hook
+from jaxft.training.callbacks import Callback, End, Evaluation
 
 RESULTS, STATE = "all_results.json", "trainer_state.json"
 
@@ -26,7 +26,7 @@ def saying_faults(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         say(f"{path} could not be written: {type(error).__name__}: {one_line(error)}")
 
 
-class ResultFiles(Hook):
+class ResultFiles(Callback):
     """Writes the files at every evaluation and at the end, in the main process; the journal must be called before.
 
     The report is made of the other files.

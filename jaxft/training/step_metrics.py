@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxft.data.batching.batch_sampler import EpochBatches
-from jaxft.training.hooks import Step
+from jaxft.training.callbacks import Step
 
 
 class StepMetrics:
@@ -22,7 +22,7 @@ class StepMetrics:
     def __init__(self, every: int, total_steps: int, steps_per_epoch: int, learning_rate: Callable[[int], float]) -> None:
         self._every, self._total, self._steps_per_epoch = every, total_steps, steps_per_epoch
         self._learning_rate = learning_rate
-        self._sent: tuple[range, Mapping[str, jax.Array]] | None = None
+        self._sent: tuple[range, list[float], Mapping[str, jax.Array]] | None = None
         self.meter = Meter()
 
     def send(self, steps: range, metrics: Mapping[str, jax.Array], batches: EpochBatches) -> None:
@@ -30,7 +30,7 @@ class StepMetrics:
 
         The steps are numbered from 0, and the batches are those of their epoch.
         """
-        self._sent = (steps, metrics)
+        self._sent = (steps, [self._learning_rate(step) for step in steps], metrics)
         for step in steps:
             examples = batches.examples(step % self._steps_per_epoch)
             self.meter.add(len(examples), int(batches.sampler.lengths[examples].sum()))
@@ -39,14 +39,14 @@ class StepMetrics:
         """Wait for the last call, and yield its steps unless they have been read."""
         if self._sent is None:
             return
-        (steps, metrics), self._sent = self._sent, None
+        (steps, rates, metrics), self._sent = self._sent, None
         values = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "weight", "grad_norm"))
-        rows = list(zip(range(steps.start + 1, steps.stop + 1), *values, strict=True))  # waits, before the meter is read
+        numbers = range(steps.start + 1, steps.stop + 1)
+        rows = list(zip(numbers, rates, *values, strict=True))  # waits, before the meter is read
         logged = {done for done, *_ in rows if done % self._every == 0 or done == self._total}
         speed = self.meter.read() if logged else {}  # the same for all steps of a call, which have no times of their own
-        for done, loss, weight, norm in rows:
+        for done, rate, loss, weight, norm in rows:
             known_loss = loss if weight or not np.isfinite(loss) else None
-            rate = self._learning_rate(done - 1)
             yield Step(done, done / self._steps_per_epoch, known_loss, rate, norm, speed if done in logged else None)
 
 

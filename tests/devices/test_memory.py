@@ -51,10 +51,10 @@ print(memory("VmHWM") - before)
 # A run whose first evaluation, after step 3 of 7, stays the best: at the end that model is read again.
 RUN = """
 from jaxft.train import train
-from jaxft.training.loop import Trainer
+from jaxft.training.loop import Loop
 from tests.support import tiny
 
-folder, found, construct, fit = Path(sys.argv[1]), {}, Trainer.__init__, Trainer.train
+folder, found, construct, fit = Path(sys.argv[1]), {}, Loop.__init__, Loop.train
 
 def constructed(self, *args):
     found["before"] = memory("VmRSS")
@@ -64,7 +64,7 @@ def trained(self, watch):
     fit(self, watch)
     found["trained"] = memory("VmHWM")
 
-Trainer.__init__, Trainer.train = constructed, trained
+Loop.__init__, Loop.train = constructed, trained
 sections = {"train": {"epochs": 1, "min_delta": 9.0}, "eval": {"every": 3, "metric": "loss"}, "log": {"progress": False}}
 sections |= {"checkpoint": {"every": 3, "keep": 9}, "runtime": {"distributed": "off", "skip_unused_words": False}}
 train(tiny.run_config(folder / "model", folder, folder / "run", **sections))

@@ -33,7 +33,7 @@ from jaxft.tasks.text_classification import TextClassification
 from jaxft.tasks.token_classification import TokenClassification
 from jaxft.train import train
 from jaxft.training.early_stopping import EvaluationState, next_plateau
-from jaxft.training.loop import Trainer
+from jaxft.training.loop import Loop
 from tests.support import tiny, zoo
 from tests.support.parameters import GRADIENTS, LAYERS, PARAMS
 from tests.support.resuming import MODEL, copy_run_at, journal
@@ -281,7 +281,7 @@ def test_a_run_with_everything_resumes_exactly(tiny_data, tmp_path):
     np.testing.assert_allclose(rates, 3e-3 * np.asarray([1, 1, 1, 1, 0.5, 0.5, 0.25]), rtol=1e-6)
 
     # What is exported and evaluated is the average, not the parameters of the last step.
-    trainer = Trainer(make_run(config), tmp_path / "again")
+    trainer = Loop(make_run(config), tmp_path / "again")
     average, last = trainer.state.average, trainer.state.params
     scores = trainer.scores("validation")
     trainer.close()

@@ -20,7 +20,7 @@ FLOORS = [
     "run",
     "evaluation pipelines report",
     "training preflight",
-    "train evaluate predict export plan clean augment suspicious_labels self_train vocabulary completion hf "
+    "train evaluate predict export plan clean augment suspicious_labels self_train trainer vocabulary completion hf "
     "__init__ __main__",
 ]
 MAX_FLOORS = 9

@@ -14,7 +14,7 @@ from jaxft.core.errors import UserError
 from jaxft.models.model import make_model
 from jaxft.run.setup import make_run
 from jaxft.train import train
-from jaxft.training.loop import Trainer
+from jaxft.training.loop import Loop
 from tests.support import ROOT, questions, running_text, tiny
 
 TAGS = ["B-place", "I-place", "O"]
@@ -33,7 +33,7 @@ def peer():
 def assert_same_scores(peer, config) -> None:
     """Both give the weights of a config the same scores; the peer trains one step that is too small to change them."""
     run = make_run(config)
-    trainer = Trainer(run, Path(config.output_dir))
+    trainer = Loop(run, Path(config.output_dir))
     splits = {"validation": "eval", "test": "test"}
     ours = {f"{splits[s]}/{k}": v for s in splits if s in run.data for k, v in trainer.scores(s).items()}
     trainer.close()

@@ -65,14 +65,14 @@ def test_compilations_are_the_declared_shapes(
     classifier, tiny_data, tmp_path, monkeypatch, compilations, layout, mesh, preset, together
 ):
     declared, stages = [], []
-    make = loop.Trainer.__init__
+    make = loop.Loop.__init__
 
     def init(self, run, *more):
         make(self, run, *more)
         declared.extend(run.sampler.shapes)
         stages.extend(run.plan.stages)
 
-    monkeypatch.setattr(loop.Trainer, "__init__", init)
+    monkeypatch.setattr(loop.Loop, "__init__", init)
     for module in (batch_sampler, packing):
         monkeypatch.setattr(module, "COMPILE", 0)  # a short run, or one with long rows, would have one shape
     monkeypatch.setattr(packing, "LONGEST_ROW", 0)

@@ -25,7 +25,7 @@ from jaxft.train import train
 from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.early_stopping import EvaluationState
 from jaxft.training.journal import rewind
-from jaxft.training.loop import Trainer
+from jaxft.training.loop import Loop
 from tests.support import tiny
 from tests.support.resuming import MODEL, copy_run_at, journal, short_config
 
@@ -133,7 +133,7 @@ def test_a_run_resumes_on_another_number_of_devices(classifier, tiny_data, tmp_p
 
     def restored(config) -> dict[str, np.ndarray]:
         run = make_run(config)
-        trainer = Trainer(run, Path(config.output_dir))
+        trainer = Loop(run, Path(config.output_dir))
         assert trainer.resumed == int(trainer.state.step) == 3
         trainer.close()
         assert {x.sharding.mesh.size for x in tree.flatten(trainer.state.params).values()} == {run.mesh.size}
@@ -168,7 +168,7 @@ def test_a_restored_state_is_the_only_copy_on_devices(classifier, tiny_data, tmp
         return restore(self, step, like)
 
     monkeypatch.setattr(Checkpoints, "restore", seen)
-    trainer = Trainer(run, tmp_path)
+    trainer = Loop(run, tmp_path)
     assert trainer.select() == 1
     trainer.close()
     assert [step for step, _ in found] == [2, 1]

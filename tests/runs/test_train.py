@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxft
 from jaxft.train import train
-from jaxft.training.loop import Trainer
+from jaxft.training.loop import Loop
 from tests.support import read_jsonl, tiny
 
 
@@ -49,14 +49,14 @@ def test_memory_is_constant_over_evaluations_and_checkpoints(tiny_data, tmp_path
 
     A few batches and a checkpoint may be in flight or not.
     """
-    alive, evaluate = [], Trainer._evaluate
+    alive, evaluate = [], Loop._evaluate
 
     def counted(self, step):
         better = evaluate(self, step)
         alive.append(sum(x.nbytes for x in jax.live_arrays()))
         return better
 
-    monkeypatch.setattr(Trainer, "_evaluate", counted)
+    monkeypatch.setattr(Loop, "_evaluate", counted)
     model = tiny.write_model(tmp_path / "model", num_hidden_layers=1)
     sections = {"model": tiny.NO_DROPOUT, "eval": {"every": 2}, "checkpoint": {"every": 2}}
     gc.collect()  # what earlier tests left

@@ -6,8 +6,8 @@ import pytest
 
 from jaxft.config import LogConfig
 from jaxft.training import display
+from jaxft.training.callbacks import Step
 from jaxft.training.display import Display
-from jaxft.training.hooks import Step
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_help_lists_the_options_that_a_command_honours(capsys):
     planning = listed(shown(capsys, plan.main, "--help", "all"))
     assert every - planning > {"log.every", "checkpoint.keep", "train.patience"}
     assert "eval.metrics" in evaluating - planning
-    assert not {"train.hooks", "data.prefetch"} & (evaluating | planning)
+    assert not {"train.callbacks", "data.prefetch"} & (evaluating | planning)
     assert planning - every == {"plot", "topology"} == listed(shown(capsys, plan.main, "-h")) - every
 
 

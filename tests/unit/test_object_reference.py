@@ -42,9 +42,9 @@ def module(tmp_path, monkeypatch):
 
 def test_only_names_that_the_module_defines_are_suggested(module):
     with pytest.raises(UserError, match='own_code has no Evens; did you mean "Event"'):
-        load_object("own_code:Evens", "train.hooks")
-    with pytest.raises(UserError, match="must be module:name, such as my_module:MyHook"):
-        load_object("Events", "train.hooks")
+        load_object("own_code:Evens", "train.callbacks")
+    with pytest.raises(UserError, match="must be module:name, such as my_module:MyCallback"):
+        load_object("Events", "train.callbacks")
 
 
 def told(capsys, main) -> list[str]:
@@ -56,7 +56,7 @@ def told(capsys, main) -> list[str]:
 
 
 def test_an_exception_is_a_line_and_the_frames_of_the_users_files(module, capsys):
-    loss, hook = (load_object(f"own_code:{name}", "train.hooks") for name in ("my_loss", "Event"))
+    loss, callback = (load_object(f"own_code:{name}", "train.callbacks") for name in ("my_loss", "Event"))
     first, *frames, last = told(capsys, lambda _: loss(3))
     assert first.startswith(f"error: my_loss failed in {module}, line 13: TypeError: ")
     assert last == "--debug shows the whole traceback"
@@ -65,12 +65,12 @@ def test_an_exception_is_a_line_and_the_frames_of_the_users_files(module, capsys
     assert found == [f'File "{module}", line {line}, in {function}' for function, line in lines.items()]
     with pytest.raises(TypeError):
         cli.run_main(lambda _: loss(3), ["--debug"])
-    line = told(capsys, lambda _: hook().on_step(1))[0]
+    line = told(capsys, lambda _: callback().on_step(1))[0]
     assert line == f"error: Event.on_step failed in {module}, line 9: OSError: the disk is full"
 
 
 def test_other_exceptions_are_told_as_before(module, capsys):
-    load_object("own_code:Event", "train.hooks")
+    load_object("own_code:Event", "train.callbacks")
     with pytest.raises(ZeroDivisionError):
         cli.run_main(lambda _: 1 / 0, [])
     assert told(capsys, lambda _: Path("absent").read_text()) == ["error: absent: No such file or directory"]
@@ -78,6 +78,6 @@ def test_other_exceptions_are_told_as_before(module, capsys):
 
 def test_files_of_python_are_not_the_users(module, capsys, monkeypatch):
     """Not even if Python is installed below a folder with a module of the user's, such as the home directory."""
-    load_object("own_code:Event", "train.hooks")
+    load_object("own_code:Event", "train.callbacks")
     monkeypatch.setattr(object_reference, "_folders", {f"{Path(sysconfig.get_path('stdlib')).parents[1]}/"})
     assert told(capsys, lambda _: Path("absent").read_text()) == ["error: absent: No such file or directory"]

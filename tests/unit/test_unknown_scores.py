@@ -9,9 +9,9 @@ from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.evaluator import score
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.pretraining import Pretraining
+from jaxft.training.callbacks import Evaluation
 from jaxft.training.display import Display
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
-from jaxft.training.hooks import Evaluation
 from jaxft.training.step_metrics import StepMetrics
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxft.config.augment import AugmentConfig, AugmentStepConfig
 from jaxft.core.errors import UserError
+from jaxft.core.object_reference import is_reference, load_object
 from jaxft.data.augmentation import mentions, noise, order, pieces, synonyms, translations
 from jaxft.data.augmentation.engine import Augmenter, WordStep
 from jaxft.data.augmentation.fields import Fields
@@ -85,6 +86,20 @@ STEPS: dict[str, Maker] = {
 }
 
 
+def _make(options: AugmentStepConfig, resources: Resources) -> Any:
+    """A step of jaxft's by its name, or one of the user's: a class that is made with the rate, or a function."""
+    if not is_reference(options.step):
+        return STEPS[options.step](options, resources)
+    found = load_object(options.step, "augment.steps")
+    if isinstance(found, type):
+        return found(options.rate)
+    if not callable(found):
+        raise UserError(f"augment.steps {options.step}: is neither a class nor a function")
+    if options.rate != AugmentStepConfig(options.step).rate:
+        raise UserError(f"augment.steps {options.step}: is a function, which takes no rate: leave it out")
+    return found
+
+
 def make_augmenter(config: AugmentConfig, fields: Fields, resources: Resources, *, seed: int, task: str) -> Augmenter:
     """The steps of a config, for rows with these fields of a task with this name.
 
@@ -94,6 +109,6 @@ def make_augmenter(config: AugmentConfig, fields: Fields, resources: Resources, 
     for number, step in enumerate(config.steps, 1):
         if step.step in fields.lacks:
             raise UserError(f"augment.steps {number}: {step.step} cannot be used for {task}: it {fields.lacks[step.step]}")
-    made: list[WordStep | PieceStep] = [STEPS[step.step](step, resources) for step in config.steps]
+    made: list[WordStep | PieceStep] = [_make(step, resources) for step in config.steps]
     made.sort(key=lambda step: isinstance(step, MaskWords))  # no step may edit or move a mask
     return Augmenter(made, fields, config.share, config.apply == "one", seed)

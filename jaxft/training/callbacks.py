@@ -1,20 +1,19 @@
-"""Hooks of the training loop, which it calls at a step, an evaluation, a checkpoint and the end of a run.
+"""Callbacks of the training loop, which it calls at the start, a step, an evaluation, a checkpoint and the end of a run.
 
-Its own hooks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; hooks of the user's own
-(`train.hooks`) are called after them.
+Its own callbacks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; those of the user
+(`train.callbacks`, or `Trainer.train`) are called after them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object
-from jaxft.run.setup import Run
 from jaxft.step.train_step import TrainState
 from jaxft.training.early_stopping import EvaluationState
+from jaxft.training.running import RunningRun
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Checkpoint:
 
     Attributes:
       step: steps done.
-      state: donated to the next step, so a hook that needs its arrays later must copy them.
+      state: donated to the next step, so a callback that needs its arrays later must copy them.
       progress: with the best evaluation so far.
     """
 
@@ -101,27 +100,34 @@ class End:
         return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results}
 
 
-class Hook:
+class Callback:
     """A base class whose methods do nothing: override those that you need.
 
-    Every process of a run has its own hooks; only the main one should write files (`core.distributed.is_main_process`). An
-    exception in a hook ends the run. A hook that waits for the device, such as by reading `state`, slows training down.
+    Every process of a run has its own callbacks; only the main one should write files (`run.is_main_process`). If a method
+    raises an exception, the run is saved and ends. A callback that waits for the device, such as by reading `state`, slows
+    training down.
+
+    Attributes:
+      run: the run, from `on_start` on. `self.run.stop()` and `self.run.scale_learning_rate(0.5)` may be called in `on_step`,
+        `on_log` and `on_evaluation`.
     """
 
-    def __init__(self, run: Run, directory: Path) -> None:
-        """Called for a hook of the user's own before the first step, with the run's directory.
+    run: RunningRun
 
-        `run` has everything that is fixed by then: `run.config`, `run.total_steps`, `run.task` ...
-        """
+    def on_start(self, run: RunningRun) -> None:
+        """Called before the first step of a run, and before the next one if it is resumed (`run.start_step`)."""
 
     def on_step(self, step: Step) -> None:
         """Called for every step in order, one call of the program late, so for all steps of a call at once."""
+
+    def on_log(self, row: Mapping[str, Any]) -> None:
+        """Called for every row of metrics.jsonl, after `on_step`, `on_evaluation` or `on_end` of the same."""
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Called for every evaluation of the validation data during training, after the steps before it."""
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Called for every checkpoint, after the evaluation of its step and, in the user's hooks, the start of writing."""
+        """Called for every checkpoint, after the evaluation of its step and, in the user's, the start of writing."""
 
     def on_end(self, end: End) -> None:
         """Called at the end of a run, also if it is resumed after its end, but not if a signal or an error stops it."""
@@ -129,17 +135,38 @@ class Hook:
     def close(self) -> None:
         """Release resources, at the end and after an error."""
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint records of this callback, as JSON, so that a resumed run is exactly the uninterrupted one."""
+        return {}
 
-def load_hooks(config: Config) -> list[type[Hook]]:
-    """The classes that `train.hooks` names.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Called before `on_start` of a resumed run with what `state` returned at its checkpoint."""
+
+
+def load_callbacks(config: Config) -> list[Callback]:
+    """The callbacks that `train.callbacks` names: objects, or classes, which are called without arguments.
 
     Raises:
-      UserError: for a name that cannot be imported or is not a `Hook`.
+      UserError: for a name that cannot be imported or is no callback.
     """
-    hooks = []
-    for reference in config.train.hooks:
-        hook = load_object(reference, "train.hooks")
-        if not (isinstance(hook, type) and issubclass(hook, Hook)):
-            raise UserError(f"train.hooks {reference}: is not a subclass of {Hook.__module__}.{Hook.__name__}")
-        hooks.append(hook)
-    return hooks
+    callbacks = []
+    for reference in config.train.callbacks:
+        found = load_object(reference, "train.callbacks")
+        if isinstance(found, type) and issubclass(found, Callback):
+            try:
+                found = found()
+            except TypeError as error:
+                raise UserError(f"train.callbacks {reference}: cannot be made without arguments: {error}") from error
+        if not isinstance(found, Callback):
+            raise UserError(f"train.callbacks {reference}: is not a subclass of jaxft.Callback")
+        callbacks.append(found)
+    return callbacks
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raise a UserError for something that is no `Callback` object."""
+    for callback in callbacks:
+        if isinstance(callback, type) and issubclass(callback, Callback):
+            raise UserError(f"callbacks: {callback.__name__} is a class: give an object, {callback.__name__}(...)")
+        if not isinstance(callback, Callback):
+            raise UserError(f"callbacks: {callback!r} is not an object of a subclass of jaxft.Callback")

@@ -1,0 +1,102 @@
+"""The config of a run from Python: a file, a `Config` or sections with rows and models that are in memory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxft.config import Config, cli
+from jaxft.core.errors import UserError
+from jaxft.core.object_reference import reference_of
+from jaxft.core.paths import refuse_url
+from jaxft.data.reading.memory import stored_rows
+from jaxft.models.in_memory import stored_model
+
+ORIGIN = "jaxft.Trainer"
+_ROWS = ("data.train", "data.validation", "data.test", "unlabelled.data")
+_MODELS = ("model.path", "distill.teacher")
+
+
+def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[str, Any]) -> Config:
+    """A config, checked as that of a file is.
+
+    Args:
+      config: the path of a file, a `Config`, or None for the defaults.
+      sections: by name, merged over it, such as `train={"epochs": 1}`; rows and models in memory are written to the cache
+        folder, and the config names these files. A task, a loss, metrics (also a dict by name), an optimizer and steps of
+        augmentation may be objects, which the config names as module:name.
+
+    Raises:
+      UserError: for an unknown option, a value out of range, or rows or a model that cannot be used.
+    """
+    origin, values = ORIGIN, {}
+    if isinstance(config, Config):
+        values = cli.as_dict(config)
+    elif config is not None:
+        origin = os.fspath(config)
+        refuse_url("config", origin)
+        values = cli.read_yaml(origin)
+    for name, section in sections.items():
+        before = values.get(name)
+        if isinstance(before, dict) and isinstance(section, Mapping):
+            section = {**before, **section}  # noqa: PLW2901
+        values[name] = section
+    for option in _ROWS:
+        if _set(values, option, _file_of_rows) and option.startswith("data."):
+            values["data"]["dataset"] = None  # its splits are replaced
+    for option in _MODELS:
+        _set(values, option, _directory_of_model)
+    for option in ("task.name", "task.loss", "optim.name"):
+        _set(values, option, _reference)
+    _set(values, "eval.metrics", _metrics)
+    _set(values, "augment.steps", _steps)
+    return cli.parse(values, [], origin=origin, prog=ORIGIN)
+
+
+def _set(values: dict[str, Any], option: str, convert: Any) -> bool:
+    """Convert the value of an option if it is given, and tell whether that has written anything."""
+    section, _, name = option.partition(".")
+    content = values.get(section)
+    if not isinstance(content, dict) or content.get(name) is None:
+        return False
+    given = content[name]
+    made = convert(given, option)
+    values[section] = {**content, name: made}
+    return not _is_path(given)
+
+
+def _is_path(given: Any) -> bool:
+    """Whether a value names a file, or is a list of names."""
+    return isinstance(given, (str, Path)) or (isinstance(given, list) and all(isinstance(x, (str, Path)) for x in given))
+
+
+def _reference(given: Any, option: str) -> Any:
+    return reference_of(given, option) if callable(given) else given
+
+
+def _metrics(given: Any, option: str) -> Any:
+    """References for a list of functions or references, or for functions by the name of their metric."""
+    if isinstance(given, Mapping):
+        return [reference_of(function, option, name) for name, function in given.items()]
+    return [_reference(each, option) for each in given] if isinstance(given, list) else given
+
+
+def _steps(given: Any, option: str) -> Any:
+    if not isinstance(given, list):
+        return given
+    steps = [{"step": each} if callable(each) else each for each in given]
+    return [{**x, "step": _reference(x["step"], option)} if isinstance(x, dict) and "step" in x else x for x in steps]
+
+
+def _file_of_rows(given: Any, option: str) -> Any:
+    if _is_path(given):
+        return [str(x) for x in given] if isinstance(given, list) else str(given)
+    return stored_rows(given, option)
+
+
+def _directory_of_model(given: Any, option: str) -> str:
+    if isinstance(given, (str, Path)):
+        return str(given)
+    if not isinstance(given, tuple):
+        raise UserError(f"{option} is a {type(given).__name__}: must be a path, a hub id, or what jaxft.load returns")
+    return stored_model(given, option)

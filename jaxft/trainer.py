@@ -1,0 +1,151 @@
+"""`jaxft.Trainer`: a run from Python, with data and models in files or in memory; `jaxft train` does the same."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxft import train as training
+from jaxft.config import Config
+from jaxft.core import backend
+from jaxft.core.errors import UserError, naming
+from jaxft.core.paths import refuse_url
+from jaxft.data.reading.memory import as_table, write
+from jaxft.evaluate import evaluate
+from jaxft.evaluation import inference
+from jaxft.run import rundir
+from jaxft.run.from_python import config_of
+from jaxft.training.callbacks import Callback
+from jaxft.training.journal import FILE
+
+PROG = "jaxft.Trainer"
+SPLITS = ("validation", "test")
+
+
+class Trainer:
+    """A run: its config, and its directory `output_dir`, which `jaxft train` with the same options would continue.
+
+    Nothing is printed to standard output; progress goes to standard error.
+
+    Attributes:
+      config: the checked config.
+    """
+
+    def __init__(self, config: str | os.PathLike[str] | Config | None = None, **sections: Any) -> None:
+        """Check the options; nothing is trained or written into the run's directory yet.
+
+        Args:
+          config: the path of a yaml file, a `Config`, or None for the defaults.
+          sections: options by section, which replace those of `config`, such as `train={"epochs": 1}`, `seed=1`. Data
+            (`data={"train": rows}`) may be files or rows in memory: a list of dicts, a dict of lists, a pandas DataFrame, a
+            `datasets.Dataset` or a pyarrow Table. A model (`model={"path": ...}`, `distill={"teacher": ...}`) may be what
+            `jaxft.load` returns.
+
+        Raises:
+          UserError: for an unknown option, a value out of range, or rows that are not a table.
+        """
+        self.config = config_of(config, sections)
+
+    @property
+    def output_dir(self) -> Path:
+        """The run's directory."""
+        return Path(self.config.output_dir)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl so far: one for each logged step, each evaluation, and the end."""
+        path = self.output_dir / FILE
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+    def train(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+        """Train, or resume where the run was interrupted, and write `output_dir`/model.
+
+        Args:
+          callbacks: objects whose methods are called at the steps, evaluations and checkpoints of the run.
+
+        Returns:
+          The scores of the selected parameters, `eval/...` and `test/...`.
+
+        Raises:
+          UserError: for data or options that do not fit together, or if a callback fails.
+          Stopped, KeyboardInterrupt: after SIGTERM, SIGHUP or Ctrl-C; the current step is saved.
+        """
+        return training.train(self.config, callbacks=callbacks)
+
+    def evaluate(self, data: Any = "validation") -> dict[str, Any]:
+        """Scores of the trained model.
+
+        Args:
+          data: "validation" or "test", for the run's own data; a file; or labelled rows in memory, as in the constructor.
+
+        Raises:
+          UserError: if the run has not finished, or the data cannot be read.
+        """
+        if isinstance(data, str) and data in SPLITS:
+            config = self._trained_config()
+            held = data == "validation" and config.data.validation_share and config.data.train
+            if not getattr(config.data, data) and not held:
+                raise UserError(f"the run has no {data} data: give data.{data}, or rows to evaluate on")
+            return evaluate(str(self.output_dir), config, data)[0]
+        with tempfile.TemporaryDirectory() as folder, naming("the data", instead_of="data.test"):
+            return evaluate(str(self.output_dir), self._config_for(data, Path(folder)), "test")[0]
+
+    def predict(self, data: Any) -> list[dict[str, Any]]:
+        """One prediction for each row, in order, as `jaxft predict` writes them; None in place of what an empty text lacks.
+
+        Args:
+          data: a file, or rows in memory, as in the constructor, with the columns of the run; labels are not read.
+
+        Raises:
+          UserError: if the run has not finished, or the data cannot be read.
+        """
+        with tempfile.TemporaryDirectory() as folder, naming("the data", instead_of="data.test"):
+            config = self._config_for(data, Path(folder))
+            config = replace(config, data=replace(config.data, empty_texts="null", max_eval_examples=None))
+            config = inference.config_with_task(str(self.output_dir), config)
+            rows = inference.read_split(config, "test", labelled=False)
+            opened = inference.load_for_inference(str(self.output_dir), config)
+            return list(inference.predict(opened, rows, "test"))
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Copy the trained model, a Hugging Face directory, to a new or empty directory.
+
+        Raises:
+          UserError: if the run has not finished, or the directory holds files.
+        """
+        target = Path(directory)
+        refuse_url("the directory to save to", str(target))
+        source = rundir.model_directory(str(self._finished()))
+        if target.is_file() or (target.is_dir() and any(target.iterdir())):
+            raise UserError(f"{target}: is {'a file' if target.is_file() else 'not empty'}; give a new or empty directory")
+        try:
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{target}: cannot be written: {error}") from error
+
+    def _finished(self) -> Path:
+        """The run's directory. Raises a UserError if nothing has been trained there."""
+        if not rundir.is_run(self.output_dir):
+            raise UserError(f"{self.output_dir}: nothing is trained yet: call train() first")
+        return self.output_dir
+
+    def _trained_config(self) -> Config:
+        """The config for the trained model, as `jaxft evaluate` has it; starts the backend."""
+        config = rundir.config_of(str(self._finished()), [], prog=PROG)
+        rundir.model_directory(str(self.output_dir))  # an unfinished run is an error before all others
+        backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
+        return config
+
+    def _config_for(self, data: Any, folder: Path) -> Config:
+        """The config for other data than the run's, as its test data; rows in memory are written into a folder."""
+        config = self._trained_config()
+        if isinstance(data, (str, Path)):
+            path = str(data)
+        else:
+            path = str(folder / "rows.parquet")
+            write(as_table(data, "the data"), Path(path))
+        return replace(config, data=replace(config.data, dataset=None, test=path))

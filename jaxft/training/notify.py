@@ -1,0 +1,151 @@
+"""Calls the callbacks of a run: the loop's own, then the user's, whose failures wait until the run is saved."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from jaxft.core import distributed
+from jaxft.core.errors import CallbackError, UserError, one_line
+from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
+from jaxft.training.running import RunningRun
+
+
+class Notify:
+    """The callbacks of a run.
+
+    One of the user's that has failed is not called again; the others are, so that they see what is saved.
+
+    Args of the constructor:
+      own, users: the loop's own callbacks and the user's, in the order of their calls.
+      run: given to all of them.
+
+    Attributes:
+      failure: the first exception of a callback of the user's; the loop saves the run and raises it.
+    """
+
+    def __init__(self, own: Sequence[Callback], users: Sequence[Callback], run: RunningRun) -> None:
+        self._own, self._users, self.run = own, users, run
+        self.failure: CallbackError | None = None
+        self._failed: list[Callback] = []
+        for callback in (*own, *users):
+            callback.run = run
+
+    def start(self, states: dict[str, Any]) -> None:
+        """Restore the user's callbacks from the states that a checkpoint recorded, and call `on_start`."""
+        for name, callback in self._named():
+            if name in states:
+                self._call("restore", callback, lambda x, state=states[name]: x.restore(state), "")
+        self._send("on_start", lambda x: x.on_start(self.run))
+
+    def step(self, step: Step) -> None:
+        """Call `on_step`, and `on_log` if the step is logged."""
+        where = f" at step {step.number}"
+        self.run.accepts = True
+        self._send("on_step", lambda x: x.on_step(step), where)
+        if step.speed is not None:
+            self._log(step.row(), where)
+        self.run.accepts = False
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Call `on_evaluation` and `on_log`."""
+        where = f" at step {evaluation.step}"
+        self.run.accepts = True
+        self._send("on_evaluation", lambda x: x.on_evaluation(evaluation), where)
+        self._log(evaluation.row(), where)
+        self.run.accepts = False
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Call `on_checkpoint`."""
+        self._send("on_checkpoint", lambda x: x.on_checkpoint(checkpoint), f" at step {checkpoint.step}")
+
+    def end(self, end: End) -> None:
+        """Call `on_end`, and `on_log` if there are results.
+
+        Raises:
+          CallbackError: if a callback of the user's fails.
+        """
+        where = f" at step {end.step}"
+        self._send("on_end", lambda x: x.on_end(end), where)
+        if end.results:
+            self._log(end.row(), where)
+        self.raise_failure("all steps are saved")
+
+    def close(self) -> None:
+        """Call `close` of all, whatever fails."""
+        with ExitStack() as stack:
+            for callback in (*self._own, *self._users):
+                stack.callback(callback.close)
+
+    def taken(self) -> tuple[float | None, bool]:
+        """(the factor of the learning rate that callbacks asked for, whether they asked to stop) since the last call.
+
+        With several processes, what the main one asks for.
+        """
+        scale, stop = self.run.asked.pop("scale", None), bool(self.run.asked.pop("stop", False))
+        scale = None if scale is None else float(np.float32(scale))
+        if not self._users or distributed.process_count() == 1:
+            return scale, stop
+        bits = 0 if scale is None else int(np.float32(scale).view(np.int32)) + 1
+        bits, stop = distributed.from_main(bits), bool(distributed.from_main(int(stop)))
+        return (float(np.int32(bits - 1).view(np.float32)) if bits else None), stop
+
+    def states(self) -> dict[str, Any]:
+        """What the user's callbacks record in a checkpoint, by name."""
+        states = {}
+        for name, callback in self._named():
+            if state := self._call("state", callback, lambda x: _as_json(x.state()), ""):
+                states[name] = state
+        return states
+
+    def raise_failure(self, saved: str) -> None:
+        """Raise the failure, if there is any, with what is saved.
+
+        Raises:
+          CallbackError: the failure.
+        """
+        if self.failure is not None:
+            raise CallbackError(f"{self.failure}; {saved}") from self.failure.__cause__
+
+    def _named(self) -> list[tuple[str, Callback]]:
+        """The user's callbacks by class, with a number if there are several of a class."""
+        names = [type(callback).__name__ for callback in self._users]
+        counts = [names[:i].count(name) for i, name in enumerate(names)]
+        return [(f"{x} {n}" if n else x, callback) for x, n, callback in zip(names, counts, self._users, strict=True)]
+
+    def _log(self, row: dict[str, Any], where: str) -> None:
+        self._send("on_log", lambda x: x.on_log(row), where)
+
+    def _send(self, method: str, call: Callable[[Callback], None], where: str = "") -> None:
+        for callback in self._own:
+            call(callback)
+        for callback in self._users:
+            if callback not in self._failed:
+                self._call(method, callback, call, where)
+
+    def _call(self, method: str, callback: Callback, call: Callable[[Callback], Any], where: str) -> Any:
+        """Call a method of one of the user's callbacks; a failure is kept, or raised if other processes go on without it."""
+        try:
+            return call(callback)
+        except Exception as error:
+            name = f"{type(callback).__name__}.{method}"
+            failure = CallbackError(f"callback {name} failed{where}: {type(error).__name__}: {one_line(error)}")
+            failure.__cause__ = error
+            self.failure = self.failure or failure
+            self._failed.append(callback)
+            if distributed.process_count() > 1:
+                raise failure from error
+        return None
+
+
+def _as_json(state: Any) -> Any:
+    """A copy of a callback's state. Raises a UserError if it is not a dict that JSON can hold."""
+    try:
+        copied = json.loads(json.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"state is not JSON: {one_line(error)}") from error
+    if not isinstance(copied, dict):
+        raise UserError(f"state is a {type(state).__name__}: must be a dict")
+    return copied
