@@ -112,7 +112,7 @@ def test_a_wrong_name_is_refused_in_one_line(folder, reference, wrong):
 
 def test_names_and_objects_are_callbacks(folder):
     config = cli.parse({"train": {"callbacks": ["events_of_a_run:sized"]}}, [], origin="test", prog="test")
-    assert load_callbacks(config)[0].size == 3
+    assert vars(load_callbacks(config)[0])["size"] == 3
     for wrong, why in (
         (jaxft.Callback, "Callback is a class: give an object, Callback"),
         (3, "3 is not an object of a sub"),
