@@ -6,7 +6,6 @@ jaxft completion zsh > "${fpath[1]}/_jaxft"
 
 import argparse
 import contextlib
-import importlib
 import io
 import re
 import sys
@@ -73,10 +72,12 @@ def _file(action: Any) -> None:
 
 def _help_of(name: str) -> str:
     """The help of a command."""
+    from jaxft.__main__ import main as command
+
     if name in ("hf", "completion"):
         return ""
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        importlib.import_module(f"jaxft.{name}").main(["--help"])
+        command([name, "--help"])
     return text.getvalue()
 
 

@@ -47,8 +47,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     resolve(rundir.model_directory(path), config.model.revision)  # a wrong name is an error before all others
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
-    split = "validation" if config.data.validation or _is_held_out(config) else "test"
-    if not _is_held_out(config) and not getattr(config.data, split):
+    split = "validation" if config.data.validation else "test"
+    if _is_held_out(config):
+        split = "validation"
+    elif not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
     chosen = backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
     if distributed.is_main_process():

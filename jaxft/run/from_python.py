@@ -38,9 +38,8 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
         values = cli.read_yaml(origin)
     for name, section in sections.items():
         before = values.get(name)
-        if isinstance(before, dict) and isinstance(section, Mapping):
-            section = {**before, **section}  # noqa: PLW2901
-        values[name] = section
+        both = isinstance(before, dict) and isinstance(section, Mapping)
+        values[name] = dict(before or {}, **section) if both else section
     for option in _ROWS:
         if _set(values, option, _file_of_rows) and option.startswith("data."):
             values["data"]["dataset"] = None  # its splits are replaced

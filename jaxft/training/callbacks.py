@@ -121,7 +121,7 @@ class Callback:
         """Called for every step in order, one call of the program late, so for all steps of a call at once."""
 
     def on_log(self, row: Mapping[str, Any]) -> None:
-        """Called for every row of metrics.jsonl, after `on_step`, `on_evaluation` or `on_end` of the same."""
+        """Called for every row of metrics.jsonl: after `on_step`, but before `on_evaluation` and `on_end`, of the same."""
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Called for every evaluation of the validation data during training, after the steps before it."""

@@ -50,11 +50,11 @@ class Notify:
         self.run.accepts = False
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """Call `on_evaluation` and `on_log`."""
+        """Call `on_log` and `on_evaluation`."""
         where = f" at step {evaluation.step}"
         self.run.accepts = True
+        self._log(evaluation.row(), where)  # first: metrics.jsonl, which the report reads
         self._send("on_evaluation", lambda x: x.on_evaluation(evaluation), where)
-        self._log(evaluation.row(), where)
         self.run.accepts = False
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -62,15 +62,15 @@ class Notify:
         self._send("on_checkpoint", lambda x: x.on_checkpoint(checkpoint), f" at step {checkpoint.step}")
 
     def end(self, end: End) -> None:
-        """Call `on_end`, and `on_log` if there are results.
+        """Call `on_log` if there are results, and `on_end`.
 
         Raises:
           CallbackError: if a callback of the user's fails.
         """
         where = f" at step {end.step}"
-        self._send("on_end", lambda x: x.on_end(end), where)
         if end.results:
             self._log(end.row(), where)
+        self._send("on_end", lambda x: x.on_end(end), where)
         self.raise_failure("all steps are saved")
 
     def close(self) -> None:

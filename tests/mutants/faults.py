@@ -217,6 +217,20 @@ FAULTS: tuple[Fault, ...] = (
         "Of a run with data.empty_texts drop, predictions leave out empty rows and no longer stand beside their input.",
     ),
     Fault(
+        "report-shows-the-best-as-worst",
+        "jaxft/report/outcomes.py",
+        "return 1 - shares.get(gold, 0.0)",
+        "return shares.get(gold, 0.0)",
+        "The report lists the mistakes that were nearly right in place of the worst ones.",
+    ),
+    Fault(
+        "pipeline-offsets-of-the-clean-text",
+        "jaxft/pipelines/token_classification.py",
+        'entity["start"], entity["end"] = note.cleaned.own_span(entity["start"], entity["end"])',
+        "pass",
+        "Entities of a text that was cleaned have offsets that are not those of the text as it was given.",
+    ),
+    Fault(
         "evaluates-the-test-file-instead",
         "jaxft/evaluate.py",
         'split = "validation" if config.data.validation else "test"',

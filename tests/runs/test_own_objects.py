@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +14,10 @@ import jaxft
 from jaxft import losses
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import load_object, reference_of
+from jaxft.data.batching.collect import Summary
 from jaxft.tasks import task_class
 from jaxft.tasks.custom import customised, of_predictions
-from jaxft.tasks.multi_label import MultiLabel
+from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.text_classification import TextClassification
 from tests.support import read_jsonl, tiny
 from tests.support.resuming import MODEL, copy_run_at, journal
@@ -200,8 +202,8 @@ def test_metrics_get_their_arguments_by_name_or_position():
 
 
 def test_a_metric_of_a_task_without_predictions_is_refused():
-    scores = customised(jaxft.tasks.MaskedLM, None, [reference_of(report, "eval.metrics")]).scores
-    summary = type("S", (), {"sums": {"mlm_loss": 1.0, "words": 2, "mlm_hits": 1}})()
+    scores = customised(MaskedLM, None, [reference_of(report, "eval.metrics")]).scores
+    summary = Summary(sums={"mlm_loss": 1.0, "words": 2, "mlm_hits": 1})
+    split: Any = None
     with pytest.raises(UserError, match="fill-mask has no metrics of"):
-        scores(jaxft.tasks.MaskedLM(), summary, None)
-    assert MultiLabel.predictions is not TextClassification.predictions
+        scores(MaskedLM(), summary, split)

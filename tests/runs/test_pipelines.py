@@ -8,6 +8,7 @@ import pytest
 import jaxft
 from jaxft.core.errors import UserError
 from jaxft.evaluation import inference
+from jaxft.models.model import make_model
 from jaxft.pipelines import base
 from jaxft.run import rundir
 from jaxft.run.stored_cleaning import with_cleaning
@@ -97,6 +98,17 @@ def test_texts_are_cleaned_as_in_training(classifier, tmp_path):
     plain, cleaned = jaxft.pipeline(classifier), jaxft.pipeline(folder)
     assert cleaned("<b>the</b> river") == plain("the river")
     assert cleaned("<b>the</b> river") != plain("<b>the</b> river")
+
+
+def test_entities_are_those_of_the_text_as_it_was_given(tmp_path):
+    folder, config = tmp_path / "tagger", tiny.CONFIG | {"task_specific_params": {"jaxft": {"clean": {"html_tags": True}}}}
+    names = {"id2label": {"0": "O", "1": "B-X"}, "label2id": {"O": 0, "B-X": 1}}
+    model = make_model(config | names | {"architectures": ["BertForTokenClassification"]}, "token-classification", "tiny")
+    jaxft.save(model, tiny.random_params(model), folder)
+    tiny.write_tokenizer(folder)
+    text = "<b>the</b> old <i>river</i> runs"
+    found = jaxft.pipeline(folder)(text, ignore_labels=[])
+    assert [text[x["start"] : x["end"]] for x in found] == ["the", "old", "river", "runs"]
 
 
 def test_answers_are_those_of_hugging_face():

@@ -2,11 +2,14 @@
 
 import re
 
+import pytest
+
 from tests.support import ROOT, tiny
 
 PAGE = "docs/python.md"
 
 
+@pytest.mark.slow
 def test_the_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), 0.0)

@@ -123,7 +123,7 @@ def test_every_kind_of_rows_is_written_once():
     hub = datasets.Dataset.from_dict({"text": ["x", *columns["text"]], "label": [0, 1, 2]}, features=named).select([1, 2])
     file = jaxft.Trainer(data={"train": hub, "dataset": "some/set"}).config.data
     assert file.dataset is None
-    assert datasets.Dataset.from_parquet(file.train).features["label"].names == ["merry", "calm", "angry"]
+    assert datasets.Dataset.from_parquet(str(file.train)).features["label"].names == ["merry", "calm", "angry"]
 
 
 @pytest.mark.parametrize(
