@@ -45,7 +45,7 @@ def write_model(folder: Path, vocabulary: str, kind: str, labels: list[str] | No
 
 
 def assert_close(ours, theirs):
-    """Everything is equal; numbers that are not whole differ by at most 1e-5, hidden states above 1 by this share of them."""
+    """Everything is equal; numbers that are not whole differ by at most 1e-5, above 1 by at most this share of them."""
     if isinstance(theirs, dict):
         assert ours.keys() == theirs.keys()
         for name in theirs:
