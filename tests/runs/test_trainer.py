@@ -78,12 +78,12 @@ def test_scores_and_predictions_are_those_of_the_commands(trained, data, tiny_da
         == run.evaluate(tiny_data / "dev.csv")
         == scores
     )
-    found = run.predict([{"text": row["text"]} for row in [*rows, {"text": ""}]])
+    found = run.predict([{"text": row["text"]} for row in rows])
+    assert run.predict([{"text": "the river"}, {"text": ""}])[-1]["label"] is None
     assert capsys.readouterr().out == ""
     assert evaluate.main([str(run.output_dir)]) == scores
     predict.main([str(run.output_dir), "--input", str(tiny_data / "dev.csv"), "--output", str(tmp_path / "found.jsonl")])
-    assert found[:-1] == read_jsonl(tmp_path / "found.jsonl")
-    assert found[-1]["label"] is None
+    assert found == read_jsonl(tmp_path / "found.jsonl")
     run.save(tmp_path / "saved")
     assert (tmp_path / "saved/model.safetensors").read_bytes() == (run.output_dir / MODEL).read_bytes()
     with pytest.raises(UserError, match=r"saved: is not empty; give a new or empty directory"):
