@@ -87,7 +87,7 @@ def evaluate(path: str, config: Config, split: str, files: Mapping[str, str | No
         split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
         opened = replace(opened, config=config)
     say = partial(print, file=sys.stderr)
-    scores, predictions = inference.evaluate_rows(opened, rows, split, say, predictions=any(files.values()))
+    scores, predictions = inference.evaluate(opened, rows, split, say, predictions=any(files.values()))
     if distributed.is_main_process() and any(files.values()):
         _write(files, list(predictions))
     return scores, getattr(config.data, split)

@@ -102,10 +102,16 @@ class Forward:
         batch = abstract_batch(sampler, shape, examples, sharding.batch_sharding(self._mesh))
         key = tuple((name, x.shape, x.dtype) for name, x in sorted(batch.items()))
         if key not in self._programs:
-            everywhere = sharding.replicated(self._mesh)
-            lowered = sharding.lower(self._forward, self._mesh, self._params, batch, out_shardings=everywhere)
-            self._programs[key] = compile_lowered(lowered, f"forward pass {size_of(shape)}")
+            self._programs[key] = compile_forward(self._forward, self._params, batch, self._mesh, shape)
         return self._programs[key]
+
+
+def compile_forward(
+    forward: Callable[[Params, Batch], Summary], params: Params, batch: Any, mesh: jax.sharding.Mesh, shape: Shape
+) -> Any:
+    """Compile `forward` for the parameters and a batch (shapes and types) of a shape; every process can read its outputs."""
+    lowered = sharding.lower(forward, mesh, params, batch, out_shardings=sharding.replicated(mesh))
+    return compile_lowered(lowered, f"forward pass {size_of(shape)}")
 
 
 def predict_step(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:

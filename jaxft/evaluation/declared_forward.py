@@ -1,20 +1,20 @@
 """A forward pass in a few declared shapes, so that nothing is compiled once each has been used, whatever lengths come."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxft.core.tree import Params
-from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
-from jaxft.data.batching.collect import Summary, collect
+from jaxft.data.batching.batch_sampler import BatchSampler, Shape
+from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.declared_shapes import batches_in
-from jaxft.data.batching.prefetch import local_rows, put
 from jaxft.data.tokens.encode import Examples
+from jaxft.evaluation.chunks import compile_forward
+from jaxft.evaluation.evaluator import run_batches
 from jaxft.parallel import sharding
-from jaxft.step.compilation import abstract_batch, compile_lowered, size_of
+from jaxft.step.compilation import abstract_batch
 from jaxft.tasks.task import Batch
 
 
@@ -53,29 +53,11 @@ class DeclaredForward:
     def __call__(self, examples: Examples) -> Summary:
         """The outputs for every example, in their order."""
         batches = batches_in(examples.lengths, self.shapes, self._mesh.size)
-        return collect(batches, examples, self._results(batches, examples))
-
-    def _results(self, batches: EpochBatches, examples: Examples) -> Iterator[Summary]:
-        previous: Any = None
-        for step in range(batches.steps):
-            shape = batches.shape(step)
-            batch = batches.batch(examples, step, local_rows(self._sharding, shape.rows))
-            outputs = self._program(shape)(self._params, put(batch, self._sharding, shape.rows))
-            if previous is not None:  # read one step late, while the device works on the next
-                yield jax.tree.map(np.asarray, previous)
-            previous = outputs
-        if previous is not None:
-            yield jax.tree.map(np.asarray, previous)
-
-    @cached_property
-    def _sharding(self) -> Any:
-        return sharding.batch_sharding(self._mesh)
+        return run_batches(batches, examples, self._mesh, lambda shape, batch: self._program(shape)(self._params, batch))
 
     def _program(self, shape: Shape) -> Any:
         if shape not in self._programs:
             sampler = BatchSampler(np.ones(1, np.int64), 1, None, "pack", self.shapes)
-            batch: Mapping[str, Any] = abstract_batch(sampler, shape, self._prototype, self._sharding)
-            everywhere = sharding.replicated(self._mesh)
-            lowered = sharding.lower(self._forward, self._mesh, self._params, batch, out_shardings=everywhere)
-            self._programs[shape] = compile_lowered(lowered, f"forward pass {size_of(shape)}")
+            batch = abstract_batch(sampler, shape, self._prototype, sharding.batch_sharding(self._mesh))
+            self._programs[shape] = compile_forward(self._forward, self._params, batch, self._mesh, shape)
         return self._programs[shape]

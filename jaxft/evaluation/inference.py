@@ -137,16 +137,12 @@ def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:
     return first_rows(task, task.read(config, split, labelled=labelled), config, split, labelled=labelled)
 
 
-def evaluate(opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Compute metrics on the labelled rows of a split; `say` is called with messages."""
-    scores, _ = evaluate_rows(opened, rows, split, say, predictions=False)
-    return scores
-
-
-def evaluate_rows(
-    opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None], *, predictions: bool = True
+def evaluate(
+    opened: OpenedModel, rows: Any, split: str, say: Callable[[str], None], *, predictions: bool = False
 ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-    """(the metrics as in `evaluate`, the rows of `labelled_predictions`, which are computed in the same pass).
+    """(metrics on the labelled rows of a split, the rows of `labelled_predictions` from the same pass).
+
+    `say` is called with messages; `predictions` says whether the second are needed.
 
     Raises:
       UserError: if predictions are asked for, and the task has no right answers beside them.

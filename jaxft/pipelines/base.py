@@ -109,6 +109,17 @@ class Pipeline(abc.ABC):
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """What to read back of the outputs of a batch."""
 
+    def texts(self, inputs: Sequence[Any]) -> list[str]:
+        """The cleaned texts of inputs that must be texts.
+
+        Raises:
+          UserError: for one that is not.
+        """
+        for value in inputs:
+            if not isinstance(value, str):
+                raise UserError(f"an input is {value!r:.100}: must be {self.describes()}")
+        return [self.encoder.clean(text).text for text in inputs]
+
     def prepare(self, batch: Batch, key: Any) -> Batch:
         """Change the batch inside the jitted program."""
         return batch

@@ -31,10 +31,7 @@ class FeatureExtractionPipeline(Pipeline):
 
     def encode(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Encoded:
         """One example per text."""
-        for value in inputs:
-            if not isinstance(value, str):
-                raise UserError(f"an input is {value!r:.100}: must be {self.describes()}")
-        return Encoded(self.encoder([self.encoder.clean(x).text for x in inputs]))
+        return Encoded(self.encoder(self.texts(inputs)))
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The hidden states [R, T, D], and the pooler's output [R, M, D] if the model has one."""

@@ -51,10 +51,7 @@ class FillMaskPipeline(Pipeline):
 
         The note of a text is the number of its mask tokens.
         """
-        for value in inputs:
-            if not isinstance(value, str):
-                raise UserError(f"an input is {value!r:.100}: must be {self.describes()}")
-        examples = self.encoder([self.encoder.clean(x).text for x in inputs])
+        examples = self.encoder(self.texts(inputs))
         at = np.flatnonzero(examples.tokens["input_ids"] == self.model.tokenizer.mask_token_id)
         text = np.searchsorted(examples.offsets, at, side="right") - 1
         counts = np.bincount(text, minlength=len(inputs))

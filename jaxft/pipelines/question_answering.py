@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
@@ -98,7 +99,7 @@ class QuestionAnsweringPipeline(Pipeline):
                 logits = [summary.tokens[side][low:high].astype(np.float64) for side in ("start", "end")]
                 inside = np.array([x == 1 for x in encoding.sequence_ids])
                 inside |= np.array(encoding.ids) == self.model.tokenizer.cls_token_id  # it stands for no answer
-                first, last = (_softmax(np.where(inside, x, MASKED)) for x in logits)
+                first, last = (softmax(np.where(inside, x, MASKED)) for x in logits)
                 nothing = min(nothing, float(first[0] * last[0]))
                 first[0] = last[0] = 0.0
                 self._add(answers, first, last, inside, encoding, note, options)
@@ -133,11 +134,6 @@ class QuestionAnsweringPipeline(Pipeline):
                 continue
             start, stop = note.cleaned.own_span(*span)
             answers[text.lower()] = {"score": score, "start": start, "end": stop, "answer": note.context[start:stop]}
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
 
 
 def _characters(encoding: Any, first: int, last: int, *, align: bool) -> tuple[int, int]:

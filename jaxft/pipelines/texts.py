@@ -45,7 +45,7 @@ class TextEncoder:
     def windows(self, texts: Sequence[Any], stride: int | None = None, *, words: bool = False) -> list[list[Any]]:
         """The windows of each text, or with `words` of each list of words: `tokenizers.Encoding`s, with offsets.
 
-        There is one, truncated, or with a stride several that share so many tokens.
+        There is one, truncated, or with a stride several, each of which shares `stride` tokens with the next.
 
         Raises:
           UserError: for a tokenizer without offsets.
@@ -65,7 +65,7 @@ class TextEncoder:
         """The windows of a context with its question: `tokenizers.Encoding`s that share `stride` tokens of the context.
 
         Raises:
-          UserError: for a tokenizer without offsets, or a question that leaves no room for so many tokens of the context.
+          UserError: for a tokenizer without offsets, or a question that leaves no room for more than `stride` tokens.
         """
         if not getattr(self.tokenizer, "is_fast", False):
             raise UserError(f"{type(self.tokenizer).__name__} gives no character offsets, which this task needs")

@@ -48,7 +48,7 @@ class TokenClassificationPipeline(Pipeline):
     that of the first token, of the mean of the probabilities, or of the most probable token. Offsets are those of the text
     as it was given. With `is_split_into_words`, an input is a list of words, joined by `delimiter` (a space).
 
-    A text that is too long is truncated, or with `stride` divided into windows that share so many tokens (only with a
+    A text that is too long is truncated, or with `stride` divided into windows that share `stride` tokens (only with a
     strategy).
     """
 

@@ -1,12 +1,12 @@
 """Rows in memory, written to a file, so that everything reads, records and checks them as it does any other file."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxft.core.errors import UserError, one_line
+from jaxft.core.output import writing
 from jaxft.core.paths import cache_dir
 
 KINDS = "a list of dicts, a dict of lists, a pandas DataFrame, a datasets.Dataset or a pyarrow Table"
@@ -37,13 +37,12 @@ def write(table: Any, path: Path) -> None:
     """
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    with writing(str(path)) as file:
+        pq.write_table(table, file)
 
 
 def as_table(rows: Any, option: str) -> Any:
