@@ -18,7 +18,8 @@ EXAMPLES = {
     "train.callbacks": "MyCallback",
 }
 # Folders that a folder of the user may contain.
-_NOT_OWN = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], sysconfig.get_path("stdlib")))
+_PACKAGE = f"{Path(__file__).parents[1]}/"
+_NOT_OWN = (_PACKAGE, f"{sysconfig.get_path('stdlib')}/")
 _folders: set[str] = set()  # of the modules that references have named
 _given: dict[str, Any] = {}  # objects of this process that no module has under their name, by their references
 
@@ -90,8 +91,17 @@ def load_object(reference: str, option: str) -> Any:
 
 
 def failure_of_own_code(error: Exception) -> tuple[str, str] | None:
-    """(which function failed and where, the traceback through the user's own files) if these raised the exception."""
-    own = [x for x in traceback.walk_tb(error.__traceback__) if _is_own(x[0].f_code.co_filename)]
+    """(which function failed and where, the traceback through the user's own files) if these raised the exception.
+
+    The function is the last one of the user's that jaxft called: a script that starts the run may be in the same folder.
+    """
+    own, called = [], True
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if _is_own(frame.f_code.co_filename):
+            own = [*([] if called else own), (frame, line)]
+            called = False
+        elif frame.f_code.co_filename.startswith(_PACKAGE):
+            called = True
     if not own:
         return None
     frames = traceback.StackSummary.extract(iter(own))

@@ -9,6 +9,7 @@ import pytest
 
 from jaxft import evaluate, export, predict
 from jaxft.config import cli
+from jaxft.core import object_reference
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.models.weights.tensor_files import open_weights
@@ -155,7 +156,9 @@ def test_a_users_task_predicts(trained, tiny_data, monkeypatch, path, options):
     assert np.mean(right) == pytest.approx(results["eval/right"])
 
 
-def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, folder, capfd):
+def test_an_exception_of_ones_own_loss_names_the_loss(tiny_model, tiny_data, folder, capfd, monkeypatch):
+    """And not the script that started the run, which may be in the folder of such a module (this file is)."""
+    monkeypatch.setattr(object_reference, "_folders", {*object_reference._folders, f"{Path(__file__).parent}/"})
     config = configure(tiny_model, tiny_data, folder / "run", task={"loss": "my_parts:wrong_shapes"})
     with pytest.raises(SystemExit):
         cli.run_main(lambda _: train(config), [])
