@@ -45,8 +45,6 @@ def _words(path: str) -> list[Any]:
     worst = outcomes.worst(mistakes.shown_predictions(run)[1], mistakes.MOST_ERRORS)
     if not worst:
         raise UserError(f"{path}: --words needs wrong predictions, which a run writes at its end (log.predictions)")
-    if outcomes.form(worst[0]) != "label":
-        raise UserError(f"{path}: --words is for tasks with one label per text")
     config = rundir.read_run_config(Path(path))
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.evaluation.word_scores import word_scores

@@ -10,8 +10,8 @@ from jaxft.report.run_files import MOST_ROWS, RunFiles
 
 MOST_IN_MATRIX, SHOWN_OF_MANY = 30, 20  # labels of a whole matrix, and of the part that is shown if there are more
 _COLOURS = (
-    "Red words move the model towards the wrong label and away from the gold one, green words the other way (gradient times "
-    "input of the difference of the two logits); red words that do it much are underlined."
+    "Red words move the model towards its mistake and away from the gold answer, green words the other way (gradient times "
+    "input); red words that do it much are underlined."
 )
 MOST_PAIRS, MOST_LABELS, MOST_ERRORS, MOST_WORDS = 40, 500, 30, 250
 _OURS = ("gold", "prediction", "probabilities", "score", "words", "start", "end", "tags", "entities", "n_best", "null_odds")
@@ -40,7 +40,10 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], word
     found = outcomes.confusion(rows)
     labels = sorted({label for pair in found for label in pair})
     if len(labels) > 1:
-        yield section("Confusions", *_confusions(found, labels), about=f"Of the {split} data; rows are gold labels.")
+        about = f"Of the {split} data; rows are gold labels."
+        if outcomes.form(rows[0]) == "labels":
+            about += " A gold label that is not predicted counts with each label that is predicted wrongly in its place."
+        yield section("Confusions", *_confusions(found, labels), about=about)
     if scores := outcomes.label_scores(rows):
         head = ["label", "F1", "precision", "recall", "examples", "predicted"]
         cells = [
@@ -53,7 +56,7 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], word
         charts = [scatter_chart(points, label=name, x_label="gold") for name, points in targets.items()]
         about = f"Of the {split} data: gold to the right, predicted upwards; right predictions lie on the diagonal."
         yield section("Numbers", element("div", charts, class_="grid"), about=about)
-    if outcomes.form(rows[0]) in ("label", "choice") and (points := outcomes.calibration(rows)):
+    if points := outcomes.calibration(rows):
         error = outcomes.calibration_error(points)
         about = (
             f"Of the {split} data: how often predictions of a confidence are right. The expected calibration error is "
@@ -118,10 +121,13 @@ def _errors(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words:
     worst = outcomes.worst(rows, MOST_ERRORS)
     own = list(words) or [None] * len(worst)
     items = [element("li", _error(run, row, x), class_="error") for row, x in zip(worst, own, strict=True)]
+    colours = f" {_COLOURS}" if words else ""
     if outcomes.form(rows[0]) == "numbers":
-        return section("Errors", element("ol", items), about=f"The {len(worst)} {split} examples furthest from gold.")
+        return section(
+            "Errors", element("ol", items), about=f"The {len(worst)} {split} examples furthest from gold.{colours}"
+        )
     about = f"{wrong:,} of {known:,} {split} examples are wrong ({wrong / known:.1%}); the worst {len(worst)} are shown, "
-    about += f"the worst first. {_COLOURS}" if words else "the worst first."
+    about += f"the worst first.{colours}"
     return section("Errors", element("ol", items), about=about if wrong else f"None of {known:,} {split} examples is wrong.")
 
 
@@ -129,14 +135,15 @@ def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = 
     kind = outcomes.form(row)
     score = row.get("score")
     if kind == "tags":
-        return Markup(_place(row) + element("p", _tagged(row), dir="auto", class_="text"))
+        return Markup(_place(row) + element("p", _tagged(row), dir="auto", class_="text") + _weighed(words or ()))
     if kind == "answer":
         gold = "; ".join(row["gold"]) or "no answer"
         verdict = element(
             "p", element("b", row.get("prediction") or "no answer"), f" ({number(score)}); gold: ", element("b", gold)
         )
-        question = element("p", row.get("question"), dir="auto", class_="text")
-        return Markup(_place(row) + verdict + question + element("p", _marked(row), dir="auto", class_="text context"))
+        asked = _weighed(words) if words else element("p", _column(run, row, "question"), dir="auto", class_="text")
+        context = element("p", _marked(row, _column(run, row, "context")), dir="auto", class_="text context")
+        return Markup(_place(row) + verdict + asked + context)
     shares = row.get("probabilities")
     gold, predicted = row["gold"], row["prediction"]
     of_gold = None
@@ -154,9 +161,8 @@ def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = 
 def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
     """The texts of a row: the columns that the model reads, or else all that are not ours."""
     given = [run.config.get(f"data.{name}") for name in ("text", "text_pair")]
-    names = [name for name in given if name is not None and name in row] or [
-        name for name in row if name not in (*_OURS, "row")
-    ]
+    names = [f"input_{x}" if f"input_{x}" in row else x for x in given if x is not None and x in row]
+    names = names or [name for name in row if name not in (*_OURS, "row")]
     return Markup("".join(element("p", cut(_shown(row[name])), dir="auto", class_="text") for name in names))
 
 
@@ -189,9 +195,14 @@ def _tagged(row: Mapping[str, Any]) -> list[Any]:
     return parts
 
 
-def _marked(row: Mapping[str, Any], margin: int = 160) -> list[Any]:
+def _column(run: RunFiles, row: Mapping[str, Any], name: str) -> str:
+    """The text of the question or the context."""
+    column = run.config.get(f"data.{name}") or name
+    return str(row.get(f"input_{column}", row.get(column)) or "")
+
+
+def _marked(row: Mapping[str, Any], context: str, margin: int = 160) -> list[Any]:
     """The surroundings of the predicted and the first gold answer in the context, both marked."""
-    context = row.get("context") or ""
     spans = []
     if row.get("prediction") and isinstance(row["start"], int):
         spans.append((row["start"], row["start"] + len(row["prediction"]), "wrong"))

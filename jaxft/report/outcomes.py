@@ -7,11 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 Form = Literal["label", "labels", "tags", "answer", "choice", "numbers", "other"]
 Confusion = Mapping[tuple[str, str], int]  # (gold, predicted) -> how many examples
-BINS = 10
+BINS, NOTHING = 10, "(none)"
 
 
 def form(row: Mapping[str, Any]) -> Form:
@@ -43,8 +44,17 @@ def is_right(row: Mapping[str, Any]) -> bool:
 
 
 def pairs(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
-    """(gold, predicted) of every text or choice, or of every word of tagged sentences."""
+    """(gold, predicted) of every text or choice, or of every word of tagged sentences.
+
+    Of several labels per text, a gold label that is predicted is a pair with itself; one that is not makes a pair with each
+    label that is predicted wrongly, or with NOTHING if there is none.
+    """
     for row in rows:
+        if form(row) == "labels":
+            gold, predicted = {*(row.get("gold") or ())}, {*(row.get("prediction") or ())}
+            yield from ((label, label) for label in gold & predicted)
+            yield from product(gold - predicted, predicted - gold or {NOTHING})
+            yield from product({NOTHING} if gold <= predicted else (), predicted - gold)
         if form(row) == "tags":
             yield from zip(row["gold"] or [], row["prediction"], strict=False)
         elif row.get("gold") is not None and form(row) in ("label", "choice"):
@@ -117,12 +127,21 @@ def in_most_mistakes(found: Confusion, most: int) -> list[str]:
 
 
 def calibration(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int]]:
-    """(mean confidence, share right, number of examples) of BINS equal parts from 0 to 1; empty ones are left out."""
+    """(mean confidence, share right, number of predictions) of BINS equal parts from 0 to 1; empty ones are left out.
+
+    A prediction is a label, a choice or an answer; of several labels per text, each label that a row has the probability of
+    is one, which is right if it is a gold label.
+    """
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for row in rows:
-        score = row.get("score")
-        if isinstance(score, int | float) and math.isfinite(score) and row.get("gold") is not None:
-            bins[min(int(score * BINS), BINS - 1)].append((score, is_right(row)))
+        if row.get("gold") is None or form(row) not in ("label", "labels", "choice", "answer"):
+            continue
+        found = [(row.get("score"), is_right(row))]
+        if form(row) == "labels":
+            found = [(share, name in row["gold"]) for name, share in (row.get("probabilities") or {}).items()]
+        for score, right in found:
+            if isinstance(score, int | float) and math.isfinite(score):
+                bins[min(int(score * BINS), BINS - 1)].append((score, right))
     return [(sum(s for s, _ in x) / len(x), sum(r for _, r in x) / len(x), len(x)) for x in bins if x]
 
 

@@ -158,6 +158,21 @@ def test_predicted_numbers_are_drawn_beside_gold_ones(tmp_path):
     assert "30 validation examples furthest from gold" in text
 
 
+def test_several_labels_are_confused_and_calibrated():
+    shares = {"x": 0.95, "y": 0.15, "z": 0.85}
+    rows = [
+        {"gold": ["x", "y"], "prediction": ["x", "z"], "probabilities": shares},
+        {"gold": ["y"], "prediction": [], "probabilities": shares},
+        {"gold": [], "prediction": ["z"], "probabilities": shares},
+    ]
+    assert outcomes.confusion(rows) == {("x", "x"): 1, ("y", "z"): 1, ("y", "(none)"): 1, ("(none)", "z"): 1}
+    assert outcomes.calibration(rows) == [
+        (pytest.approx(0.15), pytest.approx(2 / 3), 3),
+        (pytest.approx(0.85), 0, 3),
+        (pytest.approx(0.95), pytest.approx(1 / 3), 3),
+    ]
+
+
 @pytest.mark.parametrize("labels", [2, 30, 31, 1000])
 def test_the_page_is_whole_and_small_for_any_number_of_labels(tmp_path, labels):
     rows = [prediction(LABELS[i % labels], LABELS[(i * 7) % labels], 0.8, "word " * 500) for i in range(3000)]
