@@ -64,7 +64,6 @@ FEW: dict[str, Method] = {
     "none": (),
     "uda": UDA,
     "uda, sharp and confident": (*UDA, "--unlabelled.temperature=0.4", "--unlabelled.confidence=0.8"),
-    "uda, annealing": (*UDA, "--unlabelled.annealing=exp"),
     "self-training": (self_train.Options(rounds=2, threshold=0.9),),
     "self-training, the 100 most probable of each class": (self_train.Options(rounds=2, threshold=0.0, most_per_class=100),),
 }
