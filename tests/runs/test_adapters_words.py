@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 import jaxft
 from jaxft import evaluate, export
@@ -52,6 +53,15 @@ def test_the_directory_has_the_new_rows(run, folder):
     again = evaluate.main([str(directory), "--data.validation", str(folder / "dev.csv")])
     assert again["accuracy"] == pytest.approx(scores["eval/accuracy"])
     assert again["loss"] == pytest.approx(scores["eval/loss"], rel=1e-5)
+
+
+def test_a_pipeline_opens_the_adapter(run):
+    directory, _ = run
+    logits = jaxft.forward(*jaxft.load(str(directory / "model")), inputs(directory / "model"))["logits"]
+    for path in (directory, directory / "model"):
+        found = jaxft.pipeline(path)(TEXTS, top_k=None)
+        shares = [[{x["label"]: x["score"] for x in row}[label] for label in tiny.LABELS] for row in found]
+        np.testing.assert_allclose(shares, softmax(logits, axis=-1), rtol=1e-5)
 
 
 def test_a_merged_adapter_is_an_ordinary_model(run, tmp_path):
