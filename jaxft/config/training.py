@@ -83,10 +83,28 @@ class DistillConfig(Section):
 
     teacher: PathText | None = None
     """Directory or hub id of a fine-tuned model of the same task, whose soft labels are learnt; null does not distil."""
+    loss: Literal["cross_entropy", "kl", "mse", "dist", "rkd"] = "cross_entropy"
+    """What compares outputs: cross_entropy with the teacher's probabilities or kl, which differ by a constant; mse of the
+    logits; dist (DIST, Huang et al. 2022), correlations within and across texts; rkd (Park et al. 2019), distances and
+    angles between texts."""
     temperature: PositiveFloat = 2.0
-    """Temperature of both softmaxes; the soft loss is multiplied by its square."""
+    """What the logits of both are divided by; numbers (regression) have none."""
+    squared_temperature: bool = True
+    """Multiply the soft loss by the square of the temperature, so that its gradient has the same size at any temperature
+    (Hinton et al. 2015)."""
+    temperature_schedule: Literal["constant", "flsw", "cwsm"] = "constant"
+    """One temperature for all, or one for each example: flsw raises it where student and teacher agree (Li et al. 2019,
+    arXiv:1911.07471), cwsm where the student is sure (TextBrewer)."""
+    temperature_beta: NonNegativeFloat = 1.0
+    """How much flsw and cwsm change the temperature."""
+    temperature_gamma: PositiveFloat = 1.0
+    """The exponent of the disagreement in flsw."""
+    probability_shift: bool = False
+    """Exchange the teacher's logit of the right label with its highest one, where the teacher is wrong (TextBrewer)."""
     alpha: Fraction = 0.5
     """Weight of the soft loss, from 0 to 1; the hard loss gets the rest."""
+    alpha_end: Fraction | None = None
+    """Weight of the soft loss at the last step, to which it moves linearly; null keeps `alpha`."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
     if run.teacher:
-        wrappers.append(partial(with_teacher, task=run.task, teacher=run.teacher[0], config=run.config.distill))
+        own = {"teacher": run.teacher[0], "config": run.config.distill, "total_steps": run.total_steps}
+        wrappers.append(partial(with_teacher, task=run.task, **own))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples

@@ -116,6 +116,8 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     check_given(config)
     check_not_kept(config.data)
     check_optimizer(config.optim)
+    if config.distill.teacher:
+        distillation.check_options(config.distill, config.train.micro_batches)
     directory, hf_config = resolve_model(config)
     read = read_data(config, directory, hf_config)
     task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer

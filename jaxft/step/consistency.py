@@ -11,9 +11,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxft import losses
 from jaxft.data.augmentation.pairs import LABELLED
-from jaxft.losses import WeightedSum
+from jaxft.losses import OutputPair, WeightedSum, kl_divergence
 from jaxft.step.pairs import COUNTS
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import STEP, Batch, LossFn, Outputs
@@ -66,8 +65,7 @@ class Consistency:
         second = jax.lax.broadcasted_iota(jnp.int32, logits.shape[:2], 1) % 2
         confident = jax.nn.softmax(original, axis=-1).max(-1) >= self.confidence
         weights = batch["weights"] * (1 - batch[LABELLED]) * second * confident
-        cross = losses.soft_cross_entropy(logits, target, weights, 1.0)[0]
-        return cross - losses.soft_cross_entropy(target, target, weights, 1.0)[0]
+        return kl_divergence(OutputPair("softmax", logits, target, weights), 1.0)[0]
 
     def easy(self, logits: Array, labels: Array, step: Array) -> Array:
         """Whether TSA leaves labelled examples out: bool [R, M], from their logits [R, M, labels] and labels [R, M]."""

@@ -1,19 +1,22 @@
 """Distillation (Hinton et al. 2015, arXiv:1503.02531): the teacher's parameters are frozen ones in the same jitted step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxft import losses
 from jaxft.config import DistillConfig
 from jaxft.core.errors import UserError, some
 from jaxft.core.tree import Params
 from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.losses import OutputPair, soft
 from jaxft.models.load_save import load
 from jaxft.models.model import Model, are_generic
 from jaxft.step.parameters import Parameters
-from jaxft.step.train_step import Batch, LossFn, Outputs
+from jaxft.step.train_step import STEP, Batch, LossFn, Outputs
 from jaxft.tasks.task import Task
 
 TEACHER = "teacher"  # its key in `Parameters.teachers`
@@ -48,7 +51,53 @@ def load_teacher(config: DistillConfig, student: Model, tokenizer: Any, *, dtype
     raise UserError(f"distill.teacher {config.teacher} has another vocabulary than the student: they share token ids")
 
 
-def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillConfig) -> LossFn:
+def check_options(config: DistillConfig, micro_batches: int) -> None:
+    """Refuse options that compare all examples of a step if a step is divided.
+
+    Raises:
+      UserError: if there are several micro-batches.
+    """
+    for name, value in (("loss", config.loss), ("temperature_schedule", config.temperature_schedule)):
+        if micro_batches > 1 and value in (*soft.BETWEEN, "flsw", "cwsm"):
+            raise UserError(f"distill.{name} {value} needs train.micro_batches 1: it compares the examples of a whole step")
+
+
+def soft_loss(pairs: Sequence[OutputPair], config: DistillConfig) -> jax.Array:
+    """The sum of the losses of all pairs of outputs, each a sum over examples or tokens.
+
+    Raises:
+      UserError: if the outputs are not of the kind that the config's options need.
+    """
+    total = jnp.zeros(())
+    for pair in pairs:
+        used = soft.shifted(_with_labels(pair)) if config.probability_shift else pair
+        temperature = _temperature(used, config)
+        if config.loss in soft.BETWEEN and not pair.between:
+            raise UserError(f"distill.loss is {config.loss}: compares whole texts, and this task has outputs of tokens")
+        if config.squared_temperature and pair.activation != "identity":
+            used = replace(used, weights=used.weights * temperature**2)
+        total += pair.share * soft.LOSSES[config.loss](used, temperature)[0]
+    return total
+
+
+def _with_labels(pair: OutputPair) -> OutputPair:
+    if pair.activation != "softmax" or pair.labels is None:
+        raise UserError("distill.probability_shift: needs a task with one right answer")
+    return pair
+
+
+def _temperature(pair: OutputPair, config: DistillConfig) -> jax.Array | float:
+    """The temperature, or one for each example."""
+    if config.temperature_schedule == "constant":
+        return config.temperature
+    if pair.activation != "softmax":
+        raise UserError(f"distill.temperature_schedule {config.temperature_schedule}: needs a task with one right answer")
+    if config.temperature_schedule == "flsw":
+        return soft.flsw_temperature(pair, config.temperature, config.temperature_beta, config.temperature_gamma)
+    return soft.cwsm_temperature(pair, config.temperature, config.temperature_beta)
+
+
+def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillConfig, total_steps: int) -> LossFn:
     """The student's loss mixed with the soft loss against the teacher's outputs; evaluation uses the student's own loss."""
 
     def loss(
@@ -58,7 +107,11 @@ def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillCon
         if key is None:
             return hard, outputs
         target = jax.lax.stop_gradient(teacher.apply(params.teachers[TEACHER], batch))
-        soft = task.soft_loss(outputs, target, batch, config.temperature)
-        return losses.mix(hard, soft, config.alpha), outputs
+        alpha = config.alpha
+        if config.alpha_end is not None:
+            alpha += (config.alpha_end - alpha) * hyper[STEP].astype(jnp.float32) / max(total_steps - 1, 1)
+        with jax.named_scope("distillation"):
+            total = soft_loss(task.soft_pairs(outputs, target, batch), config)
+        return ((1 - alpha) * hard[0] + alpha * total, hard[1]), outputs
 
     return loss

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxft.core.random_streams import OfMicroBatch
-from jaxft.losses import WeightedSum
+from jaxft.losses import WeightedSum, kl_divergence
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import Batch, LossFn, Outputs
 from jaxft.tasks.task import Task
@@ -26,9 +26,8 @@ def with_r_drop(loss_fn: LossFn, task: Task, alpha: float) -> LossFn:
             return loss_fn(params, batch, key, hyper)
         (first, weight), p = loss_fn(params, batch, key, hyper)
         (second, _), q = loss_fn(params, batch, jax.random.fold_in(key, OfMicroBatch.SECOND_PASS), hyper)
-        # A KL divergence is a cross-entropy minus the entropy of its target.
-        pairs = ((p, q, 1), (q, q, -1), (q, p, 1), (p, p, -1))
-        divergence = sum(sign * task.soft_loss(own, target, batch, 1.0)[0] for own, target, sign in pairs)
+        pairs = [*task.soft_pairs(p, q, batch), *task.soft_pairs(q, p, batch)]
+        divergence = sum(pair.share * kl_divergence(pair, 1.0)[0] for pair in pairs)
         return ((first + second) / 2 + alpha * divergence / 2, weight), p
 
     return loss

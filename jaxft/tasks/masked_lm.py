@@ -21,7 +21,7 @@ from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.corpus import Stream
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.spans import frame_of
-from jaxft.losses import WeightedSum
+from jaxft.losses import OutputPair, WeightedSum
 from jaxft.tasks import texts
 from jaxft.tasks.masking import Masking
 from jaxft.tasks.task import Batch, Outputs, Split, Task
@@ -167,10 +167,10 @@ class MaskedLM(Task):
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs[self.output], batch["targets"], batch["token_weights"], smoothing)
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax at masked tokens."""
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of masked tokens."""
         ours, theirs = outputs[self.output], teacher[self.output]
-        return losses.soft_cross_entropy(ours, theirs, batch["token_weights"], temperature)
+        return [OutputPair("softmax", ours, theirs, batch["token_weights"], batch["targets"], between=False)]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The loss, number and correct predictions of masked tokens, summed."""

@@ -12,6 +12,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError, some
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.row_numbers import row_names
+from jaxft.losses import OutputPair
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.label_lists import label_lists, multi_hot
 from jaxft.tasks.labels import (
@@ -111,9 +112,9 @@ class MultiLabel(LabelledTexts):
         positive, gamma = (self.positive_weights, self.focal_gamma) if train else (None, 0.0)
         return losses.sigmoid_cross_entropy(outputs["logits"], batch["labels"], batch["weights"], positive, gamma)
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Cross-entropy against the teacher's sigmoids."""
-        return losses.soft_sigmoid_cross_entropy(outputs["logits"], teacher["logits"], batch["weights"], temperature)
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of all labels."""
+        return [OutputPair("sigmoid", outputs["logits"], teacher["logits"], batch["weights"])]
 
     @property
     def tuned(self) -> bool:

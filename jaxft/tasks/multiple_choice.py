@@ -20,6 +20,7 @@ from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.empty_texts import EMPTY, PLACEHOLDER
 from jaxft.data.reading.row_numbers import row_names, row_numbers
+from jaxft.losses import OutputPair
 from jaxft.tasks import texts
 from jaxft.tasks.labels import label_column, label_ids, label_values
 from jaxft.tasks.task import AugmentableRows, Batch, Outputs, Split, Task
@@ -106,10 +107,10 @@ class MultipleChoice(Task):
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(_by_example(outputs, batch), batch["labels"], batch["weights"], smoothing)
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Cross-entropy against the teacher's softmax over the choices."""
-        own, target = _by_example(outputs, batch), _by_example(teacher, batch)
-        return losses.soft_cross_entropy(own, target, batch["weights"], temperature)
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of each example's choices."""
+        ours, theirs = _by_example(outputs, batch), _by_example(teacher, batch)
+        return [OutputPair("softmax", ours, theirs, batch["weights"], batch["labels"])]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The number of examples in a batch whose predicted choice is right."""

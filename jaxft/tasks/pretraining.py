@@ -17,7 +17,7 @@ from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.segment_pairs import pairs
 from jaxft.data.tokens.spans import frame_of
-from jaxft.losses import WeightedSum
+from jaxft.losses import OutputPair, WeightedSum
 from jaxft.models import families
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks import texts
@@ -108,12 +108,11 @@ class Pretraining(MaskedLM):
         relation, weight = losses.cross_entropy(outputs[self.relation], batch["labels"], batch["weights"], smoothing)
         return words + relation, weight
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """Cross-entropy against the teacher's softmax, for masked tokens and for pairs."""
-        words, _ = super().soft_loss(outputs, teacher, batch, temperature)
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of masked tokens and of pairs."""
         ours, theirs = outputs[self.relation], teacher[self.relation]
-        relation, weight = losses.soft_cross_entropy(ours, theirs, batch["weights"], temperature)
-        return words + relation, weight
+        of_pairs = OutputPair("softmax", ours, theirs, batch["weights"], batch["labels"])
+        return [*super().soft_pairs(outputs, teacher, batch), of_pairs]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The loss, number and correct predictions of masked tokens and of pairs, summed."""

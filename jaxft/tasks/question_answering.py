@@ -22,6 +22,7 @@ from jaxft.data.reading.columns import arrow_chunks, column_values, map_column
 from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.questions import encode_questions
+from jaxft.losses import OutputPair
 from jaxft.models.model import as_stored_options, stored_options
 from jaxft.tasks.answer_candidates import Answer, RankedAnswers, best_spans, rank_answers
 from jaxft.tasks.metrics.squad import best_null_threshold, squad_scores
@@ -146,13 +147,14 @@ class QuestionAnswering(Task):
             total += losses.cross_entropy(_own_token_logits(outputs, side, batch), index, _window_weights(batch))[0]
         return total / 2, _window_weights(batch).sum()
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Mean of start and end cross-entropy against the teacher's softmax."""
-        total = jnp.zeros(())
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of the first and of the last token of the answer, over each window's own tokens; half of each loss."""
+        pairs = []
         for side in SIDES:
             ours, theirs = (_own_token_logits(x, side, batch) for x in (outputs, teacher))
-            total += losses.soft_cross_entropy(ours, theirs, _window_weights(batch), temperature)[0]
-        return total / 2, _window_weights(batch).sum()
+            index = batch["first_token"] + batch[f"{side}_positions"]
+            pairs.append(OutputPair("softmax", ours, theirs, _window_weights(batch), index, share=0.5, between=False))
+        return pairs
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The `n_best` start and end tokens of each window, [R, M, n_best], and the score of no answer, [R, M].

@@ -10,6 +10,7 @@ from jaxft import losses
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
+from jaxft.losses import OutputPair
 from jaxft.models.model import are_generic
 from jaxft.tasks.labels import head_labels, label_columns, numbers, problem_of, scores_by_name
 from jaxft.tasks.metrics.regression import regression_scores
@@ -56,9 +57,9 @@ class Regression(LabelledTexts):
         """(squared error, mean over the targets, summed over the examples; number of examples)."""
         return losses.squared_error(outputs["logits"], batch["labels"], batch["weights"])
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Squared distance from the teacher's numbers; the temperature has no effect."""
-        return losses.squared_error(outputs["logits"], teacher["logits"], batch["weights"])
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The numbers."""
+        return [OutputPair("identity", outputs["logits"], teacher["logits"], batch["weights"])]
 
     def scores(self, summary: Summary, split: Split) -> dict[str, Any]:
         """Correlations and mean squared error."""

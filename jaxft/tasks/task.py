@@ -19,7 +19,7 @@ from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.label_spelling import are_numbers
 from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.tokens.encode import Examples
-from jaxft.losses import WeightedSum
+from jaxft.losses import OutputPair, WeightedSum
 from jaxft.models.model import are_generic
 from jaxft.tasks import texts
 from jaxft.tasks.labels import head_labels
@@ -229,8 +229,8 @@ class Task(abc.ABC):
         """The loss of a micro-batch as (sum, weight), both scalars."""
 
     @abc.abstractmethod
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> WeightedSum:
-        """The distillation loss against a teacher's outputs, (sum, weight), with the same weight as `loss`."""
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """Outputs that distillation compares, with weights of the same sum as that of `loss`; all of them are added."""
 
     @abc.abstractmethod
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:

@@ -17,6 +17,7 @@ from jaxft.data.augmentation.fields import TextFields
 from jaxft.data.batching.collect import Summary
 from jaxft.data.reading.class_labels import label_names
 from jaxft.data.reading.row_numbers import row_names, row_numbers
+from jaxft.losses import OutputPair
 from jaxft.models.model import labels_of
 from jaxft.tasks import texts
 from jaxft.tasks.labels import (
@@ -172,12 +173,12 @@ class TextClassification(LabelledTexts):
             return losses.cross_entropy(logits, labels, weights)
         return losses.cross_entropy(logits, labels, weights, self.label_smoothing, self.class_weights, self.focal_gamma)
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Cross-entropy against the teacher's softmax; examples have the same weights as in `loss`."""
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of the labels; examples have the same weights as in `loss`."""
         weights = batch["weights"]
         if self.class_weights is not None:
             weights *= jnp.asarray(self.class_weights)[batch["labels"]]
-        return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
+        return [OutputPair("softmax", outputs["logits"], teacher["logits"], weights, batch["labels"])]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The confusion matrix [gold, predicted] of a batch; with two labels also `margin` [R, M], the logit difference.

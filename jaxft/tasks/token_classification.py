@@ -36,6 +36,7 @@ from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, 
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.words import encode_words
+from jaxft.losses import OutputPair
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column, of_first_rows
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
@@ -213,12 +214,12 @@ class TokenClassification(Task):
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs["logits"], batch["labels"] - 1, real, smoothing, weights)
 
-    def soft_loss(self, outputs: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> losses.WeightedSum:
-        """Cross-entropy against the teacher's softmax at the labelled tokens."""
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """The logits of the labelled tokens."""
         weights = (batch["labels"] > 0).astype(jnp.float32)
         if self.class_weights is not None:
             weights = weights * jnp.take(jnp.asarray(self.class_weights, jnp.float32), batch["labels"] - 1, mode="clip")
-        return losses.soft_cross_entropy(outputs["logits"], teacher["logits"], weights, temperature)
+        return [OutputPair("softmax", outputs["logits"], teacher["logits"], weights, batch["labels"] - 1, between=False)]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The most probable label of each token, int [R, T]."""

@@ -119,9 +119,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "temperature-not-squared",
-        "jaxft/losses.py",
-        "loss = -(target * logs).sum(-1) * temperature**2",
-        "loss = -(target * logs).sum(-1) * temperature",
+        "jaxft/step/distillation.py",
+        "used = replace(used, weights=used.weights * temperature**2)",
+        "used = replace(used, weights=used.weights * temperature)",
         "At temperature T the soft loss of distillation weighs only 1 / T of what distill.alpha says.",
     ),
     Fault(

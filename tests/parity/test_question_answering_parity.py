@@ -10,11 +10,12 @@ torch = pytest.importorskip("torch")
 from transformers import BertConfig, BertForQuestionAnswering
 
 import jaxft
-from jaxft.config import cli
+from jaxft.config import DistillConfig, cli
 from jaxft.core import tree
 from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.run.loss import make_loss
+from jaxft.step.distillation import soft_loss
 from jaxft.step.parameters import Parameters
 from jaxft.tasks import QuestionAnswering
 from tests.support import questions, tiny, zoo_torch
@@ -100,10 +101,9 @@ def test_the_soft_loss_is_pytorchs(models, examples):
                 loss = torch.nn.functional.cross_entropy(student, target.softmax(-1))
                 expected += loss.item() * temperature**2 / 2 / len(examples)
     batch = step(examples, "pack")
-    total, weight = TASK.soft_loss(
-        model.apply(params, batch), teacher_model.apply(teacher_params, batch), batch, temperature
-    )
-    assert float(total / weight) == pytest.approx(expected, rel=1e-5)
+    pairs = TASK.soft_pairs(model.apply(params, batch), teacher_model.apply(teacher_params, batch), batch)
+    total = soft_loss(pairs, DistillConfig(temperature=temperature))
+    assert float(total / pairs[0].weights.sum()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_windows_whose_answer_has_no_known_position_have_no_weight(models, examples):

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from jaxft import evaluate, predict
+from jaxft import evaluate, losses, predict
 from jaxft.config import cli
 from jaxft.core.errors import UserError
 from jaxft.data.tokens.tokenizer import load_tokenizer
@@ -137,11 +137,13 @@ def test_the_soft_loss_is_over_the_choices_of_each_example():
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(0, 2, (2, 2, 6)).astype(np.float32)
     weights = np.array([[1, 1], [1, 0]], np.float32)
-    total, weight = MultipleChoice().soft_loss({"logits": student}, {"logits": teacher}, {"weights": weights}, 2.0)
+    batch = {"weights": weights, "labels": np.zeros((2, 2), np.int32)}
+    (pair,) = MultipleChoice().soft_pairs({"logits": student}, {"logits": teacher}, batch)
+    total, weight = losses.soft_cross_entropy(pair, 2.0)
     p, q = (np.exp(x.reshape(4, 3)[:3] / 2) for x in (student, teacher))
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     assert float(weight) == 3
-    assert float(total) == pytest.approx(-4 * (q * np.log(p)).sum(), rel=1e-5)
+    assert float(total) == pytest.approx(-(q * np.log(p)).sum(), rel=1e-5)
 
 
 @pytest.mark.slow

@@ -69,7 +69,8 @@ def test_only_labelled_tokens_have_a_loss():
 
     def both(logits, teacher):
         outputs = {"logits": jnp.asarray(logits)}
-        return task.loss(outputs, batch, True), task.soft_loss(outputs, {"logits": jnp.asarray(teacher)}, batch, 2.0)
+        (pair,) = task.soft_pairs(outputs, {"logits": jnp.asarray(teacher)}, batch)
+        return task.loss(outputs, batch, True), losses.soft_cross_entropy(pair, 2.0)
 
     hard, soft = both(logits, teacher)
     assert hard[1] == soft[1] == 1 + 2 + 1.5 + 3 + 3

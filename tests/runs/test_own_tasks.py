@@ -61,7 +61,7 @@ class Calm(Task):
     def loss(self, outputs, batch, train):
         return losses.cross_entropy(outputs["logits"], batch["calm"], batch["weights"])
 
-    def soft_loss(self, outputs, teacher, batch, temperature):
+    def soft_pairs(self, outputs, teacher, batch):
         raise NotImplementedError
 
     def summarise(self, outputs, batch):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxft.config import cli
 from jaxft.core import random_keys
 from jaxft.data.augmentation.pairs import LABELLED
+from jaxft.losses import OutputPair
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.step.pairs import COUNTS
 from jaxft.step.parameters import Parameters
@@ -30,8 +31,9 @@ class Echo:
     def loss(self, outputs, batch, train):
         return jnp.sum(outputs.get("inputs_embeds", 0)), jnp.float32(1)
 
-    def soft_loss(self, outputs, teacher, batch, temperature):
-        return jnp.float32(10 * temperature), jnp.float32(1)
+    def soft_pairs(self, outputs, teacher, batch):
+        """A squared error of 20 against the teacher, which has no outputs, and none between the passes of R-Drop."""
+        return [OutputPair("identity", jnp.full((1, 1), 0 if teacher else 20**0.5), jnp.zeros((1, 1)), jnp.ones(1))]
 
 
 def test_embeddings_are_transformed_in_order_and_in_training_only():
@@ -49,7 +51,7 @@ def test_loss_wrappers_of_the_config_are_applied_in_order():
     echo = Echo()
     calls = []
     teacher = SimpleNamespace(apply=lambda params, batch: calls.append("teacher") or {})
-    run = SimpleNamespace(config=config, model=echo, task=echo, teacher=(teacher, None))
+    run = SimpleNamespace(config=config, model=echo, task=echo, teacher=(teacher, None), total_steps=9)
     batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
     params = replace(PARAMS, teachers={"teacher": {}})
     (total, weight), outputs = run_loss(run)(params, batch, random_keys.root_key(0), {})  # type: ignore[arg-type]
@@ -69,8 +71,9 @@ class Weighted(Echo):
     def loss(self, outputs, batch, train):
         return 2 * batch["weights"].sum(), batch["weights"].sum()
 
-    def soft_loss(self, outputs, teacher, batch, temperature):
-        return 6 * batch["weights"].sum(), batch["weights"].sum()
+    def soft_pairs(self, outputs, teacher, batch):
+        zeros = jnp.zeros((1, 6, 1))
+        return [OutputPair("identity", zeros + (0 if teacher else 6**0.5), zeros, batch["weights"])]
 
 
 def test_teachers_and_r_drop_are_for_labelled_examples():

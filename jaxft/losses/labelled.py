@@ -1,4 +1,4 @@
-"""Losses as (sum, weight): divided once, after micro-batches and devices are summed, so there is never a mean of means.
+"""Losses against labels.
 
 Logits are [..., C] float32, with the C classes, labels or targets last; weights are [...] float32, 0 for empty slots.
 """
@@ -47,18 +47,6 @@ def cross_entropy(
     return (loss * weights).sum(), total.sum()
 
 
-def soft_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """Cross-entropy with a teacher's softmax, both at a temperature, times its square (Hinton et al. 2015).
-
-    Logits are [..., C], and weights [...]. The square keeps the size of the gradient comparable to that of the hard loss at
-    any temperature.
-    """
-    target = jax.nn.softmax(teacher_logits / temperature, axis=-1)
-    logs = jax.nn.log_softmax(logits / temperature, axis=-1)
-    loss = -(target * logs).sum(-1) * temperature**2
-    return (loss * weights).sum(), weights.sum()
-
-
 def sigmoid_cross_entropy(
     logits: Array, targets: Array, weights: Array, positive_weights: Sequence[float] | None = None, focal_gamma: float = 0.0
 ) -> WeightedSum:
@@ -82,13 +70,6 @@ def sigmoid_cross_entropy(
     return (loss * weights).sum(), weights.sum()
 
 
-def soft_sigmoid_cross_entropy(logits: Array, teacher_logits: Array, weights: Array, temperature: float) -> WeightedSum:
-    """`soft_cross_entropy` for C independent labels: with sigmoids, averaged over them; logits [..., C], weights [...]."""
-    target = jax.nn.sigmoid(teacher_logits / temperature)
-    loss, weight = sigmoid_cross_entropy(logits / temperature, target, weights)
-    return loss * temperature**2, weight
-
-
 def squared_error(predictions: Array, targets: Array, weights: Array) -> WeightedSum:
     """Squared error of predictions [..., C], averaged over the C targets, as in torch.nn.MSELoss."""
     return (jnp.square(predictions - targets).mean(-1) * weights).sum(), weights.sum()
@@ -110,8 +91,3 @@ def logits_per_sequence(logits: Array, segment_ids: Array, slots: int) -> Array:
     """
     member = segment_ids[:, None] == jnp.arange(1, slots + 1)[None, :, None]
     return jnp.where(member, logits[:, None], LOWEST)
-
-
-def mix(hard: WeightedSum, soft: WeightedSum, alpha: float) -> WeightedSum:
-    """(1 - alpha) * hard + alpha * soft, for losses of the same weight."""
-    return (1 - alpha) * hard[0] + alpha * soft[0], hard[1]
