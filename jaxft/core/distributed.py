@@ -106,7 +106,7 @@ def gather_rows(numbers: Sequence[int]) -> list[list[int]]:
 def gather_texts(text: str, most: int = 1000) -> list[str]:
     """Return the texts of all processes, each cut after `most` bytes, in the order of the processes."""
     own = text.encode("utf-8", "replace")[:most]
-    return [bytes(row).rstrip(b"\0").decode("utf-8", "ignore") for row in gather_rows(own.ljust(most, b"\0"))]
+    return [bytes(row).rstrip(b"\0").decode("utf-8", "ignore") for row in gather_rows(list(own.ljust(most, b"\0")))]
 
 
 def all_agree(yes: bool) -> bool:

@@ -77,7 +77,10 @@ def clock() -> Clock:
 
 @contextmanager
 def phase(name: str, detail: str = "") -> Iterator[None]:
-    """A context that is in a phase of the run, if a clock measures this thread; threads in the background have none."""
+    """A context, or a decorator, that is in a phase of the run if a clock measures this thread.
+
+    Threads in the background have no clock.
+    """
     if (own := _CLOCK.get()) is None:
         yield
     else:

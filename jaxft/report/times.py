@@ -10,8 +10,8 @@ from jaxft.report.run_files import RunFiles, is_number
 _WAITS = {"share_data": "data", "share_dispatch": "dispatch", "share_device": "device"}
 _ABOUT = (
     "Seconds of all starts of a run together. Goodput is the share of them that trained steps that count: not those that a "
-    "later start had to do again. The step loop waits for the next batch (data), for the call that sends a step (dispatch) "
-    "and for the device; the device limits the speed where its share is large."
+    "later start had to do again. The shares of waiting are of training: for the next batch (data), for the call that sends "
+    "a step (dispatch) and for the device, which limits the speed where its share is large."
 )
 
 

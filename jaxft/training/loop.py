@@ -14,7 +14,7 @@ import numpy as np
 from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
-from jaxft.core.phases import SAVING, TRAINING, clock, phase
+from jaxft.core.phases import EVALUATING, SAVING, TRAINING, clock, phase
 from jaxft.core.signals import Stopped, Watch
 from jaxft.data.batching.prefetch import Epochs
 from jaxft.data.tokens.encode import Examples
@@ -177,6 +177,7 @@ class Loop:
         """Scores of the current parameters on a split; thresholds are tuned on the validation data if the config says so."""
         return self.evaluations.scores(split, self.params)
 
+    @phase(SAVING)
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
         """Call the callbacks at the end of the run, with the step of the selected parameters and their scores."""
         step = self.checkpoints.latest() or 0
@@ -264,6 +265,7 @@ class Loop:
                 f"{step.learning_rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
 
+    @phase(EVALUATING)
     def _evaluate(self, step: int) -> bool:
         """Evaluate, call the callbacks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")

@@ -58,10 +58,10 @@ class Times(Callback):
 
     The goodput of a run is the share of its time that went into steps that count (Google's ML goodput: productive step
     time by total time). Its time is that of all its starts together, from the command to the end, without the pauses
-    between them. Productive is what the clock calls training: the step loop with its waits for data and device, without
-    compiling, evaluating and saving. Steps after the checkpoint at which a later start resumes were done in vain: their
-    time is training, but does not count. What a killed start did after it wrote the file last, up to 10 s or `log.every`
-    steps, is not known, and neither are starts whose times.json was lost.
+    between them. Productive is what the clock calls training: the step loop with its waits and the callbacks of steps,
+    without compiling, evaluating and saving. Steps after the checkpoint at which a later start resumes were done in vain:
+    their time is training, but does not count. What a killed start did after it wrote the file last, up to 10 s or
+    `log.every` steps, is not known, and neither are starts whose times.json was lost.
     """
 
     def __init__(self, directory: Path, start_step: int, clock: Clock, say: Callable[[str], None]) -> None:
