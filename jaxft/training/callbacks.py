@@ -5,7 +5,7 @@ Its own callbacks save checkpoints, write metrics.jsonl and TensorBoard's files,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxft.config import Config
@@ -26,8 +26,9 @@ class Step:
       loss: mean of the step with penalties; None if no example had a weight.
       learning_rate: of a parameter whose factor in the plan is 1.
       grad_norm: before clipping.
-      speed: `examples_per_second` and `tokens_per_second` since the last logged step; None if this step is not logged
-        (`log.every`).
+      speed: since the last logged step, without compiling, evaluating and saving: `examples_per_second`,
+        `tokens_per_second`, and the shares of time in which the loop waited for data, for the call that sends a step, and
+        for the device: `share_data`, `share_dispatch`, `share_device`. None if this step is not logged (`log.every`).
     """
 
     number: int
@@ -89,15 +90,17 @@ class End:
       step: steps done.
       selected_step: the step of the selected parameters.
       results: their scores, `eval/...` and `test/...`; empty without validation and test data.
+      times: `time`, the seconds of each phase of the run so far, and its `goodput` (see `training.times`).
     """
 
     step: int
     selected_step: int
     results: Mapping[str, Any]
+    times: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The row of metrics.jsonl."""
-        return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results}
+        return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results, **self.times}
 
 
 class Callback:
