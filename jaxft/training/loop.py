@@ -38,12 +38,13 @@ from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
 from jaxft.training.display import Display
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
-from jaxft.training.journal import Journal, TensorBoard
+from jaxft.training.journal import Journal
 from jaxft.training.notify import Notify
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.result_files import ResultFiles
 from jaxft.training.running import RunningRun
 from jaxft.training.step_metrics import StepMetrics
+from jaxft.training.trackers import make_trackers
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 
@@ -203,7 +204,7 @@ class Loop:
         display = Display(log, total_steps=run.total_steps, start_step=start)
         self.say = display.say
         own: list[Callback] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
-        own += [TensorBoard(self.directory, start)] if log.tensorboard else []
+        own += make_trackers(log, self.directory, start)
         own += [ResultFiles(run, self.directory, self.say)] if log.report else []
         running = RunningRun(run, self.directory, start, distributed.is_main_process(), self.say)
         return Notify([*own, display], users, running)
