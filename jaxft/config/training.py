@@ -111,8 +111,8 @@ class LogConfig(Section):
     every: PositiveInt = 50
     """Steps between rows of metrics.jsonl, and between lines of output that is not a terminal."""
     trackers: Annotated[list[TrackerName], ONCE_EACH] = field(default_factory=list)
-    """Experiment trackers that get the rows of metrics.jsonl, too: tensorboard (files in OUTPUT_DIR/tensorboard), wandb, mlflow
-    and trackio."""
+    """Experiment trackers that get the rows of metrics.jsonl, too: tensorboard (files in OUTPUT_DIR/tensorboard), wandb,
+    mlflow and trackio."""
     project: Text = "jaxft"
     """Project of wandb and trackio, experiment of mlflow."""
     run_name: Text | None = None

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from jaxft.config import LogConfig
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
-from jaxft.training.callbacks import Callback
+from jaxft.training.callbacks import Callback, Checkpoint
 from jaxft.training.tracker import Numbers, Status, Tracker, numbers
 
 
@@ -34,6 +34,11 @@ class TensorBoard(Callback):
         if self._writer is not None:
             for name, value in numbers(row).items():
                 self._writer.add_scalar(name, value, row["step"])
+
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Flush: a run that is resumed at the checkpoint does not write the rows before it again."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         """Flush and close."""

@@ -56,8 +56,14 @@ def test_mlflow_has_one_run(tmp_path, monkeypatch):
     assert SCORES.items() <= run.data.metrics.items()
 
 
+WRITE_TRACKIO = """
+import sys
+from pathlib import Path
+from tests.support import tracked
+print(tracked.stopped_and_resumed(Path(sys.argv[1]), "trackio", project="poems"))
+"""
 READ_TRACKIO = """
-import json, sys, trackio
+import json, trackio
 from trackio.sqlite_storage import SQLiteStorage
 (run,) = trackio.Api().runs("poems")
 config, logs = SQLiteStorage.get_run_config("poems", run.name), SQLiteStorage.get_logs("poems", run.name)
@@ -66,15 +72,21 @@ print(json.dumps([run.name, config, logs]))
 
 
 @needs("trackio")
-def test_trackio_has_one_run(tmp_path, monkeypatch, capfd):
+def test_trackio_has_one_run(tmp_path, monkeypatch):
     """In processes of their own: trackio reads the name of its folder once."""
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "store"))
-    write = f"from tests.support import tracked; from pathlib import Path; print(tracked.stopped_and_resumed(Path({str(tmp_path / 'mine')!r}), 'trackio', project='poems'))"
-    written = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True, check=True)
-    assert written.stdout == "[]\n"
-    read = subprocess.run([sys.executable, "-c", READ_TRACKIO], capture_output=True, text=True, check=True)
-    name, config, rows = json.loads(read.stdout.splitlines()[-1])
+
+    def python(*arguments: str) -> str:
+        return subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True, check=True).stdout
+
+    assert python(WRITE_TRACKIO, str(tmp_path / "mine")) == "[]\n"
+    name, config, logged = json.loads(python(READ_TRACKIO).splitlines()[-1])
     assert name.startswith("mine-")
     assert config["train.batch_size"] == 16
-    *rows, status_1, final, status_2 = [{k: x for k, x in row.items() if k != "timestamp"} for row in rows]
-    print(rows)
+    found = [{key: x for key, x in row.items() if key != "timestamp"} for row in logged]
+    assert [row for row in found if "epoch" in row] == [numbers(row) for row in ROWS]
+    assert [row for row in found if "epoch" not in row] == [
+        {"step": 4, "status": "failed"},
+        {"step": 6, **SCORES},
+        {"step": 6, "status": "finished"},
+    ]
