@@ -46,7 +46,9 @@ def _start(config: Config, clock: Clock, said: set[str], callbacks: Sequence[Any
         from jaxft.run.setup import make_run
         from jaxft.training.callbacks import check_callbacks, load_callbacks
         from jaxft.training.display import named_phases
+        from jaxft.training.trackers import check_installed
 
+        by_main_process(lambda: check_installed(config.log))
         check_callbacks(callbacks)  # a wrong one is refused before the long reading
         callbacks = [*load_callbacks(config), *callbacks]
         if distributed.is_main_process():

@@ -1,6 +1,6 @@
 """Callbacks of the training loop, which it calls at the start, a step, an evaluation, a checkpoint and the end of a run.
 
-Its own callbacks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; those of the user
+Its own callbacks save checkpoints, write metrics.jsonl, send its rows to trackers, and show the progress; those of the user
 (`train.callbacks`, or `Trainer.train`) are called after them.
 """
 

@@ -1,4 +1,4 @@
-"""The callbacks of every run: checkpoints, metrics.jsonl, times, TensorBoard, the files about the run, and the display."""
+"""The callbacks of every run: checkpoints, metrics.jsonl, times, trackers, the files about the run, and the display."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +10,13 @@ from jaxft.run.setup import Run
 from jaxft.training.callbacks import Callback
 from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
 from jaxft.training.display import Display
-from jaxft.training.journal import Journal, TensorBoard
+from jaxft.training.journal import Journal
 from jaxft.training.notify import Notify
 from jaxft.training.result_files import ResultFiles
 from jaxft.training.running import RunningRun
 from jaxft.training.time_left import TimeLeft
 from jaxft.training.times import Times
+from jaxft.training.trackers import make_trackers
 
 
 def make_callbacks(
@@ -36,7 +37,7 @@ def make_callbacks(
     display = Display(log, start_step=start, clock=clock, time_left=TimeLeft(clock, run.calendar, _last(run)))
     times = Times(directory, start, clock, display.say)
     own: list[Callback] = [SaveCheckpoints(checkpoints, claim), Journal(directory, start), times]
-    own += [TensorBoard(directory, start)] if log.tensorboard else []
+    own += make_trackers(log, directory, start)
     own += [ResultFiles(run, directory, display.say)] if log.report else []
     running = RunningRun(run, directory, start, distributed.is_main_process(), display.say)
     return Notify([*own, display], users, running), display.say, times
