@@ -10,12 +10,14 @@ import shlex
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 
 from jaxft.config import cli
 from jaxft.models.model import make_model
 from jaxft.param_plan import make_plan
+from jaxft.tasks import task_class
 from tests.support import ROOT, tiny
 
 ROWS = 32  # one step of the recipe, so that one shape is compiled
@@ -106,9 +108,33 @@ def test_the_guides_rules_are_a_plan():
     assert frozen
 
 
+def hub_rows(path: str, name: str | None, split: str) -> datasets.Dataset:
+    """A row with the columns of a data set on the hub, as its card lists them."""
+    labels = [datasets.ClassLabel(names=names) for names in (["no", "yes"], ["neg", "pos"])]
+    single, pair = ["sentence", "label", "idx"], ["sentence1", "sentence2", "label", "idx"]
+    columns, splits = {
+        ("nyu-mll/glue", "cola"): (single, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "sst2"): (single, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "mrpc"): (pair, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "rte"): (pair, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "stsb"): (pair, ["train", "validation", "test"]),
+        ("stanfordnlp/imdb", None): (["text", "label"], ["train", "test", "unsupervised"]),
+        ("google/xquad", "xquad.en"): (["id", "context", "question", "answers"], ["validation"]),
+        ("rajpurkar/squad_v2", None): (["id", "title", "context", "question", "answers"], ["train", "validation"]),
+    }[path, name]
+    assert all(part.partition("[")[0] in splits for part in split.split("+")), split
+    numbers = datasets.Value("float32") if name == "stsb" else labels[path.endswith("imdb")]
+    answers = {"text": [datasets.Value("string")], "answer_start": [datasets.Value("int32")]}
+    kinds = {"label": numbers, "idx": datasets.Value("int32"), "answers": answers}
+    values = {"label": 1, "idx": 0, "answers": {"text": ["river"], "answer_start": [4]}}
+    features = datasets.Features({column: kinds.get(column, datasets.Value("string")) for column in columns})
+    return datasets.Dataset.from_dict({x: [values.get(x, "the river runs")] for x in columns}, features=features)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
+def test_the_header_of_a_recipe_says_where_its_data_are_and_how_to_run_it(path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(datasets, "load_dataset", hub_rows)
     lines = path.read_text(encoding="utf-8").splitlines()
     header = "\n".join(line.removeprefix("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
     own = [
@@ -117,8 +143,16 @@ def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
         if line.startswith(f"python -m jaxft.train configs/{path.name}")
     ]
     assert own
+    assert re.search("^Data: .", header, re.MULTILINE)
+    in_shared = any(line.count("../shared/data/glue") for line in lines)
+    on_hub = False
     for words in own:
-        cli.load(words[3:])
+        config = cli.load(words[3:])
+        if config.data.dataset and not config.data.dataset.startswith("runs/"):
+            on_hub = True
+            splits = [split for split in ("train", "validation", "test") if getattr(config.data, split)]
+            assert [len(task_class(config).read(config, split)) for split in splits] == [1] * len(splits)
+    assert on_hub or not in_shared or config.unlabelled.data  # which are files
 
 
 def is_in_code(name: str) -> bool:
