@@ -81,6 +81,7 @@ def value_and_grad(
     Args:
       state, frozen: trainable state, and all other parameters.
       batch: [K, R, ...] arrays.
+      loss_fn: from all parameters, a micro-batch, a key and the hyperparameters to ((sum, weight), outputs).
       prepare: changes the whole batch first (masking), with its own key.
       regularization: mixout, and penalties (once per step).
 
@@ -129,6 +130,7 @@ def apply_gradients(
 
     Args:
       state: with the parameters that the gradients are of.
+      grads: float32, in the structure of `state.params`.
       optimizer: built from `state.hyper` inside the program.
       regularization: with the moving average.
     """

@@ -106,9 +106,9 @@ class End:
 class Callback:
     """A base class whose methods do nothing: override those that you need.
 
-    Every process of a run has its own callbacks; only the main one should write files (`run.is_main_process`). If a method
-    raises an exception, the run is saved and ends. A callback that waits for the device, such as by reading `state`, slows
-    training down.
+    Every process of a run has its own callbacks; only the main one should write files (`self.run.is_main_process`). If a
+    method raises an exception, the run is saved and ends. A callback that waits for the device, such as by reading `state`,
+    slows training down.
 
     Attributes:
       run: the run, from `on_start` on. `self.run.stop()` and `self.run.scale_learning_rate(0.5)` may be called in `on_step`,
@@ -118,7 +118,7 @@ class Callback:
     run: RunningRun
 
     def on_start(self, run: RunningRun) -> None:
-        """Called before the first step of a run, and before the next one if it is resumed (`run.start_step`)."""
+        """Called before the first step of a run, and before the next one if it is resumed (`self.run.start_step`)."""
 
     def on_step(self, step: Step) -> None:
         """Called for every step in order, one call of the program late, so for all steps of a call at once."""
