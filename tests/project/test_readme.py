@@ -52,12 +52,16 @@ def commands(text: str) -> list[list[str]]:
 
 
 def run(words: list[str], capsys) -> str:
-    """What `jaxft COMMAND ...` prints to standard output."""
+    """What `jaxft COMMAND ...` prints to standard output; the last line of `train` says where the report is."""
     assert words[0] == "jaxft"
     with pytest.raises(SystemExit) as stop:
         cli.run_main(jaxft_command.main, words[1:])
     assert stop.value.code == 0, words
-    return capsys.readouterr().out
+    printed = capsys.readouterr()
+    if words[1] == "train":
+        output = words[words.index("--output_dir") + 1]
+        assert printed.err.strip().splitlines()[-1].endswith(f"; report in {output}/report.html")
+    return printed.out
 
 
 @pytest.fixture
