@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 PREPARING, READING, TOKENISING, COMPILING = "preparing", "reading", "tokenising", "compiling"
 TRAINING, EVALUATING, SAVING = "training", "evaluating", "saving"
-PHASES = (PREPARING, READING, TOKENISING, COMPILING, TRAINING, EVALUATING, SAVING)
+PHASES: tuple[str, ...] = (PREPARING, READING, TOKENISING, COMPILING, TRAINING, EVALUATING, SAVING)
 
 Listener = Callable[[str, str], object]  # (phase, detail)
 

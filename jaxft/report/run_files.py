@@ -69,7 +69,7 @@ class RunFiles:
             found = self.final.get("goodput")
             return found if is_number(found) else None
         counted, total = self.times.get("counted"), sum(self.phases.values())
-        return counted / total if is_number(counted) and total else None
+        return counted / total if counted is not None and is_number(counted) and total else None
 
     def predictions(self, split: str) -> list[dict[str, Any]]:
         """The first MOST_ROWS rows of predictions/SPLIT.jsonl; none without the file."""
