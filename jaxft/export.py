@@ -92,7 +92,16 @@ def export_params(
 ) -> None:
     """Write all parameters of a run's model as a Hugging Face directory; only the main process writes.
 
-    The model card tells `results`, the scores of these parameters.
+    Args:
+      run: from `make_run`.
+      params: from `model_params`.
+      output: the directory.
+      flax: also write flax_model.msgpack.
+      merged: merge LoRA into the kernels.
+      results: the scores of these parameters, for the model card.
+
+    Raises:
+      UserError: if the directory cannot be written.
 
     For a run with adapters this is an adapter directory unless `merged`. It has a hundredth of the size, and evaluate and
     predict read it like a model directory.

@@ -10,6 +10,7 @@ from typing import Any
 from jaxft.config import Config, cli
 from jaxft.core import backend, distributed
 from jaxft.core.distributed import by_main_process, check_shared
+from jaxft.core.phases import SAVING, Clock, measured, phase
 from jaxft.core.signals import Watch
 from jaxft.run import rundir
 from jaxft.run.claim import Claim
@@ -32,21 +33,29 @@ def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[A
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C; a checkpoint of the current step has been saved.
     """
+    with measured(Clock()) as clock:
+        return _start(config, clock, set() if said is None else said, callbacks)
+
+
+def _start(config: Config, clock: Clock, said: set[str], callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Claim the run directory, read the data, load the model, and train."""
     runtime = config.runtime
     chosen = backend.start(distributed=runtime.distributed, precision=runtime.precision, compile_cache=runtime.compile_cache)
-    said = set() if said is None else said
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run
         from jaxft.training.callbacks import check_callbacks, load_callbacks
+        from jaxft.training.display import named_phases
+        from jaxft.training.trackers import check_installed
 
+        by_main_process(lambda: check_installed(config.log))
         check_callbacks(callbacks)  # a wrong one is refused before the long reading
         callbacks = [*load_callbacks(config), *callbacks]
         if distributed.is_main_process():
             for line in _new([chosen.line()], said):
                 print(line, file=sys.stderr)
         # Only the main process claims the directory; the others stop if it is refused.
-        with by_main_process(lambda: Claim(config)) or Claim(config) as claim:
+        with named_phases(config.log, clock), by_main_process(lambda: Claim(config)) or Claim(config) as claim:
             check_shared(Path(config.output_dir))
             run = make_run(config)
             by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
@@ -87,14 +96,17 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], c
             if split in run.data:
                 scores = loop.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
-        _write_predictions(loop)
+        with phase(SAVING):
+            _write_predictions(loop)
         loop.end(chosen_step, results)
-        tuned = replace(run, task=loop.task)
+        tuned = replace(run, task=loop.evaluations.task)
         if not run.task.tuned and distributed.is_main_process():
-            record.add_thresholds(directory, chosen_step, loop.task.config_fields)
-        export_params(tuned, loop.params, directory / rundir.MODEL, flax=config.checkpoint.flax, results=results)
+            record.add_thresholds(directory, chosen_step, loop.evaluations.task.config_fields)
+        with phase(SAVING):
+            export_params(tuned, loop.params, directory / rundir.MODEL, flax=config.checkpoint.flax, results=results)
     finally:
         loop.close()
+    loop.say(loop.times.line())
     shown = {f"{split}/{name}" for split in ("eval", "test") for name in (run.metric, "accuracy")}
     figures = ", ".join(f"{name} {shown_number(value)}" for name, value in results.items() if name in shown)
     loop.say(
@@ -111,11 +123,12 @@ def _write_predictions(loop: Any) -> None:
 
     if not distributed.is_main_process():
         return
-    for split, summary in loop.summaries.items():
-        if loop.keeps_predictions(split):
+    task = loop.evaluations.task
+    for split, summary in loop.evaluations.summaries.items():
+        if loop.evaluations.keeps_predictions(split):
             path = path_of(loop.directory, split)
             with saying_faults(path, loop.say):
-                rows = labelled_predictions(loop.task, summary, loop.run.data[split], loop.config, split)
+                rows = labelled_predictions(task, summary, loop.run.data[split], loop.config, split)
                 write_rows(str(path), rows)
 
 

@@ -82,6 +82,9 @@ class Trainer:
         Args:
           data: "validation" or "test", for the run's own data; a file; or labelled rows in memory, as in the constructor.
 
+        Returns:
+          The task's metrics and `loss` by name.
+
         Raises:
           UserError: if the run has not finished, or the data cannot be read.
         """
@@ -95,10 +98,14 @@ class Trainer:
             return evaluate(str(self.output_dir), self._config_for(data, Path(folder)), "test")[0]
 
     def predict(self, data: Any) -> list[dict[str, Any]]:
-        """One prediction for each row, in order, as `jaxft predict` writes them; None in place of what an empty text lacks.
+        """Predictions of the trained model.
 
         Args:
           data: a file, or rows in memory, as in the constructor, with the columns of the run; labels are not read.
+
+        Returns:
+          One prediction for each row, in order, as `jaxft predict` writes it (docs/tasks.md); None in place of what an
+          empty text lacks.
 
         Raises:
           UserError: if the run has not finished, or the data cannot be read.

@@ -249,6 +249,9 @@ def _wanted(kind: Any) -> str:
         return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(arguments)}"
     if typing.get_origin(kind) is dict:
         return "a mapping, such as {a: 1}"
+    if typing.get_origin(kind) is list and typing.get_origin(arguments[0]) is typing.Literal:
+        names = typing.get_args(arguments[0])
+        return f"a list, such as [{names[0]}], of {', '.join(names)}"
     if list[arguments[0]] in arguments:
         return f"{_wanted(arguments[0])}, or a list of them"
     return " or ".join(_wanted(a) for a in arguments)

@@ -8,6 +8,9 @@ from jaxft.config.limits import Fraction, Limit, NonNegativeFloat, PathText, Pos
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
 from jaxft.core.errors import UserError
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+ONCE_EACH = Limit("names that are given once", lambda x: len(set(x)) == len(x))
+Text = Annotated[str, Limit("a text with letters", lambda x: bool(x.strip()))]
 WINDOW = Limit("the first and the last step, such as [10, 15]", lambda x: len(x) == 2 and 1 <= x[0] <= x[1])
 
 
@@ -125,8 +128,13 @@ class LogConfig(Section):
 
     every: PositiveInt = 50
     """Steps between rows of metrics.jsonl, and between lines of output that is not a terminal."""
-    tensorboard: bool = False
-    """Also write TensorBoard event files to OUTPUT_DIR/tensorboard."""
+    trackers: Annotated[list[TrackerName], ONCE_EACH] = field(default_factory=list)
+    """Experiment trackers that get the rows of metrics.jsonl, too: tensorboard (files in OUTPUT_DIR/tensorboard), wandb,
+    mlflow and trackio."""
+    project: Text = "jaxft"
+    """Project of wandb and trackio, experiment of mlflow."""
+    run_name: Text | None = None
+    """Name that trackers show; null takes the name of output_dir."""
     report: bool = True
     """Write OUTPUT_DIR/report.html, a page that shows the run, and trainer_state.json at every evaluation; and at the end
     all_results.json, too."""

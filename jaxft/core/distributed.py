@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,14 +88,25 @@ def process_count() -> int:
 
 def gather(number: int) -> list[int]:
     """Return the numbers of all processes, each of at most 31 bits, in the order of the processes."""
+    return [row[0] for row in gather_rows([number])]
+
+
+def gather_rows(numbers: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of all processes, equally many of each, of at most 31 bits, in the order of the processes."""
     import jax
 
     if jax.process_count() == 1:
-        return [number]
+        return [list(numbers)]
     import numpy as np
     from jax.experimental import multihost_utils
 
-    return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
+    return multihost_utils.process_allgather(np.array(numbers, np.int32)).tolist()
+
+
+def gather_texts(text: str, most: int = 1000) -> list[str]:
+    """Return the texts of all processes, each cut after `most` bytes, in the order of the processes."""
+    own = text.encode("utf-8", "replace")[:most]
+    return [bytes(row).rstrip(b"\0").decode("utf-8", "ignore") for row in gather_rows(list(own.ljust(most, b"\0")))]
 
 
 def all_agree(yes: bool) -> bool:

@@ -16,10 +16,11 @@ from jaxft.core.errors import UserError
 from jaxft.core.model_source import PACKAGE, resolve
 from jaxft.core.paths import refuse_url
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.hf.flags import BOOLS, COMMON, OPTIMIZERS, SCHEDULES, Flag, Values, parse
+from jaxft.hf.flags import BOOLS, COMMON, OPTIMIZERS, REPORT_TO, SCHEDULES, Flag, Values, parse
 from jaxft.hf.scripts import Script
 from jaxft.models.model import make_model
 from jaxft.models.weights.tensor_files import read_model_config
+from jaxft.training.trackers import installed
 
 # The scripts' defaults that differ from jaxft's.
 DEFAULTS = {
@@ -104,7 +105,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     direct = {known[key].option: value for key, value in flags.items() if known[key].option and not known[key].computed}
     options = {**DEFAULTS, "task.name": script.task, **script.defaults, **direct}
     options |= _batches(flags) | _durations(flags, strategy) | _selection(flags, strategy) | _learning_rate(flags, options)
-    options |= _optimizer(flags) | _dtype(flags) | _tokenizer(flags)
+    options |= _optimizer(flags) | _dtype(flags) | _tokenizer(flags) | _trackers(flags)
     of_model = limits(options["model.path"], options.get("model.revision"))
     length, notes = choose_max_length(script, flags.get("max_seq_length"), of_model)
     options["data.max_length"] = length
@@ -258,6 +259,15 @@ def _tokenizer(flags: Values) -> Values:
         raise UserError(f"--config_name is {config}: must be --model_name_or_path, whose config.json is used")
     other = flags.get("tokenizer_name", path)
     return {} if other == path else {"vocabulary.tokenizer": other}
+
+
+def _trackers(flags: Values) -> Values:
+    """The trackers of --report_to; `all` are those whose packages are installed."""
+    words = [REPORT_TO[word] for word in flags.get("report_to", [])]
+    if "none" in words and len(words) > 1:
+        raise UserError(f"--report_to is {' '.join(words)}: none must be alone")
+    named = [name for word in words if word != "none" for name in (installed() if word == "all" else [word])]
+    return {"log.trackers": list(dict.fromkeys(named))} if words else {}
 
 
 def _duration(flag: str, strategy: str, steps: int) -> Any:

@@ -17,6 +17,7 @@ class Flag:
       kind: the type of its value; bool flags may be given without a value.
       option: the dotted option of jaxft that it sets; "" if it sets none.
       choices: Hugging Face's value -> jaxft's value; other values are refused.
+      several: whether values are given as several words.
       computed: whether `convert` or `scripts` compute the option's value from this flag and others.
       effect: what a flag that sets no option does.
       note: what the report adds to the option.
@@ -27,6 +28,7 @@ class Flag:
     kind: type = str
     option: str = ""
     choices: Mapping[str, Any] | None = None
+    several: bool = False
     computed: bool = False
     effect: str = ""
     note: str = ""
@@ -51,6 +53,8 @@ OPTIMIZERS = {
     **{name: name for name in ("adafactor", "sgd", "rmsprop", "adagrad")},
     **dict.fromkeys(("lion", "lion_32bit"), "lion"),
 }
+# all: those whose packages are installed
+REPORT_TO = {**{name: name for name in ("tensorboard", "wandb", "mlflow", "trackio", "all")}, "none": "none", "[]": "none"}
 
 COMMON: dict[str, Flag] = {
     # model
@@ -130,10 +134,12 @@ COMMON: dict[str, Flag] = {
     "greater_is_better": Flag(bool, ignored="every metric knows its direction"),
     "logging_steps": Flag(int, "log.every"),
     "logging_strategy": Flag(choices={"steps": "steps"}, effect="steps, the only strategy that is supported"),
-    "logging_dir": Flag(refused="TensorBoard files are in OUTPUT_DIR/tensorboard with --report_to tensorboard"),
+    "logging_dir": Flag(ignored="TensorBoard files are in OUTPUT_DIR/tensorboard"),
     "logging_first_step": Flag(bool, refused="log.every counts from step 1"),
-    "report_to": Flag(str, "log.tensorboard", {"tensorboard": True, "none": False, "[]": False}),
-    "run_name": Flag(ignored="a run is its directory"),
+    "report_to": Flag(str, "log.trackers", REPORT_TO, several=True, computed=True),
+    "run_name": Flag(option="log.run_name"),
+    "project": Flag(option="log.project"),
+    "trackio_space_id": Flag(refused="set the environment variable TRACKIO_SPACE_ID"),
     "disable_tqdm": Flag(bool, "log.progress", {"True": False, "False": True}),
     "log_level": Flag(ignored="metrics.jsonl has everything"),
     "prediction_loss_only": Flag(bool, ignored="metrics are computed on the device"),
@@ -207,8 +213,12 @@ def parse(script: str, argv: list[str], known: Mapping[str, Flag]) -> Values:
                 break
             else:
                 text = rest.pop(0)
+        words = [text]
+        while known[name].several and not given and rest and not rest[0].startswith("--"):
+            words.append(rest.pop(0))
         try:
-            values[name] = value_of(name, known[name], text)
+            parsed = [value_of(name, known[name], word) for word in words]
+            values[name] = parsed if known[name].several else parsed[0]
         except UserError as error:
             faults.append(str(error))
     if faults:

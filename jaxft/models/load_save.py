@@ -133,6 +133,12 @@ def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) 
 def merge(model: Model, params: Params) -> tuple[Model, Params]:
     """Merges LoRA into the kernels, as `W + scale A B` or by DoRA's formula, and returns a model without adapters.
 
+    Args:
+      model, params: from `load`, or trained.
+
+    Returns:
+      The model and its parameters, numpy float32.
+
     Raises:
       UserError: if there is no LoRA to merge.
     """
@@ -150,6 +156,11 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
 
     Rows of new words that are separate leaves are joined to their tables. For a model with adapters, this writes an adapter
     directory instead (see `peft`), without model.safetensors; `merge` it first to write a model directory.
+
+    Args:
+      model, params: from `load`, or trained; arrays on any device. They are stored in the types of the checkpoint's tensors.
+      directory: is made if it does not exist.
+      flax: also write the weights as Hugging Face's Flax classes read them.
 
     Raises:
       UserError: if the disk is full or read-only, or Hugging Face's Flax never had the family; existing files are then

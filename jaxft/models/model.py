@@ -49,8 +49,13 @@ class Model:
 
     Attributes:
       hf_config: the original config.json, with the labels of the current head.
+      encoder: the encoder; `encoder.config` has its sizes.
+      heads: by name; "main" is the head of the task.
       rates: dropout rates of training.
+      policy: the types of activations, and the devices that the model is traced for.
       directory: the directory that it was loaded from, for its tokenizer.
+      origin: the types in which the checkpoint stores parameters.
+      report: which parameters were loaded, are new, or were not used.
       adapted: which modules have adapters; None without adapters.
     """
 
@@ -115,7 +120,21 @@ class Model:
         rates: DropoutRates | None = None,
         between: Callable[[jax.Array, Any], jax.Array] | None = None,
     ) -> dict[str, jax.Array]:
-        """Encoder and one head on a batch (see `Encoder.apply` and `Head.apply`); deterministic without a key."""
+        """Applies the encoder and one head to a batch; `jaxft.forward` does it for the inputs of Hugging Face.
+
+        Args:
+          params: stacked, as `load` gives them.
+          inputs: int32 [R, T] `input_ids` (or float32 [R, T, D] `inputs_embeds`), `token_type_ids`, `position_ids` from 0 in
+            each example, `segment_ids`, the number of the example in its row from 1 (0 for padding); and int32 [R, M]
+            `first_token`, where each example begins.
+          head: name of the head.
+          key: for dropout; without it the result is deterministic.
+          rates: dropout rates in place of the model's.
+          between: maps hidden states [R, T, D] and the number of layers below them (mixup).
+
+        Returns:
+          Arrays by Hugging Face's output names, such as `logits` [R, M, C] or, for tags, [R, T, C].
+        """
         return self.apply_heads(params, inputs, [head], key=key, rates=rates, between=between)[head]
 
     def apply_heads(

@@ -46,7 +46,7 @@ class Optimizer:
     blocked_norm: bool
 
     def norm(self, updates: Any) -> jax.Array:
-        """The global norm, computed in the same way as for clipping, so that the compiler merges the two."""
+        """The global norm of a tree, a float32 scalar, computed as for clipping, so that the compiler merges the two."""
         return global_norm(updates, blocked=self.blocked_norm)
 
 

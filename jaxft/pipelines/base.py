@@ -42,6 +42,8 @@ class Pipeline(abc.ABC):
       task: Hugging Face's name of the task.
       model: the model with its tokenizer.
       options: the options of every call.
+      encoder: cleans and tokenises texts.
+      forward: applies the model to examples, in batches of the declared shapes.
     """
 
     task: ClassVar[str]

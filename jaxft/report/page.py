@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxft.config import cli
 from jaxft.core.output import writing
-from jaxft.report import compare, curves, figures, mistakes
+from jaxft.report import compare, curves, figures, mistakes, times
 from jaxft.report.markup import Markup, element
 from jaxft.report.run_files import CONFIG, RunFiles, read_run
 from jaxft.report.style import STYLE
@@ -35,13 +35,18 @@ def page(runs: Sequence[RunFiles], words: Sequence[Any] = ()) -> str:
         run = runs[0]
         title = f"Run {run.name}"
         content = [figures.results(run), curves.training(runs), *mistakes.sections(run, words), figures.data(run)]
-        content += [curves.pace(runs), figures.plan(run), figures.options(run, cli.read_text(run.directory / CONFIG))]
+        content += [
+            curves.pace(runs),
+            times.times(runs),
+            figures.plan(run),
+            figures.options(run, cli.read_text(run.directory / CONFIG)),
+        ]
         model, task = run.config.get("model.path"), run.config.get("task.name")
         about = f"{task or 'text-classification'} with {model or 'a new model'}"
     else:
         title = f"{len(runs)} runs"
         about = ", ".join(run.name for run in runs)
-        content = [compare.comparison(runs), curves.training(runs), curves.pace(runs)]
+        content = [compare.comparison(runs), curves.training(runs), curves.pace(runs), times.times(runs)]
     return document(title, about, Markup("".join(content)))
 
 

@@ -138,6 +138,31 @@ def bar_chart(bars: Sequence[tuple[str, float]], *, label: str, x_label: str) ->
     return element("figure", element("figcaption", label), _svg(body, label))
 
 
+def stacked_bars(bars: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, label: str, x_label: str) -> Markup:
+    """Level bars below each other, each made of parts with a name and a length; a part has its colour in all bars."""
+    totals = [sum(size for _, size in parts) for _, parts in bars]
+    if not any(totals):
+        return element("p", f"{label}: no number yet.", class_="about")
+    names = list(dict.fromkeys(name for _, parts in bars for name, _ in parts))
+    bottom = TOP + 46 * len(bars)
+    x = Scale(0, max(totals), LEFT, WIDTH - RIGHT)
+    body: list[object] = []
+    for i, (bar, parts) in enumerate(bars):
+        top, done = TOP + 46 * i, 0.0
+        body.append(element("text", bar, x=LEFT, y=top + 11, class_="tick"))
+        for name, size in parts:
+            place = {"x": f"{x(done):.1f}", "width": f"{x(size) - LEFT:.1f}", "y": top + 16, "height": 22}
+            hint = element("title", f"{bar} {name}: {number(size)}".strip())
+            body.append(element("rect", hint, class_=f"c{names.index(name) % COLOURS}", **place))
+            done += size
+    for value in ticks(x.low, x.high):
+        body.append(element("text", number(value), x=f"{x(value):.1f}", y=bottom + 15, class_="tick middle"))
+    body.append(element("text", x_label, x=WIDTH - RIGHT, y=bottom + 30, class_="tick end"))
+    svg = element("svg", body, viewBox=f"0 0 {WIDTH} {bottom + 36}", role="img", aria_label=label)
+    keys = [element("li", element("span", class_=f"key c{i % COLOURS}"), name) for i, name in enumerate(names)]
+    return element("figure", element("figcaption", label), svg, element("ul", keys, class_="legend"))
+
+
 def diagonal_chart(points: Sequence[tuple[float, float, int]], *, label: str) -> Markup:
     """Points (confidence, accuracy, count) beside the diagonal, on which a calibrated model lies; areas follow counts."""
     size = HEIGHT + 50

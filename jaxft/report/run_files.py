@@ -10,7 +10,7 @@ from typing import Any
 from jaxft.config import cli
 from jaxft.core.errors import UserError
 
-CONFIG, METRICS, FIGURES = "config.yaml", "metrics.jsonl", "figures.json"
+CONFIG, METRICS, FIGURES, TIMES = "config.yaml", "metrics.jsonl", "figures.json", "times.json"
 PREDICTIONS = "predictions"
 MOST_ROWS = 50_000  # of predictions, which a report reads in some seconds
 
@@ -25,6 +25,7 @@ class RunFiles:
       config: the options by their dotted names.
       rows: the rows of metrics.jsonl.
       figures: figures.json (`preflight.figures`); empty if there is none.
+      times: times.json (`training.times`); empty if there is none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RunFiles:
     config: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     figures: Mapping[str, Any] = field(default_factory=dict)
+    times: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[Mapping[str, Any]]:
@@ -53,6 +55,21 @@ class RunFiles:
         """The scores of the selected parameters by name, `eval/f1`; before the end, those of the latest evaluation."""
         row = self.final or (self.evaluations[-1] if self.evaluations else {})
         return {name: value for name, value in row.items() if "/" in name and (value is None or is_number(value))}
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """The seconds of each phase, until the end or until now; empty if they are not known."""
+        found = self.final.get("time") or self.times.get("phases")
+        return {name: x for name, x in found.items() if is_number(x)} if isinstance(found, dict) else {}
+
+    @property
+    def goodput(self) -> float | None:
+        """The share of the time that trained steps that count, until the end or until now; None if it is not known."""
+        if self.final:
+            found = self.final.get("goodput")
+            return found if is_number(found) else None
+        counted, total = self.times.get("counted"), sum(self.phases.values())
+        return counted / total if counted is not None and is_number(counted) and total else None
 
     def predictions(self, split: str) -> list[dict[str, Any]]:
         """The first MOST_ROWS rows of predictions/SPLIT.jsonl; none without the file."""
@@ -76,7 +93,9 @@ def read_run(path: str | Path) -> RunFiles:
     values = cli.flatten(cli.read_yaml(directory / CONFIG))
     metrics = directory / METRICS
     rows = [row for row in json_lines(metrics) if is_number(row.get("step"))] if metrics.is_file() else []
-    return RunFiles(directory.resolve().name, directory, values, rows, _read_object(directory / FIGURES))
+    return RunFiles(
+        directory.resolve().name, directory, values, rows, *map(_read_object, (directory / FIGURES, directory / TIMES))
+    )
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

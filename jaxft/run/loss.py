@@ -37,7 +37,7 @@ LossWrapper = Callable[[LossFn], LossFn]
 
 
 def run_prepare(run: Run) -> Prepare:
-    """What training changes in the batch of a step before it is divided into micro-batches."""
+    """What training changes in the batch of a step, [K, R, ...] arrays, before it is divided into micro-batches."""
     steps: list[Prepare] = [run.task.prepare]
     if run.epochs and run.epochs.in_pairs:
         steps.insert(0, lambda batch, key: split_pairs(batch))
@@ -112,7 +112,7 @@ def _consistency(run: Run) -> Consistency:
 
 
 def run_loss(run: Run) -> LossFn:
-    """The training loss of a run."""
+    """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays."""
     loss = make_loss(run.model, run.task, embedding_transformations(run))
     for wrap in loss_wrappers(run):
         loss = wrap(loss)

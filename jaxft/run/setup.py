@@ -40,16 +40,31 @@ FROZEN_FEATURES = "frozen_prefix"  # token column of a batch: the outputs of fro
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ModelSetup):
-    """Everything that is fixed before the first step."""
+    """Everything that is fixed before the first step.
+
+    Attributes:
+      config, task, plan: the checked config, the task with its labels, the parameter plan.
+      model, params: the model, and its parameters before the first step, numpy arrays.
+      teacher: those of the teacher, for distillation.
+      tokenizer: transformers' tokenizer.
+      data: the splits by name: train, and perhaps validation and test.
+      mesh: the devices.
+      sampler: of the training batches; if examples differ between epochs, those of epoch 0.
+      epochs: makes the examples of an epoch if they differ between epochs.
+      total_steps: optimizer steps.
+      notes: lines for the log.
+      own_tokenizer: directory of the tokenizer if it is not that of `model.path`.
+      resumed: whether `recorded_words`, the words whose embeddings are trained, are known.
+    """
 
     teacher: tuple[Model, Params] | None
     tokenizer: Any
     data: Mapping[str, Split]
-    sampler: BatchSampler  # of the training batches; if examples differ between epochs, those of epoch 0
-    epochs: EpochExamples | None = None  # if examples differ between epochs
-    notes: tuple[str, ...] = ()  # lines for the log
-    own_tokenizer: Path | None = None  # directory of the tokenizer if it is not that of `model.path`
-    resumed: bool = False  # whether `recorded_words` are known
+    sampler: BatchSampler
+    epochs: EpochExamples | None = None
+    notes: tuple[str, ...] = ()
+    own_tokenizer: Path | None = None
+    resumed: bool = False
 
     @property
     def steps_per_epoch(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.config.data import SPLITS
 from jaxft.core.errors import UserError
+from jaxft.core.phases import READING, TOKENISING, phase
 from jaxft.core.ragged import offsets_of
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.cleaning.cleaner import check_rules, counted
@@ -46,12 +47,14 @@ class ReadRows:
 
 def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> RunData:
     """Read and tokenise every split of a run; see `read_rows`."""
-    read = read_rows(config, directory, hf_config)
+    with phase(READING):
+        read = read_rows(config, directory, hf_config)
     task, vocabulary = read.task, read.vocabulary
-    splits = {
-        split: task.encode(rows, vocabulary.tokenizer, vocabulary.directory, config, read.origins[split])
-        for split, rows in read.rows.items()
-    }
+    with phase(TOKENISING):
+        splits = {
+            split: task.encode(rows, vocabulary.tokenizer, vocabulary.directory, config, read.origins[split])
+            for split, rows in read.rows.items()
+        }
     return RunData(task, {s: first_examples(type(task), x, config, s) for s, x in splits.items()}, vocabulary, read.notes)
 
 

@@ -19,7 +19,7 @@ from jaxft.step.unused_embeddings import split_unused
 
 
 def fresh_state(run: ModelSetup) -> tuple[TrainState, Parameters]:
-    """(trainable state before the first step, frozen parameters), placed on the mesh."""
+    """(trainable state before the first step, frozen parameters): float32 arrays on the mesh, the layers stacked."""
     trainable, frozen = _split(run)
     shapes, _ = _shapes(run, trainable, frozen)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)

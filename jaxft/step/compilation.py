@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from jaxft.core.errors import UserError
+from jaxft.core.phases import COMPILING, phase
 from jaxft.core.progress import announced
 from jaxft.data.batching.batch_sampler import BatchSampler, Shape, token_type
 from jaxft.data.tokens.encode import Examples
@@ -44,7 +45,11 @@ class Compiled(Mapping[K, Any]):
         for program in self._programs.values():
             if program.done():
                 program.result()
-        return self._programs[key].result()
+        if not (wanted := self._programs[key]).done():
+            done = sum(program.done() for program in self._programs.values())
+            with phase(COMPILING, f"{done + 1} of {len(self)}"):
+                wait([wanted])
+        return wanted.result()
 
     def __contains__(self, key: object) -> bool:
         return key in self._programs  # without waiting for it
@@ -175,9 +180,10 @@ def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[s
     # GPUs choose kernels by timing them, so nothing else may run meanwhile; several processes must compile in step.
     alone = jax.default_backend() == "gpu" or jax.process_count() > 1
     programs: dict[K, Future[Any]] = {}
-    for key, name in names.items():
-        # Lowering traces in this thread, because it depends on its settings (mesh, precision).
-        programs[key] = _POOL.submit(compile_one, name, lower(key))
-        if alone:
-            wait([programs[key]])
+    for number, (key, name) in enumerate(names.items(), 1):
+        with phase(COMPILING, f"{number} of {len(names)}"):
+            # Lowering traces in this thread, because it depends on its settings (mesh, precision).
+            programs[key] = _POOL.submit(compile_one, name, lower(key))
+            if alone:
+                wait([programs[key]])
     return Compiled(programs)

@@ -36,6 +36,12 @@ class Calendar:
         """Whether an evaluation is due after step `done`."""
         return self.evaluate is not None and (done % self.evaluate == 0 or done == self.total)
 
+    def evaluations_after(self, done: int) -> int:
+        """The number of evaluations that are due after step `done`."""
+        if self.evaluate is None or done >= self.total:
+            return 0
+        return -(-self.total // self.evaluate) - done // self.evaluate
+
     def saves(self, done: int) -> bool:
         """Whether a checkpoint is due after step `done`."""
         return done % self.save == 0 or done == self.total

@@ -81,6 +81,7 @@ def value_and_grad(
     Args:
       state, frozen: trainable state, and all other parameters.
       batch: [K, R, ...] arrays.
+      loss_fn: from all parameters, a micro-batch, a key and the hyperparameters to ((sum, weight), outputs).
       prepare: changes the whole batch first (masking), with its own key.
       regularization: mixout, and penalties (once per step).
 
@@ -88,7 +89,9 @@ def value_and_grad(
       ((`loss`, the mean of the step, with penalties, its `weight`), gradients), both scalars float32.
     """
     step_key = jax.random.fold_in(state.key, state.step)
-    batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE)) if prepare else batch
+    if prepare:
+        with jax.named_scope("prepare"):
+            batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE))
 
     def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(step_key, number)
@@ -114,7 +117,8 @@ def value_and_grad(
     grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
     loss = loss_sum * scale
     if regularization and regularization.penalises:
-        penalty, penalty_grads = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
+        with jax.named_scope("penalty"):
+            penalty, penalty_grads = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
         loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, penalty_grads)
     return (loss, weight), grads
 
@@ -126,13 +130,15 @@ def apply_gradients(
 
     Args:
       state: with the parameters that the gradients are of.
+      grads: float32, in the structure of `state.params`.
       optimizer: built from `state.hyper` inside the program.
       regularization: with the moving average.
     """
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.build(state.hyper).update(grads, state.opt_state, state.params)
         params = cast(Params, optax.apply_updates(state.params, updates))
-    average = regularization.averaged(state.average, params, state.step) if regularization and state.average else {}
+    with jax.named_scope("average"):
+        average = regularization.averaged(state.average, params, state.step) if regularization and state.average else {}
     return TrainState(params, opt_state, state.step + 1, state.key, state.hyper, average)
 
 
@@ -155,7 +161,9 @@ def train_step(
         state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization
     )
     new = apply_gradients(state, grads, optimizer=optimizer, regularization=regularization)
-    return new, {"loss": loss, "weight": weight, "grad_norm": optimizer.norm(grads)}
+    with jax.named_scope("gradient_norm"):
+        norm = optimizer.norm(grads)
+    return new, {"loss": loss, "weight": weight, "grad_norm": norm}
 
 
 def train_steps(

@@ -1,11 +1,11 @@
 """Callbacks of the training loop, which it calls at the start, a step, an evaluation, a checkpoint and the end of a run.
 
-Its own callbacks save checkpoints, write metrics.jsonl and TensorBoard's files, and show the progress; those of the user
+Its own callbacks save checkpoints, write metrics.jsonl, send its rows to trackers, and show the progress; those of the user
 (`train.callbacks`, or `Trainer.train`) are called after them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxft.config import Config
@@ -26,8 +26,9 @@ class Step:
       loss: mean of the step with penalties; None if no example had a weight.
       learning_rate: of a parameter whose factor in the plan is 1.
       grad_norm: before clipping.
-      speed: `examples_per_second` and `tokens_per_second` since the last logged step; None if this step is not logged
-        (`log.every`).
+      speed: since the last logged step, without compiling, evaluating and saving: `examples_per_second`,
+        `tokens_per_second`, and the shares of time in which the loop waited for data, for the call that sends a step, and
+        for the device: `share_data`, `share_dispatch`, `share_device`. None if this step is not logged (`log.every`).
     """
 
     number: int
@@ -89,23 +90,25 @@ class End:
       step: steps done.
       selected_step: the step of the selected parameters.
       results: their scores, `eval/...` and `test/...`; empty without validation and test data.
+      times: `time`, the seconds of each phase of the run so far, and its `goodput` (see `training.times`).
     """
 
     step: int
     selected_step: int
     results: Mapping[str, Any]
+    times: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The row of metrics.jsonl."""
-        return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results}
+        return {"step": self.step, "selected_step": self.selected_step, "final": True, **self.results, **self.times}
 
 
 class Callback:
     """A base class whose methods do nothing: override those that you need.
 
-    Every process of a run has its own callbacks; only the main one should write files (`run.is_main_process`). If a method
-    raises an exception, the run is saved and ends. A callback that waits for the device, such as by reading `state`, slows
-    training down.
+    Every process of a run has its own callbacks; only the main one should write files (`self.run.is_main_process`). If a
+    method raises an exception, the run is saved and ends. A callback that waits for the device, such as by reading `state`,
+    slows training down.
 
     Attributes:
       run: the run, from `on_start` on. `self.run.stop()` and `self.run.scale_learning_rate(0.5)` may be called in `on_step`,
@@ -115,7 +118,7 @@ class Callback:
     run: RunningRun
 
     def on_start(self, run: RunningRun) -> None:
-        """Called before the first step of a run, and before the next one if it is resumed (`run.start_step`)."""
+        """Called before the first step of a run, and before the next one if it is resumed (`self.run.start_step`)."""
 
     def on_step(self, step: Step) -> None:
         """Called for every step in order, one call of the program late, so for all steps of a call at once."""

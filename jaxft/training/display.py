@@ -1,27 +1,56 @@
 """The progress of a run on standard error: a bar on a terminal, lines elsewhere (nohup, Slurm, CI), of the main process."""
 
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jaxft.config import LogConfig
 from jaxft.core import distributed
+from jaxft.core.phases import Clock
 from jaxft.training.callbacks import Callback, Evaluation, Step
+from jaxft.training.time_left import TimeLeft
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+_ERASE = "\x1b[K"  # from the cursor to the end of the line
+
+
+@contextmanager
+def named_phases(config: LogConfig, clock: Clock) -> Iterator[None]:
+    """A context in which the phase stands at the bottom of a terminal, until a `Display` takes its place.
+
+    The cursor stays at the start of the line, so whatever else is printed replaces it.
+    """
+    shown = config.progress and sys.stderr.isatty() and distributed.is_main_process()
+
+    def show(phase: str, detail: str) -> None:
+        print(f"\r{_named(phase, detail)}{_ERASE}\r", end="", file=sys.stderr, flush=True)
+
+    if shown:
+        clock.listener = show
+    try:
+        yield
+    finally:
+        if shown:
+            clock.listener = lambda *_: None
+            print(_ERASE, end="", file=sys.stderr, flush=True)
 
 
 class Display(Callback):
-    """The progress bar of a run and messages above it, or only lines if the output is not a terminal."""
+    """The progress bar of a run, with its phase, and messages above it, or only lines if the output is not a terminal."""
 
-    def __init__(self, config: LogConfig, *, total_steps: int, start_step: int) -> None:
+    def __init__(self, config: LogConfig, *, start_step: int, clock: Clock, time_left: TimeLeft) -> None:
         self._active = distributed.is_main_process()
         self._bar: Any = None
+        self._speed = ""
         self._lines = config.progress and not sys.stderr.isatty()
-        self._total = total_steps
-        self._first: tuple[int, float] | None = None  # the first step that was shown, and its time
+        self._total, self._left, self._clock = time_left.total_steps, time_left, clock
         if self._active and config.progress and sys.stderr.isatty():
             import tqdm
 
-            self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
+            options: dict[str, Any] = {"bar_format": _BAR, "unit": "step", "dynamic_ncols": True}
+            self._bar = tqdm.tqdm(desc="preparing", total=self._total, initial=start_step, **options)
+            clock.listener = lambda phase, detail: self._bar.set_description_str(_named(phase, detail))
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -35,15 +64,19 @@ class Display(Callback):
     def on_step(self, step: Step) -> None:
         """Move the bar, or print a line if the step is logged."""
         tokens = None if step.speed is None else step.speed["tokens_per_second"]
+        if self._bar is None and not self._lines:
+            return
+        seconds = self._left.after(step.number)
+        left = "" if seconds is None else f", {clock_time(seconds)} left"
         if self._bar is not None:
-            figures = {"loss": shown_number(step.loss), "lr": f"{step.learning_rate:.2e}"}
-            self._bar.set_postfix(figures if tokens is None else figures | {"tokens": f"{tokens:.0f}/s"}, refresh=False)
-            self._bar.update(step.number - self._bar.n)
-        elif self._lines:
-            left = self._time_left(step.number)
             if tokens is not None:
-                figures = f"loss {shown_number(step.loss)}, learning rate {step.learning_rate:.2e}, {tokens:,.0f} tokens/s"
-                self.say(f"step {step.number:,} of {self._total:,}: {figures}{left}")
+                self._speed = f", {tokens:,.0f} tokens/s"
+            figures = f"loss {shown_number(step.loss)}, lr {step.learning_rate:.2e}{self._speed}{left}"
+            self._bar.set_postfix_str(figures, refresh=False)
+            self._bar.update(step.number - self._bar.n)
+        elif tokens is not None:
+            figures = f"loss {shown_number(step.loss)}, learning rate {step.learning_rate:.2e}, {tokens:,.0f} tokens/s"
+            self.say(f"step {step.number:,} of {self._total:,}: {figures}{left}")
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Print the metric that chooses the best model, and the loss."""
@@ -52,22 +85,20 @@ class Display(Callback):
         note = f" ({scores['note']})" if "note" in scores else ""
         shown = f"{name} {shown_number(scores[name])}{mark}, loss {shown_number(scores['loss'])}{note}"
         self.say(f"step {evaluation.step}: validation {shown}")
+        self._left.evaluated()
 
     def close(self) -> None:
         """Leave the bar on the screen as it is."""
         if self._bar is not None:
+            self._clock.listener = lambda *_: None
             self._bar.close()
 
-    def _time_left(self, step: int) -> str:
-        """`, 1:02:03 left` by the pace so far; empty at the first step, when the pace is unknown, and at the last."""
-        now = time.perf_counter()
-        first, start = self._first = self._first or (step, now)
-        if not first < step < self._total:
-            return ""
-        return f", {clock((now - start) / (step - first) * (self._total - step))} left"
+
+def _named(phase: str, detail: str) -> str:
+    return f"{phase} {detail}".rstrip()
 
 
-def clock(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """A duration in seconds as 1:02:03 or 2:03."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)

@@ -1,7 +1,7 @@
 """The training loop: steps, evaluations and early stopping. It decides the order of events; callbacks do the rest."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -14,35 +14,29 @@ import numpy as np
 from jaxft import optim
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
+from jaxft.core.phases import EVALUATING, SAVING, TRAINING, clock, phase
 from jaxft.core.signals import Stopped, Watch
-from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.prefetch import Epochs
-from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
-from jaxft.evaluation.labelled_predictions import are_possible
+from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.run.claim import Claim
-from jaxft.run.loss import run_loss, run_prepare
-from jaxft.run.setup import Run, eval_sampler
+from jaxft.run.loss import run_loss
+from jaxft.run.setup import Run
 from jaxft.run.state import fresh_state, model_params, run_optimizer
-from jaxft.step.compilation import Compiled, compile_train, lower_train
 from jaxft.step.distillation import TEACHER
 from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
-from jaxft.step.stages import Stage, later_stages, open_stage
-from jaxft.step.train_step import TrainState
-from jaxft.tasks.task import Split
+from jaxft.step.stages import Stage, open_stage
 from jaxft.training import integrity
 from jaxft.training.batch_feed import BatchFeed, make_epoch
 from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
-from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
-from jaxft.training.display import Display
+from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
-from jaxft.training.frozen_features import FrozenFeatures, cache_frozen_features
-from jaxft.training.journal import Journal, TensorBoard
-from jaxft.training.notify import Notify
+from jaxft.training.evaluations import Evaluations
+from jaxft.training.frozen_features import cache_frozen_features
+from jaxft.training.own_callbacks import make_callbacks
 from jaxft.training.profiler import ProfilerWindow
-from jaxft.training.result_files import ResultFiles
-from jaxft.training.running import RunningRun
+from jaxft.training.programs import Programs
 from jaxft.training.step_metrics import StepMetrics
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
@@ -53,7 +47,7 @@ class Loop:
 
     def __init__(self, run: Run, directory: Path, claim: Claim | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self.run = run
-        self.config, self.task = run.config, run.task
+        self.config = run.config
         self.directory = directory
         self.claim = claim
         self.resumed = self._newest_checkpoint()
@@ -71,17 +65,17 @@ class Loop:
             self._set_factors()
         if run.teacher:
             self.frozen = replace(self.frozen, teachers={TEACHER: sharding.place_params(run.mesh, run.teacher[1])})
-        self.callbacks = self._make_callbacks(callbacks)
+        self.clock = clock()
+        made = make_callbacks(run, directory, self.resumed or 0, self.checkpoints, claim, callbacks, self.clock)
+        self.callbacks, self.say, self.times = made
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run)
-        self.evaluators: dict[str, Evaluator] = {}
-        self.summaries: dict[str, Summary] = {}  # of the latest `scores` by split
+        self.evaluations = Evaluations(run, self.loss, self.say)
         self.epochs = Epochs(
-            lambda n: make_epoch(run, n, self._data("train").examples, lambda: self.epochs.closed),
+            lambda n: make_epoch(run, n, self._training_examples(), lambda: self.epochs.closed),
             -(-run.total_steps // run.steps_per_epoch),
         )
-        self.programs: list[Compiled[MultiStep]] = []  # of the current stage and later ones
-        self.cache = FrozenFeatures()
+        self.programs: Programs | None = None
 
     def train(self, watch: Watch | None = None) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed.
@@ -96,23 +90,35 @@ class Loop:
         self.callbacks.raise_failure(f"step {start} is saved in {self.directory}" if start else "nothing is trained yet")
         if start >= self.run.total_steps or self.progress.stopped:
             return
-        self.cache = cache_frozen_features(self.run, self.params, self.say)
-        examples = self.run.prototype if self.run.epochs else self._data("train").examples
-        feed = BatchFeed(self.run, self.epochs, examples, head_only=self.cache.all_layers)
-        later = self._compile_stages(feed, start)
+        self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say)
+        examples = self.run.prototype if self.run.epochs else self._training_examples()
+        feed = BatchFeed(self.run, self.epochs, examples, head_only=cache.all_layers)
+        self.programs = programs = Programs(self.run, self.loss, self.optimizer, cache, feed, self.say)
+        later = programs.request(start, self.state, self.frozen, self.checkpoints.prepare)
         if "validation" in self.run.data:
-            self._evaluator("validation")
+            self.evaluations.request("validation", self.params)
+        with self.clock.during(TRAINING):
+            self._steps(feed, programs, later, start, watch)
+        self.profiler.close()
+        self._release()
+        self._wait_for_checkpoints()
+        watch.disarm()
+
+    def _steps(self, feed: BatchFeed, programs: Programs, later: list[Stage], start: int, watch: Watch) -> None:
+        """All steps from `start` on, with the evaluations and checkpoints between them."""
         per_epoch, calendar = self.run.steps_per_epoch, self.run.calendar
-        metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate)
-        frozen = self.cache.without_cached(self.frozen)
+        cache, now = self.evaluations.cache, partial(self.clock.seconds, TRAINING)
+        metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate, now)
+        waits = metrics.meter.waits
+        frozen = cache.without_cached(self.frozen)
         heap = host_memory.ReusedBlock(self._is_busy)
-        for steps, epoch, arrays in feed.batches(start):
+        for steps, epoch, arrays in waits.for_data(feed.batches(start)):
             if epoch.line and (steps.start == start or not steps.start % per_epoch):
                 self.say(epoch.line)
             if later and later[0].start == steps.start:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
-                frozen = self.cache.without_cached(self.frozen)
-                del self.programs[0]
+                frozen = cache.without_cached(self.frozen)
+                programs.next_stage()
                 trained = tree.count(self.state.params)
                 self.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
             if steps.stop > MOST_STEPS:
@@ -121,12 +127,12 @@ class Loop:
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
             self._set_progress(self.progress.at(steps.start))
             call = MultiStep(epoch.batches.shape(steps.start % per_epoch), len(steps))
-            if call not in self.programs[0]:  # of an epoch that was not among those for which shapes were chosen
-                self.programs[0] = self.programs[0].merged(self._compile(feed, [call], self.state, self.frozen))
-            program = self.programs[0][call]
-            heap.before_call(program, self._wait_for_steps)
+            program = programs.get(call, self.state, self.frozen)
+            with waits.device:
+                heap.before_call(program, self._wait_for_steps)
             with self.profiler.around(steps):
-                self.state, sent = program(self.state, frozen, arrays)
+                with waits.dispatch:
+                    self.state, sent = program(self.state, frozen, arrays)
                 watch.arm()
                 self._on_steps(metrics)
                 metrics.send(steps, sent, epoch.batches)  # inside the profiler's window, whose wait is part of their time
@@ -141,7 +147,7 @@ class Loop:
                 if calendar.saves(done) or better or why or signal or self.callbacks.failure:
                     self._on_checkpoint(done)
                 if signal or self.callbacks.failure:
-                    self.checkpoints.wait()
+                    self._wait_for_checkpoints()
                     saved = f"step {done} is saved in {self.directory}"
                     self.callbacks.raise_failure(f"{saved}, where the same run resumes")
                     raise Stopped(signal or 0, f"stopped: {saved}; the same command resumes there")
@@ -150,10 +156,6 @@ class Loop:
                     self.say(f"stopped early at step {done}: {why}")
                     break
                 heap.mark_fragmented()
-        self.profiler.close()
-        self._release()
-        self.checkpoints.wait()
-        watch.disarm()
 
     def select(self) -> int:
         """Make `state` that of the best or the last step, as `checkpoint.select` says, and return the step."""
@@ -173,71 +175,30 @@ class Loop:
 
     def scores(self, split: str) -> dict[str, Any]:
         """Scores of the current parameters on a split; thresholds are tuned on the validation data if the config says so."""
-        summary = self.summaries[split] = self._evaluator(split).collect(self._params(split))
-        if split == "validation":
-            self.task = self.run.task.tune(summary, self.run.data[split])
-        return score(self.task, summary, self.run.data[split])
+        return self.evaluations.scores(split, self.params)
 
-    def keeps_predictions(self, split: str) -> bool:
-        """Whether `summaries` hold what `labelled_predictions` needs."""
-        return self.config.log.predictions and are_possible(self.run.task, self.run.data[split])
-
+    @phase(SAVING)
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
         """Call the callbacks at the end of the run, with the step of the selected parameters and their scores."""
-        self.callbacks.end(End(self.checkpoints.latest() or 0, selected_step, results))
+        step = self.checkpoints.latest() or 0
+        self.callbacks.end(End(step, selected_step, results, self.times.final(step)))
 
     def close(self) -> None:
         """Finish writing in the background, cancel compilations and the computing of batches, and release free memory."""
         self._release()
         self.epochs.close()
-        for evaluator in self.evaluators.values():
-            evaluator.steps.cancel()
+        self.evaluations.cancel()
         with ExitStack() as stack:
             stack.callback(self.callbacks.close)
             stack.callback(self.profiler.close, wait=False)
         host_memory.release_freed_memory()
-
-    def _make_callbacks(self, users: Sequence[Callback]) -> Notify:
-        """The callbacks in the order of their calls; the user's are last."""
-        run, log, start = self.run, self.config.log, self.resumed or 0
-        display = Display(log, total_steps=run.total_steps, start_step=start)
-        self.say = display.say
-        own: list[Callback] = [SaveCheckpoints(self.checkpoints, self.claim), Journal(self.directory, start)]
-        own += [TensorBoard(self.directory, start)] if log.tensorboard else []
-        own += [ResultFiles(run, self.directory, self.say)] if log.report else []
-        running = RunningRun(run, self.directory, start, distributed.is_main_process(), self.say)
-        return Notify([*own, display], users, running)
-
-    def _compile_stages(self, feed: BatchFeed, start: int) -> list[Stage]:
-        """Request the programs of all stages from step `start` on, and return the later stages."""
-        starts = [s for s in self.run.plan.stages[1:] if s >= start]
-        later = later_stages(self.run.plan, self.optimizer, self.run.mesh, self.state, self.frozen, starts)
-        for stage in (self, *later):
-            self.programs.append(self._compile(feed, feed.calls(start), stage.state, stage.frozen))
-            self.checkpoints.prepare(stage.state)
-        return later
-
-    def _compile(
-        self, feed: BatchFeed, calls: Iterable[MultiStep], state: TrainState, frozen: Parameters
-    ) -> Compiled[MultiStep]:
-        lower = partial(
-            lower_train,
-            self.loss,
-            self.optimizer,
-            state,
-            self.cache.without_cached(frozen),
-            prepare=run_prepare(self.run),
-            regularization=self.run.regularization,
-        )
-        return compile_train(lower, {call: feed.abstract(call) for call in calls}, self.say)
 
     def _wait_for_steps(self) -> None:
         jax.block_until_ready(self.state)
 
     def _is_busy(self) -> bool:
         """Whether anything is being compiled or written in the background."""
-        steps = [evaluator.steps for evaluator in self.evaluators.values()]
-        return self.checkpoints.saving or not all(x.done for x in (*self.programs, *steps))
+        return self.checkpoints.saving or not self.evaluations.done or not (self.programs is None or self.programs.done)
 
     def _newest_checkpoint(self) -> int | None:
         """The step from which the run is resumed, as the main process finds it."""
@@ -249,17 +210,12 @@ class Loop:
                 self.claim.check_weights(newest, adapted=self.run.model.adapted is not None)
         return distributed.from_main(newest or 0) or None
 
-    def _data(self, split: str) -> Split:
-        return self.cache.data.get(split, self.run.data[split])
-
-    def _params(self, split: str) -> Parameters:
-        """The parameters that the examples of a split need."""
-        return self.cache.without_cached(self.params) if split in self.cache.data else self.params
+    def _training_examples(self) -> Examples:
+        return self.evaluations.cache.data.get("train", self.run.data["train"]).examples
 
     def _release(self) -> None:
-        for programs in self.programs:
-            programs.cancel()
-        self.programs.clear()
+        if self.programs:
+            self.programs.cancel()
 
     def _learning_rate(self, step: int) -> float:
         """The learning rate of a step (numbered from 0) after the last evaluation."""
@@ -278,7 +234,12 @@ class Loop:
 
     def _on_checkpoint(self, step: int) -> None:
         self.progress = replace(self.progress, callbacks=self.callbacks.states())
-        self.callbacks.checkpoint(Checkpoint(step, self.state, self.progress))
+        with phase(SAVING):
+            self.callbacks.checkpoint(Checkpoint(step, self.state, self.progress))
+
+    def _wait_for_checkpoints(self) -> None:
+        with phase(SAVING):
+            self.checkpoints.wait()
 
     def _take_asked(self, step: int) -> None:
         """Take what callbacks have asked for at a step: it holds from the first call of the program that begins after it."""
@@ -304,13 +265,14 @@ class Loop:
                 f"{step.learning_rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
             )
 
+    @phase(EVALUATING)
     def _evaluate(self, step: int) -> bool:
         """Evaluate, call the callbacks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
         if name not in scores:
             raise UserError(f"eval.metric is {name}, which gave several scores: it must be one number to choose by")
         higher = self.run.task.metrics[name]
-        self.summaries.clear()  # only the last ones are needed, and may be large
+        self.evaluations.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         self._set_factors()
         best = self.progress.best_step == step
@@ -332,11 +294,3 @@ class Loop:
         place = sharding.replicated(self.run.mesh)
         hyper = {name: sharding.device_put(np.float32(x), place) for name, x in values.items() if name in self.state.hyper}
         self.state = replace(self.state, hyper=self.state.hyper | hyper)
-
-    def _evaluator(self, split: str) -> Evaluator:
-        if split not in self.evaluators:
-            run, data = self.run, self._data(split)
-            sampler = eval_sampler(data.examples, self.config, run.mesh)
-            parts = (run.task, self.loss, data, sampler, self._params(split), run.mesh, self.say)
-            self.evaluators[split] = make_evaluator(*parts, predictions=self.keeps_predictions(split))
-        return self.evaluators[split]

@@ -23,13 +23,14 @@ class Notify:
       run: given to all of them.
 
     Attributes:
-      failure: the first exception of a callback of the user's; the loop saves the run and raises it.
+      failure: the first exception of a callback of the user's, in any process; the loop saves the run and raises it.
     """
 
     def __init__(self, own: Sequence[Callback], users: Sequence[Callback], run: RunningRun) -> None:
         self._own, self._users, self.run = own, users, run
         self.failure: CallbackError | None = None
         self._failed: list[Callback] = []
+        self._shared = False  # whether all processes know the failure
         for callback in (*own, *users):
             callback.run = run
 
@@ -39,6 +40,7 @@ class Notify:
             if name in states:
                 self._call("restore", callback, lambda x, state=states[name]: x.restore(state), "")
         self._send("on_start", lambda x: x.on_start(self.run))
+        self._share_failure()
 
     def step(self, step: Step) -> None:
         """Call `on_step`, and `on_log` if the step is logged."""
@@ -60,6 +62,7 @@ class Notify:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Call `on_checkpoint`."""
         self._send("on_checkpoint", lambda x: x.on_checkpoint(checkpoint), f" at step {checkpoint.step}")
+        self._share_failure()
 
     def end(self, end: End) -> None:
         """Call `on_log` if there are results, and `on_end`.
@@ -71,6 +74,7 @@ class Notify:
         if end.results:
             self._log(end.row(), where)
         self._send("on_end", lambda x: x.on_end(end), where)
+        self._share_failure()
         self.raise_failure("all steps are saved")
 
     def close(self) -> None:
@@ -82,15 +86,17 @@ class Notify:
     def taken(self) -> tuple[float | None, bool]:
         """(the factor of the learning rate that callbacks asked for, whether they asked to stop) since the last call.
 
-        With several processes, what the main one asks for.
+        With several processes, what the main one asks for; a failure in any of them is one in all from now on.
         """
         scale, stop = self.run.asked.pop("scale", None), bool(self.run.asked.pop("stop", False))
         scale = None if scale is None else float(np.float32(scale))
         if not self._users or distributed.process_count() == 1:
             return scale, stop
         bits = 0 if scale is None else int(np.float32(scale).view(np.int32)) + 1
-        bits, stop = distributed.from_main(bits), bool(distributed.from_main(int(stop)))
-        return (float(np.int32(bits - 1).view(np.float32)) if bits else None), stop
+        rows = distributed.gather_rows([bits, int(stop), int(self.failure is not None)])
+        self._share_failure([failed for *_, failed in rows])
+        bits, stop, _ = rows[0]
+        return (float(np.int32(bits - 1).view(np.float32)) if bits else None), bool(stop)
 
     def states(self) -> dict[str, Any]:
         """What the user's callbacks record in a checkpoint, by name."""
@@ -109,6 +115,20 @@ class Notify:
         if self.failure is not None:
             raise CallbackError(f"{self.failure}; {saved}") from self.failure.__cause__
 
+    def _share_failure(self, failed: Sequence[int] | None = None) -> None:
+        """Make a failure in one process that of all, so that they save the run and end together.
+
+        Args:
+          failed: 1 for each process with a failure, 0 for the others; gathered if it is not given.
+        """
+        if self._shared or not self._users or distributed.process_count() == 1:
+            return
+        failed = failed or distributed.gather(int(self.failure is not None))
+        if any(failed):
+            texts, first = distributed.gather_texts(str(self.failure or "")), failed.index(1)
+            self.failure = self.failure or CallbackError(f"process {first}: {texts[first]}")
+            self._shared = True
+
     def _named(self) -> list[tuple[str, Callback]]:
         """The user's callbacks by class, with a number if there are several of a class."""
         names = [type(callback).__name__ for callback in self._users]
@@ -126,17 +146,15 @@ class Notify:
                 self._call(method, callback, call, where)
 
     def _call(self, method: str, callback: Callback, call: Callable[[Callback], Any], where: str) -> Any:
-        """Call a method of one of the user's callbacks; a failure is kept, or raised if other processes go on without it."""
+        """Call a method of one of the user's callbacks; a failure is kept."""
         try:
             return call(callback)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             name = f"{type(callback).__name__}.{method}"
             failure = CallbackError(f"callback {name} failed{where}: {type(error).__name__}: {one_line(error)}")
             failure.__cause__ = error
             self.failure = self.failure or failure
             self._failed.append(callback)
-            if distributed.process_count() > 1:
-                raise failure from error
         return None
 
 

@@ -46,7 +46,7 @@ class ResultFiles(Callback):
             epoch = end.step / self._run.steps_per_epoch
             path = self._directory / RESULTS
             with saying_faults(path, self._say):
-                _write_json(path, {"epoch": epoch, "step": end.selected_step, **numbers})
+                _write_json(path, {"epoch": epoch, "step": end.selected_step, **numbers, **end.times})
         self._write(end.step)
 
     def _write(self, step: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.training.callbacks import Step
+from jaxft.training.waits import Waits
 
 
 class StepMetrics:
@@ -17,13 +18,21 @@ class StepMetrics:
       every: steps between those that are logged (`log.every`).
       total_steps, steps_per_epoch: optimizer steps.
       learning_rate: of a step, numbered from 0.
+      now: seconds of training, without those of other phases (`core.phases`).
     """
 
-    def __init__(self, every: int, total_steps: int, steps_per_epoch: int, learning_rate: Callable[[int], float]) -> None:
+    def __init__(
+        self,
+        every: int,
+        total_steps: int,
+        steps_per_epoch: int,
+        learning_rate: Callable[[int], float],
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._every, self._total, self._steps_per_epoch = every, total_steps, steps_per_epoch
         self._learning_rate = learning_rate
         self._sent: tuple[range, list[float], Mapping[str, jax.Array]] | None = None
-        self.meter = Meter()
+        self.meter = Meter(now)
 
     def send(self, steps: range, metrics: Mapping[str, jax.Array], batches: EpochBatches) -> None:
         """Store the metrics of a call, scalars or arrays [steps], until they are read.
@@ -40,9 +49,10 @@ class StepMetrics:
         if self._sent is None:
             return
         (steps, rates, metrics), self._sent = self._sent, None
-        values = (np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "weight", "grad_norm"))
+        with self.meter.waits.device:
+            values = [np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "weight", "grad_norm")]
         numbers = range(steps.start + 1, steps.stop + 1)
-        rows = list(zip(numbers, rates, *values, strict=True))  # waits, before the meter is read
+        rows = list(zip(numbers, rates, *values, strict=True))
         logged = {done for done, *_ in rows if done % self._every == 0 or done == self._total}
         speed = self.meter.read() if logged else {}  # the same for all steps of a call, which have no times of their own
         for done, rate, loss, weight, norm in rows:
@@ -51,15 +61,21 @@ class StepMetrics:
 
 
 class Meter:
-    """Examples and real tokens per second since the last reading."""
+    """Examples and real tokens per second, and the shares of the loop's waits, since the last reading.
 
-    def __init__(self) -> None:
+    Args of the constructor:
+      now: seconds of training.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now, self.waits = now, Waits()
         self.reset()
 
     def reset(self) -> None:
-        """Start over, such as after an evaluation or a checkpoint, whose time is not training's."""
-        self._start = time.perf_counter()
+        """Start over, such as after an evaluation, when the device has no step to work on."""
+        self._start = self._now()
         self._examples = self._tokens = 0
+        self.waits.reset()
 
     def add(self, examples: int, tokens: int) -> None:
         """Count a step."""
@@ -67,8 +83,9 @@ class Meter:
         self._tokens += tokens
 
     def read(self) -> dict[str, float]:
-        """`examples_per_second` and `tokens_per_second`; then start over."""
-        seconds = max(time.perf_counter() - self._start, 1e-9)
+        """`examples_per_second`, `tokens_per_second` and the shares of the waits; then start over."""
+        seconds = max(self._now() - self._start, 1e-9)
         speed = {"examples_per_second": self._examples / seconds, "tokens_per_second": self._tokens / seconds}
+        shares = self.waits.shares(seconds)
         self.reset()
-        return speed
+        return speed | shares

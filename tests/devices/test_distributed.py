@@ -95,6 +95,72 @@ def test_a_signal_ends_all_processes_with_one_checkpoint(two, tmp_path, asked, n
     assert (tmp_path / "two" / "checkpoints" / str(last)).is_dir()
 
 
+CALLBACKS = """
+import jax
+import jaxft
+
+
+class Events(jaxft.Callback):
+    def on_start(self, run):
+        self.events = [f"start {run.is_main_process}"]
+
+    def on_step(self, step):
+        self.events.append(f"step {step.number} {step.loss:.6f}")
+
+    def on_log(self, row):
+        self.events.append(f"log {row['step']}")
+
+    def on_evaluation(self, evaluation):
+        self.events.append(f"evaluation {evaluation.step}")
+
+    def on_checkpoint(self, checkpoint):
+        self.events.append(f"checkpoint {checkpoint.step}")
+
+    def on_end(self, end):
+        self.events.append(f"end {end.step}")
+        with open(f"events-{jax.process_index()}", "w") as file:
+            file.write(", ".join(self.events))
+
+
+class Fails(jaxft.Callback):
+    def on_step(self, step):
+        if step.number == 3 and jax.process_index() == PROCESS:
+            raise ValueError("enough")
+"""
+
+
+@pytest.mark.slow
+def test_callbacks_are_called_in_every_process_and_the_main_one_writes(two, tmp_path):
+    (tmp_path / "own_callbacks.py").write_text(CALLBACKS)
+    train = {"max_steps": 3, "batch_size": 16, "callbacks": ["own_callbacks:Events"]}
+    hosts = two(train=train, log={"every": 2, "progress": True}, eval={"every": 2}, checkpoint={"every": "end"})
+    told = [host.communicate(timeout=300)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], told
+    main, other = ((tmp_path / f"events-{number}").read_text() for number in range(2))
+    assert main.replace("start True", "start False") == other
+    names = [" ".join(event.split()[:2]) for event in main.split(", ")]
+    expected = ["start True", "step 1", "step 2", "log 2", "log 2", "evaluation 2", "checkpoint 2", "step 3", "log 3"]
+    assert names == [*expected, "log 3", "evaluation 3", "checkpoint 3", "log 3", "end 3"]
+    steps = [row["step"] for row in read_jsonl(tmp_path / "two" / "metrics.jsonl")]
+    assert steps == [2, 2, 3, 3, 3]  # each row once
+    assert json.loads((tmp_path / "two" / "times.json").read_text())["starts"] == 1
+    assert ("goodput" in told[0], "goodput" in told[1]) == (True, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_callback_that_fails_in_one_process_ends_all_with_a_checkpoint(two, tmp_path, number):
+    (tmp_path / "own_callbacks.py").write_text(CALLBACKS.replace("PROCESS", str(number)))
+    train = {"max_steps": 9, "batch_size": 16, "callbacks": ["own_callbacks:Fails"]}
+    hosts = two(train=train, log={"every": 1, "progress": False}, eval={"every": "end"}, checkpoint={"every": "end"})
+    told = [host.communicate(timeout=300)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [2, 2], told
+    wrong = "callback Fails.on_step failed at step 3: ValueError: enough; step 4 is saved in"
+    assert f"error: {wrong}" in told[number]
+    assert f"error: process {number}: {wrong}" in told[1 - number]
+    assert (tmp_path / "two" / "checkpoints" / "4").is_dir()
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(tiny_model, tiny_data, tmp_path):
     config = tiny.run_config(

@@ -122,6 +122,21 @@ def test_torn_saved_data_set(train_fails, tmp_path):
     train_fails({"data.dataset": tmp_path / "saved", "data.train": "train"}, "saved", "cannot be read")
 
 
+def test_a_data_set_of_the_hub_without_a_connection(train_fails, monkeypatch):
+    import datasets
+
+    asked = []
+
+    def refuse(*_, **options):  # as `datasets` does after it has tried for 25 seconds
+        asked.append(options)
+        raise ConnectionError("Couldn't reach 'nyu-mll/glue' on the Hub (LocalEntryNotFoundError)")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    options = {"data.dataset": "nyu-mll/glue", "data.dataset_config": "sst2", "data.train": "train"}
+    train_fails(options, "nyu-mll/glue:train: is not in the cache", "HF_HOME", "--data.dataset null --data.train FILE")
+    assert len(asked) == 1
+
+
 FINE = "sun\tO\nstone\tB-x\n"
 TAGGED = {
     "outside the scheme": ({"a.conll": f"{FINE}river\tplace\n"}, {}, ["a.conll: line 3", '"place" ("river")', "B-, I-"]),

@@ -49,6 +49,8 @@ def test_bad_command_line(fails, tmp_path, monkeypatch, argv, words):
         (b"data: {label: 1}\n", ["data.label is 1", "text"]),
         (b"task: {labels: [yes, no]}\n", ["task.labels is [True, False]", "in quotes"]),
         (b"train: {batch_size: true}\n", ["train.batch_size is True", "whole number"]),
+        (b"log: {trackers: [wanb]}\n", ["log.trackers is wanb", "a list, such as [tensorboard]", "wandb"]),
+        (b"log: {tensorboard: true}\n", ['unknown option "log.tensorboard"']),
         (b"log: {profile_steps: [a, b]}\n", ["log.profile_steps", "a list of whole numbers, such as [1, 2]"]),
         (b"task: {class_weights: [a]}\n", ["task.class_weights", "balanced or a list of numbers, such as [0.5, 2] or null"]),
         (b"plan: {rules: [1]}\n", ["plan.rules 1 is 1: must be a mapping with pattern, and perhaps trainable"]),

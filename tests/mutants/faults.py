@@ -28,9 +28,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "resume-at-stage-boundary-skips-stage",
-        "jaxft/training/loop.py",
-        "for s in self.run.plan.stages[1:] if s >= start]",
-        "for s in self.run.plan.stages[1:] if s > start]",
+        "jaxft/training/programs.py",
+        "for s in self._run.plan.stages[1:] if s >= start]",
+        "for s in self._run.plan.stages[1:] if s > start]",
         "A run that is resumed exactly where a stage begins never unfreezes the parameters of that stage.",
     ),
     Fault(

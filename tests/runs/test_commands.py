@@ -37,7 +37,7 @@ def run(tiny_model, tiny_data, tmp_path_factory):
         eval={"every": "2 epochs"},
         plan={"preset": "last_n", "n": 1},
         checkpoint={"flax": True},
-        log={"tensorboard": True},
+        log={"trackers": ["tensorboard"]},
     )
     return directory, train(config)
 

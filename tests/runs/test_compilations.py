@@ -11,7 +11,7 @@ from jaxft.data.batching.batch_sampler import Shape
 from jaxft.evaluation import evaluator
 from jaxft.step import compilation
 from jaxft.train import train
-from jaxft.training import loop
+from jaxft.training import loop, programs
 from jaxft.training.journal import Journal
 from tests.support import tiny
 
@@ -38,14 +38,14 @@ def compilations(monkeypatch):
         each.result()
     found = Compilations()
     jax.monitoring.register_event_duration_secs_listener(found.listen)
-    compile_train = loop.compile_train
+    compile_train = programs.compile_train
 
     class Counted(compilation.Compiled):
         def __getitem__(self, shape):
             found.at_step.append(len(found.names))
             return super().__getitem__(shape)
 
-    monkeypatch.setattr(loop, "compile_train", lambda *args: Counted(compile_train(*args)._programs))
+    monkeypatch.setattr(programs, "compile_train", lambda *args: Counted(compile_train(*args)._programs))
     yield found
     jax.monitoring.unregister_event_duration_listener(found.listen)
 

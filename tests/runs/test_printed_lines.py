@@ -32,6 +32,7 @@ OWN = (
     r"still compiling .*",
     r"step \d+ of 6: loss \d\.\d+, learning rate \S+, [\d,]+ tokens/s(, \d:\d\d left)?",
     r"step \d+: validation accuracy \d\.\d+( \(best\))?, loss \d\.\d+",
+    r"time: .*; goodput \d+%",
     r"done in \d+ s: model of step .*",
     r"wrote \d+ predictions? to .*",
 )

@@ -40,6 +40,10 @@ def test_a_window_of_steps_is_traced(tiny_data, tmp_path, capsys, window, traced
     [file] = (tmp_path / "run/profile").rglob("*.trace.json.gz")
     assert steps_of(file) == traced
     assert f"trace of steps {traced[0]} to {traced[-1]} is in" in capsys.readouterr().err
+    [file] = (tmp_path / "run/profile").rglob("*.xplane.pb")
+    programs = file.read_bytes()
+    for part in (b"jvp(encoder)", b"heads/main", b"transpose(jvp(", b"loss", b"optimizer"):
+        assert b"/" + part in programs, part
 
 
 @pytest.mark.parametrize("window", [[3], [0, 2], [5, 4]])

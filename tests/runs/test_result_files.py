@@ -37,6 +37,7 @@ def test_hugging_face_files_hold_the_scores_and_the_log(finished):
     rows = read_jsonl(finished / "metrics.jsonl")
     results = json.loads((finished / "all_results.json").read_text())
     assert results["eval_accuracy"] == pytest.approx(rows[-1]["eval/accuracy"])
+    assert (results["time"], results["goodput"]) == (rows[-1]["time"], rows[-1]["goodput"])
     state = json.loads((finished / "trainer_state.json").read_text())
     assert [row["step"] for row in state["log_history"]] == [row["step"] for row in rows[:-1]]
     best = max(row["eval/accuracy"] for row in rows[:-1] if "eval/accuracy" in row)

@@ -34,6 +34,7 @@ def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data,
     steps = [row for row in journal if "loss" in row]
     assert steps[-1]["loss"] < 0.5 < steps[0]["loss"]
     assert {"step", "epoch", "learning_rate", "examples_per_second", "tokens_per_second"} <= steps[0].keys()
+    assert all(0 < sum(row[f"share_{x}"] for x in ("data", "dispatch", "device")) <= 1.01 for row in steps)
     evaluated = {row["step"]: row["eval/loss"] for row in journal if "eval/loss" in row and not row.get("final")}
     assert journal[-1]["selected_step"] == min(evaluated, key=evaluated.__getitem__) == 168
     assert len(evaluated) == 2

@@ -198,6 +198,25 @@ def test_fractional_labels_are_a_regression(files):
     assert job("run_glue", files).config.task.problem == "regression"
 
 
+@pytest.mark.parametrize(
+    ("words", "trackers"),
+    [
+        (["wandb", "mlflow", "--seed", "3"], ["wandb", "mlflow"]),
+        (["trackio"], ["trackio"]),
+        (["tensorboard", "all"], ["tensorboard", "mlflow"]),
+        (["none"], []),
+        (["[]"], []),
+    ],
+)
+def test_reports_go_to_trackers(files, monkeypatch, words, trackers):
+    monkeypatch.setattr("jaxft.hf.convert.installed", lambda: ["tensorboard", "mlflow"])
+    flags = ["--run_name", "first", "--project", "poems", "--logging_dir", "logs", "--report_to", *words]
+    made = job("run_glue", files, *flags)
+    assert (made.config.log.trackers, made.config.log.run_name, made.config.log.project) == (trackers, "first", "poems")
+    assert f"--report_to is log.trackers {trackers}" in "\n".join(made.lines)
+    assert "--logging_dir: nothing to do, TensorBoard files are in OUTPUT_DIR/tensorboard" in "\n".join(made.lines)
+
+
 @pytest.mark.parametrize("name", GLUE)
 def test_glue_tasks_come_from_the_hub(files, name):
     flags = ["--model_name_or_path", "m", "--output_dir", files["output"], "--task_name", name, "--do_train", "--do_eval"]
@@ -223,7 +242,8 @@ def test_glue_tasks_come_from_the_hub(files, name):
         (["--learning_rate", "fast"], ["--learning_rate is fast: must be a number"]),
         (["--max_steps", "1.5"], ["--max_steps is 1.5: must be a whole number"]),
         (["--do_eval=perhaps"], ["--do_eval is perhaps"]),
-        (["--report_to", "wandb"], ["--report_to is wandb", "tensorboard"]),
+        (["--report_to", "wandb", "comet_ml"], ["--report_to is comet_ml", "tensorboard", "wandb", "mlflow"]),
+        (["--report_to", "wandb", "none"], ["--report_to is wandb none", "none must be alone"]),
         (["--lr_scheduler_type", "wave"], ["--lr_scheduler_type is wave", "cosine"]),
         (["--seed"], ["--seed needs a value"]),
         (["train.csv"], ["train.csv: expected a flag"]),

@@ -222,6 +222,35 @@ def test_several_runs_are_compared(tmp_path):
     assert page(read) == text
 
 
+TIME = {"compiling": 20.0, "training": 60.0, "evaluating": 20.0}
+
+
+def test_the_time_by_phase_the_goodput_and_the_waits_are_shown(tmp_path):
+    waits = {"share_data": 0.25, "share_dispatch": 0.125, "share_device": 0.5}
+    rows = [{**row, **waits} if "loss" in row else row for row in journal()]
+    run = write_run(tmp_path / "run", rows=[*rows[:-1], {**rows[-1], "time": TIME, "goodput": 0.55}])
+    text = page([read_run(run)])
+    Checker(text)
+    for shown in ("60 (60.0%)", ">55.0%<", ">25.0%<", ">12.5%<", ">50.0%<", "<title>training: 60</title>"):
+        assert shown in text, shown
+    parts = re.findall(r'<rect class="c\d" x="([\d.]+)" width="([\d.]+)"', text.split("Seconds by phase", 1)[1])[:3]
+    lefts, widths = ([float(x) for x in column] for column in zip(*parts, strict=True))
+    assert lefts[1:] == pytest.approx([lefts[0] + widths[0], lefts[0] + widths[0] + widths[1]], abs=0.2)
+    assert widths[1] == pytest.approx(3 * widths[0], abs=0.3)
+
+
+def test_before_the_end_times_are_those_of_their_file(tmp_path):
+    runs = [write_run(tmp_path / name, rows=journal()[:-1]) for name in ("a", "b")]
+    assert "Seconds by phase" not in page([read_run(run) for run in runs])
+    (runs[0] / "times.json").write_text(json.dumps({"phases": TIME, "counted": 30.0}))
+    read = [read_run(run) for run in runs]
+    assert (read[0].goodput, read[1].goodput, read[1].phases) == (0.3, None, {})
+    text = page(read)
+    Checker(text)
+    assert ">30.0%<" in text
+    assert "Share of time waiting for data: no number yet" in text
+
+
 def test_the_command_refuses_what_is_no_run(tmp_path):
     (tmp_path / "runs/one").mkdir(parents=True)
     (tmp_path / "runs/one/config.yaml").write_text("{}")

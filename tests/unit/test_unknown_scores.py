@@ -5,14 +5,17 @@ from types import SimpleNamespace
 import numpy as np
 
 from jaxft.config import Config, LogConfig
+from jaxft.core.phases import Clock
 from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.evaluator import score
+from jaxft.step.multi_step import Calendar
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.pretraining import Pretraining
 from jaxft.training.callbacks import Evaluation
 from jaxft.training.display import Display
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.step_metrics import StepMetrics
+from jaxft.training.time_left import TimeLeft
 
 
 def collected(**sums: float) -> Summary:
@@ -52,5 +55,6 @@ def test_an_unknown_score_is_never_the_best(capsys):
     scores = {"loss": None, "perplexity": None, "note": "nothing", "table": {"a": 1}}
     evaluation = Evaluation(1, 1.0, scores, "perplexity", best=False)
     assert evaluation.row() == {"step": 1, "epoch": 1.0, "eval/loss": None, "eval/perplexity": None, "eval/note": "nothing"}
-    Display(LogConfig(), total_steps=1, start_step=0).on_evaluation(evaluation)
+    left = TimeLeft(clock := Clock(), Calendar(total=1, epoch=1, evaluate=1, save=1))
+    Display(LogConfig(), start_step=0, clock=clock, time_left=left).on_evaluation(evaluation)
     assert capsys.readouterr().err == "step 1: validation perplexity unknown, loss unknown (nothing)\n"

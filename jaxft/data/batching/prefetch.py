@@ -34,7 +34,13 @@ def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dic
 def device_batch(
     batches: EpochBatches, examples: Examples, steps: Sequence[int], sharding: NamedSharding
 ) -> dict[str, jax.Array]:
-    """Builds the arrays of steps of one shape on the devices, their micro-batches concatenated: [steps * K, R, ...]."""
+    """Builds the arrays of steps of one shape on the devices, their micro-batches concatenated: [steps * K, R, ...].
+
+    Args:
+      batches, examples: of an epoch.
+      steps: their numbers in the epoch, from 0.
+      sharding: `parallel.sharding.batch_sharding`.
+    """
     rows = batches.shape(steps[0]).rows // batches.sampler.micro_batches
     parts = [batches.batch(examples, step, local_rows(sharding, rows)) for step in steps]
     batch = parts[0] if len(parts) == 1 else {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}

@@ -76,7 +76,7 @@ def revision(config: DataConfig, split: str) -> str:
 def _open(config: DataConfig, split: str, request: Request) -> tuple[Any, list[str]]:
     """(rows with at least the requested columns that exist, names of all columns); the rows are None if there are none."""
     if config.dataset:
-        rows = _split_of_dataset(config, getattr(config, split))
+        rows = _split_of_dataset(config, split)
         return rows, list(rows.column_names)
     paths = files.files_of(config, split)
     if any(path.is_dir() for path in paths):
@@ -133,11 +133,11 @@ def _saved(directory: Path) -> Any:
         raise files.unreadable(directory, error) from error
 
 
-def _split_of_dataset(config: DataConfig, split: str | list[str]) -> Any:
-    """The rows of a split of `data.dataset`, which is on the hub or in a directory that `save_to_disk` has written."""
+def _split_of_dataset(config: DataConfig, field: str) -> Any:
+    """The rows that a field (train ...) names of `data.dataset`: on the hub, or in a directory of `save_to_disk`."""
     import datasets
 
-    name = str(config.dataset)
+    name, split = str(config.dataset), getattr(config, field)
     if not isinstance(split, str):
         raise UserError(f"{name}: a list of splits is not read ({', '.join(split)}); name one")
     directory = Path(name).expanduser()
@@ -163,6 +163,11 @@ def _split_of_dataset(config: DataConfig, split: str | list[str]) -> Any:
         cause = error.__cause__ or error
         if "corresponds to no data" in str(cause):
             raise UserError(f"{origin}: no rows") from error
+        if isinstance(error, ConnectionError):  # that of Python, which `datasets` raises
+            raise UserError(
+                f"{origin}: is not in the cache, and the hub cannot be reached: download it on a machine with a connection "
+                f"(HF_HOME names the cache), or give files (--data.dataset null --data.{field} FILE)"
+            ) from error
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
             raise UserError(
                 f"{origin}: the cache of Hugging Face's data sets cannot be written ({one_line(cause)[:160]}); set "
@@ -181,7 +186,7 @@ def load_verified(load: Callable[..., Any]) -> Any:
 
     try:
         rows = load()
-    except DatasetsError:  # the data themselves are faulty
+    except (DatasetsError, ConnectionError):  # the data themselves are faulty, or not here: nothing to repair
         raise
     except (OSError, ValueError, TypeError, KeyError, ArrowException):  # a file in the cache is damaged
         return load(download_mode="force_redownload")
