@@ -65,7 +65,6 @@ FEW: dict[str, Method] = {
     "uda": UDA,
     "uda, sharp and confident": (*UDA, "--unlabelled.temperature=0.4", "--unlabelled.confidence=0.8"),
     "self-training": (self_train.Options(rounds=2, threshold=0.9),),
-    "self-training, the 100 most probable of each class": (self_train.Options(rounds=2, threshold=0.0, most_per_class=100),),
 }
 MENTIONS: dict[str, Method] = {
     "none": (),

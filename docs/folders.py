@@ -10,10 +10,10 @@ COMMANDS = "commands"
 
 
 def folder(parts: tuple[str, ...]) -> str:
-    """The folder of a module or file, by the parts of its path below the package; losses.py counts as one."""
+    """The folder of a module or file, by the parts of its path below the package."""
     top = parts[0].removesuffix(".py") if parts else ""
     is_folder = (PACKAGE / top).is_dir() and top != "hf"
-    return top if top and (is_folder or top == "losses") else COMMANDS
+    return top if top and is_folder else COMMANDS
 
 
 def imports() -> dict[str, set[str]]:

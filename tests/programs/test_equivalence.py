@@ -47,6 +47,21 @@ def test_gradients_with_smoothing_and_a_teacher_do_not_depend_on_the_layout(clas
     assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), gradients(rearranged(run, "pad")))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "dist"},
+        {"loss": "rkd"},
+        {"loss": "mse", "temperature_schedule": "flsw"},
+        {"temperature_schedule": "cwsm", "probability_shift": True, "alpha_end": 0.1},
+    ],
+)
+def test_gradients_with_every_soft_loss_do_not_depend_on_the_layout(classifier, teacher, tiny_data, tmp_path, options):
+    run = make_run(configure(classifier, tiny_data, tmp_path / "run", distill={"teacher": str(teacher), **options}))
+    assert_same(rearranged(run, data=4, fsdp=2), gradients(rearranged(run, "pad")))
+
+
 def test_gradients_with_penalties_and_mixout_do_not_depend_on_the_layout(classifier, tiny_data, tmp_path, reference):
     """They count once per step, whatever the number of micro-batches."""
     changes = {"l1": 1e-3, "l2": 0.02, "l2_sp": 0.5, "l2_sp_head": 0.05, "mixout": 0.3}

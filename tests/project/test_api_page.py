@@ -26,7 +26,7 @@ def test_the_page_shows_every_public_name_and_those_of_the_loop():
     for name in ("value_and_grad", "apply_gradients", "run_optimizer", "fresh_state"):
         assert name in loop
         assert [x for x in headings if x.endswith(f".{name}")], name
-    assert {f"losses.{name}" for name in ("cross_entropy", "squared_error", "mix")} <= set(headings)
+    assert {f"losses.{name}" for name in ("cross_entropy", "squared_error", "kl_divergence")} <= set(headings)
     assert "Callback.on_checkpoint" in headings
     assert not [x for x in headings if x.rpartition(".")[2].startswith("_") and not x.endswith("__call__")]
 
