@@ -26,7 +26,8 @@ FLOORS = [
 MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))
-TO_THE_LOSS = "train training/loop run/loss tasks/task tasks/text_classification losses/labelled"  # the files that a reader opens
+# The files that a reader opens.
+TO_THE_LOSS = "train training/loop run/loss tasks/task tasks/text_classification losses/labelled"
 
 
 def dotted(path: Path) -> str:
