@@ -4,8 +4,9 @@
 
 One run trains a small model, a step of which takes about 10 ms on two idle cores. It alternates between blocks of steps
 without any callback, blocks with those of a run (journal, times, display) and three of a user's, which log every step, and
-blocks in which TensorBoard logs every step, too. The seconds of a step are those of the clock. "host" is the processor time of the thread that runs the loop and
-the callbacks, which depends little on what else the machine does, and "cost" its difference from the side without callbacks.
+blocks in which TensorBoard logs every step, too. The seconds of a step are those of the clock. "host" is the processor time
+of the thread that runs the loop and the callbacks, which depends less on what else the machine does, and "cost" its
+difference from the side without callbacks.
 """
 
 import os
