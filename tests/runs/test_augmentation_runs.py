@@ -7,7 +7,7 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.train import train
-from jaxft.training import loop
+from jaxft.training import programs
 from tests.support import tiny
 from tests.support.resuming import MODEL, copy_run_at, journal, short_config
 
@@ -60,13 +60,13 @@ def test_losses_on_eight_devices_are_those_on_one(whole, tiny_model, tiny_data, 
 @pytest.mark.parametrize("layout", ["bucket", pytest.param("pack", marks=pytest.mark.slow)])
 def test_no_more_programs_are_compiled(tiny_model, tiny_data, tmp_path, monkeypatch, layout):
     requested = []
-    make = loop.Loop._compile
+    make = programs.Programs._compile
 
-    def counted(self, feed, calls, *more):
+    def counted(self, calls, *more):
         requested.append(list(calls))
-        return make(self, feed, requested[-1], *more)
+        return make(self, requested[-1], *more)
 
-    monkeypatch.setattr(loop.Loop, "_compile", counted)
+    monkeypatch.setattr(programs.Programs, "_compile", counted)
     sections = {"data": {"validation": None, "layout": layout, "shapes": 2}, "train": {"epochs": 6, "batch_size": 16}}
     train(config(tiny_model, tiny_data, tmp_path / "run", **sections))
     assert len(requested) == 1  # before the first step

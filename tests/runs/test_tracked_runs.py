@@ -15,9 +15,10 @@ class Fails(jaxft.Callback):
             raise RuntimeError("broken")
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_and_is_resumed_is_one_run_of_the_tracker(tiny_model, tiny_data, tmp_path, monkeypatch):
     store = fake_trackers.install("wandb", monkeypatch)
-    log = {"every": 1, "progress": False, "trackers": ["wandb"]}
+    log = {"every": 1, "progress": False, "report": False, "trackers": ["wandb"]}
     config = short_config(tiny_model, tiny_data, tmp_path / "mine", log=log)
     with pytest.raises(CallbackError, match=r"Fails\.on_step failed at step 4"):
         train(config, callbacks=[Fails()])
