@@ -131,10 +131,15 @@ def find(name: str) -> griffe.Object:
 
 
 def members(name: str) -> list[griffe.Object]:
-    """The public functions of a module, or the methods and properties of a class, that the page shows."""
+    """What the page shows of a module, its public functions and what it imports from modules of its folder, or of a class,
+    its methods and properties.
+    """
     thing = find(name)
     if not isinstance(thing, (griffe.Module, griffe.Class)):
         return []
+    if isinstance(thing, griffe.Module) and thing.exports:
+        exported = [find(x.target_path) for x in thing.members.values() if isinstance(x, griffe.Alias)]
+        return [x for x in exported if isinstance(x, griffe.Function | griffe.Class)]
     wanted = METHODS.get(name)
     kinds = (griffe.Function,) if isinstance(thing, griffe.Module) else (griffe.Function, griffe.Attribute)
     return [

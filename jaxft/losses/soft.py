@@ -45,6 +45,7 @@ def soft_cross_entropy(pair: OutputPair, temperature: Array | float) -> Weighted
     For sigmoids it is averaged over the C labels; for numbers, which have no temperature, it is the squared error.
 
     Args:
+      pair: logits or numbers of both.
       temperature: a number, or one for each example, [...].
     """
     if pair.activation == "identity":
@@ -57,7 +58,11 @@ def soft_cross_entropy(pair: OutputPair, temperature: Array | float) -> Weighted
 
 
 def kl_divergence(pair: OutputPair, temperature: Array | float) -> WeightedSum:
-    """KL(teacher || student): `soft_cross_entropy` less the entropy of the teacher, with the same gradient."""
+    """KL(teacher || student): `soft_cross_entropy` less the entropy of the teacher, with the same gradient.
+
+    Args:
+      pair, temperature: as in `soft_cross_entropy`.
+    """
     of_teacher = OutputPair(pair.activation, pair.teacher, pair.teacher, pair.weights)
     total, weight = soft_cross_entropy(pair, temperature)
     return total - soft_cross_entropy(of_teacher, temperature)[0], weight
