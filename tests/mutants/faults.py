@@ -125,6 +125,13 @@ FAULTS: tuple[Fault, ...] = (
         "At temperature T the soft loss of distillation weighs only 1 / T of what distill.alpha says.",
     ),
     Fault(
+        "errors-of-other-examples",
+        "jaxft/losses/soft.py",
+        "mean = error.sum(-1) / jnp.maximum(own.sum(-1), 1)",
+        "mean = error.mean(-1)",
+        "The squared error of an example's logits depends on how many tokens lie beside it in its row.",
+    ),
+    Fault(
         "moments-not-split",
         "jaxft/parallel/sharding.py",
         "for start in range(len(path)):",

@@ -27,7 +27,7 @@ MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))
 # The files that a reader opens.
-TO_THE_LOSS = "train training/loop run/loss tasks/task tasks/text_classification losses/labelled"
+TO_THE_LOSS = "train training/loop run/loss tasks/task tasks/text_classification losses"
 
 
 def dotted(path: Path) -> str:
