@@ -152,9 +152,10 @@ class Trainer:
     @contextmanager
     def _named(self) -> Iterator[Path]:
         """A folder for rows in memory; messages name neither its file nor the option that names it."""
-        with tempfile.TemporaryDirectory() as folder, naming("the data", instead_of="data.test"):
-            with naming("the data", instead_of=str(Path(folder) / ROWS)):
-                yield Path(folder)
+        with tempfile.TemporaryDirectory() as name, naming("the data", instead_of="data.test"):
+            folder = Path(name)
+            with naming("the data", instead_of=str(folder / ROWS)):
+                yield folder
 
     def _config_for(self, data: Any, folder: Path) -> Config:
         """The config for other data than the run's, as its test data; rows in memory are written into a folder."""
