@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from jaxft.training.journal import FILE
 
 PROG = "jaxft.Trainer"
 SPLITS = ("validation", "test")
+ROWS = "rows.parquet"  # the file of rows in memory
 
 
 class Trainer:
@@ -94,8 +96,8 @@ class Trainer:
             if not getattr(config.data, data) and not held:
                 raise UserError(f"the run has no {data} data: give data.{data}, or rows to evaluate on")
             return evaluate(str(self.output_dir), config, data)[0]
-        with tempfile.TemporaryDirectory() as folder, naming("the data", instead_of="data.test"):
-            return evaluate(str(self.output_dir), self._config_for(data, Path(folder)), "test")[0]
+        with self._named() as folder:
+            return evaluate(str(self.output_dir), self._config_for(data, folder), "test")[0]
 
     def predict(self, data: Any) -> list[dict[str, Any]]:
         """Predictions of the trained model.
@@ -110,8 +112,8 @@ class Trainer:
         Raises:
           UserError: if the run has not finished, or the data cannot be read.
         """
-        with tempfile.TemporaryDirectory() as folder, naming("the data", instead_of="data.test"):
-            config = self._config_for(data, Path(folder))
+        with self._named() as folder:
+            config = self._config_for(data, folder)
             config = replace(config, data=replace(config.data, empty_texts="null", max_eval_examples=None))
             config = inference.config_with_task(str(self.output_dir), config)
             rows = inference.read_split(config, "test", labelled=False)
@@ -147,12 +149,20 @@ class Trainer:
         backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
         return config
 
+    @contextmanager
+    def _named(self) -> Iterator[Path]:
+        """A folder for rows in memory; messages name neither its file nor the option that names it."""
+        with tempfile.TemporaryDirectory() as name, naming("the data", instead_of="data.test"):
+            folder = Path(name)
+            with naming("the data", instead_of=str(folder / ROWS)):
+                yield folder
+
     def _config_for(self, data: Any, folder: Path) -> Config:
         """The config for other data than the run's, as its test data; rows in memory are written into a folder."""
         config = self._trained_config()
         if isinstance(data, (str, Path)):
             path = str(data)
         else:
-            path = str(folder / "rows.parquet")
+            path = str(folder / ROWS)
             write(as_table(data, "the data"), Path(path))
         return replace(config, data=replace(config.data, dataset=None, test=path))

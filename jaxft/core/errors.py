@@ -30,20 +30,27 @@ def shortened(text: str) -> str:
 
 @contextmanager
 def naming(option: str, *, instead_of: str) -> Iterator[None]:
-    """In messages, name a command's own option instead of the option of the config that its value is passed on in."""
+    """In messages, name what the user gave instead of the option of the config, or the file, that it is passed on in."""
     try:
         yield
     except UserError as error:
-        error.args = (re.sub(rf"(?<=[( ]){re.escape(instead_of)}(?=[) ])", option, str(error)),)
+        error.args = (re.sub(rf"(?<![^( ]){re.escape(instead_of)}(?=[): ])", option, str(error)),)
         raise
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean "x"?` for the closest valid name, or the empty string when nothing is close."""
+    """`; did you mean "x"?` for a valid name that this one abbreviates (`optim.lr`), or else the closest; or nothing."""
     if len(name) > LONG_WORD:  # the comparison would be slow, and nothing would be close
         return ""
-    close = difflib.get_close_matches(name, [x for x in valid if len(x) <= LONG_WORD], n=1, cutoff=0.6)
+    options = [x for x in valid if len(x) <= LONG_WORD]
+    close = [x for x in options if _initials(x) == name] or difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _initials(name: str) -> str:
+    """`--optim.lr` for `--optim.learning_rate`; the empty string for a name of one word."""
+    section, dot, words = name.rpartition(".")
+    return section + dot + "".join(word[:1] for word in words.split("_")) if "_" in words else ""
 
 
 def some(items: Sequence[str], most: int = 5) -> str:

@@ -60,6 +60,16 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [low, high]
 
 
+def tick_labels(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+    """The ticks and what is written at them, with as many digits as tell them apart."""
+    values = ticks(low, high, most)
+    shown, digits = [number(value) for value in values], 4
+    while len(set(shown)) < len(values) and digits < 12:
+        digits += 1
+        shown = [f"{value:,.{digits}g}" for value in values]
+    return list(zip(values, shown, strict=True))
+
+
 def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     """At most `most` points that look the same: the lowest and the highest of each stretch stay."""
     if len(points) <= most:
@@ -155,8 +165,8 @@ def stacked_bars(bars: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, lab
             hint = element("title", f"{bar} {name}: {number(size)}".strip())
             body.append(element("rect", hint, class_=f"c{names.index(name) % COLOURS}", **place))
             done += size
-    for value in ticks(x.low, x.high):
-        body.append(element("text", number(value), x=f"{x(value):.1f}", y=bottom + 15, class_="tick middle"))
+    for value, shown in tick_labels(x.low, x.high):
+        body.append(element("text", shown, x=f"{x(value):.1f}", y=bottom + 15, class_="tick middle"))
     body.append(element("text", x_label, x=WIDTH - RIGHT, y=bottom + 30, class_="tick end"))
     svg = element("svg", body, viewBox=f"0 0 {WIDTH} {bottom + 36}", role="img", aria_label=label)
     keys = [element("li", element("span", class_=f"key c{i % COLOURS}"), name) for i, name in enumerate(names)]
@@ -231,18 +241,18 @@ def _scales(points: Sequence[Point], heights: Sequence[float], *, zero: bool) ->
 
 def _axes(x: Scale, y: Scale, x_label: str, bottom: float = HEIGHT - BOTTOM, right: float = WIDTH - RIGHT) -> list[Markup]:
     body = [_y_axis(y, right)]
-    for value in ticks(x.low, x.high):
-        body.append(element("text", number(value), x=f"{x(value):.1f}", y=f"{bottom + 15:.1f}", class_="tick middle"))
+    for value, shown in tick_labels(x.low, x.high):
+        body.append(element("text", shown, x=f"{x(value):.1f}", y=f"{bottom + 15:.1f}", class_="tick middle"))
     body.append(element("text", x_label, x=f"{right:.1f}", y=f"{bottom + 30:.1f}", class_="tick end"))
     return body
 
 
 def _y_axis(y: Scale, right: float = WIDTH - RIGHT) -> Markup:
     body = []
-    for value in ticks(y.low, y.high, 5):
+    for value, shown in tick_labels(y.low, y.high, 5):
         level = f"{y(value):.1f}"
         body.append(element("line", x1=LEFT, x2=f"{right:.1f}", y1=level, y2=level, class_="level"))
-        body.append(element("text", number(value), x=LEFT - 6, y=f"{y(value) + 4:.1f}", class_="tick end"))
+        body.append(element("text", shown, x=LEFT - 6, y=f"{y(value) + 4:.1f}", class_="tick end"))
     return Markup("".join(body))
 
 

@@ -74,10 +74,11 @@ def _reference(given: Any, option: str) -> Any:
 
 
 def _metrics(given: Any, option: str) -> Any:
-    """References for a list of functions or references, or for functions by the name of their metric."""
+    """References for a function, a list of functions or references, or functions by the name of their metric."""
     if isinstance(given, Mapping):
         return [reference_of(function, option, name) for name, function in given.items()]
-    return [_reference(each, option) for each in given] if isinstance(given, list) else given
+    given = [given] if callable(given) else given
+    return [_reference(each, option) for each in given] if isinstance(given, (list, tuple)) else given
 
 
 def _steps(given: Any, option: str) -> Any:

@@ -137,6 +137,7 @@ def test_every_kind_of_rows_is_written_once():
         ({"data": {"train": [{"text": "a"}, {"text": 3}]}}, "data.train: the rows do not make a table: "),
         ({"data": {"train": {"text": ["a"], "label": []}}}, "data.train: the rows do not make a table: "),
         ({"data": {"train": []}}, "data.train is an empty list"),
+        ({"data": {"train": [{"text": "a"}, "b"]}}, "data.train is a list with a str: must be a list of dicts, "),
         ({"data": {"train": 3}}, "data.train is a int: must be a list of dicts, "),
         ({"model": {"path": (1, 2)}}, "model.path: must be a path, a hub id, or the (model, parameters)"),
     ],
@@ -161,7 +162,7 @@ def test_what_is_not_trained_is_refused(tmp_path, trained):
             use()
     with pytest.raises(UserError, match=r"the run has no test data: give data\.test"):
         trained[0].evaluate("test")
-    with pytest.raises(UserError, match=r'rows.parquet: no column "text" \(columns: words\)'):
+    with pytest.raises(UserError, match=r'^the data: no column "text" \(columns: words\)'):
         trained[0].predict([{"words": "a"}])
 
 

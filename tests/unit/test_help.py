@@ -115,6 +115,7 @@ def test_help_lists_the_flags_of_a_script(capsys):
 def test_help_on_an_unknown_option_suggests_another(fails):
     fails("train", ["--help", "optm"], 'no section or option "optm"; did you mean "optim"?')
     fails("train", ["--help", "seeds"], 'did you mean "seed"?')
+    fails("train", ["--optim.lr", "1e-3"], 'unknown option "--optim.lr"; did you mean "--optim.learning_rate"?')
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])

@@ -13,7 +13,7 @@ from jaxft.report.__main__ import main
 from jaxft.report.compare import differences
 from jaxft.report.markup import Markup, element, escape, number
 from jaxft.report.page import page
-from jaxft.report.plot import Line, line_chart, smoothed, thinned, ticks
+from jaxft.report.plot import Line, line_chart, smoothed, thinned, tick_labels, ticks
 from jaxft.report.run_files import read_run
 from tests.support.reports import journal, prediction, write_run
 
@@ -72,6 +72,17 @@ def test_numbers_are_short(value, shown):
 )
 def test_ticks_are_round(low, high, expected):
     assert ticks(low, high) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 20_000, ["0", "5,000", "10,000", "15,000", "20,000"]),
+        (1.0985, 1.0995, ["1.0986", "1.0988", "1.099", "1.0992", "1.0994"]),
+    ],
+)
+def test_labels_of_ticks_differ(low, high, expected):
+    assert [label for _, label in tick_labels(low, high)] == expected
 
 
 def test_thinning_keeps_spikes():

@@ -45,9 +45,23 @@ def csv_tables(file: Path, config: DataConfig, columns: Sequence[str]) -> Iterat
             for number, (line, row) in chunk:
                 if any(field.strip() for field in row[len(names) :]):  # empty fields come from a separator at the line's end
                     fault = f"row {number} (line {line}) has {len(row)} fields, but there are {len(names)} columns"
-                    raise UserError(f"{file}: {fault} ({some(names)})")
+                    raise UserError(f"{file}: {fault} ({some(names)}){separator_advice(names)}")
             fields = ([row[i] if i < len(row) else "" for _, (_, row) in chunk] for i in indices)
             yield pa.table([pa.array(x, pa.string()) for x in fields], names=list(columns))
+
+
+def separator_advice(names: Sequence[str]) -> str:
+    """What to do about a header line that seems to be separated by something else than its format says; or nothing."""
+    if len(names) == 1:
+        if "\t" in names[0]:
+            return "; its columns are separated by tabs: rename it to .tsv"
+        for separator in ";|":
+            if separator in names[0]:
+                reading = f"pandas.read_csv(FILE, sep={separator!r}).to_csv(NEW_FILE, index=False)"
+                return (
+                    f'; its columns seem to be separated by "{separator}", but csv files have commas: {reading} writes them'
+                )
+    return ""
 
 
 def text_tables(file: Path, column: str) -> Iterator[Any]:

@@ -64,7 +64,9 @@ def as_table(rows: Any, option: str) -> Any:
             dataset: Any = rows
             table = pa.table(dataset.with_format("arrow")[:]).cast(dataset.features.arrow_schema)  # with names of labels
         else:
-            raise UserError(f"{option} is a {kind}: must be {KINDS}")
+            items = rows if isinstance(rows, (list, tuple)) else ()
+            others = [f" with a {type(item).__name__}" for item in items if not isinstance(item, Mapping)]
+            raise UserError(f"{option} is a {kind}{''.join(others[:1])}: must be {KINDS}")
     except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{option}: the rows do not make a table: {one_line(error)[:200]}") from error
     if not table.num_rows:

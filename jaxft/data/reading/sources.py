@@ -14,6 +14,7 @@ from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, nearest, one_line, some
 from jaxft.core.utf8 import read_text
 from jaxft.data.reading import files
+from jaxft.data.reading.delimited import separator_advice
 from jaxft.data.reading.json_rows import Request
 from jaxft.data.reading.row_numbers import with_files
 from jaxft.data.reading.tables import read_table
@@ -50,7 +51,7 @@ def read_rows(
         if names and column not in names:
             others = [name for name in names if name != config.label]  # do not suggest the label column
             options = [f"; data.{x.name} names it" for x in fields(config) if getattr(config, x.name) == column]
-            advice = nearest(column, others) or "".join(options[:1])
+            advice = separator_advice(names) or nearest(column, others) or "".join(options[:1])
             raise UserError(f'{where}: no column "{column}" (columns: {some(names, 50)}){advice}')
     if rows is None or len(rows) == 0:
         raise UserError(f"{where}: no rows")
