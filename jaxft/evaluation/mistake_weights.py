@@ -15,6 +15,7 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.cleaning.cleaner import Cleaned, Cleaner
 from jaxft.data.cleaning.edits import Span
+from jaxft.data.formats.prediction_rows import column
 
 _WORD = re.compile(r"\S+\s*|\s+")
 TokensOfWord = tuple[str, list[int]]  # a word with the white space after it, and its tokens in an encoding
@@ -44,7 +45,7 @@ def of_labels(rows: Sequence[Row], names: Sequence[str], tokenizer: Any, data: D
     """
     columns = [x for x in (data.text, data.text_pair) if x is not None]
     clean = _cleaner(data)
-    texts = [[clean(_column(row, x)).text for x in columns] for row in rows]
+    texts = [[clean(_text(row, x)).text for x in columns] for row in rows]
     index, weights = {name: i for i, name in enumerate(names)}, np.zeros((len(rows), 1, len(names)), np.float32)
     for i, row in enumerate(rows):
         gold, predicted = row["gold"], row["prediction"]
@@ -90,7 +91,7 @@ def of_answers(rows: Sequence[Row], _: Sequence[str], tokenizer: Any, data: Data
     options = {"truncation": "only_second", "max_length": data.max_length, "stride": stride}
     encodings, spans, texts = [], [], []
     for i, row in enumerate(rows):
-        question, context = (_column(row, x) for x in (data.question, data.context))
+        question, context = (_text(row, x) for x in (data.question, data.context))
         asked, cleaned = clean(question).text, clean(context)
         windows = tokenizer(asked, cleaned.text, **options, return_overflowing_tokens=True).encodings
         gold = next(iter(row["gold"]), "")
@@ -114,10 +115,10 @@ def of_choices(rows: Sequence[Row], _: Sequence[str], tokenizer: Any, data: Data
     clean, columns = _cleaner(data), data.choices or []
     pairs = []
     for row in rows:
-        start = _column(row, data.text_pair) if data.text_pair else ""
-        choices = _value(row, columns[0]) if len(columns) == 1 else [_column(row, x) for x in columns]
+        start = _text(row, data.text_pair) if data.text_pair else ""
+        choices = column(row, columns[0]) if len(columns) == 1 else [_text(row, x) for x in columns]
         for side in ("prediction", "gold"):
-            pairs.append([clean(x).text for x in (_column(row, data.text), f"{start} {choices[row[side]]}".strip())])
+            pairs.append([clean(x).text for x in (_text(row, data.text), f"{start} {choices[row[side]]}".strip())])
     encodings = _encode(tokenizer, data, *zip(*pairs, strict=True))
     shown = [[(i, _words(text, side, encodings[i])) for side, text in enumerate(pair)] for i, pair in enumerate(pairs)]
     weights = np.array([1, -1] * len(rows), np.float32)[:, None]
@@ -138,13 +139,8 @@ def _known(index: Mapping[str, int], name: str) -> int:
     return index[name]
 
 
-def _value(row: Row, column: str) -> Any:
-    """The value of a column of the file (see `labelled_predictions`)."""
-    return row.get(f"input_{column}", row.get(column))
-
-
-def _column(row: Row, column: str) -> str:
-    value = _value(row, column)
+def _text(row: Row, name: str) -> str:
+    value = column(row, name)
     return "" if value is None else str(value)
 
 
