@@ -62,10 +62,13 @@ def test_rows_and_a_model_in_memory_train_as_those_of_files(trained, start, tiny
     assert capsys.readouterr().out == ""
     assert (run.output_dir / MODEL).read_bytes() == (other.output_dir / MODEL).read_bytes()
     assert journal(run.output_dir) == journal(other.output_dir)
-    assert other.history == read_jsonl(other.output_dir / "metrics.jsonl")
+    assert (whole := other.history) == read_jsonl(other.output_dir / "metrics.jsonl")
     again = jaxft.Trainer(run.config)
     assert again.config == run.config
     assert again.history[-1]["final"]
+    with open(other.output_dir / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "lo')  # of a process that was killed
+    assert other.history == whole
 
 
 def test_scores_and_predictions_are_those_of_the_commands(trained, data, tiny_data, tmp_path, capsys):
