@@ -141,6 +141,8 @@ def test_every_kind_of_rows_is_written_once():
         ({"data": {"train": {"text": ["a"], "label": []}}}, "data.train: the rows do not make a table: "),
         ({"data": {"train": []}}, "data.train is an empty list"),
         ({"data": {"train": 3}}, "data.train is a int: must be a list of dicts, "),
+        ({"data": {"train": {"text": "a lake"}}}, 'data.train: column "text" is a str: must be a list with'),
+        ({"data": {"train": {"text": {"a", "b"}}}}, 'data.train: column "text" is a set: must be a list with'),
         ({"model": {"path": (1, 2)}}, "model.path: must be a path, a hub id, or the (model, parameters)"),
     ],
 )
