@@ -122,10 +122,10 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
 
 def _beside_columns(predictions: Iterator[Any], task: Any, rows: Any, config: Config) -> Iterator[tuple[Any, Any]]:
     """Yield (the columns of a row of the input, its prediction)."""
-    from jaxft.evaluation.input_columns import ROW, input_columns
+    from jaxft.evaluation.input_columns import input_columns
 
-    for columns, row in zip(input_columns(task, rows, config, "test"), predictions, strict=True):
-        yield {name: x for name, x in columns.items() if name != ROW}, row
+    for (_, columns), row in zip(input_columns(task, rows, config, "test"), predictions, strict=True):
+        yield columns, row
 
 
 def _write_merged(file: BinaryIO, rows: Iterator[tuple[Any, Any]]) -> None:

@@ -12,6 +12,7 @@ from jaxft.core import backend, distributed
 from jaxft.core.distributed import by_main_process, check_shared
 from jaxft.core.phases import SAVING, Clock, measured, phase
 from jaxft.core.signals import Watch
+from jaxft.core.standard_error import lasting
 from jaxft.run import rundir
 from jaxft.run.claim import Claim
 
@@ -33,7 +34,7 @@ def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[A
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C; a checkpoint of the current step has been saved.
     """
-    with measured(Clock()) as clock:
+    with lasting(), measured(Clock()) as clock:
         return _start(config, clock, set() if said is None else said, callbacks)
 
 

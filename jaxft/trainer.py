@@ -1,6 +1,5 @@
 """`jaxft.Trainer`: a run from Python, with data and models in files or in memory; `jaxft train` does the same."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -18,10 +17,10 @@ from jaxft.core.paths import refuse_url
 from jaxft.data.reading.memory import as_table, write
 from jaxft.evaluate import evaluate
 from jaxft.evaluation import inference
+from jaxft.report.run_files import METRICS, json_lines
 from jaxft.run import rundir
 from jaxft.run.from_python import config_of
 from jaxft.training.callbacks import Callback
-from jaxft.training.journal import FILE
 
 PROG = "jaxft.Trainer"
 SPLITS = ("validation", "test")
@@ -60,8 +59,8 @@ class Trainer:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl so far: one for each logged step, each evaluation, and the end."""
-        path = self.output_dir / FILE
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        path = self.output_dir / METRICS
+        return list(json_lines(path)) if path.is_file() else []
 
     def train(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
         """Train, or resume where the run was interrupted, and write `output_dir`/model.

@@ -17,7 +17,7 @@ import yaml
 
 from jaxft.config import elements, help
 from jaxft.config.schema import Config
-from jaxft.core import backend, safe_yaml
+from jaxft.core import backend, safe_yaml, standard_error
 from jaxft.core.errors import CallbackError, UserError, nearest, one_line, shortened
 from jaxft.core.object_reference import failure_of_own_code
 from jaxft.core.paths import refuse_url
@@ -25,6 +25,7 @@ from jaxft.core.signals import Stopped
 from jaxft.core.utf8 import read_text
 
 
+@standard_error.lasting()
 def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> typing.NoReturn:
     """Run an entry point and exit: with 0, with 2 and one line for bad input, or with 128 + a signal's number."""
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.data.formats.prediction_rows import ECHOES, renamed
 from jaxft.data.formats.write_tables import named_rows
 from jaxft.data.reading.columns import arrow_chunks
 from jaxft.data.reading.row_numbers import select_rows
@@ -14,13 +15,12 @@ from jaxft.tasks.custom import file_rows
 from jaxft.tasks.task import Task
 
 ROW = "row"  # the number of a row in its file, from 1
-_ECHOES = ("id", "words", "text")  # fields of predictions that repeat the input
 
 
-def input_columns(task: type[Task], rows: Any, config: Config, split: str) -> Iterator[Mapping[str, Any]]:
-    """Yield all columns of the file for each row, and its number as `row`.
+def input_columns(task: type[Task], rows: Any, config: Config, split: str) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+    """Yield (its number in the file from 1, all columns of the file) for each row.
 
-    If rows are made of several of the file, only the columns that the task reads are given.
+    If rows are made of several of the file, they have no number, and only the columns that the task reads are given.
 
     Args:
       task: whose `read` gave the rows.
@@ -39,15 +39,18 @@ def input_columns(task: type[Task], rows: Any, config: Config, split: str) -> It
             print(f"columns that are not read for the task are left out: {error}", file=sys.stderr)
     if numbers is None or whole is None:
         for table in task.file_tables(rows, config):
-            yield from named_rows(table)
+            yield from ((None, row) for row in named_rows(table))
         return
     selected = select_rows(whole, numbers - 1)
     chunks = (row for table in arrow_chunks(selected, selected.column_names) for row in named_rows(table))
-    for number, row in zip(numbers.tolist(), chunks, strict=True):
-        yield {ROW: number, **row}
+    yield from zip(numbers.tolist(), chunks, strict=True)
 
 
-def merged(columns: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row and then the fields of its prediction; columns with the name of a field become `input_...`."""
-    kept = {name: x for name, x in columns.items() if name not in fields or name not in _ECHOES}
-    return {f"input_{name}" if name in fields else name: x for name, x in kept.items()} | dict(fields)
+def merged(columns: Mapping[str, Any], fields: Mapping[str, Any], number: int | None = None) -> dict[str, Any]:
+    """`row`, the number of a row, if there is one, its columns, and then the fields of its prediction.
+
+    Columns with the name of a field become `input_...`; `data.formats.prediction_rows` finds them.
+    """
+    first = {} if number is None else {ROW: number}
+    kept = {name: x for name, x in columns.items() if name not in fields or name not in ECHOES}
+    return {**first, **renamed(kept, {*first, *fields}), **fields}

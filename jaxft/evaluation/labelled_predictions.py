@@ -41,8 +41,8 @@ def labelled_predictions(task: Task, summary: Summary, data: Split, config: Conf
     """
     gold = task.gold(data)
     columns = input_columns(type(task), data.rows, config, split)
-    for own, right, decoded in zip(columns, gold or (), task.decode(summary, data), strict=True):
-        yield merged(own, _fields(right, decoded))
+    for (number, own), right, decoded in zip(columns, gold or (), task.decode(summary, data), strict=True):
+        yield merged(own, _fields(right, decoded), number)
 
 
 def _fields(gold: Any, decoded: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from jaxft.config import DataConfig
 from jaxft.core.errors import UserError
 from jaxft.data.cleaning.cleaner import Cleaned, Cleaner
 from jaxft.data.cleaning.edits import Span
+from jaxft.data.formats.prediction_rows import column, fields
+from jaxft.data.formats.sentences import without_space
+from jaxft.data.tokens.words import owned_words, word_tokenizer
 
 _WORD = re.compile(r"\S+\s*|\s+")
 TokensOfWord = tuple[str, list[int]]  # a word with the white space after it, and its tokens in an encoding
@@ -44,7 +47,7 @@ def of_labels(rows: Sequence[Row], names: Sequence[str], tokenizer: Any, data: D
     """
     columns = [x for x in (data.text, data.text_pair) if x is not None]
     clean = _cleaner(data)
-    texts = [[clean(_column(row, x)).text for x in columns] for row in rows]
+    texts = [[clean(_text(row, x)).text for x in columns] for row in rows]
     index, weights = {name: i for i, name in enumerate(names)}, np.zeros((len(rows), 1, len(names)), np.float32)
     for i, row in enumerate(rows):
         gold, predicted = row["gold"], row["prediction"]
@@ -61,23 +64,53 @@ def of_labels(rows: Sequence[Row], names: Sequence[str], tokenizer: Any, data: D
 
 
 def of_tags(rows: Sequence[Row], names: Sequence[str], tokenizer: Any, data: DataConfig) -> MistakeWeights:
-    """The tags of words: those of the first token of every word with a wrong tag."""
-    clean = _cleaner(data)
-    encodings = _encode(tokenizer, data, [[clean(x).text for x in row["words"]] for row in rows], is_split_into_words=True)
-    index = {name: i for i, name in enumerate(names)}
-    weights = np.zeros((len(rows), max(len(x.ids) for x in encodings), len(names)), np.float32)
-    texts = []
-    for i, (row, encoding) in enumerate(zip(rows, encodings, strict=True)):
-        tokens: list[list[int]] = [[] for _ in row["words"]]
-        for token, word in enumerate(encoding.word_ids):
-            if word is not None:
-                tokens[word].append(token)
-        for own, gold, predicted in zip(tokens, row["gold"], row["prediction"], strict=False):
-            if own and gold != predicted:
-                weights[i, own[0], _known(index, predicted)] = 1
-                weights[i, own[0], _known(index, gold)] = -1
-        texts.append([(i, [(f"{word} ", own) for word, own in zip(row["words"], tokens, strict=True)])])
+    """The tags of words: those of the first token of every word with a wrong tag, in the window that decides its tag.
+
+    Words are tokenised as for the model: with a space before them if the tokenizer's words have one, in windows.
+    """
+    clean, stride = _cleaner(data), _stride(data)
+    backend, space = word_tokenizer(tokenizer, data.max_length, stride)
+    step = data.max_length - backend.num_special_tokens_to_add(False) - stride
+    index, encodings, wrong, texts = {name: i for i, name in enumerate(names)}, [], [], []
+    for row in rows:
+        words = [clean(x).text for x in row["words"]]
+        spaces = _spaces(row) if space else [""] * len(words)
+        whole = backend.encode(
+            [f"{before}{x}" if x else x for before, x in zip(spaces, words, strict=True)], is_pretokenized=True
+        )
+        windows = [whole, *whole.overflowing]
+        owners = owned_words([np.array([-1 if x is None else x for x in window.word_ids]) for window in windows], step)
+        shown: list[tuple[int, list[TokensOfWord]]] = []
+        begin = 0
+        for i, (window, own) in enumerate(zip(windows, owners, strict=True)):
+            end = len(words) if i == len(windows) - 1 else int(own.max(initial=begin - 1)) + 1
+            tokens = [np.flatnonzero(own == word).tolist() for word in range(begin, end)]
+            shown.append((len(encodings), [(f"{x} ", at) for x, at in zip(row["words"][begin:end], tokens, strict=True)]))
+            for word, at in zip(range(begin, end), tokens, strict=True):
+                gold, predicted = row["gold"][word], row["prediction"][word]
+                if at and gold != predicted:
+                    wrong += [(len(encodings), at[0], _known(index, predicted), 1)]
+                    wrong += [(len(encodings), at[0], _known(index, gold), -1)]
+            encodings.append(window)
+            begin = end
+        texts.append(shown)
+    weights = np.zeros((len(encodings), max(len(x.ids) for x in encodings), len(names)), np.float32)
+    for example, token, label, weight in wrong:
+        weights[example, token, label] = weight
     return MistakeWeights(encodings, {"logits": weights}, texts)
+
+
+def _spaces(row: Row) -> list[str]:
+    """What stands before each word of a sentence: nothing where its text has no space there."""
+    words, text = row["words"], row["text"] if "text" in fields(row) else None
+    if not text:
+        return [" "] * len(words)
+    begins, end = [], 0
+    for word in words:
+        begins.append(text.index(word, end))
+        end = begins[-1] + len(word)
+    ends = [begin + len(word) for begin, word in zip(begins, words, strict=True)]
+    return ["" if unspaced else " " for unspaced in without_space(begins, ends)]
 
 
 def of_answers(rows: Sequence[Row], _: Sequence[str], tokenizer: Any, data: DataConfig) -> MistakeWeights:
@@ -86,11 +119,11 @@ def of_answers(rows: Sequence[Row], _: Sequence[str], tokenizer: Any, data: Data
     No answer is the first token of the window. The gold answer is the first one, where the context first has it; if another
     window has it, only the predicted one counts.
     """
-    clean, stride = _cleaner(data), data.max_length // 4 if data.stride is None else data.stride
+    clean, stride = _cleaner(data), _stride(data)
     options = {"truncation": "only_second", "max_length": data.max_length, "stride": stride}
     encodings, spans, texts = [], [], []
     for i, row in enumerate(rows):
-        question, context = (_column(row, x) for x in (data.question, data.context))
+        question, context = (_text(row, x) for x in (data.question, data.context))
         asked, cleaned = clean(question).text, clean(context)
         windows = tokenizer(asked, cleaned.text, **options, return_overflowing_tokens=True).encodings
         gold = next(iter(row["gold"]), "")
@@ -114,10 +147,10 @@ def of_choices(rows: Sequence[Row], _: Sequence[str], tokenizer: Any, data: Data
     clean, columns = _cleaner(data), data.choices or []
     pairs = []
     for row in rows:
-        start = _column(row, data.text_pair) if data.text_pair else ""
-        choices = _value(row, columns[0]) if len(columns) == 1 else [_column(row, x) for x in columns]
+        start = _text(row, data.text_pair) if data.text_pair else ""
+        choices = column(row, columns[0]) if len(columns) == 1 else [_text(row, x) for x in columns]
         for side in ("prediction", "gold"):
-            pairs.append([clean(x).text for x in (_column(row, data.text), f"{start} {choices[row[side]]}".strip())])
+            pairs.append([clean(x).text for x in (_text(row, data.text), f"{start} {choices[row[side]]}".strip())])
     encodings = _encode(tokenizer, data, *zip(*pairs, strict=True))
     shown = [[(i, _words(text, side, encodings[i])) for side, text in enumerate(pair)] for i, pair in enumerate(pairs)]
     weights = np.array([1, -1] * len(rows), np.float32)[:, None]
@@ -132,19 +165,18 @@ BY_KIND: Mapping[str, Callable[[Sequence[Row], Sequence[str], Any, DataConfig], 
 }
 
 
+def _stride(data: DataConfig) -> int:
+    return data.max_length // 4 if data.stride is None else data.stride
+
+
 def _known(index: Mapping[str, int], name: str) -> int:
     if name not in index:
         raise UserError(f"the predictions have the label {name}, which the model does not have: evaluate the model again")
     return index[name]
 
 
-def _value(row: Row, column: str) -> Any:
-    """The value of a column of the file (see `labelled_predictions`)."""
-    return row.get(f"input_{column}", row.get(column))
-
-
-def _column(row: Row, column: str) -> str:
-    value = _value(row, column)
+def _text(row: Row, name: str) -> str:
+    value = column(row, name)
     return "" if value is None else str(value)
 
 

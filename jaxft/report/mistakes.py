@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxft.data.formats.prediction_rows import column, fields
 from jaxft.report import outcomes
 from jaxft.report.markup import Markup, cut, element, number, section, table
 from jaxft.report.plot import diagonal_chart, scatter_chart
@@ -14,7 +15,6 @@ _COLOURS = (
     "input); red words that do it much are underlined."
 )
 MOST_PAIRS, MOST_LABELS, MOST_ERRORS, MOST_WORDS = 40, 500, 30, 250
-_OURS = ("gold", "prediction", "probabilities", "score", "words", "start", "end", "tags", "entities", "n_best", "null_odds")
 
 
 def shown_predictions(run: RunFiles) -> tuple[str, list[dict[str, Any]]]:
@@ -133,7 +133,8 @@ def _errors(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words:
 
 def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = None) -> Markup:
     kind = outcomes.form(row)
-    score = row.get("score")
+    own = {name: row[name] for name in fields(row)}
+    score = own.get("score")
     if kind == "tags":
         return Markup(_place(row) + element("p", _tagged(row), dir="auto", class_="text") + _weighed(words or ()))
     if kind == "answer":
@@ -144,7 +145,7 @@ def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = 
         asked = _weighed(words) if words else element("p", _column(run, row, "question"), dir="auto", class_="text")
         context = element("p", _marked(row, _column(run, row, "context")), dir="auto", class_="text context")
         return Markup(_place(row) + verdict + asked + context)
-    shares = row.get("probabilities")
+    shares = own.get("probabilities")
     gold, predicted = row["gold"], row["prediction"]
     of_gold = None
     if isinstance(shares, dict) and isinstance(gold, str):
@@ -161,9 +162,9 @@ def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = 
 def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
     """The texts of a row: the columns that the model reads, or else all that are not ours."""
     given = [run.config.get(f"data.{name}") for name in ("text", "text_pair")]
-    names = [f"input_{x}" if f"input_{x}" in row else x for x in given if x is not None and x in row]
-    names = names or [name for name in row if name not in (*_OURS, "row")]
-    return Markup("".join(element("p", cut(_shown(row[name])), dir="auto", class_="text") for name in names))
+    texts = [text for x in given if x is not None and (text := column(row, x)) is not None]
+    texts = texts or [x for name, x in row.items() if name not in fields(row) | {"row"}]
+    return Markup("".join(element("p", cut(_shown(text)), dir="auto", class_="text") for text in texts))
 
 
 def _weighed(texts: Sequence[Sequence[tuple[str, float]]]) -> Markup:
@@ -197,8 +198,7 @@ def _tagged(row: Mapping[str, Any]) -> list[Any]:
 
 def _column(run: RunFiles, row: Mapping[str, Any], name: str) -> str:
     """The text of the question or the context."""
-    column = run.config.get(f"data.{name}") or name
-    return str(row.get(f"input_{column}", row.get(column)) or "")
+    return str(column(row, run.config.get(f"data.{name}") or name) or "")
 
 
 def _marked(row: Mapping[str, Any], context: str, margin: int = 160) -> list[Any]:

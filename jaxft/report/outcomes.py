@@ -1,6 +1,6 @@
 """Pairs of gold and predicted labels, counted: confusions, scores per label and calibration. Plain functions of rows.
 
-A row is one of predictions/SPLIT.jsonl (`evaluation.predictions`), and its `form` says what it holds.
+A row is one of predictions/SPLIT.jsonl (`evaluation.labelled_predictions`), and its `form` says what it holds.
 """
 
 import math
@@ -10,23 +10,28 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
+from jaxft.data.formats.prediction_rows import fields
+
 Form = Literal["label", "labels", "tags", "answer", "choice", "numbers", "other"]
 Confusion = Mapping[tuple[str, str], int]  # (gold, predicted) -> how many examples
 BINS, NOTHING = 10, "(none)"
 
 
 def form(row: Mapping[str, Any]) -> Form:
-    """What a prediction is: a label, several, tags of words, a piece of a text, a choice, or numbers."""
-    predicted = row.get("prediction")
-    if "tags" in row or ("words" in row and isinstance(predicted, list)):
+    """What a prediction is: a label, several, tags of words, a piece of a text, a choice, or numbers.
+
+    Only its own fields tell: a file may have a column `start` or `words`.
+    """
+    predicted, own = row.get("prediction"), fields(row)
+    if "words" in own and isinstance(predicted, list):
         return "tags"
-    if "start" in row:
+    if "start" in own:
         return "answer"
     if isinstance(predicted, list):
         return "labels"
     if isinstance(predicted, str):
         return "label"
-    if isinstance(row.get("probabilities"), list):
+    if "probabilities" in own and isinstance(row["probabilities"], list):
         return "choice"
     return "numbers" if isinstance(predicted, dict | int | float) else "other"
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -147,12 +148,14 @@ def _as_numbers(metric: str, found: Any) -> dict[str, float | None]:
 
 
 def _as_number(metric: str, value: Any) -> float | None:
-    if value is None or isinstance(value, (int, float)):
+    """A number of a metric; None, an unknown score, also for NaN."""
+    if value is None or isinstance(value, int):
         return value
     try:
         if isinstance(value, str):
             raise TypeError
-        return float(value)
+        number = float(value)
+        return None if math.isnan(number) else number
     except (TypeError, ValueError) as error:
         raise UserError(f"eval.metrics: {metric} returned {str(value)[:50]!r}, which is not a number") from error
 

@@ -1,5 +1,6 @@
 """What an evaluation changes: the best score, early stopping, and the learning rate on a plateau."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,10 +47,14 @@ def next_evaluation_state(
 ) -> EvaluationState:
     """The progress after an evaluation at a step; `best_step` is this step if it is the best so far.
 
-    `score` is of the metric that chooses the best model; None, an unknown score, is never better.
+    `score` is of the metric that chooses the best model; None or NaN, an unknown score, is never better.
     """
     best, patience = progress.best_score, config.train.patience
-    better = score is not None and (best is None or (score - best) * (1 if higher else -1) > config.train.min_delta)
+    better = (
+        score is not None
+        and not math.isnan(score)
+        and (best is None or (score - best) * (1 if higher else -1) > config.train.min_delta)
+    )
     bad = 0 if better else progress.bad_evaluations + 1
     plateau, plateau_bad = next_plateau(config.optim, progress, better)
     return replace(

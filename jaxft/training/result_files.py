@@ -1,6 +1,7 @@
 """Files of a run that people and other programs look for: report.html, trainer_state.json and all_results.json."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,8 @@ class ResultFiles(Callback):
         """The fields of Hugging Face's trainer_state.json that a run has."""
         run, rows = self._run, list(json_lines(self._directory / METRICS))
         name, sign = f"eval/{run.metric}", 1 if run.task.metrics[run.metric] else -1
-        known = [(sign * row[name], -row["step"]) for row in rows if row.get(name) is not None and not row.get("final")]
+        scores = [(row.get(name), -row["step"]) for row in rows if not row.get("final")]
+        known = [(sign * score, step) for score, step in scores if score is not None and not math.isnan(score)]
         best, step_of_best = max(known, default=(None, None))
         return {
             "best_metric": None if best is None else sign * best,

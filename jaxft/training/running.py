@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.run.setup import Run
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -59,8 +64,8 @@ class RunningRun:
         After `on_evaluation` it holds from the next step on, after `on_step` from the next call of the program that the
         device has not got yet: the second step after this one, unless a call does several (`runtime.steps_per_execution`).
         """
-        if not (isinstance(factor, (int, float)) and 0 <= factor < float("inf")):
-            raise UserError(f"scale_learning_rate({factor!r}): must be a finite number, 0 or more")
+        if not (isinstance(factor, Real) and 0 <= factor <= _LARGEST):
+            raise UserError(f"scale_learning_rate({factor!r}): must be a finite number in float32, 0 or more")
         self._ask("scale", "scale_learning_rate()", float(factor))
 
     def _ask(self, name: str, call: str, value: Any) -> None:

@@ -138,9 +138,15 @@ def _checked(found: dict[str, Any]) -> Record:
     """The record, if it is one. Raises ValueError, TypeError, KeyError, AttributeError or OverflowError otherwise."""
     record = Record(**found)
     entry = record.final and record.final["entry"]
+    if entry and not all(_is_seconds(x) for x in [record.final["step"], entry["goodput"], *entry["time"].values()]):
+        raise ValueError("its final entry is none")
     numbers = [record.counted, *record.phases.values(), *record.saved.values(), *map(int, record.saved), record.starts]
-    if not all(isinstance(x, (int, float)) and math.isfinite(x) and x >= 0 for x in numbers):
+    if not all(map(_is_seconds, numbers)):
         raise ValueError("a number of seconds is none")
     if not set(record.phases) <= set(PHASES) or (entry and not entry["time"]):
         raise ValueError("it has other phases")
     return record
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0

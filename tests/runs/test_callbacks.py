@@ -236,6 +236,7 @@ class Wrong(jaxft.Callback):
             None,
         ),
         ("on_step", "self.run.scale_learning_rate(-1)", r"at step 1: UserError: scale_learning_rate\(-1\): must be", 2),
+        ("on_evaluation", "self.run.scale_learning_rate(1e39)", r"\(1e\+39\): must be a finite number in float32", 4),
         ("on_log", "1 / 0", "on_log failed at step 1: Zero.*step 2 is saved in .*, where the same run resumes", 2),
         ("on_evaluation", "1 / 0", "on_evaluation failed at step 4: Zero.*; step 4 is saved", 4),
         ("on_checkpoint", "1 / 0", "on_checkpoint failed at step 3: Zero.*; step 3 is saved", 3),

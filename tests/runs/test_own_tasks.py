@@ -195,7 +195,10 @@ class Silent(TextClassification):
         return {}
 
 
-@pytest.mark.parametrize(("value", "found"), [("1", 1), ("None", None), ("np.float32(0.5)", 0.5), ("'high'", "'high'")])
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("1", 1), ("None", None), ("np.float32(0.5)", 0.5), ("np.float32('nan')", None), ("'high'", "'high'")],
+)
 def test_a_metric_is_a_number_or_none(folder, value, found):
     name = "metric_" + "".join(x for x in value if x.isalnum())
     (folder / f"{name}.py").write_text(f"import numpy as np\ndef own(task, summary, split): return {value}\n")

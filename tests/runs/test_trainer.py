@@ -62,10 +62,13 @@ def test_rows_and_a_model_in_memory_train_as_those_of_files(trained, start, tiny
     assert capsys.readouterr().out == ""
     assert (run.output_dir / MODEL).read_bytes() == (other.output_dir / MODEL).read_bytes()
     assert journal(run.output_dir) == journal(other.output_dir)
-    assert other.history == read_jsonl(other.output_dir / "metrics.jsonl")
+    assert (whole := other.history) == read_jsonl(other.output_dir / "metrics.jsonl")
     again = jaxft.Trainer(run.config)
     assert again.config == run.config
     assert again.history[-1]["final"]
+    with open(other.output_dir / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "lo')  # of a process that was killed
+    assert other.history == whole
 
 
 def test_scores_and_predictions_are_those_of_the_commands(trained, data, tiny_data, tmp_path, capsys):
@@ -139,6 +142,8 @@ def test_every_kind_of_rows_is_written_once():
         ({"data": {"train": []}}, "data.train is an empty list"),
         ({"data": {"train": [{"text": "a"}, "b"]}}, "data.train is a list with a str: must be a list of dicts, "),
         ({"data": {"train": 3}}, "data.train is a int: must be a list of dicts, "),
+        ({"data": {"train": {"text": "a lake"}}}, 'data.train: column "text" is a str: must be a list with'),
+        ({"data": {"train": {"text": {"a", "b"}}}}, 'data.train: column "text" is a set: must be a list with'),
         ({"model": {"path": (1, 2)}}, "model.path: must be a path, a hub id, or the (model, parameters)"),
     ],
 )

@@ -8,6 +8,8 @@ import pytest
 from sklearn import metrics
 
 from jaxft.core.errors import UserError
+from jaxft.data.formats.prediction_rows import column
+from jaxft.evaluation.input_columns import merged
 from jaxft.report import outcomes
 from jaxft.report.__main__ import main
 from jaxft.report.compare import differences
@@ -144,20 +146,42 @@ def test_the_worst_error_gives_the_gold_label_least():
     [
         ({"gold": ["x"], "prediction": ["x", "y"], "probabilities": {"x": 0.9, "y": 0.7}}, "labels", False, 0.7),
         ({"gold": ["y", "x"], "prediction": ["x", "y"], "probabilities": {}}, "labels", True, 0),
-        ({"words": ["a", "b"], "gold": ["O", "B-x"], "prediction": ["O", "O"]}, "tags", False, 1),
+        ({"gold": ["O", "B-x"], "prediction": ["O", "O"], "words": ["a", "b"]}, "tags", False, 1),
         ({"gold": ["the Lake."], "prediction": "lake", "start": 4, "end": 8, "score": 0.5}, "answer", True, 0.5),
         ({"gold": [], "prediction": "", "start": None, "end": None, "score": 0.5}, "answer", True, 0.5),
         ({"gold": 1, "prediction": 0, "probabilities": [0.7, 0.3], "score": 0.7}, "choice", False, 0.7),
         ({"gold": {"x": 1.0}, "prediction": {"x": 1.5}}, "numbers", False, 0.5),
     ],
 )
-def test_every_form_of_prediction_is_judged(row, form, right, badness, tmp_path):
+@pytest.mark.parametrize("columns", [{}, {"words": "a b", "tags": ["x"], "start": 3, "end": 9, "score": 7}])
+def test_every_form_of_prediction_is_judged(row, form, right, badness, columns, tmp_path):
+    """Columns of the file change nothing, whatever their names are."""
+    row = merged({"text": "my text", "question": "q", **columns}, row, 7)
     assert outcomes.form(row) == form
     assert outcomes.is_right(row) is right
     assert outcomes.badness(row) == pytest.approx(badness)
-    run = write_run(tmp_path / "run", rows=journal(), predictions=[{"row": 7, "text": "my text", "question": "q", **row}])
+    run = write_run(tmp_path / "run", rows=journal(), predictions=[row])
     Checker(text := page([read_run(run)]))
     assert ("row 7" in text) is not right
+    assert "(7)" not in text
+
+
+def test_columns_are_found_wherever_they_are_renamed():
+    """Predictions of a file that holds earlier predictions keep those, and its texts are the file's own."""
+    columns = {
+        "row": 99,
+        "text": "t",
+        "input_text": "other",
+        "score": "s",
+        "input_score": "older",
+        "words": "w",
+        "gold": "g",
+    }
+    row = merged(columns, {"gold": "a", "prediction": "b", "score": 0.9}, 7)
+    assert {name: column(row, name) for name in columns} == columns
+    assert len(row) == 1 + len(columns) + 3
+    assert (row["row"], row["gold"], row["score"]) == (7, "a", 0.9)
+    assert column(row, "absent") is None
 
 
 def test_predicted_numbers_are_drawn_beside_gold_ones(tmp_path):

@@ -94,6 +94,8 @@ def test_a_run_that_has_ended_keeps_its_times(tmp_path):
         '{"saved": 3}',
         '{"other": 1}',
         '{"final": {"step": 3}}',
+        '{"final": {"step": 3, "entry": {"time": 5, "goodput": 1}}}',
+        '{"final": {"step": 3, "entry": {"time": {"training": 1}, "goodput": "x"}}}',
         '{"counted": 1' + "0" * 400 + "}",
         "[" * 10**5,
     ],

@@ -47,10 +47,10 @@ def test_the_loss_of_a_step_without_weight_is_null():
 
 def test_an_unknown_score_is_never_the_best(capsys):
     progress, best = EvaluationState(), []
-    for step, value in enumerate([None, 3.0, None, 2.0], 1):
+    for step, value in enumerate([None, float("nan"), 3.0, None, float("nan"), 2.0], 1):
         progress = next_evaluation_state(Config(), progress, step, value, higher=False)
         best.append(progress.best_step)
-    assert best == [None, 2, 2, 4]
+    assert best == [None, None, 3, 3, 3, 6]
     assert progress.best_score == 2.0
     scores = {"loss": None, "perplexity": None, "note": "nothing", "table": {"a": 1}}
     evaluation = Evaluation(1, 1.0, scores, "perplexity", best=False)

@@ -17,6 +17,7 @@ from jaxft.data.formats.sentences import Sentences
 from jaxft.data.formats.split_text import split_text
 from jaxft.data.tokens import words
 from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.evaluation.mistake_weights import of_tags
 from tests.support import tiny, vocabularies
 
 ODD = ["", "\u200b", "\x00"]  # BERT's tokenizer throws control characters away
@@ -211,3 +212,33 @@ def test_cached_windows_depend_on_words_and_options(directory, monkeypatch):
     for other in ({"max_length": 15}, {"stride": 3}, {"truncation": False}):
         with pytest.raises(pytest.fail.Exception):
             encode(rows, directory, cache=True, **other)
+
+
+@pytest.mark.parametrize("byte_level", [False, True])
+def test_mistakes_are_weighed_on_the_tokens_of_the_model(directory, byte_level, tmp_path):
+    """Byte-level tokenizers without add_prefix_space, as RoBERTa's, and sentences of several windows."""
+    rows = sentences(3)
+    if byte_level:
+        directory = vocabularies.trained_byte_level(tmp_path, [" ".join(row) for row in rows])
+    pieces, tokenizer = encode(rows, directory)
+    offsets, owners, sizes = pieces.examples.offsets, pieces.owners, pieces.sizes
+    marked = [{"gold": ["O"] * len(row), "prediction": ["B"] * len(row), "words": row} for row in rows]
+    found = of_tags(marked, ["O", "B"], tokenizer, DataConfig(max_length=16))
+    ids = [pieces.examples.tokens["input_ids"][a:b].tolist() for a, b in itertools.pairwise(offsets)]
+    assert [x.ids for x in found.encodings] == ids
+    assert len(ids) > len(rows)
+    first = np.zeros(len(owners), np.float32)
+    first[pieces.first[pieces.first >= 0]] = 1
+    weights = [row[: len(x)] for row, x in zip(found.weights["logits"], ids, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(weights), np.stack([-first, first], 1))
+    assert [[word.strip(" ") for _, some in texts for word, _ in some] for texts in found.texts] == rows
+    assert [len(row) for row in rows] == sizes.tolist()
+
+
+def test_words_that_follow_without_a_space_are_weighed_so(tmp_path):
+    texts = ["the lake, a sun."] * 2
+    directory = vocabularies.trained_byte_level(tmp_path, texts)
+    tokenizer, own = load_tokenizer(directory), [texts[0][a:b] for a, b in split_text(texts[0], "punctuation")]
+    row = {"gold": ["O"] * len(own), "prediction": ["B"] * len(own), "text": texts[0], "words": own}
+    (encoding,) = of_tags([row], ["O", "B"], tokenizer, DataConfig(max_length=48)).encodings
+    assert encoding.ids == tokenizer(f" {texts[0]}")["input_ids"]

@@ -1,7 +1,7 @@
 """Rows in memory, written to a file, so that everything reads, records and checks them as it does any other file."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def as_table(rows: Any, option: str) -> Any:
         if isinstance(rows, pa.Table):
             table = rows
         elif isinstance(rows, Mapping):
-            table = pa.Table.from_pydict({name: list(values) for name, values in rows.items()})
+            table = pa.Table.from_pydict({name: _column(name, values, option) for name, values in rows.items()})
         elif isinstance(rows, Sequence) and not isinstance(rows, str) and all(isinstance(row, Mapping) for row in rows):
             _check_columns(rows, option)
             table = pa.Table.from_pylist(rows)
@@ -72,6 +72,13 @@ def as_table(rows: Any, option: str) -> Any:
     if not table.num_rows:
         raise UserError(f"{option}: there are no rows")
     return table
+
+
+def _column(name: Any, values: Any, option: str) -> list[Any]:
+    """The values of a column; a text, whose characters would be rows, and what has no order are refused."""
+    if isinstance(values, (str, bytes, Mapping, Set)):
+        raise UserError(f'{option}: column "{name}" is a {type(values).__name__}: must be a list with a value for each row')
+    return list(values)
 
 
 def _check_columns(rows: Sequence[Mapping[str, Any]], option: str) -> None:

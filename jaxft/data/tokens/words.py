@@ -76,17 +76,8 @@ def encode_words(rows: Any, tokenizer: Any, directory: Path, config: DataConfig,
 
 
 def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncation: bool, origin: str) -> Arrays:
-    # A copy of the tokenizer, since windows are configured on it.
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Byte-level tokenizers recognise a word within a text by its leading space (Hugging Face: add_prefix_space).
-    space = " " if _disable_prefix_space(state["pre_tokenizer"]) else ""
-    backend = tokenizers.Tokenizer.from_str(json.dumps(state))
+    backend, space = word_tokenizer(tokenizer, max_length, stride)
     capacity = max_length - backend.num_special_tokens_to_add(False)
-    if stride >= capacity:
-        fault = f"must be below {capacity}, which is data.max_length without the special tokens"
-        raise UserError(f"data.stride is {stride}: {fault}")
-    backend.no_padding()
-    backend.enable_truncation(max_length, stride=stride, direction="right")
     typed = np.int8(has_token_types(tokenizer))
     ids, types, owners, sizes, counts, before = [], [], [], [], [], 0
     for start in in_steps(f"tokenising {origin}", len(rows), CHUNK):
@@ -122,6 +113,26 @@ def _tokenise(rows: Any, tokenizer: Any, max_length: int, stride: int, truncatio
         "sizes": np.array(sizes, np.int64),
         "windows": np.array(counts, np.int64),
     }
+
+
+def word_tokenizer(tokenizer: Any, max_length: int, stride: int) -> tuple[Any, str]:
+    """(a `tokenizers.Tokenizer` of lists of words in windows, what stands before a word that follows a space).
+
+    Raises:
+      UserError: for a stride as long as a window.
+    """
+    # A copy of the tokenizer, since windows are configured on it.
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Byte-level tokenizers recognise a word within a text by its leading space (Hugging Face: add_prefix_space).
+    space = " " if _disable_prefix_space(state["pre_tokenizer"]) else ""
+    backend = tokenizers.Tokenizer.from_str(json.dumps(state))
+    capacity = max_length - backend.num_special_tokens_to_add(False)
+    if stride >= capacity:
+        fault = f"must be below {capacity}, which is data.max_length without the special tokens"
+        raise UserError(f"data.stride is {stride}: {fault}")
+    backend.no_padding()
+    backend.enable_truncation(max_length, stride=stride, direction="right")
+    return backend, space
 
 
 def _disable_prefix_space(part: Any) -> bool:
