@@ -72,9 +72,8 @@ class Watch:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._armed:
-            self.number = (
-                number  # Python swallows exceptions in callbacks of its garbage collector: then `after` stops the run
-            )
+            # Python swallows exceptions in callbacks of its garbage collector: then `after` stops the run.
+            self.number = number
             self._end(number)
         if number == signal.SIGINT and self.number is not None:
             os.write(2, b"stopped at once; the same command resumes from the last checkpoint\n")
