@@ -60,10 +60,12 @@ METHODS: dict[str, Method] = {
 # Texts without labels are the other rows of the set, at most MOST_UNLABELLED; UNLABELLED stands for their file.
 UNLABELLED, MOST_UNLABELLED = "UNLABELLED", 4000
 UDA = (f"--unlabelled.data={UNLABELLED}", f"--augment.steps={EDA}", "--augment.apply=one", "--augment.share=0")
+SHARP = ("--unlabelled.temperature=0.4", "--unlabelled.confidence=0.8")  # as in the paper
 FEW: dict[str, Method] = {
     "none": (),
     "uda": UDA,
-    "uda, sharp and confident": (*UDA, "--unlabelled.temperature=0.4", "--unlabelled.confidence=0.8"),
+    "uda, sharp and confident": (*UDA, *SHARP),
+    "uda, sharp, confident and annealing": (*UDA, *SHARP, "--unlabelled.annealing=exp"),
     "self-training": (self_train.Options(rounds=2, threshold=0.9),),
 }
 MENTIONS: dict[str, Method] = {
