@@ -110,7 +110,7 @@ class MultipleChoice(Task):
     def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
         """The logits of each example's choices."""
         ours, theirs = _by_example(outputs, batch), _by_example(teacher, batch)
-        return [OutputPair("softmax", ours, theirs, batch["weights"], batch["labels"])]
+        return [OutputPair("softmax", ours, theirs, batch["weights"], batch.get("labels"))]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The number of examples in a batch whose predicted choice is right."""

@@ -152,7 +152,8 @@ class QuestionAnswering(Task):
         pairs = []
         for side in SIDES:
             ours, theirs = (_own_token_logits(x, side, batch) for x in (outputs, teacher))
-            index = batch["first_token"] + batch[f"{side}_positions"]
+            position = batch.get(f"{side}_positions")
+            index = None if position is None else batch["first_token"] + position
             pairs.append(OutputPair("softmax", ours, theirs, _window_weights(batch), index, share=0.5, between=False))
         return pairs
 

@@ -178,7 +178,7 @@ class TextClassification(LabelledTexts):
         weights = batch["weights"]
         if self.class_weights is not None:
             weights *= jnp.asarray(self.class_weights)[batch["labels"]]
-        return [OutputPair("softmax", outputs["logits"], teacher["logits"], weights, batch["labels"])]
+        return [OutputPair("softmax", outputs["logits"], teacher["logits"], weights, batch.get("labels"))]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The confusion matrix [gold, predicted] of a batch; with two labels also `margin` [R, M], the logit difference.

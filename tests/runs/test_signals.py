@@ -83,11 +83,10 @@ def test_a_signal_acts_after_the_step_or_at_once(monkeypatch, capfd):
     """At once before there is a step to save, otherwise after the step; a second Ctrl-C always acts at once."""
     left = []
     monkeypatch.setattr(signals.os, "_exit", left.append)
+    for number, ends in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGHUP, Stopped)):
+        with Watch(), pytest.raises(ends):
+            os.kill(os.getpid(), number)
     with Watch() as watch:
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(Stopped):
-            os.kill(os.getpid(), signal.SIGHUP)
         watch.arm()
         assert watch.after(1) is None
         os.kill(os.getpid(), signal.SIGHUP)
