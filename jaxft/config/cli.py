@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import re
+import select
+import signal
 import sys
 import typing
 from collections.abc import Callable, Collection, Sequence
@@ -34,7 +36,11 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         backend.silence_libraries()
     try:
         main([argument for argument in arguments if argument != "--debug"])
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            sys.exit(128 + signal.SIGPIPE)
         cause = error.__cause__ if isinstance(error, CallbackError) else error
         own = failure_of_own_code(cause) if isinstance(cause, Exception) and not isinstance(cause, UserError) else None
         if debug or not (own or isinstance(error, UserError | OSError | MemoryError | RecursionError)):
@@ -50,6 +56,16 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def _output_is_closed() -> bool:
+    """Whether what read standard output, such as `head`, has ended; then it goes nowhere from now on."""
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    if not any(found & select.POLLERR for _, found in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
 
 
 def _message(error: Exception) -> str:

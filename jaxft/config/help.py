@@ -19,8 +19,8 @@ from jaxft.core.errors import UserError, nearest
 ALL = "all"
 COMMON = (
     *("output_dir", "model.path", "task.name", "data.train", "data.validation", "data.test", "data.text", "data.label"),
-    *("data.max_length", "plan.preset", "optim.learning_rate", "train.epochs", "train.batch_size", "train.dtype"),
-    *("eval.every", "eval.metric", "seed"),
+    *("data.validation_share", "data.max_length", "plan.preset", "optim.learning_rate", "train.epochs", "train.max_steps"),
+    *("train.batch_size", "seed"),
 )
 FLAGS = ("-h", "--help")
 INDENT = 36  # column at which descriptions begin

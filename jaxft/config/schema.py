@@ -31,7 +31,7 @@ class Config(Section):
     output_dir: PathText = "runs/default"
     """Run directory with config.yaml, metrics.jsonl, checkpoints/ and model/. The same command again resumes in it."""
     seed: Annotated[Seed, PLAN_AND_EVALUATE] = 0
-    """Seed of newly initialised parameters, the order of examples and dropout."""
+    """Seed of new parameters, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     task: TaskConfig = field(default_factory=TaskConfig)

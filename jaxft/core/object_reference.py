@@ -49,6 +49,8 @@ def reference_of(found: Any, option: str, name: str | None = None) -> str:
       UserError: for an object without a name, such as a lambda.
     """
     own, module = getattr(found, "__name__", None), getattr(found, "__module__", None) or "__main__"
+    if name is not None and not name.isidentifier():
+        raise UserError(f"{option}: the name {name!r} must be of letters, digits and _")
     name = name or own
     if not isinstance(name, str) or not name.isidentifier():
         raise UserError(f"{option}: {own or repr(found)} has no name: define it by def or class")

@@ -78,10 +78,22 @@ class Notify:
         self.raise_failure("all steps are saved")
 
     def close(self) -> None:
-        """Call `close` of all, whatever fails."""
+        """Call `close` of all, whatever fails.
+
+        Raises:
+          CallbackError: if one of the user's fails.
+        """
         with ExitStack() as stack:
-            for callback in (*self._own, *self._users):
+            for callback in self._own:
                 stack.callback(callback.close)
+            for callback in self._users:
+                stack.callback(self._close, callback)
+
+    def _close(self, callback: Callback) -> None:
+        before = self.failure
+        self._call("close", callback, lambda x: x.close(), "")
+        if self.failure is not before:
+            self.raise_failure("all else is done")
 
     def taken(self) -> tuple[float | None, bool]:
         """(the factor of the learning rate that callbacks asked for, whether they asked to stop) since the last call.
@@ -102,7 +114,8 @@ class Notify:
         """What the user's callbacks record in a checkpoint, by name."""
         states = {}
         for name, callback in self._named():
-            if state := self._call("state", callback, lambda x: _as_json(x.state()), ""):
+            lost = ", so its state is not in the checkpoint"
+            if state := self._call("state", callback, lambda x: _as_json(x.state()), lost):
                 states[name] = state
         return states
 

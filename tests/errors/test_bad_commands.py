@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +157,13 @@ def test_predictions_are_not_written_as_a_table(fails, classifier, tmp_path):
     fails("predict", argv, "p.csv", "written as .jsonl or .json")
     argv[2] = str(tmp_path / "b.jsonl")
     fails("predict", [*argv[:4], str(tmp_path / "p.jsonl")], "b.jsonl: no such file (--input)")
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    """As `jaxft --help | head -1`: the exit code is that of a program which SIGPIPE ends."""
+    command = [sys.executable, "-m", "jaxft", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+        assert done.stdout is not None
+        done.stdout.close()
+        assert done.stderr is not None
+        assert (done.stderr.read(), done.wait()) == ("", 128 + signal.SIGPIPE)

@@ -241,7 +241,8 @@ class Wrong(jaxft.Callback):
         ("on_evaluation", "1 / 0", "on_evaluation failed at step 4: Zero.*; step 4 is saved", 4),
         ("on_checkpoint", "1 / 0", "on_checkpoint failed at step 3: Zero.*; step 3 is saved", 3),
         ("on_end", "1 / 0", "on_end failed at step 7: Zero.*; all steps are saved", 7),
-        ("state", "{1: self}", "state failed: UserError: state is not JSON: .*; step 3 is saved", 3),
+        ("state", "{1: self}", "state failed, so its state is not in the checkpoint: UserError: .*; step 3 is saved", 3),
+        ("close", "1 / 0", "close failed: Zero.*; all else is done", 7),
     ],
 )
 def test_a_run_is_saved_before_a_failure_is_reported(start, tiny_data, tmp_path, event, text, wrong, saved):

@@ -157,6 +157,7 @@ def test_what_has_no_name_or_no_use_is_refused(options, tmp_path):
         ({"task": {"loss": lambda outputs, batch, train: 0}}, "task.loss: <lambda> has no name"),
         ({"eval": {"metrics": [lambda predictions, references: 0]}}, "eval.metrics: <lambda> has no name"),
         ({"eval": {"metrics": lambda predictions, references: 0}}, "eval.metrics: <lambda> has no name"),
+        ({"eval": {"metrics": {"a/b": max}}}, "eval.metrics: the name 'a/b' must be of letters, digits and _"),
         ({"augment": {"steps": [{"step": "tests:x", "rate": 2}]}}, "augment.steps 1 rate is 2"),
         ({"augment": {"steps": [{"step": "delet"}]}}, 'module:name of your own; did you mean "delete"?'),
     ):
