@@ -102,15 +102,15 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     return results
 
 
-def assert_same(run: Run, reference: list[tuple[float, dict[str, np.ndarray]]], tolerance: float = TOLERANCE) -> None:
-    """Losses and gradients of a run equal those of `gradients(other run)` within a tolerance, a share of the largest."""
+def assert_same(run: Run, reference: list[tuple[float, dict[str, np.ndarray]]]) -> None:
+    """Losses and gradients of a run equal those of `gradients(other run)` within TOLERANCE."""
     for (loss, grads), (right_loss, right) in zip(gradients(run), reference, strict=True):
-        assert loss == pytest.approx(right_loss, rel=tolerance)
+        assert loss == pytest.approx(right_loss, rel=TOLERANCE)
         assert grads.keys() == right.keys()
         largest = max(np.abs(g).max() for g in right.values())
         assert largest > 1e-3
         for name, g in grads.items():
-            assert np.abs(g - right[name]).max() <= tolerance * largest, name
+            assert np.abs(g - right[name]).max() <= TOLERANCE * largest, name
 
 
 LAYOUTS = {

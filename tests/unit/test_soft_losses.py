@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -131,6 +132,27 @@ def test_entries_of_other_examples_change_nothing(name):
     assert padded[0] == pytest.approx(plain[0], rel=1e-6)
     np.testing.assert_allclose(padded[1][..., :CLASSES], plain[1], rtol=1e-6, atol=1e-8)
     assert not padded[1][..., CLASSES:].any()
+
+
+@pytest.mark.parametrize("name", soft.LOSSES)
+def test_it_does_not_matter_where_examples_lie(name):
+    """In other slots and rows, beside more empty slots, and on 8 devices: the same loss, and the same gradients."""
+    places = RNG.permutation(24)[:12]  # of the 12 slots among 8 x 3
+
+    def moved(x):
+        found = np.full((24, *x.shape[2:]), 7, np.float32)
+        found[places] = x.reshape(12, *x.shape[2:])
+        return found.reshape(8, 3, *x.shape[2:])
+
+    weights = np.zeros(24, np.float32)
+    weights[places] = SLOTS.reshape(-1)
+    split = NamedSharding(Mesh(np.array(jax.devices()).reshape(8), ("data",)), PartitionSpec("data"))
+    arrays = [jax.device_put(x, split) for x in (moved(STUDENT), moved(TEACHER), weights.reshape(8, 3))]
+    gradient = jax.jit(jax.value_and_grad(lambda *x: soft.LOSSES[name](OutputPair("softmax", *x), 2.0)[0]))
+    total, found = gradient(*arrays)
+    right, expected = gradient(STUDENT, TEACHER, SLOTS)
+    assert float(total) == pytest.approx(float(right), rel=1e-6)
+    np.testing.assert_allclose(found, np.where(weights.reshape(8, 3, 1) > 0, moved(np.asarray(expected)), 0), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["dist", "rkd"])
