@@ -83,8 +83,8 @@ def dist(pair: OutputPair, temperature: Array | float, within: float = 1.0, acro
     """DIST (Huang et al. 2022, arXiv:2205.10536): correlations of probabilities, within examples and across them.
 
     `within` times 1 minus the correlation of an example's probabilities with the teacher's, plus `across` times the mean
-    over the C labels of 1 minus the correlation of a label's probabilities in all examples. While a model has almost the same
-    probabilities for all examples, its gradient magnifies their rounding.
+    over the C labels of 1 minus the correlation of a label's probabilities in all examples. While a model has almost the
+    same probabilities for all examples, its gradient magnifies their rounding.
     """
     student, teacher = _probabilities(pair, temperature)
     weights = pair.weights.reshape(-1)
