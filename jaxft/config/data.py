@@ -107,6 +107,11 @@ class DataConfig(Section):
     prefetch: Annotated[PositiveInt, TRAIN_ONLY] = 2
     """Number of calls (runtime.steps_per_execution) whose batches are prepared ahead of the device."""
 
+    @property
+    def window_stride(self) -> int:
+        """`stride`, or its default."""
+        return self.max_length // 4 if self.stride is None else self.stride
+
     def check(self, prefix: str) -> None:
         """Windows advance, and there is one source of validation examples."""
         most = self.max_length

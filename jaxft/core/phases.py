@@ -33,7 +33,7 @@ class Clock:
 
     @contextmanager
     def during(self, phase: str, detail: str = "") -> Iterator[None]:
-        """A context that is in a phase; `detail` says more for people, such as "1 of 3"."""
+        """Measure a block of code as a phase; `detail` is shown beside its name, such as "1 of 3"."""
         before = self._current
         self._enter(phase, detail)
         try:

@@ -6,15 +6,13 @@ from typing import Any
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.data.formats.prediction_rows import ECHOES, renamed
+from jaxft.data.formats.prediction_rows import ECHOES, ROW, renamed
 from jaxft.data.formats.write_tables import named_rows
 from jaxft.data.reading.columns import arrow_chunks
 from jaxft.data.reading.row_numbers import select_rows
 from jaxft.data.reading.sources import column_names, read_rows
 from jaxft.tasks.custom import file_rows
 from jaxft.tasks.task import Task
-
-ROW = "row"  # the number of a row in its file, from 1
 
 
 def input_columns(task: type[Task], rows: Any, config: Config, split: str) -> Iterator[tuple[int | None, Mapping[str, Any]]]:

@@ -68,7 +68,7 @@ def of_tags(rows: Sequence[Row], names: Sequence[str], tokenizer: Any, data: Dat
 
     Words are tokenised as for the model: with a space before them if the tokenizer's words have one, in windows.
     """
-    clean, stride = _cleaner(data), _stride(data)
+    clean, stride = _cleaner(data), data.window_stride
     backend, space = word_tokenizer(tokenizer, data.max_length, stride)
     step = data.max_length - backend.num_special_tokens_to_add(False) - stride
     index, encodings, wrong, texts = {name: i for i, name in enumerate(names)}, [], [], []
@@ -119,7 +119,7 @@ def of_answers(rows: Sequence[Row], _: Sequence[str], tokenizer: Any, data: Data
     No answer is the first token of the window. The gold answer is the first one, where the context first has it; if another
     window has it, only the predicted one counts.
     """
-    clean, stride = _cleaner(data), _stride(data)
+    clean, stride = _cleaner(data), data.window_stride
     options = {"truncation": "only_second", "max_length": data.max_length, "stride": stride}
     encodings, spans, texts = [], [], []
     for i, row in enumerate(rows):
@@ -165,10 +165,6 @@ BY_KIND: Mapping[str, Callable[[Sequence[Row], Sequence[str], Any, DataConfig], 
 }
 
 
-def _stride(data: DataConfig) -> int:
-    return data.max_length // 4 if data.stride is None else data.stride
-
-
 def _known(index: Mapping[str, int], name: str) -> int:
     if name not in index:
         raise UserError(f"the predictions have the label {name}, which the model does not have: evaluate the model again")
@@ -184,9 +180,8 @@ def _cleaner(data: DataConfig) -> Callable[[str], Cleaned]:
     return Cleaner(data.clean) if data.clean.edits else Cleaned
 
 
-def _encode(tokenizer: Any, data: DataConfig, *texts: Any, **options: Any) -> list[Any]:
-    given = [list(x) for x in texts]
-    return tokenizer(*given, truncation=True, max_length=data.max_length, **options).encodings
+def _encode(tokenizer: Any, data: DataConfig, *texts: Sequence[str]) -> list[Any]:
+    return tokenizer(*map(list, texts), truncation=True, max_length=data.max_length).encodings
 
 
 def _words(text: str, side: int, encoding: Any) -> list[TokensOfWord]:

@@ -5,7 +5,7 @@ labels. Gradients flow into both outputs: a caller stops those of a teacher.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -38,6 +38,11 @@ class OutputPair:
     share: float = 1.0
     between: bool = True
 
+    @property
+    def own(self) -> Array:
+        """Which entries belong to the example: bool [..., C]."""
+        return self.teacher > LOWEST / 2
+
 
 def soft_cross_entropy(pair: OutputPair, temperature: Array | float) -> WeightedSum:
     """Cross-entropy with the teacher's probabilities, both at a temperature (Hinton et al. 2015, arXiv:1503.02531).
@@ -63,9 +68,8 @@ def kl_divergence(pair: OutputPair, temperature: Array | float) -> WeightedSum:
     Args:
       pair, temperature: as in `soft_cross_entropy`.
     """
-    of_teacher = OutputPair(pair.activation, pair.teacher, pair.teacher, pair.weights)
     total, weight = soft_cross_entropy(pair, temperature)
-    return total - soft_cross_entropy(of_teacher, temperature)[0], weight
+    return total - soft_cross_entropy(replace(pair, student=pair.teacher), temperature)[0], weight
 
 
 def squared_logit_error(pair: OutputPair, temperature: Array | float) -> WeightedSum:
@@ -73,7 +77,7 @@ def squared_logit_error(pair: OutputPair, temperature: Array | float) -> Weighte
     if pair.activation == "identity":
         return squared_error(pair.student, pair.teacher, pair.weights)
     student, teacher = _divided(pair, temperature)
-    own = pair.teacher > LOWEST / 2
+    own = pair.own
     error = jnp.where(own, jnp.square(jnp.where(own, student - teacher, 0.0)), 0.0)
     mean = error.sum(-1) / jnp.maximum(own.sum(-1), 1)
     return (mean * pair.weights).sum(), pair.weights.sum()
@@ -130,12 +134,8 @@ def shifted(pair: OutputPair) -> OutputPair:
     best = jnp.argmax(teacher, axis=-1)
     high, own = (jnp.take_along_axis(teacher, x[..., None], axis=-1) for x in (best, right))
     at = jax.lax.broadcasted_iota(jnp.int32, teacher.shape, teacher.ndim - 1)
-    moved = jnp.where(at == best[..., None], own, jnp.where(at == right[..., None], high, teacher))
-    moved = jnp.where(at == right[..., None], high, moved)
-    return OutputPair(
-        *(pair.activation, pair.student, jnp.where((labels >= 0)[..., None], moved, teacher), pair.weights, labels),
-        *(pair.share, pair.between),
-    )
+    moved = jnp.where(at == right[..., None], high, jnp.where(at == best[..., None], own, teacher))
+    return replace(pair, teacher=jnp.where((labels >= 0)[..., None], moved, teacher))
 
 
 def flsw_temperature(pair: OutputPair, temperature: float, beta: float, gamma: float) -> Array:
@@ -144,8 +144,7 @@ def flsw_temperature(pair: OutputPair, temperature: float, beta: float, gamma: f
     The mean over all examples of w, less w, times `beta` is added, where w = (1 - cosine of the two outputs) ** `gamma`
     (Li et al. 2019, arXiv:1911.07471, as TextBrewer's `flsw`).
     """
-    own = pair.teacher > LOWEST / 2
-    student, teacher = (jax.lax.stop_gradient(jnp.where(own, x, 0.0)) for x in (pair.student, pair.teacher))
+    student, teacher = (jax.lax.stop_gradient(jnp.where(pair.own, x, 0.0)) for x in (pair.student, pair.teacher))
     student, teacher = (x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-4) for x in (student, teacher))
     w = jnp.maximum(1 - (student * teacher).sum(-1), 0.0) ** gamma
     return temperature + beta * (_mean(w, pair.weights) - w)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxft.data.formats.prediction_rows import column, fields
+from jaxft.data.formats.prediction_rows import ROW, column, fields
 from jaxft.report import outcomes
 from jaxft.report.markup import Markup, cut, element, number, section, table
 from jaxft.report.plot import diagonal_chart, scatter_chart
@@ -163,7 +163,7 @@ def _texts(run: RunFiles, row: Mapping[str, Any]) -> Markup:
     """The texts of a row: the columns that the model reads, or else all that are not ours."""
     given = [run.config.get(f"data.{name}") for name in ("text", "text_pair")]
     texts = [text for x in given if x is not None and (text := column(row, x)) is not None]
-    texts = texts or [x for name, x in row.items() if name not in fields(row) | {"row"}]
+    texts = texts or [x for name, x in row.items() if name not in fields(row) | {ROW}]
     return Markup("".join(element("p", cut(_shown(text)), dir="auto", class_="text") for text in texts))
 
 

@@ -1,7 +1,5 @@
 """Losses, metrics, tasks, optimizers and steps of augmentation of the user's, given to `jaxft.Trainer` as objects."""
 
-import csv
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,20 +17,15 @@ from jaxft.tasks import task_class
 from jaxft.tasks.custom import customised, of_predictions
 from jaxft.tasks.masked_lm import MaskedLM
 from jaxft.tasks.text_classification import TextClassification
-from tests.support import read_jsonl, tiny
+from tests.support import read_csv, read_jsonl, tiny
 from tests.support.resuming import MODEL, copy_run_at, journal
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
 def options(tiny_data, tmp_path_factory):
     """The sections of a short run."""
     start = tiny.write_model(tmp_path_factory.mktemp("objects") / "start", num_hidden_layers=1)
-    splits = {"train": read(tiny_data / "train.csv"), "validation": read(tiny_data / "dev.csv")}
+    splits = {"train": read_csv(tiny_data / "train.csv"), "validation": read_csv(tiny_data / "dev.csv")}
     return {
         "model": {"path": str(start), **tiny.NO_DROPOUT},
         "data": {**splits, "max_length": 32, "shapes": 1},

@@ -12,17 +12,12 @@ from jaxft.core.errors import UserError
 from jaxft.report.outcomes import is_right
 from jaxft.report.page import write_report
 from jaxft.train import train
-from tests.support import read_jsonl, tiny
-
-
-def table(path) -> list[dict]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+from tests.support import read_csv, read_jsonl, tiny
 
 
 def test_predictions_stand_beside_the_rows_of_the_file(finished, tiny_data):
     rows = read_jsonl(finished / "predictions/validation.jsonl")
-    given = table(tiny_data / "dev.csv")
+    given = read_csv(tiny_data / "dev.csv")
     assert [{name: row[name] for name in given[0]} for row in rows] == given
     assert [row["row"] for row in rows] == list(range(1, len(given) + 1))
     assert [row["gold"] for row in rows] == [row["label"] for row in given]
@@ -57,10 +52,10 @@ def test_the_report_is_written_at_the_end_and_has_the_same_bytes_again(finished,
 def test_figures_are_those_of_the_data_and_the_plan(finished, tiny_data):
     figures = json.loads((finished / "figures.json").read_text())
     assert {name: x["rows"] for name, x in figures["splits"].items()} == {"train": 100, "validation": 30}
-    rows = table(tiny_data / "train.csv")
+    rows = read_csv(tiny_data / "train.csv")
     assert figures["splits"]["train"]["labels"] == dict(sorted(Counter(row["label"] for row in rows).items()))
     assert sum(count for _, count in figures["splits"]["train"]["lengths"]) == 100
-    texts = {name: [row["text"] for row in table(tiny_data / f"{name}.csv")] for name in ("train", "dev")}
+    texts = {name: [row["text"] for row in read_csv(tiny_data / f"{name}.csv")] for name in ("train", "dev")}
     assert figures["splits"]["train"]["repeated"] == len(texts["train"]) - len(set(texts["train"]))
     assert figures["splits"]["validation"]["in_train"] == sum(text in texts["train"] for text in texts["dev"])
     (group,) = figures["groups"]
@@ -79,7 +74,7 @@ def test_the_model_has_a_card_with_its_scores(finished):
 
 def test_evaluate_writes_errors_and_all_predictions(finished, tiny_data, tmp_path, capsys):
     """Of a file with another column, whose name is also a field of ours."""
-    rows = table(tiny_data / "test.csv")
+    rows = read_csv(tiny_data / "test.csv")
     with open(tmp_path / "test.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["id", "score", *rows[0]])
         writer.writeheader()
@@ -91,7 +86,7 @@ def test_evaluate_writes_errors_and_all_predictions(finished, tiny_data, tmp_pat
     written = read_jsonl(files["predictions"])
     assert [row["id"] for row in written] == [f"n{i}" for i in range(len(rows))]
     assert {row["input_score"] for row in written} == {"x"}
-    errors = table(files["output"])
+    errors = read_csv(files["output"])
     assert len(errors) == round(len(rows) * (1 - scores["accuracy"])) > 0
     assert all(row["gold"] != row["prediction"] for row in errors)
     of_gold = [json.loads(row["probabilities"])[row["gold"]] for row in errors]

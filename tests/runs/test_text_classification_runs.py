@@ -1,6 +1,5 @@
 """Runs with several labels and with numeric targets, from training to PyTorch."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from sklearn import metrics
 from jaxft import evaluate, predict
 from jaxft.config import cli
 from jaxft.train import train
-from tests.support import read_jsonl
+from tests.support import read_csv, read_jsonl
 from tests.support.labelled_texts import MULTI, TARGETS, configure, write_files
 from tests.support.result_files import predictions_of, share_right
 from tests.support.resuming import assert_resumes_to_same_model
@@ -21,11 +20,6 @@ from tests.support.resuming import assert_resumes_to_same_model
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return write_files(tmp_path_factory.mktemp("classes"))
-
-
-def table(path: Path) -> list[dict]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def predictions(directory: Path, source: Path, output: Path) -> list[dict]:
@@ -64,7 +58,7 @@ def test_a_multi_label_run_from_training_to_pytorch(tiny_model, folder, tmp_path
     again = evaluate.main([str(tmp_path / "run/model"), *argv, *options])
     assert {name: again[name] for name in scores} == pytest.approx(scores, rel=1e-5)
 
-    rows, answers = table(folder / "dev.csv"), predictions(tmp_path / "run", folder / "dev.csv", tmp_path / "p.jsonl")
+    rows, answers = read_csv(folder / "dev.csv"), predictions(tmp_path / "run", folder / "dev.csv", tmp_path / "p.jsonl")
     names = list(settings["label2id"])
     gold = np.array([[int(row[name]) for name in names] for row in rows])
     given = np.array([[name in answer["labels"] for name in names] for answer in answers])
@@ -94,7 +88,7 @@ def test_a_regression_run_from_training_to_pytorch(tiny_model, folder, tmp_path)
     scores = evaluate.main([str(tmp_path / "run"), "--data.validation", str(folder / "dev.csv")])
     flat = cli.flatten(scores)
     assert flat == pytest.approx(cli.flatten({k.removeprefix("eval/"): v for k, v in results.items()}), rel=1e-5)
-    rows, answers = table(folder / "dev.csv"), predictions(tmp_path / "run", folder / "dev.csv", tmp_path / "p.jsonl")
+    rows, answers = read_csv(folder / "dev.csv"), predictions(tmp_path / "run", folder / "dev.csv", tmp_path / "p.jsonl")
     for name in ("length", "songs"):
         gold, found = [float(row[name]) for row in rows], [answer["scores"][name] for answer in answers]
         assert flat[f"targets.{name}.pearson"] == pytest.approx(stats.pearsonr(gold, found).statistic, rel=1e-5)

@@ -1,6 +1,5 @@
 """`jaxft.Trainer`: a run from Python with data and a model in memory, and what it gives back."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from jaxft.config import Config, DataConfig, TrainConfig, cli
 from jaxft.core.errors import UserError
 from jaxft.data.reading.files import files_of
 from jaxft.train import train
-from tests.support import read_jsonl, tiny
+from tests.support import read_csv, read_jsonl, tiny
 from tests.support.resuming import MODEL, copy_run_at, journal
 
 OPTIONS = {
@@ -28,11 +27,6 @@ OPTIONS = {
 }
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     return tiny.write_model(tmp_path_factory.mktemp("trainer") / "start", num_hidden_layers=1)
@@ -41,7 +35,7 @@ def start(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tiny_data):
     """The data of tiny_data in memory."""
-    splits = {"train": read(tiny_data / "train.csv"), "validation": read(tiny_data / "dev.csv")}
+    splits = {"train": read_csv(tiny_data / "train.csv"), "validation": read_csv(tiny_data / "dev.csv")}
     return {**splits, "max_length": 32, "shapes": 1}
 
 

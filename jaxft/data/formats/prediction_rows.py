@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+ROW = "row"  # the number of a row in its file, from 1
 ECHOES = ("id", "words", "text")  # fields that repeat the column of their name, which is left out
 
 
@@ -15,7 +16,7 @@ def fields(row: Mapping[str, Any]) -> set[str]:
 def column(row: Mapping[str, Any], name: str) -> Any:
     """The value of the column that the file calls `name`, wherever `renamed` has put it; None if it is not there."""
     own = fields(row)
-    if (name in own and name not in ECHOES) or name == "row":
+    if (name in own and name not in ECHOES) or name == ROW:
         while f"input_{name}" in row and f"input_{name}" not in own:
             name = f"input_{name}"
     return row.get(name)

@@ -50,7 +50,7 @@ def encode_questions(
     """
     if not tokenizer.is_fast:
         raise UserError(f"{directory}: the tokenizer does not say which characters its tokens are; save a tokenizer.json")
-    stride = config.max_length // 4 if config.stride is None else config.stride
+    stride = config.window_stride
     invalid_is_null = config.empty_texts == "null"
     make = partial(_tokenise, rows, tokenizer, config.max_length, stride, labelled, origin, invalid_is_null)
     settings = ["questions", config.max_length, stride, labelled, invalid_is_null]

@@ -67,7 +67,7 @@ def encode_words(rows: Any, tokenizer: Any, directory: Path, config: DataConfig,
             f"{directory}: {type(tokenizer).__name__} cannot say which word a token is of; token classification needs a "
             "fast tokenizer (tokenizer.json)"
         )
-    stride = config.max_length // 4 if config.stride is None else config.stride
+    stride = config.window_stride
     make = partial(_tokenise, rows, tokenizer, config.max_length, stride, config.truncation, origin)
     settings = ["words", config.max_length, stride, config.truncation]
     arrays = cached(make, rows=rows, directory=directory, tokenizer=tokenizer, settings=settings, use=config.cache)
