@@ -1,7 +1,7 @@
 """The `Model` dataclass: everything about a model except its parameters."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,7 @@ class Model:
         key: jax.Array | None = None,
         rates: DropoutRates | None = None,
         between: Callable[[jax.Array, Any], jax.Array] | None = None,
+        outputs: Collection[str] = (),
     ) -> dict[str, jax.Array]:
         """Applies the encoder and one head to a batch; `jaxft.forward` does it for the inputs of Hugging Face.
 
@@ -131,11 +132,12 @@ class Model:
           key: for dropout; without it the result is deterministic.
           rates: dropout rates in place of the model's.
           between: maps hidden states [R, T, D] and the number of layers below them (mixup).
+          outputs: outputs of the encoder to return in addition to those of the head (see `Encoder.apply`).
 
         Returns:
           Arrays by Hugging Face's output names, such as `logits` [R, M, C] or, for tags, [R, T, C].
         """
-        return self.apply_heads(params, inputs, [head], key=key, rates=rates, between=between)[head]
+        return self.apply_heads(params, inputs, [head], key=key, rates=rates, between=between, outputs=outputs)[head]
 
     def apply_heads(
         self,
@@ -146,19 +148,24 @@ class Model:
         key: jax.Array | None = None,
         rates: DropoutRates | None = None,
         between: Callable[[jax.Array, Any], jax.Array] | None = None,
+        outputs: Collection[str] = (),
     ) -> dict[str, dict[str, jax.Array]]:
-        """The encoder once, and the outputs of several heads by their names; each head but MAIN has a separate key."""
+        """The encoder once, and the outputs of several heads by their names; each head but MAIN has a separate key.
+
+        `outputs` of the encoder are among those of each head.
+        """
         rates = rates or self.rates
         with jax.named_scope("encoder"):
-            outputs = self.encoder.apply(
-                params["encoder"], inputs, rates=rates, key=key, policy=self.policy, between=between
+            encoded = self.encoder.apply(
+                params["encoder"], inputs, rates=rates, key=key, policy=self.policy, between=between, outputs=outputs
             )
 
         def of_head(name: str) -> dict[str, jax.Array]:
-            hidden = outputs["last_hidden_state"]
+            hidden = encoded["last_hidden_state"]
             own = key if name == MAIN else fold(key, zlib.crc32(name.encode()))
             with jax.named_scope(f"heads/{name}"):
-                return self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
+                found = self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
+            return found | {name: encoded[name] for name in outputs}
 
         return {name: of_head(name) for name in heads}
 

@@ -3,7 +3,7 @@
 An addition to the loss is an entry of `embedding_transformations` or `loss_wrappers`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
-from jaxft.step.distillation import with_teacher
+from jaxft.step.distillation import live_teacher, with_teacher
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
@@ -59,8 +59,13 @@ def run_cutoff(run: Run) -> Cutoff | None:
     return Cutoff(*rates, augment.share, run.model.encoder.config.width) if any(rates) else None
 
 
-def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTransformation] = ()) -> LossFn:
-    """The task's loss of a model whose word embeddings training transforms; dropout rates in `hyper` replace the model's."""
+def make_loss(
+    model: Model, task: Task, transformations: Sequence[EmbeddingTransformation] = (), outputs: Collection[str] = ()
+) -> LossFn:
+    """The task's loss of a model whose word embeddings training transforms; dropout rates in `hyper` replace the model's.
+
+    Training also returns these `outputs` of the encoder (see `Encoder.apply`).
+    """
 
     def loss(
         params: Parameters, batch: Batch, key: jax.Array | None, hyper: Mapping[str, Any]
@@ -74,13 +79,13 @@ def make_loss(model: Model, task: Task, transformations: Sequence[EmbeddingTrans
                     words = transform(words, batch, key)
             inputs = inputs | {"inputs_embeds": words}
         mixup = Mixup(batch) if RATIO in batch and key is not None else None
-        outputs = model.apply(
-            params.model, inputs, head=MAIN, key=key, rates=rates, between=mixup.between if mixup else None
-        )
+        between = mixup.between if mixup else None
+        extra = outputs if key is not None else ()
+        found = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates, between=between, outputs=extra)
         with jax.named_scope("loss"):
             if mixup:
-                return mixup.loss(partial(task.loss, outputs, train=True), task.mixes == "tokens"), outputs
-            return task.loss(outputs, batch, train=key is not None), outputs
+                return mixup.loss(partial(task.loss, found, train=True), task.mixes == "tokens"), found
+            return task.loss(found, batch, train=key is not None), found
 
     return loss
 
@@ -96,7 +101,7 @@ def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
     if run.teacher:
-        own = {"teacher": run.teacher[0], "config": run.config.distill, "total_steps": run.total_steps}
+        own = {"teacher": live_teacher(run.teacher[0]), "config": run.config.distill, "total_steps": run.total_steps}
         wrappers.append(partial(with_teacher, task=run.task, **own))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))

@@ -1,6 +1,6 @@
 """Distillation (Hinton et al. 2015, arXiv:1503.02531): the teacher's parameters are frozen ones in the same jitted step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,7 +97,21 @@ def _temperature(pair: OutputPair, config: DistillConfig) -> jax.Array | float:
     return soft.cwsm_temperature(pair, config.temperature, config.temperature_beta)
 
 
-def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillConfig, total_steps: int) -> LossFn:
+# (parameters of the run, micro-batch) -> the teacher's outputs for it, in the form of the student's.
+TeacherOutputs = Callable[[Parameters, Batch], Outputs]
+
+
+def live_teacher(teacher: Model, outputs: Collection[str] = ()) -> TeacherOutputs:
+    """A teacher that runs in the train step, with `outputs` of its encoder in addition to those of its head."""
+
+    def run(params: Parameters, batch: Batch) -> Outputs:
+        with jax.named_scope("teacher"):
+            return jax.lax.stop_gradient(teacher.apply(params.teachers[TEACHER], batch, outputs=outputs))
+
+    return run
+
+
+def with_teacher(loss_fn: LossFn, task: Task, teacher: TeacherOutputs, config: DistillConfig, total_steps: int) -> LossFn:
     """The student's loss mixed with the soft loss against the teacher's outputs; evaluation uses the student's own loss."""
 
     def loss(
@@ -106,7 +120,7 @@ def with_teacher(loss_fn: LossFn, task: Task, teacher: Model, config: DistillCon
         hard, outputs = loss_fn(params, batch, key, hyper)
         if key is None:
             return hard, outputs
-        target = jax.lax.stop_gradient(teacher.apply(params.teachers[TEACHER], batch))
+        target = teacher(params, batch)
         alpha = config.alpha
         if config.alpha_end is not None:
             alpha += (config.alpha_end - alpha) * hyper[STEP].astype(jnp.float32) / max(total_steps - 1, 1)

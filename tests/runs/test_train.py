@@ -48,12 +48,13 @@ def test_a_run_learns_and_leaves_model_journal_and_config(tiny_model, tiny_data,
 def test_memory_is_constant_over_evaluations_and_checkpoints(tiny_data, tmp_path, monkeypatch):
     """If each held a state, the arrays that are alive in the second half would double.
 
-    A few batches and a checkpoint may be in flight or not.
+    The checkpoint that is being written is waited for; a few batches may be in flight or not.
     """
     alive, evaluate = [], Loop._evaluate
 
     def counted(self, step):
         better = evaluate(self, step)
+        self.checkpoints.wait()
         alive.append(sum(x.nbytes for x in jax.live_arrays()))
         return better
 

@@ -50,7 +50,7 @@ def test_loss_wrappers_of_the_config_are_applied_in_order():
     config = cli.parse({}, options, origin="test", prog="test")
     echo = Echo()
     calls = []
-    teacher = SimpleNamespace(apply=lambda params, batch: calls.append("teacher") or {})
+    teacher = SimpleNamespace(apply=lambda params, batch, **_: calls.append("teacher") or {})
     run = SimpleNamespace(config=config, model=echo, task=echo, teacher=(teacher, None), total_steps=9)
     batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
     params = replace(PARAMS, teachers={"teacher": {}})
@@ -80,7 +80,7 @@ def test_teachers_and_r_drop_are_for_labelled_examples():
     """Texts without labels neither count in these losses nor in the weight that divides them."""
     options = ["--unlabelled.data=x.csv", "--unlabelled.weight=0", "--regularization.r_drop=3", "--distill.alpha=0.5"]
     config, task = cli.parse({}, options, origin="test", prog="test"), Weighted()
-    teacher = SimpleNamespace(apply=lambda params, batch: {})
+    teacher = SimpleNamespace(apply=lambda params, batch, **_: {})
     sampler = SimpleNamespace(micro_batches=1)
     run = SimpleNamespace(config=config, model=task, task=task, teacher=(teacher, None), sampler=sampler, total_steps=9)
     labelled = jnp.asarray([[1, 1, 0, 0, 0, 0]], jnp.float32)
