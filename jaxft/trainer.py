@@ -51,6 +51,9 @@ class Trainer:
         """
         self.config = config_of(config, sections)
 
+    def __repr__(self) -> str:
+        return f"Trainer(task={self.config.task.name!r}, output_dir={self.config.output_dir!r})"
+
     @property
     def output_dir(self) -> Path:
         """The run's directory."""

@@ -66,6 +66,10 @@ class Pipeline(abc.ABC):
         step = partial(predict_step, model=model.model, summarise=self.summarise, prepare=self.prepare)
         self.forward = DeclaredForward(step, model.params, model.mesh, shapes, self.encode(self.probe(), {}).examples)
 
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"<jaxft.pipeline {self.task}, {self.model.model.hf_config['model_type']}{options}>"
+
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """The result of one input, a list of the results of a list, or an iterator of those of another iterable.
 

@@ -47,11 +47,15 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from `low` to `high`, at most `most` of them: multiples of 1, 2 or 5 times a power of ten."""
+def ticks(low: float, high: float, most: int = 6, *, whole: bool = False) -> list[float]:
+    """Round numbers from `low` to `high`, at most `most` of them: multiples of 1, 2 or 5 times a power of ten.
+
+    With `whole`, for what is counted, such as steps, they are whole numbers.
+    """
     if not high > low:
         return [low]
-    for exponent in range(math.floor(math.log10(high - low)) - 2, 400):
+    lowest = math.floor(math.log10(high - low)) - 2
+    for exponent in range(max(lowest, 0) if whole else lowest, 400):
         for factor in (1, 2, 5):
             step = factor * 10.0**exponent
             first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -60,9 +64,9 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [low, high]
 
 
-def tick_labels(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+def tick_labels(low: float, high: float, most: int = 6, *, whole: bool = False) -> list[tuple[float, str]]:
     """The ticks and what is written at them, with as many digits as tell them apart."""
-    values = ticks(low, high, most)
+    values = ticks(low, high, most, whole=whole)
     shown, digits = [number(value) for value in values], 4
     while len(set(shown)) < len(values) and digits < 12:
         digits += 1
@@ -110,7 +114,7 @@ def line_chart(lines: Sequence[Line], *, label: str, x_label: str, zero: bool = 
         return element("p", f"{label}: no number yet.", class_="about")
     sharp = [p for line, segments in drawn if not line.faint for s in segments for p in s]
     x, y = _scales(points, _without_spikes(sharp or points, points), zero=zero)
-    body: list[object] = [_axes(x, y, x_label)]
+    body: list[object] = [_axes(x, y, x_label, whole=all(float(a).is_integer() for a, _ in points))]
     for line, segments in drawn:
         colour = f"c{line.colour % COLOURS}"
         for segment in segments:
@@ -239,9 +243,17 @@ def _scales(points: Sequence[Point], heights: Sequence[float], *, zero: bool) ->
     return Scale(left, right, LEFT, WIDTH - RIGHT), Scale(low, high + (high - low) * 0.04, HEIGHT - BOTTOM, TOP)
 
 
-def _axes(x: Scale, y: Scale, x_label: str, bottom: float = HEIGHT - BOTTOM, right: float = WIDTH - RIGHT) -> list[Markup]:
+def _axes(
+    x: Scale,
+    y: Scale,
+    x_label: str,
+    bottom: float = HEIGHT - BOTTOM,
+    right: float = WIDTH - RIGHT,
+    *,
+    whole: bool = False,
+) -> list[Markup]:
     body = [_y_axis(y, right)]
-    for value, shown in tick_labels(x.low, x.high):
+    for value, shown in tick_labels(x.low, x.high, whole=whole):
         body.append(element("text", shown, x=f"{x(value):.1f}", y=f"{bottom + 15:.1f}", class_="tick middle"))
     body.append(element("text", x_label, x=f"{right:.1f}", y=f"{bottom + 30:.1f}", class_="tick end"))
     return body

@@ -59,7 +59,7 @@ def task_class(config: Config) -> type[Task]:
       UserError: if the task does not have the metric, or does not honour an option that is set.
     """
     options, name = config.task, config.task.name
-    task = customised(named_task(options), options.loss, config.eval.metrics)
+    task = customised(named_task(options), options.loss, config.eval.metrics, config.eval.metric)
     if name == TextClassification.kind:
         name = f"{name} with task.problem {options.problem}"
     honoured = task_options(options)

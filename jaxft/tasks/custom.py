@@ -55,7 +55,7 @@ def _is_own(reader: type) -> bool:
     return reader.__module__.startswith(f"{Task.__module__.rpartition('.')[0]}.")
 
 
-def customised(task: type[Task], loss: str | None, metrics: Sequence[str]) -> type[Task]:
+def customised(task: type[Task], loss: str | None, metrics: Sequence[str], chosen: str | None = None) -> type[Task]:
     """A subclass of a task with another loss and more metrics.
 
     Args:
@@ -64,6 +64,7 @@ def customised(task: type[Task], loss: str | None, metrics: Sequence[str]) -> ty
         returns, or (task, summary, split) -> the same, with the arguments of `Task.scores`. Each metric has its function's
         name, and those of a dict with several entries have NAME_KEY; higher is better unless the function's attribute
         `higher_is_better` is False.
+      chosen: `eval.metric`, which may be a NAME_KEY.
 
     Raises:
       UserError: if a function cannot be imported or called, or the task already has the metric.
@@ -74,12 +75,15 @@ def customised(task: type[Task], loss: str | None, metrics: Sequence[str]) -> ty
         if name in task.metrics or names.count(name) > 1:
             raise UserError(f'eval.metrics {reference}: there is another metric "{name}"; give the function another name')
     own_loss = None if loss is None else (loss, _function(loss, "task.loss"))
-    return _subclass(task, own_loss, tuple(zip(names, functions, strict=True)))
+    return _subclass(task, own_loss, tuple(zip(names, functions, strict=True)), chosen)
 
 
 @functools.cache
 def _subclass(
-    task: type[Task], loss: tuple[str, Callable[..., Any]] | None, metrics: tuple[tuple[str, Callable[..., Any]], ...]
+    task: type[Task],
+    loss: tuple[str, Callable[..., Any]] | None,
+    metrics: tuple[tuple[str, Callable[..., Any]], ...],
+    chosen: str | None,
 ) -> type[Task]:
     members: dict[str, Any] = {}
     if loss is not None:
@@ -99,7 +103,9 @@ def _subclass(
             return found
 
         higher = {name: bool(getattr(function, "higher_is_better", True)) for name, function in metrics}
-        members |= {"scores": scores, "metrics": {**task.metrics, **higher}}
+        of_dict = max((name for name in higher if chosen and chosen.startswith(f"{name}_")), key=len, default=None)
+        entry = {chosen: higher[of_dict]} if chosen and of_dict else {}
+        members |= {"scores": scores, "metrics": {**entry, **task.metrics, **higher}}
         members |= {"keeps_predictions": True} if plain else {}
     return type(task.__name__, (task,), members) if members else task
 

@@ -270,7 +270,7 @@ class Loop:
         """Evaluate, call the callbacks, and return whether this is the best so far."""
         name, scores = self.run.metric, self.scores("validation")
         if name not in scores:
-            raise UserError(f"eval.metric is {name}, which gave several scores: it must be one number to choose by")
+            raise UserError(f"eval.metric is {name}: must be one of the scores, which are {', '.join(scores)}")
         higher = self.run.task.metrics[name]
         self.evaluations.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)

@@ -161,8 +161,12 @@ def test_what_has_no_name_or_no_use_is_refused(options, tmp_path):
     with pytest.raises(UserError, match=r'eval.metric is reprot: must be one of .*; did you mean "report"\?'):
         task_class(config)
     several = trainer(options, tmp_path / "run", eval={"metrics": [report], "metric": "report"}, train={"max_steps": 1})
-    with pytest.raises(UserError, match=r"eval\.metric is report, which gave several scores"):
+    with pytest.raises(UserError, match=r"eval\.metric is report: must be one of the scores, .* report_"):
         several.train()
+    entry = trainer(
+        options, tmp_path / "entry", eval={"metrics": [report], "metric": "report_right"}, train={"max_steps": 1}
+    )
+    assert entry.train()["eval/report_right"] == pytest.approx(entry.history[-1]["eval/accuracy"])
     unknown = trainer(options, tmp_path / "other", optim={"name": "tests.runs.test_own_objects:nothing"})
     with pytest.raises(UserError, match="test_own_objects has no nothing"):
         unknown.train()

@@ -76,6 +76,13 @@ def test_ticks_are_round(low, high, expected):
     assert ticks(low, high) == expected
 
 
+def test_ticks_of_steps_are_whole():
+    assert ticks(28, 31, whole=True) == [28, 29, 30, 31]
+    assert ticks(28, 29, whole=True) == [28, 29]
+    chart = line_chart([Line("", [(29, 0.5)])], label="loss", x_label="step")
+    assert [x for x in re.findall(r">([\d.]+)</text>", chart) if float(x) > 1] == ["28", "29", "30"]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
