@@ -108,6 +108,9 @@ class DistillConfig(Section):
     """Weight of the soft loss, from 0 to 1; the hard loss gets the rest."""
     alpha_end: Fraction | None = None
     """Weight of the soft loss at the last step, to which it moves linearly; null keeps `alpha`."""
+    unlabelled: bool = False
+    """Read the training data without its labels, which it need not have: the student learns from the teacher alone, as with
+    alpha 1, and has the teacher's labels. Validation and test data have labels as always."""
 
 
 @dataclass(frozen=True)

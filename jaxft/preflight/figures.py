@@ -15,6 +15,7 @@ from jaxft.core.errors import UserError
 from jaxft.core.output import writing
 from jaxft.preflight.learning_rates import learning_rates
 from jaxft.run.setup import Run
+from jaxft.run.teacher_labels import is_labelled
 from jaxft.tasks.task import Split
 
 FILE = "figures.json"
@@ -110,6 +111,8 @@ def _split(run: Run, data: Split) -> dict[str, Any]:
 
 
 def _labels(run: Run, data: Split) -> Any:
+    if data is run.data["train"] and not is_labelled(run.config, "train"):
+        return None
     try:
         return run.task.row_labels(data.rows, run.config, data.origin)
     except UserError:  # rows that a limit leaves out of the examples are not checked

@@ -20,6 +20,7 @@ from jaxft.data.reading.row_numbers import select_rows
 from jaxft.run.model_setup import resolve_model
 from jaxft.run.row_removal import TRAIN, search_of
 from jaxft.run.run_tokenizer import open_vocabulary
+from jaxft.run.teacher_labels import is_labelled
 from jaxft.tasks import task_class
 from jaxft.tasks.custom import file_rows
 from jaxft.tasks.task import Task, first_rows
@@ -79,12 +80,12 @@ def clean(config: Config, splits: Sequence[str], *, near: bool = True) -> Cleane
     check_not_kept(config.data)
     kind, options = task_class(config), config.data.clean
     with counted() as changed:
-        rows = {split: kind.read(config, split) for split in splits}
+        rows = {split: kind.read(config, split, labelled=is_labelled(config, split)) for split in splits}
     origins = {split: files.origin(config.data, split) for split in splits}
     check_rules(options.rules, changed, ", ".join(origins.values()))
     if TRAIN in rows:
         rows[TRAIN] = first_rows(kind, rows[TRAIN], config, TRAIN)
-    search = search_of(kind, rows, config, origins, labelled=splits)
+    search = search_of(kind, rows, config, origins, labelled=[split for split in splits if is_labelled(config, split)])
     left_out = dropped(options, search, TRAIN) if TRAIN in rows else {}
     tokenizer = None
     if config.model.path is not None:

@@ -16,6 +16,7 @@ from jaxft.data.batching.batch_sampler import Parts
 from jaxft.data.tokens.encode import Examples
 from jaxft.run.augmentation import Augmentation
 from jaxft.run.run_tokenizer import Vocabulary
+from jaxft.run.teacher_labels import is_labelled
 from jaxft.run.unlabelled import read_unlabelled
 from jaxft.tasks.task import Split, Task
 
@@ -59,7 +60,7 @@ class EpochExamples:
         self.augmentation: Augmentation | None = None
         self._pair: Pair | None = None
         if augment.steps and (augment.share or not config.unlabelled.data):
-            self.augmentation = Augmentation(config, task, split, vocabulary, nearest)
+            self.augmentation = Augmentation(config, task, split, vocabulary, nearest, labelled=is_labelled(config, "train"))
             self.longest = self.augmentation.longest
         longest = self.longest or int(self._training.lengths.max())
         if config.unlabelled.data:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxft.core.random_streams import OfPreparation
 from jaxft.data.augmentation.pairs import RATIO
@@ -60,11 +61,17 @@ def run_cutoff(run: Run) -> Cutoff | None:
 
 
 def make_loss(
-    model: Model, task: Task, transformations: Sequence[EmbeddingTransformation] = (), outputs: Collection[str] = ()
+    model: Model,
+    task: Task,
+    transformations: Sequence[EmbeddingTransformation] = (),
+    outputs: Collection[str] = (),
+    *,
+    labelled: bool = True,
 ) -> LossFn:
     """The task's loss of a model whose word embeddings training transforms; dropout rates in `hyper` replace the model's.
 
-    Training also returns these `outputs` of the encoder (see `Encoder.apply`).
+    Training also returns these `outputs` of the encoder (see `Encoder.apply`). The loss of training batches that are not
+    `labelled` is 0 with weight 0: wrappers give them another one.
     """
 
     def loss(
@@ -82,6 +89,8 @@ def make_loss(
         between = mixup.between if mixup else None
         extra = outputs if key is not None else ()
         found = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates, between=between, outputs=extra)
+        if key is not None and not labelled:
+            return (jnp.zeros(()), jnp.zeros(())), found
         with jax.named_scope("loss"):
             if mixup:
                 return mixup.loss(partial(task.loss, found, train=True), task.mixes == "tokens"), found
@@ -118,7 +127,8 @@ def _consistency(run: Run) -> Consistency:
 
 def run_loss(run: Run) -> LossFn:
     """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays."""
-    loss = make_loss(run.model, run.task, embedding_transformations(run))
+    labelled = not run.config.distill.unlabelled
+    loss = make_loss(run.model, run.task, embedding_transformations(run), labelled=labelled)
     for wrap in loss_wrappers(run):
         loss = wrap(loss)
     return loss

@@ -11,6 +11,7 @@ from jaxft.data.quality.repeats import Search, SplitTexts
 from jaxft.data.quality.row_texts import RowTexts
 from jaxft.data.quality.selection import counted, counts_by_reason, dropped, unknown
 from jaxft.data.reading.row_numbers import select_rows
+from jaxft.run.teacher_labels import is_labelled
 from jaxft.tasks.task import Task
 
 TRAIN = "train"
@@ -52,7 +53,7 @@ def without_dropped(
     """
     if not config.data.clean.drops:
         return rows[TRAIN], ()
-    search = search_of(kind, rows, config, origins, labelled=[TRAIN])
+    search = search_of(kind, rows, config, origins, labelled=[TRAIN] if is_labelled(config, TRAIN) else [])
     return _without(rows[TRAIN], dropped(config.data.clean, search, TRAIN), origins[TRAIN])
 
 

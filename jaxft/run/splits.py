@@ -20,6 +20,7 @@ from jaxft.run import input_files, record, rundir
 from jaxft.run.first_rows import missing_labels
 from jaxft.run.row_removal import without_dropped, without_unknown
 from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
+from jaxft.run.teacher_labels import check_unlabelled, is_labelled, task_of_teacher
 from jaxft.tasks import task_class, task_options
 from jaxft.tasks.task import Split, Task, first_examples, first_rows
 
@@ -50,11 +51,14 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     with phase(READING):
         read = read_rows(config, directory, hf_config)
     task, vocabulary = read.task, read.vocabulary
+    tokens = vocabulary.tokenizer, vocabulary.directory
     with phase(TOKENISING):
         splits = {
-            split: task.encode(rows, vocabulary.tokenizer, vocabulary.directory, config, read.origins[split])
+            split: task.encode(rows, *tokens, config, read.origins[split], labelled=is_labelled(config, split))
             for split, rows in read.rows.items()
         }
+        if config.distill.unlabelled:
+            splits["train"] = task.without_labels(splits["train"])
     return RunData(task, {s: first_examples(type(task), x, config, s) for s, x in splits.items()}, vocabulary, read.notes)
 
 
@@ -67,15 +71,18 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
       UserError: for what is missing or malformed.
     """
     kind, data = task_class(config), config.data
+    if config.distill.unlabelled:
+        check_unlabelled(config, kind)
     origins = {s: str(where) for s in SPLITS if (where := getattr(data, s))}
     with counted() as changed:
-        whole = {split: kind.read(config, split) for split in origins}
+        whole = {split: kind.read(config, split, labelled=is_labelled(config, split)) for split in origins}
     check_rules(data.clean.rules, changed, ", ".join(origins.values()))
-    rows = {split: first_rows(kind, x, config, split) for split, x in whole.items()}
-    say_if(line := missing_labels(kind, whole["train"], rows["train"], config, origins["train"]), line)
-    known = record.recorded(config)
-    labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
-    task = kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows["train"], origins["train"])
+    rows = {s: first_rows(kind, x, config, s, labelled=is_labelled(config, s)) for s, x in whole.items()}
+    if config.distill.unlabelled:
+        task = task_of_teacher(config, kind)
+    else:
+        say_if(line := missing_labels(kind, whole["train"], rows["train"], config, origins["train"]), line)
+        task = _learned(config, kind, hf_config, rows["train"], origins["train"])
     notes = []
     for split, origin in origins.items():
         rows[split], note = drop_unknown_labels(task, rows[split], config, origin)
@@ -96,6 +103,13 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
     rows["train"], left_out = without_unknown(kind, rows["train"], tokenizer, config, origins["train"])
     notes += left_out
     return ReadRows(task.with_tokenizer(tokenizer, directory), rows, origins, vocabulary, tuple(notes))
+
+
+def _learned(config: Config, kind: type[Task], hf_config: Mapping[str, Any], rows: Any, origin: str) -> Task:
+    """The task with the labels of the training rows, or of the record of a run that has begun."""
+    known = record.recorded(config)
+    labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
+    return kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows, origin)
 
 
 def drop_unknown_labels(task: Task, rows: Any, config: Config, origin: str) -> tuple[Any, list[str]]:

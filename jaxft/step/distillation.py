@@ -125,7 +125,10 @@ def with_teacher(loss_fn: LossFn, task: Task, teacher: TeacherOutputs, config: D
         if config.alpha_end is not None:
             alpha += (config.alpha_end - alpha) * hyper[STEP].astype(jnp.float32) / max(total_steps - 1, 1)
         with jax.named_scope("distillation"):
-            total = soft_loss(task.soft_pairs(outputs, target, batch), config)
+            pairs = task.soft_pairs(outputs, target, batch)
+            total = soft_loss(pairs, config)
+        if config.unlabelled:
+            return (total, pairs[0].weights.sum()), outputs
         return ((1 - alpha) * hard[0] + alpha * total, hard[1]), outputs
 
     return loss

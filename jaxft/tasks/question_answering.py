@@ -250,8 +250,8 @@ def _own_token_logits(outputs: Outputs, side: str, batch: Batch) -> jax.Array:
 
 
 def _window_weights(batch: Batch) -> jax.Array:
-    """[R, M]: 1 for a window whose label is known, otherwise 0."""
-    return batch["weights"] * (batch["start_positions"] >= 0)
+    """[R, M]: 1 for a window whose label is known, otherwise 0; windows without labels all count."""
+    return batch["weights"] * (batch["start_positions"] >= 0) if "start_positions" in batch else batch["weights"]
 
 
 def _gold_answers(rows: Any) -> list[list[str]]:

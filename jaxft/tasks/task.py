@@ -192,6 +192,10 @@ class Task(abc.ABC):
         """Whether augmentation may mask each token, bool [total]: all but special tokens, and what decides a label."""
         return ~np.isin(examples.tokens["input_ids"], tokenizer.all_special_ids)
 
+    def without_labels(self, split: Split) -> Split:
+        """A split that was encoded without labels, with what `soft_pairs` needs: students learn from a teacher alone."""
+        return split
+
     @abc.abstractmethod
     def encode(
         self, rows: Any, tokenizer: Any, directory: Path, config: Config, origin: str, *, labelled: bool = True

@@ -155,9 +155,15 @@ class TokenClassification(Task):
         pieces = encode_words(rows, tokenizer, directory, config.data, origin)
         notes = {"first": pieces.first, "sizes": np.asarray(pieces.sizes), "windows": np.asarray(pieces.windows)}
         if gold is None:
-            return Split(rows, pieces.examples, origin, notes)
+            return Split(rows, pieces.examples, origin, notes | {"owners": pieces.owners})
         labels = self._piece_labels(gold, pieces.owners, pieces.first)
         return Split(rows, pieces.examples.with_tokens(labels=labels), origin, notes | {"gold": gold})
+
+    def without_labels(self, split: Split) -> Split:
+        """With `labels` that say which tokens a tagged sentence would train; their tags are not read."""
+        owners = split.notes["owners"]
+        labels = self._piece_labels(np.zeros(len(split.notes["first"]), np.int64), owners, split.notes["first"])
+        return replace(split, examples=split.examples.with_tokens(labels=np.minimum(labels, 1)))
 
     def augmentable(self, rows: Any, config: Config, origin: str) -> AugmentableRows:
         """The sentences, with names in the place of numbered tags, and in IOB2 if tags mark entities."""

@@ -13,6 +13,7 @@ import jaxft
 from jaxft.config import cli
 from jaxft.core import tree
 from jaxft.core.tree import Params
+from jaxft.models.families import FAMILIES
 from jaxft.models.model import Model, make_model
 
 LABELS = ["angry", "calm", "merry"]
@@ -52,16 +53,16 @@ def random_params(model: Model, seed: int = 0, spread: float = 0.1) -> Params:
     return tree.map_with_path(draw, model.abstract())
 
 
-def write_model(directory: Path, *, labels: Sequence[str] | None = None, seed: int = 0, **changes: Any) -> Path:
-    """Write a model directory with random weights; `labels` makes it a fine-tuned classifier."""
-    config = CONFIG | changes
+def write_model(
+    directory: Path, *, labels: Sequence[str] | None = None, kind: str | None = None, seed: int = 0, **changes: Any
+) -> Path:
+    """Write a model directory with random weights, with the head of a task; `labels` alone make it a classifier."""
+    config, kind = CONFIG | changes, kind or ("text-classification" if labels else "feature-extraction")
+    config = config | {"architectures": [FAMILIES["bert"].classes[kind]]}
     if labels:
-        config = config | {
-            "architectures": ["BertForSequenceClassification"],
-            "id2label": {str(i): x for i, x in enumerate(labels)},
-            "label2id": {x: i for i, x in enumerate(labels)},
-        }
-    model = make_model(config, "text-classification" if labels else "feature-extraction", "tiny")
+        names = {"id2label": {str(i): x for i, x in enumerate(labels)}, "label2id": {x: i for i, x in enumerate(labels)}}
+        config = config | names
+    model = make_model(config, kind, "tiny")
     jaxft.save(model, random_params(model, seed, config["initializer_range"]), directory)
     write_tokenizer(directory)
     return directory
