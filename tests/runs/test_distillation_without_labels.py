@@ -63,7 +63,7 @@ def test_a_run_without_labels_is_the_one_with_the_teacher_alone(classifier, clas
     assert len(rows["texts"][1]) == 3
     np.testing.assert_allclose(rows["texts"][1], rows["labelled"][1], rtol=1e-5)
     assert rows["texts"][0]["eval/loss"] == pytest.approx(rows["labelled"][0]["eval/loss"], rel=1e-4)
-    assert "labels" not in json.loads((tmp_path / "texts" / "figures.json").read_text())["data"]["train"]
+    assert "labels" not in json.loads((tmp_path / "texts" / "figures.json").read_text())["splits"]["train"]
 
 
 def test_tags_need_no_tags(tmp_path):
