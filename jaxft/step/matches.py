@@ -68,7 +68,7 @@ class Match:
             return x
         own = params[PROJECTION][str(self.number)]
         y = dense(x.reshape(-1, x.shape[-1]), own["kernel"]).reshape(*x.shape[:-1], -1)
-        return y.astype(jnp.float32) + own["bias"]
+        return y.astype(jnp.float32) + own["bias"][None, None]
 
 
 @dataclass(frozen=True)
