@@ -3,6 +3,7 @@
 from jaxft.config.augment import AugmentConfig, AugmentStepConfig
 from jaxft.config.clean import CleanConfig, CleanRuleConfig
 from jaxft.config.data import DataConfig
+from jaxft.config.matches import MatchConfig
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
 from jaxft.config.plan import AdaptersConfig, LoraConfig, PlanConfig, RuleConfig
@@ -22,5 +23,6 @@ from jaxft.config.unlabelled import UnlabelledConfig
 __all__ = ["AdaptersConfig", "AugmentConfig", "AugmentStepConfig", "CheckpointConfig", "CleanConfig", "CleanRuleConfig"]
 __all__ += ["Config", "DataConfig"]
 __all__ += ["DistillConfig", "EvalConfig", "LogConfig"]
-__all__ += ["LoraConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig", "RegularizationConfig", "RuleConfig"]
+__all__ += ["LoraConfig", "MatchConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig"]
+__all__ += ["RegularizationConfig", "RuleConfig"]
 __all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "UnlabelledConfig", "VocabularyConfig"]

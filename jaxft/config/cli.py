@@ -251,6 +251,7 @@ _WORDS: dict[Any, str] = {
     type(None): "null",
     list[int]: "a list of whole numbers, such as [1, 2]",
     list[float]: "a list of numbers, such as [0.5, 2]",
+    list[list[int]]: "a list of lists of whole numbers, such as [[0, 0], [1, 2]]",
     list[str]: 'a list of texts in quotes, such as ["a", "b"]',
 }
 

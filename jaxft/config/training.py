@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from jaxft.config.durations import Duration
 from jaxft.config.limits import Fraction, Limit, NonNegativeFloat, PathText, PositiveFloat, PositiveInt, Rate, Section
+from jaxft.config.matches import MatchConfig
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
 from jaxft.core.errors import UserError
 
@@ -111,6 +112,24 @@ class DistillConfig(Section):
     unlabelled: bool = False
     """Read the training data without its labels, which it need not have: the student learns from the teacher alone, as with
     alpha 1, and has the teacher's labels. Validation and test data have labels as always."""
+    matches: list[MatchConfig] = field(default_factory=list)
+    """Matches between the layers of student and teacher, such as [{match: hidden_mse, layers: every 2, projection: linear}];
+    each is added to the loss with its weight."""
+    output_weight: NonNegativeFloat = 1.0
+    """What the losses of outputs, hard and soft, are multiplied by; 0 trains on matches alone, as TinyBERT's first stage
+    does."""
+
+    def check(self, prefix: str) -> None:
+        """A teacher to match, and something to train on."""
+        for number, match in enumerate(self.matches, 1):
+            match.validate(f"{prefix}matches {number} ")
+        if self.matches and not self.teacher:
+            raise UserError(f"{prefix}matches compares layers with a teacher's, but {prefix}teacher is null: name one")
+        weights = [match.weight for match in self.matches]
+        if weights and not any(weights):
+            raise UserError(f"{prefix}matches: every weight is 0: raise one, or leave the matches out")
+        if not self.output_weight and not weights:
+            raise UserError(f"{prefix}output_weight is 0 and {prefix}matches is empty: nothing is left to train on")
 
 
 @dataclass(frozen=True)

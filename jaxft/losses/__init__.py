@@ -10,6 +10,7 @@ from jaxft.losses.labelled import (
     logits_per_sequence,
     sigmoid_cross_entropy,
     squared_error,
+    sum_by_text,
 )
 from jaxft.losses.soft import OutputPair, kl_divergence, soft_cross_entropy
 
@@ -23,4 +24,5 @@ __all__ = [
     "sigmoid_cross_entropy",
     "soft_cross_entropy",
     "squared_error",
+    "sum_by_text",
 ]

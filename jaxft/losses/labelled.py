@@ -75,6 +75,12 @@ def squared_error(predictions: Array, targets: Array, weights: Array) -> Weighte
     return (jnp.square(predictions - targets).mean(-1) * weights).sum(), weights.sum()
 
 
+def sum_by_text(values: Array, segment_ids: Array, slots: int) -> Array:
+    """The sums over the texts of packed rows: [R, T] numbers with int32 [R, T] `segment_ids`, from 1, to [R, slots]."""
+    member = segment_ids[:, None] == jnp.arange(1, slots + 1)[None, :, None]
+    return jnp.where(member, values[:, None], 0.0).sum(-1)
+
+
 def logits_per_sequence(logits: Array, segment_ids: Array, slots: int) -> Array:
     """For each sequence of a packed row, the logits of its tokens, and LOWEST at all other tokens of the row.
 

@@ -34,7 +34,9 @@ class Rule:
 Decisions = Mapping[str, Mapping[str, Rule]]  # column -> dotted name -> the deciding rule
 
 
-def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: Sequence[str]) -> Decisions:
+def decide(
+    config: PlanConfig, names: Sequence[str], num_layers: int, columns: Sequence[str], own: Sequence[Rule] = ()
+) -> Decisions:
     """Finds the rule that decides each column for each name; names that no rule decides are absent.
 
     A preset's row for all other parameters (an empty pattern) has lower priority than another preset's row for some, so two
@@ -43,6 +45,7 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
     Args:
       config: the presets and the user's rules.
       names: dotted names of parameters, or of dropout sites.
+      own: rules that come after the user's and before the presets'.
 
     Raises:
       UserError: for a value of a user's rule that decides nothing, a malformed pattern, or presets that contradict each
@@ -57,7 +60,8 @@ def decide(config: PlanConfig, names: Sequence[str], num_layers: int, columns: S
     for preset in config.presets():
         rows = [] if preset == "none" else PRESETS[preset](config, num_layers)
         by_preset.append(_first_match([Rule(pattern, cells, preset) for pattern, cells in rows], names, columns))
-    decided = {column: dict(rules) for column, rules in by_user.items()}
+    by_own = _first_match(own, names, columns)
+    decided = {column: {**by_own[column], **rules} for column, rules in by_user.items()}
     for column, name in itertools.product(columns, names):
         candidates = [decisions[column][name] for decisions in by_preset if name in decisions[column]]
         if name not in decided[column] and candidates:

@@ -126,6 +126,7 @@ def make_plan(
     steps_per_epoch: int = 1,
     total_steps: int | None = None,
     dropout_sites: Sequence[str] = (),
+    own: Sequence[Rule] = (),
 ) -> ParameterPlan:
     """Makes the plan: decides the setting of every parameter.
 
@@ -133,13 +134,14 @@ def make_plan(
       config: presets and the user's rules; in each column the user's rules come first, and the first matching rule wins.
       params: arrays or shapes, stacked.
       steps_per_epoch, total_steps: steps of the run, for the stages of unfreezing.
+      own: rules between the user's and the presets', for parameters that presets do not know.
 
     Raises:
       UserError: for a parameter that no rule makes trainable or frozen, a user's rule that decides nothing, presets that
         contradict each other, a stage after the last step, or a plan that trains nothing.
     """
     names = tree.all_names(params)
-    decided = decide(config, names, num_layers, COLUMNS)
+    decided = decide(config, names, num_layers, COLUMNS, own)
     undecided = [name for name in names if name not in decided["trainable"]]
     if undecided and config.preset == "none":
         raise UserError(

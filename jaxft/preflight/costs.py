@@ -143,9 +143,10 @@ def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) ->
 
 def optimizer_memory(run: Run) -> list[int]:
     """Bytes of optimizer state for each row of the parameter plan, summed over all devices."""
+    everything = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run.params)
     shapes = {
         name: jax.ShapeDtypeStruct(x.shape[tree.is_stacked(path) :], np.float32)
-        for path, x in tree.flatten(split_unused(run.model.abstract(), run.used_words)[0]).items()
+        for path, x in tree.flatten(split_unused(everything, run.used_words)[0]).items()
         for name in tree.names(path)
     }
     optimizer = run_optimizer(run).build(optim.hyperparameters(run.config.optim))

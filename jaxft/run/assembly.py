@@ -3,7 +3,7 @@
 `assemble` adds what the config adds to a model, and `apply_plan` decides how the parameters of the result are trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, complete_adapters
 from jaxft.run.run_tokenizer import Vocabulary
+from jaxft.step.matches import add_projections, is_projection, projection_rules
 from jaxft.tasks.task import Task
 
 
@@ -73,10 +74,19 @@ def assemble(
 
 
 def apply_plan(
-    assembled: AssembledModel, config: Config, *, steps_per_epoch: int, total_steps: int
+    assembled: AssembledModel,
+    config: Config,
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
+    projections: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Model, Params, ParameterPlan]:
-    """(model, parameters, plan) before the first step, with the plan's dropout rates and newly drawn parameters."""
-    model, params = assembled.model, assembled.params
+    """(model, parameters, plan) before the first step, with the plan's dropout rates and newly drawn parameters.
+
+    The parameters include the `projections` of matches with a teacher (see `step.matches`), whose widths these are.
+    """
+    model, widths = assembled.model, projections or {}
+    params = add_projections(assembled.params, widths, config.seed)
     plan = make_plan(
         config.plan,
         params,
@@ -84,8 +94,11 @@ def apply_plan(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         dropout_sites=dropout_sites(model),
+        own=projection_rules(config.distill, config.optim, widths),
     )
-    drawn = [name for name, x in plan.settings.items() if x.init == "random" and not is_adapter(name)]
+    drawn = [
+        name for name, x in plan.settings.items() if x.init == "random" and not is_adapter(name) and not is_projection(name)
+    ]
     model, params = reinitialise(with_dropout_rates(model, plan.dropout), params, drawn, config.seed)
     return *complete_adapters(model, params, plan, config.seed, resized=assembled.resized), plan
 

@@ -18,6 +18,7 @@ from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
 from jaxft.step.distillation import live_teacher, with_teacher
+from jaxft.step.matches import Matches, make_matches
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
@@ -110,13 +111,23 @@ def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
     if run.teacher:
-        own = {"teacher": live_teacher(run.teacher[0]), "config": run.config.distill, "total_steps": run.total_steps}
-        wrappers.append(partial(with_teacher, task=run.task, **own))
+        matches = run_matches(run)
+        teacher = live_teacher(run.teacher[0], matches.teacher_outputs if matches else ())
+        own = {"config": run.config.distill, "total_steps": run.total_steps, "matches": matches}
+        wrappers.append(partial(with_teacher, task=run.task, teacher=teacher, **own))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
         wrappers.append(partial(with_consistency, task_loss=run.task.loss, consistency=_consistency(run)))
     return wrappers
+
+
+def run_matches(run: Run) -> Matches | None:
+    """The matches between the layers of student and teacher that the config asks for."""
+    config = run.config.distill
+    if not run.teacher or not config.matches:
+        return None
+    return make_matches(config, run.model.encoder.config, run.teacher[0].encoder.config)
 
 
 def _consistency(run: Run) -> Consistency:
@@ -127,8 +138,9 @@ def _consistency(run: Run) -> Consistency:
 
 def run_loss(run: Run) -> LossFn:
     """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays."""
-    labelled = not run.config.distill.unlabelled
-    loss = make_loss(run.model, run.task, embedding_transformations(run), labelled=labelled)
+    matches, labelled = run_matches(run), not run.config.distill.unlabelled
+    outputs = matches.student_outputs if matches else ()
+    loss = make_loss(run.model, run.task, embedding_transformations(run), outputs, labelled=labelled)
     for wrap in loss_wrappers(run):
         loss = wrap(loss)
     return loss

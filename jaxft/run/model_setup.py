@@ -73,7 +73,11 @@ def make_model_setup(config: Config, record: Record) -> ModelSetup:
     mesh = sharding.make_mesh(config.mesh)
     assembled = assemble(*open_model(config, task, hf_config), vocabulary, config, mesh)
     model, params, plan = apply_plan(
-        assembled, config, steps_per_epoch=record.steps_per_epoch, total_steps=record.total_steps
+        assembled,
+        config,
+        steps_per_epoch=record.steps_per_epoch,
+        total_steps=record.total_steps,
+        projections=record.projections,
     )
     return ModelSetup(
         config=config,

@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Record:
       steps_per_epoch, total_steps: optimizer steps.
       words: ids of the tokens whose embeddings are trained (see `unused_embeddings.used_words`); None for all.
       thresholds: step -> the fields of config.json with thresholds tuned for the parameters of that step.
+      projections: number of a match -> widths of student and teacher, of those matches that have a projection.
     """
 
     labels: tuple[str, ...] | None
@@ -38,6 +39,7 @@ class Record:
     total_steps: int
     words: np.ndarray | None = None
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    projections: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def text(self) -> str:
         """The record as JSON with its own digest; `words` is a bit mask in base64, which is short."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_data
 from jaxft.step import distillation
+from jaxft.step.matches import kernels_of, make_matches
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.task import Split
@@ -114,7 +115,8 @@ class Run(ModelSetup):
         own = record.Record(
             task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words
         )
-        texts = {rundir.RECORD: own.text()}
+        widths = {name: list(x.shape) for name, x in kernels_of(self.params).items()}
+        texts = {rundir.RECORD: replace(own, projections=widths).text()}
         if self.config.data.validation_share:
             texts[rundir.VALIDATION_ROWS] = "".join(f"{n}\n" for n in row_numbers(self.data["validation"].rows))
         return texts
@@ -157,7 +159,17 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
     sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch), varying=epochs)
-    model, params, plan = apply_plan(assembled, config, steps_per_epoch=steps_per_epoch, total_steps=total)
+    matches = None
+    if teacher:
+        encoders = assembled.model.encoder.config, teacher[0].encoder.config
+        matches = make_matches(config.distill, *encoders, attention=config.runtime.attention)
+    model, params, plan = apply_plan(
+        assembled,
+        config,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        projections=matches.projections if matches else None,
+    )
     check_schedules(config.optim, plan)
     notes = read.notes + assembled.notes + check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time

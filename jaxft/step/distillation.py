@@ -15,6 +15,7 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.losses import OutputPair, soft
 from jaxft.models.load_save import load
 from jaxft.models.model import Model, are_generic
+from jaxft.step.matches import Matches
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import STEP, Batch, LossFn, Outputs
 from jaxft.tasks.task import Task
@@ -111,8 +112,19 @@ def live_teacher(teacher: Model, outputs: Collection[str] = ()) -> TeacherOutput
     return run
 
 
-def with_teacher(loss_fn: LossFn, task: Task, teacher: TeacherOutputs, config: DistillConfig, total_steps: int) -> LossFn:
-    """The student's loss mixed with the soft loss against the teacher's outputs; evaluation uses the student's own loss."""
+def with_teacher(
+    loss_fn: LossFn,
+    task: Task,
+    teacher: TeacherOutputs,
+    config: DistillConfig,
+    total_steps: int,
+    matches: Matches | None = None,
+) -> LossFn:
+    """The student's loss mixed with the soft loss against the teacher's outputs, and added to it the matches of layers;
+    evaluation uses the student's own loss.
+
+    With matches, `loss_fn` and `teacher` also return the outputs of the encoders that these need.
+    """
 
     def loss(
         params: Parameters, batch: Batch, key: jax.Array | None, hyper: Mapping[str, Any]
@@ -124,11 +136,17 @@ def with_teacher(loss_fn: LossFn, task: Task, teacher: TeacherOutputs, config: D
         alpha = config.alpha
         if config.alpha_end is not None:
             alpha += (config.alpha_end - alpha) * hyper[STEP].astype(jnp.float32) / max(total_steps - 1, 1)
-        with jax.named_scope("distillation"):
-            pairs = task.soft_pairs(outputs, target, batch)
-            total = soft_loss(pairs, config)
+        pairs = task.soft_pairs(outputs, target, batch)
         if config.unlabelled:
-            return (total, pairs[0].weights.sum()), outputs
-        return ((1 - alpha) * hard[0] + alpha * total, hard[1]), outputs
+            hard, alpha = (jnp.zeros(()), pairs[0].weights.sum()), 1.0
+        total = jnp.zeros(())
+        if config.output_weight:
+            with jax.named_scope("distillation"):
+                soft = soft_loss(pairs, config)
+            total = config.output_weight * ((1 - alpha) * hard[0] + alpha * soft)
+        if matches:
+            with jax.named_scope("matches"):
+                total += matches.total(params.model, outputs, target, batch, task.text_weights(batch))
+        return (total, hard[1]), outputs
 
     return loss

@@ -54,7 +54,7 @@ class Regularization:
                 total += c.l1 * (decays * jnp.abs(w)).sum()
             if squares:
                 total += squares / 2 * (decays * jnp.square(w)).sum()
-            if c.l2_sp and path[0] != "heads":
+            if c.l2_sp and path[0] == "encoder":
                 total += c.l2_sp / 2 * (decays * jnp.square(w - starts[path])).sum()
         return total
 

@@ -21,7 +21,7 @@ from jaxft.data.tokens.cache import Arrays, cached
 from jaxft.data.tokens.corpus import Stream
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.spans import frame_of
-from jaxft.losses import OutputPair, WeightedSum
+from jaxft.losses import OutputPair, WeightedSum, sum_by_text
 from jaxft.tasks import texts
 from jaxft.tasks.masking import Masking
 from jaxft.tasks.task import Batch, Outputs, Split, Task
@@ -171,6 +171,11 @@ class MaskedLM(Task):
         """The logits of masked tokens."""
         ours, theirs = outputs[self.output], teacher[self.output]
         return [OutputPair("softmax", ours, theirs, batch["token_weights"], batch["targets"], between=False)]
+
+    def text_weights(self, batch: Batch) -> jax.Array:
+        """The number of a text's masked tokens."""
+        segments = jnp.take_along_axis(batch["segment_ids"], batch["token_positions"], axis=1)
+        return sum_by_text(batch["token_weights"], segments, batch["first_token"].shape[1])
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The loss, number and correct predictions of masked tokens, summed."""

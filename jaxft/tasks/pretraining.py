@@ -114,6 +114,10 @@ class Pretraining(MaskedLM):
         of_pairs = OutputPair("softmax", ours, theirs, batch["weights"], batch["labels"])
         return [*super().soft_pairs(outputs, teacher, batch), of_pairs]
 
+    def text_weights(self, batch: Batch) -> jax.Array:
+        """1 for each pair, as in the weight of `loss`."""
+        return batch["weights"]
+
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The loss, number and correct predictions of masked tokens and of pairs, summed."""
         words = super().summarise(outputs, batch).sums

@@ -157,6 +157,10 @@ class QuestionAnswering(Task):
             pairs.append(OutputPair("softmax", ours, theirs, _window_weights(batch), index, share=0.5, between=False))
         return pairs
 
+    def text_weights(self, batch: Batch) -> jax.Array:
+        """1 for a window whose label is known."""
+        return _window_weights(batch)
+
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The `n_best` start and end tokens of each window, [R, M, n_best], and the score of no answer, [R, M].
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxft.config import Config
@@ -235,6 +236,16 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
         """Outputs that distillation compares, with weights of the same sum as that of `loss`; all of them are added."""
+
+    def text_weights(self, batch: Batch) -> Array:
+        """The weight of each text (each segment of a packed row) in the loss of a micro-batch, float32 [R, M].
+
+        Their sum is the weight of `loss`. M are the slots of `first_token`; an example of several texts divides its weight
+        among them. A task whose weight does not count examples says it for itself.
+        """
+        weights = batch["weights"]
+        texts = batch["first_token"].shape[1] // weights.shape[1]
+        return jnp.repeat(weights, texts, axis=1) / texts
 
     @abc.abstractmethod
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
@@ -175,10 +176,13 @@ class TextClassification(LabelledTexts):
 
     def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
         """The logits of the labels; examples have the same weights as in `loss`."""
-        weights = batch["weights"]
-        if self.class_weights is not None:
-            weights *= jnp.asarray(self.class_weights)[batch["labels"]]
+        weights = self.text_weights(batch)
         return [OutputPair("softmax", outputs["logits"], teacher["logits"], weights, batch.get("labels"))]
+
+    def text_weights(self, batch: Batch) -> jax.Array:
+        """1, or the class weight of the example's label."""
+        weights = batch["weights"]
+        return weights if self.class_weights is None else weights * jnp.asarray(self.class_weights)[batch["labels"]]
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The confusion matrix [gold, predicted] of a batch; with two labels also `margin` [R, M], the logit difference.

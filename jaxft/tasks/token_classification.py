@@ -36,7 +36,7 @@ from jaxft.data.formats.tags import OUTSIDE, are_entities, are_iob2, canonical, 
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import RowName
 from jaxft.data.tokens.words import encode_words
-from jaxft.losses import OutputPair
+from jaxft.losses import OutputPair, sum_by_text
 from jaxft.models.model import are_generic, as_stored_options, labels_of, stored_options
 from jaxft.tasks.labels import choose_labels, class_weights, head_labels, label_column, of_first_rows
 from jaxft.tasks.metrics.tagging import entity_scores, tag_scores
@@ -222,10 +222,18 @@ class TokenClassification(Task):
 
     def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
         """The logits of the labelled tokens."""
-        weights = (batch["labels"] > 0).astype(jnp.float32)
-        if self.class_weights is not None:
-            weights = weights * jnp.take(jnp.asarray(self.class_weights, jnp.float32), batch["labels"] - 1, mode="clip")
+        weights = self._token_weights(batch)
         return [OutputPair("softmax", outputs["logits"], teacher["logits"], weights, batch["labels"] - 1, between=False)]
+
+    def text_weights(self, batch: Batch) -> jax.Array:
+        """The number of a text's labelled tokens, or the sum of their class weights."""
+        return sum_by_text(self._token_weights(batch), batch["segment_ids"], batch["first_token"].shape[1])
+
+    def _token_weights(self, batch: Batch) -> jax.Array:
+        weights = (batch["labels"] > 0).astype(jnp.float32)
+        if self.class_weights is None:
+            return weights
+        return weights * jnp.take(jnp.asarray(self.class_weights, jnp.float32), batch["labels"] - 1, mode="clip")
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
         """The most probable label of each token, int [R, T]."""

@@ -21,7 +21,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.chunks import Forward
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.run.loss import embedding_transformations
+from jaxft.run.loss import embedding_transformations, run_matches
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
@@ -66,7 +66,11 @@ def frozen_layers(run: Run) -> int:
     if model.rates.of(DropoutSite.EMBEDDINGS):
         return 0
     sites = [site for site in DropoutSite if site != DropoutSite.EMBEDDINGS]
-    frozen = range(min(trained_layers, default=c.parameter_layers))
+    matches = run_matches(run)
+    most = min(matches.lowest_input, c.parameter_layers - 1) if matches else c.parameter_layers
+    if most < c.parameter_layers and c.groups:
+        return 0
+    frozen = range(min([*trained_layers, most]))
     return next((i for i in frozen if any(map(model.rates.of_layer(i).of, sites))), len(frozen))
 
 

@@ -113,7 +113,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "l2-sp-holds-heads",
         "jaxft/step/regularization.py",
-        'if c.l2_sp and path[0] != "heads":',
+        'if c.l2_sp and path[0] == "encoder":',
         "if c.l2_sp:",
         "L2-SP also pulls the new head towards its random start.",
     ),
@@ -162,8 +162,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "evaluation-loss-smoothed",
         "jaxft/run/loss.py",
-        "task.loss(outputs, batch, train=key is not None), outputs",
-        "task.loss(outputs, batch, train=True), outputs",
+        "task.loss(found, batch, train=key is not None), found",
+        "task.loss(found, batch, train=True), found",
         "The evaluation loss has label smoothing, class weights and focal exponent of training.",
     ),
     Fault(

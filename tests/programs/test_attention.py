@@ -28,7 +28,7 @@ def value_and_gradients(bias, probabilities: bool, **options):
     """Of a scalar objective; with `probabilities` attention uses the plain formula, which JAX differentiates."""
 
     def objective(q, k, v, bias):
-        context, _ = attend(q, k, v, SEGMENTS, bias=bias, return_probabilities=probabilities, **options)
+        context, _ = attend(q, k, v, SEGMENTS, bias=bias, outputs=("attentions",) if probabilities else (), **options)
         return (context * G).sum()
 
     return jax.jit(jax.value_and_grad(objective, argnums=(0, 1, 2, 3)))(Q, K, V, bias)

@@ -9,20 +9,14 @@ import pytest
 
 from jaxft.config import MeshConfig
 from jaxft.core import tree
-from jaxft.data.batching.batch_sampler import make_sampler
-from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.config import Policy
 from jaxft.models.model import make_model
 from jaxft.parallel import sharding
 from tests.support import tiny, zoo
-from tests.support.families import LENGTHS, examples
+from tests.support.families import examples
+from tests.support.layouts import batch_of
 
 KINDS = ("text-classification", "token-classification")
-
-
-def batch_of(data: Examples, layout: str) -> dict[str, np.ndarray]:
-    sampler = make_sampler(data.lengths, batch_size=len(LENGTHS), max_length=24, layout=layout, seed=0, shards=8)
-    return {name: x[0] for name, x in sampler.epoch_batches(0).batch(data, 0).items()}
 
 
 class Case:

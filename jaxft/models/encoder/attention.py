@@ -1,6 +1,6 @@
 """Scaled dot-product attention behind one dispatcher. Shape suffixes: B rows, T queries, S keys, N heads, H head size."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from jaxft.models.encoder.dropout import dropout, keep_mask, key_for
 from jaxft.models.encoder.matmul import batched
 
 Array = jax.Array
+PROBABILITIES, SCORES = "attentions", "attention_scores"  # what `attend` returns if it is asked for; fused kernels have none
+PROJECTIONS = ("queries", "keys", "values")  # what a layer returns if it is asked for
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class LayerOptions:
         `relative` [2 * span, D] with `relative_index` [T, T] into it.
       key: JAX key of the layer; None means deterministic.
       local: whether attention is local, in a model with `rotary`; may be traced.
-      probabilities: whether to return the probabilities of attention.
+      outputs: what to return of attention by name: PROBABILITIES, SCORES (see `attend`), or PROJECTIONS, [B, T, N, H] of
+        the tokens without their positions.
       policy, single: see `attend`.
     """
 
@@ -32,13 +35,17 @@ class LayerOptions:
     rates: DropoutRates
     key: Array | None = None
     local: Any = False
-    probabilities: bool = False
+    outputs: Collection[str] = ()
     policy: Policy = PLAIN
     single: bool = False
 
-    def attend(self, q: Array, k: Array, v: Array, key: Array | None, **more: Any) -> tuple[Array, Array | None]:
-        """`attend` on [B, T, N, H] with these options: ([B, T, N * H], probabilities or None)."""
-        context, probabilities = attend(
+    def projections(self, *projected: Array) -> dict[str, Array]:
+        """The outputs that are among queries, keys and values."""
+        return {name: x for name, x in zip(PROJECTIONS, projected, strict=True) if name in self.outputs}
+
+    def attend(self, q: Array, k: Array, v: Array, key: Array | None, **more: Any) -> tuple[Array, dict[str, Array]]:
+        """`attend` on [B, T, N, H] with these options: ([B, T, N * H], outputs)."""
+        context, found = attend(
             q,
             k,
             v,
@@ -46,12 +53,12 @@ class LayerOptions:
             rate=self.rates.of(DropoutSite.ATTENTION),
             key=key,
             by_keys=self.rates.by_keys,
-            return_probabilities=self.probabilities,
+            outputs=self.outputs,
             policy=self.policy,
             single=self.single,
             **more,
         )
-        return context.reshape(*context.shape[:2], -1), probabilities
+        return context.reshape(*context.shape[:2], -1), found
 
 
 def attend(
@@ -66,10 +73,10 @@ def attend(
     rate: Any = 0.0,
     key: Array | None = None,
     by_keys: bool = False,
-    return_probabilities: bool = False,
+    outputs: Collection[str] = (),
     policy: Policy = PLAIN,
     single: bool = False,
-) -> tuple[Array, Array | None]:
+) -> tuple[Array, dict[str, Array]]:
     """Attention within segments.
 
     Args:
@@ -84,12 +91,13 @@ def attend(
       key: JAX key, None for deterministic.
       by_keys: dropout drops a key for all queries of its row and head (the columns of Zehui et al. 2019, arXiv:1907.11065),
         while BERT's drops single probabilities: the expectation is the same, but not the noise.
-      return_probabilities: also return the probabilities before dropout, [B, N, T, S].
+      outputs: what else to return, [B, N, T, S]: PROBABILITIES before dropout, in the dtype of v, and SCORES, float32, the
+        lowest number where a token does not attend to another.
       policy: the implementation to use, and the device.
       single: whether every row is known to contain at most one segment, from its first token on.
 
     Returns:
-      ([B, T, N, H] in the dtype of v, probabilities or None).
+      ([B, T, N, H] in the dtype of v, outputs by name).
 
     Raises:
       UserError: if policy.attention forces an implementation that does not support these arguments.
@@ -99,27 +107,30 @@ def attend(
     if by_keys and key is not None:
         keep, keep_scale = keep_mask((*v_BxSxNxH.shape[:3], 1), rate, key)
         v_BxSxNxH, key = jnp.where(keep, v_BxSxNxH * keep_scale.astype(v_BxSxNxH.dtype), 0), None
+    exposes = PROBABILITIES in outputs or SCORES in outputs
     call = fused_attention.Call(
         dtype=v_BxSxNxH.dtype.name,
         length=q_BxTxNxH.shape[1],
         head_size=q_BxTxNxH.shape[-1],
-        plain=key is not None or bias is not None or return_probabilities,
+        plain=key is not None or bias is not None or exposes,
         window=window is not None,
         single=single,
     )
     if fused := fused_attention.choose(policy, call):
-        return fused(q_BxTxNxH, k_BxSxNxH, v_BxSxNxH, segment_ids, factor, window, single, policy.mesh), None
+        return fused(q_BxTxNxH, k_BxSxNxH, v_BxSxNxH, segment_ids, factor, window, single, policy.mesh), {}
     q, k, v = (x.swapaxes(1, 2) for x in (q_BxTxNxH, k_BxSxNxH, v_BxSxNxH))
     q = q * jnp.asarray(factor, q.dtype)
     mask = fused_attention.attention_mask(segment_ids, window)[:, None]
     if policy.platform == "cpu":  # otherwise it is recomputed for every head and every use, which takes as long as a product
         mask = jax.lax.optimization_barrier(mask)
     bias = None if bias is None else bias.astype(jnp.float32)
-    if not return_probabilities:
-        return _attention(q, k, v, bias, mask, rate, key), None
-    probabilities = jax.nn.softmax(_scores(q, k, bias, mask), axis=-1).astype(v.dtype)
+    if not exposes:
+        return _attention(q, k, v, bias, mask, rate, key), {}
+    scores = _scores(q, k, bias, mask)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     context_BxNxTxH = batched(dropout(probabilities, rate, key), v, (3, 2))
-    return context_BxNxTxH.astype(v.dtype).swapaxes(1, 2), probabilities
+    found = {PROBABILITIES: probabilities, SCORES: scores}
+    return context_BxNxTxH.astype(v.dtype).swapaxes(1, 2), {name: x for name, x in found.items() if name in outputs}
 
 
 def _scores(q: Array, k: Array, bias: Array | None, mask: Array) -> Array:

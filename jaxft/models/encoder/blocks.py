@@ -77,12 +77,12 @@ def activation(name: str, config: EncoderConfig) -> Callable[[Array], Array]:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D]."""
+    """Multi-head self-attention without its output projection. [B, T, D] to [B, T, D], with `options.outputs`."""
 
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, dict[str, Array]]:
         c, key = self.config, fold(options.key, OfLayer.ATTENTION)
         split = (*x.shape[:2], c.num_heads, c.hidden_size // c.num_heads)
         if c.fused:
@@ -93,12 +93,13 @@ class SelfAttention(nn.Module):
                 Dense(c.hidden_size, c.kernel_init(), c.attention_bias, c.lora, name=name)(x).reshape(split)
                 for name in ("query", "key", "value")
             )
-        window = None
+        window, found = None, options.projections(q, k, v)
         if c.rotary:
             tables = jax.tree.map(lambda near, far: jnp.where(options.local, near, far), *options.shared["rotary"])
             q, k = rotate(q, tables), rotate(k, tables)
             window = jnp.where(options.local, c.rotary.window, x.shape[1])
-        return options.attend(q, k, v, key, bias=options.shared.get("distance_bias"), window=window)
+        context, attention = options.attend(q, k, v, key, bias=options.shared.get("distance_bias"), window=window)
+        return context, found | attention
 
 
 class Adapter(nn.Module):
@@ -134,7 +135,7 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """The attention sublayer with its residual. [B, T, D] to [B, T, D].
+    """The attention sublayer with its residual. [B, T, D] to [B, T, D], with `options.outputs`.
 
     A pre-norm layer begins with a norm, except for the first layer, which follows the norm of the embeddings.
     """
@@ -143,14 +144,14 @@ class Attention(nn.Module):
     first: bool
 
     @nn.compact
-    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, dict[str, Array]]:
         c, residual = self.config, x
         if c.pre_norm and not self.first:
             x = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
         kind = DisentangledSelfAttention if c.relative or c.attention_terms > 1 else SelfAttention
-        context, p = kind(c, name="self")(x, options)
+        context, found = kind(c, name="self")(x, options)
         output = Projection(c, DropoutSite.ATTENTION_OUTPUT, c.attention_bias, name="output")
-        return output(context, options, residual), p
+        return output(context, options, residual), found
 
 
 class Intermediate(nn.Module):
@@ -169,37 +170,38 @@ class Intermediate(nn.Module):
 
 
 class PostNormLayer(nn.Module):
-    """One layer as in BERT: norms after the residuals (Devlin et al. 2019, arXiv:1810.04805). [B, T, D] to [B, T, D]."""
+    """One layer as in BERT: norms after the residuals (Devlin et al. 2019, arXiv:1810.04805). [B, T, D] to [B, T, D],
+    with `options.outputs`."""
 
     config: EncoderConfig
     first: bool
 
     @nn.compact
-    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, dict[str, Array]]:
         c, embedded = self.config, x
-        x, p = Attention(c, self.first, name="attention")(x, options)
+        x, found = Attention(c, self.first, name="attention")(x, options)
         wide = Intermediate(c, name="intermediate")(x)
         x = Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, options, x)
         if self.first and c.convolution:
             x = Convolution(c, name="convolution")(embedded, x, options)
-        return x, p
+        return x, found
 
 
 class PreNormLayer(nn.Module):
     """One layer as in ModernBERT: norms before the sublayers (Warner et al. 2024, arXiv:2412.13663). [B, T, D] to
-    [B, T, D]."""
+    [B, T, D], with `options.outputs`."""
 
     config: EncoderConfig
     first: bool
 
     @nn.compact
-    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, dict[str, Array]]:
         c = self.config
-        x, p = Attention(c, self.first, name="attention")(x, options)
+        x, found = Attention(c, self.first, name="attention")(x, options)
         normed = LayerNorm(c.layer_norm_eps, c.norm_bias, c.in_loop, name="LayerNorm")(x)
         wide = Intermediate(c, name="intermediate")(normed)
         wide = dropout(wide, options.rates.of(DropoutSite.INTERMEDIATE), fold(options.key, OfLayer.BETWEEN))
-        return Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, options, x), p
+        return Projection(c, DropoutSite.OUTPUT, c.mlp_bias, name="output")(wide, options, x), found
 
 
 class Pooler(nn.Module):

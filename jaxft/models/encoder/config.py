@@ -165,6 +165,11 @@ class EncoderConfig:
         return self.groups * self.inner if self.groups else self.num_layers
 
     @property
+    def applied_layers(self) -> int:
+        """The number of layers that run, counting each application of a shared one."""
+        return self.num_layers * self.inner
+
+    @property
     def usable_positions(self) -> int | None:
         """The maximum number of tokens per example; None if positions are only relative."""
         return self.max_positions - self.position_offset if self.absolute_positions or self.rotary else None

@@ -21,7 +21,7 @@ class DisentangledSelfAttention(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, Array | None]:
+    def __call__(self, x: Array, options: LayerOptions) -> tuple[Array, dict[str, Array]]:
         c, r, shared = self.config, self.config.relative, options.shared
         key = fold(options.key, OfLayer.ATTENTION)
         head_size = c.hidden_size // c.num_heads
@@ -50,7 +50,8 @@ class DisentangledSelfAttention(nn.Module):
                 scores = jnp.einsum("bsnh,rnh->bnsr", k, heads(queries(table)), preferred_element_type=jnp.float32)
                 bias = bias + jnp.take_along_axis(scores, index.swapaxes(2, 3), axis=-1).swapaxes(2, 3)
             bias = bias * scale
-        return options.attend(q, k, v, fold(key, OfAttention.PROBABILITIES), scale=scale, bias=bias)
+        context, found = options.attend(q, k, v, fold(key, OfAttention.PROBABILITIES), scale=scale, bias=bias)
+        return context, found | options.projections(q, k, v)
 
 
 class Convolution(nn.Module):

@@ -16,6 +16,7 @@ from jaxft.models.encoder.attention import LayerOptions
 from jaxft.models.encoder.blocks import Embeddings, Pooler, PostNormLayer, PreNormLayer
 from jaxft.models.encoder.config import PLAIN, DropoutRates, DropoutSite, EncoderConfig, Policy
 from jaxft.models.encoder.dropout import fold
+from jaxft.models.encoder.layer_outputs import HIDDEN, LayerOutputs
 from jaxft.models.encoder.layers import Embed, LayerNorm, initial, run
 from jaxft.models.encoder.matmul import gathered
 from jaxft.models.encoder.positions import distance_buckets, relative_index, rotary_tables
@@ -80,9 +81,11 @@ class Encoder:
             `segment_ids` (0 for padding). `positions`, if present, are the rows of the position table to use instead of the
             family's. `first_token` [B, M] with M = 1 means that every row is one segment from its first token on.
           key: JAX key; None means deterministic.
-          outputs: what to return besides `last_hidden_state` [B, T, D], as in transformers 5: `hidden_states`
+          outputs: what to return besides `last_hidden_state` [B, T, D]. As in transformers 5: `hidden_states`
             [L + 1, B, T, D], from the embeddings to `last_hidden_state` (after the final norm in ModernBERT), and
-            `attentions` [L, B, N, T, T], probabilities before dropout. L counts applications of layers.
+            `attentions` [L, B, N, T, T], probabilities before dropout. Also `attention_scores` [L, B, N, T, T], float32,
+            before softmax, and `queries`, `keys` and `values` [L, B, T, N, H] without rotary positions. L counts
+            applications of layers. `attentions.3` is that of layer 3 alone, [B, N, T, T] (see `layer_outputs`).
           between: maps hidden states [B, T, D] and the number of layers below them (0: the embeddings, L: after the last
             layer) to the hidden states with which the encoder goes on.
         """
@@ -96,9 +99,10 @@ class Encoder:
         shared = self._shared(params, inputs)
         single = "first_token" in inputs and inputs["first_token"].shape[-1] == 1
         layers_key = fold(key, OfMicroBatch.LAYERS)
-        collected: list[dict[str, Array]] = []
-        embedded = x
-        for sets, stacked, first, numbers in self._scans(params.get("layer", {})):
+        collected = LayerOutputs(outputs, c.applied_layers)
+        lowest = min((start for start, _, _ in stacks(params.get("layer", {}))), default=c.applied_layers)
+        collected.at(lowest, x)
+        for sets, stacked, first, numbers, names in self._parts(params.get("layer", {}), collected):
             common, differing = rates.of_layers(numbers) if not sets else (rates, {})
             unroll = min(policy.unrolled_layers, len(numbers))
             module = self._layer(first, in_loop=unroll < len(numbers))
@@ -109,32 +113,34 @@ class Encoder:
                 sets: list[tuple[int, Params]] = sets,
                 module: Any = module,
                 common: DropoutRates = common,
+                names: frozenset[str] = names,
             ) -> tuple[Array, dict[str, Any]]:
                 weights, number, local, differing = scanned
-                each: dict[str, list[Array]] = {"hidden_states": [], "attentions": []}
-                alone = [(common.at(differing), weights)]
-                for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or alone):
+                each: dict[str, list[Array]] = {name: [] for name in names}
+                own = [(common.at(differing), weights)]
+                for i, (r, layer) in enumerate([(rates.of_layer(j), layer) for j, layer in sets] or own):
                     done = number * len(sets) + i if sets else number
                     k = fold(layers_key, done)
-                    options = LayerOptions(shared, r, k, local, "attentions" in outputs, policy, single)
-                    x, p = run(module, layer, x, options, adapter_key=fold(k, OfLayer.ADAPTERS))
+                    options = LayerOptions(shared, r, k, local, names, policy, single)
+                    x, found = run(module, layer, x, options, adapter_key=fold(k, OfLayer.ADAPTERS))
                     x = between(x, done + 1) if between else x
-                    each["hidden_states"].append(x)
-                    each["attentions"].append(p)
-                return x, {name: jnp.stack(each[name]) for name in outputs}
+                    for name, output in (found | {HIDDEN: x}).items():
+                        if name in names:
+                            each[name].append(output)
+                return x, {name: jnp.stack(each[name]) for name in sorted(names)}
 
             local = np.array([bool(c.rotary and c.rotary.local[i]) for i in numbers])
             layer_rates = {name: jnp.stack([jnp.asarray(x, jnp.float32) for x in xs]) for name, xs in differing.items()}
             scanned = (stacked, jnp.asarray(numbers, jnp.int32), jnp.asarray(local), layer_rates)
-            layer_body = jax.checkpoint(body, prevent_cse=False) if policy.checkpoint_layers else body
+            alone = unroll == len(numbers)  # then there is no loop, which prevents common subexpressions by itself
+            layer_body = jax.checkpoint(body, prevent_cse=alone) if policy.checkpoint_layers else body
             x, extra = jax.lax.scan(layer_body, x, scanned, unroll=unroll)
-            collected.append(extra)
+            collected.add(numbers, len(sets) or 1, extra)
+            collected.at(numbers.stop * (len(sets) or 1), x)
         if "final_norm" in params:
             x = run(LayerNorm(c.layer_norm_eps, c.norm_bias), params["final_norm"], x)
-        result = {name: jnp.concatenate([jnp.concatenate(extra[name]) for extra in collected]) for name in outputs}
-        if "hidden_states" in result:
-            result["hidden_states"] = jnp.concatenate([embedded[None], result["hidden_states"][:-1], x[None]])
-        return result | {"last_hidden_state": x}
+            collected.at(c.applied_layers, x)
+        return collected.result() | {"last_hidden_state": x}
 
     def pool(self, params: Params, first_tokens: Array, key: Array | None) -> Array:
         """The pooler on [..., D] hidden states of first tokens."""
@@ -166,6 +172,16 @@ class Encoder:
             first = group_of.index(group)
             sets = list(enumerate(single))[group * c.inner : (group + 1) * c.inner]
             yield sets, {}, False, range(first, first + group_of.count(group))
+
+    def _parts(
+        self, layers: Params, collected: LayerOutputs
+    ) -> Iterator[tuple[list[tuple[int, Params]], Params, bool, range, frozenset[str]]]:
+        """The scans, divided so that all layers of one return the same outputs, and the names of these."""
+        for sets, stacked, first, numbers in self._scans(layers):
+            for part, names in collected.pieces(numbers, len(sets) or 1):
+                bounds = slice(part.start - numbers.start, part.stop - numbers.start)
+                own = stacked if part == numbers else jax.tree.map(lambda x, bounds=bounds: x[bounds], stacked)
+                yield sets, own, first, part, names
 
     def _shared_modules(self) -> dict[str, Any]:
         c = self.config

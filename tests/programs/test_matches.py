@@ -1,0 +1,248 @@
+"""Matches between layers in the train step of a run: any layout, any task, any family, and what the program does not do."""
+
+import json
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft.config import DistillConfig, MatchConfig
+from jaxft.core import tree
+from jaxft.losses.matches import Texts
+from jaxft.models.encoder.config import Policy
+from jaxft.models.model import make_model
+from jaxft.run.setup import Run, make_run
+from jaxft.step.matches import make_matches
+from tests.support import choices, questions, running_text, tagged, tiny, zoo
+from tests.support.families import examples
+from tests.support.layouts import batch_of
+from tests.support.steps import assert_same, configure, gradients, rearranged
+
+DEEP = {"num_hidden_layers": 4, "hidden_size": 30, "num_attention_heads": 3}
+EVERY = [
+    {"match": "hidden_mse", "layers": [[0, 0], [1, 2]], "projection": "linear", "weight": 0.5},
+    {"match": "cos", "projection": "linear"},
+    {"match": "pkd", "layers": "uniform", "projection": "linear"},
+    {"match": "fsp", "layers": "every 2", "projection": "linear"},
+    {"match": "nst", "layers": "last 2", "weight": 0.1},
+    {"match": "attention_mse", "layers": "uniform"},
+    {"match": "attention_mse_sum"},
+    {"match": "attention_ce", "layers": [[1, 4]]},
+    {"match": "attention_ce_mean"},
+    {"match": "attention_probability_mse"},
+    {"match": "query_relation", "heads": 6},
+    {"match": "key_relation"},
+    {"match": "value_relation", "heads": 2, "layers": [[2, 3]]},
+]
+SOME = [EVERY[i] for i in (0, 7, 10)]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """A classifier with more and wider layers."""
+    return tiny.write_model(tmp_path_factory.mktemp("teacher") / "model", labels=tiny.LABELS, seed=9, **DEEP)
+
+
+def open_run(model, data, output, teacher, matches, **sections) -> Run:
+    distill = {"teacher": str(teacher), "matches": matches, **sections.pop("distill", {})}
+    return make_run(configure(model, data, output, distill=distill, **sections))
+
+
+def test_gradients_do_not_depend_on_the_layout(classifier, teacher, tiny_data, tmp_path):
+    run = open_run(classifier, tiny_data, tmp_path / "run", teacher, SOME)
+    right = gradients(rearranged(run, "pad"))
+    assert all(np.abs(grads["projections.1.kernel"]).max() > 1e-4 for _, grads in right)
+    assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), right)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"runtime": {"gradient_checkpointing": True, "unroll": 1, "distributed": "off"}},
+        {"regularization": {"r_drop": 1.0}, "distill": {"output_weight": 0}},
+        {"plan": {"preset": "lora", "lora": {"rank": 2}}},
+        {"model": {"dropout": 0.1}},
+    ],
+    ids=["plain", "checkpointing", "r_drop", "lora", "dropout"],
+)
+def test_gradients_of_every_match_do_not_depend_on_the_layout(classifier, teacher, tiny_data, tmp_path, sections):
+    run = open_run(classifier, tiny_data, tmp_path / "run", teacher, EVERY, **sections)
+    right = gradients(rearranged(run, "pad"))
+    if "model" in sections:  # masks depend on the shape of a batch, not on the devices
+        assert_same(rearranged(run, "pad", data=4, fsdp=2), right)
+        return
+    assert_same(rearranged(run), right)
+    assert_same(rearranged(run, micro_batches=2, data=2, fsdp=4), right)
+    assert_same(rearranged(run, "pad", micro_batches=5), right)
+
+
+def _tags(model, folder, output, /, **sections):
+    tagged.write_files(folder)
+    return tagged.configure(model, folder, output, **sections, train={"batch_size": 6})
+
+
+def _questions(model, folder, output, /, **sections):
+    for seed, name in enumerate(("train", "dev")):
+        questions.write(folder / f"{name}.json", questions.make(88, seed=seed, unanswerable=0.3, longest=34))
+    return questions.configure(model, folder, output, **sections)
+
+
+def _choices(model, folder, output, /, **sections):
+    rng = random.Random(1)
+    for name in ("train", "dev"):
+        rows = [choices.row(rng) for _ in range(60)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return choices.configure(model, folder, output, **sections, train={"batch_size": 9})
+
+
+def _masked(model, folder, output, /, **sections):
+    running_text.write(folder / "train.txt", 60)
+    running_text.write(folder / "dev.txt", 20, seed=1)
+    sections = {**sections, "data": {"documents": "lines"}, "task": {"mask_rate": 0.3}}
+    return running_text.configure(model, folder, output, "fill-mask", **sections)
+
+
+KINDS = {
+    "token-classification": _tags,
+    "question-answering": _questions,
+    "multiple-choice": _choices,
+    "fill-mask": _masked,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_in_other_tasks_do_not_depend_on_the_layout(kind, tmp_path):
+    """On matches alone: every text counts as much as in the loss of the task."""
+    student = tiny.write_model(tmp_path / "model", num_hidden_layers=1)
+    model = {"path": str(student), **tiny.NO_DROPOUT}
+    plain = make_run(KINDS[kind](student, tmp_path, tmp_path / "plain", model=model))
+    config = tiny.CONFIG | {"num_hidden_layers": 2}
+    labels = plain.task.labels
+    names = {"id2label": {str(i): x for i, x in enumerate(labels)}} if labels else {}
+    other = make_model(config | names, kind, "tiny")
+    import jaxft
+
+    jaxft.save(other, tiny.random_params(other, 3), tmp_path / "teacher")
+    tiny.write_tokenizer(tmp_path / "teacher")
+    matches = [{"match": "hidden_mse"}, {"match": "attention_ce"}, {"match": "pkd"}]
+    distill = {"teacher": str(tmp_path / "teacher"), "matches": matches, "output_weight": 0}
+    run = make_run(KINDS[kind](student, tmp_path, tmp_path / "run", model=model, distill=distill))
+    right = gradients(rearranged(run, "pad"))
+    assert_same(rearranged(run), right)
+    assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), right)
+
+
+def assert_layouts_agree(family: str, matches: list[dict]) -> None:
+    """The sum of matches of a random student with a random teacher, and its gradients, in packed and in padded rows."""
+    kind = "text-classification"
+    model = make_model(zoo.fixed(family, kind, 0), kind, "zoo", policy=Policy(unroll=1))
+    c = model.encoder.config
+    found = make_matches(DistillConfig("t", matches=[MatchConfig(**x) for x in matches]), c, c)
+    assert found
+    student, teacher = tiny.random_params(model), tiny.random_params(model, 1)
+
+    def total(params, batch):
+        ours, theirs = (
+            model.encoder.apply(p["encoder"], batch, rates=model.override(dropout=0.0), outputs=names)
+            for p, names in ((params, found.student_outputs), (teacher, found.teacher_outputs))
+        )
+        return found.total(params, ours, theirs, batch, jnp.where(batch["example"] >= 0, 1.0 + batch["example"], 0.0))
+
+    results = []
+    for layout in ("pack", "pad"):
+        value, grads = jax.jit(jax.value_and_grad(total))(student, batch_of(examples(model), layout))
+        results.append((float(value), tree.unstack(jax.device_get(grads))))
+    (value, grads), (right, expected) = results
+    assert value == pytest.approx(right, rel=1e-5)
+    largest = max(np.abs(g).max() for g in expected.values())
+    assert largest > 1e-3
+    for name, g in grads.items():
+        assert np.abs(g - expected[name]).max() <= 2e-5 * largest, name
+
+
+@pytest.mark.parametrize("family", zoo.families(("albert", "modernbert")))
+def test_packed_and_padded_rows_agree_in_every_family(family):
+    assert_layouts_agree(family, [{"match": name} for name in ("hidden_mse", "attention_ce", "value_relation")])
+
+
+def hlo(run: Run) -> str:
+    """The compiled gradient of the loss of a run's first batch."""
+    from jaxft.preflight.costs import step_costs
+
+    (costs,) = step_costs(run).values()
+    return costs[0].text
+
+
+def attention_arrays(text: str, heads: int) -> list[str]:
+    """The shapes of the arrays of scores or probabilities for these heads that instructions write, with repetitions."""
+    found = re.findall(r"= f32\[([\d,]+)\]\S* (?!parameter|get-tuple-element|bitcast)", text)
+    dims = [x.split(",") for x in found]
+    return sorted(",".join(x) for x in dims if len(x) >= 4 and x[-1] == x[-2] and str(heads) in x[:-2])
+
+
+def test_no_scores_are_written_where_only_hidden_states_are_matched(tiny_data, tmp_path):
+    """The program has as many arrays of attention as without matches, for the student and for the teacher."""
+    student = tiny.write_model(tmp_path / "student", labels=tiny.LABELS)
+    teacher = tiny.write_model(tmp_path / "teacher", labels=tiny.LABELS, **DEEP | {"num_attention_heads": 5})
+    programs = {}
+    for name, matches in {
+        "none": [],
+        "hidden": [{"match": "hidden_mse", "layers": "every 2", "projection": "linear"}],
+        "attention": [{"match": "attention_mse_sum"}],
+    }.items():
+        programs[name] = hlo(open_run(student, tiny_data, tmp_path / name, teacher, matches))
+    for heads in (3, 5):
+        none, hidden, attention = (attention_arrays(programs[name], heads) for name in ("none", "hidden", "attention"))
+        assert none
+        assert hidden == none
+        assert attention != none
+        assert not any(shape.startswith("4,") for shape in attention)  # those of the teacher's last layer only
+
+
+def test_a_projection_belongs_to_the_plan_and_not_to_the_model(classifier, teacher, tiny_data, tmp_path):
+    """It is trained with its own learning rate, whatever the preset freezes; a rule of the user's comes first."""
+    matches = [{"match": "hidden_mse", "projection": "linear", "learning_rate": 6e-3}, {"match": "pkd", "weight": 0}]
+    matches.append({"match": "cos", "projection": "linear"})
+    matches[1]["projection"] = "linear"  # a match without weight has none
+    rules = [{"pattern": r"projections\.3", "learning_rate": 7.0}]
+    for preset in ("head", "gradual", "layerwise_decay", "lora", "bias"):
+        plan = {"preset": preset, "rules": rules, "unfreeze_every": 3}
+        run = open_run(classifier, tiny_data, tmp_path / "run", teacher, matches, plan=plan)
+        own = {name: x for name, x in run.plan.settings.items() if name.startswith("projections")}
+        assert set(own) == {f"projections.{i}.{leaf}" for i in (1, 3) for leaf in ("kernel", "bias")}
+        assert {(x.trainable, x.unfreeze) for x in own.values()} == {(True, 0)}
+        assert {x.learning_rate for name, x in own.items() if ".1." in name} == {2.0}
+        assert {x.learning_rate for name, x in own.items() if ".3." in name} == {7.0}
+        assert own["projections.1.kernel"].weight_decay
+        assert not own["projections.1.bias"].weight_decay
+        if run.model.adapted:
+            assert not any("projection" in name for name in run.model.adapted.saved)
+
+
+def test_a_match_is_added_with_its_weight(classifier, teacher, tiny_data, tmp_path):
+    """The loss of outputs is multiplied by its own weight; 0 leaves only the matches."""
+
+    def losses(matches, **distill):
+        run = open_run(classifier, tiny_data, tmp_path / "run", teacher, matches, distill=distill)
+        return np.array([loss for loss, _ in gradients(rearranged(run, "pad"))])
+
+    plain = losses([])
+    match = losses([{"match": "nst"}], output_weight=0)
+    np.testing.assert_allclose(losses([{"match": "nst", "weight": 3.0}]), plain + 3 * match, rtol=1e-6)
+    both = losses([{"match": "nst"}, {"match": "nst", "weight": 0.5}], output_weight=0.25)
+    np.testing.assert_allclose(both, 0.25 * plain + 1.5 * match, rtol=1e-6)
+
+
+def test_texts_without_weight_do_not_count():
+    texts = Texts(jnp.ones((2, 3), jnp.int32), jnp.zeros((2, 1), jnp.int32), jnp.asarray([[1.0], [0.0]]))
+    of_tokens = jnp.asarray([[1.0, 2, 3], [np.inf, np.nan, 1]])
+    assert float(texts.mean(of_tokens)) == 2
+    assert float(replace(texts, weights=texts.weights * 0).mean(of_tokens)) == 0
