@@ -14,6 +14,7 @@ from jaxft.core import checksums
 from jaxft.core.errors import UserError, some
 from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
 from jaxft.data.reading.sources import revision
+from jaxft.run.trained_models import teacher_paths
 
 FILE = "inputs.json"
 WEIGHTS = "weights"
@@ -50,10 +51,8 @@ def read(config: Config) -> Inputs:
         found["model.path"] = _named([directory / "config.json", *tokenizer_files(directory)])
         if not config.model.from_scratch:
             found[WEIGHTS] = _named(_weights(directory))
-    if config.distill.teacher:
-        directory = resolve(config.distill.teacher)
-        files = [directory / "config.json", *tokenizer_files(directory), *_weights(directory)]
-        found["distill.teacher"] = _named(files)
+    if paths := teacher_paths(config.distill.teacher):
+        found["distill.teacher"] = _teachers(paths)
     return found
 
 
@@ -133,6 +132,16 @@ def differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) 
         if there.get(name) != here.get(name):
             how = "is not there any more" if name not in here else "is new" if name not in there else "has changed"
             found.append(f"{option}: {name} {how}")
+    return found
+
+
+def _teachers(paths: Mapping[str, str]) -> dict[str, str]:
+    """The digests of the files of teachers; of several, after the name of each."""
+    found = {}
+    for name, path in paths.items():
+        directory = resolve(path)
+        files = [directory / "config.json", *tokenizer_files(directory), *_weights(directory)]
+        found |= {file if len(paths) == 1 else f"{name}/{file}": digest for file, digest in _named(files).items()}
     return found
 
 

@@ -14,9 +14,10 @@ from jaxft.data.augmentation.pairs import RATIO
 from jaxft.losses import WeightedSum
 from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
+from jaxft.run.teachers import taught_task, teacher_outputs
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
-from jaxft.step.distillation import live_teacher, with_teacher
+from jaxft.step.distillation import with_teacher
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
@@ -100,9 +101,11 @@ def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
 def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
-    if run.teacher:
-        own = {"teacher": live_teacher(run.teacher[0]), "config": run.config.distill, "total_steps": run.total_steps}
-        wrappers.append(partial(with_teacher, task=run.task, **own))
+    if run.teachers:
+        task = taught_task(run.teachers, run.task, run.config)
+        teacher = teacher_outputs(run.teachers, run.prototype.group)
+        own = {"config": run.config.distill, "total_steps": run.total_steps}
+        wrappers.append(partial(with_teacher, task=task, teacher=teacher, **own))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
