@@ -52,6 +52,8 @@ class Config(Section):
     def check(self, prefix: str) -> None:
         """Sections that go together."""
         if {"lora", "adapters"} & set(self.plan.presets()):
+            right = "null: an adapter is saved for its base with all layers (model.num_layers may cut it short)"
+            require(self.model.layers is None, "model.layers", self.model.layers, right)
             require(not self.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
             right = "false: an adapter has no msgpack (jaxft.export --merge)"
             require(not self.checkpoint.flax, "checkpoint.flax", "true", right)

@@ -51,6 +51,8 @@ def read(config: Config) -> Inputs:
         found["model.path"] = _named([directory / "config.json", *tokenizer_files(directory)])
         if not config.model.from_scratch:
             found[WEIGHTS] = _named(_weights(directory))
+    if config.model.embeddings:
+        found["model.embeddings"] = _model(resolve(config.model.embeddings))
     if paths := teacher_paths(config.distill.teacher):
         found["distill.teacher"] = _teachers(paths)
     return found
@@ -139,10 +141,13 @@ def _teachers(paths: Mapping[str, str]) -> dict[str, str]:
     """The digests of the files of teachers; of several, after the name of each."""
     found = {}
     for name, path in paths.items():
-        directory = resolve(path)
-        files = [directory / "config.json", *tokenizer_files(directory), *_weights(directory)]
-        found |= {file if len(paths) == 1 else f"{name}/{file}": digest for file, digest in _named(files).items()}
+        files = _model(resolve(path))
+        found |= {file if len(paths) == 1 else f"{name}/{file}": digest for file, digest in files.items()}
     return found
+
+
+def _model(directory: Path) -> dict[str, str]:
+    return _named([directory / "config.json", *tokenizer_files(directory), *_weights(directory)])
 
 
 def _weights(directory: Path) -> list[Path]:
