@@ -85,7 +85,6 @@ def run_of(
         config=config,
         model=model,
         params=params,
-        teacher=None,
         tokenizer=None,
         task=TextClassification(("label 0", "label 1")),
         data={"train": Split(None, examples, "synthetic")},

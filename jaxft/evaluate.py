@@ -17,6 +17,7 @@ from jaxft.core.model_source import resolve
 from jaxft.core.output import check_output
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
+from jaxft.run.trained_models import model_directory
 
 COMMAND = help.Command(
     "jaxft evaluate",
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
     config = rundir.config_of(path, overrides, prog=COMMAND.name)
-    resolve(rundir.model_directory(path), config.model.revision)  # a wrong name is an error before all others
+    resolve(model_directory(path), config.model.revision)  # a wrong name is an error before all others
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
     split = "validation" if config.data.validation else "test"

@@ -80,7 +80,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     used, words = run.used_words, run.model.encoder.config.vocab_size
     others = f"the other words do not occur in {'any epoch' if run.config.augment.steps else 'the training data'}"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
-    teacher = [f"teacher: {run.config.distill.teacher}"] if run.teacher else []
+    teacher = [f"teacher: {teacher.name}" for teacher in run.teachers]
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
         *teacher,

@@ -18,6 +18,7 @@ from jaxft.core.errors import UserError, naming
 from jaxft.core.model_source import resolve
 from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
+from jaxft.run.trained_models import model_directory
 
 PROG = "jaxft predict"
 RUN_OPTIONS = """Options of the run apply unless they are given here, such as --data.text COLUMN for the column of the texts;
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
     if args.keep_columns and args.output.endswith((ARRAY, DOCUMENT)):
         raise UserError(f"--output {args.output}: --keep_columns writes json lines; give a name that ends in .jsonl")
     config = rundir.config_of(args.model, overrides, prog=PROG)
-    resolve(rundir.model_directory(args.model), config.model.revision)  # a wrong name is an error before any work
+    resolve(model_directory(args.model), config.model.revision)  # a wrong name is an error before any work
     given = {option.partition("=")[0] for option in overrides}
     # The run's options are for its own rows. Predictions match the input row by row unless the command says otherwise.
     most = config.data.max_eval_examples if "--data.max_eval_examples" in given else None

@@ -202,7 +202,8 @@ class _Rounds:
         config = self.labelled.run_config(self._directory(number), train, others)
         if number and self.options.student == "previous":
             model = str(self._directory(number - 1) / "model")
-            config = replace(config, model=replace(config.model, path=model, revision=None, from_scratch=False))
+            whole = {"revision": None, "layers": None, "from_scratch": False, "config": {}, "embeddings": None}
+            config = replace(config, model=replace(config.model, path=model, **whole))
         return config
 
     def _pseudo_labels(self, number: int) -> Path:

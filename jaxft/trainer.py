@@ -20,6 +20,7 @@ from jaxft.evaluation import inference
 from jaxft.report.run_files import METRICS, json_lines
 from jaxft.run import rundir
 from jaxft.run.from_python import config_of
+from jaxft.run.trained_models import model_directory
 from jaxft.training.callbacks import Callback
 
 PROG = "jaxft.Trainer"
@@ -130,7 +131,7 @@ class Trainer:
         """
         target = Path(directory)
         refuse_url("the directory to save to", str(target))
-        source = rundir.model_directory(str(self._finished()))
+        source = model_directory(str(self._finished()))
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise UserError(f"{target}: is {'a file' if target.is_file() else 'not empty'}; give a new or empty directory")
         try:
@@ -147,7 +148,7 @@ class Trainer:
     def _trained_config(self) -> Config:
         """The config for the trained model, as `jaxft evaluate` has it; starts the backend."""
         config = rundir.config_of(str(self._finished()), [], prog=PROG)
-        rundir.model_directory(str(self.output_dir))  # an unfinished run is an error before all others
+        model_directory(str(self.output_dir))  # an unfinished run is an error before all others
         backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
         return config
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from jaxft.config.clean import CleanConfig
 from jaxft.config.limits import Limit, NonNegativeInt, PathText, PathTexts, PositiveInt, Rate, Section, Seed, require
-from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY
+from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
 from jaxft.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -50,6 +50,9 @@ class DataConfig(Section):
     label: str | Annotated[list[str], DIFFERENT_COLUMNS] = "label"
     """Column of the label, or of the tags. It holds a name or number, a list of labels, or text that `label_separator`
     splits; a list of columns holds several numbers, or with 0 and 1 several labels."""
+    teacher: Annotated[str | None, UsedBy.PLAN] = None
+    """Distillation: column of the training data with the teacher of each example, by its number in distill.teacher, from 0,
+    or its name there; null takes the mean of all teachers."""
     sentence_column: str | list[str] | None = None
     """Token classification: column that says which sentence a word belongs to, in tables with one word per row; or several
     columns that say so together, such as document and sentence. Known names (Sentence #, sentence_id ...) are found."""

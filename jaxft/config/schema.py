@@ -52,9 +52,15 @@ class Config(Section):
     def check(self, prefix: str) -> None:
         """Sections that go together."""
         if {"lora", "adapters"} & set(self.plan.presets()):
+            right = "null: an adapter is saved for its base with all layers (model.num_layers may cut it short)"
+            require(self.model.layers is None, "model.layers", self.model.layers, right)
             require(not self.model.from_scratch, "model.from_scratch", "true", "false: adapters need a base to be saved for")
             right = "false: an adapter has no msgpack (jaxft.export --merge)"
             require(not self.checkpoint.flax, "checkpoint.flax", "true", right)
+        if self.data.teacher and not isinstance(self.distill.teacher, list | str):
+            raise UserError("data.teacher names a column of teachers: name them in distill.teacher, too")
+        if self.data.teacher and self.distill.teacher_weights:
+            raise UserError("data.teacher and distill.teacher_weights exclude each other: choose one teacher or their mean")
         followers = {"optim.schedule plateau": self.optim.schedule == "plateau", "train.patience": self.train.patience}
         for name, used in followers.items():
             if used and not (self.data.validation or self.data.validation_share):

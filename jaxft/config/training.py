@@ -4,7 +4,16 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from jaxft.config.durations import Duration
-from jaxft.config.limits import Fraction, Limit, NonNegativeFloat, PathText, PositiveFloat, PositiveInt, Rate, Section
+from jaxft.config.limits import (
+    Fraction,
+    Limit,
+    NonNegativeFloat,
+    PathTexts,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+    Section,
+)
 from jaxft.config.matches import MatchConfig
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
 from jaxft.core.errors import UserError
@@ -12,6 +21,7 @@ from jaxft.core.errors import UserError
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 ONCE_EACH = Limit("names that are given once", lambda x: len(set(x)) == len(x))
 Text = Annotated[str, Limit("a text with letters", lambda x: bool(x.strip()))]
+WEIGHTS = Limit("numbers of 0 or more, not all 0", lambda x: all(0 <= w < float("inf") for w in x) and any(x))
 WINDOW = Limit("the first and the last step, such as [10, 15]", lambda x: len(x) == 2 and 1 <= x[0] <= x[1])
 
 
@@ -85,8 +95,14 @@ class CheckpointConfig(Section):
 class DistillConfig(Section):
     """Knowledge distillation; see Hinton et al. 2015, arXiv:1503.02531."""
 
-    teacher: PathText | None = None
-    """Directory or hub id of a fine-tuned model of the same task, whose soft labels are learnt; null does not distil."""
+    teacher: PathTexts = None
+    """Fine-tuned model of the same task whose soft labels are learnt: a directory, a run (its model/), a hub id. A list of
+    them, or a pattern such as runs/seed-*, is several teachers, of which the mean is learnt; null does not distil."""
+    teacher_weights: Annotated[list[float] | None, WEIGHTS] = None
+    """Weight of each of several teachers in their mean, in the order of `teacher`; null weighs all alike. data.teacher
+    names a column that chooses one teacher for each example instead."""
+    teacher_dtype: Literal["float32", "bfloat16"] | None = None
+    """Type of the teachers' activations and matrix products; null takes train.dtype."""
     loss: Literal["cross_entropy", "kl", "mse", "dist", "rkd"] = "cross_entropy"
     """What compares outputs: cross_entropy with the teacher's probabilities or kl, which differ by a constant; mse of the
     logits; dist (DIST, Huang et al. 2022), correlations within and across texts; rkd (Park et al. 2019), distances and
@@ -119,8 +135,16 @@ class DistillConfig(Section):
     """What the losses of outputs, hard and soft, are multiplied by; 0 trains on matches alone, as TinyBERT's first stage
     does."""
 
+    compare: Annotated[bool, TRAIN_ONLY] = True
+    """At the end, evaluate the teachers on the test data, or else on the validation data, and show the scores, parameters
+    and speed of both, and which share of the teacher's score the student keeps."""
+
     def check(self, prefix: str) -> None:
-        """A teacher to match, and something to train on."""
+        """A teacher for every weight and match, and something to train on."""
+        if self.teacher == []:
+            raise UserError(f"{prefix}teacher is an empty list: name a teacher, or leave it at null")
+        if self.teacher_weights is not None and self.teacher is None:
+            raise UserError(f"{prefix}teacher_weights without {prefix}teacher: name the teachers that they are of")
         for number, match in enumerate(self.matches, 1):
             match.validate(f"{prefix}matches {number} ")
         if self.matches and not self.teacher:

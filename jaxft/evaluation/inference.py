@@ -28,12 +28,12 @@ from jaxft.models.load_save import load
 from jaxft.models.model import Model, stored_options
 from jaxft.models.peft.read_adapter import read_hf_config
 from jaxft.parallel import sharding
-from jaxft.run import rundir
 from jaxft.run.assembly import check_lengths
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
 from jaxft.run.splits import drop_unknown_labels
 from jaxft.run.stored_cleaning import cleaned_as_stored
+from jaxft.run.trained_models import model_directory
 from jaxft.step.parameters import Parameters
 from jaxft.tasks import TASKS, named_task, task_class, task_options, texts
 from jaxft.tasks.labels import problem_of
@@ -73,7 +73,7 @@ class OpenedModel(LoadedModel):
 
 def head_of(path: str, config: Config) -> tuple[str | None, Mapping[str, Any]]:
     """(the kind of head of the model in RUN_OR_MODEL_DIR, its config.json); None for a head that jaxft does not know."""
-    directory = resolve(rundir.model_directory(path), config.model.revision)
+    directory = resolve(model_directory(path), config.model.revision)
     hf_config = read_hf_config(directory)
     return kind_of(family_of(hf_config, str(directory / "config.json")), hf_config), hf_config
 
@@ -115,7 +115,7 @@ def load_for_inference(path: str, config: Config) -> OpenedModel:
 def load_model(path: str, config: Config, kind: str | None = None) -> LoadedModel:
     """Load the model in RUN_OR_MODEL_DIR, with its own head or one of `kind`."""
     model, params = load(
-        rundir.model_directory(path),
+        model_directory(path),
         task=kind,
         revision=config.model.revision,
         dtype=config.train.dtype,

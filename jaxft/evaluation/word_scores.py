@@ -16,7 +16,7 @@ from jaxft.evaluation.mistake_weights import BY_KIND
 from jaxft.models.forward import batch_of
 from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, labels_of
-from jaxft.run import rundir
+from jaxft.run.trained_models import model_directory
 
 Words = list[tuple[str, float]]  # pieces of a text, which make up the whole text, and the score of each
 
@@ -39,7 +39,7 @@ def word_scores(path: str, config: Config, rows: Sequence[Mapping[str, Any]]) ->
     Raises:
       UserError: if the model has no such outputs, or its tokenizer has no offsets.
     """
-    model, params = load(rundir.model_directory(path))
+    model, params = load(model_directory(path))
     weigh = BY_KIND.get(model.heads[MAIN].kind)
     if weigh is None:
         raise UserError(f"{path}: words are scored for models that predict labels, numbers, tags, answers or choices")

@@ -16,7 +16,7 @@ from jaxft.core import backend, model_source, random_keys, tree
 from jaxft.core.errors import UserError, some
 from jaxft.core.paths import refuse_url
 from jaxft.core.tree import Params
-from jaxft.models import families, vocab_resize
+from jaxft.models import families, student, vocab_resize
 from jaxft.models.encoder import adapters
 from jaxft.models.encoder.config import Policy
 from jaxft.models.families.family import Family
@@ -40,6 +40,8 @@ def load(
     renamed: bool = False,
     revision: str | None = None,
     num_layers: int | None = None,
+    layers: Sequence[int] | str | None = None,
+    config: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     unroll: int | None = None,
     seed: int = 0,
@@ -56,6 +58,9 @@ def load(
       renamed: if the names differ but not their number, they are new names for the outputs of the checkpoint's head.
       revision: branch, tag or commit of a hub id.
       num_layers: keep only the first `num_layers` layers.
+      layers: keep only these layers, counted from 0, or those of a rule: `last 3`, `every 2`, `uniform 6` (see
+        `student.chosen_layers`).
+      config: other values for fields of config.json, of a model from scratch.
       dtype: `float32` or `bfloat16`, of activations and matrix products.
       unroll: layers per iteration of the scan over layers; None takes the best number for the device.
       seed: seed for newly initialised parameters.
@@ -69,8 +74,10 @@ def load(
         raise UserError(f'dtype is "{dtype}": must be one of {", ".join(DTYPES)}')
     directory = model_source.resolve(path, revision)
     if read_adapter.is_adapter_directory(directory):
-        if num_layers is not None or from_scratch:
-            raise UserError(f"{path}: is an adapter, which neither num_layers nor from_scratch fits; merge it first")
+        if num_layers is not None or layers is not None or from_scratch:
+            raise UserError(
+                f"{path}: is an adapter, which neither num_layers nor layers nor from_scratch fits; merge it first"
+            )
         stored = read_adapter.open_adapter(directory)
         kind = task or stored.kind
         if kind == stored.kind and num_labels is None and labels is None:
@@ -79,12 +86,18 @@ def load(
         base = stored.config
         loaded = load(base.base, kind, num_labels, labels=labels, revision=base.revision, **more)
         return read_adapter.attach_adapter(stored, *read_adapter.resize_vocabulary(stored, *loaded))
-    hf_config = tensor_files.read_model_config(directory)
     where = str(directory / "config.json")
+    if config and not from_scratch:
+        raise UserError(f"{path}: its weights have the sizes of config.json: other ones (config) need from_scratch")
+    hf_config = student.with_changes(tensor_files.read_model_config(directory), config or {}, where)
     family = families.family_of(hf_config, where)
     kind = task or families.kind_of(family, hf_config) or "feature-extraction"
-    if num_layers is not None:
-        hf_config = _with_depth(family, hf_config, num_layers, path, where)
+    kept = None
+    if num_layers is not None or layers is not None:
+        if num_layers is not None and layers is not None:
+            raise UserError("num_layers and layers exclude each other: layers: first N is num_layers: N")
+        given = layers if layers is not None else num_layers or 0
+        hf_config, kept = student.with_layers(family, hf_config, given, path, where)
     before = labels_of(hf_config)
     hf_config, new_head = _with_labels(family, kind, hf_config, num_labels, labels, renamed)
     model = replace(make_model(hf_config, kind, where, policy=Policy(dtype, unroll)), directory=directory)
@@ -102,7 +115,7 @@ def load(
     expected = {name: x.shape for name, x in tree.unstacked_shapes(abstract).items()}
     last_layer = [name for name in expected if name.startswith("heads.") and ".classifier." in name]
     checkpoint = StoredModel(stored, layout, model.naming, str(directory))
-    matched = checkpoint.match(expected, fresh=last_layer if new_head else (), dropped_layers=num_layers is not None)
+    matched = checkpoint.match(expected, fresh=last_layer if new_head else (), layers=kept)
     fresh = model.initialised(matched.report.new, seed)
     params = tree.map_with_path(lambda path, leaf: _load_leaf(path, leaf, matched, fresh), abstract)
     after = labels_of(hf_config)
@@ -224,18 +237,6 @@ def _load_leaf(path: tree.Path, leaf: Any, matched: MatchedTensors, fresh: Mappi
     for i, name in enumerate(dotted):
         array[i] = value(name)
     return array
-
-
-def _with_depth(family: Family, hf_config: dict[str, Any], num_layers: int, path: str, where: str) -> dict[str, Any]:
-    """The config.json of a model with only the first `num_layers` layers."""
-    config = family.encoder_config(hf_config, where)
-    if not 0 < num_layers <= config.num_layers:
-        raise UserError(f"model.num_layers is {num_layers} but {path} has {config.num_layers} layers")
-    if config.groups > 1:
-        raise UserError(f"model.num_layers: {path} shares {config.groups} groups of layers, which cannot be cut short")
-    # The number of layers keeps the family's field name.
-    shorter = hf_config | {family.fields["num_layers"][0]: num_layers}
-    return shorter | ({"layer_types": kinds[:num_layers]} if (kinds := hf_config.get("layer_types")) else {})
 
 
 def _with_labels(

@@ -17,7 +17,6 @@ from jaxft.run.loss import make_loss, run_loss, run_prepare
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
-from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages
 from jaxft.step.train_step import STEP, TrainState, eval_step
@@ -82,7 +81,7 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
-    teachers = {TEACHER: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {}
+    teachers = {x.key: sharding.shapes(run.mesh, x.params) for x in run.teachers if x.is_live}
     task, loss = run.task, make_loss(run.model, run.task)
     prepare = run_prepare(run)
     evaluate = partial(eval_step, loss_fn=loss, summarise=task.summarise, prepare=prepare)

@@ -12,9 +12,11 @@ import jax
 from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
+from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.encoder.adapters import is_adapter
 from jaxft.models.load_save import load, reinitialise
 from jaxft.models.model import Model, dropout_sites, with_dropout_rates
+from jaxft.models.student import with_embeddings
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, complete_adapters
@@ -35,18 +37,28 @@ class AssembledModel:
 
 def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> tuple[Model, Params]:
     """Load the model of `model.path`, whose config.json is `hf_config`, with the head of a task."""
-    return load(
-        str(config.model.path),
+    own = config.model
+    model, params = load(
+        str(own.path),
         task=task.kind,
         labels=task.labels,
         renamed=task.accepts_head(hf_config),
-        revision=config.model.revision,
-        num_layers=config.model.num_layers,
+        revision=own.revision,
+        num_layers=own.num_layers,
+        layers=own.layers,
+        config=own.config,
         dtype=config.train.dtype,
         unroll=config.runtime.unroll,
         seed=config.seed,
-        from_scratch=config.model.from_scratch,
+        from_scratch=own.from_scratch,
     )
+    if own.embeddings is None:
+        return model, params
+    other, theirs = load(own.embeddings)
+    where = f"model.embeddings {own.embeddings}"
+    if len({frozenset(load_tokenizer(x.directory).get_vocab().items()) for x in (model, other) if x.directory}) > 1:
+        raise UserError(f"{where} has another vocabulary than model.path {own.path}: token ids would mean other words")
+    return with_embeddings(model, params, other, theirs, where)
 
 
 def assemble(

@@ -14,7 +14,6 @@ from jaxft.models.in_memory import stored_model
 
 ORIGIN = "jaxft.Trainer"
 _ROWS = ("data.train", "data.validation", "data.test", "unlabelled.data")
-_MODELS = ("model.path", "distill.teacher")
 
 
 def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[str, Any]) -> Config:
@@ -43,8 +42,8 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
     for option in _ROWS:
         if _set(values, option, _file_of_rows) and option.startswith("data."):
             values["data"]["dataset"] = None  # its splits are replaced
-    for option in _MODELS:
-        _set(values, option, _directory_of_model)
+    _set(values, "model.path", _directory_of_model)
+    _set(values, "distill.teacher", _directories_of_models)
     for option in ("task.name", "task.loss", "optim.name"):
         _set(values, option, _reference)
     _set(values, "eval.metrics", _metrics)
@@ -92,6 +91,10 @@ def _file_of_rows(given: Any, option: str) -> Any:
     if _is_path(given):
         return [str(x) for x in given] if isinstance(given, list) else str(given)
     return stored_rows(given, option)
+
+
+def _directories_of_models(given: Any, option: str) -> Any:
+    return [_directory_of_model(x, option) for x in given] if isinstance(given, list) else _directory_of_model(given, option)
 
 
 def _directory_of_model(given: Any, option: str) -> str:

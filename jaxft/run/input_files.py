@@ -14,6 +14,7 @@ from jaxft.core import checksums
 from jaxft.core.errors import UserError, some
 from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
 from jaxft.data.reading.sources import revision
+from jaxft.run.trained_models import teacher_paths
 
 FILE = "inputs.json"
 WEIGHTS = "weights"
@@ -50,10 +51,10 @@ def read(config: Config) -> Inputs:
         found["model.path"] = _named([directory / "config.json", *tokenizer_files(directory)])
         if not config.model.from_scratch:
             found[WEIGHTS] = _named(_weights(directory))
-    if config.distill.teacher:
-        directory = resolve(config.distill.teacher)
-        files = [directory / "config.json", *tokenizer_files(directory), *_weights(directory)]
-        found["distill.teacher"] = _named(files)
+    if config.model.embeddings:
+        found["model.embeddings"] = _model(resolve(config.model.embeddings))
+    if paths := teacher_paths(config.distill.teacher):
+        found["distill.teacher"] = _teachers(paths)
     return found
 
 
@@ -134,6 +135,19 @@ def differences(option: str, there: Mapping[str, str], here: Mapping[str, str]) 
             how = "is not there any more" if name not in here else "is new" if name not in there else "has changed"
             found.append(f"{option}: {name} {how}")
     return found
+
+
+def _teachers(paths: Mapping[str, str]) -> dict[str, str]:
+    """The digests of the files of teachers; of several, after the name of each."""
+    found = {}
+    for name, path in paths.items():
+        files = _model(resolve(path))
+        found |= {file if len(paths) == 1 else f"{name}/{file}": digest for file, digest in files.items()}
+    return found
+
+
+def _model(directory: Path) -> dict[str, str]:
+    return _named([directory / "config.json", *tokenizer_files(directory), *_weights(directory)])
 
 
 def _weights(directory: Path) -> list[Path]:

@@ -15,10 +15,11 @@ from jaxft.data.augmentation.pairs import RATIO
 from jaxft.losses import WeightedSum
 from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
+from jaxft.run.teachers import matches_of, taught_task, teacher_outputs
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
-from jaxft.step.distillation import live_teacher, with_teacher
-from jaxft.step.matches import Matches, make_matches
+from jaxft.step.distillation import with_teacher
+from jaxft.step.matches import Matches
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
@@ -110,11 +111,11 @@ def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
 def loss_wrappers(run: Run) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first."""
     wrappers: list[LossWrapper] = []
-    if run.teacher:
-        matches = run_matches(run)
-        teacher = live_teacher(run.teacher[0], matches.teacher_outputs if matches else ())
+    if run.teachers:
+        matches, task = run_matches(run), taught_task(run.teachers, run.task, run.config)
+        teacher = teacher_outputs(run.teachers, run.prototype.group, matches.teacher_outputs if matches else ())
         own = {"config": run.config.distill, "total_steps": run.total_steps, "matches": matches}
-        wrappers.append(partial(with_teacher, task=run.task, teacher=teacher, **own))
+        wrappers.append(partial(with_teacher, task=task, teacher=teacher, **own))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
@@ -124,10 +125,7 @@ def loss_wrappers(run: Run) -> list[LossWrapper]:
 
 def run_matches(run: Run) -> Matches | None:
     """The matches between the layers of student and teacher that the config asks for."""
-    config = run.config.distill
-    if not run.teacher or not config.matches:
-        return None
-    return make_matches(config, run.model.encoder.config, run.teacher[0].encoder.config)
+    return matches_of(run.config, run.model, run.teachers)
 
 
 def _consistency(run: Run) -> Consistency:

@@ -14,6 +14,7 @@ from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.models.model import Model, make_model
 from jaxft.models.peft.read_adapter import is_adapter_directory
+from jaxft.models.student import with_changes
 from jaxft.models.weights.tensor_files import read_model_config
 from jaxft.parallel import sharding
 from jaxft.param_plan import ParameterPlan
@@ -99,6 +100,7 @@ def resolve_model(config: Config) -> tuple[Path, dict[str, Any]]:
             f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "
             f"python -m jaxft.export {config.model.path} --merge --output DIR writes"
         )
-    hf_config = read_model_config(directory)
-    make_model(hf_config, task_class(config).kind, str(directory / "config.json"))  # before the data is read
+    where = str(directory / "config.json")
+    hf_config = with_changes(read_model_config(directory), config.model.config, where)
+    make_model(hf_config, task_class(config).kind, where)  # before the data is read
     return directory, hf_config

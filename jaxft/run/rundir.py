@@ -13,9 +13,8 @@ from jaxft.core.lock import is_being_written
 from jaxft.core.object_reference import is_reference, module_file
 from jaxft.core.paths import refuse_url
 from jaxft.run import input_files
+from jaxft.run.trained_models import CONFIG, MODEL, is_run
 
-CONFIG = "config.yaml"
-MODEL = "model"
 TOKENIZER = "tokenizer"  # only if it differs from the tokenizer of the model that the run started from
 RECORD = "run.json"  # see `record`
 VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, one per line
@@ -152,27 +151,8 @@ def differences(new: Config, old: Config) -> list[str]:
     return [f"{k} ({flat_old.get(k)} there, {flat_new[k]} here)" for k in changed]
 
 
-def is_run(directory: Path) -> bool:
-    """Whether a directory is a run directory."""
-    return (directory / CONFIG).is_file()
-
-
 def run_of(path: str) -> Path:
     """The run directory of RUN_OR_MODEL_DIR: the parent of a run's own model/, or else the path itself."""
     given = Path(path)
     resolved = given.resolve()
     return resolved.parent if not is_run(given) and resolved.name == MODEL and is_run(resolved.parent) else given
-
-
-def model_directory(path: str) -> str:
-    """The model directory of RUN_OR_MODEL_DIR: a run's model/, or the path itself.
-
-    Raises:
-      UserError: for a run that has not finished.
-    """
-    directory = Path(path)
-    if not is_run(directory):
-        return path
-    if not (directory / MODEL / "config.json").is_file():
-        raise UserError(f"{path}: the run has no {MODEL}/ yet; finish it, or write one with python -m jaxft.export {path}")
-    return str(directory / MODEL)

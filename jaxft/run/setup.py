@@ -13,7 +13,6 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
-from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
@@ -29,8 +28,9 @@ from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_data
+from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_teacher_columns
 from jaxft.step import distillation
-from jaxft.step.matches import kernels_of, make_matches
+from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.task import Split
@@ -46,7 +46,7 @@ class Run(ModelSetup):
     Attributes:
       config, task, plan: the checked config, the task with its labels, the parameter plan.
       model, params: the model, and its parameters before the first step, numpy arrays.
-      teacher: those of the teacher, for distillation.
+      teachers: of a distillation, in the order of `distill.teacher`.
       tokenizer: transformers' tokenizer.
       data: the splits by name: train, and perhaps validation and test.
       mesh: the devices.
@@ -58,7 +58,7 @@ class Run(ModelSetup):
       resumed: whether `recorded_words`, the words whose embeddings are trained, are known.
     """
 
-    teacher: tuple[Model, Params] | None
+    teachers: tuple[Teacher, ...] = ()
     tokenizer: Any
     data: Mapping[str, Split]
     sampler: BatchSampler
@@ -142,11 +142,12 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     assembled = assemble(*open_model(config, task, hf_config), read.vocabulary, config, mesh)
     check_lengths(assembled.model, tokenizer, config.data.max_length)
     check_types(assembled.model, data)
-    teacher = None
+    notes, teachers = read.notes + assembled.notes, ()
     if config.distill.teacher:
-        teacher = distillation.load_teacher(config.distill, assembled.model, tokenizer, dtype=config.train.dtype)
-        teacher = (teacher[0].on(mesh), teacher[1])
-        check_lengths(teacher[0], tokenizer, config.data.max_length, f"distill.teacher {config.distill.teacher}")
+        found, about = load_teachers(config, assembled.model, task, tokenizer)
+        teachers = tuple(replace(x, model=x.model.on(mesh)) for x in found)
+        notes += tuple(about)
+        data = {**data, "train": with_teacher_columns(data["train"], teachers, config)}
     training, epochs = data["train"].examples, None
     if varies(config):
         nearest = partial(nearest_words, assembled.params, tokenizer, training)
@@ -159,10 +160,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
     sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch), varying=epochs)
-    matches = None
-    if teacher:
-        encoders = assembled.model.encoder.config, teacher[0].encoder.config
-        matches = make_matches(config.distill, *encoders, attention=config.runtime.attention)
+    matches = matches_of(config, assembled.model, teachers)
     model, params, plan = apply_plan(
         assembled,
         config,
@@ -171,7 +169,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         projections=matches.projections if matches else None,
     )
     check_schedules(config.optim, plan)
-    notes = read.notes + assembled.notes + check_attention(model, sampler, drops=True)
+    notes += check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time
         for name, split in data.items():
             if name != "train":
@@ -181,7 +179,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         config=config,
         model=model,
         params=params,
-        teacher=teacher,
+        teachers=teachers,
         tokenizer=tokenizer,
         task=task,
         data=data,

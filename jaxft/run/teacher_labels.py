@@ -4,6 +4,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.models.peft.read_adapter import read_hf_config
+from jaxft.run.trained_models import teacher_paths
 from jaxft.tasks.task import Task
 
 
@@ -43,7 +44,7 @@ def check_unlabelled(config: Config, kind: type[Task]) -> None:
 
 def task_of_teacher(config: Config, kind: type[Task]) -> Task:
     """The task with the labels of the teacher, or with `task.labels` in their order."""
-    task = kind.restore(config, read_hf_config(resolve(str(config.distill.teacher))))
+    task = kind.restore(config, read_hf_config(resolve(next(iter(teacher_paths(config.distill.teacher).values())))))
     given = config.task.labels
     if given and task.labels and list(given) != list(task.labels):
         raise UserError(f"task.labels is {given}, but the teacher has {list(task.labels)}: leave it at null")

@@ -2,54 +2,21 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxft import losses
 from jaxft.config import DistillConfig
-from jaxft.core.errors import UserError, some
-from jaxft.core.tree import Params
-from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.core.errors import UserError
 from jaxft.losses import OutputPair, soft
-from jaxft.models.load_save import load
-from jaxft.models.model import Model, are_generic
+from jaxft.models.model import Model
 from jaxft.step.matches import Matches
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import STEP, Batch, LossFn, Outputs
-from jaxft.tasks.task import Task
 
-TEACHER = "teacher"  # its key in `Parameters.teachers`
-
-
-def load_teacher(config: DistillConfig, student: Model, tokenizer: Any, *, dtype: str) -> tuple[Model, Params]:
-    """Load the teacher and check it against the student.
-
-    Raises:
-      UserError: when its labels or its vocabulary are not the student's.
-    """
-    model, params = load(str(config.teacher), dtype=dtype)
-    kind, own_kind = (next(iter(x.heads.values())).kind for x in (model, student))
-    if kind != own_kind:
-        raise UserError(f"distill.teacher {config.teacher} is a {kind} model; this run needs a fine-tuned {own_kind} model")
-    generic = len(model.labels) == len(student.labels) and are_generic(model.labels)
-    if model.labels != student.labels and not generic:
-        raise UserError(
-            f"distill.teacher {config.teacher} has the labels {some(model.labels)} ({len(model.labels)}), this run has "
-            f"{some(student.labels)} ({len(student.labels)}): set task.labels to the teacher's, in its order"
-        )
-    assert model.directory is not None
-    vocabulary, own_vocabulary = load_tokenizer(model.directory).get_vocab(), tokenizer.get_vocab()
-    if vocabulary == own_vocabulary:
-        return model, params
-    if vocabulary.items() <= own_vocabulary.items():
-        unknown = sorted(own_vocabulary.keys() - vocabulary.keys(), key=own_vocabulary.__getitem__)
-        raise UserError(
-            f"distill.teacher {config.teacher} does not know the words that were added ({some(unknown)}): add them to it "
-            "first, by a run of its own"
-        )
-    raise UserError(f"distill.teacher {config.teacher} has another vocabulary than the student: they share token ids")
+TEACHER = "teacher"  # the key of a single teacher in `Parameters.teachers`
 
 
 def check_options(config: DistillConfig, micro_batches: int) -> None:
@@ -102,19 +69,34 @@ def _temperature(pair: OutputPair, config: DistillConfig) -> jax.Array | float:
 TeacherOutputs = Callable[[Parameters, Batch], Outputs]
 
 
-def live_teacher(teacher: Model, outputs: Collection[str] = ()) -> TeacherOutputs:
-    """A teacher that runs in the train step, with `outputs` of its encoder in addition to those of its head."""
+class SoftPairs(Protocol):
+    """What distillation needs of a task."""
+
+    def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:
+        """As in `Task`."""
+        ...
+
+    def text_weights(self, batch: Batch) -> jax.Array:
+        """As in `Task`."""
+        ...
+
+
+def live_teacher(teacher: Model, outputs: Collection[str] = (), key: str = TEACHER) -> TeacherOutputs:
+    """A teacher that runs in the train step, with `outputs` of its encoder in addition to those of its head.
+
+    `key` is that of its parameters in `Parameters.teachers`.
+    """
 
     def run(params: Parameters, batch: Batch) -> Outputs:
         with jax.named_scope("teacher"):
-            return jax.lax.stop_gradient(teacher.apply(params.teachers[TEACHER], batch, outputs=outputs))
+            return jax.lax.stop_gradient(teacher.apply(params.teachers[key], batch, outputs=outputs))
 
     return run
 
 
 def with_teacher(
     loss_fn: LossFn,
-    task: Task,
+    task: SoftPairs,
     teacher: TeacherOutputs,
     config: DistillConfig,
     total_steps: int,

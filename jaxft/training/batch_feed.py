@@ -72,7 +72,7 @@ class BatchFeed:
 
     def _default_steps(self, head_only: bool) -> int:
         """Steps of a call if the config does not say: several if only a head on few tokens is left to compute."""
-        short = head_only and self._run.teacher is None and self._run.calendar.longest >= STEPS_PER_CALL
+        short = head_only and not self._run.teachers and self._run.calendar.longest >= STEPS_PER_CALL
         batches = [self.abstract(MultiStep(shape, STEPS_PER_CALL)) for shape in self._run.sampler.shapes]
         size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
         return STEPS_PER_CALL if short and size <= BATCH_BYTES else 1

@@ -23,7 +23,6 @@ from jaxft.run.claim import Claim
 from jaxft.run.loss import run_loss
 from jaxft.run.setup import Run
 from jaxft.run.state import fresh_state, model_params, run_optimizer
-from jaxft.step.distillation import TEACHER
 from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import Stage, open_stage
@@ -38,6 +37,7 @@ from jaxft.training.own_callbacks import make_callbacks
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.programs import Programs
 from jaxft.training.step_metrics import StepMetrics
+from jaxft.training.teacher_columns import fill_teacher_columns
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 
@@ -63,8 +63,8 @@ class Loop:
             self.state, self.frozen, self.progress = self.checkpoints.restore_run(run, self.resumed)
             self.checkpoints.go_back(self.resumed)
             self._set_factors()
-        if run.teacher:
-            self.frozen = replace(self.frozen, teachers={TEACHER: sharding.place_params(run.mesh, run.teacher[1])})
+        live = {x.key: sharding.place_params(run.mesh, x.params) for x in run.teachers if x.is_live}
+        self.frozen = replace(self.frozen, teachers=live)
         self.clock = clock()
         made = make_callbacks(run, directory, self.resumed or 0, self.checkpoints, claim, callbacks, self.clock)
         self.callbacks, self.say, self.times = made
@@ -90,6 +90,7 @@ class Loop:
         self.callbacks.raise_failure(f"step {start} is saved in {self.directory}" if start else "nothing is trained yet")
         if start >= self.run.total_steps or self.progress.stopped:
             return
+        fill_teacher_columns(self.run, self.say)
         self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say)
         examples = self.run.prototype if self.run.epochs else self._training_examples()
         feed = BatchFeed(self.run, self.epochs, examples, head_only=cache.all_layers)

@@ -119,13 +119,6 @@ def test_teacher_without_a_classifier(train_fails, tiny_model):
     train_fails({"distill.teacher": tiny_model}, "distill.teacher", "fine-tuned text-classification")
 
 
-def test_teacher_with_another_vocabulary(train_fails, classifier, tmp_path):
-    teacher = shutil.copytree(classifier, tmp_path / "teacher")
-    with open(teacher / "vocab.txt", "a") as file:
-        file.write("moor\n")
-    train_fails({"distill.teacher": teacher}, "distill.teacher", "another vocabulary")
-
-
 def test_teacher_with_fewer_positions(train_fails, tmp_path):
     teacher = tiny.write_model(tmp_path / "teacher", labels=tiny.LABELS, max_position_embeddings=16)
     train_fails({"distill.teacher": teacher}, "data.max_length is 32", "distill.teacher", "16 positions")

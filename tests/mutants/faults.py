@@ -98,7 +98,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "teacher-with-other-labels-accepted",
-        "jaxft/step/distillation.py",
+        "jaxft/run/teachers.py",
         "len(model.labels) == len(student.labels) and are_generic(model.labels)",
         "len(model.labels) == len(student.labels) or are_generic(model.labels)",
         "A teacher that has as many labels in another order is taken, and teaches the wrong ones.",

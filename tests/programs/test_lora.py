@@ -288,7 +288,7 @@ def test_a_teacher_may_be_an_adapter(base, tiny_data, tmp_path):
     model, params = adapted(base, ALL)
     jaxft.save(model, randomised(params), tmp_path / "teacher")
     run = make_run(config_of(base, {}, tiny_data, tmp_path / "run", distill={"teacher": str(tmp_path / "teacher")}))
-    assert modules(run.teacher[1]) == modules(params)
+    assert modules(run.teachers[0].params) == modules(params)
 
 
 def test_what_the_base_lacks_is_saved_with_the_adapter(base, tiny_data, tmp_path):

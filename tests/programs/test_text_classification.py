@@ -19,7 +19,6 @@ from jaxft.core.errors import UserError
 from jaxft.run import rundir
 from jaxft.run.loss import make_loss, run_loss
 from jaxft.run.setup import make_run
-from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from jaxft.tasks import label_lists, labels
@@ -176,7 +175,7 @@ def test_the_loss_of_a_teacher_has_weight_alpha(folder, tmp_path, base):
         run = make_run(configure(student, folder, tmp_path / "run", base, model=model, distill=distill))
         examples = run.data["train"].examples
         batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(examples, 0).items()}
-        params = Parameters(run.params, teachers={TEACHER: run.teacher[1]} if run.teacher else {})
+        params = Parameters(run.params, teachers={x.key: x.params for x in run.teachers})
         (total, weight), _ = jax.jit(run_loss(run))(params, batch, random_keys.root_key(0), {})
         found.append(float(total / weight))
     ids, mask = np.zeros((2, len(examples), 32), np.int32)

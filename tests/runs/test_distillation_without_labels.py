@@ -23,7 +23,7 @@ def teacher_loss(config) -> tuple[float, float]:
     run = make_run(config)
     batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(run.data["train"].examples, 0).items()}
     assert config.distill.unlabelled == (not {"labels", "start_positions"} & set(batch)) or run.task.tags_words
-    params = Parameters(run.params, teachers={TEACHER: run.teacher[1]})
+    params = Parameters(run.params, teachers={TEACHER: run.teachers[0].params})
     (total, weight), _ = jax.jit(run_loss(run))(params, batch, random_keys.root_key(0), {})
     return float(total), float(weight)
 

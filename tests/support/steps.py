@@ -18,7 +18,6 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.run.loss import run_loss, run_prepare
 from jaxft.run.setup import Run
-from jaxft.step.distillation import TEACHER
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
 from tests.support import tiny
@@ -73,7 +72,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
     """(loss, gradient by parameter name) of each of STEPS, through the real train step."""
     trainable, frozen = run.plan.split(run.params)
     trainable = sharding.device_put(trainable, sharding.param_shardings(run.mesh, trainable))
-    teachers = {TEACHER: run.teacher[1]} if run.teacher else {}
+    teachers = {teacher.key: teacher.params for teacher in run.teachers if teacher.is_live}
     # The parameters that penalties pull to: at some distance, as after training.
     reference = jax.tree.map(lambda x: x * 0.9, run.plan.split(run.params)[0]) if run.regularization.needs_reference else {}
     frozen = Parameters(frozen, reference=reference, teachers=teachers).each(

@@ -53,6 +53,7 @@ NUMBERS = {
     "eval.every": [0, -1, "1 week", "0 epochs", "0.5 steps", "nan epochs", ""],
     "checkpoint.every": [0, "often"],
     "checkpoint.keep": [0],
+    "distill.teacher_weights": [[0.0, 0.0], [1.0, -1.0], [INF]],
     "distill.temperature": [0, NAN, INF],
     "distill.alpha": [-0.1, 1.1, NAN],
     "distill.alpha_end": [-0.1, 1.1, NAN],

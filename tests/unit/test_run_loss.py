@@ -18,6 +18,12 @@ TABLE = np.arange(12, dtype=np.float32).reshape(6, 2)
 PARAMS = Parameters({"encoder": {"embeddings": {"word_embeddings": {"embedding": jnp.asarray(TABLE)}}}})
 BATCH = {"input_ids": jnp.asarray([[1, 4]])}
 
+ONE = SimpleNamespace(group=1)  # examples of one sequence each
+
+
+def teacher_of(apply):
+    return SimpleNamespace(key="teacher", is_live=True, model=SimpleNamespace(apply=apply))
+
 
 class Echo:
     """A model whose outputs are its inputs; a task whose loss is their sum."""
@@ -50,8 +56,8 @@ def test_loss_wrappers_of_the_config_are_applied_in_order():
     config = cli.parse({}, options, origin="test", prog="test")
     echo = Echo()
     calls = []
-    teacher = SimpleNamespace(apply=lambda params, batch, **_: calls.append("teacher") or {})
-    run = SimpleNamespace(config=config, model=echo, task=echo, teacher=(teacher, None), total_steps=9)
+    teacher = teacher_of(lambda params, batch, **_: calls.append("teacher") or {})
+    run = SimpleNamespace(config=config, model=echo, task=echo, teachers=[teacher], prototype=ONE, total_steps=9)
     batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
     params = replace(PARAMS, teachers={"teacher": {}})
     (total, weight), outputs = run_loss(run)(params, batch, random_keys.root_key(0), {})  # type: ignore[arg-type]
@@ -80,9 +86,8 @@ def test_teachers_and_r_drop_are_for_labelled_examples():
     """Texts without labels neither count in these losses nor in the weight that divides them."""
     options = ["--unlabelled.data=x.csv", "--unlabelled.weight=0", "--regularization.r_drop=3", "--distill.alpha=0.5"]
     config, task = cli.parse({}, options, origin="test", prog="test"), Weighted()
-    teacher = SimpleNamespace(apply=lambda params, batch, **_: {})
-    sampler = SimpleNamespace(micro_batches=1)
-    run = SimpleNamespace(config=config, model=task, task=task, teacher=(teacher, None), sampler=sampler, total_steps=9)
+    own = {"teachers": [teacher_of(lambda params, batch, **_: {})], "prototype": ONE, "total_steps": 9}
+    run = SimpleNamespace(config=config, model=task, task=task, sampler=SimpleNamespace(micro_batches=1), **own)
     labelled = jnp.asarray([[1, 1, 0, 0, 0, 0]], jnp.float32)
     batch = BATCH | {"weights": jnp.ones((1, 6)), LABELLED: labelled, COUNTS: jnp.asarray([2.0, 2.0])}
     params = replace(PARAMS, teachers={"teacher": {}})

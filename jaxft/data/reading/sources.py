@@ -44,6 +44,7 @@ def read_rows(
     """
     import pyarrow as pa
 
+    needed = [*needed, config.teacher] if config.teacher and split == "train" else needed
     columns = list(dict.fromkeys([*needed, *wanted]))
     rows, names = _open(config, split, Request(columns, lists, kinds or {}, config.empty_texts == "null"))
     where = files.origin(config, split)

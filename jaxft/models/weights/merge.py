@@ -1,6 +1,6 @@
 """Matches the tensors of a checkpoint to a model's parameters, and reports which are loaded, new or unused."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,20 +99,27 @@ class StoredModel:
         self.prefix = prefix if any(name.startswith(prefix) for name in self.normal) else ""
 
     def match(
-        self, expected: Mapping[str, tuple[int, ...]], *, fresh: Collection[str], dropped_layers: bool
+        self,
+        expected: Mapping[str, tuple[int, ...]],
+        *,
+        fresh: Collection[str],
+        layers: Sequence[int] | None = None,
     ) -> MatchedTensors:
         """Finds the tensors of the expected parameters.
 
         Args:
           expected: our dotted name -> shape.
           fresh: names that must not be loaded (a new head).
-          dropped_layers: whether layers that are not expected are ignored.
+          layers: the number in the file of each layer; other layers of the file are ignored. None if the numbers are the
+            same and there must be no others.
 
         Raises:
           UserError: for an encoder tensor that is missing, of the wrong shape or dtype, or unexpected.
         """
         copies = self._copies(fresh)
-        file_names = {name: of for name in expected if name not in fresh and (of := self._file_name(name, copies))}
+        there = {name: _layer_of_file(name, layers) for name in expected}
+        found = {name: self._file_name(there[name], copies) for name in expected if name not in fresh}
+        file_names = {name: of for name, of in found.items() if of}
         new = [name for name in expected if name not in file_names]
         tensors = {name: self.stored[of] for name, of in file_names.items()}
         transposed = {name for name in file_names if self.layout == "pt" and name.endswith(".kernel")}
@@ -124,11 +131,12 @@ class StoredModel:
             if copy not in used and name in tensors and _same(self.stored[copy], tensors[name])
         }
         unused = [name for name in self.stored if name not in used | buffers.keys() | repeated.keys()]
-        if dropped_layers:
+        if layers is not None:
             unused = [name for name in unused if not name.startswith(self._layers())]
         shapes = {name: expected[name][::-1] if name in transposed else expected[name] for name in file_names}
         wrong = [text for name, of in file_names.items() if (text := _mismatch(of, tensors[name], shapes[name]))]
-        missing = [self.naming.hf_name(name) for name in new if name.startswith("encoder.") and ".pooler." not in name]
+        lacking = [name for name in new if name.startswith("encoder.") and ".pooler." not in name]
+        missing = [self.naming.hf_name(there[name]) for name in lacking]
         extra = [name for name in unused if self._is_of_encoder(name)]
         _raise_mismatches(self.where, wrong, missing, extra or (unused if missing else []))
         report = Report(len(tensors), tuple(new), tuple(_modules(unused)), wrapped=tuple(self.wrapped))
@@ -166,6 +174,14 @@ class StoredModel:
         if self.prefix:
             return name.startswith(self.prefix)
         return bare.partition(".")[0] in {hf_name.partition(".")[0] for hf_name in self.naming.family.names.values()}
+
+
+def _layer_of_file(name: str, layers: Sequence[int] | None) -> str:
+    """Our name of a parameter, with the number that its layer has in the file."""
+    parts = name.split(".")
+    if layers is not None and parts[:2] == ["encoder", "layer"] and int(parts[2]) < len(layers):
+        parts[2] = str(layers[int(parts[2])])
+    return ".".join(parts)
 
 
 def finite(array: np.ndarray, where: str, name: str) -> np.ndarray:

@@ -1,0 +1,240 @@
+"""The teachers of a run: where they are, whether they fit the student, and what the training examples hold of them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.config import Config
+from jaxft.core import tree
+from jaxft.core.errors import UserError, nearest, some
+from jaxft.core.model_source import resolve
+from jaxft.core.tree import Params
+from jaxft.data.reading.columns import column_values
+from jaxft.data.reading.row_numbers import row_names
+from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.models.load_save import load
+from jaxft.models.model import MAIN, Model, are_generic
+from jaxft.run.assembly import check_lengths
+from jaxft.run.trained_models import MODEL, teacher_paths
+from jaxft.step.distillation import TEACHER, TeacherOutputs, live_teacher
+from jaxft.step.matches import Matches, make_matches
+from jaxft.step.teachers import CHOSEN, MeanOfTeachers, side_by_side, stored_teacher
+from jaxft.tasks.task import Split, Task
+
+WHOLE_TEXTS = ("text-classification", "multiple-choice")  # tasks whose outputs do not depend on how texts are tokenised
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A teacher of a run.
+
+    Attributes:
+      name: as distill.teacher names it; of a pattern, the directory that was found.
+      key: of its parameters in `Parameters.teachers`, and of its column of the training examples.
+      model, params: on the host.
+      tokenizer: its own, if it is not the student's; its outputs for the training texts are then computed before training,
+        and stand in the column `key` of the training examples, float32 [N, C].
+    """
+
+    name: str
+    key: str
+    model: Model
+    params: Params
+    tokenizer: Any = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it runs in the train step."""
+        return self.tokenizer is None
+
+
+def load_teachers(config: Config, student: Model, task: Task, tokenizer: Any) -> tuple[list[Teacher], list[str]]:
+    """(the teachers, in their order, notes for the log), checked against the student and its tokenizer.
+
+    Raises:
+      UserError: if a teacher has another head, labels or, where outputs are of tokens, another vocabulary than the student,
+        or if there are not as many weights as teachers.
+    """
+    paths, weights = teacher_paths(config.distill.teacher), config.distill.teacher_weights
+    if weights is not None and len(weights) != len(paths):
+        raise UserError(
+            f"distill.teacher_weights has {len(weights)} numbers for {len(paths)} teachers: give one each, in their order"
+        )
+    teachers, notes = [], []
+    for i, (name, path) in enumerate(paths.items()):
+        where = f"distill.teacher {name}"
+        model, params = load(path, dtype=config.distill.teacher_dtype or config.train.dtype)
+        _check_head(model, student, where)
+        assert model.directory is not None
+        own = load_tokenizer(model.directory)
+        if own.get_vocab() != tokenizer.get_vocab():
+            _check_own_tokenizer(config, task, own.get_vocab(), tokenizer.get_vocab(), where)
+            notes.append(f"{where} has a vocabulary of its own: its outputs for the training texts are computed in advance")
+        else:
+            own = None
+        check_lengths(model, tokenizer if own is None else own, config.data.max_length, where)
+        notes += _if_it_is_the_student(config, model, student, where)
+        teachers.append(
+            Teacher(name, TEACHER if len(paths) == 1 else f"{TEACHER}_{i}", model, _narrowed(model, params), own)
+        )
+    return teachers, notes
+
+
+def with_teacher_columns(split: Split, teachers: Sequence[Teacher], config: Config) -> Split:
+    """The training data with the number of each example's teacher, and with room for outputs that are computed in advance.
+
+    Raises:
+      UserError: if data.teacher names a teacher that is not there, or the examples are not the rows of the data.
+    """
+    columns: dict[str, np.ndarray] = {}
+    examples = split.examples
+    if column := config.data.teacher:
+        if column not in split.rows.column_names or len(split.rows) != len(examples):
+            raise UserError("data.teacher is for tasks on whole texts, whose examples are the rows of the data")
+        if varying := _varying(config):
+            raise UserError(f"data.teacher and {varying} exclude each other: the examples are no longer those of the data")
+        columns[CHOSEN] = _chosen(split, column, [teacher.name for teacher in teachers])
+    for teacher in teachers:
+        if not teacher.is_live:
+            outputs = len(teacher.model.labels) if examples.group == 1 else examples.group
+            columns[teacher.key] = np.zeros((len(examples), outputs), np.float32)
+    return replace(split, examples=examples.with_columns(**columns)) if columns else split
+
+
+def matches_of(config: Config, student: Model, teachers: Sequence[Teacher]) -> Matches | None:
+    """The matches between the layers of a student and its teacher that the config asks for.
+
+    Raises:
+      UserError: if there are several teachers, or one that does not read the student's tokens; or as `make_matches`.
+    """
+    if not teachers or not config.distill.matches:
+        return None
+    if len(teachers) > 1:
+        raise UserError(f"distill.matches compares the layers of one teacher, but distill.teacher has {len(teachers)}")
+    if not teachers[0].is_live:
+        raise UserError(
+            f"distill.teacher {teachers[0].name} has another vocabulary than the student, but distill.matches compares "
+            "tokens: they must share token ids"
+        )
+    encoders = student.encoder.config, teachers[0].model.encoder.config
+    return make_matches(config.distill, *encoders, attention=config.runtime.attention)
+
+
+def teacher_outputs(teachers: Sequence[Teacher], group: int, outputs: Collection[str] = ()) -> TeacherOutputs:
+    """The outputs of one teacher, or of several side by side, for batches of examples of `group` sequences.
+
+    `outputs` are those of the encoder of a single teacher that its matches need.
+    """
+    each = [live_teacher(x.model, outputs, x.key) if x.is_live else stored_teacher(x.key, group) for x in teachers]
+    return each[0] if len(each) == 1 else side_by_side(each)
+
+
+def taught_task(teachers: Sequence[Teacher], task: Task, config: Config) -> Any:
+    """What `with_teacher` compares a student with one or several teachers by."""
+    own = config.distill
+    if len(teachers) == 1:
+        return task
+    weights = own.teacher_weights or [1.0] * len(teachers)
+    return MeanOfTeachers(task, tuple(x / sum(weights) for x in weights), own.loss, own.temperature)
+
+
+def _check_head(model: Model, student: Model, where: str) -> None:
+    kind, own_kind = model.heads[MAIN].kind, student.heads[MAIN].kind
+    if kind != own_kind:
+        raise UserError(f"{where} is a {kind} model; this run needs a fine-tuned {own_kind} model")
+    generic = len(model.labels) == len(student.labels) and are_generic(model.labels)
+    if model.labels != student.labels and not generic:
+        raise UserError(
+            f"{where} has the labels {some(model.labels)} ({len(model.labels)}), this run has "
+            f"{some(student.labels)} ({len(student.labels)}): set task.labels to the teacher's, in its order"
+        )
+
+
+def _check_own_tokenizer(
+    config: Config, task: Task, vocabulary: Mapping[str, int], own_vocabulary: Mapping[str, int], where: str
+) -> None:
+    """Refuse another vocabulary if the teacher must see the student's tokens, or texts that differ between epochs."""
+    if task.kind not in WHOLE_TEXTS or task.masks_inputs:
+        if vocabulary.items() <= own_vocabulary.items():
+            unknown = sorted(own_vocabulary.keys() - vocabulary.keys(), key=own_vocabulary.__getitem__)
+            raise UserError(
+                f"{where} does not know the words that were added ({some(unknown)}): add them to it "
+                "first, by a run of its own"
+            )
+        raise UserError(
+            f"{where} has another vocabulary than the student, and the outputs of {task.kind} are of tokens: they must "
+            "share token ids"
+        )
+    if varying := _varying(config):
+        raise UserError(
+            f"{where} has another vocabulary than the student, so that its outputs are computed in advance, but {varying} "
+            "changes the texts in every epoch: leave it out, or take a teacher with the student's vocabulary"
+        )
+
+
+def _varying(config: Config) -> str:
+    """The option that makes the examples of epochs differ; empty without one."""
+    options = {
+        "augment.steps": config.augment.steps,
+        "augment.mixup": config.augment.mixup,
+        "unlabelled.data": config.unlabelled.data,
+    }
+    return next((name for name, value in options.items() if value), "")
+
+
+def _if_it_is_the_student(config: Config, model: Model, student: Model, where: str) -> list[str]:
+    """A note if student and teacher are the same model when training begins.
+
+    Raises:
+      UserError: if nothing but the teacher is learnt then.
+    """
+    own, distill = config.model, config.distill
+    assert model.directory is not None
+    same = model.directory.resolve() == resolve(str(own.path), own.revision).resolve()
+    new = own.from_scratch or config.vocabulary != type(config.vocabulary)() or "reinit" in config.plan.presets()
+    if not same or new or model.encoder.config.num_layers != student.encoder.config.num_layers:
+        return []
+    if distill.alpha == 1 and distill.alpha_end in (None, 1.0) and isinstance(distill.teacher, str):
+        raise UserError(
+            f"{where} is the model that the student starts from, and with distill.alpha 1 there is nothing to learn from "
+            "it: give the student fewer layers (model.layers), or lower distill.alpha"
+        )
+    return [f"{where} is the model that the student starts from, with all layers: it only holds the student to what it was"]
+
+
+def _chosen(split: Split, column: str, names: Sequence[str]) -> np.ndarray:
+    """The number of each row's teacher, int32 [N]."""
+    short = [path.parent.name if (path := Path(name)).name == MODEL else path.name for name in names]
+    numbers = {str(i): i for i in range(len(names))}
+    numbers |= {name: i for i, name in enumerate(short) if short.count(name) == 1}
+    numbers |= {name: i for i, name in enumerate(names)}
+    found = np.empty(len(split.rows), np.int32)
+    for i, value in enumerate(column_values(split.rows, column)):
+        text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+        if text not in numbers:
+            raise UserError(
+                f'{row_names(split.rows, split.origin)(i)} has {value!r} in column "{column}": must be 0 to '
+                f"{len(names) - 1} or the name of a teacher ({some(short)}){nearest(text, [*short, *names])}"
+            )
+        found[i] = numbers[text]
+    return found
+
+
+def _narrowed(model: Model, params: Params) -> Params:
+    """The parameters with the kernels of a teacher in bfloat16 in that type, which every product would convert them to.
+
+    A frozen teacher then takes little more than half of the memory, with the same outputs.
+    """
+    lora = model.encoder.config.lora
+    if model.policy.dtype != "bfloat16" or (lora and lora.dora):  # DoRA takes the norms of kernels
+        return params
+
+    def leaf(path: tree.Path, x: np.ndarray) -> np.ndarray:
+        narrow = path[-1] == "kernel" and "convolution" not in path
+        return np.asarray(x, jnp.bfloat16) if narrow else x
+
+    return tree.map_with_path(leaf, params)

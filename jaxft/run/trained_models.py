@@ -1,0 +1,49 @@
+"""Where trained models are: the model/ of a run directory, and those that a pattern finds."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxft.core.errors import UserError
+
+CONFIG = "config.yaml"
+MODEL = "model"
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory is a run directory."""
+    return (directory / CONFIG).is_file()
+
+
+def model_directory(path: str) -> str:
+    """The model directory of RUN_OR_MODEL_DIR: a run's model/, or the path itself.
+
+    Raises:
+      UserError: for a run that has not finished.
+    """
+    directory = Path(path)
+    if not is_run(directory):
+        return path
+    if not (directory / MODEL / "config.json").is_file():
+        raise UserError(f"{path}: the run has no {MODEL}/ yet; finish it, or write one with python -m jaxft.export {path}")
+    return str(directory / MODEL)
+
+
+def teacher_paths(given: str | Sequence[str] | None) -> dict[str, str]:
+    """The model directory (or hub id) of each teacher by its name.
+
+    Raises:
+      UserError: for a pattern that matches no directory, a run without a model, or a teacher that is named twice.
+    """
+    found: dict[str, str] = {}
+    for name in [given] if isinstance(given, str) else given or []:
+        paths = [name]
+        if glob.has_magic(name) and not Path(name).expanduser().exists():
+            paths = sorted(x for x in glob.glob(str(Path(name).expanduser())) if Path(x).is_dir())
+            if not paths:
+                raise UserError(f"distill.teacher {name}: no directory matches this pattern")
+        for path in paths:
+            if path in found:
+                raise UserError(f"distill.teacher names {path} twice: distill.teacher_weights gives a teacher more weight")
+            found[path] = model_directory(str(Path(path).expanduser()) if path.startswith("~") else path)
+    return found
