@@ -99,6 +99,7 @@ def test_what_is_not_asked_for_is_not_kept(unroll):
         assert scores(shapes(names, unroll)) <= scores(plain)
     assert not keeps(plain, LAYERS)
     assert not keeps(shapes(["hidden_states.5", "hidden_states.0", "values.4"], unroll), LAYERS)
+    assert keeps(shapes(["hidden_states.2"], unroll), LAYERS) == (unroll == 1)
     one = shapes(["attention_scores.3", "attentions.3"], unroll)
     assert not any(LAYERS in x[:-3] or 4 in x[:-3] for x in scores(one))
     assert any(x[0] == LAYERS for x in scores(shapes(["attention_scores"], 1)))
