@@ -52,12 +52,7 @@ def test_resuming_is_exact_and_the_model_has_no_projections(classifier, teacher,
     own = shutil.copytree(teacher, tmp_path / "teacher")
     assert_resume_is_exact(classifier, tiny_data, tmp_path, MODEL, **distill(own))
     run = tmp_path / "whole"
-    before, after = (
-        projections(short_config(classifier, tiny_data, tmp_path / x, **distill(own))) for x in ("half", "whole")
-    )
-    for name, x in after.items():
-        np.testing.assert_array_equal(before[name], x)
-    assert np.abs(after["1.bias"]).max() > 1e-3
+    assert np.abs(projections(short_config(classifier, tiny_data, run, **distill(own)))["1.bias"]).max() > 1e-3
     _, params = jaxft.load(str(run / "model"))
     assert set(params) == {"encoder", "heads"}
     shutil.rmtree(own)
