@@ -58,6 +58,7 @@ NUMBERS = {
     "distill.alpha": [-0.1, 1.1, NAN],
     "distill.alpha_end": [-0.1, 1.1, NAN],
     "distill.temperature_beta": [-1, NAN],
+    "distill.output_weight": [-1, NAN, INF],
     "distill.temperature_gamma": [0, -1, NAN],
     "mesh.data": [0, -2],
     "mesh.fsdp": [0, -1],

@@ -102,7 +102,7 @@ class Encoder:
         collected = LayerOutputs(outputs, c.applied_layers)
         lowest = min((start for start, _, _ in stacks(params.get("layer", {}))), default=c.applied_layers)
         collected.at(lowest, x)
-        for sets, stacked, first, numbers, names in self._parts(params.get("layer", {}), collected):
+        for sets, stacked, first, numbers, names in self._parts(params.get("layer", {}), collected, policy):
             common, differing = rates.of_layers(numbers) if not sets else (rates, {})
             unroll = min(policy.unrolled_layers, len(numbers))
             module = self._layer(first, in_loop=unroll < len(numbers))
@@ -174,11 +174,12 @@ class Encoder:
             yield sets, {}, False, range(first, first + group_of.count(group))
 
     def _parts(
-        self, layers: Params, collected: LayerOutputs
+        self, layers: Params, collected: LayerOutputs, policy: Policy
     ) -> Iterator[tuple[list[tuple[int, Params]], Params, bool, range, frozenset[str]]]:
         """The scans, divided so that all layers of one return the same outputs, and the names of these."""
         for sets, stacked, first, numbers in self._scans(layers):
-            for part, names in collected.pieces(numbers, len(sets) or 1):
+            unrolled = policy.unrolled_layers >= len(numbers) > 1
+            for part, names in collected.pieces(numbers, len(sets) or 1, unrolled=unrolled):
                 bounds = slice(part.start - numbers.start, part.stop - numbers.start)
                 own = stacked if part == numbers else jax.tree.map(lambda x, bounds=bounds: x[bounds], stacked)
                 yield sets, own, first, part, names

@@ -23,8 +23,8 @@ class LayerOutputs:
     """The outputs that an encoder is asked for, and those of the layers that have run.
 
     A scan returns an output of all of its layers or of none, so layers that are asked for different outputs of attention are
-    run by separate scans: what is not asked for is not computed. Hidden states exist anyway; those between the ends of a
-    scan cost the memory to keep them.
+    run by separate scans: what is not asked for is not computed. Hidden states exist anyway. If a scan is unrolled, it also
+    ends at each layer whose hidden states are asked for; a loop goes on, and keeps those of all layers between its ends.
 
     Args of the constructor:
       asked: names of outputs.
@@ -33,6 +33,7 @@ class LayerOutputs:
 
     def __init__(self, asked: Collection[str], layers: int) -> None:
         self._asked, self._layers = asked, layers
+        self._asked_of_all = HIDDEN in asked
         self._of_layer: dict[int, set[str]] = {layer: set() for layer in range(layers + 1)}
         for output in asked:
             name, _, layer = output.partition(".")
@@ -41,13 +42,16 @@ class LayerOutputs:
         self._found: dict[tuple[str, int], Array] = {}
         self._stacked: dict[str, list[tuple[range, Array]]] = {}
 
-    def pieces(self, numbers: range, inner: int) -> Iterator[tuple[range, frozenset[str]]]:
+    def pieces(self, numbers: range, inner: int, *, unrolled: bool) -> Iterator[tuple[range, frozenset[str]]]:
         """Divide a scan over `numbers`, each of which applies `inner` layers: (numbers, outputs) of each part."""
+        single = unrolled and not self._asked_of_all
+        ends = [n for n in numbers if single and HIDDEN in self._of_layer[(n + 1) * inner]]
 
-        def of_attention(number: int) -> frozenset[str]:
-            return frozenset().union(*(self._of_layer[i] for i in _layers_of(number, inner))) - {HIDDEN}
+        def of_attention(number: int) -> tuple[frozenset[str], int]:
+            names = frozenset().union(*(self._of_layer[i] for i in _layers_of(number, inner))) - {HIDDEN}
+            return names, sum(end < number for end in ends)
 
-        for names, group in itertools.groupby(numbers, of_attention):
+        for (names, _), group in itertools.groupby(numbers, of_attention):
             part = list(group)
             piece = range(part[0], part[-1] + 1)
             between = range(piece.start * inner + 1, piece.stop * inner)
