@@ -80,6 +80,7 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], c
     from jaxft.training.display import shown_number
     from jaxft.training.loop import Loop
     from jaxft.training.result_files import saying_faults
+    from jaxft.training.teacher_comparison import compare_with_teachers
 
     config, directory = run.config, Path(run.config.output_dir)
     loop = Loop(run, directory, claim, callbacks)
@@ -97,6 +98,8 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], c
             if split in run.data:
                 scores = loop.scores(split)
                 results |= {f"{'eval' if split == 'validation' else split}/{k}": v for k, v in scores.items()}
+        compared = compare_with_teachers(run, loop.evaluations, loop.params, loop.frozen.teachers, results, loop.say)
+        results |= compared.results() if compared else {}
         with phase(SAVING):
             _write_predictions(loop)
         loop.end(chosen_step, results)
@@ -114,6 +117,8 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], c
         f"done in {time.perf_counter() - begin:.0f} s: model of step {chosen_step} in {directory / rundir.MODEL}"
         f"{'; ' + figures if figures else ''}{f'; report in {directory / REPORT}' if config.log.report else ''}"
     )
+    for line in compared.lines() if compared else []:
+        loop.say(line)
     return results
 
 

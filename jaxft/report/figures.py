@@ -28,6 +28,18 @@ def results(run: RunFiles) -> Markup:
     return section("Results", table(["score", *splits], cells, label="Scores"), about=about)
 
 
+def distillation(run: RunFiles) -> Markup:
+    """Sizes, speeds and scores of teacher and student; nothing for another run."""
+    found = run.distillation
+    names = [name.removeprefix("student_") for name in found if name.startswith("student_")]
+    if not names:
+        return Markup()
+    cells = [[name.replace("_", " "), *(number(found.get(f"{x}_{name}")) for x in ("teacher", "student"))] for name in names]
+    share = found.get("share")
+    about = None if share is None else f"The student keeps {share:.1%} of the teacher's {names[0].replace('_', ' ')}."
+    return section("Teacher and student", table(["", "teacher", "student"], cells, label="Teacher and student"), about=about)
+
+
 def data(run: RunFiles) -> Markup:
     """Sizes, lengths, truncation and labels of the splits."""
     found: Mapping[str, Mapping[str, Any]] = run.figures.get("splits", {})

@@ -34,7 +34,13 @@ def page(runs: Sequence[RunFiles], words: Sequence[Any] = ()) -> str:
     if len(runs) == 1:
         run = runs[0]
         title = f"Run {run.name}"
-        content = [figures.results(run), curves.training(runs), *mistakes.sections(run, words), figures.data(run)]
+        content = [
+            figures.results(run),
+            figures.distillation(run),
+            curves.training(runs),
+            *mistakes.sections(run, words),
+            figures.data(run),
+        ]
         content += [
             curves.pace(runs),
             times.times(runs),

@@ -12,6 +12,7 @@ from jaxft.core.errors import UserError
 
 CONFIG, METRICS, FIGURES, TIMES = "config.yaml", "metrics.jsonl", "figures.json", "times.json"
 PREDICTIONS = "predictions"
+DISTILL = "distill/"
 MOST_ROWS = 50_000  # of predictions, which a report reads in some seconds
 
 
@@ -54,7 +55,14 @@ class RunFiles:
     def results(self) -> dict[str, float | None]:
         """The scores of the selected parameters by name, `eval/f1`; before the end, those of the latest evaluation."""
         row = self.final or (self.evaluations[-1] if self.evaluations else {})
-        return {name: value for name, value in row.items() if "/" in name and (value is None or is_number(value))}
+        scores = {name: value for name, value in row.items() if "/" in name and (value is None or is_number(value))}
+        return {name: value for name, value in scores.items() if not name.startswith(DISTILL)}
+
+    @property
+    def distillation(self) -> dict[str, float]:
+        """Numbers of the end of a distillation by name, `teacher_parameters`; empty without one (see `training`)."""
+        row = self.final
+        return {name.removeprefix(DISTILL): x for name, x in row.items() if name.startswith(DISTILL) and is_number(x)}
 
     @property
     def phases(self) -> dict[str, float]:
