@@ -4,7 +4,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from jaxft.config.durations import Duration
-from jaxft.config.limits import Fraction, Limit, NonNegativeFloat, PathText, PositiveFloat, PositiveInt, Rate, Section
+from jaxft.config.limits import (
+    Fraction,
+    Limit,
+    NonNegativeFloat,
+    PathText,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+    Section,
+    require,
+)
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
 from jaxft.core.errors import UserError
 
@@ -108,6 +118,21 @@ class DistillConfig(Section):
     """Weight of the soft loss, from 0 to 1; the hard loss gets the rest."""
     alpha_end: Fraction | None = None
     """Weight of the soft loss at the last step, to which it moves linearly; null keeps `alpha`."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Run the teacher once, before training, and keep its outputs for all training texts on disk, instead of running it in
+    every step. auto does so if the texts do not change and the run has more than one epoch."""
+    cache_dir: PathText | None = None
+    """Directory that holds the outputs of this teacher for these texts and nothing else; null keeps those of all runs apart
+    in the user's cache folder."""
+    keep_logits: PositiveInt | None = None
+    """Keep only this many of the teacher's largest logits of each text (or token); the rest of the probability is spread
+    evenly over the other labels. null keeps all."""
+
+    def check(self, prefix: str) -> None:
+        """Options of the cache need one."""
+        for name in ("cache_dir", "keep_logits"):
+            value = getattr(self, name)
+            require(self.cache != "off" or value is None, f"{prefix}{name}", value, f"null if {prefix}cache is off")
 
 
 @dataclass(frozen=True)

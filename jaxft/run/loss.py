@@ -16,7 +16,7 @@ from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
-from jaxft.step.distillation import live_teacher, with_teacher
+from jaxft.step.distillation import TeacherOutputs, live_teacher, with_teacher
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
@@ -97,11 +97,12 @@ def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
     return [*transformations, cut] if run_cutoff(run) else transformations
 
 
-def loss_wrappers(run: Run) -> list[LossWrapper]:
-    """The wrappers of the task's loss that the config asks for, the innermost first."""
+def loss_wrappers(run: Run, teacher: TeacherOutputs | None = None) -> list[LossWrapper]:
+    """The wrappers of the task's loss that the config asks for, the innermost first; the arguments are as in `run_loss`."""
     wrappers: list[LossWrapper] = []
     if run.teacher:
-        own = {"teacher": live_teacher(run.teacher[0]), "config": run.config.distill, "total_steps": run.total_steps}
+        teacher = teacher or live_teacher(run.teacher[0])
+        own = {"teacher": teacher, "config": run.config.distill, "total_steps": run.total_steps}
         wrappers.append(partial(with_teacher, task=run.task, **own))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
@@ -116,9 +117,12 @@ def _consistency(run: Run) -> Consistency:
     return Consistency(own.weight, own.temperature, own.confidence, *rest)
 
 
-def run_loss(run: Run) -> LossFn:
-    """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays."""
+def run_loss(run: Run, teacher: TeacherOutputs | None = None) -> LossFn:
+    """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays.
+
+    `teacher` gives the outputs of the run's teacher, if it has one; by default it runs in every step.
+    """
     loss = make_loss(run.model, run.task, embedding_transformations(run))
-    for wrap in loss_wrappers(run):
+    for wrap in loss_wrappers(run, teacher):
         loss = wrap(loss)
     return loss

@@ -89,6 +89,11 @@ class Run(ModelSetup):
         """Whether words are replaced by others in steps or epochs."""
         return self.task.masks_inputs or bool(self.config.augment.steps)
 
+    def release_teacher(self) -> None:
+        """Free the parameters of the teacher, which no step uses any more."""
+        if self.teacher:
+            self.teacher[1].clear()
+
     @cached_property
     def used_words(self) -> np.ndarray | None:
         """As in `ModelSetup`; a new run computes them from its training data, a resumed one keeps those it recorded."""

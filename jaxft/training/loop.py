@@ -27,6 +27,8 @@ from jaxft.step.distillation import TEACHER
 from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import Stage, open_stage
+from jaxft.teacher_cache.choice import choose
+from jaxft.teacher_cache.fill import taught
 from jaxft.training import integrity
 from jaxft.training.batch_feed import BatchFeed, make_epoch
 from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
@@ -63,19 +65,21 @@ class Loop:
             self.state, self.frozen, self.progress = self.checkpoints.restore_run(run, self.resumed)
             self.checkpoints.go_back(self.resumed)
             self._set_factors()
-        if run.teacher:
+        self.teaching = choose(run)
+        if run.teacher and not self.teaching.stored:
             self.frozen = replace(self.frozen, teachers={TEACHER: sharding.place_params(run.mesh, run.teacher[1])})
         self.clock = clock()
         made = make_callbacks(run, directory, self.resumed or 0, self.checkpoints, claim, callbacks, self.clock)
         self.callbacks, self.say, self.times = made
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
-        self.loss = run_loss(run)
+        self.loss = run_loss(run, self.teaching.teacher)
         self.evaluations = Evaluations(run, self.loss, self.say)
         self.epochs = Epochs(
             lambda n: make_epoch(run, n, self._training_examples(), lambda: self.epochs.closed),
             -(-run.total_steps // run.steps_per_epoch),
         )
         self.programs: Programs | None = None
+        self._taught: Examples | None = None
 
     def train(self, watch: Watch | None = None) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed.
@@ -91,8 +95,12 @@ class Loop:
         if start >= self.run.total_steps or self.progress.stopped:
             return
         self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say)
+        if self.teaching.stored:
+            self._taught = taught(self.run, self.teaching.stored, self._training_examples(), self.say)
+            self.run.release_teacher()
         examples = self.run.prototype if self.run.epochs else self._training_examples()
-        feed = BatchFeed(self.run, self.epochs, examples, head_only=cache.all_layers)
+        short = cache.all_layers and not self.frozen.teachers
+        feed = BatchFeed(self.run, self.epochs, examples, head_only=short)
         self.programs = programs = Programs(self.run, self.loss, self.optimizer, cache, feed, self.say)
         later = programs.request(start, self.state, self.frozen, self.checkpoints.prepare)
         if "validation" in self.run.data:
@@ -211,7 +219,7 @@ class Loop:
         return distributed.from_main(newest or 0) or None
 
     def _training_examples(self) -> Examples:
-        return self.evaluations.cache.data.get("train", self.run.data["train"]).examples
+        return self._taught or self.evaluations.cache.data.get("train", self.run.data["train"]).examples
 
     def _release(self) -> None:
         if self.programs:
