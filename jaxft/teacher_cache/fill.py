@@ -24,8 +24,12 @@ Values = Mapping[str, np.ndarray]
 
 
 @phase(TEACHING)
-def taught(run: Run, stored: tuple[StoredOutput, ...], examples: Examples, say: Callable[[str], None]) -> Examples:
-    """The training examples with the columns of the teacher's outputs, which are computed unless they are on disk.
+def taught(
+    run: Run, stored: tuple[StoredOutput, ...], examples: Examples, say: Callable[[str], None]
+) -> tuple[Examples, str]:
+    """(the training examples with the columns of the teacher's outputs, a line that tells where these are).
+
+    They are computed unless they are on disk.
 
     The teacher's parameters are on the devices only while it computes.
 
@@ -38,13 +42,30 @@ def taught(run: Run, stored: tuple[StoredOutput, ...], examples: Examples, say: 
     Raises:
       UserError: if the outputs cannot be written, or `distill.cache_dir` holds something else.
     """
-    return with_outputs(examples, stored, _values(run, stored, texts_of(examples), say))
+    texts = texts_of(examples)
+    values, line = _values(run, stored, texts, _place(run, stored, texts, say), say)
+    return with_outputs(examples, stored, values), line
 
 
-def _values(run: Run, stored: tuple[StoredOutput, ...], texts: Examples, say: Callable[[str], None]) -> Values:
-    count, arrays = len(texts), arrays_of(stored, texts)
-    place = place_of(run.config.distill.cache_dir, identity.describe(run, texts, stored), arrays, count, say)
-    what = f"outputs for {count:,} examples ({shown_size(place.size)})"
+def check_directory(run: Run, stored: tuple[StoredOutput, ...]) -> None:
+    """Refuse a `distill.cache_dir` that holds something else, before anything is written.
+
+    Raises:
+      UserError: that names what differs.
+    """
+    if stored and run.config.distill.cache_dir:
+        _place(run, stored, texts_of(run.data["train"].examples), lambda _: None).refuse_others()
+
+
+def _place(run: Run, stored: tuple[StoredOutput, ...], texts: Examples, say: Callable[[str], None]) -> Place:
+    about, arrays = identity.describe(run, texts, stored), arrays_of(stored, texts)
+    return place_of(run.config.distill.cache_dir, about, arrays, len(texts), say)
+
+
+def _values(
+    run: Run, stored: tuple[StoredOutput, ...], texts: Examples, place: Place, say: Callable[[str], None]
+) -> tuple[Values, str]:
+    what = f"outputs for {len(texts):,} examples ({shown_size(place.size)})"
     begin = time.perf_counter()
     opened = opened_by_all(place)
     with ExitStack() as stack:
@@ -55,8 +76,7 @@ def _values(run: Run, stored: tuple[StoredOutput, ...], texts: Examples, say: Ca
         done = _compute(run, stored, texts, place, opened, say)
         if done is None:
             assert opened.values is not None
-            say(f"the teacher's {what} are in {place.folder}")
-            return opened.values
+            return opened.values, f"the teacher's {what} are in {place.folder}"
         with place.writing():
             values = opened.values if opened.writer is None else opened.writer.finish()
     distributed.all_agree(True)  # the main process has written everything
@@ -64,8 +84,7 @@ def _values(run: Run, stored: tuple[StoredOutput, ...], texts: Examples, say: Ca
         raise UserError(f"{place.folder}: process 0 has written the teacher's outputs, but they are not seen here")
     where = place.folder if opened.lock else "a temporary file" if opened.writer else place.folder
     gone_on = f", {done:,} of which were there" if done else ""
-    say(f"the teacher's {what}{gone_on} took {time.perf_counter() - begin:.1f} s, and are in {where}")
-    return values
+    return values, f"the teacher's {what}{gone_on} took {time.perf_counter() - begin:.1f} s, and are in {where}"
 
 
 def _compute(

@@ -102,7 +102,7 @@ class Place:
         Raises:
           UserError: if `distill.cache_dir` holds something else.
         """
-        self._refuse_others()
+        self.refuse_others()
         if not store.looks_complete(self.folder, self.count):
             return None
         try:
@@ -131,7 +131,7 @@ class Place:
         except OSError as error:
             raise self._no_space(self.folder, error.strerror or str(error)) from error
 
-    def _refuse_others(self) -> None:
+    def refuse_others(self) -> None:
         """Refuse a directory of the user's that holds something else."""
         if not self.own or not self.folder.exists():
             return
