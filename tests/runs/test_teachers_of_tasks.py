@@ -46,9 +46,8 @@ def configured(tiny_model, tmp_path):
         model = first.model
         jaxft.save(model, tiny.random_params(model, seed=5), tmp_path / "teacher")
         distill = {"teacher": str(tmp_path / "teacher"), "cache_dir": str(tmp_path / "cache")}
-        return makers[task](
-            tmp_path / "run", **{"distill": distill, "model": {"path": str(tiny_model), **tiny.NO_DROPOUT}, **sections}
-        )
+        rates = {"path": str(tiny_model), **tiny.NO_DROPOUT}
+        return makers[task](tmp_path / "run", **{"distill": distill, "model": rates, **sections})
 
     return configure
 
@@ -61,25 +60,24 @@ def small_steps(monkeypatch):
 def compared(run, examples, found, expected):
     """Compare outputs for the first batch of a run, where it has examples."""
     batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(examples, 0).items()}
-    expected, found = (
-        jax.jit(lambda b, f=f: f(SimpleNamespace(teachers={"teacher": run.teacher[1]}), b))(batch) for f in (expected, found)
+    params = SimpleNamespace(teachers={"teacher": run.teacher[1]})
+    got, right = (
+        {k: np.asarray(x) for k, x in jax.jit(lambda b, f=f: f(params, b))(batch).items()} for f in (found, expected)
     )
-    assert expected.keys() == found.keys()
+    assert got.keys() == right.keys()
     slots = np.repeat(batch["weights"] > 0, examples.group, axis=1)
     tokens = batch["segment_ids"] > 0
-    for name, x in expected.items():
-        x, y = np.asarray(x), np.asarray(found[name])
-        assert x.shape == y.shape
+    for name, values in right.items():
+        assert got[name].shape == values.shape
         if name == "hidden_states":
-            x, y = x[:, tokens], y[:, tokens]
-            np.testing.assert_allclose(y[[0, 2]], x[[0, 2]], rtol=1e-2, atol=1e-2)
+            np.testing.assert_allclose(got[name][:, tokens][[0, 2]], values[:, tokens][[0, 2]], rtol=1e-2, atol=1e-2)
             continue
-        used = tokens if x.shape[1] == tokens.shape[1] else slots
-        assert np.ptp(x[used]) > 0.01
-        np.testing.assert_allclose(y[used], x[used], rtol=1e-4, atol=1e-5)
+        used = tokens if values.shape[1] == tokens.shape[1] else slots
+        assert np.ptp(values[used]) > 0.01
+        np.testing.assert_allclose(got[name][used], values[used], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("task", ["questions", "choices", "tags"])
+@pytest.mark.parametrize("task", [*(pytest.param(x, marks=pytest.mark.slow) for x in ("questions", "choices")), "tags"])
 def test_outputs_are_those_of_the_teacher_in_a_batch(configured, task):
     run = make_run(configured(task))
     stored = choose(run).stored
