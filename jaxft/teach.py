@@ -50,7 +50,8 @@ def teach(config: Config) -> dict[str, dict[str, Any]]:
     say = partial(print, file=sys.stderr, flush=True)
     run = make_run(config)
     say(chosen.line())
-    print(taught(run, choose(run).stored, run.data["train"].examples, say)[1], flush=True)
+    for line in taught(run, choose(run).stored, run.data["train"].examples, say)[1]:
+        print(line, flush=True)
     found = {name: _scores(run, name, say) for name in run.data if name != "train"}
     for name, scores in found.items():
         shown = [f"{x} {shown_number(scores[x])}" for x in dict.fromkeys((run.metric, "accuracy", "loss")) if x in scores]

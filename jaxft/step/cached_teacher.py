@@ -3,7 +3,7 @@
 What is kept of its outputs is a list of `StoredOutput`, each of which knows how to store an output and to restore it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -50,8 +50,7 @@ class StoredOutput:
       shape: of one example with its `group` sequences (first axis, if there are several), or of one token.
       group: sequences per example.
       keep: how many of its largest logits are kept; None keeps all.
-      layers: of hidden states, the layers that are kept in bfloat16 (0: the embeddings).
-      depth: of hidden states, the number of all of them.
+      dtype: in which it is stored.
     """
 
     name: str
@@ -59,15 +58,12 @@ class StoredOutput:
     shape: tuple[int, ...]
     group: int = 1
     keep: int | None = None
-    layers: tuple[int, ...] = ()
-    depth: int = 0
+    dtype: str = "float32"
 
     @property
     def columns(self) -> Mapping[str, Column]:
         """The columns by name, which begin with the output's."""
-        if self.layers:
-            return {self.name: Column(self.per, (len(self.layers), *self.shape), np.dtype(jnp.bfloat16))}
-        whole = Column(self.per, self.shape, np.dtype(np.float32))
+        whole = Column(self.per, self.shape, np.dtype(self.dtype))
         if self.keep is None:
             return {self.name: whole}
         smallest = np.int16 if self.shape[-1] <= np.iinfo(np.int16).max else np.int32
@@ -85,12 +81,10 @@ class StoredOutput:
         exponential of the others, with which all C - `keep` others are restored: the kept labels then have the same
         probabilities as with all logits.
         """
-        if self.layers:
-            output = jnp.moveaxis(output[np.array(self.layers)], 0, 2)
-        elif self.group > 1 and self.per == "example":
+        if self.group > 1 and self.per == "example":
             output = output.reshape(output.shape[0], -1, *self.shape)
         if self.keep is None:
-            return {self.name: output.astype(self.columns[self.name].dtype)}
+            return {self.name: output.astype(self.dtype)}
         largest, labels = jax.lax.top_k(output, self.keep)
         at = jax.nn.one_hot(labels, output.shape[-1], dtype=bool).any(-2)
         others = output.shape[-1] - self.keep
@@ -99,12 +93,8 @@ class StoredOutput:
         return {self.name: largest, self.name + _LABELS: labels, self.name + _REST: rest}
 
     def restore(self, batch: Mapping[str, Array]) -> Array:
-        """The output for a micro-batch that has the columns, as the teacher gives it; layers that are not kept are 0."""
-        stored = batch[self.name]
-        if self.layers:
-            kept = dict(zip(self.layers, jnp.moveaxis(stored.astype(jnp.float32), 2, 0), strict=True))
-            zeros = jnp.zeros(stored.shape[:2] + self.shape, jnp.float32)
-            return jnp.stack([kept.get(layer, zeros) for layer in range(self.depth)])
+        """The output for a micro-batch that has the columns, as the teacher gives it, in float32."""
+        stored = batch[self.name].astype(jnp.float32)
         if self.keep is not None:
             labels = batch[self.name + _LABELS].astype(jnp.int32)
             rest = jnp.broadcast_to(batch[self.name + _REST][..., None], (*labels.shape[:-1], self.shape[-1]))
@@ -114,6 +104,17 @@ class StoredOutput:
         return stored
 
 
+def is_stored(name: str) -> bool:
+    """Whether an output of an encoder can be stored: hidden states of one layer. Scores of attention take too much."""
+    return layer_of(name) is not None
+
+
+def layer_of(name: str) -> int | None:
+    """The layer of an output such as hidden_states.2 (0: the embeddings); None if it is another output."""
+    kind, _, number = name.rpartition(".")
+    return int(number) if kind == HIDDEN_STATES and number.isdecimal() else None
+
+
 def stored_outputs(
     teacher: Model,
     params: Params,
@@ -121,7 +122,7 @@ def stored_outputs(
     mesh: jax.sharding.Mesh,
     *,
     keep: int | None = None,
-    hidden_layers: Sequence[int] = (),
+    outputs: Collection[str] = (),
 ) -> tuple[StoredOutput, ...]:
     """What is stored of a teacher: the outputs of its head in float32, and hidden states of some layers in bfloat16.
 
@@ -130,7 +131,7 @@ def stored_outputs(
       group: sequences per example.
       mesh: the devices of the run.
       keep: how many logits to keep of each example or token; all are kept if it has no more.
-      hidden_layers: as TextBrewer counts them, 0 for the embeddings.
+      outputs: of the encoder, such as hidden_states.2 (`is_stored`).
     """
     c, head = teacher.encoder.config, teacher.heads[MAIN]
     rows, slots = 2, 3
@@ -147,10 +148,8 @@ def stored_outputs(
         shape = rest if of_tokens or group == 1 else (group, *rest)
         some = keep if name == LOGITS and keep is not None and rest and keep < rest[-1] else None
         found.append(StoredOutput(name, "token" if of_tokens else "example", shape, group, some))
-    if hidden_layers:
-        chosen = tuple(sorted(set(hidden_layers)))
-        found.append(StoredOutput(HIDDEN_STATES, "token", (c.hidden_size,), group, layers=chosen, depth=c.num_layers + 1))
-    return tuple(found)
+    hidden_states = (StoredOutput(name, "token", (c.hidden_size,), group, dtype="bfloat16") for name in sorted(outputs))
+    return (*found, *hidden_states)
 
 
 def prefixed(name: str, teacher: str = TEACHER) -> str:

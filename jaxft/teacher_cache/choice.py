@@ -1,47 +1,61 @@
 """Whether a run keeps the outputs of its teacher, and which; the columns that they become."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from jaxft.core.errors import UserError
+from jaxft.core.tree import Params
 from jaxft.data.tokens.encode import Examples
+from jaxft.models.model import Model
 from jaxft.run.setup import Run
-from jaxft.step.cached_teacher import StoredOutput, cached_teacher, prefixed, stored_outputs
-from jaxft.step.distillation import TeacherOutputs
+from jaxft.step.cached_teacher import StoredOutput, cached_teacher, is_stored, prefixed, stored_outputs
+from jaxft.step.distillation import TEACHER, TeacherOutputs
 from jaxft.tasks.task import Task
 from jaxft.teacher_cache.store import Array, Arrays
+
+Stored = tuple[StoredOutput, ...]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a run does with its teacher.
+    """What a run does with its teachers.
 
     Attributes:
-      stored: the outputs that are kept; empty if the teacher runs in every step.
+      stored: the outputs that are kept, by teacher; empty if the teachers run in every step.
       line: what the log says of it; empty without a teacher.
     """
 
-    stored: tuple[StoredOutput, ...] = ()
+    stored: Mapping[str, Stored] = field(default_factory=dict)
     line: str = ""
 
     @property
     def teacher(self) -> TeacherOutputs | None:
         """The teacher as a function of the batch that `run_loss` takes; None if it runs in every step, or there is none."""
-        return cached_teacher(self.stored) if self.stored else None
+        return cached_teacher(self.stored[TEACHER]) if self.stored else None
 
 
-def choose(run: Run) -> Choice:
+def teachers_of(run: Run) -> dict[str, tuple[Model, Params]]:
+    """The teachers of a run, model and parameters, by their keys in `Parameters.teachers`."""
+    return {TEACHER: run.teacher} if run.teacher else {}
+
+
+def choose(run: Run, outputs: Collection[str] = ()) -> Choice:
     """Decide by the config and the data alone, so that a run makes the same choice whenever it is started.
+
+    Args:
+      run: of the teachers.
+      outputs: outputs of the teacher's encoder that the loss needs.
 
     Raises:
       UserError: if the config asks for a cache that the run cannot have.
     """
-    if run.teacher is None:
+    teachers = teachers_of(run)
+    if not teachers:
         return Choice()
     config = run.config.distill
-    why = _why_not(run)
+    why = _why_not(run, outputs)
     asks = "cache on" if config.cache == "on" else "cache_dir" if config.cache_dir else ""
     asks = asks or ("keep_logits" if config.keep_logits else "")
     if asks and why:
@@ -52,37 +66,43 @@ def choose(run: Run) -> Choice:
         why = "there is one epoch (distill.cache on would keep its outputs for other runs)"
     if why:
         return Choice(line=f"the teacher runs in every step, because {why}")
-    group = run.data["train"].examples.group
-    stored = stored_outputs(*run.teacher, group, run.mesh, keep=config.keep_logits)
     if config.keep_logits:
-        _check_keeping(run, stored)
+        _check_keeping(run)
+    group = run.data["train"].examples.group
+    own = {"keep": config.keep_logits, "outputs": outputs}
+    stored = {key: stored_outputs(*teacher, group, run.mesh, **own) for key, teacher in teachers.items()}
     return Choice(stored, "the teacher runs once, before training")
 
 
-def arrays_of(stored: tuple[StoredOutput, ...], examples: Examples) -> Arrays:
+def arrays_of(stored: Stored, examples: Examples) -> Arrays:
     """Shapes and dtypes of all columns of the outputs for some examples."""
     rows = {"example": len(examples), "token": int(examples.offsets[-1])}
     columns = {name: column for x in stored for name, column in x.columns.items()}
     return {name: Array((rows[x.per], *x.shape), x.dtype) for name, x in columns.items()}
 
 
-def with_outputs(examples: Examples, stored: tuple[StoredOutput, ...], values: Mapping[str, np.ndarray]) -> Examples:
+def with_outputs(examples: Examples, stored: Stored, values: Mapping[str, np.ndarray], teacher: str = TEACHER) -> Examples:
     """The examples with the columns of a teacher's outputs."""
     per = {name: column.per for x in stored for name, column in x.columns.items()}
     of_examples, of_tokens = (
-        {prefixed(name): x for name, x in values.items() if per[name] == kind} for kind in ("example", "token")
+        {prefixed(name, teacher): x for name, x in values.items() if per[name] == kind} for kind in ("example", "token")
     )
     return examples.with_columns(**of_examples).with_tokens(**of_tokens)
 
 
-def like_outputs(examples: Examples, stored: tuple[StoredOutput, ...]) -> Examples:
+def like_outputs(examples: Examples, stored: Mapping[str, Stored]) -> Examples:
     """The examples with columns of the right shapes and types, whose values take no memory."""
-    arrays = arrays_of(stored, examples)
-    return with_outputs(examples, stored, {n: np.broadcast_to(np.zeros((), x.dtype), x.shape) for n, x in arrays.items()})
+    for teacher, own in stored.items():
+        arrays = arrays_of(own, examples)
+        empty = {name: np.broadcast_to(np.zeros((), x.dtype), x.shape) for name, x in arrays.items()}
+        examples = with_outputs(examples, own, empty, teacher)
+    return examples
 
 
-def _why_not(run: Run) -> str:
-    """Why the outputs for an example are not the same in all epochs; empty if they are."""
+def _why_not(run: Run, outputs: Collection[str]) -> str:
+    """Why the outputs for an example are not the same in all epochs, or cannot be kept; empty if they can."""
+    if others := sorted({name.partition(".")[0] for name in outputs if not is_stored(name)}):
+        return f"its {' and '.join(others)} are compared, which take too much disk space"
     if run.task.masks_inputs or type(run.task).prepare is not Task.prepare:
         return f"{run.task.kind} changes its inputs in every step"
     if run.config.augment.steps:
@@ -90,7 +110,7 @@ def _why_not(run: Run) -> str:
     return "the examples are other ones in every epoch" if run.epochs else ""
 
 
-def _check_keeping(run: Run, stored: tuple[StoredOutput, ...]) -> None:
+def _check_keeping(run: Run) -> None:
     kind = getattr(run.task, "problem", run.task.kind)
     if kind not in ("single_label", "token-classification"):
         raise UserError(f"distill.keep_logits is for text classification with one label and for tags, not for {kind}")

@@ -1,116 +1,131 @@
-"""The outputs of a run's teacher for its training examples: found, or computed once."""
+"""The outputs of a run's teachers for its training examples: found, or computed once."""
 
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TEACHING, phase
+from jaxft.core.tree import Params
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
+from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import Run
-from jaxft.step.cached_teacher import StoredOutput
 from jaxft.teacher_cache import identity
-from jaxft.teacher_cache.choice import arrays_of, with_outputs
+from jaxft.teacher_cache.choice import Stored, arrays_of, teachers_of, with_outputs
 from jaxft.teacher_cache.forward import outputs, texts_of
 from jaxft.teacher_cache.layout import fixed_batches, from_step
 from jaxft.teacher_cache.place import Opened, Place, opened_by_all, place_of, shown_size
 
-Values = Mapping[str, np.ndarray]
+Say = Callable[[str], None]
 
 
 @phase(TEACHING)
-def taught(
-    run: Run, stored: tuple[StoredOutput, ...], examples: Examples, say: Callable[[str], None]
-) -> tuple[Examples, str]:
-    """(the training examples with the columns of the teacher's outputs, a line that tells where these are).
+def taught(run: Run, stored: Mapping[str, Stored], examples: Examples, say: Say) -> tuple[Examples, list[str]]:
+    """(the training examples with the columns of the teachers' outputs, lines that tell where these are).
 
-    They are computed unless they are on disk.
-
-    The teacher's parameters are on the devices only while it computes.
+    They are computed unless they are on disk. A teacher's parameters are on the devices only while it computes.
 
     Args:
-      run: with a teacher whose parameters have not been released.
-      stored: what is kept of its outputs (`choose`).
+      run: whose teachers have not been released.
+      stored: what is kept of their outputs (`choose`).
       examples: those of the run, which may have more columns than the teacher reads.
       say: prints a line.
 
     Raises:
       UserError: if the outputs cannot be written, or `distill.cache_dir` holds something else.
     """
-    texts = texts_of(examples)
-    values, line = _values(run, stored, texts, _place(run, stored, texts, say), say)
-    return with_outputs(examples, stored, values), line
+    lines = []
+    for key, own in stored.items():
+        work = _Work(*teachers_of(run)[key], own, texts_of(examples), _place(run, key, own, examples, say), run.mesh, say)
+        values, line = work.done()
+        examples = with_outputs(examples, own, values, key)
+        lines.append(line)
+    return examples, lines
 
 
-def check_directory(run: Run, stored: tuple[StoredOutput, ...]) -> None:
+def check_directory(run: Run, stored: Mapping[str, Stored]) -> None:
     """Refuse a `distill.cache_dir` that holds something else, before anything is written.
 
     Raises:
       UserError: that names what differs.
     """
-    if stored and run.config.distill.cache_dir:
-        _place(run, stored, texts_of(run.data["train"].examples), lambda _: None).refuse_others()
+    if run.config.distill.cache_dir:
+        for key, own in stored.items():
+            _place(run, key, own, run.data["train"].examples, lambda _: None).refuse_others()
 
 
-def _place(run: Run, stored: tuple[StoredOutput, ...], texts: Examples, say: Callable[[str], None]) -> Place:
-    about, arrays = identity.describe(run, texts, stored), arrays_of(stored, texts)
-    return place_of(run.config.distill.cache_dir, about, arrays, len(texts), say)
+def _place(run: Run, key: str, stored: Stored, examples: Examples, say: Say) -> Place:
+    texts, teachers = texts_of(examples), teachers_of(run)
+    about, directory = identity.describe(run, teachers[key], texts, stored), run.config.distill.cache_dir
+    if directory and len(teachers) > 1:
+        directory = f"{directory}/{key}"
+    return place_of(directory, about, arrays_of(stored, texts), len(texts), say)
 
 
-def _values(
-    run: Run, stored: tuple[StoredOutput, ...], texts: Examples, place: Place, say: Callable[[str], None]
-) -> tuple[Values, str]:
-    what = f"outputs for {len(texts):,} examples ({shown_size(place.size)})"
-    begin = time.perf_counter()
-    opened = opened_by_all(place)
-    with ExitStack() as stack:
-        if opened.lock:
-            stack.callback(opened.lock.close)
-        if opened.writer:
-            stack.callback(opened.writer.close)
-        done = _compute(run, stored, texts, place, opened, say)
-        if done is None:
-            assert opened.values is not None
-            return opened.values, f"the teacher's {what} are in {place.folder}"
-        with place.writing():
-            values = opened.values if opened.writer is None else opened.writer.finish()
-    distributed.all_agree(True)  # the main process has written everything
-    if values is None and (values := place.complete()) is None:
-        raise UserError(f"{place.folder}: process 0 has written the teacher's outputs, but they are not seen here")
-    where = place.folder if opened.lock else "a temporary file" if opened.writer else place.folder
-    gone_on = f", {done:,} of which were there" if done else ""
-    return values, f"the teacher's {what}{gone_on} took {time.perf_counter() - begin:.1f} s, and are in {where}"
+@dataclass(frozen=True)
+class _Work:
+    """What a teacher has to do.
 
-
-def _compute(
-    run: Run, stored: tuple[StoredOutput, ...], texts: Examples, place: Place, opened: Opened, say: Callable[[str], None]
-) -> int | None:
-    """Write what is missing, all processes together.
-
-    Returns:
-      How many examples were complete before; None if all were.
+    Attributes:
+      model, params: the teacher, on the host.
+      stored: what is kept of its outputs.
+      texts: what it reads.
+      place: where its outputs are kept.
+      mesh: the devices.
+      say: prints a line.
     """
-    assert run.teacher
-    count, writer = len(texts), opened.writer
-    done = min(distributed.gather(writer.done if writer else count))
-    if done == count and writer is None:
-        return None
-    model, params = run.teacher
-    platform = run.mesh.devices.flat[0].platform
-    batches = fixed_batches(texts.lengths, run.mesh.size, lambda length: fused_attention.padded_length(length, platform))
-    left = from_step(batches, int(np.searchsorted(batches.begins, done)))
-    if left.steps:
-        say(f"the teacher computes its outputs for {count - done:,} examples, once")
-        placed = sharding.place_params(run.mesh, params)
-        for values, stop in outputs(model, placed, run.mesh, texts, left, stored, say):
+
+    model: Model
+    params: Params
+    stored: Stored
+    texts: Examples
+    place: Place
+    mesh: jax.sharding.Mesh
+    say: Say
+
+    def done(self) -> tuple[Mapping[str, np.ndarray], str]:
+        """(the columns, a line that tells where they are)."""
+        place, begin = self.place, time.perf_counter()
+        what = f"the teacher's outputs for {len(self.texts):,} examples ({shown_size(place.size)})"
+        opened = opened_by_all(place)
+        with ExitStack() as stack:
+            if opened.lock:
+                stack.callback(opened.lock.close)
+            if opened.writer:
+                stack.callback(opened.writer.close)
+            before = min(distributed.gather(opened.writer.done if opened.writer else len(self.texts)))
+            if before == len(self.texts) and opened.values is not None:
+                return opened.values, f"{what} are in {place.folder}"
+            self._compute(before, opened)
+            with place.writing():
+                values = opened.writer.finish() if opened.writer else opened.values
+        distributed.all_agree(True)  # the main process has written everything
+        if values is None and (values := place.complete()) is None:
+            raise UserError(f"{place.folder}: process 0 has written the teacher's outputs, but they are not seen here")
+        where = "temporary files" if opened.writer and not opened.lock else place.folder
+        there = f", {before:,} of which were there," if before else ""
+        return values, f"{what}{there} took {time.perf_counter() - begin:.1f} s, and are in {where}"
+
+    def _compute(self, done: int, opened: Opened) -> None:
+        """Compute and write the outputs for all examples after the first `done`, all processes together."""
+        platform, writer = self.mesh.devices.flat[0].platform, opened.writer
+        lengthen = lambda length: fused_attention.padded_length(length, platform)  # noqa: E731
+        batches = fixed_batches(self.texts.lengths, self.mesh.size, lengthen)
+        left = from_step(batches, int(np.searchsorted(batches.begins, done)))
+        if not left.steps:
+            return
+        self.say(f"the teacher computes its outputs for {len(self.texts) - done:,} examples, once")
+        placed = sharding.place_params(self.mesh, self.params)
+        for values, stop in outputs(self.model, placed, self.mesh, self.texts, left, self.stored, self.say):
             if opened.lock:
                 opened.lock.check()
             if writer and stop > writer.done:
-                with place.writing():
+                with self.place.writing():
                     writer.append(values, stop)
-    return done

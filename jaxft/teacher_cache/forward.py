@@ -16,7 +16,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.chunks import compile_forward
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
-from jaxft.step.cached_teacher import HIDDEN_STATES, StoredOutput
+from jaxft.step.cached_teacher import HIDDEN_STATES, StoredOutput, layer_of
 from jaxft.step.compilation import abstract_batch, size_of
 from jaxft.tasks.task import Batch
 
@@ -44,10 +44,11 @@ def outputs(
       batches: contiguous ranges of the texts, from `fixed_batches`.
       stored: what is yielded.
     """
-    extra = (HIDDEN_STATES,) if any(x.layers for x in stored) else ()
+    layers = {x.name: layer for x in stored if (layer := layer_of(x.name)) is not None}
 
     def forward(params: Params, batch: Batch) -> Summary:
-        found = model.apply(params, {name: x[0] for name, x in batch.items()}, outputs=extra)
+        found = model.apply(params, {name: x[0] for name, x in batch.items()}, outputs=(HIDDEN_STATES,) if layers else ())
+        found |= {name: found[HIDDEN_STATES][layer] for name, layer in layers.items()}
         summary = Summary()
         for x in stored:
             target = summary.examples if x.per == "example" else summary.tokens

@@ -9,7 +9,9 @@ from typing import Any
 
 from jaxft.config import Config
 from jaxft.core import checksums, tree
+from jaxft.core.tree import Params
 from jaxft.data.tokens.encode import Examples
+from jaxft.models.model import Model
 from jaxft.run import input_files
 from jaxft.run.setup import Run
 from jaxft.step.cached_teacher import StoredOutput
@@ -20,14 +22,13 @@ ESSENTIAL = ("format", "software", "teacher", "texts", "settings")  # other entr
 _NAMES = {"format": "the format of the files", "software": "the version of jaxft or JAX", "settings": "the list of settings"}
 
 
-def describe(run: Run, texts: Examples, stored: Sequence[StoredOutput]) -> dict[str, Any]:
+def describe(run: Run, teacher: tuple[Model, Params], texts: Examples, stored: Sequence[StoredOutput]) -> dict[str, Any]:
     """What determines the outputs that are stored of a run's teacher for these texts, as JSON."""
-    assert run.teacher
-    model, params = run.teacher
+    model, params = teacher
     flat = tree.flatten(params)
     policy, config = model.policy, run.config
     data = replace(config.data, validation=None, test=None)
-    outputs = [{**asdict(x), "shape": list(x.shape), "layers": list(x.layers)} for x in stored]
+    outputs = [{**asdict(x), "shape": list(x.shape)} for x in stored]
     return {
         "format": FORMAT,
         "software": {"code": _code(), "jax": version("jax")},

@@ -96,8 +96,9 @@ class Loop:
             return
         self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say)
         if self.teaching.stored:
-            self._taught, line = taught(self.run, self.teaching.stored, self._training_examples(), self.say)
-            self.say(line)
+            self._taught, lines = taught(self.run, self.teaching.stored, self._training_examples(), self.say)
+            for line in lines:
+                self.say(line)
             self.run.release_teacher()
         examples = self.run.prototype if self.run.epochs else self._training_examples()
         short = cache.all_layers and not self.frozen.teachers

@@ -203,8 +203,8 @@ def opened(tiny_model, tiny_data, classifier, tmp_path):
         distill = {"cache_dir": str(tmp_path / "cache")} | distill
         run = make_run(configure(tiny_model, tiny_data, tmp_path / "run", classifier, distill=distill))
         said: list[str] = []
-        examples, line = taught(run, choose(run).stored, run.data["train"].examples, said.append)
-        return np.asarray(examples.columns["teacher/logits"]), [*said, line]
+        examples, lines = taught(run, choose(run).stored, run.data["train"].examples, said.append)
+        return np.asarray(examples.columns["teacher/logits"]), said + lines
 
     return open_cache
 

@@ -10,7 +10,7 @@ import pytest
 from jaxft.config import MeshConfig
 from jaxft.models.model import make_model
 from jaxft.parallel import sharding
-from jaxft.step.cached_teacher import StoredOutput, cached_teacher, prefixed, stored_outputs
+from jaxft.step.cached_teacher import StoredOutput, cached_teacher, is_stored, prefixed, stored_outputs
 from jaxft.step.parameters import Parameters
 from tests.support import tiny
 
@@ -60,12 +60,14 @@ def test_kept_labels_have_the_probabilities_that_they_have_among_all(per, labels
     np.testing.assert_allclose(np.asarray(jax.nn.softmax(jnp.asarray(found), -1)), expected, rtol=2e-5)
 
 
-def test_layers_of_hidden_states_are_restored_at_their_numbers():
-    output = random(4, 2, 5, 6)
-    found = returned(StoredOutput("hidden_states", "token", (6,), layers=(0, 3), depth=4), output)
-    rounded = np.asarray(jnp.asarray(output, jnp.bfloat16), np.float32)
-    np.testing.assert_array_equal(found[[0, 3]], rounded[[0, 3]])
-    assert not found[[1, 2]].any()
+def test_hidden_states_are_rounded_to_bfloat16():
+    output = random(2, 5, 6)
+    found = returned(StoredOutput("hidden_states.3", "token", (6,), dtype="bfloat16"), output)
+    np.testing.assert_array_equal(found, np.asarray(jnp.asarray(output, jnp.bfloat16), np.float32))
+    assert [is_stored(name) for name in ("hidden_states.3", "attentions.3", "hidden_states", "keys.0")] == [
+        True,
+        *[False] * 3,
+    ]
 
 
 CASES = {
@@ -85,8 +87,9 @@ def test_outputs_are_found_by_their_shapes(kind):
     found = stored_outputs(model, model.abstract(), group, mesh, keep=2)
     assert [(x.name, x.per, x.shape) for x in found] == CASES[kind]
     assert [x.keep for x in found] == [2 if "class" in kind else None for _ in found]
-    *_, hidden = stored_outputs(model, model.abstract(), group, mesh, hidden_layers=[2, 0])
-    assert (hidden.per, hidden.layers, hidden.depth, hidden.shape) == ("token", (0, 2), 3, (24,))
+    *_, first, second = stored_outputs(model, model.abstract(), group, mesh, outputs=["hidden_states.2", "hidden_states.0"])
+    assert (first.name, second.name) == ("hidden_states.0", "hidden_states.2")
+    assert (first.per, first.dtype, first.shape) == ("token", "bfloat16", (24,))
 
 
 def test_a_teacher_has_columns_of_its_own():
