@@ -16,6 +16,7 @@ COMMANDS = {
     "report": "write one html file that shows a run, or compares several",
     "export": "write a checkpoint of a run as a Hugging Face directory",
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
+    "teach": "run the teacher of a distillation once, and keep its outputs for later runs",
     "clean": "clean data, find duplicates, leaks and odd labels, and write what stays",
     "augment": "write augmented copies of the training data to a file",
     "suspicious_labels": "list training rows whose label is probably wrong, by cross-validation",

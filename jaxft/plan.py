@@ -70,6 +70,8 @@ def main(argv: list[str]) -> None:
 
 def summary(run: Any, **more: Sequence[str]) -> list[str]:
     """The start-up summary: weights, parameter plan (with additional columns `more`), batch shapes, steps."""
+    from jaxft.teacher_cache.choice import choose
+
     rows = run.plan.rows
     trainable, frozen = (sum(row.parameters for row in rows if row.setting.trainable is x) for x in (True, False))
     first = run.sampler.epoch_batches(0)
@@ -81,6 +83,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     others = f"the other words do not occur in {'any epoch' if run.config.augment.steps else 'the training data'}"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
     teacher = [f"teacher: {teacher.name}" for teacher in run.teachers]
+    teacher += [choose(run).line] if teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",
         *teacher,

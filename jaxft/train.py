@@ -45,6 +45,8 @@ def _start(config: Config, clock: Clock, said: set[str], callbacks: Sequence[Any
     begin = time.perf_counter()
     with Watch() as watch:
         from jaxft.run.setup import make_run
+        from jaxft.teacher_cache.choice import choose
+        from jaxft.teacher_cache.fill import check_directory
         from jaxft.training.callbacks import check_callbacks, load_callbacks
         from jaxft.training.display import named_phases
         from jaxft.training.trackers import check_installed
@@ -59,6 +61,7 @@ def _start(config: Config, clock: Clock, said: set[str], callbacks: Sequence[Any
         with named_phases(config.log, clock), by_main_process(lambda: Claim(config)) or Claim(config) as claim:
             check_shared(Path(config.output_dir))
             run = make_run(config)
+            check_directory(run, choose(run).stored)
             by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
             return _train(run, claim, begin, watch, said, callbacks)
 

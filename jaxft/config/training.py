@@ -8,11 +8,13 @@ from jaxft.config.limits import (
     Fraction,
     Limit,
     NonNegativeFloat,
+    PathText,
     PathTexts,
     PositiveFloat,
     PositiveInt,
     Rate,
     Section,
+    require,
 )
 from jaxft.config.matches import MatchConfig
 from jaxft.config.used_by import PLAN_AND_EVALUATE, TRAIN_ONLY, UsedBy
@@ -138,9 +140,18 @@ class DistillConfig(Section):
     compare: Annotated[bool, TRAIN_ONLY] = True
     """At the end, evaluate the teachers on the test data, or else on the validation data, and show the scores, parameters
     and speed of both, and which share of the teacher's score the student keeps."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Run the teacher once, before training, and keep its outputs for all training texts on disk, instead of running it in
+    every step. auto does so if the texts do not change and the run has more than one epoch."""
+    cache_dir: PathText | None = None
+    """Directory that holds the outputs of this teacher for these texts and nothing else; null keeps those of all runs apart
+    in the user's cache folder."""
+    keep_logits: PositiveInt | None = None
+    """Keep only this many of the teacher's largest logits of each text (or token); the rest of the probability is spread
+    evenly over the other labels. null keeps all."""
 
     def check(self, prefix: str) -> None:
-        """A teacher for every weight and match, and something to train on."""
+        """A teacher for every weight and match, something to train on, and options of the cache only with one."""
         if self.teacher == []:
             raise UserError(f"{prefix}teacher is an empty list: name a teacher, or leave it at null")
         if self.teacher_weights is not None and self.teacher is None:
@@ -154,6 +165,9 @@ class DistillConfig(Section):
             raise UserError(f"{prefix}matches: every weight is 0: raise one, or leave the matches out")
         if not self.output_weight and not weights:
             raise UserError(f"{prefix}output_weight is 0 and {prefix}matches is empty: nothing is left to train on")
+        for name in ("cache_dir", "keep_logits"):
+            value = getattr(self, name)
+            require(self.cache != "off" or value is None, f"{prefix}{name}", value, f"null if {prefix}cache is off")
 
 
 @dataclass(frozen=True)

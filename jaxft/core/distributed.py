@@ -47,7 +47,7 @@ def check_shared(directory: Path) -> None:
             written = False
     if not all_agree(written):
         raise UserError(f"output_dir {directory}: process 0 cannot write there")
-    blind = [number for number, sees in enumerate(gather(_appears(mark))) if not sees]
+    blind = [number for number, sees in enumerate(gather(appears(mark))) if not sees]
     if is_main_process():
         mark.unlink(missing_ok=True)
         if created and blind:
@@ -60,7 +60,7 @@ def check_shared(directory: Path) -> None:
         )
 
 
-def _appears(path: Path) -> bool:
+def appears(path: Path) -> bool:
     """Whether a file exists now or within PATIENCE; listing its folder makes network file systems look again."""
     end = time.monotonic() + PATIENCE
     while True:

@@ -29,6 +29,10 @@ EMPTY: dict[str, Any] = {"pid": 0, "host": "an unknown host", "start": None, "pl
 _held: set[str] = set()  # tokens of this process
 
 
+class Held(UserError):
+    """Another process that is alive holds the lock."""
+
+
 class Lock:
     """The lock of a directory, from `acquire` until `close`."""
 
@@ -78,7 +82,8 @@ def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(lin
     is `STALE` seconds old.
 
     Raises:
-      UserError: if another process works in the directory, naming it; or if the directory cannot be written.
+      Held: if another process works in the directory, naming it.
+      UserError: if the directory cannot be written.
     """
     path, token = directory / FILE, uuid.uuid4().hex
     candidate = directory / f".{FILE}.{token}"
@@ -90,7 +95,7 @@ def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(lin
                 if owner is None:
                     continue  # the lock was released in the meantime
                 if _is_alive(owner, path, candidate, say):
-                    raise UserError(
+                    raise Held(
                         f"output_dir {directory}: another run is using it: {_describe(owner)}; choose another "
                         "--output_dir, or wait until it has ended"
                     )

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 PREPARING, READING, TOKENISING, COMPILING = "preparing", "reading", "tokenising", "compiling"
-TRAINING, EVALUATING, SAVING = "training", "evaluating", "saving"
-PHASES: tuple[str, ...] = (PREPARING, READING, TOKENISING, COMPILING, TRAINING, EVALUATING, SAVING)
+TEACHING, TRAINING, EVALUATING, SAVING = "teaching", "training", "evaluating", "saving"
+PHASES: tuple[str, ...] = (PREPARING, READING, TOKENISING, COMPILING, TEACHING, TRAINING, EVALUATING, SAVING)
 
 Listener = Callable[[str, str], object]  # (phase, detail)
 

@@ -19,8 +19,9 @@ from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import later_stages
-from jaxft.step.train_step import STEP, TrainState, eval_step
+from jaxft.step.train_step import STEP, LossFn, TrainState, eval_step
 from jaxft.step.unused_embeddings import split_unused
+from jaxft.teacher_cache.choice import choose, like_outputs
 
 MIB = 2**20
 
@@ -81,12 +82,14 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
     stages = [(0, state, frozen), *((x.start, x.state, x.frozen) for x in later)]
-    teachers = {x.key: sharding.shapes(run.mesh, x.params) for x in run.teachers if x.is_live}
+    teaching = choose(run)
+    teachers = {x.key: sharding.shapes(run.mesh, x.params) for x in run.teachers if x.key not in teaching.stored}
     task, loss = run.task, make_loss(run.model, run.task)
-    prepare = run_prepare(run)
+    prepare, with_teacher = run_prepare(run), run_loss(run, teaching.stored)
     evaluate = partial(eval_step, loss_fn=loss, summarise=task.summarise, prepare=prepare)
     found: dict[Any, list[Cost]] = {}
-    batches = abstract_batches(run.sampler, run.prototype, sharding.batch_sharding(run.mesh))
+    examples = like_outputs(run.prototype, teaching.stored)
+    batches = abstract_batches(run.sampler, examples, sharding.batch_sharding(run.mesh))
     for shape, batch in batches.items():
         lowered = sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch)
         evaluation = compile_lowered(lowered, "evaluation step")
@@ -95,10 +98,10 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
         found[shape] = []
         for start, trained, others in stages:
             rest = replace(others, teachers=teachers)
-            train = lower_train(run_loss(run), optimizer, trained, rest, batch, prepare, run.regularization)
+            train = lower_train(with_teacher, optimizer, trained, rest, batch, prepare, run.regularization)
             compiled = compile_lowered(train, "train step")
             text, memory = compiled.as_text(), compiled.memory_analysis()
-            activations = {"activations": _activations(run, trained, rest, batch), "forward pass": workspace}
+            activations = {"activations": _activations(run, with_teacher, trained, rest, batch), "forward pass": workspace}
             found[shape].append(
                 Cost(
                     start=start,
@@ -125,9 +128,9 @@ def expected_memory(state: TrainState, frozen: Parameters) -> dict[str, int]:
     }
 
 
-def _activations(run: Run, state: TrainState, frozen: Parameters, batch: Any) -> int:
+def _activations(run: Run, loss: LossFn, state: TrainState, frozen: Parameters, batch: Any) -> int:
     """Bytes per device that a forward pass over a micro-batch saves for the backward pass, besides parameters."""
-    loss, prepare = run_loss(run), run_prepare(run)
+    prepare = run_prepare(run)
 
     def residuals(trained: Params, rest: Parameters, batch: Any, key: jax.Array, hyper: Any, step: Any) -> Any:
         micro_batch = {name: x[0] for name, x in prepare(batch, key).items()}

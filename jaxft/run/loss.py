@@ -5,6 +5,7 @@ An addition to the loss is an entry of `embedding_transformations` or `loss_wrap
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxft.losses import WeightedSum
 from jaxft.models.model import MAIN, Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.run.teachers import matches_of, taught_task, teacher_outputs
+from jaxft.step.cached_teacher import Stored
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
 from jaxft.step.distillation import with_teacher
@@ -29,6 +31,7 @@ from jaxft.step.train_step import Batch, LossFn, Outputs, Prepare
 from jaxft.step.unused_embeddings import embed_words
 from jaxft.tasks.task import Task
 
+NOTHING: Mapping[str, Stored] = MappingProxyType({})
 RATES = ("dropout", "attention_dropout", "classifier_dropout")  # in `hyper` they replace the model's
 
 # (word embeddings [R, T, D], micro-batch, key of the pass) -> word embeddings [R, T, D]. A pure function, which training
@@ -108,12 +111,12 @@ def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
     return [*transformations, cut] if run_cutoff(run) else transformations
 
 
-def loss_wrappers(run: Run) -> list[LossWrapper]:
-    """The wrappers of the task's loss that the config asks for, the innermost first."""
+def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[LossWrapper]:
+    """The wrappers of the task's loss that the config asks for, the innermost first; the arguments are as in `run_loss`."""
     wrappers: list[LossWrapper] = []
     if run.teachers:
         matches, task = run_matches(run), taught_task(run.teachers, run.task, run.config)
-        teacher = teacher_outputs(run.teachers, run.prototype.group, matches.teacher_outputs if matches else ())
+        teacher = teacher_outputs(run.teachers, stored, matches.teacher_outputs if matches else ())
         own = {"config": run.config.distill, "total_steps": run.total_steps, "matches": matches}
         wrappers.append(partial(with_teacher, task=task, teacher=teacher, **own))
     if alpha := run.config.regularization.r_drop:
@@ -134,11 +137,14 @@ def _consistency(run: Run) -> Consistency:
     return Consistency(own.weight, own.temperature, own.confidence, *rest)
 
 
-def run_loss(run: Run) -> LossFn:
-    """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays."""
+def run_loss(run: Run, stored: Mapping[str, Stored] = NOTHING) -> LossFn:
+    """The loss of a run, for `value_and_grad`: a function of all parameters and a micro-batch, [R, ...] arrays.
+
+    `stored` are the outputs of teachers, by their keys, that are columns of the batch; other teachers run in every step.
+    """
     matches, labelled = run_matches(run), not run.config.distill.unlabelled
     outputs = matches.student_outputs if matches else ()
     loss = make_loss(run.model, run.task, embedding_transformations(run), outputs, labelled=labelled)
-    for wrap in loss_wrappers(run):
+    for wrap in loss_wrappers(run, stored):
         loss = wrap(loss)
     return loss

@@ -28,7 +28,7 @@ from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_data
-from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_teacher_columns
+from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
@@ -147,7 +147,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         found, about = load_teachers(config, assembled.model, task, tokenizer)
         teachers = tuple(replace(x, model=x.model.on(mesh)) for x in found)
         notes += tuple(about)
-        data = {**data, "train": with_teacher_columns(data["train"], teachers, config)}
+        data = {**data, "train": with_chosen_teachers(data["train"], teachers, config)}
     training, epochs = data["train"].examples, None
     if varies(config):
         nearest = partial(nearest_words, assembled.params, tokenizer, training)

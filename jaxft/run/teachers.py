@@ -20,9 +20,10 @@ from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, are_generic
 from jaxft.run.assembly import check_lengths
 from jaxft.run.trained_models import MODEL, teacher_paths
+from jaxft.step.cached_teacher import Stored, cached_teacher
 from jaxft.step.distillation import TEACHER, TeacherOutputs, live_teacher
 from jaxft.step.matches import Matches, make_matches
-from jaxft.step.teachers import CHOSEN, MeanOfTeachers, side_by_side, stored_teacher
+from jaxft.step.teachers import CHOSEN, MeanOfTeachers, side_by_side
 from jaxft.tasks.task import Split, Task
 
 WHOLE_TEXTS = ("text-classification", "multiple-choice")  # tasks whose outputs do not depend on how texts are tokenised
@@ -36,8 +37,8 @@ class Teacher:
       name: as distill.teacher names it; of a pattern, the directory that was found.
       key: of its parameters in `Parameters.teachers`, and of its column of the training examples.
       model, params: on the host.
-      tokenizer: its own, if it is not the student's; its outputs for the training texts are then computed before training,
-        and stand in the column `key` of the training examples, float32 [N, C].
+      tokenizer: its own, if it is not the student's; its outputs for the training texts are then always computed before
+        training.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Teacher:
 
     @property
     def is_live(self) -> bool:
-        """Whether it runs in the train step."""
+        """Whether it reads the student's tokens, so that it can run in the train step."""
         return self.tokenizer is None
 
 
@@ -84,25 +85,29 @@ def load_teachers(config: Config, student: Model, task: Task, tokenizer: Any) ->
     return teachers, notes
 
 
-def with_teacher_columns(split: Split, teachers: Sequence[Teacher], config: Config) -> Split:
-    """The training data with the number of each example's teacher, and with room for outputs that are computed in advance.
+def with_chosen_teachers(split: Split, teachers: Sequence[Teacher], config: Config) -> Split:
+    """The training data with the number of each example's teacher, if `data.teacher` names a column of them.
 
     Raises:
       UserError: if data.teacher names a teacher that is not there, or the examples are not the rows of the data.
     """
-    columns: dict[str, np.ndarray] = {}
-    examples = split.examples
-    if column := config.data.teacher:
-        if column not in split.rows.column_names or len(split.rows) != len(examples):
-            raise UserError("data.teacher is for tasks on whole texts, whose examples are the rows of the data")
-        if varying := _varying(config):
-            raise UserError(f"data.teacher and {varying} exclude each other: the examples are no longer those of the data")
-        columns[CHOSEN] = _chosen(split, column, [teacher.name for teacher in teachers])
-    for teacher in teachers:
-        if not teacher.is_live:
-            outputs = len(teacher.model.labels) if examples.group == 1 else examples.group
-            columns[teacher.key] = np.zeros((len(examples), outputs), np.float32)
-    return replace(split, examples=examples.with_columns(**columns)) if columns else split
+    column, examples = config.data.teacher, split.examples
+    if column is None:
+        return split
+    if column not in split.rows.column_names or len(split.rows) != len(examples):
+        raise UserError("data.teacher is for tasks on whole texts, whose examples are the rows of the data")
+    if varying := _varying(config):
+        raise UserError(f"data.teacher and {varying} exclude each other: the examples are no longer those of the data")
+    chosen = _chosen(split, column, [teacher.name for teacher in teachers])
+    return replace(split, examples=examples.with_columns(**{CHOSEN: chosen}))
+
+
+def own_split(config: Config, task: Task, teacher: Teacher, split: Split, *, labelled: bool = True) -> Split:
+    """A split in the tokens of a teacher; the split itself if they are the student's."""
+    if teacher.is_live:
+        return split
+    directory: Any = teacher.model.directory
+    return task.encode(split.rows, teacher.tokenizer, directory, config, split.origin, labelled=labelled)
 
 
 def matches_of(config: Config, student: Model, teachers: Sequence[Teacher]) -> Matches | None:
@@ -124,12 +129,19 @@ def matches_of(config: Config, student: Model, teachers: Sequence[Teacher]) -> M
     return make_matches(config.distill, *encoders, attention=config.runtime.attention)
 
 
-def teacher_outputs(teachers: Sequence[Teacher], group: int, outputs: Collection[str] = ()) -> TeacherOutputs:
-    """The outputs of one teacher, or of several side by side, for batches of examples of `group` sequences.
+def teacher_outputs(
+    teachers: Sequence[Teacher], stored: Mapping[str, Stored], outputs: Collection[str] = ()
+) -> TeacherOutputs:
+    """The outputs of one teacher, or of several side by side.
 
-    `outputs` are those of the encoder of a single teacher that its matches need.
+    Args:
+      teachers: of the run.
+      stored: the outputs that are columns of the batch, by the keys of their teachers; other teachers run in the step.
+      outputs: of the encoder of a single teacher, which its matches need.
     """
-    each = [live_teacher(x.model, outputs, x.key) if x.is_live else stored_teacher(x.key, group) for x in teachers]
+    each = [
+        cached_teacher(stored[x.key], x.key) if x.key in stored else live_teacher(x.model, outputs, x.key) for x in teachers
+    ]
     return each[0] if len(each) == 1 else side_by_side(each)
 
 

@@ -17,16 +17,6 @@ CHOSEN = "teacher"  # per-example column of a batch: the number of its teacher, 
 OF_LOGITS = frozenset({"mse", "rkd"})  # losses that compare logits, not probabilities
 
 
-def stored_teacher(column: str, group: int = 1) -> TeacherOutputs:
-    """A teacher whose logits are a per-example column of the batch, [R, M, C]; of several sequences, one logit each."""
-
-    def run(params: Parameters, batch: Batch) -> Outputs:
-        logits = batch[column]
-        return {"logits": logits if group == 1 else logits.reshape(logits.shape[0], -1)}
-
-    return run
-
-
 def side_by_side(teachers: Sequence[TeacherOutputs]) -> TeacherOutputs:
     """The outputs of all teachers as those of one, under the names `0.logits`, `1.logits` and so on."""
 

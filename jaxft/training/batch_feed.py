@@ -34,7 +34,7 @@ class BatchFeed:
 
     Args of the constructor:
       examples: the training data, perhaps with frozen features in place of tokens; those of any epoch have the same columns.
-      head_only: whether only a head is left to compute, so that a step is short and a call does several.
+      head_only: whether only a head, and no teacher, is left to compute: a step is short, and a call does several.
     """
 
     def __init__(self, run: Run, epochs: Epochs, examples: Examples, *, head_only: bool) -> None:
@@ -72,7 +72,7 @@ class BatchFeed:
 
     def _default_steps(self, head_only: bool) -> int:
         """Steps of a call if the config does not say: several if only a head on few tokens is left to compute."""
-        short = head_only and not self._run.teachers and self._run.calendar.longest >= STEPS_PER_CALL
+        short = head_only and self._run.calendar.longest >= STEPS_PER_CALL
         batches = [self.abstract(MultiStep(shape, STEPS_PER_CALL)) for shape in self._run.sampler.shapes]
         size = max(sum(x.size * x.dtype.itemsize for x in batch.values()) for batch in batches)
         return STEPS_PER_CALL if short and size <= BATCH_BYTES else 1

@@ -26,6 +26,8 @@ from jaxft.run.state import fresh_state, model_params, run_optimizer
 from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import Stage, open_stage
+from jaxft.teacher_cache.choice import choose
+from jaxft.teacher_cache.fill import taught
 from jaxft.training import integrity
 from jaxft.training.batch_feed import BatchFeed, make_epoch
 from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
@@ -37,7 +39,6 @@ from jaxft.training.own_callbacks import make_callbacks
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.programs import Programs
 from jaxft.training.step_metrics import StepMetrics
-from jaxft.training.teacher_columns import fill_teacher_columns
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 
@@ -63,19 +64,21 @@ class Loop:
             self.state, self.frozen, self.progress = self.checkpoints.restore_run(run, self.resumed)
             self.checkpoints.go_back(self.resumed)
             self._set_factors()
-        live = {x.key: sharding.place_params(run.mesh, x.params) for x in run.teachers if x.is_live}
+        self.teaching = choose(run)
+        live = {x.key: sharding.place_params(run.mesh, x.params) for x in run.teachers if x.key not in self.teaching.stored}
         self.frozen = replace(self.frozen, teachers=live)
         self.clock = clock()
         made = make_callbacks(run, directory, self.resumed or 0, self.checkpoints, claim, callbacks, self.clock)
         self.callbacks, self.say, self.times = made
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
-        self.loss = run_loss(run)
+        self.loss = run_loss(run, self.teaching.stored)
         self.evaluations = Evaluations(run, self.loss, self.say)
         self.epochs = Epochs(
             lambda n: make_epoch(run, n, self._training_examples(), lambda: self.epochs.closed),
             -(-run.total_steps // run.steps_per_epoch),
         )
         self.programs: Programs | None = None
+        self._taught: Examples | None = None
 
     def train(self, watch: Watch | None = None) -> None:
         """Train to the end (or to early stopping); the last step is always evaluated and checkpointed.
@@ -90,10 +93,14 @@ class Loop:
         self.callbacks.raise_failure(f"step {start} is saved in {self.directory}" if start else "nothing is trained yet")
         if start >= self.run.total_steps or self.progress.stopped:
             return
-        fill_teacher_columns(self.run, self.say)
         self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say)
+        if self.teaching.stored:
+            self._taught, lines = taught(self.run, self.teaching.stored, self._training_examples(), self.say)
+            for line in lines:
+                self.say(line)
         examples = self.run.prototype if self.run.epochs else self._training_examples()
-        feed = BatchFeed(self.run, self.epochs, examples, head_only=cache.all_layers)
+        short = cache.all_layers and not self.frozen.teachers
+        feed = BatchFeed(self.run, self.epochs, examples, head_only=short)
         self.programs = programs = Programs(self.run, self.loss, self.optimizer, cache, feed, self.say)
         later = programs.request(start, self.state, self.frozen, self.checkpoints.prepare)
         if "validation" in self.run.data:
@@ -212,7 +219,7 @@ class Loop:
         return distributed.from_main(newest or 0) or None
 
     def _training_examples(self) -> Examples:
-        return self.evaluations.cache.data.get("train", self.run.data["train"]).examples
+        return self._taught or self.evaluations.cache.data.get("train", self.run.data["train"]).examples
 
     def _release(self) -> None:
         if self.programs:

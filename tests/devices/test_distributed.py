@@ -190,3 +190,29 @@ def test_two_processes_train_as_one(tiny_model, tiny_data, tmp_path):
     assert len(final_two) == 1
     assert final_two[0]["eval/loss"] == pytest.approx(final_one[0]["eval/loss"], rel=1e-5)
     assert (tmp_path / "two" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False])
+def test_processes_keep_the_outputs_of_a_teacher(two, classifier, tmp_path, shared):
+    """In one directory that the main process writes, or, on hosts that do not share it, in temporary files as well."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    folders = (tmp_path / "a", tmp_path / "a" if shared else tmp_path / "b")
+    bits = []
+    for run in ("filled", "found"):
+        distill = {"teacher": str(classifier), "cache_dir": "cache"}
+        hosts = two("--output_dir", str(tmp_path / run), folders=folders, distill=distill)
+        told = [host.communicate(timeout=300)[1] for host in hosts]
+        assert [host.returncode for host in hosts] == [0, 0], told
+        computed = run == "filled" or not shared
+        assert ("the teacher computes its outputs for 100 examples, once" in told[0]) == computed, told
+        assert "are in cache" in told[0]
+        assert sorted(path.name for path in (tmp_path / "a/cache").iterdir()) == [
+            "about.json",
+            "logits.bin",
+            "progress.jsonl",
+        ]
+        assert not (tmp_path / "b/cache").exists()
+        bits.append((tmp_path / run / "model/model.safetensors").read_bytes())
+    assert bits[0] == bits[1]

@@ -25,7 +25,7 @@ from jaxft.run.loss import run_loss
 from jaxft.run.setup import Run, make_run
 from jaxft.run.state import start_shapes
 from jaxft.step.compilation import abstract_batches
-from jaxft.step.distillation import TEACHER, with_teacher
+from jaxft.step.distillation import with_teacher
 from jaxft.step.matches import make_matches
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import value_and_grad
@@ -184,7 +184,7 @@ def test_packed_and_padded_rows_agree_in_every_family(family):
 def hlo(run: Run) -> str:
     """The compiled gradient of the loss of a run."""
     state, frozen = start_shapes(run)
-    frozen = replace(frozen, teachers={TEACHER: sharding.shapes(run.mesh, run.teacher[1])} if run.teacher else {})
+    frozen = replace(frozen, teachers={x.key: sharding.shapes(run.mesh, x.params) for x in run.teachers})
     (batch,) = abstract_batches(run.sampler, run.prototype, sharding.batch_sharding(run.mesh)).values()
     step = partial(value_and_grad, loss_fn=run_loss(run))
     return sharding.lower(step, run.mesh, state, frozen, batch).compile().as_text()

@@ -20,7 +20,8 @@ from jaxft.run.setup import Run, make_run
 from jaxft.run.teachers import _narrowed
 from jaxft.run.trained_models import teacher_paths
 from jaxft.step.parameters import Parameters
-from jaxft.training.teacher_columns import fill_teacher_columns
+from jaxft.teacher_cache.choice import choose
+from jaxft.teacher_cache.fill import taught
 from tests.support import questions, tiny
 from tests.support.steps import configure
 
@@ -37,11 +38,12 @@ def teachers(tmp_path_factory) -> list[str]:
 
 
 def loss_of(run: Run, step: int = 0) -> float:
-    """The loss of a step, with the columns of its teachers filled."""
-    fill_teacher_columns(run, print)
-    batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(run.data["train"].examples, step).items()}
-    params = Parameters(run.params, teachers={x.key: x.params for x in run.teachers if x.is_live})
-    (total, weight), _ = jax.jit(run_loss(run))(params, batch, random_keys.root_key(0), {})
+    """The loss of a step, with the outputs of its teachers."""
+    stored = choose(run).stored
+    examples, _ = taught(run, stored, run.data["train"].examples, print)
+    batch = {name: x[0] for name, x in run.sampler.epoch_batches(0).batch(examples, step).items()}
+    params = Parameters(run.params, teachers={x.key: x.params for x in run.teachers if x.key not in stored})
+    (total, weight), _ = jax.jit(run_loss(run, stored))(params, batch, random_keys.root_key(0), {})
     return float(total / weight)
 
 

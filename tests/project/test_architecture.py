@@ -18,9 +18,9 @@ FLOORS = [
     "optim tasks",
     "step",
     "run",
-    "evaluation pipelines report",
+    "evaluation pipelines report teacher_cache",
     "training preflight",
-    "train evaluate predict export plan clean augment suspicious_labels self_train trainer vocabulary completion hf "
+    "train evaluate predict export plan teach clean augment suspicious_labels self_train trainer vocabulary completion hf "
     "__init__ __main__",
 ]
 MAX_FLOORS = 9

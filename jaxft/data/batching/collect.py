@@ -35,18 +35,33 @@ def collect(batches: EpochBatches, examples: Examples, steps: Iterable[Summary],
     """
     summary = summary or Summary()
     for number, step in enumerate(steps):
-        index, (_, row, offset, slot) = batches.cells(number)
-        for name, value in step.sums.items():
+        index = batches.examples(number)
+        found = of_step(batches, examples, number, step)
+        for name, value in found.sums.items():
             summary.sums[name] = summary.sums.get(name, 0) + np.asarray(value, np.float64)
-        for name, value in step.examples.items():
-            array = summary.examples.setdefault(name, np.zeros((len(examples), *value.shape[2:]), value.dtype))
-            array[index] = value[row, slot]
-        if step.tokens:
+        for name, value in found.examples.items():
+            array = summary.examples.setdefault(name, np.zeros((len(examples), *value.shape[1:]), value.dtype))
+            array[index] = value
+        if found.tokens:
             lengths = examples.lengths[index]
-            inside = places_in_rows(lengths)
-            target = np.repeat(examples.starts[index], lengths) + inside
-            source = np.repeat(row, lengths), np.repeat(offset, lengths) + inside
-            for name, value in step.tokens.items():
-                array = summary.tokens.setdefault(name, np.zeros((examples.offsets[-1], *value.shape[2:]), value.dtype))
-                array[target] = value[source]
+            target = np.repeat(examples.starts[index], lengths) + places_in_rows(lengths)
+            for name, value in found.tokens.items():
+                array = summary.tokens.setdefault(name, np.zeros((examples.offsets[-1], *value.shape[1:]), value.dtype))
+                array[target] = value
     return summary
+
+
+def of_step(batches: EpochBatches, examples: Examples, number: int, step: Summary) -> Summary:
+    """What a step, which has one micro-batch, gives for its examples, in their order in `batches`.
+
+    Returns:
+      Arrays [examples of the step, ...], and [their tokens, ...] one after another; the sums are unchanged.
+    """
+    index, (_, row, offset, slot) = batches.cells(number)
+    lengths = examples.lengths[index]
+    source = np.repeat(row, lengths), np.repeat(offset, lengths) + places_in_rows(lengths)
+    return Summary(
+        examples={name: value[row, slot] for name, value in step.examples.items()},
+        sums=step.sums,
+        tokens={name: value[source] for name, value in step.tokens.items()},
+    )
