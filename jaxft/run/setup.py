@@ -13,6 +13,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
+from jaxft.core.phases import TOKENISING, phase
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
@@ -143,9 +144,10 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     notes, teachers = read.notes + assembled.notes, ()
     if config.distill.teacher:
         found, about = load_teachers(config, assembled.model, task, tokenizer)
-        teachers = tuple(replace(x, model=x.model.on(mesh)) for x in found)
-        notes += tuple(about)
-        data = {**data, "train": with_teacher_columns(data["train"], teachers, config)}
+        found = [replace(x, model=x.model.on(mesh)) for x in found]
+        with phase(TOKENISING):
+            train, teachers = with_teacher_columns(data["train"], task, found, config)
+        data, notes = {**data, "train": train}, (*notes, *about)
     training, epochs = data["train"].examples, None
     if varies(config):
         nearest = partial(nearest_words, assembled.params, tokenizer, training)

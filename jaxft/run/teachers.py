@@ -1,6 +1,6 @@
-"""The teachers of a run: where they are, whether they fit the student, and what the training examples hold of them."""
+"""The teachers of a run: where they are, whether they fit the student, and what they add to the training examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import row_names
+from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, are_generic
@@ -37,6 +38,7 @@ class Teacher:
       model, params: on the host.
       tokenizer: its own, if it is not the student's; its outputs for the training texts are then computed before training,
         and stand in the column `key` of the training examples, float32 [N, C].
+      examples: the training texts in its own tokens.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Teacher:
     model: Model
     params: Params
     tokenizer: Any = None
+    examples: Examples | None = None
 
     @property
     def is_live(self) -> bool:
@@ -83,11 +86,17 @@ def load_teachers(config: Config, student: Model, task: Task, tokenizer: Any) ->
     return teachers, notes
 
 
-def with_teacher_columns(split: Split, teachers: Sequence[Teacher], config: Config) -> Split:
+def with_teacher_columns(
+    split: Split, task: Task, teachers: Sequence[Teacher], config: Config
+) -> tuple[Split, tuple[Teacher, ...]]:
     """The training data with the number of each example's teacher, and with room for outputs that are computed in advance.
 
+    Returns:
+      (training data, teachers with the texts in their own tokens).
+
     Raises:
-      UserError: if data.teacher names a teacher that is not there, or the examples are not the rows of the data.
+      UserError: if data.teacher names a teacher that is not there, the examples are not the rows of the data, or a text has
+        too many of a teacher's own tokens.
     """
     columns: dict[str, np.ndarray] = {}
     examples = split.examples
@@ -97,16 +106,31 @@ def with_teacher_columns(split: Split, teachers: Sequence[Teacher], config: Conf
         if varying := _varying(config):
             raise UserError(f"data.teacher and {varying} exclude each other: the examples are no longer those of the data")
         columns[CHOSEN] = _chosen(split, column, [teacher.name for teacher in teachers])
+    found = []
     for teacher in teachers:
         if not teacher.is_live:
             outputs = len(teacher.model.labels) if examples.group == 1 else examples.group
             columns[teacher.key] = np.zeros((len(examples), outputs), np.float32)
-    return replace(split, examples=examples.with_columns(**columns)) if columns else split
+        own = None if teacher.is_live else own_split(teacher, task, split, config, labelled=False).examples
+        found.append(replace(teacher, examples=own))
+    return replace(split, examples=examples.with_columns(**columns)) if columns else split, tuple(found)
 
 
-def teacher_outputs(teachers: Sequence[Teacher], group: int) -> TeacherOutputs:
-    """The outputs of one teacher, or of several side by side, for batches of examples of `group` sequences."""
-    each = [live_teacher(x.model, key=x.key) if x.is_live else stored_teacher(x.key, group) for x in teachers]
+def own_split(teacher: Teacher, task: Task, split: Split, config: Config, *, labelled: bool = True) -> Split:
+    """A split in the tokens of a teacher; the split itself if they are the student's."""
+    if teacher.is_live:
+        return split
+    directory = teacher.model.directory
+    assert directory is not None
+    return task.encode(split.rows, teacher.tokenizer, directory, config, split.origin, labelled=labelled)
+
+
+def teacher_outputs(teachers: Sequence[Teacher], group: int, outputs: Collection[str] = ()) -> TeacherOutputs:
+    """The outputs of one teacher, or of several side by side, for batches of examples of `group` sequences.
+
+    `outputs` of the encoder are added for teachers that run in the step.
+    """
+    each = [live_teacher(x.model, outputs, x.key) if x.is_live else stored_teacher(x.key, group) for x in teachers]
     return each[0] if len(each) == 1 else side_by_side(each)
 
 

@@ -16,10 +16,10 @@ from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import Run, eval_sampler
+from jaxft.run.teachers import own_split
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
 from jaxft.training.evaluations import Evaluations
-from jaxft.training.teacher_columns import own_split
 
 SECONDS, MOST_CALLS, MOST_BATCHES = 0.5, 64, 8  # how long, and with how many batches, the speed of a model is measured
 
@@ -128,7 +128,7 @@ def compare_with_teachers(
         for teacher in run.teachers:
             placed = teachers.get(teacher.key)
             given = Parameters(sharding.place_params(run.mesh, teacher.params) if placed is None else placed)
-            evaluator = _evaluator(run, teacher.model, own_split(run, teacher, run.data[split]), given, say)
+            evaluator = _evaluator(run, teacher.model, own_split(teacher, run.task, run.data[split], run.config), given, say)
             scores = score(evaluations.task, evaluator.collect(given), evaluator.data)
             name = "teacher" if len(run.teachers) == 1 else f"teacher {teacher.name}"
             found.append(_measured(name, teacher.model, scores.get(run.metric), _speed(evaluator, given)))
