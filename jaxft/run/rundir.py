@@ -23,7 +23,7 @@ _TEXTS = {RECORD, VALIDATION_ROWS}
 # Options that may change when a run is resumed: they do not change its result, unless callbacks do.
 FREE = (
     *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
-    *("data.prefetch", "data.cache", "distill.cache_dir", "train.callbacks"),
+    *("data.prefetch", "data.cache", "distill.cache_dir", "distill.compare", "train.callbacks"),
 )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
+from jaxft.core.phases import TOKENISING, phase
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
@@ -28,7 +29,7 @@ from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_data
-from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers
+from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
@@ -145,7 +146,8 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     notes, teachers = read.notes + assembled.notes, ()
     if config.distill.teacher:
         found, about = load_teachers(config, assembled.model, task, tokenizer)
-        teachers = tuple(replace(x, model=x.model.on(mesh)) for x in found)
+        with phase(TOKENISING):
+            teachers = tuple(with_own_texts(replace(x, model=x.model.on(mesh)), config, task, data["train"]) for x in found)
         notes += tuple(about)
         data = {**data, "train": with_chosen_teachers(data["train"], teachers, config)}
     training, epochs = data["train"].examples, None

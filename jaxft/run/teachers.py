@@ -1,4 +1,4 @@
-"""The teachers of a run: where they are, whether they fit the student, and what the training examples hold of them."""
+"""The teachers of a run: where they are, whether they fit the student, and what they add to the training examples."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import row_names
+from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, are_generic
@@ -39,6 +40,7 @@ class Teacher:
       model, params: on the host.
       tokenizer: its own, if it is not the student's; its outputs for the training texts are then always computed before
         training.
+      examples: the training texts in its own tokens.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Teacher:
     model: Model
     params: Params
     tokenizer: Any = None
+    examples: Examples | None = None
 
     @property
     def is_live(self) -> bool:
@@ -89,7 +92,7 @@ def with_chosen_teachers(split: Split, teachers: Sequence[Teacher], config: Conf
     """The training data with the number of each example's teacher, if `data.teacher` names a column of them.
 
     Raises:
-      UserError: if data.teacher names a teacher that is not there, or the examples are not the rows of the data.
+      UserError: if the column names a teacher that is not there, or the examples are not the rows of the data.
     """
     column, examples = config.data.teacher, split.examples
     if column is None:
@@ -100,6 +103,17 @@ def with_chosen_teachers(split: Split, teachers: Sequence[Teacher], config: Conf
         raise UserError(f"data.teacher and {varying} exclude each other: the examples are no longer those of the data")
     chosen = _chosen(split, column, [teacher.name for teacher in teachers])
     return replace(split, examples=examples.with_columns(**{CHOSEN: chosen}))
+
+
+def with_own_texts(teacher: Teacher, config: Config, task: Task, split: Split) -> Teacher:
+    """The teacher, with the training texts in its own tokens if these are not the student's.
+
+    Raises:
+      UserError: if a text has too many of its tokens.
+    """
+    if teacher.is_live:
+        return teacher
+    return replace(teacher, examples=own_split(config, task, teacher, split, labelled=False).examples)
 
 
 def own_split(config: Config, task: Task, teacher: Teacher, split: Split, *, labelled: bool = True) -> Split:

@@ -17,7 +17,7 @@ from jaxft.models.encoder import fused_attention
 from jaxft.models.model import Model
 from jaxft.parallel import sharding
 from jaxft.run.setup import Run
-from jaxft.run.teachers import Teacher, own_split
+from jaxft.run.teachers import Teacher
 from jaxft.step.cached_teacher import Stored
 from jaxft.teacher_cache import identity
 from jaxft.teacher_cache.choice import arrays_of, with_outputs
@@ -70,8 +70,8 @@ def _with_stored(run: Run, stored: Mapping[str, Stored]) -> list[tuple[Teacher, 
 
 
 def _texts(run: Run, teacher: Teacher) -> Examples:
-    """What of the training examples a teacher reads, in its own tokens."""
-    return texts_of(own_split(run.config, run.task, teacher, run.data["train"], labelled=False).examples)
+    """What of the training examples a teacher reads."""
+    return texts_of(teacher.examples or run.data["train"].examples)
 
 
 def _place(run: Run, teacher: Teacher, stored: Stored, texts: Examples, say: Say) -> Place:

@@ -171,3 +171,12 @@ def test_models_in_memory_may_be_teachers(teachers, classifier, tiny_data, tmp_p
     stored, named = config.distill.teacher
     assert named == teachers[1]
     assert json.loads((Path(stored) / "config.json").read_text())["num_hidden_layers"] == 1
+
+
+def test_a_student_that_is_its_teacher_is_told(classifier, tiny_data, tmp_path):
+    def notes(**model):
+        options = {"model": model, "distill": {"teacher": str(classifier)}}
+        return " ".join(make_run(configure(classifier, tiny_data, tmp_path / "run", **options)).notes)
+
+    assert "is the model that the student starts from, with all layers" in notes()
+    assert "starts from" not in notes(num_layers=1)
