@@ -156,15 +156,16 @@ def test_more_steps_than_lie_between_events_are_refused(tiny_model, tiny_data, t
         (HEAD, 160, {8, 1}),
         (HEAD | {"train": {"epochs": 2, "batch_size": 16, "micro_batches": 2}, "mesh": {"data": 2}}, 160, {8, 1}),
         (HEAD, 100, {1}),
-        (HEAD | {"distill": {"teacher": "TEACHER"}}, 160, {1}),
+        (HEAD | {"distill": {"cache": "off"}}, 160, {1}),
+        (HEAD | {"distill": {"cache": "auto"}}, 160, {8, 1}),
         (HEAD | {"train": {"epochs": 1, "batch_size": 16}}, 160, {1}),
         ({"model": tiny.NO_DROPOUT}, 160, {1}),
     ],
-    ids=["head", "devices", "short epochs", "teacher", "one epoch", "full"],
+    ids=["head", "devices", "short epochs", "teacher in every step", "teacher once", "one epoch", "full"],
 )
 def test_the_default_is_several_steps_for_a_head_alone(tiny_model, classifier, tmp_path, made, sections, rows, steps):
     if "distill" in sections:
-        sections = sections | {"distill": {"teacher": str(classifier)}}
+        sections = sections | {"distill": {"teacher": str(classifier), **sections["distill"]}}
     train(heads(tiny_model, tmp_path, "run", rows, **sections))
     assert set(made) == steps
 
