@@ -267,7 +267,7 @@ def test_evaluation_uses_plain_cross_entropy(train):
     class Model:
         override = staticmethod(dict)
 
-        def apply(self, params, inputs, *, head, key, rates, between):
+        def apply(self, params, inputs, **options):
             return {"logits": logits}
 
     batch = {"labels": jnp.asarray([[0], [1]]), "weights": jnp.ones((2, 1))}
