@@ -1,6 +1,6 @@
 """Small faults, such as a refactoring could introduce and a review could miss, to measure how many of them tests catch."""
 
-from tests.mutants import faults_of_data, faults_of_models
+from tests.mutants import faults_of_data, faults_of_distillation, faults_of_models
 from tests.mutants.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -97,13 +97,6 @@ FAULTS: tuple[Fault, ...] = (
         "--features pooled of a checkpoint without a pooler gives vectors of random weights instead of an error.",
     ),
     Fault(
-        "teacher-with-other-labels-accepted",
-        "jaxft/run/teachers.py",
-        "len(model.labels) == len(student.labels) and are_generic(model.labels)",
-        "len(model.labels) == len(student.labels) or are_generic(model.labels)",
-        "A teacher that has as many labels in another order is taken, and teaches the wrong ones.",
-    ),
-    Fault(
         "r-drop-passes-share-key",
         "jaxft/step/r_drop.py",
         "jax.random.fold_in(key, OfMicroBatch.SECOND_PASS)",
@@ -116,13 +109,6 @@ FAULTS: tuple[Fault, ...] = (
         'if c.l2_sp and path[0] == "encoder":',
         "if c.l2_sp:",
         "L2-SP also pulls the new head towards its random start.",
-    ),
-    Fault(
-        "temperature-not-squared",
-        "jaxft/step/distillation.py",
-        "used = replace(used, weights=used.weights * temperature**2)",
-        "used = replace(used, weights=used.weights * temperature)",
-        "At temperature T the soft loss of distillation weighs only 1 / T of what distill.alpha says.",
     ),
     Fault(
         "errors-of-other-examples",
@@ -274,4 +260,5 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *faults_of_models.FAULTS,
     *faults_of_data.FAULTS,
+    *faults_of_distillation.FAULTS,
 )
