@@ -1,0 +1,152 @@
+"""What students keep of their teachers' quality: with labels alone, with a teacher, and with matches between layers.
+
+python -m benchmarks.distillation banking77 sst2 snips xquad   # students with half of the layers
+python -m benchmarks.distillation curve                        # 6, 4, 3, 2 and 1 layers of banking77
+python -m benchmarks.distillation                              # writes the tables
+
+Each run is a row of the output file; a row that is there is not run again. All students of a teacher start from the same
+layers of it, and have the same steps and the same test rows. The teacher is trained anew for each seed.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import pages
+from benchmarks.command import check_names, make_parser
+from benchmarks.tables import add_line, read_lines
+from jaxft.config import cli
+from jaxft.train import train
+
+RESULTS = "distillation.jsonl"
+COMMON = ("--checkpoint.every=end", "--checkpoint.select=last", "--log.progress=false", "--eval.every=end")
+TEACHER, LABELS = "teacher", "labels alone"
+SOFT = ("--distill.temperature=4", "--distill.alpha=0.9")
+MATCHES = json.dumps(
+    [
+        {"match": "hidden_mse", "layers": "uniform", "weight": 1.0},
+        {"match": "value_relation", "layers": "last", "weight": 1.0},
+    ]
+)
+METHODS: dict[str, tuple[str, ...]] = {
+    LABELS: ("--distill.teacher=null",),
+    "teacher's outputs": SOFT,
+    "teacher's outputs and layers": (*SOFT, f"--distill.matches={MATCHES}"),
+    # Cross-entropy at temperature 4 without its square, no labels, and matched hidden states.
+    "as TextBrewer": (
+        "--distill.temperature=4",
+        "--distill.squared_temperature=false",
+        "--distill.alpha=1",
+        "--distill.matches=" + json.dumps([{"match": "hidden_mse", "layers": "uniform"}]),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Set:
+    """A data set: its recipe, the options of teachers and of students, the split and metric of its score, and what makes it
+    percent."""
+
+    recipe: str
+    teacher: tuple[str, ...]
+    student: tuple[str, ...]
+    score: str
+    percent: float = 100.0
+
+
+SETS = {
+    "banking77": Set("configs/banking77.yaml", (), ("--train.epochs=4", "--train.label_smoothing=0"), "test/accuracy"),
+    "sst2": Set("configs/sst2.yaml", ("--train.epochs=0.2",), ("--train.epochs=0.3",), "eval/accuracy"),
+    "snips": Set("configs/snips_slots.yaml", ("--train.epochs=1",), ("--train.epochs=2",), "test/f1"),
+    "xquad": Set("configs/xquad_en.yaml", ("--train.epochs=4",), ("--train.epochs=4",), "eval/f1", 1.0),
+}
+HALF, CURVE = 3, (6, 4, 3, 2, 1)
+
+
+def trained_teacher(name: str, seed: int, work: Path) -> tuple[Path, float]:
+    """(the directory of a teacher, its score), trained unless it is there."""
+    own, folder = SETS[name], work / f"{name}-{seed}-teacher"
+    config = cli.load([own.recipe, *COMMON, *own.teacher, f"--seed={seed}", f"--output_dir={folder}"])
+    return folder / "model", own.percent * train(config)[own.score]
+
+
+def measure(name: str, layers: int, method: str, seed: int, work: Path) -> dict[str, Any]:
+    """The row of one student; its directory is removed."""
+    own, folder = SETS[name], work / f"{name}-{layers}-{seed}-student"
+    teacher, score = trained_teacher(name, seed, work)
+    options = [f"--model.path={teacher}", f"--model.layers=uniform {layers}", f"--distill.teacher={teacher}"]
+    shutil.rmtree(folder, ignore_errors=True)
+    given = [*COMMON, *own.student, *options, *METHODS[method], f"--seed={seed}", f"--output_dir={folder}"]
+    found = train(cli.load([own.recipe, *given]))
+    shutil.rmtree(folder)
+    row = {"set": name, "layers": layers, "method": method, "seed": seed, "metric": own.score, "teacher": score}
+    speeds = {x: found[f"distill/{x}_examples_per_second"] for x in ("teacher", "student") if "distill/share" in found}
+    return row | {"score": own.percent * found[own.score], "examples_per_second": speeds}
+
+
+def students(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of students with half of the layers: scores, and shares of the teacher's."""
+    lines = []
+    for name in dict.fromkeys(row["set"] for row in rows):
+        own = [row for row in rows if row["set"] == name and row["layers"] == HALF]
+        teachers = {row["seed"]: row["teacher"] for row in own}
+        cells = [name, spread(list(teachers.values()))]
+        for method in METHODS:
+            each = [row for row in own if row["method"] == method]
+            share = np.mean([row["score"] / row["teacher"] for row in each])
+            cells.append(f"{spread([row['score'] for row in each])} ({share:.1%})")
+        lines.append(cells)
+    return pages.table(["set", TEACHER, *METHODS], lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
+def curve(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of banking77 by the number of layers."""
+    lines = []
+    for layers in CURVE:
+        own = [row for row in rows if row["set"] == "banking77" and row["layers"] == layers]
+        speeds = [row["examples_per_second"] for row in own if row["examples_per_second"]]
+        faster = np.median([x["student"] / x["teacher"] for x in speeds])
+        each = [[row["score"] for row in own if row["method"] == method] for method in CURVE_METHODS]
+        lines.append([str(layers), f"{faster:.1f}", *(spread(x) for x in each)])
+    return pages.table(["layers", "speed, times the teacher's", *CURVE_METHODS], lines)
+
+
+CURVE_METHODS = (LABELS, "teacher's outputs and layers")
+
+
+def main(argv: list[str]) -> None:
+    """Run what is not in the output file yet, and append it; or write the tables."""
+    parser = make_parser(__doc__, RESULTS)
+    parser.add_argument("sets", nargs="*", help="none writes the tables into the page")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--work", default="runs/distillation")
+    args = parser.parse_args(argv)
+    check_names("set", args.sets, {**SETS, "curve": None})
+    known = read_lines(Path(args.output))
+    if not args.sets:
+        half = [row for row in known if row["layers"] == HALF]
+        pages.write(Path("docs/distillation.md"), {"students": students(half), "layers": curve(known)})
+    for seed in args.seeds:
+        for given in args.sets:
+            name, layers = ("banking77", CURVE) if given == "curve" else (given, (HALF,))
+            methods = args.methods or (CURVE_METHODS if given == "curve" else tuple(METHODS))
+            for key in [{"set": name, "layers": n, "method": method, "seed": seed} for n in layers for method in methods]:
+                if not any(key.items() <= row.items() for row in known):
+                    row = measure(**{"name" if k == "set" else k: v for k, v in key.items()}, work=Path(args.work))
+                    known.append(row)
+                    add_line(Path(args.output), row)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
