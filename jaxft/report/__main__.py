@@ -2,6 +2,7 @@
 
 It has curves, scores, confusions, calibration, the worst errors and the options, and needs neither a network nor scripts."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def main(argv: list[str]) -> None:
         check_output(output)
         if output != "-" and not output.endswith((".html", ".htm")) and not Path(output).exists():
             raise UserError(f"--output {output}: the report is html; give a name that ends in .html")
+    elif os.path.isdir(args.runs[0]) and not os.access(args.runs[0], os.W_OK):
+        raise UserError(f"{args.runs[0]}: is not writable: say with --output FILE where to write the report")
     if args.words and len(args.runs) > 1:
         raise UserError("--words: is for the report of one run")
     write_report(args.runs, output, _words(args.runs[0]) if args.words else ())

@@ -99,7 +99,13 @@ def _subclass(
             found = task.scores(self, summary, split)
             both = self.predictions(summary, split) if plain else ()
             for name, function in metrics:
-                found |= _as_numbers(name, plain[name](*both) if name in plain else function(self, summary, split))
+                new = _as_numbers(name, plain[name](*both) if name in plain else function(self, summary, split))
+                if twice := sorted(found.keys() & new.keys()):
+                    raise UserError(
+                        f'eval.metrics: {name} returned a score "{twice[0]}", which there is already; give the function or '
+                        "the key another name"
+                    )
+                found |= new
             return found
 
         higher = {name: bool(getattr(function, "higher_is_better", True)) for name, function in metrics}

@@ -1,5 +1,6 @@
 """The progress of a run on standard error: a bar on a terminal, lines elsewhere (nohup, Slurm, CI), of the main process."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,17 @@ from typing import Any
 from jaxft.config import LogConfig
 from jaxft.core import distributed
 from jaxft.core.phases import Clock
-from jaxft.training.callbacks import Callback, Evaluation, Step
+from jaxft.training.callbacks import Callback, End, Evaluation, Step
 from jaxft.training.time_left import TimeLeft
 
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+# What a narrow terminal cuts off is at the end.
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}, {rate_fmt}]"
 _ERASE = "\x1b[K"  # from the cursor to the end of the line
+
+
+def _has_bar(config: LogConfig) -> bool:
+    """Whether standard error is a terminal on which a line can be written again."""
+    return config.progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
@@ -21,7 +28,7 @@ def named_phases(config: LogConfig, clock: Clock) -> Iterator[None]:
 
     The cursor stays at the start of the line, so whatever else is printed replaces it.
     """
-    shown = config.progress and sys.stderr.isatty() and distributed.is_main_process()
+    shown = _has_bar(config) and distributed.is_main_process()
 
     def show(phase: str, detail: str) -> None:
         print(f"\r{_named(phase, detail)}{_ERASE}\r", end="", file=sys.stderr, flush=True)
@@ -42,10 +49,10 @@ class Display(Callback):
     def __init__(self, config: LogConfig, *, start_step: int, clock: Clock, time_left: TimeLeft) -> None:
         self._active = distributed.is_main_process()
         self._bar: Any = None
-        self._speed = ""
-        self._lines = config.progress and not sys.stderr.isatty()
+        self._speed, self._ended = "", False
+        self._lines = config.progress and not _has_bar(config)
         self._total, self._left, self._clock = time_left.total_steps, time_left, clock
-        if self._active and config.progress and sys.stderr.isatty():
+        if self._active and _has_bar(config):
             import tqdm
 
             options: dict[str, Any] = {"bar_format": _BAR, "unit": "step", "dynamic_ncols": True}
@@ -67,16 +74,16 @@ class Display(Callback):
         if self._bar is None and not self._lines:
             return
         seconds = self._left.after(step.number)
-        left = "" if seconds is None else f", {clock_time(seconds)} left"
+        left = "" if seconds is None else f"{clock_time(seconds)} left"
         if self._bar is not None:
             if tokens is not None:
                 self._speed = f", {tokens:,.0f} tokens/s"
-            figures = f"loss {shown_number(step.loss)}, lr {step.learning_rate:.2e}{self._speed}{left}"
-            self._bar.set_postfix_str(figures, refresh=False)
+            figures = f"loss {shown_number(step.loss)}, lr {step.learning_rate:.2e}{self._speed}"
+            self._bar.set_postfix_str(f"{left}, {figures}" if left else figures, refresh=False)
             self._bar.update(step.number - self._bar.n)
         elif tokens is not None:
             figures = f"loss {shown_number(step.loss)}, learning rate {step.learning_rate:.2e}, {tokens:,.0f} tokens/s"
-            self.say(f"step {step.number:,} of {self._total:,}: {figures}{left}")
+            self.say(f"step {step.number:,} of {self._total:,}: {figures}{f', {left}' if left else ''}")
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Print the metric that chooses the best model, and the loss."""
@@ -87,10 +94,16 @@ class Display(Callback):
         self.say(f"step {evaluation.step}: validation {shown}")
         self._left.evaluated()
 
+    def on_end(self, end: End) -> None:
+        """Remember that nothing has stopped the run."""
+        self._ended = True
+
     def close(self) -> None:
-        """Leave the bar on the screen as it is."""
+        """Leave the bar on the screen."""
         if self._bar is not None:
             self._clock.listener = lambda *_: None
+            if self._ended:
+                self._bar.set_description_str("done", refresh=False)
             self._bar.close()
 
 

@@ -148,6 +148,7 @@ def _read(path: Path) -> tuple[str | None, dict[str, int]]:
     """(the id of the run, the last step that was sent by kind of row); (None, {}) without a record that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return str(found["id"]), {str(kind): int(step) for kind, step in found["sent"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        known, sent = found["id"], {str(kind): int(step) for kind, step in found["sent"].items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None, {}
+    return (known, sent) if isinstance(known, str) else (None, {})

@@ -210,6 +210,15 @@ def test_a_metric_is_a_number_or_none(folder, value, found):
         assert scores(None, Summary(), None)["own"] == found
 
 
+def test_a_number_of_a_dict_replaces_no_other_score(folder):
+    (folder / "metrics_of_one_name.py").write_text(
+        "def own(task, summary, split): return {'x': 1, 'y': 2}\ndef own_x(task, summary, split): return 3\n"
+    )
+    references = [f"metrics_of_one_name:{name}" for name in ("own_x", "own")]
+    with pytest.raises(UserError, match='own returned a score "own_x", which there is already'):
+        customised(Silent, None, references).scores(None, Summary(), None)
+
+
 def test_a_finished_run_can_be_evaluated_by_other_metrics(folder):
     """The run's own `eval.metric` has chosen its best model, and need not be among them; one that is given must be."""
     (folder / "run").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from jaxft.config import LogConfig
 from jaxft.core.phases import COMPILING, EVALUATING, READING, TRAINING, Clock
 from jaxft.step.multi_step import Calendar
-from jaxft.training.callbacks import Step
+from jaxft.training.callbacks import End, Step
 from jaxft.training.display import Display, named_phases
 from jaxft.training.time_left import TimeLeft
 
@@ -27,6 +27,12 @@ class Fake:
     def spend(self, phase: str, seconds: float) -> None:
         with self.clock.during(phase):
             self.now += seconds
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, kind: str = "xterm", columns: int = 120) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setenv("COLUMNS", str(columns))
 
 
 def step(number: int, *, loss: float = 0.5, rate: float = 0.1, tokens: float | None = 7) -> Step:
@@ -77,7 +83,7 @@ def test_the_time_left_is_steps_without_compiling_and_evaluations_to_come(evalua
 
 
 def test_a_terminal_has_a_bar_with_the_phase_and_the_time_left(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    on_a_terminal(monkeypatch)
     shown = Fake(LogConfig(), total=20)
     shown.display._bar.mininterval = 0
     with shown.clock.during(COMPILING, "1 of 3"):
@@ -88,16 +94,36 @@ def test_a_terminal_has_a_bar_with_the_phase_and_the_time_left(capsys, monkeypat
         shown.display.on_step(step(10))
         text = capsys.readouterr().err
         assert "training:  50%|" in text
-        assert "loss 0.5000, lr 1.00e-01, 7 tokens/s, 0:10 left]" in text
+        assert ", 0:10 left, loss 0.5000, lr 1.00e-01, 7 tokens/s, " in text
+    shown.display.on_end(End(20, 20, {}))
     shown.display.close()
     assert "step 10 of 20" not in text
-    capsys.readouterr()
+    assert "done:  50%|" in capsys.readouterr().err
     shown.spend(EVALUATING, 1)
     assert capsys.readouterr().err == ""
 
 
+def test_a_terminal_of_eighty_columns_shows_the_time_left(capsys, monkeypatch):
+    on_a_terminal(monkeypatch, columns=80)
+    shown = Fake(LogConfig(), total=200_000)
+    shown.display._bar.mininterval = 0
+    with shown.clock.during(EVALUATING):
+        for number, seconds in ((1, 1), (100_001, 20_000)):
+            shown.spend(TRAINING, seconds)
+            shown.display.on_step(step(number, tokens=123_456))
+    assert "5:33:20 left, loss 0.5000" in capsys.readouterr().err
+
+
+def test_a_dumb_terminal_has_lines(capsys, monkeypatch):
+    on_a_terminal(monkeypatch, "dumb")
+    shown = Fake(LogConfig(), total=20)
+    with named_phases(LogConfig(), shown.clock), shown.clock.during(READING):
+        shown.display.on_step(step(10))
+    assert capsys.readouterr().err == "step 10 of 20: loss 0.5000, learning rate 1.00e-01, 7 tokens/s\n"
+
+
 def test_before_the_bar_the_phase_is_at_the_start_of_a_line_that_anything_replaces(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    on_a_terminal(monkeypatch)
     clock = Clock()
     with named_phases(LogConfig(), clock), clock.during(READING):
         assert capsys.readouterr().err == "\rreading\x1b[K\r"

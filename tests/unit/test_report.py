@@ -1,6 +1,7 @@
 """The report: its figures, pictures and markup, and what it says of runs that lack something."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -293,7 +294,7 @@ def test_before_the_end_times_are_those_of_their_file(tmp_path):
     assert "Share of time waiting for data: no number yet" in text
 
 
-def test_the_command_refuses_what_is_no_run(tmp_path):
+def test_the_command_refuses_what_is_no_run(tmp_path, monkeypatch):
     (tmp_path / "runs/one").mkdir(parents=True)
     (tmp_path / "runs/one/config.yaml").write_text("{}")
     for arguments, words in (
@@ -304,6 +305,10 @@ def test_the_command_refuses_what_is_no_run(tmp_path):
     ):
         with pytest.raises(UserError, match=re.escape(words)):
             main(arguments)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="one: is not writable: say with --output FILE where to write"):
+        main([str(tmp_path / "runs/one"), "--words"])
+    monkeypatch.undo()
     main([str(tmp_path / "runs/one")])
     assert (tmp_path / "runs/one/report.html").is_file()
 
@@ -317,3 +322,16 @@ def test_data_of_the_run_are_shown(tmp_path):
     Checker(text)
     assert "1 (25.0%)" in text
     assert "test 50.0%" in text  # half of the labels would have to change
+
+
+def test_pictures_and_tables_have_names_keys_reach_what_scrolls_and_dark_mode_has_every_colour(tmp_path):
+    rows = [prediction("a", "b", 0.9, "text"), prediction("b", "b", 0.8, "more")]
+    text = page([read_run(write_run(tmp_path / "run", rows=journal(), predictions=rows))])
+    pictures = re.findall("<svg[^>]*>", text)
+    scrolled = re.findall('<div class="scroll"[^>]*>', text)
+    assert len(pictures) > 3
+    assert len(scrolled) > 1
+    assert all('role="img"' in x and re.search('aria-label="[^"]+"', x) for x in pictures)
+    assert all('tabindex="0"' in x and re.search('aria-label="[^"]+"', x) for x in scrolled)
+    light, dark = re.search(r":root{(.*?)}\n@media \(prefers-color-scheme:dark\){:root{(.*?)}}", text, re.DOTALL).groups()
+    assert re.findall("--[a-z0-9]+(?=:)", light) == re.findall("--[a-z0-9]+(?=:)", dark)

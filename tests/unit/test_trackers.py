@@ -1,6 +1,5 @@
 """Trackers get the config, the rows and the end of a run; a resumed run is the same one; their failures stop nothing."""
 
-import json
 import sys
 import threading
 
@@ -128,8 +127,16 @@ def test_a_missing_package_is_named_before_data_are_read(name, tmp_path, monkeyp
 
 def test_a_damaged_record_begins_a_new_run(tmp_path, monkeypatch):
     store = fake_trackers.install("wandb", monkeypatch)
-    for text in ("", "[]", '{"id": "x"}', json.dumps({"id": "x", "sent": 5})):
+    texts = (
+        "",
+        "[]",
+        '{"id": "x"}',
+        '{"id": null, "sent": {}}',
+        '{"id": "x", "sent": 5}',
+        '{"id": "x", "sent": {"step": 1e999}}',
+    )
+    for text in texts:
         (tmp_path / "trackers").mkdir(exist_ok=True)
         (tmp_path / "trackers/wandb.json").write_text(text)
         assert tracked.Session(tmp_path, 0, "wandb").end() == []
-    assert len(store.runs) == 4
+    assert len(store.runs) == len(texts)
