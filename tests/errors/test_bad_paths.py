@@ -22,8 +22,8 @@ def here(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-KINDS = ("path", "file", "output_dir", "dataset", "teacher", "tokenizer", "train", "validation", "test")
-PATHS = [name for name in cli.field_names() if name.rpartition(".")[2] in KINDS]
+KINDS = ("path", "file", "output_dir", "dataset", "tokenizer", "train", "validation", "test", "embeddings", "cache_dir")
+PATHS = [name for name in cli.field_names() if name.rpartition(".")[2] in KINDS or name == "distill.teacher"]
 
 
 @pytest.mark.parametrize("name", PATHS)
