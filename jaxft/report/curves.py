@@ -19,7 +19,8 @@ def training(runs: Sequence[RunFiles]) -> Markup:
     charts = [line_chart(lines, label="Loss", x_label=STEP)]
     names = {name: None for run in runs for row in run.evaluations for name, x in row.items() if is_number(x)}
     shown: list[list[Any]] = []
-    for name in _ordered([x.removeprefix("eval/") for x in names if x.startswith("eval/") and x != "eval/loss"]):
+    scored = [x.removeprefix("eval/") for x in names if x.startswith("eval/")]
+    for name in _ordered([x for x in scored if several or x != "loss"]):  # that of one run stands beside its training loss
         scores = [
             Line(run.name if several else "", _points(run.evaluations, f"eval/{name}"), i, dots=True)
             for i, run in enumerate(runs)
@@ -47,7 +48,7 @@ def pace(runs: Sequence[RunFiles]) -> Markup:
 
 
 def _loss(run: RunFiles, index: int, *, several: bool) -> Iterator[Line]:
-    """Raw and smoothed loss of training, and the loss of validation."""
+    """Raw and smoothed loss of training, and of one run also the loss of validation."""
     points = _points(run.steps, "loss")
     name = run.name if several else "training"
     enough = len(points) >= ENOUGH

@@ -262,6 +262,7 @@ def test_several_runs_are_compared(tmp_path):
     Checker(text)
     assert str(runs[0]) in text
     assert "0.975 (+0)" in text
+    assert ("Validation loss" in text) > ("Validation loss" in page(read[:1]))
     assert page(read) == text
 
 
