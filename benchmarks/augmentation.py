@@ -162,19 +162,22 @@ def table(rows: list[dict[str, Any]], name: str, columns: dict[str, Callable[[di
     """A table with a line for each method.
 
     A cell is the mean score of the seeds and its standard deviation, then the mean difference to "none" with the same rows,
-    and the standard error of that mean: a difference of less than two standard errors may be chance.
+    and the standard error of that mean: a difference of less than two standard errors may be chance. A method that has not
+    been run with all seeds says with how many.
     """
-    cells: dict[str, list[str]] = {}
-    for wanted in columns.values():
+    cells: dict[str, dict[str, str]] = {}
+    for column, wanted in columns.items():
         scores = {(row["method"], row["seed"]): 100 * row["score"] for row in rows if wanted(row)}
         seeds = sorted({seed for _, seed in scores})
         for method in dict.fromkeys(method for method, _ in scores):
-            found = np.array([scores[method, seed] for seed in seeds])
-            gain = found - [scores["none", seed] for seed in seeds]
-            error = gain.std(ddof=1) / len(seeds) ** 0.5
-            shown = "" if method == "none" else f" ({gain.mean():+.1f} ± {error:.1f})"
-            cells.setdefault(method, []).append(f"{found.mean():.1f} ± {found.std(ddof=1):.1f}{shown}")
-    return pages.table([name, *columns], [[method, *line] for method, line in cells.items()])
+            own = [seed for seed in seeds if (method, seed) in scores]
+            found = np.array([scores[method, seed] for seed in own])
+            gain = found - [scores["none", seed] for seed in own]
+            error = gain.std(ddof=1) / len(own) ** 0.5
+            few = f"; {len(own)} seeds" if len(own) < len(seeds) else ""
+            shown = "" if method == "none" else f" ({gain.mean():+.1f} ± {error:.1f}{few})"
+            cells.setdefault(method, {})[column] = f"{found.mean():.1f} ± {found.std(ddof=1):.1f}{shown}"
+    return pages.table([name, *columns], [[method, *(line.get(x, "") for x in columns)] for method, line in cells.items()])
 
 
 def of(name: str, labels: int) -> Callable[[dict[str, Any]], bool]:
