@@ -81,7 +81,7 @@ def test_phases_add_up_to_the_time_of_all_starts_and_a_terminal_shows_them(tiny_
     names = re.findall(r"\r([a-z]+)(?: \d of \d)?(?:\x1b\[K|: +\d+%\|)", shown)
     assert {"reading", "tokenising", "preparing", "compiling", "training", "evaluating", "saving"} <= set(names)
     assert "compiling 1 of " in shown
-    assert re.search(r"\d/7 \[.*loss \d\.\d{4}, lr \S+, [\d,]+ tokens/s, \d:\d\d left\]", shown)
+    assert re.search(r"\d/7 \[.*, \d:\d\d left, loss \d\.\d{4}, lr \S+, [\d,]+ tokens/s", shown)
     assert "time in 2 starts: " in shown
     report = (tmp_path / "run/report.html").read_text()
     assert "Seconds by phase" in report
