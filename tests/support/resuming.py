@@ -9,6 +9,7 @@ from jaxft.train import train
 from tests.support import read_jsonl, tiny
 
 SPEED = {"examples_per_second", "tokens_per_second", "share_data", "share_dispatch", "share_device"}
+SPEED |= {f"distill/{name}_examples_per_second" for name in ("teacher", "student")}
 TIMES = {"time", "goodput"}
 
 
