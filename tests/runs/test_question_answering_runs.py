@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError
 from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
 from jaxft.train import train
-from jaxft.training.journal import Journal
+from jaxft.training.loop import Loop
 from tests.support import official_squad, questions, read_jsonl, tiny
 from tests.support.questions import configure
 from tests.support.result_files import predictions_of, share_right
@@ -84,16 +84,16 @@ def test_a_run_from_training_to_pytorch(tiny_model, data, tmp_path, monkeypatch,
     own = {"unanswerable": True, "null_threshold": results["eval/null_threshold"]}
     assert stored["task_specific_params"] == {"jaxft": own}
 
-    write = Journal.write
+    check = Loop._check_finite
 
-    def stopping(self, row):
-        write(self, row)
-        if row["step"] == 23:
+    def stopping(self, step):
+        check(self, step)
+        if step.number == 23:
             raise Stop
 
     other = configure(tiny_model, data, tmp_path / "other", **sections)
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "write", stopping)
+        patch.setattr(Loop, "_check_finite", stopping)
         with pytest.raises(Stop):
             train(other)
     capsys.readouterr()
