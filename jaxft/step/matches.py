@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.config import DistillConfig, MatchConfig, OptimConfig
-from jaxft.config.matches import ATTENTION_MATCHES, RELATION_MATCHES
+from jaxft.config.matches import ATTENTION_MATCHES, PROJECTABLE, RELATION_MATCHES
 from jaxft.core.errors import UserError
 from jaxft.core.random_streams import host_generator
 from jaxft.core.tree import Params
@@ -189,7 +189,7 @@ def _match(config: MatchConfig, number: int, student: EncoderConfig, teacher: En
     if name == "fsp" and len(pairs) < 2:
         raise UserError(f"{where} layers is {config.layers}: fsp compares the flow between layers: give two pairs or more")
     widths = (student.hidden_size, teacher.hidden_size)
-    if output == HIDDEN and name != "nst" and not config.projection and widths[0] != widths[1]:
+    if name in PROJECTABLE and not config.projection and widths[0] != widths[1]:
         raise UserError(
             f"{where}: {name} compares hidden states of {widths[0]} numbers (student) and {widths[1]} (teacher): set "
             "projection: linear, or use nst, which needs no common width"
