@@ -12,8 +12,7 @@ from jaxft.core import tree
 from jaxft.report.run_files import read_run
 from jaxft.train import train
 from jaxft.training.teacher_comparison import Comparison, Measured
-from tests.support import tiny
-from tests.support.resuming import journal
+from tests.support import read_jsonl, tiny
 
 TEACHER = Measured("teacher", 1_000, 4_000, 50.0, 0.8)
 STUDENT = Measured("student", 400, 1_600, 100.0, 0.6)
@@ -60,7 +59,7 @@ def test_they_are_printed_recorded_and_reported(distilled):
     assert lines[begin + 3].split()[:2] == ["student", parameters]
     assert lines[begin + 4].startswith(f"the student keeps {share} of the teacher's accuracy and has ")
     numbers = {name: x for name, x in results.items() if name.startswith("distill/")}
-    final = journal(output)[-1]
+    final = read_jsonl(output / "metrics.jsonl")[-1]
     stored = json.loads((output / "all_results.json").read_text())
     for name, x in numbers.items():
         assert final[name] == pytest.approx(x, rel=1e-5)
