@@ -109,19 +109,49 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
-def curve(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of banking77 by the number of layers."""
-    lines = []
+CURVE_METHODS = (LABELS, "teacher's outputs and layers")
+
+
+def of_layers(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float, list[list[float]]]]:
+    """(layers, speed in times that of the teacher, scores of each of CURVE_METHODS) of banking77."""
+    found = []
     for layers in CURVE:
         own = [row for row in rows if row["set"] == "banking77" and row["layers"] == layers]
         speeds = [row["examples_per_second"] for row in own if row["examples_per_second"]]
-        faster = np.median([x["student"] / x["teacher"] for x in speeds])
-        each = [[row["score"] for row in own if row["method"] == method] for method in CURVE_METHODS]
-        lines.append([str(layers), f"{faster:.1f}", *(spread(x) for x in each)])
+        faster = float(np.median([x["student"] / x["teacher"] for x in speeds]))
+        found.append((layers, faster, [[x["score"] for x in own if x["method"] == method] for method in CURVE_METHODS]))
+    return found
+
+
+def curve(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of banking77 by the number of layers."""
+    lines = [[str(layers), f"{faster:.1f}", *map(spread, each)] for layers, faster, each in of_layers(rows)]
     return pages.table(["layers", "speed, times the teacher's", *CURVE_METHODS], lines)
 
 
-CURVE_METHODS = (LABELS, "teacher's outputs and layers")
+def draw_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the scores of banking77 against the speed of prediction; bars are standard deviations over seeds."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "jaxft"  # the same file from the same numbers
+    import matplotlib.pyplot as plt
+
+    points = of_layers(rows)
+    speed = np.median([row["examples_per_second"]["teacher"] for row in rows if row["examples_per_second"]])
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    for i, method in enumerate(CURVE_METHODS):
+        scores = [each[i] for _, _, each in points]
+        means, deviations = [np.mean(x) for x in scores], [np.std(x, ddof=1) for x in scores]
+        axes.errorbar([x * speed for _, x, _ in points], means, deviations, marker="o", capsize=3, label=method)
+    for layers, faster, each in points:
+        place = (faster * speed, float(np.mean(each[-1])))
+        axes.annotate(f"{layers}", place, (0, 8), textcoords="offset points", ha="center")
+    axes.set_xlabel("examples per second of prediction (numbers at the points: layers)")
+    axes.set_ylabel("test accuracy on banking77, %")
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def main(argv: list[str]) -> None:
@@ -137,6 +167,7 @@ def main(argv: list[str]) -> None:
     if not args.sets:
         half = [row for row in known if row["layers"] == HALF]
         pages.write(Path("docs/distillation.md"), {"students": students(half), "layers": curve(known)})
+        draw_curve(known, Path("docs/plots/distillation.svg"))
     for seed in args.seeds:
         for given in args.sets:
             name, layers = ("banking77", CURVE) if given == "curve" else (given, (HALF,))
