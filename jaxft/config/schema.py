@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig
 from jaxft.config.data import DataConfig
 from jaxft.config.limits import PathText, Section, Seed, require
@@ -41,6 +42,7 @@ class Config(Section):
     plan: PlanConfig = field(default_factory=PlanConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

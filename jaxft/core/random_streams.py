@@ -59,6 +59,8 @@ class OfPreparation(IntEnum):
     """Streams of the key of `OfStep.PREPARE` beside the task's own, which uses the key itself."""
 
     CUTOFF = 0
+    PERTURBATION = 1
+    """Where adversarial perturbations start."""
 
 
 @unique

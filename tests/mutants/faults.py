@@ -169,7 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "kept-prefix-without-neftune",
         "jaxft/training/frozen_features.py",
-        "if run.changes_texts or run.epochs or embedding_transformations(run):",
+        "if run.changes_texts or run.epochs or changes_words(run):",
         "if run.changes_texts or run.epochs:",
         "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),

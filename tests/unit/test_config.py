@@ -13,6 +13,7 @@ import pytest
 from jaxft.config import (
     Config,
     RuleConfig,
+    adversarial,
     augment,
     clean,
     cli,
@@ -157,7 +158,7 @@ def test_a_bad_duration_is_refused(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, augment, clean, data, model, optim, plan, task, training, unlabelled)
+SCHEMA = (schema, adversarial, augment, clean, data, model, optim, plan, task, training, unlabelled)
 
 
 def sections() -> list[type]:
