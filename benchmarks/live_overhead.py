@@ -61,7 +61,7 @@ def measure(folder: Path, steps: int, rounds: int) -> dict[str, list[tuple[float
     from jaxft.train import train
     from jaxft.training import notify, step_metrics
     from jaxft.training.callbacks import Step
-    from jaxft.training.journal import TensorBoard
+    from jaxft.training.trackers import TensorBoard
 
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def measure(folder: Path, steps: int, rounds: int) -> dict[str, list[tuple[float
         train={"batch_size": BATCH, "max_steps": total},
         eval={"every": "end"},
         checkpoint={"every": "end"},
-        log={"every": 1, "tensorboard": True},
+        log={"every": 1, "trackers": ["tensorboard"]},
         optim={"learning_rate": 1e-4},
         output_dir=str(folder / "run"),
     )

@@ -96,7 +96,9 @@ def run_batches(
 
     def results() -> Iterator[Summary]:
         previous: Any = None
-        for step, batch in enumerate(prefetch(iter(range(batches.steps)), make, 2)):
+        # A thread takes longer than to make one batch.
+        made = prefetch(iter(range(batches.steps)), make, 2) if batches.steps > 1 else map(make, range(batches.steps))
+        for step, batch in enumerate(made):
             outputs = run(batches.shape(step), batch)
             if previous is not None:  # read one step late, while the device works on the next
                 yield jax.tree.map(np.asarray, previous)

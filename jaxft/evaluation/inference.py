@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import softmax
 
 from jaxft.config import Config, TaskConfig
+from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.object_reference import is_reference
@@ -122,11 +123,15 @@ def load_model(path: str, config: Config, kind: str | None = None) -> LoadedMode
         unroll=config.runtime.unroll,
     )
     assert model.directory is not None
-    tokenizer = load_tokenizer(model.directory)
+    directory = model.directory
+    tokenizer = load_tokenizer(directory)
     check_lengths(model, tokenizer, config.data.max_length)
     mesh = sharding.make_mesh(replace(config.mesh, data=-1, fsdp=1))
+    # Each layer is a stack of its own: of a stack of several, a program that does not loop would copy every layer's kernels.
+    model, layers = model.on(mesh), model.encoder.config.parameter_layers
+    params = tree.recut(params, range(layers) if model.policy.unrolled_layers >= layers else ())
     params = sharding.place_params(mesh, params)
-    return LoadedModel(config, model.directory, model.on(mesh), params, tokenizer, mesh)
+    return LoadedModel(config, directory, model, params, tokenizer, mesh)
 
 
 def read_split(config: Config, split: str, *, labelled: bool = True) -> Any:

@@ -1,5 +1,8 @@
 """Parts of the benchmarks: medians of rounds, windows of steps, result files, and the pages that show them."""
 
+import ast
+import importlib
+import importlib.util
 import io
 import json
 from dataclasses import replace
@@ -14,6 +17,18 @@ from benchmarks.step import Case
 from jaxft.config import Config, MeshConfig, PlanConfig, RuleConfig, TrainConfig
 from jaxft.core import tree
 from jaxft.core.errors import UserError
+from tests.support import ROOT
+
+
+def test_what_benchmarks_import_from_jaxft_exists():
+    """Also inside functions, where nothing else would tell before a run of hours."""
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("jaxft", "benchmarks"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    found = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+                    assert found, f"{path.name}: {node.module} has no {alias.name}"
 
 
 def test_ratios_are_of_the_same_round():

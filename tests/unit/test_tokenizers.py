@@ -1,10 +1,12 @@
 """Tokenizers that runs/test_family_training.py does not have: Chinese WordPiece, and SentencePiece without its package."""
 
+import json
 import re
 from pathlib import Path
 
 import datasets
 import pytest
+from transformers import AutoTokenizer
 
 import jaxft
 from jaxft import export
@@ -12,7 +14,7 @@ from jaxft.config import DataConfig
 from jaxft.core import model_source
 from jaxft.core.errors import UserError
 from jaxft.data.tokens.encode import encode_texts
-from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.data.tokens.tokenizer import CLASSES, load_tokenizer
 from jaxft.models.model import make_model
 from jaxft.train import train
 from tests.support import tiny, vocabularies
@@ -27,6 +29,23 @@ def chinese(shared_data, tmp_path_factory) -> Path:
     model = make_model(CONFIG, "feature-extraction", "here")
     jaxft.save(model, tiny.random_params(model), directory)
     return vocabularies.wordpiece(directory, shared_data / "vocab/bert-base-chinese", lower=True)
+
+
+@pytest.mark.parametrize("ending", ["", "Fast"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_classes_that_are_known_are_those_that_transformers_finds(tmp_path, kind, ending):
+    if kind == "roberta":
+        vocabularies.trained_byte_level(tmp_path, ["a small river", "stones in the river"])
+    else:
+        vocabularies.letters(tmp_path, ["river", "stone"])
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": CLASSES[kind] + ending}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    own, expected = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert type(own) is type(expected)
+    assert own.backend_tokenizer.to_str() == expected.backend_tokenizer.to_str()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "albert"}))
+    assert type(load_tokenizer(tmp_path)) is type(AutoTokenizer.from_pretrained(tmp_path))
 
 
 @pytest.fixture(scope="module")

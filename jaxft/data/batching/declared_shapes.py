@@ -17,19 +17,22 @@ SHORT = 4  # tokens of an example on average, at least, in a row whose slots are
 def declare_shapes(longest: int, tokens: int, unit: int = 1, lengthen: Callable[[int], int] = int) -> tuple[Shape, ...]:
     """The shapes, ascending by row length and number of rows.
 
+    Row lengths are SHORTEST times powers of 2, up to the longest example, and the middle between two of them for texts that
+    come alone: these have no steps of several rows.
+
     Args:
       longest: tokens of the longest example.
       tokens: tokens of the largest step.
       unit: the number of rows of a step is a multiple of it.
       lengthen: maps a row length to the length to which the device's attention kernel pads it.
     """
-    lengths, end = [SHORTEST], round_up(max(longest, SHORTEST), MULTIPLE)
-    while lengths[-1] < end:
-        lengths.append(min(2 * lengths[-1], end))
+    end = round_up(max(longest, SHORTEST), MULTIPLE)
+    powers = {lengthen(min(SHORTEST << i, end)) for i in range(end.bit_length())}
+    between = {lengthen(min(3 * SHORTEST // 2 << i, end)) for i in range(end.bit_length())}
     shapes = []
-    for length in sorted({lengthen(x) for x in lengths}):
+    for length in sorted(powers | between):
         rows = unit
-        while rows == unit or (length >= min(PACKED, end) and rows * length <= tokens):
+        while rows == unit or (length in powers and length >= min(PACKED, end) and rows * length <= tokens):
             shapes.append(Shape(rows, length, max(1, length // SHORT)))
             rows *= GROWTH
     return tuple(shapes)
@@ -38,16 +41,19 @@ def declare_shapes(longest: int, tokens: int, unit: int = 1, lengthen: Callable[
 def batches_in(lengths: np.ndarray, shapes: Sequence[Shape], unit: int = 1) -> EpochBatches:
     """Batches of examples with `lengths` [N] tokens in declared shapes; each example fits into the longest.
 
-    Few examples share one row that is as short as possible. Otherwise rows of at least PACKED tokens are filled by first-fit
-    decreasing, and rows of the same length are divided over steps.
+    One example, or few short ones, get one row that is as short as possible. Otherwise rows of at least PACKED tokens are
+    filled by first-fit decreasing, and rows of the same length are divided over steps.
     """
     total, order = int(lengths.sum()), np.argsort(-lengths, kind="stable")
     row_lengths = sorted({shape.length for shape in shapes})
     base = min(PACKED, row_lengths[-1])
     fits = [x for x in row_lengths if x >= total and x // SHORT >= len(lengths)]
-    if fits and fits[0] <= base:
-        base = fits[0]
-    row, offset, slot, opened = _fill_rows(lengths[order], [x for x in row_lengths if x >= base])
+    if fits and (fits[0] <= base or len(lengths) == 1):
+        chosen = fits[:1]
+    else:
+        between = {x for x in row_lengths[:-1] if 2 * x // 3 in row_lengths}
+        chosen = [x for x in row_lengths if x >= base and x not in between]
+    row, offset, slot, opened = _fill_rows(lengths[order], chosen)
     steps = [
         (shape, rows)
         for length in np.unique(opened)

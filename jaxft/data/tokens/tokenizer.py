@@ -1,5 +1,6 @@
 """Loads the tokenizer of a model directory with transformers."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.model_source import VOCABULARY_FILES, vocabulary_files
 
+# Tokenizers that AutoTokenizer takes for a model type whenever the directory names no other.
+CLASSES = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}
+CLASSES |= {"roberta": "RobertaTokenizer"}
 UNKNOWN = "a \u2603 \U0010fffd"  # hardly any vocabulary has the last character
 
 
@@ -25,12 +29,24 @@ def load_tokenizer(directory: Path) -> Any:
     transformers.logging.set_verbosity_error()
     _check_packages(directory, names)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
+        tokenizer = _class(directory).from_pretrained(str(directory), trust_remote_code=False)
         # Without [UNK] in the vocabulary this raises here, and not at the first row with an unknown character.
         tokenizer(UNKNOWN)
         return tokenizer
     except Exception as error:  # tokenizers raises plain Exceptions for a damaged tokenizer.json
         raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error
+
+
+def _class(directory: Path) -> Any:
+    """The class of the directory's tokenizer, or AutoTokenizer, which finds it, but imports torch where it is installed."""
+    import transformers
+
+    try:
+        found = [json.loads((directory / name).read_bytes()) for name in ("config.json", "tokenizer_config.json")]
+        known = CLASSES.get(found[0]["model_type"]), found[1]["tokenizer_class"].removesuffix("Fast")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return transformers.AutoTokenizer
+    return getattr(transformers, known[1]) if known[0] == known[1] else transformers.AutoTokenizer
 
 
 def _check_packages(directory: Path, names: Sequence[str]) -> None:
