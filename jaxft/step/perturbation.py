@@ -70,13 +70,16 @@ class Perturbation:
         if self.norm == "linf":
             return largest[..., None]
         scaled = x / jnp.where(largest > 0, largest, 1.0)[..., None]
-        own = self.batch["segment_ids"][:, None, :] == jnp.arange(1, self.slots + 1)[:, None]
-        sums = (own * jnp.square(scaled).sum(-1)[:, None]).sum(-1)
+        sums = (self._own * jnp.square(scaled).sum(-1)[:, None]).sum(-1)
         return (largest * jnp.sqrt(self.of_tokens(sums)))[..., None]
 
     def _largest(self, values: Array) -> Array:
-        own = self.batch["segment_ids"][:, None, :] == jnp.arange(1, self.slots + 1)[:, None]
-        return self.of_tokens(jnp.where(own, values[:, None], 0.0).max(-1))
+        return self.of_tokens(jnp.where(self._own, values[:, None], 0.0).max(-1))
+
+    @property
+    def _own(self) -> Array:
+        """Which tokens a text has: bool [R, M, T]."""
+        return self.batch["segment_ids"][:, None] == jnp.arange(1, self.slots + 1).reshape(1, -1, 1)
 
     def masked(self, x: Array) -> Array:
         """The array with 0 at padding."""

