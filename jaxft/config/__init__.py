@@ -27,4 +27,12 @@ __all__ += ["CleanConfig", "CleanRuleConfig", "Config", "DataConfig"]
 __all__ += ["DistillConfig", "EvalConfig", "LogConfig"]
 __all__ += ["LoraConfig", "MatchConfig", "MeshConfig", "ModelConfig", "NamedTaskConfig", "OptimConfig", "PlanConfig"]
 __all__ += ["RegularizationConfig", "RuleConfig"]
-__all__ += ["RuntimeConfig", "SamplingConfig", "Schedule", "TaskConfig", "TrainConfig", "UnlabelledConfig", "VocabularyConfig"]
+__all__ += [
+    "RuntimeConfig",
+    "SamplingConfig",
+    "Schedule",
+    "TaskConfig",
+    "TrainConfig",
+    "UnlabelledConfig",
+    "VocabularyConfig",
+]

@@ -1,7 +1,10 @@
 """The config of each of several tasks: that of the run, with the task's own options laid over `task` and `data`."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jaxft.config import cli
@@ -20,7 +23,41 @@ def of_tasks(config: Config) -> dict[str, Config]:
     Raises:
       UserError: for an option that is wrong, with the number of the task, counted from 1.
     """
-    found = {}
+    return dict(_of_tasks(_ByContent(config)))
+
+
+def every_task(config: Config) -> dict[str, Config]:
+    """As `of_tasks`, but the only task of a run has its config, too, under the empty name."""
+    return of_tasks(config) or {"": config}
+
+
+@contextmanager
+def naming_task(name: str) -> Iterator[None]:
+    """In messages, name the task that they are about, one of several; the empty name is the only task."""
+    try:
+        yield
+    except UserError as error:
+        if name:
+            error.args = (f"task {name}: {error}",)
+        raise
+
+
+class _ByContent:
+    """A config as the key of a cache: parsing its tasks takes tenths of a second, and they are asked for again and again."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self._text = config, repr(config)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByContent) and self._text == other._text
+
+
+@functools.lru_cache(maxsize=16)
+def _of_tasks(key: _ByContent) -> Mapping[str, Config]:
+    config, found = key.config, {}
     for number, own in enumerate(config.tasks, 1):
         where = f"tasks {number}"
         for name in OF_THE_RUN:
@@ -40,6 +77,7 @@ def _config_of(config: Config, own: NamedTaskConfig) -> Config:
     task, _, metric = (config.eval.metric or "").rpartition("/")
     return dataclasses.replace(
         config,
+        output_dir=str(Path(config.output_dir) / own.name),
         task=parsed.task,
         data=parsed.data,
         eval=dataclasses.replace(config.eval, metric=metric if task == own.name else None),

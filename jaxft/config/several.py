@@ -50,9 +50,9 @@ class SamplingConfig(Section):
     """How often a run of several tasks uses the examples of each."""
 
     sampler: Sampler = "proportional"
-    """Share of each task: proportional to its n examples; temperature, to min(n, cap)^(1 / temperature); annealed, to n^a, where
-    a falls from 1 in the first epoch to 0.2 in the last; round_robin, equal; shares, as tasks say; validation, to 1 minus the
-    score of the task in an earlier evaluation."""
+    """Share of each task: proportional to its n examples; temperature, to min(n, cap)^(1 / temperature); annealed, to n^a,
+    where a falls from 1 in the first epoch to 0.2 in the last; round_robin, equal; shares, as tasks say; validation, to
+    1 minus the score of the task in an earlier evaluation."""
     temperature: PositiveFloat = 2.0
     """Temperature of the sampler temperature; 1 is proportional, and a high one makes all shares equal."""
     cap: PositiveInt | None = None
@@ -84,7 +84,7 @@ def check_tasks(tasks: Sequence[NamedTaskConfig], sampling: SamplingConfig) -> N
             raise UserError("sampling says how often each of several tasks is used, but there are no tasks: leave it out")
         return
     if len(tasks) == 1:
-        raise UserError(f"tasks has one task, {tasks[0].name}: give two or more, or its options in the sections task and data")
+        raise UserError(f"tasks has one task, {tasks[0].name}: give two or more, or use the sections task and data alone")
     numbers: dict[str, int] = {}
     for number, task in enumerate(tasks, 1):
         # Folders of models would be one on file systems that do not tell capitals from small letters.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxft.core.random_streams import OfPreparation
 from jaxft.data.augmentation.pairs import RATIO
 from jaxft.losses import WeightedSum
-from jaxft.models.model import MAIN, Model
+from jaxft.models.model import Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.run.teachers import matches_of, taught_task, teacher_outputs
 from jaxft.step.adversarial import ON_LABELS, RANDOM_STARTS, with_adversary, with_virtual_adversary
@@ -99,7 +99,7 @@ def make_loss(
         mixup = Mixup(batch) if RATIO in batch and key is not None else None
         between = mixup.between if mixup else None
         extra = outputs if key is not None else ()
-        found = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates, between=between, outputs=extra)
+        found = task.apply(model, params.model, inputs, key=key, rates=rates, between=between, outputs=extra)
         if key is not None and not labelled:
             return (jnp.zeros(()), jnp.zeros(())), found
         with jax.named_scope("loss"):

@@ -28,12 +28,14 @@ from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
 from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
+from jaxft.run.several_tasks import longest_text, read_tasks
 from jaxft.run.splits import read_data
 from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
+from jaxft.tasks.several import SeveralTasks
 from jaxft.tasks.task import Split
 
 MOST_READ_IN_ADVANCE = 500_000  # augmented examples, for the words that occur in them
@@ -113,9 +115,8 @@ class Run(ModelSetup):
     def texts(self) -> dict[str, str]:
         """The texts of run.json and, if the run sets rows aside, of validation_rows.txt, by file name."""
         task = self.task
-        own = record.Record(
-            task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words
-        )
+        labels = {name: x.labels for name, x in task.tasks.items()} if isinstance(task, SeveralTasks) else task.labels
+        own = record.Record(labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
         widths = {name: list(x.shape) for name, x in kernels_of(self.params).items()}
         texts = {rundir.RECORD: replace(own, projections=widths).text()}
         if self.config.data.validation_share:
@@ -137,11 +138,12 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     if config.distill.teacher:
         distillation.check_options(config.distill, config.train.micro_batches)
     directory, hf_config = resolve_model(config)
-    read = read_data(config, directory, hf_config)
+    known = record.recorded(config)
+    read = read_tasks(config, directory, hf_config, known) if config.tasks else read_data(config, directory, hf_config)
     task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer
     mesh = sharding.make_mesh(config.mesh, devices)
     assembled = assemble(*open_model(config, task, hf_config), read.vocabulary, config, mesh)
-    check_lengths(assembled.model, tokenizer, config.data.max_length)
+    check_lengths(assembled.model, tokenizer, longest_text(config))
     check_types(assembled.model, data)
     notes, teachers = read.notes + assembled.notes, ()
     if config.distill.teacher:
@@ -176,7 +178,6 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         for name, split in data.items():
             if name != "train":
                 check_attention(model, eval_sampler(split.examples, config, mesh), drops=False)
-    known = record.recorded(config)
     run = Run(
         config=config,
         model=model,
@@ -239,7 +240,7 @@ def eval_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh) ->
 def _sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, **options: Any) -> BatchSampler:
     return make_sampler(
         examples.lengths,
-        max_length=config.data.max_length * examples.group,
+        max_length=longest_text(config) * examples.group,
         layout=config.data.layout,
         shards=mesh.size,
         lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),

@@ -108,7 +108,8 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
 def _learned(config: Config, kind: type[Task], hf_config: Mapping[str, Any], rows: Any, origin: str) -> Task:
     """The task with the labels of the training rows, or of the record of a run that has begun."""
     known = record.recorded(config)
-    labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
+    recorded = known.labels_of() if known else None
+    labels = list(recorded) if recorded and "labels" in task_options(config.task) else config.task.labels
     return kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows, origin)
 
 
