@@ -137,7 +137,7 @@ def lengths(run: Any) -> list[str]:
     waste = []
     for layout in ("pack", "bucket", "pad"):
         config = replace(run.config, data=replace(run.config.data, layout=layout))
-        sampler = train_sampler(examples, config, run.mesh)
+        sampler = train_sampler(examples, config, run.mesh, orders=run.sampler.orders)
         waste.append(f"{layout} {1 - sampler.epoch_batches(0).fill():.1%}")
     return [*rows, f"padding by layout: {', '.join(waste)}"]
 

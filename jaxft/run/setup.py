@@ -15,6 +15,7 @@ from jaxft.config.durations import duration_steps
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TOKENISING, phase
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
+from jaxft.data.batching.task_orders import TaskOrders
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
@@ -30,6 +31,8 @@ from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.several_tasks import longest_text, read_tasks
 from jaxft.run.splits import read_data
+from jaxft.run.task_sampling import order_seed, task_orders
+from jaxft.run.task_scores import TaskScores
 from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
@@ -55,6 +58,7 @@ class Run(ModelSetup):
       mesh: the devices.
       sampler: of the training batches; if examples differ between epochs, those of epoch 0.
       epochs: makes the examples of an epoch if they differ between epochs.
+      task_scores: of several tasks that are drawn by their scores.
       total_steps: optimizer steps.
       notes: lines for the log.
       own_tokenizer: directory of the tokenizer if it is not that of `model.path`.
@@ -66,6 +70,7 @@ class Run(ModelSetup):
     data: Mapping[str, Split]
     sampler: BatchSampler
     epochs: EpochExamples | None = None
+    task_scores: TaskScores | None = None
     notes: tuple[str, ...] = ()
     own_tokenizer: Path | None = None
     resumed: bool = False
@@ -163,7 +168,10 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError(
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
-    sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch), varying=epochs)
+    count, orders, scores = -(-total // steps_per_epoch), None, None
+    if config.tasks:
+        orders, scores = task_orders(config, data, count)
+    sampler = train_sampler(training, config, mesh, epochs=count, varying=epochs, orders=orders)
     matches = matches_of(config, assembled.model, teachers)
     model, params, plan = apply_plan(
         assembled,
@@ -190,6 +198,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         plan=plan,
         sampler=sampler,
         epochs=epochs,
+        task_scores=scores,
         total_steps=total,
         notes=notes,
         own_tokenizer=read.vocabulary.directory if assembled.resized else None,
@@ -201,10 +210,22 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
 
 
 def train_sampler(
-    examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1, varying: EpochExamples | None = None
+    examples: Examples,
+    config: Config,
+    mesh: jax.sharding.Mesh,
+    *,
+    epochs: int = 1,
+    varying: EpochExamples | None = None,
+    orders: TaskOrders | None = None,
 ) -> BatchSampler:
-    """The sampler of the training batches of a run of `epochs` epochs, whose examples `varying` makes if they differ."""
+    """The sampler of the training batches of a run of `epochs` epochs.
+
+    `varying` makes the examples of epochs that have their own, `orders` the orders of several tasks.
+    """
     own: dict[str, Any] = {"batch_size": config.train.batch_size}
+    if orders:
+        longest = int(examples.lengths.max()) if orders.shares.vary else 0
+        own = {"batch_size": orders.batch_size, "longest": longest, "orders": orders}
     if varying and varying.first:
         examples = varying.first[0]
         own = {"batch_size": varying.batch_size, "longest": varying.longest, "parts": varying.parts}
@@ -213,7 +234,7 @@ def train_sampler(
         config,
         mesh,
         epochs=epochs,
-        seed=config.seed if config.data.order_seed is None else config.data.order_seed,
+        seed=order_seed(config),
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
         **own,

@@ -1,12 +1,10 @@
 """Several tasks in one step: each has the loss and the gradients that it has alone, in every layout."""
 
-import numpy as np
 import pytest
 
-from jaxft.core import tree
 from jaxft.run.setup import make_run
 from tests.support import several
-from tests.support.steps import TOLERANCE, gradients, rearranged
+from tests.support.steps import gradients, rearranged
 
 ALL = ["moods", "tags", "answers", "words"]
 
