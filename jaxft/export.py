@@ -123,9 +123,7 @@ def export_params(
     for name, task in run.task.tasks.items():
         part = replace(run, config=configs[name], task=task)
         own = {x.replace(f"/{name}/", "/", 1): score for x, score in (results or {}).items() if f"/{name}/" in x}
-        _write_model(
-            part, *with_one_head(run.model, params, name), output / name, flax=flax, merged=merged, results=own
-        )
+        _write_model(part, *with_one_head(run.model, params, name), output / name, flax=flax, merged=merged, results=own)
 
 
 def _write_model(

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.config.durations import duration_steps
+from jaxft.config.of_tasks import every_task
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TOKENISING, phase
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
@@ -39,6 +40,7 @@ from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.several import SeveralTasks
+from jaxft.tasks.several_splits import SeveralSplits
 from jaxft.tasks.task import Split
 
 MOST_READ_IN_ADVANCE = 500_000  # augmented examples, for the words that occur in them
@@ -124,8 +126,11 @@ class Run(ModelSetup):
         own = record.Record(labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
         widths = {name: list(x.shape) for name, x in kernels_of(self.params).items()}
         texts = {rundir.RECORD: replace(own, projections=widths).text()}
-        if self.config.data.validation_share:
-            texts[rundir.VALIDATION_ROWS] = "".join(f"{n}\n" for n in row_numbers(self.data["validation"].rows))
+        for name, own in every_task(self.config).items():
+            if own.data.validation_share:
+                validation = self.data["validation"]
+                rows = (validation.parts[name] if isinstance(validation, SeveralSplits) else validation).rows
+                texts[rundir.validation_rows_file(name)] = "".join(f"{n}\n" for n in row_numbers(rows))
         return texts
 
 
