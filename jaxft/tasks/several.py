@@ -137,12 +137,14 @@ class SeveralTasks(Task):
         return self._collected("summarise", outputs, batch)
 
     def predict(self, outputs: Outputs, batch: Batch) -> Summary:
-        """What each task reads back for its predictions."""
+        """What each task with right answers reads back for its predictions."""
         return self._collected("predict", outputs, batch)
 
     def _collected(self, method: str, outputs: Outputs, batch: Batch) -> Summary:
         found = Summary()
         for name, task in self.tasks.items():
+            if method == "predict" and not task.has_gold:
+                continue
             own, view = _own(outputs, name), self.view(batch, name)
             part: Summary = getattr(task, method)(own, view)
             sums = dict(part.sums)
@@ -195,9 +197,10 @@ class SeveralTasks(Task):
         return found
 
     def decode(self, summary: Summary, split: Split) -> Iterator[dict[str, Any]]:
-        """The predictions of each task, one task after the other."""
+        """The predictions of each task with right answers, one task after the other."""
         for _, task, own, data in self.parts(summary, split):
-            yield from task.decode(own, data)
+            if task.has_gold:
+                yield from task.decode(own, data)
 
 
 def several_tasks(tasks: Mapping[str, Task], weights: Mapping[str, float]) -> SeveralTasks:

@@ -278,6 +278,11 @@ class Task(abc.ABC):
         """The right answer of each row of a labelled split, in the form of `decode`'s; None if rows have none."""
         return None
 
+    @property
+    def has_gold(self) -> bool:
+        """Whether rows have right answers of the form of the predictions."""
+        return type(self).gold is not Task.gold
+
     def predictions(self, summary: Summary, split: Split) -> tuple[Any, Any]:
         """(predictions, references) of a split for metrics that are functions of both, in the order of the rows.
 
