@@ -229,7 +229,8 @@ def train_sampler(
     """
     own: dict[str, Any] = {"batch_size": config.train.batch_size}
     if orders:
-        longest = int(examples.lengths.max()) if orders.shares.vary else 0
+        # Of epochs that evaluations will decide, nobody knows how many rows they need.
+        longest = int(examples.lengths.max()) if orders.shares.qualities else 0
         own = {"batch_size": orders.batch_size, "longest": longest, "orders": orders}
     if varying and varying.first:
         examples = varying.first[0]
