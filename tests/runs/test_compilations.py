@@ -109,7 +109,7 @@ def test_compilations_are_the_declared_shapes(
         assert others(0) == set()
 
 
-@pytest.mark.parametrize("per_step", ["mixed", "one"])
+@pytest.mark.parametrize("per_step", ["mixed", pytest.param("one", marks=pytest.mark.slow)])
 def test_steps_of_several_tasks_have_one_program_for_each_shape(tiny_model, tmp_path, monkeypatch, compilations, per_step):
     """Whichever task a step is of, or how many examples of each it has in this epoch."""
     declared: list[Shape] = []
@@ -123,7 +123,7 @@ def test_steps_of_several_tasks_have_one_program_for_each_shape(tiny_model, tmp_
     for module in (batch_sampler, packing):
         monkeypatch.setattr(module, "COMPILE", 0)
     names = ["moods", "tags", "words"]
-    folder = several.write_files(tmp_path)
+    folder = several.write_files(tmp_path, moods=80)
     train(
         several.configure(
             tiny_model,
