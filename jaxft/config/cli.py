@@ -139,10 +139,6 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
         if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
             raise UserError(f"{where}{name} is null: must be {_wanted(kind)}")
     config.validate()
-    if config.tasks:
-        from jaxft.config.of_tasks import of_tasks  # which parses the options of each with this function
-
-        of_tasks(config)
     return config
 
 

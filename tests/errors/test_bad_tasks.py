@@ -86,5 +86,5 @@ def test_commands_for_one_task(fails, folder, tmp_path, tiny_model):
     path = tmp_path / "c.yaml"
     tasks = several.elements(folder, ["moods", "tags"])
     path.write_text(json.dumps({"model": {"path": str(tiny_model)}, "tasks": tasks}))
-    fails("clean", [path, "--data.train", folder / "train.csv", "--output", "none"], "several tasks (moods, tags)")
-    fails("suspicious_labels", [path, "--output", tmp_path / "out"], "several tasks (moods, tags)")
+    fails("clean", [path, "--data.train", folder / "train.csv", "--output", tmp_path / "out.jsonl"], "several tasks (moods, tags)")
+    fails("suspicious_labels", [path, "--output", tmp_path / "out.jsonl"], "several tasks (moods, tags)")
