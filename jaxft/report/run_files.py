@@ -112,9 +112,8 @@ def read_run(path: str | Path) -> RunFiles:
     values = cli.flatten(cli.read_yaml(directory / CONFIG))
     metrics = directory / METRICS
     rows = [row for row in json_lines(metrics) if is_number(row.get("step"))] if metrics.is_file() else []
-    return RunFiles(
-        directory.resolve().name, directory, values, rows, *map(_read_object, (directory / FIGURES, directory / TIMES))
-    )
+    figures, times = (_read_object(directory / name) for name in (FIGURES, TIMES))
+    return RunFiles(directory.resolve().name, directory, values, rows, figures, times)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ def restored(config: Config, hf_config: Mapping[str, Any], record: Record, field
     fields = record.fields if fields is None else fields
     configs = of_tasks(config)
     if not configs:
-        return _restored(config, hf_config, record.labels, fields)
+        return _restored(config, hf_config, record.labels_of(), fields)
     tasks = {name: _restored(own, hf_config, record.labels_of(name), fields[name]) for name, own in configs.items()}
     return several_tasks(tasks, {x.name: x.weight for x in config.tasks})
 

@@ -86,5 +86,6 @@ def test_commands_for_one_task(fails, folder, tmp_path, tiny_model):
     path = tmp_path / "c.yaml"
     tasks = several.elements(folder, ["moods", "tags"])
     path.write_text(json.dumps({"model": {"path": str(tiny_model)}, "tasks": tasks}))
-    fails("clean", [path, "--data.train", folder / "train.csv", "--output", tmp_path / "out.jsonl"], "several tasks (moods, tags)")
-    fails("suspicious_labels", [path, "--output", tmp_path / "out.jsonl"], "several tasks (moods, tags)")
+    output = ["--output", tmp_path / "out.jsonl"]
+    fails("clean", [path, "--data.train", folder / "train.csv", *output], "several tasks (moods, tags)")
+    fails("suspicious_labels", [path, *output], "several tasks (moods, tags)")
