@@ -22,6 +22,7 @@ from jaxft.config import (
     optim,
     plan,
     schema,
+    several,
     task,
     training,
     unlabelled,
@@ -158,7 +159,7 @@ def test_a_bad_duration_is_refused(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, adversarial, augment, clean, data, model, optim, plan, task, training, unlabelled)
+SCHEMA = (schema, adversarial, augment, clean, data, model, optim, plan, several, task, training, unlabelled)
 
 
 def sections() -> list[type]:
