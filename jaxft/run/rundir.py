@@ -166,7 +166,7 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     if is_run(Path(path)):
         if configs and task is None:
             raise UserError(
-                f"{path}: a run of several tasks: name one of {', '.join(configs)} with --task, or {path}/model/NAME"
+                f"{path}: a run of several tasks: name one of {', '.join(configs)} (--task NAME), or give {path}/model/NAME"
             )
         values = cli.as_dict(configs[task] if task is not None else read_run_config(Path(path)))
     values["task"]["threshold"] = "tune"

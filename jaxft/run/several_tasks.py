@@ -51,11 +51,24 @@ def read_tasks(config: Config, directory: Path, hf_config: Mapping[str, Any], kn
     if config.eval.metric is not None and config.eval.metric not in task.metrics:
         near = nearest(config.eval.metric, task.metrics)
         raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)}{near}")
+    _check_evaluations(config, found)
     like = {name: x.splits["train"].examples for name, x in found.items()}
     splits = {split: {name: x.splits[split] for name, x in found.items() if split in x.splits} for split in SPLITS}
     data = {split: combine(parts, like) for split, parts in splits.items() if parts}
     notes = tuple(f"task {name}: {note}" for name, x in found.items() for note in x.notes)
     return RunData(task, data, next(iter(found.values())).vocabulary, notes)
+
+
+def _check_evaluations(config: Config, found: Mapping[str, RunData]) -> None:
+    """Check that there are validation data for what follows their scores."""
+    evaluated = [name for name, x in found.items() if "validation" in x.splits]
+    followers = {"optim.schedule plateau": config.optim.schedule == "plateau", "train.patience": config.train.patience}
+    for name, used in followers.items():
+        if used and not evaluated:
+            raise UserError(f"{name} follows evaluations: give a task data.validation or data.validation_share")
+    chosen = (config.eval.metric or "").rpartition("/")[0]
+    if chosen and evaluated and chosen not in evaluated:
+        raise UserError(f"eval.metric is {config.eval.metric}: give {chosen} data.validation or data.validation_share")
 
 
 def _with_labels(config: Config, labels: Sequence[str] | None) -> Config:

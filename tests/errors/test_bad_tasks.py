@@ -82,6 +82,14 @@ def test_validation_shares_need_validation_data(train_fails, folder):
     train_fails(options, "sampling.sampler validation", "moods", "data.validation")
 
 
+def test_what_follows_evaluations_needs_validation_data(train_fails, folder):
+    without = [{"data": {"train": str(folder / name)}} for name in ("train.csv", "train.conll")]
+    options = with_tasks(folder, *without)
+    train_fails(options | {"train.patience": 1}, "train.patience follows evaluations")
+    options = with_tasks(folder, without[0])
+    train_fails(options | {"eval.metric": "moods/accuracy"}, "eval.metric is moods/accuracy", "give moods data.validation")
+
+
 def test_commands_for_one_task(fails, folder, tmp_path, tiny_model):
     path = tmp_path / "c.yaml"
     tasks = several.elements(folder, ["moods", "tags"])

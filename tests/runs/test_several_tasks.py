@@ -14,6 +14,7 @@ import pytest
 import jaxft
 from jaxft import evaluate, export, predict
 from jaxft.config import cli
+from jaxft.core.errors import UserError
 from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import read_jsonl, several
@@ -79,6 +80,21 @@ def test_evaluate_takes_the_name_of_a_task(done, name):
     scores = evaluate.main([str(directory), "--task", name])
     for metric in ("loss", "accuracy"):
         assert scores[metric] == pytest.approx(results[f"eval/{name}/{metric}"], rel=1e-5)
+
+
+def test_the_trainer_takes_the_name_of_a_task(done, tiny_model, folder, tmp_path):
+    directory, results = done
+    trainer = jaxft.Trainer(configure(tiny_model, folder, directory))
+    assert trainer.evaluate(task="moods")["accuracy"] == results["eval/moods/accuracy"]
+    rows = [{"text": "storm over the river", "label": "angry"}]
+    assert trainer.predict(rows, task="moods")[0]["label"] in ("angry", "calm", "merry")
+    trainer.save(tmp_path / "copy", task="tags")
+    assert (tmp_path / "copy" / WEIGHTS).is_file()
+    with pytest.raises(UserError, match="a run of several tasks: name one of moods, tags, words"):
+        trainer.predict(rows)
+    tasks = [{"name": name, "data": {"train": rows}} for name in ("one", "other")]
+    own = jaxft.Trainer(tasks=tasks, model={"path": str(tiny_model)}).config
+    assert own.tasks[0].data["train"].endswith(".parquet")
 
 
 def test_predict_takes_the_name_of_a_task(done, folder, tmp_path, fails):
