@@ -99,7 +99,7 @@ def make_loss(
         mixup = Mixup(batch) if RATIO in batch and key is not None else None
         between = mixup.between if mixup else None
         extra = outputs if key is not None else ()
-        found = task.apply(model, params.model, inputs, key=key, rates=rates, between=between, outputs=extra)
+        found = task.run_model(model, params.model, inputs, key=key, rates=rates, between=between, outputs=extra)
         if key is not None and not labelled:
             return (jnp.zeros(()), jnp.zeros(())), found
         with jax.named_scope("loss"):

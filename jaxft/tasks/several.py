@@ -90,7 +90,7 @@ class SeveralTasks(Task):
         micro_batches = batch["weights"].shape[0]
         return batch | {WEIGHTS: jnp.tile(jnp.stack(sums)[None], (micro_batches, 1))}
 
-    def apply(self, model: Model, params: Params, inputs: Batch, **options: Any) -> dict[str, Array]:
+    def run_model(self, model: Model, params: Params, inputs: Batch, **options: Any) -> dict[str, Array]:
         """The outputs of all heads after one pass of the encoder: `logits` of the task NAME are "NAME/logits"."""
         own = {name: _own(inputs, name) for name in self.tasks}
         heads = model.apply_heads(params, inputs, list(self.tasks), own=own, **options)

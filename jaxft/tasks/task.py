@@ -232,7 +232,7 @@ class Task(abc.ABC):
         """
         return batch
 
-    def apply(self, model: Model, params: Params, inputs: Batch, **options: Any) -> dict[str, Array]:
+    def run_model(self, model: Model, params: Params, inputs: Batch, **options: Any) -> dict[str, Array]:
         """The outputs of a model for a micro-batch that the other methods take; `options` are those of `Model.apply`."""
         return model.apply(params, inputs, head=MAIN, **options)
 
