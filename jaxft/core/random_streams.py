@@ -65,8 +65,6 @@ class OfPreparation(IntEnum):
     CUTOFF = 0
     PERTURBATION = 1
     """Where adversarial perturbations start."""
-    TASKS = 16
-    """What each of several tasks changes; the number of the task is added, and the first uses the key itself."""
 
 
 @unique

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
-from jaxft.core.random_streams import OfPreparation
 from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Summary
 from jaxft.losses import OutputPair, WeightedSum
@@ -78,12 +77,14 @@ class SeveralTasks(Task):
         return shared | {"weights": weights} | _own(batch, name)
 
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
-        """What each task does with its own examples, and WEIGHTS, the weight of each task in the step."""
-        for number, (name, task) in enumerate(self.tasks.items()):
-            own = jax.random.fold_in(key, OfPreparation.TASKS + number) if number and key is not None else key
+        """What each task does with its own examples, and WEIGHTS, the weight of each task in the step.
+
+        All have the same key, so that each draws what it would draw alone.
+        """
+        for name, task in self.tasks.items():
             before = self.view(batch, name)
-            after = task.prepare(before, own)
-            changed = {name: x for name, x in after.items() if x is not before.get(name)}
+            after = task.prepare(before, key)
+            changed = {column: x for column, x in after.items() if x is not before.get(column)}
             ids = changed.pop("input_ids", batch["input_ids"])
             batch = batch | {"input_ids": ids} | {f"{name}/{column}": x for column, x in changed.items()}
         sums = [jax.vmap(task.text_weights)(self.view(batch, name)).sum() for name, task in self.tasks.items()]

@@ -21,7 +21,8 @@ class SeveralSplits(Split):
 
     Attributes:
       rows: numbers of all rows, those of the first task first.
-      examples: column `labels` of the task NAME is called "NAME/labels", and is 0 for the examples of others.
+      examples: column `labels` of the task NAME is called "NAME/labels", and is 0 for the examples of others. "NAME/example"
+        is the number of an example among those of its task, by which masks are drawn.
       parts: the split of each task that has one, by name, in the order of the tasks.
       begins: where the examples of each task begin, and the last ones end, by number of the task, int64 [tasks + 1].
     """
@@ -61,7 +62,8 @@ def combine(parts: Mapping[str, Split], like: Mapping[str, Examples]) -> Several
     for number, (name, examples) in enumerate(own.items()):
         others = {key: x for key, x in examples.tokens.items() if key not in SHARED_TOKENS}
         tokens |= _spread(name, others, int(ends[-1]), int(ends[number]))
-        columns |= _spread(name, examples.columns, int(begins[-1]), int(begins[number]))
+        numbered = {**examples.columns, "example": np.arange(len(examples), dtype=np.int32)}
+        columns |= _spread(name, numbered, int(begins[-1]), int(begins[number]))
     offsets = np.concatenate([[0], *(x.offsets[1:] + end for x, end in zip(own.values(), ends, strict=False))])
     return SeveralSplits(
         rows=range(sum(len(x.rows) for x in parts.values())),

@@ -6,14 +6,13 @@ How many an epoch takes is said by the shares of the tasks, so it is a function 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from jaxft.config.several import Sampler
 from jaxft.core.random_streams import OfSeed, host_generator
 from jaxft.data.batching.batch_sampler import interleaved, stratified
 
-Sampler = Literal["proportional", "temperature", "annealed", "round_robin", "shares", "validation"]
 ANNEALED_BY = 0.8  # the exponent of the annealed sampler falls from 1 by this
 LEAST = 0.01  # what a task with a perfect score counts as, so that it is not forgotten
 
