@@ -116,7 +116,8 @@ def _longest(run: Run, data: Split) -> Any:
     """The most tokens that an example may have, or those of each, int64 [N], in a run of several tasks."""
     if not isinstance(data, SeveralSplits):
         return run.config.data.max_length * data.examples.group
-    lengths = [own.data.max_length for own in of_tasks(run.config).values()]
+    groups = {name: part.examples.group for name, part in data.parts.items()}
+    lengths = [own.data.max_length * groups.get(name, 1) for name, own in of_tasks(run.config).items()]
     return np.repeat(lengths, np.diff(data.begins))
 
 

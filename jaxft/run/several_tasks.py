@@ -42,12 +42,12 @@ def read_tasks(config: Config, directory: Path, hf_config: Mapping[str, Any], kn
         with naming_task(name):
             check_not_kept(own.data)
             found[name] = read_data(_with_labels(own, known and known.labels_of(name)), directory, hf_config)
-            if found[name].splits["train"].examples.group > 1:
-                raise UserError(
-                    f"{own.task.name}: its examples are several texts each, which cannot share steps with those of another "
-                    "task: train it in a run of its own"
-                )
-    task = several_tasks({name: x.task for name, x in found.items()}, {x.name: x.weight for x in config.tasks})
+            _check_texts(found[name])
+    task = several_tasks(
+        {name: x.task for name, x in found.items()},
+        {x.name: x.weight for x in config.tasks},
+        {name: x.splits["train"].examples.group for name, x in found.items()},
+    )
     if config.eval.metric is not None and config.eval.metric not in task.metrics:
         near = nearest(config.eval.metric, task.metrics)
         raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)}{near}")
@@ -57,6 +57,17 @@ def read_tasks(config: Config, directory: Path, hf_config: Mapping[str, Any], kn
     data = {split: combine(parts, like) for split, parts in splits.items() if parts}
     notes = tuple(f"task {name}: {note}" for name, x in found.items() for note in x.notes)
     return RunData(task, data, next(iter(found.values())).vocabulary, notes)
+
+
+def _check_texts(data: RunData) -> None:
+    """Check that the examples of all splits have as many texts, because the batches of all have the same form."""
+    own = data.splits["train"].examples.group
+    for split in data.splits.values():
+        if (other := split.examples.group) != own:
+            raise UserError(
+                f"{split.origin}: the examples have {other} choices, those of the training data {own}: must be as many, in "
+                "a run of several tasks"
+            )
 
 
 def _check_evaluations(config: Config, found: Mapping[str, RunData]) -> None:

@@ -22,6 +22,7 @@ from jaxft.losses import OutputPair, WeightedSum
 from jaxft.models.model import Model
 from jaxft.tasks.several_splits import TASK, SeveralSplits
 from jaxft.tasks.task import Array, Batch, Outputs, Split, Task
+from jaxft.tasks.texts_of_tasks import among_all, own_texts, without_empty
 
 WEIGHTS = "weights_of_tasks"  # float32 [K, tasks]: the weight of each task's loss in the whole step
 SCORE = "score"  # the mean of the tasks' main metrics
@@ -34,10 +35,12 @@ class SeveralTasks(Task):
     Attributes:
       tasks: with their labels, in the order of their numbers.
       weights: what the mean loss of each is multiplied by.
+      texts: how many texts an example of each has, in a run with its data (see `texts_of_tasks`).
     """
 
     tasks: Mapping[str, Task]
     weights: Mapping[str, float]
+    texts: Mapping[str, int]
 
     kind: ClassVar[str] = "several tasks"
     metrics: ClassVar[Mapping[str, bool]] = {SCORE: True, "loss": False}
@@ -81,7 +84,10 @@ class SeveralTasks(Task):
 
         All have the same key, so that each draws what it would draw alone.
         """
+        most = max(self.texts.values())
+        batch = without_empty(batch, jnp.asarray(list(self.texts.values()))[batch[TASK]], most)
         for name, task in self.tasks.items():
+            batch = batch | {f"{name}/{key}": x for key, x in own_texts(batch, self.texts[name], most).items()}
             before = self.view(batch, name)
             after = task.prepare(before, key)
             changed = {column: x for column, x in after.items() if x is not before.get(column)}
@@ -128,9 +134,11 @@ class SeveralTasks(Task):
     def text_weights(self, batch: Batch) -> Array:
         """Each text's part of its task's weight, of all weights in the step."""
         scales, whole = self._scales(batch)
-        safe, found = jnp.where(whole > 0, whole, 1.0), jnp.zeros_like(batch["weights"])
+        safe, found = jnp.where(whole > 0, whole, 1.0), jnp.zeros(batch["first_token"].shape, jnp.float32)
+        most = max(self.texts.values())
         for scale, (name, task) in zip(scales, self.tasks.items(), strict=True):
-            found += task.text_weights(self.view(batch, name)) * (scale / safe)
+            own = task.text_weights(self.view(batch, name)) * (scale / safe)
+            found += among_all(own, self.texts[name], most)
         return found
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
@@ -204,15 +212,17 @@ class SeveralTasks(Task):
                 yield from task.decode(own, data)
 
 
-def several_tasks(tasks: Mapping[str, Task], weights: Mapping[str, float]) -> SeveralTasks:
-    """Several tasks as one, whose metrics are `score`, `loss` and those of each task."""
+def several_tasks(
+    tasks: Mapping[str, Task], weights: Mapping[str, float], texts: Mapping[str, int] | None = None
+) -> SeveralTasks:
+    """Several tasks as one, whose metrics are `score`, `loss` and those of each task; the arguments as in `SeveralTasks`."""
     own = {f"{name}/{metric}": higher for name, task in tasks.items() for metric, higher in task.metrics.items()}
     members = {
         "metrics": {**SeveralTasks.metrics, **own},
         "masks_inputs": any(task.masks_inputs for task in tasks.values()),
         "smooths_labels": any(task.smooths_labels for task in tasks.values()),
     }
-    return type(SeveralTasks.__name__, (SeveralTasks,), members)(tasks, weights)
+    return type(SeveralTasks.__name__, (SeveralTasks,), members)(tasks, weights, texts or dict.fromkeys(tasks, 1))
 
 
 def quality(task: Task, scores: Mapping[str, Any]) -> float | None:

@@ -33,7 +33,7 @@ class SeveralSplits(Split):
     def part(self, summary: Summary, name: str, number: int) -> Summary:
         """What was collected for a task, the one of this name and number, as if it were alone."""
         own = slice(*self.begins[number : number + 2])
-        starts = self.examples.offsets
+        starts = self.examples.offsets[:: self.examples.group]
         tokens = slice(int(starts[own.start]), int(starts[own.stop]))
         prefix = f"{name}/"
 
@@ -64,14 +64,21 @@ def combine(parts: Mapping[str, Split], like: Mapping[str, Examples]) -> Several
         tokens |= _spread(name, others, int(ends[-1]), int(ends[number]))
         numbered = {**examples.columns, "example": np.arange(len(examples), dtype=np.int32)}
         columns |= _spread(name, numbered, int(begins[-1]), int(begins[number]))
-    offsets = np.concatenate([[0], *(x.offsets[1:] + end for x, end in zip(own.values(), ends, strict=False))])
+    group = max(x.group for x in own.values())
+    offsets = np.concatenate([[0], *(_ends(x, group) + end for x, end in zip(own.values(), ends, strict=False))])
     return SeveralSplits(
         rows=range(sum(len(x.rows) for x in parts.values())),
-        examples=Examples(tokens, offsets.astype(np.int64), columns),
+        examples=Examples(tokens, offsets.astype(np.int64), columns, group),
         origin=", ".join(x.origin for x in parts.values()),
         parts={name: parts[name] for name in like if name in parts},
         begins=begins.tolist(),
     )
+
+
+def _ends(examples: Examples, group: int) -> np.ndarray:
+    """Where the texts of examples end, for `group` texts each, of which those that they lack are empty, int64."""
+    ends = examples.offsets[1:].reshape(-1, examples.group)
+    return np.pad(ends, ((0, 0), (0, group - examples.group)), mode="edge").ravel()
 
 
 def _spread(task: str, columns: Mapping[str, np.ndarray], total: int, begin: int) -> dict[str, np.ndarray]:

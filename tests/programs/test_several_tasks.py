@@ -11,7 +11,7 @@ from jaxft.train import train
 from tests.support import several, tiny
 from tests.support.steps import LAYOUTS, TOLERANCE, assert_same, gradients, rearranged
 
-ALL = ["moods", "tags", "answers", "words"]
+ALL = ["moods", "tags", "answers", "words", "endings"]
 SMALL = {"model": {"num_layers": 1}}
 
 
@@ -38,7 +38,7 @@ def reference(whole):
     [x if x == "data 4, fsdp 2" else pytest.param(x, marks=pytest.mark.slow) for x in LAYOUTS],
 )
 def test_gradients_do_not_depend_on_the_layout(whole, reference, layout):
-    """Of steps in which every row may hold examples of four tasks."""
+    """Of steps in which every row may hold examples of five tasks."""
     assert_same(rearranged(whole, **LAYOUTS[layout]), reference)
 
 
@@ -72,7 +72,7 @@ def losses(config) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-@pytest.mark.parametrize("kind", ["moods", pytest.param("words", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["moods", *(pytest.param(x, marks=pytest.mark.slow) for x in ("words", "endings"))])
 def test_a_task_of_weight_0_changes_nothing(tiny_model, folder, tmp_path, kind):
     """Two tasks of equally many examples share each step, so the first has the batches that it has alone."""
     files = {"tags": {"weight": 0.0, "data": {"validation": None}}, kind: {"data": {"validation": None}}}

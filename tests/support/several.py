@@ -1,9 +1,11 @@
-"""Data of four tasks on the tiny model's words, and configs of runs on some of them."""
+"""Data of five tasks on the tiny model's words, and configs of runs on some of them."""
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
-from tests.support import questions, running_text, tagged, tiny
+from tests.support import choices, questions, running_text, tagged, tiny
 
 # Options of a run without dropout, on one shape, whose validation data every task has.
 TASKS: dict[str, dict[str, Any]] = {
@@ -17,14 +19,21 @@ TASKS: dict[str, dict[str, Any]] = {
         "task": {"name": "fill-mask", "mask_rate": 0.3},
         "data": {"train": "train.txt", "validation": "dev.txt", "documents": "lines"},
     },
+    "endings": {
+        "task": {"name": "multiple-choice"},
+        "data": {"train": "train.jsonl", "validation": "dev.jsonl", **choices.SWAG},
+    },
 }
 
 
 def write_files(folder: Path, moods: int = 39) -> Path:
-    """The files of all TASKS, three of which have 39 training examples."""
+    """The files of all TASKS, four of which have 39 training examples."""
     for seed, (name, rows) in enumerate({"train": moods, "dev": 20}.items()):
         tiny.write_rows(folder / f"{name}.csv", rows, seed)
         questions.write(folder / f"{name}.json", questions.make(20, seed=seed, unanswerable=0.3, longest=20))
+        rng = random.Random(seed)
+        lines = [f"{json.dumps(choices.row(rng))}\n" for _ in range(39 if name == "train" else 12)]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
     tagged.write_files(folder)
     running_text.write(folder / "train.txt", 12)
     running_text.write(folder / "dev.txt", 6, seed=1)
