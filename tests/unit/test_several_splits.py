@@ -52,3 +52,12 @@ def test_what_was_collected_is_divided_among_the_tasks():
     assert a.tokens == {}
     assert b.examples["margin"].tolist() == [2, 3, 4]
     assert b.tokens["predicted"].tolist() == list(range(5, 12))
+
+
+def test_an_example_has_room_for_the_texts_of_the_largest_task():
+    """Texts that it lacks are empty and stand at its end."""
+    pairs = Examples({name: x[:3] for name, x in ONE.tokens.items()}, np.array([0, 1, 3]), {}, group=2)
+    found = combine({"a": Split("a", pairs, "a.csv"), "b": Split("abc", TWO, "b.csv")}, {"a": pairs, "b": TWO}).examples
+    assert found.group == 2
+    assert found.offsets.tolist() == [0, 1, 3, 4, 4, 6, 6, 10, 10]
+    assert found.lengths.tolist() == [3, 1, 2, 4]
