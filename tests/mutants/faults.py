@@ -233,8 +233,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "waste-of-one-layout-for-all",
         "jaxft/plan.py",
-        "sampler = train_sampler(examples, config, run.mesh)",
-        "sampler = train_sampler(examples, run.config, run.mesh)",
+        "sampler = train_sampler(examples, config, run.mesh,",
+        "sampler = train_sampler(examples, run.config, run.mesh,",
         "jaxft.plan gives the padding of the run's own layout as that of every layout.",
     ),
     Fault(
