@@ -52,7 +52,11 @@ def test_an_element_that_is_wrong(train_fails, folder, changes, words):
         ({"augment.mixup": 0.2}, ["augment.mixup", "a run of one task"]),
         ({"distill.teacher": "x"}, ["distill.teacher", "a run of one task"]),
         ({"vocabulary.words": '["foo"]'}, ["vocabulary", "a run of one task"]),
-        ({"plan.rules": '[{"pattern": "heads.main", "learning_rate": 2}]'}, ["heads.main", "matches no"]),
+        pytest.param(
+            {"plan.rules": '[{"pattern": "heads.main", "learning_rate": 2}]'},
+            ["heads.main", "matches no"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_options_that_do_not_fit_several_tasks(train_fails, folder, options, words):

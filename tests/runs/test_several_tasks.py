@@ -73,7 +73,7 @@ def test_each_task_has_scores_predictions_and_an_ordinary_model(done):
     assert found[0]["label"] in ("angry", "calm", "merry")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["moods", "tags", pytest.param("words", marks=pytest.mark.slow)])
 def test_evaluate_takes_the_name_of_a_task(done, name):
     """The model of a task alone has the scores that it had in the run, also on the rows that the run set aside."""
     directory, results = done
