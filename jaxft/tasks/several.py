@@ -35,12 +35,12 @@ class SeveralTasks(Task):
     Attributes:
       tasks: with their labels, in the order of their numbers.
       weights: what the mean loss of each is multiplied by.
-      texts: how many texts an example of each has, in a run with its data (see `texts_of_tasks`).
+      groups: how many texts an example of each has, in a run with its data (see `texts_of_tasks`).
     """
 
     tasks: Mapping[str, Task]
     weights: Mapping[str, float]
-    texts: Mapping[str, int]
+    groups: Mapping[str, int]
 
     kind: ClassVar[str] = "several tasks"
     metrics: ClassVar[Mapping[str, bool]] = {SCORE: True, "loss": False}
@@ -84,10 +84,10 @@ class SeveralTasks(Task):
 
         All have the same key, so that each draws what it would draw alone.
         """
-        most = max(self.texts.values())
-        batch = without_empty(batch, jnp.asarray(list(self.texts.values()))[batch[TASK]], most)
+        most = max(self.groups.values())
+        batch = without_empty(batch, jnp.asarray(list(self.groups.values()))[batch[TASK]], most)
         for name, task in self.tasks.items():
-            batch = batch | {f"{name}/{key}": x for key, x in own_texts(batch, self.texts[name], most).items()}
+            batch = batch | {f"{name}/{key}": x for key, x in own_texts(batch, self.groups[name], most).items()}
             before = self.view(batch, name)
             after = task.prepare(before, key)
             changed = {column: x for column, x in after.items() if x is not before.get(column)}
@@ -135,10 +135,10 @@ class SeveralTasks(Task):
         """Each text's part of its task's weight, of all weights in the step."""
         scales, whole = self._scales(batch)
         safe, found = jnp.where(whole > 0, whole, 1.0), jnp.zeros(batch["first_token"].shape, jnp.float32)
-        most = max(self.texts.values())
+        most = max(self.groups.values())
         for scale, (name, task) in zip(scales, self.tasks.items(), strict=True):
             own = task.text_weights(self.view(batch, name)) * (scale / safe)
-            found += among_all(own, self.texts[name], most)
+            found += among_all(own, self.groups[name], most)
         return found
 
     def summarise(self, outputs: Outputs, batch: Batch) -> Summary:
@@ -213,7 +213,7 @@ class SeveralTasks(Task):
 
 
 def several_tasks(
-    tasks: Mapping[str, Task], weights: Mapping[str, float], texts: Mapping[str, int] | None = None
+    tasks: Mapping[str, Task], weights: Mapping[str, float], groups: Mapping[str, int] | None = None
 ) -> SeveralTasks:
     """Several tasks as one, whose metrics are `score`, `loss` and those of each task; the arguments as in `SeveralTasks`."""
     own = {f"{name}/{metric}": higher for name, task in tasks.items() for metric, higher in task.metrics.items()}
@@ -222,7 +222,7 @@ def several_tasks(
         "masks_inputs": any(task.masks_inputs for task in tasks.values()),
         "smooths_labels": any(task.smooths_labels for task in tasks.values()),
     }
-    return type(SeveralTasks.__name__, (SeveralTasks,), members)(tasks, weights, texts or dict.fromkeys(tasks, 1))
+    return type(SeveralTasks.__name__, (SeveralTasks,), members)(tasks, weights, groups or dict.fromkeys(tasks, 1))
 
 
 def quality(task: Task, scores: Mapping[str, Any]) -> float | None:
