@@ -17,12 +17,13 @@ from jaxft.core.model_source import resolve
 from jaxft.core.output import check_output
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
-from jaxft.run.trained_models import model_directory
+from jaxft.run.trained_models import model_directory, model_of_task
 
 COMMAND = help.Command(
     "jaxft evaluate",
-    "RUN_OR_MODEL_DIR --data.validation FILE [--output FILE] [--predictions FILE]",
+    "RUN_OR_MODEL_DIR --data.validation FILE [--task NAME] [--output FILE] [--predictions FILE]",
     own={
+        "--task NAME": "Name of the task, if the run has several.",
         "--output FILE": "Write the wrong predictions, the worst first, with their rows: csv or jsonl.",
         "--predictions FILE": "Write all predictions with their rows and right answers: csv or jsonl.",
     },
@@ -41,10 +42,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     if not argv or argv[0].startswith("-"):
         raise UserError(f"give a run or model directory first: {COMMAND.name} {COMMAND.arguments}")
     path = argv[0]
-    files, overrides = _files(argv[1:])
+    files, task, overrides = _own_options(argv[1:])
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
-    config = rundir.config_of(path, overrides, prog=COMMAND.name)
+    config = rundir.config_of(path, overrides, prog=COMMAND.name, task=task)
+    path = model_of_task(path, task)
     resolve(model_directory(path), config.model.revision)  # a wrong name is an error before all others
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
@@ -84,7 +86,7 @@ def evaluate(path: str, config: Config, split: str, files: Mapping[str, str | No
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
     opened = inference.load_for_inference(path, config)
     if held:
-        rows = validation_rows(rundir.run_of(path), opened.task, config)
+        rows = validation_rows(rundir.run_of(path), opened.task, config, rundir.task_of(path))
         split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
         opened = replace(opened, config=config)
     say = partial(print, file=sys.stderr)
@@ -99,8 +101,8 @@ def _is_held_out(config: Config) -> bool:
     return bool(not config.data.validation and config.data.validation_share and config.data.train)
 
 
-def _files(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
-    """(the files of --output and --predictions, the other arguments).
+def _own_options(arguments: list[str]) -> tuple[dict[str, str | None], str | None, list[str]]:
+    """(the files of --output and --predictions, the task, the other arguments).
 
     Raises:
       UserError: for a file that cannot be written, or is neither csv nor jsonl.
@@ -109,7 +111,9 @@ def _files(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
     for option in COMMAND.own:
         parser.add_argument(option.split()[0])
     given, others = parser.parse_beside_config(arguments)
-    for name, file in (files := vars(given)).items():
+    files = vars(given)
+    task = files.pop("task")
+    for name, file in files.items():
         if file is not None:
             check_output(file, f"--{name}")
             if file != "-" and not file.endswith((".csv", ".jsonl")):
@@ -118,7 +122,7 @@ def _files(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
         raise UserError(f"--output and --predictions are both {files['output']}: give different names")
     if "-" in files.values():
         raise UserError("standard output has the metrics: give --output and --predictions the names of files")
-    return files, others
+    return files, task, others
 
 
 def _write(files: Mapping[str, str | None], rows: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import cli
+from jaxft.config.of_tasks import of_tasks
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
 from jaxft.core.paths import refuse_url
@@ -104,46 +105,63 @@ def export_params(
       UserError: if the directory cannot be written.
 
     For a run with adapters this is an adapter directory unless `merged`. It has a hundredth of the size, and evaluate and
-    predict read it like a model directory.
+    predict read it like a model directory. Of several tasks, each has a directory of its own in this one.
     """
     from jaxft.core import tree
-    from jaxft.models.load_save import merge, save
-    from jaxft.models.model import Origin
+    from jaxft.models.several_heads import with_one_head
     from jaxft.parallel import sharding
-    from jaxft.report.model_card import write_card
-    from jaxft.run.stored_cleaning import with_cleaning
     from jaxft.step.unused_embeddings import join_unused
+    from jaxft.tasks.several import SeveralTasks
 
     params = join_unused(sharding.to_host(replace(params, model=tree.recut(params.model, []))))
-    if distributed.is_main_process():
-        config: dict[str, Any] = dict(run.model.hf_config)
-        # Trained parameters are float32, whatever the type in the checkpoint.
-        config |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
-        others = config.get("task_specific_params")
-        config |= run.task.config_fields
-        if others:  # entries of other programs are kept
-            config["task_specific_params"] = others | config["task_specific_params"]
-        config = with_cleaning(config, run.config)
-        tokenizer = rundir.recorded_tokenizer(run.config) or run.model.directory
-        model = replace(run.model, origin=Origin({}, run.model.origin.buffers), hf_config=config, directory=tokenizer)
-        if merged:
-            model, params = merge(model, params)
-        save(model, params, output, flax=flax)
-        write_card(output, run.config, run.task.kind, results or {}, adapter=model.adapted is not None)
+    if not distributed.is_main_process():
+        return
+    if not isinstance(run.task, SeveralTasks):
+        _write_model(run, run.model, params, output, flax=flax, merged=merged, results=results or {})
+        return
+    configs = of_tasks(run.config)
+    for name, task in run.task.tasks.items():
+        part = replace(run, config=configs[name], task=task)
+        own = {x.replace(f"/{name}/", "/", 1): score for x, score in (results or {}).items() if f"/{name}/" in x}
+        _write_model(part, *with_one_head(run.model, params, name), output / name, flax=flax, merged=merged, results=own)
+
+
+def _write_model(
+    run: Any, model: Any, params: Any, output: Path, *, flax: bool, merged: bool, results: Mapping[str, Any]
+) -> None:
+    """Write the directory of a model with one head, and its card; the arguments are as in `export_params`."""
+    from jaxft.models.load_save import merge, save
+    from jaxft.models.model import Origin
+    from jaxft.report.model_card import write_card
+    from jaxft.run.stored_cleaning import with_cleaning
+
+    config: dict[str, Any] = dict(model.hf_config)
+    # Trained parameters are float32, whatever the type in the checkpoint.
+    config |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
+    others = config.get("task_specific_params")
+    config |= run.task.config_fields
+    if others:  # entries of other programs are kept
+        config["task_specific_params"] = others | config["task_specific_params"]
+    config = with_cleaning(config, run.config)
+    tokenizer = rundir.recorded_tokenizer(run.config) or model.directory
+    model = replace(model, origin=Origin({}, model.origin.buffers), hf_config=config, directory=tokenizer)
+    if merged:
+        model, params = merge(model, params)
+    save(model, params, output, flax=flax)
+    write_card(output, run.config, run.task.kind, results, adapter=model.adapted is not None)
 
 
 def _tuned_task(run: Any, known: Any, step: int, params: Any) -> Any:
     """The task with the thresholds for these parameters, from the record of the run or tuned now on its validation data."""
     from jaxft.evaluation.evaluator import make_evaluator
     from jaxft.run.loss import make_loss
+    from jaxft.run.restored_task import restored
     from jaxft.run.setup import eval_sampler, make_run
-    from jaxft.tasks import task_class
 
     if known and known.fitted:
         return run.task
     if known and (fields := known.thresholds.get(str(step))):
-        labels = {} if run.task.labels is None else {"id2label": dict(enumerate(run.task.labels))}
-        return task_class(run.config).restore(run.config, {**run.model.hf_config, **fields, **labels})
+        return restored(run.config, run.model.hf_config, known, fields)
     whole = make_run(run.config) if known else run
     if whole.task.tuned or "validation" not in whole.data:
         return whole.task

@@ -77,8 +77,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     first = run.sampler.epoch_batches(0)
     shapes = ", ".join(f"{s.rows} x {s.length}" for s in run.sampler.shapes)
     sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in run.data.items())
-    names = run.task.labels or ()
-    labels = f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
+    labels = _labels(run.task.labels)
     used, words = run.used_words, run.model.encoder.config.vocab_size
     others = f"the other words do not occur in {'any epoch' if run.config.augment.steps else 'the training data'}"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
@@ -92,10 +91,33 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
         f"parameters: {trainable:,} trained, {frozen:,} frozen",
         *unused,
         f"examples: {sizes}{labels}",
+        *_tasks(run),
         *_changes(run),
         f"steps: {run.total_steps:,} of {run.config.train.batch_size} examples ({run.steps_per_epoch:,} per epoch); "
         f"layout {run.config.data.layout}, rows x length {shapes}, padding {1 - first.fill():.1%}",
     ]
+
+
+def _labels(names: Sequence[str] | None) -> str:
+    """The end of a line: the number of labels and the first names."""
+    return f"; {len(names)} labels: {some([f'{i} {name}' for i, name in enumerate(names)])}" if names else ""
+
+
+def _tasks(run: Any) -> list[str]:
+    """A line for each of several tasks: its examples, and how many the first epoch has in each step, or of steps."""
+    if not run.config.tasks:
+        return []
+    own, orders, weights = run.config.sampling, run.sampler.orders, run.task.weights
+    counts = orders.counts(0, expected=True)
+    what = f"of {orders.batch_size} in each step" if own.per_step == "mixed" else f"of {orders.steps} steps of an epoch"
+    about = ", at first" if orders.shares.vary else ""
+    lines = [f"sampling: {own.sampler}, {own.per_step}"]
+    for (name, task), count in zip(run.task.tasks.items(), counts, strict=True):
+        parts = ((split, x.parts.get(name)) for split, x in run.data.items())
+        sizes = ", ".join(f"{split} {len(x.examples):,}" for split, x in parts if x is not None)
+        weight = f"; weight {weights[name]:g}" if weights[name] != 1 else ""
+        lines.append(f"task {name}: {task.kind}; {sizes}{_labels(task.labels)}; {count:,} {what}{about}{weight}")
+    return lines
 
 
 def _changes(run: Any) -> list[str]:
@@ -137,7 +159,7 @@ def lengths(run: Any) -> list[str]:
     waste = []
     for layout in ("pack", "bucket", "pad"):
         config = replace(run.config, data=replace(run.config.data, layout=layout))
-        sampler = train_sampler(examples, config, run.mesh)
+        sampler = train_sampler(examples, config, run.mesh, orders=run.sampler.orders)
         waste.append(f"{layout} {1 - sampler.epoch_batches(0).fill():.1%}")
     return [*rows, f"padding by layout: {', '.join(waste)}"]
 

@@ -18,7 +18,7 @@ from jaxft.core.errors import UserError, naming
 from jaxft.core.model_source import resolve
 from jaxft.core.output import check_output, reading, writing
 from jaxft.run import rundir
-from jaxft.run.trained_models import model_directory
+from jaxft.run.trained_models import model_directory, model_of_task
 
 PROG = "jaxft predict"
 RUN_OPTIONS = """Options of the run apply unless they are given here, such as --data.text COLUMN for the column of the texts;
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
     outputs = "jsonl, json (one document), or npy (embeddings); - writes jsonl to standard output"
     parser.add_argument("--input", required=True, metavar="FILE", help=inputs)
     parser.add_argument("--output", required=True, metavar="FILE", help=outputs)
+    parser.add_argument("--task", metavar="NAME", help="the task, if the run has several")
     features = "embeddings: of the first token, the mean over tokens, or of the pooler (default without a head: mean)"
     keep = "write the columns of the input before each prediction; one with the name of a field becomes input_..."
     parser.add_argument("--keep_columns", action="store_true", help=keep)
@@ -46,7 +47,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--output {args.output}: predictions are written as .jsonl or .json, embeddings also as .npy")
     if args.keep_columns and args.output.endswith((ARRAY, DOCUMENT)):
         raise UserError(f"--output {args.output}: --keep_columns writes json lines; give a name that ends in .jsonl")
-    config = rundir.config_of(args.model, overrides, prog=PROG)
+    config = rundir.config_of(args.model, overrides, prog=PROG, task=args.task)
+    args.model = model_of_task(args.model, args.task)
     resolve(model_directory(args.model), config.model.revision)  # a wrong name is an error before any work
     given = {option.partition("=")[0] for option in overrides}
     # The run's options are for its own rows. Predictions match the input row by row unless the command says otherwise.

@@ -127,18 +127,19 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], c
 
 def _write_predictions(loop: Any) -> None:
     """Write the predictions of the splits that were evaluated last; only the main process writes."""
-    from jaxft.evaluation.labelled_predictions import labelled_predictions, path_of, write_rows
+    from jaxft.evaluation.labelled_predictions import labelled_predictions, parts_of, path_of, write_rows
     from jaxft.training.result_files import saying_faults
 
     if not distributed.is_main_process():
         return
-    task = loop.evaluations.task
     for split, summary in loop.evaluations.summaries.items():
-        if loop.evaluations.keeps_predictions(split):
-            path = path_of(loop.directory, split)
+        if not loop.evaluations.keeps_predictions(split):
+            continue
+        for part in parts_of(loop.evaluations.task, summary, loop.run.data[split], loop.config):
+            path = path_of(loop.directory, split, part.name)
             with saying_faults(path, loop.say):
-                rows = labelled_predictions(task, summary, loop.run.data[split], loop.config, split)
-                write_rows(str(path), rows)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_rows(str(path), labelled_predictions(part.task, part.summary, part.data, part.config, split))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from jaxft.evaluation import inference
 from jaxft.report.run_files import METRICS, json_lines
 from jaxft.run import rundir
 from jaxft.run.from_python import config_of
-from jaxft.run.trained_models import model_directory
+from jaxft.run.trained_models import model_directory, model_of_task
 from jaxft.training.callbacks import Callback
 
 PROG = "jaxft.Trainer"
@@ -44,8 +44,8 @@ class Trainer:
           config: the path of a yaml file, a `Config`, or None for the defaults.
           sections: options by section, which replace those of `config`, such as `train={"epochs": 1}`, `seed=1`. Data
             (`data={"train": rows}`) may be files or rows in memory: a list of dicts, a dict of lists, a pandas DataFrame, a
-            `datasets.Dataset` or a pyarrow Table. A model (`model={"path": ...}`, `distill={"teacher": ...}`) may be what
-            `jaxft.load` returns.
+            `datasets.Dataset` or a pyarrow Table; also those of each of several `tasks`. A model (`model={"path": ...}`,
+            `distill={"teacher": ...}`) may be what `jaxft.load` returns.
 
         Raises:
           UserError: for an unknown option, a value out of range, or rows that are not a table.
@@ -53,7 +53,8 @@ class Trainer:
         self.config = config_of(config, sections)
 
     def __repr__(self) -> str:
-        return f"Trainer(task={self.config.task.name!r}, output_dir={self.config.output_dir!r})"
+        names = ", ".join(x.name for x in self.config.tasks) or self.config.task.name
+        return f"Trainer(task={names!r}, output_dir={self.config.output_dir!r})"
 
     @property
     def output_dir(self) -> Path:
@@ -81,11 +82,12 @@ class Trainer:
         """
         return training.train(self.config, callbacks=callbacks)
 
-    def evaluate(self, data: Any = "validation") -> dict[str, Any]:
+    def evaluate(self, data: Any = "validation", *, task: str | None = None) -> dict[str, Any]:
         """Scores of the trained model.
 
         Args:
           data: "validation" or "test", for the run's own data; a file; or labelled rows in memory, as in the constructor.
+          task: its name, if the run has several.
 
         Returns:
           The task's metrics and `loss` by name.
@@ -94,19 +96,20 @@ class Trainer:
           UserError: if the run has not finished, or the data cannot be read.
         """
         if isinstance(data, str) and data in SPLITS:
-            config = self._trained_config()
+            config = self._trained_config(task)
             held = data == "validation" and config.data.validation_share and config.data.train
             if not getattr(config.data, data) and not held:
                 raise UserError(f"the run has no {data} data: give data.{data}, or rows to evaluate on")
-            return evaluate(str(self.output_dir), config, data)[0]
+            return evaluate(self._path(task), config, data)[0]
         with self._named() as folder:
-            return evaluate(str(self.output_dir), self._config_for(data, folder), "test")[0]
+            return evaluate(self._path(task), self._config_for(data, folder, task), "test")[0]
 
-    def predict(self, data: Any) -> list[dict[str, Any]]:
+    def predict(self, data: Any, *, task: str | None = None) -> list[dict[str, Any]]:
         """Predictions of the trained model.
 
         Args:
           data: a file, or rows in memory, as in the constructor, with the columns of the run; labels are not read.
+          task: its name, if the run has several.
 
         Returns:
           One prediction for each row, in order, as `jaxft predict` writes it (docs/tasks.md); None in place of what an
@@ -116,22 +119,23 @@ class Trainer:
           UserError: if the run has not finished, or the data cannot be read.
         """
         with self._named() as folder:
-            config = self._config_for(data, folder)
+            path, config = self._path(task), self._config_for(data, folder, task)
             config = replace(config, data=replace(config.data, empty_texts="null", max_eval_examples=None))
-            config = inference.config_with_task(str(self.output_dir), config)
+            config = inference.config_with_task(path, config)
             rows = inference.read_split(config, "test", labelled=False)
-            opened = inference.load_for_inference(str(self.output_dir), config)
+            opened = inference.load_for_inference(path, config)
             return list(inference.predict(opened, rows, "test"))
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
-        """Copy the trained model, a Hugging Face directory, to a new or empty directory.
+    def save(self, directory: str | os.PathLike[str], *, task: str | None = None) -> None:
+        """Copy the trained model, a Hugging Face directory, to a new or empty directory; of several tasks, that of `task`.
 
         Raises:
           UserError: if the run has not finished, or the directory holds files.
         """
         target = Path(directory)
         refuse_url("the directory to save to", str(target))
-        source = model_directory(str(self._finished()))
+        self._finished()
+        source = model_directory(self._path(task))
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise UserError(f"{target}: is {'a file' if target.is_file() else 'not empty'}; give a new or empty directory")
         try:
@@ -145,10 +149,14 @@ class Trainer:
             raise UserError(f"{self.output_dir}: nothing is trained yet: call train() first")
         return self.output_dir
 
-    def _trained_config(self) -> Config:
+    def _path(self, task: str | None) -> str:
+        """The run, or the model of one of its several tasks."""
+        return model_of_task(str(self.output_dir), task)
+
+    def _trained_config(self, task: str | None) -> Config:
         """The config for the trained model, as `jaxft evaluate` has it; starts the backend."""
-        config = rundir.config_of(str(self._finished()), [], prog=PROG)
-        model_directory(str(self.output_dir))  # an unfinished run is an error before all others
+        config = rundir.config_of(str(self._finished()), [], prog=PROG, task=task)
+        model_directory(self._path(task))  # an unfinished run is an error before all others
         backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
         return config
 
@@ -160,9 +168,9 @@ class Trainer:
             with naming("the data", instead_of=str(folder / ROWS)):
                 yield folder
 
-    def _config_for(self, data: Any, folder: Path) -> Config:
+    def _config_for(self, data: Any, folder: Path, task: str | None) -> Config:
         """The config for other data than the run's, as its test data; rows in memory are written into a folder."""
-        config = self._trained_config()
+        config = self._trained_config(task)
         if isinstance(data, (str, Path)):
             path = str(data)
         else:

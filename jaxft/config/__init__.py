@@ -1,5 +1,6 @@
 """The options of a run: dataclasses with their units, defaults and limits, and the command line that fills them."""
 
+from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig, AugmentStepConfig
 from jaxft.config.clean import CleanConfig, CleanRuleConfig
 from jaxft.config.data import DataConfig
@@ -8,6 +9,7 @@ from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
 from jaxft.config.plan import AdaptersConfig, LoraConfig, PlanConfig, RuleConfig
 from jaxft.config.schema import Config
+from jaxft.config.several import NamedTaskConfig, SamplingConfig
 from jaxft.config.task import TaskConfig
 from jaxft.config.training import (
     CheckpointConfig,
@@ -20,9 +22,17 @@ from jaxft.config.training import (
 )
 from jaxft.config.unlabelled import UnlabelledConfig
 
-__all__ = ["AdaptersConfig", "AugmentConfig", "AugmentStepConfig", "CheckpointConfig", "CleanConfig", "CleanRuleConfig"]
-__all__ += ["Config", "DataConfig"]
+__all__ = ["AdaptersConfig", "AdversarialConfig", "AugmentConfig", "AugmentStepConfig", "CheckpointConfig"]
+__all__ += ["CleanConfig", "CleanRuleConfig", "Config", "DataConfig"]
 __all__ += ["DistillConfig", "EvalConfig", "LogConfig"]
-__all__ += ["LoraConfig", "MatchConfig", "MeshConfig", "ModelConfig", "OptimConfig", "PlanConfig"]
+__all__ += ["LoraConfig", "MatchConfig", "MeshConfig", "ModelConfig", "NamedTaskConfig", "OptimConfig", "PlanConfig"]
 __all__ += ["RegularizationConfig", "RuleConfig"]
-__all__ += ["RuntimeConfig", "Schedule", "TaskConfig", "TrainConfig", "UnlabelledConfig", "VocabularyConfig"]
+__all__ += [
+    "RuntimeConfig",
+    "SamplingConfig",
+    "Schedule",
+    "TaskConfig",
+    "TrainConfig",
+    "UnlabelledConfig",
+    "VocabularyConfig",
+]

@@ -28,7 +28,7 @@ class DataConfig(Section):
     validation: PathTexts = None
     """Validation data; null sets `validation_share` of the training examples aside."""
     test: PathTexts = None
-    """Test data, which the final parameters are evaluated on once after training."""
+    """Test data, on which the final parameters are evaluated once."""
     validation_share: Rate = 0.0
     """Share of the training examples, from 0 to below 1, that is set aside for validation if no validation data is given."""
     split_seed: Seed = 0

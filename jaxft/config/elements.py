@@ -52,7 +52,8 @@ def _check_element(where: str, element: type, item: Any, explain: Callable[[str,
     import jsonargparse
 
     kinds = typing.get_type_hints(element)
-    required = [x.name for x in dataclasses.fields(element) if x.default is dataclasses.MISSING]
+    fields, none = dataclasses.fields(element), dataclasses.MISSING
+    required = [x.name for x in fields if x.default is none and x.default_factory is none]
     options = f"{', '.join(required)}, and perhaps {', '.join(x for x in kinds if x not in required)}"
     if not isinstance(item, dict):
         right = f"such as {{{required[0]}: {item}}}" if isinstance(item, str) else f"with {options}"

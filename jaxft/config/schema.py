@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig
 from jaxft.config.data import DataConfig
 from jaxft.config.limits import PathText, Section, Seed, require
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig
 from jaxft.config.plan import PlanConfig
+from jaxft.config.several import NamedTaskConfig, SamplingConfig, check_tasks
 from jaxft.config.task import TaskConfig
 from jaxft.config.training import (
     CheckpointConfig,
@@ -36,11 +38,16 @@ class Config(Section):
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    tasks: Annotated[list[NamedTaskConfig], PLAN_AND_EVALUATE] = field(default_factory=list)
+    """Several tasks that are learnt together, such as [{name: topics, data: {train: a.csv}}, {name: names, task: {name:
+    token-classification}, data: {train: b.conll}}]; the sections task and data are what they share (docs/multitask.md)."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -51,6 +58,9 @@ class Config(Section):
 
     def check(self, prefix: str) -> None:
         """Sections that go together."""
+        check_tasks(self.tasks, self.sampling)
+        if self.tasks:
+            self._check_alone()
         if {"lora", "adapters"} & set(self.plan.presets()):
             right = "null: an adapter is saved for its base with all layers (model.num_layers may cut it short)"
             require(self.model.layers is None, "model.layers", self.model.layers, right)
@@ -63,5 +73,20 @@ class Config(Section):
             raise UserError("data.teacher and distill.teacher_weights exclude each other: choose one teacher or their mean")
         followers = {"optim.schedule plateau": self.optim.schedule == "plateau", "train.patience": self.train.patience}
         for name, used in followers.items():
-            if used and not (self.data.validation or self.data.validation_share):
+            if used and not self.tasks and not (self.data.validation or self.data.validation_share):
                 raise UserError(f"{name} follows evaluations: give data.validation or data.validation_share")
+
+    def _check_alone(self) -> None:
+        """No option that a run of several tasks does not have."""
+        words = self.vocabulary != VocabularyConfig()
+        others = {
+            "vocabulary": words or "new_tokens" in self.plan.presets(),
+            "distill.teacher": self.distill.teacher,
+            "augment.steps": self.augment.steps,
+            "augment.mixup": self.augment.mixup,
+            "unlabelled.data": self.unlabelled.data,
+            "task.loss": self.task.loss,
+        }
+        for name, used in others.items():
+            if used:
+                raise UserError(f"{name} is for a run of one task: leave it out, or the list tasks")

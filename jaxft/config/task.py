@@ -48,7 +48,7 @@ class TaskConfig(Section):
     used_by = PLAN_AND_EVALUATE
 
     name: Annotated[TaskName | str, TASK, UsedBy.PLAN] = "text-classification"
-    """Name of the task, as on the Hugging Face hub, or module:Class of your own, a subclass of jaxft.tasks.task.Task."""
+    """Name of the task, as on the Hugging Face hub; or module:Class of your own, a subclass of jaxft.tasks.task.Task."""
     loss: str | None = None
     """A loss of your own in place of the task's: module:function, (outputs, batch, train) -> (sum, weight)."""
     labels: Annotated[list[str] | None, NAMES, UsedBy.PLAN, For(*LABELLED)] = None

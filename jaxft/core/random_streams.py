@@ -31,6 +31,10 @@ class OfSeed(IntEnum):
     """Pairs of examples that share a row; the epoch is added."""
     UNLABELLED = 2**36
     """The order of texts without labels; the number of the pass over them is added."""
+    TASK_STEPS = 2**37
+    """Which of several tasks each step is of; the epoch is added."""
+    TASK_EXAMPLES = 2**40
+    """The order of the examples of several tasks; 2^32 times the number of the task is added, and the number of the pass."""
 
 
 @unique
@@ -59,6 +63,8 @@ class OfPreparation(IntEnum):
     """Streams of the key of `OfStep.PREPARE` beside the task's own, which uses the key itself."""
 
     CUTOFF = 0
+    PERTURBATION = 1
+    """Where adversarial perturbations start."""
 
 
 @unique

@@ -23,7 +23,7 @@ from jaxft.data.reading.empty_texts import EMPTY, check_not_kept, empty_rows, nu
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.evaluation.chunks import Forward, in_chunks, predict_step
 from jaxft.evaluation.evaluator import make_evaluator, score
-from jaxft.evaluation.labelled_predictions import has_gold, labelled_predictions
+from jaxft.evaluation.labelled_predictions import labelled_predictions
 from jaxft.models.families import family_of, kind_of
 from jaxft.models.load_save import load
 from jaxft.models.model import Model, stored_options
@@ -152,7 +152,7 @@ def evaluate(
     Raises:
       UserError: if predictions are asked for, and the task has no right answers beside them.
     """
-    if predictions and not has_gold(opened.task):
+    if predictions and not opened.task.has_gold:
         raise UserError(f"{opened.task.kind} has no predictions beside right answers: leave --output and --predictions out")
     rows, notes = drop_unknown_labels(opened.task, rows, opened.config, str(getattr(opened.config.data, split)))
     for note in notes:

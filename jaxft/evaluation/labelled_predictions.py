@@ -4,13 +4,16 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config
+from jaxft.config.of_tasks import of_tasks
 from jaxft.core.output import writing
 from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.input_columns import input_columns, merged
+from jaxft.tasks.several import SeveralTasks
 from jaxft.tasks.task import Split, Task
 
 FOLDER = "predictions"
@@ -19,14 +22,33 @@ MOST_LABELS, SHOWN = 100, 20  # with more labels, a row has the probabilities of
 _ANSWERS = ("label", "labels", "tags", "answer", "choice")
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one of several tasks, or the only one (whose name is empty), has of a split that was evaluated."""
+
+    name: str
+    task: Task
+    summary: Summary
+    data: Split
+    config: Config
+
+
+def parts_of(task: Task, summary: Summary, data: Split, config: Config) -> Iterator[Part]:
+    """The part of each task of a run, whose config is `config`, that has right answers."""
+    if not isinstance(task, SeveralTasks):
+        yield Part("", task, summary, data, config)
+        return
+    configs = of_tasks(config)
+    for name, own, collected, split in task.parts(summary, data):
+        if own.has_gold:
+            yield Part(name, own, collected, split, configs[name])
+
+
 def are_possible(task: Task, data: Split) -> bool:
     """Whether predictions of a split can be kept beside its scores: there are right answers, and not too many numbers."""
-    return has_gold(task) and len(data.examples) * len(task.labels or ()) <= MOST_VALUES
-
-
-def has_gold(task: Task) -> bool:
-    """Whether the rows of a task have right answers of the form of its predictions."""
-    return type(task).gold is not Task.gold
+    tasks = task.tasks.values() if isinstance(task, SeveralTasks) else [task]
+    with_gold = [x for x in tasks if x.has_gold]
+    return bool(with_gold) and len(data.examples) * sum(len(x.labels or ()) for x in with_gold) <= MOST_VALUES
 
 
 def labelled_predictions(task: Task, summary: Summary, data: Split, config: Config, split: str) -> Iterator[dict[str, Any]]:
@@ -93,6 +115,6 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value
 
 
-def path_of(directory: Path, split: str) -> Path:
-    """The file of a run's predictions of a split."""
-    return directory / FOLDER / f"{split}.jsonl"
+def path_of(directory: Path, split: str, task: str = "") -> Path:
+    """The file of a run's predictions of a split: of one of several tasks, or of the only one."""
+    return directory / FOLDER / task / f"{split}.jsonl"

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -57,6 +58,7 @@ class Model:
       origin: the types in which the checkpoint stores parameters.
       report: which parameters were loaded, are new, or were not used.
       adapted: which modules have adapters; None without adapters.
+      head_configs: config.json that each of several heads would have alone; empty for one head.
     """
 
     hf_config: Mapping[str, Any]
@@ -68,6 +70,7 @@ class Model:
     origin: Origin = field(default_factory=Origin)
     report: Report | None = None
     adapted: Adapted | None = None
+    head_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def family(self) -> Family:
@@ -149,10 +152,11 @@ class Model:
         rates: DropoutRates | None = None,
         between: Callable[[jax.Array, Any], jax.Array] | None = None,
         outputs: Collection[str] = (),
+        own: Mapping[str, Mapping[str, jax.Array]] = MappingProxyType({}),
     ) -> dict[str, dict[str, jax.Array]]:
         """The encoder once, and the outputs of several heads by their names; each head but MAIN has a separate key.
 
-        `outputs` of the encoder are among those of each head.
+        `outputs` of the encoder are among those of each head. `own` are inputs of a single head, by its name.
         """
         rates = rates or self.rates
         with jax.named_scope("encoder"):
@@ -162,9 +166,10 @@ class Model:
 
         def of_head(name: str) -> dict[str, jax.Array]:
             hidden = encoded["last_hidden_state"]
-            own = key if name == MAIN else fold(key, zlib.crc32(name.encode()))
+            k = key if name == MAIN else fold(key, zlib.crc32(name.encode()))
+            read = {**inputs, **own.get(name, {})}
             with jax.named_scope(f"heads/{name}"):
-                found = self.heads[name].apply(self.encoder, params, name, hidden, inputs, rates=rates, key=own)
+                found = self.heads[name].apply(self.encoder, params, name, hidden, read, rates=rates, key=k)
             return found | {name: encoded[name] for name in outputs}
 
         return {name: of_head(name) for name in heads}

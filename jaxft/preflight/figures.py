@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.config.of_tasks import of_tasks
 from jaxft.core.errors import UserError
 from jaxft.core.output import writing
 from jaxft.preflight.learning_rates import learning_rates
 from jaxft.run.setup import Run
 from jaxft.run.teacher_labels import is_labelled
+from jaxft.tasks.several_splits import SeveralSplits
 from jaxft.tasks.task import Split
 
 FILE = "figures.json"
@@ -91,7 +93,7 @@ def _contents(data: Split) -> list[int]:
 
 
 def _split(run: Run, data: Split) -> dict[str, Any]:
-    lengths, longest = data.examples.lengths, run.config.data.max_length * data.examples.group
+    lengths, longest = data.examples.lengths, _longest(run, data)
     high = int(lengths.max())
     width = max(1, -(-high // BINS))
     counts = np.bincount((lengths - 1) // width)
@@ -108,6 +110,15 @@ def _split(run: Run, data: Split) -> dict[str, Any]:
     if run.task.names_labels and (labels := _labels(run, data)):
         found["labels"] = dict(sorted(Counter(chain.from_iterable(labels)).items()))
     return found
+
+
+def _longest(run: Run, data: Split) -> Any:
+    """The most tokens that an example may have, or those of each, int64 [N], in a run of several tasks."""
+    if not isinstance(data, SeveralSplits):
+        return run.config.data.max_length * data.examples.group
+    groups = {name: part.examples.group for name, part in data.parts.items()}
+    lengths = [own.data.max_length * groups.get(name, 1) for name, own in of_tasks(run.config).items()]
+    return np.repeat(lengths, np.diff(data.begins))
 
 
 def _labels(run: Run, data: Split) -> Any:

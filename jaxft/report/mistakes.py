@@ -27,11 +27,19 @@ def shown_predictions(run: RunFiles) -> tuple[str, list[dict[str, Any]]]:
 
 def sections(run: RunFiles, words: Sequence[Any] = ()) -> Iterator[Markup]:
     """The sections on the predictions of a run; `words` are the scores of the words of the worst errors, in order."""
-    split, rows = shown_predictions(run)
-    if rows:
-        yield from _of_split(run, split, rows, words)
-    else:
+    shown = False
+    for part in run.tasks or [run]:
+        split, rows = shown_predictions(part)
+        if rows:
+            yield from _of_split(part, split, rows, words)
+            shown = True
+    if not shown:
         yield section("Errors", element("p", "The predictions of validation and test are written at the end of a run."))
+
+
+def _titled(run: RunFiles, title: str, *content: Any, about: str | None = None) -> Markup:
+    """A section, whose title names the task if the run has several."""
+    return section(f"{title} of {run.task}" if run.task else title, *content, about=about)
 
 
 def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words: Sequence[Any]) -> Iterator[Markup]:
@@ -43,7 +51,7 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], word
         about = f"Of the {split} data; rows are gold labels."
         if outcomes.form(rows[0]) == "labels":
             about += " A gold label that is not predicted counts with each label that is predicted wrongly in its place."
-        yield section("Confusions", *_confusions(found, labels), about=about)
+        yield _titled(run, "Confusions", *_confusions(found, labels), about=about)
     if scores := outcomes.label_scores(rows):
         head = ["label", "F1", "precision", "recall", "examples", "predicted"]
         cells = [
@@ -51,18 +59,18 @@ def _of_split(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], word
         ]
         more = f" The worst {MOST_LABELS} of {len(scores):,} are shown." if len(scores) > MOST_LABELS else ""
         about = f"Of the {split} data, the lowest F1 first.{more}"
-        yield section("Labels", table(head, cells, label="Scores by label"), about=about)
+        yield _titled(run, "Labels", table(head, cells, label="Scores by label"), about=about)
     if targets := outcomes.numbers(rows):
         charts = [scatter_chart(points, label=name, x_label="gold") for name, points in targets.items()]
         about = f"Of the {split} data: gold to the right, predicted upwards; right predictions lie on the diagonal."
-        yield section("Numbers", element("div", charts, class_="grid"), about=about)
+        yield _titled(run, "Numbers", element("div", charts, class_="grid"), about=about)
     if points := outcomes.calibration(rows):
         error = outcomes.calibration_error(points)
         about = (
             f"Of the {split} data: how often predictions of a confidence are right. The expected calibration error is "
             f"{number(error)}; points below the diagonal are too confident, points above it too cautious."
         )
-        yield section("Calibration", diagonal_chart(points, label=f"Share right by confidence, {split}"), about=about)
+        yield _titled(run, "Calibration", diagonal_chart(points, label=f"Share right by confidence, {split}"), about=about)
     yield _errors(run, split, rows, words)
 
 
@@ -117,18 +125,20 @@ def _errors(run: RunFiles, split: str, rows: Sequence[Mapping[str, Any]], words:
     wrong = sum(row.get("gold") is not None and not outcomes.is_right(row) for row in rows)
     known = sum(row.get("gold") is not None for row in rows)
     if not known:
-        return section("Errors", element("p", f"The rows of the {split} data have no gold answers."))
+        return _titled(run, "Errors", element("p", f"The rows of the {split} data have no gold answers."))
     worst = outcomes.worst(rows, MOST_ERRORS)
     own = list(words) or [None] * len(worst)
     items = [element("li", _error(run, row, x), class_="error") for row, x in zip(worst, own, strict=True)]
     colours = f" {_COLOURS}" if words else ""
     if outcomes.form(rows[0]) == "numbers":
-        return section(
-            "Errors", element("ol", items), about=f"The {len(worst)} {split} examples furthest from gold.{colours}"
+        return _titled(
+            run, "Errors", element("ol", items), about=f"The {len(worst)} {split} examples furthest from gold.{colours}"
         )
     about = f"{wrong:,} of {known:,} {split} examples are wrong ({wrong / known:.1%}); the worst {len(worst)} are shown, "
     about += f"the worst first.{colours}"
-    return section("Errors", element("ol", items), about=about if wrong else f"None of {known:,} {split} examples is wrong.")
+    return _titled(
+        run, "Errors", element("ol", items), about=about if wrong else f"None of {known:,} {split} examples is wrong."
+    )
 
 
 def _error(run: RunFiles, row: Mapping[str, Any], words: Sequence[Any] | None = None) -> Markup:

@@ -47,8 +47,9 @@ def page(runs: Sequence[RunFiles], words: Sequence[Any] = ()) -> str:
             figures.plan(run),
             figures.options(run, cli.read_text(run.directory / CONFIG)),
         ]
-        model, task = run.config.get("model.path"), run.config.get("task.name")
-        about = f"{task or 'text-classification'} with {model or 'a new model'}"
+        model, task = run.config.get("model.path"), run.config.get("task.name") or "text-classification"
+        task = ", ".join(x.task for x in run.tasks) or task
+        about = f"{task} with {model or 'a new model'}"
     else:
         title = f"{len(runs)} runs"
         about = ", ".join(run.name for run in runs)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class RunFiles:
       rows: the rows of metrics.jsonl.
       figures: figures.json (`preflight.figures`); empty if there is none.
       times: times.json (`training.times`); empty if there is none.
+      task: the name of one of several tasks, whose predictions are meant; empty for the run as a whole.
     """
 
     name: str
@@ -35,6 +36,16 @@ class RunFiles:
     rows: Sequence[Mapping[str, Any]]
     figures: Mapping[str, Any] = field(default_factory=dict)
     times: Mapping[str, Any] = field(default_factory=dict)
+    task: str = ""
+
+    @property
+    def tasks(self) -> list["RunFiles"]:
+        """The run as each of its several tasks sees it: with the options and the predictions of the task."""
+        found = []
+        for own in self.config.get("tasks") or []:
+            options = cli.flatten({name: own.get(name) or {} for name in ("task", "data")})
+            found.append(replace(self, task=own["name"], config={**self.config, **options, "tasks": []}))
+        return found
 
     @property
     def steps(self) -> list[Mapping[str, Any]]:
@@ -80,8 +91,8 @@ class RunFiles:
         return counted / total if counted is not None and is_number(counted) and total else None
 
     def predictions(self, split: str) -> list[dict[str, Any]]:
-        """The first MOST_ROWS rows of predictions/SPLIT.jsonl; none without the file."""
-        path = self.directory / PREDICTIONS / f"{split}.jsonl"
+        """The first MOST_ROWS rows of predictions/SPLIT.jsonl, or predictions/TASK/SPLIT.jsonl; none without the file."""
+        path = self.directory / PREDICTIONS / self.task / f"{split}.jsonl"
         return list(islice(json_lines(path), MOST_ROWS)) if path.is_file() else []
 
 
@@ -101,9 +112,8 @@ def read_run(path: str | Path) -> RunFiles:
     values = cli.flatten(cli.read_yaml(directory / CONFIG))
     metrics = directory / METRICS
     rows = [row for row in json_lines(metrics) if is_number(row.get("step"))] if metrics.is_file() else []
-    return RunFiles(
-        directory.resolve().name, directory, values, rows, *map(_read_object, (directory / FIGURES, directory / TIMES))
-    )
+    figures, times = (_read_object(directory / name) for name in (FIGURES, TIMES))
+    return RunFiles(directory.resolve().name, directory, values, rows, figures, times)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

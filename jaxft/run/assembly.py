@@ -16,12 +16,14 @@ from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.models.encoder.adapters import is_adapter
 from jaxft.models.load_save import load, reinitialise
 from jaxft.models.model import Model, dropout_sites, with_dropout_rates
+from jaxft.models.several_heads import with_all_heads
 from jaxft.models.student import with_embeddings
 from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, complete_adapters
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.step.matches import add_projections, is_projection, projection_rules
+from jaxft.tasks.several import SeveralTasks
 from jaxft.tasks.task import Task
 
 
@@ -36,7 +38,9 @@ class AssembledModel:
 
 
 def open_model(config: Config, task: Task, hf_config: Mapping[str, Any]) -> tuple[Model, Params]:
-    """Load the model of `model.path`, whose config.json is `hf_config`, with the head of a task."""
+    """Load the model of `model.path`, whose config.json is `hf_config`, with the head of a task, or of several."""
+    if isinstance(task, SeveralTasks):
+        return with_all_heads((name, *open_model(config, own, hf_config)) for name, own in task.tasks.items())
     own = config.model
     model, params = load(
         str(own.path),

@@ -180,6 +180,7 @@ def _check_consistency(config: Config, task: Task) -> None:
         raise UserError("unlabelled.data and augment.mixup exclude each other: leave one of them at null")
     if config.unlabelled.annealing != "none":
         others = {"distill.teacher": config.distill.teacher, "regularization.r_drop": config.regularization.r_drop}
+        others |= {f"adversarial.method {x}": x in ("smart", "vat") for x in [config.adversarial.method]}
         if used := [name for name, value in others.items() if value]:
             raise UserError(f"unlabelled.annealing and {used[0]} exclude each other: leave annealing at none")
     several = config.train.micro_batches > 1

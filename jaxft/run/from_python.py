@@ -13,7 +13,7 @@ from jaxft.data.reading.memory import stored_rows
 from jaxft.models.in_memory import stored_model
 
 ORIGIN = "jaxft.Trainer"
-_ROWS = ("data.train", "data.validation", "data.test", "unlabelled.data")
+_ROWS = ("data.train", "data.validation", "data.test")
 
 
 def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[str, Any]) -> Config:
@@ -39,16 +39,28 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
         before = values.get(name)
         both = isinstance(before, dict) and isinstance(section, Mapping)
         values[name] = dict(before or {}, **section) if both else section
-    for option in _ROWS:
-        if _set(values, option, _file_of_rows) and option.startswith("data."):
-            values["data"]["dataset"] = None  # its splits are replaced
+    _set_objects(values)
+    _set(values, "unlabelled.data", _file_of_rows)
+    if isinstance(tasks := values.get("tasks"), list):
+        values["tasks"] = [dict(x) if isinstance(x, dict) else x for x in tasks]
+        for own in values["tasks"]:
+            if isinstance(own, dict):
+                _set_objects(own)
     _set(values, "model.path", _directory_of_model)
     _set(values, "distill.teacher", _directories_of_models)
-    for option in ("task.name", "task.loss", "optim.name"):
-        _set(values, option, _reference)
+    _set(values, "optim.name", _reference)
     _set(values, "eval.metrics", _metrics)
     _set(values, "augment.steps", _steps)
     return cli.parse(values, [], origin=origin, prog=ORIGIN)
+
+
+def _set_objects(values: dict[str, Any]) -> None:
+    """Convert rows in memory and objects of the sections `data` and `task`, which each of several tasks has, too."""
+    for option in _ROWS:
+        if _set(values, option, _file_of_rows):
+            values["data"]["dataset"] = None  # its splits are replaced
+    for option in ("task.name", "task.loss"):
+        _set(values, option, _reference)
 
 
 def _set(values: dict[str, Any], option: str, convert: Any) -> bool:

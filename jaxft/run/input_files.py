@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from jaxft.config import Config
+from jaxft.config import Config, DataConfig
 from jaxft.config.data import SPLITS
+from jaxft.config.of_tasks import every_task
 from jaxft.core import checksums
 from jaxft.core.errors import UserError, some
 from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
@@ -27,18 +28,8 @@ def read(config: Config) -> Inputs:
     A folder of texts is one entry, and so is a split of a hub data set, by its revision.
     """
     found: dict[str, dict[str, str]] = {}
-    for split in SPLITS:
-        where = getattr(config.data, split)
-        if where is None:
-            continue
-        if config.data.dataset:
-            if not Path(config.data.dataset).exists():
-                found[f"data.{split}"] = {f"{config.data.dataset}:{where}": revision(config.data, split)}
-            continue
-        paths = where if isinstance(where, list) else [where]
-        found[f"data.{split}"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
-    if config.data.dataset:
-        found["data.dataset"] = dict(_files(config.data.dataset))
+    for name, own in every_task(config).items():
+        found |= {_option(name, option): files for option, files in _of_data(own.data).items()}
     if where := config.unlabelled.data:
         paths = where if isinstance(where, list) else [where]
         found["unlabelled.data"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
@@ -56,6 +47,29 @@ def read(config: Config) -> Inputs:
     if paths := teacher_paths(config.distill.teacher):
         found["distill.teacher"] = _teachers(paths)
     return found
+
+
+def _of_data(data: DataConfig) -> dict[str, dict[str, str]]:
+    """The digests of the files of the splits, by option."""
+    found: dict[str, dict[str, str]] = {}
+    for split in SPLITS:
+        where = getattr(data, split)
+        if where is None:
+            continue
+        if data.dataset:
+            if not Path(data.dataset).exists():
+                found[f"data.{split}"] = {f"{data.dataset}:{where}": revision(data, split)}
+            continue
+        paths = where if isinstance(where, list) else [where]
+        found[f"data.{split}"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
+    if data.dataset:
+        found["data.dataset"] = dict(_files(data.dataset))
+    return found
+
+
+def _option(task: str, option: str) -> str:
+    """An option of one of several tasks, or of the only one, in the record."""
+    return f"task {task} {option}" if task else option
 
 
 def record(directory: Path, inputs: Inputs) -> None:
@@ -83,8 +97,10 @@ def changes(directory: Path, inputs: Inputs) -> tuple[list[str], list[str]] | No
     return list(chain.from_iterable(changed.values())), weights
 
 
-def check_training_data(directory: Path, config: Config) -> None:
+def check_training_data(directory: Path, config: Config, task: str = "") -> None:
     """Refuse training data, wherever it is now, that has changed since the run began: its rows are known by their numbers.
+
+    `config` is that of the run, or of one of its tasks, whose name is `task`.
 
     Raises:
       UserError: if it has changed, or the record is damaged.
@@ -96,7 +112,7 @@ def check_training_data(directory: Path, config: Config) -> None:
     data = replace(config.data, validation=None, test=None)
     inputs, changed = read(Config(data=data)), []
     for option in ("data.train", "data.dataset"):
-        there, here = before.get(option, {}), inputs.get(option, {})
+        there, here = before.get(_option(task, option), {}), inputs.get(option, {})
         if list(there.values()) != list(here.values()):
             changed += differences(option, there, here) or [f"{option}: the files stand in another order"]
     if changed:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jaxft.core.random_streams import OfPreparation
 from jaxft.data.augmentation.pairs import RATIO
 from jaxft.losses import WeightedSum
-from jaxft.models.model import MAIN, Model
+from jaxft.models.model import Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.run.teachers import matches_of, taught_task, teacher_outputs
+from jaxft.step.adversarial import ON_LABELS, RANDOM_STARTS, with_adversary, with_virtual_adversary
 from jaxft.step.cached_teacher import Stored
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
@@ -25,6 +26,7 @@ from jaxft.step.matches import Matches
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
 from jaxft.step.parameters import Parameters
+from jaxft.step.perturbation import PERTURBATION, with_seeds
 from jaxft.step.r_drop import with_r_drop
 from jaxft.step.regularization import neftune
 from jaxft.step.train_step import Batch, LossFn, Outputs, Prepare
@@ -49,6 +51,8 @@ def run_prepare(run: Run) -> Prepare:
         steps.insert(0, lambda batch, key: split_pairs(batch))
     if cutoff := run_cutoff(run):
         steps.append(lambda batch, key: cutoff.prepare(batch, jax.random.fold_in(key, OfPreparation.CUTOFF)))
+    if run.config.adversarial.method in RANDOM_STARTS:
+        steps.append(lambda batch, key: with_seeds(batch, jax.random.fold_in(key, OfPreparation.PERTURBATION)))
 
     def prepare(batch: Batch, key: jax.Array) -> Batch:
         for step in steps:
@@ -84,16 +88,18 @@ def make_loss(
     ) -> tuple[WeightedSum, Outputs]:
         rates = model.override(**{name: hyper[name] for name in RATES if name in hyper})
         inputs = batch | {"hidden_states": batch[FROZEN_FEATURES]} if FROZEN_FEATURES in batch else batch
-        if params.unused_words or (transformations and key is not None):
+        if params.unused_words or PERTURBATION in batch or (transformations and key is not None):
             words = embed_words(params, batch["input_ids"], training=key is not None)
             if key is not None:
                 for transform in transformations:
                     words = transform(words, batch, key)
+            if PERTURBATION in batch:
+                words += batch[PERTURBATION].astype(words.dtype)
             inputs = inputs | {"inputs_embeds": words}
         mixup = Mixup(batch) if RATIO in batch and key is not None else None
         between = mixup.between if mixup else None
         extra = outputs if key is not None else ()
-        found = model.apply(params.model, inputs, head=MAIN, key=key, rates=rates, between=between, outputs=extra)
+        found = task.run_model(model, params.model, inputs, key=key, rates=rates, between=between, outputs=extra)
         if key is not None and not labelled:
             return (jnp.zeros(()), jnp.zeros(())), found
         with jax.named_scope("loss"):
@@ -111,18 +117,29 @@ def embedding_transformations(run: Run) -> list[EmbeddingTransformation]:
     return [*transformations, cut] if run_cutoff(run) else transformations
 
 
+def changes_words(run: Run) -> bool:
+    """Whether training changes word embeddings, so that the outputs of no layer are the same in all steps."""
+    return bool(embedding_transformations(run) or run.config.adversarial.method)
+
+
 def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first; the arguments are as in `run_loss`."""
     wrappers: list[LossWrapper] = []
     if run.teachers:
         matches, task = run_matches(run), taught_task(run.teachers, run.task, run.config)
         teacher = teacher_outputs(run.teachers, stored, matches.teacher_outputs if matches else ())
-        own = {"config": run.config.distill, "total_steps": run.total_steps, "matches": matches}
-        wrappers.append(partial(with_teacher, task=task, teacher=teacher, **own))
+        options = {"config": run.config.distill, "total_steps": run.total_steps, "matches": matches}
+        wrappers.append(partial(with_teacher, task=task, teacher=teacher, **options))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
+    own = run.config.adversarial
+    if own.method and own.method not in ON_LABELS:
+        width = run.model.encoder.config.width
+        wrappers.append(partial(with_virtual_adversary, task=run.task, config=own, width=width))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
         wrappers.append(partial(with_consistency, task_loss=run.task.loss, consistency=_consistency(run)))
+    if own.method in ON_LABELS:  # outermost: it computes gradients itself
+        wrappers.append(partial(with_adversary, config=own, width=run.model.encoder.config.width))
     return wrappers
 
 

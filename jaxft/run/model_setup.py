@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxft.config import Config
+from jaxft.config.of_tasks import every_task, naming_task
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
@@ -21,6 +22,7 @@ from jaxft.param_plan import ParameterPlan
 from jaxft.run import rundir
 from jaxft.run.assembly import apply_plan, assemble, open_model
 from jaxft.run.record import Record
+from jaxft.run.restored_task import restored
 from jaxft.run.run_tokenizer import open_vocabulary
 from jaxft.step.regularization import Regularization
 from jaxft.tasks import task_class
@@ -31,8 +33,10 @@ def check_given(config: Config) -> None:
     """Raise a UserError unless the config names a model and training data."""
     if config.model.path is None:
         raise UserError("model.path is not set: give a hub id, a directory or package:NAME/SUBDIR")
-    if config.data.train is None:
-        raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+    for name, own in every_task(config).items():
+        with naming_task(name):
+            if own.data.train is None:
+                raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +70,7 @@ def make_model_setup(config: Config, record: Record) -> ModelSetup:
       UserError: when the model that it started from is missing.
     """
     directory, hf_config = resolve_model(config)
-    fields = dict(record.fields)
-    if record.labels is not None:
-        fields["id2label"] = {str(i): name for i, name in enumerate(record.labels)}
-    task = task_class(config).restore(config, {**hf_config, **fields})
+    task = restored(config, hf_config, record)
     vocabulary = open_vocabulary(config.vocabulary, directory, rundir.recorded_tokenizer(config), lambda: ())
     mesh = sharding.make_mesh(config.mesh)
     assembled = assemble(*open_model(config, task, hf_config), vocabulary, config, mesh)
@@ -102,5 +103,7 @@ def resolve_model(config: Config) -> tuple[Path, dict[str, Any]]:
         )
     where = str(directory / "config.json")
     hf_config = with_changes(read_model_config(directory), config.model.config, where)
-    make_model(hf_config, task_class(config).kind, where)  # before the data is read
+    for name, own in every_task(config).items():
+        with naming_task(name):
+            make_model(hf_config, task_class(own).kind, where)  # before the data is read
     return directory, hf_config

@@ -23,8 +23,8 @@ class Record:
     """What a run learns from its data, apart from its parameters.
 
     Attributes:
-      labels: names in the order of their ids; None for a task without labels.
-      fields: the task's fields of config.json, before thresholds are tuned.
+      labels: names in the order of their ids; None for a task without labels. Of several tasks, those of each by its name.
+      fields: the task's fields of config.json, before thresholds are tuned. Of several tasks, those of each by its name.
       fitted: whether there is no threshold to tune.
       steps_per_epoch, total_steps: optimizer steps.
       words: ids of the tokens whose embeddings are trained (see `unused_embeddings.used_words`); None for all.
@@ -32,7 +32,7 @@ class Record:
       projections: number of a match -> widths of student and teacher, of those matches that have a projection.
     """
 
-    labels: tuple[str, ...] | None
+    labels: tuple[str, ...] | Mapping[str, tuple[str, ...] | None] | None
     fields: Mapping[str, Any]
     fitted: bool
     steps_per_epoch: int
@@ -40,6 +40,10 @@ class Record:
     words: np.ndarray | None = None
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     projections: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def labels_of(self, task: str = "") -> tuple[str, ...] | None:
+        """The labels of one of several tasks, or of the only one."""
+        return self.labels[task] if isinstance(self.labels, Mapping) else self.labels
 
     def text(self) -> str:
         """The record as JSON with its own digest; `words` is a bit mask in base64, which is short."""
@@ -61,8 +65,9 @@ def read(directory: Path) -> Record | None:
         digest = found.pop(_SEAL, None)  # older versions wrote none
         if digest is not None and digest != checksums.of_json(found):
             raise ValueError("it has other content than was written")
-        labels = None if found["labels"] is None else tuple(map(str, found["labels"]))
-        return Record(**{**found, "labels": labels, "words": _ids(found["words"])})
+        labels = found["labels"]
+        own = {name: _names(x) for name, x in labels.items()} if isinstance(labels, dict) else _names(labels)
+        return Record(**{**found, "labels": own, "words": _ids(found["words"])})
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged; without it, the run's labels cannot be known") from error
 
@@ -81,6 +86,10 @@ def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> Non
     temporary = directory / f".{rundir.RECORD}"
     temporary.write_text(record.text(), encoding="utf-8")
     os.replace(temporary, directory / rundir.RECORD)
+
+
+def _names(labels: Any) -> tuple[str, ...] | None:
+    return None if labels is None else tuple(map(str, labels))
 
 
 def _bits(ids: np.ndarray | None) -> str | None:

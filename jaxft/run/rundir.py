@@ -3,9 +3,12 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from jaxft.config import Config, cli
+from jaxft.config.of_tasks import every_task, of_tasks
 from jaxft.core import lock
 from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, some
@@ -18,8 +21,8 @@ from jaxft.run.trained_models import CONFIG, MODEL, is_run
 TOKENIZER = "tokenizer"  # only if it differs from the tokenizer of the model that the run started from
 RECORD = "run.json"  # see `record`
 VALIDATION_ROWS = "validation_rows.txt"  # numbers of the training rows that are set aside, one per line
+ROWS_OF_TASK = "validation_rows.{}.txt"  # of one of several tasks
 _CONFIG, _TOKENIZER = f".{CONFIG}", f".{TOKENIZER}"  # their names until they are complete
-_TEXTS = {RECORD, VALIDATION_ROWS}
 # Options that may change when a run is resumed: they do not change its result, unless callbacks do.
 FREE = (
     *("output_dir", "log.", "mesh.", "runtime.", "checkpoint.keep", "checkpoint.flax"),
@@ -45,7 +48,8 @@ def check_claim(config: Config) -> bool:
     files = {name for name in files if not lock.is_lock_file(name) and not name.startswith(MARK)}
     # An interrupted claim leaves temporary files, and others only beside the config's temporary file.
     temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new"}
-    if files <= (temporary | {TOKENIZER, input_files.FILE} | _TEXTS if _CONFIG in files else temporary):
+    texts = {name for name in files if _is_text(name)}
+    if files <= (temporary | {TOKENIZER, input_files.FILE} | texts if _CONFIG in files else temporary):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -86,7 +90,7 @@ def claim(
     try:
         for leftover in (TOKENIZER, _TOKENIZER):
             shutil.rmtree(directory / leftover, ignore_errors=True)
-        for leftover in _TEXTS:
+        for leftover in filter(_is_text, os.listdir(directory)):
             (directory / leftover).unlink(missing_ok=True)
         if tokenizer:
             shutil.copytree(tokenizer, directory / _TOKENIZER)
@@ -99,6 +103,16 @@ def claim(
         os.replace(directory / _CONFIG, directory / CONFIG)
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file of a run is one of the `texts` that `claim` writes."""
+    return name in (RECORD, VALIDATION_ROWS) or fnmatch(name, ROWS_OF_TASK.format("*"))
+
+
+def validation_rows_file(task: str = "") -> str:
+    """The name of the file with the rows that are set aside: of one of several tasks, or of the only one."""
+    return ROWS_OF_TASK.format(task) if task else VALIDATION_ROWS
 
 
 def recorded_tokenizer(config: Config) -> Path | None:
@@ -121,7 +135,8 @@ def read_run_config(directory: Path) -> Config:
     """
     path = directory / CONFIG
     config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
-    named = [config.task.name, config.task.loss or "", config.optim.name, *config.eval.metrics, *config.train.callbacks]
+    named = [config.optim.name, *config.eval.metrics, *config.train.callbacks]
+    named += [x for own in every_task(config).values() for x in (own.task.name, own.task.loss or "")]
     named += [step.step for step in config.augment.steps]
     for reference in filter(is_reference, named):
         if (file := module_file(reference)) and file.is_relative_to(directory.resolve()):
@@ -131,14 +146,29 @@ def read_run_config(directory: Path) -> Config:
     return config
 
 
-def config_of(path: str, overrides: Sequence[str], *, prog: str) -> Config:
+def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | None = None) -> Config:
     """The config of a run, or the defaults for a model directory, with the options `--section.field value` applied.
 
     Two options of a run are for its training, and are not used unless they are given: `eval.metric`, which chose the best
-    model, and `task.threshold`, which is "tune" instead and stands for the model's own threshold.
+    model, and `task.threshold`, which is "tune" instead and stands for the model's own threshold. Of a run of several tasks
+    it is the config of the one that `task` names.
+
+    Raises:
+      UserError: for a wrong option, or a task that is not named, or that the run does not have.
     """
     refuse_url("RUN_OR_MODEL_DIR", path)
-    values = cli.as_dict(read_run_config(Path(path))) if is_run(Path(path)) else {"task": {}, "eval": {}}
+    values: dict[str, Any] = {"task": {}, "eval": {}}
+    directory = run_of(path)
+    configs = of_tasks(read_run_config(directory)) if is_run(directory) else {}
+    if task is not None and task not in configs:
+        have = f"its tasks are {', '.join(configs)}" if configs else "it has no tasks with names; leave --task out"
+        raise UserError(f"--task {task}: not a task of {path}: {have}")
+    if is_run(Path(path)):
+        if configs and task is None:
+            raise UserError(
+                f"{path}: a run of several tasks: name one of {', '.join(configs)} (--task NAME), or give {path}/model/NAME"
+            )
+        values = cli.as_dict(configs[task] if task is not None else read_run_config(Path(path)))
     values["task"]["threshold"] = "tune"
     values["eval"]["metric"] = None
     return cli.parse(values, overrides, origin=path, prog=prog)
@@ -152,7 +182,16 @@ def differences(new: Config, old: Config) -> list[str]:
 
 
 def run_of(path: str) -> Path:
-    """The run directory of RUN_OR_MODEL_DIR: the parent of a run's own model/, or else the path itself."""
+    """The run directory of RUN_OR_MODEL_DIR: the parent of a run's own model/ or model/TASK, or else the path itself."""
     given = Path(path)
     resolved = given.resolve()
-    return resolved.parent if not is_run(given) and resolved.name == MODEL and is_run(resolved.parent) else given
+    for folder in () if is_run(given) else (resolved, resolved.parent):
+        if folder.name == MODEL and is_run(folder.parent):
+            return folder.parent
+    return given
+
+
+def task_of(path: str) -> str:
+    """The name of the task whose model/TASK of a run of several this is; empty for any other RUN_OR_MODEL_DIR."""
+    resolved = Path(path).resolve()
+    return resolved.name if run_of(path) == resolved.parent.parent and not is_run(Path(path)) else ""

@@ -12,9 +12,11 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.config.durations import duration_steps
+from jaxft.config.of_tasks import every_task
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TOKENISING, phase
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
+from jaxft.data.batching.task_orders import TaskOrders
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
@@ -28,12 +30,17 @@ from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
 from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
+from jaxft.run.several_tasks import longest_text, read_tasks
 from jaxft.run.splits import read_data
+from jaxft.run.task_sampling import order_seed, task_orders
+from jaxft.run.task_scores import TaskScores
 from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
+from jaxft.tasks.several import SeveralTasks
+from jaxft.tasks.several_splits import SeveralSplits
 from jaxft.tasks.task import Split
 
 MOST_READ_IN_ADVANCE = 500_000  # augmented examples, for the words that occur in them
@@ -53,6 +60,7 @@ class Run(ModelSetup):
       mesh: the devices.
       sampler: of the training batches; if examples differ between epochs, those of epoch 0.
       epochs: makes the examples of an epoch if they differ between epochs.
+      task_scores: of several tasks that are drawn by their scores.
       total_steps: optimizer steps.
       notes: lines for the log.
       own_tokenizer: directory of the tokenizer if it is not that of `model.path`.
@@ -64,6 +72,7 @@ class Run(ModelSetup):
     data: Mapping[str, Split]
     sampler: BatchSampler
     epochs: EpochExamples | None = None
+    task_scores: TaskScores | None = None
     notes: tuple[str, ...] = ()
     own_tokenizer: Path | None = None
     resumed: bool = False
@@ -113,13 +122,15 @@ class Run(ModelSetup):
     def texts(self) -> dict[str, str]:
         """The texts of run.json and, if the run sets rows aside, of validation_rows.txt, by file name."""
         task = self.task
-        own = record.Record(
-            task.labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words
-        )
+        labels = {name: x.labels for name, x in task.tasks.items()} if isinstance(task, SeveralTasks) else task.labels
+        own = record.Record(labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
         widths = {name: list(x.shape) for name, x in kernels_of(self.params).items()}
         texts = {rundir.RECORD: replace(own, projections=widths).text()}
-        if self.config.data.validation_share:
-            texts[rundir.VALIDATION_ROWS] = "".join(f"{n}\n" for n in row_numbers(self.data["validation"].rows))
+        for name, own in every_task(self.config).items():
+            if own.data.validation_share:
+                validation = self.data["validation"]
+                rows = (validation.parts[name] if isinstance(validation, SeveralSplits) else validation).rows
+                texts[rundir.validation_rows_file(name)] = "".join(f"{n}\n" for n in row_numbers(rows))
         return texts
 
 
@@ -137,11 +148,12 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     if config.distill.teacher:
         distillation.check_options(config.distill, config.train.micro_batches)
     directory, hf_config = resolve_model(config)
-    read = read_data(config, directory, hf_config)
+    known = record.recorded(config)
+    read = read_tasks(config, directory, hf_config, known) if config.tasks else read_data(config, directory, hf_config)
     task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer
     mesh = sharding.make_mesh(config.mesh, devices)
     assembled = assemble(*open_model(config, task, hf_config), read.vocabulary, config, mesh)
-    check_lengths(assembled.model, tokenizer, config.data.max_length)
+    check_lengths(assembled.model, tokenizer, longest_text(config))
     check_types(assembled.model, data)
     notes, teachers = read.notes + assembled.notes, ()
     if config.distill.teacher:
@@ -161,7 +173,10 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         raise UserError(
             f"the run would have {total:.3g} steps: more than can be counted; lower train.epochs or train.max_steps"
         )
-    sampler = train_sampler(training, config, mesh, epochs=-(-total // steps_per_epoch), varying=epochs)
+    count, orders, scores = -(-total // steps_per_epoch), None, None
+    if config.tasks:
+        orders, scores = task_orders(config, data, count)
+    sampler = train_sampler(training, config, mesh, epochs=count, varying=epochs, orders=orders)
     matches = matches_of(config, assembled.model, teachers)
     model, params, plan = apply_plan(
         assembled,
@@ -176,7 +191,6 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         for name, split in data.items():
             if name != "train":
                 check_attention(model, eval_sampler(split.examples, config, mesh), drops=False)
-    known = record.recorded(config)
     run = Run(
         config=config,
         model=model,
@@ -189,6 +203,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         plan=plan,
         sampler=sampler,
         epochs=epochs,
+        task_scores=scores,
         total_steps=total,
         notes=notes,
         own_tokenizer=read.vocabulary.directory if assembled.resized else None,
@@ -200,10 +215,23 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
 
 
 def train_sampler(
-    examples: Examples, config: Config, mesh: jax.sharding.Mesh, *, epochs: int = 1, varying: EpochExamples | None = None
+    examples: Examples,
+    config: Config,
+    mesh: jax.sharding.Mesh,
+    *,
+    epochs: int = 1,
+    varying: EpochExamples | None = None,
+    orders: TaskOrders | None = None,
 ) -> BatchSampler:
-    """The sampler of the training batches of a run of `epochs` epochs, whose examples `varying` makes if they differ."""
+    """The sampler of the training batches of a run of `epochs` epochs.
+
+    `varying` makes the examples of epochs that have their own, `orders` the orders of several tasks.
+    """
     own: dict[str, Any] = {"batch_size": config.train.batch_size}
+    if orders:
+        # Of epochs that evaluations will decide, nobody knows how many rows they need.
+        longest = int(examples.lengths.max()) if orders.shares.qualities else 0
+        own = {"batch_size": orders.batch_size, "longest": longest, "orders": orders}
     if varying and varying.first:
         examples = varying.first[0]
         own = {"batch_size": varying.batch_size, "longest": varying.longest, "parts": varying.parts}
@@ -212,7 +240,7 @@ def train_sampler(
         config,
         mesh,
         epochs=epochs,
-        seed=config.seed if config.data.order_seed is None else config.data.order_seed,
+        seed=order_seed(config),
         shapes=config.data.shapes,
         micro_batches=config.train.micro_batches,
         **own,
@@ -239,7 +267,7 @@ def eval_sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh) ->
 def _sampler(examples: Examples, config: Config, mesh: jax.sharding.Mesh, **options: Any) -> BatchSampler:
     return make_sampler(
         examples.lengths,
-        max_length=config.data.max_length * examples.group,
+        max_length=longest_text(config) * examples.group,
         layout=config.data.layout,
         shards=mesh.size,
         lengthen=partial(fused_attention.padded_length, platform=mesh.devices.flat[0].platform),

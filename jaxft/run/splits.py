@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.config.data import SPLITS
+from jaxft.config.of_tasks import every_task
 from jaxft.core.errors import UserError
 from jaxft.core.phases import READING, TOKENISING, phase
 from jaxft.core.ragged import offsets_of
@@ -108,7 +109,8 @@ def read_rows(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
 def _learned(config: Config, kind: type[Task], hf_config: Mapping[str, Any], rows: Any, origin: str) -> Task:
     """The task with the labels of the training rows, or of the record of a run that has begun."""
     known = record.recorded(config)
-    labels = list(known.labels) if known and known.labels and "labels" in task_options(config.task) else config.task.labels
+    recorded = known.labels_of() if known else None
+    labels = list(recorded) if recorded and "labels" in task_options(config.task) else config.task.labels
     return kind.learn(replace(config, task=replace(config.task, labels=labels)), hf_config, rows, origin)
 
 
@@ -154,21 +156,21 @@ def _stratified(order: np.ndarray, labels: Sequence[str], held: int) -> np.ndarr
     return np.sort(np.concatenate([grouped[b : b + n] for b, n in zip(begins, take, strict=True)]))
 
 
-def validation_rows(directory: Path, task: Task, config: Config) -> Any:
+def validation_rows(directory: Path, task: Task, config: Config, name: str = "") -> Any:
     """The training rows that a run set aside for validation; for a model directory, those that the config would set aside.
 
-    At most `data.max_eval_examples` are returned.
+    At most `data.max_eval_examples` are returned. `name` is that of the task in a run of several, whose config is `config`.
 
     Raises:
       UserError: when the training data is not what the run began with, or lacks rows that the run recorded.
     """
     origin = str(config.data.train)
-    path = directory / rundir.VALIDATION_ROWS
+    path = directory / rundir.validation_rows_file(name)
     recorded = path.is_file()
     if recorded:
-        input_files.check_training_data(directory, config)
+        input_files.check_training_data(directory, config, name)
         if config.data.dataset and rundir.is_run(directory):
-            before = rundir.read_run_config(directory).data.train
+            before = every_task(rundir.read_run_config(directory))[name].data.train
             if before != config.data.train:
                 raise UserError(f"{path}: names rows of data.train {before}, not of {config.data.train}")
     rows = first_rows(type(task), task.read(config, "train"), config, "train")

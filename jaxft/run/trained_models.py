@@ -4,7 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, some
 
 CONFIG = "config.yaml"
 MODEL = "model"
@@ -19,11 +19,15 @@ def model_directory(path: str) -> str:
     """The model directory of RUN_OR_MODEL_DIR: a run's model/, or the path itself.
 
     Raises:
-      UserError: for a run that has not finished.
+      UserError: for a run that has not finished, or one of several tasks, which has several models.
     """
     directory = Path(path)
     if not is_run(directory):
         return path
+    if not (directory / MODEL / "config.json").is_file() and (names := tasks_with_models(directory)):
+        raise UserError(
+            f"{path}: has a model for each of its tasks: give {path}/{MODEL}/{names[0]}, or another of {some(names)}"
+        )
     if not (directory / MODEL / "config.json").is_file():
         raise UserError(f"{path}: the run has no {MODEL}/ yet; finish it, or write one with python -m jaxft.export {path}")
     return str(directory / MODEL)
@@ -47,3 +51,22 @@ def teacher_paths(given: str | Sequence[str] | None) -> dict[str, str]:
                 raise UserError(f"distill.teacher names {path} twice: distill.teacher_weights gives a teacher more weight")
             found[path] = model_directory(str(Path(path).expanduser()) if path.startswith("~") else path)
     return found
+
+
+def tasks_with_models(directory: Path) -> list[str]:
+    """The names of the tasks of a run that has a model for each, in model/NAME."""
+    return sorted(x.parent.name for x in (directory / MODEL).glob("*/config.json"))
+
+
+def model_of_task(path: str, task: str | None) -> str:
+    """RUN_OR_MODEL_DIR with the name of a task of a run of several: the model of this task; without one, the path itself.
+
+    Raises:
+      UserError: for a run that has not finished.
+    """
+    if task is None or not is_run(Path(path)):
+        return path
+    directory = Path(path) / MODEL / task
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{path}: the run has no {MODEL}/{task} yet; finish it, or write one with jaxft export {path}")
+    return str(directory)

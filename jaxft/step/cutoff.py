@@ -41,10 +41,12 @@ class Cutoff:
         A rate r cuts floor(r N) of an example's N tokens, at least one if N > 1, but never the first, which heads read.
 
         Args:
-          batch: int32 `segment_ids`, `position_ids` [K, R, T], `example` [K, R, M].
+          batch: int32 `segment_ids`, `position_ids` [K, R, T], `example` [K, R, N] and `first_token` [K, R, M]; the M / N
+            texts of an example (the choices of multiple choice) follow one another, and are cut alike.
           key: of the step.
         """
-        segments, example = batch["segment_ids"], batch["example"]
+        texts = batch["first_token"].shape[-1] // batch["example"].shape[-1]
+        segments, example = batch["segment_ids"], jnp.repeat(batch["example"], texts, axis=-1)
         slot = jnp.maximum(segments - 1, 0)
         lengths = sequence_lengths(segments, example.shape[-1])
         chosen, place = example_bits(key, example, jnp.full_like(example, _COUNTER))

@@ -19,7 +19,7 @@ from jaxft.core.tree import Params
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder.layers import lookup
 from jaxft.models.heads import VOCABULARY
-from jaxft.models.model import MAIN, Model
+from jaxft.models.model import Model
 from jaxft.models.weights.tensor_names import WORDS
 from jaxft.param_plan import ParameterPlan
 from jaxft.step.parameters import Parameters
@@ -39,7 +39,7 @@ def used_words(config: Config, model: Model, plan: ParameterPlan, parts: Iterabl
     They are the words of all examples that the run trains on, which `parts` gives; steps must not replace words by others.
     """
     setting, size = plan.settings[WORDS], model.encoder.config.vocab_size
-    predicts_words = any(part.outputs == VOCABULARY for part in model.heads[MAIN].parts.values())
+    predicts_words = any(part.outputs == VOCABULARY for head in model.heads.values() for part in head.parts.values())
     if not config.runtime.skip_unused_words or predicts_words or model.encoder.config.new_words:
         return None
     decay = config.optim.weight_decay if setting.weight_decay is True else setting.weight_decay

@@ -56,8 +56,12 @@ def task_class(config: Config) -> type[Task]:
     """The task class that a config selects.
 
     Raises:
-      UserError: if the task does not have the metric, or does not honour an option that is set.
+      UserError: if the task does not have the metric, or does not honour an option that is set; or if there are several
+        tasks, each of which has a config of its own (`config.of_tasks`).
     """
+    if config.tasks:
+        names = ", ".join(x.name for x in config.tasks)
+        raise UserError(f"the config has several tasks ({names}), but this is for a single one: leave tasks out")
     options, name = config.task, config.task.name
     task = customised(named_task(options), options.loss, config.eval.metrics, config.eval.metric)
     if name == TextClassification.kind:

@@ -49,6 +49,7 @@ class QuestionAnswering(Task):
 
     kind: ClassVar[str] = "question-answering"
     metrics: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True, "loss": False}
+    perfect: ClassVar[float] = 100.0
     smooths_labels: ClassVar[bool] = False
 
     @classmethod

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core.errors import UserError
+from jaxft.core.tree import Params
 from jaxft.data.augmentation.fields import Fields
 from jaxft.data.augmentation.mentions import Tagged
 from jaxft.data.batching.collect import Summary
@@ -21,7 +22,7 @@ from jaxft.data.reading.label_spelling import are_numbers
 from jaxft.data.reading.row_numbers import RowName, row_names, select_rows
 from jaxft.data.tokens.encode import Examples
 from jaxft.losses import OutputPair, WeightedSum
-from jaxft.models.model import are_generic
+from jaxft.models.model import MAIN, Model, are_generic
 from jaxft.tasks import texts
 from jaxft.tasks.labels import head_labels
 
@@ -74,6 +75,7 @@ class Task(abc.ABC):
     Class attributes:
       kind: the Hugging Face task name, which also names its head.
       metrics: name -> whether higher is better.
+      perfect: the best possible value of its main metric, if higher is better.
       options: the fields of `TaskConfig` that a custom task honours; for jaxft's tasks the types of these fields say it.
       smooths_labels: whether its loss honours `train.label_smoothing`.
       masks_inputs: whether `prepare` changes the input ids in every step.
@@ -88,6 +90,7 @@ class Task(abc.ABC):
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
+    perfect: ClassVar[float] = 1.0
     options: ClassVar[frozenset[str]] = frozenset()
     smooths_labels: ClassVar[bool] = True
     masks_inputs: ClassVar[bool] = False
@@ -229,6 +232,10 @@ class Task(abc.ABC):
         """
         return batch
 
+    def run_model(self, model: Model, params: Params, inputs: Batch, **options: Any) -> dict[str, Array]:
+        """The outputs of a model for a micro-batch that the other methods take; `options` are those of `Model.apply`."""
+        return model.apply(params, inputs, head=MAIN, **options)
+
     @abc.abstractmethod
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
         """The loss of a micro-batch as (sum, weight), both scalars."""
@@ -270,6 +277,11 @@ class Task(abc.ABC):
     def gold(self, split: Split) -> Sequence[Any] | None:
         """The right answer of each row of a labelled split, in the form of `decode`'s; None if rows have none."""
         return None
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether rows have right answers of the form of the predictions."""
+        return type(self).gold is not Task.gold
 
     def predictions(self, summary: Summary, split: Split) -> tuple[Any, Any]:
         """(predictions, references) of a split for metrics that are functions of both, in the order of the rows.

@@ -14,6 +14,8 @@ from jaxft.run.setup import Run
 from jaxft.step.compilation import abstract_batch
 from jaxft.step.multi_step import STEPS_PER_CALL, MultiStep, multi_steps
 
+# (steps, their epoch, arrays on the device) of every call
+Batches = Iterator[tuple[range, Epoch, dict[str, jax.Array]]]
 BATCH_BYTES = 64 * 2**20  # bytes that the batches of one call may have by default; a few calls are prefetched
 
 
@@ -52,7 +54,7 @@ class BatchFeed:
         """Shapes, types and shardings of the batches of a call."""
         return abstract_batch(self._run.sampler, call.shape, self._examples, self._sharding, call.steps)
 
-    def batches(self, start: int) -> Iterator[tuple[range, Epoch, dict[str, jax.Array]]]:
+    def batches(self, start: int) -> Batches:
         """(steps, their epoch, arrays on the device) of every call from step `start` on, prefetched."""
 
         def make(steps: range) -> tuple[range, Epoch, dict[str, jax.Array]]:

@@ -23,6 +23,7 @@ class EvaluationState:
     scales: Sequence[tuple[int, float]] = ()  # (step, factor): hold from the first call that begins after the step
     stop_after: int | None = None  # training stops at the end of the first call that ends after this step
     callbacks: Mapping[str, Any] = field(default_factory=dict)  # the states of callbacks
+    task_scores: Sequence[tuple[int, Mapping[str, float]]] = ()  # by which epochs draw from tasks (`run.task_scores`)
 
     def asked(self, step: int, scale: float | None, stop: bool) -> "EvaluationState":
         """The progress when callbacks ask for a factor of the learning rate, or to stop, after a step."""

@@ -21,7 +21,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
 from jaxft.evaluation.chunks import Forward
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.run.loss import embedding_transformations, run_matches
+from jaxft.run.loss import changes_words, run_matches
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.step.parameters import Parameters
 from jaxft.tasks.task import Split
@@ -57,7 +57,7 @@ def frozen_layers(run: Run) -> int:
     """The number of lowest layers whose outputs for a text are the same in all steps: frozen, and without dropout."""
     model = run.model
     c = model.encoder.config
-    if run.changes_texts or run.epochs or embedding_transformations(run):
+    if run.changes_texts or run.epochs or changes_words(run):
         return 0
     trained = [name.split(".")[1:] for name, x in run.plan.settings.items() if x.trainable and name.startswith("encoder.")]
     trained_layers = [int(path[1]) for path in trained if path[0] == "layer"]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,11 @@ from jaxft.run.state import fresh_state, model_params, run_optimizer
 from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import Stage, open_stage
+from jaxft.tasks.several import SeveralTasks
 from jaxft.teacher_cache.choice import choose
 from jaxft.teacher_cache.fill import taught
 from jaxft.training import integrity
-from jaxft.training.batch_feed import BatchFeed, make_epoch
+from jaxft.training.batch_feed import Batches, BatchFeed, make_epoch
 from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
 from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
@@ -64,6 +65,8 @@ class Loop:
             self.state, self.frozen, self.progress = self.checkpoints.restore_run(run, self.resumed)
             self.checkpoints.go_back(self.resumed)
             self._set_factors()
+        if run.task_scores:
+            run.task_scores.begin(self.progress.task_scores, self.resumed or 0)
         self.teaching = choose(run)
         live = {x.key: sharding.place_params(run.mesh, x.params) for x in run.teachers if x.key not in self.teaching.stored}
         self.frozen = replace(self.frozen, teachers=live)
@@ -105,14 +108,16 @@ class Loop:
         later = programs.request(start, self.state, self.frozen, self.checkpoints.prepare)
         if "validation" in self.run.data:
             self.evaluations.request("validation", self.params)
-        with self.clock.during(TRAINING):
-            self._steps(feed, programs, later, start, watch)
+        # Held here, because its threads may wait for scores until those are closed.
+        batches = feed.batches(start)
+        with self.clock.during(TRAINING), self.run.task_scores or nullcontext():
+            self._steps(batches, programs, later, start, watch)
         self.profiler.close()
         self._release()
         self._wait_for_checkpoints()
         watch.disarm()
 
-    def _steps(self, feed: BatchFeed, programs: Programs, later: list[Stage], start: int, watch: Watch) -> None:
+    def _steps(self, batches: Batches, programs: Programs, later: list[Stage], start: int, watch: Watch) -> None:
         """All steps from `start` on, with the evaluations and checkpoints between them."""
         per_epoch, calendar = self.run.steps_per_epoch, self.run.calendar
         cache, now = self.evaluations.cache, partial(self.clock.seconds, TRAINING)
@@ -120,7 +125,7 @@ class Loop:
         waits = metrics.meter.waits
         frozen = cache.without_cached(self.frozen)
         heap = host_memory.ReusedBlock(self._is_busy)
-        for steps, epoch, arrays in waits.for_data(feed.batches(start)):
+        for steps, epoch, arrays in waits.for_data(batches):
             if epoch.line and (steps.start == start or not steps.start % per_epoch):
                 self.say(epoch.line)
             if later and later[0].start == steps.start:
@@ -164,6 +169,8 @@ class Loop:
                     self.say(f"stopped early at step {done}: {why}")
                     break
                 heap.mark_fragmented()
+            if self.run.task_scores:
+                self.run.task_scores.reach(done)
 
     def select(self) -> int:
         """Make `state` that of the best or the last step, as `checkpoint.select` says, and return the step."""
@@ -282,6 +289,9 @@ class Loop:
         higher = self.run.task.metrics[name]
         self.evaluations.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
+        if self.run.task_scores and isinstance(self.run.task, SeveralTasks):
+            recorded = self.run.task_scores.add(step, self.run.task.qualities(scores))
+            self.progress = replace(self.progress, task_scores=recorded)
         self._set_factors()
         best = self.progress.best_step == step
         self.callbacks.evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))

@@ -1,6 +1,6 @@
 """Small faults, such as a refactoring could introduce and a review could miss, to measure how many of them tests catch."""
 
-from tests.mutants import faults_of_data, faults_of_distillation, faults_of_models
+from tests.mutants import faults_of_data, faults_of_distillation, faults_of_models, faults_of_tasks
 from tests.mutants.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -169,7 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "kept-prefix-without-neftune",
         "jaxft/training/frozen_features.py",
-        "if run.changes_texts or run.epochs or embedding_transformations(run):",
+        "if run.changes_texts or run.epochs or changes_words(run):",
         "if run.changes_texts or run.epochs:",
         "Where the lowest layers are frozen and kept, regularization.neftune has no effect.",
     ),
@@ -233,8 +233,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "waste-of-one-layout-for-all",
         "jaxft/plan.py",
-        "sampler = train_sampler(examples, config, run.mesh)",
-        "sampler = train_sampler(examples, run.config, run.mesh)",
+        "sampler = train_sampler(examples, config, run.mesh,",
+        "sampler = train_sampler(examples, run.config, run.mesh,",
         "jaxft.plan gives the padding of the run's own layout as that of every layout.",
     ),
     Fault(
@@ -261,4 +261,5 @@ FAULTS: tuple[Fault, ...] = (
     *faults_of_models.FAULTS,
     *faults_of_data.FAULTS,
     *faults_of_distillation.FAULTS,
+    *faults_of_tasks.FAULTS,
 )

@@ -1,7 +1,5 @@
 """Matches between layers in the train step of a run: any layout, any task, any family, and what the program does not do."""
 
-import json
-import random
 import re
 from dataclasses import replace
 from functools import partial
@@ -29,7 +27,8 @@ from jaxft.step.distillation import with_teacher
 from jaxft.step.matches import make_matches
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import value_and_grad
-from tests.support import choices, questions, running_text, tagged, tiny, zoo
+from tests.support import tiny, zoo
+from tests.support.every_task import KINDS
 from tests.support.families import examples
 from tests.support.layouts import batch_of
 from tests.support.steps import assert_same, configure, gradients, rearranged
@@ -91,40 +90,6 @@ def test_matches_with_two_passes_and_dropout_do_not_depend_on_devices(classifier
     options = {"regularization": {"r_drop": 1.0}, "distill": {"output_weight": 0}, "model": {"dropout": 0.1}}
     run = open_run(classifier, tiny_data, tmp_path / "run", teacher, SOME, **options)
     assert_same(rearranged(run, "pad", data=4, fsdp=2), gradients(rearranged(run, "pad")))
-
-
-def _tags(model, folder, output, /, **sections):
-    tagged.write_files(folder)
-    return tagged.configure(model, folder, output, **sections, train={"batch_size": 6})
-
-
-def _questions(model, folder, output, /, **sections):
-    for seed, name in enumerate(("train", "dev")):
-        questions.write(folder / f"{name}.json", questions.make(88, seed=seed, unanswerable=0.3, longest=34))
-    return questions.configure(model, folder, output, **sections)
-
-
-def _choices(model, folder, output, /, **sections):
-    rng = random.Random(1)
-    for name in ("train", "dev"):
-        rows = [choices.row(rng) for _ in range(60)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return choices.configure(model, folder, output, **sections, train={"batch_size": 9})
-
-
-def _masked(model, folder, output, /, **sections):
-    running_text.write(folder / "train.txt", 60)
-    running_text.write(folder / "dev.txt", 20, seed=1)
-    sections = {**sections, "data": {"documents": "lines"}, "task": {"mask_rate": 0.3}}
-    return running_text.configure(model, folder, output, "fill-mask", **sections)
-
-
-KINDS = {
-    "token-classification": _tags,
-    "question-answering": _questions,
-    "multiple-choice": _choices,
-    "fill-mask": _masked,
-}
 
 
 @pytest.mark.slow

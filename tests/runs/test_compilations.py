@@ -13,7 +13,7 @@ from jaxft.step import compilation
 from jaxft.train import train
 from jaxft.training import loop, programs
 from jaxft.training.journal import Journal
-from tests.support import tiny
+from tests.support import several, tiny
 
 EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -107,6 +107,39 @@ def test_compilations_are_the_declared_shapes(
         assert others(6) == set()
     else:
         assert others(0) == set()
+
+
+@pytest.mark.parametrize("per_step", ["mixed", pytest.param("one", marks=pytest.mark.slow)])
+def test_steps_of_several_tasks_have_one_program_for_each_shape(tiny_model, tmp_path, monkeypatch, compilations, per_step):
+    """Whichever task a step is of, or how many examples of each it has in this epoch."""
+    declared: list[Shape] = []
+    make = loop.Loop.__init__
+
+    def init(self, run, *more):
+        make(self, run, *more)
+        declared.extend(run.sampler.shapes)
+
+    monkeypatch.setattr(loop.Loop, "__init__", init)
+    for module in (batch_sampler, packing):
+        monkeypatch.setattr(module, "COMPILE", 0)
+    names = ["moods", "tags", "words"]
+    folder = several.write_files(tmp_path, moods=80)
+    train(
+        several.configure(
+            tiny_model,
+            folder,
+            tmp_path / "run",
+            names,
+            model={"num_layers": 1},
+            data={"shapes": 2},
+            train={"epochs": 3, "batch_size": 16},
+            sampling={"sampler": "annealed", "per_step": per_step},
+            changes={name: {"data": {"validation": None}} for name in names},
+        )
+    )
+    assert compilations.names.count("jit(train_step)") == len(declared) > 1
+    during = compilations.names[compilations.at_step[0] : compilations.at_step[-1]]
+    assert set(during) <= {"jit(train_step)"}
 
 
 def shape(rows: int) -> Shape:

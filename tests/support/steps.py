@@ -58,6 +58,7 @@ def rearranged(run: Run, layout: str = "pack", micro_batches: int = 1, data: int
         examples.lengths,
         batch_size=run.epochs.batch_size if run.epochs else run.config.train.batch_size,
         parts=run.epochs.parts if run.epochs else (),
+        orders=run.sampler.orders,
         max_length=run.config.data.max_length * examples.group,
         layout=layout,
         seed=run.config.seed,

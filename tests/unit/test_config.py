@@ -13,6 +13,7 @@ import pytest
 from jaxft.config import (
     Config,
     RuleConfig,
+    adversarial,
     augment,
     clean,
     cli,
@@ -21,6 +22,7 @@ from jaxft.config import (
     optim,
     plan,
     schema,
+    several,
     task,
     training,
     unlabelled,
@@ -157,7 +159,7 @@ def test_a_bad_duration_is_refused(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, augment, clean, data, model, optim, plan, task, training, unlabelled)
+SCHEMA = (schema, adversarial, augment, clean, data, model, optim, plan, several, task, training, unlabelled)
 
 
 def sections() -> list[type]:

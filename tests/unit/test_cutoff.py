@@ -1,5 +1,7 @@
 """Cut-off: what is cut, how much, and that it depends on the example and not on the layout."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,19 +16,22 @@ EXAMPLES = Examples({"input_ids": np.arange(SIZES.sum(), dtype=np.int32)}, np.cu
 WIDTH = 20
 
 
-def cut_parts(cutoff: Cutoff, layout: str = "pack", micro_batches: int = 1, seed: int = 3) -> dict[int, np.ndarray]:
-    """For each example, which of its embeddings [T, D] are kept."""
+def cut_parts(
+    cutoff: Cutoff, layout: str = "pack", micro_batches: int = 1, seed: int = 3, group: int = 1
+) -> dict[int, np.ndarray]:
+    """For each example, of `group` texts, which of its embeddings [T, D] are kept."""
+    examples = replace(EXAMPLES, group=group)
     sampler = make_sampler(
-        EXAMPLES.lengths, batch_size=40, max_length=32, layout=layout, seed=0, micro_batches=micro_batches
+        examples.lengths, batch_size=40, max_length=32 * group, layout=layout, seed=0, micro_batches=micro_batches
     )
-    raw = {name: jnp.asarray(x) for name, x in sampler.epoch_batches(0).batch(EXAMPLES, 0).items()}
+    raw = {name: jnp.asarray(x) for name, x in sampler.epoch_batches(0).batch(examples, 0).items()}
     batch, found = cutoff.prepare(raw, root_key(seed)), {}
     for k in range(micro_batches):
         micro = {name: x[k] for name, x in batch.items()}
         kept = np.asarray(cut(jnp.ones((*micro["segment_ids"].shape, WIDTH)), micro, root_key(0)))
         for row, slot in zip(*np.nonzero(np.asarray(micro["weights"])), strict=True):
-            number, begin = int(micro["example"][row, slot]), int(micro["first_token"][row, slot])
-            found[number] = kept[row, begin : begin + SIZES[number]]
+            number, begin = int(micro["example"][row, slot]), int(micro["first_token"][row, slot * group])
+            found[number] = kept[row, begin : begin + examples.lengths[number]]
     return found
 
 
@@ -39,6 +44,21 @@ def test_the_layout_does_not_change_what_is_cut(layout, micro_batches):
     assert len(expected) == len(SIZES) == len(other)
     for number, kept in expected.items():
         np.testing.assert_array_equal(kept, other[number])
+
+
+def test_every_text_of_an_example_is_cut():
+    """Wherever the layout puts it; four texts are an example."""
+    expected, other = cut_parts(ALL, group=4), cut_parts(ALL, "pad", 2, group=4)
+    assert len(expected) == 10
+    for number, kept in expected.items():
+        np.testing.assert_array_equal(kept, other[number])
+    kept = cut_parts(Cutoff(span=0.5, width=WIDTH), group=4)
+    edges = np.cumsum([0, *SIZES]).reshape(-1)
+    for number, x in kept.items():
+        for text in range(4 * number, 4 * number + 4):
+            begin = edges[text] - edges[4 * number]
+            gone = (x[begin : begin + SIZES[text]].sum(1) == 0).sum()
+            assert gone == min(max(1, int(0.5 * SIZES[text])), SIZES[text] - 1)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.3, 0.95])

@@ -57,7 +57,7 @@ def test_help_lists_the_options_that_a_command_honours(capsys):
     assert listed(shown(capsys, train.main, "--help", "all")) == every
     evaluating = listed(shown(capsys, evaluate.main, "--help", "all"))
     assert {"data.text", "data.validation_share", "eval.batch_size", "task.threshold", "seed"} <= evaluating
-    assert evaluating - every == {"output", "predictions"}
+    assert evaluating - every == {"output", "predictions", "task"}
     assert every - evaluating > {"log.report", "log.predictions"}
     assert not {x.partition(".")[0] for x in evaluating} & {"optim", "plan", "checkpoint", "distill", "output_dir"}
     assert listed(shown(capsys, evaluate.main, "--help")) <= evaluating

@@ -34,6 +34,8 @@ NUMBERS = {
     "optim.plateau_patience": [-1],
     **{f"regularization.{name}": [-1, INF] for name in ("l1", "l2", "l2_sp", "l2_sp_head", "r_drop", "neftune")},
     **{f"regularization.{name}": [-0.1, 1, NAN] for name in ("mixout", "ema")},
+    **{f"adversarial.{name}": [0, -1, INF] for name in ("epsilon", "steps", "step_size")},
+    **{f"adversarial.{name}": [-1, NAN, INF] for name in ("weight", "start")},
     "optim.clip": [0, -1, NAN, INF],
     "model.dropout": [1, -0.1, NAN],
     "model.attention_dropout": [1.5],

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -28,6 +28,16 @@ from jaxft.data.tokens.encode import Examples
 
 Layout = Literal["pack", "bucket", "pad"]
 Parts = tuple[tuple[int, int], ...]
+
+
+class Orders(Protocol):
+    """Orders of epochs that have other examples than each example once, in full steps."""
+
+    def order(self, epoch: int, *, expected: bool = False) -> np.ndarray:
+        """The examples of an epoch in training order; with `expected`, as they may be, without waiting for anything."""
+        ...
+
+
 # Shapes are chosen by the batches of a few epochs: at least 4 and at most 200, of at most 4 million examples in total. The
 # batches of a million epochs would take hours to compute.
 SAMPLED_EPOCHS = (4, 200)
@@ -78,6 +88,7 @@ class BatchSampler:
     micro_batches: int = 1
     unit: int = 1
     parts: Parts = ()
+    orders: Orders | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,7 +97,11 @@ class BatchSampler:
 
     def epoch_batches(self, epoch: int) -> "EpochBatches":
         """Computes the batches of an epoch."""
-        order, shapes = epoch_order(self.lengths, self.batch_size, self.seed, epoch, self.parts), self.shapes
+        shapes = self.shapes
+        if self.orders:
+            order = self.orders.order(epoch)
+        else:
+            order = epoch_order(self.lengths, self.batch_size, self.seed, epoch, self.parts)
         lengths = self.lengths[order]
         if self.layout == "pack":
             row, offset, slot, need = pack(lengths, self.batch_size, shapes[0].length, shapes[0].slots, shapes[0].rows)
@@ -218,20 +233,21 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int | None, epoch: i
         return np.argsort(-lengths, kind="stable")
     rng = host_generator(seed, epoch)
     if parts:
-        return _interleaved(lengths, parts, rng)
-    return _stratified(lengths, batch_size, rng)
+        return interleaved(lengths, parts, rng)
+    return stratified(lengths, batch_size, rng)
 
 
-def _interleaved(lengths: np.ndarray, parts: Parts, rng: np.random.Generator) -> np.ndarray:
+def interleaved(lengths: np.ndarray, parts: Parts, rng: np.random.Generator) -> np.ndarray:
     """The order of steps that are made of several kinds of examples, each stratified on its own."""
     begins, steps = np.cumsum([0, *(count for count, _ in parts)]).tolist(), []
     for begin, (count, size) in zip(begins, parts, strict=False):
-        order = begin + _stratified(lengths[begin : begin + count], size, rng)
+        order = begin + stratified(lengths[begin : begin + count], size, rng)
         steps.append([order[i : i + size] for i in range(0, count, size)])
     return np.concatenate([x for step in zip(*steps, strict=True) for x in step])
 
 
-def _stratified(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+def stratified(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """An order in which each full step has an example of every stratum by length; see `epoch_order`."""
     order = rng.permutation(len(lengths))
     steps = len(lengths) // batch_size
     stratified = order[: steps * batch_size]
@@ -267,6 +283,7 @@ def make_sampler(
     lengthen: Callable[[int], int] = int,
     longest: int = 0,
     parts: Parts = (),
+    orders: Orders | None = None,
 ) -> BatchSampler:
     """Makes the sampler of a run and chooses its batch shapes.
 
@@ -280,14 +297,20 @@ def make_sampler(
       longest: tokens of the longest example of any epoch, if lengths differ between epochs and `lengths` are those of the
         first.
       parts: as in `BatchSampler`; `batch_size` is the sum over the kinds.
+      orders: as in `BatchSampler`.
     """
     unit = micro_batches * shards
     # One more than all examples is as good as any larger size: the only step is a smaller one.
     batch_size = min(batch_size, len(lengths) + 1)
     seen = min(epochs, max(SAMPLED_EPOCHS[0], min(SAMPLED_EPOCHS[1], SAMPLED_EXAMPLES // max(1, len(lengths)))))
     price = COMPILE * seen / epochs  # of one more shape, in steps of the sampled epochs
-    make = partial(BatchSampler, lengths, batch_size, seed, layout, micro_batches=micro_batches, unit=unit, parts=parts)
-    ordered = (lengths[epoch_order(lengths, batch_size, seed, e, parts)] for e in range(seen))
+    kinds = {"parts": parts, "orders": orders}
+    make = partial(BatchSampler, lengths, batch_size, seed, layout, micro_batches=micro_batches, unit=unit, **kinds)
+
+    def order(epoch: int) -> np.ndarray:
+        return orders.order(epoch, expected=True) if orders else epoch_order(lengths, batch_size, seed, epoch, parts)
+
+    ordered = (lengths[order(epoch)] for epoch in range(seen))
     if layout != "pack":
         rows = round_up(min(batch_size, len(lengths)), unit)
         if layout == "pad":
