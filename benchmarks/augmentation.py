@@ -108,9 +108,7 @@ SETS = {
     "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
     "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
     "sst2 and adversaries": Set(*SST2, {50: 100, 500: 250}, None, ADVERSARIES),
-    "cola and adversaries": Set(
-        "configs/cola.yaml", SST2[1], {50: 100, 500: 250}, None, ADVERSARIES, "matthews_correlation"
-    ),
+    "cola and adversaries": Set("configs/cola.yaml", SST2[1], {50: 100, 500: 250}, None, ADVERSARIES, "mcc"),
     "wnut17 and adversaries": Set("configs/wnut17.yaml", (), {200: 200, 1000: 400}, None, ADVERSARIES, "f1"),
 }
 
@@ -201,20 +199,35 @@ def write_pages(rows: list[dict[str, Any]]) -> None:
         for name, title in (("banking77", "banking77"), ("sst2", "SST-2"))
         for labels in SETS[name].steps
     }
-    costs = record.read(record.RESULTS / "augmentation_cost.json")["rows"]
-    cost = [
-        [row["side"], f"{row['ratio']['median']:.2f} ({', '.join(map(str, row['ratio']['quartiles']))})"] for row in costs
-    ]
     pages.write(
         Path("docs/augmentation.md"),
         {
             "gains": table(rows, "method", columns),
             "mentions": table(rows, "method", {"F1": of("wnut17", 200)}),
-            "cost": pages.table(["run", 'time of an epoch, times that of "none" (quartiles)'], cost),
+            "cost": cost_table("augmentation"),
         },
     )
     texts = {"banking77": of("banking77 and texts", 20), "SST-2": of("sst2 and texts", 20)}
     pages.write(Path("docs/few_labels.md"), {"texts": table(rows, "method", texts)})
+    columns = {
+        f"{title}, {labels} {what}": of(f"{name} and adversaries", labels)
+        for name, title, what in (
+            ("sst2", "SST-2", "per class"),
+            ("cola", "CoLA (MCC)", "per class"),
+            ("wnut17", "WNUT-17 (F1)", "sentences"),
+        )
+        for labels in SETS[f"{name} and adversaries"].steps
+    }
+    pages.write(Path("docs/robust.md"), {"gains": table(rows, "method", columns), "cost": cost_table("adversarial")})
+
+
+def cost_table(what: str) -> list[str]:
+    """A table of what `benchmarks.costs` measured."""
+    rows = record.read(record.RESULTS / f"{what}_cost.json")["rows"]
+    cells = [
+        [row["side"], f"{row['ratio']['median']:.2f} ({', '.join(map(str, row['ratio']['quartiles']))})"] for row in rows
+    ]
+    return pages.table(["run", 'time of an epoch, times that of "none" (quartiles)'], cells)
 
 
 def main(argv: list[str]) -> None:
