@@ -2,6 +2,7 @@
 
 python -m benchmarks.augmentation banking77 sst2 wnut17                   # augmentation
 python -m benchmarks.augmentation "banking77 and texts" "sst2 and texts"  # consistency training and self-training
+python -m benchmarks.augmentation "sst2 and adversaries" ...              # adversarial training
 python -m benchmarks.augmentation                                         # writes the tables
 
 Each run is a row of the output file; a row that is there is not run again. All methods of a set have the same labelled rows
@@ -68,6 +69,9 @@ FEW: dict[str, Method] = {
     "uda, sharp, confident and annealing": (*UDA, *SHARP, "--unlabelled.annealing=exp"),
     "self-training": (self_train.Options(rounds=2, threshold=0.9),),
 }
+ADVERSARIES: dict[str, Method] = {"none": (), "r_drop": ("--regularization.r_drop=1",)} | {
+    name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")
+}
 MENTIONS: dict[str, Method] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),
@@ -103,6 +107,9 @@ SETS = {
     "banking77 and texts": Set(*SMALL_BATCHES, {20: 120}, 20, {name: FEW[name] for name in BRIEF}),
     "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
     "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
+    "sst2 and adversaries": Set(*SST2, {50: 100, 500: 250}, None, ADVERSARIES),
+    "cola and adversaries": Set("configs/cola.yaml", SST2[1], {50: 100, 500: 250}, None, ADVERSARIES, "mcc"),
+    "wnut17 and adversaries": Set("configs/wnut17.yaml", (), {200: 200, 1000: 400}, None, ADVERSARIES, "f1"),
 }
 
 
@@ -115,7 +122,7 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> tuple[list[st
     config = cli.load([own.recipe])
     rng, test = np.random.default_rng(seed), config.data.test or config.data.validation
     folder = work / "data" / f"{name}-{labels}-{seed}"
-    if name == "wnut17":
+    if name.startswith("wnut17"):
         sentences = Path(str(config.data.train)).read_text(encoding="utf-8").strip().split("\n\n")
         chosen = rng.permutation(len(sentences))[:labels]
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,20 +199,35 @@ def write_pages(rows: list[dict[str, Any]]) -> None:
         for name, title in (("banking77", "banking77"), ("sst2", "SST-2"))
         for labels in SETS[name].steps
     }
-    costs = record.read(record.RESULTS / "augmentation_cost.json")["rows"]
-    cost = [
-        [row["side"], f"{row['ratio']['median']:.2f} ({', '.join(map(str, row['ratio']['quartiles']))})"] for row in costs
-    ]
     pages.write(
         Path("docs/augmentation.md"),
         {
             "gains": table(rows, "method", columns),
             "mentions": table(rows, "method", {"F1": of("wnut17", 200)}),
-            "cost": pages.table(["run", 'time of an epoch, times that of "none" (quartiles)'], cost),
+            "cost": cost_table("augmentation"),
         },
     )
     texts = {"banking77": of("banking77 and texts", 20), "SST-2": of("sst2 and texts", 20)}
     pages.write(Path("docs/few_labels.md"), {"texts": table(rows, "method", texts)})
+    columns = {
+        f"{title}, {labels} {what}": of(f"{name} and adversaries", labels)
+        for name, title, what in (
+            ("sst2", "SST-2", "per class"),
+            ("cola", "CoLA (MCC)", "per class"),
+            ("wnut17", "WNUT-17 (F1)", "sentences"),
+        )
+        for labels in SETS[f"{name} and adversaries"].steps
+    }
+    pages.write(Path("docs/robust.md"), {"gains": table(rows, "method", columns), "cost": cost_table("adversarial")})
+
+
+def cost_table(what: str) -> list[str]:
+    """A table of what `benchmarks.costs` measured."""
+    rows = record.read(record.RESULTS / f"{what}_cost.json")["rows"]
+    cells = [
+        [row["side"], f"{row['ratio']['median']:.2f} ({', '.join(map(str, row['ratio']['quartiles']))})"] for row in rows
+    ]
+    return pages.table(["run", 'time of an epoch, times that of "none" (quartiles)'], cells)
 
 
 def main(argv: list[str]) -> None:

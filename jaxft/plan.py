@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from jaxft.config import cli, help
+from jaxft.config.limits import shown
 from jaxft.config.used_by import UsedBy
 from jaxft.core import backend
 from jaxft.core.errors import UserError, some
@@ -134,6 +135,9 @@ def _changes(run: Any) -> list[str]:
         lines.append(f"cut-off: {cut}; {share} examples, anew in every step")
     if augment.mixup:
         lines.append(f"mixup: alpha {augment.mixup:g}, pairs of all examples, anew in every epoch")
+    if own := run.config.adversarial.options():
+        chosen = ", ".join(f"{name} {'without limit' if value is None else shown(value)}" for name, value in own.items())
+        lines.append(f"adversarial training: {run.config.adversarial.method}, {chosen}")
     if unlabelled.data:
         lines.append(
             f"texts without labels: {unlabelled.ratio} per labelled example, each with an augmented version; weight of the "

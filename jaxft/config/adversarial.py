@@ -1,7 +1,7 @@
 """The section `adversarial`: training on word embeddings that are changed in the direction that hurts the model most."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxft.config.limits import FinitePositiveFloat, NonNegativeFloat, PositiveInt, Section, shown
 from jaxft.core.errors import UserError
@@ -57,7 +57,11 @@ class AdversarialConfig(Section):
                 f"{prefix}start is 0: must be above 0, because {self.method} has no gradient without a perturbation"
             )
 
-    def value(self, name: str) -> float | str | None:
-        """An option, or the method's default."""
-        given = getattr(self, name)
-        return DEFAULTS[self.method or ""].get(name) if given is None else given
+    def options(self) -> dict[str, float | str | None]:
+        """The options of the method, by name; none without a method."""
+        defaults = DEFAULTS.get(self.method or "", {})
+        return {name: x if (x := getattr(self, name)) is not None else default for name, default in defaults.items()}
+
+    def value(self, name: str) -> Any:
+        """An option of the method; None for one that it does not have."""
+        return self.options().get(name)

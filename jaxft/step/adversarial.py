@@ -78,13 +78,12 @@ def with_adversary(loss_fn: LossFn, config: AdversarialConfig, width: int) -> Lo
 
 def _ascent(config: AdversarialConfig) -> tuple[Ascent, float]:
     """(the ascent, the size of its random start)."""
-    value: Callable[[str], Any] = config.value
     if config.method == "fgm":
-        return Ascent((1.0, value("weight")), value("epsilon")), 0.0
-    steps, size = value("steps"), value("step_size")
+        return Ascent((1.0, config.value("weight")), config.value("epsilon")), 0.0
+    steps, size = config.value("steps"), config.value("step_size")
     if config.method == "pgd":
-        return Ascent((1.0, *[0.0] * (steps - 1), value("weight")), size), 0.0
-    return Ascent((1 / steps,) * steps, size), value("start")
+        return Ascent((1.0, *[0.0] * (steps - 1), config.value("weight")), size), 0.0
+    return Ascent((1 / steps,) * steps, size), config.value("start")
 
 
 def with_virtual_adversary(loss_fn: LossFn, task: Task, config: AdversarialConfig, width: int) -> LossFn:
@@ -98,7 +97,7 @@ def with_virtual_adversary(loss_fn: LossFn, task: Task, config: AdversarialConfi
       loss_fn, config, width: as in `with_adversary`.
       task: says how predictions are compared (`soft_pairs`).
     """
-    value: Callable[[str], Any] = config.value
+    value = config.value
     symmetric = config.method == "smart"
 
     def distance(outputs: Outputs, changed: Outputs, batch: Batch) -> Array:
@@ -135,5 +134,4 @@ def with_virtual_adversary(loss_fn: LossFn, task: Task, config: AdversarialConfi
 
 
 def _space(batch: Batch, config: AdversarialConfig, width: int) -> Perturbation:
-    norm, epsilon = config.value("norm") or "l2", config.value("epsilon")
-    return Perturbation(batch, width, "linf" if norm == "linf" else "l2", None if epsilon is None else float(epsilon))
+    return Perturbation(batch, width, config.value("norm") or "l2", config.value("epsilon"))

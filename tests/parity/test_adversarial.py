@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from jaxft.config.adversarial import AdversarialConfig
 from jaxft.core.random_keys import root_key
@@ -12,6 +11,8 @@ from jaxft.losses import OutputPair, cross_entropy
 from jaxft.step.adversarial import with_adversary, with_virtual_adversary
 from jaxft.step.parameters import Parameters
 from jaxft.step.perturbation import PERTURBATION, Perturbation, with_seeds
+
+torch = pytest.importorskip("torch")
 
 WIDTH, HIDDEN, LABELS = 5, 7, 3
 LENGTHS = (4, 2, 6)

@@ -1,6 +1,6 @@
-"""What augmentation in the reading thread costs a training step: windows of one epoch each, in turn.
+"""What options cost a training step: windows of one epoch each, in turn.
 
-python -m benchmarks.augmentation_cost [--recipe configs/banking77.yaml] [--epoch 62] [--rounds 7]
+python -m benchmarks.costs augmentation|adversarial [--recipe configs/banking77.yaml] [--epoch 62] [--rounds 7]
 
 Every side is a process that trains on the same examples. A window begins and ends in the middle of an epoch, so the whole
 work of the thread for one epoch is inside it. "all words" trains the whole table of word embeddings, as augmentation does.
@@ -12,44 +12,53 @@ from contextlib import ExitStack
 
 from benchmarks import record
 from benchmarks.augmentation import EDA, METHODS
-from benchmarks.command import make_parser
+from benchmarks.command import check_names, make_parser
 from benchmarks.peers.__main__ import jaxft_side, started
 from jaxft.config import cli
 
 OPTIONS = ["--data.validation=null", "--data.test=null", "--checkpoint.every=end", "--log.progress=false"]
 SIDES = {
-    "none": (),
-    "none, all words": ("--runtime.skip_unused_words=false",),
-    "swap, every example": (*METHODS["swap"], "--augment.share=1"),
-    "eda, one step": METHODS["eda"],
-    "eda, all steps, every example": (f"--augment.steps={EDA}", "--augment.share=1"),
+    "augmentation": {
+        "none": (),
+        "none, all words": ("--runtime.skip_unused_words=false",),
+        "swap, every example": (*METHODS["swap"], "--augment.share=1"),
+        "eda, one step": METHODS["eda"],
+        "eda, all steps, every example": (f"--augment.steps={EDA}", "--augment.share=1"),
+    },
+    "adversarial": {"none": (), "r_drop": ("--regularization.r_drop=1",)}
+    | {name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")},
 }
 
 
 def main(argv: list[str]) -> None:
     """Measure all sides, and write their rows."""
-    parser = make_parser(__doc__, "augmentation_cost.json", rounds=7)
+    parser = make_parser(__doc__, "WHAT_cost.json", rounds=7)
+    parser.add_argument("what", choices=list(SIDES))
     parser.add_argument("--recipe", default="configs/banking77.yaml")
     parser.add_argument("--epoch", type=int, default=62, help="steps per epoch")
-    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--sides", nargs="+", help="of those that are measured together; default: all")
     args = parser.parse_args(argv)
+    own = SIDES[args.what]
+    check_names("--sides", args.sides, own)
+    chosen = args.sides or list(own)
     batch = cli.load([args.recipe]).train.batch_size
     steps = (args.rounds + 1) * args.epoch + args.epoch // 2
     shared = [f"--data.max_train_examples={args.epoch * batch}", f"--train.max_steps={steps}"]
     with ExitStack() as stack:
         sides = {}
-        for name in args.sides:
+        for name in chosen:
             command = jaxft_side(
-                "float32", [str(args.epoch), str(args.epoch // 2)], [args.recipe, *OPTIONS, *shared, *SIDES[name]]
+                "float32", [str(args.epoch), str(args.epoch // 2)], [args.recipe, *OPTIONS, *shared, *own[name]]
             )
             sides[name] = stack.enter_context(started(name, command))
         found = record.in_turn({name: side.measure for name, side in sides.items()}, args.rounds)
     rows = []
-    for name, row in record.compare(found, args.sides[0]).items():
+    for name, row in record.compare(found, chosen[0]).items():
         positions = {w["positions"] // args.epoch for w in sides[name].windows}
         rows.append({"side": name, "positions_per_step": sorted(positions), **row})
         print(json.dumps(rows[-1]), flush=True)
-    record.write(args.output, record.machine() | {"recipe": args.recipe, "steps": args.epoch, "rows": rows})
+    output = args.output.replace("WHAT", args.what)
+    record.write(output, record.machine() | {"recipe": args.recipe, "steps": args.epoch, "rows": rows})
 
 
 if __name__ == "__main__":
