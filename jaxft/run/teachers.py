@@ -224,10 +224,14 @@ def _if_it_is_the_student(config: Config, model: Model, student: Model, where: s
     new = own.from_scratch or config.vocabulary != type(config.vocabulary)() or "reinit" in config.plan.presets()
     if not same or new or model.encoder.config.num_layers != student.encoder.config.num_layers:
         return []
-    if distill.alpha == 1 and distill.alpha_end in (None, 1.0) and isinstance(distill.teacher, str):
+    alone = distill.unlabelled or (distill.alpha == 1 and distill.alpha_end in (None, 1.0))
+    if alone and len(teacher_paths(distill.teacher)) == 1:
+        why, other = (
+            ("distill.unlabelled", "train on labels") if distill.unlabelled else ("distill.alpha 1", "lower distill.alpha")
+        )
         raise UserError(
-            f"{where} is the model that the student starts from, and with distill.alpha 1 there is nothing to learn from "
-            "it: give the student fewer layers (model.layers), or lower distill.alpha"
+            f"{where} is the model that the student starts from, and with {why} there is nothing to learn from it: give the "
+            f"student fewer layers (model.layers), or {other}"
         )
     return [f"{where} is the model that the student starts from, with all layers: it only holds the student to what it was"]
 
@@ -236,8 +240,9 @@ def _chosen(split: Split, column: str, names: Sequence[str]) -> np.ndarray:
     """The number of each row's teacher, int32 [N]."""
     short = [path.parent.name if (path := Path(name)).name == MODEL else path.name for name in names]
     numbers = {str(i): i for i in range(len(names))}
-    numbers |= {name: i for i, name in enumerate(short) if short.count(name) == 1}
-    numbers |= {name: i for i, name in enumerate(names)}
+    named = {name: i for i, name in enumerate(short) if short.count(name) == 1} | {name: i for i, name in enumerate(names)}
+    unclear = {text for text, i in numbers.items() if named.get(text, i) != i}  # runs/1 is the first teacher, number 0
+    numbers |= named
     found = np.empty(len(split.rows), np.int32)
     for i, value in enumerate(column_values(split.rows, column)):
         text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
@@ -245,6 +250,11 @@ def _chosen(split: Split, column: str, names: Sequence[str]) -> np.ndarray:
             raise UserError(
                 f'{row_names(split.rows, split.origin)(i)} has {value!r} in column "{column}": must be 0 to '
                 f"{len(names) - 1} or the name of a teacher ({some(short)}){nearest(text, [*short, *names])}"
+            )
+        if text in unclear:
+            raise UserError(
+                f'{row_names(split.rows, split.origin)(i)} has {value!r} in column "{column}", which is the number of '
+                f"{names[int(text)]} and the name of {names[numbers[text]]}: give the whole path as in distill.teacher"
             )
         found[i] = numbers[text]
     return found

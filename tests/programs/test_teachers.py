@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,9 @@ def test_the_runs_of_several_seeds_are_found_by_a_pattern(tmp_path):
     found = teacher_paths(str(tmp_path / "seed-*"))
     assert found == {str(tmp_path / f"seed-{i}"): str(tmp_path / f"seed-{i}/model") for i in (0, 1)}
     assert list(teacher_paths(["org/name", str(tmp_path / "seeds[1]")])) == ["org/name", str(tmp_path / "seeds[1]")]
+    seed = str(tmp_path / "seed-0")
+    with pytest.raises(UserError, match=rf"names one model twice \({re.escape(seed)} and {re.escape(seed)}/model/\)"):
+        teacher_paths([seed, f"{seed}/model/"])
     (tmp_path / "seed-0/model/config.json").unlink()
     with pytest.raises(UserError, match=r"seed-0: the run has no model/ yet"):
         teacher_paths(str(tmp_path / "seed-*"))
