@@ -1,6 +1,5 @@
 """Where the outputs of a teacher are kept, and who writes them: a folder that several runs may use, or unnamed files."""
 
-import errno
 import shutil
 import tempfile
 import time
@@ -21,7 +20,6 @@ from jaxft.teacher_cache import identity, store
 from jaxft.teacher_cache.store import Arrays, FolderWriter, Found, TemporaryWriter, Writer
 
 POLL = 0.5  # seconds between two looks at a lock that another run holds
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
