@@ -117,13 +117,17 @@ def test_a_shorter_or_absent_file_is_found(tmp_path, name):
 def test_a_disk_that_fills_fails_once(tmp_path, temporary):
     """What is still to be written cannot be written at the end, either; that must not hide the error that tells of it."""
     arrays = {"logits": Array((2000,), np.dtype(np.float32))}
+
+    def write_all():
+        writer.append({"logits": np.zeros(2000, np.float32)}, 2000)
+        writer.finish()
+
     writer = TemporaryWriter(arrays) if temporary else FolderWriter(tmp_path, arrays, ABOUT, Found())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # for the size of one file, which fails in the same way
     try:
         with pytest.raises(OSError, match="File too large"):
-            writer.append({"logits": np.zeros(2000, np.float32)}, 2000)
-            writer.finish()
+            write_all()
         writer.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
