@@ -16,7 +16,7 @@ from jaxft.core.tree import Params
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens.encode import Examples
-from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.data.tokens.tokenizer import load_tokenizer, split_alike
 from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, are_generic
 from jaxft.run.assembly import check_lengths
@@ -79,6 +79,11 @@ def load_teachers(config: Config, student: Model, task: Task, tokenizer: Any) ->
             _check_own_tokenizer(config, task, own.get_vocab(), tokenizer.get_vocab(), where)
             notes.append(f"{where} has a vocabulary of its own: its outputs for the training texts are computed in advance")
         else:
+            if not split_alike(own, tokenizer):
+                notes.append(
+                    f"{where} has the student's vocabulary, but its tokenizer treats capitals, accents or spaces in another "
+                    "way: it reads the student's tokens"
+                )
             own = None
         check_lengths(model, tokenizer if own is None else own, config.data.max_length, where)
         notes += _if_it_is_the_student(config, model, student, where)

@@ -184,3 +184,19 @@ def test_a_student_that_is_its_teacher_is_told(classifier, tiny_data, tmp_path):
 
     assert "is the model that the student starts from, with all layers" in notes()
     assert "starts from" not in notes(num_layers=1)
+
+
+def test_a_teacher_that_keeps_capitals_is_told(classifier, tiny_data, tmp_path):
+    """It has the student's vocabulary, but was trained on other tokens of the same texts."""
+    teacher = shutil.copytree(classifier, tmp_path / "teacher")
+
+    def notes():
+        config = configure(
+            classifier, tiny_data, tmp_path / "run", model={"num_layers": 1}, distill={"teacher": str(teacher)}
+        )
+        return " ".join(make_run(config).notes)
+
+    assert "treats capitals" not in notes()
+    settings = json.loads((teacher / "tokenizer_config.json").read_text())
+    (teacher / "tokenizer_config.json").write_text(json.dumps(settings | {"do_lower_case": False}))
+    assert f"{teacher} has the student's vocabulary, but its tokenizer treats capitals" in notes()
