@@ -29,7 +29,7 @@ from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
 from jaxft.run.splits import read_data
-from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers, with_own_texts
+from jaxft.run.teachers import Teacher, check_matches, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
@@ -171,6 +171,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         projections=matches.projections if matches else None,
     )
     check_schedules(config.optim, plan)
+    notes += check_matches(config, plan)
     notes += check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time
         for name, split in data.items():

@@ -19,6 +19,7 @@ from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.tokenizer import load_tokenizer, split_alike
 from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, are_generic
+from jaxft.param_plan.table import ParameterPlan
 from jaxft.run.assembly import check_lengths
 from jaxft.run.trained_models import MODEL, teacher_paths
 from jaxft.step.cached_teacher import Stored, cached_teacher
@@ -146,6 +147,20 @@ def matches_of(config: Config, student: Model, teachers: Sequence[Teacher]) -> M
         )
     encoders = student.encoder.config, teachers[0].model.encoder.config
     return make_matches(config.distill, *encoders, attention=config.runtime.attention)
+
+
+def check_matches(config: Config, plan: ParameterPlan) -> tuple[str, ...]:
+    """A note for the log if the plan trains nothing that matches could change.
+
+    Raises:
+      UserError: if there is nothing else to train on, either.
+    """
+    if not config.distill.matches or any(x.trainable for name, x in plan.settings.items() if name.startswith("encoder.")):
+        return ()
+    why = "the plan trains nothing of the encoder, whose outputs distill.matches compares"
+    if not config.distill.output_weight:
+        raise UserError(f"{why}, and distill.output_weight is 0: train a layer, such as with plan.preset last_n")
+    return (f"{why}: the matches do not change the student",)
 
 
 def teacher_outputs(
