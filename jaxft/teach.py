@@ -50,7 +50,7 @@ def teach(config: Config) -> dict[str, dict[str, Any]]:
     say = partial(print, file=sys.stderr, flush=True)
     run = make_run(config)
     say(chosen.line())
-    for line in taught(run, choose(run).stored, run.data["train"].examples, say)[1]:
+    for line in taught(run, choose(run).stored, run.data["train"].examples, say, lasting=True)[1]:
         print(line, flush=True)
     found: dict[str, dict[str, Any]] = {}
     for teacher in run.teachers:

@@ -99,10 +99,12 @@ class _Recorded(dict[str, Any]):
 def with_changes(hf_config: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A config.json with other values in some fields; another `model_type` reads the other fields as that family does.
 
+    Sizes that the two families call by different names (`hidden_size` of BERT, `dim` of DistilBERT) are renamed.
+
     Raises:
       UserError: for a field that the family does not read, or a value that jaxft does not support.
     """
-    changed = _Recorded({**hf_config, **changes})
+    changed = _Recorded({**_renamed(hf_config, changes.get("model_type")), **changes})
     if not changes:
         return dict(changed)
     origin = f"{where} with model.config"
@@ -117,6 +119,15 @@ def with_changes(hf_config: Mapping[str, Any], changes: Mapping[str, Any], where
             kind = changed["model_type"]
             raise UserError(f'model.config: {kind} has no field "{name}" that jaxft reads{nearest(name, sorted(known))}')
     return dict(changed)
+
+
+def _renamed(hf_config: Mapping[str, Any], model_type: Any) -> dict[str, Any]:
+    """A config.json in which the fields of the encoder have the names of another family."""
+    both = [families.FAMILIES.get(str(x)) for x in (hf_config.get("model_type"), model_type)]
+    old, new = ({name: field for name, (field, _) in x.fields.items()} if x else {} for x in both)
+    renamed = {old[name]: new[name] for name in old.keys() & new.keys() if old[name] != new[name]}
+    kept = {field: value for field, value in hf_config.items() if field not in renamed}
+    return {renamed[field]: value for field, value in hf_config.items() if field in renamed} | kept
 
 
 def with_embeddings(model: Model, params: Params, other: Model, theirs: Params, where: str) -> tuple[Model, Params]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
+from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ def check_claim(config: Config) -> bool:
       UserError: when it holds another run or other files, or cannot be written.
     """
     directory = Path(config.output_dir)
+    path = str(directory.absolute())
+    if "\\" in path or not fnmatchcase(path, path):  # orbax looks for what it has saved by a pattern that holds the path
+        raise UserError(
+            f"output_dir {directory}: checkpoints in {path} could not be read again: \\ and [...] stand for other names "
+            "there; choose a name without them"
+        )
     if directory.exists() and not directory.is_dir():
         raise UserError(f"output_dir {directory}: is a file")
     existing = next(path for path in (directory, *directory.parents) if path.exists())

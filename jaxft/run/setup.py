@@ -34,7 +34,7 @@ from jaxft.run.several_tasks import longest_text, read_tasks
 from jaxft.run.splits import read_data
 from jaxft.run.task_sampling import order_seed, task_orders
 from jaxft.run.task_scores import TaskScores
-from jaxft.run.teachers import Teacher, load_teachers, matches_of, with_chosen_teachers, with_own_texts
+from jaxft.run.teachers import Teacher, check_matches, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
@@ -186,6 +186,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         projections=matches.projections if matches else None,
     )
     check_schedules(config.optim, plan)
+    notes += check_matches(config, plan)
     notes += check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time
         for name, split in data.items():

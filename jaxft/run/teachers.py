@@ -16,9 +16,10 @@ from jaxft.core.tree import Params
 from jaxft.data.reading.columns import column_values
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens.encode import Examples
-from jaxft.data.tokens.tokenizer import load_tokenizer
+from jaxft.data.tokens.tokenizer import load_tokenizer, split_alike
 from jaxft.models.load_save import load
 from jaxft.models.model import MAIN, Model, are_generic
+from jaxft.param_plan.table import ParameterPlan
 from jaxft.run.assembly import check_lengths
 from jaxft.run.trained_models import MODEL, teacher_paths
 from jaxft.step.cached_teacher import Stored, cached_teacher
@@ -79,6 +80,11 @@ def load_teachers(config: Config, student: Model, task: Task, tokenizer: Any) ->
             _check_own_tokenizer(config, task, own.get_vocab(), tokenizer.get_vocab(), where)
             notes.append(f"{where} has a vocabulary of its own: its outputs for the training texts are computed in advance")
         else:
+            if not split_alike(own, tokenizer):
+                notes.append(
+                    f"{where} has the student's vocabulary, but its tokenizer treats capitals, accents or spaces in another "
+                    "way: it reads the student's tokens"
+                )
             own = None
         check_lengths(model, tokenizer if own is None else own, config.data.max_length, where)
         notes += _if_it_is_the_student(config, model, student, where)
@@ -141,6 +147,20 @@ def matches_of(config: Config, student: Model, teachers: Sequence[Teacher]) -> M
         )
     encoders = student.encoder.config, teachers[0].model.encoder.config
     return make_matches(config.distill, *encoders, attention=config.runtime.attention)
+
+
+def check_matches(config: Config, plan: ParameterPlan) -> tuple[str, ...]:
+    """A note for the log if the plan trains nothing that matches could change.
+
+    Raises:
+      UserError: if there is nothing else to train on, either.
+    """
+    if not config.distill.matches or any(x.trainable for name, x in plan.settings.items() if name.startswith("encoder.")):
+        return ()
+    why = "the plan trains nothing of the encoder, whose outputs distill.matches compares"
+    if not config.distill.output_weight:
+        raise UserError(f"{why}, and distill.output_weight is 0: train a layer, such as with plan.preset last_n")
+    return (f"{why}: the matches do not change the student",)
 
 
 def teacher_outputs(
@@ -224,10 +244,14 @@ def _if_it_is_the_student(config: Config, model: Model, student: Model, where: s
     new = own.from_scratch or config.vocabulary != type(config.vocabulary)() or "reinit" in config.plan.presets()
     if not same or new or model.encoder.config.num_layers != student.encoder.config.num_layers:
         return []
-    if distill.alpha == 1 and distill.alpha_end in (None, 1.0) and isinstance(distill.teacher, str):
+    alone = distill.unlabelled or (distill.alpha == 1 and distill.alpha_end in (None, 1.0))
+    if alone and len(teacher_paths(distill.teacher)) == 1:
+        why, other = (
+            ("distill.unlabelled", "train on labels") if distill.unlabelled else ("distill.alpha 1", "lower distill.alpha")
+        )
         raise UserError(
-            f"{where} is the model that the student starts from, and with distill.alpha 1 there is nothing to learn from "
-            "it: give the student fewer layers (model.layers), or lower distill.alpha"
+            f"{where} is the model that the student starts from, and with {why} there is nothing to learn from it: give the "
+            f"student fewer layers (model.layers), or {other}"
         )
     return [f"{where} is the model that the student starts from, with all layers: it only holds the student to what it was"]
 
@@ -236,8 +260,9 @@ def _chosen(split: Split, column: str, names: Sequence[str]) -> np.ndarray:
     """The number of each row's teacher, int32 [N]."""
     short = [path.parent.name if (path := Path(name)).name == MODEL else path.name for name in names]
     numbers = {str(i): i for i in range(len(names))}
-    numbers |= {name: i for i, name in enumerate(short) if short.count(name) == 1}
-    numbers |= {name: i for i, name in enumerate(names)}
+    named = {name: i for i, name in enumerate(short) if short.count(name) == 1} | {name: i for i, name in enumerate(names)}
+    unclear = {text for text, i in numbers.items() if named.get(text, i) != i}  # runs/1 is the first teacher, number 0
+    numbers |= named
     found = np.empty(len(split.rows), np.int32)
     for i, value in enumerate(column_values(split.rows, column)):
         text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
@@ -245,6 +270,11 @@ def _chosen(split: Split, column: str, names: Sequence[str]) -> np.ndarray:
             raise UserError(
                 f'{row_names(split.rows, split.origin)(i)} has {value!r} in column "{column}": must be 0 to '
                 f"{len(names) - 1} or the name of a teacher ({some(short)}){nearest(text, [*short, *names])}"
+            )
+        if text in unclear:
+            raise UserError(
+                f'{row_names(split.rows, split.origin)(i)} has {value!r} in column "{column}", which is the number of '
+                f"{names[int(text)]} and the name of {names[numbers[text]]}: give the whole path as in distill.teacher"
             )
         found[i] = numbers[text]
     return found

@@ -1,6 +1,7 @@
 """Where trained models are: the model/ of a run directory, and those that a pattern finds."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,9 +48,11 @@ def teacher_paths(given: str | Sequence[str] | None) -> dict[str, str]:
             if not paths:
                 raise UserError(f"distill.teacher {name}: no directory matches this pattern")
         for path in paths:
-            if path in found:
-                raise UserError(f"distill.teacher names {path} twice: distill.teacher_weights gives a teacher more weight")
-            found[path] = model_directory(str(Path(path).expanduser()) if path.startswith("~") else path)
+            directory = model_directory(str(Path(path).expanduser()) if path.startswith("~") else path)
+            if same := next((name for name, other in found.items() if _is_same(directory, other)), None):
+                twice = f"{path} twice" if path == same else f"one model twice ({same} and {path})"
+                raise UserError(f"distill.teacher names {twice}: distill.teacher_weights gives a teacher more weight")
+            found[path] = directory
     return found
 
 
@@ -70,3 +73,8 @@ def model_of_task(path: str, task: str | None) -> str:
     if not (directory / "config.json").is_file():
         raise UserError(f"{path}: the run has no {MODEL}/{task} yet; finish it, or write one with jaxft export {path}")
     return str(directory)
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Whether two paths, or hub ids, are of one model."""
+    return path == other or (os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(other))

@@ -29,7 +29,9 @@ Say = Callable[[str], None]
 
 
 @phase(TEACHING)
-def taught(run: Run, stored: Mapping[str, Stored], examples: Examples, say: Say) -> tuple[Examples, list[str]]:
+def taught(
+    run: Run, stored: Mapping[str, Stored], examples: Examples, say: Say, *, lasting: bool = False
+) -> tuple[Examples, list[str]]:
     """(the training examples with the columns of the teachers' outputs, lines that tell where these are).
 
     They are computed unless they are on disk. A teacher's parameters are on the devices only while it computes.
@@ -39,6 +41,7 @@ def taught(run: Run, stored: Mapping[str, Stored], examples: Examples, say: Say)
       stored: what is kept of their outputs (`choose`).
       examples: those of the run, which may have more columns than the teacher reads.
       say: prints a line.
+      lasting: whether the outputs are for other runs, so that a directory that cannot be written is an error.
 
     Raises:
       UserError: if the outputs cannot be written, or `distill.cache_dir` holds something else.
@@ -47,7 +50,7 @@ def taught(run: Run, stored: Mapping[str, Stored], examples: Examples, say: Say)
     for teacher, own in _with_stored(run, stored):
         texts = _texts(run, teacher)
         who = "the teacher" if len(run.teachers) == 1 else f"the teacher {teacher.name}"
-        place = _place(run, teacher, own, texts, say)
+        place = _place(run, teacher, own, texts, say, lasting=lasting)
         values, line = _Work(who, teacher.model, teacher.params, own, texts, place, run.mesh, say).done()
         examples = with_outputs(examples, own, values, teacher.key)
         lines.append(line)
@@ -74,12 +77,12 @@ def _texts(run: Run, teacher: Teacher) -> Examples:
     return texts_of(teacher.examples or run.data["train"].examples)
 
 
-def _place(run: Run, teacher: Teacher, stored: Stored, texts: Examples, say: Say) -> Place:
+def _place(run: Run, teacher: Teacher, stored: Stored, texts: Examples, say: Say, *, lasting: bool = False) -> Place:
     about = identity.describe(run, (teacher.model, teacher.params), texts, stored)
     directory = run.config.distill.cache_dir
     if directory and len(run.teachers) > 1:
         directory = f"{directory}/{teacher.key}"
-    return place_of(directory, about, arrays_of(stored, texts), len(texts), say)
+    return place_of(directory, about, arrays_of(stored, texts), len(texts), say, lasting=lasting)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Where the outputs of a teacher are kept, and who writes them: a folder that several runs may use, or unnamed files."""
 
-import errno
 import shutil
 import tempfile
 import time
@@ -21,7 +20,6 @@ from jaxft.teacher_cache import identity, store
 from jaxft.teacher_cache.store import Arrays, FolderWriter, Found, TemporaryWriter, Writer
 
 POLL = 0.5  # seconds between two looks at a lock that another run holds
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Place:
       arrays: what it holds.
       count: number of examples.
       say: prints a line.
+      lasting: whether the outputs are for other runs, so that temporary files would be of no use.
     """
 
     folder: Path
@@ -58,6 +57,7 @@ class Place:
     arrays: Arrays
     count: int
     say: Callable[[str], None]
+    lasting: bool = False
 
     def open(self) -> Opened:
         """Open the cache if it is complete, or else begin to write it, or go on; another run that does is waited for.
@@ -72,7 +72,9 @@ class Place:
             held = self._lock()
         except (OSError, UserError) as error:
             reason = (error.strerror or error) if isinstance(error, OSError) else error
-            reason = str(reason).removeprefix(f"output_dir {self.folder}: ")
+            reason = str(reason).removeprefix(f"output_dir {self.folder}: ").removeprefix("cannot be written: ")
+            if self.lasting:
+                raise self._unwritable(self.folder, reason) from error
             self.say(f"{self.folder} cannot be written ({reason}): the teacher's outputs are kept in temporary files")
             return Opened(writer=self.temporary())
         try:
@@ -129,7 +131,7 @@ class Place:
         try:
             yield
         except OSError as error:
-            raise self._no_space(self.folder, error.strerror or str(error)) from error
+            raise self._unwritable(self.folder, error.strerror or str(error)) from error
 
     def refuse_others(self) -> None:
         """Refuse a directory of the user's that holds something else."""
@@ -195,9 +197,9 @@ class Place:
     def _check_space(self, folder: Path, needed: int) -> None:
         free = shutil.disk_usage(folder).free
         if needed > free:
-            raise self._no_space(folder, f"{shown_size(needed)} are needed and {shown_size(free)} are free")
+            raise self._unwritable(folder, f"{shown_size(needed)} are needed and {shown_size(free)} are free")
 
-    def _no_space(self, folder: Path, reason: str) -> UserError:
+    def _unwritable(self, folder: Path, reason: str) -> UserError:
         return UserError(
             f"{folder}: the teacher's outputs ({shown_size(self.size)}) cannot be written: {reason}; give a directory "
             "on another disk (distill.cache_dir), or let the teacher run in every step (distill.cache off)"
@@ -205,11 +207,17 @@ class Place:
 
 
 def place_of(
-    directory: str | None, about: Mapping[str, Any], arrays: Arrays, count: int, say: Callable[[str], None]
+    directory: str | None,
+    about: Mapping[str, Any],
+    arrays: Arrays,
+    count: int,
+    say: Callable[[str], None],
+    *,
+    lasting: bool = False,
 ) -> Place:
     """The folder that `distill.cache_dir` names, or that of these outputs in the user's cache folder."""
     folder = Path(directory).expanduser() if directory else cache_dir() / "teachers" / identity.name_of(about)
-    return Place(folder, directory is not None, about, arrays, count, say)
+    return Place(folder, directory is not None, about, arrays, count, say, lasting)
 
 
 def shown_size(size: int) -> str:

@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -222,7 +222,8 @@ class FolderWriter:
 
     def close(self) -> None:
         """See `Writer`."""
-        self._close()
+        with suppress(OSError):  # on a full disk closing fails as writing did, which has been said
+            self._close()
 
     def _commit(self) -> None:
         if self.done == self._written:
@@ -271,4 +272,5 @@ class TemporaryWriter:
 
     def close(self) -> None:
         """See `Writer`."""
-        self._close()
+        with suppress(OSError):  # on a full disk closing fails as writing did, which has been said
+            self._close()

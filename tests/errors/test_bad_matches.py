@@ -50,6 +50,8 @@ def test_matches_without_a_teacher(train_fails):
 def test_nothing_to_train_on(train_fails, teacher):
     options = {"distill.teacher": teacher, "distill.output_weight": 0}
     train_fails(options, "output_weight is 0 and distill.matches is empty")
+    frozen = {"distill.matches": "[{match: nst}]", "plan.preset": "head"}
+    train_fails(options | frozen, "the plan trains nothing of the encoder", "distill.output_weight is 0", "last_n")
     train_fails(options | {"distill.matches": "[{match: nst, weight: 0}]"}, "every weight is 0")
 
 

@@ -15,6 +15,13 @@ def snapshot(directory: Path) -> dict:
     return {p.relative_to(directory): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
+@pytest.mark.parametrize("name", ["seed[1]", "seed\\1"])
+def test_a_directory_that_orbax_would_not_find_again(train_fails, tmp_path, name):
+    """Its checkpoints were written without an error, and could not be read when the run was resumed or exported."""
+    train_fails({"output_dir": tmp_path / name}, "output_dir", f"{name}: checkpoints in", "choose a name without them")
+    assert not (tmp_path / name).exists()
+
+
 def test_output_dir_of_another_run(train_fails, fails, finished, tiny_model, tiny_data):
     before = snapshot(finished)
     changes = {"output_dir": finished, "optim.learning_rate": 1e-4}

@@ -89,6 +89,8 @@ def test_a_directory_with_other_files(train_fails, kept, classifier, tmp_path):
         ([], ["distill.teacher is null"]),
         (["--distill.cache=off"], ["distill.cache is off"]),
         (["--augment.steps=[{step: delete}]"], ["distill.cache on", "augment.steps changes the texts"]),
+        # Temporary files, which a run would take instead, are of no use to later runs.
+        (["--distill.cache_dir=/dev/null/x"], ["/dev/null/x: the teacher's outputs (1,200 bytes) cannot be written: Not a"]),
     ],
 )
 def test_the_command(fails, tiny_model, tiny_data, classifier, tmp_path, options, words):

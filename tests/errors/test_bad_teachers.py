@@ -75,4 +75,17 @@ def test_outputs_in_advance_need_texts_that_stay(train_fails, classifier, tmp_pa
 def test_a_student_that_is_its_teacher(train_fails, classifier):
     """With labels it learns something, and a note is enough (test_teachers)."""
     changed = {"model.path": classifier, "distill.teacher": classifier, "distill.alpha": 1}
-    train_fails(changed, "is the model that the student starts from", "model.layers")
+    train_fails(changed, "is the model that the student starts from", "with distill.alpha 1 there is", "model.layers")
+    changed = {"model.path": classifier, "distill.teacher": f"[{classifier}]", "distill.unlabelled": True}
+    train_fails(changed, "is the model that the student starts from", "with distill.unlabelled there is", "train on labels")
+
+
+def test_a_number_that_is_another_teachers_name(train_fails, classifier, tiny_data, tmp_path):
+    """In runs/1, runs/0 the value 1 may mean either of both."""
+    paths = [str(shutil.copytree(classifier, tmp_path / name)) for name in ("1", "0")]
+    with open(tiny_data / "train.csv", newline="") as file:
+        rows = [[*row, 1 if i else "by"] for i, row in enumerate(csv.reader(file))]
+    with open(tmp_path / "train.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    options = {"distill.teacher": str(paths), "data.train": tmp_path / "train.csv", "data.teacher": "by"}
+    train_fails(options, "row 1", f"is the number of {paths[1]} and the name of {paths[0]}", "the whole path")

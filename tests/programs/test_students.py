@@ -9,7 +9,7 @@ import jaxft
 from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.models.families import FAMILIES
-from jaxft.models.student import chosen_layers, with_layers
+from jaxft.models.student import chosen_layers, with_changes, with_layers
 from jaxft.run.setup import make_run
 from tests.support import tiny, zoo
 from tests.support.steps import configure
@@ -97,6 +97,16 @@ def test_a_thinner_student_of_another_family_shares_the_embeddings(classifier, t
     again, params = jaxft.load(str(tmp_path / "student"))
     assert again.hf_config["architectures"] == ["ElectraForSequenceClassification"]
     np.testing.assert_array_equal(params["encoder"]["embeddings"]["projection"]["kernel"], ours["projection"]["kernel"])
+
+
+def test_sizes_keep_their_values_in_a_family_that_calls_them_otherwise():
+    """Under BERT's names DistilBERT would not find them and be 768 wide, and transformers, which knows both, would."""
+    config = with_changes(tiny.CONFIG, {"model_type": "distilbert"}, "x")
+    found = {name: config[name] for name in ("dim", "n_layers", "n_heads", "hidden_dim", "activation")}
+    assert found == {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "activation": "gelu_new"}
+    assert not config.keys() & {"hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act"}
+    back = with_changes(config, {"model_type": "bert", "hidden_size": 12}, "x")
+    assert (back["hidden_size"], back["num_hidden_layers"], "dim" in back) == (12, 2, False)
 
 
 def test_sizes_that_do_not_fit(train_fails, classifier, tmp_path):

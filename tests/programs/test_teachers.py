@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,9 @@ def test_the_runs_of_several_seeds_are_found_by_a_pattern(tmp_path):
     found = teacher_paths(str(tmp_path / "seed-*"))
     assert found == {str(tmp_path / f"seed-{i}"): str(tmp_path / f"seed-{i}/model") for i in (0, 1)}
     assert list(teacher_paths(["org/name", str(tmp_path / "seeds[1]")])) == ["org/name", str(tmp_path / "seeds[1]")]
+    seed = str(tmp_path / "seed-0")
+    with pytest.raises(UserError, match=rf"names one model twice \({re.escape(seed)} and {re.escape(seed)}/model/\)"):
+        teacher_paths([seed, f"{seed}/model/"])
     (tmp_path / "seed-0/model/config.json").unlink()
     with pytest.raises(UserError, match=r"seed-0: the run has no model/ yet"):
         teacher_paths(str(tmp_path / "seed-*"))
@@ -180,3 +184,19 @@ def test_a_student_that_is_its_teacher_is_told(classifier, tiny_data, tmp_path):
 
     assert "is the model that the student starts from, with all layers" in notes()
     assert "starts from" not in notes(num_layers=1)
+
+
+def test_a_teacher_that_keeps_capitals_is_told(classifier, tiny_data, tmp_path):
+    """It has the student's vocabulary, but was trained on other tokens of the same texts."""
+    teacher = shutil.copytree(classifier, tmp_path / "teacher")
+
+    def notes():
+        config = configure(
+            classifier, tiny_data, tmp_path / "run", model={"num_layers": 1}, distill={"teacher": str(teacher)}
+        )
+        return " ".join(make_run(config).notes)
+
+    assert "treats capitals" not in notes()
+    settings = json.loads((teacher / "tokenizer_config.json").read_text())
+    (teacher / "tokenizer_config.json").write_text(json.dumps(settings | {"do_lower_case": False}))
+    assert f"{teacher} has the student's vocabulary, but its tokenizer treats capitals" in notes()

@@ -237,7 +237,7 @@ def test_a_directory_that_cannot_be_written_is_replaced_by_a_temporary_file(fill
 
     monkeypatch.setattr(place.lock, "acquire", read_only)
     values, said = opened()
-    assert said[0].startswith(f"{tmp_path / 'cache'} cannot be written (cannot be written: Read-only")
+    assert said[0].startswith(f"{tmp_path / 'cache'} cannot be written (Read-only")
     assert "temporary file" in said[-1]
     assert values.tobytes() == (filled / "cache/logits.bin").read_bytes()
     assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix == ".bin"]

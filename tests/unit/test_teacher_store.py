@@ -1,6 +1,7 @@
 """Arrays that are written as they come: they go on after a kill, and what has changed is never read."""
 
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -110,6 +111,26 @@ def test_a_shorter_or_absent_file_is_found(tmp_path, name):
     path.unlink()
     with pytest.raises(Damaged, match="is not there"):
         look(tmp_path, ARRAYS)
+
+
+@pytest.mark.parametrize("temporary", [False, True])
+def test_a_disk_that_fills_fails_once(tmp_path, temporary):
+    """What is still to be written cannot be written at the end, either; that must not hide the error that tells of it."""
+    arrays = {"logits": Array((2000,), np.dtype(np.float32))}
+
+    def write_all():
+        writer.append({"logits": np.zeros(2000, np.float32)}, 2000)
+        writer.finish()
+
+    writer = TemporaryWriter(arrays) if temporary else FolderWriter(tmp_path, arrays, ABOUT, Found())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # for the size of one file, which fails in the same way
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_all()
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_who_has_mapped_the_files_goes_on_reading_them_when_they_are_removed(tmp_path):

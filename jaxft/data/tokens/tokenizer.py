@@ -13,6 +13,7 @@ from jaxft.core.model_source import VOCABULARY_FILES, vocabulary_files
 CLASSES = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}
 CLASSES |= {"roberta": "RobertaTokenizer"}
 UNKNOWN = "a \u2603 \U0010fffd"  # hardly any vocabulary has the last character
+PROBE = "Na\u00efve Stra\u00dfe \uff21 \u4e2d\u6587 don't\tE-mail 3,000.  x\u0301"  # what tokenizers treat differently
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -35,6 +36,20 @@ def load_tokenizer(directory: Path) -> Any:
         return tokenizer
     except Exception as error:  # tokenizers raises plain Exceptions for a damaged tokenizer.json
         raise UserError(f"{directory}: no usable tokenizer: {one_line(error)[:200]}") from error
+
+
+def split_alike(tokenizer: Any, other: Any) -> bool:
+    """Whether two tokenizers treat capitals, accents, spaces and punctuation alike, whatever their vocabularies are."""
+    return _pieces(tokenizer) == _pieces(other)
+
+
+def _pieces(tokenizer: Any) -> list[str]:
+    """A text as the tokenizer's vocabulary would see it; empty for tokenizers that do not tell."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return []
+    text = backend.normalizer.normalize_str(PROBE) if backend.normalizer else PROBE
+    return [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)] if backend.pre_tokenizer else [text]
 
 
 def _class(directory: Path) -> Any:
