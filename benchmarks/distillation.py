@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import pages
+from benchmarks import pages, plots
 from benchmarks.command import check_names, make_parser
 from benchmarks.tables import add_line, read_lines
 from jaxft.config import cli
@@ -129,17 +129,10 @@ def curve(rows: Sequence[dict[str, Any]]) -> list[str]:
     return pages.table(["layers", "speed, times the teacher's", *CURVE_METHODS], lines)
 
 
-def draw_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_curve(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
     """Draw the scores of banking77 against the speed of prediction; bars are standard deviations over seeds."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "jaxft"  # the same file from the same numbers
-    import matplotlib.pyplot as plt
-
     points = of_layers(rows)
     speed = np.median([row["examples_per_second"]["teacher"] for row in rows if row["examples_per_second"]])
-    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
     for i, method in enumerate(CURVE_METHODS):
         scores = [each[i] for _, _, each in points]
         means, deviations = [np.mean(x) for x in scores], [np.std(x, ddof=1) for x in scores]
@@ -150,8 +143,6 @@ def draw_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("examples per second of prediction (numbers at the points: layers)")
     axes.set_ylabel("test accuracy on banking77, %")
     axes.legend()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
 
 
 def main(argv: list[str]) -> None:
@@ -167,7 +158,8 @@ def main(argv: list[str]) -> None:
     if not args.sets:
         half = [row for row in known if row["layers"] == HALF]
         pages.write(Path("docs/distillation.md"), {"students": students(half), "layers": curve(known)})
-        draw_curve(known, Path("docs/plots/distillation.svg"))
+        with plots.drawn("distillation") as axes:
+            draw_curve(axes, known)
     for seed in args.seeds:
         for given in args.sets:
             name, layers = ("banking77", CURVE) if given == "curve" else (given, (HALF,))

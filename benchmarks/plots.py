@@ -1,6 +1,8 @@
-"""The plots of docs/performance.md, in docs/plots."""
+"""The plots of docs/performance.md, in docs/plots, and how every plot of a page is drawn."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from benchmarks.targets import rows
 PLOTS = Path(__file__).resolve().parents[1] / "docs/plots"
 
 
-def draw() -> None:
-    """Draw the plots whose result files exist."""
+@contextmanager
+def drawn(name: str) -> Iterator[Any]:
+    """The axes of a plot, which is written to docs/plots/NAME.svg at the end."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -19,12 +22,18 @@ def draw() -> None:
     import matplotlib.pyplot as plt
 
     PLOTS.mkdir(exist_ok=True)
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    yield axes
+    figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw() -> None:
+    """Draw the plots whose result files exist."""
     for plot, file in ((peers, "peers.json"), (planning, "input.json"), (scaling, "scaling.json")):
         if found := rows(file):
-            figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-            plot(axes, found)
-            figure.savefig(PLOTS / f"{plot.__name__}.svg", metadata={"Date": None})
-            plt.close(figure)
+            with drawn(plot.__name__) as axes:
+                plot(axes, found)
 
 
 def peers(axes: Any, found: list[Row]) -> None:

@@ -51,6 +51,7 @@ def batches_in(lengths: np.ndarray, shapes: Sequence[Shape], unit: int = 1) -> E
     if fits and (fits[0] <= base or len(lengths) == 1):
         chosen = fits[:1]
     else:
+        # Of lengths between two powers there are no steps of several rows: they are for texts that come alone.
         between = {x for x in row_lengths[:-1] if 2 * x // 3 in row_lengths}
         chosen = [x for x in row_lengths if x >= base and x not in between]
     row, offset, slot, opened = _fill_rows(lengths[order], chosen)
