@@ -209,16 +209,6 @@ def write_pages(rows: list[dict[str, Any]]) -> None:
     )
     texts = {"banking77": of("banking77 and texts", 20), "SST-2": of("sst2 and texts", 20)}
     pages.write(Path("docs/few_labels.md"), {"texts": table(rows, "method", texts)})
-    columns = {
-        f"{title}, {labels} {what}": of(f"{name} and adversaries", labels)
-        for name, title, what in (
-            ("sst2", "SST-2", "per class"),
-            ("cola", "CoLA (MCC)", "per class"),
-            ("wnut17", "WNUT-17 (F1)", "sentences"),
-        )
-        for labels in SETS[f"{name} and adversaries"].steps
-    }
-    pages.write(Path("docs/robust.md"), {"gains": table(rows, "method", columns), "cost": cost_table("adversarial")})
 
 
 def cost_table(what: str) -> list[str]:
