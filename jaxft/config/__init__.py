@@ -4,6 +4,7 @@ from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig, AugmentStepConfig
 from jaxft.config.clean import CleanConfig, CleanRuleConfig
 from jaxft.config.data import DataConfig
+from jaxft.config.domains import DomainsConfig
 from jaxft.config.matches import MatchConfig
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig, Schedule
@@ -24,7 +25,7 @@ from jaxft.config.unlabelled import UnlabelledConfig
 
 __all__ = ["AdaptersConfig", "AdversarialConfig", "AugmentConfig", "AugmentStepConfig", "CheckpointConfig"]
 __all__ += ["CleanConfig", "CleanRuleConfig", "Config", "DataConfig"]
-__all__ += ["DistillConfig", "EvalConfig", "LogConfig"]
+__all__ += ["DistillConfig", "DomainsConfig", "EvalConfig", "LogConfig"]
 __all__ += ["LoraConfig", "MatchConfig", "MeshConfig", "ModelConfig", "NamedTaskConfig", "OptimConfig", "PlanConfig"]
 __all__ += ["RegularizationConfig", "RuleConfig"]
 __all__ += [

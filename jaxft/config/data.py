@@ -53,6 +53,9 @@ class DataConfig(Section):
     teacher: Annotated[str | None, UsedBy.PLAN] = None
     """Distillation: column of the training data with the teacher of each example, by its number in distill.teacher, from 0,
     or its name there; null takes the mean of all teachers."""
+    weight: Annotated[str | None, UsedBy.PLAN] = None
+    """Column of the training data with a number of 0 or more that each row's loss is multiplied by, such as the importance
+    that `jaxft weigh` estimates; null weighs all alike. Evaluation never weighs."""
     sentence_column: str | list[str] | None = None
     """Token classification: column that says which sentence a word belongs to, in tables with one word per row; or several
     columns that say so together, such as document and sentence. Known names (Sentence #, sentence_id ...) are found."""

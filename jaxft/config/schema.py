@@ -6,6 +6,7 @@ from typing import Annotated
 from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig
 from jaxft.config.data import DataConfig
+from jaxft.config.domains import DomainsConfig
 from jaxft.config.limits import PathText, Section, Seed, require
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig
@@ -44,6 +45,7 @@ class Config(Section):
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
+    domains: DomainsConfig = field(default_factory=DomainsConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
@@ -61,6 +63,7 @@ class Config(Section):
         check_tasks(self.tasks, self.sampling)
         if self.tasks:
             self._check_alone()
+        self._check_domains()
         if {"lora", "adapters"} & set(self.plan.presets()):
             right = "null: an adapter is saved for its base with all layers (model.num_layers may cut it short)"
             require(self.model.layers is None, "model.layers", self.model.layers, right)
@@ -76,6 +79,14 @@ class Config(Section):
             if used and not self.tasks and not (self.data.validation or self.data.validation_share):
                 raise UserError(f"{name} follows evaluations: give data.validation or data.validation_share")
 
+    def _check_domains(self) -> None:
+        """No option that pairs the examples of a run with domains."""
+        pairs = {"unlabelled.data": self.unlabelled.data, "augment.mixup": self.augment.mixup}
+        of_examples = {"domains": self.domains.used, "data.weight": self.data.weight}
+        for name, used in pairs.items():
+            if used and (found := [x for x, own in of_examples.items() if own]):
+                raise UserError(f"{found[0]} and {name} exclude each other: leave one of them out")
+
     def _check_alone(self) -> None:
         """No option that a run of several tasks does not have."""
         words = self.vocabulary != VocabularyConfig()
@@ -85,6 +96,7 @@ class Config(Section):
             "augment.steps": self.augment.steps,
             "augment.mixup": self.augment.mixup,
             "unlabelled.data": self.unlabelled.data,
+            "domains": self.domains.used,
             "task.loss": self.task.loss,
         }
         for name, used in others.items():

@@ -18,7 +18,7 @@ from jaxft.models.peft.read_adapter import with_adapters
 from jaxft.models.vocab_resize import joined_name, word_leaves
 from jaxft.param_plan import ParameterPlan
 from jaxft.param_plan.rules import decide
-from jaxft.step.matches import is_projection
+from jaxft.step.training_only import is_training_only
 
 _IN_LAYERS = r"^encoder\.layer\.\d+\."
 QUERY_VALUE = rf"{_IN_LAYERS}attention\.self\.(query|value|qkv)$"  # PEFT's default; some families have them fused
@@ -84,7 +84,7 @@ def complete_adapters(
     new = set(model.report.new) if model.report else set()
     names = {name for name, setting in plan.settings.items() if setting.trainable} | drawn | new
     names = {joined_name(name) for name in names} | (word_leaves(params) if resized else set())
-    saved = frozenset(name for name in names if not (adapters.is_adapter(name) or is_projection(name)))
+    saved = frozenset(name for name in names if not (adapters.is_adapter(name) or is_training_only(name)))
     params = adapters.add(params, model.adapted.modules, kind, seed) if drawn else params
     return replace(model, adapted=replace(model.adapted, saved=saved)), params
 

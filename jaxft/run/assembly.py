@@ -22,7 +22,9 @@ from jaxft.models.vocab_resize import split_rows, with_vocabulary
 from jaxft.param_plan import ParameterPlan, make_plan
 from jaxft.run.adapter_targets import add_adapters, complete_adapters
 from jaxft.run.run_tokenizer import Vocabulary
-from jaxft.step.matches import add_projections, is_projection, projection_rules
+from jaxft.step.domain_head import add_domain_head, domain_rules
+from jaxft.step.matches import add_projections, projection_rules
+from jaxft.step.training_only import is_training_only
 from jaxft.tasks.several import SeveralTasks
 from jaxft.tasks.task import Task
 
@@ -96,13 +98,16 @@ def apply_plan(
     steps_per_epoch: int,
     total_steps: int,
     projections: Mapping[str, Sequence[int]] | None = None,
+    domain_head: Sequence[int] = (),
 ) -> tuple[Model, Params, ParameterPlan]:
     """(model, parameters, plan) before the first step, with the plan's dropout rates and newly drawn parameters.
 
-    The parameters include the `projections` of matches with a teacher (see `step.matches`), whose widths these are.
+    The parameters include the `projections` of matches with a teacher (see `step.matches`), whose widths these are, and the
+    domain classifier with the widths `domain_head` (see `step.domain_head`).
     """
     model, widths = assembled.model, projections or {}
     params = add_projections(assembled.params, widths, config.seed)
+    params = add_domain_head(params, domain_head, config.seed)
     plan = make_plan(
         config.plan,
         params,
@@ -110,10 +115,12 @@ def apply_plan(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         dropout_sites=dropout_sites(model),
-        own=projection_rules(config.distill, config.optim, widths),
+        own=[*projection_rules(config.distill, config.optim, widths), *domain_rules(domain_head)],
     )
     drawn = [
-        name for name, x in plan.settings.items() if x.init == "random" and not is_adapter(name) and not is_projection(name)
+        name
+        for name, x in plan.settings.items()
+        if x.init == "random" and not is_adapter(name) and not is_training_only(name)
     ]
     model, params = reinitialise(with_dropout_rates(model, plan.dropout), params, drawn, config.seed)
     return *complete_adapters(model, params, plan, config.seed, resized=assembled.resized), plan

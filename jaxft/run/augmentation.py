@@ -22,7 +22,13 @@ from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.reading.spool import unload
 from jaxft.data.tokens.encode import Examples
-from jaxft.data.tokens.replace import join_examples, replace_examples, select_examples, select_range
+from jaxft.data.tokens.replace import (
+    join_examples,
+    replace_examples,
+    select_examples,
+    select_range,
+    with_missing_columns,
+)
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.tasks.task import Split, Task
 
@@ -190,7 +196,7 @@ class Augmentation:
         fits = ~(unlike | long)
         where = np.repeat(begins[fits], windows[fits]) + places_in_rows(windows[fits])
         new = select_examples(split.examples, np.flatnonzero(fits[new_row_of]))
-        return replace_examples(examples, where, new), rows[~fits].tolist()
+        return replace_examples(examples, where, with_missing_columns(new, examples, where)), rows[~fits].tolist()
 
     def _with_pieces(
         self,

@@ -1,4 +1,4 @@
-"""The training examples of each epoch of a run: augmented, in pairs, and with texts without labels."""
+"""The training examples of each epoch of a run: augmented, in pairs, and with texts without labels or of other domains."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +14,7 @@ from jaxft.data.augmentation.pairs import consistency_pairs, mixing_pairs
 from jaxft.data.augmentation.synonyms import Synonyms
 from jaxft.data.batching.batch_sampler import Parts
 from jaxft.data.tokens.encode import Examples
+from jaxft.data.tokens.replace import join_examples, select_examples
 from jaxft.run.augmentation import Augmentation
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.run.teacher_labels import is_labelled
@@ -36,10 +37,18 @@ class EpochExamples:
       longest: tokens of the longest example of any epoch, or 0 if all epochs have the same examples.
       first: the examples of epoch 0, and their line, until they are used.
       prototype: one example of an epoch, for the shapes and types of its columns.
+      texts: of other domains, of which an epoch has some after the labelled examples.
     """
 
     def __init__(
-        self, config: Config, task: Task, split: Split, vocabulary: Vocabulary, nearest: Nearest, layers: int
+        self,
+        config: Config,
+        task: Task,
+        split: Split,
+        vocabulary: Vocabulary,
+        nearest: Nearest,
+        layers: int,
+        texts: Examples | None = None,
     ) -> None:
         """Read the texts without labels and make the steps of augmentation.
 
@@ -48,6 +57,7 @@ class EpochExamples:
           split: the training data.
           nearest: as in `Resources`.
           layers: of the model.
+          texts: of other domains, with the columns of the training examples.
 
         Raises:
           UserError: for what the config asks for and the task or the model does not allow.
@@ -59,6 +69,7 @@ class EpochExamples:
         self.parts: Parts = ()
         self.augmentation: Augmentation | None = None
         self._pair: Pair | None = None
+        self.texts, self._texts_of = texts, None if texts is None else self._domain_texts(texts)
         if augment.steps and (augment.share or not config.unlabelled.data):
             self.augmentation = Augmentation(config, task, split, vocabulary, nearest, labelled=is_labelled(config, "train"))
             self.longest = self.augmentation.longest
@@ -71,6 +82,8 @@ class EpochExamples:
             self._pair = lambda examples, epoch, stop: (mix(examples, epoch=epoch), "")
             self._halve()
             self.longest = 2 * longest
+        elif texts is not None:
+            self.longest = max(longest, int(texts.lengths.max()))
         self.first: tuple[Examples, str] | None = self._make(0)
         self.prototype = self.first[0].first(1)
 
@@ -105,6 +118,8 @@ class EpochExamples:
         if self._pair:
             examples, line = self._pair(examples, epoch, stop)
             lines += [line] if line else []
+        if self.texts is not None and self._texts_of:
+            examples = join_examples([examples, select_examples(self.texts, self._texts_of(epoch))])
         return examples, "\n".join(lines)
 
     def _halve(self) -> None:
@@ -114,8 +129,23 @@ class EpochExamples:
             raise UserError(f"train.batch_size is {size}: must be even, because {name} puts examples in pairs")
         self.batch_size = size // 2
 
+    def _domain_texts(self, texts: Examples) -> Callable[[int], np.ndarray]:
+        """Which texts of other domains an epoch has; sets the parts of a step."""
+        given, size, count = self._config.domains.per_step, self.batch_size, len(texts)
+        per_step = given or size
+        if per_step > count:
+            what = f"is {given}" if given else f"is null, as many as train.batch_size {size}"
+            raise UserError(
+                f"domains.per_step {what}: a step may not have more texts than there are; domains.texts has {count:,}"
+            )
+        most = -(-len(self._training) // size) * per_step
+        self.parts = (len(self._training), size), (most, per_step)
+        self.batch_size += per_step
+        return partial(texts_in_turn, count, most, self._config.seed)
+
     def _consistency_pairs(self, config: Config, task: Task, vocabulary: Vocabulary, nearest: Nearest) -> Pair:
-        split = read_unlabelled(config, task, vocabulary)
+        assert config.unlabelled.data is not None
+        split = read_unlabelled(config, task, vocabulary, config.unlabelled.data, "unlabelled.data")
         steps, per_step = -(-len(self._training) // self.batch_size), config.unlabelled.ratio * self.batch_size
         count, most = len(split.rows), steps * per_step
         if per_step > count:
@@ -128,14 +158,7 @@ class EpochExamples:
         self._halve()
         self.parts = (-(-len(self._training) // 2), self.batch_size), (most, per_step)
         self.batch_size += per_step
-
-        def chosen(epoch: int) -> np.ndarray:
-            """The texts of an epoch: each pass over all of them has its own order, and epochs take up where one ended."""
-            passes = range(epoch * most // count, -(-(epoch + 1) * most // count))
-            order = np.concatenate([host_generator(config.seed, OfSeed.UNLABELLED + n).permutation(count) for n in passes])
-            begin = epoch * most - passes.start * count
-            return order[begin : begin + most]
-
+        chosen = partial(texts_in_turn, count, most, config.seed)
         every = replace(config, augment=replace(config.augment, share=1.0))
         self._unlabelled = Augmentation(every, task, split, vocabulary, nearest, chosen, labelled=False)
 
@@ -147,9 +170,18 @@ class EpochExamples:
         return pairs
 
 
+def texts_in_turn(count: int, most: int, seed: int, epoch: int) -> np.ndarray:
+    """`most` of `count` texts for an epoch, int64 [most]: each pass over all has its own order, and epochs go on where one
+    ended."""
+    passes = range(epoch * most // count, -(-(epoch + 1) * most // count))
+    order = np.concatenate([host_generator(seed, OfSeed.UNLABELLED + n).permutation(count) for n in passes])
+    begin = epoch * most - passes.start * count
+    return order[begin : begin + most]
+
+
 def varies(config: Config) -> bool:
     """Whether the examples of a run differ between epochs."""
-    return bool(config.augment.steps or config.augment.mixup or config.unlabelled.data)
+    return bool(config.augment.steps or config.augment.mixup or config.unlabelled.data or config.domains.texts)
 
 
 def mixing_layers(config: Config, task: Task, layers: int) -> tuple[int, ...]:

@@ -40,7 +40,8 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
         both = isinstance(before, dict) and isinstance(section, Mapping)
         values[name] = dict(before or {}, **section) if both else section
     _set_objects(values)
-    _set(values, "unlabelled.data", _file_of_rows)
+    for option in ("unlabelled.data", "domains.texts"):
+        _set(values, option, _file_of_rows)
     if isinstance(tasks := values.get("tasks"), list):
         values["tasks"] = [dict(x) if isinstance(x, dict) else x for x in tasks]
         for own in values["tasks"]:

@@ -30,9 +30,10 @@ def read(config: Config) -> Inputs:
     found: dict[str, dict[str, str]] = {}
     for name, own in every_task(config).items():
         found |= {_option(name, option): files for option, files in _of_data(own.data).items()}
-    if where := config.unlabelled.data:
-        paths = where if isinstance(where, list) else [where]
-        found["unlabelled.data"] = dict(chain.from_iterable(_files(str(path)) for path in paths))
+    for option, where in (("unlabelled.data", config.unlabelled.data), ("domains.texts", config.domains.texts)):
+        if where:
+            paths = where if isinstance(where, list) else [where]
+            found[option] = dict(chain.from_iterable(_files(str(path)) for path in paths))
     if paths := {step.file for step in config.augment.steps if step.file}:
         found["augment.steps"] = dict(chain.from_iterable(_files(path) for path in sorted(paths)))
     if config.vocabulary.file:

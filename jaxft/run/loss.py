@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxft.core.random_streams import OfPreparation
 from jaxft.data.augmentation.pairs import RATIO
 from jaxft.losses import WeightedSum
+from jaxft.models.encoder.layer_outputs import HIDDEN, layer_output
 from jaxft.models.model import Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
 from jaxft.run.teachers import matches_of, taught_task, teacher_outputs
@@ -22,6 +23,7 @@ from jaxft.step.cached_teacher import Stored
 from jaxft.step.consistency import Consistency, with_consistency
 from jaxft.step.cutoff import Cutoff, cut
 from jaxft.step.distillation import with_teacher
+from jaxft.step.domains import DomainLoss, count_domains, with_domains
 from jaxft.step.matches import Matches
 from jaxft.step.mixup import Mixup
 from jaxft.step.pairs import split_pairs
@@ -53,6 +55,9 @@ def run_prepare(run: Run) -> Prepare:
         steps.append(lambda batch, key: cutoff.prepare(batch, jax.random.fold_in(key, OfPreparation.CUTOFF)))
     if run.config.adversarial.method in RANDOM_STARTS:
         steps.append(lambda batch, key: with_seeds(batch, jax.random.fold_in(key, OfPreparation.PERTURBATION)))
+
+    if run.config.domains.used:
+        steps.append(lambda batch, key: count_domains(run.task, batch))
 
     def prepare(batch: Batch, key: jax.Array) -> Batch:
         for step in steps:
@@ -138,6 +143,8 @@ def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[Loss
         wrappers.append(partial(with_virtual_adversary, task=run.task, config=own, width=width))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
         wrappers.append(partial(with_consistency, task_loss=run.task.loss, consistency=_consistency(run)))
+    if run.config.domains.used:
+        wrappers.append(partial(with_domains, domain_loss=_domain_loss(run)))
     if own.method in ON_LABELS:  # outermost: it computes gradients itself
         wrappers.append(partial(with_adversary, config=own, width=run.model.encoder.config.width))
     return wrappers
@@ -146,6 +153,16 @@ def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[Loss
 def run_matches(run: Run) -> Matches | None:
     """The matches between the layers of student and teacher that the config asks for."""
     return matches_of(run.config, run.model, run.teachers)
+
+
+def _domain_loss(run: Run) -> DomainLoss:
+    own = run.config.domains
+    return DomainLoss(own.weight, own.gamma, run.total_steps, _domain_features(run))
+
+
+def _domain_features(run: Run) -> str:
+    """The encoder's output that the domain classifier reads: the hidden states of its last layer."""
+    return layer_output(HIDDEN, run.model.encoder.config.applied_layers)
 
 
 def _consistency(run: Run) -> Consistency:
@@ -160,7 +177,8 @@ def run_loss(run: Run, stored: Mapping[str, Stored] = NOTHING) -> LossFn:
     `stored` are the outputs of teachers, by their keys, that are columns of the batch; other teachers run in every step.
     """
     matches, labelled = run_matches(run), not run.config.distill.unlabelled
-    outputs = matches.student_outputs if matches else ()
+    features = [_domain_features(run)] if run.config.domains.used else []
+    outputs = sorted({*(matches.student_outputs if matches else ()), *features})
     loss = make_loss(run.model, run.task, embedding_transformations(run), outputs, labelled=labelled)
     for wrap in loss_wrappers(run, stored):
         loss = wrap(loss)

@@ -80,6 +80,7 @@ def make_model_setup(config: Config, record: Record) -> ModelSetup:
         steps_per_epoch=record.steps_per_epoch,
         total_steps=record.total_steps,
         projections=record.projections,
+        domain_head=record.domain_head,
     )
     return ModelSetup(
         config=config,

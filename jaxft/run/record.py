@@ -30,6 +30,7 @@ class Record:
       words: ids of the tokens whose embeddings are trained (see `unused_embeddings.used_words`); None for all.
       thresholds: step -> the fields of config.json with thresholds tuned for the parameters of that step.
       projections: number of a match -> widths of student and teacher, of those matches that have a projection.
+      domain_head: widths of the domain classifier (see `step.domain_head`); empty without one.
     """
 
     labels: tuple[str, ...] | Mapping[str, tuple[str, ...] | None] | None
@@ -40,6 +41,7 @@ class Record:
     words: np.ndarray | None = None
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     projections: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    domain_head: Sequence[int] = ()
 
     def labels_of(self, task: str = "") -> tuple[str, ...] | None:
         """The labels of one of several tasks, or of the only one."""

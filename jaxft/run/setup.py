@@ -27,6 +27,7 @@ from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import record, rundir
 from jaxft.run.assembly import apply_plan, assemble, check_lengths, open_model
+from jaxft.run.domains import check_plan, head_widths, read_domains
 from jaxft.run.epochs import EpochExamples, varies
 from jaxft.run.model_setup import ModelSetup, check_given, resolve_model
 from jaxft.run.nearest_words import nearest_words
@@ -36,6 +37,7 @@ from jaxft.run.task_sampling import order_seed, task_orders
 from jaxft.run.task_scores import TaskScores
 from jaxft.run.teachers import Teacher, check_matches, load_teachers, matches_of, with_chosen_teachers, with_own_texts
 from jaxft.step import distillation
+from jaxft.step.domain_head import domain_widths
 from jaxft.step.matches import kernels_of
 from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
@@ -105,7 +107,8 @@ class Run(ModelSetup):
         """As in `ModelSetup`; a new run computes them from its training data, a resumed one keeps those it recorded."""
         if self.resumed:
             return self.recorded_words
-        parts: Iterable[Examples] = [self.data["train"].examples]
+        others = [self.epochs.texts] if self.epochs and self.epochs.texts is not None else []
+        parts: Iterable[Examples] = [self.data["train"].examples, *others]
         if self.epochs and self.config.augment.steps:
             count = -(-self.total_steps // self.steps_per_epoch)
             # On an accelerator the table costs little, and its thread has less time for an epoch.
@@ -125,7 +128,7 @@ class Run(ModelSetup):
         labels = {name: x.labels for name, x in task.tasks.items()} if isinstance(task, SeveralTasks) else task.labels
         own = record.Record(labels, task.config_fields, task.tuned, self.steps_per_epoch, self.total_steps, self.used_words)
         widths = {name: list(x.shape) for name, x in kernels_of(self.params).items()}
-        texts = {rundir.RECORD: replace(own, projections=widths).text()}
+        texts = {rundir.RECORD: replace(own, projections=widths, domain_head=domain_widths(self.params)).text()}
         for name, own in every_task(self.config).items():
             if own.data.validation_share:
                 validation = self.data["validation"]
@@ -162,11 +165,15 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
             teachers = tuple(with_own_texts(replace(x, model=x.model.on(mesh)), config, task, data["train"]) for x in found)
         notes += tuple(about)
         data = {**data, "train": with_chosen_teachers(data["train"], teachers, config)}
+    domains = None
+    if config.domains.used:
+        domains = read_domains(config, task, data["train"], read.vocabulary)
+        data, notes = {**data, "train": domains.training}, (*notes, domains.line())
     training, epochs = data["train"].examples, None
     if varies(config):
         nearest = partial(nearest_words, assembled.params, tokenizer, training)
-        layers = assembled.model.encoder.config.num_layers
-        epochs = EpochExamples(config, task, data["train"], read.vocabulary, nearest, layers)
+        layers, texts = assembled.model.encoder.config.num_layers, domains.texts if domains else None
+        epochs = EpochExamples(config, task, data["train"], read.vocabulary, nearest, layers, texts)
     steps_per_epoch = -(-len(training) // config.train.batch_size)
     total = config.train.max_steps or max(1, int(np.ceil(config.train.epochs * steps_per_epoch - 1e-9)))
     if total >= sys.maxsize:
@@ -184,9 +191,12 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         projections=matches.projections if matches else None,
+        domain_head=head_widths(config, assembled.model, domains) if domains else (),
     )
     check_schedules(config.optim, plan)
     notes += check_matches(config, plan)
+    if domains:
+        check_plan(plan)
     notes += check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time
         for name, split in data.items():

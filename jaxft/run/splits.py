@@ -18,6 +18,7 @@ from jaxft.data.cleaning.cleaner import check_rules, counted
 from jaxft.data.formats.sentences import say_if
 from jaxft.data.reading.row_numbers import row_numbers, select_rows
 from jaxft.run import input_files, record, rundir
+from jaxft.run.example_weights import weighted
 from jaxft.run.first_rows import missing_labels
 from jaxft.run.row_removal import without_dropped, without_unknown
 from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
@@ -60,6 +61,7 @@ def read_data(config: Config, directory: Path, hf_config: Mapping[str, Any]) -> 
         }
         if config.distill.unlabelled:
             splits["train"] = task.without_labels(splits["train"])
+        splits["train"] = weighted(config, task, splits["train"])
     return RunData(task, {s: first_examples(type(task), x, config, s) for s, x in splits.items()}, vocabulary, read.notes)
 
 

@@ -12,10 +12,10 @@ from jaxft.core import checksums, random_keys, tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
 from jaxft.run.model_setup import ModelSetup
-from jaxft.step.matches import without_projections
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import state_shardings
 from jaxft.step.train_step import TrainState, init_state
+from jaxft.step.training_only import of_model
 from jaxft.step.unused_embeddings import split_unused
 
 
@@ -58,13 +58,13 @@ def run_optimizer(run: ModelSetup) -> optim.Optimizer:
 
 
 def model_params(state: TrainState, frozen: Parameters) -> Parameters:
-    """All parameters of the model, without teacher, reference and the projections of matches; the trained ones as a moving
+    """All parameters of the model, without teacher, reference and what training alone has; the trained ones as a moving
     average if there is one.
 
     The word embeddings of a run with unused words are those of the used words (`unused_embeddings.whole` adds the others).
     """
     whole = frozen.combined(state.evaluated)
-    return replace(whole, model=without_projections(whole.model), reference={}, teachers={})
+    return replace(whole, model=of_model(whole.model), reference={}, teachers={})
 
 
 def _split(run: ModelSetup) -> tuple[Params, Parameters]:

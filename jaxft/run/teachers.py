@@ -228,6 +228,7 @@ def _varying(config: Config) -> str:
         "augment.steps": config.augment.steps,
         "augment.mixup": config.augment.mixup,
         "unlabelled.data": config.unlabelled.data,
+        "domains.texts": config.domains.texts,
     }
     return next((name for name, value in options.items() if value), "")
 

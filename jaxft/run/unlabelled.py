@@ -1,4 +1,4 @@
-"""Texts without labels for consistency training, read and tokenised as training data is."""
+"""Texts without labels, read and tokenised as training data is."""
 
 from dataclasses import replace
 
@@ -8,14 +8,19 @@ from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.tasks.task import Split, Task
 
 
-def read_unlabelled(config: Config, task: Task, vocabulary: Vocabulary) -> Split:
-    """The texts of `unlabelled.data`; those that are empty are left out or refused as `data.empty_texts` says.
+def config_of_texts(config: Config, where: str | list[str]) -> Config:
+    """The config in which the files `where` are the training data."""
+    none = {"dataset": None, "validation": None, "test": None, "max_train_examples": None}
+    return replace(config, data=replace(config.data, train=where, **none))
 
-    Raises a UserError that names `unlabelled.data` for what is missing or malformed.
+
+def read_unlabelled(config: Config, task: Task, vocabulary: Vocabulary, where: str | list[str], option: str) -> Split:
+    """The texts in the files `where`; those that are empty are left out or refused as `data.empty_texts` says.
+
+    Raises a UserError that names `option` for what is missing or malformed. Masked words need no labels, and are read as in
+    training.
     """
-    where = config.unlabelled.data
-    data = replace(config.data, dataset=None, train=where, validation=None, test=None, max_train_examples=None)
-    own = replace(config, data=data)
-    with naming("unlabelled.data", instead_of="data.train"):
-        rows = task.read(own, "train", labelled=False)
-        return task.encode(rows, vocabulary.tokenizer, vocabulary.directory, own, str(where), labelled=False)
+    own, labelled = config_of_texts(config, where), task.masks_inputs
+    with naming(option, instead_of="data.train"):
+        rows = task.read(own, "train", labelled=labelled)
+        return task.encode(rows, vocabulary.tokenizer, vocabulary.directory, own, str(where), labelled=labelled)

@@ -170,16 +170,6 @@ def kernels_of(params: Params) -> dict[str, Any]:
     return {name: own["kernel"] for name, own in params.get(PROJECTION, {}).items()}
 
 
-def is_projection(name: str) -> bool:
-    """Whether a dotted name is that of a projection's parameter."""
-    return name.startswith(f"{PROJECTION}.")
-
-
-def without_projections(params: Params) -> Params:
-    """The parameters of the model alone."""
-    return {name: part for name, part in params.items() if name != PROJECTION}
-
-
 def _match(config: MatchConfig, number: int, student: EncoderConfig, teacher: EncoderConfig) -> Match:
     where, name = f"distill.matches {number}", config.match
     output = _output(name)

@@ -23,6 +23,7 @@ Batch = dict[str, Array]
 Outputs = dict[str, Array]
 Prepare = Callable[[Batch, Array], Batch]
 STEP = "step"  # the number of the step, in the hyperparameters that a loss gets
+METRICS = "metrics/"  # an output with this prefix is a micro-batch's part of a metric, a scalar: the step has their sum
 # (all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs of the model)
 LossFn = Callable[[Parameters, Batch, Array | None, Mapping[str, Any]], tuple[WeightedSum, Outputs]]
 
@@ -88,31 +89,47 @@ def value_and_grad(
     Returns:
       ((`loss`, the mean of the step, with penalties, its `weight`), gradients), both scalars float32.
     """
+    metrics, grads = metrics_and_grads(state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization)
+    return (metrics["loss"], metrics["weight"]), grads
+
+
+def metrics_and_grads(
+    state: TrainState,
+    frozen: Parameters,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    prepare: Prepare | None = None,
+    regularization: Regularization | None = None,
+) -> tuple[dict[str, Array], Params]:
+    """As `value_and_grad`, but returns `loss` and `weight` by name, with the other METRICS that the loss gives."""
     step_key = jax.random.fold_in(state.key, state.step)
     if prepare:
         with jax.named_scope("prepare"):
             batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE))
 
-    def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, Array]:
+    def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, tuple[Array, dict[str, Array]]]:
         key = jax.random.fold_in(step_key, number)
         if regularization and regularization.config.mixout:  # the same in all micro-batches
             params = regularization.mixed(params, frozen.reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
-        (loss_sum, weight), _ = loss_fn(frozen.combined(params), micro, key, state.hyper | {STEP: state.step})
-        return loss_sum, weight
+        (loss_sum, weight), outputs = loss_fn(frozen.combined(params), micro, key, state.hyper | {STEP: state.step})
+        more = {name.removeprefix(METRICS): x for name, x in outputs.items() if name.startswith(METRICS)}
+        return loss_sum, (weight, more)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
     micro_batches = jax.tree.leaves(batch)[0].shape[0]
     if micro_batches == 1:
-        (loss_sum, weight), grads = gradient(state.params, _micro(batch, 0), jnp.zeros((), jnp.int32))
+        (loss_sum, (weight, more)), grads = gradient(state.params, _micro(batch, 0), jnp.zeros((), jnp.int32))
     else:
 
-        def add(carry: Any, number: Array) -> tuple[Any, None]:
-            (loss_sum, weight), grads = gradient(state.params, _micro(batch, number), number)
-            return jax.tree.map(jnp.add, carry, ((loss_sum, weight), grads)), None
+        def add(carry: Any, number: Array) -> tuple[Any, dict[str, Array]]:
+            (loss_sum, (weight, more)), grads = gradient(state.params, _micro(batch, number), number)
+            return jax.tree.map(jnp.add, carry, ((loss_sum, weight), grads)), more
 
         zero = jnp.zeros((), jnp.float32)
         start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
-        ((loss_sum, weight), grads), _ = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
+        ((loss_sum, weight), grads), each = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
+        more = {name: x.sum(0) for name, x in each.items()}
     scale = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
     grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
     loss = loss_sum * scale
@@ -120,7 +137,7 @@ def value_and_grad(
         with jax.named_scope("penalty"):
             penalty, penalty_grads = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
         loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, penalty_grads)
-    return (loss, weight), grads
+    return {"loss": loss, "weight": weight, **more}, grads
 
 
 def apply_gradients(
@@ -155,15 +172,14 @@ def train_step(
     """One optimizer step: `value_and_grad` and `apply_gradients`.
 
     Returns:
-      (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping).
+      (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping, and
+      other METRICS of the loss).
     """
-    (loss, weight), grads = value_and_grad(
-        state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization
-    )
+    metrics, grads = metrics_and_grads(state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization)
     new = apply_gradients(state, grads, optimizer=optimizer, regularization=regularization)
     with jax.named_scope("gradient_norm"):
         norm = optimizer.norm(grads)
-    return new, {"loss": loss, "weight": weight, "grad_norm": norm}
+    return new, {**metrics, "grad_norm": norm}
 
 
 def train_steps(

@@ -18,7 +18,7 @@ from jaxft.data.reading.empty_texts import EMPTY
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.tokens import corpus
 from jaxft.data.tokens.cache import Arrays, cached
-from jaxft.data.tokens.corpus import Stream
+from jaxft.data.tokens.corpus import DOCUMENT, Stream
 from jaxft.data.tokens.encode import Examples
 from jaxft.data.tokens.spans import frame_of
 from jaxft.losses import OutputPair, WeightedSum, sum_by_text
@@ -99,7 +99,15 @@ class MaskedLM(Task):
                 raise UserError(f"{origin}: the tokenizer gives no tokens for this text")
             return corpus.examples(stream, frame, data.max_length, join=data.documents == "join")
 
-        return Split(rows, self.cached_examples(make, rows, directory, config, data.documents), origin)
+        settings = ["join"] if data.documents == "join" else ["lines", DOCUMENT]
+        examples = self.cached_examples(make, rows, directory, config, *settings)
+        columns = dict(examples.columns)
+        notes = {DOCUMENT: columns.pop(DOCUMENT)} if DOCUMENT in columns else {}
+        return Split(rows, replace(examples, columns=columns), origin, notes)
+
+    def rows_of_examples(self, split: Split) -> np.ndarray:
+        """The document of each example, if documents are not joined."""
+        return np.asarray(split.notes[DOCUMENT], np.int64) if DOCUMENT in split.notes else super().rows_of_examples(split)
 
     @property
     def masking(self) -> Masking:
@@ -156,9 +164,16 @@ class MaskedLM(Task):
         return Split(rows, examples.with_columns(masks=masks), origin, {EMPTY: unmasked})
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> Batch:
-        """Mask the batch in training and evaluation; in prediction find the mask tokens that it has."""
+        """Mask the batch in training and evaluation; in prediction find the mask tokens that it has.
+
+        If the batch has weights of tokens, `token_weights` [K, R, T], masked ones keep theirs.
+        """
         if key is not None:
-            return self.masking(batch, key)
+            masked = self.masking(batch, key)
+            if "token_weights" not in batch:
+                return masked
+            own = jnp.take_along_axis(batch["token_weights"], masked["token_positions"], axis=-1)
+            return masked | {"token_weights": masked["token_weights"] * own}
         positions = batch["first_token"][..., None] + jnp.maximum(batch["masks"], 0)
         return batch | {"token_positions": positions.reshape(*positions.shape[:2], -1)}
 

@@ -215,7 +215,7 @@ class TokenClassification(Task):
 
     def loss(self, outputs: Outputs, batch: Batch, train: bool) -> losses.WeightedSum:
         """(cross-entropy summed over the labelled tokens, their number or the sum of their class weights)."""
-        real = (batch["labels"] > 0) * batch.get("token_weights", jnp.ones((), jnp.float32))
+        real = _labelled(batch)
         weights = self.class_weights if train else None
         smoothing = self.label_smoothing if train else 0.0
         return losses.cross_entropy(outputs["logits"], batch["labels"] - 1, real, smoothing, weights)
@@ -230,7 +230,7 @@ class TokenClassification(Task):
         return sum_by_text(self._token_weights(batch), batch["segment_ids"], batch["first_token"].shape[1])
 
     def _token_weights(self, batch: Batch) -> jax.Array:
-        weights = (batch["labels"] > 0).astype(jnp.float32)
+        weights = _labelled(batch)
         if self.class_weights is None:
             return weights
         return weights * jnp.take(jnp.asarray(self.class_weights, jnp.float32), batch["labels"] - 1, mode="clip")
@@ -306,6 +306,11 @@ class TokenClassification(Task):
                 row["entities"] = _entities(tags[i], scores[own], words, text, edges)
             begin += len(words)
             yield row
+
+
+def _labelled(batch: Batch) -> jax.Array:
+    """1 for each labelled token, or its weight in the batch; 0 for others, float32 [R, T]."""
+    return (batch["labels"] > 0) * batch.get("token_weights", jnp.ones((), jnp.float32))
 
 
 def _entities(

@@ -29,6 +29,7 @@ class Step:
       speed: since the last logged step, without compiling, evaluating and saving: `examples_per_second`,
         `tokens_per_second`, and the shares of time in which the loop waited for data, for the call that sends a step, and
         for the device: `share_data`, `share_dispatch`, `share_device`. None if this step is not logged (`log.every`).
+      more: other metrics of the loss, such as `domains/accuracy`.
     """
 
     number: int
@@ -37,11 +38,12 @@ class Step:
     learning_rate: float
     grad_norm: float
     speed: Mapping[str, float] | None
+    more: Mapping[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The row of metrics.jsonl."""
         own = {"loss": self.loss, "learning_rate": self.learning_rate, "grad_norm": self.grad_norm}
-        return {"step": self.number, "epoch": self.epoch, **own, **(self.speed or {})}
+        return {"step": self.number, "epoch": self.epoch, **own, **self.more, **(self.speed or {})}
 
 
 @dataclass(frozen=True)

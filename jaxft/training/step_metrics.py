@@ -50,14 +50,16 @@ class StepMetrics:
             return
         (steps, rates, metrics), self._sent = self._sent, None
         with self.meter.waits.device:
-            values = [np.atleast_1d(np.asarray(metrics[name])).tolist() for name in ("loss", "weight", "grad_norm")]
+            values = {name: np.atleast_1d(np.asarray(x)).tolist() for name, x in metrics.items()}
+        own = [values.pop(name) for name in ("loss", "weight", "grad_norm")]
         numbers = range(steps.start + 1, steps.stop + 1)
-        rows = list(zip(numbers, rates, *values, strict=True))
+        rows = list(zip(numbers, rates, *own, strict=True))
         logged = {done for done, *_ in rows if done % self._every == 0 or done == self._total}
         speed = self.meter.read() if logged else {}  # the same for all steps of a call, which have no times of their own
-        for done, rate, loss, weight, norm in rows:
+        for i, (done, rate, loss, weight, norm) in enumerate(rows):
             known_loss = loss if weight or not np.isfinite(loss) else None
-            yield Step(done, done / self._steps_per_epoch, known_loss, rate, norm, speed if done in logged else None)
+            more = {name: x[i] for name, x in values.items()}
+            yield Step(done, done / self._steps_per_epoch, known_loss, rate, norm, speed if done in logged else None, more)
 
 
 class Meter:

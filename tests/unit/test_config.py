@@ -18,6 +18,7 @@ from jaxft.config import (
     clean,
     cli,
     data,
+    domains,
     model,
     optim,
     plan,
@@ -159,7 +160,7 @@ def test_a_bad_duration_is_refused(value):
         duration_steps(value, 40, "eval.every")
 
 
-SCHEMA = (schema, adversarial, augment, clean, data, model, optim, plan, several, task, training, unlabelled)
+SCHEMA = (schema, adversarial, augment, clean, data, domains, model, optim, plan, several, task, training, unlabelled)
 
 
 def sections() -> list[type]:

@@ -24,6 +24,8 @@ from jaxft.data.reading.json_rows import is_unicode, rows_of
 from jaxft.data.reading.row_numbers import row_names
 from jaxft.data.reading.sources import read_rows
 
+_MORE = "more"  # key of a column that is read besides
+
 
 def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced: Literal["error", "drop"]) -> Any:
     """Reads a split as a `datasets.Dataset` of id, question, context, and answers {text: [...], answer_start: [...]}.
@@ -82,21 +84,41 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     return with_placeholders(rows, np.array([q.empty for q in questions]), {})
 
 
-def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(location, {id, question, context, answers, answer_start}) of every row; keys that a row lacks are absent."""
+def question_column(config: DataConfig, split: str, column: str, ids: Iterable[str]) -> list[Any]:
+    """The values of a further column for the questions with these ids, that of the first row of each; None for no value.
+
+    Raises:
+      UserError: if no file has the column.
+    """
+    found: dict[str, Any] = {}
+    for number, (_, values) in enumerate(_records(config, split, False, column), 1):
+        found.setdefault(str(values.get("id", number)), values.get(_MORE))
+    if not any(value is not None for value in found.values()):
+        raise UserError(f'{files.origin(config, split)}: no column "{column}"')
+    return [found.get(key) for key in ids]
+
+
+def _records(
+    config: DataConfig, split: str, labelled: bool, more: str | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(location, {id, question, context, answers, answer_start}) of every row; keys that a row lacks are absent.
+
+    The value of the further column `more` has the key _MORE.
+    """
     origin = files.origin(config, split)
     names = {"id": config.id, "question": config.question, "context": config.context}
+    names |= {_MORE: more} if more else {}
     answers = {"answers": config.answers, "answer_start": config.answer_start} if labelled else {}
     needed = [config.question, config.context, *([config.answers] if labelled else [])]
     rows: Iterable[tuple[str, str, dict[str, Any]]] | None = _documents(config, split)
     if rows is None:
-        wanted = [config.id, *([config.answer_start] if labelled else [])]
+        wanted = [config.id, *([config.answer_start] if labelled else []), *([more] if more else [])]
         table = read_rows(config, split, needed=needed, wanted=wanted, kinds={config.question: str, config.context: str})
         where = row_names(table, origin)
         rows = ((where(i), "", row) for i, row in enumerate(iter_rows(table)))
     for i, (where_row, where_article, row) in enumerate(rows):
         if "paragraphs" in row:
-            yield from _article(row, where_article, labelled)
+            yield from _article(row, where_article, labelled, more)
             continue
         for column in needed:
             if column not in row and not (config.empty_texts == "null" and i):
@@ -104,11 +126,15 @@ def _records(config: DataConfig, split: str, labelled: bool) -> Iterator[tuple[s
         yield where_row, {name: row[column] for name, column in (names | answers).items() if column in row}
 
 
-def _article(article: Mapping[str, Any], where: str, labelled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def _article(
+    article: Mapping[str, Any], where: str, labelled: bool, more: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     for j, paragraph in enumerate(_list(article, "paragraphs", where)):
         at = f"{where}.paragraphs[{j}]"
         for k, row in enumerate(_list(paragraph, "qas", at)):
             values = {name: row[name] for name in ("id", "question") if name in row}
+            if more in row:
+                values[_MORE] = row[more]
             if labelled:
                 values["answers"] = _list(row, "answers", f"{at}.qas[{k}]")
             yield f"{at}.qas[{k}]", values | ({"context": paragraph["context"]} if "context" in paragraph else {})

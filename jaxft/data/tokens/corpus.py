@@ -19,6 +19,8 @@ from jaxft.data.reading.sources import read_rows
 from jaxft.data.tokens.cache import Arrays
 from jaxft.data.tokens.spans import Frame, join_spans
 
+DOCUMENT = "document"
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -100,7 +102,7 @@ def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Ar
     """Cuts a corpus into examples of `max_length` tokens, special tokens included (see `join_spans`).
 
     The last example of a text may be shorter. With `join` all documents are one text, in which the last token of `frame`
-    separates them; otherwise each document is cut separately.
+    separates them; otherwise each document is cut separately, and DOCUMENT, int32 [N], is the number of each example's.
     """
     edges, capacity = stream.lines[stream.documents], max_length - frame.size
     if join:
@@ -111,7 +113,8 @@ def examples(stream: Stream, frame: Frame, max_length: int, *, join: bool) -> Ar
     parts = -(-np.diff(edges) // capacity)
     start = np.repeat(edges[:-1], parts) + places_in_rows(parts) * capacity
     stop = np.minimum(start + capacity, np.repeat(edges[1:], parts))
-    return join_spans(stream.ids, stream.begins, np.stack([start, stop], axis=-1)[:, None], frame)
+    made = join_spans(stream.ids, stream.begins, np.stack([start, stop], axis=-1)[:, None], frame)
+    return made if join else {**made, DOCUMENT: np.repeat(np.arange(len(parts), dtype=np.int32), parts)}
 
 
 def _grouped(rows: Any, column: str, origin: str, line_documents: bool) -> Any:

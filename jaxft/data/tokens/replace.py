@@ -33,6 +33,21 @@ def replace_examples(examples: Examples, where: np.ndarray, others: Examples) ->
     return replace(examples, tokens=tokens, offsets=offsets, columns=columns)
 
 
+def with_missing_columns(others: Examples, examples: Examples, where: np.ndarray) -> Examples:
+    """`others`, which are to be put at the indices `where`, with the columns of these examples that they lack.
+
+    Of a token column, all tokens have the value of the example's first one.
+    """
+    columns = {name: x[where] for name, x in examples.columns.items() if name not in others.columns}
+    starts = examples.starts[where]
+    tokens = {
+        name: np.repeat(x[starts], others.lengths, axis=0)
+        for name, x in examples.tokens.items()
+        if name not in others.tokens
+    }
+    return others.with_columns(**columns).with_tokens(**tokens)
+
+
 def select_examples(examples: Examples, chosen: np.ndarray) -> Examples:
     """The examples with the indices `chosen`, int64 [N]."""
     group = examples.group

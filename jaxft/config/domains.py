@@ -1,0 +1,44 @@
+"""The section `domains`: texts of several domains, which the encoder learns not to tell apart."""
+
+from dataclasses import dataclass
+
+from jaxft.config.limits import FinitePositiveFloat, NonNegativeFloat, PathTexts, PositiveInt, Section, shown
+from jaxft.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class DomainsConfig(Section):
+    """Domain-adversarial training (DANN, Ganin et al. 2016, arXiv:1505.07818); docs/domains.md has the formulas."""
+
+    texts: PathTexts = None
+    """Texts of target domains, without labels, in files like data.train's: a path, or a list in which each path is a domain
+    of its own. The training data are another domain."""
+    column: str | None = None
+    """Column with the name of each row's domain, in the training data and in `texts`, if given; null makes files domains."""
+    weight: NonNegativeFloat = 1.0
+    """Largest factor of the reversed gradient (lambda). It rises from 0 over the run: weight (2 / (1 + exp(-gamma p)) - 1),
+    where p is the share of steps done."""
+    gamma: FinitePositiveFloat = 10.0
+    """How fast the factor rises."""
+    per_step: PositiveInt | None = None
+    """Number of target texts in a step, beside train.batch_size examples; null takes as many."""
+    hidden: PositiveInt | None = None
+    """Width of a hidden layer of the domain classifier; null makes it linear."""
+
+    @property
+    def used(self) -> bool:
+        """Whether a run has domains."""
+        return bool(self.texts) or self.column is not None
+
+    def check(self, prefix: str) -> None:
+        """No option without domains."""
+        plain = DomainsConfig()
+        if self.texts == []:
+            raise UserError(f"{prefix}texts is an empty list: name a file, or leave it at null")
+        for name, value in vars(self).items():
+            if not self.used and value != getattr(plain, name):
+                raise UserError(
+                    f"{prefix}{name} is {shown(value)}, but there are no domains: give {prefix}texts or {prefix}column"
+                )
+        if self.per_step and not self.texts:
+            raise UserError(f"{prefix}per_step is {self.per_step}, but {prefix}texts is null: give the files with the texts")

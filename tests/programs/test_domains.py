@@ -1,0 +1,79 @@
+"""Domain-adversarial training in the train step of a run: any layout and any task, and exact resuming."""
+
+import numpy as np
+import pytest
+
+from jaxft.run.setup import make_run
+from jaxft.step.domains import DOMAIN
+from tests.support import tiny
+from tests.support.every_task import KINDS
+from tests.support.resuming import MODEL, assert_resume_is_exact
+from tests.support.steps import assert_same, configure, gradients, rearranged
+
+EIGHT = {"data": 4, "fsdp": 2, "micro_batches": 2}
+# Class weights, so that the weight of the task's loss is not a number of examples.
+SECTIONS = {"task": {"class_weights": [1.0, 2.0, 0.5]}, "train": {"batch_size": 16, "epochs": 2}}
+
+
+@pytest.fixture
+def texts(tmp_path):
+    return tiny.write_rows(tmp_path / "texts.csv", 40, seed=3, columns=("text", "shelf"))
+
+
+def test_gradients_do_not_depend_on_the_layout(classifier, tiny_data, tmp_path, texts):
+    """The last step has few labelled examples, but as many texts as the others."""
+    domains = {"texts": str(texts), "per_step": 6, "hidden": 5}
+    run = make_run(configure(classifier, tiny_data, tmp_path / "run", **SECTIONS, domains=domains))
+    assert f"domains: data.train 100, {texts} 40 texts" in run.notes
+    expected = gradients(rearranged(run, "pad"))
+    assert {name for name in expected[0][1] if ".domains." in name} == {
+        f"heads.domains.{layer}.{kind}" for layer in ("hidden", "output") for kind in ("kernel", "bias")
+    }
+    for layout in ({"layout": "pack"}, EIGHT):
+        assert_same(rearranged(run, **layout), expected)
+
+
+def test_texts_have_no_loss_of_the_task(classifier, tiny_data, tmp_path, texts):
+    """With weight 0, the encoder and the head learn as from the labelled examples alone."""
+    domains = {"texts": str(texts), "per_step": 6, "weight": 0}
+    run = make_run(configure(classifier, tiny_data, tmp_path / "run", **SECTIONS, domains=domains))
+    plain = make_run(configure(classifier, tiny_data, tmp_path / "plain", **SECTIONS))
+    assert run.steps_per_epoch == plain.steps_per_epoch
+    examples = [run.epochs.first[0], plain.data["train"].examples]
+    steps = [set(x.sampler.epoch_batches(0).examples(1).tolist()) for x in (run, plain)]
+    assert {i for i in steps[0] if i < len(examples[1])} == steps[1]
+    found, right = gradients(run), gradients(plain)
+    for (loss, own), (plain_loss, other) in zip(found, right, strict=True):
+        assert loss > plain_loss + 0.5
+        for name, gradient in other.items():
+            np.testing.assert_allclose(own[name], gradient, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_task_has_domains(kind, tmp_path):
+    student = tiny.write_model(tmp_path / "model", num_hidden_layers=1)
+    sections = {"model": {"path": str(student), **tiny.NO_DROPOUT}}
+    plain = make_run(KINDS[kind](student, tmp_path, tmp_path / "plain", **sections))
+    texts = [x.replace("train.", "dev.") if isinstance(x, str) else x for x in [plain.config.data.train]]
+    run = make_run(KINDS[kind](student, tmp_path, tmp_path / "run", **sections, domains={"texts": texts, "per_step": 5}))
+    own = run.epochs.texts
+    assert own.columns[DOMAIN].tolist() == [1] * len(own)
+    expected = gradients(rearranged(run, "pad"))
+    assert np.isfinite([loss for loss, _ in expected]).all()
+    assert_same(rearranged(run), expected)
+    assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), expected)
+
+
+@pytest.mark.parametrize("by", ["texts", pytest.param("column", marks=pytest.mark.slow)])
+def test_resuming_is_exact(classifier, tiny_data, tmp_path, texts, by):
+    """With dropout. Texts that a resumed run draws go on where the epoch before ended."""
+    domains, data = {"texts": str(texts), "per_step": 6}, {"validation": None}
+    if by == "column":
+        lines = (tiny_data / "train.csv").read_text().splitlines()
+        named = [f"{lines[0]},shelf", *(f"{line},{i % 3}" for i, line in enumerate(lines[1:]))]
+        (tmp_path / "train.csv").write_text("\n".join(named) + "\n")
+        domains, data = {"column": "shelf"}, {"validation": None, "train": str(tmp_path / "train.csv")}
+    train = {"epochs": 2, "batch_size": 32}
+    sections = {"model": {"path": str(classifier)}, "domains": domains, "data": data, "train": train}
+    assert_resume_is_exact(classifier, tiny_data, tmp_path, MODEL, **sections)
