@@ -19,6 +19,7 @@ COMMANDS = {
     "teach": "run the teacher of a distillation once, and keep its outputs for later runs",
     "clean": "clean data, find duplicates, leaks and odd labels, and write what stays",
     "augment": "write augmented copies of the training data to a file",
+    "weigh": "weigh training data by how much they are like texts of another domain",
     "suspicious_labels": "list training rows whose label is probably wrong, by cross-validation",
     "self_train": "train in rounds on texts without labels, with the labels that the round before predicts",
     "vocabulary": "train a WordPiece tokenizer for a model from scratch",

@@ -16,7 +16,8 @@ from jaxft.core.errors import UserError
 
 SHELLS = ("bash", "zsh", "tcsh")
 # Commands that take options of the config, and others of the run that they are given.
-CONFIGURED = ("train", "evaluate", "predict", "plan", "teach", "clean", "augment", "suspicious_labels", "self_train")
+CONFIGURED = ("train", "evaluate", "predict", "plan", "teach", "clean", "augment", "weigh", "suspicious_labels")
+CONFIGURED += ("self_train",)
 _OPTION = re.compile(r"(?<![\w-])--[a-z]\w*")  # an option of the command itself: those of the config have a dot
 
 

@@ -35,7 +35,9 @@ def column_of_examples(config: Config, task: Task, split: Split, column: str, op
                 f'{option}: an example of {task.kind} is made of several rows here, which have no common "{column}": give '
                 f"one row for each{' (data.documents lines)' if task.kind == 'fill-mask' else ''}"
             )
-        whole = list(column_values(read_rows(config.data, "train", needed=[column], lists=task.tags_words), column))
+        # A file without the column has rows only if another of its columns is read.
+        table = read_rows(config.data, "train", needed=[column], wanted=[config.data.text], lists=task.tags_words)
+        whole = list(column_values(table, column))
         values = [whole[number - 1] for number in numbers.tolist()]
     for i, value in enumerate(values):
         if value is None or not str(value).strip():

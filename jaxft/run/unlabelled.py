@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from jaxft.config import Config
 from jaxft.core.errors import naming
+from jaxft.data.reading import files
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.tasks.task import Split, Task
 
@@ -21,6 +22,6 @@ def read_unlabelled(config: Config, task: Task, vocabulary: Vocabulary, where: s
     training.
     """
     own, labelled = config_of_texts(config, where), task.masks_inputs
+    tokens, origin = (vocabulary.tokenizer, vocabulary.directory), files.origin(own.data, "train")
     with naming(option, instead_of="data.train"):
-        rows = task.read(own, "train", labelled=labelled)
-        return task.encode(rows, vocabulary.tokenizer, vocabulary.directory, own, str(where), labelled=labelled)
+        return task.encode(task.read(own, "train", labelled=labelled), *tokens, own, origin, labelled=labelled)

@@ -20,8 +20,8 @@ FLOORS = [
     "run",
     "evaluation pipelines report teacher_cache",
     "training preflight",
-    "train evaluate predict export plan teach clean augment suspicious_labels self_train trainer vocabulary completion hf "
-    "__init__ __main__",
+    "train evaluate predict export plan teach clean augment weigh suspicious_labels self_train trainer vocabulary "
+    "completion hf __init__ __main__",
 ]
 MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}
