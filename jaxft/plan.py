@@ -138,6 +138,13 @@ def _changes(run: Any) -> list[str]:
     if own := run.config.adversarial.options():
         chosen = ", ".join(f"{name} {'without limit' if value is None else shown(value)}" for name, value in own.items())
         lines.append(f"adversarial training: {run.config.adversarial.method}, {chosen}")
+    if (domains := run.config.domains).used:
+        size = run.config.train.batch_size
+        beside = f"{domains.per_step or size} target texts beside {size} examples in each step; " if domains.texts else ""
+        rise = f"lambda rises to {domains.weight:g} with gamma {domains.gamma:g}"
+        lines.append(f"domain-adversarial training: {beside}{rise}")
+    if run.config.data.weight:
+        lines.append(f'examples have the weights of the column "{run.config.data.weight}"')
     if unlabelled.data:
         lines.append(
             f"texts without labels: {unlabelled.ratio} per labelled example, each with an augmented version; weight of the "
