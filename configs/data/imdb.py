@@ -6,9 +6,14 @@ Give aclImdb_v1.tar.gz of https://ai.stanford.edu/~amaas/data/sentiment (or part
 folder aclImdb. Splits: train and test (text, label neg or pos), unsupervised (text, without the 1,000 of
 unsupervised_held_out), and
 slices such as train_500: so many labelled reviews, as many of each label, chosen by --seed.
+
+With --sst2 FOLDER, GLUE's sentences of critics are further splits, sst2 and sst2_dev, with the same labels, and the texts of
+unsupervised are also in a file of their own, unsupervised.jsonl.
 """
 
 import argparse
+import csv
+import json
 import random
 import tarfile
 from collections.abc import Iterator
@@ -29,6 +34,13 @@ def reviews(source: Path) -> Iterator[tuple[str, str]]:
                 yield "/".join(Path(member.name).parts[-3:]), file.read().decode("utf-8")
 
 
+def sentences(path: Path) -> list[dict[str, str]]:
+    """The rows of a file of SST-2."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [{"text": row["sentence"], "label": ("neg", "pos")[int(row["label"])]} for row in rows]
+
+
 def main() -> None:
     """Write the splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,6 +48,7 @@ def main() -> None:
     parser.add_argument("--output", default="runs/data/imdb", type=Path)
     parser.add_argument("--slices", nargs="+", default=["train_500", "test_2000"], metavar="SPLIT_SIZE")
     parser.add_argument("--seed", type=int, default=0, help="of the slices and the held-out texts")
+    parser.add_argument("--sst2", type=Path, metavar="FOLDER", help="with train.tsv and dev.tsv")
     args = parser.parse_args()
     found: dict[str, list[dict[str, str]]] = {"train": [], "test": [], "unsupervised": []}
     # Sorted by name, so that archive and folder give the same splits.
@@ -55,10 +68,17 @@ def main() -> None:
         each = [[row for row in found[split] if row["label"] == label][: int(size) // 2] for label in ("neg", "pos")]
         found[name] = [row for pair in zip(*each, strict=True) for row in pair]
 
+    if args.sst2:
+        found |= {"sst2": sentences(args.sst2 / "train.tsv"), "sst2_dev": sentences(args.sst2 / "dev.tsv")}
+        chosen.shuffle(found["sst2"])
+
     import datasets
 
     splits = {name: datasets.Dataset.from_list(rows) for name, rows in found.items() if rows}
     datasets.DatasetDict(splits).save_to_disk(str(args.output))
+    if args.sst2:
+        lines = "".join(f"{json.dumps(row)}\n" for row in found["unsupervised"])
+        (args.output / "unsupervised.jsonl").write_text(lines, encoding="utf-8")
     print({name: len(rows) for name, rows in splits.items()})
 
 

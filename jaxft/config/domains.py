@@ -8,7 +8,10 @@ from jaxft.core.errors import UserError
 
 @dataclass(frozen=True)
 class DomainsConfig(Section):
-    """Domain-adversarial training (DANN, Ganin et al. 2016, arXiv:1505.07818); docs/domains.md has the formulas."""
+    """Domain-adversarial training with texts of other domains.
+
+    It is DANN (Ganin et al. 2016, arXiv:1505.07818); docs/domains.md has the formulas.
+    """
 
     texts: PathTexts = None
     """Texts of target domains, without labels, in files like data.train's: a path, or a list in which each path is a domain

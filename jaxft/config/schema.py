@@ -32,7 +32,7 @@ class Config(Section):
     """Fine-tune a BERT-family encoder."""
 
     output_dir: PathText = "runs/default"
-    """Run directory with config.yaml, metrics.jsonl, checkpoints/ and model/. The same command again resumes in it."""
+    """Run directory: config.yaml, metrics.jsonl, checkpoints/, model/. The same command again resumes in it."""
     seed: Annotated[Seed, PLAN_AND_EVALUATE] = 0
     """Seed of new parameters, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -70,6 +70,9 @@ def read_labelled(config: Config) -> LabelledRows:
       UserError: for what is missing or malformed.
     """
     check_given(config)
+    for option, column in (("data.weight", config.data.weight), ("domains.column", config.domains.column)):
+        if column is not None:
+            raise UserError(f"{option} is {column}, but the files that this command writes have texts and labels only")
     rows = read_rows(config, *resolve_model(config))
     labels = list(rows.task.labels or ())
     return LabelledRows(replace(config, task=replace(config.task, labels=labels)), rows)

@@ -31,6 +31,7 @@ def config(tiny_model, tiny_data, tmp_path):
         ("suspicious_labels", ["--output=o.jsonl", "--folds=500"], ["--folds is 500, but there are only 1"]),
         ("suspicious_labels", ["--output=o.jsonl", "--data.label=x"], ['no column "x"']),
         ("suspicious_labels", ["--output=o.jsonl", "--data.train=null"], ["data.train is not set"]),
+        ("suspicious_labels", ["--output=o.jsonl", "--data.weight=x"], ["data.weight is x", "texts and labels only"]),
         ("self_train", [], ["required", "--unlabelled"]),
         ("self_train", ["--unlabelled=absent.csv"], ["absent.csv: no such file (--unlabelled)"]),
         ("self_train", ["--unlabelled=x", "--rounds=0"], ["--rounds is 0: must be at least 1"]),

@@ -36,6 +36,8 @@ NUMBERS = {
     **{f"regularization.{name}": [-0.1, 1, NAN] for name in ("mixout", "ema")},
     **{f"adversarial.{name}": [0, -1, INF] for name in ("epsilon", "steps", "step_size")},
     **{f"adversarial.{name}": [-1, NAN, INF] for name in ("weight", "start")},
+    "domains.weight": [-1, NAN, INF],
+    **{f"domains.{name}": [0, -1] for name in ("gamma", "per_step", "hidden")},
     "optim.clip": [0, -1, NAN, INF],
     "model.dropout": [1, -0.1, NAN],
     "model.attention_dropout": [1.5],
