@@ -65,15 +65,45 @@ def test_every_task_has_domains(kind, tmp_path):
     assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), expected)
 
 
-@pytest.mark.parametrize("by", ["texts", pytest.param("column", marks=pytest.mark.slow)])
-def test_resuming_is_exact(classifier, tiny_data, tmp_path, texts, by):
-    """With dropout. Texts that a resumed run draws go on where the epoch before ended."""
-    domains, data = {"texts": str(texts), "per_step": 6}, {"validation": None}
-    if by == "column":
-        lines = (tiny_data / "train.csv").read_text().splitlines()
-        named = [f"{lines[0]},shelf", *(f"{line},{i % 3}" for i, line in enumerate(lines[1:]))]
-        (tmp_path / "train.csv").write_text("\n".join(named) + "\n")
-        domains, data = {"column": "shelf"}, {"validation": None, "train": str(tmp_path / "train.csv")}
-    train = {"epochs": 2, "batch_size": 32}
-    sections = {"model": {"path": str(classifier)}, "domains": domains, "data": data, "train": train}
+WITH = {
+    "fgm": {"adversarial": {"method": "fgm", "epsilon": 0.5}},
+    "vat": {"adversarial": {"method": "vat", "epsilon": 0.5, "start": 0.3}},
+    "r_drop": {"regularization": {"r_drop": 1.0}},
+    "lora": {"plan": {"preset": "lora"}},
+    "gradual": {"plan": {"preset": "gradual", "unfreeze_every": "1 epoch"}},
+    "augmentation": {"augment": {"steps": [{"step": "delete", "rate": 0.3}]}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", WITH)
+def test_other_methods_have_domains(classifier, tiny_data, tmp_path, texts, other):
+    domains = {"texts": str(texts), "per_step": 6}
+    run = make_run(configure(classifier, tiny_data, tmp_path / "run", **SECTIONS, domains=domains, **WITH[other]))
+    assert {"heads.domains.output.kernel", "heads.main.classifier.kernel"} <= gradients(run)[0][1].keys()
+    expected = gradients(rearranged(run, "pad"))
+    assert_same(rearranged(run, **EIGHT), expected)
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_labelled_examples_only(classifier, tiny_data, tmp_path, texts):
+    """With weight 0, the gradients of the model are those of a distillation without domains."""
+    teacher = tiny.write_model(tmp_path / "teacher", labels=tiny.LABELS, seed=5)
+    sections = {"distill": {"teacher": str(teacher)}, "train": {"batch_size": 16, "epochs": 2}}
+    domains = {"texts": str(texts), "per_step": 6, "weight": 0}
+    run = make_run(configure(classifier, tiny_data, tmp_path / "run", **sections, domains=domains))
+    right = gradients(make_run(configure(classifier, tiny_data, tmp_path / "plain", **sections)))
+    for (_, own), (_, other) in zip(gradients(run), right, strict=True):
+        for name, gradient in other.items():
+            np.testing.assert_allclose(own[name], gradient, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_resuming_is_exact(classifier, tiny_data, tmp_path):
+    """With domains of a column, and dropout; tests/runs/test_domains.py resumes a run with texts."""
+    lines = (tiny_data / "train.csv").read_text().splitlines()
+    named = [f"{lines[0]},shelf", *(f"{line},{i % 3}" for i, line in enumerate(lines[1:]))]
+    (tmp_path / "train.csv").write_text("\n".join(named) + "\n")
+    sections = {"model": {"path": str(classifier)}, "domains": {"column": "shelf"}}
+    sections["data"] = {"validation": None, "train": str(tmp_path / "train.csv")}
     assert_resume_is_exact(classifier, tiny_data, tmp_path, MODEL, **sections)

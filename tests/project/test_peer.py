@@ -139,7 +139,7 @@ def test_examples_of_masked_words_are_the_same(peer, tiny_model, tmp_path):
 
 
 # What Trainer cannot do, or only with other packages.
-ONLY_JAXFT = ("augment.", "distill.", "plan.preset", "vocabulary.", "regularization.", "optim.name", "tasks")
+ONLY_JAXFT = ("augment.", "distill.", "domains.", "plan.preset", "vocabulary.", "regularization.", "optim.name", "tasks")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
