@@ -70,7 +70,7 @@ WITH = {
     "vat": {"adversarial": {"method": "vat", "epsilon": 0.5, "start": 0.3}},
     "r_drop": {"regularization": {"r_drop": 1.0}},
     "lora": {"plan": {"preset": "lora"}},
-    "gradual": {"plan": {"preset": "gradual", "unfreeze_every": "1 epoch"}},
+    "gradual": {"plan": {"preset": "gradual", "unfreeze_every": 3}},
     "augmentation": {"augment": {"steps": [{"step": "delete", "rate": 0.3}]}},
 }
 
