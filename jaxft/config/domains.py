@@ -18,6 +18,8 @@ class DomainsConfig(Section):
     of its own. The training data are another domain."""
     column: str | None = None
     """Column with the name of each row's domain, in the training data and in `texts`, if given; null makes files domains."""
+    files: bool = False
+    """Whether each file of data.train is a domain of its own."""
     weight: NonNegativeFloat = 1.0
     """Largest factor of the reversed gradient (lambda). It rises from 0 over the run: weight (2 / (1 + exp(-gamma p)) - 1),
     where p is the share of steps done."""
@@ -31,7 +33,7 @@ class DomainsConfig(Section):
     @property
     def used(self) -> bool:
         """Whether a run has domains."""
-        return bool(self.texts) or self.column is not None
+        return bool(self.texts) or self.column is not None or self.files
 
     def check(self, prefix: str) -> None:
         """No option without domains."""
@@ -41,7 +43,9 @@ class DomainsConfig(Section):
         for name, value in vars(self).items():
             if not self.used and value != getattr(plain, name):
                 raise UserError(
-                    f"{prefix}{name} is {shown(value)}, but there are no domains: give {prefix}texts or {prefix}column"
+                    f"{prefix}{name} is {shown(value)}, but there are no domains: give {prefix}texts, column or files"
                 )
+        if self.files and self.column is not None:
+            raise UserError(f"{prefix}files and {prefix}column exclude each other: one of them names the domains")
         if self.per_step and not self.texts:
             raise UserError(f"{prefix}per_step is {self.per_step}, but {prefix}texts is null: give the files with the texts")

@@ -15,7 +15,7 @@ from jaxft.data.tokens.replace import join_examples
 from jaxft.models.model import Model
 from jaxft.param_plan import ParameterPlan
 from jaxft.run.example_weights import WEIGHTS, with_weights
-from jaxft.run.row_columns import column_of_examples
+from jaxft.run.row_columns import column_of_examples, file_of_examples
 from jaxft.run.run_tokenizer import Vocabulary
 from jaxft.run.unlabelled import config_of_texts, read_unlabelled
 from jaxft.step.domains import DOMAIN
@@ -38,13 +38,13 @@ class Domains:
 
     def line(self) -> str:
         """A line for the log: the number of examples of each domain."""
-        counts = np.bincount(self.training.examples.columns[DOMAIN], minlength=len(self.names))
-        others = np.zeros_like(counts)
-        if self.texts is not None:
-            others = np.bincount(self.texts.columns[DOMAIN], minlength=len(self.names))
+        kinds = {"": self.training.examples, " texts": self.texts}
+        counts = {
+            kind: np.bincount(x.columns[DOMAIN], minlength=len(self.names)) for kind, x in kinds.items() if x is not None
+        }
         each = [
-            f"{name} {n:,}{f' and {m:,} texts' if n and m else f'{m:,} texts' if m else ''}" if n else f"{name} {m:,} texts"
-            for name, n, m in zip(self.names, counts, others, strict=True)
+            f"{name} {' and '.join(f'{n[i]:,}{kind}' for kind, n in counts.items() if n[i])}"
+            for i, name in enumerate(self.names)
         ]
         return f"domains: {some(each, 8)}"
 
@@ -68,12 +68,13 @@ def read_domains(config: Config, task: Task, split: Split, vocabulary: Vocabular
         with naming("domains.texts", instead_of="data.train"):
             values += [_values(config_of_texts(config, given), task, part, column) for part in parts]
         names = tuple(sorted({*chain.from_iterable(values)}))
-        if len(names) < 2:
-            raise UserError(f'{split.origin}: column "{column}" has one domain, {values[0][0]}: domains needs two or more')
     else:
-        names = tuple(dict.fromkeys(["data.train", *given]))
-        each = zip(["data.train", *given], [split, *parts], strict=True)
-        values = [[name] * len(x.examples) for name, x in each]
+        values = [_files(config, task, split) if own.files else ["data.train"] * len(split.examples)]
+        values += [[name] * len(part.examples) for name, part in zip(given, parts, strict=True)]
+        names = tuple(dict.fromkeys(chain.from_iterable(values)))
+    if len(names) < 2:
+        what = f'column "{column}" has' if column else "there is"
+        raise UserError(f"{split.origin}: {what} one domain, {', '.join(names)}: domains needs two or more")
     training = replace(split, examples=_with_domains(split.examples, names, values[0]))
     if not parts:
         return Domains(names, training)
@@ -102,6 +103,12 @@ def _values(config: Config, task: Task, split: Split, column: str) -> list[str]:
     """The name of each example's domain."""
     values, row_of = column_of_examples(config, task, split, column, "domains.column")
     names = [str(int(x) if isinstance(x, float) and x.is_integer() else x).strip() for x in values]
+    return [names[row] for row in row_of.tolist()]
+
+
+def _files(config: Config, task: Task, split: Split) -> list[str]:
+    """The file of each example."""
+    names, row_of = file_of_examples(config, task, split, "domains.files")
     return [names[row] for row in row_of.tolist()]
 
 

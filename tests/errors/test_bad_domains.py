@@ -46,6 +46,11 @@ CASES = {
         {"train": "two", "domains.column": "shelf", "domains.texts": "texts"},
         ['texts.csv: no column "shelf"'],
     ),
+    "one file": ({"train": "plain", "domains.files": "true"}, ["plain.csv", "there is one domain"]),
+    "two kinds of names": (
+        {"train": "two", "domains.files": "true", "domains.column": "shelf"},
+        ["domains.files and domains.column exclude each other"],
+    ),
     "empty texts": ({"domains.texts": "empty"}, ["empty.csv", "no rows"]),
     "absent texts": ({"domains.texts": "absent"}, ["absent.csv: no such file (domains.texts)"]),
     "texts without the text": ({"domains.texts": "other"}, ['other.csv: no column "text"', "sentence"]),
@@ -55,7 +60,7 @@ CASES = {
     ),
     "few texts by default": ({"domains.texts": "texts"}, ["domains.per_step is null, as many as train.batch_size 32"]),
     "a negative factor": ({"domains.texts": "texts", "domains.weight": -1}, ["domains.weight is -1", "0 or more"]),
-    "an option alone": ({"domains.gamma": 5}, ["domains.gamma is 5", "domains.texts or domains.column"]),
+    "an option alone": ({"domains.gamma": 5}, ["domains.gamma is 5", "give domains.texts, column or files"]),
     "texts in a step alone": (
         {"domains.column": "x", "domains.per_step": 5},
         ["domains.per_step is 5", "domains.texts is null"],
@@ -98,7 +103,7 @@ def test_bad_input_is_refused_in_one_line(train_fails, files, classifier, case):
 
 def test_rows_that_are_joined_have_no_weights(train_fails, files):
     task = {"task.name": "fill-mask", "data.train": files("two"), "data.validation": None}
-    train_fails(task | {"data.weight": "share"}, "data.weight", "made of several rows", "data.documents lines")
+    train_fails(task | {"data.weight": "share"}, "data.weight", "made of several rows", "data.documents to lines")
 
 
 def test_several_tasks_have_no_domains(train_fails, files, tmp_path):

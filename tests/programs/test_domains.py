@@ -1,11 +1,14 @@
 """Domain-adversarial training in the train step of a run: any layout and any task, and exact resuming."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from jaxft.run.setup import make_run
 from jaxft.step.domains import DOMAIN
-from tests.support import tiny
+from tests.support import tiny, weighed
 from tests.support.every_task import KINDS
 from tests.support.resuming import MODEL, assert_resume_is_exact
 from tests.support.steps import assert_same, configure, gradients, rearranged
@@ -63,6 +66,27 @@ def test_every_task_has_domains(kind, tmp_path):
     assert np.isfinite([loss for loss, _ in expected]).all()
     assert_same(rearranged(run), expected)
     assert_same(rearranged(run, micro_batches=2, data=2, fsdp=2), expected)
+
+
+@pytest.mark.parametrize("kind", ["classes", "tags", "spans", "words"])
+def test_files_and_columns_name_domains(kind, tiny_model, tmp_path):
+    """Of a copy of the rows in a second file; the weights stand for names."""
+    config = weighed.configure(kind, tiny_model, tmp_path, tmp_path / "run")
+    given = Path(config.data.train)
+    other = given.with_stem("other")
+    other.write_text(given.read_text().replace('"q0-', '"q1-'))
+    data = replace(config.data, train=[str(given), str(other)])
+    by_file = make_run(replace(config, data=data, domains=replace(config.domains, files=True)))
+    found = by_file.data["train"].examples.columns[DOMAIN]
+    half = len(found) // 2
+    assert found.tolist() == [0] * half + [1] * half
+    assert f"domains: {given} {half}, {other} {half}" in by_file.notes
+    run = make_run(replace(config, data=data, domains=replace(config.domains, column=weighed.COLUMN)))
+    names = sorted({f"{weighed.weight_of(i):g}" if kind != "classes" else str(weighed.weight_of(i)) for i in range(3)})
+    rows = run.task.rows_of_examples(run.data["train"]) % weighed.ROWS
+    assert run.data["train"].examples.columns[DOMAIN].tolist() == [
+        [float(name) for name in names].index(weighed.weight_of(row)) for row in rows
+    ]
 
 
 WITH = {

@@ -84,18 +84,23 @@ def read_questions(config: DataConfig, split: str, *, labelled: bool, misplaced:
     return with_placeholders(rows, np.array([q.empty for q in questions]), {})
 
 
-def question_column(config: DataConfig, split: str, column: str, ids: Iterable[str]) -> list[Any]:
-    """The values of a further column for the questions with these ids, that of the first row of each; None for no value.
+def question_column(
+    config: DataConfig, split: str, ids: Iterable[str], column: str | None = None
+) -> tuple[list[str], list[Any]]:
+    """(the file, the value of a further column) for the first row of each question with one of these ids.
+
+    Values are None where there are none.
 
     Raises:
       UserError: if no file has the column.
     """
-    found: dict[str, Any] = {}
-    for number, (_, values) in enumerate(_records(config, split, False, column), 1):
-        found.setdefault(str(values.get("id", number)), values.get(_MORE))
-    if not any(value is not None for value in found.values()):
+    found: dict[str, tuple[str, Any]] = {}
+    for number, (where, values) in enumerate(_records(config, split, False, column), 1):
+        found.setdefault(str(values.get("id", number)), (where.rpartition(": ")[0], values.get(_MORE)))
+    if column and not any(value is not None for _, value in found.values()):
         raise UserError(f'{files.origin(config, split)}: no column "{column}"')
-    return [found.get(key) for key in ids]
+    chosen = [found[key] for key in ids]
+    return [file for file, _ in chosen], [value for _, value in chosen]
 
 
 def _records(

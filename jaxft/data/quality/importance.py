@@ -71,10 +71,11 @@ def importance(source: Any, target: Any, *, clip: float, seed: int) -> Importanc
     counts = source.shape[0], target.shape[0]
     if min(counts) < FOLDS:
         raise UserError(f"there are {counts[0]:,} source and {counts[1]:,} target texts: give at least {FOLDS} of each")
-    stack = sparse.vstack if sparse.issparse(source) else np.concatenate
+    stack: Any = sparse.vstack if sparse.issparse(source) else np.concatenate
     labels = np.repeat([0, 1], counts)
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    logits = cross_val_predict(model, stack([source, target]), labels, cv=folds, method="decision_function")
+    every = stack([source, target])
+    logits = np.asarray(cross_val_predict(model, every, labels, cv=folds, method="decision_function"))
     ratios = np.exp(np.minimum(logits[: counts[0]], np.log(clip)))
     return Importance(ratios / ratios.mean(), float(roc_auc_score(labels, logits)))
