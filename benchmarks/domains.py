@@ -73,11 +73,15 @@ class Method:
 
 
 DANN = "--domains.texts=FILE"
+# With a hidden layer, and five times as high a learning rate as other heads: the encoder does not outrun it.
+RULES = "{pattern: '^heads\\.domains\\.', learning_rate: 50}, {pattern: '^heads\\.', learning_rate: 10}"
+FAST = ("--domains.hidden=100", f"--plan.rules=[{RULES}]")
 METHODS = {
     "none": Method(),
     "DANN": Method((DANN,)),
-    "DANN, hidden layer of 100": Method((DANN, "--domains.hidden=100")),
     "DANN, weight 0.1": Method((DANN, "--domains.weight=0.1")),
+    "DANN, fast classifier": Method((DANN, *FAST)),
+    "DANN, fast classifier, weight 0.1": Method((DANN, *FAST, "--domains.weight=0.1")),
     "masked words (UDALM)": Method(words=True),
     "importance of words": Method(features="words"),
     "importance of embeddings": Method(features="mean"),
