@@ -53,6 +53,8 @@ class MatchConfig(Section):
             well_formed = self.layers and all(len(pair) == 2 and min(pair) >= 0 for pair in self.layers)
             right = "one or more pairs [student layer, teacher layer], 0 or more each"
             require(bool(well_formed), f"{prefix}layers", self.layers, right)
+            once = len(set(map(tuple, self.layers))) == len(self.layers)
+            require(once, f"{prefix}layers", self.layers, "pairs named once each: a weight makes a match count more")
         if self.projection and self.match not in PROJECTABLE:
             raise UserError(f"{prefix}projection is {self.projection}, but {self.match} needs no common width: leave it out")
         if self.learning_rate is not None and not self.projection:

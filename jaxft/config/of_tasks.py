@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import cli
 from jaxft.config.schema import Config
 from jaxft.config.several import NamedTaskConfig, SamplingConfig
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, about
 
 OF_THE_RUN = ("layout", "shapes", "order_seed", "prefetch", "teacher")  # options of `data` that no task has of its own
 
@@ -31,15 +31,9 @@ def every_task(config: Config) -> dict[str, Config]:
     return of_tasks(config) or {"": config}
 
 
-@contextmanager
-def naming_task(name: str) -> Iterator[None]:
+def naming_task(name: str) -> AbstractContextManager[None]:
     """In messages, name the task that they are about, one of several; the empty name is the only task."""
-    try:
-        yield
-    except UserError as error:
-        if name:
-            error.args = (f"task {name}: {error}",)
-        raise
+    return about(f"task {name}" if name else "")
 
 
 class _ByContent:

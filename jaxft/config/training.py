@@ -116,7 +116,7 @@ class DistillConfig(Section):
     (Hinton et al. 2015)."""
     temperature_schedule: Literal["constant", "flsw", "cwsm"] = "constant"
     """One temperature for all, or one for each example: flsw raises it where student and teacher agree (Li et al. 2019,
-    arXiv:1911.07471), cwsm where the student is sure (TextBrewer)."""
+    arXiv:1911.07471), cwsm where the student is sure (TextBrewer). It does not fall below a tenth of `temperature`."""
     temperature_beta: NonNegativeFloat = 1.0
     """How much flsw and cwsm change the temperature."""
     temperature_gamma: PositiveFloat = 1.0
@@ -156,6 +156,11 @@ class DistillConfig(Section):
             raise UserError(f"{prefix}teacher is an empty list: name a teacher, or leave it at null")
         if self.teacher_weights is not None and self.teacher is None:
             raise UserError(f"{prefix}teacher_weights without {prefix}teacher: name the teachers that they are of")
+        using = {"temperature_beta": ("flsw", "cwsm"), "temperature_gamma": ("flsw",)}
+        for name, schedules in using.items():
+            changed = getattr(self, name) != getattr(type(self), name)
+            right = f"left out unless {prefix}temperature_schedule is {' or '.join(schedules)}"
+            require(not changed or self.temperature_schedule in schedules, f"{prefix}{name}", getattr(self, name), right)
         for number, match in enumerate(self.matches, 1):
             match.validate(f"{prefix}matches {number} ")
         if self.matches and not self.teacher:

@@ -38,6 +38,17 @@ def naming(option: str, *, instead_of: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Begin messages with what they are about; nothing is added if that is empty."""
+    try:
+        yield
+    except UserError as error:
+        if what:
+            error.args = (f"{what}: {error}",)
+        raise
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean "x"?` for a valid name that this one abbreviates (`optim.lr`), or else the closest; or nothing."""
     if len(name) > LONG_WORD:  # the comparison would be slow, and nothing would be close

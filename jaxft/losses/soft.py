@@ -142,22 +142,27 @@ def flsw_temperature(pair: OutputPair, temperature: float, beta: float, gamma: f
     """A temperature for each example, higher for those on which the student agrees with the teacher: [...].
 
     The mean over all examples of w, less w, times `beta` is added, where w = (1 - cosine of the two outputs) ** `gamma`
-    (Li et al. 2019, arXiv:1911.07471, as TextBrewer's `flsw`).
+    (Li et al. 2019, arXiv:1911.07471, as TextBrewer's `flsw`); the result is at least a tenth of `temperature`.
     """
     student, teacher = (jax.lax.stop_gradient(jnp.where(pair.own, x, 0.0)) for x in (pair.student, pair.teacher))
     student, teacher = (x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-4) for x in (student, teacher))
     w = jnp.maximum(1 - (student * teacher).sum(-1), 0.0) ** gamma
-    return temperature + beta * (_mean(w, pair.weights) - w)
+    return _of_examples(temperature, beta, w, pair.weights)
 
 
 def cwsm_temperature(pair: OutputPair, temperature: float, beta: float) -> Array:
     """A temperature for each example, higher for those of which the student is sure: [...].
 
     The mean over all examples of w, less w, times `beta` is added, where w = 1 / (the highest probability + 0.001)
-    (TextBrewer's `cwsm`).
+    (TextBrewer's `cwsm`); the result is at least a tenth of `temperature`.
     """
     w = 1 / (jax.lax.stop_gradient(jax.nn.softmax(pair.student, axis=-1)).max(-1) + 1e-3)
-    return temperature + beta * (_mean(w, pair.weights) - w)
+    return _of_examples(temperature, beta, w, pair.weights)
+
+
+def _of_examples(temperature: float, beta: float, w: Array, weights: Array) -> Array:
+    """TextBrewer's sum with a bound: w is large with many labels, and a temperature below 0 turns probabilities round."""
+    return jnp.maximum(temperature + beta * (_mean(w, weights) - w), temperature / 10)
 
 
 def _divided(pair: OutputPair, temperature: Array | float) -> tuple[Array, Array]:

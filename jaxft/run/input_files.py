@@ -12,7 +12,7 @@ from jaxft.config import Config, DataConfig
 from jaxft.config.data import SPLITS
 from jaxft.config.of_tasks import every_task
 from jaxft.core import checksums
-from jaxft.core.errors import UserError, some
+from jaxft.core.errors import UserError, about, some
 from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
 from jaxft.data.reading.sources import revision
 from jaxft.run.trained_models import teacher_paths
@@ -44,9 +44,11 @@ def read(config: Config) -> Inputs:
         if not config.model.from_scratch:
             found[WEIGHTS] = _named(_weights(directory))
     if config.model.embeddings:
-        found["model.embeddings"] = _model(resolve(config.model.embeddings))
+        with about("model.embeddings"):
+            found["model.embeddings"] = _model(resolve(config.model.embeddings))
     if paths := teacher_paths(config.distill.teacher):
-        found["distill.teacher"] = _teachers(paths)
+        with about("distill.teacher"):
+            found["distill.teacher"] = _teachers(paths)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.core import tree
-from jaxft.core.errors import UserError, nearest, some
+from jaxft.core.errors import UserError, about, nearest, some
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.data.reading.columns import column_values
@@ -72,7 +72,8 @@ def load_teachers(config: Config, student: Model, task: Task, tokenizer: Any) ->
     teachers, notes = [], []
     for i, (name, path) in enumerate(paths.items()):
         where = f"distill.teacher {name}"
-        model, params = load(path, dtype=config.distill.teacher_dtype or config.train.dtype)
+        with about("distill.teacher"):
+            model, params = load(path, dtype=config.distill.teacher_dtype or config.train.dtype)
         _check_head(model, student, where)
         assert model.directory is not None
         own = load_tokenizer(model.directory)

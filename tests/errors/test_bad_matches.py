@@ -23,6 +23,7 @@ def teacher(tmp_path_factory):
         ("[{match: nst, layers: [[1, 2, 3]]}]", ["pairs [student layer, teacher layer]"]),
         ("[{match: nst, layers: [1, 2]}]", ["layers is [1, 2]", "[[0, 0], [1, 2]]"]),
         ("[{match: nst, layers: []}]", ["one or more pairs"]),
+        ("[{match: nst, layers: [[1, 2], [1, 2]]}]", ["named once each"]),
         ("[{match: attention_mse_sum, layers: [[0, 0]]}]", ["layer 0 are the embeddings, which have no attention"]),
         ("[{match: fsp, projection: linear}]", ["fsp compares the flow between layers: give two pairs"]),
         ("[{match: hidden_mse}]", ["hidden states of 24 numbers (student) and 30 (teacher)", "projection: linear"]),

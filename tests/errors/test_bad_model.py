@@ -125,4 +125,4 @@ def test_teacher_with_fewer_positions(train_fails, tmp_path):
 
 
 def test_teacher_that_is_not_there(train_fails, tmp_path):
-    train_fails({"distill.teacher": tmp_path / "nobody"}, "nobody", "no such directory")
+    train_fails({"distill.teacher": tmp_path / "nobody"}, "distill.teacher", "nobody", "no such directory")

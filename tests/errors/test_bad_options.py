@@ -20,6 +20,7 @@ FROZEN = {"trainable": False}
         (["--task.labels", "a"], ["task.labels is a", "list"]),
         (["--task.labels", "[a, a]"], ["task.labels", "different"]),
         (["--seed"], ["--seed", "expected one argument"]),
+        (["--distill.temperature_gamma", "2"], ["temperature_gamma is 2.0", "distill.temperature_schedule is flsw"]),
         (["--plan.rules", '[{"patern": "x"}]'], ["plan.rules", '"patern"', 'did you mean "pattern"']),
         (["absent.yaml"], ["absent.yaml", "No such file"]),
         (["a.yaml", "b.yaml"], ["one CONFIG.yaml", "a.yaml b.yaml"]),

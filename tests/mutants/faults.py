@@ -1,6 +1,13 @@
 """Small faults, such as a refactoring could introduce and a review could miss, to measure how many of them tests catch."""
 
-from tests.mutants import faults_of_data, faults_of_distillation, faults_of_domains, faults_of_models, faults_of_tasks
+from tests.mutants import (
+    faults_of_data,
+    faults_of_distillation,
+    faults_of_domains,
+    faults_of_models,
+    faults_of_robustness,
+    faults_of_tasks,
+)
 from tests.mutants.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -261,6 +268,7 @@ FAULTS: tuple[Fault, ...] = (
     *faults_of_models.FAULTS,
     *faults_of_data.FAULTS,
     *faults_of_distillation.FAULTS,
+    *faults_of_robustness.FAULTS,
     *faults_of_domains.FAULTS,
     *faults_of_tasks.FAULTS,
 )

@@ -187,6 +187,15 @@ def test_temperatures_that_follow_the_student():
     np.testing.assert_allclose(np.asarray(found)[REAL], (3 + (w.mean() - w) * 0.7).numpy(), rtol=1e-5)
 
 
+def test_no_temperature_falls_to_zero():
+    """With many labels w differs by far more than the temperature."""
+    sure = np.zeros((1, 2, 40), np.float32)
+    sure[0, 0, 0] = 20
+    pair = replace(PAIR, student=jnp.asarray(sure), weights=jnp.ones((1, 2)))
+    found = np.asarray(soft.cwsm_temperature(pair, 3.0, 1.0))
+    np.testing.assert_allclose(found, [[3 + (1 / 0.026 - 1 / 1.001) / 2, 0.3]], rtol=1e-5)
+
+
 def test_options_of_a_config_are_used():
     def total(pairs=(PAIR,), **options):
         return float(soft_loss(pairs, DistillConfig(temperature=2.0, **options)))
