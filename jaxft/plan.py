@@ -71,6 +71,7 @@ def main(argv: list[str]) -> None:
 
 def summary(run: Any, **more: Sequence[str]) -> list[str]:
     """The start-up summary: weights, parameter plan (with additional columns `more`), batch shapes, steps."""
+    from jaxft.run.loss import run_matches
     from jaxft.teacher_cache.choice import choose
 
     rows = run.plan.rows
@@ -83,6 +84,7 @@ def summary(run: Any, **more: Sequence[str]) -> list[str]:
     others = f"the other words do not occur in {'any epoch' if run.config.augment.steps else 'the training data'}"
     unused = [] if used is None else [f"words: {len(used):,} of {words:,} rows are trained; {others}"]
     teacher = [f"teacher: {teacher.name}" for teacher in run.teachers]
+    teacher += [matches.line()] if (matches := run_matches(run)) else []
     teacher += [choose(run).line] if teacher else []
     return [
         f"model: {run.config.model.path}; {'; '.join(run.model.report.lines())}",

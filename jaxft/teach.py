@@ -16,6 +16,11 @@ from jaxft.core.errors import UserError
 COMMAND = help.Command(
     "jaxft teach",
     "CONFIG.yaml",
+    common=(
+        *("distill.teacher", "distill.matches", "distill.keep_logits", "distill.cache_dir", "distill.teacher_dtype"),
+        *("data.train", "data.validation", "data.test", "task.name", "data.text", "data.label", "data.max_length"),
+        *("model.path", "train.dtype"),
+    ),
     uses=UsedBy.PLAN,
     note="The other options of jaxft train are accepted and checked, but do not change the outputs.",
 )

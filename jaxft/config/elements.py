@@ -56,11 +56,13 @@ def _check_element(where: str, element: type, item: Any, explain: Callable[[str,
     required = [x.name for x in fields if x.default is none and x.default_factory is none]
     options = f"{', '.join(required)}, and perhaps {', '.join(x for x in kinds if x not in required)}"
     if not isinstance(item, dict):
-        right = f"such as {{{required[0]}: {item}}}" if isinstance(item, str) else f"with {options}"
+        is_name = isinstance(item, str) and ":" not in item
+        right = f"such as {{{required[0]}: {item}}}" if is_name else f"with {options}{_space(item)}"
         raise UserError(f"{where} is {'null' if item is None else item}: must be a mapping {right}")
     for key in item:
         if key not in kinds:
-            raise UserError(f'{where}: unknown option "{key}"{nearest(str(key), kinds) or f"; an element has {options}"}')
+            right = nearest(str(key), kinds) or f"; an element has {options}{_space(key)}"
+            raise UserError(f'{where}: unknown option "{key}"{right}')
     for key in required:
         if item.get(key) is None:
             raise UserError(f"{where} has no {key}: must be a mapping with {options}")
@@ -74,3 +76,8 @@ def _check_element(where: str, element: type, item: Any, explain: Callable[[str,
         if key in item and item[key] is None and type(None) not in typing.get_args(kind):
             message = explain(f'key "{key}" Got value: null', kinds)
             raise UserError(f"{where} {message}")
+
+
+def _space(text: Any) -> str:
+    """What to say of a colon without a space, which YAML reads as part of a word."""
+    return ", with a space after each colon" if isinstance(text, str) and ":" in text else ""

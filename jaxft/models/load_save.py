@@ -127,7 +127,7 @@ def load(
         buffers={name: tensor.read() for name, tensor in matched.buffers.items()},
         copies=matched.copies,
     )
-    return replace(model, origin=origin, report=matched.report), params
+    return replace(model, origin=origin, report=replace(matched.report, layers=tuple(kept or ()))), params
 
 
 def reinitialise(model: Model, params: Params, names: Sequence[str], seed: int) -> tuple[Model, Params]:

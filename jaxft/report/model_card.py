@@ -41,7 +41,8 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
     scores = {name: x for name, x in results.items() if isinstance(x, int | float) and name.partition("/")[0] in _SPLITS}
     title = Path(config.output_dir).resolve().name
     tag = "fill-mask" if kind == "pretraining" else kind
-    base, data = _hub_id(config.model.path), _hub_id(config.data.dataset)
+    start = None if config.model.from_scratch else config.model.path  # of random weights, its config.json alone
+    base, data = _hub_id(start), _hub_id(config.data.dataset)
     front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers", "pipeline_tag": tag, "tags": ["jaxft"]}
     front |= {"base_model": base} if base else {}
     front |= {"datasets": [data]} if data else {}
@@ -49,8 +50,8 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
         front["metrics"] = sorted({name.partition("/")[2] for name in scores} - {"loss"})
         front["model-index"] = [{"name": title, "results": _results(kind, data or "own data", scores)}]
     parts = ["---", yaml.dump(front, Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True).strip(), "---", _MARK, ""]
-    how = f"from {base}" if base else "from a local model" if config.model.path else "from scratch"
-    parts += [f"# {title}", "", f"A model for {kind}, trained {how} with jaxft.", ""]
+    how = f"from {base}" if base else "from a local model" if start else "from scratch"
+    parts += [f"# {title}", "", f"A model for {kind}, trained {how} with jaxft{_teachers(config)}.", ""]
     if scores:
         parts += ["| data | score | value |", "|---|---|---|"]
         parts += [
@@ -67,6 +68,14 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
         *("import jaxft", "", 'model = jaxft.pipeline("THIS_DIRECTORY")', "```", ""),
     ]
     return "\n".join(parts)
+
+
+def _teachers(config: Config) -> str:
+    """The end of a sentence that names the teachers of a distillation; nothing without one."""
+    given = config.distill.teacher
+    names = [given] if isinstance(given, str) else given or []
+    shown = ["local models" if "*" in x else _hub_id(x) or "a local model" for x in names]
+    return f", distilled from {', '.join(shown)}" if names else ""
 
 
 def _hub_id(name: str | None) -> str | None:

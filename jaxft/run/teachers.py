@@ -140,7 +140,10 @@ def matches_of(config: Config, student: Model, teachers: Sequence[Teacher]) -> M
     if not teachers or not config.distill.matches:
         return None
     if len(teachers) > 1:
-        raise UserError(f"distill.matches compares the layers of one teacher, but distill.teacher has {len(teachers)}")
+        raise UserError(
+            f"distill.matches compares the layers of one teacher, but distill.teacher has {len(teachers)}: name one, or "
+            "leave out distill.matches"
+        )
     if not teachers[0].is_live:
         raise UserError(
             f"distill.teacher {teachers[0].name} has another vocabulary than the student, but distill.matches compares "

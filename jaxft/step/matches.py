@@ -98,6 +98,11 @@ class Matches:
         """The widths of student and teacher of each projection, by the number of its match."""
         return {str(m.number): m.widths for m in self.matches if m.widths}
 
+    def line(self) -> str:
+        """The pairs of layers for the log, as "hidden_mse 1-2, 2-4; cos 3-6"."""
+        each = (f"{m.config.match} {', '.join(f'{own}-{theirs}' for own, theirs in m.pairs)}" for m in self.matches)
+        return f"matched layers of student and teacher (from 1; 0: embeddings): {'; '.join(each)}"
+
     def total(self, params: Params, student: Outputs, teacher: Outputs, batch: Mapping[str, Array], weights: Array) -> Array:
         """The weighted sum of all matches, each a sum over texts.
 

@@ -14,6 +14,8 @@ from jaxft.step.distillation import TEACHER
 from jaxft.tasks.task import Task
 from jaxft.teacher_cache.store import Array, Arrays
 
+_NAMES = {"attentions": "attention probabilities", "attention_scores": "attention scores", "values": "attention values"}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -87,7 +89,9 @@ def like_outputs(examples: Examples, stored: Mapping[str, Stored]) -> Examples:
 def _why_not(run: Run, outputs: Collection[str]) -> str:
     """Why the outputs for an example are not the same in all epochs, or cannot be kept; empty if they can."""
     if others := sorted({name.partition(".")[0] for name in outputs if not is_stored(name)}):
-        return f"its {' and '.join(others)} are compared, which take too much disk space"
+        return (
+            f"distill.matches compares its {' and '.join(_NAMES.get(x, x) for x in others)}, which take too much disk space"
+        )
     if run.task.masks_inputs or type(run.task).prepare is not Task.prepare:
         return f"{run.task.kind} changes its inputs in every step"
     if run.config.augment.steps:

@@ -90,7 +90,16 @@ def _files(found: Mapping[str, Any], wanted: Mapping[str, Any], *, teacher: bool
 
 
 def _changed(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    return [f"{name} ({there.get(name)} there, {x} here)" for name, x in here.items() if there.get(name) != x]
+    return [
+        f"{name} ({_shown(there.get(name))} there, {_shown(x)} here)" for name, x in here.items() if there.get(name) != x
+    ]
+
+
+def _shown(value: Any) -> str:
+    """A value of the settings; of the outputs their names, such as "8 largest logits + hidden_states.2"."""
+    if not isinstance(value, list) or not value or not all(isinstance(x, Mapping) and "name" in x for x in value):
+        return str(value)
+    return " + ".join(f"{x['keep']} largest {x['name']}" if x.get("keep") else str(x["name"]) for x in value)
 
 
 @cache

@@ -154,8 +154,7 @@ class Place:
         elif not identity.is_same(about, self.about):
             changed = some(identity.differences(about, self.about))
             raise UserError(
-                f"{where}: holds the outputs of another teacher or for other texts ({changed}): choose another directory, "
-                "or null"
+                f"{where}: holds other outputs than this run needs ({changed}): choose another directory, or null"
             )
 
     def _look(self) -> Found:

@@ -38,6 +38,8 @@ def test_bad_step(train_fails, step, words):
         ("[{step: swap}, {}]", ["augment.steps 2 has no step"]),
         ("[{step: null}]", ["augment.steps 1 has no step"]),
         ("[{step: swap}, delete]", ["augment.steps 2 is delete: must be a mapping such as {step: delete}"]),
+        ("[step:delete]", ["augment.steps 1 is step:delete: must be a mapping with step", "with a space after each colon"]),
+        ("[{step:delete}]", ['augment.steps 1: unknown option "step:delete"', "with a space after each colon"]),
         ("[null]", ["augment.steps 1 is null: must be a mapping with step"]),
         ("[[delete]]", ["augment.steps 1 is ['delete']: must be a mapping"]),
         ("[{step: swap}, {step: delete, rates: 1}]", ['augment.steps 2: unknown option "rates"; did you mean "rate"']),

@@ -48,6 +48,11 @@ def test_matches_without_a_teacher(train_fails):
     train_fails({"distill.matches": "[{match: nst}]"}, "distill.teacher is null: name one")
 
 
+def test_matches_with_two_teachers(train_fails, classifier, teacher):
+    options = {"distill.teacher": f"[{classifier}, {teacher}]", "distill.matches": "[{match: nst}]"}
+    train_fails(options, "compares the layers of one teacher, but distill.teacher has 2: name one", model=classifier)
+
+
 def test_nothing_to_train_on(train_fails, teacher):
     options = {"distill.teacher": teacher, "distill.output_weight": 0}
     train_fails(options, "output_weight is 0 and distill.matches is empty")

@@ -69,6 +69,7 @@ def test_local_layers_stay_local_where_numbers_decide():
 def test_a_run_keeps_some_layers(tmp_path, tiny_data):
     path = tiny.write_model(tmp_path / "m", num_hidden_layers=4, labels=tiny.LABELS)
     run = make_run(configure(path, tiny_data, tmp_path / "run", model={"layers": "last 2"}))
+    assert "kept layers 2, 3 (from 0)" in run.model.report.lines()
     _, params = jaxft.load(str(path))
     ours, whole = (x["encoder"]["layer"] for x in (run.params, params))
     for name, x in tree.flatten(ours["0:2"]).items():

@@ -143,6 +143,10 @@ def test_the_plan_counts_a_step_without_the_teacher(tiny_model, tiny_data, class
     [
         ({"train": {"epochs": 1}}, "there is one epoch"),
         ({"augment": {"steps": [{"step": "delete"}]}}, "augment.steps changes the texts in every epoch"),
+        (
+            {"distill": {"matches": [{"match": "value_relation"}]}},
+            "distill.matches compares its attention values, which take too much disk space",
+        ),
     ],
 )
 def test_the_log_says_why_the_teacher_runs_in_every_step(tiny_model, tiny_data, classifier, tmp_path, sections, why):
@@ -153,7 +157,7 @@ def test_the_log_says_why_the_teacher_runs_in_every_step(tiny_model, tiny_data, 
     if "train" in sections:
         assert choose(asked).stored
     else:
-        with pytest.raises(UserError, match=r"distill\.cache on: the teacher must run in every step, because augment"):
+        with pytest.raises(UserError, match=f"distill.cache on: the teacher must run in every step, because {why}"):
             choose(asked)
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from jaxft.config import MatchConfig
 from jaxft.core.errors import UserError
 from jaxft.step.layer_maps import layer_pairs
+from jaxft.step.matches import Match, Matches
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,9 @@ def test_maps(layers, student, teacher, pairs):
 def test_a_layer_that_is_not_there_is_refused(layers, wrong):
     with pytest.raises(UserError, match=wrong):
         layer_pairs(layers, 3, 6, "distill.matches 1 layers")
+
+
+def test_the_log_names_the_pairs():
+    first = Match(MatchConfig("cos"), 1, "hidden_states", ((0, 0), (1, 3)))
+    found = Matches((first, Match(MatchConfig("key_relation"), 2, "keys", ((2, 6),))))
+    assert found.line().endswith(": cos 0-0, 1-3; key_relation 2-6")

@@ -37,6 +37,24 @@ def test_a_model_that_the_hub_does_not_know_is_no_base(path):
     assert "base_model" not in front_matter(card(config(model=model), "text-classification", {}))
 
 
+def test_random_weights_have_no_base():
+    text = card(config(model={"path": "google-bert/bert-base-uncased", "from_scratch": True}), "text-classification", {})
+    assert "base_model" not in front_matter(text)
+    assert "trained from scratch with jaxft." in text
+
+
+@pytest.mark.parametrize(
+    ("teacher", "shown"),
+    [
+        ("org/large", "org/large"),
+        (["org/large", "/models/mine"], "org/large, a local model"),
+        ("runs/seed-*", "local models"),
+    ],
+)
+def test_it_names_the_teachers(teacher, shown):
+    assert f"with jaxft, distilled from {shown}.\n" in card(config(distill={"teacher": teacher}), "text-classification", {})
+
+
 def test_hugging_faces_library_reads_it(tmp_path):
     cards = pytest.importorskip("huggingface_hub").ModelCard
     write_card(tmp_path, config(), "token-classification", RESULTS, adapter=True)

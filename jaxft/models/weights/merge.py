@@ -20,6 +20,7 @@ class Report:
       unused: modules in the file that are not needed.
       reinitialised: parameters that were loaded or new, and then initialised again because the plan says so.
       wrapped: names in the file with parts added by PyTorch's wrappers.
+      layers: the layers of the checkpoint that a student with fewer of them keeps, counted from 0.
     """
 
     loaded: int
@@ -27,10 +28,13 @@ class Report:
     unused: tuple[str, ...]
     reinitialised: tuple[str, ...] = ()
     wrapped: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
 
     def lines(self) -> list[str]:
         """The report as lines of text."""
         text = [f"loaded {self.loaded} tensors"]
+        if self.layers:
+            text.append(f"kept layers {', '.join(map(str, self.layers))} (from 0)")
         if self.wrapped:
             first = shortened(self.wrapped[0])
             text.append(f"{len(self.wrapped)} names are read without what PyTorch's wrappers added to them ({first})")
