@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,17 +72,34 @@ def of_json(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, *, exclude: Collection[str] = (), **more: Any) -> None:
+def write_manifest(folder: Path, *, exclude: Collection[str] = (), durable: bool = False, **more: Any) -> None:
     """Write the sizes and digests of all files of a folder into a manifest there, with further entries `more`.
 
-    Files that may change are excluded, by their path in the folder.
+    Files that may change are excluded, by their path in the folder. With `durable`, all are on the disk before the manifest
+    is, so that a machine that goes down leaves files that fit it, or none.
     """
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in exclude and path.name not in (MANIFEST, f".{MANIFEST}.new"):
             files[name] = [path.stat().st_size, of_file(path)]
+            if durable:
+                _sync(path)
+    if durable:
+        for path in (folder, *folder.rglob("*")):
+            if path.is_dir():
+                _sync(path)
     write_sealed(folder / MANIFEST, {"files": files, **more})
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk, or the names in a folder, which not every file system can promise."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError if path.is_dir() else ()):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def verify(folder: Path) -> dict[str, Any] | None:
