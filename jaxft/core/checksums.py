@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,16 +89,16 @@ def write_manifest(folder: Path, *, exclude: Collection[str] = (), durable: bool
     if durable:
         for path in (folder, *folder.rglob("*")):
             if path.is_dir():
-                _sync(path)
+                with suppress(OSError):  # not every file system can promise names
+                    _sync(path)
     write_sealed(folder / MANIFEST, {"files": files, **more})
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file is on the disk, or the names in a folder, which not every file system can promise."""
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError if path.is_dir() else ()):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -113,13 +114,27 @@ def verify(folder: Path) -> dict[str, Any] | None:
         manifest = read_sealed(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    for name, (size, digest) in manifest["files"].items():
+    for name, size, digest in _entries(manifest):
         try:
-            actual_size = (folder / name).stat().st_size
-            if actual_size != size:
+            found = (folder / name).stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise Damaged(f"{name} is not there")
+            if (actual_size := found.st_size) != size:
                 raise Damaged(f"{name} has {actual_size:,} bytes instead of {size:,}")
             if of_file(folder / name) != digest:
                 raise Damaged(f"{name} has other content than was written")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Damaged(f"{name} is not there") from None
     return manifest
+
+
+def _entries(manifest: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """(name, size, digest) of every file in a manifest, which may come from anybody: it names only files of its folder."""
+    try:
+        entries = [(name, int(size), str(digest)) for name, (size, digest) in manifest["files"].items()]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Damaged(f"{MANIFEST} is torn") from None
+    for name, *_ in entries:
+        if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+            raise Damaged(f"{MANIFEST} names {name[:100]!r}, which is not in its folder")
+    return entries

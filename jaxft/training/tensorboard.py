@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,6 @@ class TensorBoard(Callback):
         """Begin a file; TensorBoard drops what earlier ones have of the steps that the run does again."""
         if not distributed.is_main_process():
             return
-        from tensorboardX.proto.event_pb2 import SessionLog
-
         path = self._folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -42,16 +41,16 @@ class TensorBoard(Callback):
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         self._write(step=0, file_version="brain.Event:2")
-        self._write(step=self._start_step + 1, session_log=SessionLog(status=SessionLog.START))
+        log = _messages("event").SessionLog
+        self._write(step=self._start_step + 1, session_log=log(status=log.START))
 
     def on_log(self, row: Mapping[str, Any]) -> None:
         """Add the scalars."""
         if self._file is not None:
-            from tensorboardX.proto.summary_pb2 import Summary
             from tensorboardX.summary import scalar
 
             values = [value for name, x in numbers(row).items() for value in scalar(name, x).value]
-            self._write(step=row["step"], summary=Summary(value=values))
+            self._write(step=row["step"], summary=_messages("summary").Summary(value=values))
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write to the disk: a run that is resumed at the checkpoint does not write the rows before it again."""
@@ -64,11 +63,15 @@ class TensorBoard(Callback):
             self._file.close()
 
     def _write(self, **fields: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.record_writer import masked_crc32c
 
         assert self._file is not None
-        event = Event(wall_time=time.time(), **fields).SerializeToString()
+        event = _messages("event").Event(wall_time=time.time(), **fields).SerializeToString()
         length = struct.pack("<Q", len(event))
         sums = (struct.pack("<I", masked_crc32c(x)) for x in (length, event))
         self._file.write(length + next(sums) + event + next(sums))
+
+
+def _messages(name: str) -> Any:
+    """A module of protobuf messages, which are made when it is imported."""
+    return import_module(f"tensorboardX.proto.{name}_pb2")
