@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,7 +84,7 @@ def write_manifest(folder: Path, *, exclude: Collection[str] = (), durable: bool
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in exclude and path.name not in (MANIFEST, f".{MANIFEST}.new"):
-            files[name] = [path.stat().st_size, of_file(path)]
+            files[name] = entry(path)
             if durable:
                 _sync(path)
     if durable:
@@ -92,6 +93,11 @@ def write_manifest(folder: Path, *, exclude: Collection[str] = (), durable: bool
                 with suppress(OSError):  # not every file system can promise names
                     _sync(path)
     write_sealed(folder / MANIFEST, {"files": files, **more})
+
+
+def entry(path: Path) -> list[Any]:
+    """Size and digest of a file, as a manifest has them."""
+    return [path.stat().st_size, of_file(path)]
 
 
 def _sync(path: Path) -> None:
@@ -103,8 +109,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def verify(folder: Path) -> dict[str, Any] | None:
+def verify(folder: Path, pattern: str = "*") -> dict[str, Any] | None:
     """Compare size and digest of every file that a folder's manifest names; return the manifest, or None if there is none.
+
+    With a `pattern` only those files whose names match it are read.
 
     Raises:
       Damaged: naming the first file that is absent or whose size or content differs from the manifest.
@@ -115,6 +123,8 @@ def verify(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     for name, size, digest in _entries(manifest):
+        if not fnmatchcase(name, pattern):
+            continue
         try:
             found = (folder / name).stat()
             if not stat.S_ISREG(found.st_mode):
