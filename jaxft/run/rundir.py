@@ -112,7 +112,7 @@ def claim(
             os.replace(directory / _TOKENIZER, directory / TOKENIZER)
             files_of_it = [path for path in sorted((directory / TOKENIZER).rglob("*")) if path.is_file()]
             sums |= {path.relative_to(directory).as_posix(): checksums.entry(path) for path in files_of_it}
-        checksums.write_sealed(directory / checksums.MANIFEST, {"files": sums})
+        checksums.write_sealed(directory / checksums.MANIFEST, {"files": sums, "record": RECORD in (texts or {})})
         os.replace(directory / _CONFIG, directory / CONFIG)
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error

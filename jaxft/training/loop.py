@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxft import optim
+from jaxft.config.durations import duration_seconds
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.phases import EVALUATING, SAVING, TRAINING, clock, phase
@@ -39,6 +40,7 @@ from jaxft.training.frozen_features import cache_frozen_features
 from jaxft.training.own_callbacks import make_callbacks
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.programs import Programs
+from jaxft.training.save_timer import SaveTimer
 from jaxft.training.step_metrics import StepMetrics
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
@@ -126,6 +128,7 @@ class Loop:
         cache, now = self.evaluations.cache, partial(self.clock.seconds, TRAINING)
         metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate, now)
         waits = metrics.meter.waits
+        timer = SaveTimer(duration_seconds(self.config.checkpoint.every), start)
         frozen = cache.without_cached(self.frozen)
         heap = host_memory.ReusedBlock(self._is_busy)
         for steps, epoch, arrays in waits.for_data(batches):
@@ -155,14 +158,16 @@ class Loop:
             self.done = done = steps.stop
             signal = watch.after(done)
             ends = self.progress.stops(done) or signal or self.callbacks.failure
-            if calendar.evaluates(done) or calendar.saves(done) or ends:
+            saves = timer.due(done) or calendar.saves(done)
+            if calendar.evaluates(done) or saves or ends:
                 self._on_steps(metrics)
                 self._settle_checkpoint()
                 evaluates = calendar.evaluates(done) or ("validation" in self.run.data and self.progress.stops(done))
                 better = evaluates and self._evaluate(done)
                 why = self._why_stopped(done)
-                if calendar.saves(done) or better or why or signal or self.callbacks.failure:
+                if saves or better or why or signal or self.callbacks.failure:
                     self._on_checkpoint(done)
+                    timer.saved(done)
                 if signal or self.callbacks.failure:
                     self._wait_for_checkpoints()
                     saved = self._where_saved(done)
