@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import tokenizer_files
 from jaxft.run import input_files, record, rundir
+from jaxft.run.claim import Claim
 from jaxft.run.setup import Run, make_run
 from jaxft.train import train
 from jaxft.training import integrity
@@ -73,7 +75,8 @@ def record_of(run: Run, directory: Path) -> Any:
 
 
 def inputs_of(run: Run, directory: Path) -> Any:
-    return input_files.changes(directory, input_files.read(run.config))
+    with Claim(replace(run.config, output_dir=str(directory))):  # as a run that resumes begins
+        return input_files.changes(directory, input_files.read(run.config))
 
 
 def tokenizer_of(run: Run, directory: Path) -> Any:
@@ -145,11 +148,11 @@ def test_no_damage_gives_a_wrong_value_in_silence(run, tmp_path, capfd, part):
         "model",
     }
     true = {probe: probe(run, whole) for probe in {probe_of(file) for file in files}}
-    rng, directory = random.Random(part), tmp_path / "run"
+    rng = random.Random(part)
     last = true[state_of][0]
     states = {last: true[state_of]}
     for number in range(part, DAMAGES, 2):
-        shutil.copytree(whole, directory)
+        directory = shutil.copytree(whole, tmp_path / str(number))  # what is said once is said of a directory
         file, how = files[number // 2 % len(files)], rng.choice(HOW)
         before = (directory / file).read_bytes()
         if before:
