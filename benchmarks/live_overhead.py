@@ -61,7 +61,7 @@ def measure(folder: Path, steps: int, rounds: int) -> dict[str, list[tuple[float
     from jaxft.train import train
     from jaxft.training import notify, step_metrics
     from jaxft.training.callbacks import Step
-    from jaxft.training.trackers import TensorBoard
+    from jaxft.training.tensorboard import TensorBoard
 
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     rng = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
         backend.start(distributed="off")
         from jaxft.models.load_save import load, merge, save
 
-        save(*merge(*load(args.run)), output, flax=args.flax)
+        save(*merge(*load(args.run)), output, flax=args.flax, checksums=True)
         print(f"wrote the merged model to {output}")
         return
     config = replace(rundir.read_run_config(directory), output_dir=args.run)  # the run may have been moved
@@ -147,7 +147,7 @@ def _write_model(
     model = replace(model, origin=Origin({}, model.origin.buffers), hf_config=config, directory=tokenizer)
     if merged:
         model, params = merge(model, params)
-    save(model, params, output, flax=flax)
+    save(model, params, output, flax=flax, checksums=True)
     write_card(output, run.config, run.task.kind, results, adapter=model.adapted is not None)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from jaxft.config import Config, cli
 from jaxft.core import backend, distributed
 from jaxft.core.distributed import by_main_process, check_shared
+from jaxft.core.errors import UserError
 from jaxft.core.phases import SAVING, Clock, measured, phase
 from jaxft.core.signals import Watch
 from jaxft.core.standard_error import lasting
@@ -122,6 +123,11 @@ def _train(run: Any, claim: Claim, begin: float, watch: Watch, said: set[str], c
     )
     for line in compared.lines() if compared else []:
         loop.say(line)
+    if lost := loop.checkpoints.unsaved:
+        raise UserError(
+            f"{directory}: {rundir.MODEL}/ is written, but the checkpoint of step {lost.step} is not: {lost.why}; the same "
+            f"command trains from step {loop.checkpoints.latest() or 0} on and writes it"
+        )
     return results
 
 

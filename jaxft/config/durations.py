@@ -1,10 +1,12 @@
-"""Durations: a number of steps (500), or text ("500 steps", "1 epoch", "0.5 epochs", "end")."""
+"""Durations: a number of steps (500), or text ("500 steps", "1 epoch", "0.5 epochs", "end"); of some also "10 minutes"."""
 
 import sys
 from typing import Annotated
 
 from jaxft.config.limits import MOST, require
 from jaxft.core.errors import UserError
+
+_SECONDS = {"minute": 60.0, "hour": 3600.0}
 
 
 def duration_steps(value: int | str, steps_per_epoch: int, name: str) -> int:
@@ -22,6 +24,17 @@ def duration_steps(value: int | str, steps_per_epoch: int, name: str) -> int:
     return max(1, round(min(amount * steps_per_epoch, MOST))) if unit == "epoch" else int(amount)
 
 
+def duration_seconds(value: int | str) -> float | None:
+    """The seconds of a duration in minutes or hours; None for any other."""
+    number, _, unit = str(value).strip().partition(" ")
+    seconds = _SECONDS.get(unit.strip().removesuffix("s"))
+    try:
+        amount = float(number) if seconds else 0.0
+    except ValueError:
+        return None
+    return amount * seconds if seconds and 0 < amount < float("inf") else None
+
+
 def unfreeze_step(value: int | str, steps_per_epoch: int, name: str) -> int:
     """Convert a duration in which 0 means from the start."""
     return 0 if value in (0, "0") else duration_steps(value, steps_per_epoch, name)
@@ -29,6 +42,14 @@ def unfreeze_step(value: int | str, steps_per_epoch: int, name: str) -> int:
 
 def _check(name: str, value: int | str) -> None:
     duration_steps(value, 1, name)
+
+
+def _check_or_time(name: str, value: int | str) -> None:
+    if duration_seconds(value) is None:
+        try:
+            duration_steps(value, 1, name)
+        except UserError as error:
+            raise UserError(str(error).replace('"0.5 epochs"', '"0.5 epochs", "10 minutes"')) from None
 
 
 def _check_stage(name: str, value: int | str) -> None:
@@ -42,5 +63,6 @@ def _check_unfreeze(name: str, value: int | str) -> None:
 
 
 Duration = Annotated[int | str, _check]
+DurationOrTime = Annotated[int | str, _check_or_time]
 StageDuration = Annotated[int | str, _check_stage]
 UnfreezeTime = Annotated[int | str, _check_unfreeze]

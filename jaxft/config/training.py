@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from jaxft.config.durations import Duration
+from jaxft.config.durations import Duration, DurationOrTime
 from jaxft.config.limits import (
     Fraction,
     Limit,
@@ -83,8 +83,8 @@ class CheckpointConfig(Section):
 
     used_by = TRAIN_ONLY
 
-    every: Duration = "1 epoch"
-    """Steps (500) or text (0.5 epochs) between checkpoints; end writes only the last."""
+    every: DurationOrTime = "1 epoch"
+    """Steps (500) or text (0.5 epochs, 10 minutes, 2 hours) between checkpoints; end writes only the last."""
     keep: PositiveInt = 2
     """Number of latest checkpoints that are kept."""
     select: Literal["best", "last"] = "best"

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,21 +74,45 @@ def of_json(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, *, exclude: Collection[str] = (), **more: Any) -> None:
+def write_manifest(folder: Path, *, exclude: Collection[str] = (), durable: bool = False, **more: Any) -> None:
     """Write the sizes and digests of all files of a folder into a manifest there, with further entries `more`.
 
-    Files that may change are excluded, by their path in the folder.
+    Files that may change are excluded, by their path in the folder. With `durable`, all are on the disk before the manifest
+    is, so that a machine that goes down leaves files that fit it, or none.
     """
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in exclude and path.name not in (MANIFEST, f".{MANIFEST}.new"):
-            files[name] = [path.stat().st_size, of_file(path)]
+            files[name] = entry(path)
+            if durable:
+                _sync(path)
+    if durable:
+        for path in (folder, *folder.rglob("*")):
+            if path.is_dir():
+                with suppress(OSError):  # not every file system can promise names
+                    _sync(path)
     write_sealed(folder / MANIFEST, {"files": files, **more})
 
 
-def verify(folder: Path) -> dict[str, Any] | None:
+def entry(path: Path) -> list[Any]:
+    """Size and digest of a file, as a manifest has them."""
+    return [path.stat().st_size, of_file(path)]
+
+
+def _sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(folder: Path, pattern: str = "*") -> dict[str, Any] | None:
     """Compare size and digest of every file that a folder's manifest names; return the manifest, or None if there is none.
+
+    With a `pattern` only those files whose names match it are read.
 
     Raises:
       Damaged: naming the first file that is absent or whose size or content differs from the manifest.
@@ -96,13 +122,29 @@ def verify(folder: Path) -> dict[str, Any] | None:
         manifest = read_sealed(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    for name, (size, digest) in manifest["files"].items():
+    for name, size, digest in _entries(manifest):
+        if not fnmatchcase(name, pattern):
+            continue
         try:
-            actual_size = (folder / name).stat().st_size
-            if actual_size != size:
+            found = (folder / name).stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise Damaged(f"{name} is not there")
+            if (actual_size := found.st_size) != size:
                 raise Damaged(f"{name} has {actual_size:,} bytes instead of {size:,}")
             if of_file(folder / name) != digest:
                 raise Damaged(f"{name} has other content than was written")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Damaged(f"{name} is not there") from None
     return manifest
+
+
+def _entries(manifest: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """(name, size, digest) of every file in a manifest, which may come from anybody: it names only files of its folder."""
+    try:
+        entries = [(name, int(size), str(digest)) for name, (size, digest) in manifest["files"].items()]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Damaged(f"{MANIFEST} is torn") from None
+    for name, *_ in entries:
+        if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+            raise Damaged(f"{MANIFEST} names {name[:100]!r}, which is not in its folder")
+    return entries

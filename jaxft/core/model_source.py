@@ -6,8 +6,10 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
+from jaxft.core import checksums
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.paths import path_inside, refuse_url
 
@@ -34,19 +36,48 @@ def resolve(path: str, revision: str | None = None) -> Path:
     A revision is a branch, tag or commit of a hub id.
 
     Raises:
-      UserError: if the model is not found, naming where it was looked for.
+      UserError: if the model is not found, naming where it was looked for; or if a file of a directory with checksums
+        differs from them.
     """
     refuse_url("model", path)
     if path.startswith(PACKAGE):
         return _in_package(path)
     local = Path(path).expanduser()
     if os.path.isdir(local):  # Path.is_dir raises for a name that is too long
+        _check_whole(local)
         return local
     if os.path.exists(local):
         raise UserError(f"{path}: is a file; give the directory that holds config.json")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or path.count("..") or os.path.isabs(path):
         raise UserError(f"{path}: no such directory")
     return _from_hub(path, revision)
+
+
+def _check_whole(directory: Path) -> None:
+    """Refuse a directory in which a file differs from the checksums there."""
+    manifest = directory / checksums.MANIFEST
+    if not manifest.is_file():
+        return
+    try:
+        found = [path.stat() for path in sorted(directory.iterdir()) if path.is_file()]
+        fault = _fault(directory.resolve(), tuple((x.st_ino, x.st_size, x.st_mtime_ns) for x in found))
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be read: {error.strerror}") from error
+    if fault:
+        raise UserError(
+            f"{directory / fault}: the model is damaged; write it again with jaxft export, or, if you have changed the file "
+            f"yourself, delete {manifest}"
+        )
+
+
+@lru_cache(maxsize=100)
+def _fault(directory: Path, state: tuple[tuple[int, int, int], ...]) -> str | None:
+    """What differs from the checksums in a directory; asked again if `state`, the sizes and times of its files, changes."""
+    try:
+        checksums.verify(directory)
+    except checksums.Damaged as error:
+        return str(error)
+    return None
 
 
 def tokenizer_files(directory: Path) -> list[Path]:

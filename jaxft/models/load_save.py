@@ -164,7 +164,7 @@ def merge(model: Model, params: Params) -> tuple[Model, Params]:
     return replace(merged, origin=replace(model.origin, dtypes={})), adapters.merge(jax.tree.map(np.asarray, params), lora)
 
 
-def save(model: Model, params: Params, directory: str | Path, *, flax: bool = False) -> None:
+def save(model: Model, params: Params, directory: str | Path, *, flax: bool = False, checksums: bool = False) -> None:
     """Writes config.json, model.safetensors and the tokenizer's files; `flax` adds flax_model.msgpack.
 
     Rows of new words that are separate leaves are joined to their tables. For a model with adapters, this writes an adapter
@@ -174,6 +174,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
       model, params: from `load`, or trained; arrays on any device. They are stored in the types of the checkpoint's tensors.
       directory: is made if it does not exist.
       flax: also write the weights as Hugging Face's Flax classes read them.
+      checksums: also write checksums.json, by which `load` notices a file that has been damaged, or changed.
 
     Raises:
       UserError: if the disk is full or read-only, or Hugging Face's Flax never had the family; existing files are then
@@ -198,7 +199,8 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
             raise UserError(f"{directory}: an adapter has no msgpack; merge it first")
         if (directory / "config.json").is_file() and not read_adapter.is_adapter_directory(directory):
             raise UserError(f"{directory}: contains a complete model; give the adapter another directory")
-        tensor_files.write_directory(directory, writers | save_adapter.adapter_writers(model, params))
+        writers |= save_adapter.adapter_writers(model, params)
+        tensor_files.write_directory(directory, writers, manifest=checksums)
         return
     flat = {name: np.asarray(x, model.origin.dtypes.get(name, np.float32)) for name, x in tree.unstack(params).items()}
     tensors = {naming.hf_name(name): x.T if name.endswith(".kernel") else x for name, x in flat.items()}
@@ -212,7 +214,8 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
     if flax:
         flax_tensors = {naming.hf_name(name, flax=True): x for name, x in flat.items()}
         writers[tensor_files.MSGPACK] = partial(write_msgpack, flax_tensors)
-    tensor_files.write_directory(directory, writers, remove=(read_adapter.CONFIG, adapter_names.WEIGHTS))
+    stale = (read_adapter.CONFIG, adapter_names.WEIGHTS)
+    tensor_files.write_directory(directory, writers, remove=stale, manifest=checksums)
 
 
 def _fewer_layers(stored: read_adapter.AdapterDirectory) -> int | None:

@@ -87,7 +87,8 @@ class Claim:
         changes = input_files.changes(self._directory, self._files)
         if changes is None:
             print(
-                f"{self._directory}: holds no record of the files that this run began with; they are recorded from now on",
+                f"{self._directory}: holds no record ({input_files.FILE}) of the files that this run began with; they are "
+                "recorded from now on",
                 file=sys.stderr,
             )
             input_files.record(self._directory, self._files)

@@ -57,10 +57,12 @@ def read(directory: Path) -> Record | None:
     """The record of a run; None for a run of an older version, which wrote none.
 
     Raises:
-      UserError: for a file that is damaged.
+      UserError: for a file that is damaged, or has been lost.
     """
     path = directory / rundir.RECORD
     if not path.is_file():
+        if _was_written(directory):
+            raise UserError(f"{path}: is not there; without it, the run's labels cannot be known")
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -88,6 +90,14 @@ def add_thresholds(directory: Path, step: int, fields: Mapping[str, Any]) -> Non
     temporary = directory / f".{rundir.RECORD}"
     temporary.write_text(record.text(), encoding="utf-8")
     os.replace(temporary, directory / rundir.RECORD)
+
+
+def _was_written(directory: Path) -> bool:
+    """Whether a run has written a record, by its checksums; older versions had none."""
+    try:
+        return bool(checksums.read_sealed(directory / checksums.MANIFEST).get("record"))
+    except (FileNotFoundError, NotADirectoryError, checksums.Damaged):
+        return False
 
 
 def _names(labels: Any) -> tuple[str, ...] | None:

@@ -2,14 +2,16 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch, fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config, cli
 from jaxft.config.of_tasks import every_task, of_tasks
-from jaxft.core import lock
+from jaxft.core import checksums, lock
 from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, some
 from jaxft.core.lock import is_being_written
@@ -53,9 +55,9 @@ def check_claim(config: Config) -> bool:
     files = {path.name for path in directory.iterdir()} if directory.exists() else set()
     files = {name for name in files if not lock.is_lock_file(name) and not name.startswith(MARK)}
     # An interrupted claim leaves temporary files, and others only beside the config's temporary file.
-    temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new"}
+    temporary = {_CONFIG, _TOKENIZER, f".{input_files.FILE}.new", f".{checksums.MANIFEST}.new"}
     texts = {name for name in files if _is_text(name)}
-    if files <= (temporary | {TOKENIZER, input_files.FILE} | texts if _CONFIG in files else temporary):
+    if files <= (temporary | {TOKENIZER, input_files.FILE, checksums.MANIFEST} | texts if _CONFIG in files else temporary):
         return False
     if not (directory / CONFIG).is_file():
         raise UserError(f"output_dir {directory}: holds files but no {CONFIG} of a run; choose an empty or new directory")
@@ -88,7 +90,7 @@ def sweep(directory: Path) -> None:
 def claim(
     config: Config, files: input_files.Inputs, tokenizer: Path | None = None, texts: Mapping[str, str] | None = None
 ) -> None:
-    """Write the record of the input files, the run's own tokenizer, `texts` by file name, and config.yaml.
+    """Write the record of the input files, the run's own tokenizer, `texts` by file name, their checksums, and config.yaml.
 
     config.yaml is written last, so that an interrupted claim is recognised.
     """
@@ -104,8 +106,13 @@ def claim(
         input_files.record(directory, files)
         for name, text in (texts or {}).items():
             (directory / name).write_text(text, encoding="utf-8")
+        sums = {CONFIG: checksums.entry(directory / _CONFIG)}
+        sums |= {name: checksums.entry(directory / name) for name in texts or {} if name != RECORD}  # that has its own
         if tokenizer:
             os.replace(directory / _TOKENIZER, directory / TOKENIZER)
+            files_of_it = [path for path in sorted((directory / TOKENIZER).rglob("*")) if path.is_file()]
+            sums |= {path.relative_to(directory).as_posix(): checksums.entry(path) for path in files_of_it}
+        checksums.write_sealed(directory / checksums.MANIFEST, {"files": sums, "record": RECORD in (texts or {})})
         os.replace(directory / _CONFIG, directory / CONFIG)
     except OSError as error:
         raise UserError(f"output_dir {directory}: cannot be written: {error.strerror}") from error
@@ -123,8 +130,25 @@ def validation_rows_file(task: str = "") -> str:
 
 def recorded_tokenizer(config: Config) -> Path | None:
     """The tokenizer in the directory of this run, if any: new words are counted once and then stay the same."""
-    tokenizer = Path(config.output_dir) / TOKENIZER
-    return tokenizer if tokenizer.is_dir() and is_begun(config) else None
+    directory = Path(config.output_dir)
+    if not (directory / TOKENIZER).is_dir() or not is_begun(config):
+        return None
+    check_unchanged(directory, f"{TOKENIZER}/*")
+    return directory / TOKENIZER
+
+
+def check_unchanged(directory: Path, pattern: str) -> None:
+    """Refuse files of a run directory that differ from what the run wrote; an older version wrote no checksums of them.
+
+    Raises:
+      UserError: naming the file.
+    """
+    try:
+        checksums.verify(directory, pattern)
+    except checksums.Damaged as error:
+        raise UserError(
+            f"{directory / str(error)}: put back a copy of the file, or begin the run again in another --output_dir"
+        ) from error
 
 
 def is_begun(config: Config) -> bool:
@@ -136,10 +160,16 @@ def is_begun(config: Config) -> bool:
 def read_run_config(directory: Path) -> Config:
     """The config of a run directory.
 
+    A line says if it is not as the run wrote it: people edit it, for example when they move files.
+
     Raises:
       UserError: when it names a Python module in that directory: code that comes with a model is never executed.
     """
     path = directory / CONFIG
+    try:
+        checksums.verify(directory, CONFIG)
+    except checksums.Damaged as error:
+        _say_once(f"{directory / str(error)}: its options are taken as they are now")
     config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
     named = [config.optim.name, *config.eval.metrics, *config.train.callbacks]
     named += [x for own in every_task(config).values() for x in (own.task.name, own.task.loss or "")]
@@ -178,6 +208,11 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     values["task"]["threshold"] = "tune"
     values["eval"]["metric"] = None
     return cli.parse(values, overrides, origin=path, prog=prog)
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def differences(new: Config, old: Config) -> list[str]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxft.config import Config
-from jaxft.config.durations import duration_steps
+from jaxft.config.durations import duration_seconds, duration_steps
 from jaxft.config.of_tasks import every_task
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TOKENISING, phase
@@ -89,7 +89,8 @@ class Run(ModelSetup):
         """The steps after which the run evaluates, saves, and begins an epoch or a stage."""
         epoch, config = self.steps_per_epoch, self.config
         evaluate = duration_steps(config.eval.every, epoch, "eval.every") if "validation" in self.data else None
-        save = duration_steps(config.checkpoint.every, epoch, "checkpoint.every")
+        timed = duration_seconds(config.checkpoint.every)  # then no step is known in advance (`training.save_timer`)
+        save = duration_steps("end" if timed else config.checkpoint.every, epoch, "checkpoint.every")
         return Calendar(self.total_steps, epoch, evaluate, save, tuple(self.plan.stages[1:]))
 
     @property

@@ -170,6 +170,7 @@ def validation_rows(directory: Path, task: Task, config: Config, name: str = "")
     path = directory / rundir.validation_rows_file(name)
     recorded = path.is_file()
     if recorded:
+        rundir.check_unchanged(directory, path.name)
         input_files.check_training_data(directory, config, name)
         if config.data.dataset and rundir.is_run(directory):
             before = every_task(rundir.read_run_config(directory))[name].data.train

@@ -1,17 +1,21 @@
 """Checkpoints of a run, written by orbax: asynchronously and atomically; the latest few and the best one are kept.
 
 Only this file uses orbax. A checkpoint holds the trainable parameters, their moments, the step and an `EvaluationState`. The
-frozen parameters are written once, in `frozen/`. Both contain digests of their files (see `integrity`).
+frozen parameters are written once, in `frozen/`. Both contain digests of their files (see `integrity`). A checkpoint that
+cannot be written costs only itself: older ones are deleted after a newer one is whole, and the run goes on.
 """
 
 import dataclasses
+import errno
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,46 +23,49 @@ import orbax.checkpoint as ocp
 
 from jaxft.core import checksums, distributed, tree
 from jaxft.core.errors import UserError, one_line
-from jaxft.run.claim import Claim
 from jaxft.run.model_setup import ModelSetup
 from jaxft.run.state import fresh_frozen, frozen_content, run_optimizer, start_shapes, with_constants
 from jaxft.step.parameters import Parameters, from_stored
 from jaxft.step.stages import stage_shapes, unfreeze
 from jaxft.step.train_step import TrainState
 from jaxft.training import integrity
-from jaxft.training.callbacks import Callback, Checkpoint
 from jaxft.training.early_stopping import EvaluationState
 from jaxft.training.integrity import FOLDER, FROZEN, RECORDED, TIMES
 
-_READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)  # of orbax and tensorstore, for damaged files
+# Of these, orbax and tensorstore raise errors whose text holds what the system says.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EFBIG)
+_WRITE_ERRORS = (OSError, ValueError, RuntimeError)  # orbax and tensorstore wrap I/O errors in the last two
+_READ_ERRORS = (*_WRITE_ERRORS, KeyError, TypeError)  # for damaged files
+
+
+class Unsaved(NamedTuple):
+    """A checkpoint that could not be written."""
+
+    step: int
+    why: str  # such as "No space left on device"
 
 
 class Checkpoints:
     """The checkpoints in the directory of a run, of which the best and the latest `keep` are kept.
 
     With `read_only`, what another process is writing there is left alone.
+
+    Attributes:
+      unsaved: the last checkpoint that was due, if it could not be written.
+      say: prints a line to the user.
     """
 
     def __init__(self, directory: Path, *, keep: int, read_only: bool = False) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # it logs the tracebacks of errors that it raises, too
+        self.unsaved: Unsaved | None = None
+        self.say: Callable[[str], None] = _print
         self._best: int | None = None
         self._copies: dict[Any, Callable[[Any], Any]] = {}
         self._directory = directory
-        self._read_only = read_only
+        self._keep, self._read_only = keep, read_only
         self._saving: int | None = None
         self._frozen: str | None = None  # digest of the frozen parameters
-        policies = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), _BestStep(self)])
-        with self._errors():
-            self._manager = ocp.CheckpointManager(
-                (directory / FOLDER).absolute(),
-                item_names=("state", "progress"),
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policies,
-                    cleanup_tmp_directories=not read_only,
-                    enable_async_checkpointing=True,
-                    async_options=ocp.options.AsyncOptions(post_finalization_callback=self._record),
-                ),
-            )
+        self._manager = self._open()
 
     def prepare(self, state: TrainState) -> Callable[[Any], Any]:
         """Compile what saving needs for a state like this (arrays or shapes), before training begins."""
@@ -76,7 +83,13 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, progress: EvaluationState) -> None:
-        """Start writing a checkpoint; the next step may donate the state as soon as this returns."""
+        """Start writing a checkpoint; the next step may donate the state as soon as this returns.
+
+        If it fails, now or in the background, one process goes on without it and says so (`unsaved`).
+
+        Raises:
+          UserError: if it fails and there are several processes, which would wait for one another.
+        """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
@@ -90,7 +103,9 @@ class Checkpoints:
             state=ocp.args.StandardSave(copy(arrays)),
             progress=ocp.args.JsonSave(dataclasses.asdict(progress) | {RECORDED: True}),
         )
-        with self._errors():
+        with self._unless_failing():
+            if distributed.process_count() == 1:  # several may each have a disk of their own
+                _check_space(self._directory, sum(x.nbytes for x in jax.tree.leaves(arrays)))
             self._manager.save(step, args=items)
 
     def restore_run(self, run: ModelSetup, step: int) -> tuple[TrainState, Parameters, EvaluationState]:
@@ -154,12 +169,16 @@ class Checkpoints:
         return self._manager.is_saving_in_progress()
 
     def wait(self) -> None:
-        """Wait until all checkpoints are on disk."""
-        with self._errors():
+        """Wait until the checkpoint that is being written is on disk, or has failed as in `save`."""
+        if self._saving is None:
+            return
+        with self._unless_failing():
             self._manager.wait_until_finished()
+            self._saving = self.unsaved = None
 
     def close(self) -> None:
         """Finish writing and release orbax's threads."""
+        self.wait()
         with self._errors():
             self._manager.close()
 
@@ -174,7 +193,7 @@ class Checkpoints:
                 checkpointer.save(path, frozen.as_stored(), force=True)
             # If the process is killed before this, there is no checkpoint yet, and the next start writes everything again.
             if distributed.is_main_process():
-                checksums.write_manifest(path, exclude=TIMES, frozen=self._frozen)
+                checksums.write_manifest(path, exclude=TIMES, durable=True, frozen=self._frozen)
 
     def _restore_frozen(self, run: ModelSetup, like: Parameters, step: int) -> Parameters:
         """The frozen parameters before the first step, with the shardings of `like`.
@@ -197,7 +216,7 @@ class Checkpoints:
                     f"{self._directory}: {found.damage or FROZEN + ' is damaged'}, and model.path does not give the same "
                     "frozen parameters: put the model back that the run began with, or choose another --output_dir"
                 )
-            self._say(f"{found.damage}: the frozen parameters are made again from the model, which gives the same")
+            self.say(f"{found.damage}: the frozen parameters are made again from the model, which gives the same")
             made = fresh_frozen(run)
             if not self._read_only:
                 self.save_frozen(run, made)
@@ -205,7 +224,7 @@ class Checkpoints:
         if not path.exists():
             return fresh_frozen(run)
         if found.record is None:
-            self._say(f"{FROZEN}/ was written without checksums: it is not verified")
+            self.say(f"{FROZEN}/ was written without checksums: it is not verified")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.as_stored())
         with ocp.StandardCheckpointer() as checkpointer:
             try:
@@ -220,40 +239,53 @@ class Checkpoints:
         folder = self._directory / FOLDER
         temporary = sorted(folder.glob(f"{self._saving}.*tmp*"))
         complete = temporary[0] if temporary else folder / str(self._saving)
-        checksums.write_manifest(complete, exclude=TIMES, frozen=self._frozen)
+        checksums.write_manifest(complete, exclude=TIMES, durable=True, frozen=self._frozen)
 
-    def _say(self, line: str) -> None:
-        if distributed.is_main_process():
-            print(line, file=sys.stderr, flush=True)
+    def _open(self) -> ocp.CheckpointManager:
+        """Look at the checkpoints on the disk, and remove what was only begun."""
+        policies = ocp.checkpoint_managers.AnyPreservationPolicy(
+            [ocp.checkpoint_managers.LatestN(self._keep), _BestStep(self)]
+        )
+        with self._errors():
+            return ocp.CheckpointManager(
+                (self._directory / FOLDER).absolute(),
+                item_names=("state", "progress"),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policies,
+                    cleanup_tmp_directories=not self._read_only,
+                    enable_async_checkpointing=True,
+                    async_options=ocp.options.AsyncOptions(post_finalization_callback=self._record),
+                ),
+            )
+
+    @contextmanager
+    def _unless_failing(self) -> Iterator[None]:
+        """Go on with another manager if writing fails: orbax's would raise the same error again, and has forgotten steps."""
+        try:
+            yield
+        except _WRITE_ERRORS as error:
+            if distributed.process_count() > 1:
+                raise self._failed(error) from error
+            self.unsaved, self._saving = Unsaved(self._saving or 0, _reason(error)), None
+            with suppress(*_WRITE_ERRORS):
+                self._manager.close()
+            self._manager = self._open()
+            newest = self.latest()
+            self.say(
+                f"{self._directory}: the checkpoint of step {self.unsaved.step} could not be written: {self.unsaved.why}; "
+                f"the run goes on, and the newest checkpoint is {f'that of step {newest}' if newest else 'none yet'}"
+            )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn orbax's errors, such as of a full or read-only disk or a damaged checkpoint, into a UserError."""
         try:
             yield
-        except OSError as error:
-            raise UserError(
-                f"{self._directory}: checkpoints cannot be written or read: {error.strerror or one_line(error)}"
-            ) from error
-        except (ValueError, RuntimeError) as error:  # orbax and tensorstore wrap I/O errors in these
-            raise UserError(f"{self._directory}: checkpoint failed: {one_line(error)[:300]}") from error
+        except _WRITE_ERRORS as error:
+            raise self._failed(error) from error
 
-
-class SaveCheckpoints(Callback):
-    """Starts to write every checkpoint that is due, if the claimed run directory still belongs to this process."""
-
-    def __init__(self, checkpoints: Checkpoints, claim: Claim | None) -> None:
-        self._checkpoints, self._claim = checkpoints, claim
-
-    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Start writing."""
-        if self._claim:
-            self._claim.check()
-        self._checkpoints.save(checkpoint.state, checkpoint.progress)
-
-    def close(self) -> None:
-        """Wait until all checkpoints are on disk."""
-        self._checkpoints.close()
+    def _failed(self, error: Exception) -> UserError:
+        return UserError(f"{self._directory}: checkpoints cannot be written or read: {_reason(error)}")
 
 
 class _BestStep:
@@ -270,3 +302,24 @@ class _BestStep:
 def _arrays(state: TrainState) -> dict[str, Any]:
     arrays = {"params": state.params, "opt_state": state.opt_state, "step": state.step}
     return arrays | ({"average": state.average} if state.average else {})
+
+
+def _check_space(directory: Path, needed: int) -> None:
+    """Raise an OSError if so many bytes do not fit on the disk: a write that breaks off would take what is left of it."""
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        said = f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free)"
+        raise OSError(errno.ENOSPC, said)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of an error, or else the error's own text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = one_line(error)
+    return next((said for said in map(os.strerror, _DISK_ERRORS) if said in text), text[:300])
+
+
+def _print(line: str) -> None:
+    if distributed.is_main_process():
+        print(line, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxft.core import checksums
+from jaxft.core.errors import UserError
 
 FOLDER = "checkpoints"
 FROZEN = "frozen"
@@ -70,27 +71,33 @@ def verify_frozen(directory: Path, digest: str | None) -> Verified:
 
 
 def newest_usable(directory: Path, *, best: bool, say: Callable[[str], None]) -> int | None:
-    """The newest checkpoint from which a run can be resumed; None if it must start over.
+    """The newest checkpoint from which a run can be resumed; None if there is no checkpoint.
 
     Steps are computed again bit for bit, so resuming from an earlier checkpoint takes time and changes nothing. With `best`,
     the checkpoint of the best step will be needed at the end. Each checkpoint that is passed over is reported.
+
+    Raises:
+      UserError: if there are checkpoints, and none is whole: whether to lose their steps is for the user to decide.
     """
-    passed = False
+    bests: list[int | None] = []  # of the checkpoints that are passed over
     for step in reversed(steps(directory)):
         found = verify(directory, step)
         damage = found.damage
         if damage is None and best and (chosen := best_step(directory, step)) not in (None, step):
-            # Once a later checkpoint is passed over, the best one may have been deleted for a better one that comes again.
-            exists = (directory / FOLDER / str(chosen)).exists()
-            damage = verify(directory, chosen).damage if exists or not passed else None
+            # It may have been deleted for a better one of a later checkpoint, which comes again.
+            replaced = any(best != chosen for best in bests) and not (directory / FOLDER / str(chosen)).exists()
+            damage = None if replaced else verify(directory, chosen).damage
         if damage is None:
             if found.record is None:
                 say(f"the checkpoint of step {step} was written without checksums: it is not verified")
             return step
         say(f"the checkpoint of step {step} is passed over: {damage}")
-        passed = True
-    if passed:
-        say("no checkpoint is left: the run begins again with step 0")
+        bests.append(best_step(directory, step))
+    if bests:
+        raise UserError(
+            f"{directory}: none of its checkpoints is whole: put back a copy of {FOLDER}/, or delete {directory / FOLDER} "
+            "to begin again with step 0"
+        )
     return None
 
 

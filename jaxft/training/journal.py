@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
 from jaxft.training.callbacks import Callback
+from jaxft.training.patient_file import PatientFile
 
 FILE = "metrics.jsonl"
 
@@ -16,27 +17,25 @@ FILE = "metrics.jsonl"
 class Journal(Callback):
     """metrics.jsonl; its rows after `start_step` are written again."""
 
-    _file: Any = None  # open as long as the run, in the main process
+    _file: PatientFile | None = None  # open as long as the run, in the main process
 
-    def __init__(self, directory: Path, start_step: int) -> None:
-        self._path = directory / FILE
+    def __init__(self, directory: Path, start_step: int, say: Callable[[str], None]) -> None:
+        path = directory / FILE
         if distributed.is_main_process():
-            rewind(self._path, start_step)
-            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+            try:
+                rewind(path, start_step)
+                self._file = PatientFile(path, say)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
     def on_log(self, row: Mapping[str, Any]) -> None:
         """Append a line."""
-        if self._file is None:
-            return
-        rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in row.items()}
-        try:
-            self._file.write(json.dumps(rounded) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from error
+        if self._file is not None:
+            rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in row.items()}
+            self._file.write(json.dumps(rounded).encode() + b"\n")
 
     def close(self) -> None:
-        """Flush and close."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 

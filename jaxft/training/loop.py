@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxft import optim
+from jaxft.config.durations import duration_seconds
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.phases import EVALUATING, SAVING, TRAINING, clock, phase
@@ -39,6 +40,7 @@ from jaxft.training.frozen_features import cache_frozen_features
 from jaxft.training.own_callbacks import make_callbacks
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.programs import Programs
+from jaxft.training.save_timer import SaveTimer
 from jaxft.training.step_metrics import StepMetrics
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
@@ -73,6 +75,9 @@ class Loop:
         self.clock = clock()
         made = make_callbacks(run, directory, self.resumed or 0, self.checkpoints, claim, callbacks, self.clock)
         self.callbacks, self.say, self.times = made
+        self.checkpoints.say = self.say
+        self.done = self.resumed or 0  # steps
+        self._before_best: tuple[int | None, float | None] = (None, None)  # step and score of the best one before
         self.profiler = ProfilerWindow(run.config.log.profile_steps, directory, self._wait_for_steps, self.say)
         self.loss = run_loss(run, self.teaching.stored)
         self.evaluations = Evaluations(run, self.loss, self.say)
@@ -123,6 +128,7 @@ class Loop:
         cache, now = self.evaluations.cache, partial(self.clock.seconds, TRAINING)
         metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate, now)
         waits = metrics.meter.waits
+        timer = SaveTimer(duration_seconds(self.config.checkpoint.every), start)
         frozen = cache.without_cached(self.frozen)
         heap = host_memory.ReusedBlock(self._is_busy)
         for steps, epoch, arrays in waits.for_data(batches):
@@ -149,19 +155,22 @@ class Loop:
                 watch.arm()
                 self._on_steps(metrics)
                 metrics.send(steps, sent, epoch.batches)  # inside the profiler's window, whose wait is part of their time
-            done = steps.stop
+            self.done = done = steps.stop
             signal = watch.after(done)
             ends = self.progress.stops(done) or signal or self.callbacks.failure
-            if calendar.evaluates(done) or calendar.saves(done) or ends:
+            saves = timer.due(done) or calendar.saves(done)
+            if calendar.evaluates(done) or saves or ends:
                 self._on_steps(metrics)
+                self._settle_checkpoint()
                 evaluates = calendar.evaluates(done) or ("validation" in self.run.data and self.progress.stops(done))
                 better = evaluates and self._evaluate(done)
                 why = self._why_stopped(done)
-                if calendar.saves(done) or better or why or signal or self.callbacks.failure:
+                if saves or better or why or signal or self.callbacks.failure:
                     self._on_checkpoint(done)
+                    timer.saved(done)
                 if signal or self.callbacks.failure:
                     self._wait_for_checkpoints()
-                    saved = f"step {done} is saved in {self.directory}"
+                    saved = self._where_saved(done)
                     self.callbacks.raise_failure(f"{saved}, where the same run resumes")
                     raise Stopped(signal or 0, f"stopped: {saved}; the same command resumes there")
                 metrics.meter.reset()
@@ -195,8 +204,7 @@ class Loop:
     @phase(SAVING)
     def end(self, selected_step: int, results: Mapping[str, Any]) -> None:
         """Call the callbacks at the end of the run, with the step of the selected parameters and their scores."""
-        step = self.checkpoints.latest() or 0
-        self.callbacks.end(End(step, selected_step, results, self.times.final(step)))
+        self.callbacks.end(End(self.done, selected_step, results, self.times.final(self.done)))
 
     def close(self) -> None:
         """Finish writing in the background, cancel compilations and the computing of batches, and release free memory."""
@@ -217,13 +225,15 @@ class Loop:
 
     def _newest_checkpoint(self) -> int | None:
         """The step from which the run is resumed, as the main process finds it."""
-        newest = None
-        if distributed.is_main_process():
+
+        def find() -> int | None:
             say, best = partial(print, file=sys.stderr, flush=True), self.config.checkpoint.select == "best"
             newest = integrity.newest_usable(self.directory, best=best, say=say)
             if self.claim:
                 self.claim.check_weights(newest, adapted=self.run.model.adapted is not None)
-        return distributed.from_main(newest or 0) or None
+            return newest
+
+        return distributed.from_main(distributed.by_main_process(find) or 0) or None
 
     def _training_examples(self) -> Examples:
         return self._taught or self.evaluations.cache.data.get("train", self.run.data["train"]).examples
@@ -256,6 +266,23 @@ class Loop:
         with phase(SAVING):
             self.checkpoints.wait()
 
+    def _settle_checkpoint(self) -> None:
+        """Wait for the checkpoint that is being written; if the best one could not be, the best one before is it again."""
+        self._wait_for_checkpoints()
+        lost = self.checkpoints.unsaved
+        if lost and lost.step == self.progress.best_step:
+            step, score = self._before_best
+            self.progress = replace(self.progress, best_step=step, best_score=score)
+            self.say(f"step {lost.step}, the best so far, is not saved; the best that is saved is {step or 'none'}")
+
+    def _where_saved(self, step: int) -> str:
+        """Which checkpoint a run that stops after a step leaves."""
+        if lost := self.checkpoints.unsaved:
+            newest = self.checkpoints.latest()
+            where = f"the newest checkpoint is of step {newest}" if newest else "there is no checkpoint yet"
+            return f"step {step} could not be saved in {self.directory} ({lost.why}), and {where}"
+        return f"step {step} is saved in {self.directory}"
+
     def _take_asked(self, step: int) -> None:
         """Take what callbacks have asked for at a step: it holds from the first call of the program that begins after it."""
         self.progress = self.progress.asked(step, *self.callbacks.taken())
@@ -286,7 +313,7 @@ class Loop:
         name, scores = self.run.metric, self.scores("validation")
         if name not in scores:
             raise UserError(f"eval.metric is {name}: must be one of the scores, which are {', '.join(scores)}")
-        higher = self.run.task.metrics[name]
+        higher, before = self.run.task.metrics[name], (self.progress.best_step, self.progress.best_score)
         self.evaluations.summaries.clear()  # only the last ones are needed, and may be large
         self.progress = next_evaluation_state(self.config, self.progress, step, scores[name], higher=higher)
         if self.run.task_scores and isinstance(self.run.task, SeveralTasks):
@@ -294,6 +321,7 @@ class Loop:
             self.progress = replace(self.progress, task_scores=recorded)
         self._set_factors()
         best = self.progress.best_step == step
+        self._before_best = before if best else self._before_best
         self.callbacks.evaluation(Evaluation(step, step / self.run.steps_per_epoch, scores, name, best))
         self._take_asked(step - 1)  # for the next call, which begins with this step
         return best

@@ -8,12 +8,13 @@ from jaxft.core.phases import Clock
 from jaxft.run.claim import Claim
 from jaxft.run.setup import Run
 from jaxft.training.callbacks import Callback
-from jaxft.training.checkpoint import Checkpoints, SaveCheckpoints
+from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.display import Display
 from jaxft.training.journal import Journal
 from jaxft.training.notify import Notify
 from jaxft.training.result_files import ResultFiles
 from jaxft.training.running import RunningRun
+from jaxft.training.save_checkpoints import SaveCheckpoints
 from jaxft.training.time_left import TimeLeft
 from jaxft.training.times import Times
 from jaxft.training.trackers import make_trackers
@@ -36,7 +37,7 @@ def make_callbacks(
     log = run.config.log
     display = Display(log, start_step=start, clock=clock, time_left=TimeLeft(clock, run.calendar, _last(run)))
     times = Times(directory, start, clock, display.say)
-    own: list[Callback] = [SaveCheckpoints(checkpoints, claim), Journal(directory, start), times]
+    own: list[Callback] = [SaveCheckpoints(checkpoints, claim), Journal(directory, start, display.say), times]
     own += make_trackers(log, directory, start)
     own += [ResultFiles(run, directory, display.say)] if log.report else []
     running = RunningRun(run, directory, start, distributed.is_main_process(), display.say)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.core import distributed
-from jaxft.core.errors import one_line
+from jaxft.core.errors import UserError, one_line
 from jaxft.core.output import writing
 from jaxft.report.page import FILE, write_report
 from jaxft.report.run_files import METRICS, json_lines
@@ -18,13 +18,39 @@ from jaxft.training.callbacks import Callback, End, Evaluation
 RESULTS, STATE = "all_results.json", "trainer_state.json"
 
 
+class Faults:
+    """For files about a run that are no part of it: an exception does not end the run, and is said when it is new."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[Path] = set()  # files that could not be written the last time
+
+    @contextmanager
+    def said(self, path: Path) -> Iterator[None]:
+        """A context that writes a file."""
+        try:
+            yield
+            self._said.discard(path)
+        except Exception as error:  # noqa: BLE001
+            if path not in self._said:
+                self._say(f"{path} could not be written: {_said(error, path)}")
+            self._said.add(path)
+
+
 @contextmanager
 def saying_faults(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """For files about a run that are no part of it: an exception is said, and does not end the run."""
+    """For a file about a run that is written once, and is no part of it: an exception is said, and does not end the run."""
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        say(f"{path} could not be written: {type(error).__name__}: {one_line(error)}")
+        say(f"{path} could not be written: {_said(error, path)}")
+
+
+def _said(error: Exception, path: Path) -> str:
+    """What an error says: that of a disk without the path, others with their type."""
+    if isinstance(error, UserError):
+        return str(error).removeprefix(f"{path}: cannot be written: ")
+    return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {one_line(error)}"
 
 
 class ResultFiles(Callback):
@@ -34,7 +60,7 @@ class ResultFiles(Callback):
     """
 
     def __init__(self, run: Run, directory: Path, say: Callable[[str], None]) -> None:
-        self._run, self._directory, self._say = run, directory, say
+        self._run, self._directory, self._faults = run, directory, Faults(say)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Write the state and the report."""
@@ -46,7 +72,7 @@ class ResultFiles(Callback):
             numbers = {name.replace("/", "_"): x for name, x in end.results.items() if not isinstance(x, dict | list)}
             epoch = end.step / self._run.steps_per_epoch
             path = self._directory / RESULTS
-            with saying_faults(path, self._say):
+            with self._faults.said(path):
                 _write_json(path, {"epoch": epoch, "step": end.selected_step, **numbers, **end.times})
         self._write(end.step)
 
@@ -54,9 +80,9 @@ class ResultFiles(Callback):
         if not distributed.is_main_process():
             return
         state, page = self._directory / STATE, self._directory / FILE
-        with saying_faults(state, self._say):
+        with self._faults.said(state):
             _write_json(state, self._state(step))
-        with saying_faults(page, self._say):
+        with self._faults.said(page):
             write_report([self._directory], page)
 
     def _state(self, step: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jaxft.core.output import writing
 from jaxft.core.phases import PHASES, TRAINING, Clock
 from jaxft.report.run_files import TIMES
 from jaxft.training.callbacks import Callback, Checkpoint, Evaluation
-from jaxft.training.result_files import saying_faults
+from jaxft.training.result_files import Faults
 
 EVERY = 10.0  # seconds between writings, besides those at checkpoints and evaluations
 MOST_SAVED = 1000  # checkpoints, the latest of which are remembered
@@ -65,7 +65,7 @@ class Times(Callback):
     """
 
     def __init__(self, directory: Path, start_step: int, clock: Clock, say: Callable[[str], None]) -> None:
-        self._path, self._clock, self._start_step, self._say = directory / TIMES, clock, start_step, say
+        self._path, self._clock, self._start_step, self._faults = directory / TIMES, clock, start_step, Faults(say)
         self._before = before = _read(self._path, say)
         self._kept = before if before.final and before.final.get("step") == start_step > 0 else None
         self._saved = {step: x for step, x in before.saved.items() if int(step) <= start_step}
@@ -119,7 +119,7 @@ class Times(Callback):
         self._last = time.monotonic()
         if self._kept or not distributed.is_main_process():
             return
-        with saying_faults(self._path, self._say), writing(str(self._path)) as file:
+        with self._faults.said(self._path), writing(str(self._path)) as file:
             file.write(f"{json.dumps(asdict(self.record()))}\n".encode())
 
 

@@ -5,7 +5,6 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,37 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxft.config import LogConfig
-from jaxft.core import distributed
 from jaxft.core.errors import UserError
-from jaxft.training.callbacks import Callback, Checkpoint
-from jaxft.training.tracker import Numbers, Status, Tracker, numbers
-
-
-class TensorBoard(Callback):
-    """Event files in DIRECTORY/tensorboard with a scalar for every number; those after `start_step` are written again."""
-
-    def __init__(self, directory: Path, start_step: int) -> None:
-        self._writer: Any = None  # in the main process
-        if distributed.is_main_process():
-            import tensorboardX
-
-            self._writer = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=start_step + 1)
-
-    def on_log(self, row: Mapping[str, Any]) -> None:
-        """Add the scalars."""
-        if self._writer is not None:
-            for name, value in numbers(row).items():
-                self._writer.add_scalar(name, value, row["step"])
-
-    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Flush: a run that is resumed at the checkpoint does not write the rows before it again."""
-        if self._writer is not None:
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Flush and close."""
-        if self._writer is not None:
-            self._writer.close()
+from jaxft.training.callbacks import Callback
+from jaxft.training.tensorboard import TensorBoard
+from jaxft.training.tracker import Numbers, Status, Tracker
 
 
 class Wandb(Tracker):

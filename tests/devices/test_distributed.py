@@ -216,3 +216,31 @@ def test_processes_keep_the_outputs_of_a_teacher(two, classifier, tmp_path, shar
         assert not (tmp_path / "b/cache").exists()
         bits.append((tmp_path / run / "model/model.safetensors").read_bytes())
     assert bits[0] == bits[1]
+
+
+@pytest.mark.slow
+def test_processes_save_by_the_clock_and_pass_over_damaged_checkpoints(two, tmp_path):
+    options = {"train": {"max_steps": 6, "batch_size": 16}, "eval": {"every": "end"}}
+    options["checkpoint"] = {"every": "0.00001 minutes", "keep": 9}
+
+    def run(code: int) -> list[str]:
+        hosts = two(**options)[-2:]  # it returns all that it has started
+        told = [host.communicate(timeout=300)[1] for host in hosts]
+        assert [host.returncode for host in hosts] == [code, code], told
+        return told
+
+    run(0)
+    model = (tmp_path / "two/model/model.safetensors").read_bytes()
+    folders = {int(path.name): path for path in (tmp_path / "two/checkpoints").iterdir()}
+    assert len(folders) > 2
+    for step in sorted(folders)[-2:]:
+        (folders[step] / "state/manifest.ocdbt").write_bytes(b"")
+    (tmp_path / "two/model/model.safetensors").unlink()
+    told = run(0)
+    assert "checkpoint of step 6 is passed over: checkpoints/6/state/manifest.ocdbt has 0 bytes" in told[0]
+    assert (tmp_path / "two/model/model.safetensors").read_bytes() == model
+    for path in (tmp_path / "two/checkpoints").glob("*/progress/metadata"):
+        path.unlink()
+    told = run(2)
+    assert "none of its checkpoints is whole" in told[0]
+    assert "see its message" in told[1]

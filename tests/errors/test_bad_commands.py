@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from jaxft import predict
+from jaxft.core import checksums
 from tests.support.damage import DISK_FULL, half
 
 COMMANDS = {
@@ -143,6 +144,35 @@ def test_export_of_a_damaged_checkpoint(fails, finished, tmp_path):
             half(path)
     fails("export", [run, "--output", tmp_path / "out"], str(run), "checkpoint")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_model_of_a_run(fails, finished, tiny_data, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    path = run / "model" / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # a number that is a little wrong
+    words = f"{path} has other content than was written", "jaxft export", f"delete {run / 'model' / 'checksums.json'}"
+    fails("evaluate", [run, "--data.validation", tiny_data / "dev.csv"], *words)
+    argv = ["--input", tiny_data / "dev.csv", "--output", tmp_path / "o.jsonl"]
+    fails("predict", [run / "model", *argv], *words)
+    path.write_bytes(whole)
+    (run / "model" / "tokenizer_config.json").unlink()
+    fails("predict", [run, *argv], "tokenizer_config.json is not there")
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_a_hostile_manifest_reads_no_other_file(fails, classifier, tiny_data, tmp_path):
+    model = shutil.copytree(classifier, tmp_path / "model")
+    (model / "zero").symlink_to("/dev/zero")
+    for files, words in (
+        ({"/dev/zero": [0, "0"]}, "which is not in its folder"),
+        ({"../zero": [0, "0"]}, "which is not in its folder"),
+        ({"zero": [0, "0"]}, "zero is not there"),
+        ({"zero": 5}, "is torn"),
+        ([], "is torn"),
+    ):
+        checksums.write_sealed(model / checksums.MANIFEST, {"files": files})
+        fails("predict", [model, "--input", tiny_data / "dev.csv", "--output", tmp_path / "o"], str(model), words)
 
 
 def test_plan_reports_like_train(fails, tmp_path):

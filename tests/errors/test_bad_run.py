@@ -90,8 +90,8 @@ def test_checkpoint_that_cannot_be_written(fails, short_run, monkeypatch, tmp_pa
         raise DISK_FULL
 
     monkeypatch.setattr(orbax.checkpoint.CheckpointManager, "save", full)
-    fails("train", short_run(), str(tmp_path / "run"), "checkpoint", "No space left on device")
-    assert not (tmp_path / "run" / "model").exists()
+    fails("train", short_run(), str(tmp_path / "run"), "model/ is written", "checkpoint", "No space left on device")
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 
 def test_disk_full_while_the_model_is_written(fails, short_run, monkeypatch, tmp_path):

@@ -133,15 +133,16 @@ def test_frozen_parameters_are_restored_from_the_model_if_it_gives_the_same(agai
     assert integrity.verify_frozen(directory, integrity.verify(directory, 7).frozen).damage is None
 
 
-@pytest.mark.slow
-def test_a_run_without_an_intact_checkpoint_begins_again(again, whole, capfd):
+def test_a_run_without_an_intact_checkpoint_says_what_to_do(again, capfd):
     directory, run = again
     for step in integrity.steps(directory):
         files(directory, f"checkpoints/{step}/state")[-1].unlink()
-    assert run() == (whole / MODEL).read_bytes()
+    before = files(directory, "checkpoints")
+    with pytest.raises(UserError, match=r"none of its checkpoints is whole: put back a copy .* or delete .*/checkpoints to"):
+        run()
     err = capfd.readouterr().err
     assert all(f"step {step} is passed over" in err for step in (2, 4, 6, 7))
-    assert "begins again with step 0" in err
+    assert files(directory, "checkpoints") == before
 
 
 def test_a_checkpoint_needs_its_best_step(tmp_path):
@@ -162,7 +163,18 @@ def test_a_checkpoint_needs_its_best_step(tmp_path):
     shutil.rmtree(tmp_path / "checkpoints/8")
     assert integrity.newest_usable(tmp_path, best=True, say=print) == 6
     (tmp_path / "checkpoints/6" / checksums.MANIFEST).unlink()
-    assert integrity.newest_usable(tmp_path, best=True, say=print) is None
+    with pytest.raises(UserError, match="none of its checkpoints is whole"):
+        integrity.newest_usable(tmp_path, best=True, say=print)
+
+
+def test_a_best_step_that_is_lost_is_not_taken_for_one_that_comes_again(tmp_path):
+    for step in (4, 6, 8):
+        folder = tmp_path / "checkpoints" / str(step)
+        (folder / "progress").mkdir(parents=True)
+        progress = {"best_step": 2 if step == 4 else 5, integrity.RECORDED: True}
+        (folder / "progress" / "metadata").write_text(json.dumps(progress))
+        checksums.write_manifest(folder)
+    assert integrity.newest_usable(tmp_path, best=True, say=print) == 4  # which begins before step 5
 
 
 @pytest.mark.slow

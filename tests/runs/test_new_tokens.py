@@ -136,10 +136,17 @@ def test_an_interrupted_claim_is_made_again(finished, tmp_path):
         assert not rundir.check_claim(config)
         assert rundir.recorded_tokenizer(config) is None
         rundir.claim(config, {}, directory / "tokenizer")
-        assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "tokenizer", "inputs.json"}
+        names = {path.name for path in (tmp_path / "run").iterdir()}
+        assert names == {"checksums.json", "config.yaml", "tokenizer", "inputs.json"}
     assert rundir.check_claim(config)
     assert rundir.recorded_tokenizer(config) == tmp_path / "run/tokenizer"
     assert not (tmp_path / "run/tokenizer/added_tokens.json").exists()
+    vocabulary = tmp_path / "run/tokenizer/tokenizer.json"
+    vocabulary.write_text(vocabulary.read_text().replace("river", "liver"))
+    with pytest.raises(
+        UserError, match=r"run/tokenizer/tokenizer\.json has other content than was written: put back a copy"
+    ):
+        rundir.recorded_tokenizer(config)
     (tmp_path / "other/tokenizer").mkdir(parents=True)
     with pytest.raises(UserError, match=r"holds files but no config\.yaml"):  # somebody else's
         rundir.check_claim(replace(config, output_dir=str(tmp_path / "other")))

@@ -9,6 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxft import evaluate, export
+from jaxft.core import checksums
+from jaxft.run import rundir
 from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import tiny
@@ -55,6 +57,29 @@ def test_held_out_rows_are_evaluated_again(held):
     assert scores["accuracy"] == results["eval/accuracy"]
     assert sum(map(sum, scores["confusion"])) == 15
     assert scores["confusion_labels"] == list(tiny.LABELS)
+
+
+def test_a_changed_config_is_read_and_said(held, tmp_path, capsys):
+    run = shutil.copytree(held[0], tmp_path / "run")
+    assert rundir.read_run_config(run).seed == 5
+    assert capsys.readouterr().err == ""
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("seed: 5", "seed: 4"))
+    for _ in range(2):
+        assert rundir.read_run_config(run).seed == 4
+    said = f"{path} has other content than was written: its options are taken as they are now\n"
+    assert capsys.readouterr().err == said
+    (run / checksums.MANIFEST).unlink()  # as of an older version
+    assert rundir.read_run_config(run).seed == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_held_out_rows_are_not_taken_from_a_damaged_list(held, tmp_path, fails):
+    run = shutil.copytree(held[0], tmp_path / "run")
+    path = run / "validation_rows.txt"
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{int(first) ^ 1}\n{rest}")
+    fails("evaluate", [run], f"{path} has", "put back a copy")
 
 
 def test_held_out_rows_are_not_taken_from_a_changed_file(held, tmp_path, fails):

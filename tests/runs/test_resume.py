@@ -22,12 +22,13 @@ from jaxft.models.weights.tensor_files import open_weights
 from jaxft.run.setup import make_run
 from jaxft.run.state import fresh_state
 from jaxft.train import train
+from jaxft.training import integrity
 from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.early_stopping import EvaluationState
 from jaxft.training.journal import rewind
 from jaxft.training.loop import Loop
 from tests.support import tiny
-from tests.support.resuming import MODEL, copy_run_at, journal, short_config
+from tests.support.resuming import MODEL, assert_resume_is_exact, copy_run_at, journal, short_config
 
 
 class Command:
@@ -57,6 +58,13 @@ class Command:
             time.sleep(0.0005)
         assert process.returncode == 0, self.log.read_text()
         return False
+
+
+@pytest.mark.slow
+def test_a_run_that_saves_by_the_clock_resumes_exactly(classifier, tiny_data, tmp_path):
+    options = {"plan": {"preset": "head"}, "checkpoint": {"every": "0.00001 minutes", "keep": 9}}
+    assert_resume_is_exact(classifier, tiny_data, tmp_path, MODEL, **options)
+    assert integrity.steps(tmp_path / "half") == [1, 2, 3, 4, 5, 6, 7]
 
 
 def writing(folder: Path) -> bool:

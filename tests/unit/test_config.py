@@ -28,7 +28,7 @@ from jaxft.config import (
     training,
     unlabelled,
 )
-from jaxft.config.durations import duration_steps
+from jaxft.config.durations import duration_seconds, duration_steps
 from jaxft.core.errors import UserError
 from tests.support import ROOT
 
@@ -152,6 +152,22 @@ def test_every_recipe_parses_and_its_files_exist(path, monkeypatch):
 )
 def test_a_duration_is_a_number_of_steps(value, steps):
     assert duration_steps(value, 40, "eval.every") == steps
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("10 minutes", 600),
+        ("1 minute", 60),
+        ("0.5 minutes", 30),
+        (" 2  hours ", 7200),
+        ("500", None),
+        ("end", None),
+        (3, None),
+    ],
+)
+def test_a_duration_may_be_a_time(value, seconds):
+    assert duration_seconds(value) == seconds
 
 
 @pytest.mark.parametrize("value", ["", "often", "1 week", "0.5 steps", "0 epochs", "-1", "nan epochs", "inf epochs", 0])

@@ -284,7 +284,8 @@ def test_a_change_misses_the_cache(tokenizer, tiny_model, tmp_path, cache, chang
         encoded(rows, failing(tokenizer), directory, cache=True, **options)
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tokenizer, tiny_model, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_a_line(tokenizer, tiny_model, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
     assert encoded(dataset("the river"), tokenizer, tiny_model, cache=True).lengths.tolist() == [4]
+    assert f"tokens are not cached in {tmp_path}/file/tokens: " in capsys.readouterr().err

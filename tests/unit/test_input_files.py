@@ -28,7 +28,8 @@ def begin(config) -> None:
         assert (Path(config.output_dir) / lock.FILE).exists()
         with pytest.raises(UserError, match="another run is using it: process"):
             Claim(config)
-    assert sorted(path.name for path in Path(config.output_dir).iterdir()) == ["config.yaml", "inputs.json"]
+    names = sorted(path.name for path in Path(config.output_dir).iterdir())
+    assert names == ["checksums.json", "config.yaml", "inputs.json"]
 
 
 def swap(path: Path) -> None:
@@ -122,7 +123,18 @@ def test_a_missing_record_is_written_and_a_damaged_one_is_refused(config, tmp_pa
     begin(config)
 
 
-@pytest.mark.parametrize("left", [[], [".config.yaml"], [".inputs.json.new"], [".config.yaml", "inputs.json"], ["run.lock"]])
+@pytest.mark.parametrize(
+    "left",
+    [
+        [],
+        [".config.yaml"],
+        [".inputs.json.new"],
+        [".config.yaml", "inputs.json"],
+        [".config.yaml", "inputs.json", "checksums.json"],
+        [".checksums.json.new", ".config.yaml"],
+        ["run.lock"],
+    ],
+)
 def test_an_interrupted_claim_is_made_again(config, tmp_path, left):
     (tmp_path / "run").mkdir()
     for name in left:

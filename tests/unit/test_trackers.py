@@ -4,7 +4,6 @@ import sys
 import threading
 
 import pytest
-import tensorboardX
 
 from jaxft.core.errors import UserError
 from jaxft.core.signals import Stopped
@@ -91,30 +90,6 @@ def test_names_of_metrics_suit_mlflow(tmp_path, monkeypatch):
     store = fake_trackers.install("mlflow", monkeypatch)
     tracked.Session(tmp_path, 0, "mlflow").log({"step": 1, "eval/F1 (macro), 50%": 0.5}).end()
     assert store.runs["0/0"].rows == [(1, {"eval/F1 _macro__ 50_": 0.5})]
-
-
-def test_tensorboard_has_the_final_scores_beside_the_curves(tmp_path, monkeypatch):
-    scalars = []
-
-    class SummaryWriter:
-        def __init__(self, logdir, purge_step):
-            assert (logdir, purge_step) == (str(tmp_path / "tensorboard"), 5)
-
-        def add_scalar(self, tag, value, step):
-            scalars.append((tag, value, step))
-
-        def flush(self):
-            scalars.append("flushed")
-
-        def close(self):
-            scalars.append("closed")
-
-    monkeypatch.setattr(tensorboardX, "SummaryWriter", SummaryWriter)
-    session = tracked.Session(tmp_path, 4, "tensorboard").log(tracked.evaluation_row(6))
-    session.trackers[0].on_checkpoint(None)  # what a resumed run does not write again
-    session.log(tracked.FINAL).end()
-    curves = [("epoch", 1, 6), ("eval/accuracy", 0.75, 6)]
-    assert scalars == [*curves, "flushed", *((tag, x, 6) for tag, x in FINAL.items()), "closed"]
 
 
 @pytest.mark.parametrize("name", SERVICES)

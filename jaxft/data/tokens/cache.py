@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -90,7 +89,7 @@ def _read(folder: Path) -> Arrays | None:
 
 def _write(folder: Path, arrays: Arrays) -> Arrays:
     """Writes the arrays if possible: without a writable cache they are only made again."""
-    with suppress(OSError):
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
             new = Path(temporary, "new")
@@ -101,4 +100,8 @@ def _write(folder: Path, arrays: Arrays) -> Arrays:
             if folder.exists():  # damaged; processes that have mapped its files can go on reading them
                 os.replace(folder, Path(temporary, "damaged"))
             os.replace(new, folder)
+    except OSError as error:
+        another = folder.exists()  # process has been faster
+        if distributed.is_main_process() and not another:
+            print(f"tokens are not cached in {folder.parent}: {error.strerror or error}", file=sys.stderr)
     return arrays

@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.core import checksums
 from jaxft.core.errors import UserError, json_fault, one_line
 from jaxft.core.lock import TAG, is_being_written, process_tag
 from jaxft.core.paths import path_inside
@@ -88,13 +89,16 @@ def _class_of(directory: Path) -> str:
     return name if re.fullmatch(r"(?!Flax|TF)[A-Z]\w{1,99}", name) else "AutoModel"
 
 
-def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = ()) -> None:
+def write_directory(
+    directory: Path, writers: Mapping[str, Callable[[Path], object]], remove: Collection[str] = (), *, manifest: bool = False
+) -> None:
     """Writes files atomically: all are written to a temporary folder on the same disk, and then moved.
 
     Args:
       directory: created if absent; other files in it are unchanged.
       writers: file name -> function that writes a given path.
       remove: files to remove because they would contradict the new ones.
+      manifest: also write checksums of the files (`core.checksums`); one of other files is removed.
 
     Raises:
       UserError: if the disk is full or read-only; then nothing in `directory` has changed.
@@ -112,8 +116,13 @@ def write_directory(directory: Path, writers: Mapping[str, Callable[[Path], obje
         for name, write in writers.items():
             write(temporary / name)
             os.chmod(temporary / name, 0o666 & ~umask)  # safetensors creates files that only their owner can read
+        if manifest:
+            checksums.write_manifest(temporary)
+            os.chmod(temporary / checksums.MANIFEST, 0o666 & ~umask)
         directory.mkdir(exist_ok=True)
-        for name in writers:
+        # The manifest goes first: if the process is killed here, the files that it does not fit are not taken for whole.
+        (directory / checksums.MANIFEST).unlink(missing_ok=True)
+        for name in ([checksums.MANIFEST] if manifest else []) + [*writers]:
             os.replace(temporary / name, directory / name)
         for name in remove:
             (directory / name).unlink(missing_ok=True)
