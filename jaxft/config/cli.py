@@ -48,7 +48,7 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         print(f"error: {shortened(one_line(own[0] if own and cause is error else _message(error)))}", file=sys.stderr)
         if own:
             print(f"{own[1]}--debug shows the whole traceback", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code if isinstance(error, UserError) else UserError.code)
     except Stopped as stopped:
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(128 + stopped.number)
