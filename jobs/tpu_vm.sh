@@ -57,8 +57,8 @@ tpus() { # gcloud compute tpus, or the command that would be called
 # Runs a command in a shell on one worker or on all.
 on() { tpus tpu-vm ssh "$NAME" --worker="$1" --command="$2"; }
 
-# What `describe` says of the TPU or of its place in the queue; NONE if there is none, UNKNOWN if Google does not answer: then
-# nothing must be deleted.
+# What `describe` says of the TPU or of its place in the queue; NONE if there is none, UNKNOWN if Google does not answer:
+# then nothing must be deleted.
 state_of() {
   local answer
   if answer=$(tpus "$1" describe "$NAME" --format="value($2)" 2>&1); then
@@ -152,7 +152,7 @@ setsid bash -c '
   echo \$! > ~/jaxft.pid
   wait \$!
   echo \$? > ~/jaxft.exit' >> ~/jaxft.log 2>&1 < /dev/null &
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -f ~/jaxft.pid ] && break; sleep 0.5; done
+for i in \$(seq 50); do [ -f ~/jaxft.pid ] && break; sleep 0.1; done
 echo 'the run has started'"
 }
 
