@@ -74,7 +74,9 @@ def test_the_options_of_the_pods_exist(jobset):
 
 def test_xpk_gets_one_command_that_takes_signals_itself(tmp_path):
     stand_ins = StandIns(tmp_path)
-    code, told = stand_ins.run("xpk.sh", "--dry-run", "create", "a.yaml", "--task.labels", "[a, b]", IMAGE="image", PROJECT="p")
+    code, told = stand_ins.run(
+        "xpk.sh", "--dry-run", "create", "a.yaml", "--task.labels", "[a, b]", IMAGE="image", PROJECT="p"
+    )
     assert code == 0
     words = shlex.split(told)
     assert words[:3] == ["xpk", "workload", "create"]
