@@ -1,11 +1,16 @@
 """jobs/gpus.sh starts one process per machine or per GPU, and starts a run again only if it was interrupted."""
 
+import os
 import signal
+import socket
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support import ROOT
+from jaxft.config import cli
+from tests.support import ROOT, read_jsonl, tiny
 from tests.support.launchers import StandIns, wait_for
 
 
@@ -71,3 +76,26 @@ def test_skypilot_starts_it_on_each_node(machine, tmp_path):
     assert (tmp_path / "coordinator.1").read_text() == "10.0.0.1:8482\n"
     assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 0
     assert task["envs"]["OUTPUT_DIR"].startswith(f"{next(iter(task['file_mounts']))}/")
+
+
+@pytest.mark.slow
+def test_a_run_that_one_process_loses_is_done_after_the_second_start(machine, tiny_model, tiny_data, tmp_path):
+    sections = {"mesh": {"data": -1}, "runtime": {"distributed": "auto"}, "model": tiny.NO_DROPOUT}
+    more = {"train": {"max_steps": 300, "batch_size": 16}, "log": {"every": 1, "progress": False}, "eval": {"every": "end"}}
+    config = tiny.run_config(tiny_model, tiny_data, tmp_path / "run", **sections, **more)
+    (tmp_path / "a.yaml").write_text(cli.dump(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    script = machine.start("gpus.sh", "a.yaml", PROCESSES="2", COORDINATOR=address, PYTHON=sys.executable)
+    rows = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: script.poll() is not None or (rows.exists() and rows.read_text()), 300)
+    children = Path(f"/proc/{script.pid}/task/{script.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGTERM)
+    told = script.communicate(timeout=300)[0]
+    assert script.returncode == 0, told
+    assert "exit code 143 at start 1 of 3" in told
+    assert "resuming at step" in told
+    steps = [row["step"] for row in read_jsonl(rows) if "loss" in row]
+    assert steps == list(range(1, 301))
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()

@@ -10,8 +10,8 @@ from tests.support import ROOT
 
 JOBS = ROOT / "jobs"
 
-# Takes the place of python. Each start notes its number and arguments in `log`, and ends with its code in `plan`, which has a
-# line for each start with the codes of all processes (`wait`: 143, after a SIGTERM).
+# Takes the place of python. Each start notes its number and arguments in `log`, and ends with its code in `plan`: a line for
+# each start, with the codes of all processes (`wait`: 143, after a SIGTERM).
 TRAINER = r"""
 number=${JAX_PROCESS_ID:-${SLURM_PROCID:-0}}
 start=$(($(cat "$STANDIN/starts.$number" 2> /dev/null || echo 0) + 1))
