@@ -104,6 +104,14 @@ delete() {
   fi
 }
 
+# The command that mounts the shared directory; a worker that was started anew has lost it.
+mounting() {
+  [ -n "$NFS" ] || return 0
+  echo "command -v mount.nfs > /dev/null || (sudo apt-get update -qq && sudo apt-get install -y -qq nfs-common)
+sudo mkdir -p $MOUNT
+mountpoint -q $MOUNT || { sudo mount -t nfs $NFS $MOUNT && sudo chmod a+rwx $MOUNT; }"
+}
+
 temporary=
 trap 'rm -rf "$temporary"' EXIT
 setup() {
@@ -123,17 +131,11 @@ export PATH=\$HOME/.local/bin:\$PATH
 command -v uv > /dev/null || python3 -m pip install --quiet --user uv
 [ -x ~/jaxft-venv/bin/python ] || uv venv --quiet --python $PYTHON_VERSION ~/jaxft-venv
 uv pip install --quiet --python ~/jaxft-venv/bin/python -e ~/jaxft'[tpu]'
-"
-  if [ -n "$NFS" ]; then
-    install+="command -v mount.nfs > /dev/null || (sudo apt-get update -qq && sudo apt-get install -y -qq nfs-common)
-sudo mkdir -p $MOUNT
-mountpoint -q $MOUNT || sudo mount -t nfs $NFS $MOUNT
-sudo chmod a+rwx $MOUNT
-"
-  else
+$(mounting)
+touch ~/jaxft.ready"
+  [ -n "$NFS" ] ||
     say "NFS is empty: $OUTPUT_DIR is on the disk of each worker and is lost with it, and several workers cannot share it"
-  fi
-  on all "${install}touch ~/jaxft.ready"
+  on all "$install"
 }
 
 start() {
@@ -147,6 +149,7 @@ if [ -f ~/jaxft.pid ] && [ ! -f ~/jaxft.exit ] && kill -0 \$(cat ~/jaxft.pid) 2>
   exit 0
 fi
 rm -f ~/jaxft.exit ~/jaxft.stopped ~/jaxft.pid
+$(mounting)
 setsid bash -c '
   $cache ~/jaxft-venv/bin/python -m jaxft.train $CONFIG --output_dir $OUTPUT_DIR --runtime.distributed on $OPTIONS &
   echo \$! > ~/jaxft.pid
