@@ -36,7 +36,7 @@ fi
 
 # Interrupted, so that the same command resumes: hung up, ended because another process died, killed, terminated.
 interrupted() {
-  case $1 in 129 | 134 | 137 | 143) return 0 ;; *) return 1 ;; esac
+  case $1 in 129 | 134 | 137 | 142 | 143) return 0 ;; *) return 1 ;; esac
 }
 
 say() { echo "$(date +%T) gpus.sh: $*" >&2; }

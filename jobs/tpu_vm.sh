@@ -234,7 +234,7 @@ babysit() {
     codes=$(sed -n 's/^run EXIT //p' <<< "$found" | grep -vx 0 || true)
     for code in $codes; do
       case $code in
-        129 | 134 | 137 | 143) last=$code ;; # interrupted, so that the same command resumes
+        129 | 134 | 137 | 142 | 143) last=$code ;; # interrupted, so that the same command resumes
         *)
           last_lines
           say "exit code $code: an error, which starting again would not mend"

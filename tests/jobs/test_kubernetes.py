@@ -13,7 +13,7 @@ from jaxft.config import cli
 from tests.support import ROOT, tiny
 from tests.support.launchers import JOBS, StandIns
 
-INTERRUPTED = [129, 134, 137, 143]
+INTERRUPTED = [129, 134, 137, 142, 143]
 
 
 @pytest.fixture
