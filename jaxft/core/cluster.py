@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxft.core.errors import RESTART, UserError, one_line
 
-LATER = 60  # seconds by which JAX gives up later than `_telling`; it ends the process with a trace
+LATER = 60  # seconds by which JAX gives up later than jaxft, which names the process that is lost; JAX prints a trace
 EVERY = 10.0  # seconds between lines while a process waits for the others
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 BOARD = "jaxft/pulse"
@@ -42,7 +42,9 @@ def join_cluster(*, start_timeout: int = 300, heartbeat_timeout: int = 100) -> N
     try:
         with _telling(explicit, start_timeout):
             jax.distributed.initialize(
-                **explicit, initialization_timeout=start_timeout + LATER, heartbeat_timeout_seconds=heartbeat_timeout
+                **explicit,
+                initialization_timeout=start_timeout + LATER,
+                heartbeat_timeout_seconds=heartbeat_timeout + LATER,
             )
     except (RuntimeError, ValueError) as error:
         raise UserError(

@@ -9,12 +9,13 @@ import faulthandler
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from jaxft.core.cluster import ServiceBoard
 from jaxft.core.errors import RESTART, UserError, one_line, shortened
@@ -24,11 +25,13 @@ from jaxft.core.signals import Stopped
 HOST = socket.gethostname()
 OFTEN = 1.0  # seconds between two looks
 MOST_AT_ONCE = 32  # processes that may look every second; more look more seldom, as all read what all wrote
-BEFORE_JAX = 0.8  # of the heartbeat timeout, after which JAX ends the process with a trace
 MOST_NAMED = 8  # processes in a message
 LOST = "JaxRuntimeError"  # what an exchange between processes raises if the connection to one is lost
 MORE = 20.0  # seconds in which the thread finds out which
+MAIN_LATER = 3.0  # seconds by which process 0, which keeps the board, leaves later than the others
 GRACE = 5.0  # seconds after the failure of another process in which this one may end by itself
+
+_abandoned = threading.Event()  # this process has failed, and others are still at work
 
 
 class Board(Protocol):
@@ -88,7 +91,9 @@ class Watchdog:
         silent: float = float("inf"),
         leave: Callable[[Verdict], None] | None = None,
     ) -> None:
-        self._number, self._board, self._stall, self._silent = number, board, stall, silent
+        self._number, self._count, self._board, self._stall = number, count, board, stall
+        self._later = MAIN_LATER if board and number == 0 else 0.0
+        self._silent = silent + self._later
         self._interval = min(OFTEN * max(1.0, count / MOST_AT_ONCE), (stall or OFTEN * 10) / 10)
         self._leave = leave or leave_now
         self._others: dict[int, Seen] = {}
@@ -115,10 +120,25 @@ class Watchdog:
             self._done.wait(self._silent + MORE)
         self._done.set()
         if self._board:
-            failed = error is not None and not isinstance(error, Stopped)
-            why = shortened(one_line(error)) or type(error).__name__
+            for thread in self._threads:
+                thread.join(OFTEN)
             with suppress(ConnectionError):
-                self._write(**{"ended": "failed", "why": why} if failed else {"ended": "done"})
+                self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Tell the others how this process ends; after an error, wait until they end, too, or know of it."""
+        assert self._board
+        if error is None or isinstance(error, Stopped):
+            self._write(ended="done")
+            return
+        self._write(ended="failed", why=shortened(one_line(error)) or type(error).__name__)
+        end = time.monotonic() + (GRACE + MAIN_LATER if self._number == 0 else MAIN_LATER)
+        while time.monotonic() < end:
+            ended = [text for text in self._board.read().values() if "ended" in json.loads(text)]
+            if len(ended) == self._count:
+                return
+            time.sleep(OFTEN / 5)
+        _abandoned.set()
 
     def exchange(self) -> None:
         """Write what this process did last, and read what the others did."""
@@ -144,7 +164,7 @@ class Watchdog:
         now = time.monotonic()
         for number, other in sorted(self._others.items()):
             since = now - other.since
-            if other.about.get("ended") == "failed" and since > GRACE:
+            if other.about.get("ended") == "failed" and since > GRACE + self._later:
                 return Verdict(f"{other.name(number)} has failed: {other.about['why']}", UserError.code)
             if "ended" not in other.about and since > self._silent and self._answered > other.since + self._silent / 2:
                 return Verdict(f"nothing is heard of {other.name(number)} for {since:.0f} s: it died, or its host hangs")
@@ -152,7 +172,7 @@ class Watchdog:
             reason = self._unreachable or f"no answer for {now - self._answered:.0f} s"
             return Verdict(f"process 0, which all others depend on, cannot be reached: {reason}")
         idle = now - PULSE.at
-        if self._stall is None or idle <= self._stall:
+        if self._stall is None or idle <= self._stall + self._later:
             return None
         return Verdict(f"nothing has happened for {idle:.0f} s (runtime.stall), {self._states()}", threads=True)
 
@@ -186,8 +206,23 @@ def of_run(*, stall: float | None, heartbeat: float, alone: bool) -> AbstractCon
 
     number, count = jax.process_index(), jax.process_count()
     if count > 1:
-        return Watchdog(number, count, ServiceBoard(), stall=stall, silent=BEFORE_JAX * heartbeat)
+        return Watchdog(number, count, ServiceBoard(), stall=stall, silent=heartbeat)
     return Watchdog(stall=stall) if alone else nullcontext()
+
+
+def abandoned() -> bool:
+    """Whether this process has failed while others of its run are still at work."""
+    return _abandoned.is_set()
+
+
+def end(code: int) -> NoReturn:
+    """End the process; at once if others are still at work, as JAX would wait five minutes for them, and then abort."""
+    if abandoned():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def leave_now(verdict: Verdict) -> None:

@@ -12,13 +12,13 @@ from jaxft.core.watchdog import Watchdog
 
 
 class Board:
-    """A board of three processes, of which 1 and 2 write what a test says."""
+    """A board on which processes 1 and 2 write what a test says, and 3 is tested."""
 
     def __init__(self):
         self.texts, self.down = {}, False
 
     def write(self, text):
-        self.texts[0] = text
+        self.texts[3] = text
 
     def read(self):
         if self.down:
@@ -43,8 +43,8 @@ def now(monkeypatch):
     return move
 
 
-def dog(board, **options):
-    return Watchdog(0, 3, board, **{"stall": 60.0, "silent": 20.0} | options)
+def dog(board, number=3, **options):
+    return Watchdog(number, 4, board, **{"stall": 60.0, "silent": 20.0} | options)
 
 
 def test_a_run_that_moves_is_left_alone(now):
@@ -58,7 +58,7 @@ def test_a_run_that_moves_is_left_alone(now):
         own.exchange()
         seen = own.verdict()
         assert seen is None
-    assert json.loads(board.texts[0]) | {"host": ""} == {
+    assert json.loads(board.texts[3]) | {"host": ""} == {
         "host": "",
         "phase": "training",
         "step": 199,
@@ -156,4 +156,4 @@ def test_how_a_process_ends_is_on_the_board():
                     raise error
         except (ValueError, KeyboardInterrupt):
             pass
-        assert json.loads(board.texts[0])["ended"] == ended
+        assert json.loads(board.texts[3])["ended"] == ended
