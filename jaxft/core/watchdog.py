@@ -115,7 +115,7 @@ class Watchdog:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if self._board and type(error).__name__ == LOST:
+        if self._board and LOST in str(type(error)):
             # Another process is lost: the thread finds out which one, and leaves.
             self._done.wait(self._silent + MORE)
         self._done.set()
