@@ -1,6 +1,7 @@
 """The watchdog: what it sees on the board, and when it ends the process."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -147,7 +148,9 @@ def test_the_thread_leaves_once_the_run_hangs_and_not_after_its_end():
     assert len(left) == count
 
 
-def test_how_a_process_ends_is_on_the_board():
+def test_how_a_process_ends_is_on_the_board(monkeypatch):
+    monkeypatch.setattr(watchdog, "_abandoned", threading.Event())
+    monkeypatch.setattr(watchdog, "MAIN_LATER", 0.1)
     for error, ended in ((None, "done"), (ValueError("no"), "failed"), (KeyboardInterrupt(), "failed")):
         board = Board()
         try:
@@ -157,3 +160,4 @@ def test_how_a_process_ends_is_on_the_board():
         except (ValueError, KeyboardInterrupt):
             pass
         assert json.loads(board.texts[3])["ended"] == ended
+        assert watchdog.abandoned() == (error is not None)
