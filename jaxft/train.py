@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.config import Config, cli
-from jaxft.core import backend, distributed
+from jaxft.core import backend, distributed, watchdog
 from jaxft.core.distributed import by_main_process, check_shared
 from jaxft.core.errors import UserError
 from jaxft.core.phases import SAVING, Clock, measured, phase
@@ -20,10 +20,12 @@ from jaxft.run.claim import Claim
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Run the command and return the final scores, including `test/...` if there is a test file."""
-    return train(cli.load(argv))
+    return train(cli.load(argv), watched=True)
 
 
-def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
+def train(
+    config: Config, *, said: set[str] | None = None, callbacks: Sequence[Any] = (), watched: bool = False
+) -> dict[str, Any]:
     """Train as the config says; if its output directory holds this run already, resume it.
 
     Args:
@@ -31,40 +33,52 @@ def train(config: Config, *, said: set[str] | None = None, callbacks: Sequence[A
       callbacks: `jaxft.Callback` objects in addition to those that the config names.
       said: lines of the start-up that an earlier run of the same series has printed, which are not repeated; those of this
         run are added.
+      watched: whether the process is ended if nothing happens for `runtime.stall` seconds; several processes always are.
 
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C; a checkpoint of the current step has been saved.
     """
     with lasting(), measured(Clock()) as clock:
-        return _start(config, clock, set() if said is None else said, callbacks)
+        runtime = config.runtime
+        chosen = backend.start(
+            distributed=runtime.distributed,
+            precision=runtime.precision,
+            compile_cache=runtime.compile_cache,
+            start_timeout=runtime.start_timeout,
+            heartbeat_timeout=runtime.heartbeat_timeout,
+        )
+        dog = watchdog.of_run(stall=runtime.stall, heartbeat=runtime.heartbeat_timeout, alone=watched)
+        with Watch() as watch, dog:
+            return _start(config, chosen, clock, watch, set() if said is None else said, callbacks)
 
 
-def _start(config: Config, clock: Clock, said: set[str], callbacks: Sequence[Any]) -> dict[str, Any]:
+def _start(
+    config: Config, chosen: backend.Runtime, clock: Clock, watch: Watch, said: set[str], callbacks: Sequence[Any]
+) -> dict[str, Any]:
     """Claim the run directory, read the data, load the model, and train."""
-    runtime = config.runtime
-    chosen = backend.start(distributed=runtime.distributed, precision=runtime.precision, compile_cache=runtime.compile_cache)
     begin = time.perf_counter()
-    with Watch() as watch:
-        from jaxft.run.setup import make_run
-        from jaxft.teacher_cache.choice import choose
-        from jaxft.teacher_cache.fill import check_directory
-        from jaxft.training.callbacks import check_callbacks, load_callbacks
-        from jaxft.training.display import named_phases
-        from jaxft.training.trackers import check_installed
+    from jaxft.run.agreement import check_same
+    from jaxft.run.setup import make_run
+    from jaxft.teacher_cache.choice import choose
+    from jaxft.teacher_cache.fill import check_directory
+    from jaxft.training.callbacks import check_callbacks, load_callbacks
+    from jaxft.training.display import named_phases
+    from jaxft.training.trackers import check_installed
 
-        by_main_process(lambda: check_installed(config.log))
-        check_callbacks(callbacks)  # a wrong one is refused before the long reading
-        callbacks = [*load_callbacks(config), *callbacks]
-        if distributed.is_main_process():
-            for line in _new([chosen.line()], said):
-                print(line, file=sys.stderr)
-        # Only the main process claims the directory; the others stop if it is refused.
-        with named_phases(config.log, clock), by_main_process(lambda: Claim(config)) or Claim(config) as claim:
-            check_shared(Path(config.output_dir))
-            run = make_run(config)
-            check_directory(run, choose(run).stored)
-            by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
-            return _train(run, claim, begin, watch, said, callbacks)
+    check_same(config)
+    by_main_process(lambda: check_installed(config.log))
+    check_callbacks(callbacks)  # a wrong one is refused before the long reading
+    callbacks = [*load_callbacks(config), *callbacks]
+    if distributed.is_main_process():
+        for line in _new([chosen.line()], said):
+            print(line, file=sys.stderr)
+    # Only the main process claims the directory; the others stop if it is refused.
+    with named_phases(config.log, clock), by_main_process(lambda: Claim(config)) or Claim(config) as claim:
+        check_shared(Path(config.output_dir))
+        run = make_run(config)
+        check_directory(run, choose(run).stored)
+        by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
+        return _train(run, claim, begin, watch, said, callbacks)
 
 
 def _new(lines: list[str], said: set[str]) -> list[str]:

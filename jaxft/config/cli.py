@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ import yaml
 
 from jaxft.config import elements, help
 from jaxft.config.schema import Config
-from jaxft.core import backend, safe_yaml, standard_error
+from jaxft.core import backend, safe_yaml, standard_error, watchdog
 from jaxft.core.errors import CallbackError, UserError, nearest, one_line, shortened
 from jaxft.core.object_reference import failure_of_own_code
 from jaxft.core.paths import refuse_url
@@ -44,17 +45,20 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         cause = error.__cause__ if isinstance(error, CallbackError) else error
         own = failure_of_own_code(cause) if isinstance(cause, Exception) and not isinstance(cause, UserError) else None
         if debug or not (own or isinstance(error, UserError | OSError | MemoryError | RecursionError)):
+            if watchdog.abandoned():
+                traceback.print_exc()
+                watchdog.end(1)
             raise
         print(f"error: {shortened(one_line(own[0] if own and cause is error else _message(error)))}", file=sys.stderr)
         if own:
             print(f"{own[1]}--debug shows the whole traceback", file=sys.stderr)
-        sys.exit(2)
+        watchdog.end(error.code if isinstance(error, UserError) else UserError.code)
     except Stopped as stopped:
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
-        sys.exit(130)
+        watchdog.end(130)
     sys.exit(0)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from jaxft.config.durations import Duration, DurationOrTime
 from jaxft.config.limits import (
+    FinitePositiveFloat,
     Fraction,
     Limit,
     NonNegativeFloat,
@@ -218,6 +219,13 @@ class RuntimeConfig(Section):
 
     distributed: Annotated[Literal["auto", "on", "off"], TRAIN_ONLY] = "auto"
     """Join a cluster through jax.distributed; auto joins if the environment announces one."""
+    start_timeout: Annotated[PositiveInt, TRAIN_ONLY] = 300
+    """Seconds to wait for the other processes when the run starts."""
+    heartbeat_timeout: Annotated[Annotated[int, Limit("10 or more", lambda x: x >= 10)], TRAIN_ONLY] = 100
+    """Seconds without a sign of life after which another process counts as dead: this one then ends, too."""
+    stall: Annotated[FinitePositiveFloat | None, TRAIN_ONLY] = 1800.0
+    """Seconds in which nothing happens after which the process shows where its threads stand and ends with a code on which
+    schedulers start it again. More than the longest compilation and the longest wait for data; null waits for ever."""
     precision: Annotated[Literal["float32", "tensorfloat32", "bfloat16"], UsedBy.EVALUATE] = "float32"
     """Precision of float32 matrix products on accelerators."""
     compile_cache: Annotated[bool, PLAN_AND_EVALUATE] = True

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jaxft.core import host_memory, random_keys
-from jaxft.core.distributed import cluster_announced, join_cluster
+from jaxft.core.cluster import cluster_announced, join_cluster
 from jaxft.core.errors import UserError
 from jaxft.core.paths import cache_dir
 
@@ -98,7 +98,13 @@ def sums_are_right() -> bool:
 
 
 def start(
-    *, distributed: str = "auto", precision: str = "float32", compile_cache: bool = True, platforms: str | None = None
+    *,
+    distributed: str = "auto",
+    precision: str = "float32",
+    compile_cache: bool = True,
+    platforms: str | None = None,
+    start_timeout: int = 300,
+    heartbeat_timeout: int = 100,
 ) -> Runtime:
     """Prepare, join the cluster if there is one, start the backend, and return its settings.
 
@@ -107,6 +113,7 @@ def start(
       precision: matmul precision of float32 products (`float32` is exact; `tensorfloat32` and `bfloat16` are faster).
       compile_cache: keep compiled programs in the user's cache folder.
       platforms: the platforms to start, such as cpu; None starts what JAX finds.
+      start_timeout, heartbeat_timeout: of the cluster, as `join_cluster`.
     """
     prepare()
     host_memory.keep_freed_memory()
@@ -115,7 +122,7 @@ def start(
     if platforms is not None:
         jax.config.update("jax_platforms", platforms)
     if distributed == "on" or (distributed == "auto" and cluster_announced()):
-        join_cluster()
+        join_cluster(start_timeout=start_timeout, heartbeat_timeout=heartbeat_timeout)
     jax.config.update("jax_default_matmul_precision", precision)
     cache = _use_compile_cache() if compile_cache else "off"
     devices = jax.devices()

@@ -1,12 +1,11 @@
-"""The processes of a run: joining the cluster, agreeing on values, and checking that they share the run directory."""
+"""The processes of a run: agreeing on values, and checking that they share the run directory."""
 
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jaxft.core.errors import UserError
 
@@ -117,28 +116,3 @@ def all_agree(yes: bool) -> bool:
 def from_main(value: int) -> int:
     """Return the main process's number, of at most 31 bits, on every process."""
     return gather(value)[0]
-
-
-def cluster_announced() -> bool:
-    """Whether the environment announces other processes to join."""
-    hosts = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")  # a single TPU VM announces only itself
-    tasks = int(os.environ.get("SLURM_NTASKS", "1") or 1)
-    return bool(os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)
-
-
-def join_cluster() -> None:
-    """Start jax.distributed, with the coordinator at JAX_COORDINATOR_ADDRESS if that is set."""
-    import jax
-
-    explicit: dict[str, Any] = {}
-    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        explicit["coordinator_address"] = address
-        if "JAX_NUM_PROCESSES" in os.environ:
-            explicit["num_processes"] = int(os.environ["JAX_NUM_PROCESSES"])
-            explicit["process_id"] = int(os.environ.get("JAX_PROCESS_ID", "0"))
-    try:
-        jax.distributed.initialize(**explicit)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"jax.distributed could not start: {error}; use --runtime.distributed off for one machine"
-        ) from error

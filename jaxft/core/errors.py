@@ -5,14 +5,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+RESTART = 142  # exit code, 128 + SIGALRM: schedulers start a run again after a code from 128 on (docs/pods.md)
 LONG_WORD, LONG_TEXT = 400, 2000  # characters of a message; a path of a real file is seldom longer
 
 
 class UserError(Exception):
-    """Bad input. Entry points print its text as one line and exit with code 2; `--debug` shows the traceback.
+    """Bad input. Entry points print its text as one line and exit with `code`; `--debug` shows the traceback.
 
     The text may quote a file at any length; `shortened` cuts it.
     """
+
+    code = 2
 
     def __init__(self, text: object) -> None:
         super().__init__(shortened(str(text)))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from jaxft.core.pulse import PULSE
+
 PREPARING, READING, TOKENISING, COMPILING = "preparing", "reading", "tokenising", "compiling"
 TEACHING, TRAINING, EVALUATING, SAVING = "teaching", "training", "evaluating", "saving"
 PHASES: tuple[str, ...] = (PREPARING, READING, TOKENISING, COMPILING, TEACHING, TRAINING, EVALUATING, SAVING)
@@ -54,6 +56,7 @@ class Clock:
         now = self._now()
         self._seconds[self._current[0]] += now - self._since
         self._since, self._current = now, (phase, detail)
+        PULSE.beat(phase=phase)
         self.listener(phase, detail)
 
 

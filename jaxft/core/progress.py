@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from jaxft.core import distributed
+from jaxft.core.pulse import PULSE
 
 FIRST = 10.0  # seconds until the first reminder; each later one waits twice as long
 EVERY = 10.0  # seconds between lines
@@ -29,6 +30,7 @@ class Progress:
 
     def at(self, done: int) -> None:
         """Report that `done` rows are finished, if a line is due."""
+        PULSE.beat()
         now = time.monotonic()
         if now - self._last_line < EVERY or done == self.total:
             return

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxft.core.pulse import PULSE
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
 from jaxft.data.batching.collect import Summary, collect
 from jaxft.data.batching.prefetch import device_batch, prefetch
@@ -102,6 +103,7 @@ def run_batches(
             outputs = run(batches.shape(step), batch)
             if previous is not None:  # read one step late, while the device works on the next
                 yield jax.tree.map(np.asarray, previous)
+                PULSE.beat()
             previous = outputs
         yield jax.tree.map(np.asarray, previous)
 

@@ -16,6 +16,7 @@ from jaxft.config.durations import duration_seconds
 from jaxft.core import distributed, host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.phases import EVALUATING, SAVING, TRAINING, clock, phase
+from jaxft.core.pulse import PULSE
 from jaxft.core.signals import Stopped, Watch
 from jaxft.data.batching.prefetch import Epochs
 from jaxft.data.tokens.encode import Examples
@@ -254,6 +255,7 @@ class Loop:
             self._check_finite(step)
             self.callbacks.step(step)
             last = step.number
+            PULSE.beat(step=last)
         if last is not None:
             self._take_asked(last)
 

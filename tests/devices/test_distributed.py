@@ -11,47 +11,12 @@ import time
 import pytest
 
 from jaxft.config import cli
-from tests.support import ROOT, read_jsonl, tiny
+from tests.support import read_jsonl, tiny
 
 
 def losses(directory):
     rows = read_jsonl(directory / "metrics.jsonl")
     return [row["loss"] for row in rows if "loss" in row], [row for row in rows if row.get("final")]
-
-
-@pytest.fixture
-def two(tiny_model, tiny_data, tmp_path):
-    """A function that starts two processes of a run and returns them."""
-    started = []
-
-    def start(*argv: str, folders: tuple = (tmp_path, tmp_path), **sections) -> list[subprocess.Popen]:
-        sections = {"mesh": {"data": -1}, "runtime": {"distributed": "auto"}, "model": tiny.NO_DROPOUT, **sections}
-        (tmp_path / "two.yaml").write_text(cli.dump(tiny.run_config(tiny_model, tiny_data, tmp_path / "two", **sections)))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        # A new process would ignore the signals that this one ignores (SIGHUP under nohup, SIGINT in the background).
-        before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGHUP, signal.SIGINT)}
-        for number, folder in enumerate(folders):
-            cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "jaxft.train", str(tmp_path / "two.yaml"), *argv],
-                    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | cluster,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    cwd=folder,
-                )
-            )
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        return started
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 @pytest.mark.slow

@@ -219,7 +219,7 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
     text = page.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#\s]+)", text):
         assert "://" in link or (page.parent / link).exists(), link
-    for name in re.findall(r"(?<![\w./-])(?:benchmarks|configs|docs|jaxft|tests)/[\w./-]*\w", text):
+    for name in re.findall(r"(?<![\w./-])(?:benchmarks|configs|docs|jaxft|jobs|tests)/[\w./-]*\w", text):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"python -m ((?:benchmarks|jaxft)\.\w+)", text):
         assert importlib.util.find_spec(name), name

@@ -130,9 +130,9 @@ def test_a_cluster_is_joined_if_the_environment_announces_one(monkeypatch, envir
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     joined = []
-    monkeypatch.setattr(backend, "join_cluster", lambda: joined.append(True))
-    backend.start(compile_cache=False)
-    assert bool(joined) == announced
+    monkeypatch.setattr(backend, "join_cluster", lambda **options: joined.append(options))
+    backend.start(compile_cache=False, start_timeout=7, heartbeat_timeout=8)
+    assert joined == [{"start_timeout": 7, "heartbeat_timeout": 8}] * announced
 
 
 def test_importing_jaxft_and_loading_a_model_do_not_change_the_process(tiny_model):
