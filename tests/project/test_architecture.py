@@ -81,7 +81,8 @@ def test_imports_go_down(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 350
     assert "process_index" not in text or me in {
-        "core.cluster", "core.distributed", "core.watchdog", "data.batching.prefetch", "training.checkpoint", "training.journal"
+        "core.cluster", "core.distributed", "core.watchdog",
+        "data.batching.prefetch", "training.checkpoint", "training.journal",
     }  # fmt: skip
 
 
