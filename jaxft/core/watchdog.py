@@ -29,6 +29,7 @@ MOST_NAMED = 8  # processes in a message
 LOST = "JaxRuntimeError"  # what an exchange between processes raises if the connection to one is lost
 MORE = 20.0  # seconds in which the thread finds out which
 MAIN_LATER = 3.0  # seconds by which process 0, which keeps the board, leaves later than the others
+PAUSE = 10.0  # seconds by which a look may be late on a busy machine
 GRACE = 5.0  # seconds after the failure of another process in which this one may end by itself
 
 _abandoned = threading.Event()  # this process has failed, and others are still at work
@@ -98,6 +99,7 @@ class Watchdog:
         self._leave = leave or leave_now
         self._others: dict[int, Seen] = {}
         self._looks, self._answered, self._unreachable = 0, time.monotonic(), ""
+        self._judged = time.monotonic()
         self._done = threading.Event()
         # A call of the board waits for ever if the host that keeps it hangs, so the thread that judges makes none.
         tasks = {"watchdog": self.judge, "board": self.exchange}
@@ -109,7 +111,7 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         PULSE.beat()
-        self._answered = time.monotonic()
+        self._answered = self._judged = time.monotonic()
         for thread in self._threads:
             thread.start()
         return self
@@ -156,6 +158,12 @@ class Watchdog:
 
     def judge(self) -> None:
         """Leave if this process hangs, or another one has died, hangs or has failed."""
+        now = time.monotonic()
+        if now - self._judged > PAUSE + 10 * self._interval:  # this process was suspended: all begins anew
+            self._others = {number: replace(other, since=now) for number, other in self._others.items()}
+            self._answered = now
+            PULSE.beat()
+        self._judged = now
         if (verdict := self.verdict()) and not self._done.is_set():
             self._leave(replace(verdict, why=f"process {self._number} on {HOST}: {verdict.why}"))
 

@@ -148,6 +148,21 @@ def test_the_thread_leaves_once_the_run_hangs_and_not_after_its_end():
     assert len(left) == count
 
 
+def test_a_process_that_was_suspended_begins_anew(now):
+    left = []
+    own = dog(Board(), leave=left.append)
+    own.exchange()
+    own.judge()
+    now(3600.0)
+    own.judge()
+    assert not left
+    for _ in range(70):
+        now(1.0)
+        own.exchange()
+        own.judge()
+    assert "nothing has happened for 61 s" in left[0].why
+
+
 def test_how_a_process_ends_is_on_the_board(monkeypatch):
     monkeypatch.setattr(watchdog, "_abandoned", threading.Event())
     monkeypatch.setattr(watchdog, "MAIN_LATER", 0.1)
