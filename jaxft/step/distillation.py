@@ -14,7 +14,7 @@ from jaxft.losses import OutputPair, soft
 from jaxft.models.model import Model
 from jaxft.step.matches import Matches
 from jaxft.step.parameters import Parameters
-from jaxft.step.train_step import STEP, Batch, LossFn, Outputs
+from jaxft.step.train_step import MEANS, STEP, Batch, LossFn, Outputs
 
 TEACHER = "teacher"  # the key of a single teacher in `Parameters.teachers`
 
@@ -105,7 +105,9 @@ def with_teacher(
     """The student's loss mixed with the soft loss against the teacher's outputs, and added to it the matches of layers;
     evaluation uses the student's own loss.
 
-    With matches, `loss_fn` and `teacher` also return the outputs of the encoders that these need.
+    The parts of the loss, without their weights, are MEANS of the step: `distill/hard`, `distill/soft` and of each match,
+    such as `distill/match_1_hidden_mse`. With matches, `loss_fn` and `teacher` also return the outputs of the encoders that
+    these need.
     """
 
     def loss(
@@ -121,14 +123,17 @@ def with_teacher(
         pairs = task.soft_pairs(outputs, target, batch)
         if config.unlabelled:
             hard, alpha = (jnp.zeros(()), pairs[0].weights.sum()), 1.0
-        total = jnp.zeros(())
+        total, parts = jnp.zeros(()), {} if config.unlabelled else {"hard": hard[0]}
         if config.output_weight:
             with jax.named_scope("distillation"):
-                soft = soft_loss(pairs, config)
+                parts["soft"] = soft = soft_loss(pairs, config)
             total = config.output_weight * ((1 - alpha) * hard[0] + alpha * soft)
         if matches:
             with jax.named_scope("matches"):
-                total += matches.total(params.model, outputs, target, batch, task.text_weights(batch))
-        return (total, hard[1]), outputs
+                each = matches.parts(params.model, outputs, target, batch, task.text_weights(batch))
+            for match, own in zip(matches.matches, each, strict=True):
+                total += match.config.weight * own
+                parts[f"match_{match.number}_{match.config.match}"] = own
+        return (total, hard[1]), {**outputs, **{f"{MEANS}distill/{name}": x for name, x in parts.items()}}
 
     return loss

@@ -103,8 +103,10 @@ class Matches:
         each = (f"{m.config.match} {', '.join(f'{own}-{theirs}' for own, theirs in m.pairs)}" for m in self.matches)
         return f"matched layers of student and teacher (from 1; 0: embeddings): {'; '.join(each)}"
 
-    def total(self, params: Params, student: Outputs, teacher: Outputs, batch: Mapping[str, Array], weights: Array) -> Array:
-        """The weighted sum of all matches, each a sum over texts.
+    def parts(
+        self, params: Params, student: Outputs, teacher: Outputs, batch: Mapping[str, Array], weights: Array
+    ) -> list[Array]:
+        """The loss of each match, a sum over texts, without its weight.
 
         Args:
           params: all parameters of the run, with the projections.
@@ -113,8 +115,7 @@ class Matches:
           weights: the weight of each text in the loss of the task, [R, M] (`Task.text_weights`).
         """
         texts = Texts(batch["segment_ids"], batch["first_token"], weights)
-        each = [m.config.weight * m.loss(params, student, teacher, texts) for m in self.matches]
-        return sum(each, jnp.zeros(()))
+        return [match.loss(params, student, teacher, texts) for match in self.matches]
 
     def _outputs(self, side: int) -> tuple[str, ...]:
         return tuple(sorted({layer_output(m.output, pair[side]) for m in self.matches for pair in m.pairs}))

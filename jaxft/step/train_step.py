@@ -24,6 +24,7 @@ Outputs = dict[str, Array]
 Prepare = Callable[[Batch, Array], Batch]
 STEP = "step"  # the number of the step, in the hyperparameters that a loss gets
 METRICS = "metrics/"  # an output with this prefix is a micro-batch's part of a metric, a scalar: the step has their sum
+MEANS = "means/"  # as METRICS, but a sum over what the loss weighs: the step has its mean, as of the loss
 # (all parameters, one micro-batch, key or None, hyperparameters) -> ((loss sum, weight), outputs of the model)
 LossFn = Callable[[Parameters, Batch, Array | None, Mapping[str, Any]], tuple[WeightedSum, Outputs]]
 
@@ -102,7 +103,7 @@ def metrics_and_grads(
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
 ) -> tuple[dict[str, Array], Params]:
-    """As `value_and_grad`, but returns `loss` and `weight` by name, with the other METRICS that the loss gives."""
+    """As `value_and_grad`, but returns `loss` and `weight` by name, with the other METRICS and MEANS that the loss gives."""
     step_key = jax.random.fold_in(state.key, state.step)
     if prepare:
         with jax.named_scope("prepare"):
@@ -113,7 +114,7 @@ def metrics_and_grads(
         if regularization and regularization.config.mixout:  # the same in all micro-batches
             params = regularization.mixed(params, frozen.reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
         (loss_sum, weight), outputs = loss_fn(frozen.combined(params), micro, key, state.hyper | {STEP: state.step})
-        more = {name.removeprefix(METRICS): x for name, x in outputs.items() if name.startswith(METRICS)}
+        more = {name: x for name, x in outputs.items() if name.startswith((METRICS, MEANS))}
         return loss_sum, (weight, more)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
@@ -137,7 +138,9 @@ def metrics_and_grads(
         with jax.named_scope("penalty"):
             penalty, penalty_grads = jax.value_and_grad(regularization.penalty)(state.params, frozen.reference)
         loss, grads = loss + penalty, jax.tree.map(jnp.add, grads, penalty_grads)
-    return {"loss": loss, "weight": weight, **more}, grads
+    sums = {name.removeprefix(METRICS): x for name, x in more.items() if name.startswith(METRICS)}
+    means = {name.removeprefix(MEANS): x * scale for name, x in more.items() if name.startswith(MEANS)}
+    return {"loss": loss, "weight": weight, **sums, **means}, grads
 
 
 def apply_gradients(

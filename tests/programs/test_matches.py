@@ -26,7 +26,7 @@ from jaxft.step.compilation import abstract_batches
 from jaxft.step.distillation import with_teacher
 from jaxft.step.matches import make_matches
 from jaxft.step.parameters import Parameters
-from jaxft.step.train_step import value_and_grad
+from jaxft.step.train_step import MEANS, value_and_grad
 from tests.support import tiny, zoo
 from tests.support.every_task import KINDS
 from tests.support.families import examples
@@ -127,7 +127,8 @@ def assert_layouts_agree(family: str, matches: list[dict]) -> None:
             model.encoder.apply(p["encoder"], batch, rates=model.override(dropout=0.0), outputs=names)
             for p, names in ((params, found.student_outputs), (teacher, found.teacher_outputs))
         )
-        return found.total(params, ours, theirs, batch, jnp.where(batch["example"] >= 0, 1.0 + batch["example"], 0.0))
+        each = found.parts(params, ours, theirs, batch, jnp.where(batch["example"] >= 0, 1.0 + batch["example"], 0.0))
+        return sum((m.config.weight * x for m, x in zip(found.matches, each, strict=True)), jnp.zeros(()))
 
     results = []
     for layout in ("pack", "pad"):
@@ -210,7 +211,10 @@ def test_a_match_is_added_with_its_weight():
     teacher = {"hidden_states.2": jnp.asarray([[2, 2, 4, 9]])[..., None] * outputs["hidden_states.2"]}
     task = SimpleNamespace(text_weights=lambda _: jnp.asarray([[2.0, 1.0]]), soft_pairs=lambda *_: [PAIR])
 
+    parts = {}
+
     def total(*, key=0, **options):
+        parts.clear()
         config = DistillConfig("t", alpha=0.25, temperature=1.0, **options)
         loss = with_teacher(
             lambda *_: ((jnp.asarray(8.0), jnp.asarray(3.0)), outputs),
@@ -220,14 +224,19 @@ def test_a_match_is_added_with_its_weight():
             1,
             make_matches(config, c, c),
         )
-        return tuple(map(float, loss(Parameters({}), batch, key, {})[0]))  # type: ignore[arg-type]
+        found, outputs_of_all = loss(Parameters({}), batch, key, {})  # type: ignore[arg-type]
+        parts.update({name: float(x) for name, x in outputs_of_all.items() if name.startswith(MEANS)})
+        return tuple(map(float, found))
 
     match, twice = MatchConfig("hidden_mse", weight=2.0), MatchConfig("hidden_mse", weight=0.5)  # 2 * 1 + 1 * 9
     assert total() == (0.75 * 8 + 0.25 * 4, 3)
     assert total(matches=[match]) == (7 + 2 * 11, 3)
     assert total(matches=[match, twice], output_weight=0.5) == (3.5 + 2.5 * 11, 3)
+    outputs_alone = {"means/distill/hard": 8, "means/distill/soft": 4}
+    assert parts == {**outputs_alone, "means/distill/match_1_hidden_mse": 11, "means/distill/match_2_hidden_mse": 11}
     assert total(matches=[match], output_weight=0) == (2 * 11, 3)
     assert total(matches=[match], key=None) == (8, 3)
+    assert not parts
 
 
 def test_texts_without_weight_do_not_count():

@@ -55,6 +55,11 @@ def test_resuming_is_exact_and_the_model_has_no_projections(classifier, teacher,
     assert np.abs(projections(short_config(classifier, tiny_data, run, **distill(own)))["1.bias"]).max() > 1e-3
     _, params = jaxft.load(str(run / "model"))
     assert set(params) == {"encoder", "heads"}
+    for row in (x for x in journal(run) if "loss" in x):  # the weights of hard and soft loss are a half each
+        hard, soft, *each = (
+            row[f"distill/{name}"] for name in ("hard", "soft", "match_1_hidden_mse", "match_2_attention_ce")
+        )
+        assert row["loss"] == pytest.approx((hard + soft) / 2 + sum(each), rel=1e-5)
     shutil.rmtree(own)
     export.main([str(run), "--output", str(tmp_path / "exported")])
     assert (tmp_path / "exported/model.safetensors").read_bytes() == (run / MODEL).read_bytes()
