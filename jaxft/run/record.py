@@ -71,7 +71,8 @@ def read(directory: Path) -> Record | None:
             raise ValueError("it has other content than was written")
         labels = found["labels"]
         own = {name: _names(x) for name, x in labels.items()} if isinstance(labels, dict) else _names(labels)
-        return Record(**{**found, "labels": own, "words": _ids(found["words"])})
+        head = tuple(found.get("domain_head", ()))
+        return Record(**{**found, "labels": own, "words": _ids(found["words"]), "domain_head": head})
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged; without it, the run's labels cannot be known") from error
 

@@ -148,8 +148,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "interrupt-exits-with-success",
         "jaxft/config/cli.py",
-        "sys.exit(130)",
-        "sys.exit(0)",
+        "watchdog.end(130)",
+        "watchdog.end(0)",
         "A run that was stopped by Ctrl-C tells the script that called it that it has finished.",
     ),
     Fault(
@@ -260,9 +260,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "slurm-tasks-not-joined",
-        "jaxft/core/distributed.py",
-        'os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts or tasks > 1)',
-        'os.environ.get("JAX_COORDINATOR_ADDRESS") or hosts)',
+        "jaxft/core/cluster.py",
+        "os.environ.get(ADDRESS) or hosts or tasks > 1)",
+        "os.environ.get(ADDRESS) or hosts)",
         "The tasks of a SLURM job do not find each other: each trains alone, in the same directory.",
     ),
     *faults_of_models.FAULTS,

@@ -80,7 +80,7 @@ def test_no_parameters_stay(found):
         *(f"fold-{i}-of-2{end}" for i in (1, 2) for end in ("", ".npy")),
     }
     left = {path.name for path in (work / "fold-1-of-2").iterdir()}
-    assert left == {"config.yaml", "metrics.jsonl", "times.json", "inputs.json", "run.json"}
+    assert left == {"config.yaml", "metrics.jsonl", "times.json", "inputs.json", "run.json", "checksums.json"}
 
 
 def test_the_accuracy_of_the_runs_is_told(found):
