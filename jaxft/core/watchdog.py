@@ -43,6 +43,7 @@ class Board(Protocol):
 
     def read(self) -> Mapping[int, str]:
         """What each process has written, by its number."""
+        ...
 
 
 @dataclass(frozen=True)
