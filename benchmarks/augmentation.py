@@ -193,7 +193,7 @@ def of(name: str, labels: int) -> Callable[[dict[str, Any]], bool]:
 
 
 def write_pages(rows: list[dict[str, Any]]) -> None:
-    """Write the tables into docs/augmentation.md and docs/few_labels.md."""
+    """Write the tables into docs/augmentation.md, docs/few_labels.md and docs/robust.md."""
     columns = {
         f"{title}, {labels} per class": of(name, labels)
         for name, title in (("banking77", "banking77"), ("sst2", "SST-2"))
@@ -209,6 +209,7 @@ def write_pages(rows: list[dict[str, Any]]) -> None:
     )
     texts = {"banking77": of("banking77 and texts", 20), "SST-2": of("sst2 and texts", 20)}
     pages.write(Path("docs/few_labels.md"), {"texts": table(rows, "method", texts)})
+    pages.write(Path("docs/robust.md"), {"cost": cost_table("adversarial")})
 
 
 def cost_table(what: str) -> list[str]:

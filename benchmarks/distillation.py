@@ -60,8 +60,8 @@ class Set:
 
 
 SETS = {
-    "banking77": Set("configs/banking77.yaml", (), ("--train.epochs=4", "--train.label_smoothing=0"), "test/accuracy"),
-    "sst2": Set("configs/sst2.yaml", ("--train.epochs=0.2",), ("--train.epochs=0.3",), "eval/accuracy"),
+    "banking77": Set("configs/banking77.yaml", (), ("--train.epochs=3", "--train.label_smoothing=0"), "test/accuracy"),
+    "sst2": Set("configs/sst2.yaml", ("--train.epochs=0.2",), ("--train.epochs=0.2",), "eval/accuracy"),
     "snips": Set("configs/snips_slots.yaml", ("--train.epochs=1",), ("--train.epochs=2",), "test/f1"),
     "xquad": Set("configs/xquad_en.yaml", ("--train.epochs=4",), ("--train.epochs=4",), "eval/f1", 1.0),
 }
