@@ -58,6 +58,8 @@ def main() -> None:
                 found[split].append({"text": text, "label": label})
             case ["train", "unsup", _]:
                 found["unsupervised"].append({"text": text})
+    if not any(found.values()):
+        parser.error(f"no reviews (train/pos/...) in {', '.join(map(str, args.sources))}: give an archive, or aclImdb")
     chosen = random.Random(args.seed)
     for rows in found.values():
         chosen.shuffle(rows)
