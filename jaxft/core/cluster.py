@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,7 +94,7 @@ def _check_free(port: int) -> None:
 
 
 @contextmanager
-def _telling(explicit: Mapping[str, Any], timeout: int) -> Any:
+def _telling(explicit: Mapping[str, Any], timeout: int) -> Iterator[None]:
     """Say every 10 s for whom this process waits, and leave after the timeout with the code on which it is started again."""
     done, number = threading.Event(), explicit.get("process_id")
     others = "the other processes"
@@ -128,6 +128,9 @@ class ServiceBoard:
     """What each process has written last, at the service of process 0.
 
     Its store of keys has no public name in JAX; orbax and `jax.experimental.multihost_utils` use it in the same way.
+
+    Attributes:
+      lost: what JAX raises if the connection to another process is lost.
     """
 
     def __init__(self) -> None:
@@ -135,7 +138,7 @@ class ServiceBoard:
         from jax._src import distributed as service
 
         self._number, self._client = jax.process_index(), service.global_state.client
-        self._error = jax.errors.JaxRuntimeError
+        self.lost: type[Exception] = jax.errors.JaxRuntimeError
 
     def write(self, text: str) -> None:
         """Replace what this process has written."""
@@ -150,5 +153,5 @@ class ServiceBoard:
             raise ConnectionError("jax.distributed has ended")
         try:
             return getattr(self._client, name)(*args, **options)
-        except self._error as error:
+        except self.lost as error:
             raise ConnectionError(one_line(error)) from error

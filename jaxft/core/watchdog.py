@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NoReturn, Protocol, Self
 
 from jaxft.core.cluster import ServiceBoard
@@ -26,8 +27,7 @@ HOST = socket.gethostname()
 OFTEN = 1.0  # seconds between two looks
 MOST_AT_ONCE = 32  # processes that may look every second; more look more seldom, as all read what all wrote
 MOST_NAMED = 8  # processes in a message
-LOST = "JaxRuntimeError"  # what an exchange between processes raises if the connection to one is lost
-MORE = 20.0  # seconds in which the thread finds out which
+MORE = 20.0  # seconds in which the thread finds out which process is lost
 MAIN_LATER = 3.0  # seconds by which process 0, which keeps the board, leaves later than the others
 PAUSE = 10.0  # seconds by which a look may be late on a busy machine
 GRACE = 5.0  # seconds after the failure of another process in which this one may end by itself
@@ -36,7 +36,13 @@ _abandoned = threading.Event()  # this process has failed, and others are still 
 
 
 class Board(Protocol):
-    """Where all processes of a run read what each has written last; ConnectionError if it cannot be reached."""
+    """Where all processes of a run read what each has written last; ConnectionError if it cannot be reached.
+
+    Attributes:
+      lost: what an exchange between processes raises if the connection to one of them is lost.
+    """
+
+    lost: type[Exception]
 
     def write(self, text: str) -> None:
         """Replace what this process has written."""
@@ -53,7 +59,7 @@ class Seen:
     text: str
     since: float
 
-    @property
+    @cached_property
     def about(self) -> dict[str, Any]:
         """What it has written."""
         return json.loads(self.text)
@@ -118,7 +124,7 @@ class Watchdog:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if self._board and LOST in str(type(error)):
+        if self._board and isinstance(error, self._board.lost):
             # Another process is lost: the thread finds out which one, and leaves.
             self._done.wait(self._silent + MORE)
         self._done.set()

@@ -55,7 +55,6 @@ def run_prepare(run: Run) -> Prepare:
         steps.append(lambda batch, key: cutoff.prepare(batch, jax.random.fold_in(key, OfPreparation.CUTOFF)))
     if run.config.adversarial.method in RANDOM_STARTS:
         steps.append(lambda batch, key: with_seeds(batch, jax.random.fold_in(key, OfPreparation.PERTURBATION)))
-
     if run.config.domains.used:
         steps.append(lambda batch, key: count_domains(run.task, batch))
 

@@ -305,7 +305,7 @@ def _arrays(state: TrainState) -> dict[str, Any]:
 
 
 def _check_space(directory: Path, needed: int) -> None:
-    """Raise an OSError if so many bytes do not fit on the disk: a write that breaks off would take what is left of it."""
+    """Raise an OSError if the disk has fewer free bytes than are needed: a write that fails half way would fill it."""
     free = shutil.disk_usage(directory).free
     if free < needed:
         said = f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free)"

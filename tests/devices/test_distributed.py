@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from jaxft.config import cli
 from tests.support import read_jsonl, tiny
+from tests.support.resuming import wait_for_rows
 
 
 def losses(directory):
@@ -47,9 +47,7 @@ def test_an_error_of_the_main_process_ends_all(two, tmp_path):
 def test_a_signal_ends_all_processes_with_one_checkpoint(two, tmp_path, asked, number):
     hosts = two(train={"max_steps": 10**6, "batch_size": 16}, log={"every": 1, "progress": False}, eval={"every": "end"})
     rows = tmp_path / "two" / "metrics.jsonl"
-    while not (rows.exists() and rows.read_text()):
-        assert {host.poll() for host in hosts} == {None}
-        time.sleep(0.05)
+    wait_for_rows(rows, hosts)
     hosts[asked].send_signal(number)
     told = [host.communicate(timeout=300)[1] for host in hosts]
     codes = [host.returncode for host in hosts]

@@ -3,12 +3,12 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from jaxft.core.errors import RESTART
 from tests.support import ROOT
+from tests.support.resuming import wait_for_rows
 
 LONG = {
     "train": {"max_steps": 10**6, "batch_size": 16},
@@ -16,12 +16,6 @@ LONG = {
     "eval": {"every": "end"},
     "data": {"layout": "pad"},
 }
-
-
-def wait_for_rows(path, hosts):
-    while not (path.exists() and path.read_text()):
-        assert {host.poll() for host in hosts} == {None}
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

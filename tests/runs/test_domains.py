@@ -1,12 +1,7 @@
 """Runs with texts of another domain: what they log and save, runs that are killed, and `jaxft weigh`."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +12,7 @@ from jaxft import export, weigh
 from jaxft.config import cli
 from jaxft.train import train
 from tests.support import read_jsonl, tiny
-from tests.support.resuming import MODEL, copy_run_at, journal
+from tests.support.resuming import MODEL, copy_run_at, journal, kill_repeatedly
 
 WORDS = ["old", "stone", "bridge"]
 METRICS = {f"domains/{name}" for name in ("loss", "accuracy", "lambda")}
@@ -98,16 +93,7 @@ def test_other_texts_are_refused(done, tmp_path, texts, fails):
 def test_a_killed_run_ends_with_the_same_bits(done, classifier, tiny_data, tmp_path, texts):
     directory, _ = done
     config = configure(classifier, tiny_data, tmp_path / "killed", texts)
-    (tmp_path / "killed.yaml").write_text(cli.dump(config))
-    argv = [sys.executable, "-m", "jaxft.train", str(tmp_path / "killed.yaml")]
-    for steps in (2, 8):
-        process = subprocess.Popen(argv, env={**os.environ, "JAX_PLATFORMS": "cpu"})
-        path = tmp_path / "killed" / "metrics.jsonl"
-        while process.poll() is None and (not path.exists() or path.read_text().count('"learning_rate"') < steps):
-            time.sleep(0.001)
-        assert process.poll() is None, "the run has ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    kill_repeatedly(config, (2, 8))
     train(config)
     assert journal(tmp_path / "killed") == journal(directory)
     assert (tmp_path / "killed" / MODEL).read_bytes() == (directory / MODEL).read_bytes()

@@ -1,11 +1,6 @@
 """Runs of several tasks: scores and a model of each, resumed runs, and commands that take the name of a task."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +13,7 @@ from jaxft.core.errors import UserError
 from jaxft.run.setup import make_run
 from jaxft.train import train
 from tests.support import read_jsonl, several
-from tests.support.resuming import copy_run_at, journal
+from tests.support.resuming import copy_run_at, journal, kill_repeatedly
 
 NAMES = ["moods", "tags", "words"]
 WEIGHTS = "model.safetensors"
@@ -155,16 +150,7 @@ def test_shares_follow_evaluations(done, tiny_model, folder):
 def test_a_killed_run_ends_with_the_same_bits(done, tiny_model, folder, tmp_path):
     directory, _ = done
     config = configure(tiny_model, folder, tmp_path / "killed")
-    (tmp_path / "killed.yaml").write_text(cli.dump(config))
-    argv = [sys.executable, "-m", "jaxft.train", str(tmp_path / "killed.yaml")]
-    for steps in (3, 13):
-        process = subprocess.Popen(argv, env={**os.environ, "JAX_PLATFORMS": "cpu"})
-        path = tmp_path / "killed" / "metrics.jsonl"
-        while process.poll() is None and (not path.exists() or path.read_text().count('"learning_rate"') < steps):
-            time.sleep(0.001)
-        assert process.poll() is None, "the run has ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    kill_repeatedly(config, (3, 13))
     train(config)
     assert journal(tmp_path / "killed") == journal(directory)
     for name in NAMES:

@@ -1,10 +1,17 @@
 """Runs that are resumed from an earlier checkpoint, and comparisons with the uninterrupted run."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from jaxft.config import cli
 from jaxft.train import train
 from tests.support import read_jsonl, tiny
 
@@ -51,6 +58,28 @@ def copy_run_at(step: int, finished: Path, copy: Path) -> None:
     for path in (copy / "checkpoints").iterdir():
         if path.name.isdigit() and int(path.name) > step:
             shutil.rmtree(path)
+
+
+def wait_for_rows(path: Path, processes: Sequence[subprocess.Popen]) -> None:
+    """Wait until the journal of a run has a row, while all its processes are alive."""
+    while not (path.exists() and path.read_text()):
+        assert {process.poll() for process in processes} == {None}
+        time.sleep(0.05)
+
+
+def kill_repeatedly(config, steps: Sequence[int]) -> None:
+    """Start a run as a command again and again, and kill it each time its journal has so many steps."""
+    directory = Path(config.output_dir)
+    path, rows = directory.with_suffix(".yaml"), directory / "metrics.jsonl"
+    path.write_text(cli.dump(config))
+    for count in steps:
+        argv = [sys.executable, "-m", "jaxft.train", str(path)]
+        process = subprocess.Popen(argv, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+        while process.poll() is None and (not rows.exists() or rows.read_text().count('"learning_rate"') < count):
+            time.sleep(0.001)
+        assert process.poll() is None, "the run has ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
 
 def assert_resume_is_exact(model: Path, data: Path, folder: Path, weights: str, /, **sections) -> None:

@@ -15,6 +15,8 @@ from jaxft.core.watchdog import Watchdog
 class Board:
     """A board on which processes 1 and 2 write what a test says, and 3 is tested."""
 
+    lost = BrokenPipeError
+
     def __init__(self):
         self.texts, self.down = {}, False
 
