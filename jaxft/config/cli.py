@@ -55,7 +55,7 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         watchdog.end(error.code if isinstance(error, UserError) else UserError.code)
     except Stopped as stopped:
         print(stopped, file=sys.stderr, flush=True)
-        sys.exit(128 + stopped.number)
+        watchdog.end(128 + stopped.number)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
         watchdog.end(130)

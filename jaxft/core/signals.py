@@ -12,11 +12,23 @@ from jaxft.core import distributed
 WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
 
 
+def nothing() -> None:
+    """Check for no signal."""
+
+
 class Stopped(BaseException):
     """A run has stopped because of the signal `number`; a BaseException, so that no handler of errors catches it."""
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(text)
+        self.number = number
+
+
+class Interrupted(Exception):
+    """The signal `number` has arrived between two steps: what is done there is given up, and the last step is saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
         self.number = number
 
 
@@ -29,7 +41,9 @@ class Watch:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._armed = self._several = distributed.process_count() > 1
+        self._several = distributed.process_count() > 1
+        self._armed = False
+        self._calls = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -58,21 +72,34 @@ class Watch:
         if self.number is not None and not self._several:
             self._end(self.number)
 
-    def after(self, step: int) -> int | None:
-        """The signal because of which the run stops after this step, or None; the same on all processes.
+    def heard(self) -> int | None:
+        """The signal because of which the run stops now, or None; the same on all processes.
 
-        Call it after every execution of the train step.
+        All processes call it equally often, after every execution of the train step and of other programs.
         """
         if not self._several:
             return self.number
         from jax.experimental import multihost_utils
 
-        stop = multihost_utils.reached_preemption_sync_point(step)
+        self._calls += 1
+        stop = multihost_utils.reached_preemption_sync_point(self._calls)
         return (self.number or int(signal.SIGTERM)) if stop else None
 
+    def check(self) -> None:
+        """Like `heard`, in work between two steps that takes long.
+
+        Raises:
+          Interrupted: if there is a step to save.
+          Stopped, KeyboardInterrupt: if there is none.
+        """
+        if (number := self.heard()) is not None:
+            if self._armed:
+                raise Interrupted(number)
+            self._end(number)
+
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if not self._armed:
-            # Python swallows exceptions in callbacks of its garbage collector: then `after` stops the run.
+        if not self._armed and not self._several:
+            # Python swallows exceptions in callbacks of its garbage collector: then `check` or `heard` stops the run.
             self.number = number
             self._end(number)
         if number == signal.SIGINT and self.number is not None:

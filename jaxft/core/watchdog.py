@@ -9,7 +9,6 @@ import faulthandler
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from jaxft.core.cluster import ServiceBoard
 from jaxft.core.errors import RESTART, UserError, one_line, shortened
 from jaxft.core.pulse import PULSE
 from jaxft.core.signals import Stopped
+from jaxft.core.uninterruptible import leave, leave_now
 
 HOST = socket.gethostname()
 OFTEN = 1.0  # seconds between two looks
@@ -103,7 +103,7 @@ class Watchdog:
         self._later = MAIN_LATER if board and number == 0 else 0.0
         self._silent = silent + self._later
         self._interval = min(OFTEN * max(1.0, count / MOST_AT_ONCE), (stall or OFTEN * 10) / 10)
-        self._leave = leave or leave_now
+        self._leave = leave or say_and_leave
         self._others: dict[int, Seen] = {}
         self._looks, self._answered, self._unreachable = 0, time.monotonic(), ""
         self._judged = time.monotonic()
@@ -233,14 +233,11 @@ def abandoned() -> bool:
 def end(code: int) -> NoReturn:
     """End the process; at once if others are still at work, as JAX would wait five minutes for them, and then abort."""
     if abandoned():
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+        leave_now(code)
+    leave(code)
 
 
-def leave_now(verdict: Verdict) -> None:
+def say_and_leave(verdict: Verdict) -> None:
     """Say why, show where the threads stand if that is of use, and end the process."""
     with suppress(OSError, ValueError):
         again = (

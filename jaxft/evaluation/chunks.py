@@ -9,6 +9,7 @@ import jax
 
 from jaxft.config import Config
 from jaxft.core.progress import Progress, silent
+from jaxft.core.signals import nothing
 from jaxft.core.tree import Params
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
 from jaxft.data.batching.collect import Summary
@@ -72,9 +73,16 @@ class Forward:
         self._programs: dict[Any, Any] = {}
 
     def __call__(
-        self, examples: Examples, report: Callable[[float], None] = lambda _: None, summary: Summary | None = None
+        self,
+        examples: Examples,
+        report: Callable[[float], None] = lambda _: None,
+        summary: Summary | None = None,
+        check: Callable[[], None] = nothing,
     ) -> Summary:
-        """The outputs for every example, added to `summary`; `report` is called with the share of steps that are done."""
+        """The outputs for every example, added to `summary`.
+
+        `report` is called with the share of steps that are done, and `check` after each of them.
+        """
         batches = self._batches(examples)
         programs = {shape: self._program(batches.sampler, shape, examples) for shape in batches.shapes}
         steps = itertools.count()
@@ -83,7 +91,7 @@ class Forward:
             report(next(steps) / batches.sampler.steps_per_epoch)
             return programs[shape](self._params, batch)
 
-        return run_batches(batches, examples, self._mesh, run, summary)
+        return run_batches(batches, examples, self._mesh, run, summary, check)
 
     def _batches(self, examples: Examples) -> EpochBatches:
         """Batches in shapes that are already compiled, unless new shapes cost far less."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxft.core.pulse import PULSE
+from jaxft.core.signals import nothing
 from jaxft.data.batching.batch_sampler import BatchSampler, EpochBatches, Shape
 from jaxft.data.batching.collect import Summary, collect
 from jaxft.data.batching.prefetch import device_batch, prefetch
@@ -39,9 +40,16 @@ class Evaluator:
         """Metrics by name, `loss` first."""
         return score(self.task, self.collect(params), self.data)
 
-    def collect(self, params: Parameters) -> Summary:
-        """The outputs of the task's `summarise` for all examples; the sums include `loss` and `weight`."""
-        return run_batches(self.batches, self.data.examples, self.mesh, lambda shape, b: self.steps[shape](params, b))
+    def collect(self, params: Parameters, check: Callable[[], None] = nothing) -> Summary:
+        """The outputs of the task's `summarise` for all examples; the sums include `loss` and `weight`.
+
+        `check` is called after every batch, and may raise to give the evaluation up.
+        """
+
+        def run(shape: Shape, batch: Batch) -> Summary:
+            return self.steps.ready(shape, check)(params, batch)
+
+        return run_batches(self.batches, self.data.examples, self.mesh, run, check=check)
 
 
 def score(task: Task, summary: Summary, data: Split) -> dict[str, Any]:
@@ -88,8 +96,9 @@ def run_batches(
     mesh: jax.sharding.Mesh,
     run: Callable[[Shape, Batch], Summary],
     summary: Summary | None = None,
+    check: Callable[[], None] = nothing,
 ) -> Summary:
-    """Collect the outputs of `run(shape, device batch)` over all batches (see `collect`)."""
+    """Collect the outputs of `run(shape, device batch)` over all batches (see `collect`), calling `check` after each."""
     batch_sharding = sharding.batch_sharding(mesh)
 
     def make(step: int) -> Batch:
@@ -101,6 +110,7 @@ def run_batches(
         made = prefetch(iter(range(batches.steps)), make, 2) if batches.steps > 1 else map(make, range(batches.steps))
         for step, batch in enumerate(made):
             outputs = run(batches.shape(step), batch)
+            check()
             if previous is not None:  # read one step late, while the device works on the next
                 yield jax.tree.map(np.asarray, previous)
                 PULSE.beat()

@@ -36,7 +36,7 @@ def distillation(run: RunFiles) -> Markup:
         return Markup()
     cells = [[name.replace("_", " "), *(number(found.get(f"{x}_{name}")) for x in ("teacher", "student"))] for name in names]
     share = found.get("share")
-    about = None if share is None else f"The student keeps {share:.1%} of the teacher's {names[0].replace('_', ' ')}."
+    about = None if share is None else f"The student has {share:.1%} of the teacher's {names[0].replace('_', ' ')}."
     return section("Teacher and student", table(["", "teacher", "student"], cells, label="Teacher and student"), about=about)
 
 

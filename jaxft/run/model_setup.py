@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxft.config import Config
 from jaxft.config.of_tasks import every_task, naming_task
-from jaxft.core.errors import UserError
+from jaxft.core.errors import UserError, about
 from jaxft.core.model_source import resolve
 from jaxft.core.tree import Params
 from jaxft.models.model import Model, make_model
@@ -96,7 +96,8 @@ def make_model_setup(config: Config, record: Record) -> ModelSetup:
 
 def resolve_model(config: Config) -> tuple[Path, dict[str, Any]]:
     """(directory of the model that a run starts from, its config.json), refused early if the model cannot be trained."""
-    directory = resolve(str(config.model.path), config.model.revision)
+    with about("model.path"):
+        directory = resolve(str(config.model.path), config.model.revision)
     if is_adapter_directory(directory):
         raise UserError(
             f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxft import optim
 from jaxft.core import checksums, random_keys, tree
@@ -43,6 +44,14 @@ def with_constants(run: ModelSetup, shapes: TrainState) -> TrainState:
     constants = _constants(run)
     key, hyper = jax.jit(lambda: constants, out_shardings=sharding.replicated(run.mesh))()
     return replace(shapes, key=key, hyper=hyper)
+
+
+def with_factors(run: ModelSetup, state: TrainState, *, scale: float, plateau: float) -> TrainState:
+    """The state with the learning rate times `scale`, which callbacks set, and with the factor of a plateau."""
+    values = {"learning_rate": run.config.optim.learning_rate * scale, optim.PLATEAU: plateau}
+    place = sharding.replicated(run.mesh)
+    hyper = {name: sharding.device_put(np.float32(x), place) for name, x in values.items() if name in state.hyper}
+    return replace(state, hyper=state.hyper | hyper)
 
 
 def frozen_content(run: ModelSetup) -> str:

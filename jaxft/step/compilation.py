@@ -19,6 +19,8 @@ from jax.sharding import NamedSharding
 from jaxft.core.errors import UserError
 from jaxft.core.phases import COMPILING, phase
 from jaxft.core.progress import announced
+from jaxft.core.signals import nothing
+from jaxft.core.uninterruptible import uninterruptible
 from jaxft.data.batching.batch_sampler import BatchSampler, Shape, token_type
 from jaxft.data.tokens.encode import Examples
 from jaxft.optim import Optimizer
@@ -32,6 +34,8 @@ from jaxft.step.train_step import LossFn, Prepare, TrainState, eval_step, train_
 # first one, which training waits for, by a factor of two.
 _POOL = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2), thread_name_prefix="compile")
 
+OFTEN = 0.5  # seconds between two looks at a program that is being compiled
+
 K = TypeVar("K", Shape, MultiStep)
 
 
@@ -42,13 +46,18 @@ class Compiled(Mapping[K, Any]):
         self._programs = programs
 
     def __getitem__(self, key: K) -> Any:
+        return self.ready(key)
+
+    def ready(self, key: K, check: Callable[[], None] = nothing) -> Any:
+        """The program of a shape; `check` is called again and again while it is being compiled."""
         for program in self._programs.values():
             if program.done():
                 program.result()
         if not (wanted := self._programs[key]).done():
             done = sum(program.done() for program in self._programs.values())
             with phase(COMPILING, f"{done + 1} of {len(self)}"):
-                wait([wanted])
+                while not wait([wanted], OFTEN).done:
+                    check()
         return wanted.result()
 
     def __contains__(self, key: object) -> bool:
@@ -172,7 +181,7 @@ def size_of(shape: Shape) -> str:
 def _compile(lower: Callable[[K], Any], names: Mapping[K, str], say: Callable[[str], None]) -> Compiled[K]:
     def compile_one(name: str, program: Any) -> Any:
         start = time.perf_counter()
-        with announced(f"compiling {name}", say):
+        with announced(f"compiling {name}", say), uninterruptible():
             executable = compile_lowered(program, name)
         say(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return executable

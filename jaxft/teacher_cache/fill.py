@@ -11,6 +11,7 @@ import numpy as np
 from jaxft.core import distributed
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TEACHING, phase
+from jaxft.core.signals import nothing
 from jaxft.core.tree import Params
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
@@ -30,7 +31,13 @@ Say = Callable[[str], None]
 
 @phase(TEACHING)
 def taught(
-    run: Run, stored: Mapping[str, Stored], examples: Examples, say: Say, *, lasting: bool = False
+    run: Run,
+    stored: Mapping[str, Stored],
+    examples: Examples,
+    say: Say,
+    *,
+    lasting: bool = False,
+    check: Callable[[], None] = nothing,
 ) -> tuple[Examples, list[str]]:
     """(the training examples with the columns of the teachers' outputs, lines that tell where these are).
 
@@ -42,6 +49,7 @@ def taught(
       examples: those of the run, which may have more columns than the teacher reads.
       say: prints a line.
       lasting: whether the outputs are for other runs, so that a directory that cannot be written is an error.
+      check: called after every batch of the teacher.
 
     Raises:
       UserError: if the outputs cannot be written, or `distill.cache_dir` holds something else.
@@ -51,7 +59,7 @@ def taught(
         texts = _texts(run, teacher)
         who = "the teacher" if len(run.teachers) == 1 else f"the teacher {teacher.name}"
         place = _place(run, teacher, own, texts, say, lasting=lasting)
-        values, line = _Work(who, teacher.model, teacher.params, own, texts, place, run.mesh, say).done()
+        values, line = _Work(who, teacher.model, teacher.params, own, texts, place, run.mesh, say, check).done()
         examples = with_outputs(examples, own, values, teacher.key)
         lines.append(line)
     return examples, lines
@@ -97,6 +105,7 @@ class _Work:
       place: where its outputs are kept.
       mesh: the devices.
       say: prints a line.
+      check: called after every batch.
     """
 
     who: str
@@ -107,6 +116,7 @@ class _Work:
     place: Place
     mesh: jax.sharding.Mesh
     say: Say
+    check: Callable[[], None]
 
     def done(self) -> tuple[Mapping[str, np.ndarray], str]:
         """(the columns, a line that tells where they are)."""
@@ -147,3 +157,4 @@ class _Work:
             if writer and stop > writer.done:
                 with self.place.writing():
                     writer.append(values, stop)
+            self.check()

@@ -176,6 +176,18 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._saving = self.unsaved = None
 
+    @property
+    def newest(self) -> str:
+        """Which checkpoint is the newest, in words."""
+        step = self.latest()
+        return f"the newest checkpoint is that of step {step}" if step else "there is no checkpoint yet"
+
+    def where_saved(self, step: int) -> str:
+        """Which checkpoint a run that stops after a step leaves."""
+        if self.unsaved is None:
+            return f"step {step} is saved in {self._directory}"
+        return f"step {step} could not be saved in {self._directory} ({self.unsaved.why}), and {self.newest}"
+
     def close(self) -> None:
         """Finish writing and release orbax's threads."""
         self.wait()
@@ -270,10 +282,9 @@ class Checkpoints:
             with suppress(*_WRITE_ERRORS):
                 self._manager.close()
             self._manager = self._open()
-            newest = self.latest()
             self.say(
                 f"{self._directory}: the checkpoint of step {self.unsaved.step} could not be written: {self.unsaved.why}; "
-                f"the run goes on, and the newest checkpoint is {f'that of step {newest}' if newest else 'none yet'}"
+                f"the run goes on, and {self.newest}"
             )
 
     @contextmanager

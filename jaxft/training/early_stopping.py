@@ -22,6 +22,7 @@ class EvaluationState:
     scale: float = 1.0  # factor of the learning rate that callbacks have set
     scales: Sequence[tuple[int, float]] = ()  # (step, factor): hold from the first call that begins after the step
     stop_after: int | None = None  # training stops at the end of the first call that ends after this step
+    evaluation_due: bool = False  # a signal has ended the evaluation of this step: a resumed run begins with it
     callbacks: Mapping[str, Any] = field(default_factory=dict)  # the states of callbacks
     task_scores: Sequence[tuple[int, Mapping[str, float]]] = ()  # by which epochs draw from tasks (`run.task_scores`)
 
@@ -37,6 +38,10 @@ class EvaluationState:
         if not due:
             return self
         return replace(self, scale=due[-1], scales=tuple(x for x in self.scales if start <= x[0]))
+
+    def is_over(self, step: int, total_steps: int) -> bool:
+        """Whether a run that resumes at a step has nothing left to do."""
+        return (step >= total_steps or self.stopped) and not self.evaluation_due
 
     def stops(self, done: int) -> bool:
         """Whether training stops after a call, when `done` steps are done, because a callback has asked for it."""

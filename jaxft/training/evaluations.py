@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxft.core.phases import EVALUATING, phase
+from jaxft.core.signals import nothing
 from jaxft.data.batching.collect import Summary
 from jaxft.evaluation.evaluator import Evaluator, make_evaluator, score
 from jaxft.evaluation.labelled_predictions import are_possible
@@ -24,12 +25,14 @@ class Evaluations:
       task: of the run, with the thresholds that the latest evaluation of the validation data tuned.
       summaries: of the latest evaluation by split.
       cache: frozen features, which training makes before it evaluates.
+      check: called after every batch; it raises to give an evaluation up.
     """
 
     def __init__(self, run: Run, loss: LossFn, say: Callable[[str], None]) -> None:
         self._run, self._loss, self._say = run, loss, say
         self._evaluators: dict[str, Evaluator] = {}
         self.task, self.cache = run.task, FrozenFeatures()
+        self.check: Callable[[], None] = nothing
         self.summaries: dict[str, Summary] = {}
 
     def request(self, split: str, params: Parameters) -> Evaluator:
@@ -44,10 +47,14 @@ class Evaluations:
     def scores(self, split: str, params: Parameters) -> dict[str, Any]:
         """Scores of parameters on a split; thresholds are tuned on the validation data if the config says so."""
         with phase(EVALUATING):
-            summary = self.summaries[split] = self.request(split, params).collect(self._used(split, params))
+            summary = self.summaries[split] = self.collect(split, params)
             if split == "validation":
                 self.task = self._run.task.tune(summary, self._run.data[split])
             return score(self.task, summary, self._run.data[split])
+
+    def collect(self, split: str, params: Parameters) -> Summary:
+        """The outputs for a split that its scores are computed from."""
+        return self.request(split, params).collect(self._used(split, params), self.check)
 
     def keeps_predictions(self, split: str) -> bool:
         """Whether `summaries` hold what `labelled_predictions` needs."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxft.core import distributed, tree
 from jaxft.core.paths import cache_dir
+from jaxft.core.signals import nothing
 from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
@@ -74,10 +75,12 @@ def frozen_layers(run: Run) -> int:
     return next((i for i in frozen if any(map(model.rates.of_layer(i).of, sites))), len(frozen))
 
 
-def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], None]) -> FrozenFeatures:
+def cache_frozen_features(
+    run: Run, params: Parameters, say: Callable[[str], None], check: Callable[[], None] = nothing
+) -> FrozenFeatures:
     """Cache the outputs of frozen layers for the training and the validation data of a run of more than one epoch.
 
-    The parameters are on the mesh. Nothing is cached if the file would be too large.
+    The parameters are on the mesh. Nothing is cached if the file would be too large. `check` is called after every batch.
     """
     if not run.config.runtime.keep_frozen or run.total_steps <= run.steps_per_epoch:
         return FrozenFeatures()
@@ -97,7 +100,7 @@ def cache_frozen_features(run: Run, params: Parameters, say: Callable[[str], Non
     say(f"computing {what} once: they do not change")
     cached = {}
     for name, split in data.items():
-        _fill(files[name], run, lowest(params.model, layers), split.examples)
+        _fill(files[name], run, lowest(params.model, layers), split.examples, check)
         cached[name] = replace(split, examples=split.examples.with_tokens(**{FROZEN_FEATURES: files[name]}))
     return FrozenFeatures(layers, layers == run.model.encoder.config.parameter_layers, cached)
 
@@ -120,7 +123,7 @@ def _files(shapes: Mapping[str, tuple[int, int]], dtype: np.dtype, size: int) ->
     return arrays
 
 
-def _fill(outputs: np.ndarray, run: Run, params: Params, examples: Examples) -> None:
+def _fill(outputs: np.ndarray, run: Run, params: Params, examples: Examples, check: Callable[[], None]) -> None:
     """Write the outputs of layers with these parameters for all tokens into an array [total, D]."""
     encoder, policy = run.model.encoder, run.model.policy
 
@@ -129,4 +132,5 @@ def _fill(outputs: np.ndarray, run: Run, params: Params, examples: Examples) -> 
         hidden = encoder.apply(params, micro, rates=run.model.rates, policy=policy)["last_hidden_state"]
         return Summary(tokens={FROZEN_FEATURES: hidden})
 
-    Forward(forward, params, run.mesh, run.config)(examples, summary=Summary(tokens={FROZEN_FEATURES: outputs}))
+    summary = Summary(tokens={FROZEN_FEATURES: outputs})
+    Forward(forward, params, run.mesh, run.config)(examples, summary=summary, check=check)

@@ -6,12 +6,16 @@ RECORDED and whose digests are missing is damaged, and one without that key was 
 """
 
 import json
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxft.core import checksums
+from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError
+from jaxft.run.claim import Claim
+from jaxft.run.setup import Run
 
 FOLDER = "checkpoints"
 FROZEN = "frozen"
@@ -99,6 +103,23 @@ def newest_usable(directory: Path, *, best: bool, say: Callable[[str], None]) ->
             "to begin again with step 0"
         )
     return None
+
+
+def resumed_step(run: Run, directory: Path, claim: Claim | None) -> int | None:
+    """The step from which a run is resumed, as the main process finds it; None if it begins.
+
+    Raises:
+      UserError: as in `newest_usable`, or if the model's weights are not those with which the run began.
+    """
+
+    def find() -> int | None:
+        say, best = partial(print, file=sys.stderr, flush=True), run.config.checkpoint.select == "best"
+        newest = newest_usable(directory, best=best, say=say)
+        if claim:
+            claim.check_weights(newest, adapted=run.model.adapted is not None)
+        return newest
+
+    return distributed.from_main(distributed.by_main_process(find) or 0) or None
 
 
 def best_step(directory: Path, step: int) -> int | None:

@@ -15,15 +15,15 @@ FILE = "metrics.jsonl"
 
 
 class Journal(Callback):
-    """metrics.jsonl; its rows after `start_step` are written again."""
+    """metrics.jsonl; its rows after `start_step` are written again, with `evaluates` also the evaluation of that step."""
 
     _file: PatientFile | None = None  # open as long as the run, in the main process
 
-    def __init__(self, directory: Path, start_step: int, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, start_step: int, say: Callable[[str], None], *, evaluates: bool = False) -> None:
         path = directory / FILE
         if distributed.is_main_process():
             try:
-                rewind(path, start_step)
+                rewind(path, start_step, evaluates=evaluates)
                 self._file = PatientFile(path, say)
             except OSError as error:
                 raise UserError(f"{path}: cannot be written: {error.strerror}") from error
@@ -40,15 +40,19 @@ class Journal(Callback):
             self._file.close()
 
 
-def rewind(path: Path, step: int) -> None:
-    """Remove the rows after `step` and the final one, which a resumed run writes again, and lines that are not rows."""
+def rewind(path: Path, step: int, *, evaluates: bool = False) -> None:
+    """Remove what a resumed run writes again, and lines that are not rows.
+
+    That are the rows after `step`, the final one, and with `evaluates` the evaluation of that step.
+    """
     if not path.exists():
         return
     rows = []
     for line in path.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
-            if row.get("step", 0) <= step and not row.get("final"):
+            again = row.get("final") or (evaluates and row.get("step") == step and any(x.startswith("eval/") for x in row))
+            if row.get("step", 0) <= step and not again:
                 rows.append(line + b"\n")
         except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, no number
             continue

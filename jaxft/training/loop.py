@@ -1,43 +1,42 @@
 """The training loop: steps, evaluations and early stopping. It decides the order of events; callbacks do the rest."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 from jaxft import optim
 from jaxft.config.durations import duration_seconds
-from jaxft.core import distributed, host_memory, tree
+from jaxft.core import host_memory, tree
 from jaxft.core.errors import UserError
 from jaxft.core.phases import EVALUATING, SAVING, TRAINING, clock, phase
 from jaxft.core.pulse import PULSE
-from jaxft.core.signals import Stopped, Watch
+from jaxft.core.signals import Interrupted, Stopped, Watch
 from jaxft.data.batching.prefetch import Epochs
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
 from jaxft.run.claim import Claim
 from jaxft.run.loss import run_loss
 from jaxft.run.setup import Run
-from jaxft.run.state import fresh_state, model_params, run_optimizer
+from jaxft.run.state import fresh_state, model_params, run_optimizer, with_factors
 from jaxft.step.multi_step import MultiStep
 from jaxft.step.parameters import Parameters
 from jaxft.step.stages import Stage, open_stage
 from jaxft.tasks.several import SeveralTasks
 from jaxft.teacher_cache.choice import choose
 from jaxft.teacher_cache.fill import taught
-from jaxft.training import integrity
 from jaxft.training.batch_feed import Batches, BatchFeed, make_epoch
 from jaxft.training.callbacks import Callback, Checkpoint, End, Evaluation, Step
 from jaxft.training.checkpoint import Checkpoints
 from jaxft.training.early_stopping import EvaluationState, next_evaluation_state
 from jaxft.training.evaluations import Evaluations
 from jaxft.training.frozen_features import cache_frozen_features
+from jaxft.training.integrity import resumed_step
 from jaxft.training.own_callbacks import make_callbacks
 from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.programs import Programs
@@ -55,7 +54,7 @@ class Loop:
         self.config = run.config
         self.directory = directory
         self.claim = claim
-        self.resumed = self._newest_checkpoint()
+        self.resumed = resumed_step(run, directory, claim)
         self.checkpoints = Checkpoints(directory, keep=run.config.checkpoint.keep)
         self.optimizer = run_optimizer(run)
         self.factor = optim.schedule_factor(run.config.optim, run.total_steps, np)
@@ -69,13 +68,13 @@ class Loop:
             self.checkpoints.go_back(self.resumed)
             self._set_factors()
         if run.task_scores:
-            run.task_scores.begin(self.progress.task_scores, self.resumed or 0)
+            run.task_scores.begin(self.progress.task_scores, (self.resumed or 0) - self.progress.evaluation_due)
         self.teaching = choose(run)
         live = {x.key: sharding.place_params(run.mesh, x.params) for x in run.teachers if x.key not in self.teaching.stored}
         self.frozen = replace(self.frozen, teachers=live)
         self.clock = clock()
-        made = make_callbacks(run, directory, self.resumed or 0, self.checkpoints, claim, callbacks, self.clock)
-        self.callbacks, self.say, self.times = made
+        given, due = (run, directory, self.resumed or 0, self.checkpoints, claim, callbacks), self.progress.evaluation_due
+        self.callbacks, self.say, self.times = make_callbacks(*given, self.clock, evaluates=due)
         self.checkpoints.say = self.say
         self.done = self.resumed or 0  # steps
         self._before_best: tuple[int | None, float | None] = (None, None)  # step and score of the best one before
@@ -100,11 +99,17 @@ class Loop:
         start = self.resumed or 0
         self.callbacks.start(dict(self.progress.callbacks))
         self.callbacks.raise_failure(f"step {start} is saved in {self.directory}" if start else "nothing is trained yet")
-        if start >= self.run.total_steps or self.progress.stopped:
+        if self.progress.is_over(start, self.run.total_steps):
             return
-        self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say)
+        self.evaluations.check = watch.check
+        self.evaluations.cache = cache = cache_frozen_features(self.run, self.params, self.say, watch.check)
+        if self.progress.evaluation_due:
+            self._evaluate_again(start)
+            if self.progress.is_over(start, self.run.total_steps):
+                return
         if self.teaching.stored:
-            self._taught, lines = taught(self.run, self.teaching.stored, self._training_examples(), self.say)
+            given = (self.run, self.teaching.stored, self._training_examples(), self.say)
+            self._taught, lines = taught(*given, check=watch.check)
             for line in lines:
                 self.say(line)
         examples = self.run.prototype if self.run.epochs else self._training_examples()
@@ -139,15 +144,19 @@ class Loop:
                 self.state, self.frozen = open_stage(self.run.plan, later.pop(0), self.state, self.frozen)
                 frozen = cache.without_cached(self.frozen)
                 programs.next_stage()
-                trained = tree.count(self.state.params)
-                self.say(f"step {steps.start}: {trained:,} parameters are trained from here on")
+                self.say(f"step {steps.start}: {tree.count(self.state.params):,} parameters are trained from here on")
             if steps.stop > MOST_STEPS:
                 self._on_steps(metrics)
                 self._on_checkpoint(steps.start)
                 raise UserError(f"{steps.start:,} steps are done, and more cannot be counted: the run ends here")
             self._set_progress(self.progress.at(steps.start))
             call = MultiStep(epoch.batches.shape(steps.start % per_epoch), len(steps))
-            program = programs.get(call, self.state, self.frozen)
+            try:
+                program = programs.get(call, self.state, self.frozen, watch.check)
+            except Interrupted as interrupted:
+                self._on_steps(metrics)
+                self._on_checkpoint(steps.start)
+                self._stop(steps.start, interrupted.number)
             with waits.device:
                 heap.before_call(program, self._wait_for_steps)
             with self.profiler.around(steps):
@@ -157,23 +166,20 @@ class Loop:
                 self._on_steps(metrics)
                 metrics.send(steps, sent, epoch.batches)  # inside the profiler's window, whose wait is part of their time
             self.done = done = steps.stop
-            signal = watch.after(done)
+            signal = watch.heard()
             ends = self.progress.stops(done) or signal or self.callbacks.failure
             saves = timer.due(done) or calendar.saves(done)
             if calendar.evaluates(done) or saves or ends:
                 self._on_steps(metrics)
                 self._settle_checkpoint()
                 evaluates = calendar.evaluates(done) or ("validation" in self.run.data and self.progress.stops(done))
-                better = evaluates and self._evaluate(done)
+                better, signal = self._evaluate_unless(signal, done) if evaluates else (False, signal)
                 why = self._why_stopped(done)
                 if saves or better or why or signal or self.callbacks.failure:
                     self._on_checkpoint(done)
                     timer.saved(done)
                 if signal or self.callbacks.failure:
-                    self._wait_for_checkpoints()
-                    saved = self._where_saved(done)
-                    self.callbacks.raise_failure(f"{saved}, where the same run resumes")
-                    raise Stopped(signal or 0, f"stopped: {saved}; the same command resumes there")
+                    self._stop(done, signal)
                 metrics.meter.reset()
                 if why:
                     self.say(f"stopped early at step {done}: {why}")
@@ -181,6 +187,13 @@ class Loop:
                 heap.mark_fragmented()
             if self.run.task_scores:
                 self.run.task_scores.reach(done)
+
+    def _stop(self, step: int, signal: int | None) -> NoReturn:
+        """End the run, whose checkpoint of a step is being written, because of a signal or the failure of a callback."""
+        self._wait_for_checkpoints()
+        saved = self.checkpoints.where_saved(step)
+        self.callbacks.raise_failure(f"{saved}, where the same run resumes")
+        raise Stopped(signal or 0, f"stopped: {saved}; the same command resumes there")
 
     def select(self) -> int:
         """Make `state` that of the best or the last step, as `checkpoint.select` says, and return the step."""
@@ -224,18 +237,6 @@ class Loop:
         """Whether anything is being compiled or written in the background."""
         return self.checkpoints.saving or not self.evaluations.done or not (self.programs is None or self.programs.done)
 
-    def _newest_checkpoint(self) -> int | None:
-        """The step from which the run is resumed, as the main process finds it."""
-
-        def find() -> int | None:
-            say, best = partial(print, file=sys.stderr, flush=True), self.config.checkpoint.select == "best"
-            newest = integrity.newest_usable(self.directory, best=best, say=say)
-            if self.claim:
-                self.claim.check_weights(newest, adapted=self.run.model.adapted is not None)
-            return newest
-
-        return distributed.from_main(distributed.by_main_process(find) or 0) or None
-
     def _training_examples(self) -> Examples:
         return self._taught or self.evaluations.cache.data.get("train", self.run.data["train"]).examples
 
@@ -277,14 +278,6 @@ class Loop:
             self.progress = replace(self.progress, best_step=step, best_score=score)
             self.say(f"step {lost.step}, the best so far, is not saved; the best that is saved is {step or 'none'}")
 
-    def _where_saved(self, step: int) -> str:
-        """Which checkpoint a run that stops after a step leaves."""
-        if lost := self.checkpoints.unsaved:
-            newest = self.checkpoints.latest()
-            where = f"the newest checkpoint is of step {newest}" if newest else "there is no checkpoint yet"
-            return f"step {step} could not be saved in {self.directory} ({lost.why}), and {where}"
-        return f"step {step} is saved in {self.directory}"
-
     def _take_asked(self, step: int) -> None:
         """Take what callbacks have asked for at a step: it holds from the first call of the program that begins after it."""
         self.progress = self.progress.asked(step, *self.callbacks.taken())
@@ -302,11 +295,9 @@ class Loop:
         """Stop if the loss or the gradient is not a finite number."""
         if not np.isfinite(step.loss or 0.0) or not np.isfinite(step.grad_norm):
             self.checkpoints.wait()
-            good = self.checkpoints.latest()
-            where = f"the checkpoint of step {good} is good" if good else "there is no checkpoint yet"
             raise UserError(
                 f"the loss became {step.loss} at step {step.number} (gradient norm {step.grad_norm:g}, learning rate "
-                f"{step.learning_rate:.3g}); {where} in {self.directory}; lower optim.learning_rate"
+                f"{step.learning_rate:.3g}); {self.checkpoints.newest} in {self.directory}; lower optim.learning_rate"
             )
 
     @phase(EVALUATING)
@@ -328,6 +319,25 @@ class Loop:
         self._take_asked(step - 1)  # for the next call, which begins with this step
         return best
 
+    def _evaluate_unless(self, signal: int | None, step: int) -> tuple[bool, int | None]:
+        """(whether this is the best so far, the signal that stops the run and leaves the evaluation to the next start)."""
+        if signal is None:
+            try:
+                return self._evaluate(step), None
+            except Interrupted as interrupted:
+                signal = interrupted.number
+        self.progress = replace(self.progress, evaluation_due=True)
+        return False, signal
+
+    def _evaluate_again(self, step: int) -> None:
+        """Evaluate the step of a checkpoint that a signal has left without it."""
+        self.progress = replace(self.progress, evaluation_due=False)
+        self._evaluate(step)
+        if self.run.task_scores:
+            self.run.task_scores.reach(step)
+        if why := self._why_stopped(step):
+            self.say(f"stopped early at step {step}: {why}")
+
     def _set_progress(self, progress: EvaluationState) -> None:
         """Set the progress and, if the factor of the learning rate has changed, the state's."""
         changed = progress.scale != self.progress.scale
@@ -337,8 +347,4 @@ class Loop:
 
     def _set_factors(self) -> None:
         """Set the state's learning rate, which callbacks scale, and its factor, which evaluations reduce on a plateau."""
-        rate = self.config.optim.learning_rate * self.progress.scale
-        values = {"learning_rate": rate, optim.PLATEAU: self.progress.plateau}
-        place = sharding.replicated(self.run.mesh)
-        hyper = {name: sharding.device_put(np.float32(x), place) for name, x in values.items() if name in self.state.hyper}
-        self.state = replace(self.state, hyper=self.state.hyper | hyper)
+        self.state = with_factors(self.run, self.state, scale=self.progress.scale, plateau=self.progress.plateau)

@@ -28,8 +28,10 @@ def make_callbacks(
     claim: Claim | None,
     users: Sequence[Callback],
     clock: Clock,
+    *,
+    evaluates: bool = False,
 ) -> tuple[Notify, Callable[[str], None], Times]:
-    """The callbacks of a run from step `start` on.
+    """The callbacks of a run from step `start` on, whose evaluation comes first if `evaluates`.
 
     Returns:
       (the callbacks in the order of their calls, the user's last, a function that prints a line, the times).
@@ -37,7 +39,11 @@ def make_callbacks(
     log = run.config.log
     display = Display(log, start_step=start, clock=clock, time_left=TimeLeft(clock, run.calendar, _last(run)))
     times = Times(directory, start, clock, display.say)
-    own: list[Callback] = [SaveCheckpoints(checkpoints, claim), Journal(directory, start, display.say), times]
+    own: list[Callback] = [
+        SaveCheckpoints(checkpoints, claim),
+        Journal(directory, start, display.say, evaluates=evaluates),
+        times,
+    ]
     own += make_trackers(log, directory, start)
     own += [ResultFiles(run, directory, display.say)] if log.report else []
     running = RunningRun(run, directory, start, distributed.is_main_process(), display.say)

@@ -59,11 +59,11 @@ class Programs:
         """From now on programs are those of the next stage."""
         del self._stages[0]
 
-    def get(self, call: MultiStep, state: TrainState, frozen: Parameters) -> Any:
-        """Wait for the program of a call; `state` and `frozen` are the current ones."""
+    def get(self, call: MultiStep, state: TrainState, frozen: Parameters, check: Callable[[], None]) -> Any:
+        """Wait for the program of a call; `state` and `frozen` are the current ones, and `check` is called meanwhile."""
         if call not in self._stages[0]:  # of an epoch that was not among those for which shapes were chosen
             self._stages[0] = self._stages[0].merged(self._compile([call], state, frozen))
-        return self._stages[0][call]
+        return self._stages[0].ready(call, check)
 
     @property
     def done(self) -> bool:

@@ -94,9 +94,9 @@ class Comparison:
         owner = "the teachers'" if many else "the teacher's"
         cost = f"{own.parameters / parameters:.1%} of {owner} parameters and {own.speed / speed:.1f} times their speed"
         cost = cost if many else cost.replace("their", "its")
-        kept = "" if self.share is None else f"keeps {self.share:.1%} of the {'best ' * many}teacher's {self.metric} and "
+        kept = "" if self.share is None else f"{self.share:.1%} of the {'best ' * many}teacher's {self.metric}, "
         about = f"teacher{'s' * many} and student on the {self.split} data ({self.examples:,} examples):"
-        return [about, *(f"  {line}" for line in table), f"the student {kept}has {cost}"]
+        return [about, *(f"  {line}" for line in table), f"the student has {kept}{cost}"]
 
 
 def compare_with_teachers(
@@ -129,7 +129,7 @@ def compare_with_teachers(
             placed = teachers.get(teacher.key)
             given = Parameters(sharding.place_params(run.mesh, teacher.params) if placed is None else placed)
             evaluator = _evaluator(run, teacher.model, own_split(run.config, run.task, teacher, run.data[split]), given, say)
-            scores = score(evaluations.task, evaluator.collect(given), evaluator.data)
+            scores = score(evaluations.task, evaluator.collect(given, evaluations.check), evaluator.data)
             name = "teacher" if len(run.teachers) == 1 else f"teacher {teacher.name}"
             found.append(_measured(name, teacher.model, scores.get(run.metric), _speed(evaluator, given)))
     higher = run.task.metrics[run.metric]

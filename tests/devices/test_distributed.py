@@ -6,12 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
 from jaxft.config import cli
 from tests.support import read_jsonl, tiny
-from tests.support.resuming import wait_for_rows
+from tests.support.resuming import MODEL, journal, wait_for_rows
 
 
 def losses(directory):
@@ -56,6 +57,30 @@ def test_a_signal_ends_all_processes_with_one_checkpoint(two, tmp_path, asked, n
     last = json.loads(rows.read_text().splitlines()[-1])["step"]
     assert all(f"stopped: step {last} is saved" in text for text in told)
     assert (tmp_path / "two" / "checkpoints" / str(last)).is_dir()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_an_evaluation_of_all(two, tiny_data, tmp_path):
+    """Within 10 seconds of an evaluation that takes longer; the run that goes on ends with the same model and rows."""
+    header, *rows = (tiny_data / "dev.csv").read_text().splitlines()
+    (tmp_path / "many.csv").write_text("\n".join([header, *rows * 500]))
+    given = {"train": {"max_steps": 2, "batch_size": 16}, "log": {"every": 1, "progress": False}, "eval": {"every": 1}}
+    given |= {"data": {"validation": str(tmp_path / "many.csv"), "layout": "pad"}, "checkpoint": {"every": "end"}}
+    assert [host.wait(300) for host in two(**given)] == [0, 0]
+    (tmp_path / "two").rename(tmp_path / "whole")
+    hosts = two(**given)[2:]
+    wait_for_rows(tmp_path / "two" / "metrics.jsonl", hosts)
+    time.sleep(1)
+    hosts[1].send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    told = [host.communicate(timeout=100)[1] for host in hosts]
+    assert time.monotonic() - begin < 10
+    assert [host.returncode for host in hosts] == [143, 143], told
+    assert all("stopped: step 1 is saved" in text for text in told)
+    assert not any("eval/loss" in row for row in journal(tmp_path / "two"))
+    assert [host.wait(300) for host in two(**given)[4:]] == [0, 0]
+    assert journal(tmp_path / "two") == journal(tmp_path / "whole")
+    assert (tmp_path / "two" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
 
 
 CALLBACKS = """

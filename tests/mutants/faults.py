@@ -34,6 +34,20 @@ FAULTS: tuple[Fault, ...] = (
         "When more parameters begin to be trained, those that were trained before lose their moments.",
     ),
     Fault(
+        "interrupted-evaluation-is-forgotten",
+        "jaxft/training/loop.py",
+        "self.progress = replace(self.progress, evaluation_due=True)",
+        "self.progress = replace(self.progress, evaluation_due=False)",
+        "A run that a signal stops in an evaluation loses it: it ends with another best step than without the signal.",
+    ),
+    Fault(
+        "repeated-evaluation-is-written-twice",
+        "jaxft/training/journal.py",
+        'again = row.get("final") or (evaluates',
+        'again = row.get("final") or (False',
+        "A run that is killed after it has repeated an interrupted evaluation has this evaluation twice in its journal.",
+    ),
+    Fault(
         "resume-at-stage-boundary-skips-stage",
         "jaxft/training/programs.py",
         "for s in self._run.plan.stages[1:] if s >= start]",

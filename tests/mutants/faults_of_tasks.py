@@ -27,8 +27,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "resume-forgets-scores-of-tasks",
         "jaxft/training/loop.py",
-        "run.task_scores.begin(self.progress.task_scores, self.resumed or 0)",
-        "run.task_scores.begin((), self.resumed or 0)",
+        "run.task_scores.begin(self.progress.task_scores,",
+        "run.task_scores.begin((),",
         "A resumed run with sampling.sampler validation draws other examples than the uninterrupted one.",
     ),
 )

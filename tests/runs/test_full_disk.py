@@ -114,5 +114,5 @@ def test_a_run_that_is_stopped_does_not_claim_to_be_saved(config, monkeypatch):
             if step.number == 5:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Stopped, match=r"step [67] could not be saved in .* and the newest checkpoint is of step 4"):
+    with pytest.raises(Stopped, match=r"step [67] could not be saved in .* and the newest checkpoint is that of step 4"):
         train(config(), callbacks=[Stop(monkeypatch, 5, 99)])

@@ -1,5 +1,6 @@
 """A run that receives a signal saves its current step, says so, and resumes there exactly."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import pytest
 from jaxft.config import cli
 from jaxft.core import signals
 from jaxft.core.signals import Stopped, Watch
+from jaxft.data.batching.batch_sampler import Shape
+from jaxft.step.compilation import Compiled
 from jaxft.train import train
 from jaxft.training.journal import Journal
 from tests.support.resuming import MODEL, journal, short_config
@@ -88,10 +91,10 @@ def test_a_signal_acts_after_the_step_or_at_once(monkeypatch, capfd):
             os.kill(os.getpid(), number)
     with Watch() as watch:
         watch.arm()
-        assert watch.after(1) is None
+        assert watch.heard() is None
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)  # a closing session sends several
-        assert watch.after(2) == signal.SIGHUP
+        assert watch.heard() == signal.SIGHUP
         assert not left
         os.kill(os.getpid(), signal.SIGINT)
         assert left == [130]
@@ -106,9 +109,59 @@ def test_signals_that_nohup_ignores_stay_ignored():
         with Watch() as watch:
             watch.arm()
             os.kill(os.getpid(), signal.SIGHUP)
-            assert watch.after(1) is None
+            assert watch.heard() is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def asked_in(monkeypatch):
+    """Sends a SIGTERM to this process when a program runs for the nth time in an evaluation, from now on."""
+
+    def at(batch: int) -> None:
+        ready, calls = Compiled.ready, itertools.count(1)
+
+        def and_ask(self, key, check=signals.nothing):
+            if isinstance(key, Shape) and next(calls) == batch:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return ready(self, key, check)
+
+        monkeypatch.setattr(Compiled, "ready", and_ask)
+
+    return at
+
+
+EVALUATING = {
+    "plan": {"preset": "head"},
+    "data": {"layout": "pad"},
+    "train": {"epochs": 1, "batch_size": 16, "patience": 1, "min_delta": 9.0},
+    "eval": {"every": 3, "batch_size": 8},
+    "checkpoint": {"every": 5, "keep": 1},
+}
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+def test_a_signal_ends_an_evaluation_which_comes_first_later(tiny_model, tiny_data, tmp_path, asked_in, monkeypatch, batch):
+    """In the first evaluation, which is the best, and in the second one, after which training stops early."""
+    whole, half = (short_config(tiny_model, tiny_data, tmp_path / name, **EVALUATING) for name in ("whole", "half"))
+    train(whole)
+    asked_in(batch)
+    step = 3 if batch == 2 else 6
+    with pytest.raises(Stopped, match=rf"step {step} is saved in .*half; the same command resumes there"):
+        train(half)
+    assert sum("eval/loss" in row for row in journal(tmp_path / "half")) == step // 3 - 1
+    monkeypatch.undo()
+    for _ in range(2):  # the second time only the evaluation after step 6, whose checkpoint is the last one
+        train(half)
+        assert (tmp_path / "half" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+        assert journal(tmp_path / "half") == journal(tmp_path / "whole")
+
+
+def test_a_signal_ends_the_evaluation_at_the_end_at_once(tiny_model, tiny_data, tmp_path, asked_in):
+    config = short_config(tiny_model, tiny_data, tmp_path / "run", plan={"preset": "head"}, eval={"every": "end"}, data={})
+    asked_in(2)
+    with pytest.raises(Stopped, match="the same command resumes from the last checkpoint"):
+        train(config)
 
 
 @pytest.mark.slow

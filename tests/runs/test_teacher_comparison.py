@@ -57,7 +57,7 @@ def test_they_are_printed_recorded_and_reported(distilled):
     assert lines[begin + 1].split() == ["parameters", "size", "examples/s", "accuracy"]
     share, parameters = (f"{results['distill/share']:.1%}", f"{results['distill/student_parameters']:,}")
     assert lines[begin + 3].split()[:2] == ["student", parameters]
-    assert lines[begin + 4].startswith(f"the student keeps {share} of the teacher's accuracy and has ")
+    assert lines[begin + 4].startswith(f"the student has {share} of the teacher's accuracy, ")
     numbers = {name: x for name, x in results.items() if name.startswith("distill/")}
     final = read_jsonl(output / "metrics.jsonl")[-1]
     stored = json.loads((output / "all_results.json").read_text())
@@ -67,7 +67,7 @@ def test_they_are_printed_recorded_and_reported(distilled):
     assert not any("distill" in name for name in read_run(output).results)
     page = (output / "report.html").read_text()
     assert "Teacher and student" in page
-    assert f"The student keeps {share}" in page
+    assert f"The student has {share}" in page
 
 
 def test_scores_where_lower_is_better_have_no_share():
@@ -82,5 +82,5 @@ def test_several_teachers_are_compared_by_the_best_and_cost_what_all_cost():
     found = Comparison("test", 9, "accuracy", True, STUDENT, (other, TEACHER))
     assert found.share == pytest.approx(0.75)
     assert found.together == (2_000, 8_000, 25.0)
-    said = "the student keeps 75.0% of the best teacher's accuracy and has 20.0% of the teachers' parameters and 4.0 times"
+    said = "the student has 75.0% of the best teacher's accuracy, 20.0% of the teachers' parameters and 4.0 times"
     assert found.lines()[-1] == f"{said} their speed"
