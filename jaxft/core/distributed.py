@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jaxft.core.errors import UserError
+from jaxft.core.pulse import PULSE
 
 T = TypeVar("T")
 MARK = ".shared-"
@@ -99,7 +100,8 @@ def gather_rows(numbers: Sequence[int]) -> list[list[int]]:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    return multihost_utils.process_allgather(np.array(numbers, np.int32)).tolist()
+    with PULSE.waiting():
+        return multihost_utils.process_allgather(np.array(numbers, np.int32)).tolist()
 
 
 def gather_texts(text: str, most: int = 1000) -> list[str]:

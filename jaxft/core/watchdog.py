@@ -118,6 +118,7 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         PULSE.beat()
+        PULSE.number = self._number
         self._answered = self._judged = time.monotonic()
         for thread in self._threads:
             thread.start()
@@ -128,6 +129,7 @@ class Watchdog:
             # Another process is lost: the thread finds out which one, and leaves.
             self._done.wait(self._silent + MORE)
         self._done.set()
+        PULSE.others = {}
         if self._board:
             for thread in self._threads:
                 thread.join(OFTEN)
@@ -162,6 +164,7 @@ class Watchdog:
         self._answered = now = time.monotonic()
         changed = {n: Seen(x, now) for n, x in found.items() if n not in self._others or self._others[n].text != x}
         self._others = {n: x for n, x in (self._others | changed).items() if n != self._number}
+        PULSE.others = {n: x.about for n, x in self._others.items()}
 
     def judge(self) -> None:
         """Leave if this process hangs, or another one has died, hangs or has failed."""
@@ -195,6 +198,7 @@ class Watchdog:
         assert self._board
         own = PULSE
         about = {"host": HOST, "phase": own.phase, "step": own.step, "idle": round(time.monotonic() - own.at, 1)}
+        about["own_seconds"] = own.own_seconds
         self._board.write(json.dumps(about | more))
 
     def _states(self) -> str:

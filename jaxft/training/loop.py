@@ -42,6 +42,7 @@ from jaxft.training.profiler import ProfilerWindow
 from jaxft.training.programs import Programs
 from jaxft.training.save_timer import SaveTimer
 from jaxft.training.step_metrics import StepMetrics
+from jaxft.training.stragglers import Stragglers
 
 MOST_STEPS = 2**31 - 1  # a state counts its steps in an int32
 
@@ -124,7 +125,7 @@ class Loop:
         with self.clock.during(TRAINING), self.run.task_scores or nullcontext():
             self._steps(batches, programs, later, start, watch)
         self.profiler.close()
-        self._release()
+        programs.cancel()
         self._wait_for_checkpoints()
         watch.disarm()
 
@@ -132,7 +133,8 @@ class Loop:
         """All steps from `start` on, with the evaluations and checkpoints between them."""
         per_epoch, calendar = self.run.steps_per_epoch, self.run.calendar
         cache, now = self.evaluations.cache, partial(self.clock.seconds, TRAINING)
-        metrics = StepMetrics(self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate, now)
+        given = (self.config.log.every, self.run.total_steps, per_epoch, self._learning_rate, now)
+        metrics = StepMetrics(*given, compare=Stragglers(self.say).compare)
         waits = metrics.meter.waits
         timer = SaveTimer(duration_seconds(self.config.checkpoint.every), start)
         frozen = cache.without_cached(self.frozen)
@@ -222,7 +224,8 @@ class Loop:
 
     def close(self) -> None:
         """Finish writing in the background, cancel compilations and the computing of batches, and release free memory."""
-        self._release()
+        if self.programs:
+            self.programs.cancel()
         self.epochs.close()
         self.evaluations.cancel()
         with ExitStack() as stack:
@@ -239,10 +242,6 @@ class Loop:
 
     def _training_examples(self) -> Examples:
         return self._taught or self.evaluations.cache.data.get("train", self.run.data["train"]).examples
-
-    def _release(self) -> None:
-        if self.programs:
-            self.programs.cancel()
 
     def _learning_rate(self, step: int) -> float:
         """The learning rate of a step (numbered from 0) after the last evaluation."""

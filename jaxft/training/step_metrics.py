@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxft.core.pulse import PULSE
 from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.training.callbacks import Step
 from jaxft.training.waits import Waits
@@ -19,6 +21,8 @@ class StepMetrics:
       total_steps, steps_per_epoch: optimizer steps.
       learning_rate: of a step, numbered from 0.
       now: seconds of training, without those of other phases (`core.phases`).
+      compare: called for each logged interval with the seconds per step that this process worked beside its device, and the
+        seconds per step; returns more columns.
     """
 
     def __init__(
@@ -28,11 +32,12 @@ class StepMetrics:
         steps_per_epoch: int,
         learning_rate: Callable[[int], float],
         now: Callable[[], float] = time.perf_counter,
+        compare: Callable[[float, float], dict[str, Any]] = lambda own, step: {},
     ) -> None:
         self._every, self._total, self._steps_per_epoch = every, total_steps, steps_per_epoch
         self._learning_rate = learning_rate
         self._sent: tuple[range, list[float], Mapping[str, jax.Array]] | None = None
-        self.meter = Meter(now)
+        self.meter, self._compare = Meter(now), compare
 
     def send(self, steps: range, metrics: Mapping[str, jax.Array], batches: EpochBatches) -> None:
         """Store the metrics of a call, scalars or arrays [steps], until they are read.
@@ -55,7 +60,8 @@ class StepMetrics:
         numbers = range(steps.start + 1, steps.stop + 1)
         rows = list(zip(numbers, rates, *own, strict=True))
         logged = {done for done, *_ in rows if done % self._every == 0 or done == self._total}
-        speed = self.meter.read() if logged else {}  # the same for all steps of a call, which have no times of their own
+        # The same for all steps of a call, which have no times of their own.
+        speed = self.meter.read(self._compare) if logged else {}
         for i, (done, rate, loss, weight, norm) in enumerate(rows):
             known_loss = loss if weight or not np.isfinite(loss) else None
             more = {name: x[i] for name, x in values.items()}
@@ -76,18 +82,23 @@ class Meter:
     def reset(self) -> None:
         """Start over, such as after an evaluation, when the device has no step to work on."""
         self._start = self._now()
-        self._examples = self._tokens = 0
+        self._examples = self._tokens = self._steps = 0
+        self._waited = PULSE.waited
         self.waits.reset()
 
     def add(self, examples: int, tokens: int) -> None:
         """Count a step."""
+        self._steps += 1
         self._examples += examples
         self._tokens += tokens
 
-    def read(self) -> dict[str, float]:
-        """`examples_per_second`, `tokens_per_second` and the shares of the waits; then start over."""
+    def read(self, compare: Callable[[float, float], dict[str, Any]] = lambda own, step: {}) -> dict[str, Any]:
+        """`examples_per_second`, `tokens_per_second`, the shares of the waits, and what `compare` adds; then start over."""
         seconds = max(self._now() - self._start, 1e-9)
         speed = {"examples_per_second": self._examples / seconds, "tokens_per_second": self._tokens / seconds}
         shares = self.waits.shares(seconds)
+        step = seconds / max(self._steps, 1)
+        waited = (shares["share_device"] + shares["share_dispatch"]) * seconds + PULSE.waited - self._waited
+        more = compare(max(0.0, seconds - waited) / max(self._steps, 1), step)
         self.reset()
-        return speed | shares
+        return speed | shares | more

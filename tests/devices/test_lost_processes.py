@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxft.core.errors import RESTART
-from tests.support import ROOT
+from tests.support import ROOT, read_jsonl
 from tests.support.resuming import wait_for_rows
 
 LONG = {
@@ -63,6 +63,25 @@ def test_one_that_fails_ends_the_other(two, tmp_path):
     assert [host.returncode for host in hosts] == [2, 130], told
     assert "process 1 on" in told[0].splitlines()[-1]
     assert "has failed: KeyboardInterrupt" in told[0].splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_slow_process_is_named(two, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import time, jax, jaxft\n"
+        "class Slow(jaxft.Callback):\n"
+        "    def on_step(self, step):\n"
+        "        time.sleep(0.5 if jax.process_index() == 1 else 0)\n"
+    )
+    train = {"max_steps": 16, "batch_size": 16, "callbacks": ["own:Slow"]}
+    hosts = two(**LONG | {"train": train, "log": {"every": 4, "progress": False}})
+    told = [host.communicate(timeout=300)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], told
+    assert "process 1 on" in told[0], told
+    assert "is slow: data and callbacks take it 0." in told[0], told
+    rows = [row for row in read_jsonl(tmp_path / "two" / "metrics.jsonl") if "slowest_process" in row]
+    assert rows[-1]["slowest_process"] == 1
+    assert rows[-1]["slowest_own_seconds"] > 0.2 > rows[-1]["median_own_seconds"]
 
 
 @pytest.mark.slow

@@ -34,6 +34,13 @@ FAULTS: tuple[Fault, ...] = (
         "When more parameters begin to be trained, those that were trained before lose their moments.",
     ),
     Fault(
+        "slow-process-is-not-the-slowest",
+        "jaxft/training/stragglers.py",
+        "slowest = max(seconds,",
+        "slowest = min(seconds,",
+        "Rows and lines name the fastest process of a run instead of the one that delays it.",
+    ),
+    Fault(
         "interrupted-evaluation-is-forgotten",
         "jaxft/training/loop.py",
         "self.progress = replace(self.progress, evaluation_due=True)",

@@ -38,6 +38,7 @@ def now(monkeypatch):
     """A clock that a test moves."""
     time_of = {"now": time.monotonic()}
     monkeypatch.setattr(watchdog.time, "monotonic", lambda: time_of["now"])
+    monkeypatch.setattr(PULSE, "others", {})
     PULSE.beat(phase="training", step=8)
 
     def move(seconds):
@@ -50,9 +51,10 @@ def dog(board, number=3, **options):
     return Watchdog(number, 4, board, **{"stall": 60.0, "silent": 20.0} | options)
 
 
-def test_a_run_that_moves_is_left_alone(now):
+def test_a_run_that_moves_is_left_alone(now, monkeypatch):
     board, seen = Board(), None
     own = dog(board)
+    monkeypatch.setattr(PULSE, "own_seconds", 0.25)
     for look in range(200):
         now(1.0)
         PULSE.beat(step=look)
@@ -61,11 +63,13 @@ def test_a_run_that_moves_is_left_alone(now):
         own.exchange()
         seen = own.verdict()
         assert seen is None
+    assert {number: about["look"] for number, about in PULSE.others.items()} == {1: 199, 2: 199}
     assert json.loads(board.texts[3]) | {"host": ""} == {
         "host": "",
         "phase": "training",
         "step": 199,
         "idle": 0.0,
+        "own_seconds": 0.25,
         "look": 200,
     }
 
