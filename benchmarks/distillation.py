@@ -119,11 +119,16 @@ def spread(values: Sequence[float]) -> str:
 CURVE_METHODS = (ALONE, OUTPUTS)
 
 
+def of_curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the curve; three teachers, or another set, have other speeds."""
+    return [row for row in rows if row["set"] == CURVE_SET and row["method"] in CURVE_METHODS]
+
+
 def of_layers(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float, list[list[float]]]]:
     """(layers, speed in times that of the teacher, scores of each of CURVE_METHODS) of CURVE_SET."""
     found = []
     for layers in CURVE:
-        own = [row for row in rows if row["set"] == CURVE_SET and row["layers"] == layers]
+        own = [row for row in of_curve(rows) if row["layers"] == layers]
         speeds = [row["examples_per_second"] for row in own if row["examples_per_second"]]
         faster = float(np.median([x["student"] / x["teacher"] for x in speeds]))
         found.append((layers, faster, [[x["score"] for x in own if x["method"] == method] for method in CURVE_METHODS]))
@@ -139,7 +144,7 @@ def curve(rows: Sequence[dict[str, Any]]) -> list[str]:
 def draw_curve(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
     """Draw the scores of CURVE_SET against the speed of prediction; bars are standard deviations over seeds."""
     points = of_layers(rows)
-    speed = np.median([row["examples_per_second"]["teacher"] for row in rows if row["examples_per_second"]])
+    speed = np.median([row["examples_per_second"]["teacher"] for row in of_curve(rows) if row["examples_per_second"]])
     for i, method in enumerate(CURVE_METHODS):
         scores = [each[i] for _, _, each in points]
         means, deviations = [np.mean(x) for x in scores], [np.std(x, ddof=1) for x in scores]

@@ -47,14 +47,10 @@ class Evaluations:
     def scores(self, split: str, params: Parameters) -> dict[str, Any]:
         """Scores of parameters on a split; thresholds are tuned on the validation data if the config says so."""
         with phase(EVALUATING):
-            summary = self.summaries[split] = self.collect(split, params)
+            summary = self.summaries[split] = self.request(split, params).collect(self._used(split, params), self.check)
             if split == "validation":
                 self.task = self._run.task.tune(summary, self._run.data[split])
             return score(self.task, summary, self._run.data[split])
-
-    def collect(self, split: str, params: Parameters) -> Summary:
-        """The outputs for a split that its scores are computed from."""
-        return self.request(split, params).collect(self._used(split, params), self.check)
 
     def keeps_predictions(self, split: str) -> bool:
         """Whether `summaries` hold what `labelled_predictions` needs."""

@@ -43,7 +43,7 @@ class Journal(Callback):
 def rewind(path: Path, step: int, *, evaluates: bool = False) -> None:
     """Remove what a resumed run writes again, and lines that are not rows.
 
-    That are the rows after `step`, the final one, and with `evaluates` the evaluation of that step.
+    These are the rows after `step`, the final one, and with `evaluates` the evaluation of that step.
     """
     if not path.exists():
         return

@@ -12,6 +12,14 @@ from jaxft.data.batching.batch_sampler import EpochBatches
 from jaxft.training.callbacks import Step
 from jaxft.training.waits import Waits
 
+Compare = Callable[[float, float], dict[str, Any]]  # (own seconds per step, seconds per step) -> columns
+
+
+def _alone(own: float, step: float) -> dict[str, Any]:
+    """The comparison with other processes where there are none."""
+    del own, step
+    return {}
+
 
 class StepMetrics:
     """The metrics of the last call that was sent to the device.
@@ -32,12 +40,12 @@ class StepMetrics:
         steps_per_epoch: int,
         learning_rate: Callable[[int], float],
         now: Callable[[], float] = time.perf_counter,
-        compare: Callable[[float, float], dict[str, Any]] = lambda own, step: {},
+        compare: Compare = _alone,
     ) -> None:
         self._every, self._total, self._steps_per_epoch = every, total_steps, steps_per_epoch
         self._learning_rate = learning_rate
         self._sent: tuple[range, list[float], Mapping[str, jax.Array]] | None = None
-        self.meter, self._compare = Meter(now), compare
+        self.meter = Meter(now, compare)
 
     def send(self, steps: range, metrics: Mapping[str, jax.Array], batches: EpochBatches) -> None:
         """Store the metrics of a call, scalars or arrays [steps], until they are read.
@@ -61,7 +69,7 @@ class StepMetrics:
         rows = list(zip(numbers, rates, *own, strict=True))
         logged = {done for done, *_ in rows if done % self._every == 0 or done == self._total}
         # The same for all steps of a call, which have no times of their own.
-        speed = self.meter.read(self._compare) if logged else {}
+        speed = self.meter.read() if logged else {}
         for i, (done, rate, loss, weight, norm) in enumerate(rows):
             known_loss = loss if weight or not np.isfinite(loss) else None
             more = {name: x[i] for name, x in values.items()}
@@ -73,10 +81,11 @@ class Meter:
 
     Args of the constructor:
       now: seconds of training.
+      compare: as in `StepMetrics`.
     """
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now, self.waits = now, Waits()
+    def __init__(self, now: Callable[[], float], compare: Compare) -> None:
+        self._now, self._compare, self.waits = now, compare, Waits()
         self.reset()
 
     def reset(self) -> None:
@@ -92,13 +101,13 @@ class Meter:
         self._examples += examples
         self._tokens += tokens
 
-    def read(self, compare: Callable[[float, float], dict[str, Any]] = lambda own, step: {}) -> dict[str, Any]:
-        """`examples_per_second`, `tokens_per_second`, the shares of the waits, and what `compare` adds; then start over."""
+    def read(self) -> dict[str, Any]:
+        """`examples_per_second`, `tokens_per_second`, the shares of the waits and the columns of `compare`; start over."""
         seconds = max(self._now() - self._start, 1e-9)
         speed = {"examples_per_second": self._examples / seconds, "tokens_per_second": self._tokens / seconds}
         shares = self.waits.shares(seconds)
-        step = seconds / max(self._steps, 1)
-        waited = (shares["share_device"] + shares["share_dispatch"]) * seconds + PULSE.waited - self._waited
-        more = compare(max(0.0, seconds - waited) / max(self._steps, 1), step)
+        steps, waits = max(self._steps, 1), self.waits
+        waited = waits.device.seconds + waits.dispatch.seconds + PULSE.waited - self._waited
+        more = self._compare(max(0.0, seconds - waited) / steps, seconds / steps)
         self.reset()
         return speed | shares | more

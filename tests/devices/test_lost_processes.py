@@ -18,6 +18,18 @@ LONG = {
 }
 
 
+def second_process(folder, body):
+    """Options of train: a callback that runs a line of Python after each `step` of process 1."""
+    (folder / "own.py").write_text(
+        "import time, jax, jaxft\n"
+        "class Own(jaxft.Callback):\n"
+        "    def on_step(self, step):\n"
+        "        if jax.process_index() == 1:\n"
+        f"            {body}\n"
+    )
+    return {"callbacks": ["own:Own"]}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_dies_or_hangs_ends_the_other(two, tmp_path, number):
@@ -33,14 +45,7 @@ def test_a_process_that_dies_or_hangs_ends_the_other(two, tmp_path, number):
 
 @pytest.mark.slow
 def test_a_run_that_hangs_shows_where(two, tmp_path):
-    (tmp_path / "own.py").write_text(
-        "import time, jax, jaxft\n"
-        "class Sleeps(jaxft.Callback):\n"
-        "    def on_step(self, step):\n"
-        "        if step.number == 3 and jax.process_index() == 1:\n"
-        "            time.sleep(1000)\n"
-    )
-    train = LONG["train"] | {"callbacks": ["own:Sleeps"]}
+    train = LONG["train"] | second_process(tmp_path, "if step.number == 3: time.sleep(1000)")
     hosts = two("--runtime.stall", "45", **LONG | {"train": train})
     told = [host.communicate(timeout=300)[1] for host in hosts]
     assert RESTART in {host.returncode for host in hosts}, told
@@ -50,14 +55,7 @@ def test_a_run_that_hangs_shows_where(two, tmp_path):
 
 @pytest.mark.slow
 def test_one_that_fails_ends_the_other(two, tmp_path):
-    (tmp_path / "own.py").write_text(
-        "import jax, jaxft\n"
-        "class Loses(jaxft.Callback):\n"
-        "    def on_step(self, step):\n"
-        "        if step.number == 3 and jax.process_index() == 1:\n"
-        "            raise KeyboardInterrupt\n"
-    )
-    train = LONG["train"] | {"callbacks": ["own:Loses"]}
+    train = LONG["train"] | second_process(tmp_path, "if step.number == 3: raise KeyboardInterrupt")
     hosts = two("--runtime.heartbeat_timeout", "12", **LONG | {"train": train})
     told = [host.communicate(timeout=300)[1] for host in hosts]
     assert [host.returncode for host in hosts] == [2, 130], told
@@ -67,13 +65,7 @@ def test_one_that_fails_ends_the_other(two, tmp_path):
 
 @pytest.mark.slow
 def test_a_slow_process_is_named(two, tmp_path):
-    (tmp_path / "own.py").write_text(
-        "import time, jax, jaxft\n"
-        "class Slow(jaxft.Callback):\n"
-        "    def on_step(self, step):\n"
-        "        time.sleep(0.5 if jax.process_index() == 1 else 0)\n"
-    )
-    train = {"max_steps": 16, "batch_size": 16, "callbacks": ["own:Slow"]}
+    train = {"max_steps": 16, "batch_size": 16} | second_process(tmp_path, "time.sleep(0.5)")
     hosts = two(**LONG | {"train": train, "log": {"every": 4, "progress": False}})
     told = [host.communicate(timeout=300)[1] for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], told
