@@ -10,7 +10,7 @@ PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/pyth
 # worker are named, and the others are run (tests/support/workers.py); at the third crash the session ends.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 2
 
-.PHONY: quickstart test test-all test-part test-3.12 mutants lint clean
+.PHONY: quickstart test test-all test-exhaustive test-part test-3.12 mutants lint clean
 
 # Fine-tunes real BERT weights on real questions of bank customers, offline.
 quickstart: $(VENV)/quickstart
@@ -22,9 +22,13 @@ DEFAULT := -m "not slow"
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(WORKERS) $(DEFAULT)
 
-# Everything. Passes before a change of any size is done.
+# All but the exhaustive tests. Passes before a change of any size is done.
 test-all: $(VENV)/test
 	$(BIN)/python -m pytest $(WORKERS)
+
+# Hours of kills at random moments; nothing else.
+test-exhaustive: $(VENV)/test
+	$(BIN)/python -m pytest --exhaustive tests/exhaustive
 
 # One of eight parts of the slow tests; which one, the commit's hash says, so that CI runs all of them in the course of time.
 PART ?= $(shell echo $$((0x$$(git rev-parse --short=8 HEAD) % 8)))/8

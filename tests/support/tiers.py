@@ -2,6 +2,7 @@
 
 `--part K/N` runs the K-th of N parts of the slow tests and nothing else. A test of the default tier that takes more than
 LIMIT seconds fails the session and is named, unless programs were compiled: a test that compiles is slow only once.
+Tests that are marked exhaustive take hours, and run only with `--exhaustive`, which runs nothing else.
 """
 
 import resource
@@ -19,7 +20,8 @@ PROPERTY = "seconds"  # of set-up and call, each the smaller of wall-clock and p
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option of parts."""
+    """The options of parts and of exhaustive tests."""
+    parser.addoption("--exhaustive", action="store_true", help="run the tests that take hours, and nothing else")
     parser.addoption("--part", metavar="K/N", help="run the K-th (from 0) of N parts of the slow tests alone")
 
 
@@ -35,7 +37,9 @@ def part_of(file: str, test: str, parts: int) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Selects the slow tests of the requested part."""
+    """Selects the exhaustive tests or the others, and of them the slow tests of the requested part."""
+    wanted = config.getoption("exhaustive")
+    keep_only(config, items, [item for item in items if bool(item.get_closest_marker("exhaustive")) == wanted])
     if not (given := config.getoption("part")):
         return
     part, parts = map(int, given.split("/"))
@@ -43,8 +47,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError(f"--part {given}: K counts from 0 to N - 1")
     slow = [item for item in items if item.get_closest_marker("slow")]
     mine = [item for item in slow if part_of(item.path.name, item.name, parts) == part]
-    config.hook.pytest_deselected(items=[item for item in items if item not in mine])
-    items[:] = mine
+    keep_only(config, items, mine)
+
+
+def keep_only(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
+    """Deselect the other tests."""
+    chosen = set(kept)
+    if others := [item for item in items if item not in chosen]:
+        config.hook.pytest_deselected(items=others)
+        items[:] = kept
 
 
 def _clocks() -> tuple[float, float]:
@@ -89,7 +100,7 @@ class Limit:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called for the tests of all workers."""
         took = sum(x for name, x in report.user_properties if name == PROPERTY)
-        if report.when == "call" and took > LIMIT and "slow" not in report.keywords:
+        if report.when == "call" and took > LIMIT and not {"slow", "exhaustive"} & set(report.keywords):
             self.slow[report.nodeid] = took
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
