@@ -1,6 +1,7 @@
 """Programs for devices that this machine lacks: predictions from their costs, and a real TPU program."""
 
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -179,7 +180,7 @@ print(json.dumps([rows_of_processes(*case) for case in json.loads(sys.argv[1])])
 @pytest.mark.slow
 @pytest.mark.skipif(tpu.MISSING, reason="libtpu is not installed")
 def test_the_hosts_of_a_pod_share_the_rows():
-    """The mesh follows the links between chips, so the rows of a host are not neighbours; fsdp may divide an axis of links."""
+    """The mesh follows the links between chips, so the rows of a host are not neighbours; fsdp may divide an axis."""
     cases = [("v5e:4x4", 1), ("v5e:4x4", 4), ("v6e:8x8", 4)]
     command = [sys.executable, "-c", PODS, json.dumps(cases)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=tpu.environment())
@@ -187,7 +188,7 @@ def test_the_hosts_of_a_pod_share_the_rows():
     for (name, _), hosts in zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True):
         chips = topology.parse(name)[1]
         assert {len(rows) for rows in hosts} == {2 * chips // len(hosts)}
-        assert sorted(sum(hosts, [])) == list(range(2 * chips))
+        assert sorted(itertools.chain(*hosts)) == list(range(2 * chips))
         assert any(rows != list(range(rows[0], rows[-1] + 1)) for rows in hosts)
 
 

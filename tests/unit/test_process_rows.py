@@ -1,5 +1,6 @@
 """Which rows of a batch each process builds: together each example of an epoch once, also if their number changes."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ def test_each_example_is_used_once_an_epoch_when_the_number_of_processes_changes
     ]
     assert steps == list(fed(layout, micro_batches, (0,), 0, 27))
     for epoch in range(3):
-        assert sorted(sum(steps[epoch * 9 : (epoch + 1) * 9], [])) == list(range(len(LENGTHS)))
+        assert sorted(itertools.chain(*steps[epoch * 9 : (epoch + 1) * 9])) == list(range(len(LENGTHS)))
 
 
 def test_rows_of_a_process_need_not_be_neighbours():
