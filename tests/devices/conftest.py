@@ -67,7 +67,7 @@ def cluster(tmp_path):
 
 @pytest.fixture
 def finish(cluster):
-    """A function that starts processes as `cluster` does, waits for all, and returns what each has written, if all succeed."""
+    """A function that starts processes as `cluster` does, and returns what each has written once all have succeeded."""
 
     def run(*argv: str, **options) -> list[tuple[str, str]]:
         hosts = cluster(*argv, **options)

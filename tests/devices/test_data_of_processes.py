@@ -193,6 +193,16 @@ def test_a_process_does_not_wait_for_one_that_died_while_it_tokenised(cluster, c
 
 
 @pytest.mark.slow
+def test_a_signal_to_a_process_that_waits_ends_all(cluster, config):
+    hosts = cluster("-c", TOKENISES, config, variables=[{"FAULT": "import time; time.sleep(100)"}, {}])
+    while not hosts[0].stdout.readline().startswith("tokenises"):
+        assert hosts[0].poll() is None
+    hosts[1].send_signal(signal.SIGTERM)
+    told = [host.communicate(timeout=60) for host in hosts]
+    assert [host.returncode for host in hosts] == [143, 143], told
+
+
+@pytest.mark.slow
 def test_processes_with_other_rows_are_refused(cluster, config, tiny_data, tmp_path):
     for number, rows in enumerate((100, 101)):
         (tmp_path / f"host-{number}").mkdir()

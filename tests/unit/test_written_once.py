@@ -1,6 +1,5 @@
 """Files that one process makes for all that share a folder. Processes are threads that share the boards of a service."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,14 +66,9 @@ class Processes:
     def all(self, *names: str) -> list[Any]:
         """What each gets that asks for a name, the same or its own; or its error."""
 
-        def result(number: int) -> Any:
-            try:
-                return self.call(number, names[number % len(names)])
-            except BaseException as error:
-                return error
-
         with ThreadPoolExecutor(len(self.folders)) as pool:
-            return list(pool.map(result, range(len(self.folders))))
+            calls = [pool.submit(self.call, number, names[number % len(names)]) for number in range(len(self.folders))]
+        return [call.exception() or call.result() for call in calls]
 
 
 @pytest.fixture(autouse=True)
@@ -143,9 +137,7 @@ def test_processes_with_other_content_do_not_wait(tmp_path):
 
 def test_a_process_that_waits_ends_when_the_service_is_gone(tmp_path):
     lost = Processes([tmp_path] * 2)
-    ended = []
-    thread = threading.Thread(target=lambda: ended.append(pytest.raises(ConnectionError, lost.call, 1, "a")))
-    thread.start()
-    lost.service.down = True
-    thread.join(10)
-    assert ended
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lost.call, 1, "a")
+        lost.service.down = True
+        assert isinstance(call.exception(10), ConnectionError)
