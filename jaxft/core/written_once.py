@@ -132,9 +132,8 @@ def written_once(path: Path, look: Callable[[], T | None], make: Callable[[], tu
 
     A thread in the background does not wait for other processes, whose threads may do something else meanwhile.
     """
-    import jax
-
-    if jax.process_count() > 1 and threading.current_thread() is threading.main_thread():
-        return _of_run(jax.process_index(), jax.process_count())(path, look, make)
+    count = distributed.process_count()
+    if count > 1 and threading.current_thread() is threading.main_thread():
+        return _of_run(distributed.process_number(), count)(path, look, make)
     found = look()
     return make()[0] if found is None else found

@@ -71,7 +71,7 @@ def finish(cluster):
 
     def run(*argv: str, **options) -> list[tuple[str, str]]:
         hosts = cluster(*argv, **options)
-        told = [host.communicate(timeout=300) for host in hosts]
+        told = [host.communicate(timeout=600) for host in hosts]
         assert [host.returncode for host in hosts] == [0] * len(hosts), told
         return told
 

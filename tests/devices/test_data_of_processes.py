@@ -1,75 +1,11 @@
-"""The data of several processes: each example is used once, each row is predicted once, and one tokenises for all."""
+"""The data of several processes: the rows of each, and one tokenises for all."""
 
-import json
 import signal
-from pathlib import Path
 
 import pytest
 
 from jaxft.config import cli
-from tests.support import read_jsonl, tiny
-from tests.support.resuming import assert_journals_close, copy_run_at, journal, short_config
-
-# A callback whose module writes the examples of every training batch that a process builds into a file of its own.
-RECORDS = """
-import json, os
-import jax, jaxft
-from jaxft.data.batching.batch_sampler import EpochBatches
-
-build = EpochBatches.batch
-
-def recorded(self, examples, step, rows=None):
-    made = build(self, examples, step, rows)
-    used = made["example"][made["example"] >= 0].tolist()
-    with open(f"{os.environ['USED']}-{jax.process_index()}", "a") as file:
-        file.write(json.dumps([step, used]) + "\\n")
-    return made
-
-EpochBatches.batch = recorded
-
-class Records(jaxft.Callback):
-    pass
-"""
-
-
-def used_examples(path: Path, processes: int, first: int) -> list[list[int]]:
-    """The examples of each step from `first` on, of all processes together."""
-    each = [read_jsonl(path.with_name(f"{path.name}-{number}")) for number in range(processes)]
-    assert {len(steps) for steps in each} == {14 - first}
-    found = []
-    for number, parts in enumerate(zip(*each, strict=True), first):
-        assert {step for step, _ in parts} == {number % 7}
-        found.append(sorted(example for _, part in parts for example in part))
-    return found
-
-
-@pytest.mark.slow
-def test_a_run_that_goes_on_with_other_processes_uses_the_same_examples(finish, tiny_model, tiny_data, tmp_path):
-    """Two epochs of 7 steps with packing and micro-batches: on 1 process, and on 2 x 2 devices, then 3, then 4, then 1."""
-    (tmp_path / "records.py").write_text(RECORDS)
-    sections = {"train": {"epochs": 2, "batch_size": 16, "micro_batches": 2, "callbacks": ["records:Records"]}}
-    sections |= {"mesh": {"data": -1}, "runtime": {"distributed": "auto"}}
-
-    def run(name: str, processes: int, first: int = 0, devices: int = 1) -> list[list[int]]:
-        config = short_config(tiny_model, tiny_data, tmp_path / name, **sections)
-        (tmp_path / "config.yaml").write_text(cli.dump(config))
-        used = {"USED": str(tmp_path / f"used-{name}")}
-        command = ["-m", "jaxft.train", str(tmp_path / "config.yaml")]
-        finish(*command, count=processes, devices=devices, variables=[used] * processes)
-        return used_examples(tmp_path / f"used-{name}", processes, first)
-
-    whole = run("whole", 1)
-    for epoch in (whole[:7], whole[7:]):
-        assert sorted(example for step in epoch for example in step) == list(range(100))
-    assert run("first", 2, devices=2) == whole
-    before = "first"
-    for processes, first in ((3, 3), (4, 6), (1, 9)):
-        name = f"from-{first}"
-        copy_run_at(first, tmp_path / before, tmp_path / name)
-        assert run(name, processes, first) == whole[first:]
-        assert_journals_close(journal(tmp_path / name), journal(tmp_path / "whole"), rel=1e-4)
-        before = name
-
+from tests.support import tiny
 
 ACROSS = """
 import numpy as np
@@ -94,29 +30,6 @@ np.testing.assert_array_equal(multihost_utils.process_allgather(batch["x"], tile
 @pytest.mark.slow
 def test_a_mesh_across_processes_gets_the_rows_in_its_order(finish):
     finish("-c", ACROSS, devices=2)
-
-
-@pytest.mark.slow
-def test_evaluation_and_predictions_are_the_same_from_any_number_of_processes(finish, classifier, tiny_data, tmp_path):
-    """On six devices in all, so that the programs are the same: the same scores and bytes, each row once and in order."""
-    rows = tiny.write_rows(tmp_path / "rows.csv", 203, seed=9)
-    options = ["--data.max_length", "32", "--eval.batch_size", "40"]
-    scores, files = [], []
-    for count in (1, 2, 3):
-        own = tmp_path / str(count)
-        evaluate = ["evaluate", str(classifier), "--data.validation", str(rows), "--predictions", f"{own}-all.jsonl"]
-        predict = ["predict", str(classifier), "--input", str(rows), "--output", f"{own}.jsonl", "--keep_columns"]
-        told = finish("-m", "jaxft", *evaluate, *options, count=count, devices=6 // count)
-        scores.append(told[0][0])
-        assert [out for out, _ in told[1:]] == [""] * (count - 1)
-        told = finish("-m", "jaxft", *predict, *options, count=count, devices=6 // count)
-        assert [f"wrote 203 predictions to {own}.jsonl" in err for _, err in told] == [True] + [False] * (count - 1)
-        files.append([(tmp_path / f"{count}{end}").read_bytes() for end in ("-all.jsonl", ".jsonl")])
-    assert json.loads(scores[0])["accuracy"] >= 0
-    assert scores == scores[:1] * 3
-    assert files == files[:1] * 3
-    texts = [line.rpartition(",")[0] for line in rows.read_text().splitlines()[1:]]
-    assert [row["text"] for row in read_jsonl(tmp_path / "3.jsonl")] == texts
 
 
 # Reads the data of a config as a command does, says when it tokenises, and then does what `FAULT` says.
