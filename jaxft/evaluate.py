@@ -56,7 +56,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         split = "validation"
     elif not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
-    with joined(config.runtime) as chosen:
+    with joined(config) as chosen:
         if distributed.is_main_process():
             print(chosen.line(), file=sys.stderr)
         scores, data = evaluate(path, config, split, files)

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     with (
         reading(args.input) as path,
         naming("--input", instead_of="data.test"),
-        joined(config.runtime),
+        joined(config),
     ):
         # Dropped rows are predicted as null, and counted when the others are written.
         read_as = "null" if drop else empty

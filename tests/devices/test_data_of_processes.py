@@ -50,7 +50,7 @@ def told(encode_chunk, count, *others):
 
 def main(argv):
     config = cli.load(argv)
-    with joined(config.runtime):
+    with joined(config):
         read = read_data(config, *resolve_model(config))
         print("tokens", *(int(split.examples.offsets[-1]) for split in read.splits.values()))
 
