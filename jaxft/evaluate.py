@@ -11,12 +11,13 @@ from typing import Any
 
 from jaxft.config import Config, cli, help
 from jaxft.config.used_by import UsedBy
-from jaxft.core import backend, distributed
+from jaxft.core import distributed
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import resolve
 from jaxft.core.output import check_output
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
+from jaxft.run.joined import joined
 from jaxft.run.trained_models import model_directory, model_of_task
 
 COMMAND = help.Command(
@@ -55,10 +56,10 @@ def main(argv: list[str]) -> dict[str, Any]:
         split = "validation"
     elif not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
-    chosen = backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache)
-    if distributed.is_main_process():
-        print(chosen.line(), file=sys.stderr)
-    scores, data = evaluate(path, config, split, files)
+    with joined(config) as chosen:
+        if distributed.is_main_process():
+            print(chosen.line(), file=sys.stderr)
+        scores, data = evaluate(path, config, split, files)
     if distributed.is_main_process():
         print(json.dumps({"data": data, **scores}))
     return scores
@@ -89,7 +90,7 @@ def evaluate(path: str, config: Config, split: str, files: Mapping[str, str | No
         rows = validation_rows(rundir.run_of(path), opened.task, config, rundir.task_of(path))
         split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
         opened = replace(opened, config=config)
-    say = partial(print, file=sys.stderr)
+    say = partial(print, file=sys.stderr) if distributed.is_main_process() else lambda _: None
     scores, predictions = inference.evaluate(opened, rows, split, say, predictions=any(files.values()))
     if distributed.is_main_process() and any(files.values()):
         _write(files, list(predictions))

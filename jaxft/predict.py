@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxft.config import Config, cli
-from jaxft.core import backend
+from jaxft.core import distributed
+from jaxft.core.cluster import cluster_announced
 from jaxft.core.errors import UserError, naming
 from jaxft.core.model_source import resolve
-from jaxft.core.output import check_output, reading, writing
+from jaxft.core.output import STANDARD, check_output, reading, writing
 from jaxft.run import rundir
+from jaxft.run.joined import joined
 from jaxft.run.trained_models import model_directory, model_of_task
 
 PROG = "jaxft predict"
@@ -29,7 +31,7 @@ OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".xlsx")  # table format
 
 
 def main(argv: list[str]) -> None:
-    """Write one prediction or embedding per input row, in the order of the input."""
+    """Write one prediction or embedding per input row, in the order of the input; of several processes the first writes."""
     parser = cli.Parser(prog=PROG, description=__doc__, epilog=RUN_OPTIONS)
     parser.add_argument("model", metavar="RUN_OR_MODEL_DIR")
     inputs = "csv, tsv, json, jsonl, parquet or txt; - reads jsonl from standard input"
@@ -55,11 +57,24 @@ def main(argv: list[str]) -> None:
     most = config.data.max_eval_examples if "--data.max_eval_examples" in given else None
     empty = config.data.empty_texts if "--data.empty_texts" in given else "null"
     drop = empty == "drop"
-    with reading(args.input) as path, naming("--input", instead_of="data.test"):
+    if args.input == STANDARD and config.runtime.distributed != "off" and cluster_announced():
+        raise UserError(
+            "--input -: of several processes only one gets standard input: give a file that all of them can read, or "
+            "--runtime.distributed off"
+        )
+    with (
+        reading(args.input) as path,
+        naming("--input", instead_of="data.test"),
+        joined(config),
+    ):
         # Dropped rows are predicted as null, and counted when the others are written.
         read_as = "null" if drop else empty
         data = replace(config.data, dataset=None, test=path, empty_texts=read_as, max_eval_examples=most)
         outputs = _compute(args, replace(config, data=data), drop=drop)
+        if not distributed.is_main_process():
+            for _ in outputs.rows:  # all processes compute them together
+                pass
+            return
         written, empty_rows = _write(outputs, args.output, drop=drop)
     lost = f"{'left out' if drop else 'null'}: no usable text (data.empty_texts)"
     more = f"; {empty_rows} {'row is' if empty_rows == 1 else 'rows are'} {lost}" if empty_rows else ""
@@ -83,9 +98,9 @@ class _Outputs:
 
 def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Outputs:
     """The predictions, or embeddings if requested or if there is no head; `drop` leaves out rows without a text."""
-    backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.data.reading.empty_texts import empty_rows, is_null
     from jaxft.evaluation import inference
+    from jaxft.run.agreement import check_same_rows
     from jaxft.tasks import task_class
     from jaxft.tasks.custom import file_rows
 
@@ -97,6 +112,7 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
     if features is None:
         config = inference.config_with_task(args.model, config)
         rows = inference.read_split(config, "test", labelled=False)
+        check_same_rows(rows, str(config.data.test))
         if args.output.endswith(DOCUMENT):
             task_class(config).check_document(rows)
         opened = inference.load_for_inference(args.model, config)
@@ -115,6 +131,7 @@ def _compute(args: argparse.Namespace, config: Config, *, drop: bool) -> _Output
 
     config = cleaned_as_stored(config, hf_config)
     rows = texts.read(config.data, "test")
+    check_same_rows(rows, str(config.data.test))
     if most := config.data.max_eval_examples:
         rows = rows.select(range(min(most, len(rows))))
     first, vectors = _peek(inference.embeddings(args.model, config, rows, str(config.data.test), features))

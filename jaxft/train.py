@@ -57,7 +57,7 @@ def _start(
 ) -> dict[str, Any]:
     """Claim the run directory, read the data, load the model, and train."""
     begin = time.perf_counter()
-    from jaxft.run.agreement import check_same
+    from jaxft.run.agreement import check_same, check_same_examples
     from jaxft.run.setup import make_run
     from jaxft.teacher_cache.choice import choose
     from jaxft.teacher_cache.fill import check_directory
@@ -76,6 +76,10 @@ def _start(
     with named_phases(config.log, clock), by_main_process(lambda: Claim(config)) or Claim(config) as claim:
         check_shared(Path(config.output_dir))
         run = make_run(config)
+        for split in run.data.values():
+            check_same_examples(split.examples, split.origin)
+        if run.epochs and run.epochs.first:  # with texts from other files
+            check_same_examples(run.epochs.first[0], run.data["train"].origin)
         check_directory(run, choose(run).stored)
         by_main_process(lambda: claim.settle(run.own_tokenizer, run.texts()))
         return _train(run, claim, begin, watch, said, callbacks)

@@ -217,13 +217,13 @@ class LogConfig(Section):
 class RuntimeConfig(Section):
     """Settings of the process and its programs."""
 
-    distributed: Annotated[Literal["auto", "on", "off"], TRAIN_ONLY] = "auto"
+    distributed: Annotated[Literal["auto", "on", "off"], UsedBy.EVALUATE] = "auto"
     """Join a cluster through jax.distributed; auto joins if the environment announces one."""
-    start_timeout: Annotated[PositiveInt, TRAIN_ONLY] = 300
+    start_timeout: Annotated[PositiveInt, UsedBy.EVALUATE] = 300
     """Seconds to wait for the other processes when the run starts."""
-    heartbeat_timeout: Annotated[Annotated[int, Limit("10 or more", lambda x: x >= 10)], TRAIN_ONLY] = 100
+    heartbeat_timeout: Annotated[Annotated[int, Limit("10 or more", lambda x: x >= 10)], UsedBy.EVALUATE] = 100
     """Seconds without a sign of life after which another process counts as dead: this one then ends, too."""
-    stall: Annotated[FinitePositiveFloat | None, TRAIN_ONLY] = 1800.0
+    stall: Annotated[FinitePositiveFloat | None, UsedBy.EVALUATE] = 1800.0
     """Seconds in which nothing happens after which the process shows where its threads stand and ends with a code on which
     schedulers start it again. More than the longest compilation and the longest wait for data; null waits for ever."""
     precision: Annotated[Literal["float32", "tensorfloat32", "bfloat16"], UsedBy.EVALUATE] = "float32"

@@ -125,7 +125,7 @@ def _telling(explicit: Mapping[str, Any], timeout: int) -> Iterator[None]:
 
 
 class ServiceBoard:
-    """What each process has written last, at the service of process 0.
+    """What each process has written last, at the service of process 0, under the name of the board.
 
     Its store of keys has no public name in JAX; orbax and `jax.experimental.multihost_utils` use it in the same way.
 
@@ -133,20 +133,20 @@ class ServiceBoard:
       lost: what JAX raises if the connection to another process is lost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = BOARD) -> None:
         import jax
         from jax._src import distributed as service
 
-        self._number, self._client = jax.process_index(), service.global_state.client
+        self._name, self._number, self._client = name, jax.process_index(), service.global_state.client
         self.lost: type[Exception] = jax.errors.JaxRuntimeError
 
     def write(self, text: str) -> None:
         """Replace what this process has written."""
-        self._call("key_value_set", f"{BOARD}/{self._number}", text, allow_overwrite=True)
+        self._call("key_value_set", f"{self._name}/{self._number}", text, allow_overwrite=True)
 
     def read(self) -> dict[int, str]:
         """What each process has written, by its number."""
-        return {int(key.rpartition("/")[2]): text for key, text in self._call("key_value_dir_get", f"{BOARD}/")}
+        return {int(key.rpartition("/")[2]): text for key, text in self._call("key_value_dir_get", f"{self._name}/")}
 
     def _call(self, name: str, *args: str, **options: Any) -> Any:
         if self._client is None:

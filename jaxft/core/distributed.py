@@ -86,6 +86,13 @@ def process_count() -> int:
     return jax.process_count()
 
 
+def process_number() -> int:
+    """The number of this process, from 0."""
+    import jax
+
+    return jax.process_index()
+
+
 def gather(number: int) -> list[int]:
     """Return the numbers of all processes, each of at most 31 bits, in the order of the processes."""
     return [row[0] for row in gather_rows([number])]

@@ -36,6 +36,13 @@ def release_freed_memory() -> None:
         libc.malloc_trim(0)
 
 
+def release_after_reading() -> None:
+    """Return to the kernel what reading and tokenising have freed, in glibc's heap and in the pool of Arrow."""
+    if arrow := sys.modules.get("pyarrow"):
+        arrow.default_memory_pool().release_unused()
+    release_freed_memory()
+
+
 class ReusedBlock:
     """Keeps a process's memory constant over calls of programs on the CPU: one block of temporaries, the largest.
 

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop: it finishes its step, writes a checkpoint and stops."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -17,11 +18,14 @@ def nothing() -> None:
 
 
 class Stopped(BaseException):
-    """A run has stopped because of the signal `number`; a BaseException, so that no handler of errors catches it."""
+    """A run has stopped because of the signal `number`; a BaseException, so that no handler of errors catches it.
 
-    def __init__(self, number: int, text: str) -> None:
+    `alone` says that of several processes this one has stopped without an agreement.
+    """
+
+    def __init__(self, number: int, text: str, *, alone: bool = False) -> None:
         super().__init__(text)
-        self.number = number
+        self.number, self.alone = number, alone
 
 
 class Interrupted(Exception):
@@ -36,7 +40,8 @@ class Watch:
     """A context in which signals are remembered instead of ending the run at once; ignored signals (nohup) stay ignored.
 
     Several processes agree on the step after which they stop through JAX's preemption service. It listens to SIGTERM, so
-    other signals are passed on as SIGTERM.
+    other signals are passed on as SIGTERM. Before the first step there is nothing to agree on: the process that gets a
+    signal stops at once, and its watchdog passes the signal on.
     """
 
     def __init__(self) -> None:
@@ -45,22 +50,27 @@ class Watch:
         self._armed = False
         self._calls = 0
         self._before: dict[int, Any] = {}
+        self._service: _Handler | None = None  # JAX's of SIGTERM, until the first step
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only the main thread can set handlers
             for number in WATCHED:
-                service = self._several and number == signal.SIGTERM
-                if not service and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                if self._several and number == signal.SIGTERM:
+                    self._service = _Handler(number)
+                    signal.signal(number, self._handle)
+                elif signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._listen_to_service()
         for number, before in self._before.items():
             signal.signal(number, before)
 
     def arm(self) -> None:
         """From now on a signal waits for a checkpoint; before, there is nothing to save and it ends the run at once."""
         self._armed = True
+        self._listen_to_service()
 
     def disarm(self) -> None:
         """Everything is saved: from now on a signal ends the run at once, and so does one that arrived after the last step.
@@ -98,10 +108,10 @@ class Watch:
             self._end(number)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if not self._armed and not self._several:
+        if not self._armed and (self._service or not self._several):
             # Python swallows exceptions in callbacks of its garbage collector: then `check` or `heard` stops the run.
             self.number = number
-            self._end(number)
+            self._end(number, alone=self._several)
         if number == signal.SIGINT and self.number is not None:
             os.write(2, b"stopped at once; the same command resumes from the last checkpoint\n")
             os._exit(128 + number)
@@ -112,7 +122,23 @@ class Watch:
             if self._several:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def _end(self, number: int) -> None:
+    def _listen_to_service(self) -> None:
+        if self._service:
+            self._service.restore()
+            self._service = None
+
+    def _end(self, number: int, *, alone: bool = False) -> None:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise Stopped(number, "stopped; the same command resumes from the last checkpoint, if there is one")
+        raise Stopped(number, "stopped; the same command resumes from the last checkpoint, if there is one", alone=alone)
+
+
+class _Handler:
+    """The handler of a signal that C++ code has set: Python can replace it, but neither return nor restore it."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._action = number, ctypes.create_string_buffer(1024)  # larger than any `struct sigaction`
+        ctypes.CDLL(None).sigaction(number, None, self._action)
+
+    def restore(self) -> None:
+        ctypes.CDLL(None).sigaction(self._number, self._action, None)

@@ -8,6 +8,7 @@ and reads what the others wrote.
 import faulthandler
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -108,6 +109,7 @@ class Watchdog:
         self._looks, self._answered, self._unreachable = 0, time.monotonic(), ""
         self._judged = time.monotonic()
         self._done = threading.Event()
+        self._passed_on = False  # a signal that another process has got before the first step
         # A call of the board waits for ever if the host that keeps it hangs, so the thread that judges makes none.
         tasks = {"watchdog": self.judge, "board": self.exchange}
         self._threads = [
@@ -139,10 +141,13 @@ class Watchdog:
     def _end(self, error: BaseException | None) -> None:
         """Tell the others how this process ends; after an error, wait until they end, too, or know of it."""
         assert self._board
-        if error is None or isinstance(error, Stopped):
+        if error is None or (isinstance(error, Stopped) and not error.alone):
             self._write(ended="done")
             return
-        self._write(ended="failed", why=shortened(one_line(error)) or type(error).__name__)
+        if isinstance(error, Stopped):
+            self._write(ended="stopped", signal=error.number)
+        else:
+            self._write(ended="failed", why=shortened(one_line(error)) or type(error).__name__)
         end = time.monotonic() + (GRACE + MAIN_LATER if self._number == 0 else MAIN_LATER)
         while time.monotonic() < end:
             ended = [text for text in self._board.read().values() if "ended" in json.loads(text)]
@@ -182,6 +187,14 @@ class Watchdog:
         now = time.monotonic()
         for number, other in sorted(self._others.items()):
             since = now - other.since
+            if other.about.get("ended") == "stopped":
+                number_of_signal = other.about["signal"]
+                if not self._passed_on:
+                    self._passed_on = True
+                    os.kill(os.getpid(), number_of_signal)
+                if since > GRACE + self._later:
+                    name = signal.Signals(number_of_signal).name
+                    return Verdict(f"{other.name(number)} was stopped by {name}", 128 + number_of_signal)
             if other.about.get("ended") == "failed" and since > GRACE + self._later:
                 return Verdict(f"{other.name(number)} has failed: {other.about['why']}", UserError.code)
             if "ended" not in other.about and since > self._silent and self._answered > other.since + self._silent / 2:

@@ -29,6 +29,7 @@ from jaxft.models.load_save import load
 from jaxft.models.model import Model, stored_options
 from jaxft.models.peft.read_adapter import read_hf_config
 from jaxft.parallel import sharding
+from jaxft.run.agreement import check_same_examples
 from jaxft.run.assembly import check_lengths
 from jaxft.run.loss import make_loss
 from jaxft.run.setup import eval_sampler
@@ -158,6 +159,7 @@ def evaluate(
     for note in notes:
         say(note)
     data = first_examples(type(opened.task), opened.encode(rows, split), opened.config, split)
+    check_same_examples(data.examples, data.origin)
     sampler = eval_sampler(data.examples, opened.config, opened.mesh)
     loss = make_loss(opened.model, opened.task)
     params = Parameters(opened.params)

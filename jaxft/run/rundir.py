@@ -185,9 +185,9 @@ def read_run_config(directory: Path) -> Config:
 def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | None = None) -> Config:
     """The config of a run, or the defaults for a model directory, with the options `--section.field value` applied.
 
-    Two options of a run are for its training, and are not used unless they are given: `eval.metric`, which chose the best
-    model, and `task.threshold`, which is "tune" instead and stands for the model's own threshold. Of a run of several tasks
-    it is the config of the one that `task` names.
+    Some options of a run are for its training, and are not used unless they are given: `eval.metric`, which chose the best
+    model, `task.threshold`, which is "tune" instead and stands for the model's own threshold, and `runtime.distributed`,
+    since a model of many machines is used on one. Of a run of several tasks it is the config of the one that `task` names.
 
     Raises:
       UserError: for a wrong option, or a task that is not named, or that the run does not have.
@@ -207,6 +207,7 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
         values = cli.as_dict(configs[task] if task is not None else read_run_config(Path(path)))
     values["task"]["threshold"] = "tune"
     values["eval"]["metric"] = None
+    values.setdefault("runtime", {})["distributed"] = "auto"
     return cli.parse(values, overrides, origin=path, prog=prog)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxft.config import Config
 from jaxft.config.durations import duration_seconds, duration_steps
 from jaxft.config.of_tasks import every_task
+from jaxft.core import host_memory
 from jaxft.core.errors import UserError
 from jaxft.core.phases import TOKENISING, phase
 from jaxft.data.batching.batch_sampler import BatchSampler, make_sampler
@@ -155,6 +156,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     known = record.recorded(config)
     read = read_tasks(config, directory, hf_config, known) if config.tasks else read_data(config, directory, hf_config)
     task, data, tokenizer = read.task, read.splits, read.vocabulary.tokenizer
+    host_memory.release_after_reading()
     mesh = sharding.make_mesh(config.mesh, devices)
     assembled = assemble(*open_model(config, task, hf_config), read.vocabulary, config, mesh)
     check_lengths(assembled.model, tokenizer, longest_text(config))

@@ -1,6 +1,8 @@
 """Programs for devices that this machine lacks: predictions from their costs, and a real TPU program."""
 
 import importlib.util
+import itertools
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -148,6 +150,46 @@ def test_plan_compiles_for_chips_that_this_machine_lacks(tiny_model, tiny_data, 
     assert says in done.stdout
     assert "all-reduce of" in done.stdout
     assert not (tmp_path / "run").exists()
+
+
+PODS = """
+import json, sys
+import jax
+from jax.sharding import NamedSharding
+from jaxft.config import MeshConfig
+from jaxft.parallel import sharding
+from jaxft.preflight import topology
+from jaxft.data.batching.prefetch import local_rows
+
+class OfProcess:
+    def __init__(self, whole, process):
+        self.whole, self.process = whole, process
+    def addressable_devices_indices_map(self, shape):
+        return {d: x for d, x in self.whole.devices_indices_map(shape).items() if d.process_index == self.process}
+
+def rows_of_processes(name, fsdp):
+    whole = sharding.batch_sharding(sharding.make_mesh(MeshConfig(fsdp=fsdp), topology.devices(name)))
+    processes = sorted({d.process_index for d in whole.device_set})
+    return [local_rows(OfProcess(whole, process), 2 * len(whole.device_set)).tolist() for process in processes]
+
+jax.config.update("jax_platforms", "cpu")
+print(json.dumps([rows_of_processes(*case) for case in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(tpu.MISSING, reason="libtpu is not installed")
+def test_the_hosts_of_a_pod_share_the_rows():
+    """The mesh follows the links between chips, so the rows of a host are not neighbours; fsdp may divide an axis."""
+    cases = [("v5e:4x4", 1), ("v5e:4x4", 4), ("v6e:8x8", 4)]
+    command = [sys.executable, "-c", PODS, json.dumps(cases)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=tpu.environment())
+    assert done.returncode == 0, done.stderr
+    for (name, _), hosts in zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        chips = topology.parse(name)[1]
+        assert {len(rows) for rows in hosts} == {2 * chips // len(hosts)}
+        assert sorted(itertools.chain(*hosts)) == list(range(2 * chips))
+        assert any(rows != list(range(rows[0], rows[-1] + 1)) for rows in hosts)
 
 
 def test_a_program_that_does_not_fit_is_an_error():

@@ -35,7 +35,7 @@ def cluster(tiny_model, tiny_data, tmp_path_factory):
     def start(name: str) -> list[subprocess.Popen]:
         path = folder / f"{name}.yaml"
         path.write_text(cli.dump(tiny.run_config(tiny_model, tiny_data, folder / name, **SECTIONS)))
-        started.extend(start_processes(path, PROCESSES))
+        started.extend(start_processes(folder, "-m", "jaxft.train", str(path), count=PROCESSES))
         return started[-PROCESSES:]
 
     for name in ("cold", "whole"):

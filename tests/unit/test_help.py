@@ -70,7 +70,7 @@ def test_help_lists_the_options_that_a_command_honours(capsys):
 
 def test_evaluation_reads_only_options_that_its_help_lists():
     """Those that its code names; a mark on the field says so (`UsedBy`)."""
-    files = [ROOT / "jaxft/evaluate.py", *sorted((ROOT / "jaxft/evaluation").glob("*.py"))]
+    files = [ROOT / "jaxft/evaluate.py", ROOT / "jaxft/run/joined.py", *sorted((ROOT / "jaxft/evaluation").glob("*.py"))]
     names = set(re.findall(r"\bconfig\.(\w+\.\w+)", "\n".join(file.read_text(encoding="utf-8") for file in files)))
     read = [option for option in help.options() if option.name in names]
     assert len(read) > 10

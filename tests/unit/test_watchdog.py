@@ -1,5 +1,6 @@
 """The watchdog: what it sees on the board, and when it ends the process."""
 
+import contextlib
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from jaxft.core import watchdog
 from jaxft.core.errors import RESTART
 from jaxft.core.pulse import PULSE
+from jaxft.core.signals import Stopped
 from jaxft.core.watchdog import Watchdog
 
 
@@ -109,6 +111,21 @@ def test_one_that_has_ended_is_not_missed_and_one_that_failed_ends_the_others(no
     assert other.verdict() is None
 
 
+def test_a_signal_before_the_first_step_is_passed_on_and_then_ends_the_process(now, monkeypatch):
+    board, sent = Board(), []
+    own = dog(board)
+    monkeypatch.setattr(watchdog.os, "kill", lambda _, number: sent.append(number))
+    board.other(1, ended="stopped", signal=15)
+    own.exchange()
+    assert own.verdict() is None
+    now(3.0)
+    assert own.verdict() is None
+    assert sent == [15]
+    now(3.0)
+    verdict = own.verdict()
+    assert (verdict.code, verdict.why) == (143, "process 1 on host-1 (step 7) was stopped by SIGTERM")
+
+
 def test_a_process_that_hangs_says_where_the_others_are(now):
     board = Board()
     own = dog(board)
@@ -172,13 +189,15 @@ def test_a_process_that_was_suspended_begins_anew(now):
 def test_how_a_process_ends_is_on_the_board(monkeypatch):
     monkeypatch.setattr(watchdog, "_abandoned", threading.Event())
     monkeypatch.setattr(watchdog, "MAIN_LATER", 0.1)
-    for error, ended in ((None, "done"), (ValueError("no"), "failed"), (KeyboardInterrupt(), "failed")):
+    ends = [(None, "done"), (ValueError("no"), "failed"), (KeyboardInterrupt(), "failed")]
+    ends += [(Stopped(15, "all have agreed"), "done"), (Stopped(15, "at once", alone=True), "stopped")]
+    for error, ended in ends:
         board = Board()
-        try:
-            with dog(board, leave=lambda _: None):
-                if error:
-                    raise error
-        except (ValueError, KeyboardInterrupt):
-            pass
-        assert json.loads(board.texts[3])["ended"] == ended
-        assert watchdog.abandoned() == (error is not None)
+        watchdog._abandoned.clear()
+        with contextlib.suppress(ValueError, KeyboardInterrupt, Stopped), dog(board, leave=lambda _: None):
+            if error:
+                raise error
+        told = json.loads(board.texts[3])
+        assert told["ended"] == ended
+        assert told.get("signal") == (15 if ended == "stopped" else None)
+        assert watchdog.abandoned() == (ended != "done")

@@ -167,10 +167,10 @@ class EpochBatches:
         row = self.row[chosen]
         return self.order[chosen], (row % parts, row // parts, self.offset[chosen], self.slot[chosen])
 
-    def batch(self, examples: Examples, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
+    def batch(self, examples: Examples, step: int, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Builds the arrays of a step from the examples whose lengths the sampler has.
 
-        `rows` are the rows of each micro-batch to build (this process's share); None builds all.
+        `rows`, ascending, are the rows of each micro-batch to build (this process's share); None builds all.
 
         Returns:
           int32 `input_ids`, `token_type_ids`, `segment_ids`, `position_ids` and every other token column [K, R, T];
@@ -179,12 +179,14 @@ class EpochBatches:
           `segment_ids` count the sequences of a row from 1.
         """
         shape, parts, group = self.shape(step), self.sampler.micro_batches, examples.group
-        rows = rows or slice(0, shape.rows // parts)
-        count = rows.stop - rows.start
+        rows = np.arange(shape.rows // parts) if rows is None else rows
+        count = len(rows)
+        place = np.full(shape.rows // parts, -1)
+        place[rows] = np.arange(count)
         index, cells = self.cells(step)
-        local = (cells[1] >= rows.start) & (cells[1] < rows.stop)
+        local = place[cells[1]] >= 0
         index, (part, row, offset, slot) = index[local], (x[local] for x in cells)
-        row -= rows.start
+        row = place[row]
         # The sequences of each example: [examples, group].
         sequence = index[:, None] * group + np.arange(group)
         starts, lengths = examples.offsets[sequence], examples.offsets[sequence + 1] - examples.offsets[sequence]

@@ -16,15 +16,18 @@ from jaxft.data.tokens.encode import Examples
 T = TypeVar("T")
 
 
-def local_rows(sharding: NamedSharding, rows: int) -> slice:
-    """The rows of a micro-batch that are on this process's devices (axis 1 of a [K, R, ...] batch)."""
+def local_rows(sharding: NamedSharding, rows: int) -> np.ndarray:
+    """The rows of a micro-batch that are on this process's devices, ascending, int64 (axis 1 of a [K, R, ...] batch).
+
+    They need not be neighbours: the mesh of a TPU pod follows the links between its chips, across hosts.
+    """
     indices = sharding.addressable_devices_indices_map((1, rows))
-    spans = [index[1].indices(rows)[:2] for index in indices.values() if index is not None]
-    return slice(min(a for a, _ in spans), max(b for _, b in spans))
+    spans = sorted({index[1].indices(rows)[:2] for index in indices.values() if index is not None})
+    return np.concatenate([np.arange(*span) for span in spans])
 
 
 def put(batch: dict[str, np.ndarray], sharding: NamedSharding, rows: int) -> dict[str, jax.Array]:
-    """Makes global device arrays [K, rows, ...] of host arrays with this process's rows."""
+    """Makes global device arrays [K, rows, ...] of host arrays with this process's rows, in the order of `local_rows`."""
     if sharding.is_fully_addressable:  # the same, without the costs of each array
         return jax.device_put(batch, sharding)
     return {

@@ -10,7 +10,7 @@ from jaxft.core.paths import cache_dir
 from jaxft.data.reading.class_labels import with_declared_labels
 from jaxft.data.reading.json_rows import Request, as_array
 
-IN_MEMORY = 64 << 20  # bytes; more than that is written to disk and mapped
+IN_MEMORY = 8 << 20  # bytes; more than that is written to disk and mapped, and takes no memory once it is tokenised
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 

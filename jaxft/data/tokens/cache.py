@@ -16,6 +16,7 @@ import numpy as np
 from jaxft.core import checksums, distributed
 from jaxft.core.model_source import tokenizer_files
 from jaxft.core.paths import cache_dir
+from jaxft.core.written_once import written_once
 
 Arrays = Mapping[str, np.ndarray]
 BATCH = 8192  # rows hashed at once
@@ -25,6 +26,9 @@ def cached(
     make: Callable[[], Arrays], *, rows: Any, directory: Path, tokenizer: Any, settings: list[Any], use: bool
 ) -> Arrays:
     """Returns `make()`, or its cached result for the same content of rows and tokenizer, the same settings and code.
+
+    Cached arrays are memory-mapped. Of several processes that share the cache folder, one calls `make`, and the others wait
+    for its result: each row is tokenised once, and written once.
 
     Args:
       make: returns named arrays; the names become file names.
@@ -40,7 +44,7 @@ def cached(
     for path in tokenizer_files(directory):
         digest.update(path.read_bytes())
     folder = cache_dir() / "tokens" / digest.hexdigest()
-    return _read(folder) or _write(folder, make())
+    return written_once(folder, lambda: _read(folder), lambda: _write(folder, make()))
 
 
 def content_digest(rows: Any) -> str:
@@ -80,15 +84,23 @@ def _read(folder: Path) -> Arrays | None:
             if folder.exists():
                 raise checksums.Damaged(f"{checksums.MANIFEST} is not there")
             return None
-        return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in manifest["files"]}
+        return _mapped(folder, manifest)
     except (OSError, ValueError, checksums.Damaged) as error:
         if distributed.is_main_process():
             print(f"the cached tokens in {folder} are damaged ({error}) and are made again", file=sys.stderr)
         return None
 
 
-def _write(folder: Path, arrays: Arrays) -> Arrays:
-    """Writes the arrays if possible: without a writable cache they are only made again."""
+def _mapped(folder: Path, manifest: Mapping[str, Any]) -> Arrays:
+    return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in manifest["files"]}
+
+
+def _write(folder: Path, arrays: Arrays) -> tuple[Arrays, bool]:
+    """Writes the arrays if possible: without a writable cache they are only made again.
+
+    Returns:
+      (the arrays, mapped from their files if these could be written; whether they are in the folder).
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
@@ -100,8 +112,9 @@ def _write(folder: Path, arrays: Arrays) -> Arrays:
             if folder.exists():  # damaged; processes that have mapped its files can go on reading them
                 os.replace(folder, Path(temporary, "damaged"))
             os.replace(new, folder)
+        return _mapped(folder, {"files": [f"{name}.npy" for name in arrays]}), True
     except OSError as error:
         another = folder.exists()  # process has been faster
         if distributed.is_main_process() and not another:
             print(f"tokens are not cached in {folder.parent}: {error.strerror or error}", file=sys.stderr)
-    return arrays
+        return arrays, another
