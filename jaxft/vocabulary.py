@@ -39,8 +39,7 @@ def main(argv: list[str]) -> None:
     for name, (default, about) in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"config.json: {about} (default: {default})")
     args = parser.parse_args(argv)
-    for option in ("input", "output"):
-        refuse_url(f"--{option}", getattr(args, option))
+    refuse_url("--output", args.output)
     sizes = {name: getattr(args, name) for name in SIZES}
     for name, value in {"size": args.size, "min_frequency": args.min_frequency, **sizes}.items():
         if value < 1:

@@ -7,7 +7,7 @@ from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig
 from jaxft.config.data import DataConfig
 from jaxft.config.domains import DomainsConfig
-from jaxft.config.limits import PathText, Section, Seed, require
+from jaxft.config.limits import LocalPathText, Section, Seed, require
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig
 from jaxft.config.plan import PlanConfig
@@ -31,7 +31,7 @@ from jaxft.core.errors import UserError
 class Config(Section):
     """Fine-tune a BERT-family encoder."""
 
-    output_dir: PathText = "runs/default"
+    output_dir: LocalPathText = "runs/default"
     """Run directory: config.yaml, metrics.jsonl, checkpoints/, model/. The same command again resumes in it."""
     seed: Annotated[Seed, PLAN_AND_EVALUATE] = 0
     """Seed of new parameters, the order of examples and dropout."""

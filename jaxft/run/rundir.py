@@ -16,7 +16,6 @@ from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, some
 from jaxft.core.lock import is_being_written
 from jaxft.core.object_reference import is_reference, module_file
-from jaxft.core.paths import refuse_url
 from jaxft.run import input_files
 from jaxft.run.trained_models import CONFIG, MODEL, is_run
 
@@ -192,7 +191,6 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     Raises:
       UserError: for a wrong option, or a task that is not named, or that the run does not have.
     """
-    refuse_url("RUN_OR_MODEL_DIR", path)
     values: dict[str, Any] = {"task": {}, "eval": {}}
     directory = run_of(path)
     configs = of_tasks(read_run_config(directory)) if is_run(directory) else {}
