@@ -7,7 +7,7 @@ from jaxft.config.adversarial import AdversarialConfig
 from jaxft.config.augment import AugmentConfig
 from jaxft.config.data import DataConfig
 from jaxft.config.domains import DomainsConfig
-from jaxft.config.limits import LocalPathText, Section, Seed, require
+from jaxft.config.limits import PathText, Section, Seed, require
 from jaxft.config.model import ModelConfig, VocabularyConfig
 from jaxft.config.optim import OptimConfig, RegularizationConfig
 from jaxft.config.plan import PlanConfig
@@ -31,8 +31,9 @@ from jaxft.core.errors import UserError
 class Config(Section):
     """Fine-tune a BERT-family encoder."""
 
-    output_dir: LocalPathText = "runs/default"
-    """Run directory: config.yaml, metrics.jsonl, checkpoints/, model/. The same command again resumes in it."""
+    output_dir: PathText = "runs/default"
+    """Run directory: config.yaml, metrics.jsonl, checkpoints/, model/. The same command again resumes in it. It may be a URL
+    (gs://bucket/run): the run works in a local copy, which is uploaded (docs/remote.md)."""
     seed: Annotated[Seed, PLAN_AND_EVALUATE] = 0
     """Seed of new parameters, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)

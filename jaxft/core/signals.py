@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any, Self
 
 from jaxft.core import distributed
+from jaxft.core.errors import shown
 
 # From a scheduler, from a terminal that closes, and Ctrl-C.
 WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
@@ -20,7 +21,7 @@ class Stopped(BaseException):
     """A run has stopped because of the signal `number`; a BaseException, so that no handler of errors catches it."""
 
     def __init__(self, number: int, text: str) -> None:
-        super().__init__(text)
+        super().__init__(shown(text))
         self.number = number
 
 

@@ -31,7 +31,7 @@ PATHS = [name for name in cli.field_names() if name.rpartition(".")[2] in KINDS 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_a_url_as_an_option_of_a_run(fails, name):
-    right = "a local path" if name in ("distill.cache_dir", "output_dir") else f"give {URL}"
+    right = "a local path" if name == "distill.cache_dir" else f"give {URL}"
     fails("train", [f"--{name}={TORN}"], f"{name} is {TORN}", right)
 
 
@@ -49,7 +49,12 @@ def test_a_url_as_an_option_of_a_run(fails, name):
         ("predict", [URL, "--input", "x.csv", "--output", "y.jsonl"]),
         ("predict", ["MODEL", "--input", URL, "--output", "y.jsonl"]),
         ("predict", ["MODEL", "--input", "DATA", "--output", URL]),
+        ("train", ["--model.path", "MODEL", "--data.train", "DATA", "--output_dir", URL]),
+        ("export", [URL, "--output", "x"]),
+        ("export", ["MODEL", "--merge", "--output", URL]),
+        ("report.__main__", [URL]),
         ("vocabulary", ["--input", URL, "--output", "y", "--size", "9"]),
+        ("vocabulary", ["--input", "DATA", "--output", URL, "--size", "99"]),
     ],
 )
 def test_a_url_whose_package_is_not_installed(fails, classifier, tiny_data, command, argv):
@@ -68,9 +73,23 @@ def test_a_url_as_a_flag_of_a_script(flag):
         )
 
 
-def test_a_url_given_to_load(classifier):
+def test_a_url_given_to_load_and_save(classifier):
     with pytest.raises(UserError, match=f"{URL}: a package for gs:// is not installed"):
         jaxft.load(URL)
+    model, params = jaxft.load(str(classifier))
+    with pytest.raises(UserError, match=f"{URL}: a package for gs:// is not installed"):
+        jaxft.save(model, params, URL)
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("self_train", ["--unlabelled", "x.csv", "--output_dir", URL]),
+        ("suspicious_labels", ["--output", "x.jsonl", "--work", URL]),
+    ],
+)
+def test_a_url_for_the_runs_of_a_series(fails, command, argv, classifier, tiny_data):
+    fails(command, [*argv, "--model.path", classifier, "--data.train", tiny_data / "train.csv"], URL, "give a local path")
 
 
 def test_a_url_as_the_cache_folder(monkeypatch):
