@@ -115,8 +115,10 @@ def _content(token: str) -> bytes:
 
 
 def _create(fs: Any, path: str, token: str) -> bool:
-    """Whether the lock did not exist and is this process's now; looked at afterwards, for servers that do not decide."""
+    """Whether the lock did not exist and is this process's now; it looks before and after, as not all servers decide."""
     fs.invalidate_cache()
+    if _read(fs, path) is not None:
+        return False
     try:
         fs.pipe_file(path, _content(token), mode="create")
     except FileExistsError:
