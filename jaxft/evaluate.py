@@ -18,7 +18,7 @@ from jaxft.core.output import check_output
 from jaxft.data.reading.files import are_files
 from jaxft.run import rundir
 from jaxft.run.joined import joined
-from jaxft.run.trained_models import model_directory, model_of_task
+from jaxft.run.trained_models import fetched, model_directory, model_of_task
 
 COMMAND = help.Command(
     "jaxft evaluate",
@@ -46,6 +46,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     files, task, overrides = _own_options(argv[1:])
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
+    path = fetched(path)
     config = rundir.config_of(path, overrides, prog=COMMAND.name, task=task)
     path = model_of_task(path, task)
     resolve(model_directory(path), config.model.revision)  # a wrong name is an error before all others

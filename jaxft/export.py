@@ -4,6 +4,7 @@ A run with LoRA or adapters gives an adapter directory; --merge merges LoRA into
 directory, from a run or from an adapter directory.
 """
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from jaxft.config import cli
 from jaxft.config.of_tasks import of_tasks
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url, is_url
+from jaxft.core.upload import check_writable, written_directory
 from jaxft.run import rundir
 
 
@@ -27,14 +29,27 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
     parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
     args = parser.parse_args(argv)
-    directory = Path(args.run)
-    refuse_url("RUN_DIR", args.run)
-    refuse_url("--output", args.output)
-    if args.output and Path(args.output).exists() and not Path(args.output).is_dir():
+    for option, value in (("RUN_DIR", args.run), ("--output", args.output)):
+        check_url(option, value)
+    if args.output and is_url(args.output) and (found := check_writable("--output", args.output)):
+        refused = found["type"] != "directory"
+    else:
+        refused = bool(args.output) and Path(args.output).exists() and not Path(args.output).is_dir()
+    if refused:
         raise UserError(f"--output {args.output}: is a file; give a directory")
     if args.merge and not args.output:
         raise UserError("--merge needs --output DIR: RUN_DIR/model stays an adapter directory")
-    output = Path(args.output) if args.output else directory / rundir.MODEL
+    from jaxft.training.remote_run import with_checkpoints
+
+    given, args.run = args.run, with_checkpoints(args.run)
+    with written_directory(args.output or f"{given}/{rundir.MODEL}") as output:
+        written = _export(args, output)
+    print(f"wrote {written} to {args.output or f'{given}/{rundir.MODEL}'}")
+
+
+def _export(args: argparse.Namespace, output: Path) -> str:
+    """Write the model as the arguments say, and return which one it is, in words."""
+    directory = Path(args.run)
     if not rundir.is_run(directory):
         if not args.merge:
             raise UserError(f"{args.run}: not a run directory (no {rundir.CONFIG})")
@@ -42,8 +57,7 @@ def main(argv: list[str]) -> None:
         from jaxft.models.load_save import load, merge, save
 
         save(*merge(*load(args.run)), output, flax=args.flax, checksums=True)
-        print(f"wrote the merged model to {output}")
-        return
+        return "the merged model"
     config = replace(rundir.read_run_config(directory), output_dir=args.run)  # the run may have been moved
     backend.start(compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.report.run_files import read_run
@@ -77,7 +91,7 @@ def main(argv: list[str]) -> None:
         final = read_run(directory).final
         results = final if final.get("selected_step") == step else {}
         export_params(run, params, output, flax=args.flax, merged=args.merge, results=results)
-        print(f"wrote the model of step {step} to {output}")
+        return f"the model of step {step}"
     finally:
         checkpoints.close()
 

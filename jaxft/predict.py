@@ -20,7 +20,7 @@ from jaxft.core.model_source import resolve
 from jaxft.core.output import STANDARD, check_output, reading, writing
 from jaxft.run import rundir
 from jaxft.run.joined import joined
-from jaxft.run.trained_models import model_directory, model_of_task
+from jaxft.run.trained_models import fetched, model_directory, model_of_task
 
 PROG = "jaxft predict"
 RUN_OPTIONS = """Options of the run apply unless they are given here, such as --data.text COLUMN for the column of the texts;
@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--output {args.output}: predictions are written as .jsonl or .json, embeddings also as .npy")
     if args.keep_columns and args.output.endswith((ARRAY, DOCUMENT)):
         raise UserError(f"--output {args.output}: --keep_columns writes json lines; give a name that ends in .jsonl")
+    args.model = fetched(args.model)
     config = rundir.config_of(args.model, overrides, prog=PROG, task=args.task)
     args.model = model_of_task(args.model, args.task)
     resolve(model_directory(args.model), config.model.revision)  # a wrong name is an error before any work

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jaxft.config import CleanConfig, Config, cli, help
 from jaxft.core import backend
 from jaxft.core.errors import UserError, naming, some
+from jaxft.core.paths import refuse_url
 
 COMMAND = help.Command(
     "jaxft self_train",
@@ -93,6 +94,7 @@ def self_train(config: Config, unlabelled: str, options: Options | None = None) 
     from jaxft.tasks.labels import label_columns
 
     options = options or Options()
+    refuse_url("output_dir", config.output_dir)
     labelled_rows.check_single_label(config, COMMAND.name, "which self-training does not support")
     if options.student == "previous" and {"lora", "adapters"} & set(config.plan.presets()):
         raise UserError("--student is previous, but a run cannot start from adapters: must be pretrained")

@@ -17,6 +17,7 @@ from jaxft.config import Config, cli, help
 from jaxft.core import backend, checksums
 from jaxft.core.errors import UserError, some
 from jaxft.core.output import STANDARD, check_output, writing
+from jaxft.core.paths import is_url, refuse_url
 from jaxft.core.random_streams import OfSeed
 
 RULES = ("noise_rate", "class", "both", "confident", "all")
@@ -47,8 +48,9 @@ def main(argv: list[str]) -> None:
     from jaxft.data.formats.write_tables import refuse_inputs
 
     check_output(args.output)
-    if args.output == STANDARD and not args.work:
-        raise UserError("--output is -: name the directory of the runs with --work")
+    if (args.output == STANDARD or is_url(args.output)) and not args.work:
+        raise UserError(f"--output is {args.output}: name the directory of the runs with --work")
+    refuse_url("--work", args.work)
     if args.output != STANDARD and not args.output.endswith(".jsonl"):
         raise UserError(f"--output {args.output}: rows are written as json lines: give a name that ends in .jsonl")
     if args.folds < 2:

@@ -63,6 +63,7 @@ def _start(
     from jaxft.teacher_cache.fill import check_directory
     from jaxft.training.callbacks import check_callbacks, load_callbacks
     from jaxft.training.display import named_phases
+    from jaxft.training.mirror import mirrored
     from jaxft.training.trackers import check_installed
 
     check_same(config)
@@ -73,9 +74,13 @@ def _start(
         for line in _new([chosen.line()], said):
             print(line, file=sys.stderr)
     # Only the main process claims the directory; the others stop if it is refused.
-    with named_phases(config.log, clock), by_main_process(lambda: Claim(config)) or Claim(config) as claim:
-        check_shared(Path(config.output_dir))
-        run = make_run(config)
+    with (
+        named_phases(config.log, clock),
+        mirrored(config) as (placed, mirror),
+        by_main_process(lambda: Claim(placed, mirror)) or Claim(placed) as claim,
+    ):
+        check_shared(Path(placed.output_dir))
+        run = make_run(placed)
         for split in run.data.values():
             check_same_examples(split.examples, split.origin)
         if run.epochs and run.epochs.first:  # with texts from other files

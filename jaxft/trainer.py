@@ -13,7 +13,9 @@ from jaxft import train as training
 from jaxft.config import Config
 from jaxft.core import backend
 from jaxft.core.errors import UserError, naming
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url, is_url, plain
+from jaxft.core.remote import exists
+from jaxft.core.upload import written_directory
 from jaxft.data.reading.memory import as_table, write
 from jaxft.evaluate import evaluate
 from jaxft.evaluation import inference
@@ -22,6 +24,7 @@ from jaxft.run import rundir
 from jaxft.run.from_python import config_of
 from jaxft.run.trained_models import model_directory, model_of_task
 from jaxft.training.callbacks import Callback
+from jaxft.training.remote_run import local_directory
 
 PROG = "jaxft.Trainer"
 SPLITS = ("validation", "test")
@@ -58,8 +61,9 @@ class Trainer:
 
     @property
     def output_dir(self) -> Path:
-        """The run's directory."""
-        return Path(self.config.output_dir)
+        """The run's directory; of a run at a URL, that of its local copy."""
+        given = self.config.output_dir
+        return local_directory(given) if is_url(given) else Path(plain(given))
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -127,15 +131,22 @@ class Trainer:
             return list(inference.predict(opened, rows, "test"))
 
     def save(self, directory: str | os.PathLike[str], *, task: str | None = None) -> None:
-        """Copy the trained model, a Hugging Face directory, to a new or empty directory; of several tasks, that of `task`.
+        """Copy the trained model, a Hugging Face directory, to a new or empty directory, or to a URL; of several tasks, that
+        of `task`.
 
         Raises:
           UserError: if the run has not finished, or the directory holds files.
         """
-        target = Path(directory)
-        refuse_url("the directory to save to", str(target))
+        check_url("the directory to save to", given := str(directory))
         self._finished()
         source = model_directory(self._path(task))
+        if is_url(given) and exists(given):
+            raise UserError(f"{given}: is not empty; give a new or empty directory")
+        with written_directory(given) as target:
+            self._copy(source, target)
+
+    @staticmethod
+    def _copy(source: str, target: Path) -> None:
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise UserError(f"{target}: is {'a file' if target.is_file() else 'not empty'}; give a new or empty directory")
         try:

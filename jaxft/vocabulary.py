@@ -11,7 +11,8 @@ from pathlib import Path
 from jaxft.config import DataConfig, cli
 from jaxft.core import backend
 from jaxft.core.errors import UserError, naming
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url
+from jaxft.core.upload import written_directory
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # Fields of config.json: (default, help). The defaults are those of BERT-mini (Turc et al. 2019, arXiv:1908.08962).
@@ -39,8 +40,7 @@ def main(argv: list[str]) -> None:
     for name, (default, about) in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"config.json: {about} (default: {default})")
     args = parser.parse_args(argv)
-    for option in ("input", "output"):
-        refuse_url(f"--{option}", getattr(args, option))
+    check_url("--output", args.output)
     sizes = {name: getattr(args, name) for name in SIZES}
     for name, value in {"size": args.size, "min_frequency": args.min_frequency, **sizes}.items():
         if value < 1:
@@ -63,7 +63,8 @@ def main(argv: list[str]) -> None:
         "config.json": json.dumps(config, indent=2),
     }
     write = partial(Path.write_text, encoding="utf-8", newline="\n")
-    write_directory(Path(args.output), {name: partial(write, data=f"{text}\n") for name, text in files.items()})
+    with written_directory(args.output) as directory:
+        write_directory(directory, {name: partial(write, data=f"{text}\n") for name, text in files.items()})
     print(f"wrote {len(words):,} words and pieces, and a config.json for a BERT of {sizes['num_hidden_layers']} layers")
 
 

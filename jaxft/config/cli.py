@@ -21,9 +21,9 @@ import yaml
 from jaxft.config import elements, help
 from jaxft.config.schema import Config
 from jaxft.core import backend, safe_yaml, standard_error, watchdog
-from jaxft.core.errors import CallbackError, UserError, nearest, one_line, shortened
+from jaxft.core.errors import CallbackError, UserError, nearest, one_line, shortened, shown
 from jaxft.core.object_reference import failure_of_own_code
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url
 from jaxft.core.signals import Stopped
 from jaxft.core.utf8 import read_text
 
@@ -49,7 +49,7 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
                 traceback.print_exc()
                 watchdog.end(1)
             raise
-        print(f"error: {shortened(one_line(own[0] if own and cause is error else _message(error)))}", file=sys.stderr)
+        print(f"error: {shortened(shown(one_line(own[0] if own and cause is error else _message(error))))}", file=sys.stderr)
         if own:
             print(f"{own[1]}--debug shows the whole traceback", file=sys.stderr)
         watchdog.end(error.code if isinstance(error, UserError) else UserError.code)
@@ -90,7 +90,7 @@ def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
     files = list(itertools.takewhile(lambda argument: not argument.startswith("-"), argv))
     if len(files) > 1:
         raise UserError(f"give one CONFIG.yaml at most, not {len(files)}: {' '.join(files)}")
-    refuse_url("CONFIG.yaml", files)
+    check_url("CONFIG.yaml", files)
     values = read_yaml(files[0]) if files else {}
     return parse(values, argv[len(files) :], origin="".join(files), prog=command.name)
 

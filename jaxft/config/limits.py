@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from jaxft.config.used_by import UsedBy
 from jaxft.core.errors import UserError
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url, refuse_url
 
 UNIONS = (typing.Union, types.UnionType)
 MOST = 1e15  # of steps, epochs, examples and sizes; whole numbers up to here are exact as floats
@@ -61,8 +61,9 @@ Rate = Annotated[float, Limit("0 or more and below 1", lambda x: 0 <= x < 1)]
 Fraction = Annotated[float, Limit("from 0 to 1", lambda x: 0 <= x <= 1)]
 ProperFraction = Annotated[float, Limit("above 0 and below 1", lambda x: 0 < x < 1)]
 Seed = Annotated[int, Limit("0 or more and below 2^32", lambda x: 0 <= x < 2**32)]
-PathText = Annotated[str, refuse_url]
-PathTexts = Annotated[str | list[str] | None, refuse_url]  # null stands in the union itself: jsonargparse reads it there
+LocalPathText = Annotated[str, refuse_url]
+PathText = Annotated[str, check_url]  # a path or a URL
+PathTexts = Annotated[str | list[str] | None, check_url]  # null stands in the union itself: jsonargparse reads it there
 
 
 @dataclass(frozen=True)

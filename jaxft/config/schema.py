@@ -32,7 +32,8 @@ class Config(Section):
     """Fine-tune a BERT-family encoder."""
 
     output_dir: PathText = "runs/default"
-    """Run directory: config.yaml, metrics.jsonl, checkpoints/, model/. The same command again resumes in it."""
+    """Run directory: config.yaml, metrics.jsonl, checkpoints/, model/. The same command again resumes in it. It may be a URL
+    (gs://bucket/run): the run works in a local copy, which is uploaded (docs/remote.md)."""
     seed: Annotated[Seed, PLAN_AND_EVALUATE] = 0
     """Seed of new parameters, the order of examples and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -8,8 +8,8 @@ from jaxft.config.limits import (
     FinitePositiveFloat,
     Fraction,
     Limit,
+    LocalPathText,
     NonNegativeFloat,
-    PathText,
     PathTexts,
     PositiveFloat,
     PositiveInt,
@@ -144,7 +144,7 @@ class DistillConfig(Section):
     cache: Literal["auto", "on", "off"] = "auto"
     """Run the teacher once, before training, and keep its outputs for all training texts on disk, instead of running it in
     every step. auto does so if the texts do not change and the run has more than one epoch."""
-    cache_dir: PathText | None = None
+    cache_dir: LocalPathText | None = None
     """Directory that holds the outputs of this teacher for these texts and nothing else; null keeps those of all runs apart
     in the user's cache folder."""
     keep_logits: PositiveInt | None = None

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from jaxft.core import host_memory, random_keys
 from jaxft.core.cluster import cluster_announced, join_cluster
-from jaxft.core.errors import UserError
-from jaxft.core.paths import cache_dir
+from jaxft.core.errors import UserError, one_line
+from jaxft.core.paths import cache_dir, is_url
 
 # jaxlib 0.10.2 to 0.11.1 fuse reductions into the YNN library on CPU and silently return wrong sums (jax-ml/jax#39103,
 # fixed in 0.11.2). jaxlib 0.10 and newer know the flag; an unknown flag would abort the process, hence the version check.
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 FAULTY_JAXLIB = ("0.10.", "0.11.0", "0.11.1")
+EPATH_URLS = ("gs://", "s3://", "az://", "hf://")  # what etils.epath knows; it takes others for local paths
 # Each library reads its variable when it is imported. jaxft itself reports what the user needs to know.
 QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",  # "PyTorch was not found"
@@ -129,17 +130,36 @@ def start(
     return Runtime(devices[0].platform, devices[0].device_kind, len(devices), jax.process_count(), precision, cache)
 
 
+def _fault_of_url(folder: str) -> str | None:
+    """Why JAX, which reads and writes URLs through `etils.epath`, cannot use one as its compile cache; None if it can."""
+    from etils import epath
+
+    if not folder.startswith(EPATH_URLS):
+        return f"JAX writes only to {', '.join(EPATH_URLS)}"
+    try:
+        epath.Path(folder).exists()
+    except Exception as error:  # noqa: BLE001 (a missing package, credentials, a server: the run does without a cache)
+        return f"{type(error).__name__}: {one_line(error)[:160]}"
+    return None
+
+
 def _use_compile_cache() -> str:
     import jax
 
     folder = jax.config.jax_compilation_cache_dir or str(cache_dir() / "xla")  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        return f"off ({folder} is not writable)"
+    if is_url(folder):
+        fault = _fault_of_url(folder)
+        if fault:
+            jax.config.update("jax_compilation_cache_dir", None)  # JAX would try it, and warn of each program
+            return f"off ({folder}: {fault})"
+    else:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            writable = os.access(folder, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            return f"off ({folder} is not writable)"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 RESTART = 142  # exit code, 128 + SIGALRM: schedulers start a run again after a code from 128 on (docs/pods.md)
 LONG_WORD, LONG_TEXT = 400, 2000  # characters of a message; a path of a real file is seldom longer
+_names: dict[str, str] = {}  # local path -> the URL that it is a copy of
 
 
 class UserError(Exception):
@@ -18,7 +19,19 @@ class UserError(Exception):
     code = 2
 
     def __init__(self, text: object) -> None:
-        super().__init__(shortened(str(text)))
+        super().__init__(shortened(shown(str(text))))
+
+
+def show_as(path: str, name: str) -> None:
+    """From now on, messages call a local path, and what is below it, by the name that the user gave."""
+    _names[path] = name
+
+
+def shown(text: str) -> str:
+    """A message in which paths have the names that `show_as` gave them."""
+    for path, name in list(_names.items()):
+        text = text.replace(path, name)
+    return text
 
 
 class CallbackError(UserError):

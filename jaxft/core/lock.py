@@ -48,7 +48,7 @@ class Lock:
         """Raise a UserError if another process holds the lock (because this one was suspended) or its file was deleted."""
         owner = _read(self._path)
         if owner is None or owner["token"] != self._token:
-            now = "nobody's" if owner is None else _describe(owner)
+            now = "nobody's" if owner is None else describe(owner)
             raise UserError(
                 f"{self._path}: is {now} now: this run was taken for dead, and stops: two must not write in one directory"
             )
@@ -96,10 +96,10 @@ def acquire(directory: Path, say: Callable[[str], None] = lambda line: print(lin
                     continue  # the lock was released in the meantime
                 if _is_alive(owner, path, candidate, say):
                     raise Held(
-                        f"output_dir {directory}: another run is using it: {_describe(owner)}; choose another "
+                        f"output_dir {directory}: another run is using it: {describe(owner)}; choose another "
                         "--output_dir, or wait until it has ended"
                     )
-                say(f"taking over {path} of {_describe(owner)}, which has ended without releasing it")
+                say(f"taking over {path} of {describe(owner)}, which has ended without releasing it")
                 _remove(path, owner["token"], directory)
         finally:
             candidate.unlink(missing_ok=True)
@@ -208,7 +208,7 @@ def _is_alive(owner: dict[str, Any], path: Path, candidate: Path, say: Callable[
         if age > STALE:
             return False
         if first is None:
-            say(f"{path} is {_describe(owner)}'s; waiting up to {STALE - age:.0f} s for a sign of life")
+            say(f"{path} is {describe(owner)}'s; waiting up to {STALE - age:.0f} s for a sign of life")
         first = beat
         time.sleep(1)
 
@@ -226,7 +226,8 @@ def _remove(path: Path, token: str | None, directory: Path) -> None:
     aside.unlink(missing_ok=True)
 
 
-def _describe(owner: dict[str, Any]) -> str:
+def describe(owner: dict[str, Any]) -> str:
+    """An owner in words."""
     return f"process {owner['pid']} on {owner['host']}"
 
 

@@ -1,4 +1,4 @@
-"""Finds the local directory of a model, given as a directory, `package:NAME/SUBDIR` or a hub id."""
+"""Finds the local directory of a model, given as a directory, a URL of one, `package:NAME/SUBDIR` or a hub id."""
 
 import glob
 import importlib.util
@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from jaxft.core import checksums
+from jaxft.core import checksums, remote
 from jaxft.core.errors import UserError, one_line
-from jaxft.core.paths import path_inside, refuse_url
+from jaxft.core.paths import check_url, path_inside
 
 PACKAGE = "package:"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "flax_model.msgpack")
+# Files at a URL that are not copied: optimizers, other formats of weights, and whatever lies in folders. Glob patterns.
+NOT_READ = ("*/*", ".*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.ot", "*.onnx", "*.tflite")
 # A tokenizer needs one of these; without any, transformers would make a tokenizer with an empty vocabulary. Glob patterns.
 VOCABULARY_FILES = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "prophetnet.tokenizer", "byte_maps.json"),
@@ -33,16 +35,18 @@ TOKENIZER_FILES = (
 def resolve(path: str, revision: str | None = None) -> Path:
     """The local directory of a model: a directory, `package:NAME/SUBDIR` of an installed Python package, or a hub id.
 
+    A directory at a URL is copied, without its folders and what jaxft does not read.
+
     A revision is a branch, tag or commit of a hub id.
 
     Raises:
       UserError: if the model is not found, naming where it was looked for; or if a file of a directory with checksums
         differs from them.
     """
-    refuse_url("model", path)
+    check_url("model", path)
     if path.startswith(PACKAGE):
         return _in_package(path)
-    local = Path(path).expanduser()
+    local = Path(remote.local(path, skip=NOT_READ)).expanduser()
     if os.path.isdir(local):  # Path.is_dir raises for a name that is too long
         _check_whole(local)
         return local

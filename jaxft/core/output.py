@@ -1,4 +1,4 @@
-"""Output files are written atomically; links, devices and pipes are written through."""
+"""Output files are written atomically; links, devices and pipes are written through, and URLs uploaded."""
 
 import errno
 import os
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jaxft.core.errors import UserError, one_line
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url, is_url, plain
+from jaxft.core.upload import check_writable, uploaded_file
 
 STANDARD = "-"
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(self|thread-self|\d+))/fd/(\d+)")
@@ -22,8 +23,15 @@ _MAX_LINKS = 40
 
 
 def check_output(name: str, option: str = "--output", *, source: str | None = None) -> None:
-    """Raise a UserError, before the work begins, if the output is a URL, a directory, not writable or the `source`."""
-    refuse_url(option, name)
+    """Raise a UserError, before the work begins, if the output is a directory, not writable or the `source`."""
+    name = plain(name)
+    if is_url(name):
+        if source == name:
+            raise UserError(f"{option} {name}: is an input file; give another name")
+        if (found := check_writable(option, name)) and found["type"] == "directory":
+            raise UserError(f"{option} {name}: is a directory; give a file name")
+        return
+    check_url(option, name)
     target, descriptor = _target(name, option)
     if descriptor is not None:
         return
@@ -48,8 +56,13 @@ def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
 
     A regular file is written under a temporary name beside the target. It replaces the target, and takes its mode, if the
     block ends without an error; otherwise the target stays as it is. A target with hard links gets the new content under
-    all its names. A failure to write is a UserError.
+    all its names. What is written to a URL is uploaded at the end. A failure to write is a UserError.
     """
+    name = plain(name)
+    if is_url(name):
+        with uploaded_file(name) as path, open(path, "wb") as file:
+            yield file
+        return
     target, descriptor = _target(name, option)
     try:
         if descriptor is not None:
@@ -68,8 +81,11 @@ def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
 
 @contextmanager
 def reading(name: str) -> Iterator[str]:
-    """Yields the path of a regular file with the input: JSON lines from standard input (`-`), a pipe or a device."""
-    refuse_url("--input", name)
+    """Yields the path or URL of a regular file with the input: JSON lines from standard input (`-`), a pipe or a device."""
+    check_url("--input", name)
+    if is_url(name := plain(name)):
+        yield name
+        return
     path = Path(name).expanduser()
     if name != STANDARD and (path.is_file() or path.is_dir() or not path.exists()):
         if not path.exists() and not set(name) & set("*?["):

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, Self
 
 from jaxft.core import distributed
+from jaxft.core.errors import shown
 
 # From a scheduler, from a terminal that closes, and Ctrl-C.
 WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
@@ -24,7 +25,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, number: int, text: str, *, alone: bool = False) -> None:
-        super().__init__(text)
+        super().__init__(shown(text))
         self.number, self.alone = number, alone
 
 

@@ -1,4 +1,7 @@
-"""Messages to a standard error that has gone away: a closed terminal or pipe, or a full disk, ends no run."""
+"""Messages to a standard error that has gone away: a closed terminal or pipe, or a full disk, ends no run.
+
+Paths in them that are local copies of what is at a URL are shown as that.
+"""
 
 import os
 import sys
@@ -6,16 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from jaxft.core.errors import shown
+
 
 class _Lasting:
-    """A stream whose failures to write are ignored."""
+    """A stream whose failures to write are ignored, and which calls paths as the user does (`errors.show_as`)."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):  # a stream that was closed raises ValueError
-            self._stream.write(text)
+            self._stream.write(shown(text))
         return len(text)
 
     def flush(self) -> None:

@@ -5,21 +5,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jaxft.core.errors import UserError
+from jaxft.core.remote import local
 
 
 def read_text(path: str | os.PathLike[str], where: str = "") -> str:
-    """Return the text of a file without its byte order mark; messages call it `where`, or by its path.
+    """Return the text of a file, also at a URL, without its byte order mark; messages call it `where`, or by its path.
 
     Raises:
       UserError: if the file cannot be read or is not UTF-8.
     """
     where = where or str(path)
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(local(path) if isinstance(path, str) else path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{where}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        check_utf8(path, where)
+        check_utf8(local(path) if isinstance(path, str) else path, where)
         raise
 
 

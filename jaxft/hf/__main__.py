@@ -6,12 +6,12 @@ It prints the jaxft option for each flag, then trains, evaluates and predicts as
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from jaxft.config import cli, help
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError, nearest
+from jaxft.core.output import writing
 
 PROG = "jaxft hf"
 
@@ -62,19 +62,19 @@ def run(job: Any) -> dict[str, float]:
     """Train, evaluate and predict as the flags say, and write all_results.json; returns the results."""
     from jaxft import evaluate, predict, train
 
-    config, directory = job.config, Path(job.config.output_dir)
+    config, directory = job.config, job.config.output_dir.rstrip("/")
     results: dict[str, Any] = train.train(config) if job.train else {}
-    where = str(directory) if job.train else str(config.model.path)
+    where = directory if job.train else str(config.model.path)
     if job.evaluate and not job.train:
         scores = evaluate.main([where, *job.evaluate_options])
         results = {f"eval/{name}": value for name, value in scores.items()}
     if job.predict:
-        files = ["--input", str(job.test), "--output", str(directory / "predictions.jsonl")]
+        files = ["--input", str(job.test), "--output", f"{directory}/predictions.jsonl"]
         predict.main([where, *files, *job.predict_options])
     named = {name.replace("/", "_"): value for name, value in results.items() if isinstance(value, float)}
     if distributed.is_main_process():
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "all_results.json").write_text(json.dumps(named, indent=4, sort_keys=True) + "\n", encoding="utf-8")
+        with writing(f"{directory}/all_results.json") as file:
+            file.write(f"{json.dumps(named, indent=4, sort_keys=True)}\n".encode())
     return named
 
 

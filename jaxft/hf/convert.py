@@ -14,7 +14,7 @@ from jaxft.config import Config, DataConfig, cli
 from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import PACKAGE, resolve
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url, is_url
 from jaxft.data.tokens.tokenizer import load_tokenizer
 from jaxft.hf.flags import BOOLS, COMMON, OPTIMIZERS, REPORT_TO, SCHEDULES, Flag, Values, parse
 from jaxft.hf.scripts import Script
@@ -79,7 +79,11 @@ def limits_of(path: str, revision: str | None) -> Limits:
 
 def local_limits(path: str, revision: str | None) -> Limits:
     """The limits of a local model; no limits for a hub id, which is not downloaded."""
-    return limits_of(path, revision) if path.startswith(PACKAGE) or Path(path).expanduser().is_dir() else Limits()
+    return (
+        limits_of(path, revision)
+        if path.startswith(PACKAGE) or is_url(path) or Path(path).expanduser().is_dir()
+        else Limits()
+    )
 
 
 def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, str | None], Limits] = local_limits) -> Job:
@@ -96,7 +100,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
         if needed not in flags:
             raise UserError(f"{name} needs --{needed}")
     for flag in ("output_dir", "model_name_or_path", "dataset_name", "train_file", "validation_file", "test_file"):
-        refuse_url(f"--{flag}", flags.get(flag))
+        check_url(f"--{flag}", flags.get(flag))
     train, evaluate, predict = (bool(flags.get(f"do_{what}")) for what in ("train", "eval", "predict"))
     if not (train or evaluate or predict):
         raise UserError(f"{name}: give --do_train, --do_eval or --do_predict")

@@ -14,8 +14,9 @@ import numpy as np
 
 from jaxft.core import backend, model_source, random_keys, tree
 from jaxft.core.errors import UserError, some
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url
 from jaxft.core.tree import Params
+from jaxft.core.upload import written_directory
 from jaxft.models import families, student, vocab_resize
 from jaxft.models.encoder import adapters
 from jaxft.models.encoder.config import Policy
@@ -172,7 +173,7 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
 
     Args:
       model, params: from `load`, or trained; arrays on any device. They are stored in the types of the checkpoint's tensors.
-      directory: is made if it does not exist.
+      directory: is made if it does not exist; it may be a URL (gs://bucket/model).
       flax: also write the weights as Hugging Face's Flax classes read them.
       checksums: also write checksums.json, by which `load` notices a file that has been damaged, or changed.
 
@@ -180,8 +181,12 @@ def save(model: Model, params: Params, directory: str | Path, *, flax: bool = Fa
       UserError: if the disk is full or read-only, or Hugging Face's Flax never had the family; existing files are then
         unchanged.
     """
-    refuse_url("the directory to save to", str(directory))
-    directory = Path(directory)
+    check_url("the directory to save to", str(directory))
+    with written_directory(str(directory)) as local:
+        _save(model, params, local, flax=flax, checksums=checksums)
+
+
+def _save(model: Model, params: Params, directory: Path, *, flax: bool, checksums: bool) -> None:
     kind, family, naming = model.heads[MAIN].kind, model.family, model.naming
     if flax and not family.flax:
         raise UserError(

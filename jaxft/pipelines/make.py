@@ -19,6 +19,7 @@ from jaxft.pipelines.text_classification import TextClassificationPipeline
 from jaxft.pipelines.token_classification import TokenClassificationPipeline
 from jaxft.run import rundir
 from jaxft.run.stored_cleaning import cleaned_as_stored
+from jaxft.run.trained_models import fetched
 
 PIPELINES: dict[str, type[Pipeline]] = {
     x.task: x
@@ -58,7 +59,7 @@ def pipeline(
     Raises:
       UserError: if the model cannot be opened or is not one for the task.
     """
-    path = str(model)
+    path = fetched(str(model))
     overrides = [f"--train.dtype={dtype}", *([f"--model.revision={revision}"] if revision else [])]
     config = rundir.config_of(path, overrides, prog="jaxft.pipeline")
     runtime = config.runtime

@@ -11,11 +11,12 @@ from jaxft.config import cli
 from jaxft.core import backend
 from jaxft.core.errors import UserError
 from jaxft.core.output import check_output
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import is_url
 from jaxft.report import mistakes, outcomes
 from jaxft.report.page import FILE, write_report
 from jaxft.report.run_files import read_run
 from jaxft.run import rundir
+from jaxft.run.trained_models import fetched
 
 
 def main(argv: list[str]) -> None:
@@ -25,11 +26,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", metavar="FILE", help=f"file to write; of one run, RUN/{FILE} if none is given")
     parser.add_argument("--words", action="store_true", help="colour the words of the worst errors that move the model most")
     args = parser.parse_args(argv)
-    for run in args.runs:
-        refuse_url("RUN", run)
     if args.output is None and len(args.runs) > 1:
         raise UserError("--output FILE: say where to write the report of several runs")
-    output = args.output or str(Path(args.runs[0]) / FILE)
+    output = args.output or (
+        f"{args.runs[0].rstrip('/')}/{FILE}" if is_url(args.runs[0]) else str(Path(args.runs[0]) / FILE)
+    )
+    args.runs = [fetched(run) for run in args.runs]
     if args.output:
         check_output(output)
         if output != "-" and not output.endswith((".html", ".htm")) and not Path(output).exists():

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from jaxft.config import Config
 from jaxft.core import distributed
@@ -11,11 +12,25 @@ from jaxft.core.lock import Lock, acquire
 from jaxft.run import input_files, rundir
 
 
+class Follower(Protocol):
+    """What keeps a URL like the directory of a run (`training.mirror`)."""
+
+    def begin(self) -> None:
+        """Upload what the directory holds, and follow it from now on; raises a UserError if it cannot."""
+
+    def check(self) -> None:
+        """Raise a UserError if the URL belongs to another process now."""
+
+
 class Claim:
     """A context manager that locks the directory of a run. Only the main process reads and writes there."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, follower: Follower | None = None) -> None:
         """Check the directory before the data is read, and lock it if it exists.
+
+        Args:
+          config: of the run.
+          follower: begins when the claim is settled, and is checked with it.
 
         Raises:
           UserError: when it holds another run or other files, another process uses it, or input files have changed.
@@ -24,6 +39,7 @@ class Claim:
         self._config = config
         self._directory = Path(config.output_dir)
         self._lock: Lock | None = None
+        self._follower = follower
         self._files: input_files.Inputs = {}
         if not distributed.is_main_process():
             return
@@ -40,8 +56,14 @@ class Claim:
 
     def settle(self, tokenizer: Path | None, texts: Mapping[str, str] | None = None) -> None:
         """Lock a new directory, and write what defines the run into it (see `rundir.claim`)."""
-        if self._lock is not None or not distributed.is_main_process():
+        if not distributed.is_main_process():
             return
+        if self._lock is None:
+            self._settle(tokenizer, texts)
+        if self._follower is not None:
+            self._follower.begin()
+
+    def _settle(self, tokenizer: Path | None, texts: Mapping[str, str] | None) -> None:
         self._lock = acquire(rundir.make(self._config))
         if rundir.check_claim(self._config):  # another process has begun and ended the same run meanwhile
             self._compare()
@@ -70,6 +92,8 @@ class Claim:
         """
         if self._lock is not None:
             self._lock.check()
+        if self._follower is not None:
+            self._follower.check()
 
     def close(self) -> None:
         """Release the lock."""

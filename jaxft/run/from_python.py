@@ -8,7 +8,7 @@ from typing import Any
 from jaxft.config import Config, cli
 from jaxft.core.errors import UserError
 from jaxft.core.object_reference import reference_of
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url
 from jaxft.data.reading.memory import stored_rows
 from jaxft.models.in_memory import stored_model
 
@@ -33,7 +33,7 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
         values = cli.as_dict(config)
     elif config is not None:
         origin = os.fspath(config)
-        refuse_url("config", origin)
+        check_url("config", origin)
         values = cli.read_yaml(origin)
     for name, section in sections.items():
         before = values.get(name)

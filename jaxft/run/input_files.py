@@ -1,6 +1,5 @@
 """The digests of a run's input files, which are recorded in its directory and compared when it is resumed."""
 
-import glob
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +10,10 @@ from pathlib import Path
 from jaxft.config import Config, DataConfig
 from jaxft.config.data import SPLITS
 from jaxft.config.of_tasks import every_task
-from jaxft.core import checksums
+from jaxft.core import checksums, remote
 from jaxft.core.errors import UserError, about, some
 from jaxft.core.model_source import WEIGHT_FILES, resolve, tokenizer_files
+from jaxft.core.paths import is_url, plain
 from jaxft.data.reading.sources import revision
 from jaxft.run.trained_models import teacher_paths
 
@@ -60,7 +60,7 @@ def _of_data(data: DataConfig) -> dict[str, dict[str, str]]:
         if where is None:
             continue
         if data.dataset:
-            if not Path(data.dataset).exists():
+            if not remote.exists(data.dataset):
                 found[f"data.{split}"] = {f"{data.dataset}:{where}": revision(data, split)}
             continue
         paths = where if isinstance(where, list) else [where]
@@ -181,7 +181,13 @@ def _named(files: list[Path]) -> dict[str, str]:
 
 def _files(where: str) -> Iterator[tuple[str, str]]:
     """(name, digest) of a file, of a folder as a whole, or of each file that matches a pattern."""
-    path = Path(where).expanduser()
+    found = remote.matching(where)
+    if found != [plain(where)]:
+        for each in found:
+            if is_url(each) or Path(each).is_file():
+                yield each, checksums.of_file(Path(remote.local(each)))
+        return
+    path = Path(remote.local(where)).expanduser()
     if path.is_file():
         yield where, checksums.of_file(path)
     elif path.is_dir():
@@ -193,7 +199,3 @@ def _files(where: str) -> Iterator[tuple[str, str]]:
             if file.is_file() and not left_out:
                 digest.update(f"{inside.as_posix()}\0{checksums.of_file(file)}\n".encode())
         yield where, digest.hexdigest()
-    else:
-        for each in sorted(glob.glob(str(path), recursive=True)):
-            if Path(each).is_file():
-                yield each, checksums.of_file(Path(each))

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch, fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,9 @@ from jaxft.config import Config, cli
 from jaxft.config.of_tasks import every_task, of_tasks
 from jaxft.core import checksums, lock
 from jaxft.core.distributed import MARK
-from jaxft.core.errors import UserError, some
+from jaxft.core.errors import UserError, shown, some
 from jaxft.core.lock import is_being_written
 from jaxft.core.object_reference import is_reference, module_file
-from jaxft.core.paths import refuse_url
 from jaxft.run import input_files
 from jaxft.run.trained_models import CONFIG, MODEL, is_run
 
@@ -95,6 +95,7 @@ def claim(
     config.yaml is written last, so that an interrupted claim is recognised.
     """
     directory = make(config)
+    as_given = replace(config, output_dir=shown(config.output_dir))  # the URL of which the directory is a copy
     try:
         for leftover in (TOKENIZER, _TOKENIZER):
             shutil.rmtree(directory / leftover, ignore_errors=True)
@@ -102,7 +103,7 @@ def claim(
             (directory / leftover).unlink(missing_ok=True)
         if tokenizer:
             shutil.copytree(tokenizer, directory / _TOKENIZER)
-        (directory / _CONFIG).write_text(cli.dump(config), encoding="utf-8")
+        (directory / _CONFIG).write_text(cli.dump(as_given), encoding="utf-8")
         input_files.record(directory, files)
         for name, text in (texts or {}).items():
             (directory / name).write_text(text, encoding="utf-8")
@@ -192,7 +193,6 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     Raises:
       UserError: for a wrong option, or a task that is not named, or that the run does not have.
     """
-    refuse_url("RUN_OR_MODEL_DIR", path)
     values: dict[str, Any] = {"task": {}, "eval": {}}
     directory = run_of(path)
     configs = of_tasks(read_run_config(directory)) if is_run(directory) else {}

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from jaxft.config import Config, cli
 from jaxft.core import checksums, lock
-from jaxft.core.errors import UserError, some
+from jaxft.core.errors import UserError, shown, some
 from jaxft.run import input_files, rundir
 
 SERIES = "series.json"
@@ -47,7 +47,7 @@ class Series:
         rundir.make(config)
         self._lock = lock.acquire(directory)
         try:
-            more = {option: {str(path): checksums.of_file(path) for path in paths} for option, paths in files.items()}
+            more = {option: {shown(str(path)): checksums.of_file(path) for path in paths} for option, paths in files.items()}
             inputs = {**input_files.read(config), **more}
             if not self._is_new():
                 self._compare(config, inputs)

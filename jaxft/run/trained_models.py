@@ -1,19 +1,43 @@
 """Where trained models are: the model/ of a run directory, and those that a pattern finds."""
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxft.core import remote
 from jaxft.core.errors import UserError, some
+from jaxft.core.model_source import NOT_READ
+from jaxft.core.paths import check_url, is_url, plain
 
 CONFIG = "config.yaml"
 MODEL = "model"
+_NOT_COPIED = (".*", "*.lock", "checkpoints/*", "frozen/*", "events.out.*", "profile/*")  # of a run that is only read
 
 
 def is_run(directory: Path) -> bool:
     """Whether a directory is a run directory."""
     return (directory / CONFIG).is_file()
+
+
+def fetched(path: str) -> str:
+    """RUN_OR_MODEL_DIR as a local path: of a run or model at a URL, a copy without its checkpoints.
+
+    Raises:
+      UserError: if it is not there, or cannot be read.
+    """
+    check_url("RUN_OR_MODEL_DIR", path)
+    path = plain(path)
+    if not is_url(path):
+        return path
+    root, inside = path.rstrip("/"), ""
+    for _ in range(3):  # the run itself, or its model/ or model/TASK
+        if inside.partition("/")[0] in ("", MODEL) and remote.exists(f"{root}/{CONFIG}"):
+            return os.path.join(remote.local(root, skip=_NOT_COPIED), inside)
+        root, _, name = root.rpartition("/")
+        inside = f"{name}/{inside}".rstrip("/")
+        if "://" not in root:
+            break
+    return remote.local(path, skip=NOT_READ)
 
 
 def model_directory(path: str) -> str:
@@ -43,12 +67,12 @@ def teacher_paths(given: str | Sequence[str] | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in [given] if isinstance(given, str) else given or []:
         paths = [name]
-        if glob.has_magic(name) and not Path(name).expanduser().exists():
-            paths = sorted(x for x in glob.glob(str(Path(name).expanduser())) if Path(x).is_dir())
+        if (matching := remote.matching(name, directories=True)) != [plain(name)]:
+            paths = [x for x in matching if is_url(x) or Path(x).is_dir()]
             if not paths:
                 raise UserError(f"distill.teacher {name}: no directory matches this pattern")
         for path in paths:
-            directory = model_directory(str(Path(path).expanduser()) if path.startswith("~") else path)
+            directory = model_directory(fetched(str(Path(path).expanduser()) if path.startswith("~") else path))
             if same := next((name for name, other in found.items() if _is_same(directory, other)), None):
                 twice = f"{path} twice" if path == same else f"one model twice ({same} and {path})"
                 raise UserError(f"distill.teacher names {twice}: distill.teacher_weights gives a teacher more weight")

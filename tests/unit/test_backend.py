@@ -1,10 +1,12 @@
 """Settings before the backend starts: the CPU flag of jaxlib 0.10, the compile cache, clusters; imports have no effect."""
 
 import os
+import sys
 from importlib.metadata import version
 
 import jax
 import pytest
+from etils import epath
 
 from jaxft.core import backend
 from jaxft.core.errors import UserError
@@ -92,6 +94,17 @@ def test_a_cache_folder_that_cannot_be_made_is_no_error(no_cache_yet, monkeypatc
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file"))
     assert "is not writable" in backend.start(distributed="off").cache
     assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_cache_folder_at_a_url(no_cache_yet, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for url, why in (("memory://xla", "JAX writes only to gs://, s3://"), ("gs://bucket/xla", "ImportError")):
+        jax.config.update("jax_compilation_cache_dir", url)
+        assert backend.start(distributed="off").cache.startswith(f"off ({url}: {why}")
+        assert jax.config.jax_compilation_cache_dir is None
+    monkeypatch.setattr(type(epath.Path("gs://bucket")), "exists", lambda path: False)
+    jax.config.update("jax_compilation_cache_dir", "gs://bucket/xla")
+    assert backend.start(distributed="off").cache == jax.config.jax_compilation_cache_dir == "gs://bucket/xla"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from jaxft.core.errors import UserError
 from jaxft.core.output import check_output, reading, writing
-from jaxft.core.paths import refuse_url
+from jaxft.core.paths import check_url, is_url, refuse_url
 
 
 def write(path, content: bytes = b"new") -> None:
@@ -140,20 +140,36 @@ def test_an_input_that_is_a_pipe_is_read_as_json_lines(tmp_path):
     ("value", "words"),
     [
         ("s3://bucket/x", "a local path"),
-        ("gs://bucket", "a local path"),
-        ("s3:/bucket/x", "a local path"),  # what is left of it when pathlib has seen it
-        ("S3://Bucket/x", "a local path"),
-        ("hdfs://host:9000/x", "a local path"),
-        ("hf://datasets/a/b/c.csv", "a local path"),
-        (" https://example.org/a.csv", "a local path"),
-        ("https://huggingface.co/google/bert/tree/main", "the hub id google/bert"),
+        ("S3:/Bucket/x", "a local path"),
         ("file:///data/a.csv", "the plain path /data/a.csv"),
         (["a.csv", "s3://b/c.csv"], "a local path"),
     ],
 )
-def test_urls_are_refused(value, words):
+def test_urls_are_refused_where_only_a_path_will_do(value, words):
+    with pytest.raises(UserError, match=f"distill.cache_dir is .*{words}"):
+        refuse_url("distill.cache_dir", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("s3:/bucket/x", "two slashes: give s3://bucket/x"),  # what is left of it when pathlib has seen it
+        (" https://example.org/a.csv", "begins or ends with a space"),
+        ("https://huggingface.co/google/bert/tree/main", "the hub id google/bert"),
+        ("file:/data/a.csv", "the plain path /data/a.csv"),
+        ("zip://a.csv::gs://b/c.zip", "URLs within URLs"),
+        (["a.csv", "s3:/b/c.csv"], "two slashes"),
+    ],
+)
+def test_urls_are_written_as_urls_are(value, words):
     with pytest.raises(UserError, match=f"data.train is .*{words}"):
-        refuse_url("data.train", value)
+        check_url("data.train", value)
+
+
+@pytest.mark.parametrize("value", ["gs://b/c", "hf://datasets/a/b", "https://huggingface.co/a/b/resolve/main/c.csv"])
+def test_urls_are_inputs(value):
+    check_url("data.train", value)
+    assert is_url(value)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +177,5 @@ def test_urls_are_refused(value, words):
 )
 def test_other_values_are_not_taken_for_urls(value):
     refuse_url("data.train", value)
+    check_url("data.train", value)
+    assert not is_url(value)

@@ -28,9 +28,10 @@ def refuse_inputs(config: DataConfig, outputs: list[str | None]) -> None:
     """Refuse to overwrite the data of a run."""
     if config.dataset:
         return
+    given = [name for split in SPLITS for name in files.names(getattr(config, split))]  # URLs are read from copies
     read = {path.resolve() for split in SPLITS if getattr(config, split) for path in files.files_of(config, split)}
     for name in filter(None, outputs):
-        if Path(name).expanduser().resolve() in read:
+        if Path(name).expanduser().resolve() in read or name in given:
             raise UserError(f"{name}: is an input file; give another name")
 
 

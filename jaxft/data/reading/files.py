@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from jaxft.config import DataConfig
+from jaxft.core import remote
 from jaxft.core.errors import UserError, one_line
+from jaxft.core.paths import is_url, plain
 from jaxft.core.utf8 import check_utf8
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # suffix -> pyarrow's name of the codec
@@ -16,7 +18,7 @@ COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # suffix -> pyarrow
 
 def origin(config: DataConfig, split: str) -> str:
     """The name of a split's data in messages: its files, or the data set and split on the hub."""
-    text = ", ".join(_names(getattr(config, split)))
+    text = ", ".join(names(getattr(config, split)))
     return f"{config.dataset}:{text}" if config.dataset else text
 
 
@@ -28,27 +30,32 @@ def files_of(config: DataConfig, split: str) -> list[Path]:
     Raises:
       UserError: if a file is absent, empty or not readable, or nothing matches.
     """
-    names = _names(getattr(config, split))
-    if not names:
+    given = names(getattr(config, split))
+    if not given:
         raise UserError(f"data.{split} is an empty list: name one or more files")
-    return [file for name in names for file in _matching(name, f"data.{split}")]
+    return [file for name in given for file in _matching(name, f"data.{split}")]
 
 
 def are_files(where: str | Sequence[str] | None) -> bool:
     """Whether an option names existing files, by name or pattern, rather than a split of a hub data set."""
-    names = _names(where)
-    return any(os.path.isfile(Path(name).expanduser()) or (glob.has_magic(name) and glob.glob(name)) for name in names)
+    return any(
+        is_url(name) or os.path.isfile(Path(name).expanduser()) or (glob.has_magic(name) and glob.glob(name))
+        for name in names(where)
+    )
 
 
-def _names(where: str | Sequence[str] | None) -> Sequence[str]:
+def names(where: str | Sequence[str] | None) -> Sequence[str]:
+    """The names of files, or patterns, that an option holds."""
     return [where] if isinstance(where, str) else where or []
 
 
 def _matching(name: str, field: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if os.path.exists(path) or not glob.has_magic(name):
-        return [path if os.path.isdir(path) else existing_file(name, field)]
-    matching = [file for file in sorted(glob.glob(str(path), recursive=True)) if not Path(file).is_dir()]
+    name = plain(name)
+    found = remote.matching(name)
+    if found == [name]:
+        path = Path(remote.local(name)).expanduser()
+        return [path if os.path.isdir(path) else existing_file(str(path) if is_url(name) else name, field)]
+    matching = [file for file in found if is_url(file) or not Path(file).is_dir()]
     if not matching:
         raise UserError(f"{name}: no such file, and no file matches this pattern ({field})")
     return [existing_file(file, field) for file in matching]
@@ -56,7 +63,7 @@ def _matching(name: str, field: str) -> list[Path]:
 
 def existing_file(path: str, field: str) -> Path:
     """The file that `field` of the config names. Raises a UserError if it is absent, a directory, empty or not readable."""
-    file = Path(path).expanduser()
+    file = Path(remote.local(path)).expanduser()
     if not os.path.exists(file):  # unlike Path.exists, also for a name that is too long
         raise UserError(f"{path[:200]}: no such file ({field})")
     if file.is_dir():

@@ -12,6 +12,8 @@ from typing import Any
 from jaxft.config import DataConfig
 from jaxft.core import checksums, distributed
 from jaxft.core.errors import UserError, nearest, one_line, some
+from jaxft.core.paths import is_url
+from jaxft.core.remote import local
 from jaxft.core.utf8 import read_text
 from jaxft.data.reading import files
 from jaxft.data.reading.delimited import separator_advice
@@ -142,7 +144,7 @@ def _split_of_dataset(config: DataConfig, field: str) -> Any:
     name, split = str(config.dataset), getattr(config, field)
     if not isinstance(split, str):
         raise UserError(f"{name}: a list of splits is not read ({', '.join(split)}); name one")
-    directory = Path(name).expanduser()
+    directory = Path(local(name)).expanduser()
     if (directory / _SAVED_SPLITS).is_file():
         splits = _saved(directory)
         if split not in splits:
@@ -156,6 +158,8 @@ def _split_of_dataset(config: DataConfig, field: str) -> Any:
                 f"{name}: no split {split}: it is a saved data set without splits, which is called {saved_split}"
             )
         return rows
+    if is_url(name):
+        raise UserError(f"{name}: is no data set of save_to_disk (data.dataset); name files in data.{field}")
     origin = f"{name}:{split}"
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
