@@ -1,11 +1,14 @@
 """jaxft export RUN_DIR --output DIR: write a checkpoint of a run as a Hugging Face directory.
 
 A run with LoRA or adapters gives an adapter directory; --merge merges LoRA into the base model and writes an ordinary model
-directory, from a run or from an adapter directory.
+directory, from a run or from an adapter directory. --format onnx writes the model of a run, or a model directory, for
+programs without jaxft, with the rows of --data.validation, by default the run's, as a test (docs/export.md).
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,12 @@ from jaxft.config import cli
 from jaxft.config.of_tasks import of_tasks
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
+from jaxft.core.model_source import resolve
 from jaxft.core.paths import refuse_url
 from jaxft.run import rundir
+from jaxft.run.trained_models import model_directory, model_of_task
+
+_FORMATS = ("onnx",)
 
 
 def main(argv: list[str]) -> None:
@@ -26,10 +33,21 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--step", default="selected", help=step_help)
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
     parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
-    args = parser.parse_args(argv)
+    parser.add_argument("--format", default="hf", choices=["hf", *_FORMATS], help="default: hf, a Hugging Face directory")
+    parser.add_argument("--dtype", default="float32", help="of another format than hf (default: float32)")
+    parser.add_argument("--task", metavar="NAME", help="task of a run of several, for another format than hf")
+    args, overrides = parser.parse_beside_config(argv)
     directory = Path(args.run)
     refuse_url("RUN_DIR", args.run)
     refuse_url("--output", args.output)
+    if args.format != "hf":
+        _write_artefact(args, overrides, argv)
+        return
+    if overrides and not overrides[0].startswith("-"):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    if overrides or args.dtype != "float32" or args.task:
+        option = overrides[0] if overrides else "--dtype" if args.dtype != "float32" else "--task"
+        raise UserError(f"{option} is an option of --format {' and '.join(_FORMATS)}, not of a Hugging Face directory")
     if args.output and Path(args.output).exists() and not Path(args.output).is_dir():
         raise UserError(f"--output {args.output}: is a file; give a directory")
     if args.merge and not args.output:
@@ -80,6 +98,31 @@ def main(argv: list[str]) -> None:
         print(f"wrote the model of step {step} to {output}")
     finally:
         checkpoints.close()
+
+
+def _write_artefact(args: Any, overrides: list[str], argv: list[str]) -> None:
+    """Write the model in another format than Hugging Face's."""
+    for name, given in (("--step", args.step != "selected"), ("--flax", args.flax), ("--merge", args.merge)):
+        if given:
+            raise UserError(
+                f"{name} is of a Hugging Face directory: write one with {name} and --output DIR first, and then give DIR"
+            )
+    if not args.output:
+        raise UserError(f"--format {args.format} needs --output DIR")
+    if Path(args.output).exists() and not Path(args.output).is_dir():
+        raise UserError(f"--output {args.output}: is a file; give a directory")
+    config = rundir.config_of(args.run, overrides, prog="jaxft export", task=args.task)
+    path = model_of_task(args.run, args.task)
+    source = resolve(model_directory(path), config.model.revision)
+    if source.resolve() == Path(args.output).resolve():
+        raise UserError(f"--output {args.output}: is the model itself; give another directory")
+    backend.start(precision="float32", compile_cache=config.runtime.compile_cache, distributed="off")
+    from jaxft.deploy.artefact import Request, write_artefact
+
+    request = Request(path, config, Path(args.output), args.format, args.dtype, tuple(argv))
+    record = write_artefact(request, partial(print, file=sys.stderr))
+    replay = record["replay"]
+    print(f"wrote {args.output}: the largest difference from the model is {replay['largest']:.1e} on {replay['inputs']}")
 
 
 def export_params(
