@@ -1,10 +1,11 @@
 """jaxft export RUN_DIR --output DIR: write a checkpoint of a run as a Hugging Face directory.
 
 A run with LoRA or adapters gives an adapter directory; --merge merges LoRA into the base model and writes an ordinary model
-directory, from a run or from an adapter directory. --format onnx writes the model of a run, or a model directory, for
-programs without jaxft, with the rows of --data.validation, by default the run's, as a test (docs/export.md).
+directory, from a run or from an adapter directory. --format onnx or stablehlo writes a model for programs without jaxft,
+from a run or a model directory, with the rows of --data.validation, by default the run's, as a test (docs/export.md).
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from jaxft.core.paths import refuse_url
 from jaxft.run import rundir
 from jaxft.run.trained_models import model_directory, model_of_task
 
-_FORMATS = ("onnx",)
+_FORMATS = ("onnx", "stablehlo")
 
 
 def main(argv: list[str]) -> None:
@@ -34,7 +35,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
     parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
     parser.add_argument("--format", default="hf", choices=["hf", *_FORMATS], help="default: hf, a Hugging Face directory")
-    parser.add_argument("--dtype", default="float32", help="of another format than hf (default: float32)")
+    parser.add_argument("--dtype", default="float32", help="of another format: float32, float16, bfloat16 or int8")
+    drop_help = "refuse a smaller dtype whose score on the validation data is lower by more than this (default: 0.01)"
+    parser.add_argument("--max_drop", type=float, default=0.01, metavar="SCORE", help=drop_help)
     parser.add_argument("--task", metavar="NAME", help="task of a run of several, for another format than hf")
     args, overrides = parser.parse_beside_config(argv)
     directory = Path(args.run)
@@ -107,6 +110,8 @@ def _write_artefact(args: Any, overrides: list[str], argv: list[str]) -> None:
             raise UserError(
                 f"{name} is of a Hugging Face directory: write one with {name} and --output DIR first, and then give DIR"
             )
+    if not 0 <= args.max_drop < math.inf:
+        raise UserError(f"--max_drop is {args.max_drop}: must be a number, 0 or more")
     if not args.output:
         raise UserError(f"--format {args.format} needs --output DIR")
     if Path(args.output).exists() and not Path(args.output).is_dir():
@@ -119,8 +124,11 @@ def _write_artefact(args: Any, overrides: list[str], argv: list[str]) -> None:
     backend.start(precision="float32", compile_cache=config.runtime.compile_cache, distributed="off")
     from jaxft.deploy.artefact import Request, write_artefact
 
-    request = Request(path, config, Path(args.output), args.format, args.dtype, tuple(argv))
+    request = Request(path, config, Path(args.output), args.format, args.dtype, args.max_drop, tuple(argv))
     record = write_artefact(request, partial(print, file=sys.stderr))
+    if scores := record.get("scores"):
+        both = " and ".join(f"{scores[dtype]:.4g} in {dtype}" for dtype in ("float32", args.dtype))
+        print(f"{scores['metric']} on {scores['data']}: {both}")
     replay = record["replay"]
     print(f"wrote {args.output}: the largest difference from the model is {replay['largest']:.1e} on {replay['inputs']}")
 

@@ -17,8 +17,9 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.model_source import tokenizer_files
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.deploy import function
+from jaxft.deploy import function, stablehlo
 from jaxft.deploy.replay import ROWS, Arrays, Run, difference, random_inputs, replayed
+from jaxft.deploy.scores import scores_beside
 from jaxft.evaluation.held_out import open_with_rows
 from jaxft.evaluation.inference import OpenedModel, evaluate
 from jaxft.models import forward
@@ -31,7 +32,7 @@ from jaxft.run.trained_models import model_directory
 TOLERANCE = 1e-5  # of a float32 artefact: the largest difference, relative to the largest output
 RECORD = "export.json"
 TOKENIZER = "tokenizer.json"
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "stablehlo")
 LONGEST = 512  # tokens of a text for a model without a run, if its positions have no smaller limit
 
 
@@ -44,7 +45,8 @@ class Request:
       config: from `rundir.config_of`.
       output: the directory to write.
       format: one of FORMATS.
-      dtype: of matrix products and their weights; float32 must equal the model.
+      dtype: of matrix products, or their weights; float32 must equal the model, others may lose `max_drop` of its score.
+      max_drop: the largest loss of the main score that a variant may have, in the score's unit.
       arguments: of the command, which writes the artefact again.
     """
 
@@ -53,6 +55,7 @@ class Request:
     output: Path
     format: str
     dtype: str
+    max_drop: float
     arguments: tuple[str, ...]
 
 
@@ -67,9 +70,12 @@ def write_artefact(request: Request, say: Callable[[str], None]) -> dict[str, An
     if request.dtype not in dtypes:
         raise UserError(f"--dtype {request.dtype}: --format {request.format} has {', '.join(dtypes)}")
     config = replace(request.config, train=replace(request.config.train, dtype="float32"))
-    split = _split(config)
-    most = config.data.max_eval_examples
-    config = replace(config, data=replace(config.data, max_eval_examples=min(most or ROWS, ROWS)))
+    split, exact = _split(config), request.dtype == "float32"
+    if not exact and not split:
+        raise UserError(f"--dtype {request.dtype} is measured against float32: give --data.validation FILE")
+    if exact:
+        most = config.data.max_eval_examples
+        config = replace(config, data=replace(config.data, max_eval_examples=min(most or ROWS, ROWS)))
     opened: Any = None
     if split:
         opened, rows = open_with_rows(request.path, config, split)
@@ -84,14 +90,18 @@ def write_artefact(request: Request, say: Callable[[str], None]) -> dict[str, An
             run, details = write(model, params, request.dtype, Path(folder))
             record = _about(request, model) | details
             record["versions"] = _versions() | record["versions"]
-            if split:
+            if split and not exact:
+                parts = (opened, rows, split, run, request.dtype, request.max_drop, say)
+                record["scores"], inputs = scores_beside(*parts)
+            elif split:
                 inputs = _held_out_inputs(opened, rows, split, run, say)
-                of = f"{len(inputs['input_ids'])} rows of {getattr(opened.config.data, split)}"
             else:
-                inputs, of = random_inputs(model), "random ids"
+                inputs = random_inputs(model)
+            of = f"{len(inputs['input_ids'])} rows of {getattr(opened.config.data, split)}" if split else "random ids"
             expected = forward.forward(model, params, inputs)
             record["replay"] = {"inputs": of, **difference(model, run(inputs), expected, inputs["attention_mask"])}
-            _check(record["replay"])
+            if exact:
+                _check(record["replay"])
             write_json(record, Path(folder, RECORD))
             if tokenizer:
                 _write_tokenizer(tokenizer, Path(folder))
@@ -109,6 +119,8 @@ def _format(name: str) -> tuple[Callable[..., tuple[Run, dict[str, Any]]], tuple
     Raises:
       UserError: if its packages are not installed.
     """
+    if name == "stablehlo":
+        return stablehlo.write, stablehlo.DTYPES
     try:
         from jaxft.deploy.onnx import artefact
     except ImportError as error:

@@ -39,8 +39,8 @@ def scores_beside(
     lost = (before[metric] - after[metric]) * better
     if not lost <= most:
         raise UserError(
-            f"{dtype} loses {lost:.4g} of {metric} on {data} ({before[metric]:.4g} in float32, {after[metric]:.4g} in {dtype}), "
-            f"more than --max_drop {most:g}; nothing was written"
+            f"{dtype} loses {lost:.4g} of {metric} on {data}, {before[metric]:.4g} in float32 and {after[metric]:.4g} in "
+            f"{dtype}: more than --max_drop {most:g}; nothing was written"
         )
     found = {"metric": metric, "data": str(data), "float32": before[metric], dtype: after[metric], "max_drop": most}
     return {**found, "all": {"float32": before, dtype: after}}, variant.seen[0]

@@ -14,11 +14,12 @@ from tests.support import tiny, zoo
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from jaxft.deploy.onnx import session
+from jaxft.deploy.onnx import artefact, session
 from jaxft.deploy.onnx.convert import converted
 from jaxft.deploy.onnx.fusions import RULES
 from jaxft.deploy.onnx.graph import Graph
 from jaxft.deploy.onnx.write import model_graph
+from jaxft.deploy.replay import random_inputs
 
 # One of each kind of attention and of positions, with heads on all sources of a part.
 DEFAULT = {
@@ -63,6 +64,28 @@ def test_a_graph_has_the_outputs_of_the_model(family, kind, tmp_path):
             mine, theirs = (zoo.real(y, given["attention_mask"]) for y in (x, right[name]))
             assert mine.shape == theirs.shape, name
             assert np.abs(mine - theirs).max() <= 1e-5 * np.abs(theirs).max(), name
+
+
+@pytest.mark.parametrize(("dtype", "limit", "size"), [("float16", 0.02, 0.75), ("bfloat16", 0.05, 0.75), ("int8", 0.2, 0.6)])
+def test_smaller_variants_are_near_the_model(dtype, limit, size, tmp_path):
+    """In outputs and in bytes."""
+    config = tiny.CONFIG | {"hidden_size": 48, "intermediate_size": 192, "num_labels": 3}
+    model = make_model(config, "text-classification", "test")
+    params = tiny.random_params(model, spread=0.2)
+    (whole, _), (run, details) = (artefact.write(model, params, x, make(tmp_path / x)) for x in ("float32", dtype))
+    assert details["opset"] == 20
+    inputs = random_inputs(model)
+    right, found = whole(inputs)["logits"], run(inputs)["logits"]
+    assert found.dtype == np.float32
+    assert 1e-6 < np.abs(found - right).max() / np.abs(right).max() < limit
+    sizes = [(tmp_path / x / "model.onnx").stat().st_size for x in ("float32", dtype)]
+    assert sizes[1] < size * sizes[0]
+    assert len(list((tmp_path / dtype).iterdir())) == 1
+
+
+def make(folder):
+    folder.mkdir()
+    return folder
 
 
 def graph_of(function, *arguments):

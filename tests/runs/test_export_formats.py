@@ -2,12 +2,15 @@
 
 import json
 import os
+import runpy
+import sys
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from tokenizers import Tokenizer
 
-from jaxft import export, predict
+from jaxft import evaluate, export, pipeline, predict
 from jaxft.core.errors import UserError
 from tests.support import read_jsonl, tiny
 
@@ -61,3 +64,35 @@ def test_an_artefact_that_is_not_the_model_is_not_written(classifier, tmp_path, 
     with pytest.raises(UserError, match="differ from the model's"):
         export.main([str(classifier), "--format", "onnx", "--output", str(tmp_path / "out")])
     assert not os.listdir(tmp_path)
+
+
+def test_an_int8_file_has_the_scores_beside_those_of_float32(finished, tiny_data, tmp_path, capsys):
+    argv = ["--format", "onnx", "--dtype", "int8", "--max_drop", "0.5", "--output", str(tmp_path / "int8")]
+    export.main([str(finished), "--data.validation", str(tiny_data / "test.csv"), *argv])
+    scores = json.loads((tmp_path / "int8" / "export.json").read_text())["scores"]
+    right = evaluate.main([str(finished), "--data.validation", str(tiny_data / "test.csv")])
+    assert (scores["metric"], scores["float32"]) == ("accuracy", right["accuracy"])
+    assert scores["all"]["int8"]["loss"] == pytest.approx(right["loss"], rel=0.1)
+    assert scores["all"]["int8"]["loss"] != right["loss"]
+    assert "in float32" in capsys.readouterr().out
+
+
+def test_a_stablehlo_program_runs_with_its_own_script(classifier, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "program"
+    export.main([str(classifier), "--format", "stablehlo", "--output", str(output)])
+    record = json.loads((output / "export.json").read_text())
+    assert record["platforms"] == ["cpu", "cuda", "tpu"]
+    assert record["replay"]["relative"] <= 1e-5
+    texts = ["the old river", "a bright stone runs under the bridge"]
+    monkeypatch.setattr(sys, "argv", ["run.py", *texts])
+    capsys.readouterr()
+    runpy.run_path(str(output / "run.py"))
+    logits = np.asarray(json.loads(capsys.readouterr().out)["logits"])
+    right = pipeline(classifier)(texts, top_k=None)
+    probabilities = softmax(logits, axis=-1)
+    for row, answer in zip(probabilities, right, strict=True):
+        assert sorted(row) == pytest.approx(sorted(x["score"] for x in answer), abs=1e-5)
+
+    (output / "model.stablehlo").write_bytes(b"of another version")
+    with pytest.raises(SystemExit, match=r"made by jax .*cannot read it.*make it again with python -m jaxft.export"):
+        runpy.run_path(str(output / "run.py"))

@@ -5,11 +5,8 @@ import warnings
 from pathlib import Path
 
 import ml_dtypes
-import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-
-SMALL = 4096  # numbers: smaller weights stay float32
 
 
 def quantised(source: Path, target: Path) -> None:
@@ -31,10 +28,10 @@ def quantised(source: Path, target: Path) -> None:
 
 
 def with_bfloat16_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its large weights in bfloat16, which it widens: half the bytes, and float32 arithmetic everywhere."""
+    """The graph with kernels and tables in bfloat16, half the bytes; it widens them, and computes in float32."""
     casts = []
     for tensor in proto.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALL:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16)
         tensor.name, tensor.data_type, tensor.raw_data = f"{name}.bfloat16", onnx.TensorProto.BFLOAT16, values.tobytes()

@@ -26,7 +26,7 @@ def model_graph(model: Model, params: Params, dtype: str = "float32") -> onnx.Mo
 
     Args:
       model, params: from `load`.
-      dtype: of activations, matrix products and their weights: float32, bfloat16 or float16.
+      dtype: of activations, matrix products and their weights: float32 or float16. Norms and softmax are float32.
 
     Returns:
       A graph with the int64 inputs `function.input_names` and the float32 outputs `function.output_names`. Its weights have
