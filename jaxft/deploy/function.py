@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from jaxft.core import tree
 from jaxft.core.tree import Params
@@ -81,7 +82,7 @@ def _positions(model: Model, ids: Array) -> Array:
 
 def traced(model: Model, params: Any, names: list[str]) -> Any:
     """The jaxpr of the forward pass for any batch and length; its inputs are the leaves of `params`, then the inputs."""
-    dimensions = jax.export.symbolic_shape(", ".join(input_shape(model)))
+    dimensions = export.symbolic_shape(", ".join(input_shape(model)))
     ids = jax.ShapeDtypeStruct(dimensions, np.int32)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     function = as_function(model)

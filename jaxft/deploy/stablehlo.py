@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from jaxft.core import tree
 from jaxft.core.tree import Params
@@ -49,7 +50,7 @@ def write(model: Model, params: Params, dtype: str, folder: Path) -> tuple[Run, 
 
 def _exported(model: Model, arrays: Arrays) -> Any:
     """The forward pass for any batch and length, lowered for every platform."""
-    dimensions = jax.export.symbolic_shape(", ".join(function.input_shape(model)))
+    dimensions = export.symbolic_shape(", ".join(function.input_shape(model)))
     ids = jax.ShapeDtypeStruct(dimensions, np.int32)
     inputs = dict.fromkeys(function.input_names(model), ids)
     names, whole = function.output_names(model), function.as_function(model)
@@ -61,12 +62,12 @@ def _exported(model: Model, arrays: Arrays) -> Any:
 
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}
     with jax.default_matmul_precision("float32"):  # on TPUs and GPUs, too
-        return jax.export.export(jax.jit(forward), platforms=PLATFORMS)(shapes, inputs)
+        return export.export(jax.jit(forward), platforms=PLATFORMS)(shapes, inputs)
 
 
 def _opened(folder: Path) -> Run:
     """The files as a function of int64 inputs, on JAX's first device."""
-    program = jax.export.deserialize(bytearray((folder / FILE).read_bytes()))
+    program = export.deserialize(bytearray((folder / FILE).read_bytes()))
     with np.load(folder / PARAMETERS) as stored:
         params = {name: jnp.asarray(stored[name]) for name in stored.files}
     call = jax.jit(program.call)
