@@ -14,7 +14,7 @@ COMMANDS = {
     "evaluate": "compute metrics of a fine-tuned model on labelled data",
     "predict": "write a prediction or an embedding for every row of a file",
     "report": "write one html file that shows a run, or compares several",
-    "export": "write a checkpoint of a run as a Hugging Face directory",
+    "export": "write a model as a Hugging Face directory, an ONNX file or a StableHLO program",
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",
     "teach": "run the teacher of a distillation once, and keep its outputs for later runs",
     "clean": "clean data, find duplicates, leaks and odd labels, and write what stays",

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if config.data.dataset and are_files(config.data.validation):
         config = replace(config, data=replace(config.data, dataset=None))  # a file replaces the hub data set of the run
     split = "validation" if config.data.validation else "test"
-    if _is_held_out(config):
+    if rundir.has_set_aside(config):
         split = "validation"
     elif not getattr(config.data, split):
         raise UserError("nothing to evaluate on: give --data.validation FILE")
@@ -79,28 +79,16 @@ def evaluate(path: str, config: Config, split: str, files: Mapping[str, str | No
       UserError: if the data cannot be read, or does not fit the model.
     """
     from jaxft.evaluation import inference
-    from jaxft.run.splits import validation_rows
+    from jaxft.evaluation.held_out import open_with_rows
 
-    held = split == "validation" and _is_held_out(config)
-    config = inference.config_with_task(path, config)
-    rows = None if held else inference.read_split(config, split)  # before the model, so that bad data is reported first
     if (most := config.data.max_eval_examples) and distributed.is_main_process():
         print(f"the first {most:,} examples are evaluated (data.max_eval_examples)", file=sys.stderr)
-    opened = inference.load_for_inference(path, config)
-    if held:
-        rows = validation_rows(rundir.run_of(path), opened.task, config, rundir.task_of(path))
-        split, config = "validation", replace(config, data=replace(config.data, validation=config.data.train))
-        opened = replace(opened, config=config)
+    opened, rows = open_with_rows(path, config, split)
     say = partial(print, file=sys.stderr) if distributed.is_main_process() else lambda _: None
     scores, predictions = inference.evaluate(opened, rows, split, say, predictions=any(files.values()))
     if distributed.is_main_process() and any(files.values()):
         _write(files, list(predictions))
-    return scores, getattr(config.data, split)
-
-
-def _is_held_out(config: Config) -> bool:
-    """Whether the validation rows are training rows that the run has set aside."""
-    return bool(not config.data.validation and config.data.validation_share and config.data.train)
+    return scores, getattr(opened.config.data, split)
 
 
 def _own_options(arguments: list[str]) -> tuple[dict[str, str | None], str | None, list[str]]:

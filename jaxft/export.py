@@ -1,12 +1,16 @@
 """jaxft export RUN_DIR --output DIR: write a checkpoint of a run as a Hugging Face directory.
 
 A run with LoRA or adapters gives an adapter directory; --merge merges LoRA into the base model and writes an ordinary model
-directory, from a run or from an adapter directory.
+directory, from a run or from an adapter directory. --format onnx or stablehlo writes a model for programs without jaxft,
+from a run or a model directory, with the rows of --data.validation, by default the run's, as a test (docs/export.md).
 """
 
 import argparse
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,13 @@ from jaxft.config import cli
 from jaxft.config.of_tasks import of_tasks
 from jaxft.core import backend, distributed
 from jaxft.core.errors import UserError
+from jaxft.core.model_source import resolve
 from jaxft.core.paths import check_url, is_url
 from jaxft.core.upload import check_writable, written_directory
 from jaxft.run import rundir
+from jaxft.run.trained_models import fetched, model_directory, model_of_task
+
+_FORMATS = ("onnx", "stablehlo")
 
 
 def main(argv: list[str]) -> None:
@@ -28,15 +36,23 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--step", default="selected", help=step_help)
     parser.add_argument("--flax", action="store_true", help="also write flax_model.msgpack")
     parser.add_argument("--merge", action="store_true", help="merge LoRA into the kernels: a model without adapters")
-    args = parser.parse_args(argv)
+    parser.add_argument("--format", default="hf", choices=["hf", *_FORMATS], help="default: hf, a Hugging Face directory")
+    parser.add_argument("--dtype", default="float32", help="of another format: float32, float16, bfloat16 or int8")
+    drop_help = "refuse a smaller dtype whose score on the validation data is lower by more than this (default: 0.01)"
+    parser.add_argument("--max_drop", type=float, default=0.01, metavar="SCORE", help=drop_help)
+    parser.add_argument("--task", metavar="NAME", help="task of a run of several, for another format than hf")
+    args, overrides = parser.parse_beside_config(argv)
     for option, value in (("RUN_DIR", args.run), ("--output", args.output)):
         check_url(option, value)
-    if args.output and is_url(args.output) and (found := check_writable("--output", args.output)):
-        refused = found["type"] != "directory"
-    else:
-        refused = bool(args.output) and Path(args.output).exists() and not Path(args.output).is_dir()
-    if refused:
-        raise UserError(f"--output {args.output}: is a file; give a directory")
+    _check_directory(args.output)
+    if args.format != "hf":
+        _write_artefact(args, overrides, argv)
+        return
+    if overrides and not overrides[0].startswith("-"):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    if overrides or args.dtype != "float32" or args.task:
+        option = overrides[0] if overrides else "--dtype" if args.dtype != "float32" else "--task"
+        raise UserError(f"{option} is an option of --format {' and '.join(_FORMATS)}, not of a Hugging Face directory")
     if args.merge and not args.output:
         raise UserError("--merge needs --output DIR: RUN_DIR/model stays an adapter directory")
     from jaxft.training.remote_run import with_checkpoints
@@ -94,6 +110,47 @@ def _export(args: argparse.Namespace, output: Path) -> str:
         return f"the model of step {step}"
     finally:
         checkpoints.close()
+
+
+def _check_directory(output: str | None) -> None:
+    """Raise a UserError if --output is a file, here or at a URL."""
+    if output and is_url(output):
+        found = check_writable("--output", output)
+        is_file = bool(found) and found["type"] != "directory"
+    else:
+        is_file = bool(output) and Path(output).exists() and not Path(output).is_dir()
+    if is_file:
+        raise UserError(f"--output {output}: is a file; give a directory")
+
+
+def _write_artefact(args: Any, overrides: list[str], argv: list[str]) -> None:
+    """Write the model in another format than Hugging Face's."""
+    for name, given in (("--step", args.step != "selected"), ("--flax", args.flax), ("--merge", args.merge)):
+        if given:
+            raise UserError(
+                f"{name} is of a Hugging Face directory: write one with {name} and --output DIR first, and then give DIR"
+            )
+    if not 0 <= args.max_drop < math.inf:
+        raise UserError(f"--max_drop is {args.max_drop}: must be a number, 0 or more")
+    if not args.output:
+        raise UserError(f"--format {args.format} needs --output DIR")
+    args.run = fetched(args.run)
+    config = rundir.config_of(args.run, overrides, prog="jaxft export", task=args.task)
+    path = model_of_task(args.run, args.task)
+    source = resolve(model_directory(path), config.model.revision)
+    if source.resolve() == Path(args.output).resolve():
+        raise UserError(f"--output {args.output}: is the model itself; give another directory")
+    backend.start(precision="float32", compile_cache=config.runtime.compile_cache, distributed="off")
+    from jaxft.deploy.artefact import Request, write_artefact
+
+    with written_directory(args.output) as output:
+        request = Request(path, config, output, args.format, args.dtype, args.max_drop, tuple(argv))
+        record = write_artefact(request, partial(print, file=sys.stderr))
+    if scores := record.get("scores"):
+        both = " and ".join(f"{scores[dtype]:.4g} in {dtype}" for dtype in ("float32", args.dtype))
+        print(f"{scores['metric']} on {scores['data']}: {both}")
+    replay = record["replay"]
+    print(f"wrote {args.output}: the largest difference from the model is {replay['largest']:.1e} on {replay['inputs']}")
 
 
 def export_params(

@@ -61,10 +61,16 @@ def batch_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 def outputs_of(model: Model, outputs: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Converts the outputs of `Model.apply`, for one example per row, to Hugging Face's shapes."""
-    kind = model.heads[MAIN].kind
-    rows = _ONE_PER_ROW | ({"logits"} if kind in _ROW_TASKS else set())
+    rows = of_rows(model)
     result = {name: x[:, 0] if name in rows else x for name, x in outputs.items()}
-    return {name: x.reshape(_leading(inputs)[:-1]) for name, x in result.items()} if kind == "multiple-choice" else result
+    if model.heads[MAIN].kind != "multiple-choice":
+        return result
+    return {name: x.reshape(_leading(inputs)[:-1]) for name, x in result.items()}
+
+
+def of_rows(model: Model) -> set[str]:
+    """The outputs of whole rows; all others are of tokens."""
+    return _ONE_PER_ROW | ({"logits"} if model.heads[MAIN].kind in _ROW_TASKS else set())
 
 
 def _leading(inputs: Mapping[str, Any]) -> tuple[int, ...]:

@@ -237,3 +237,8 @@ def task_of(path: str) -> str:
     """The name of the task whose model/TASK of a run of several this is; empty for any other RUN_OR_MODEL_DIR."""
     resolved = Path(path).resolve()
     return resolved.name if run_of(path) == resolved.parent.parent and not is_run(Path(path)) else ""
+
+
+def has_set_aside(config: Config) -> bool:
+    """Whether the validation rows are training rows that the run has set aside."""
+    return bool(not config.data.validation and config.data.validation_share and config.data.train)

@@ -58,13 +58,25 @@ def test_a_directory_without_a_finished_run_is_refused(fails, tiny_model, tiny_d
         ("predict", ["MODEL", "--input", os.devnull, "--output", "o"], ["--input", "is empty"]),
         ("vocabulary", ["--input", "absent.txt", "--output=o", "--size=9"], ["absent.txt: no such file (--input)"]),
         ("export", [], ["required", "RUN_DIR"]),
+        ("export", ["RUN", "--dtype", "float16"], ["--dtype is an option of --format onnx and stablehlo"]),
+        ("export", ["RUN", "--data.validation", "x.csv"], ["--data.validation is an option of --format onnx"]),
+        ("export", ["RUN", "--format", "onx", "--output", "o"], ["onx", "'onnx'"]),
+        ("export", ["RUN", "--format", "onnx"], ["--format onnx needs --output DIR"]),
+        ("export", ["RUN", "--format", "onnx", "--output", "o", "--step=last"], ["--step is of a Hugging Face directory"]),
+        ("export", ["RUN", "--format", "onnx", "--output", "RUN/model"], ["is the model itself"]),
+        ("export", ["MODEL", "--format", "onnx", "--output", "o", "--dtype", "x"], ["--dtype x", "float32", "int8"]),
+        ("export", ["MODEL", "--format", "stablehlo", "--output=o", "--dtype=int8"], ["--dtype int8", "float32, bfloat16"]),
+        ("export", ["MODEL", "--format", "onnx", "--output=o", "--dtype=int8"], ["give --data.validation FILE"]),
+        ("export", ["MODEL", "--format", "onnx", "--output=o", "--max_drop=nan"], ["--max_drop is nan", "0 or more"]),
+        ("export", ["/absent", "--format", "onnx", "--output", "o"], ["/absent: no such directory"]),
         ("export", ["RUN", "--step", "x"], ["--step is x", "best, last"]),
         ("export", ["RUN", "--step", "99"], ["no checkpoint of step 99", "there are 7"]),
     ],
 )
 def test_bad_arguments_are_refused(fails, classifier, finished, monkeypatch, tmp_path, command, argv, words):
     monkeypatch.chdir(tmp_path)
-    fails(command, [{"MODEL": classifier, "RUN": finished}.get(a, a) for a in argv], *words)
+    paths = {"MODEL": classifier, "RUN": finished, "RUN/model": finished / "model"}
+    fails(command, [paths.get(a, a) for a in argv], *words)
     assert not list(tmp_path.iterdir())
 
 

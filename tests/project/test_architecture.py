@@ -19,7 +19,7 @@ FLOORS = [
     "step",
     "run",
     "evaluation pipelines report teacher_cache",
-    "training preflight",
+    "training preflight deploy",
     "train evaluate predict export plan teach clean augment weigh suspicious_labels self_train trainer vocabulary "
     "completion hf __init__ __main__",
 ]

@@ -1,6 +1,10 @@
 """Positions against the functions of Hugging Face's models, also at distances where logarithms are rounded."""
 # ruff: noqa: E402
 
+from functools import partial
+
+import jax
+import jax.export
 import numpy as np
 import pytest
 
@@ -39,3 +43,14 @@ def test_deberta_indices_are_transformers(buckets, longest):
     span = buckets if buckets > 0 else longest
     theirs = torch.clamp(relative + span, 0, 2 * span - 1)
     np.testing.assert_array_equal(relative_index(length, buckets, longest), theirs.numpy())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [distance_buckets, partial(relative_index, buckets=32, longest=128), partial(relative_index, buckets=-1, longest=16)],
+)
+def test_an_exported_program_has_the_same_positions_for_any_length(function):
+    symbolic = jax.ShapeDtypeStruct(jax.export.symbolic_shape("t"), np.int32)
+    program = jax.export.export(jax.jit(lambda x: function(x.shape[0])))(symbolic)
+    for length in (1, 700):
+        np.testing.assert_array_equal(program.call(np.zeros(length, np.int32)), function(length))

@@ -202,13 +202,13 @@ class Encoder:
         c, length, modules = self.config, inputs["segment_ids"].shape[1], self._shared_modules()
         shared: dict[str, Any] = {"segment_ids": inputs["segment_ids"]}
         if c.distance_bias:
-            buckets = jnp.asarray(distance_buckets(length))
+            buckets = distance_buckets(length)
             bias = run(modules["relative_attention_bias"], params["relative_attention_bias"], buckets)
             shared["distance_bias"] = bias.transpose(2, 0, 1)[None]
         if c.relative:
             table = gathered(params["relative_embeddings"]["embedding"])
             shared["relative"] = run(modules["relative_norm"], params["relative_norm"], table) if c.relative_norm else table
-            shared["relative_index"] = jnp.asarray(relative_index(length, c.relative.buckets, c.relative.longest))
+            shared["relative_index"] = relative_index(length, c.relative.buckets, c.relative.longest)
         if c.rotary:
             r, head_size = c.rotary, c.hidden_size // c.num_heads
             near = rotary_tables(inputs["position_ids"], head_size, r.local_theta, r.local_stretch)

@@ -5,6 +5,8 @@ The latter depend only on differences of positions, so an example has the same s
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import numpy as np
 Array = jax.Array
 BUCKETS = 32  # Hugging Face's MPNet uses these constants whatever its config says
 MAX_DISTANCE = 128
+_FARTHEST = 2**16  # distance in the tables of exported programs
 
 
 def skip_padding(position_ids: Array, ids: Array, pad: int) -> Array:
@@ -36,12 +39,43 @@ def skip_padding(position_ids: Array, ids: Array, pad: int) -> Array:
     return jnp.where(padding, -1, position_ids - skipped)
 
 
-def distance_buckets(length: int) -> np.ndarray:
-    """The bucket of every (query, key), int32 [T, T], in MPNet (Song et al. 2020), as in T5: one bucket for each short
-    distance, logarithmic buckets for long ones; keys to the right are in the upper half."""
-    position = np.arange(length)
-    ahead = position[None, :] - position[:, None]
-    half, exact = BUCKETS // 2, BUCKETS // 4
+def distance_buckets(length: Any) -> Array:
+    """The bucket of every (query, key) in MPNet (Song et al. 2020), int32 [length, length], as in T5: one bucket for each
+    short distance, logarithmic buckets for long ones; keys to the right are in the upper half."""
+    return _of_distances(_bucket, length)
+
+
+def relative_index(length: Any, buckets: int, longest: int) -> Array:
+    """The row of DeBERTa's relative embeddings (He et al. 2021, arXiv:2006.03654) by query and key: int32 [length, length].
+
+    Args:
+      length: number of tokens; may be a symbolic dimension of jax.export.
+      buckets: `position_buckets`; 0 or less gives every distance up to `longest` its own row.
+      longest: `max_relative_positions`.
+    """
+    return _of_distances(partial(_relative_row, buckets=buckets, longest=longest), length)
+
+
+def _of_distances(function: Callable[[np.ndarray], np.ndarray], length: Any) -> Array:
+    """A function of the distance query - key, for every query and key: [length, length].
+
+    For a symbolic length it becomes a table of all distances, without the ends at which it is constant, so that an exported
+    program has the same values, bit for bit.
+    """
+    if isinstance(length, int):
+        position = np.arange(length)
+        return jnp.asarray(function(position[:, None] - position[None, :]))
+    table = function(np.arange(-_FARTHEST, _FARTHEST + 1))
+    below = int(np.argmax(table != table[0])) or 1
+    above = int(np.argmax(table[::-1] != table[-1])) or 1
+    table = table[below - 1 : len(table) - above + 1]
+    distance = jnp.arange(length, dtype=jnp.int32)[:, None] - jnp.arange(length, dtype=jnp.int32)[None]
+    return jnp.take(jnp.asarray(table), distance + (_FARTHEST - below + 1), mode="clip")
+
+
+def _bucket(distance: np.ndarray) -> np.ndarray:
+    """MPNet's bucket of the distances query - key, int32."""
+    ahead, half, exact = -distance, BUCKETS // 2, BUCKETS // 4
     distance = np.abs(ahead)
     with np.errstate(divide="ignore"):
         steps = np.log(distance.astype(np.float32) / exact) / np.float32(math.log(MAX_DISTANCE / exact))
@@ -50,15 +84,8 @@ def distance_buckets(length: int) -> np.ndarray:
     return (bucket + half * (ahead > 0)).astype(np.int32)
 
 
-def relative_index(length: int, buckets: int, longest: int) -> np.ndarray:
-    """The row of DeBERTa's relative embeddings (He et al. 2021, arXiv:2006.03654) by query and key: int32 [length, length].
-
-    Args:
-      buckets: `position_buckets`; 0 or less gives every distance up to `longest` its own row.
-      longest: `max_relative_positions`.
-    """
-    position = np.arange(length)
-    distance = position[:, None] - position[None, :]
+def _relative_row(distance: np.ndarray, buckets: int, longest: int) -> np.ndarray:
+    """DeBERTa's row of the distances query - key, int32 (see `relative_index`)."""
     span = buckets if buckets > 0 else longest
     if buckets > 0:
         middle = buckets // 2
