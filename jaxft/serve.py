@@ -5,8 +5,11 @@ A model is PATH or NAME=PATH: a run or model directory, an adapter, a hub id or 
 import asyncio
 import os
 import resource
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,25 @@ def main(argv: list[str]) -> None:
         asyncio.run(_serve(make_app(service, key=key, log=args.log), listening, service, where, args))
 
 
+def _server_class() -> Any:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn's server, which would raise a signal again after all requests are answered, and so end with its code."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """The first signal ends the server after its requests, the second at once."""
+            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    return Server
+
+
 async def _serve(app: Any, listening: socket.socket, service: Any, where: str, args: Any) -> None:
     import uvicorn
 
@@ -87,7 +109,7 @@ async def _serve(app: Any, listening: socket.socket, service: Any, where: str, a
         h11_max_incomplete_event_size=65_536,
         backlog=2048,
     )
-    server = uvicorn.Server(config)
+    server = _server_class()(config)
 
     async def announce() -> None:
         while not service.ready and not server.should_exit:
