@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +15,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp
 
-from jaxft import __version__
 from jaxft.serving import embeddings, kserve, labels, openapi, pipeline_routes
 from jaxft.serving.access import Access, Log
 from jaxft.serving.bodies import JSON, read_json
@@ -51,9 +51,9 @@ def make_app(service: Service, *, key: str | None = None, log: str = "text") -> 
         get("/info", lambda request: JSON(information(service, ROUTES))),
         get("/metrics", lambda request: Response(service.meter.text(), media_type="text/plain; version=0.0.4")),
         get("/docs", lambda request: HTMLResponse(openapi.page(ROUTES))),
-        get("/openapi.json", lambda request: JSON(openapi.document(ROUTES, __version__))),
+        get("/openapi.json", lambda request: JSON(openapi.document(ROUTES, version("jaxft")))),
         get("/v1/models", partial(_listed_models, service)),
-        get("/v2", lambda request: JSON({"name": "jaxft", "version": __version__, "extensions": []})),
+        get("/v2", lambda request: JSON({"name": "jaxft", "version": version("jaxft"), "extensions": []})),
         get("/v2/health/live", lambda request: JSON({"live": True})),
         get("/v2/health/ready", partial(_health, service)),
         get("/v2/models/{model}", partial(_model, service)),

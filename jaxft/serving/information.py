@@ -1,9 +1,9 @@
 """What a server says of itself and of its models, and how it tokenises texts."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
-from jaxft import __version__
 from jaxft.core.errors import UserError
 from jaxft.models.model import labels_of
 from jaxft.pipelines.base import Pipeline
@@ -27,7 +27,7 @@ def information(service: Service, routes: Sequence[Route]) -> dict[str, Any]:
         "max_batch_tokens": limits.batch_tokens,
         "max_client_batch_size": limits.texts,
         "auto_truncate": limits.truncate,
-        "version": __version__,
+        "version": version("jaxft"),
         "models": each,
     }
 
