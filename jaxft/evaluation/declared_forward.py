@@ -36,7 +36,7 @@ class DeclaredForward:
         shapes: Sequence[Shape],
         prototype: Examples,
     ) -> None:
-        self._forward, self._params, self._mesh, self._prototype = forward, params, mesh, prototype
+        self._forward, self.params, self._mesh, self._prototype = forward, params, mesh, prototype
         self.shapes = tuple(shapes)
         self._programs: dict[Shape, Any] = {}
 
@@ -53,11 +53,11 @@ class DeclaredForward:
     def __call__(self, examples: Examples) -> Summary:
         """The outputs for every example, in their order."""
         batches = batches_in(examples.lengths, self.shapes, self._mesh.size)
-        return run_batches(batches, examples, self._mesh, lambda shape, batch: self._program(shape)(self._params, batch))
+        return run_batches(batches, examples, self._mesh, lambda shape, batch: self._program(shape)(self.params, batch))
 
     def _program(self, shape: Shape) -> Any:
         if shape not in self._programs:
             sampler = BatchSampler(np.ones(1, np.int64), 1, None, "pack", self.shapes)
             batch = abstract_batch(sampler, shape, self._prototype, sharding.batch_sharding(self._mesh))
-            self._programs[shape] = compile_forward(self._forward, self._params, batch, self._mesh, shape)
+            self._programs[shape] = compile_forward(self._forward, self.params, batch, self._mesh, shape)
         return self._programs[shape]

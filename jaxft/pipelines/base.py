@@ -55,7 +55,8 @@ class Pipeline(abc.ABC):
         """Prepare the batches; nothing is compiled yet."""
         self.model = model
         self.encoder = TextEncoder(model.tokenizer, max_length, model.config.data.clean)
-        self.options = self._checked(options)
+        self.options: Mapping[str, Any] = {}
+        self.options = self.merged(options)
         platform = model.mesh.devices.flat[0].platform
         shapes = declare_shapes(
             self.longest,
@@ -76,7 +77,7 @@ class Pipeline(abc.ABC):
         Raises:
           UserError: for an input or an option that the task does not have.
         """
-        options = {**self.options, **self._checked(options)}
+        options = self.merged(options)
         if isinstance(inputs, self.single):
             return self._one(inputs, options)
         if isinstance(inputs, (list, tuple)):
@@ -142,12 +143,44 @@ class Pipeline(abc.ABC):
         for encoded in prefetch(_chunks(inputs, self.chunk), lambda some: self.encode(some, options), 1):
             yield from self.decode(self.forward(encoded.examples), encoded, options)
 
-    def _checked(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    def merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call with those of the pipeline.
+
+        Raises:
+          UserError: for an option that the task does not have, or a value that it cannot have.
+        """
         for name in options:
             if name not in self.accepts:
                 own = f"its options are {', '.join(sorted(self.accepts))}" if self.accepts else "it has none"
                 raise UserError(f"the {self.task} pipeline has no option {name}; {own}")
-        return options
+        merged = {**self.options, **options}
+        self.check_options(merged)
+        return merged
+
+    def check_options(self, options: Mapping[str, Any]) -> None:  # noqa: B027 - some tasks have none
+        """Raise a UserError for values that options of the task cannot have, alone or together."""
+
+
+def check_count(options: Mapping[str, Any], name: str, least: int = 1, *, none: bool = False) -> None:
+    """Raise a UserError if an option is given and is not a whole number of at least `least`, or with `none` None."""
+    value = options.get(name, least)
+    if (value is None and none) or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        return
+    raise UserError(f"{name} is {value!r:.100}: must be a whole number of at least {least}{', or null' if none else ''}")
+
+
+def check_choice(options: Mapping[str, Any], name: str, choices: Iterable[str]) -> None:
+    """Raise a UserError if an option is given and is neither None nor one of the choices."""
+    value, choices = options.get(name), list(choices)
+    if value is not None and value not in choices:
+        raise UserError(f"{name} is {value!r:.100}: must be one of {', '.join(choices)}")
+
+
+def check_flags(options: Mapping[str, Any], *names: str) -> None:
+    """Raise a UserError if one of the options is given and is neither None nor true or false."""
+    for name in names:
+        if not isinstance(value := options.get(name), bool | None):
+            raise UserError(f"{name} is {value!r:.100}: must be true or false")
 
 
 def _chunks(inputs: Iterable[Any], most: int) -> Iterator[list[Any]]:

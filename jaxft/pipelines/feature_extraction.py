@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
-from jaxft.pipelines.base import Encoded, Pipeline
+from jaxft.pipelines.base import Encoded, Pipeline, check_choice, check_flags
 from jaxft.tasks.task import Batch, Outputs
 
 POOLINGS = ("mean", "cls", "pooled")
@@ -29,6 +29,11 @@ class FeatureExtractionPipeline(Pipeline):
         """One input."""
         return "a text"
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """As in `Pipeline`."""
+        check_choice(options, "pooling", POOLINGS)
+        check_flags(options, "return_tensors")
+
     def encode(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Encoded:
         """One example per text."""
         return Encoded(self.encoder(self.texts(inputs)))
@@ -41,8 +46,6 @@ class FeatureExtractionPipeline(Pipeline):
     def decode(self, summary: Summary, encoded: Encoded, options: Mapping[str, Any]) -> Iterator[Any]:
         """The vectors of each text."""
         pooling = options.get("pooling")
-        if pooling not in (None, *POOLINGS):
-            raise UserError(f"pooling is {pooling!r}: must be one of {', '.join(POOLINGS)}")
         if pooling == "pooled" and not self._has_pooler(summary):
             raise UserError(f"{self.model.directory}: has no pooler, which pooling pooled needs; use mean or cls")
         hidden, offsets = summary.tokens["hidden"].astype(np.float32), encoded.examples.offsets

@@ -10,7 +10,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.replace import select_examples
 from jaxft.evaluation.inference import LoadedModel
-from jaxft.pipelines.base import Encoded, Pipeline
+from jaxft.pipelines.base import Encoded, Pipeline, check_count
 from jaxft.tasks.task import Batch, Outputs
 
 TOP_K = 5
@@ -41,6 +41,14 @@ class FillMaskPipeline(Pipeline):
     def describes(self) -> str:
         """One input."""
         return f"a text with {self.model.tokenizer.mask_token}"
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """As in `Pipeline`."""
+        check_count(options, "top_k", none=True)
+        targets = options.get("targets")
+        several = isinstance(targets, list | tuple) and all(isinstance(x, str) for x in targets)
+        if not (targets is None or isinstance(targets, str) or several):
+            raise UserError(f"targets is {targets!r:.100}: must be a token or a list of tokens")
 
     def probe(self) -> Sequence[Any]:
         """A text with a mask token."""

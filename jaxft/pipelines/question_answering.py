@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.data.cleaning.cleaner import Cleaned
 from jaxft.evaluation.inference import OpenedModel
-from jaxft.pipelines.base import Encoded, Pipeline
+from jaxft.pipelines.base import Encoded, Pipeline, check_count, check_flags
 from jaxft.pipelines.texts import examples_of
 from jaxft.tasks.question_answering import QuestionAnswering
 from jaxft.tasks.task import Batch, Outputs
@@ -43,6 +43,12 @@ class QuestionAnsweringPipeline(Pipeline):
     accepts = frozenset({"top_k", "doc_stride", "max_answer_len", "handle_impossible_answer", "align_to_words"})
     chunk = 256
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """As in `Pipeline`."""
+        for name, least in (("top_k", 1), ("max_answer_len", 1), ("doc_stride", 0)):
+            check_count(options, name, least)
+        check_flags(options, "handle_impossible_answer", "align_to_words")
+
     def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:
         """As in `Pipeline`; `question` and `context` are texts, or lists of texts, in place of `inputs`."""
         if inputs is None:
@@ -52,9 +58,6 @@ class QuestionAnsweringPipeline(Pipeline):
                 inputs = [{"question": q, "context": c} for q, c in zip(question, context, strict=True)]
             else:
                 raise UserError("question and context must be two texts, or two lists with as many texts")
-        for name, least in (("top_k", 1), ("max_answer_len", 1), ("doc_stride", 0)):
-            if not isinstance(value := options.get(name, least), int) or value < least:
-                raise UserError(f"{name} is {value!r}: must be a whole number of at least {least}")
         return super().__call__(inputs, **options)
 
     def describes(self) -> str:

@@ -9,7 +9,7 @@ from scipy.special import expit, softmax
 from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.models.model import labels_of
-from jaxft.pipelines.base import Encoded, Pipeline
+from jaxft.pipelines.base import Encoded, Pipeline, check_choice, check_count
 from jaxft.pipelines.texts import Text
 from jaxft.tasks.task import Batch, Outputs
 
@@ -41,6 +41,11 @@ class TextClassificationPipeline(Pipeline):
         found = super().__call__(inputs, **options)
         return [found] if isinstance(inputs, str) and isinstance(found, dict) else found
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """As in `Pipeline`."""
+        check_count(options, "top_k", none=True)
+        check_choice(options, "function_to_apply", FUNCTIONS)
+
     def encode(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Encoded:
         """One example per text or pair."""
         return Encoded(self.encoder([self._text(x) for x in inputs]))
@@ -54,8 +59,6 @@ class TextClassificationPipeline(Pipeline):
         names, hf_config = labels_of(self.model.model.hf_config), self.model.model.hf_config
         default = "sigmoid" if len(names) == 1 else "softmax"
         function = options.get("function_to_apply") or _OF_PROBLEM.get(hf_config.get("problem_type") or "", default)
-        if function not in FUNCTIONS:
-            raise UserError(f"function_to_apply is {function!r}: must be one of {', '.join(FUNCTIONS)}")
         top_k = options.get("top_k", 1)
         scores = FUNCTIONS[function](summary.examples["logits"].astype(np.float32))
         order = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]

@@ -11,7 +11,7 @@ from jaxft.core.errors import UserError
 from jaxft.data.batching.collect import Summary
 from jaxft.data.cleaning.cleaner import Cleaned
 from jaxft.models.model import labels_of
-from jaxft.pipelines.base import Encoded, Pipeline
+from jaxft.pipelines.base import Encoded, Pipeline, check_choice, check_count, check_flags
 from jaxft.pipelines.texts import examples_of
 from jaxft.tasks.task import Batch, Outputs
 
@@ -59,17 +59,25 @@ class TokenClassificationPipeline(Pipeline):
         """One input."""
         return "a text, or with is_split_into_words a list of words"
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """As in `Pipeline`."""
+        check_choice(options, "aggregation_strategy", STRATEGIES)
+        check_flags(options, "is_split_into_words")
+        check_count(options, "stride", 0, none=True)
+        ignored, delimiter = options.get("ignore_labels"), options.get("delimiter")
+        if not isinstance(delimiter, str | None):
+            raise UserError(f"delimiter is {delimiter!r:.100}: must be a text")
+        if not (ignored is None or (isinstance(ignored, list | tuple) and all(isinstance(x, str) for x in ignored))):
+            raise UserError(f"ignore_labels is {ignored!r:.100}: must be a list of labels")
+        if options.get("stride") is not None:
+            if (options.get("aggregation_strategy") or "none") == "none":
+                raise UserError("stride needs an aggregation_strategy: simple, first, average or max")
+            if options["stride"] >= self.encoder.max_length - 2:
+                raise UserError(f"stride is {options['stride']}: must be from 0 to {self.encoder.max_length - 3}")
+
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """As in `Pipeline`."""
-        merged = {**self.options, **self._checked(options)}
-        strategy = merged.get("aggregation_strategy") or "none"
-        if strategy not in STRATEGIES:
-            raise UserError(f"aggregation_strategy is {strategy!r}: must be one of {', '.join(STRATEGIES)}")
-        if merged.get("stride") is not None:
-            if strategy == "none":
-                raise UserError("stride needs an aggregation_strategy: simple, first, average or max")
-            if not 0 <= merged["stride"] < self.encoder.max_length - 2:
-                raise UserError(f"stride is {merged['stride']}: must be from 0 to {self.encoder.max_length - 3}")
+        merged = self.merged(options)
         if merged.get("is_split_into_words") and isinstance(inputs, list) and all(isinstance(x, str) for x in inputs):
             return self._one(inputs, merged)
         return super().__call__(inputs, **options)

@@ -6,6 +6,7 @@ from tests.mutants import (
     faults_of_domains,
     faults_of_models,
     faults_of_robustness,
+    faults_of_serving,
     faults_of_tasks,
 )
 from tests.mutants.fault import Fault
@@ -290,6 +291,7 @@ FAULTS: tuple[Fault, ...] = (
     *faults_of_data.FAULTS,
     *faults_of_distillation.FAULTS,
     *faults_of_robustness.FAULTS,
+    *faults_of_serving.FAULTS,
     *faults_of_domains.FAULTS,
     *faults_of_tasks.FAULTS,
 )

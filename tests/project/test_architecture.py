@@ -19,9 +19,9 @@ FLOORS = [
     "step",
     "run",
     "evaluation pipelines report teacher_cache",
-    "training preflight deploy",
+    "training preflight deploy serving",
     "train evaluate predict export plan teach clean augment weigh suspicious_labels self_train trainer vocabulary "
-    "completion hf __init__ __main__",
+    "completion serve hf __init__ __main__",
 ]
 MAX_FLOORS = 9
 FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders.split()}

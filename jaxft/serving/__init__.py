@@ -1,0 +1,1 @@
+"""Models behind HTTP: requests are batched into the declared shapes of `jaxft.pipeline`."""
