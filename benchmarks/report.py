@@ -159,7 +159,7 @@ def aot() -> list[str]:
         "exchanges": collectives,
         "gradients, MiB": lambda row: number(row["gradient_bytes"] / 2**20),
         "float32 scores": lambda row: ", ".join(row["float32_scores"]) or "none",
-        "predicted, of peak": lambda row: f"{row['predicted_share_of_peak']:.0%} ({row['predicted_bound']})",
+        "at most, of peak": lambda row: f"{row['predicted_share_of_peak']:.0%} ({row['predicted_bound']})",
     }
     return table(rows("aot.json"), columns)
 
