@@ -13,7 +13,7 @@ from jaxft.core import tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
-from jaxft.run.loss import make_loss, run_loss, run_prepare
+from jaxft.run.loss import make_loss, needs_all_rows, run_loss, run_prepare
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
@@ -98,7 +98,9 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
         found[shape] = []
         for start, trained, others in stages:
             rest = replace(others, teachers=teachers)
-            train = lower_train(with_teacher, optimizer, trained, rest, batch, prepare, run.regularization)
+            parts = (prepare, run.regularization)
+            whole = needs_all_rows(run)
+            train = lower_train(with_teacher, optimizer, trained, rest, batch, *parts, needs_all_rows=whole)
             compiled = compile_lowered(train, "train step")
             text, memory = compiled.as_text(), compiled.memory_analysis()
             activations = {"activations": _activations(run, with_teacher, trained, rest, batch), "forward pass": workspace}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
+ROWS = "data"  # the axis of the mesh over which the rows of a batch are split
 _GROUP = 8  # 16-bit numbers per call of the generator
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint32(0xD2511F53), np.uint32(0xCD9E8D57))
@@ -15,18 +16,19 @@ _KEY_STEPS = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
 _USE = np.uint32(0x6D61736B)
 
 
-def dropout(x: Array, rate: Any, key: Array | None) -> Array:
+def dropout(x: Array, rate: Any, key: Array | None, *, shared: bool = False) -> Array:
     """Zeroes a share `rate` of `x` and scales the rest, so that the expectation is unchanged (Srivastava et al. 2014).
 
     Args:
       x: any shape.
       rate: 0 to 1; may be traced. It is rounded to 1/65536, and the scale is that of the rounded rate.
       key: a JAX key; None means deterministic.
+      shared: as in `keep_mask`.
     """
     key = key_for(rate, key)
     if key is None:
         return x
-    keep, scale = keep_mask(x.shape, rate, key)
+    keep, scale = keep_mask(x.shape, rate, key, shared=shared)
     return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
 
 
@@ -44,19 +46,28 @@ def fold(key: Array | None, *numbers: Any) -> Array | None:
     return key
 
 
-def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Array]:
+def keep_mask(shape: tuple[int, ...], rate: Any, key: Array, *, shared: bool = False) -> tuple[Array, Array]:
     """(mask of the elements that dropout keeps, bool of this shape; the float32 scale of these elements) (see `dropout`).
 
     16 random bits decide for an element: half the cost of 32, and the rate is still exact to 1.5e-5. The numbers of one call
     of the generator are for eight elements along the second-last axis, because the last axis lies across a vector unit, and
     the first may be sharded. `jax.random.bits` returns one of the eight numbers and drops the others.
+
+    Args:
+      shape: of the mask; the first axis are the rows of a batch, or its tokens, row by row.
+      rate, key: as in `dropout`.
+      shared: whether all rows share the mask, so that the first axis is another one.
     """
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536).astype(jnp.uint32)
     sizes = shape or (1,)
-    axis = max(len(sizes) - 2, 0)
-    groups = (*sizes[:axis], -(-sizes[axis] // _GROUP), *sizes[axis + 1 :])
+    axis, before = max(len(sizes) - 2, 0), 0 if shared else _rows_before(sizes[0])
+    skipped = 0  # elements along `axis` of the first call of the generator that are those of another device
+    count = -(-sizes[axis] // _GROUP)
+    if axis == 0 and sizes[0] % _GROUP and not isinstance(before, int):
+        count, skipped = (sizes[0] + 2 * (_GROUP - 1)) // _GROUP, before % _GROUP
+    groups = (*sizes[:axis], count, *sizes[axis + 1 :])
     packed = jnp.zeros(groups, jnp.uint32)
-    for i, word in enumerate(philox(key, _counter(groups))):
+    for i, word in enumerate(philox(key, _counter(groups, before if axis else before // _GROUP))):
         for j, number in enumerate((word & 0xFFFF, word >> 16)):
             packed |= (number >= threshold).astype(jnp.uint32) << (2 * i + j)
     # A square root counts as expensive, so XLA computes it once for all elements that share it and for all uses of the mask.
@@ -66,7 +77,7 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array) -> tuple[Array, Arr
     bit = jax.lax.broadcasted_iota(jnp.uint32, roots.shape, axis)
     keep = (jnp.round(roots * roots).astype(jnp.uint32) >> bit) & 1
     keep = keep.reshape(*groups[:axis], -1, *groups[axis + 1 :])
-    keep = jax.lax.slice_in_dim(keep, 0, sizes[axis], axis=axis).reshape(shape)
+    keep = jax.lax.dynamic_slice_in_dim(keep, skipped, sizes[axis], axis).reshape(shape)
     return keep.astype(bool), 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
 
 
@@ -92,11 +103,20 @@ def _product(multiplier: np.uint32, x: Array) -> tuple[Array, Array]:
     return jax.lax.mulhi(wide, x), wide * x
 
 
-def _counter(shape: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-    """A counter for each element of an array of this shape: its index in the flattened other axes, and in the first axis."""
+def _counter(shape: tuple[int, ...], before: Any) -> tuple[Array, Array, Array, Array]:
+    """A counter for each element of an array of this shape: its index in the flattened other axes, and in the first axis.
+
+    `before` is the number of elements of the first axis that precede these on other devices.
+    """
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(1, len(shape)):
         step = np.uint32(np.prod(shape[axis + 1 :], dtype=np.int64))
         index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
-    first = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+    first = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.asarray(before, jnp.uint32)
     return index, first, jnp.zeros(shape, jnp.uint32), jnp.full(shape, _USE)
+
+
+def _rows_before(rows: int) -> Any:
+    """How many rows precede those of this device if it is traced for each device alone (`step.device_sums`); else 0."""
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    return jax.lax.axis_index(ROWS) * rows if ROWS in manual else 0
