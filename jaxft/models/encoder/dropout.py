@@ -59,17 +59,17 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array, *, shared: bool = F
       shared: whether all rows share the mask, so that the first axis is another one.
     """
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536).astype(jnp.uint32)
+    scale = 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
     sizes = shape or (1,)
-    axis, before = max(len(sizes) - 2, 0), 0 if shared else _rows_before(sizes[0])
-    skipped = 0  # elements along `axis` of the first call of the generator that are those of another device
+    axis, devices = max(len(sizes) - 2, 0), 1 if shared else _devices()
     count = -(-sizes[axis] // _GROUP)
-    if axis == 0 and sizes[0] % _GROUP and not isinstance(before, int):
-        count, skipped = (sizes[0] + 2 * (_GROUP - 1)) // _GROUP, before % _GROUP
+    if devices > 1 and axis == 0:  # the elements of one call are on several devices, so each makes the call for itself
+        count = -(-sizes[0] * devices // _GROUP)
+        element = _numbers(sizes, devices)
+        keep = (_packed(key, threshold, element % count) >> element // count) & 1
+        return keep.astype(bool).reshape(shape), scale
     groups = (*sizes[:axis], count, *sizes[axis + 1 :])
-    packed = jnp.zeros(groups, jnp.uint32)
-    for i, word in enumerate(philox(key, _counter(groups, before if axis else before // _GROUP))):
-        for j, number in enumerate((word & 0xFFFF, word >> 16)):
-            packed |= (number >= threshold).astype(jnp.uint32) << (2 * i + j)
+    packed = _packed(key, threshold, _numbers(groups, devices))
     # A square root counts as expensive, so XLA computes it once for all elements that share it and for all uses of the mask.
     # Without it, XLA would repeat the whole generator for every element in every use (a layer norm has four).
     root = jnp.expand_dims(jnp.sqrt(packed.astype(jnp.float32)), axis)
@@ -77,8 +77,17 @@ def keep_mask(shape: tuple[int, ...], rate: Any, key: Array, *, shared: bool = F
     bit = jax.lax.broadcasted_iota(jnp.uint32, roots.shape, axis)
     keep = (jnp.round(roots * roots).astype(jnp.uint32) >> bit) & 1
     keep = keep.reshape(*groups[:axis], -1, *groups[axis + 1 :])
-    keep = jax.lax.dynamic_slice_in_dim(keep, skipped, sizes[axis], axis).reshape(shape)
-    return keep.astype(bool), 65536 / jnp.maximum(65536 - threshold.astype(jnp.float32), 1)
+    keep = jax.lax.slice_in_dim(keep, 0, sizes[axis], axis=axis).reshape(shape)
+    return keep.astype(bool), scale
+
+
+def _packed(key: Array, threshold: Array, first: Array) -> Array:
+    """Eight decisions for each call of the generator, one per bit: uint32, in the shape of `first` (see `_counter`)."""
+    packed = jnp.zeros(first.shape, jnp.uint32)
+    for i, word in enumerate(philox(key, _counter(first))):
+        for j, number in enumerate((word & 0xFFFF, word >> 16)):
+            packed |= (number >= threshold).astype(jnp.uint32) << (2 * i + j)
+    return packed
 
 
 def philox(key: Array, counter: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -103,20 +112,23 @@ def _product(multiplier: np.uint32, x: Array) -> tuple[Array, Array]:
     return jax.lax.mulhi(wide, x), wide * x
 
 
-def _counter(shape: tuple[int, ...], before: Any) -> tuple[Array, Array, Array, Array]:
-    """A counter for each element of an array of this shape: its index in the flattened other axes, and in the first axis.
-
-    `before` is the number of elements of the first axis that precede these on other devices.
-    """
+def _counter(first: Array) -> tuple[Array, Array, Array, Array]:
+    """A counter for each element of an array: its index in the flattened other axes, and `first`, that in the first axis."""
+    shape = first.shape
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(1, len(shape)):
         step = np.uint32(np.prod(shape[axis + 1 :], dtype=np.int64))
         index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
-    first = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.asarray(before, jnp.uint32)
     return index, first, jnp.zeros(shape, jnp.uint32), jnp.full(shape, _USE)
 
 
-def _rows_before(rows: int) -> Any:
-    """How many rows precede those of this device if it is traced for each device alone (`step.device_sums`); else 0."""
-    manual = jax.sharding.get_abstract_mesh().manual_axes
-    return jax.lax.axis_index(ROWS) * rows if ROWS in manual else 0
+def _numbers(shape: tuple[int, ...], devices: int) -> Array:
+    """The index in the first axis of each element, uint32, counted over the rows of all devices."""
+    own = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+    return own if devices == 1 else own + jax.lax.axis_index(ROWS).astype(jnp.uint32) * np.uint32(shape[0])
+
+
+def _devices() -> int:
+    """Over how many devices the rows are split, if a function is traced for each device alone (`step.device_sums`)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.shape[ROWS] if ROWS in mesh.manual_axes else 1
