@@ -43,8 +43,8 @@ def test_state_is_donated(compiled):
 
 
 def test_gradients_are_reduced_once(compiled):
-    """Split parameters are gathered, in float32 for lookups and in bfloat16 for products. Gradients are summed where they stay,
-    without collective-permutes."""
+    """Split parameters are gathered, in float32 for lookups and in bfloat16 for products. Gradients are summed
+    where they stay, without collective-permutes."""
     moved = {kind: x["bytes"] for kind, x in compiled["collectives"].items()}
     gathered = moved.pop("all-gather", 0)
     if compiled["case"]["fsdp"] == 1:
