@@ -1,8 +1,11 @@
-"""Make the tables and plots of docs/performance.md from benchmarks/results; without a file, a table says "not measured".
+"""Make the tables and plots of docs/performance.md, and one of docs/pods.md, from benchmarks/results.
+
+Without a file, a table says "not measured".
 
 python -m benchmarks.report
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from benchmarks.record import Row
 from benchmarks.targets import rows
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/performance.md"
+PAGE, PODS_PAGE = ROOT / "docs/performance.md", ROOT / "docs/pods.md"
 PADDING = ("pack", "whole steps", "evaluation", "bucket", "pad")
 Columns = dict[str, Callable[[Row], Any]]  # head -> the cell of a row
 
@@ -159,9 +162,45 @@ def aot() -> list[str]:
         "exchanges": collectives,
         "gradients, MiB": lambda row: number(row["gradient_bytes"] / 2**20),
         "float32 scores": lambda row: ", ".join(row["float32_scores"]) or "none",
-        "predicted, of peak": lambda row: f"{row['predicted_share_of_peak']:.0%} ({row['predicted_bound']})",
+        "at most, of peak": lambda row: f"{row['predicted_share_of_peak']:.0%} ({row['predicted_bound']})",
     }
     return table(rows("aot.json"), columns)
+
+
+def pods() -> list[str]:
+    """Bounds for many chips, of compiled programs that exchange something."""
+
+    def mesh(row: Row) -> str:
+        fsdp = row["case"]["fsdp"]
+        return f"{row['chips'] // fsdp} x {fsdp}"
+
+    def exchange(x: Row) -> str:
+        over = f" on {x['hosts']} hosts" if x["hosts"] > 1 else ""
+        return f"{x['count']} {x['kind']} {number(x['bytes'] / 2**20)} MiB of {x['devices']} chips{over}"
+
+    def seconds(row: Row) -> tuple[float, float]:
+        """Of computing, and of exchanging."""
+        times = row["predicted_times"]
+        return max(times["operations"], times["memory"]), max(times["links"], times.get("network", 0.0))
+
+    def rows_to_hide(row: Row) -> int:
+        computing, exchanging = seconds(row)
+        return math.ceil(row["case"]["batch"] / row["chips"] * exchanging / computing)
+
+    columns: Columns = {
+        "case": lambda row: row["name"],
+        "data x fsdp": mesh,
+        "rows a chip": lambda row: f"{row['case']['batch'] // row['chips']} x {row['case']['length']}",
+        "exchanges of a chip": lambda row: ", ".join(map(exchange, row["exchanges"])),
+        "computing, ms": lambda row: number(seconds(row)[0] * 1e3),
+        "exchanging, ms": lambda row: number(seconds(row)[1] * 1e3),
+        "rows/s, at most": lambda row: number(row["case"]["batch"] / max(seconds(row))),
+        "of as many single chips": lambda row: (
+            f"{seconds(row)[0] / sum(seconds(row)):.0%} to {seconds(row)[0] / max(seconds(row)):.0%}"
+        ),
+        "rows a chip that hide the exchanges": lambda row: f"{rows_to_hide(row):,}",
+    }
+    return table([row for row in rows("aot.json") if row.get("exchanges")], columns)
 
 
 def gpu() -> list[str]:
@@ -251,6 +290,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
 def main() -> None:
     """Write every section into the page, and draw the plots."""
     pages.write(PAGE, {name: make() for name, make in SECTIONS.items()})
+    pages.write(PODS_PAGE, {"pods": pods()})
     plots.draw()
 
 

@@ -23,6 +23,7 @@ class Target:
       unit: the format of a value.
       found: all measurements, (where, value).
       small: whether smaller values are better.
+      bounds: whether the values are upper bounds and nothing was measured, so the target cannot be met.
     """
 
     what: str
@@ -31,6 +32,7 @@ class Target:
     unit: str
     found: Callable[[], Found]
     small: bool = False
+    bounds: bool = False
 
     def cells(self) -> list[str]:
         """What is measured, at least, aim, worst, best, verdict."""
@@ -41,6 +43,8 @@ class Target:
             return [*bounds, "", "", "not measured"]
         met = [value <= self.least if self.small else value >= self.least for _, value in found]
         verdict = "met" if all(met) else "short" if not any(met) else f"short in {met.count(False)} of {len(met)}"
+        if self.bounds and all(met):
+            verdict = "not measured: an upper bound"
         worst, best = (f"{show(value)} ({where})" for where, value in (found[0], found[-1]))
         return [*bounds, worst, best, verdict]
 
@@ -87,7 +91,7 @@ def gpu_loop() -> Found:
 
 
 def compiled(*cases: str) -> Callable[[], Found]:
-    """Predicted shares of the peak."""
+    """Upper bounds of the share of the peak."""
     return lambda: ((row["name"], row["predicted_share_of_peak"]) for row in rows("aot.json") if row["name"] in cases)
 
 
@@ -117,10 +121,11 @@ TARGETS = (
     ),
     Target("H200, GLUE's lengths, whole loop: times PyTorch with torch.compile", 2, 3, "{:.2f}", gpu_loop),
     Target(
-        "TPU, compiled only: predicted share of the peak",
+        "TPU: share of the peak that the data sheet allows the compiled program",
         0.5,
         0.5,
         "{:.0%}",
         compiled("v5e-8-base", "v5e-8-large", "v5e-256-large"),
+        bounds=True,
     ),
 )

@@ -13,7 +13,7 @@ from jaxft.core import tree
 from jaxft.core.tree import Params
 from jaxft.parallel import sharding
 from jaxft.preflight import hlo
-from jaxft.run.loss import make_loss, run_loss, run_prepare
+from jaxft.run.loss import make_loss, needs_all_rows, run_loss, run_prepare
 from jaxft.run.setup import Run
 from jaxft.run.state import model_params, run_optimizer, start_shapes
 from jaxft.step.compilation import abstract_batches, compile_lowered, lower_train
@@ -76,8 +76,11 @@ def lines(found: dict[Any, list[Cost]]) -> list[str]:
     return text
 
 
-def step_costs(run: Run) -> dict[Any, list[Cost]]:
-    """The costs of the train step by batch shape, one for each stage."""
+def step_costs(run: Run, *, forward_pass: bool = True) -> dict[Any, list[Cost]]:
+    """The costs of the train step by batch shape, one for each stage.
+
+    Without `forward_pass`, a forward pass alone is not compiled, and what is known of it is 0.
+    """
     optimizer = run_optimizer(run)
     state, frozen = start_shapes(run)
     later = later_stages(run.plan, optimizer, run.mesh, state, frozen, run.plan.stages[1:])
@@ -91,14 +94,17 @@ def step_costs(run: Run) -> dict[Any, list[Cost]]:
     examples = like_outputs(run.prototype, teaching.stored)
     batches = abstract_batches(run.sampler, examples, sharding.batch_sharding(run.mesh))
     for shape, batch in batches.items():
-        lowered = sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch)
-        evaluation = compile_lowered(lowered, "evaluation step")
-        forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # one micro-batch was compiled
-        workspace = evaluation.memory_analysis().temp_size_in_bytes
+        forward = workspace = 0
+        if forward_pass:
+            lowered = sharding.lower(evaluate, run.mesh, model_params(state, frozen), batch)
+            evaluation = compile_lowered(lowered, "evaluation step")
+            forward = hlo.matmul_flops(evaluation.as_text()) * run.sampler.micro_batches  # one micro-batch was compiled
+            workspace = evaluation.memory_analysis().temp_size_in_bytes
         found[shape] = []
         for start, trained, others in stages:
             rest = replace(others, teachers=teachers)
-            train = lower_train(with_teacher, optimizer, trained, rest, batch, prepare, run.regularization)
+            parts = {"regularization": run.regularization, "needs_all_rows": needs_all_rows(run)}
+            train = lower_train(with_teacher, optimizer, trained, rest, batch, prepare, **parts)
             compiled = compile_lowered(train, "train step")
             text, memory = compiled.as_text(), compiled.memory_analysis()
             activations = {"activations": _activations(run, with_teacher, trained, rest, batch), "forward pass": workspace}

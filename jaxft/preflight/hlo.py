@@ -10,15 +10,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from jaxft.preflight.hlo_text import Instruction, read
+from jaxft.preflight.replica_groups import first_group
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_DEVICES = re.compile(r"^HloModule .*\bnum_partitions=(\d+)")
 _CHANNEL = re.compile(r"channel_id=\d+")
 _CONTRACTED = re.compile(r'"?lhs_contracting_dim(?:ension)?s"?[=:]([{\[][^}\]]*)')
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
@@ -31,24 +33,28 @@ _ASYNCHRONOUS = {"copy-start": 0, "slice-start": 1}  # the index of the result t
 
 @dataclass(frozen=True)
 class Collective:
-    """All collectives of one kind in one execution of a program.
+    """All collectives of one kind between the same devices in one execution of a program.
 
     Attributes:
       kind: one of KINDS.
       count: the number of executions.
       size: total bytes of the full arrays on a device: the results of gathers, the operands of scatters.
+      group: the devices that exchange, of the first such group; () are all devices.
     """
 
     kind: str
     count: int
     size: int
+    group: tuple[int, ...] = ()
 
 
 def collectives(text: str) -> list[Collective]:
-    """The collectives in a compiled program; those in a loop are counted once per iteration."""
+    """The collectives in a compiled program, in the order of KINDS; those in a loop are counted once per iteration."""
     program = read(text)
-    count: Counter[str] = Counter()
-    size: Counter[str] = Counter()
+    found = _DEVICES.search(text)
+    everyone = tuple(range(int(found[1]))) if found else ()
+    count: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    size: Counter[tuple[str, tuple[int, ...]]] = Counter()
     scatters = {x.computation for x in program if x.is_fused and x.operation == "partition-id"}
     channels = set()
     for x in program:
@@ -63,9 +69,21 @@ def collectives(text: str) -> list[Collective]:
             channels.add(channel)
         if kind == "all-reduce" and x.computation in scatters:  # TPU programs have no other instruction for it
             kind = "reduce-scatter"
-        count[kind] += x.executions
-        size[kind] += x.executions * _transferred_bytes(x)
-    return [Collective(kind, count[kind], size[kind]) for kind in KINDS if count[kind]]
+        group = first_group(x.attributes)
+        among = kind, () if group == everyone else group
+        count[among] += x.executions
+        size[among] += x.executions * _transferred_bytes(x)
+    each = sorted(count, key=lambda x: (KINDS.index(x[0]), x[1]))
+    return [Collective(kind, count[kind, group], size[kind, group], group) for kind, group in each]
+
+
+def by_kind(found: Iterable[Collective]) -> dict[str, Collective]:
+    """The collectives of each kind, whichever devices they are between."""
+    kinds: dict[str, Collective] = {}
+    for x in found:
+        before = kinds.get(x.kind, Collective(x.kind, 0, 0))
+        kinds[x.kind] = Collective(x.kind, before.count + x.count, before.size + x.size)
+    return kinds
 
 
 def matmul_flops(text: str) -> int:

@@ -1,12 +1,13 @@
 """Compile a run's train step for accelerators that are not attached, and predict its cost.
 
 TPU programs are compiled by the package libtpu on any machine, GPU programs by JAX's CUDA packages. Peaks are those of the
-data sheets (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm, https://www.nvidia.com/en-us/data-center/h200).
+data sheets (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm, https://www.nvidia.com/en-us/data-center/h200,
+https://docs.nvidia.com/dgx/dgxh100-user-guide: eight GPUs per host, each with 400 Gbit/s to other hosts).
 """
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -14,6 +15,7 @@ from typing import Any
 
 from jaxft.core.errors import UserError, nearest
 from jaxft.preflight.costs import Cost
+from jaxft.preflight.hlo import Collective, by_kind
 
 GIB = 2**30
 
@@ -26,8 +28,9 @@ class Chip:
       flops: peak bfloat16 FLOP/s.
       memory: bytes available to programs.
       bandwidth: memory bandwidth in bytes per second.
-      links: bytes per second to other chips, over all links in one direction.
+      links: bytes per second to other chips, over all links in one direction; of a GPU, to those of the same host.
       maker: the vendor of a GPU, whose topology is a number; None for TPUs.
+      network: bytes per second of a GPU to other hosts, in one direction.
     """
 
     flops: float
@@ -35,15 +38,17 @@ class Chip:
     bandwidth: float
     links: float
     maker: str | None = None
+    network: float = 0.0
 
 
+GPUS_OF_A_HOST = 8
 CHIPS = {
     "v4": Chip(275e12, 32 * GIB, 1228e9, 150e9),
     "v5e": Chip(197e12, 15.75 * GIB, 819e9, 100e9),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 300e9),
     "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 224e9),
-    "h100": Chip(989e12, 80 * GIB, 3350e9, 450e9, "NVIDIA"),
-    "h200": Chip(989e12, 141 * GIB, 4800e9, 450e9, "NVIDIA"),
+    "h100": Chip(989e12, 80 * GIB, 3350e9, 450e9, "NVIDIA", 50e9),
+    "h200": Chip(989e12, 141 * GIB, 4800e9, 450e9, "NVIDIA", 50e9),
 }
 _NAME = re.compile(r"^(\w+):(\d+(?:x\d+){0,2})$")
 # The description that XLA needs to compile for a Hopper GPU that is not attached (`GpuTargetConfigProto`, openxla/xla): the
@@ -73,16 +78,24 @@ class Prediction:
     """The data sheet's bound on a step; a program is never faster, and is often slower.
 
     Attributes:
-      seconds: the longest of the times for computation, memory access and communication.
-      bound: which of these is the longest.
+      times: seconds for computation, memory access and communication, by name.
       share: the share of the peak FLOP/s that the step reaches in that time.
       rows: a lower bound on the rows of a batch that fit; 0 if not even the parameters fit.
     """
 
-    seconds: float
-    bound: str
+    times: Mapping[str, float]
     share: float
     rows: int
+
+    @property
+    def bound(self) -> str:
+        """The name of the longest time."""
+        return max(self.times, key=lambda name: self.times[name])
+
+    @property
+    def seconds(self) -> float:
+        """The longest time: all of them may overlap."""
+        return self.times[self.bound]
 
 
 def parse(name: str) -> tuple[Chip, int]:
@@ -122,7 +135,10 @@ def devices(name: str) -> list[Any]:
     else:
         device = f"{chip.maker} {name.partition(':')[0].upper()}"
         described = _HOPPER.format(name=device, memory=int(chip.memory), bandwidth=int(chip.bandwidth))
-        wanted = {"platform": "cuda", "target_config": described, "topology": f"1x1x{count}"}
+        each = min(count, GPUS_OF_A_HOST)
+        if count % each:
+            raise UserError(f"--topology {name}: hosts have {each} GPUs: give a multiple of {each}, or fewer")
+        wanted = {"platform": "cuda", "target_config": described, "topology": f"1x{count // each}x{each}"}
     from jax.experimental import topologies
 
     try:
@@ -134,13 +150,31 @@ def devices(name: str) -> list[Any]:
 
 def predict_step(cost: Cost, chip: Chip, chips: int, rows: int) -> Prediction:
     """The data sheet's bound for a compiled step with `rows` rows over all chips (`Cost` is per chip)."""
-    # A chip sends at least all of an array but its own part, and twice that if every chip needs the sum.
-    sent = sum(x.size * (2 if x.kind == "all-reduce" else 1) for x in cost.collectives) * (chips - 1) / chips
-    times = {"operations": cost.flops / chip.flops, "memory": cost.accessed / chip.bandwidth, "links": sent / chip.links}
-    bound = max(times, key=lambda name: times[name])
+    times = {"operations": cost.flops / chip.flops, "memory": cost.accessed / chip.bandwidth, "links": 0.0}
+    for x in cost.collectives:
+        for name, seconds in _exchange(x, chip, chips).items():
+            times[name] = times.get(name, 0.0) + seconds
     # Not all temporary memory grows with the rows, so this is a lower bound.
     most = int(rows * max(0.0, chip.memory - cost.arguments) / max(1, cost.temporary))
-    return Prediction(times[bound], bound, times["operations"] / times[bound], most)
+    return Prediction(times, times["operations"] / max(times.values()), most)
+
+
+def hosts(devices: Sequence[int], chip: Chip) -> int:
+    """The number of hosts of some devices of a mesh; TPUs, whose links join all chips of a pod, count as one."""
+    return len({i // GPUS_OF_A_HOST for i in devices}) if chip.network else 1
+
+
+def _exchange(x: Collective, chip: Chip, chips: int) -> dict[str, float]:
+    """The least seconds that collectives take on each kind of link.
+
+    A chip sends at least all of an array but its own part, and twice that if every chip needs the sum. Between hosts each of
+    the n GPUs of a host that take part sends 1 / n of what its host has to send.
+    """
+    group, size = x.group or range(chips), x.size * (2 if x.kind == "all-reduce" else 1)
+    machines = hosts(group, chip)
+    inside = len(group) / machines
+    found = {"links": size * (1 - 1 / inside) / chip.links}
+    return found if machines == 1 else found | {"network": size / inside * (1 - 1 / machines) / chip.network}
 
 
 def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
@@ -151,7 +185,7 @@ def lines(name: str, costs: Sequence[tuple[Any, Cost]]) -> list[str]:
         best = predict_step(cost, chip, count, shape.rows)
         memory = cost.arguments + cost.temporary
         fits = "fits" if memory <= chip.memory else "DOES NOT FIT"
-        collectives = [f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in cost.collectives]
+        collectives = [f"{x.count} {x.kind} of {x.size / 2**20:,.1f} MiB in all" for x in by_kind(cost.collectives).values()]
         text.append(
             f"  {shape.rows} x {shape.length}: {memory / GIB:.2f} of {chip.memory / GIB:.4g} GiB per chip ({fits}; at least "
             f"{best.rows:,} rows would); collectives: {', '.join(collectives) or 'none'}; at best "

@@ -126,6 +126,11 @@ def changes_words(run: Run) -> bool:
     return bool(embedding_transformations(run) or run.config.adversarial.method)
 
 
+def needs_all_rows(run: Run) -> bool:
+    """Whether the loss of a micro-batch is not the sum of the losses of its rows (`train_step.value_and_grad`)."""
+    return run.task.needs_all_rows or bool(run.config.regularization.neftune)  # whose noise is drawn for all rows at once
+
+
 def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first; the arguments are as in `run_loss`."""
     wrappers: list[LossWrapper] = []

@@ -115,15 +115,19 @@ def lower_train(
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
     steps: int = 1,
+    *,
+    needs_all_rows: bool = False,
 ) -> Any:
     """The lowered train step, (state, frozen, batch) -> (state, metrics), which donates the state.
 
-    The arguments are arrays or shapes with shardings. With several `steps` it is `train_steps`.
+    The arguments are arrays or shapes with shardings. With several `steps` it is `train_steps`;
+    the other arguments are its own.
     """
     shardings = jax.tree.map(lambda x: x.sharding, state)
     mesh = jax.tree.leaves(shardings)[0].mesh
     function = partial(train_steps, steps=steps) if steps > 1 else train_step
-    step = partial(function, loss_fn=loss_fn, optimizer=optimizer, prepare=prepare, regularization=regularization)
+    parts = {"prepare": prepare, "regularization": regularization, "needs_all_rows": needs_all_rows}
+    step = partial(function, loss_fn=loss_fn, optimizer=optimizer, **parts)
     out_shardings = (shardings, sharding.replicated(mesh))
     return sharding.lower(step, mesh, state, frozen, batch, donate_argnums=0, out_shardings=out_shardings)
 

@@ -70,7 +70,7 @@ class Regularization:
             if path[0] != "encoder" or path[-1] != "kernel":
                 return w
             own = jax.random.fold_in(key, zlib.crc32(".".join(path).encode()))
-            return starts[path] + dropout(w - starts[path], rate, own)
+            return starts[path] + dropout(w - starts[path], rate, own, shared=True)
 
         return tree.map_with_path(mix, params)
 

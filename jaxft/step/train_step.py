@@ -15,6 +15,7 @@ from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Summary
 from jaxft.losses import WeightedSum
 from jaxft.optim import Optimizer
+from jaxft.step.device_sums import sums_over_devices
 from jaxft.step.parameters import Parameters
 from jaxft.step.regularization import Regularization
 
@@ -74,6 +75,7 @@ def value_and_grad(
     loss_fn: LossFn,
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
+    needs_all_rows: bool = False,
 ) -> tuple[tuple[Array, Array], Params]:
     """The loss of a step and its gradients for the trainable parameters.
 
@@ -86,11 +88,14 @@ def value_and_grad(
       loss_fn: from all parameters, a micro-batch, a key and the hyperparameters to ((sum, weight), outputs).
       prepare: changes the whole batch first (masking), with its own key.
       regularization: mixout, and penalties (once per step).
+      needs_all_rows: whether the loss of a micro-batch is not the sum of the losses of its rows; then devices exchange the
+        gradients of each micro-batch, otherwise those of the step.
 
     Returns:
       ((`loss`, the mean of the step, with penalties, its `weight`), gradients), both scalars float32.
     """
-    metrics, grads = metrics_and_grads(state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization)
+    parts = {"prepare": prepare, "regularization": regularization, "needs_all_rows": needs_all_rows}
+    metrics, grads = metrics_and_grads(state, frozen, batch, loss_fn=loss_fn, **parts)
     return (metrics["loss"], metrics["weight"]), grads
 
 
@@ -102,6 +107,7 @@ def metrics_and_grads(
     loss_fn: LossFn,
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
+    needs_all_rows: bool = False,
 ) -> tuple[dict[str, Array], Params]:
     """As `value_and_grad`, but returns `loss` and `weight` by name, with the other METRICS and MEANS that the loss gives."""
     step_key = jax.random.fold_in(state.key, state.step)
@@ -109,7 +115,10 @@ def metrics_and_grads(
         with jax.named_scope("prepare"):
             batch = prepare(batch, jax.random.fold_in(step_key, OfStep.PREPARE))
 
-    def objective(params: Params, micro: Batch, number: Array) -> tuple[Array, tuple[Array, dict[str, Array]]]:
+    def objective(
+        params: Params, others: tuple[TrainState, Parameters, Array], micro: Batch, number: Array
+    ) -> tuple[Array, tuple[Array, dict[str, Array]]]:
+        state, frozen, step_key = others
         key = jax.random.fold_in(step_key, number)
         if regularization and regularization.config.mixout:  # the same in all micro-batches
             params = regularization.mixed(params, frozen.reference, jax.random.fold_in(step_key, OfStep.MIXOUT))
@@ -119,18 +128,25 @@ def metrics_and_grads(
 
     gradient = jax.value_and_grad(objective, has_aux=True)
     micro_batches = jax.tree.leaves(batch)[0].shape[0]
-    if micro_batches == 1:
-        (loss_sum, (weight, more)), grads = gradient(state.params, _micro(batch, 0), jnp.zeros((), jnp.int32))
-    else:
+
+    def add_up(shared: tuple[Params, Any], batch: Batch) -> Any:
+        params, others = shared
 
         def add(carry: Any, number: Array) -> tuple[Any, dict[str, Array]]:
-            (loss_sum, (weight, more)), grads = gradient(state.params, _micro(batch, number), number)
+            (loss_sum, (weight, more)), grads = gradient(params, others, _micro(batch, number), number)
             return jax.tree.map(jnp.add, carry, ((loss_sum, weight), grads)), more
 
         zero = jnp.zeros((), jnp.float32)
-        start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
-        ((loss_sum, weight), grads), each = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
-        more = {name: x.sum(0) for name, x in each.items()}
+        start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
+        (sums, grads), each = jax.lax.scan(add, start, jnp.arange(micro_batches, dtype=jnp.int32))
+        return (*sums, {name: x.sum(0) for name, x in each.items()}), grads
+
+    others = (replace(state, params={}, opt_state=(), average={}), frozen, step_key)
+    if micro_batches == 1:
+        (loss_sum, (weight, more)), grads = gradient(state.params, others, _micro(batch, 0), jnp.zeros((), jnp.int32))
+    else:
+        add_all = add_up if needs_all_rows else partial(sums_over_devices, add_up)
+        (loss_sum, weight, more), grads = add_all((state.params, others), batch)
     scale = 1.0 / jnp.where(weight > 0, weight, 1.0)  # class weights may add up to less than 1
     grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
     loss = loss_sum * scale
@@ -171,6 +187,7 @@ def train_step(
     optimizer: Optimizer,
     prepare: Prepare | None = None,
     regularization: Regularization | None = None,
+    needs_all_rows: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step: `value_and_grad` and `apply_gradients`.
 
@@ -178,7 +195,8 @@ def train_step(
       (new state, float32 scalars `loss` (the mean of the step, with penalties), `weight`, `grad_norm` before clipping, and
       other METRICS of the loss).
     """
-    metrics, grads = metrics_and_grads(state, frozen, batch, loss_fn=loss_fn, prepare=prepare, regularization=regularization)
+    parts = {"prepare": prepare, "regularization": regularization, "needs_all_rows": needs_all_rows}
+    metrics, grads = metrics_and_grads(state, frozen, batch, loss_fn=loss_fn, **parts)
     new = apply_gradients(state, grads, optimizer=optimizer, regularization=regularization)
     with jax.named_scope("gradient_norm"):
         norm = optimizer.norm(grads)

@@ -220,6 +220,7 @@ def several_tasks(
     members = {
         "metrics": {**SeveralTasks.metrics, **own},
         "masks_inputs": any(task.masks_inputs for task in tasks.values()),
+        "needs_all_rows": any(task.needs_all_rows for task in tasks.values()),
         "smooths_labels": any(task.smooths_labels for task in tasks.values()),
     }
     return type(SeveralTasks.__name__, (SeveralTasks,), members)(tasks, weights, groups or dict.fromkeys(tasks, 1))

@@ -85,6 +85,8 @@ class Task(abc.ABC):
       tags_words: whether the `row_labels` of a row are the tags of its words that are not empty.
       keeps_predictions: whether `summarise` keeps what `predictions` needs for functions (predictions, references), although
         `scores` does not need it; such functions in `eval.metrics` set it.
+      needs_all_rows: whether its loss compares the examples of a micro-batch, so that it is not the sum of what parts of the
+        micro-batch give.
       cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
@@ -100,6 +102,7 @@ class Task(abc.ABC):
     tags_words: ClassVar[bool] = False
     cleans_texts: ClassVar[bool] = False
     keeps_predictions: ClassVar[bool] = False
+    needs_all_rows: ClassVar[bool] = False
 
     @classmethod
     @abc.abstractmethod
@@ -228,7 +231,8 @@ class Task(abc.ABC):
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
         """Change the batch of a whole step, arrays [K, R, ...], inside the jitted program (masking).
 
-        The result does not depend on the layout. If `key` is None, the batch is for prediction and nothing is random.
+        The result does not depend on the layout. Arrays [K, n] that it adds belong to all rows of a micro-batch. If `key` is
+        None, the batch is for prediction and nothing is random.
         """
         return batch
 

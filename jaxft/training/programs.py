@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxft.core.phases import COMPILING, phase
 from jaxft.optim import Optimizer
-from jaxft.run.loss import run_prepare
+from jaxft.run.loss import needs_all_rows, run_prepare
 from jaxft.run.setup import Run
 from jaxft.step.compilation import Compiled, compile_train, lower_train
 from jaxft.step.multi_step import MultiStep
@@ -85,5 +85,6 @@ class Programs:
             self._cache.without_cached(frozen),
             prepare=run_prepare(self._run),
             regularization=self._run.regularization,
+            needs_all_rows=needs_all_rows(self._run),
         )
         return compile_train(lower, {call: self._feed.abstract(call) for call in calls}, self._say)

@@ -52,7 +52,7 @@ def programs(family: str, plan: dict):
 def test_parameters_are_gathered_and_gradients_reduced_and_nothing_else(family, plan):
     """Each parameter once in forward and once in backward, each gradient once; their sizes do not grow with the rows."""
     trained, every, train, evaluation = programs(family, plan)
-    moved = {x.kind: x.size for x in hlo.collectives(train.as_text())}
+    moved = {kind: x.size for kind, x in hlo.by_kind(hlo.collectives(train.as_text())).items()}
     assert 0 < moved["all-gather"] <= 2 * every
     # Gradients are reduced over fsdp, and a quarter of each again over data. DeBERTa's relative embeddings are projected in
     # every layer, which adds partial gradients of their table.

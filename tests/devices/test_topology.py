@@ -96,6 +96,18 @@ def test_the_predicted_time_is_that_of_the_slowest_resource():
         talking = replace(cost, collectives=[hlo.Collective(kind, 1, 4 * 10**9)])
         guess = topology.predict_step(talking, chip, chips=8, rows=32)
         assert (guess.bound, guess.seconds) == ("links", pytest.approx(sent * 0.04 * 7 / 8))
+    # 16 GPUs on two hosts: each of the eight of a host sends an eighth of what the host sends.
+    inside = replace(cost, collectives=[hlo.Collective("all-gather", 1, 4 * 10**9, tuple(range(8)))])
+    between = replace(cost, collectives=[hlo.Collective("all-reduce", 1, 4 * 10**9, (0, 8))])
+    both = replace(cost, collectives=[hlo.Collective("all-reduce", 1, 4 * 10**9)])
+    gpu = replace(chip, network=1e10)
+    for step, times in [
+        (inside, {"links": 0.04 * 7 / 8}),
+        (between, {"links": 0, "network": 2 * 0.4 / 2}),
+        (both, {"links": 2 * 0.04 * 7 / 8, "network": 2 * 0.4 / 8 / 2}),
+    ]:
+        found = topology.predict_step(step, gpu, chips=16, rows=32).times
+        assert {name: found[name] for name in found if name not in ("operations", "memory")} == pytest.approx(times)
     full = replace(cost, flops=1.0, arguments=10**10, accessed=1.0, collectives=[])
     assert topology.predict_step(full, chip, chips=8, rows=32).rows == 0
     [_, line] = topology.lines("v5e:2x4", [(costs_shape(), full)])
@@ -119,6 +131,12 @@ def test_an_unknown_topology_is_refused(name):
 def test_topologies_have_chips_and_a_count():
     assert topology.parse("v5p:2x2x1") == (topology.CHIPS["v5p"], 4)
     assert topology.parse("h200:8") == (topology.CHIPS["h200"], 8)
+
+
+def test_hosts_of_gpus_are_whole(monkeypatch):
+    monkeypatch.setattr(topology, "missing_compiler", lambda name: None)
+    with pytest.raises(UserError, match=r"h200:12: hosts have 8 GPUs: give a multiple of 8, or fewer"):
+        topology.devices("h200:12")
 
 
 def test_a_missing_compiler_package_is_named(monkeypatch):

@@ -43,13 +43,14 @@ def test_state_is_donated(compiled):
 
 
 def test_gradients_are_reduced_once(compiled):
-    """Split parameters are gathered, in float32 for lookups and in bfloat16 for products; the gradient of a kernel is then
-    reduced by collective-permutes during the product, in one step more than necessary."""
+    """Split parameters are gathered, in float32 for lookups and in bfloat16 for products. Gradients are summed
+    where they stay, without collective-permutes."""
     moved = {kind: x["bytes"] for kind, x in compiled["collectives"].items()}
     gathered = moved.pop("all-gather", 0)
     if compiled["case"]["fsdp"] == 1:
         assert list(moved) == ["all-reduce"]
-    assert sum(moved.values()) == pytest.approx(compiled["gradient_bytes"], rel=0.001 if not gathered else 0.04)
+    assert sum(moved.values()) == pytest.approx(compiled["gradient_bytes"], rel=0.001 if not gathered else 0.01)
+    assert not moved.keys() - {"all-reduce", "reduce-scatter"}
     assert gathered <= (0 if compiled["case"]["fsdp"] == 1 else compiled["gradient_bytes"])
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from jaxft.config import MeshConfig
 from jaxft.core import random_keys
 from jaxft.models.encoder.dropout import dropout, keep_mask, philox
+from jaxft.parallel import sharding
 
 SHAPES = [(), (5,), (3, 1), (13, 6), (2, 12, 4), (3, 2, 17, 5), (2, 2, 2, 8, 3)]
 
@@ -79,7 +81,7 @@ def test_the_rate_may_be_traced():
 
 def test_masks_are_the_same_on_eight_devices():
     """Each device draws the mask of its rows, and nothing is exchanged."""
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = sharding.make_mesh(MeshConfig(data=8))
     placed = jax.device_put(jnp.ones((16, 12, 6)), jax.sharding.NamedSharding(mesh, P("data")))
     key = random_keys.root_key(5)
     program = jax.jit(lambda x: dropout(x, 0.3, key)).lower(placed).compile()
@@ -93,8 +95,25 @@ def test_a_mask_is_drawn_once_for_all_uses():
     def layer(x):
         return jax.nn.standardize(dropout(x, 0.1, random_keys.root_key(0)))
 
+    random_keys.make_philox_shardable()  # as a run does; otherwise the high word of a product is an operation of its own
     text = jax.jit(layer).lower(jnp.ones((4, 64, 32))).compile().as_text()
     products = [line for line in text.splitlines() if " multiply(" in line and "u64[4,8,32]" in line]
     everywhere = [line for line in text.splitlines() if " multiply(" in line and "u64[4,64,32]" in line]
     assert 10 <= len(products) <= 40, len(products)
     assert not everywhere
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 3), (64, 3), (20, 3), (12,)], ids=str)
+def test_each_device_draws_its_part_of_the_mask(shape):
+    """Traced for single devices (`step.device_sums`); the tokens that are drawn together may lie on several of them."""
+    mesh, key = sharding.make_mesh(MeshConfig(data=4)), random_keys.root_key(5)
+    whole, _ = keep_mask(shape, 0.5, key)
+
+    def part(key):
+        own, _ = keep_mask((shape[0] // 4, *shape[1:]), 0.5, key)
+        return own, keep_mask(shape, 0.5, key, shared=True)[0][None]
+
+    own, shared = jax.jit(jax.shard_map(part, mesh=mesh, in_specs=P(), out_specs=P("data"), check_vma=False))(key)
+    np.testing.assert_array_equal(own, whole)
+    for copy in np.asarray(shared):
+        np.testing.assert_array_equal(copy, whole)

@@ -35,7 +35,7 @@ def test_every_dropout_has_a_key_of_its_own(family, monkeypatch):
     model = make_model(config, kind, "zoo")
     keys = []
 
-    def note(x, rate, key):
+    def note(x, rate, key, **_):
         if key is not None:
             keys.append(bits(key))
         return x

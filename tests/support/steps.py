@@ -16,7 +16,7 @@ from jaxft.data.batching.batch_sampler import make_sampler
 from jaxft.data.batching.prefetch import put
 from jaxft.data.tokens.encode import Examples
 from jaxft.parallel import sharding
-from jaxft.run.loss import run_loss, run_prepare
+from jaxft.run.loss import needs_all_rows, run_loss, run_prepare
 from jaxft.run.setup import Run
 from jaxft.step.parameters import Parameters
 from jaxft.step.train_step import init_state, train_step
@@ -87,6 +87,7 @@ def gradients(run: Run) -> list[tuple[float, dict[str, np.ndarray]]]:
             optimizer=RECORDER,
             prepare=run_prepare(run),
             regularization=run.regularization,
+            needs_all_rows=needs_all_rows(run),
         )
     )
     batches = run.sampler.epoch_batches(0)

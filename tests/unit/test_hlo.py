@@ -32,10 +32,24 @@ def test_collectives_in_a_loop_count_once_per_iteration():
     assert hlo.collectives(compiled(lambda x: x + 1, x)) == []
 
 
+def test_collectives_of_a_mesh_of_two_axes_are_told_apart():
+    """Groups are devices of the mesh; kinds are summed over groups only by `by_kind`."""
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
+    x = jax.device_put(jnp.ones((2, 4, 16)), NamedSharding(mesh, P("data", "fsdp")))
+
+    def sums(x):
+        return jnp.sin(x).sum(0), jnp.cos(x).sum(1)
+
+    out = NamedSharding(mesh, P("fsdp")), NamedSharding(mesh, P("data"))
+    found = hlo.collectives(jax.jit(sums, out_shardings=out).lower(x).compile().as_text())
+    assert found == [hlo.Collective("all-reduce", 1, 16 * 4, group) for group in ((0, 1, 2, 3), (0, 4))]
+    assert hlo.by_kind(found) == {"all-reduce": hlo.Collective("all-reduce", 2, 2 * 16 * 4)}
+
+
 def test_collectives_of_a_program_for_tpus():
     """As libtpu prints them: an asynchronous all-gather, a reduce-scatter, and a collective-permute in a loop whose counter
     grows by two."""
-    program = """HloModule m
+    program = """HloModule m, num_partitions=4
 
 %begin (p: bf16[8,16]) -> (bf16[8,16], bf16[8,64], u32[]) {
   %p = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(0)

@@ -38,7 +38,8 @@ class DisentangledSelfAttention(nn.Module):
         bias = None
         if r and r.terms:
             table = shared["relative"].astype(x.dtype)
-            table = dropout(table, options.rates.of(DropoutSite.OUTPUT), fold(key, OfAttention.RELATIVE_POSITIONS))
+            of_table = fold(key, OfAttention.RELATIVE_POSITIONS)
+            table = dropout(table, options.rates.of(DropoutSite.OUTPUT), of_table, shared=True)
             index = shared["relative_index"][None, None]
             bias = jnp.zeros((), jnp.float32)
             if "c2p" in r.terms:

@@ -135,8 +135,11 @@ def splash(
 
     rows = jax.vmap(row)
     if mesh is not None and mesh.size > 1:
-        by_rows = jax.sharding.PartitionSpec(mesh.axis_names)
-        rows = jax.shard_map(rows, mesh=mesh, in_specs=by_rows, out_specs=by_rows, check_vma=False)
+        around = jax.sharding.get_abstract_mesh()  # of a function that is already traced for single devices
+        axes = [name for name in mesh.axis_names if name not in around.manual_axes]
+        by_rows = jax.sharding.PartitionSpec(tuple(axes))
+        options = {"mesh": None if around.manual_axes else mesh, "axis_names": set(axes), "check_vma": False}
+        rows = jax.shard_map(rows, in_specs=by_rows, out_specs=by_rows, **options)
     q, k, v = (x.swapaxes(1, 2) for x in (q * jnp.asarray(scale, q.dtype), k, v))
     rows = rows if q.dtype == jnp.float32 else _at_default_precision(rows)
     return rows(q, k, v, segment_ids).swapaxes(1, 2).astype(v.dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxft.core.tree import Params
 from jaxft.models.encoder.adapters import Lora
 from jaxft.models.encoder.dropout import dropout
-from jaxft.models.encoder.matmul import dense, dense_pair, gathered
+from jaxft.models.encoder.matmul import dense, dense_pair, rows_of
 
 Array = jax.Array
 NEW = "new_"  # prefix of the names of leaves with the rows of new words
@@ -140,12 +140,12 @@ class Embed(nn.Module):
 
 def lookup(ids: Array, embedding: Array, new_embedding: Array | None = None) -> Array:
     """Looks up rows of an `Embed`: ids [...] to [..., D]; the other arguments are named like its leaves."""
-    rows = jnp.take(gathered(embedding), ids, axis=0, mode="clip")
+    rows = rows_of(embedding, ids)
     if new_embedding is None:
         return rows
     # Two lookups, since concatenating the tables in every step would cost a copy, and a gradient, of all words.
     new_ids = ids - embedding.shape[0]
-    return jnp.where((new_ids >= 0)[..., None], jnp.take(gathered(new_embedding), new_ids, axis=0, mode="clip"), rows)
+    return jnp.where((new_ids >= 0)[..., None], rows_of(new_embedding, new_ids), rows)
 
 
 def remat(function: Callable[..., Array], enabled: bool = True) -> Callable[..., Array]:

@@ -32,6 +32,21 @@ def _replicated(x: Array) -> Array:
 _replicated.defvjp(lambda x: (_replicated(x), None), lambda _, g: (_replicated(g),))
 
 
+def rows_of(table: Array, index: Array) -> Array:
+    """The rows of a table [V, D], which may be sharded, at index [...]: [..., D]; the index is clipped.
+
+    Inside `step.device_sums` the compiler would gather all activations to add up the gradient of the table; so each device
+    adds up that of its own part of the index.
+    """
+    take, mesh = partial(jnp.take, axis=0, mode="clip"), jax.sharding.get_abstract_mesh()
+    devices = mesh.shape.get("fsdp", 1)
+    if mesh.manual_axes and devices > 1 and index.shape[0] % devices == 0:
+        by_rows = P("fsdp")
+        options = {"in_specs": (P(), by_rows), "out_specs": by_rows, "axis_names": {"fsdp"}, "check_vma": False}
+        take = jax.shard_map(take, **options)
+    return take(gathered(table), index)
+
+
 @jax.custom_vjp
 def dense(x: Array, kernel: Array) -> Array:
     """x [rows, in] times a float32 kernel [in, out], accumulated in float32: [rows, out] in the dtype of `x`.
@@ -46,7 +61,10 @@ def dense(x: Array, kernel: Array) -> Array:
 def _dense_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     full_kernel = gathered(kernel.astype(x.dtype))
-    return _product(g, full_kernel, (1, 1)).astype(x.dtype), _kernel_gradient(x, g).astype(kernel.dtype)
+    # Also the gradient is whole before it is split: otherwise the TPU compiler computes it in parts that it passes around
+    # (collective-permutes), in one step more than a reduce-scatter takes, and with more memory.
+    gradient = gathered(_kernel_gradient(x, g).astype(kernel.dtype))
+    return _product(g, full_kernel, (1, 1)).astype(x.dtype), gradient
 
 
 dense.defvjp(lambda x, kernel: (dense(x, kernel), (x, kernel)), _dense_backward)
