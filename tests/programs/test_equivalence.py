@@ -107,6 +107,7 @@ def test_dropout_does_not_depend_on_devices(tiny_data, classifier, tmp_path, ref
     run = make_run(configure(classifier, tiny_data, tmp_path / "run", model=dropout))
     one = gradients(rearranged(run, "pad"))
     assert_same(rearranged(run, "pad", data=4, fsdp=2), one)
+    assert_same(rearranged(run, "pad", micro_batches=2, data=4), gradients(rearranged(run, "pad", micro_batches=2)))
     assert all(loss != pytest.approx(other, rel=1e-3) for (loss, _), (other, _) in zip(one, reference, strict=True))
 
 
