@@ -86,7 +86,8 @@ class Task(abc.ABC):
       keeps_predictions: whether `summarise` keeps what `predictions` needs for functions (predictions, references), although
         `scores` does not need it; such functions in `eval.metrics` set it.
       needs_all_rows: whether its loss compares the examples of a micro-batch, so that it is not the sum of what parts of the
-        micro-batch give.
+        micro-batch give. True for a class of your own with a loss of its own, unless it says otherwise. Devices then
+        exchange the gradients of each micro-batch.
       cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
@@ -103,6 +104,11 @@ class Task(abc.ABC):
     cleans_texts: ClassVar[bool] = False
     keeps_predictions: ClassVar[bool] = False
     needs_all_rows: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        own = {"loss", "run_model"} & vars(cls).keys() and cls.__module__.partition(".")[0] != "jaxft"
+        if own and "needs_all_rows" not in vars(cls):
+            cls.needs_all_rows = True
 
     @classmethod
     @abc.abstractmethod

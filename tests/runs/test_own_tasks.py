@@ -195,6 +195,25 @@ class Silent(TextClassification):
         return {}
 
 
+class Compares(TextClassification):
+    """With a loss of its own, which may compare the examples of a micro-batch."""
+
+    def loss(self, outputs, batch, train):
+        return outputs["logits"].std(), 1.0
+
+
+class Adds(Compares):
+    needs_all_rows = False
+
+
+def test_a_loss_of_ones_own_sees_all_rows_of_a_micro_batch(folder):
+    assert not TextClassification.needs_all_rows
+    assert not Silent.needs_all_rows
+    assert Compares.needs_all_rows
+    assert not Adds.needs_all_rows
+    assert customised(TextClassification, "my_parts:twice", ()).needs_all_rows
+
+
 @pytest.mark.parametrize(
     ("value", "found"),
     [("1", 1), ("None", None), ("np.float32(0.5)", 0.5), ("np.float32('nan')", None), ("'high'", "'high'")],
