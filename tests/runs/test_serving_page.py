@@ -27,10 +27,11 @@ def shown(tmp_path_factory):
     tiny.write_model(folder / "moods", labels=tiny.LABELS)
     tiny.write_model(folder / "tags", labels=["O", "B-place", "I-place"], kind="token-classification")
     models, _ = open_models({x: str(folder / x) for x in ("moods", "tags")}, max_length=32)
-    server = uvicorn.Server(uvicorn.Config(make_app(Service(models, Limits()), log="none"), port=0, log_level="error"))
+    service = Service(models, Limits())
+    server = uvicorn.Server(uvicorn.Config(make_app(service, log="none"), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
+    while not (server.started and service.ready):
         time.sleep(0.05)
     port = server.servers[0].sockets[0].getsockname()[1]
 
