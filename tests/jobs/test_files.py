@@ -32,7 +32,7 @@ def test_shellcheck_finds_nothing():
 
 def test_all_files_start_again_after_the_same_codes():
     """Those of the page, but for XPK, which has its own."""
-    page = (ROOT / "docs" / "pods.md").read_text()
+    page = "".join((ROOT / "docs" / name).read_text() for name in ("pods.md", "serving.md"))
     again = {
         code
         for codes, answer in re.findall(r"^\| ([\d, ]+) \|.*\| (.*) \|$", page, re.MULTILINE)

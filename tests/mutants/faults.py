@@ -219,8 +219,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "collectives-of-a-loop-counted-once",
         "jaxft/preflight/hlo.py",
-        "size[kind] += x.executions * _transferred_bytes(x)",
-        "size[kind] += _transferred_bytes(x)",
+        "size[among] += x.executions * _transferred_bytes(x)",
+        "size[among] += _transferred_bytes(x)",
         "Bytes that devices exchange in a loop count for one turn, so predicted steps are too fast.",
     ),
     # The commands

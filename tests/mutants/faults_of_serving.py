@@ -1,4 +1,4 @@
-"""Small faults of the server."""
+"""Small faults of the server and of artefacts."""
 
 from tests.mutants.fault import Fault
 
@@ -25,10 +25,24 @@ FAULTS: tuple[Fault, ...] = (
         "The key is compared without its case.",
     ),
     Fault(
-        "a-failure-ends-the-engine",
+        "a-batch-takes-all-that-waits",
         "jaxft/serving/engine.py",
-        "                job.future.set_exception(error)\n            return",
-        "                job.future.set_exception(error)\n            raise",
-        "After a request whose model fails, no other one is answered.",
+        "full = bool(chosen) and tokens + job.tokens > most",
+        "full = False",
+        "A batch has any number of tokens, and so any size in memory.",
+    ),
+    Fault(
+        "a-loss-of-quality-is-a-gain",
+        "jaxft/deploy/scores.py",
+        "lost = (before[metric] - after[metric]) * better",
+        "lost = (after[metric] - before[metric]) * better",
+        "A smaller variant is written although its score is much worse.",
+    ),
+    Fault(
+        "gathered-rows-in-another-order",
+        "jaxft/deploy/onnx/gathers.py",
+        "found = transposed(graph, found, order)",
+        "found = transposed(graph, found, sorted(order))",
+        "In a graph of ONNX, the axes of a lookup are exchanged.",
     ),
 )

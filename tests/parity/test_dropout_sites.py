@@ -39,7 +39,7 @@ def of_torch(model, inputs, monkeypatch) -> Sites:
 def of_jaxft(model, params, inputs, monkeypatch) -> Sites:
     seen: Sites = []
 
-    def note(x, rate, key):
+    def note(x, rate, key, *, shared=False):
         if key is not None and rate > 0:
             seen.append((rate, np.asarray(x)))
         return x
