@@ -229,7 +229,7 @@ def test_files_modules_and_options_that_a_page_names_exist(page):
     options = {*cli.field_names()}
     options |= {name.rpartition(".")[0] for name in options}  # sections in a section
     sections = "|".join({name.split(".")[0] for name in options if "." in name})
-    for name in re.findall(rf"(?:--|`)(?!model\.safetensors)((?:{sections})\.[\w.]*\w)", text):
+    for name in re.findall(rf"(?:--|`)(?!model\.(?:safetensors|onnx|stablehlo))((?:{sections})\.[\w.]*\w)", text):
         assert name in options or is_in_code(name), name
     folders = "|".join(path.parent.name for path in (ROOT / "jaxft").glob("*/__init__.py"))
     for name in re.findall(rf"`((?:{folders})[./][\w./]*\w)`", text):
