@@ -83,11 +83,8 @@ class Task(abc.ABC):
       chunkable: whether rows without labels can be encoded in chunks, without looking at the other rows.
       names_labels: whether `row_labels` are names that can be counted, not numbers.
       tags_words: whether the `row_labels` of a row are the tags of its words that are not empty.
-      keeps_predictions: whether `summarise` keeps what `predictions` needs for functions (predictions, references), although
-        `scores` does not need it; such functions in `eval.metrics` set it.
-      needs_all_rows: whether its loss compares the examples of a micro-batch, so that it is not the sum of what parts of the
-        micro-batch give. True for a class of your own with a loss of its own, unless it says otherwise. Devices then
-        exchange the gradients of each micro-batch.
+      keeps_predictions: whether `summarise` keeps what `predictions` needs; functions of them in `eval.metrics` set it.
+      needs_all_rows: whether its loss compares the examples of a micro-batch; by default if it is not jaxft's.
       cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
@@ -106,9 +103,8 @@ class Task(abc.ABC):
     needs_all_rows: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        own = {"loss", "run_model"} & vars(cls).keys() and cls.__module__.partition(".")[0] != "jaxft"
-        if own and "needs_all_rows" not in vars(cls):
-            cls.needs_all_rows = True
+        own = not cls.__module__.startswith("jaxft.") and vars(cls).keys() & {"loss", "run_model"}
+        cls.needs_all_rows = vars(cls).get("needs_all_rows", bool(own) or cls.needs_all_rows)
 
     @classmethod
     @abc.abstractmethod
@@ -237,8 +233,7 @@ class Task(abc.ABC):
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
         """Change the batch of a whole step, arrays [K, R, ...], inside the jitted program (masking).
 
-        The result does not depend on the layout. Arrays [K, n] that it adds belong to all rows of a micro-batch. If `key` is
-        None, the batch is for prediction and nothing is random.
+        It does not depend on the layout. New arrays [K, n] belong to all rows. Without a key, nothing is random (prediction).
         """
         return batch
 

@@ -39,10 +39,10 @@ FAULTS: tuple[Fault, ...] = (
         "A smaller variant is written although its score is much worse.",
     ),
     Fault(
-        "gathered-rows-in-another-order",
-        "jaxft/deploy/onnx/gathers.py",
-        "found = transposed(graph, found, order)",
-        "found = transposed(graph, found, sorted(order))",
-        "In a graph of ONNX, the axes of a lookup are exchanged.",
+        "a-loop-forgets-what-it-carries",
+        "jaxft/deploy/onnx/convert.py",
+        "        carry = found[:carried]\n",
+        "",
+        "In a graph of ONNX, every layer reads the embeddings, and the last one alone counts.",
     ),
 )

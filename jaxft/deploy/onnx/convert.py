@@ -84,7 +84,7 @@ def _branch(graph: Graph, params: Mapping[str, Any], inputs: Sequence[Value]) ->
 
 def _loop(graph: Graph, params: Mapping[str, Any], inputs: Sequence[Value]) -> list[Value]:
     """A scan without its loop: the body once for each step."""
-    fixed, carried = params["num_consts"], params["num_carry"]
+    fixed, carried = _constants_and_carry(params)
     constants, carry, scanned = inputs[:fixed], list(inputs[fixed : fixed + carried]), inputs[fixed + carried :]
     steps = range(params["length"])
     stacks: list[list[Value]] = [[] for _ in range(len(params["jaxpr"].out_avals) - carried)]
@@ -95,6 +95,14 @@ def _loop(graph: Graph, params: Mapping[str, Any], inputs: Sequence[Value]) -> l
             stack.insert(0 if params["reverse"] else len(stack), value)
     shape = [aval.shape for aval in params["jaxpr"].out_avals[carried:]]
     return [*carry, *(shapes.stacked(graph, stack, x) for stack, x in zip(stacks, shape, strict=True))]
+
+
+def _constants_and_carry(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many it carries on."""
+    if "ft_in" in params:  # since jax 0.12
+        constants, carry, _ = params["ft_in"].unpack()
+        return len(constants), len(carry)
+    return params["num_consts"], params["num_carry"]
 
 
 def _folded(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Value] | None:
