@@ -233,7 +233,7 @@ class Task(abc.ABC):
     def prepare(self, batch: Batch, key: Array | None) -> Batch:
         """Change the batch of a whole step, arrays [K, R, ...], inside the jitted program (masking).
 
-        It does not depend on the layout. New arrays [K, n] belong to all rows. Without a key, nothing is random (prediction).
+        It is independent of the layout. New arrays [K, n] belong to all rows. Without a key, nothing is random: prediction.
         """
         return batch
 
