@@ -17,6 +17,7 @@ from tests.support import read_jsonl, tiny
 
 SPEED = {"examples_per_second", "tokens_per_second", "share_data", "share_dispatch", "share_device"}
 SPEED |= {f"distill/{name}_examples_per_second" for name in ("teacher", "student")}
+SPEED |= {"slowest_process", "slowest_own_seconds", "median_own_seconds"}
 TIMES = {"time", "goodput"}
 
 
