@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jaxft.core.errors import UserError
@@ -26,37 +26,38 @@ def plain(path: str) -> str:
 
 def check_url(name: str, value: object) -> None:
     """Raise a UserError if an option's value is a URL, or a list with one, that is not written as URLs are."""
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        for each in value:
-            check_url(name, each)
-        return
-    found = _URL.match(value.strip()) if isinstance(value, str) else None
-    if found is None or found[1].lower() == "package" or not isinstance(value, str):
-        return
-    scheme, rest = found[1].lower(), value.strip()[found.end() :]
-    if scheme in ("file", "local") and plain(value) == value:
-        raise UserError(f"{name} is {value}: give the plain path /{rest}")
-    if value != value.strip():
-        raise UserError(f'{name} is "{value}": the URL begins or ends with a space')
-    if hub := _HUB.match(value):
-        raise UserError(f"{name} is {value}: a page of the hub, not a file: give the hub id {hub[1]}, or a local path")
-    if not value[len(scheme) + 1 :].startswith("//"):
-        raise UserError(f"{name} is {value}: a URL has two slashes: give {scheme}://{rest}")
-    if "::" in value:
-        raise UserError(f"{name} is {value}: URLs within URLs (::) are not read: give the URL of a file or directory")
+    for url, given, rest in _urls_in(value):
+        scheme = given.lower()
+        if scheme == "package":
+            continue
+        if scheme in ("file", "local") and plain(url) == url:
+            raise UserError(f"{name} is {url}: give the plain path /{rest}")
+        if url != url.strip():
+            raise UserError(f'{name} is "{url}": the URL begins or ends with a space')
+        if hub := _HUB.match(url):
+            raise UserError(f"{name} is {url}: a page of the hub, not a file: give the hub id {hub[1]}, or a local path")
+        if not url[len(scheme) + 1 :].startswith("//"):
+            raise UserError(f"{name} is {url}: a URL has two slashes: give {scheme}://{rest}")
+        if "::" in url:
+            raise UserError(f"{name} is {url}: URLs within URLs (::) are not read: give the URL of a file or directory")
 
 
 def refuse_url(name: str, value: object) -> None:
     """Raise a UserError if an option's value is a URL, or a list with one: it would be read as a folder named `s3:`."""
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    for url, scheme, rest in _urls_in(value):
+        if scheme != "package":
+            right = f"the plain path /{rest}" if scheme.lower() == "file" else "a local path"
+            raise UserError(f"{name} is {url}: must be on this machine, or mounted: give {right}")
+
+
+def _urls_in(value: object) -> Iterator[tuple[str, str, str]]:
+    """(a URL as it was given, its scheme, what follows the slashes) of an option's value, or of each value in a list."""
+    if isinstance(value, str):
+        if found := _URL.match(value.strip()):
+            yield value, found[1], value.strip()[found.end() :]
+    elif isinstance(value, Iterable):
         for each in value:
-            refuse_url(name, each)
-        return
-    scheme = _URL.match(value.strip()) if isinstance(value, str) else None
-    if scheme is None or scheme[1] == "package" or not isinstance(value, str):
-        return
-    right = f"the plain path /{value.strip()[scheme.end() :]}" if scheme[1].lower() == "file" else "a local path"
-    raise UserError(f"{name} is {value}: must be on this machine, or mounted: give {right}")
+            yield from _urls_in(each)
 
 
 def path_inside(directory: Path, name: str) -> Path | None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxft.models.model import labels_of
 from jaxft.pipelines.base import Pipeline
 from jaxft.serving.fields import FLAG_OR_NULL, TEXT, Field
 from jaxft.serving.refusals import Refused
@@ -35,6 +36,11 @@ class Call:
     def pipeline(self) -> Pipeline:
         """Of the model."""
         return self.service.models[self.model]
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the model, in the order of its logits."""
+        return list(labels_of(self.pipeline.model.model.hf_config))
 
     async def results(self, inputs: Sequence[Any], **options: Any) -> list[Any]:
         """The result of each input, with options of the pipeline; None leaves an option as it is."""

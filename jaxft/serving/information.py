@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from jaxft.core.errors import UserError
 from jaxft.models.model import labels_of
 from jaxft.pipelines.base import Pipeline
 from jaxft.serving.call import MODEL, Call, Route
@@ -38,8 +37,8 @@ def _about(pipeline: Pipeline, routes: Sequence[Route]) -> dict[str, Any]:
     if pipeline.task == "feature-extraction":
         kind = {"embedding": {"pooling": pipeline.options.get("pooling") or "mean"}}
     elif pipeline.task in ("text-classification", "token-classification"):
-        numbers = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-        numbers["id2label"] = {str(i): name for i, name in numbers["id2label"].items()}
+        by_number = {str(i): name for i, name in enumerate(names)}
+        numbers = {"id2label": by_number, "label2id": {name: i for i, name in enumerate(names)}}
         kind = {"reranker" if len(names) == 1 else "classifier": numbers}
     own = [x.path for x in routes if not x.tasks or pipeline.task in x.tasks]
     shapes = [[x.rows, x.length] for x in pipeline.forward.shapes]
@@ -59,12 +58,8 @@ async def tokenize(call: Call) -> list[list[dict[str, Any]]]:
     if not getattr(tokenizer, "is_fast", False):
         raise Refused("Validation", f"{type(tokenizer).__name__} gives no character offsets, which /tokenize needs")
     texts = [given] if isinstance(given, str) else given
-    if len(texts) > call.service.limits.texts:
-        raise Refused("TooLarge", f"there are {len(texts)} inputs: must be at most {call.service.limits.texts} in a request")
-    try:
-        found = tokenizer(texts, add_special_tokens=call.values["add_special_tokens"], truncation=False).encodings or []
-    except UserError as error:
-        raise Refused("Validation", str(error)) from None
+    call.service.check_count(texts)
+    found = tokenizer(texts, add_special_tokens=call.values["add_special_tokens"], truncation=False).encodings or []
     return [
         [
             {"id": i, "text": token, "special": bool(special), "start": start, "stop": stop}

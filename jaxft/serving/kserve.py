@@ -71,8 +71,7 @@ def _columns(tensors: Any, names: Sequence[str], needed: int) -> dict[str, list[
 
 
 async def _labels(call: Call, columns: Mapping[str, list[str]]) -> list[Tensor]:
-    names = list(labels_of(call.pipeline.model.model.hf_config))
-    pairs = columns.get("text_pair")
+    names, pairs = call.labels, columns.get("text_pair")
     texts: list[Any] = list(columns["text"])
     if pairs is not None:
         texts = [{"text": text, "text_pair": pair} for text, pair in zip(texts, pairs, strict=True)]

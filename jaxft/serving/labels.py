@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from jaxft.models.model import labels_of
 from jaxft.serving.call import MODEL, TRUNCATE, Call, Route
 from jaxft.serving.fields import FLAG, REQUIRED, TEXT, TEXTS, Field, Kind
 from jaxft.serving.refusals import Refused
@@ -39,14 +38,14 @@ async def predict(call: Call) -> list[Any]:
     one = _is_sequence(given) and given != []
     function = "none" if call.values["raw_scores"] else None
     found = await call.results(
-        [_input(x) for x in ([given] if one else given)], top_k=len(_labels(call)), function_to_apply=function
+        [_input(x) for x in ([given] if one else given)], top_k=len(call.labels), function_to_apply=function
     )
     return found[0] if one else found
 
 
 async def rerank(call: Call) -> list[dict[str, Any]]:
     """The texts by how well they fit the query, the best first; for models with one label, trained on pairs."""
-    labels = _labels(call)
+    labels = call.labels
     if len(labels) != 1:
         raise Refused("Validation", f"model {call.model} has {len(labels)} labels: /rerank needs one, use /predict")
     query, texts = call.values["query"], call.values["texts"]
@@ -56,10 +55,6 @@ async def rerank(call: Call) -> list[dict[str, Any]]:
     scores = scores if call.values["raw_scores"] else expit(scores)
     rows = [{"index": int(i), "score": float(scores[i])} for i in np.argsort(-scores, kind="stable")]
     return [row | {"text": texts[row["index"]]} for row in rows] if call.values["return_text"] else rows
-
-
-def _labels(call: Call) -> list[str]:
-    return list(labels_of(call.pipeline.model.model.hf_config))
 
 
 def _input(value: Any) -> Any:

@@ -62,7 +62,7 @@ def _schema(field: Field) -> Mapping[str, Any]:
 
 
 def page(routes: Sequence[Route]) -> str:
-    """The description for people, without files from elsewhere."""
+    """The description as a page of HTML, which loads no other file."""
     parts = []
     for route in routes:
         rows = "".join(

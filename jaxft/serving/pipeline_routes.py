@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxft.core.errors import UserError
 from jaxft.serving.call import MODEL, TRUNCATE, Call, Route
 from jaxft.serving.fields import ANY, OBJECT, REQUIRED, Field
-from jaxft.serving.refusals import Refused
 
 OPTIONS = {
     "token-classification": {
@@ -42,10 +40,7 @@ async def answer(call: Call, options: Mapping[str, Any]) -> Any:
     inputs = call.values["inputs"]
     words = options.get("is_split_into_words") and isinstance(inputs, list) and all(isinstance(x, str) for x in inputs)
     one = words or not isinstance(inputs, list)
-    try:
-        found = await call.results([inputs] if one else inputs, **options)
-    except UserError as error:
-        raise Refused("Validation", str(error)) from None
+    found = await call.results([inputs] if one else inputs, **options)
     return found[0] if one else found
 
 

@@ -81,6 +81,11 @@ class Service:
             if not self._of_clients[client]:
                 del self._of_clients[client]
 
+    def check_count(self, inputs: Sequence[Any]) -> None:
+        """Raise a Refused for more inputs than a request may have."""
+        if len(inputs) > self.limits.texts:
+            raise Refused("TooLarge", f"there are {len(inputs)} inputs: must be at most {self.limits.texts} in a request")
+
     async def results(
         self,
         name: str,
@@ -107,8 +112,7 @@ class Service:
         pipeline, limits = self.models[name], self.limits
         if not inputs:
             raise Refused("Empty", "the inputs are empty: must be at least one")
-        if len(inputs) > limits.texts:
-            raise Refused("TooLarge", f"there are {len(inputs)} inputs: must be at most {limits.texts} in a request")
+        self.check_count(inputs)
         begin = time.perf_counter()
         try:
             options = pipeline.merged(options)

@@ -1,11 +1,7 @@
 """Runs of all kinds, killed at random moments from the start of Python to the last file, end with the same bits."""
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from jaxft.config import cli
 from tests.support import several, tiny
 from tests.support.every_task import KINDS
-from tests.support.resuming import journal
+from tests.support.resuming import Command, journal
 
 ROUNDS, KILLS = 5, 3  # of each kind: 14 kinds x 5 x 3 = 210 kills
 SHORT = {
@@ -71,37 +66,6 @@ RUNS: dict[str, Callable[..., Any]] = {
 }
 
 
-class Killed:
-    """`python -m jaxft.train` by one config file."""
-
-    def __init__(self, config: Any, path: Path) -> None:
-        self.path = path
-        path.write_text(cli.dump(config))
-
-    def start(self) -> subprocess.Popen:
-        with open(self.path.with_suffix(".log"), "a") as log:
-            argv = [sys.executable, "-m", "jaxft.train", str(self.path)]
-            return subprocess.Popen(argv, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=log, stderr=log)
-
-    def finish(self) -> float:
-        """Run to the end; returns the seconds."""
-        begin = time.monotonic()
-        assert self.start().wait() == 0, self.path.with_suffix(".log").read_text()
-        return time.monotonic() - begin
-
-    def kill_after(self, seconds: float) -> bool:
-        """Whether the run still ran after so many seconds, and was killed."""
-        process = self.start()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return True
-        assert process.returncode == 0, self.path.with_suffix(".log").read_text()
-        return False
-
-
 def weights_of(directory: Path) -> dict[str, bytes]:
     """The files of weights of all models in a run's directory."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*.safetensors")}
@@ -112,19 +76,20 @@ def weights_of(directory: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(name, tiny_model, tiny_data, tmp_path):
     make = partial(RUNS[name], tiny_model, tiny_data, tmp_path)
-    whole = Killed(make(tmp_path / "whole"), tmp_path / "whole.yaml")
-    whole.finish()
+    Command(make(tmp_path / "whole"), tmp_path).finish()
     weights = weights_of(tmp_path / "whole")
     assert weights
-    shutil.rmtree(tmp_path / "again", ignore_errors=True)
-    seconds = Killed(make(tmp_path / "again"), tmp_path / "again.yaml").finish()  # with the compiled programs
+    begin = time.monotonic()
+    Command(make(tmp_path / "again"), tmp_path).finish()
+    seconds = time.monotonic() - begin  # with the compiled programs
     rng = random.Random(name)
     killed = 0
     for number in range(ROUNDS):
         output = tmp_path / f"killed-{number}"
-        run = Killed(make(output), output.with_suffix(".yaml"))
+        run = Command(make(output), tmp_path)
         for _ in range(KILLS):
-            killed += run.kill_after(rng.uniform(0.05, 1) * seconds)
+            end = time.monotonic() + rng.uniform(0.05, 1) * seconds
+            killed += run.kill_when(lambda end=end: time.monotonic() > end)
         run.finish()
         assert weights_of(output) == weights, number
         assert journal(output) == journal(tmp_path / "whole"), number

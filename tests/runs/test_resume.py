@@ -1,12 +1,8 @@
 """A run that is killed at any moment and started again ends as if it had not been interrupted."""
 
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxft.config import cli
 from jaxft.core import tree
 from jaxft.core.errors import UserError
 from jaxft.models.weights.tensor_files import open_weights
@@ -28,36 +23,7 @@ from jaxft.training.early_stopping import EvaluationState
 from jaxft.training.journal import rewind
 from jaxft.training.loop import Loop
 from tests.support import tiny
-from tests.support.resuming import MODEL, assert_resume_is_exact, copy_run_at, journal, short_config
-
-
-class Command:
-    """`python -m jaxft.train` with one config in one directory."""
-
-    def __init__(self, config, folder: Path) -> None:
-        self.directory = Path(config.output_dir)
-        self.argv = [sys.executable, "-m", "jaxft.train", str(folder / f"{self.directory.name}.yaml")]
-        Path(self.argv[-1]).write_text(cli.dump(config))
-        self.log = folder / f"{self.directory.name}.log"
-
-    def start(self) -> subprocess.Popen:
-        with open(self.log, "a") as log:
-            return subprocess.Popen(self.argv, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=log, stderr=log)
-
-    def finish(self) -> None:
-        assert self.start().wait() == 0, self.log.read_text()
-
-    def kill_when(self, happens) -> bool:
-        """Kill the run as soon as `happens()`; returns whether it happened before the run ended."""
-        process = self.start()
-        while process.poll() is None:
-            if happens():
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                return True
-            time.sleep(0.0005)
-        assert process.returncode == 0, self.log.read_text()
-        return False
+from tests.support.resuming import MODEL, Command, assert_resume_is_exact, copy_run_at, journal, short_config
 
 
 @pytest.mark.slow

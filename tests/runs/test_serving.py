@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -33,11 +34,18 @@ def models(tmp_path_factory):
     return opened
 
 
-@pytest.fixture(scope="module")
-def client(models):
-    with TestClient(make_app(Service(models, LIMITS), log="none")) as client:
+@contextmanager
+def serving(service, **options):
+    """A client of a service that is ready."""
+    with TestClient(make_app(service, log="none", **options)) as client:
         while client.get("/health").status_code != 200:
             pass
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(models):
+    with serving(Service(models, LIMITS)) as client:
         yield client
 
 
@@ -272,9 +280,7 @@ def test_examples_of_the_description_are_right(client, models, route):
 
 def test_a_key_is_needed_where_there_is_one(models):
     service = Service(models, LIMITS)
-    with TestClient(make_app(service, key="sesame", log="none")) as client:
-        while client.get("/health").status_code != 200:
-            pass
+    with serving(service, key="sesame") as client:
         body = {"inputs": "sun"}
         refused(client, "/predict", body, 401, "Bearer KEY")
         refused(client, "/predict", body, 401, headers={"authorization": "Bearer Sesame"})
@@ -284,9 +290,7 @@ def test_a_key_is_needed_where_there_is_one(models):
 
 def test_more_requests_than_allowed_are_refused(models):
     service = Service(models, Limits(requests=2, client_requests=1))
-    with TestClient(make_app(service, log="none")) as client:
-        while client.get("/health").status_code != 200:
-            pass
+    with serving(service) as client:
         with service.accepted("testclient"):
             refused(client, "/predict", {"inputs": "sun"}, 429, "1 requests of testclient")
             with service.accepted("another"):
@@ -297,9 +301,7 @@ def test_more_requests_than_allowed_are_refused(models):
 
 def test_a_failure_of_the_model_is_an_answer_and_the_server_goes_on(models, monkeypatch):
     service = Service(models, LIMITS)
-    with TestClient(make_app(service, log="none")) as client:
-        while client.get("/health").status_code != 200:
-            pass
+    with serving(service) as client:
         with monkeypatch.context() as patch:
             patch.setattr(type(models["moods"].forward), "__call__", lambda *_: 1 / 0)
             refused(client, "/predict", {"inputs": "sun"}, 500, "server's log")

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,37 @@ def wait_for_rows(path: Path, processes: Sequence[subprocess.Popen]) -> None:
     while not (path.exists() and path.read_text()):
         assert {process.poll() for process in processes} == {None}
         time.sleep(0.05)
+
+
+class Command:
+    """`python -m jaxft.train` with one config in one directory."""
+
+    def __init__(self, config: Any, folder: Path) -> None:
+        self.directory = Path(config.output_dir)
+        self.argv = [sys.executable, "-m", "jaxft.train", str(folder / f"{self.directory.name}.yaml")]
+        Path(self.argv[-1]).write_text(cli.dump(config))
+        self.log = folder / f"{self.directory.name}.log"
+
+    def start(self) -> subprocess.Popen:
+        """Start it; what it says is appended to its log."""
+        with open(self.log, "a") as log:
+            return subprocess.Popen(self.argv, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=log, stderr=log)
+
+    def finish(self) -> None:
+        """Run it to the end."""
+        assert self.start().wait() == 0, self.log.read_text()
+
+    def kill_when(self, happens: Callable[[], bool]) -> bool:
+        """Kill the run as soon as `happens()`; returns whether it happened before the run ended."""
+        process = self.start()
+        while process.poll() is None:
+            if happens():
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return True
+            time.sleep(0.0005)
+        assert process.returncode == 0, self.log.read_text()
+        return False
 
 
 def kill_repeatedly(config, steps: Sequence[int]) -> None:
