@@ -35,6 +35,7 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.support")
 
 from jaxft.config import cli
+from jaxft.core import uninterruptible
 from jaxft.train import train
 from tests.support import SHARED, programs, tiny
 
@@ -93,6 +94,17 @@ def finished(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
     directory = tmp_path_factory.mktemp("finished") / "run"
     train(tiny.run_config(tiny_model, tiny_data, directory, model=tiny.NO_DROPOUT, train={"epochs": 1}))
     return directory
+
+
+class _AlwaysFalse(set):
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _commands_end_by_an_exception(monkeypatch):
+    """A command that fails while a thread compiles ends its process at once; in a test that would be the worker."""
+    monkeypatch.setattr(uninterruptible, "_busy", _AlwaysFalse())
 
 
 @pytest.fixture

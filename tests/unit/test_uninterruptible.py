@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from jaxft.core.uninterruptible import leave, uninterruptible
+
 PROGRAM = """
 import atexit, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +34,11 @@ def test_a_process_leaves_without_waiting_for_it():
 
 
 def test_otherwise_it_ends_as_usual():
-    from jaxft.core.uninterruptible import leave
-
     with pytest.raises(SystemExit) as end:
         leave(143)
     assert end.value.code == 143
+
+
+def test_no_command_ends_the_process_of_the_tests():
+    with uninterruptible(), pytest.raises(SystemExit):
+        leave(143)
