@@ -112,7 +112,7 @@ def measure(name: str, layers: int, method: str, seed: int, work: Path) -> dict[
 
 
 def students(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of students with half of the layers: scores, and shares of the teacher's."""
+    """The table of students with half of the layers: scores, and their shares of the teacher's."""
     lines = []
     for name in dict.fromkeys(row["set"] for row in rows):
         own = [row for row in rows if row["set"] == name and row["layers"] == HALF]
@@ -120,14 +120,16 @@ def students(rows: Sequence[dict[str, Any]]) -> list[str]:
         cells = [name, spread(list(teachers.values()))]
         for method in METHODS:
             each = [row for row in own if row["method"] == method]
-            share = np.mean([row["score"] / row["teacher"] for row in each])
-            cells.append(f"{spread([row['score'] for row in each])} ({share:.1%})")
+            share = f" ({np.mean([row['score'] / row['teacher'] for row in each]):.1%})" if each else ""
+            cells.append(spread([row["score"] for row in each]) + share)
         lines.append(cells)
     return pages.table(["set", TEACHER, *METHODS], lines)
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
+    """Mean and standard deviation; the value alone if there is one, a dash if there is none."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else "-"
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
@@ -162,7 +164,8 @@ def draw_curve(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
     speed = np.median([row["examples_per_second"]["teacher"] for row in of_curve(rows) if row["examples_per_second"]])
     for i, method in enumerate(CURVE_METHODS):
         scores = [each[i] for _, _, each in points]
-        means, deviations = [np.mean(x) for x in scores], [np.std(x, ddof=1) for x in scores]
+        means = [np.mean(x) for x in scores]
+        deviations = [np.std(x, ddof=1) if len(x) > 1 else 0.0 for x in scores]
         axes.errorbar([x * speed for _, x, _ in points], means, deviations, marker="o", capsize=3, label=method)
     for layers, faster, each in points:
         place = (faster * speed, float(np.mean(each[-1])))
