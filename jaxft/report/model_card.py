@@ -1,6 +1,8 @@
 """The model card of a run: README.md of its model directory, with the front matter that Hugging Face's hub reads."""
 
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from jaxft.report.markup import number
 FILE = "README.md"
 _MARK = "<!-- written by jaxft; without this line, jaxft leaves the file alone -->"
 _SPLITS = {"eval": "validation", "test": "test"}
+_TAGS = {"pretraining": "fill-mask", "next-sentence-prediction": None}  # what the hub calls a task, if by another name
 
 
 def write_card(directory: Path, config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool = False) -> None:
@@ -40,10 +43,11 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
     """The text of the card; see `write_card`."""
     scores = {name: x for name, x in results.items() if isinstance(x, int | float) and name.partition("/")[0] in _SPLITS}
     title = Path(config.output_dir).resolve().name
-    tag = "fill-mask" if kind == "pretraining" else kind
+    tag = _TAGS.get(kind, kind)
     start = None if config.model.from_scratch else config.model.path  # of random weights, its config.json alone
     base, data = _hub_id(start), _hub_id(config.data.dataset)
-    front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers", "pipeline_tag": tag, "tags": ["jaxft"]}
+    front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers"}
+    front |= ({"pipeline_tag": tag} if tag else {}) | {"tags": ["jaxft"]}
     front |= {"base_model": base} if base else {}
     front |= {"datasets": [data]} if data else {}
     if scores:
@@ -58,6 +62,7 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
             f"| {_SPLITS[name.partition('/')[0]]} | {name.partition('/')[2]} | {number(x)} |" for name, x in scores.items()
         ]
         parts.append("")
+    parts += ["## Training", ""]
     optim, train = config.optim, config.train
     length = f"{train.max_steps:,} steps" if train.max_steps else f"{train.epochs:g} epochs"
     parts += [
@@ -66,8 +71,27 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
         "",
         "```python",
         *("import jaxft", "", 'model = jaxft.pipeline("THIS_DIRECTORY")', "```", ""),
+        "## Limits",
+        "",
+        f"- {_longest(config, kind)}",
+        f"- {'The scores are those of the data above' if scores else 'No scores were measured'}: expect others on texts "
+        "of another kind, language or subject.",
+        "- What the training data have of errors, gaps and prejudices, the model may have as well.",
+        "",
+        "## Versions",
+        "",
+        f"jaxft {version('jaxft')}, jax {version('jax')}, Python {platform.python_version()}",
+        "",
     ]
     return "\n".join(parts)
+
+
+def _longest(config: Config, kind: str) -> str:
+    """What happens to long texts."""
+    most = config.data.max_length
+    if kind == "question-answering":
+        return f"Contexts are read in windows of {most:,} tokens, question included."
+    return f"The model was trained on texts of at most {most:,} tokens; what is behind them was cut off or refused."
 
 
 def _teachers(config: Config) -> str:

@@ -1,5 +1,7 @@
 """The model card: front matter that the hub reads, scores, and files of others that stay."""
 
+from importlib.metadata import version
+
 import pytest
 import yaml
 
@@ -53,6 +55,18 @@ def test_random_weights_have_no_base():
 )
 def test_it_names_the_teachers(teacher, shown):
     assert f"with jaxft, distilled from {shown}.\n" in card(config(distill={"teacher": teacher}), "text-classification", {})
+
+
+def test_it_tells_limits_and_versions():
+    text = card(config(data={"train": "a.csv", "max_length": 77}), "text-classification", RESULTS)
+    assert "texts of at most 77 tokens" in text
+    assert f"jaxft {version('jaxft')}, jax {version('jax')}, Python 3." in text
+    assert "No scores were measured" in card(config(), "question-answering", {})
+
+
+def test_a_task_without_a_name_on_the_hub_has_no_tag():
+    assert "pipeline_tag" not in front_matter(card(config(), "next-sentence-prediction", {}))
+    assert front_matter(card(config(), "pretraining", {}))["pipeline_tag"] == "fill-mask"
 
 
 def test_hugging_faces_library_reads_it(tmp_path):
