@@ -16,7 +16,6 @@ from jaxft.report.markup import number
 FILE = "README.md"
 _MARK = "<!-- written by jaxft; without this line, jaxft leaves the file alone -->"
 _SPLITS = {"eval": "validation", "test": "test"}
-_TAGS = {"pretraining": "fill-mask", "next-sentence-prediction": None}  # what the hub calls a task, if by another name
 
 
 def write_card(directory: Path, config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool = False) -> None:
@@ -43,11 +42,10 @@ def card(config: Config, kind: str, results: Mapping[str, Any], *, adapter: bool
     """The text of the card; see `write_card`."""
     scores = {name: x for name, x in results.items() if isinstance(x, int | float) and name.partition("/")[0] in _SPLITS}
     title = Path(config.output_dir).resolve().name
-    tag = _TAGS.get(kind, kind)
+    tag = "fill-mask" if kind == "pretraining" else kind
     start = None if config.model.from_scratch else config.model.path  # of random weights, its config.json alone
     base, data = _hub_id(start), _hub_id(config.data.dataset)
-    front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers"}
-    front |= ({"pipeline_tag": tag} if tag else {}) | {"tags": ["jaxft"]}
+    front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers", "pipeline_tag": tag, "tags": ["jaxft"]}
     front |= {"base_model": base} if base else {}
     front |= {"datasets": [data]} if data else {}
     if scores:

@@ -64,11 +64,6 @@ def test_it_tells_limits_and_versions():
     assert "No scores were measured" in card(config(), "question-answering", {})
 
 
-def test_a_task_without_a_name_on_the_hub_has_no_tag():
-    assert "pipeline_tag" not in front_matter(card(config(), "next-sentence-prediction", {}))
-    assert front_matter(card(config(), "pretraining", {}))["pipeline_tag"] == "fill-mask"
-
-
 def test_hugging_faces_library_reads_it(tmp_path):
     cards = pytest.importorskip("huggingface_hub").ModelCard
     write_card(tmp_path, config(), "token-classification", RESULTS, adapter=True)
