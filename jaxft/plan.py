@@ -47,11 +47,15 @@ def main(argv: list[str]) -> None:
     chosen = backend.start(distributed="off", compile_cache=cache, platforms=None if target is None else "cpu")
     from jaxft.preflight import costs, learning_rates, topology
     from jaxft.run.setup import make_run
+    from jaxft.teacher_cache.choice import choose
+    from jaxft.teacher_cache.fill import check_directory
     from jaxft.training import frozen_features
 
     if plot:
         learning_rates.require_matplotlib()  # before reading the data, which takes long
     run = make_run(config, None if target is None else topology.devices(target))
+    if target is None:  # outputs for other devices than these are not there yet
+        check_directory(run, choose(run).stored)
     print(chosen.line(), file=sys.stderr)
     about = summary(run, optimizer=[costs.mib(size) if size else "-" for size in costs.optimizer_memory(run)])
     print(*about, "", *learning_rates.lines(run), "", *lengths(run), "", sep="\n")

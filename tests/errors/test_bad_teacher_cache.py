@@ -71,6 +71,13 @@ def test_a_directory_with_other_outputs(train_fails, kept, classifier, tiny_data
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 
+def test_the_plan_refuses_what_training_refuses(fails, tiny_model, tiny_data, classifier, tmp_path):
+    options = {"model.path": tiny_model, "data.train": tiny_data / "train.csv", "data.max_length": 32, TEACHER: classifier}
+    (tmp_path / "notes.txt").write_text("mine")
+    given = [f"--{name}={x}" for name, x in {**options, "distill.cache_dir": tmp_path}.items()]
+    fails("plan", given, f"distill.cache_dir {tmp_path}: holds other files (notes.txt)")
+
+
 def test_a_directory_with_other_files(train_fails, kept, classifier, tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir()
