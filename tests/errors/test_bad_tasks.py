@@ -4,6 +4,12 @@ import json
 
 import pytest
 
+from jaxft.config.several import NamedTaskConfig
+from jaxft.core.errors import UserError
+from jaxft.models.encoder.adapters import ADAPTER
+from jaxft.models.model import MAIN
+from jaxft.step.domain_head import HEAD
+from jaxft.step.train_step import MEANS, METRICS
 from tests.support import several, tagged
 
 
@@ -61,6 +67,12 @@ def test_an_element_that_is_wrong(train_fails, folder, changes, words):
 )
 def test_options_that_do_not_fit_several_tasks(train_fails, folder, options, words):
     train_fails(with_tasks(folder) | options, *words)
+
+
+@pytest.mark.parametrize("name", [MAIN, HEAD, METRICS.rstrip("/"), MEANS.rstrip("/"), ADAPTER])
+def test_a_name_that_means_something_else_in_a_run(name):
+    with pytest.raises(UserError, match=f"tasks 2 name is {name}: must be another one than main, "):
+        NamedTaskConfig(name).validate("tasks 2 ")
 
 
 def test_a_share_of_zero(train_fails, folder):
