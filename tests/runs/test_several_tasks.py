@@ -102,6 +102,7 @@ def test_predict_takes_the_name_of_a_task(done, folder, tmp_path, fails):
     fails("predict", argv, "a run of several tasks", "moods, tags, words", "--task")
     fails("predict", [*argv, "--task", "moodz"], "--task moodz", "its tasks are moods, tags, words")
     fails("predict", [directory / "model" / "tags", *argv[1:], "--task", "foo"], "--task foo")
+    fails("predict", [directory / "model" / "tags", *argv[1:], "--task", "moods"], "--task moods", "is the model of tags")
 
 
 def test_export_needs_no_data(done, tiny_model, folder, tmp_path):
