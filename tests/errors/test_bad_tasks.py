@@ -53,6 +53,10 @@ def test_an_element_that_is_wrong(train_fails, folder, changes, words):
         ({"sampling.temperature": 3}, ["sampling.temperature is 3", "only temperature has it"]),
         ({"sampling.sampler": "sometimes"}, ["sampling.sampler is sometimes", "round_robin"]),
         ({"train.batch_size": 1}, ["train.batch_size is 1", "2 or more", "per_step one"]),
+        (
+            {"train.batch_size": 78, "sampling.per_step": "one"},
+            ["train.batch_size is 78", "78 examples has one step", "2 tasks need one each"],
+        ),
         ({"eval.metric": "tags/accurcy"}, ["task tags: eval.metric is accurcy", 'did you mean "accuracy"']),
         ({"eval.metric": "accuracy"}, ["eval.metric is accuracy", "moods/accuracy"]),
         ({"augment.mixup": 0.2}, ["augment.mixup", "a run of one task"]),
