@@ -1,12 +1,14 @@
 """Several tasks that do not fit together give one line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from jaxft.config import Config, cli
+from jaxft.config import Config, TaskConfig
 from jaxft.config.of_tasks import of_tasks
 from jaxft.config.several import NamedTaskConfig
+from jaxft.config.training import TrainConfig
 from jaxft.core.errors import UserError
 from jaxft.models.encoder.adapters import ADAPTER
 from jaxft.models.model import MAIN
@@ -113,23 +115,15 @@ def test_what_follows_evaluations_needs_validation_data(train_fails, folder):
     train_fails(options | {"eval.metric": "moods/accuracy"}, "eval.metric is moods/accuracy", "give moods data.validation")
 
 
-def with_smoothing(*tasks: dict) -> Config:
-    named = [{"name": f"task{i}", "task": x} for i, x in enumerate(tasks)] if len(tasks) > 1 else []
-    values = {"train": {"label_smoothing": 0.1}, **({"tasks": named} if named else {"task": tasks[0]})}
-    return cli.parse(values, [], origin="test", prog="test")
-
-
 def test_labels_are_smoothed_in_the_tasks_that_have_any():
     """The others ignore the option, also when they are restored for evaluation."""
-    answers, numbers = {"name": "question-answering"}, {"problem": "regression"}
-    config = with_smoothing({}, answers, numbers)
+    names = [NamedTaskConfig("moods"), NamedTaskConfig("answers", {"name": "question-answering"})]
+    config = Config(tasks=names, train=TrainConfig(label_smoothing=0.1))
     check_smoothing(config)
     for own in of_tasks(config).values():
         task_class(own)
-    with pytest.raises(UserError, match="but none of the tasks has any"):
-        check_smoothing(with_smoothing(answers, numbers))
     with pytest.raises(UserError, match="but question-answering has none"):
-        check_smoothing(with_smoothing(answers))
+        check_smoothing(replace(config, tasks=[], task=TaskConfig("question-answering")))
 
 
 def test_commands_for_one_task(fails, folder, tmp_path, tiny_model):
