@@ -103,7 +103,7 @@ class TaskOrders:
         return self.batch_size if self.mixed else self.steps
 
     def _in_turn(self, epoch: int) -> np.ndarray:
-        """The sums of the counts of all epochs before one, if tasks take turns: each epoch goes on where the last one ended."""
+        """The sums of the counts of all epochs before one, if tasks take turns, which go on from one epoch to the next."""
         tasks = len(self.shares.sizes)
         return -(-(epoch * self._total - np.arange(tasks)) // tasks)
 
