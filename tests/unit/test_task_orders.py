@@ -30,6 +30,8 @@ def expected_shares(*parts: float) -> np.ndarray:
         ("proportional", {}, 3, SIZES),
         ("temperature", {"temperature": 2.0}, 0, np.sqrt(SIZES)),
         ("temperature", {"temperature": 1.0, "cap": 30}, 0, (30, 30, 9)),
+        ("temperature", {"temperature": 1e-4}, 0, (1, 0, 0)),
+        ("shares", {"given": (1.5e308, 1.5e308, 0.0)}, 0, (1, 1, 0)),
         ("annealed", {"epochs": 5}, 0, SIZES),
         ("annealed", {"epochs": 5}, 2, np.array(SIZES) ** 0.6),
         ("annealed", {"epochs": 5}, 4, np.array(SIZES) ** 0.2),

@@ -49,12 +49,14 @@ class Shares:
         With `expected`, nothing is waited for: tasks that are drawn by evaluations have the shares that they begin with.
         """
         shares = self._of_epoch(epoch, expected)
+        shares = shares / shares.max()  # the sum of the largest floats would be infinite
         return shares / shares.sum()
 
     def _of_epoch(self, epoch: int, expected: bool) -> np.ndarray:
         sizes = np.asarray(self.sizes, np.float64)
         if self.sampler == "temperature":
-            return np.minimum(sizes, self.cap or np.inf) ** (1 / self.temperature)
+            capped = np.minimum(sizes, self.cap or np.inf)
+            return (capped / capped.max()) ** (1 / self.temperature)  # a power of many examples would be infinite
         if self.sampler == "annealed":
             return sizes ** (1 - ANNEALED_BY * min(1.0, epoch / max(1, self.epochs - 1)))
         if self.sampler == "round_robin":
