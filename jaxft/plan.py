@@ -117,7 +117,8 @@ def _tasks(run: Any) -> list[str]:
     own, orders, weights = run.config.sampling, run.sampler.orders, run.task.weights
     counts = orders.counts(0, expected=True)
     what = f"of {orders.batch_size} in each step" if own.per_step == "mixed" else f"of {orders.steps} steps of an epoch"
-    about = ", at first" if orders.shares.vary else ""
+    varies = orders.shares.vary or (counts != orders.counts(1, expected=True)).any()  # round_robin may
+    about = ", at first" if varies else ""
     lines = [f"sampling: {own.sampler}, {own.per_step}"]
     for (name, task), count in zip(run.task.tasks.items(), counts, strict=True):
         parts = ((split, x.parts.get(name)) for split, x in run.data.items())

@@ -40,6 +40,9 @@ class DomainsConfig(Section):
         plain = DomainsConfig()
         if self.texts == []:
             raise UserError(f"{prefix}texts is an empty list: name a file, or leave it at null")
+        paths = [str(x) for x in self.texts] if isinstance(self.texts, list) else []
+        if twice := next((x for i, x in enumerate(paths) if x in paths[:i]), None):
+            raise UserError(f"{prefix}texts names {twice} twice: each path is a domain of its own")
         for name, value in vars(self).items():
             if not self.used and value != getattr(plain, name):
                 raise UserError(

@@ -22,7 +22,9 @@ NAME = Limit(
     "letters, digits, _ and -, beginning with a letter or digit",
     lambda x: bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", x)),
 )
-TAKEN = ("main", "loss", "score", "task", "encoder")  # other things in the same places have these names
+# Other things in the same places have these names: scores, heads, outputs that a step adds up (`step.train_step.METRICS`),
+# and modules of adapters.
+TAKEN = ("main", "loss", "score", "task", "encoder", "domains", "metrics", "means", "adapter")
 
 
 @dataclass(frozen=True)

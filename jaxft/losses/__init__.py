@@ -11,6 +11,7 @@ from jaxft.losses.labelled import (
     sigmoid_cross_entropy,
     squared_error,
     sum_by_text,
+    with_weight,
 )
 from jaxft.losses.soft import OutputPair, kl_divergence, soft_cross_entropy
 
@@ -25,4 +26,5 @@ __all__ = [
     "soft_cross_entropy",
     "squared_error",
     "sum_by_text",
+    "with_weight",
 ]

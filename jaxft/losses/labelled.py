@@ -13,6 +13,12 @@ WeightedSum = tuple[Array, Array]
 LOWEST = -1e30  # the logit of what must not be chosen; finite, so that a softmax over nothing else is not NaN
 
 
+def with_weight(loss: WeightedSum, weight: Array) -> WeightedSum:
+    """A loss with the same mean and another weight; 0 if its own weight is 0."""
+    total, own = loss
+    return total * jnp.where(own > 0, weight / jnp.where(own > 0, own, 1.0), 0.0), weight
+
+
 def cross_entropy(
     logits: Array,
     labels: Array,

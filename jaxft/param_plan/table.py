@@ -14,6 +14,7 @@ from jaxft.param_plan.rules import Rule, decide
 
 # As in Hugging Face's Trainer: no norm, and nothing with "bias" in its name, which includes MPNet's relative biases.
 NO_DECAY = r"bias|\.scale$"
+HEAD_NAME = r"^heads\.[^.]*"  # which may be that of a task, such as media-bias, and decides nothing
 COLUMNS = ("trainable", "learning_rate", "weight_decay", "unfreeze", "schedule", "adapter", "init")
 
 
@@ -176,7 +177,7 @@ def _setting(name: str, rules: Mapping[str, Rule | None], steps_per_epoch: int, 
             f"{rule.where}: {name} would be unfrozen at step {start}, but the run ends after {total_steps}; unfreeze it "
             "earlier or train longer"
         )
-    cell = cells.get("weight_decay", not re.search(NO_DECAY, name))
+    cell = cells.get("weight_decay", not re.search(NO_DECAY, re.sub(HEAD_NAME, "", name)))
     decay: bool | float = cell if isinstance(cell, bool) else cell or False
     return replace(setting, weight_decay=decay, unfreeze=start)
 

@@ -59,8 +59,7 @@ def read_domains(config: Config, task: Task, split: Split, vocabulary: Vocabular
     Raises:
       UserError: if there is one domain only, a row has none, or the texts cannot be used.
     """
-    own, column = config.domains, config.domains.column
-    given = [] if own.texts is None else own.texts if isinstance(own.texts, list) else [own.texts]
+    own, column, given = config.domains, config.domains.column, _paths(config.domains.texts)
     where: list[str | list[str]] = [given] if column and given else list(given)
     parts = [read_unlabelled(config, task, vocabulary, x, "domains.texts") for x in where]
     if column:
@@ -69,6 +68,8 @@ def read_domains(config: Config, task: Task, split: Split, vocabulary: Vocabular
             values += [_values(config_of_texts(config, given), task, part, column) for part in parts]
         names = tuple(sorted({*chain.from_iterable(values)}))
     else:
+        if same := [] if own.files else [x for x in given if x in _paths(config.data.train)]:
+            raise UserError(f"domains.texts names {same[0]}, as data.train does: give texts of another domain")
         values = [_files(config, task, split) if own.files else ["data.train"] * len(split.examples)]
         values += [[name] * len(part.examples) for name, part in zip(given, parts, strict=True)]
         names = tuple(dict.fromkeys(chain.from_iterable(values)))
@@ -99,9 +100,16 @@ def check_plan(plan: ParameterPlan) -> None:
         raise UserError("domains: the plan trains nothing of the encoder below its pooler, so there is nothing to adapt")
 
 
+def _paths(given: str | list[str] | None) -> list[str]:
+    return [] if given is None else [str(x) for x in given] if isinstance(given, list) else [str(given)]
+
+
 def _values(config: Config, task: Task, split: Split, column: str) -> list[str]:
     """The name of each example's domain."""
     values, row_of = column_of_examples(config, task, split, column, "domains.column")
+    if (wrong := next((i for i, x in enumerate(values) if isinstance(x, list | dict)), None)) is not None:
+        where = task.row_names(split.rows, split.origin)(wrong)
+        raise UserError(f'{where} has {values[wrong]!r} in column "{column}" (domains.column): must be one name')
     names = [str(int(x) if isinstance(x, float) and x.is_integer() else x).strip() for x in values]
     return [names[row] for row in row_of.tolist()]
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxft.core.random_streams import OfPreparation
 from jaxft.data.augmentation.pairs import RATIO
-from jaxft.losses import WeightedSum
+from jaxft.losses import WeightedSum, with_weight
 from jaxft.models.encoder.layer_outputs import HIDDEN, layer_output
 from jaxft.models.model import Model
 from jaxft.run.setup import FROZEN_FEATURES, Run
@@ -134,6 +134,11 @@ def needs_all_rows(run: Run) -> bool:
 def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[LossWrapper]:
     """The wrappers of the task's loss that the config asks for, the innermost first; the arguments are as in `run_loss`."""
     wrappers: list[LossWrapper] = []
+    own = run.config.adversarial
+    virtual = own.method and own.method not in ON_LABELS
+    added = run.teachers, run.config.regularization.r_drop, virtual, run.config.unlabelled.data, run.config.domains.used
+    if run.config.task.loss and any(added):
+        wrappers.append(partial(with_text_weights, task=run.task))
     if run.teachers:
         matches, task = run_matches(run), taught_task(run.teachers, run.task, run.config)
         teacher = teacher_outputs(run.teachers, stored, matches.teacher_outputs if matches else ())
@@ -141,8 +146,7 @@ def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[Loss
         wrappers.append(partial(with_teacher, task=task, teacher=teacher, **options))
     if alpha := run.config.regularization.r_drop:
         wrappers.append(partial(with_r_drop, task=run.task, alpha=alpha))
-    own = run.config.adversarial
-    if own.method and own.method not in ON_LABELS:
+    if virtual:
         width = run.model.encoder.config.width
         wrappers.append(partial(with_virtual_adversary, task=run.task, config=own, width=width))
     if run.config.unlabelled.data:  # outside the others, which divide by the weight of the labelled examples
@@ -152,6 +156,18 @@ def loss_wrappers(run: Run, stored: Mapping[str, Stored] = NOTHING) -> list[Loss
     if own.method in ON_LABELS:  # outermost: it computes gradients itself
         wrappers.append(partial(with_adversary, config=own, width=run.model.encoder.config.width))
     return wrappers
+
+
+def with_text_weights(loss_fn: LossFn, task: Task) -> LossFn:
+    """A loss of the user's with the weight that `Task.text_weights` says, by which wrappers weigh what they add to it."""
+
+    def loss(
+        params: Parameters, batch: Batch, key: jax.Array | None, hyper: Mapping[str, Any]
+    ) -> tuple[WeightedSum, Outputs]:
+        found, outputs = loss_fn(params, batch, key, hyper)
+        return (found if key is None else with_weight(found, task.text_weights(batch).sum())), outputs
+
+    return loss
 
 
 def run_matches(run: Run) -> Matches | None:

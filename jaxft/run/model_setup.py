@@ -25,7 +25,7 @@ from jaxft.run.record import Record
 from jaxft.run.restored_task import restored
 from jaxft.run.run_tokenizer import open_vocabulary
 from jaxft.step.regularization import Regularization
-from jaxft.tasks import task_class
+from jaxft.tasks import check_smoothing, task_class
 from jaxft.tasks.task import Task
 
 
@@ -103,6 +103,7 @@ def resolve_model(config: Config) -> tuple[Path, dict[str, Any]]:
             f"model.path {config.model.path}: is an adapter; a run starts from a whole model, such as "
             f"python -m jaxft.export {config.model.path} --merge --output DIR writes"
         )
+    check_smoothing(config)
     where = str(directory / "config.json")
     hf_config = with_changes(read_model_config(directory), config.model.config, where)
     for name, own in every_task(config).items():

@@ -199,6 +199,8 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     if task is not None and task not in configs:
         have = f"its tasks are {', '.join(configs)}" if configs else "it has no tasks with names; leave --task out"
         raise UserError(f"--task {task}: not a task of {path}: {have}")
+    if task is not None and (own := task_of(path)) and own != task:
+        raise UserError(f"--task {task}: {path} is the model of {own}: leave --task out, or give {directory}")
     if is_run(Path(path)):
         if configs and task is None:
             raise UserError(

@@ -12,23 +12,9 @@ from jaxft.core.errors import UserError, nearest
 from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.run.record import Record
 from jaxft.run.splits import RunData, read_data
-from jaxft.tasks import named_task, task_options
+from jaxft.tasks import task_options
 from jaxft.tasks.several import several_tasks
 from jaxft.tasks.several_splits import combine
-
-
-def task_configs(config: Config) -> dict[str, Config]:
-    """The config of each task by its name; labels are smoothed in those tasks that have labels to smooth.
-
-    Raises:
-      UserError: if `train.label_smoothing` is for none of them.
-    """
-    configs, smoothing = of_tasks(config), config.train.label_smoothing
-    plain = {name for name, own in configs.items() if not named_task(own.task).smooths_labels}
-    if smoothing and configs and len(plain) == len(configs):
-        raise UserError(f"train.label_smoothing is {smoothing}, but none of the tasks has any: leave it at 0")
-    unsmoothed = replace(config.train, label_smoothing=0.0)
-    return {name: replace(own, train=unsmoothed) if name in plain else own for name, own in configs.items()}
 
 
 def read_tasks(config: Config, directory: Path, hf_config: Mapping[str, Any], known: Record | None) -> RunData:
@@ -38,7 +24,7 @@ def read_tasks(config: Config, directory: Path, hf_config: Mapping[str, Any], kn
       UserError: for what is missing or malformed, with the name of the task.
     """
     found: dict[str, RunData] = {}
-    for name, own in task_configs(config).items():
+    for name, own in of_tasks(config).items():
         with naming_task(name):
             check_not_kept(own.data)
             found[name] = read_data(_with_labels(own, known and known.labels_of(name)), directory, hf_config)

@@ -21,7 +21,8 @@ def task_orders(config: Config, data: Mapping[str, Split], epochs: int) -> tuple
     """(the orders of a run of several tasks, of `epochs` epochs, the scores that they depend on).
 
     Raises:
-      UserError: if a step is too small for an example of each task, or scores are needed that nothing gives.
+      UserError: if a step has no room for an example of each task, or an epoch no step for each, or scores are needed that
+        nothing gives.
     """
     own, train, validation = config.sampling, data["train"], data.get("validation")
     assert isinstance(train, SeveralSplits)
@@ -30,6 +31,12 @@ def task_orders(config: Config, data: Mapping[str, Split], epochs: int) -> tuple
         raise UserError(
             f"train.batch_size is {config.train.batch_size}: must be {len(names)} or more, because a step has examples of "
             f"each of the {len(names)} tasks (sampling.per_step one gives each step to one task)"
+        )
+    if own.per_step == "one" and (steps := -(-len(train.examples) // size)) < len(names):
+        raise UserError(
+            f"train.batch_size is {config.train.batch_size}: an epoch of {len(train.examples):,} examples has "
+            f"{'one step' if steps == 1 else f'{steps} steps'}, and {len(names)} tasks need one each: lower it, or set "
+            "sampling.per_step to mixed"
         )
     scores = None
     if own.sampler == "validation":

@@ -89,12 +89,14 @@ def model_of_task(path: str, task: str | None) -> str:
     """RUN_OR_MODEL_DIR with the name of a task of a run of several: the model of this task; without one, the path itself.
 
     Raises:
-      UserError: for a run that has not finished.
+      UserError: for a run that has not finished, or has no such task.
     """
     if task is None or not is_run(Path(path)):
         return path
     directory = Path(path) / MODEL / task
     if not (directory / "config.json").is_file():
+        if names := tasks_with_models(Path(path)):
+            raise UserError(f"{path}: has no task {task}; its tasks are {', '.join(names)}")
         raise UserError(f"{path}: the run has no {MODEL}/{task} yet; finish it, or write one with jaxft export {path}")
     return str(directory)
 

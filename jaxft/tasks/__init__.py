@@ -3,6 +3,7 @@
 import dataclasses
 
 from jaxft.config import Config, TaskConfig
+from jaxft.config.of_tasks import every_task
 from jaxft.config.task import options_for
 from jaxft.core.errors import UserError, nearest
 from jaxft.core.object_reference import is_reference
@@ -62,10 +63,8 @@ def task_class(config: Config) -> type[Task]:
     if config.tasks:
         names = ", ".join(x.name for x in config.tasks)
         raise UserError(f"the config has several tasks ({names}), but this is for a single one: leave tasks out")
-    options, name = config.task, config.task.name
+    options, name = config.task, _described(config.task)
     task = customised(named_task(options), options.loss, config.eval.metrics, config.eval.metric)
-    if name == TextClassification.kind:
-        name = f"{name} with task.problem {options.problem}"
     honoured = task_options(options)
     for option in dataclasses.fields(options):
         value = getattr(options, option.name)
@@ -83,9 +82,26 @@ def task_class(config: Config) -> type[Task]:
             f"data.clean changes texts, but {name} has a read of its own that does not say it cleans them: clean them there "
             "(jaxft.data.cleaning.columns.clean_columns) and set cleans_texts to True in its class"
         )
-    if config.train.label_smoothing and not task.smooths_labels:
-        raise UserError(f"train.label_smoothing is {config.train.label_smoothing}, but {name} has none: leave it at 0")
     if config.eval.metric is not None and config.eval.metric not in task.metrics:
         near = nearest(config.eval.metric, task.metrics)
         raise UserError(f"eval.metric is {config.eval.metric}: must be one of {', '.join(task.metrics)} for {name}{near}")
     return task
+
+
+def check_smoothing(config: Config) -> None:
+    """Check that `train.label_smoothing` is for the task of a config, or for one of several; the others ignore it.
+
+    Raises:
+      UserError: if no task has labels to smooth.
+    """
+    smoothing, tasks = config.train.label_smoothing, every_task(config).values()
+    if smoothing and not any(named_task(own.task).smooths_labels for own in tasks):
+        lacking = "none of the tasks has any" if config.tasks else f"{_described(config.task)} has none"
+        raise UserError(f"train.label_smoothing is {smoothing}, but {lacking}: leave it at 0")
+
+
+def _described(config: TaskConfig) -> str:
+    """The name of a task in messages."""
+    if config.name == TextClassification.kind:
+        return f"{config.name} with task.problem {config.problem}"
+    return config.name

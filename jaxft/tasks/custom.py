@@ -91,7 +91,7 @@ def _subclass(
         def replaced(self: Task, outputs: Outputs, batch: Batch, train: bool) -> WeightedSum:
             return _weighted_sum(*loss, outputs, batch, train)
 
-        members |= {"loss": replaced, "needs_all_rows": True}  # it may compare examples
+        members |= {"loss": replaced, "needs_all_rows": True, "has_own_loss": True}  # it may compare examples
     if metrics:
         plain = {name: call for name, function in metrics if (call := of_predictions(function)) is not None}
 

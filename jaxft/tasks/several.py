@@ -18,7 +18,7 @@ from jaxft.config import Config
 from jaxft.core.errors import UserError
 from jaxft.core.tree import Params
 from jaxft.data.batching.collect import Summary
-from jaxft.losses import OutputPair, WeightedSum
+from jaxft.losses import OutputPair, WeightedSum, with_weight
 from jaxft.models.model import Model
 from jaxft.tasks.several_splits import TASK, SeveralSplits
 from jaxft.tasks.task import Array, Batch, Outputs, Split, Task
@@ -119,7 +119,9 @@ class SeveralTasks(Task):
         """
         total = jnp.zeros(())
         for scale, (name, task) in zip(self._scales(batch)[0], self.tasks.items(), strict=True):
-            total += scale * task.loss(_own(outputs, name), self.view(batch, name), train)[0]
+            view = self.view(batch, name)
+            found = task.loss(_own(outputs, name), view, train)
+            total += scale * (with_weight(found, task.text_weights(view).sum()) if task.has_own_loss else found)[0]
         return total, self.text_weights(batch).sum()
 
     def soft_pairs(self, outputs: Outputs, teacher: Outputs, batch: Batch) -> list[OutputPair]:

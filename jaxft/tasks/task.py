@@ -85,6 +85,7 @@ class Task(abc.ABC):
       tags_words: whether the `row_labels` of a row are the tags of its words that are not empty.
       keeps_predictions: whether `summarise` keeps what `predictions` needs; functions of them in `eval.metrics` set it.
       needs_all_rows: whether its loss compares the examples of a micro-batch; by default if it is not jaxft's.
+      has_own_loss: whether `task.loss` has replaced its loss, whose weight need not be that of `text_weights`.
       cleans_texts: whether `read` cleans texts as `data.clean` says; a class that defines `read` says it for itself.
     """
 
@@ -101,6 +102,7 @@ class Task(abc.ABC):
     cleans_texts: ClassVar[bool] = False
     keeps_predictions: ClassVar[bool] = False
     needs_all_rows: ClassVar[bool] = False
+    has_own_loss: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         own = not cls.__module__.startswith("jaxft.") and vars(cls).keys() & {"loss", "run_model"}

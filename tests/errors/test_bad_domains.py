@@ -29,7 +29,9 @@ def files(tmp_path):
     for name, bad in {"negative": -1, "nan": "nan", "word": "much", "none": ""}.items():
         write(tmp_path / f"{name}.csv", columns, [*named[:4], (*named[4][:3], bad)])
     write(tmp_path / "zeros.csv", columns, [(*row[:3], 0) for row in named])
-    return lambda name: str(tmp_path / f"{name}.csv")
+    rows = [{"text": "stone bridge", "label": y, "shelf": x} for x, y in zip([["a"], ["a", "b"]], tiny.LABELS, strict=False)]
+    (tmp_path / "lists.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return lambda name: str(tmp_path / (f"{name}.jsonl" if name == "lists" else f"{name}.csv"))
 
 
 CASES = {
@@ -51,6 +53,9 @@ CASES = {
         {"train": "two", "domains.files": "true", "domains.column": "shelf"},
         ["domains.files and domains.column exclude each other"],
     ),
+    "two names in a row": ({"train": "lists", "domains.column": "shelf"}, ["lists.jsonl: row 1", "['a']", "one name"]),
+    "a file twice": ({"domains.texts": ["texts", "texts"]}, ["domains.texts names", "texts.csv twice"]),
+    "the training data": ({"train": "plain", "domains.texts": "plain"}, ["domains.texts names", "as data.train does"]),
     "empty texts": ({"domains.texts": "empty"}, ["empty.csv", "no rows"]),
     "absent texts": ({"domains.texts": "absent"}, ["absent.csv: no such file (domains.texts)"]),
     "texts without the text": ({"domains.texts": "other"}, ['other.csv: no column "text"', "sentence"]),
@@ -97,7 +102,9 @@ def test_bad_input_is_refused_in_one_line(train_fails, files, classifier, case):
         if name == "train":
             options["data.train"] = files(value) if isinstance(value, str) else json.dumps([files(x) for x in value])
         else:
-            options[name] = files(value) if name == "domains.texts" else classifier if value == "T" else value
+            texts = name == "domains.texts"
+            paths = json.dumps([files(x) for x in value]) if texts and isinstance(value, list) else None
+            options[name] = paths or (files(value) if texts else classifier if value == "T" else value)
     train_fails(options, *words)
 
 

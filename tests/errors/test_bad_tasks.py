@@ -1,9 +1,20 @@
 """Several tasks that do not fit together give one line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from jaxft.config import Config, TaskConfig
+from jaxft.config.of_tasks import of_tasks
+from jaxft.config.several import NamedTaskConfig
+from jaxft.config.training import TrainConfig
+from jaxft.core.errors import UserError
+from jaxft.models.encoder.adapters import ADAPTER
+from jaxft.models.model import MAIN
+from jaxft.step.domain_head import HEAD
+from jaxft.step.train_step import MEANS, METRICS
+from jaxft.tasks import check_smoothing, task_class
 from tests.support import several, tagged
 
 
@@ -47,6 +58,10 @@ def test_an_element_that_is_wrong(train_fails, folder, changes, words):
         ({"sampling.temperature": 3}, ["sampling.temperature is 3", "only temperature has it"]),
         ({"sampling.sampler": "sometimes"}, ["sampling.sampler is sometimes", "round_robin"]),
         ({"train.batch_size": 1}, ["train.batch_size is 1", "2 or more", "per_step one"]),
+        (
+            {"train.batch_size": 78, "sampling.per_step": "one"},
+            ["train.batch_size is 78", "78 examples has one step", "2 tasks need one each"],
+        ),
         ({"eval.metric": "tags/accurcy"}, ["task tags: eval.metric is accurcy", 'did you mean "accuracy"']),
         ({"eval.metric": "accuracy"}, ["eval.metric is accuracy", "moods/accuracy"]),
         ({"augment.mixup": 0.2}, ["augment.mixup", "a run of one task"]),
@@ -61,6 +76,12 @@ def test_an_element_that_is_wrong(train_fails, folder, changes, words):
 )
 def test_options_that_do_not_fit_several_tasks(train_fails, folder, options, words):
     train_fails(with_tasks(folder) | options, *words)
+
+
+@pytest.mark.parametrize("name", [MAIN, HEAD, METRICS.rstrip("/"), MEANS.rstrip("/"), ADAPTER])
+def test_a_name_that_means_something_else_in_a_run(name):
+    with pytest.raises(UserError, match=f"tasks 2 name is {name}: must be another one than main, "):
+        NamedTaskConfig(name).validate("tasks 2 ")
 
 
 def test_a_share_of_zero(train_fails, folder):
@@ -92,6 +113,17 @@ def test_what_follows_evaluations_needs_validation_data(train_fails, folder):
     train_fails(options | {"train.patience": 1}, "train.patience follows evaluations")
     options = with_tasks(folder, without[0])
     train_fails(options | {"eval.metric": "moods/accuracy"}, "eval.metric is moods/accuracy", "give moods data.validation")
+
+
+def test_labels_are_smoothed_in_the_tasks_that_have_any():
+    """The others ignore the option, also when they are restored for evaluation."""
+    names = [NamedTaskConfig("moods"), NamedTaskConfig("answers", {"name": "question-answering"})]
+    config = Config(tasks=names, train=TrainConfig(label_smoothing=0.1))
+    check_smoothing(config)
+    for own in of_tasks(config).values():
+        task_class(own)
+    with pytest.raises(UserError, match="but question-answering has none"):
+        check_smoothing(replace(config, tasks=[], task=TaskConfig("question-answering")))
 
 
 def test_commands_for_one_task(fails, folder, tmp_path, tiny_model):

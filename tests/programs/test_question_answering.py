@@ -183,7 +183,6 @@ def test_options_are_restored_from_config_json():
         ({"task": {"max_answer_length": 0}}, "task.max_answer_length is 0"),
         ({"data": {"stride": -1}}, "data.stride is -1"),
         ({"data": {"stride": 128}}, "data.stride is 128: must be 0 or more and below data.max_length 128"),
-        ({"train": {"label_smoothing": 0.1}}, "train.label_smoothing is 0.1, but question-answering has none"),
         ({"task": {"labels": ["a", "b"]}}, "question-answering has no such option"),
         ({"eval": {"metric": "accuracy"}}, "must be one of f1, exact_match, loss for question-answering"),
     ],

@@ -85,6 +85,8 @@ def test_the_trainer_takes_the_name_of_a_task(done, tiny_model, folder, tmp_path
     assert trainer.predict(rows, task="moods")[0]["label"] in ("angry", "calm", "merry")
     trainer.save(tmp_path / "copy", task="tags")
     assert (tmp_path / "copy" / WEIGHTS).is_file()
+    with pytest.raises(UserError, match="has no task moodz; its tasks are moods, tags, words"):
+        trainer.save(tmp_path / "other", task="moodz")
     with pytest.raises(UserError, match="a run of several tasks: name one of moods, tags, words"):
         trainer.predict(rows)
     tasks = [{"name": name, "data": {"train": rows}} for name in ("one", "other")]
@@ -102,6 +104,7 @@ def test_predict_takes_the_name_of_a_task(done, folder, tmp_path, fails):
     fails("predict", argv, "a run of several tasks", "moods, tags, words", "--task")
     fails("predict", [*argv, "--task", "moodz"], "--task moodz", "its tasks are moods, tags, words")
     fails("predict", [directory / "model" / "tags", *argv[1:], "--task", "foo"], "--task foo")
+    fails("predict", [directory / "model" / "tags", *argv[1:], "--task", "moods"], "--task moods", "is the model of tags")
 
 
 def test_export_needs_no_data(done, tiny_model, folder, tmp_path):

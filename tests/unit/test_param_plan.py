@@ -89,6 +89,14 @@ def test_rules_decide_each_column_separately():
     assert row("3.output.dense.bias") == (True, 1.0, False, None)
 
 
+def test_the_name_of_a_task_decides_no_decay():
+    params = {**PARAMS, "heads": {"media-bias": PARAMS["heads"]["main"]}}
+    config = PlanConfig(preset="full")
+    made = make_plan(config, params, DEPTH, steps_per_epoch=10, total_steps=100, dropout_sites=[])
+    found = {name: x.weight_decay for name, x in made.settings.items() if name.startswith("heads.")}
+    assert found == {"heads.media-bias.classifier.kernel": True, "heads.media-bias.classifier.bias": False}
+
+
 def test_layerwise_decay_cuts_no_stack():
     made = plan("layerwise_decay", layer_decay=0.5)
     assert made.cuts == ()

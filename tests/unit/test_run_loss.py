@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxft.config import cli
 from jaxft.core import random_keys
@@ -69,6 +70,25 @@ def test_loss_wrappers_of_the_config_are_applied_in_order():
     hard = TABLE[[1, 4]].sum()
     assert (float(total), float(weight)) == (hard / 2 + 20 / 2, 1.0)
     assert run_loss(run)(params, batch, None, {})[0][0] == 0  # type: ignore[arg-type]
+
+
+class Weighs(Echo):
+    """Its texts have the weight 8, but its loss, which stands for one of the user's, has the weight 1."""
+
+    def text_weights(self, batch):
+        return jnp.full((1, 4), 2.0)
+
+
+@pytest.mark.parametrize(("alpha", "weight"), [(0, 1), (3, 8)])
+def test_a_loss_of_the_user_is_weighed_like_what_is_added_to_it(alpha, weight):
+    """Its mean stays. Alone, it keeps its own weight."""
+    options = ["--task.loss=my_module:my_loss", f"--regularization.r_drop={alpha}", "--regularization.neftune=1e-30"]
+    config = cli.parse({}, options, origin="test", prog="test")
+    run = SimpleNamespace(config=config, model=Echo(), task=Weighs(), teachers=[], total_steps=9)
+    batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
+    found = run_loss(run)(PARAMS, batch, random_keys.root_key(0), {})[0]  # type: ignore[arg-type]
+    hard = TABLE[[1, 4]].sum()
+    assert np.allclose(found, (weight * hard, weight))
 
 
 class Weighted(Echo):

@@ -1,11 +1,17 @@
-"""The examples of several tasks as those of one, and back."""
+"""The examples of several tasks as those of one, and back; and the weights of their losses."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxft.data.batching.collect import Summary
 from jaxft.data.tokens.encode import Examples
+from jaxft.tasks.custom import customised
+from jaxft.tasks.several import several_tasks
 from jaxft.tasks.several_splits import TASK, combine
 from jaxft.tasks.task import Split
+from jaxft.tasks.text_classification import TextClassification
 
 
 def examples(sizes: list[int], start: int, **more: np.ndarray) -> Examples:
@@ -61,3 +67,29 @@ def test_an_example_has_room_for_the_texts_of_the_largest_task():
     assert found.group == 2
     assert found.offsets.tolist() == [0, 1, 3, 4, 4, 6, 6, 10, 10]
     assert found.lengths.tolist() == [3, 1, 2, 4]
+
+
+def mean_loss(outputs, batch, train):
+    total, weight = TextClassification(("x", "y")).loss(outputs, batch, train)
+    return total / weight, jnp.ones(())
+
+
+def test_a_loss_of_the_user_counts_by_its_mean():
+    """It may return a mean with the weight 1, or a sum with the number of examples."""
+    rng = np.random.default_rng(0)
+    batch = {"weights": jnp.ones((1, 3, 4)), "first_token": jnp.zeros((1, 3, 4), jnp.int32)}
+    batch["input_ids"] = jnp.zeros((1, 3, 4), jnp.int32)
+    batch[TASK] = jnp.asarray(rng.integers(0, 2, (1, 3, 4)), jnp.int32)
+    labels = {f"{name}/labels": jnp.asarray(rng.integers(0, 2, (1, 3, 4)), jnp.int32) for name in "ab"}
+    outputs = {f"{name}/logits": jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32) for name in "ab"}
+    found = []
+    for kind in (TextClassification, customised(TextClassification, f"{__name__}:mean_loss", ())):
+        tasks = several_tasks({"a": TextClassification(("x", "y")), "b": kind(("x", "y"))}, {"a": 1.0, "b": 2.0})
+
+        @jax.jit
+        def loss(batch, tasks=tasks):
+            micro = {key: x[0] for key, x in tasks.prepare(batch, None).items()}
+            return tasks.loss(outputs, micro, True)
+
+        found.append([float(x) for x in loss(batch | labels)])
+    assert found[1] == pytest.approx(found[0])

@@ -30,6 +30,8 @@ def expected_shares(*parts: float) -> np.ndarray:
         ("proportional", {}, 3, SIZES),
         ("temperature", {"temperature": 2.0}, 0, np.sqrt(SIZES)),
         ("temperature", {"temperature": 1.0, "cap": 30}, 0, (30, 30, 9)),
+        ("temperature", {"temperature": 1e-4}, 0, (1, 0, 0)),
+        ("shares", {"given": (1.5e308, 1.5e308, 0.0)}, 0, (1, 1, 0)),
         ("annealed", {"epochs": 5}, 0, SIZES),
         ("annealed", {"epochs": 5}, 2, np.array(SIZES) ** 0.6),
         ("annealed", {"epochs": 5}, 4, np.array(SIZES) ** 0.2),
@@ -85,11 +87,22 @@ def test_steps_of_one_task():
 
 
 def test_round_robin_takes_turns():
-    steps = orders("round_robin", mixed=False).order(5).reshape(-1, 10)
-    assert [int(tasks_of(step)[0]) for step in steps] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    """An epoch goes on where the one before ended, or the first task would have 4 of 10 steps in every epoch."""
+    own = orders("round_robin", mixed=False)
+    steps = [int(tasks_of(step)[0]) for epoch in range(3) for step in own.order(epoch).reshape(-1, 10)]
+    assert steps == [i % 3 for i in range(30)]
 
 
-@pytest.mark.parametrize("sampler", ["proportional", "annealed"])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_round_robin_has_equal_shares_over_epochs(mixed):
+    own = orders("round_robin", mixed=mixed)
+    assert own.counts(0).tolist() == [4, 3, 3]
+    assert own.counts(1).tolist() == [3, 4, 3]
+    taken = np.concatenate([own.order(epoch) for epoch in range(6)])
+    assert np.bincount(tasks_of(taken)).tolist() == [200, 200, 200]
+
+
+@pytest.mark.parametrize("sampler", ["proportional", "annealed", "round_robin"])
 def test_every_pass_has_each_example_once(sampler):
     """Also if a pass ends in the middle of an epoch, and if epochs take different numbers of examples."""
     own = orders(sampler, epochs=9)

@@ -49,12 +49,14 @@ class Shares:
         With `expected`, nothing is waited for: tasks that are drawn by evaluations have the shares that they begin with.
         """
         shares = self._of_epoch(epoch, expected)
+        shares = shares / shares.max()  # the sum of the largest floats would be infinite
         return shares / shares.sum()
 
     def _of_epoch(self, epoch: int, expected: bool) -> np.ndarray:
         sizes = np.asarray(self.sizes, np.float64)
         if self.sampler == "temperature":
-            return np.minimum(sizes, self.cap or np.inf) ** (1 / self.temperature)
+            capped = np.minimum(sizes, self.cap or np.inf)
+            return (capped / capped.max()) ** (1 / self.temperature)  # a power of many examples would be infinite
         if self.sampler == "annealed":
             return sizes ** (1 - ANNEALED_BY * min(1.0, epoch / max(1, self.epochs - 1)))
         if self.sampler == "round_robin":
@@ -92,9 +94,20 @@ class TaskOrders:
 
     def counts(self, epoch: int, *, expected: bool = False) -> np.ndarray:
         """Examples per step, or steps, of each task in an epoch, int64 [tasks]; `expected` as in `Shares.of_epoch`."""
+        if self.shares.sampler == "round_robin":
+            return self._in_turn(epoch + 1) - self._in_turn(epoch)
         shares = self.shares.of_epoch(epoch, expected=expected)
-        total = self.batch_size if self.mixed else self.steps
-        return apportioned(total, shares, least=1 if total >= len(shares) else 0)
+        return apportioned(self._total, shares, least=1 if self._total >= len(shares) else 0)
+
+    @property
+    def _total(self) -> int:
+        """What the tasks divide: the examples of a step, or the steps of an epoch."""
+        return self.batch_size if self.mixed else self.steps
+
+    def _in_turn(self, epoch: int) -> np.ndarray:
+        """The sums of the counts of all epochs before one, if tasks take turns, which go on from one epoch to the next."""
+        tasks = len(self.shares.sizes)
+        return -(-(epoch * self._total - np.arange(tasks)) // tasks)
 
     def order(self, epoch: int, *, expected: bool = False) -> np.ndarray:
         """The examples of an epoch in training order, int64 [steps * batch_size]; `expected` as in `Shares.of_epoch`."""
@@ -119,6 +132,8 @@ class TaskOrders:
 
     def _begins(self, epoch: int, expected: bool) -> np.ndarray:
         """The sums of `counts` of all earlier epochs."""
+        if self.shares.sampler == "round_robin":
+            return self._in_turn(epoch)
         if not self.shares.vary:
             return epoch * self.counts(0)
         zero = np.zeros(len(self.shares.sizes), np.int64)
@@ -136,8 +151,10 @@ class TaskOrders:
     def _turns(self, counts: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
         """The order of the steps of an epoch, which are given task by task, each from one of `places` on."""
         if self.shares.sampler == "round_robin":
-            numbered = [(turn, task) for task, count in enumerate(counts) for turn in range(count)]
-            return np.array([places[task] + turn for turn, task in sorted(numbered)])
+            tasks = len(counts)
+            first = epoch * self.steps % tasks
+            numbered = [(turn, (task - first) % tasks, task) for task, count in enumerate(counts) for turn in range(count)]
+            return np.array([places[task] + turn for turn, _, task in sorted(numbered)])
         return host_generator(self.seed, OfSeed.TASK_STEPS + epoch).permutation(int(counts.sum()))
 
 
