@@ -39,7 +39,8 @@ from jaxft.run.trained_models import model_directory
 from jaxft.step.parameters import Parameters
 from jaxft.tasks import TASKS, named_task, task_class, task_options, texts
 from jaxft.tasks.labels import problem_of
-from jaxft.tasks.task import Batch, Outputs, Split, Task, first_examples, first_rows
+from jaxft.tasks.limits import first_examples, first_rows
+from jaxft.tasks.task import Batch, Outputs, Split, Task
 
 FEATURES = "feature-extraction"  # the kind of a model without the head of a task
 

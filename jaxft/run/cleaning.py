@@ -23,7 +23,8 @@ from jaxft.run.run_tokenizer import open_vocabulary
 from jaxft.run.teacher_labels import is_labelled
 from jaxft.tasks import task_class
 from jaxft.tasks.custom import file_rows
-from jaxft.tasks.task import Task, first_rows
+from jaxft.tasks.limits import first_rows
+from jaxft.tasks.task import Task
 
 
 @dataclass(frozen=True)

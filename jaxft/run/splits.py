@@ -24,7 +24,8 @@ from jaxft.run.row_removal import without_dropped, without_unknown
 from jaxft.run.run_tokenizer import Vocabulary, open_vocabulary
 from jaxft.run.teacher_labels import check_unlabelled, is_labelled, task_of_teacher
 from jaxft.tasks import task_class, task_options
-from jaxft.tasks.task import Split, Task, first_examples, first_rows
+from jaxft.tasks.limits import first_examples, first_rows
+from jaxft.tasks.task import Split, Task
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from jaxft.data.reading.empty_texts import check_not_kept
 from jaxft.run.unlabelled import config_of_texts
 from jaxft.tasks import task_class
 from jaxft.tasks.custom import file_rows
-from jaxft.tasks.task import Task, first_rows
+from jaxft.tasks.limits import first_rows
+from jaxft.tasks.task import Task
 
 Features = Callable[[Sequence[str]], Any]  # texts -> float32 [N, D]
 
