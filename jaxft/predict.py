@@ -118,6 +118,8 @@ class _Kept:
 
     def text(self) -> str:
         """What a command says that is stopped."""
+        if not distributed.is_main_process():
+            return "stopped; the same command goes on after the rows that process 0 has written"
         if self.partial is not None and (note := self.partial.note):
             rows = f"{note['rows']:,} of {note['of']:,} rows"
             return f"stopped; {rows} are kept in {self.partial.path}, and the same command goes on there"

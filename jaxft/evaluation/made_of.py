@@ -43,7 +43,7 @@ def made_of(path: str, config: Config, rows: Any, given: Mapping[str, Any]) -> d
         **_of_model(path, config),
         **content,
         **versions,
-        "the hardware": f"{jax.device_count()} x {device.device_kind}, {jax.process_count()} processes",
+        "the hardware": f"{jax.device_count()} x {device.device_kind}",
         "the size of chunks": [ROWS_PER_CHUNK, STEPS_OF_FIRST],
     }
 
