@@ -30,7 +30,7 @@ class RowsDisplay:
         self._terminal = has_bar(config)
         self._bar: Any = None
         self._first: tuple[int, float] | None = None  # rows and time of the first report
-        self._last_line = time.monotonic()
+        self._last_line, self._told = time.monotonic(), -1
         if self._active and not self._terminal and total - done >= MANY:
             self._say(f"{total - done:,} rows")
 
@@ -45,8 +45,8 @@ class RowsDisplay:
         left = f"{clock_time((self._total - done) / pace)} left" if pace and done < self._total else ""
         if self._terminal:
             self._move_bar(done, left)
-        elif now - self._last_line >= EVERY and done < self._total:
-            self._last_line = now
+        elif now - self._last_line >= EVERY and self._told != done < self._total:
+            self._last_line, self._told = now, done
             speed = f", {pace:,.{0 if pace >= 10 else 1}f} rows/s, {left}" if left else ""
             self._say(f"{done:,} of {self._total:,} rows{speed}")
 
