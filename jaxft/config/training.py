@@ -209,8 +209,9 @@ class LogConfig(Section):
     OUTPUT_DIR/predictions at the end."""
     profile_steps: Annotated[list[int] | None, WINDOW] = None
     """First and last step to trace with JAX's profiler, such as [10, 15], into OUTPUT_DIR/profile; null traces none."""
-    progress: bool = True
-    """Show a progress bar if the output is a terminal, and otherwise a line at each `every`."""
+    progress: Annotated[bool, UsedBy.EVALUATE] = True
+    """Show a progress bar if the output is a terminal, and otherwise a line at each `every`; `predict` shows a bar of its
+    rows, or a line every 30 seconds."""
 
 
 @dataclass(frozen=True)

@@ -125,3 +125,8 @@ def all_agree(yes: bool) -> bool:
 def from_main(value: int) -> int:
     """Return the main process's number, of at most 31 bits, on every process."""
     return gather(value)[0]
+
+
+def text_from_main(text: str) -> str:
+    """Return the main process's text on every process."""
+    return gather_texts(text, most=max(1, from_main(len(text.encode()))))[0]

@@ -32,7 +32,7 @@ def check_output(name: str, option: str = "--output", *, source: str | None = No
             raise UserError(f"{option} {name}: is a directory; give a file name")
         return
     check_url(option, name)
-    target, descriptor = _target(name, option)
+    target, descriptor = target_of(name, option)
     if descriptor is not None:
         return
     if target.is_dir():
@@ -63,7 +63,7 @@ def writing(name: str, option: str = "--output") -> Iterator[BinaryIO]:
         with uploaded_file(name) as path, open(path, "wb") as file:
             yield file
         return
-    target, descriptor = _target(name, option)
+    target, descriptor = target_of(name, option)
     try:
         if descriptor is not None:
             sys.stdout.flush()
@@ -92,7 +92,7 @@ def reading(name: str) -> Iterator[str]:
             raise UserError(f"{name[:200]}: no such file (--input)")
         yield name
         return
-    _, descriptor = (path, 0) if name == STANDARD else _target(name, "--input")
+    _, descriptor = (path, 0) if name == STANDARD else target_of(name, "--input")
     with tempfile.TemporaryDirectory(prefix="jaxft-input-") as folder:
         copy = Path(folder) / "standard_input.jsonl"
         try:
@@ -110,7 +110,7 @@ def reading(name: str) -> Iterator[str]:
             raise UserError(text + advice) from error
 
 
-def _target(name: str, option: str) -> tuple[Path, int | None]:
+def target_of(name: str, option: str) -> tuple[Path, int | None]:
     """(the path after following links, the open file descriptor if the path names one)."""
     if name == STANDARD:
         return Path(name), 1
@@ -137,12 +137,18 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-        if old is not None and old.st_nlink > 1:
-            shutil.copyfile(temporary, target)
-            return
-        umask = os.umask(0)  # it can only be read by setting it
-        os.umask(umask)
-        os.chmod(temporary, stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~umask)
-        os.replace(temporary, target)
+        put_in_place(Path(temporary), target, old)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def put_in_place(complete: Path, target: Path, old: os.stat_result | None) -> None:
+    """Give a complete file the name of its target, whose `old` status, if there is one, says its mode and hard links."""
+    if old is not None and old.st_nlink > 1:
+        shutil.copyfile(complete, target)
+        complete.unlink()
+        return
+    umask = os.umask(0)  # it can only be read by setting it
+    os.umask(umask)
+    os.chmod(complete, stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~umask)
+    os.replace(complete, target)

@@ -4,6 +4,8 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any, Self
 
@@ -132,6 +134,25 @@ class Watch:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Stopped(number, "stopped; the same command resumes from the last checkpoint, if there is one", alone=alone)
+
+
+@contextmanager
+def said_when_stopped(text: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """A context of work without checkpoints, which a signal ends at once; `text` then says what is left of it.
+
+    Yields what is called from time to time in long work, as a signal may go unnoticed otherwise. With several processes it
+    does nothing: their `Watch` is that of the run.
+
+    Raises:
+      Stopped: for a signal.
+    """
+    with nullcontext() if distributed.process_count() > 1 else Watch() as watch:
+        try:
+            yield watch.check if watch else nothing
+        except KeyboardInterrupt:
+            raise Stopped(signal.SIGINT, text()) from None
+        except Stopped as stopped:
+            raise Stopped(stopped.number, text(), alone=stopped.alone) from None
 
 
 class _Handler:

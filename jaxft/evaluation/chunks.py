@@ -1,8 +1,12 @@
-"""Prediction in chunks of rows, so that memory does not grow with their number and each chunk can be written at once."""
+"""Prediction in chunks of rows: memory does not grow with their number, and each chunk can be written at once.
+
+The first chunks are smaller, so that nobody waits long for their rows. Where chunks end is a function of the number of rows,
+and their outputs are a function of their rows and of the shapes that were chosen before: with these, prediction can go on.
+"""
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import jax
@@ -24,53 +28,126 @@ from jaxft.run.setup import eval_sampler
 from jaxft.step.compilation import abstract_batch, compile_lowered, size_of
 from jaxft.tasks.task import Batch, Split
 
-ROWS_PER_CHUNK = 16_384
+ROWS_PER_CHUNK = 16_384  # at most
+STEPS_OF_FIRST = 8  # of the first chunk; each later one is twice as large
 WASTE, STEPS = 1.25, 8  # batches for compiled programs may cost this factor, or this many steps, more than new programs
 SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of the batch size that are tried to fit into compiled shapes
 
 
-def in_chunks(
-    rows: Any, encode: Callable[[Any], Split], forward: "Forward", *, whole: bool = False
-) -> Iterator[tuple[Split, Summary]]:
-    """Yield (a chunk of rows, which `encode` tokenised, the outputs of `forward` for it); `whole` makes all rows one chunk.
+@dataclass(frozen=True)
+class Place:
+    """Where prediction goes on: after so many rows, with the shapes that were chosen for them."""
 
-    The next chunk is tokenised ahead in a thread.
+    rows: int = 0
+    shapes: tuple[tuple[Shape, ...], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values, for `of_json`."""
+        return {
+            "rows": self.rows,
+            "shapes": [[[int(x) for x in astuple(shape)] for shape in shapes] for shapes in self.shapes],
+        }
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> "Place":
+        """The place that `as_json` describes."""
+        return cls(values["rows"], tuple(tuple(Shape(*shape) for shape in shapes) for shapes in values["shapes"]))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a pass over rows is made.
+
+    Attributes:
+      start: where it begins.
+      report: called with the number of rows that are done, also within a chunk; None reports it in lines.
+      check: called after every step, and may raise to end the pass.
     """
-    size = len(rows) if whole else ROWS_PER_CHUNK
 
-    def chunk(start: int) -> Split:
-        if size >= len(rows):
+    start: Place = Place()
+    report: Callable[[int], None] | None = None
+    check: Callable[[], None] = nothing
+
+
+WHOLE_PASS = Pass()
+
+
+def chunk_ends(count: int, batch_size: int, layout: str) -> list[int]:
+    """The number of rows after each chunk of `count` rows, which are predicted `batch_size` at a time, at most.
+
+    Small chunks consist of batches of the size that all rows together would have: one more, and smaller, batch in each would
+    cost time. If batches are not packed, they are sorted by length within a chunk, and small ones would be padded more.
+    """
+    if not count:
+        return []
+    batch_size = -(-count // -(-count // batch_size))
+    size = min(ROWS_PER_CHUNK, STEPS_OF_FIRST * batch_size) if layout == "pack" else ROWS_PER_CHUNK
+    ends = []
+    while not ends or ends[-1] < count:
+        ends.append(min((ends[-1] if ends else 0) + size, count))
+        size = min(ROWS_PER_CHUNK, 2 * size)
+    return ends
+
+
+def in_chunks(
+    rows: Any,
+    encode: Callable[[Any], Split],
+    forward: "Forward",
+    *,
+    whole: bool = False,
+    way: Pass = WHOLE_PASS,
+) -> Iterator[tuple[Split, Summary, Place]]:
+    """Yield (a chunk of rows, which `encode` tokenised, the outputs of `forward` for it, the place after it).
+
+    `whole` makes all rows one chunk. The next chunk is tokenised ahead in a thread.
+    """
+    ends = [len(rows)] if whole else chunk_ends(len(rows), *forward.batching)
+    begins = [begin for begin in (0, *ends[:-1]) if begin >= way.start.rows]
+    ends = [end for end in ends if end > way.start.rows]
+
+    def chunk(begin: int, end: int) -> Split:
+        if (begin, end) == (0, len(rows)):
             return encode(rows)
         try:
             with silent():
-                return encode(select_rows(rows, range(start, min(start + size, len(rows)))))
+                return encode(select_rows(rows, range(begin, end)))
         finally:
             unload()
 
-    progress = Progress("predicting", len(rows))
-    done = count = 0
+    report = way.report or Progress("predicting", len(rows)).at
+    forward.known_shapes = list(way.start.shapes)
+    done = way.start.rows
+    for data in prefetch(iter(zip(begins, ends, strict=True)), lambda x: chunk(*x), 1):
+        count, before = len(data.rows), done
 
-    def report(share: float) -> None:
-        progress.at(done + int(share * count))
+        def share_done(share: float, before: int = before, count: int = count) -> None:
+            report(before + int(share * count))
 
-    for data in prefetch(iter(range(0, len(rows), size)), chunk, 1):
-        count = len(data.rows)
-        yield data, forward(data.examples, report)
+        summary = forward(data.examples, share_done, check=way.check)
         done += count
+        yield data, summary, Place(done, tuple(forward.known_shapes))
 
 
 class Forward:
     """A forward pass over chunks of examples; programs compiled for one chunk are reused for the next ones.
 
     `forward` maps parameters on the mesh and a batch [1, R, ...] of one micro-batch to what to read back.
+
+    Attributes:
+      known_shapes: the shapes that were chosen for some chunk, in their order.
     """
 
     def __init__(
         self, forward: Callable[[Params, Batch], Summary], params: Params, mesh: jax.sharding.Mesh, config: Config
     ) -> None:
         self._forward, self._params, self._mesh, self._config = forward, params, mesh, config
-        self._known_shapes: list[tuple[Shape, ...]] = []
+        self.known_shapes: list[tuple[Shape, ...]] = []
         self._programs: dict[Any, Any] = {}
+
+    @property
+    def batching(self) -> tuple[int, str]:
+        """The largest number of examples in a batch, and their layout."""
+        return self._config.eval.batch_size, self._config.data.layout
 
     def __call__(
         self,
@@ -97,13 +174,13 @@ class Forward:
         """Batches in shapes that are already compiled, unless new shapes cost far less."""
         own = eval_sampler(examples, self._config, self._mesh)
         best = own.epoch_batches(0)
-        for shapes in self._known_shapes:
+        for shapes in self.known_shapes:
             limit = max(WASTE * _positions(best), _positions(best) + STEPS * _size(shapes[-1]))
             for share in SMALLER:
                 batches = _with_given_shapes(replace(own, shapes=shapes, batch_size=max(1, int(own.batch_size * share))))
                 if batches and _positions(batches) <= limit:
                     return batches
-        self._known_shapes.append(best.shapes)
+        self.known_shapes.append(best.shapes)
         return best
 
     def _program(self, sampler: BatchSampler, shape: Shape, examples: Examples) -> Any:

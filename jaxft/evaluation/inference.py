@@ -21,7 +21,7 @@ from jaxft.data.batching.collect import Summary
 from jaxft.data.reading import files
 from jaxft.data.reading.empty_texts import EMPTY, check_not_kept, empty_rows, nulls
 from jaxft.data.tokens.tokenizer import load_tokenizer
-from jaxft.evaluation.chunks import Forward, in_chunks, predict_step
+from jaxft.evaluation.chunks import WHOLE_PASS, Forward, Pass, Place, in_chunks, predict_step
 from jaxft.evaluation.evaluator import make_evaluator, score
 from jaxft.evaluation.labelled_predictions import labelled_predictions
 from jaxft.models.families import family_of, kind_of
@@ -175,31 +175,49 @@ def predict(opened: OpenedModel, rows: Any, split: str) -> Iterator[dict[str, An
 
     Rows are encoded and predictions are computed lazily, in chunks (see `chunks`).
     """
+    for predictions, _ in predicted_chunks(opened, rows, split):
+        yield from predictions
+
+
+def predicted_chunks(
+    opened: OpenedModel, rows: Any, split: str, way: Pass = WHOLE_PASS
+) -> Iterator[tuple[Iterator[dict[str, Any]], Place]]:
+    """Yield (the predictions of `predict` for a chunk of rows, the place after it)."""
     task = opened.task
     forward = opened.forward(task.predict, task.prepare)
-    chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward, whole=not task.chunkable)
-    for data, summary in chunks:
-        yield from nulls(task.decode(summary, data), empty_rows(data.rows) | data.notes.get(EMPTY, False))
+    given = rows, lambda some: opened.encode(some, split, labelled=False), forward
+    for data, summary, place in in_chunks(*given, whole=not task.chunkable, way=way):
+        yield nulls(task.decode(summary, data), empty_rows(data.rows) | data.notes.get(EMPTY, False)), place
 
 
 def probabilities(opened: OpenedModel, rows: Any, split: str) -> np.ndarray:
     """The probability of each label for the rows of a split, float32 [N, labels]; the task has one label per text."""
     forward = opened.forward(opened.task.predict, opened.task.prepare)
     chunks = in_chunks(rows, lambda some: opened.encode(some, split, labelled=False), forward)
-    found = [softmax(summary.examples["logits"].astype(np.float64), axis=-1) for _, summary in chunks]
+    found = [softmax(summary.examples["logits"].astype(np.float64), axis=-1) for _, summary, _ in chunks]
     return np.concatenate(found).astype(np.float32)
 
 
 def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -> Iterator[np.ndarray]:
     """Yield one embedding per row, float32 [D], in the order of the rows; NaN for rows without a text.
 
-    Embeddings are computed lazily, in chunks (see `chunks`).
+    Embeddings are computed lazily, in chunks; the arguments and errors are those of `embedded_chunks`.
+    """
+    for vectors, _ in embedded_chunks(path, config, rows, origin, source):
+        yield from vectors
+
+
+def embedded_chunks(
+    path: str, config: Config, rows: Any, origin: str, source: str, way: Pass = WHOLE_PASS
+) -> Iterator[tuple[np.ndarray, Place]]:
+    """Yield (the embeddings of a chunk of rows, float32 [rows, D], with NaN for rows without a text, the place after it).
 
     Args:
       path, config: RUN_OR_MODEL_DIR, with or without a head, and the config with columns, maximum length and batch size.
       rows, origin: the rows from `texts.read`, and their file.
       source: `cls`, the last hidden state of the first token; `mean`, the mean of the last hidden states over all tokens,
         special tokens included (as in sentence-transformers); `pooled`, Hugging Face's `pooler_output`.
+      way: where the pass begins, and what it is told.
 
     Raises:
       UserError: if `source` is `pooled` and the model has no trained pooler.
@@ -219,5 +237,5 @@ def embeddings(path: str, config: Config, rows: Any, origin: str, source: str) -
     def encode(some: Any) -> Split:
         return Split(some, texts.encode(some, loaded.tokenizer, loaded.directory, config.data, origin), origin)
 
-    for data, summary in in_chunks(rows, encode, loaded.forward(summarise)):
-        yield from np.where(empty_rows(data.rows)[:, None], np.float32(np.nan), summary.examples["embedding"])
+    for data, summary, place in in_chunks(rows, encode, loaded.forward(summarise), way=way):
+        yield np.where(empty_rows(data.rows)[:, None], np.float32(np.nan), summary.examples["embedding"]), place

@@ -29,7 +29,7 @@ def read(config: Config) -> Inputs:
     """
     found: dict[str, dict[str, str]] = {}
     for name, own in every_task(config).items():
-        found |= {_option(name, option): files for option, files in _of_data(own.data).items()}
+        found |= {_option(name, option): files for option, files in of_data(own.data).items()}
     for option, where in (("unlabelled.data", config.unlabelled.data), ("domains.texts", config.domains.texts)):
         if where:
             paths = where if isinstance(where, list) else [where]
@@ -52,7 +52,7 @@ def read(config: Config) -> Inputs:
     return found
 
 
-def _of_data(data: DataConfig) -> dict[str, dict[str, str]]:
+def of_data(data: DataConfig) -> dict[str, dict[str, str]]:
     """The digests of the files of the splits, by option."""
     found: dict[str, dict[str, str]] = {}
     for split in SPLITS:

@@ -12,12 +12,12 @@ from jaxft.core.phases import Clock
 from jaxft.training.callbacks import Callback, End, Evaluation, Step
 from jaxft.training.time_left import TimeLeft
 
-# What a narrow terminal cuts off is at the end.
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}, {rate_fmt}]"
+# The format of a bar for tqdm. What a narrow terminal cuts off is at the end.
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}, {rate_fmt}]"
 _ERASE = "\x1b[K"  # from the cursor to the end of the line
 
 
-def _has_bar(config: LogConfig) -> bool:
+def has_bar(config: LogConfig) -> bool:
     """Whether standard error is a terminal on which a line can be written again."""
     return config.progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -28,7 +28,7 @@ def named_phases(config: LogConfig, clock: Clock) -> Iterator[None]:
 
     The cursor stays at the start of the line, so whatever else is printed replaces it.
     """
-    shown = _has_bar(config) and distributed.is_main_process()
+    shown = has_bar(config) and distributed.is_main_process()
 
     def show(phase: str, detail: str) -> None:
         print(f"\r{_named(phase, detail)}{_ERASE}\r", end="", file=sys.stderr, flush=True)
@@ -50,12 +50,12 @@ class Display(Callback):
         self._active = distributed.is_main_process()
         self._bar: Any = None
         self._speed, self._ended = "", False
-        self._lines = config.progress and not _has_bar(config)
+        self._lines = config.progress and not has_bar(config)
         self._total, self._left, self._clock = time_left.total_steps, time_left, clock
-        if self._active and _has_bar(config):
+        if self._active and has_bar(config):
             import tqdm
 
-            options: dict[str, Any] = {"bar_format": _BAR, "unit": "step", "dynamic_ncols": True}
+            options: dict[str, Any] = {"bar_format": BAR, "unit": "step", "dynamic_ncols": True}
             self._bar = tqdm.tqdm(desc="preparing", total=self._total, initial=start_step, **options)
             clock.listener = lambda phase, detail: self._bar.set_description_str(_named(phase, detail))
 

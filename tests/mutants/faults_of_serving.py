@@ -1,4 +1,4 @@
-"""Small faults of the server and of artefacts."""
+"""Small faults of the server, of artefacts and of long predictions."""
 
 from tests.mutants.fault import Fault
 
@@ -44,5 +44,19 @@ FAULTS: tuple[Fault, ...] = (
         "        carry = found[:carried]\n",
         "",
         "In a graph of ONNX, every layer reads the embeddings, and the last one alone counts.",
+    ),
+    Fault(
+        "rows-of-another-command-are-used",
+        "jaxft/core/partial_output.py",
+        'if changed := difference(state["made_of"], self._made_of):',
+        'if changed := difference(state["made_of"], state["made_of"]):',
+        "A prediction goes on after rows that another model, input or option gave.",
+    ),
+    Fault(
+        "torn-rows-stay",
+        "jaxft/core/partial_output.py",
+        "            os.ftruncate(self._descriptor, self._size)\n",
+        "",
+        "What a killed command wrote of a row may stand at the end of the output.",
     ),
 )

@@ -12,7 +12,8 @@ from jaxft import evaluate, predict
 from jaxft.core import progress
 from jaxft.core.errors import UserError
 from jaxft.data.reading import delimited, spool
-from jaxft.evaluation import chunks
+from jaxft.evaluation import chunks, row_formats
+from jaxft.training import rows_display
 from tests.support import read_jsonl, tiny
 
 COUNT = 45
@@ -90,17 +91,17 @@ def test_rows_are_written_as_they_come_and_an_error_leaves_no_output(model, text
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 8)
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
-    written, write_lines = [], predict._write_lines
+    written, write_lines = [], row_formats.write_lines
     seen = []
     call = chunks.Forward.__call__
 
-    def watched(self, examples, report):
+    def watched(self, *args, **options):
         seen.append(len(written))
-        return call(self, examples, report)
+        return call(self, *args, **options)
 
     monkeypatch.setattr(chunks.Forward, "__call__", watched)
     monkeypatch.setattr(
-        predict, "_write_lines", lambda file, rows: write_lines(file, (written.append(x) or x for x in rows))
+        row_formats, "write_lines", lambda file, rows: write_lines(file, (written.append(x) or x for x in rows))
     )
     with pytest.raises(UserError, match=r"in\.txt: row 43 is 17 tokens long"):
         predicted(model, texts, output, "--data.max_length=16", "--data.truncation=false")
@@ -111,12 +112,14 @@ def test_rows_are_written_as_they_come_and_an_error_leaves_no_output(model, text
 def test_all_chunks_share_one_progress(model, texts, tmp_path, monkeypatch, capfd):
     """It is announced once and also advances within a chunk; tokenising reports nothing."""
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 30)
-    monkeypatch.setattr(progress, "MANY", 10)
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(rows_display, "MANY", 10)
+    monkeypatch.setattr(rows_display, "EVERY", 0.0)
     predicted(model, texts, tmp_path / "out.jsonl", "--eval.batch_size=8")
     lines = [line for line in capfd.readouterr().err.splitlines() if "tokenising" in line or "predicting" in line]
     assert lines[0] == f"predicting: {COUNT} rows"
-    found = [re.fullmatch(rf"predicting: (\d+) of {COUNT} rows(, \d+ s left)?", line) for line in lines[1:]]
+    found = [
+        re.fullmatch(rf"predicting: (\d+) of {COUNT} rows(, [\d,.]+ rows/s, \d+:\d\d left)?", line) for line in lines[1:]
+    ]
     done = [int(match[1]) for match in found if match]
     assert len(done) == len(found)
     assert done == sorted(set(done))
