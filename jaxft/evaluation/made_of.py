@@ -10,6 +10,7 @@ import jax
 from jaxft.config import Config, cli
 from jaxft.core import checksums
 from jaxft.core.model_source import resolve
+from jaxft.core.object_reference import is_reference, module_file
 from jaxft.data.reading.spool import unload
 from jaxft.data.tokens.cache import content_digest
 from jaxft.evaluation.chunks import ROWS_PER_CHUNK, STEPS_OF_FIRST
@@ -37,9 +38,11 @@ def made_of(path: str, config: Config, rows: Any, given: Mapping[str, Any]) -> d
         content = {"the content of --input": [content_digest(rows)]}
     finally:
         unload()
+    options = _options(config)
     return {
-        **_options(config),
+        **options,
         **given,
+        **_of_code(options),
         **_of_model(path, config),
         **content,
         **versions,
@@ -53,6 +56,13 @@ def _options(config: Config) -> Mapping[str, Any]:
     flat = cli.flatten(cli.as_dict(config))
     kept = {name: x for name, x in flat.items() if not name.startswith(_WITHOUT_EFFECT)}
     return {name: x for name, x in kept.items() if not name.startswith("runtime.") or name in _OF_RUNTIME}
+
+
+def _of_code(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The digest of each file of the user's own that an option names by an object reference."""
+    names = [x for x in options.values() if isinstance(x, str) and is_reference(x)]
+    files = {name: file for name in names if (file := module_file(name)) and file.is_file()}
+    return {f"the code of {name}": [checksums.of_file(file)] for name, file in files.items()}
 
 
 def _of_model(path: str, config: Config) -> dict[str, Any]:
