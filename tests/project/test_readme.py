@@ -3,13 +3,17 @@
 import importlib.util
 import itertools
 import json
+import os
 import pkgutil
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
+import httpx
 import pytest
 import yaml
 
@@ -64,6 +68,18 @@ def run(words: list[str], capsys) -> str:
     return printed.out
 
 
+def answer_of_server(words: list[str]) -> list:
+    """What a server that `jaxft serve ...` starts, here on a free port, answers for a text."""
+    command = [sys.executable, "-m", "jaxft.serve", *words, "--port", "0"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            ready = next(line for line in iter(server.stderr.readline, "") if line.startswith("ready at "))
+            return httpx.post(f"{ready.split()[2]}/predict", json={"inputs": "the river runs"}, timeout=60).json()
+        finally:
+            server.kill()
+
+
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch) -> Path:
     """The working directory, with a tiny model and a few rows under the names in the README and its recipe."""
@@ -88,6 +104,9 @@ def test_commands_and_python_of_the_readme(readers_folder, capsys):
     text = section("README.md", "Your own data and checkpoint")
     printed = {}
     for _, _, module, *words in commands(block(text, "sh")):
+        if module == "jaxft.serve":
+            assert {x["label"] for x in answer_of_server(words)} == set(tiny.LABELS)
+            continue
         printed[module] = run(["jaxft", module.removeprefix("jaxft."), *words], capsys)
     assert list(printed) == [f"jaxft.{name}" for name in ("train", "evaluate", "predict", "export", "plan")]
     assert 0 <= json.loads(printed["jaxft.evaluate"].splitlines()[-1])["accuracy"] <= 1
