@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MANIFEST = "checksums.json"
+CHUNK = 2**24  # bytes that are digested at once
 
 
 class Damaged(Exception):
@@ -21,6 +22,15 @@ def of_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal (1 to 2 GB per second)."""
     with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_part(file: BinaryIO, size: int) -> "hashlib._Hash":
+    """The SHA-256 object of the next bytes of an open file, `size` of them or all if there are fewer."""
+    digest = hashlib.sha256()
+    while size > 0 and (part := file.read(min(size, CHUNK))):
+        digest.update(part)
+        size -= len(part)
+    return digest
 
 
 def of_arrays(arrays: Iterable[tuple[str, Any]]) -> str:

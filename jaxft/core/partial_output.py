@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from jaxft.core.checksums import Damaged, read_sealed, write_sealed
+from jaxft.core.checksums import Damaged, of_part, read_sealed, write_sealed
 from jaxft.core.errors import UserError, one_line
 from jaxft.core.output import put_in_place, target_of
 from jaxft.core.paths import is_url, plain
 
 PARTIAL, STATE = ".partial", ".partial.state"
 MOST_BYTES = 255 - len(f".{STATE}.new")  # of the name of an output, so that the names of the files beside it are valid
-BLOCK = 1 << 20  # bytes read at once
+BLOCK = 1 << 20  # bytes written at once
 
 
 class PartialOutput:
@@ -153,10 +153,9 @@ class PartialOutput:
             return str(error)
         if changed := difference(state["made_of"], self._made_of):
             return changed
-        size, digest = int(state["bytes"]), hashlib.sha256()
+        size = int(state["bytes"])
         with open(os.dup(descriptor), "rb", buffering=0) as file:
-            while block := file.read(min(BLOCK, size - file.tell())):
-                digest.update(block)
+            digest = of_part(file, size)
         if digest.hexdigest() != state["sha256"]:
             return f"{self.path.name} has other content than was written"
         self._size, self._digest, self.note = size, digest, state["note"]

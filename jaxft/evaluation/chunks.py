@@ -36,7 +36,7 @@ SMALLER = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85)  # shares of the batch size that a
 
 @dataclass(frozen=True)
 class Place:
-    """Where prediction goes on: after so many rows, with the shapes that were chosen for them."""
+    """Where a prediction continues: the number of rows that are done, and the shapes that were chosen for them."""
 
     rows: int = 0
     shapes: tuple[tuple[Shape, ...], ...] = ()

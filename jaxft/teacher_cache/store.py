@@ -22,7 +22,6 @@ from jaxft.core.checksums import Damaged
 
 ABOUT, PROGRESS = "about.json", "progress.jsonl"
 SECONDS = 5.0  # between two lines of progress
-CHUNK = 2**24  # bytes that are digested at once
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def look(folder: Path, arrays: Arrays) -> Found:
                 if name not in opened:
                     opened[name] = _open(folder / file_name(name), files)
                 begin, end = sizes[name], line["bytes"][name]
-                if _digest(opened[name], end - begin) != digest:
+                if checksums.of_part(opened[name], end - begin).hexdigest() != digest:
                     where = f"between bytes {begin:,} and {end:,}"
                     raise Damaged(f"{file_name(name)} has other content than was written, {where}")
                 sizes[name] = end
@@ -101,14 +100,6 @@ def _open(path: Path, files: ExitStack) -> BinaryIO:
         return files.enter_context(open(path, "rb"))
     except FileNotFoundError:
         raise Damaged(f"{path.name} is not there") from None
-
-
-def _digest(file: BinaryIO, size: int) -> str:
-    digest = hashlib.sha256()
-    while size > 0 and (part := file.read(min(size, CHUNK))):
-        digest.update(part)
-        size -= len(part)
-    return digest.hexdigest()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

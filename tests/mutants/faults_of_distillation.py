@@ -34,7 +34,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "damaged-teacher-outputs-used",
         "jaxft/teacher_cache/store.py",
-        "if _digest(opened[name], end - begin) != digest:",
+        "if checksums.of_part(opened[name], end - begin).hexdigest() != digest:",
         "if False:",
         "Outputs of a teacher that were damaged on the disk are learnt from.",
     ),
