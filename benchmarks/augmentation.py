@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import pages, record
 from benchmarks.command import check_names, make_parser
-from benchmarks.tables import add_line, read_lines, read_table, write_rows
+from benchmarks.tables import add_missing, read_lines, read_table, write_rows
 from jaxft import self_train
 from jaxft.config import cli
 from jaxft.train import train
@@ -209,7 +209,16 @@ def write_pages(rows: list[dict[str, Any]]) -> None:
     )
     texts = {"banking77": of("banking77 and texts", 20), "SST-2": of("sst2 and texts", 20)}
     pages.write(Path("docs/few_labels.md"), {"texts": table(rows, "method", texts)})
-    pages.write(Path("docs/robust.md"), {"cost": cost_table("adversarial")})
+    columns = {
+        f"{title}, {labels} {what}": of(f"{name} and adversaries", labels)
+        for name, title, what in (
+            ("sst2", "SST-2", "per class"),
+            ("cola", "CoLA (MCC)", "per class"),
+            ("wnut17", "WNUT-17 (F1)", "sentences"),
+        )
+        for labels in SETS[f"{name} and adversaries"].steps
+    }
+    pages.write(Path("docs/robust.md"), {"gains": table(rows, "method", columns), "cost": cost_table("adversarial")})
 
 
 def cost_table(what: str) -> list[str]:
@@ -231,14 +240,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--work", default="runs/augmentation")
     args = parser.parse_args(argv)
     check_names("set", args.sets, SETS)
-    known = read_lines(Path(args.output))
     if not args.sets:
-        write_pages(known)
-    for name, seed in product(args.sets, args.seeds):
-        for labels, method in product(args.labels or SETS[name].steps, args.methods or SETS[name].methods):
-            key = {"set": name, "labels": labels, "method": method, "seed": seed}
-            if not any(key.items() <= row.items() for row in known):
-                add_line(Path(args.output), measure(name, labels, method, seed, Path(args.work)))
+        write_pages(read_lines(Path(args.output)))
+    keys = [
+        {"set": name, "labels": labels, "method": method, "seed": seed}
+        for name, seed in product(args.sets, args.seeds)
+        for labels, method in product(args.labels or SETS[name].steps, args.methods or SETS[name].methods)
+    ]
+    work = Path(args.work)
+    add_missing(Path(args.output), keys, lambda x: measure(x["set"], x["labels"], x["method"], x["seed"], work))
 
 
 if __name__ == "__main__":

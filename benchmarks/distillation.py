@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from benchmarks import pages, plots
 from benchmarks.command import check_names, make_parser
-from benchmarks.tables import add_line, read_lines
+from benchmarks.tables import add_missing, read_lines
 from jaxft.config import cli
 from jaxft.train import train
 
@@ -184,21 +185,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--work", default="runs/distillation")
     args = parser.parse_args(argv)
     check_names("set", args.sets, {**SETS, "curve": None})
-    known = read_lines(Path(args.output))
     if not args.sets:
+        known = read_lines(Path(args.output))
         half = [row for row in known if row["layers"] == HALF]
         pages.write(Path("docs/distillation.md"), {"students": students(half), "layers": curve(known)})
         with plots.drawn("distillation") as axes:
             draw_curve(axes, known)
-    for seed in args.seeds:
-        for given in args.sets:
-            name, layers = (CURVE_SET, CURVE) if given == "curve" else (given, (HALF,))
-            methods = args.methods or (CURVE_METHODS if given == "curve" else tuple(METHODS))
-            for key in [{"set": name, "layers": n, "method": method, "seed": seed} for n in layers for method in methods]:
-                if not any(key.items() <= row.items() for row in known):
-                    row = measure(**{"name" if k == "set" else k: v for k, v in key.items()}, work=Path(args.work))
-                    known.append(row)
-                    add_line(Path(args.output), row)
+    keys = []
+    for seed, given in product(args.seeds, args.sets):
+        name, layers = (CURVE_SET, CURVE) if given == "curve" else (given, (HALF,))
+        methods = args.methods or (CURVE_METHODS if given == "curve" else tuple(METHODS))
+        keys += [{"set": name, "layers": n, "method": method, "seed": seed} for n, method in product(layers, methods)]
+    work = Path(args.work)
+    add_missing(Path(args.output), keys, lambda x: measure(x["set"], x["layers"], x["method"], x["seed"], work))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks import pages
 from benchmarks.augmentation import table
 from benchmarks.command import check_names, make_parser
 from benchmarks.real_texts import DATA
-from benchmarks.tables import add_line, read_lines, read_table, write_rows
+from benchmarks.tables import add_missing, read_lines, read_table, write_rows
 from jaxft import weigh
 from jaxft.config import cli
 from jaxft.train import train
@@ -188,13 +188,12 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     check_names("set", args.sets, SETS)
     check_names("method", args.methods, METHODS)
-    known, sizes = read_lines(Path(args.output)), dict(zip(SIZES, args.sizes, strict=True))
     if not args.sets:
-        write_page(known)
-    for name, seed, method in product(args.sets, args.seeds, args.methods or METHODS):
-        key = {"set": name, "method": method, "seed": seed}
-        if not any(key.items() <= row.items() for row in known):
-            add_line(Path(args.output), measure(name, method, seed, Path(args.work), sizes, args.steps))
+        write_page(read_lines(Path(args.output)))
+    sizes, work = dict(zip(SIZES, args.sizes, strict=True)), Path(args.work)
+    chosen = product(args.sets, args.seeds, args.methods or METHODS)
+    keys = [{"set": name, "method": method, "seed": seed} for name, seed, method in chosen]
+    add_missing(Path(args.output), keys, lambda x: measure(x["set"], x["method"], x["seed"], work, sizes, args.steps))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import check_names, make_parser
-from benchmarks.tables import add_line, read_lines, read_table, write_rows
+from benchmarks.tables import add_missing, read_table, write_rows
 from jaxft import suspicious_labels
 from jaxft.config import Config, cli
 
@@ -94,11 +94,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--work", default="runs/label_errors", help="directory of the runs, where it resumes")
     args = parser.parse_args(argv)
     check_names("set", args.sets, SETS)
-    known = read_lines(Path(args.output))
-    for seed, name in product(args.seeds, args.sets):
-        key = {"set": name, "seed": seed}
-        if not any(key.items() <= row.items() for row in known):
-            add_line(Path(args.output), key | measure(name, seed, Path(args.work) / f"{name}-{seed}"))
+    keys = [{"set": name, "seed": seed} for seed, name in product(args.seeds, args.sets)]
+    work = Path(args.work)
+    add_missing(Path(args.output), keys, lambda x: x | measure(x["set"], x["seed"], work / f"{x['set']}-{x['seed']}"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +33,18 @@ def add_line(path: Path, row: Mapping[str, Any]) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(f"{json.dumps(row)}\n")
     print(json.dumps(row), flush=True)
+
+
+def add_missing(path: Path, keys: Iterable[dict[str, Any]], measure: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Measure the rows that a file of JSON lines does not have yet, and append each: the file tells what is done.
+
+    Args:
+      path: of the file.
+      keys: the fields that tell a row from the others.
+      measure: the whole row with these keys.
+    """
+    known = read_lines(path)
+    for key in keys:
+        if not any(key.items() <= row.items() for row in known):
+            known.append(measure(key))
+            add_line(path, known[-1])
