@@ -45,7 +45,7 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
         cause = error.__cause__ if isinstance(error, CallbackError) else error
         own = failure_of_own_code(cause) if isinstance(cause, Exception) and not isinstance(cause, UserError) else None
         if debug or not (own or isinstance(error, UserError | OSError | MemoryError | RecursionError)):
-            if watchdog.abandoned():
+            if watchdog.ends_alone():
                 traceback.print_exc()
                 watchdog.end(1)
             raise

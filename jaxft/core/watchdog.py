@@ -33,7 +33,7 @@ MAIN_LATER = 3.0  # seconds by which process 0, which keeps the board, leaves la
 PAUSE = 10.0  # seconds by which a look may be late on a busy machine
 GRACE = 5.0  # seconds after the failure of another process in which this one may end by itself
 
-_abandoned = threading.Event()  # this process has failed, and others are still at work
+_alone = threading.Event()  # this process has failed or was stopped, and ends without waiting for the others
 
 
 class Board(Protocol):
@@ -139,22 +139,37 @@ class Watchdog:
                 self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        """Tell the others how this process ends; after an error, wait until they end, too, or know of it."""
+        """Tell the others how this process ends; after an error, wait until they end, too, or know of it.
+
+        Then it leaves at once, because JAX would wait for those that have left; unless all others are done, and wait for it.
+        """
         assert self._board
         if error is None or (isinstance(error, Stopped) and not error.alone):
             self._write(ended="done")
             return
         if isinstance(error, Stopped):
-            self._write(ended="stopped", signal=error.number)
+            own: dict[str, Any] = {"ended": "stopped", "signal": error.number}
         else:
-            self._write(ended="failed", why=shortened(one_line(error)) or type(error).__name__)
+            own = {"ended": "failed", "why": shortened(one_line(error)) or type(error).__name__}
+        self._write(**own)
+        _alone.set()
         end = time.monotonic() + (GRACE + MAIN_LATER if self._number == 0 else MAIN_LATER)
-        while time.monotonic() < end:
-            ended = [text for text in self._board.read().values() if "ended" in json.loads(text)]
-            if len(ended) == self._count:
-                return
+        others = self._others_when(lambda about: "ended" in about, end)
+        if len(others) == self._count - 1 and all(about.get("ended") == "done" for about in others):
+            _alone.clear()
+            return
+        self._write(**own, leaves=True)
+        if self._number == 0:  # which keeps the board, and without which the others would be aborted
+            self._others_when(lambda about: "leaves" in about or about.get("ended") == "done", end)
+
+    def _others_when(self, asked: Callable[[Mapping[str, Any]], bool], end: float) -> list[dict[str, Any]]:
+        """What the others have written, as soon as what is asked is true of all, or at this time."""
+        assert self._board
+        while True:
+            others = [json.loads(text) for number, text in self._board.read().items() if number != self._number]
+            if time.monotonic() >= end or (len(others) == self._count - 1 and all(map(asked, others))):
+                return others
             time.sleep(OFTEN / 5)
-        _abandoned.set()
 
     def exchange(self) -> None:
         """Write what this process did last, and read what the others did."""
@@ -242,14 +257,14 @@ def of_run(*, stall: float | None, heartbeat: float, alone: bool) -> AbstractCon
     return Watchdog(stall=stall) if alone else nullcontext()
 
 
-def abandoned() -> bool:
-    """Whether this process has failed while others of its run are still at work."""
-    return _abandoned.is_set()
+def ends_alone() -> bool:
+    """Whether this process has failed or was stopped, and ends without waiting for the others of its run."""
+    return _alone.is_set()
 
 
 def end(code: int) -> NoReturn:
-    """End the process; at once if others are still at work, as JAX would wait five minutes for them, and then abort."""
-    if abandoned():
+    """End the process; at once if it ends alone, as JAX would wait five minutes for the others, and then abort."""
+    if ends_alone():
         leave_now(code)
     leave(code)
 

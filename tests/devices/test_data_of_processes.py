@@ -1,11 +1,12 @@
-"""The data of several processes: the rows of each, and one tokenises for all."""
+"""The data of several processes: the rows of each, each row is predicted once, and one tokenises for all."""
 
+import json
 import signal
 
 import pytest
 
 from jaxft.config import cli
-from tests.support import tiny
+from tests.support import read_jsonl, tiny
 
 ACROSS = """
 import numpy as np
@@ -30,6 +31,41 @@ np.testing.assert_array_equal(multihost_utils.process_allgather(batch["x"], tile
 @pytest.mark.slow
 def test_a_mesh_across_processes_gets_the_rows_in_its_order(finish):
     finish("-c", ACROSS, devices=2)
+
+
+# Evaluates, and predicts with the same processes.
+BOTH = """
+import json, sys
+from jaxft import evaluate, predict
+
+for command, argv in zip((evaluate, predict), json.loads(sys.argv[1])):
+    command.main(argv)
+"""
+
+
+@pytest.mark.slow
+def test_evaluation_and_predictions_are_the_same_from_any_number_of_processes(finish, classifier, tmp_path):
+    """On six devices in all, so that the programs are the same: the same scores and bytes, each row once and in order."""
+    rows = tiny.write_rows(tmp_path / "rows.csv", 101, seed=9)
+    options = ["--data.max_length=32", "--eval.batch_size=20"]
+    scores, files = [], []
+    for count in (1, 2, 3):
+        evaluated, predicted = tmp_path / f"{count}-all.jsonl", tmp_path / f"{count}.jsonl"
+        evaluate = [str(classifier), f"--data.validation={rows}", f"--predictions={evaluated}", *options]
+        predict = [str(classifier), f"--input={rows}", f"--output={predicted}", "--keep_columns", *options]
+        commands = json.dumps([evaluate, [*predict, "--runtime.distributed=off"]])  # the processes have joined before
+        told = finish("-c", BOTH, commands, count=count, devices=6 // count)
+        printed = [[line for line in out.splitlines() if line.startswith("{")] for out, _ in told]
+        assert [len(lines) for lines in printed] == [1] + [0] * (count - 1)
+        assert [f"wrote 101 predictions to {predicted}" in err for _, err in told] == [True] + [False] * (count - 1)
+        scores += printed[0]
+        files.append((evaluated.read_bytes(), predicted.read_bytes()))
+    assert json.loads(scores[0])["loss"] > 0
+    assert scores == scores[:1] * 3
+    assert files == files[:1] * 3
+    texts = [line.rpartition(",")[0] for line in rows.read_text().splitlines()[1:]]
+    for end in ("-all.jsonl", ".jsonl"):
+        assert [row["text"] for row in read_jsonl(tmp_path / f"3{end}")] == texts
 
 
 # Reads the data of a config as a command does, says when it tokenises, and then does what `FAULT` says.

@@ -187,17 +187,42 @@ def test_a_process_that_was_suspended_begins_anew(now):
 
 
 def test_how_a_process_ends_is_on_the_board(monkeypatch):
-    monkeypatch.setattr(watchdog, "_abandoned", threading.Event())
+    monkeypatch.setattr(watchdog, "_alone", threading.Event())
     monkeypatch.setattr(watchdog, "MAIN_LATER", 0.1)
     ends = [(None, "done"), (ValueError("no"), "failed"), (KeyboardInterrupt(), "failed")]
     ends += [(Stopped(15, "all have agreed"), "done"), (Stopped(15, "at once", alone=True), "stopped")]
     for error, ended in ends:
         board = Board()
-        watchdog._abandoned.clear()
+        watchdog._alone.clear()
         with contextlib.suppress(ValueError, KeyboardInterrupt, Stopped), dog(board, leave=lambda _: None):
             if error:
                 raise error
         told = json.loads(board.texts[3])
         assert told["ended"] == ended
         assert told.get("signal") == (15 if ended == "stopped" else None)
-        assert watchdog.abandoned() == (ended != "done")
+        assert watchdog.ends_alone() == (ended != "done")
+
+
+def test_after_a_failure_a_process_leaves_at_once_unless_the_others_are_done_and_process_0_leaves_last(now, monkeypatch):
+    """JAX would wait for those that have left."""
+    monkeypatch.setattr(watchdog, "_alone", threading.Event())
+    waited = []
+    for number, ends, alone, seconds in (
+        (3, ["done", "done"], False, 0.0),
+        (3, ["failed", "done"], True, 0.0),
+        (3, ["stopped", None], True, watchdog.MAIN_LATER),
+        (0, ["failed", "stopped"], True, watchdog.MAIN_LATER + watchdog.GRACE),
+        (0, ["failed, left", "stopped, left"], True, 0.0),
+    ):
+        board, waited[:] = Board(), []
+        own = Watchdog(number, 3, board, stall=None, leave=lambda _: None)
+        for other, how in enumerate(ends, 1):
+            ended, _, left = (how or "").partition(", ")
+            board.other(other, **({"ended": ended} if ended else {}), **({"leaves": True} if left else {}))
+        monkeypatch.setattr(board, "write", lambda text, board=board, number=number: board.texts.update({number: text}))
+        monkeypatch.setattr(watchdog.time, "sleep", lambda x: (waited.append(x), now(x)))
+        watchdog._alone.clear()
+        own._end(ValueError("no"))
+        assert watchdog.ends_alone() == alone
+        assert sum(waited) == pytest.approx(seconds, abs=0.3), ends
+        assert ("leaves" in json.loads(board.texts[number])) == alone
