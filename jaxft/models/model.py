@@ -223,6 +223,15 @@ def dropout_sites(model: Model) -> list[str]:
     return [EMBEDDINGS, *layers, *heads]
 
 
+def has_dropout(model: Model) -> bool:
+    """Whether any dropout site of the encoder or of a head has a rate above 0."""
+    rates, count = model.rates, model.encoder.config.parameter_layers
+    if rates.of(DropoutSite.EMBEDDINGS) or any(rates.of_layer(i).of(site) for i in range(count) for site in LAYER_SITES):
+        return True
+    parts = [(name, part) for name, head in model.heads.items() for part in head.parts.values()]
+    return any(rates.of_head(name, fields) for name, part in parts for fields in (part.input_dropout, part.dropout))
+
+
 def with_dropout_rates(model: Model, own: Mapping[str, float]) -> Model:
     """The model with these rates at single dropout sites, by name."""
     return replace(model, rates=replace(model.rates, own=own))

@@ -23,7 +23,7 @@ from jaxft.data.reading.row_numbers import row_numbers
 from jaxft.data.tokens.encode import Examples
 from jaxft.models.encoder import fused_attention
 from jaxft.models.encoder.config import DropoutSite
-from jaxft.models.model import Model
+from jaxft.models.model import Model, has_dropout
 from jaxft.optim import check_optimizer, check_schedules
 from jaxft.parallel import sharding
 from jaxft.run import record, rundir
@@ -44,7 +44,7 @@ from jaxft.step.multi_step import Calendar
 from jaxft.step.unused_embeddings import used_words
 from jaxft.tasks.several import SeveralTasks
 from jaxft.tasks.several_splits import SeveralSplits
-from jaxft.tasks.task import Split
+from jaxft.tasks.task import Split, Task
 
 MOST_READ_IN_ADVANCE = 500_000  # augmented examples, for the words that occur in them
 FROZEN_FEATURES = "frozen_prefix"  # token column of a batch: the outputs of frozen layers (`training.frozen_features`)
@@ -200,6 +200,7 @@ def make_run(config: Config, devices: list[Any] | None = None) -> Run:
     notes += check_matches(config, plan)
     if domains:
         check_plan(plan)
+    check_r_drop(config, model, task)
     notes += check_attention(model, sampler, drops=True)
     if config.runtime.attention not in ("auto", "plain"):  # those are always possible, and making samplers takes time
         for name, split in data.items():
@@ -296,6 +297,17 @@ def check_types(model: Model, data: Mapping[str, Split]) -> None:
     if types and largest >= types:
         raise UserError(
             f"the tokenizer gives token types up to {largest} but the model has {types}: it was made for another model"
+        )
+
+
+def check_r_drop(config: Config, model: Model, task: Task) -> None:
+    """Refuse R-Drop whose two passes would be the same, at twice the cost."""
+    own = config.regularization
+    differ = own.neftune or task.masks_inputs or config.plan.lora.dropout
+    if own.r_drop and not (differ or has_dropout(model)):
+        raise UserError(
+            f"regularization.r_drop is {own.r_drop:g}, but no dropout is left that makes its two passes differ: give "
+            "model.dropout, or r_drop 0"
         )
 
 

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from tests.support import tiny
+
 FROZEN = {"trainable": False}
+NO_DROPOUT = {f"model.{name}": 0 for name in tiny.NO_DROPOUT}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,7 @@ def test_bad_yaml(fails, tmp_path, text, words):
         ({"data.train": None}, ["data.train is not set"]),
         ({"runtime.attention": "cudnn"}, ["runtime.attention is cudnn", "model.attention_dropout 0"]),
         ({"runtime.attention": "splash", "model.attention_dropout": 0}, ["splash: the device is a cpu", "auto"]),
+        ({"regularization.r_drop": 1, **NO_DROPOUT}, ["regularization.r_drop is 1", "no dropout", "give model.dropout"]),
         ({"model.num_layers": 3}, ["model.num_layers is 3", "2 layers"]),
         ({"mesh.fsdp": 3}, ["mesh.fsdp 3", "8 devices"]),
         ({"mesh.fsdp": 16}, ["mesh.fsdp 16", "8 devices"]),
