@@ -72,11 +72,7 @@ FEW: dict[str, Method] = {
 ADVERSARIES: dict[str, Method] = {"none": ()} | {
     name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")
 }
-ADVERSARIES |= {
-    "fgm, epsilon 0.1": (*ADVERSARIES["fgm"], "--adversarial.epsilon=0.1"),
-    "fgm, epsilon 0.3": (*ADVERSARIES["fgm"], "--adversarial.epsilon=0.3"),
-    "pgd, epsilon 0.3": (*ADVERSARIES["pgd"], "--adversarial.epsilon=0.3", "--adversarial.step_size=0.1"),
-}
+ADVERSARIES["fgm, epsilon 1"] = (*ADVERSARIES["fgm"], "--adversarial.epsilon=1")
 MENTIONS: dict[str, Method] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),

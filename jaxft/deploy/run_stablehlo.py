@@ -1,9 +1,10 @@
-"""The outputs of model.stablehlo for texts, with jax, numpy and tokenizers alone: python run.py TEXT [TEXT ...]"""
+"""The outputs of model.stablehlo for texts: python run.py TEXT [TEXT ...]; needs jax, flatbuffers, numpy, tokenizers."""
 
 import json
 import sys
 from pathlib import Path
 
+import flatbuffers  # noqa: F401  # with which jax.export reads programs
 import jax
 import numpy as np
 from jax import export
