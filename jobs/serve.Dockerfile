@@ -7,9 +7,10 @@ ARG BACKEND=cpu
 WORKDIR /jaxft
 COPY pyproject.toml README.md LICENSE ./
 COPY jaxft jaxft
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ".[serve$(test "$BACKEND" = cpu || echo ",$BACKEND")]" \
-    && useradd --create-home server
-USER server
+    && useradd --create-home --uid 1000 server
+USER 1000
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=180s CMD ["python", "-c", \
     "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/health', timeout=2)"]

@@ -31,6 +31,7 @@ class Chip:
       links: bytes per second to other chips, over all links in one direction; of a GPU, to those of the same host.
       maker: the vendor of a GPU, whose topology is a number; None for TPUs.
       network: bytes per second of a GPU to other hosts, in one direction.
+      cores: libtpu's name for the use of a chip's cores, where its default is not that of a TPU VM.
     """
 
     flops: float
@@ -39,11 +40,12 @@ class Chip:
     links: float
     maker: str | None = None
     network: float = 0.0
+    cores: str | None = None
 
 
 GPUS_OF_A_HOST = 8
 CHIPS = {
-    "v4": Chip(275e12, 32 * GIB, 1228e9, 150e9),
+    "v4": Chip(275e12, 32 * GIB, 1228e9, 150e9, cores="megacore"),  # both cores as one device
     "v5e": Chip(197e12, 15.75 * GIB, 819e9, 100e9),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 300e9),
     "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 224e9),
@@ -132,6 +134,7 @@ def devices(name: str) -> list[Any]:
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is executed, so several processes may compile
         wanted: dict[str, Any] = {"platform": "tpu", "topology_name": name}
         wanted |= {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
+        wanted |= {"chip_config_name": chip.cores} if chip.cores else {}
     else:
         device = f"{chip.maker} {name.partition(':')[0].upper()}"
         described = _HOPPER.format(name=device, memory=int(chip.memory), bandwidth=int(chip.bandwidth))

@@ -170,6 +170,24 @@ def test_plan_compiles_for_chips_that_this_machine_lacks(tiny_model, tiny_data, 
     assert not (tmp_path / "run").exists()
 
 
+COUNTS = """
+import json, sys
+from jaxft.preflight import topology
+print(json.dumps([len(topology.devices(name)) for name in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(tpu.MISSING, reason="libtpu is not installed")
+def test_a_chip_of_each_generation_is_one_device():
+    """Also a v4, which has two cores."""
+    names = ["v4:2x2x1", "v4:2x2x4", "v5p:2x2x2", "v5e:4x4", "v6e:2x4"]
+    command = [sys.executable, "-c", COUNTS, json.dumps(names)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=tpu.environment())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [topology.parse(name)[1] for name in names]
+
+
 PODS = """
 import json, sys
 import jax
