@@ -1,6 +1,6 @@
 """What options cost a training step: windows of one epoch each, in turn.
 
-python -m benchmarks.costs augmentation|adversarial [--recipe configs/banking77.yaml] [--epoch 62] [--rounds 7]
+python -m benchmarks.costs augmentation|adversarial|multitask [--recipe configs/banking77.yaml] [--epoch 62] [--rounds 7]
 
 Every side is a process that trains on the same examples. A window begins and ends in the middle of an epoch, so the whole
 work of the thread for one epoch is inside it. "all words" trains the whole table of word embeddings, as augmentation does.
@@ -25,6 +25,8 @@ SIDES = {
         "eda, one step": METHODS["eda"],
         "eda, all steps, every example": (f"--augment.steps={EDA}", "--augment.share=1"),
     },
+    # With a recipe of several tasks.
+    "multitask": {"mixed": (), "one": ("--sampling.per_step=one",)},
     "adversarial": {"none": (), "r_drop": ("--regularization.r_drop=1",)}
     | {name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")},
 }

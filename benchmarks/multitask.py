@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pages
-from benchmarks.augmentation import table
+from benchmarks.augmentation import cost_table, table
 from benchmarks.command import check_names, make_parser
 from benchmarks.real_texts import DATA
 from benchmarks.tables import add_missing, read_lines, read_table, write_rows
@@ -109,9 +109,9 @@ def snips_intents(split: str, work: Path) -> str:
 
 
 def measure(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:
-    """The row of one method: the score of each task, and the seconds that its run, or runs, trained."""
+    """The row of one method: the score of each task."""
     own, tasks = SETS[name], tasks_of(name, seed, work)
-    found: dict[str, Any] = {"set": name, "method": method, "seed": seed, "scores": {}, "seconds": 0.0}
+    found: dict[str, Any] = {"set": name, "method": method, "seed": seed, "scores": {}}
     for given in [[task] for task in tasks] if method == ALONE else [tasks]:
         folder = work / f"{name}-{method}-{seed}-{len(found['scores'])}".replace(" ", "_")
         steps = own.steps * (2 if method == "one" else 1)
@@ -128,7 +128,6 @@ def measure(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:
         for task in given:
             key = own.metrics[task["name"]] if method == ALONE else f"{task['name']}/{own.metrics[task['name']]}"
             found["scores"][task["name"]] = scores[f"test/{key}"]
-        found["seconds"] += read_lines(folder / "metrics.jsonl")[-1]["time"]["training"]
         shutil.rmtree(folder)
     return found
 
@@ -144,19 +143,6 @@ def gains(rows: Sequence[dict[str, Any]]) -> list[str]:
     return table(each, "method", columns)
 
 
-def cost(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The time that a method trained, as a share of that of the runs of single tasks with the same seed."""
-    lines = []
-    for method in [method for method in METHODS if method != ALONE]:
-        cells = [method]
-        for name in SETS:
-            own = {(row["method"], row["seed"]): row["seconds"] for row in rows if row["set"] == name}
-            ratios = [own[method, seed] / own[ALONE, seed] for which, seed in own if which == method]
-            cells.append(f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-")
-        lines.append(cells)
-    return pages.table(["method", *(own.title for own in SETS.values())], lines)
-
-
 def main(argv: list[str]) -> None:
     """Run what is not in the output file yet, and append it; or write the table."""
     parser = make_parser(__doc__, RESULTS)
@@ -169,7 +155,7 @@ def main(argv: list[str]) -> None:
     check_names("method", args.methods, METHODS)
     if not args.sets:
         rows = read_lines(Path(args.output))
-        pages.write(Path("docs/multitask.md"), {"gains": gains(rows), "cost": cost(rows)})
+        pages.write(Path("docs/multitask.md"), {"gains": gains(rows), "cost": cost_table("multitask")})
     chosen = product(args.sets, args.seeds, args.methods or METHODS)
     keys = [{"set": name, "seed": seed, "method": method} for name, seed, method in chosen]
     add_missing(Path(args.output), keys, lambda key: measure(key["set"], key["method"], key["seed"], Path(args.work)))
