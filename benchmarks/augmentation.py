@@ -171,8 +171,9 @@ def table(rows: list[dict[str, Any]], name: str, columns: dict[str, Callable[[di
 
     A cell is the mean score of the seeds and its standard deviation, then the mean difference to "none" with the same rows,
     and the standard error of that mean: a difference of less than two standard errors may be chance. A method that has not
-    been run with all seeds says with how many.
+    been run with all seeds says with how many, and a column without any run is left out.
     """
+    columns = {column: wanted for column, wanted in columns.items() if any(map(wanted, rows))}
     cells: dict[str, dict[str, str]] = {}
     for column, wanted in columns.items():
         scores = {(row["method"], row["seed"]): 100 * row["score"] for row in rows if wanted(row)}

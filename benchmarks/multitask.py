@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pages
-from benchmarks.augmentation import cost_table, table
+from benchmarks.augmentation import table
 from benchmarks.command import check_names, make_parser
 from benchmarks.real_texts import DATA
 from benchmarks.tables import add_missing, read_lines, read_table, write_rows
@@ -155,7 +155,7 @@ def main(argv: list[str]) -> None:
     check_names("method", args.methods, METHODS)
     if not args.sets:
         rows = read_lines(Path(args.output))
-        pages.write(Path("docs/multitask.md"), {"gains": gains(rows), "cost": cost_table("multitask")})
+        pages.write(Path("docs/multitask.md"), {"gains": gains(rows)})
     chosen = product(args.sets, args.seeds, args.methods or METHODS)
     keys = [{"set": name, "seed": seed, "method": method} for name, seed, method in chosen]
     add_missing(Path(args.output), keys, lambda key: measure(key["set"], key["method"], key["seed"], Path(args.work)))
