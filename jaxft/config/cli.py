@@ -244,7 +244,9 @@ def _explain(message: str, known: dict[str, Any]) -> str:
     if name is None or kind is None:
         return message
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
-    return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
+    given = value[1] if value else "not valid"
+    given = given if len(given) <= 120 else f"{given[:100]} ..."  # a whole section or list where the option has another form
+    return f"{name[1]} is {given}: must be {_wanted(kind)}"
 
 
 _WORDS: dict[Any, str] = {
