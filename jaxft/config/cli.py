@@ -234,6 +234,8 @@ def _refuse_unknown_options(arguments: Sequence[str], known: Collection[str]) ->
     for argument in arguments:
         name = argument.partition("=")[0].removesuffix("+")  # --plan.rules+ appends to a list
         if name.startswith("--") and name not in known:
+            if own := [x for x in known if x.startswith(f"{name}.")]:
+                raise UserError(f'"{name}" is a section: give one of its options, such as {own[0]}')
             raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
 
