@@ -234,6 +234,8 @@ def _refuse_unknown_options(arguments: Sequence[str], known: Collection[str]) ->
     for argument in arguments:
         name = argument.partition("=")[0].removesuffix("+")  # --plan.rules+ appends to a list
         if name.startswith("--") and name not in known:
+            if own := [x for x in known if x.startswith(f"{name}.")]:
+                raise UserError(f'"{name}" is a section: give one of its options, such as {own[0]}')
             raise UserError(f'unknown option "{name}"{nearest(name, known)}')
 
 
@@ -244,7 +246,9 @@ def _explain(message: str, known: dict[str, Any]) -> str:
     if name is None or kind is None:
         return message
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
-    return f"{name[1]} is {value[1] if value else 'not valid'}: must be {_wanted(kind)}"
+    given = value[1] if value else "not valid"
+    given = given if len(given) <= 120 else f"{given[:100]} ..."  # a whole section or list where the option has another form
+    return f"{name[1]} is {given}: must be {_wanted(kind)}"
 
 
 _WORDS: dict[Any, str] = {

@@ -196,6 +196,8 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     values: dict[str, Any] = {"task": {}, "eval": {}}
     directory = run_of(path)
     configs = of_tasks(read_run_config(directory)) if is_run(directory) else {}
+    if task is not None and not directory.is_dir():
+        raise UserError(f"{path}: no such directory; --task {task} needs that of a run of several tasks")
     if task is not None and task not in configs:
         have = f"its tasks are {', '.join(configs)}" if configs else "it has no tasks with names; leave --task out"
         raise UserError(f"--task {task}: not a task of {path}: {have}")

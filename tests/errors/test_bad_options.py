@@ -14,6 +14,7 @@ NO_DROPOUT = {f"model.{name}": 0 for name in tiny.NO_DROPOUT}
     ("argv", "words"),
     [
         (["--data.max_lenght", "8"], ['"--data.max_lenght"', 'did you mean "--data.max_length"']),
+        (["--adversarial", "freelb"], ['"--adversarial" is a section', "--adversarial.method"]),
         (["--learning_rate", "8"], ["unknown option", "optim.learning_rate"]),
         (["--train.batch_size", "1e3"], ["train.batch_size is 1000.0", "whole number"]),
         (["--train.batch_size", "many"], ["train.batch_size is many", "whole number"]),

@@ -56,6 +56,10 @@ def test_an_element_that_is_wrong(train_fails, folder, changes, words):
     [
         ({"sampling.sampler": "shares"}, ["tasks 1 share is null", "the share of every task"]),
         ({"sampling.temperature": 3}, ["sampling.temperature is 3", "only temperature has it"]),
+        (
+            {"tasks": json.dumps({name: {"data": {"train": "a.csv"}} for name in "abcdef"})},
+            [" ...: must be a list of mappings"],
+        ),
         ({"sampling.sampler": "sometimes"}, ["sampling.sampler is sometimes", "round_robin"]),
         ({"train.batch_size": 1}, ["train.batch_size is 1", "2 or more", "per_step one"]),
         (

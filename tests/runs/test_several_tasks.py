@@ -104,6 +104,7 @@ def test_predict_takes_the_name_of_a_task(done, folder, tmp_path, fails):
     fails("predict", argv, "a run of several tasks", "moods, tags, words", "--task")
     fails("predict", [*argv, "--task", "moodz"], "--task moodz", "its tasks are moods, tags, words")
     fails("predict", [directory / "model" / "tags", *argv[1:], "--task", "foo"], "--task foo")
+    fails("predict", [f"{directory}_", *argv[1:], "--task", "tags"], "no such directory")
     fails("predict", [directory / "model" / "tags", *argv[1:], "--task", "moods"], "--task moods", "is the model of tags")
 
 
