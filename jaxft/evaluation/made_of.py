@@ -19,7 +19,6 @@ from jaxft.models.peft.read_adapter import is_adapter_directory
 from jaxft.run.agreement import PACKAGES
 from jaxft.run.trained_models import model_directory
 
-FEW = 256  # rows that are in memory together to be digested
 # Sections and options that change where a result is, or how it is shown, but not the result. `data.test` names the input.
 _WITHOUT_EFFECT = ("log.", "checkpoint.", "output_dir", "data.test", "data.cache")
 _OF_RUNTIME = ("runtime.precision", "runtime.unroll", "runtime.attention")  # the only ones with an effect
@@ -36,7 +35,7 @@ def made_of(path: str, config: Config, rows: Any, given: Mapping[str, Any]) -> d
     device = jax.devices()[0]
     versions = {f"the version of {name}": version(name) for name in PACKAGES}
     try:
-        content = {"the content of --input": [content_digest(rows, at_once=FEW)]}
+        content = {"the content of --input": [content_digest(rows)]}
     finally:
         unload()
     options = _options(config)

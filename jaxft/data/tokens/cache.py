@@ -19,7 +19,7 @@ from jaxft.core.paths import cache_dir
 from jaxft.core.written_once import written_once
 
 Arrays = Mapping[str, np.ndarray]
-BATCH = 8192  # rows hashed at once
+BATCH = 512  # rows hashed at once, which are in memory twice
 
 
 def cached(
@@ -47,17 +47,14 @@ def cached(
     return written_once(folder, lambda: _read(folder), lambda: _write(folder, make()))
 
 
-def content_digest(rows: Any, at_once: int = BATCH) -> str:
-    """A digest of the values, column names and types of a `datasets.Dataset`, whatever the name and time of its file.
-
-    `at_once` rows are in memory together, twice; another number gives another digest.
-    """
+def content_digest(rows: Any) -> str:
+    """A digest of the values, column names and types of a `datasets.Dataset`, whatever the name and time of its file."""
     import pyarrow as pa
 
     digest = hashlib.blake2b(f"{rows.features}{len(rows)}".encode(), digest_size=16)
     table = rows.with_format("arrow")
-    for start in range(0, len(rows), at_once):
-        for column in table[start : start + at_once].columns:
+    for start in range(0, len(rows), BATCH):
+        for column in table[start : start + BATCH].columns:
             # Selected rows are in many short chunks; equal values have equal bytes only in one chunk.
             joined = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
             batch = pa.record_batch([joined], names=["x"])
