@@ -69,10 +69,11 @@ FEW: dict[str, Method] = {
     "uda, sharp, confident and annealing": (*UDA, *SHARP, "--unlabelled.annealing=exp"),
     "self-training": (self_train.Options(rounds=2, threshold=0.9),),
 }
-ADVERSARIES: dict[str, Method] = {"none": ()} | {
-    name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")
+ADVERSARIES: dict[str, Method] = {
+    "none": (),
+    **{name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")},
 }
-ADVERSARIES["fgm, epsilon 1"] = (*ADVERSARIES["fgm"], "--adversarial.epsilon=1")
+AND_SIZES: dict[str, Method] = {**ADVERSARIES, "fgm, epsilon 1": (*ADVERSARIES["fgm"], "--adversarial.epsilon=1")}
 MENTIONS: dict[str, Method] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),
@@ -108,9 +109,9 @@ SETS = {
     "banking77 and texts": Set(*SMALL_BATCHES, {20: 120}, 20, {name: FEW[name] for name in BRIEF}),
     "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
     "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
-    "sst2 and adversaries": Set(*SST2, {50: 60, 500: 200}, None, ADVERSARIES),
-    "mrpc and adversaries": Set("configs/mrpc.yaml", SST2[1], {50: 60, 500: 200}, None, ADVERSARIES),
-    "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=16",), {500: 100}, None, ADVERSARIES, "f1"),
+    "sst2 and adversaries": Set(*SST2, {50: 60, 500: 200}, None, AND_SIZES),
+    "mrpc and adversaries": Set("configs/mrpc.yaml", SST2[1], {50: 60, 500: 200}, None, AND_SIZES),
+    "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=16",), {500: 100}, None, AND_SIZES, "f1"),
 }
 
 

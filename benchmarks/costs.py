@@ -11,12 +11,13 @@ import sys
 from contextlib import ExitStack
 
 from benchmarks import record
-from benchmarks.augmentation import EDA, METHODS
+from benchmarks.augmentation import ADVERSARIES, EDA, METHODS
 from benchmarks.command import check_names, make_parser
 from benchmarks.peers.__main__ import jaxft_side, started
 from jaxft.config import cli
 
 OPTIONS = ["--data.validation=null", "--data.test=null", "--checkpoint.every=end", "--log.progress=false"]
+DROPOUT = ("--model.dropout=0.1", "--model.attention_dropout=0.1")  # which the recipe has not, and R-Drop needs
 SIDES = {
     "augmentation": {
         "none": (),
@@ -27,8 +28,7 @@ SIDES = {
     },
     # With a recipe of several tasks.
     "multitask": {"mixed": (), "one": ("--sampling.per_step=one",)},
-    "adversarial": {"none": (), "r_drop": ("--regularization.r_drop=1",)}
-    | {name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")},
+    "adversarial": ADVERSARIES | {"dropout": DROPOUT, "r_drop": (*DROPOUT, "--regularization.r_drop=1")},
 }
 
 

