@@ -108,7 +108,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
 
     where = f"{origin}: " if origin else ""
     known = field_names()
-    _refuse_unknown_keys(values, known, origin)
+    _refuse_unknown_keys(values, known, where)
     values = {key: value for key, value in values.items() if value is not None or key in known}
     values = copy.deepcopy(values)  # jsonargparse puts objects of its own in the place of elements of lists
     _refuse_unknown_options(overrides, [f"--{name}" for name in known])
@@ -125,22 +125,24 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
     flat = flatten(values)
     for name, kind in known.items():
         if element := help.element_of(kind):
-            elements.check(where + name, element, elements.given(name, flat.get(name), overrides), _explain)
+            value = elements.given(name, flat.get(name), overrides)
+            elements.check(f"{where if value is flat.get(name) else ''}{name}", element, value, _explain)
     parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, default_env=False, parser_mode="value")
     parser.add_class_arguments(Config, as_group=True)
     try:
         if values:
             parser.parse_object(values)
             parser.set_defaults(flat)
+        where = ""  # what the file says is right
         made = parser.instantiate(parser.parse_args(list(overrides)))
     except RecursionError as error:
         raise UserError(f"{where}an option is nested too deep") from error
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}{_explain(one_line(error), known)}") from error
     config = Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
-    flat = flatten(as_dict(config))
-    for name, kind in known.items():
-        if flat.get(name, "") is None and type(None) not in typing.get_args(kind):
+    for name, value in flatten(as_dict(config)).items():
+        if value is None and type(None) not in typing.get_args(kind := known[name]):
+            where = f"{origin}: " if origin and flat.get(name, "") is None else ""
             raise UserError(f"{where}{name} is null: must be {_wanted(kind)}")
     config.validate()
     return config
@@ -218,16 +220,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; {self.prog} --help shows the options")
 
 
-def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], origin: str) -> None:
+def _refuse_unknown_keys(values: dict[str, Any], known: dict[str, Any], where: str) -> None:
     sections = {name.split(".")[0] for name in known if "." in name}
     for key, value in values.items():
         if key in sections and value is not None and not isinstance(value, dict):
-            raise UserError(f"{origin}: {key} is a section, such as `{key}: {{...}}`, but got {value!r}")
+            raise UserError(f"{where}{key} is a section, such as `{key}: {{...}}`, but got {value!r}")
         if key not in sections and key not in known:
-            raise UserError(f'{origin}: unknown option "{key}"{nearest(str(key), [*sections, *known])}')
+            raise UserError(f'{where}unknown option "{key}"{nearest(str(key), [*sections, *known])}')
     for name in flatten({k: v for k, v in values.items() if k in sections and v}):
         if name not in known:
-            raise UserError(f'{origin}: unknown option "{name}"{nearest(name, known)}')
+            raise UserError(f'{where}unknown option "{name}"{nearest(name, known)}')
 
 
 def _refuse_unknown_options(arguments: Sequence[str], known: Collection[str]) -> None:
@@ -248,7 +250,7 @@ def _explain(message: str, known: dict[str, Any]) -> str:
     value = re.search(r".*(?:Got|Given) value: (.*?)(?: Subclass types|$)", message)
     given = value[1] if value else "not valid"
     given = given if len(given) <= 120 else f"{given[:100]} ..."  # a whole section or list where the option has another form
-    return f"{name[1]} is {given}: must be {_wanted(kind)}"
+    return f"{name[1]} is {'null' if given == 'None' else given}: must be {_wanted(kind)}"
 
 
 _WORDS: dict[Any, str] = {

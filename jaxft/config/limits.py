@@ -49,11 +49,12 @@ def one_of(*names: str) -> Limit:
     return Limit(f"one of {', '.join(names)}", lambda x: x in names)
 
 
-COUNTABLE = Limit(f"above 0 and at most {MOST:g}", lambda x: 0 < x <= MOST)
+POSITIVE = Limit("above 0", lambda x: x > 0)
+COUNTABLE = Limit(f"at most {MOST:g}", lambda x: x <= MOST)
 NON_NEGATIVE = Limit("0 or more", lambda x: 0 <= x < float("inf"))
 
-PositiveInt = Annotated[int, COUNTABLE]
-PositiveFloat = Annotated[float, COUNTABLE]
+PositiveInt = Annotated[int, POSITIVE, COUNTABLE]
+PositiveFloat = Annotated[float, POSITIVE, COUNTABLE]
 FinitePositiveFloat = Annotated[float, Limit("a finite number above 0", lambda x: 0 < x < float("inf"))]
 NonNegativeInt = Annotated[int, NON_NEGATIVE]
 NonNegativeFloat = Annotated[float, NON_NEGATIVE]

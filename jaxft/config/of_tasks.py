@@ -21,7 +21,7 @@ def of_tasks(config: Config) -> dict[str, Config]:
     An `eval.metric` such as NAME/accuracy is that of its task.
 
     Raises:
-      UserError: for an option that is wrong, with the number of the task, counted from 1.
+      UserError: for an option that is wrong, with the name of the task.
     """
     return dict(_of_tasks(_ByContent(config)))
 
@@ -52,15 +52,12 @@ class _ByContent:
 @functools.lru_cache(maxsize=16)
 def _of_tasks(key: _ByContent) -> Mapping[str, Config]:
     config, found = key.config, {}
-    for number, own in enumerate(config.tasks, 1):
-        where = f"tasks {number}"
-        for name in OF_THE_RUN:
-            if name in own.data:
-                raise UserError(f"{where}: data.{name} is of the whole run: give it in the section data, not in a task")
-        try:
+    for own in config.tasks:
+        with naming_task(own.name):
+            for name in OF_THE_RUN:
+                if name in own.data:
+                    raise UserError(f"data.{name} is of the whole run: give it in the section data, not in a task")
             found[own.name] = _config_of(config, own)
-        except UserError as error:
-            raise UserError(f"{where}: {str(error).removeprefix(': ')}") from error
     return found
 
 

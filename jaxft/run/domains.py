@@ -60,9 +60,9 @@ def read_domains(config: Config, task: Task, split: Split, vocabulary: Vocabular
       UserError: if there is one domain only, a row has none, or the texts cannot be used.
     """
     own, column, given = config.domains, config.domains.column, _paths(config.domains.texts)
-    where: list[str | list[str]] = [given] if column and given else list(given)
+    where: list[str | list[str]] = [given] if column is not None and given else list(given)
     parts = [read_unlabelled(config, task, vocabulary, x, "domains.texts") for x in where]
-    if column:
+    if column is not None:
         values = [_values(config, task, split, column)]
         with naming("domains.texts", instead_of="data.train"):
             values += [_values(config_of_texts(config, given), task, part, column) for part in parts]
@@ -74,7 +74,7 @@ def read_domains(config: Config, task: Task, split: Split, vocabulary: Vocabular
         values += [[name] * len(part.examples) for name, part in zip(given, parts, strict=True)]
         names = tuple(dict.fromkeys(chain.from_iterable(values)))
     if len(names) < 2:
-        what = f'column "{column}" has' if column else "there is"
+        what = "there is" if column is None else f'column "{column}" has'
         raise UserError(f"{split.origin}: {what} one domain, {', '.join(names)}: domains needs two or more")
     training = replace(split, examples=_with_domains(split.examples, names, values[0]))
     if not parts:

@@ -36,7 +36,7 @@ def check_given(config: Config) -> None:
     for name, own in every_task(config).items():
         with naming_task(name):
             if own.data.train is None:
-                raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet or txt file")
+                raise UserError("data.train is not set: give a csv, tsv, json, jsonl, parquet, conll or txt file")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ CASES = {
         {"train": "one", "domains.column": "shelf"},
         ["one.csv", 'column "shelf" has one domain, film', "two or more"],
     ),
+    "an empty name": ({"train": "plain", "domains.column": ""}, ['plain.csv: no column ""']),
     "no column": ({"train": "plain", "domains.column": "shelf"}, ['plain.csv: no column "shelf"']),
     "a column in one file only": (
         {"train": ["two", "plain"], "domains.column": "shelf"},

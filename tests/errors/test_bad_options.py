@@ -1,9 +1,12 @@
 """Invalid command lines, config files and options: one line that names the option; nothing is written."""
 
 import json
+import re
 
 import pytest
 
+from jaxft.config import cli
+from jaxft.core.errors import UserError
 from tests.support import tiny
 
 FROZEN = {"trainable": False}
@@ -36,6 +39,24 @@ def test_bad_command_line(fails, tmp_path, monkeypatch, argv, words):
     monkeypatch.chdir(tmp_path)
     fails("train", argv, *words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("train.batch_size", "many", "train.batch_size is many: must be a whole number"),
+        ("train.batch_size", "null", "train.batch_size is null: must be a whole number"),
+        ("plan.rules", "[{}]", "plan.rules 1 has no pattern"),
+    ],
+)
+def test_a_wrong_value_is_blamed_on_the_file_only_if_the_file_has_it(tmp_path, option, value, words):
+    path, (section, name) = tmp_path / "run.yaml", option.split(".")
+    path.write_text("seed: 1\n")
+    with pytest.raises(UserError, match=f"^{re.escape(words)}"):
+        cli.load([str(path), f"--{option}={value}"])
+    path.write_text(f"{section}: {{{name}: {value}}}\n")
+    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {words}')}"):
+        cli.load([str(path)])
 
 
 @pytest.mark.parametrize(
