@@ -109,9 +109,9 @@ SETS = {
     "banking77 and texts": Set(*SMALL_BATCHES, {20: 120}, 20, {name: FEW[name] for name in BRIEF}),
     "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
     "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
-    "sst2 and adversaries": Set(*SST2, {50: 60, 500: 200}, None, AND_SIZES),
-    "mrpc and adversaries": Set("configs/mrpc.yaml", SST2[1], {50: 60, 500: 200}, None, AND_SIZES),
-    "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=16",), {500: 100}, None, AND_SIZES, "f1"),
+    "sst2 and adversaries": Set(*SST2, {50: 60, 500: 120}, None, AND_SIZES),
+    "mrpc and adversaries": Set("configs/mrpc.yaml", SST2[1], {50: 60, 500: 100}, None, ADVERSARIES),
+    "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=16",), {500: 100}, None, ADVERSARIES, "f1"),
 }
 
 

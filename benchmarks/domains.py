@@ -71,14 +71,10 @@ class Method:
 
 
 DANN = "--domains.texts=FILE"
-# With a hidden layer, and five times as high a learning rate as other heads: the encoder does not outrun it.
-RULES = "{pattern: '^heads\\.domains\\.', learning_rate: 50}, {pattern: '^heads\\.', learning_rate: 10}"
-FAST = ("--domains.hidden=100", f"--plan.rules=[{RULES}]")
 METHODS = {
     "none": Method(),
     "DANN": Method((DANN,)),
     "DANN, weight 0.1": Method((DANN, "--domains.weight=0.1")),
-    "DANN, weight 0.1, fast classifier": Method((DANN, *FAST, "--domains.weight=0.1")),
     "masked words (UDALM)": Method(words=True),
     "importance weights": Method(features="words"),
     "target labels": Method(labelled=True),

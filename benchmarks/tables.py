@@ -11,7 +11,7 @@ def read_table(path: str) -> list[dict[str, str]]:
     """The rows of a csv or tsv file with a header."""
     tsv = path.endswith(".tsv")
     quoting = csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t" if tsv else ",", quoting=quoting))
 
 
