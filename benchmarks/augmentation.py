@@ -73,7 +73,7 @@ ADVERSARIES: dict[str, Method] = {
     "none": (),
     **{name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")},
 }
-AND_SIZES: dict[str, Method] = {**ADVERSARIES, "fgm, epsilon 1": (*ADVERSARIES["fgm"], "--adversarial.epsilon=1")}
+AND_SIZES: dict[str, Method] = {**ADVERSARIES, "fgm, epsilon 0.3": (*ADVERSARIES["fgm"], "--adversarial.epsilon=0.3")}
 MENTIONS: dict[str, Method] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),
