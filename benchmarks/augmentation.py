@@ -22,7 +22,8 @@ import numpy as np
 
 from benchmarks import pages, record
 from benchmarks.command import check_names, make_parser
-from benchmarks.tables import add_missing, read_lines, read_table, write_rows
+from benchmarks.real_texts import snips_intents
+from benchmarks.tables import Row, add_missing, read_lines, read_table, write_rows
 from jaxft import self_train
 from jaxft.config import cli
 from jaxft.train import train
@@ -89,7 +90,10 @@ MENTIONS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Set:
-    """A data set: its recipe, the options of all runs, steps by labels, classes that are used, methods, metric."""
+    """A data set: its recipe, the options of all runs, steps by labels, classes that are used, methods, metric.
+
+    `rows` reads a split; None reads the files of the recipe.
+    """
 
     recipe: str
     options: tuple[str, ...]
@@ -97,6 +101,7 @@ class Set:
     classes: int | None
     methods: dict[str, Method]
     metric: str = "accuracy"
+    rows: Callable[[str], list[Row]] | None = None
 
 
 BANKING = ("configs/banking77.yaml", ("--data.max_length=48",))
@@ -110,7 +115,9 @@ SETS = {
     "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
     "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
     "sst2 and adversaries": Set(*SST2, {50: 60, 500: 120}, None, AND_SIZES),
-    "mrpc and adversaries": Set("configs/mrpc.yaml", SST2[1], {50: 60, 500: 100}, None, ADVERSARIES),
+    "snips and adversaries": Set(
+        "configs/clinc150.yaml", SST2[1], {50: 60, 500: 120}, None, ADVERSARIES, rows=snips_intents
+    ),
     "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=16",), {500: 100}, None, ADVERSARIES, "f1"),
 }
 
@@ -131,7 +138,8 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> tuple[list[st
         path = folder / f"train{Path(str(config.data.train)).suffix}"
         path.write_text("\n\n".join(sentences[i] for i in sorted(chosen)) + "\n", encoding="utf-8")
         return [f"--data.train={path}", "--data.validation=null", f"--data.test={test}"], folder
-    label, rows = str(config.data.label), read_table(str(config.data.train))
+    label, read = str(config.data.label), own.rows or (lambda split: read_table(str(vars(config.data)[split])))
+    rows = read("train")
     names = sorted({row[label] for row in rows})[: own.classes]
     taken: Counter[str] = Counter()
     few, others = [], []
@@ -143,7 +151,7 @@ def data_options(name: str, labels: int, seed: int, work: Path) -> tuple[list[st
         elif row[label] in names and len(others) < MOST_UNLABELLED:
             others.append({config.data.text: row[config.data.text]})
     texts = write_rows(folder / "unlabelled.jsonl", others)
-    judged = [row for row in read_table(str(test)) if row[label] in names]
+    judged = [row for row in read("test" if config.data.test else "validation") if row[label] in names]
     paths = write_rows(folder / "train.jsonl", few), write_rows(folder / "test.jsonl", judged)
     return [f"--data.train={paths[0]}", "--data.validation=null", f"--data.test={paths[1]}"], texts
 
@@ -216,7 +224,7 @@ def write_pages(rows: list[dict[str, Any]]) -> None:
         f"{title}, {labels} {what}": of(f"{name} and adversaries", labels)
         for name, title, what in (
             ("sst2", "SST-2", "per class"),
-            ("mrpc", "MRPC", "per class"),
+            ("snips", "SNIPS intents", "per class"),
             ("wnut17", "WNUT-17 (F1)", "sentences"),
         )
         for labels in SETS[f"{name} and adversaries"].steps

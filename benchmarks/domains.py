@@ -22,13 +22,12 @@ from benchmarks import pages
 from benchmarks.augmentation import COMMON, table
 from benchmarks.command import check_names, make_parser
 from benchmarks.real_texts import DATA
-from benchmarks.tables import add_missing, read_lines, read_table, write_rows
+from benchmarks.tables import Row, add_missing, read_lines, read_table, write_rows
 from jaxft import weigh
 from jaxft.config import cli
 from jaxft.train import train
 
 RESULTS = "domains.jsonl"
-Row = dict[str, str]
 SIZES = {"source": 1000, "texts": 2000, "test": 1000}
 # Of all runs on all-MiniLM-L6-v2 without a recipe.
 MINILM = (

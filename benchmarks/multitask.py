@@ -23,7 +23,7 @@ from benchmarks import pages
 from benchmarks.augmentation import table
 from benchmarks.command import check_names, make_parser
 from benchmarks.domains import MINILM
-from benchmarks.real_texts import DATA
+from benchmarks.real_texts import DATA, snips_intents
 from benchmarks.tables import add_missing, read_lines, read_table, write_rows
 from jaxft.config import cli
 from jaxft.train import train
@@ -69,10 +69,11 @@ def tasks_of(name: str, seed: int, work: Path) -> list[Task]:
     """The tasks of a set."""
     own = SETS[name]
     if name == "snips":
-        files = {split: snips_intents(split, work) for split in ("train", "test")}
+        rows = {split: snips_intents(split) for split in ("train", "test")}
+        files = {split: str(write_rows(work / "data" / f"snips_{split}.jsonl", x)) for split, x in rows.items()}
         tags = {split: str(DATA / "snips" / split) for split in ("train", "test")}
         return [
-            {"name": "intents", "data": files},
+            {"name": "intents", "data": files | {"label": "intent"}},
             {"name": "slots", "task": {"name": "token-classification"}, "data": tags},
         ]
     rows = read_table("configs/data/banking77/train.csv")
@@ -87,15 +88,6 @@ def tasks_of(name: str, seed: int, work: Path) -> list[Task]:
     banking = {"train": str(train), "test": "configs/data/banking77/test.csv", "label": "category"}
     clinc = {split: f"configs/data/clinc150/{split}.csv" for split in ("train", "test")} | {"label": "intent"}
     return [{"name": "banking77", "data": banking}, {"name": "clinc150", "data": clinc}]
-
-
-def snips_intents(split: str, work: Path) -> str:
-    """The sentences and their intents; a line is "word:tag word:tag <=> intent"."""
-    rows = []
-    for line in (DATA / "snips" / split).read_text(encoding="utf-8").splitlines():
-        words, _, intent = line.partition(" <=> ")
-        rows.append({"text": " ".join(word.rpartition(":")[0] for word in words.split()), "label": intent})
-    return str(write_rows(work / "data" / f"snips_{split}.jsonl", rows))
 
 
 def measure(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import Row
 from tests.support import SHARED
 
 DATA = SHARED / "data"
@@ -60,6 +61,13 @@ def _longest(path: str) -> Iterator[str]:
 def _slots(path: str) -> Iterator[str]:
     for line in _text(path).splitlines():
         yield " ".join(word.rpartition(":")[0] for word in line.partition(" <=> ")[0].split())
+
+
+def snips_intents(split: str) -> list[Row]:
+    """The commands of SNIPS with their intents; a line is "word:tag word:tag <=> intent"."""
+    path = f"snips/{split}"
+    intents = (line.rpartition(" <=> ")[2] for line in _text(path).splitlines())
+    return [{"text": text, "intent": intent} for text, intent in zip(_slots(path), intents, strict=True)]
 
 
 def _words(path: str) -> Iterator[str]:

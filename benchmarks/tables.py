@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+Row = dict[str, str]
 
-def read_table(path: str) -> list[dict[str, str]]:
+
+def read_table(path: str) -> list[Row]:
     """The rows of a csv or tsv file with a header."""
     tsv = path.endswith(".tsv")
     quoting = csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL
